@@ -1,0 +1,1 @@
+"""Where past tokens live. Knows blocks and lengths, not what tokens mean."""

@@ -1,0 +1,100 @@
+"""The command line's outermost shell: subcommands, exit codes, interruption.
+
+Knows click and the error tree. Loads nothing heavy: each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from importlib.util import find_spec
+
+import click
+
+import vlrun
+from vlrun.cli.ask import ask
+from vlrun.cli.verify import verify
+from vlrun.errors import VlrunError
+
+EXIT_INTERNAL = 1
+EXIT_OUTPUT = 8
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+EXPORT_NEEDS = ("torch", "transformers", "optimum", "nncf", "safetensors")
+EXPORT_HINT = "'vlrun export' needs the workbench packages: pip install 'vlrun[export]'"
+
+
+class Commands(click.Group):
+    """The subcommands; ``export`` is listed where its packages are installed, and explains itself where not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the help text."""
+        return [*super().list_commands(ctx), *(["export"] if _can_export() else [])]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported if need be."""
+        if cmd_name != "export":
+            return super().get_command(ctx, cmd_name)
+        if not _can_export():
+            raise click.UsageError(EXPORT_HINT)
+        command = importlib.import_module("vlrun_export.command").export
+        return command if isinstance(command, click.Command) else None
+
+
+EPILOG = """\b
+Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 picture, 4 model folder,
+5 prompt longer than the context, 6 device, 7 checkpoint, 8 output, 9 self-check
+of an export, 130 interrupted."""
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(vlrun.__version__, prog_name="vlrun")
+def commands() -> None:
+    """Ask Qwen3-VL about pictures, on this machine's own CPU."""
+
+
+commands.add_command(ask)
+commands.add_command(verify)
+
+
+def main() -> None:
+    """Entry point: run a command, tell every fault in one sentence, leave with a documented exit code."""
+    try:
+        commands.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        _leave(error.exit_code)
+    except VlrunError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        _leave(EXIT_BROKEN_PIPE)
+    except OSError as error:
+        _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
+    except Exception as error:  # the last line of defence: a user never meets a stack trace
+        if os.environ.get("VLRUN_DEBUG"):
+            raise
+        _fail(f"internal error ({type(error).__name__}: {error}); VLRUN_DEBUG=1 shows where", EXIT_INTERNAL)
+
+
+def _can_export() -> bool:
+    return all(find_spec(name) is not None for name in EXPORT_NEEDS)
+
+
+def _fail(sentence: str, code: int) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(f"vlrun: {' '.join(sentence.split())}", err=True)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End at once: no waiting for a compiler or an inference that still runs in a thread of OpenVINO."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)

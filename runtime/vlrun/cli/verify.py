@@ -1,0 +1,22 @@
+"""``vlrun verify``: check every byte of a model folder. Knows click and the manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), required=False)
+def verify(model: Path | None) -> None:
+    """Check size and SHA-256 of every file of a MODEL folder (default: the embedded one)."""
+    from vlrun import manifest as manifests
+    from vlrun.embedded import FOLDER
+    from vlrun.verification import verify as verify_folder
+
+    folder = model or FOLDER
+    manifest = manifests.read(folder)
+    verify_folder(manifest, folder, again=True)
+    total = sum(entry.size for entry in manifest.files.values())
+    click.echo(f"{manifest.name}: {len(manifest.files)} files, {total:,} bytes, all as exported")

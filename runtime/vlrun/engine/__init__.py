@@ -1,0 +1,1 @@
+"""Ids and logits: which token comes next. Knows neither text nor pictures."""

@@ -1,0 +1,120 @@
+"""From logits to the next token: penalties, temperature, top-k, top-p, min-p, greedy or drawn.
+
+NumPy on one row of logits; knows ids, no text. Order and meaning of the steps follow transformers 4.57.6,
+``generation/logits_process.py`` (repetition penalty over prompt and answer, then temperature, top-k, top-p, min-p);
+presence and frequency penalty count the answer alone and follow OpenAI's definition, as vLLM does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vlrun.errors import OptionError
+
+FloatRow = npt.NDArray[np.float32]
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off, as are a
+    repetition penalty of 1 and presence and frequency penalties of 0.
+
+    Raises OptionError for a value out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _within("temperature", self.temperature, 0, 100)
+        _within("top_k", self.top_k, 0, 2**31 - 1)
+        _within("top_p", self.top_p, 0, 1)
+        _within("min_p", self.min_p, 0, 1)
+        _within("repetition_penalty", self.repetition_penalty, 0.01, 100)
+        _within("presence_penalty", self.presence_penalty, -2, 2)
+        _within("frequency_penalty", self.frequency_penalty, -2, 2)
+        if self.seed is not None:
+            _within("seed", self.seed, 0, MAX_SEED)
+        if self.top_p == 0:
+            raise OptionError("top_p must be above 0")
+
+
+class Sampler:
+    """Chooses the tokens of one answer. ``vocab_size``: ids from there on are padding rows and never chosen."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocab_size: int) -> None:
+        self._sampling = sampling
+        self._vocab_size = vocab_size
+        self._counts = np.zeros(vocab_size, np.int32)
+        self._seen = np.zeros(vocab_size, np.bool_)
+        self._seen[[token for token in prompt if token < vocab_size]] = True
+        self._random = np.random.Generator(np.random.PCG64(sampling.seed))
+
+    def choose(self, logits: FloatRow) -> int:
+        """The next token, given ``logits [vocab_rows]``; counts it for the penalties."""
+        scores = self._penalized(logits[: self._vocab_size].astype(np.float32))
+        token = int(np.argmax(scores)) if self._sampling.temperature == 0 else self._draw(scores)
+        self._counts[token] += 1
+        self._seen[token] = True
+        return token
+
+    def _penalized(self, scores: FloatRow) -> FloatRow:
+        s = self._sampling
+        if s.repetition_penalty != 1:
+            seen = scores[self._seen]
+            scores[self._seen] = np.where(seen < 0, seen * s.repetition_penalty, seen / s.repetition_penalty)
+        if s.frequency_penalty != 0:
+            scores -= np.float32(s.frequency_penalty) * self._counts
+        if s.presence_penalty != 0:
+            scores -= np.float32(s.presence_penalty) * (self._counts > 0)
+        return scores
+
+    def _draw(self, scores: FloatRow) -> int:
+        tokens, probabilities = truncate(scores, self._sampling)
+        point = self._random.random() * float(probabilities.sum())  # one number a token, whatever is kept
+        index = int(np.searchsorted(np.cumsum(probabilities), point, side="right"))
+        return int(tokens[min(index, len(tokens) - 1)])
+
+
+def truncate(scores: FloatRow, sampling: Sampling) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Tokens that may be drawn, best first, with their probabilities (which sum to 1 before truncation by top-p).
+
+    ``scores [vocab_size]``: logits after the penalties; ``sampling.temperature`` must not be 0.
+    """
+    kept = _top_k(scores, sampling.top_k)
+    order = kept[np.argsort(-scores[kept], kind="stable")]
+    scaled = scores[order].astype(np.float64) / sampling.temperature
+    probabilities = np.exp(scaled - scaled[0])
+    probabilities /= probabilities.sum()
+    count = len(order)
+    if sampling.top_p < 1:
+        # The token that crosses the threshold stays, as in the reference.
+        count = int(np.searchsorted(np.cumsum(probabilities), sampling.top_p, side="left")) + 1
+    if sampling.min_p > 0:
+        # Of what top-p left, those at least min_p times as likely as the best.
+        count = min(count, int(np.count_nonzero(probabilities >= sampling.min_p * probabilities[0])))
+    return order[:count], probabilities[:count]
+
+
+def _top_k(scores: FloatRow, k: int) -> npt.NDArray[np.int64]:
+    if k == 0 or k >= len(scores):
+        return np.arange(len(scores))
+    threshold = np.partition(scores, -k)[-k]
+    return np.flatnonzero(scores >= threshold)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise OptionError(f"{name} must lie between {low} and {high}, not {value}")

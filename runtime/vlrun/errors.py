@@ -1,0 +1,121 @@
+"""Everything a user can cause, each with its exit code and its HTTP status.
+
+::
+
+    VlrunError                1  500   the root; never raised itself
+    |- OptionError            2  400   an option or argument out of its range
+    |- MediaError             3  400   a picture that cannot be used
+    |  |- MediaNotFound       3  400   no such file, or it cannot be opened
+    |  |- UnsupportedMedia    3  415   a format that vlrun does not read
+    |  |- DamagedMedia        3  400   the file is empty, cut short or broken
+    |  '- MediaTooLarge       3  400   more pixels or bytes than the limit, or too narrow a strip
+    |- ModelError             4  503   a model folder that cannot be used
+    |  |- ModelNotFound       4  503   no folder, or no manifest in it
+    |  |- ForeignModel        4  503   another format, version or family
+    |  '- DamagedModel        4  503   a file is missing, cut short or changed
+    |- ContextLengthExceeded  5  400   the prompt does not fit
+    |- DeviceError            6  503   the device is missing or refuses the model
+    |- CheckpointError        7  500   export: a checkpoint that cannot be exported
+    |- OutputError            8  500   export: the target exists, or cannot be written
+    '- CheckFailed            9  500   export: the result strays from the reference
+
+A message is one sentence for the person who caused it: it says what is wrong and, where there is something to do, what
+to do. This module knows no other module of vlrun.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VlrunError(Exception):
+    """Root of all errors that a user can cause.
+
+    ``exit_code`` is the status of the command line, ``http_status`` that of the service.
+    """
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+
+class OptionError(VlrunError):
+    """An option or argument out of its range."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class MediaError(VlrunError):
+    """A picture that cannot be used."""
+
+    exit_code = 3
+    http_status = 400
+
+
+class MediaNotFound(MediaError):
+    """No such file, or it cannot be opened."""
+
+
+class UnsupportedMedia(MediaError):
+    """A format that vlrun does not read."""
+
+    http_status = 415
+
+
+class DamagedMedia(MediaError):
+    """The file is empty, cut short or broken."""
+
+
+class MediaTooLarge(MediaError):
+    """More pixels or bytes than the limit, or a strip too narrow to be resized."""
+
+
+class ModelError(VlrunError):
+    """A model folder that cannot be used."""
+
+    exit_code = 4
+    http_status = 503
+
+
+class ModelNotFound(ModelError):
+    """No such folder, or no manifest in it."""
+
+
+class ForeignModel(ModelError):
+    """A folder of another format, version or family."""
+
+
+class DamagedModel(ModelError):
+    """A file of the folder is missing, cut short or changed."""
+
+
+class ContextLengthExceeded(VlrunError):
+    """The prompt does not fit into the model's context."""
+
+    exit_code = 5
+    http_status = 400
+
+
+class DeviceError(VlrunError):
+    """The device is missing, or it refuses the model."""
+
+    exit_code = 6
+    http_status = 503
+
+
+class CheckpointError(VlrunError):
+    """Export: the checkpoint folder cannot be exported."""
+
+    exit_code = 7
+
+
+class OutputError(VlrunError):
+    """Export: the target folder exists already, or it cannot be written."""
+
+    exit_code = 8
+
+
+class CheckFailed(VlrunError):
+    """Export: the exported model strays from the reference by more than the threshold."""
+
+    exit_code = 9

@@ -1,0 +1,1 @@
+"""Bytes in, upright RGB out, within limits. Knows nothing of the model."""

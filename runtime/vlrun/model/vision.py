@@ -1,0 +1,44 @@
+"""The vision encoder on a device: patches of one picture in, visual tokens with their DeepStack rows out.
+
+Knows tensors; knows no file format and no prompt.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import openvino as ov
+
+from vlrun.manifest import VISION_XML, VisionDimensions
+from vlrun.model.device import Hints, compile_model, read_model, run
+from vlrun.model.patches import Patches
+from vlrun.model.positions import FloatArray, patch_positions
+
+
+class VisionEncoder:
+    """The compiled vision encoder of a model folder."""
+
+    def __init__(self, core: ov.Core, folder: Path, vision: VisionDimensions, hints: Hints) -> None:
+        model = read_model(core, folder / VISION_XML)
+        self._request = compile_model(core, model, hints, hints.vision_config()).create_infer_request()
+        self._vision = vision
+        self._lock = threading.Lock()
+
+    def encode(self, patches: Patches) -> FloatArray:
+        """Image features ``[1 + deepstack, tokens, hidden]``: row 0 embeddings, the others DeepStack."""
+        vision = self._vision
+        positions = patch_positions(
+            patches.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta
+        )
+        inputs = {
+            "patches": patches.pixels,
+            "position_indices": positions.indices,
+            "position_weights": positions.weights,
+            "rotary_cos": positions.cos,
+            "rotary_sin": positions.sin,
+        }
+        with self._lock:
+            run(self._request, inputs)
+            features: FloatArray = self._request.get_output_tensor(0).data.copy()
+        return features

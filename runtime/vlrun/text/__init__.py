@@ -1,0 +1,1 @@
+"""Strings and ids: chat template, tokenizer, streaming text. Knows no device."""

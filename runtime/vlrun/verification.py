@@ -1,0 +1,39 @@
+"""Hashes of a model folder are checked once on this machine, and again when a file changes.
+
+A stamp in the user's cache folder remembers the check; it is named after the manifest's own hash and after size, time
+and inode of every file. Where no stamp can be written, the hashes are checked at every load. Knows files, no models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import platformdirs
+
+from vlrun.manifest import Manifest, check_hashes, check_sizes, fingerprint
+
+
+def verify(manifest: Manifest, folder: Path, *, again: bool = False) -> None:
+    """Check names and sizes, and the hashes if this state of the folder was not checked before or ``again`` is true.
+
+    Raises DamagedModel.
+    """
+    check_sizes(manifest, folder)
+    stamp = platformdirs.user_cache_path("vlrun") / "verified" / _state(manifest, folder)
+    if stamp.exists() and not again:
+        return
+    check_hashes(manifest, folder)
+    try:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+    except OSError:
+        pass  # a read-only home costs a check at each load, no more
+
+
+def _state(manifest: Manifest, folder: Path) -> str:
+    digest = hashlib.sha256(fingerprint(folder).encode())
+    for name in sorted(manifest.files):
+        status = (folder / name).stat()
+        digest.update(f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ino}\n".encode())
+    return digest.hexdigest()
