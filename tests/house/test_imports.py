@@ -1,0 +1,55 @@
+"""Nothing heavy is loaded before it is needed, seen from a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.house.tree import ROOMS
+
+WORKBENCH = {"nncf", "onnx", "optimum", "torch", "torchvision", "transformers", "vlrun_export"}
+HEAVY = WORKBENCH | {"PIL", "huggingface_hub", "jinja2", "msgspec", "numpy", "openvino", "tokenizers"}
+HELP = "import sys; sys.argv = ['vlrun', *{arguments}]; from vlrun.cli import main; main()"
+
+# A bare interpreter with site-packages loads about 60 modules, click some 90 more, almost all of them of the standard
+# library; OpenVINO with NumPy would be 600.
+FEW_MODULES = 250
+
+
+def _loaded_by(code: str) -> set[str]:
+    report = (
+        "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))"
+    )
+    paths = os.pathsep.join(str(folder.parent) for folder in ROOMS.values())
+    run = subprocess.run(
+        [sys.executable, "-c", f"{report}\n{code}"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(run.stderr))
+
+
+@pytest.mark.parametrize("module", ["vlrun", "vlrun.cli", "vlrun.errors"])
+def test_import_loads_nothing_heavy(module: str) -> None:
+    assert not _loaded_by(f"import {module}") & HEAVY
+
+
+@pytest.mark.parametrize("module", ["vlrun.vlm", "vlrun.model.decoder", "vlrun.model.vision", "vlrun.text.template"])
+def test_the_runtime_never_loads_the_workbench(module: str) -> None:
+    assert not _loaded_by(f"import {module}") & WORKBENCH
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"]])
+def test_help_loads_little(arguments: list[str]) -> None:
+    start = time.perf_counter()
+    loaded = _loaded_by(HELP.format(arguments=arguments))
+    print(f"vlrun {' '.join(arguments)}: {time.perf_counter() - start:.3f} s, {len(loaded)} modules")
+    assert not loaded & HEAVY
+    assert len(loaded) < FEW_MODULES

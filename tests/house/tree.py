@@ -1,0 +1,16 @@
+"""The files of this clone, for the tests of the house."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = {"vlrun": ROOT / "runtime" / "vlrun", "vlrun_export": ROOT / "export" / "vlrun_export"}
+
+
+def tracked() -> list[Path]:
+    """Files that git tracks or would add."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
