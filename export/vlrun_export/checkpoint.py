@@ -1,0 +1,179 @@
+"""A Hugging Face checkpoint folder of the Qwen3-VL dense family: its configuration and its mapped weights.
+
+Knows file names, JSON keys and tensor names of the family, and says in one sentence why a folder cannot be exported.
+Weights are mapped from safetensors and handed out one module at a time; nothing is read ahead, nothing is unpickled and
+no code of the checkpoint is run. Knows neither graphs nor OpenVINO.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import Qwen3VLConfig
+
+from vlrun.errors import CheckpointError
+
+MODEL_TYPE = "qwen3_vl"
+VISION_PREFIX = "model.visual."
+TEXT_PREFIX = "model.language_model."
+HEAD = "lm_head.weight"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+REQUIRED_KEYS = {
+    "": ("text_config", "vision_config", "image_token_id", "video_token_id", "vision_start_token_id",
+         "vision_end_token_id"),
+    "text_config": ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                    "num_key_value_heads", "head_dim", "hidden_act", "vocab_size", "max_position_embeddings",
+                    "rms_norm_eps", "rope_theta", "rope_scaling"),
+    "vision_config": ("depth", "hidden_size", "hidden_act", "intermediate_size", "num_heads", "in_channels",
+                      "patch_size", "temporal_patch_size", "spatial_merge_size", "out_hidden_size",
+                      "num_position_embeddings", "deepstack_visual_indexes"),
+}  # fmt: skip
+"""Keys that must be in config.json: transformers would fill them with defaults of another model."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint. ``tensors`` tells in which file each tensor lies; ``tied``: head and embedding are one."""
+
+    folder: Path
+    config: Qwen3VLConfig
+    tied: bool
+    tensors: Mapping[str, Path]
+
+    def load(self, module: torch.nn.Module, prefix: str, matrices: torch.dtype | None = None) -> None:
+        """Assign the tensors named ``prefix + parameter`` to a module on the meta device.
+
+        Matrices stay mapped in the checkpoint's dtype unless ``matrices`` names another one; vectors become float32.
+        Raises CheckpointError if a tensor is missing or has another shape than the configuration says.
+        """
+        wanted = {prefix + name: tuple(value.shape) for name, value in module.state_dict().items()}
+        loaded = self._read(wanted)
+        state = {name.removeprefix(prefix): _cast(tensor, matrices) for name, tensor in loaded.items()}
+        module.load_state_dict(state, strict=True, assign=True)
+
+    def _read(self, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+        by_file: dict[Path, list[str]] = {}
+        for name in wanted:
+            if name not in self.tensors:
+                raise CheckpointError(f"the checkpoint '{self.folder}' lacks the tensor {name}")
+            by_file.setdefault(self.tensors[name], []).append(name)
+        loaded = {}
+        for path, names in by_file.items():
+            with safe_open(path, framework="pt") as file:
+                loaded.update({name: file.get_tensor(name) for name in names})
+        for name, shape in wanted.items():
+            if tuple(loaded[name].shape) != shape:
+                raise CheckpointError(
+                    f"the tensor {name} of '{self.folder}' has shape {list(loaded[name].shape)}, "
+                    f"but its config.json asks for {list(shape)}"
+                )
+        return loaded
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open a checkpoint folder: read config.json and the headers of the weights, but no weight.
+
+    Raises CheckpointError, in one sentence, for a folder that is missing, foreign, incomplete or broken.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"no checkpoint folder at '{folder}'")
+    raw = read_json(folder, "config.json")
+    _check_config(raw, folder)
+    try:
+        config = Qwen3VLConfig(**raw)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"transformers refuses the config.json of '{folder}': {error}") from error
+    tensors = _tensor_files(folder)
+    return Checkpoint(folder=folder, config=config, tied=_is_tied(raw, tensors, folder), tensors=tensors)
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in ``folder/name``. Raises CheckpointError if there is none."""
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"'{folder}' is no checkpoint: it holds no {name}") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {name} of '{folder}': {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the {name} of '{folder}' is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"the {name} of '{folder}' is not a JSON object")
+    return value
+
+
+def _check_config(raw: dict[str, Any], folder: Path) -> None:
+    if raw.get("model_type") != MODEL_TYPE:
+        raise CheckpointError(
+            f"'{folder}' is a checkpoint of type '{raw.get('model_type')}', but only the dense Qwen3-VL family "
+            f"('{MODEL_TYPE}') can be exported"
+        )
+    if "quantization_config" in raw:
+        raise CheckpointError(f"'{folder}' is quantized already: export the original bf16 checkpoint")
+    for section, keys in REQUIRED_KEYS.items():
+        values = raw[section] if section else raw
+        absent = [key for key in keys if not isinstance(values, dict) or values.get(key) is None]
+        if absent:
+            raise CheckpointError(f"the config.json of '{folder}' lacks {'.'.join(filter(None, [section, absent[0]]))}")
+    rope = raw["text_config"]["rope_scaling"]
+    if not isinstance(rope, dict) or rope.get("rope_type") != "default" or not rope.get("mrope_interleaved"):
+        raise CheckpointError(f"'{folder}' uses a rope_scaling other than the default interleaved M-RoPE: {rope}")
+    if len(rope.get("mrope_section", ())) != 3:
+        raise CheckpointError(f"the config.json of '{folder}' lacks text_config.rope_scaling.mrope_section")
+
+
+def _is_tied(raw: dict[str, Any], tensors: Mapping[str, Path], folder: Path) -> bool:
+    """The text section decides, as in transformers; then the top level; then whether a head of its own is stored."""
+    for section in (raw["text_config"], raw):
+        if "tie_word_embeddings" in section:
+            tied = bool(section["tie_word_embeddings"])
+            break
+    else:
+        tied = HEAD not in tensors
+    if not tied and HEAD not in tensors:
+        raise CheckpointError(f"the checkpoint '{folder}' lacks the tensor {HEAD}")
+    return tied
+
+
+def _tensor_files(folder: Path) -> dict[str, Path]:
+    """Tensor name -> file, from the headers of the files themselves."""
+    tensors = {}
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors.update(dict.fromkeys(file.keys(), path))
+        except FileNotFoundError:
+            raise CheckpointError(f"the checkpoint '{folder}' lacks {path.name}") from None
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path.name} of '{folder}' is damaged or incomplete ({error})") from error
+    return tensors
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / INDEX).exists():
+        index = read_json(folder, INDEX).get("weight_map")
+        if not isinstance(index, dict) or not index:
+            raise CheckpointError(f"the {INDEX} of '{folder}' has no weight_map")
+        names = sorted({str(name) for name in index.values()})
+        outside = [name for name in names if name != Path(name).name]
+        if outside:
+            raise CheckpointError(f"the {INDEX} of '{folder}' names a file outside of it: '{outside[0]}'")
+        return [folder / name for name in names]
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    raise CheckpointError(f"'{folder}' holds no safetensors weights ({WEIGHTS} or {INDEX})")
+
+
+def _cast(tensor: torch.Tensor, matrices: torch.dtype | None) -> torch.Tensor:
+    """Vectors (norms, biases) in float32; matrices as asked, or as they are: no copy then."""
+    if tensor.ndim < 2:
+        return tensor.to(torch.float32)
+    return tensor if matrices is None else tensor.to(matrices)

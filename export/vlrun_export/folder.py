@@ -1,0 +1,84 @@
+"""A model folder that is whole or not there.
+
+Everything is written to a hidden sibling, flushed to the disk, and renamed at the end; an error, a full disk or Ctrl+C
+leaves nothing behind. Knows directories and names; does not know what the files mean, except that a folder that is to be
+replaced must look like a model.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlrun import manifest
+from vlrun.errors import OutputError
+
+
+@contextmanager
+def whole_folder(out: Path, force: bool) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``out`` when the block ends well, and vanishes when it does not.
+
+    Raises OutputError if ``out`` exists (with ``force``: if it is no model folder), or if it cannot be written.
+    """
+    out = Path(os.path.realpath(out))
+    _check_target(out, force)
+    parts = _sibling(out, "part")
+    try:
+        parts.mkdir()
+        yield parts
+        sync(parts)
+        _publish(parts, out, force)
+    except OSError as error:
+        raise OutputError(f"cannot write '{out}': {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def sync(folder: Path) -> None:
+    """Flush every file of a folder, and then the folder itself, to the disk."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_target(out: Path, force: bool) -> None:
+    if not out.parent.is_dir():
+        raise OutputError(f"cannot write '{out}': there is no folder '{out.parent}'")
+    if not out.exists():
+        return
+    if not force:
+        raise OutputError(f"'{out}' exists already: choose another folder, or replace it with --force")
+    if not (out / manifest.MANIFEST).is_file():
+        raise OutputError(f"'{out}' exists and is no model folder, so --force does not replace it: remove it yourself")
+
+
+def _publish(parts: Path, out: Path, force: bool) -> None:
+    """Rename ``parts`` to ``out``; an old ``out`` is moved aside first, put back if that fails, and removed at the end."""
+    _check_target(out, force)
+    old = _sibling(out, "old")
+    if out.exists():
+        out.rename(old)
+    try:
+        parts.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    descriptor = os.open(out.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sibling(out: Path, suffix: str) -> Path:
+    """A hidden name beside ``out``, on the same file system, that nobody else uses."""
+    return out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.{suffix}")

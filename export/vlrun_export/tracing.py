@@ -1,0 +1,55 @@
+"""From a torch module to an OpenVINO model: tracing with 16-bit matrices, and names for every port.
+
+Knows how OpenVINO's PyTorch front end is driven so that mapped bf16 weights are never copied to float32; does not know
+what the module computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import openvino as ov
+import torch
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input of a traced graph: its name, its partial shape (-1: dynamic) and an example value."""
+
+    name: str
+    shape: tuple[int, ...]
+    example: torch.Tensor
+
+
+def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str]) -> ov.Model:
+    """Trace ``module(*inputs)`` into an OpenVINO model whose ports carry the given names.
+
+    Matrices of Linear and Embedding modules become constants in their own dtype behind a conversion to float32, and are
+    not multiplied while tracing (OpenVINO's 16-bit patch, the one that optimum uses); all arithmetic is float32.
+    """
+    from openvino.frontend.pytorch.patch_model import __make_16bit_traceable, unpatch_model
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    examples = tuple(port.example for port in inputs)
+    module.eval()
+    with torch.no_grad():
+        __make_16bit_traceable(module)
+        try:
+            decoder = TorchScriptPythonDecoder(
+                module, example_input=examples, trace_kwargs={"check_trace": False}
+            )
+            shapes = [(ov.PartialShape(list(port.shape)), _type(port.example)) for port in inputs]
+            model = ov.convert_model(decoder, example_input=examples, input=shapes)
+        finally:
+            unpatch_model(module, "_openvino_module_extension_patch_orig_forward")
+    for port, given in zip(inputs, model.inputs, strict=True):
+        given.get_tensor().set_names({port.name})
+    for name, output in zip(outputs, model.outputs, strict=True):
+        output.get_tensor().set_names({name})
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _type(example: torch.Tensor) -> ov.Type:
+    return {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}[example.dtype]
