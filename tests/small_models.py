@@ -22,6 +22,9 @@ SPECIAL_TOKENS = (
 VOCAB_ROWS = 448
 """More rows than tokens, as in the published checkpoints: the rest must never be sampled."""
 
+TIED_EMBEDDING_SCALE = 0.2
+"""Small beside what the layers add, or a tied head answers with the last token again and again."""
+
 CORPUS = (
     "How many bottles are there? There are three red bottles and two green cans on the shelf.",
     "What is the price of the box? It costs 12.50 euros. 这里有几个瓶子？ 有三个红色的瓶子。",
@@ -132,6 +135,8 @@ def _random_weights(config: dict[str, object], tied: bool, seed: int) -> dict[st
             value = value * 0.1
         elif parameter.ndim == 1:
             value = 1 + 0.1 * value
+        if tied and "embed_tokens" in name:
+            value = value * TIED_EMBEDDING_SCALE
         weights[name] = value.to(torch.bfloat16)
     if tied:
         weights.pop("lm_head.weight", None)

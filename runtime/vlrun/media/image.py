@@ -21,14 +21,14 @@ from PIL import Image, ImageOps
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Pillow's names of the formats that vlrun opens. MPO is what many phones write as .jpg."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+"""Pillow's names of the formats that vlrun opens. Its JPEG covers MPO, which many phones write as .jpg."""
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
 """Width x height: Pillow's own warning limit (a quarter GiB of RGB), above every phone's normal picture."""
 
-_DECODER_FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error)
+_DECODER_FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 """What Pillow's decoders raise on broken files, from fuzzing and its own test images."""
 
 _EXIF_ORIENTATION = 0x0112

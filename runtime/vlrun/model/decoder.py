@@ -69,7 +69,7 @@ class Decoder:
     @property
     def block_bytes(self) -> int:
         """Bytes of one block over all layers, keys and values."""
-        return sum(int(tensor.nbytes) for tensor in self._cache) // self.blocks
+        return sum(int(tensor.get_byte_size()) for tensor in self._cache) // self.blocks
 
     def forward(self, steps: Sequence[SequenceStep]) -> FloatArray:
         """Run the next tokens of several sequences in one call; writes their keys and values into their blocks.

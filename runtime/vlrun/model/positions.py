@@ -102,13 +102,14 @@ def _interpolation(grid: Grid, side: int) -> tuple[IntArray, FloatArray]:
 
 
 def _linspace(side: int, count: int) -> FloatArray:
-    """``torch.linspace(0, side - 1, count)`` in float32: torch counts up to the middle and down from the end."""
+    """``torch.linspace(0, side - 1, count)``, bit for bit: torch counts up to the middle and down from the end, in fused
+    multiply-adds that round once, which float64 and one rounding at the end give too.
+    """
     if count == 1:
         return np.zeros(1, np.float32)
-    step = np.float32(side - 1) / np.float32(count - 1)
-    index = np.arange(count, dtype=np.float32)
-    upper = np.float32(side - 1) - step * (np.float32(count - 1) - index)
-    return np.where(np.arange(count) < count // 2, step * index, upper).astype(np.float32)
+    step = float(np.float32(side - 1) / np.float32(count - 1))
+    index = np.arange(count)
+    return np.where(index < count // 2, step * index, side - 1 - step * (count - 1 - index)).astype(np.float32)
 
 
 def _rotary(grid: Grid, head_dim: int, theta: float) -> tuple[FloatArray, FloatArray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -66,7 +66,11 @@ class ChatTemplate:
             added.content: token for token, added in tokenizer.get_added_tokens_decoder().items() if added.content
         }
         longest_first = sorted(self._control, key=len, reverse=True)
-        self._control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._control_pattern = _any_of(re.escape(name) for name in longest_first)
+        # Every place behind the first letter of a control token's name: cut there, the name is only letters.
+        self._inside_names = _any_of(
+            f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in longest_first if len(name) > 1
+        )
 
     def render(self, messages: Sequence[Message]) -> str:
         """The conversation as one string, control tokens in letters, ready for the model's answer."""
@@ -130,28 +134,25 @@ class ChatTemplate:
             raise OptionError(f"the model's chat template refuses this conversation: {error}") from error
 
     def _encode_text(self, text: str) -> list[int]:
+        """Ids of text in which no control token is recognized."""
+        pieces = self._inside_names.split(text)
         try:
-            return encode_plain(self._tokenizer, text)
+            return [i for piece in pieces for i in self._tokenizer.encode(piece, add_special_tokens=False).ids]
         except (UnicodeError, TypeError) as error:
             raise OptionError("the text holds characters that are no valid Unicode") from error
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a model folder, set up to read control tokens in text as ordinary characters.
-
-    Raises DamagedModel if it does not parse.
-    """
+    """The tokenizer of a model folder. Raises DamagedModel if it does not parse."""
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise DamagedModel(f"the tokenizer '{path.name}' is damaged: {error}") from error
-    tokenizer.encode_special_tokens = True
-    return tokenizer
 
 
-def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of ``text``, in which no control token is recognized."""
-    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that matches where one of the given does; nowhere if none is given."""
+    return re.compile("|".join(patterns) or r"(?!)")
 
 
 def _mark(message: Message, secret: str, texts: list[str]) -> Message:

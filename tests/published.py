@@ -1,0 +1,13 @@
+"""The published files of Qwen3-VL-2B, which lie beside a developer's checkout but never in a stranger's clone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+PUBLISHED = Path(__file__).parents[2] / "shared" / "qwen3-vl-2b"
+
+needs_published = pytest.mark.skipif(
+    not PUBLISHED.is_dir(), reason="the published tokenizer and template are not part of the repository"
+)

@@ -1,0 +1,84 @@
+"""Preprocessing against transformers' Pillow processor: every bit, or the model sees another picture."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlrun.errors import MediaTooLarge
+from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.image import open_picture
+from vlrun.model.patches import cut, fit
+
+VISION = VisionDimensions(
+    hidden=48, heads=3, depth=5, patch=16, temporal_patch=2, merge=2, position_side=7, deepstack=2
+)
+BUDGET = 16384 * 32 * 32
+
+
+def preprocessing(mean: float = 0.5, std: float = 0.5) -> Preprocessing:
+    return Preprocessing(65_536, 1_048_576, (mean, 0.5, 0.4), (std, 0.5, 0.6))
+
+
+def noise(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(width * 10_000 + height)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+
+
+# Portrait, landscape, tiny, large, panorama, odd sides: growing, shrinking and unchanged.
+SIZES = [(256, 256), (640, 480), (333, 517), (1, 1), (31, 33), (1920, 1080), (2400, 150), (90, 1500), (1024, 768)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.5), (0.48145466, 0.26862954)])
+def test_equals_the_reference_bit_for_bit(width: int, height: int, mean: float, std: float) -> None:
+    """Guards resize passes, rounding of the normalization, patch order and the grid."""
+    reference = pytest.importorskip("transformers").Qwen2VLImageProcessor(
+        min_pixels=65_536,
+        max_pixels=1_048_576,
+        patch_size=16,
+        temporal_patch_size=2,
+        merge_size=2,
+        image_mean=[mean, 0.5, 0.4],
+        image_std=[std, 0.5, 0.6],
+    )
+    image = noise(width, height)
+    shrunk_flat = _passes_swapped(image)  # Pillow 13 rounds these otherwise; the reference under it does too
+    expected = reference(shrunk_flat, return_tensors="np")
+    patches = cut(open_picture(image), preprocessing(mean, std), VISION, BUDGET)
+    assert [1, patches.grid.height, patches.grid.width] == expected["image_grid_thw"][0].tolist()
+    np.testing.assert_array_equal(patches.pixels, expected["pixel_values"])
+
+
+def _passes_swapped(image: Image.Image) -> Image.Image:
+    """The picture already resized in width, as the reference did it before Pillow 13 swapped the passes."""
+    height, width = fit(image.height, image.width, 32, 65_536, 1_048_576)
+    return image.resize((width, image.height), Image.Resampling.BICUBIC).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+
+
+def test_golden_hash() -> None:
+    """Guards against a Pillow that resizes in another way, on a picture whose height shrinks more than its width."""
+    patches = cut(open_picture(noise(300, 1900)), preprocessing(), VISION, 300 * 600)
+    assert hashlib.sha256(patches.pixels.tobytes()).hexdigest() == (
+        "fbb76506cf3928e2e40bbb648e3d4dea6d6166c6c2024820f8ebdc37fc7cfd0d"
+    )
+
+
+def test_budget_lowers_but_never_raises() -> None:
+    """Guards the memory of a small box: a phone photo must not take 16,384 tokens because the model could."""
+    picture = open_picture(noise(1200, 900))
+    assert cut(picture, preprocessing(), VISION, 256 * 32 * 32).grid.tokens <= 256
+    assert cut(picture, preprocessing(), VISION, 10**9).grid.tokens <= 1_048_576 // 32**2
+    assert cut(picture, preprocessing(), VISION, 1).grid.tokens * 32**2 <= 65_536  # the model's minimum holds
+
+
+def test_aspect_ratio_limit() -> None:
+    """Guards the limit of 200: at the limit it works, beyond it one sentence says why not."""
+    assert fit(20, 4000, 32, 65_536, 1_048_576)[1] > 0
+    with pytest.raises(MediaTooLarge, match="200 times at most"):
+        fit(20, 4001, 32, 65_536, 1_048_576)

@@ -1,0 +1,114 @@
+"""Sampling against transformers' logits processors, and the properties that users rely on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlrun.engine.sampler import MAX_SEED, Sampler, Sampling, truncate
+from vlrun.errors import OptionError
+
+VOCAB = 50
+
+
+def logits(seed: int, rows: int = VOCAB) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=3, size=rows).astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    temperature=st.floats(0.1, 3),
+    top_k=st.integers(0, VOCAB + 5),
+    top_p=st.floats(0.05, 1),
+    min_p=st.floats(0, 0.5),
+)
+def test_kept_tokens_and_probabilities_equal_the_reference(
+    seed: int, temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    """Guards order and borders of temperature, top-k, top-p and min-p."""
+    torch = pytest.importorskip("torch")
+    generation = pytest.importorskip("transformers.generation.logits_process")
+    scores = torch.from_numpy(logits(seed))[None].double()
+    steps = [generation.TemperatureLogitsWarper(temperature)]
+    steps += [generation.TopKLogitsWarper(top_k)] if top_k else []
+    steps += [generation.TopPLogitsWarper(top_p)] if top_p < 1 else []
+    steps += [generation.MinPLogitsWarper(min_p)] if min_p else []
+    expected = generation.LogitsProcessorList(steps)(torch.zeros(1, 1, dtype=torch.long), scores)
+    expected = expected.softmax(-1)[0].numpy()
+    tokens, probabilities = truncate(logits(seed), Sampling(temperature, top_k, top_p, min_p))
+    ours = np.zeros(VOCAB)
+    ours[tokens] = probabilities / probabilities.sum()
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_repetition_penalty_equals_the_reference() -> None:
+    """Guards that the penalty covers prompt and answer, and divides or multiplies by sign."""
+    torch = pytest.importorskip("torch")
+    generation = pytest.importorskip("transformers.generation.logits_process")
+    row, prompt = logits(3), [4, 9, 9, 11]
+    sampler = Sampler(Sampling(temperature=0, repetition_penalty=5.0), prompt, VOCAB)
+    chosen = []
+    for _ in range(6):
+        history = torch.tensor([prompt + chosen])
+        reference = generation.RepetitionPenaltyLogitsProcessor(5.0)(history, torch.from_numpy(row)[None].clone())
+        chosen.append(sampler.choose(row))
+        assert chosen[-1] == int(reference.argmax())
+
+
+def test_presence_and_frequency_count_the_answer_alone() -> None:
+    """Guards OpenAI's definition: presence once, frequency each time, the prompt never."""
+    row = np.zeros(VOCAB, np.float32)
+    row[7], row[8] = 1.0, 0.5
+    presence = Sampler(Sampling(temperature=0, presence_penalty=0.4), [7, 7, 7], VOCAB)
+    assert [presence.choose(row) for _ in range(3)] == [7, 7, 7]  # 1.0 - 0.4 stays above 0.5
+    frequency = Sampler(Sampling(temperature=0, frequency_penalty=0.4), [7, 7, 7], VOCAB)
+    assert [frequency.choose(row) for _ in range(3)] == [7, 7, 8]  # 1.0, 0.6, then 0.2 against 0.5
+
+
+@given(seed=st.integers(0, MAX_SEED), temperature=st.sampled_from([0.0, 0.7, 2.0]))
+@settings(max_examples=40, deadline=None)
+def test_padding_rows_are_never_chosen(seed: int, temperature: float) -> None:
+    """Guards against ids that no tokenizer knows: the head has more rows than there are tokens."""
+    row = logits(1, VOCAB + 30)
+    row[VOCAB:] = 100
+    sampler = Sampler(Sampling(temperature=temperature, seed=seed), [], VOCAB)
+    assert all(sampler.choose(row) < VOCAB for _ in range(20))
+
+
+def test_seed_repeats_and_distribution_holds() -> None:
+    """Guards seeds, and that drawing follows the probabilities (chi-square over 4,000 draws)."""
+    row = logits(5, 8)
+    draws = [[Sampler(Sampling(seed=s), [], 8).choose(row) for s in range(4000)] for _ in range(2)]
+    assert draws[0] == draws[1]
+    tokens, probabilities = truncate(row, Sampling())
+    expected = np.zeros(8)
+    expected[tokens] = probabilities * 4000
+    counts = np.bincount(draws[0], minlength=8)
+    kept = expected > 5
+    assert ((counts - expected)[kept] ** 2 / expected[kept]).sum() < 30
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": float("nan")},
+        {"temperature": -0.1},
+        {"temperature": float("inf")},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 2.0},
+        {"min_p": 1.1},
+        {"repetition_penalty": 0.0},
+        {"presence_penalty": 3.0},
+        {"frequency_penalty": -2.5},
+        {"seed": -1},
+        {"seed": 2**70},
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    """Guards every limit."""
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        Sampling(**wrong)  # type: ignore[arg-type]
