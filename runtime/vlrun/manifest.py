@@ -152,9 +152,7 @@ def read(folder: Path) -> Manifest:
     try:
         raw = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
-        raise ModelNotFound(
-            f"'{folder}' holds no {MANIFEST}: export a checkpoint with 'vlrun export' first"
-        ) from None
+        raise ModelNotFound(f"'{folder}' holds no {MANIFEST}: export a checkpoint with 'vlrun export' first") from None
     except OSError as error:
         raise ModelNotFound(f"cannot read the {MANIFEST} of '{folder}': {error.strerror}") from error
     _check_header(raw, folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -31,7 +31,6 @@ from vlrun.model.vision import VisionEncoder
 from vlrun.text.detokenizer import Detokenizer, StopStrings
 from vlrun.text.template import ChatTemplate, Message, PicturePart, Prompt, load_tokenizer
 from vlrun.verification import verify
-
 
 DEFAULT_QUESTION = "Describe this image."
 DEFAULT_CONTEXT = 32768
@@ -68,9 +67,7 @@ class VLM:
         self._engine = Engine(decoder, self.manifest.text.vocab_size)
         self._load_seconds = time.perf_counter() - began
 
-    def ask(
-        self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None
-    ) -> Answer:
+    def ask(self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
         """The answer to a question about one picture, several, or none (an empty list).
 
         Raises MediaError, OptionError or ContextLengthExceeded.
@@ -177,9 +174,9 @@ def _listed(pictures: Pictures) -> Sequence[PictureSource]:
     return pictures if isinstance(pictures, list | tuple) else [pictures]  # type: ignore[list-item]
 
 
-def _timed(tokens: Iterator[int], seconds: list[float]) -> Iterator[int]:
+def _timed(tokens: Generator[int, None, None], seconds: list[float]) -> Generator[int, None, None]:
     """The tokens, with the time that each took the engine; the time that the caller takes is not counted."""
-    with closing(tokens):  # type: ignore[type-var]
+    with closing(tokens):
         while True:
             began = time.perf_counter()
             token = next(tokens, None)

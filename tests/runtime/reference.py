@@ -29,7 +29,7 @@ class Reference:
         """Logits after every token of one uncached pass, ``[T, vocab_rows]``."""
         with torch.no_grad():
             output = self.model(**self._inputs(ids, images))
-        return output.logits[0].numpy()  # type: ignore[no-any-return]
+        return output.logits[0].numpy()
 
     def greedy(self, request: Request, images: Sequence[Image.Image], vocab_size: int, penalty: float) -> list[int]:
         """The tokens of ``generate`` without any stop, padding rows forbidden."""
@@ -47,7 +47,7 @@ class Reference:
                 eos_token_id=rows,
                 suppress_tokens=list(range(vocab_size, rows)),
             )
-        return ids[0, len(request.ids) :].tolist()  # type: ignore[no-any-return]
+        return ids[0, len(request.ids) :].tolist()
 
     def _inputs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         tensor = torch.tensor([list(ids)])

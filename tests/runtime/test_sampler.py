@@ -50,7 +50,7 @@ def test_repetition_penalty_equals_the_reference() -> None:
     generation = pytest.importorskip("transformers.generation.logits_process")
     row, prompt = logits(3), [4, 9, 9, 11]
     sampler = Sampler(Sampling(temperature=0, repetition_penalty=5.0), prompt, VOCAB)
-    chosen = []
+    chosen: list[int] = []
     for _ in range(6):
         history = torch.tensor([prompt + chosen])
         reference = generation.RepetitionPenaltyLogitsProcessor(5.0)(history, torch.from_numpy(row)[None].clone())

@@ -31,9 +31,16 @@ def template(tokenizer: Tokenizer) -> ChatTemplate:
 CONVERSATIONS = [
     [Message("user", ("Hi",))],
     [Message("user", (PicturePart(), "Describe this image."))],
-    [Message("system", ("Be short.",)), Message("user", (PicturePart(), "\n  How many?\n", PicturePart(), " 几个瓶子？"))],
+    [
+        Message("system", ("Be short.",)),
+        Message("user", (PicturePart(), "\n  How many?\n", PicturePart(), " 几个瓶子？")),
+    ],
     [Message("user", (PicturePart(), "a")), Message("assistant", ("Six. \U0001f600",)), Message("user", ("\nSure?",))],
 ]
+
+
+def as_transformers(part: str | PicturePart) -> dict[str, str]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
 
 
 @needs_published
@@ -43,10 +50,7 @@ def test_prompt_equals_the_reference(template: ChatTemplate, messages: list[Mess
     transformers = pytest.importorskip("transformers")
     reference = transformers.PreTrainedTokenizerFast(tokenizer_file=str(PUBLISHED / "tokenizer.json"))
     reference.chat_template = (PUBLISHED / "chat_template.jinja").read_text("utf-8")
-    plain = [
-        {"role": m.role, "content": [{"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in m.parts]}
-        for m in messages
-    ]
+    plain = [{"role": m.role, "content": [as_transformers(part) for part in m.parts]} for m in messages]
     rendered = reference.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
     assert template.render(messages) == rendered
     pictures = rendered.count("<|image_pad|>")

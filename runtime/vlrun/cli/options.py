@@ -6,10 +6,10 @@ Knows click and names; checks of ranges are the engine's own, so that Python and
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from vlrun.answer import Options
     from vlrun.model.device import Hints
 
-P = ParamSpec("P")
 R = TypeVar("R")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -112,30 +110,30 @@ _DEVICE = [
 ]
 
 
-def sampling(command: Callable[P, R]) -> Callable[..., R]:
+def sampling(command: Callable[..., R]) -> Callable[..., R]:
     """Add the sampling options to a command, which receives them as ``sampling``."""
     return _grouped(command, "sampling", SamplingOptions, _SAMPLING)
 
 
-def device(command: Callable[P, R]) -> Callable[..., R]:
+def device(command: Callable[..., R]) -> Callable[..., R]:
     """Add the device options to a command, which receives them as ``device``."""
     return _grouped(command, "device", DeviceOptions, _DEVICE)
 
 
 def _grouped(
-    command: Callable[P, R],
+    command: Callable[..., R],
     name: str,
-    value: type[SamplingOptions] | type[DeviceOptions],
-    options: list[Callable[[Callable[..., R]], Callable[..., R]]],
+    value: type[SamplingOptions | DeviceOptions],
+    options: Iterable[Callable[[Any], Any]],
 ) -> Callable[..., R]:
     members = [field.name for field in fields(value)]
 
     @functools.wraps(command)
-    def gather(*args: P.args, **given: P.kwargs) -> R:
+    def gather(**given: Any) -> R:
         given[name] = value(**{member: given.pop(member) for member in members})
-        return command(*args, **given)
+        return command(**given)
 
     decorated: Callable[..., R] = gather
-    for option in reversed(options):
+    for option in reversed(list(options)):
         decorated = option(decorated)
     return decorated

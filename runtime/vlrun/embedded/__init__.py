@@ -1,4 +1,4 @@
-"""The model that ships with vlrun: a folder like any other, tiny, a demo and a test bench. Its model card is README.md."""
+"""The model that ships with vlrun: a folder like any other, tiny, a demo and a test bench (model card: README.md)."""
 
 from __future__ import annotations
 

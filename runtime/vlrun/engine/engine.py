@@ -5,7 +5,7 @@ Knows ids, positions and logits; knows neither text nor pictures, nor which back
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class Engine:
         self._prefill_chunk = prefill_chunk
         self.pool = BlockPool(decoder.blocks, decoder.block_size)
 
-    def generate(self, request: Request) -> Iterator[int]:
+    def generate(self, request: Request) -> Generator[int, None, None]:
         """Tokens of the answer, the ending one included. Closing the iterator frees the blocks at once."""
         sampler = Sampler(request.sampling, request.ids.tolist(), self._vocab_size)
         position = int(request.positions.max()) + 1

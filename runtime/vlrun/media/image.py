@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
 
@@ -98,7 +98,7 @@ def _decode(encoded: bytes, name: str) -> Picture:
         try:
             with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
                 return _from_image(image, name)
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             raise UnsupportedMedia(
                 f"{name} is not a picture that vlrun can read ({', '.join(FORMATS)}), or its header is broken"
             ) from None

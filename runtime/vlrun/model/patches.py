@@ -50,7 +50,8 @@ def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) 
     """
     if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
         raise MediaTooLarge(
-            f"a picture of {width} x {height} is too narrow a strip: the sides may differ {MAX_ASPECT_RATIO} times at most"
+            f"a picture of {width} x {height} is too narrow a strip: "
+            f"the sides may differ {MAX_ASPECT_RATIO} times at most"
         )
     fitted_height, fitted_width = round(height / factor) * factor, round(width / factor) * factor
     if fitted_height * fitted_width > max_pixels:

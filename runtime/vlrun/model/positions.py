@@ -102,8 +102,8 @@ def _interpolation(grid: Grid, side: int) -> tuple[IntArray, FloatArray]:
 
 
 def _linspace(side: int, count: int) -> FloatArray:
-    """``torch.linspace(0, side - 1, count)``, bit for bit: torch counts up to the middle and down from the end, in fused
-    multiply-adds that round once, which float64 and one rounding at the end give too.
+    """``torch.linspace(0, side - 1, count)``, bit for bit: torch counts up to the middle and down from the end, in
+    fused multiply-adds that round once, which float64 and one rounding at the end give too.
     """
     if count == 1:
         return np.zeros(1, np.float32)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import openvino as ov
 
 from vlrun.manifest import VISION_XML, VisionDimensions
@@ -31,7 +33,7 @@ class VisionEncoder:
         positions = patch_positions(
             patches.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta
         )
-        inputs = {
+        inputs: dict[str, npt.NDArray[np.generic]] = {
             "patches": patches.pixels,
             "position_indices": positions.indices,
             "position_weights": positions.weights,

@@ -1,7 +1,7 @@
 """Messages into a prompt: the model folder's chat template, rendered so that user text stays text.
 
-Knows strings and token ids; knows neither pixels nor devices. Two rules keep strangers' text harmless: the template runs
-in Jinja2's immutable sandbox, and only control tokens that the *template* wrote become control tokens. What a user
+Knows strings and token ids; knows neither pixels nor devices. Two rules keep strangers' text harmless: the template
+runs in Jinja2's immutable sandbox, and only control tokens that the *template* wrote become control tokens. What a user
 types, ``<|im_end|>`` included, is encoded as ordinary characters.
 """
 
@@ -171,9 +171,7 @@ def _plain(message: Message) -> dict[str, object]:
     """A message as chat templates read it: a list of parts only where there is a picture."""
     if all(isinstance(part, str) for part in message.parts):
         return {"role": message.role, "content": "".join(str(part) for part in message.parts)}
-    content = [
-        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts
-    ]
+    content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts]
     return {"role": message.role, "content": content}
 
 
