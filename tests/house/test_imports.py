@@ -31,8 +31,9 @@ def _loaded_by(code: str) -> set[str]:
         env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert run.returncode == 0, run.stderr
     return set(json.loads(run.stderr))
 
 
