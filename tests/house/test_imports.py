@@ -16,9 +16,8 @@ WORKBENCH = {"nncf", "onnx", "optimum", "torch", "torchvision", "transformers", 
 HEAVY = WORKBENCH | {"PIL", "huggingface_hub", "jinja2", "msgspec", "numpy", "openvino", "tokenizers"}
 HELP = "import sys; sys.argv = ['vlrun', *{arguments}]; from vlrun.cli import main; main()"
 
-# A bare interpreter with site-packages loads about 60 modules, click some 90 more, almost all of them of the standard
-# library; OpenVINO with NumPy would be 600.
-FEW_MODULES = 250
+# Python itself, click and what both need of the standard library are about 130; OpenVINO with NumPy would be 600.
+FEW_MODULES = 180
 
 
 def _loaded_by(code: str) -> set[str]:
@@ -52,5 +51,5 @@ def test_help_loads_little(arguments: list[str]) -> None:
     start = time.perf_counter()
     loaded = _loaded_by(HELP.format(arguments=arguments))
     print(f"vlrun {' '.join(arguments)}: {time.perf_counter() - start:.3f} s, {len(loaded)} modules")
-    assert not loaded & HEAVY
+    assert not loaded & HEAVY - {"vlrun_export"}  # its one-line help is shown too, and imports nothing heavy
     assert len(loaded) < FEW_MODULES
