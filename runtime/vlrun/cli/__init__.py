@@ -72,6 +72,8 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", EXIT_INTERRUPTED)
+    except SystemExit as left:  # click leaves by itself on a closed pipe, with 1, and after shell completion, with 0
+        _leave(EXIT_BROKEN_PIPE if left.code else 0)
     except BrokenPipeError:
         _leave(EXIT_BROKEN_PIPE)
     except OSError as error:

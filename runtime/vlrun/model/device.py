@@ -5,6 +5,7 @@ Knows OpenVINO; does not know what the models compute.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,5 +95,6 @@ def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]])
             pass
     except BaseException:
         request.cancel()
-        request.wait_for(-1)  # the inputs must outlive the inference
+        with contextlib.suppress(RuntimeError):  # says that it was cancelled
+            request.wait()  # the inputs must outlive the inference
         raise

@@ -1,0 +1,266 @@
+"""The command line as a stranger uses it: real processes, real pipes, wrong inputs, Ctrl+C."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+RUNTIME = Path(__file__).parents[2] / "runtime"
+
+
+def command(words: Sequence[str | Path], home: Path) -> tuple[list[str], dict[str, str]]:
+    environment = {**os.environ, "PYTHONPATH": str(RUNTIME), "XDG_CACHE_HOME": str(home)}
+    return [sys.executable, "-m", "vlrun.cli", *map(str, words)], environment
+
+
+def vlrun(
+    *words: str | Path, home: Path, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    arguments, inherited = command(words, home)
+    return subprocess.run(
+        arguments, input=stdin, capture_output=True, env=inherited | environment, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures and things that are none."""
+    folder = tmp_path_factory.mktemp("shop")
+    rng = np.random.default_rng(3)
+    image = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((320, 240))
+    image.save(folder / "shelf.png")
+    image.save(folder / "two words.jpg")
+    image.save(folder / "moving.gif", save_all=True, append_images=[image.rotate(90)])
+    (folder / "empty.png").touch()
+    (folder / "notes.txt").write_text("no picture")
+    data = (folder / "two words.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
+    Image.new("RGB", (20_001, 100)).save(folder / "strip.png")
+    return folder
+
+
+def ask(shop: Path, model: Path, *words: str | Path, **more: object) -> subprocess.CompletedProcess[bytes]:
+    return vlrun("ask", "--model", model, *words, home=shop / "cache", **more)  # type: ignore[arg-type]
+
+
+def test_answer_on_stdout_all_else_on_stderr(shop: Path, small_model: Path) -> None:
+    """Guards pipes: stdout carries the answer alone, also with --stats and a note about frames."""
+    quiet = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20")
+    told = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20", "--stats")
+    assert quiet.returncode == told.returncode == 0, told.stderr
+    assert quiet.stdout == told.stdout
+    assert b"only the first is used" in quiet.stderr
+    for word in (b"load", b"vision", b"TTFT", b"TPOT", b"tokens", b"memory"):
+        assert word in told.stderr
+        assert word not in quiet.stderr
+
+
+def test_json_is_one_object(shop: Path, small_model: Path) -> None:
+    """Guards scripts that read the answer."""
+    done = ask(shop, small_model, shop / "shelf.png", "--json", "--seed", "1", "--max-tokens", "5")
+    answer = json.loads(done.stdout)
+    assert set(answer) == {"answer", "finish_reason", "model", "usage", "timings"}
+    assert answer["usage"]["completion_tokens"] <= 5
+    assert {"load", "vision", "ttft", "tpot"} <= set(answer["timings"])
+
+
+def test_picture_from_stdin_equals_file(shop: Path, small_model: Path) -> None:
+    """Guards '-': the same bytes give the same answer."""
+    words = ("How many?", "--temperature", "0", "--max-tokens", "12")
+    from_file = ask(shop, small_model, shop / "two words.jpg", *words)
+    from_stdin = ask(shop, small_model, "-", *words, stdin=(shop / "two words.jpg").read_bytes())
+    assert from_file.returncode == from_stdin.returncode == 0
+    assert from_file.stdout == from_stdin.stdout
+
+
+def test_two_pictures_and_default_question(shop: Path, small_model: Path) -> None:
+    """Guards the reading of the words: two pictures, no question."""
+    done = ask(shop, small_model, shop / "shelf.png", shop / "two words.jpg", "--json", "--max-tokens", "2")
+    one = ask(shop, small_model, shop / "shelf.png", "--json", "--max-tokens", "2")
+    tokens = [json.loads(run.stdout)["usage"]["image_tokens"] for run in (done, one)]
+    assert tokens[0] == 2 * tokens[1]
+
+
+WRONG = [
+    (["missing.jpg", "How many?"], 3, "no such picture: 'missing.jpg'"),
+    (["missing.jpg"], 3, "no such picture: 'missing.jpg'"),
+    (["{shop}/empty.png"], 3, "is empty"),
+    (["{shop}/notes.txt"], 3, "not a picture that vlrun can read"),
+    (["{shop}/cut.jpg"], 3, "damaged or cut short"),
+    (["{shop}/strip.png"], 3, "too narrow a strip"),
+    (["{shop}", "x"], 3, "is a folder"),
+    (["https://example.org/a.jpg", "x"], 3, "download it first"),
+    (["How many bottles?"], 2, "no picture given: 'How many bottles?' is neither a file nor named like one"),
+    ([], 2, "no picture given"),
+    (["{shop}/shelf.png", " "], 2, "the question is empty"),
+    (["-", "-", "x"], 2, "only one picture"),
+    (["-", "x"], 3, "on stdin is empty"),
+    (["{shop}/shelf.png", "--temperature", "nan"], 2, "temperature"),
+    (["{shop}/shelf.png", "--temperature", "hot"], 2, "not a valid float"),
+    (["{shop}/shelf.png", "--top-p", "2"], 2, "top_p"),
+    (["{shop}/shelf.png", "--max-tokens", "0"], 2, "max_tokens"),
+    (["{shop}/shelf.png", "--stop", ""], 2, "stop strings"),
+    (["{shop}/shelf.png", "--no-such"], 2, "No such option"),
+    (["{shop}/shelf.png", "--device", "GPU"], 6, "no device 'GPU'"),
+    (["{shop}/shelf.png", "word " * 5000], 5, "but the context is 4096"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "sentence"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_input_gets_one_sentence(
+    shop: Path, small_model: Path, words: list[str], code: int, sentence: str
+) -> None:
+    """Guards against stack traces and undocumented exit codes."""
+    done = ask(shop, small_model, *(word.format(shop=shop) for word in words))
+    assert done.returncode == code, done.stderr
+    error = done.stderr.decode()
+    assert sentence in error
+    assert "Traceback" not in error
+    assert done.stdout == b""
+    if not error.startswith("Usage:"):
+        assert error.count("\n") == 1
+
+
+def damage_missing(folder: Path) -> None:
+    (folder / "vision.bin").unlink()
+
+
+def damage_cut(folder: Path) -> None:
+    (folder / "decoder.bin").write_bytes((folder / "decoder.bin").read_bytes()[:-1])
+
+
+def damage_flip(folder: Path) -> None:
+    content = bytearray((folder / "decoder.bin").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "decoder.bin").write_bytes(content)
+
+
+def damage_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{")
+
+
+def damage_format(folder: Path) -> None:
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace('"format": 1', '"format": 99'))
+
+
+def damage_family(folder: Path) -> None:
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace('"family": "qwen3-vl"', '"family": "llava"'))
+
+
+def damage_escape(folder: Path) -> None:
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace('"config.json"', '"../config.json"'))
+
+
+DAMAGE = [
+    (damage_missing, "lacks vision.bin"),
+    (damage_cut, "bytes instead of"),
+    (damage_flip, "is not the file that was exported"),
+    (damage_manifest, "manifest.json of"),
+    (damage_format, "has format 99"),
+    (damage_family, "of family 'llava'"),
+    (damage_escape, "outside of it"),
+]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGE)
+def test_damaged_or_foreign_model_is_refused(
+    shop: Path, small_model: Path, tmp_path: Path, damage: object, sentence: str
+) -> None:
+    """Guards against wrong answers from a flipped byte, and tells what to do. The good folder was verified before, so
+    the stamp of that check must not cover the damage.
+    """
+    folder = tmp_path / "model"
+    shutil.copytree(small_model, folder)
+    assert ask(shop, folder, shop / "shelf.png", "--max-tokens", "1").returncode == 0
+    damage(folder)  # type: ignore[operator]
+    done = ask(shop, folder, shop / "shelf.png")
+    assert done.returncode == 4
+    assert sentence in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+    assert vlrun("verify", folder, home=shop / "cache").returncode == 4
+
+
+def test_no_model_folder(shop: Path, tmp_path: Path) -> None:
+    """Guards the sentences for a missing folder and one without a manifest."""
+    assert b"no model folder" in ask(shop, tmp_path / "none", shop / "shelf.png").stderr
+    done = ask(shop, tmp_path, shop / "shelf.png")
+    assert done.returncode == 4
+    assert b"vlrun export" in done.stderr
+
+
+def test_read_only_home_still_answers(shop: Path, small_model: Path) -> None:
+    """Guards kiosks: no cache folder that can be written, no HOME."""
+    done = vlrun(
+        "ask", "--model", small_model, shop / "shelf.png", "--max-tokens", "2", home=Path("/proc/none"), HOME=""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_verify_reads_every_byte(shop: Path, small_model: Path) -> None:
+    """Guards 'on demand'."""
+    done = vlrun("verify", small_model, home=shop / "cache")
+    assert done.returncode == 0
+    assert b"all as exported" in done.stdout
+
+
+def test_closed_pipe_and_full_disk(shop: Path, small_model: Path) -> None:
+    """Guards `| head` and a full disk: no stack trace, a documented exit code."""
+    arguments, environment = command(
+        ["ask", "--model", small_model, shop / "shelf.png", "--seed", "1"], shop / "cache"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
+    os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == b""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
+    assert done.returncode == 8
+    assert done.stderr.decode() == "vlrun: cannot write or read: No space left on device\n"
+
+
+@pytest.mark.parametrize("after", [0.15, 0.4, 0.7, 1.0, 1.5])
+def test_ctrl_c_ends_at_once(shop: Path, small_model: Path, after: float) -> None:
+    """Guards Ctrl+C at any moment: while importing, compiling, encoding or answering."""
+    arguments, environment = command(
+        ["ask", "--model", small_model, *[shop / "shelf.png"] * 3, "Go on.", "--max-tokens", "100000"], shop / "cache"
+    )
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    time.sleep(after)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    if process.returncode != 0:  # a fast machine may have been done
+        assert process.returncode == 130
+        assert stderr == b"\nvlrun: interrupted\n"  # click ends the line that shows ^C
+    assert time.monotonic() - began < 5
+
+
+def test_terminal_shows_no_progress_noise(shop: Path, small_model: Path) -> None:
+    """Guards a clean screen: nothing on stderr when nothing is to be said."""
+    done = ask(shop, small_model, shop / "shelf.png", "--max-tokens", "3", "--seed", "2")
+    assert done.stderr == b""
+
+
+def test_bytes_on_stdin_may_be_anything(shop: Path, small_model: Path) -> None:
+    """Guards '-' against garbage."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    assert ask(shop, small_model, "-", stdin=buffer.getvalue()[:40]).returncode == 3
+    assert ask(shop, small_model, "-", stdin=os.urandom(1000)).returncode == 3
