@@ -1,7 +1,7 @@
 """Random small checkpoints of the real Qwen3-VL architecture, with a tokenizer and chat template of their own.
 
-Built in a second, so that tests can compare the whole way from checkpoint to text with transformers. Weights are scaled so
-that logits are well spread: greedy choices then do not hang on rounding.
+Built in a second, so that tests can compare the whole way from checkpoint to text with transformers. Weights are
+scaled so that logits are well spread: greedy choices then do not hang on rounding.
 """
 
 from __future__ import annotations
@@ -52,13 +52,11 @@ CHAT_TEMPLATE = """\
 """
 
 
-def build_checkpoint(
-    folder: Path, *, tied: bool, deepstack: tuple[int, ...], seed: int, shards: int = 1
-) -> Path:
+def build_checkpoint(folder: Path, *, tied: bool, deepstack: tuple[int, ...], seed: int, shards: int = 1) -> Path:
     """Write a random checkpoint in bfloat16 to ``folder`` and return it.
 
-    ``tied``: head and embedding are one matrix; ``deepstack``: vision blocks (of 5) whose features are added to the first
-    decoder layers (of 4); ``shards``: number of safetensors files.
+    ``tied``: head and embedding are one matrix; ``deepstack``: vision blocks (of 5) whose features are added to the
+    first decoder layers (of 4); ``shards``: number of safetensors files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()

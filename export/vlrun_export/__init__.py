@@ -1,4 +1,5 @@
 """The workbench: turns a Qwen3-VL checkpoint into a model folder that ``vlrun`` runs.
 
-Needs torch, transformers, optimum and NNCF (``pip install 'vlrun[export]'``). Importing this package loads none of them.
+Needs torch, transformers, optimum and NNCF (``pip install 'vlrun[export]'``). Importing this package loads none of
+them.
 """

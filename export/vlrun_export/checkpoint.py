@@ -1,8 +1,8 @@
 """A Hugging Face checkpoint folder of the Qwen3-VL dense family: its configuration and its mapped weights.
 
 Knows file names, JSON keys and tensor names of the family, and says in one sentence why a folder cannot be exported.
-Weights are mapped from safetensors and handed out one module at a time; nothing is read ahead, nothing is unpickled and
-no code of the checkpoint is run. Knows neither graphs nor OpenVINO.
+Weights are mapped from safetensors and handed out one module at a time; nothing is read ahead, nothing is unpickled
+and no code of the checkpoint is run. Knows neither graphs nor OpenVINO.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ REQUIRED_KEYS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint. ``tensors`` tells in which file each tensor lies; ``tied``: head and embedding are one."""
+    """An opened checkpoint. ``tensors`` tells in which file each tensor lies; ``tied``: head and embedding are
+    one.
+    """
 
     folder: Path
     config: Qwen3VLConfig

@@ -1,7 +1,7 @@
 """What the checkpoint's own files say: dimensions, token ids, preprocessing, generation defaults; and their copies.
 
-Every number comes from a file of the checkpoint, never from a default of a class: what is missing is an error. Knows JSON
-keys; does not know weights or graphs.
+Every number comes from a file of the checkpoint, never from a default of a class: what is missing is an error. Knows
+JSON keys; does not know weights or graphs.
 """
 
 from __future__ import annotations
@@ -12,23 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+
 from vlrun import manifest
 from vlrun.errors import CheckpointError
 from vlrun.manifest import GenerationDefaults, Preprocessing, TextDimensions, TokenIds, VisionDimensions
-
 from vlrun_export.checkpoint import Checkpoint, read_json
 
-COPIED = ("config.json", "generation_config.json", "preprocessor_config.json", manifest.TOKENIZER, "tokenizer_config.json")
+CONFIGURATION = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json")
+COPIED = (*CONFIGURATION, manifest.TOKENIZER)
 """Files that travel along as they are; the chat template travels under one name, wherever it came from."""
 
 RECOMMENDED_PRESENCE_PENALTY = 1.5
-"""What Qwen's model card asks for with Qwen3-VL Instruct, but its generation_config.json lacks (QwenLM/Qwen3-VL#1825)."""
+"""What Qwen's model card asks for with Qwen3-VL Instruct, but its generation_config.json lacks
+(QwenLM/Qwen3-VL#1825)."""
 
 TOOLS = ("torch", "transformers", "optimum-intel", "nncf", "openvino")
 
 
 def copy_files(checkpoint: Checkpoint, out: Path) -> None:
-    """Copy tokenizer, configuration and chat template to ``out``. Raises CheckpointError if a needed one is missing."""
+    """Copy tokenizer, configuration and chat template to ``out``. Raises CheckpointError if a needed one is
+    missing.
+    """
     for name in COPIED:
         if (checkpoint.folder / name).is_file():
             shutil.copyfile(checkpoint.folder / name, out / name)
@@ -83,11 +87,13 @@ def vision_dimensions(checkpoint: Checkpoint) -> VisionDimensions:
 
 
 def token_ids(checkpoint: Checkpoint) -> TokenIds:
-    """Ids with a meaning, from config.json; the ends of generation from generation_config.json or else config.json."""
+    """Ids with a meaning, from config.json; the ends of generation from generation_config.json or else
+    config.json.
+    """
     config = checkpoint.config
     ends = _generation(checkpoint.folder).get("eos_token_id", config.text_config.eos_token_id)
     if ends is None:
-        raise CheckpointError(f"neither generation_config.json nor config.json of '{checkpoint.folder}' has an eos_token_id")
+        raise CheckpointError(f"the generation_config.json of '{checkpoint.folder}' has no eos_token_id")
     return TokenIds(
         image=config.image_token_id,
         video=config.video_token_id,
@@ -102,13 +108,16 @@ def preprocessing(checkpoint: Checkpoint) -> Preprocessing:
     folder = checkpoint.folder
     raw = read_json(folder, "preprocessor_config.json")
     vision = checkpoint.config.vision_config
-    for key, value in (
-        ("patch_size", vision.patch_size),
-        ("temporal_patch_size", vision.temporal_patch_size),
-        ("merge_size", vision.spatial_merge_size),
-    ):
+    expected = {
+        "patch_size": vision.patch_size,
+        "temporal_patch_size": vision.temporal_patch_size,
+        "merge_size": vision.spatial_merge_size,
+    }
+    for key, value in expected.items():
         if raw.get(key) != value:
-            raise CheckpointError(f"preprocessor_config.json of '{folder}' has {key} {raw.get(key)}, config.json {value}")
+            raise CheckpointError(
+                f"the {key} of '{folder}' is {value} in config.json, but not in preprocessor_config.json"
+            )
     size = raw.get("size") or {}
     try:
         return Preprocessing(
@@ -122,7 +131,8 @@ def preprocessing(checkpoint: Checkpoint) -> Preprocessing:
 
 
 def generation_defaults(checkpoint: Checkpoint) -> GenerationDefaults:
-    """Sampling settings of generation_config.json; what it does not name stays neutral, and greedy if it does not sample.
+    """Sampling settings of generation_config.json; what it does not name stays neutral, and greedy if it does not
+    sample.
 
     Qwen's recommended presence penalty is filled in where a sampling Instruct checkpoint lacks the key. Thinking
     checkpoints, known by the ``<think>`` in their template, are recommended to run without.

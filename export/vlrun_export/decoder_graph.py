@@ -12,23 +12,22 @@ Inputs before the PagedAttention transformation (B sequences, T tokens, S asked 
 
 Output: ``logits [S, vocab_rows]`` f32.
 
-``openvino._offline_transformations.paged_attention_transformation`` moves the tokens to the batch axis; then the inputs are
-``input_ids [T]``, ``position_ids [3, T]``, ``visual_features [1 + D, T, 1, hidden]``, ``visual_mask [T, 1, 1]``,
-``logit_rows [S]`` and the block tables and caches of PagedAttention.
+``openvino._offline_transformations.paged_attention_transformation`` moves the tokens to the batch axis; then the
+inputs are ``input_ids [T]``, ``position_ids [3, T]``, ``visual_features [1 + D, T, 1, hidden]``, ``visual_mask [T, 1,
+1]``, ``logit_rows [S]`` and the block tables and caches of PagedAttention.
 
-The layers, norms and rotary angles are transformers' own modules (4.57.6, ``modeling_qwen3_vl.py``); only the order in
-which they are called is written here, after ``Qwen3VLTextModel.forward``. Knows no files and no quantization.
+The layers, norms and rotary angles are transformers' own modules (4.57.6, ``modeling_qwen3_vl.py``); only the order
+in which they are called is written here, after ``Qwen3VLTextModel.forward``. Knows no files and no quantization.
 """
 
 from __future__ import annotations
 
-import openvino as ov
 import torch
 from transformers import Qwen3VLTextConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel, Qwen3VLTextRotaryEmbedding
 
 from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, Checkpoint
-from vlrun_export.tracing import Port, trace
+from vlrun_export.tracing import Port, TracedGraph, trace
 
 
 class JoinedCache:
@@ -82,17 +81,19 @@ class DecoderGraph(torch.nn.Module):
         return logits, *(tensor for layer in cache.layers for tensor in layer)
 
 
-def build_decoder(checkpoint: Checkpoint, matrices: torch.dtype | None) -> ov.Model:
-    """Trace the checkpoint's decoder. ``matrices``: dtype of the weight matrices, or None for the checkpoint's own."""
+def build_decoder(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
+    """Trace the checkpoint's decoder. ``matrices``: dtype of the weight matrices, or None for the checkpoint's
+    own.
+    """
     from optimum.exporters.openvino.stateful import patch_stateful_decoder
 
     config = checkpoint.config.text_config
     levels = len(checkpoint.config.vision_config.deepstack_visual_indexes)
     graph = DecoderGraph(*_load(checkpoint, matrices), deepstack=levels)
     names = ["logits", *(f"present.{i}.{part}" for i in range(config.num_hidden_layers) for part in ("key", "value"))]
-    model = trace(graph, _ports(config, levels), names)
-    patch_stateful_decoder(config, model)
-    return model
+    traced = trace(graph, _ports(config, levels), names)
+    patch_stateful_decoder(config, traced.model)
+    return traced
 
 
 def _load(checkpoint: Checkpoint, matrices: torch.dtype | None) -> tuple[Qwen3VLTextModel, torch.nn.Linear]:

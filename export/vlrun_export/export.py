@@ -6,21 +6,24 @@ check against transformers.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Callable
 from pathlib import Path
 
 import openvino as ov
 import torch
+
 from vlrun import manifest
 from vlrun.manifest import CheckResult, Manifest, Quantization
-
 from vlrun_export import contents
+from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
 from vlrun_export.decoder_graph import build_decoder
 from vlrun_export.folder import sync, whole_folder
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
 from vlrun_export.quiet import quiet
+from vlrun_export.tracing import TracedGraph
 from vlrun_export.vision_graph import build_vision
 
 Progress = Callable[[str], None]
@@ -38,8 +41,8 @@ def export_checkpoint(
 ) -> Manifest:
     """Export the Qwen3-VL checkpoint folder ``checkpoint`` to the model folder ``out``.
 
-    ``weights`` and ``vision``: precision of the decoder's and of the vision encoder's matrices; ``check``: compare the
-    result with transformers; ``force``: replace an older ``out``; ``progress`` is told each step in a few words.
+    ``weights`` and ``vision``: precision of the decoder's and of the vision encoder's matrices; ``check``: compare
+    the result with transformers; ``force``: replace an older ``out``; ``progress`` is told each step in a few words.
     Raises CheckpointError, OutputError or CheckFailed; ``out`` is then as it was before.
     """
     opened = open_checkpoint(checkpoint)
@@ -49,31 +52,38 @@ def export_checkpoint(
         _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress)
         _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress)
         results: tuple[CheckResult, ...] = ()
-        progress("hashing and writing to disk")
+        if check:
+            progress("comparing with transformers")
+            results = check_folder(opened, folder, described)
+            progress("\n".join(table(results)))
+            require_passed(results)
+        progress("flushing and hashing")
         return _seal(described, results, folder)
 
 
 def _export_part(
     name: str,
-    build: Callable[[Checkpoint, torch.dtype | None], ov.Model],
+    build: Callable[[Checkpoint, torch.dtype | None], TracedGraph],
     checkpoint: Checkpoint,
     precision: Precision,
     path: Path,
     progress: Progress,
 ) -> None:
     progress(f"{name}: tracing")
-    model = build(checkpoint, matrix_dtype(precision))
+    traced = build(checkpoint, matrix_dtype(precision))
     if precision == "int8":
         progress(f"{name}: compressing to int8")
-    model = compress(model, precision)
+        compress(traced.model)
     progress(f"{name}: writing {path.name}")
-    ov.save_model(model, path, compress_to_fp16=False)
-    del model
+    ov.save_model(traced.model, path, compress_to_fp16=False)
+    del traced
     gc.collect()
 
 
 def _describe(checkpoint: Checkpoint, quantization: Quantization) -> Manifest:
-    """The manifest of everything that is known before the export: a checkpoint that lacks something fails here, early."""
+    """The manifest of everything that is known before the export: a checkpoint that lacks something fails here,
+    early.
+    """
     return Manifest(
         format=manifest.FORMAT,
         family=manifest.FAMILY,
@@ -96,8 +106,6 @@ def _recipe(weights: Precision, vision: Precision) -> str:
 
 def _seal(described: Manifest, results: tuple[CheckResult, ...], folder: Path) -> Manifest:
     """Flush all files, hash them, and write the manifest as the last one."""
-    import dataclasses
-
     sync(folder)
     files = {path.name: manifest.describe_file(path) for path in sorted(folder.iterdir())}
     sealed = dataclasses.replace(described, check=results, files=files)

@@ -1,8 +1,8 @@
 """A model folder that is whole or not there.
 
-Everything is written to a hidden sibling, flushed to the disk, and renamed at the end; an error, a full disk or Ctrl+C
-leaves nothing behind. Knows directories and names; does not know what the files mean, except that a folder that is to be
-replaced must look like a model.
+Everything is written to a hidden sibling, flushed to the disk, and renamed at the end; an error, a full disk or
+Ctrl+C leaves nothing behind. Knows directories and names; does not know what the files mean, except that a folder
+that is to be replaced must look like a model.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _check_target(out: Path, force: bool) -> None:
 
 
 def _publish(parts: Path, out: Path, force: bool) -> None:
-    """Rename ``parts`` to ``out``; an old ``out`` is moved aside first, put back if that fails, and removed at the end."""
+    """Rename ``parts`` to ``out``; an old ``out`` is moved aside first, put back if that fails, and removed at the
+    end.
+    """
     _check_target(out, force)
     old = _sibling(out, "old")
     if out.exists():

@@ -1,15 +1,18 @@
 """Precision of the stored weights: how each choice is reached, and in which words the manifest records it.
 
-INT8 is NNCF's data-free weight compression; fp16 and fp32 are casts made while the weights are loaded. Knows no checkpoint
-and no graph in particular.
+INT8 is NNCF's data-free weight compression; fp16 and fp32 are casts made while the weights are loaded. Knows no
+checkpoint and no graph in particular.
 """
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
 import openvino as ov
 import torch
+from openvino import opset13
 
 Precision = Literal["int8", "fp16", "fp32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -19,6 +22,9 @@ RECIPE = {
     "fp16": "weight matrices cast to float16",
     "fp32": "weight matrices cast to float32",
 }
+BLOCK_ELEMENTS = 1 << 24
+LARGE_ELEMENTS = 1 << 27
+"""A matrix above this size (of the family: embedding and head) is compressed in blocks of rows."""
 
 
 def matrix_dtype(precision: Precision) -> torch.dtype | None:
@@ -26,10 +32,59 @@ def matrix_dtype(precision: Precision) -> torch.dtype | None:
     return {"int8": None, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
-def compress(model: ov.Model, precision: Precision) -> ov.Model:
-    """Compress the weight matrices of a traced model to INT8, or return it as it is for fp16 and fp32."""
-    if precision != "int8":
-        return model
+def compress(model: ov.Model) -> None:
+    """Compress the weight matrices of a traced model to INT8 (asymmetric, one scale for each output channel), in
+    place.
+    """
     import nncf
 
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and _is_large(node):
+            _replace(node, _compress_by_rows(node))
+    nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    model.validate_nodes_and_infer_types()
+
+
+def _is_large(constant: ov.Node) -> bool:
+    return constant.get_element_type() == ov.Type.bf16 and constant.get_byte_size() > 2 * LARGE_ELEMENTS
+
+
+def _compress_by_rows(constant: ov.Node) -> ov.Node:
+    """The same as NNCF makes of the whole matrix, whose two float32 copies at once it would need in memory."""
+    from nncf import CompressWeightsMode
+    from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
+    from nncf.quantization.algorithms.weight_compression.weight_lowering import compress_weight
+    from nncf.tensor import Tensor
+
+    config = WeightCompressionConfig(CompressWeightsMode.INT8_ASYM)
+    bits = constant.data  # NumPy has no bfloat16: the bytes are right, the dtype is not
+    values = np.empty(bits.shape, np.uint8)
+    zero_points = np.empty((len(bits), 1), np.uint8)
+    scales = np.empty((len(bits), 1), np.float16)
+    step = max(1, BLOCK_ELEMENTS // bits.shape[1])
+    for start in range(0, len(bits), step):
+        rows = slice(start, start + step)
+        block = Tensor(ov.Tensor(bits[rows], list(bits[rows].shape), ov.Type.bf16))
+        compressed = compress_weight(block, reduction_axes=(1,), config=config)
+        # Copied at once: NNCF's results are views of memory that it uses again for the next block.
+        values[rows], zero_points[rows] = compressed.tensor.data, compressed.zero_point.data
+        scales[rows] = compressed.scale.data
+    return _decompression(values, zero_points, scales, constant.get_friendly_name())
+
+
+def _decompression(
+    values: npt.NDArray[np.uint8], zero_points: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], name: str
+) -> ov.Node:
+    """``(values - zero_points) * scales`` in the form that NNCF writes and the plugins know, as float32."""
+    matrix = opset13.constant(values, name=name)
+    offset = opset13.constant(zero_points, name=f"{name}/zero_point")
+    scale = opset13.constant(scales, name=f"{name}/scale")
+    shifted = opset13.subtract(opset13.convert(matrix, ov.Type.f16), opset13.convert(offset, ov.Type.f16))
+    return opset13.convert(opset13.multiply(shifted, scale), ov.Type.f32)
+
+
+def _replace(constant: ov.Node, replacement: ov.Node) -> None:
+    """Put ``replacement`` where the 16-bit constant was converted to float32."""
+    for conversion in constant.output(0).get_target_inputs():
+        for consumer in conversion.get_node().output(0).get_target_inputs():
+            consumer.replace_source_output(replacement.output(0))

@@ -1,4 +1,6 @@
-"""Keeps the third-party libraries of the workbench quiet: their bars, tables and warnings are not about the user's model."""
+"""Keeps the third-party libraries of the workbench quiet: their bars, tables and warnings are not about the user's
+model.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From a torch module to an OpenVINO model: tracing with 16-bit matrices, and names for every port.
 
-Knows how OpenVINO's PyTorch front end is driven so that mapped bf16 weights are never copied to float32; does not know
-what the module computes.
+Knows how OpenVINO's PyTorch front end is driven so that mapped bf16 weights are never copied to float32; does not
+know what the module computes.
 """
 
 from __future__ import annotations
@@ -22,33 +22,41 @@ class Port:
     example: torch.Tensor
 
 
-def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str]) -> ov.Model:
+@dataclass(frozen=True)
+class TracedGraph:
+    """A traced model and the module whose memory its constants borrow: keep both until the model is saved."""
+
+    model: ov.Model
+    module: torch.nn.Module
+
+
+def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str]) -> TracedGraph:
     """Trace ``module(*inputs)`` into an OpenVINO model whose ports carry the given names.
 
-    Matrices of Linear and Embedding modules become constants in their own dtype behind a conversion to float32, and are
-    not multiplied while tracing (OpenVINO's 16-bit patch, the one that optimum uses); all arithmetic is float32.
+    Matrices of Linear and Embedding modules become constants in their own dtype behind a conversion to float32, and
+    are not multiplied while tracing (OpenVINO's 16-bit patch, the one that optimum uses); all arithmetic is float32.
     """
     from openvino.frontend.pytorch.patch_model import __make_16bit_traceable, unpatch_model
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from optimum.exporters.openvino.utils import clear_class_registry
 
     examples = tuple(port.example for port in inputs)
     module.eval()
     with torch.no_grad():
         __make_16bit_traceable(module)
         try:
-            decoder = TorchScriptPythonDecoder(
-                module, example_input=examples, trace_kwargs={"check_trace": False}
-            )
+            decoder = TorchScriptPythonDecoder(module, example_input=examples, trace_kwargs={"check_trace": False})
             shapes = [(ov.PartialShape(list(port.shape)), _type(port.example)) for port in inputs]
             model = ov.convert_model(decoder, example_input=examples, input=shapes)
         finally:
             unpatch_model(module, "_openvino_module_extension_patch_orig_forward")
+            clear_class_registry()  # torch.jit would keep the traced module, and with it all weights
     for port, given in zip(inputs, model.inputs, strict=True):
         given.get_tensor().set_names({port.name})
     for name, output in zip(outputs, model.outputs, strict=True):
         output.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
-    return model
+    return TracedGraph(model, module)
 
 
 def _type(example: torch.Tensor) -> ov.Type:

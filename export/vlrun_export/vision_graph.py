@@ -10,14 +10,14 @@ Inputs (N patches in merge-block order, as ``vlrun.model.positions.patch_positio
 
 Output: ``features [1 + D, N / merge^2, hidden]`` f32; row 0: embeddings, rows 1..D: DeepStack.
 
-One picture, or one pair of video frames, a call: the reference masks attention at their borders, so no mask is needed. The
-modules are transformers' own (4.57.6, ``modeling_qwen3_vl.py``); only what cannot be traced for any N is written here, after
-``Qwen3VLVisionModel.forward`` and ``Qwen3VLVisionAttention.forward``. Knows no files and no quantization.
+One picture, or one pair of video frames, a call: the reference masks attention at their borders, so no mask is
+needed. The modules are transformers' own (4.57.6, ``modeling_qwen3_vl.py``); only what cannot be traced for any N is
+written here, after ``Qwen3VLVisionModel.forward`` and ``Qwen3VLVisionAttention.forward``. Knows no files and no
+quantization.
 """
 
 from __future__ import annotations
 
-import openvino as ov
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
@@ -28,7 +28,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 )
 
 from vlrun_export.checkpoint import VISION_PREFIX, Checkpoint
-from vlrun_export.tracing import Port, trace
+from vlrun_export.tracing import Port, TracedGraph, trace
 
 
 class VisionGraph(torch.nn.Module):
@@ -61,8 +61,10 @@ class VisionGraph(torch.nn.Module):
         return torch.stack([self.vision.merger(hidden), *deepstack])
 
 
-def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> ov.Model:
-    """Trace the checkpoint's vision half. ``matrices``: dtype of the weight matrices, or None for the checkpoint's own."""
+def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
+    """Trace the checkpoint's vision half. ``matrices``: dtype of the weight matrices, or None for the checkpoint's
+    own.
+    """
     config = checkpoint.config.vision_config
     with torch.device("meta"):
         vision = Qwen3VLVisionModel._from_config(config, attn_implementation="sdpa")
@@ -73,13 +75,15 @@ def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> ov.Mod
 def _attend(
     attention: Qwen3VLVisionAttention, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> torch.Tensor:
-    """Attention among all patches. The reference cuts the sequence by a Python list, which would freeze its length."""
+    """Attention among all patches. The reference cuts the sequence by a Python list, which would freeze its
+    length.
+    """
     count = hidden.shape[0]
     query, key, value = attention.qkv(hidden).reshape(count, 3, attention.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
     query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
-    heads = (part.transpose(0, 1).unsqueeze(0) for part in (query, key, value))
-    mixed = scaled_dot_product_attention(*heads, scale=attention.scaling)
-    return attention.proj(mixed.squeeze(0).transpose(0, 1).reshape(count, -1))  # type: ignore[no-any-return]
+    query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in (query, key, value))
+    mixed = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
+    return attention.proj(mixed.squeeze(0).transpose(0, 1).reshape(count, -1))
 
 
 def _linear(convolution: torch.nn.Conv3d) -> torch.nn.Linear:

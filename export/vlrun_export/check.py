@@ -1,0 +1,103 @@
+"""The export proves itself: how far the written models stray from transformers on one short prompt with a picture.
+
+Compared are the vision encoder's embeddings, each DeepStack row and the logits of every token of the prompt. Knows
+figures and their limits; does not know how either side computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vlrun import manifest
+from vlrun.errors import CheckFailed
+from vlrun.manifest import CheckResult, Manifest
+from vlrun_export.checkpoint import Checkpoint
+from vlrun_export.exported import run_decoder, run_vision
+from vlrun_export.probe import make_probe
+from vlrun_export.reference import FloatArray, run_reference
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest error as a part of the reference's scale, largest mean KL divergence (nats), smallest top-1
+    agreement.
+    """
+
+    error: float
+    divergence: float
+    agreement: float
+
+
+LIMITS = {
+    "fp32": Limits(error=1e-4, divergence=1e-5, agreement=0.99),
+    "fp16": Limits(error=1e-2, divergence=1e-3, agreement=0.97),
+    "int8": Limits(error=0.1, divergence=0.05, agreement=0.8),
+}
+
+
+def check_folder(checkpoint: Checkpoint, folder: Path, described: Manifest) -> tuple[CheckResult, ...]:
+    """Compare the models in ``folder`` with transformers on the checkpoint's own weights, within the limits of their
+    precision. Whether a figure passes is written in it.
+    """
+    probe = make_probe(checkpoint, described.vision, described.tokens, described.preprocessing)
+    reference = run_reference(checkpoint, probe.ids, probe.patches, probe.grid)
+    features = run_vision(folder / manifest.VISION_XML, probe, described.vision)
+    logits = run_decoder(folder / manifest.DECODER_XML, probe, features)
+    encoder, decoder = LIMITS[described.quantization.vision], LIMITS[described.quantization.decoder]
+    looser = max(encoder, decoder, key=lambda limits: limits.error)
+    return *_features(features, reference.features, encoder), *_logits(logits, reference.logits, looser)
+
+
+def require_passed(results: tuple[CheckResult, ...]) -> None:
+    """Raises CheckFailed with the first figure beyond its limit."""
+    for result in results:
+        if not result.passed:
+            figure = f"{result.name} is {result.value:.2g}, the limit {result.limit:.2g}"
+            raise CheckFailed(f"the export strays from transformers: {figure}")
+
+
+def table(results: tuple[CheckResult, ...]) -> list[str]:
+    """The figures as aligned lines for people."""
+    width = max(len(result.name) for result in results)
+    lines = [f"{'compared with transformers':<{width}}      value      limit"]
+    for result in results:
+        mark = "" if result.passed else "  FAILED"
+        lines.append(f"{result.name:<{width}} {result.value:>10.2g} {result.limit:>10.2g}{mark}")
+    return lines
+
+
+def _features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+    names = ["vision embeddings", *(f"DeepStack row {level}" for level in range(1, len(theirs)))]
+    return [
+        _at_most(f"{name}, error / scale", _error(mine, reference), limits.error)
+        for name, mine, reference in zip(names, ours, theirs, strict=True)
+    ]
+
+
+def _logits(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+    ours_log, theirs_log = _log_softmax(ours), _log_softmax(theirs)
+    divergence = float((np.exp(theirs_log) * (theirs_log - ours_log)).sum(axis=1).mean())
+    agreement = float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())
+    return [
+        _at_most("logits, error / scale", _error(ours, theirs), limits.error),
+        _at_most("logits, mean KL divergence", divergence, limits.divergence),
+        CheckResult("logits, top-1 agreement", agreement, limits.agreement, agreement >= limits.agreement),
+    ]
+
+
+def _at_most(name: str, value: float, limit: float) -> CheckResult:
+    return CheckResult(name, value, limit, bool(value <= limit))  # NaN does not pass
+
+
+def _error(ours: FloatArray, theirs: FloatArray) -> float:
+    """Largest difference, as a part of the reference's largest value."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def _log_softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -1,0 +1,47 @@
+"""``vlrun export``: the export as people use it. Loads torch and the rest only when it really runs.
+
+Knows options and progress lines; the work is in ``vlrun_export.export``.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vlrun_export.quantize import Precision
+
+PRECISION = click.Choice(["int8", "fp16", "fp32"])
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--weights", type=PRECISION, default="int8", show_default=True, help="Precision of the decoder.")
+@click.option("--vision", type=PRECISION, default="int8", show_default=True, help="Precision of the vision encoder.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Compare the result with transformers.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is a model folder.")
+def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:
+    """Turn the Qwen3-VL CHECKPOINT (a Hugging Face folder with safetensors) into the model folder OUT.
+
+    OUT appears when it is complete and has passed the check, or not at all.
+    """
+    from vlrun_export.measure import MemoryWatch
+
+    start = time.monotonic()
+
+    def progress(message: str) -> None:
+        click.echo(f"{time.monotonic() - start:6.1f} s  {message}", err=True)
+
+    progress("loading torch and transformers")
+    with MemoryWatch() as memory:
+        from vlrun_export.export import export_checkpoint
+
+        export_checkpoint(checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress)
+    if not check:
+        progress("not compared with transformers, as asked; the manifest says so")
+    resident, anonymous = memory.peak.resident / 1e9, memory.peak.anonymous / 1e9
+    progress(f"'{out}' is complete; peak memory {resident:.1f} GB, {anonymous:.1f} GB of it not mapped from files")
