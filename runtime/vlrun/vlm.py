@@ -20,6 +20,7 @@ from vlrun import manifest as manifests
 from vlrun.answer import Answer, Chunk, FinishReason, Options, Timings, Usage
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine, Request
+from vlrun.engine.sampler import FloatRows
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
@@ -83,11 +84,25 @@ class VLM:
         """
         began = time.perf_counter()
         options = options or Options()
+        prompt, patches = self._prepare(pictures, question, options)
+        return self._answer(prompt, patches, options, time.perf_counter() - began)
+
+    def score(self, pictures: Pictures, question: str, answer: str) -> FloatRows:
+        """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
+        model finds that answer. Raises as ``ask`` does.
+        """
+        options = Options()
+        prompt, patches = self._prepare(pictures, question, options)
+        tokens = [*self._template.encode_text(answer), self.manifest.tokens.eos[0]]
+        return self._engine.score(self._request(prompt, patches, options), tokens)
+
+    def _prepare(self, pictures: Pictures, question: str, options: Options) -> tuple[Prompt, list[Patches]]:
+        """Everything that can be wrong with a request is found here, before the model works."""
         patches = [self._cut(open_picture(source), options) for source in _listed(pictures)]
         message = Message("user", (*(PicturePart() for _ in patches), question))
         prompt = self._template.encode([message], [cut.grid.tokens for cut in patches])
         self._check_room(prompt, patches)
-        return self._answer(prompt, patches, options, time.perf_counter() - began)
+        return prompt, patches
 
     def _answer(
         self, prompt: Prompt, patches: Sequence[Patches], options: Options, preprocess: float

@@ -264,3 +264,21 @@ def test_bytes_on_stdin_may_be_anything(shop: Path, small_model: Path) -> None:
     Image.new("RGB", (9, 9)).save(buffer, "PNG")
     assert ask(shop, small_model, "-", stdin=buffer.getvalue()[:40]).returncode == 3
     assert ask(shop, small_model, "-", stdin=os.urandom(1000)).returncode == 3
+
+
+def test_runtime_calls_nobody(shop: Path, small_model: Path, tmp_path: Path) -> None:
+    """Guards privacy: importing OpenVINO starts its telemetry, which reports home without asking and leaves a client
+    id behind. In our process it is never loaded.
+    """
+    words = ["ask", "--model", str(small_model), str(shop / "shelf.png"), "--max-tokens", "1"]
+    program = (
+        "import sys, os, atexit; import vlrun.cli as cli; sys.argv[1:] = " + repr(words) + ";"
+        "cli._leave = lambda code: None; cli.main();"
+        "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(RUNTIME), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, env=environment, timeout=120, check=True
+    )
+    assert done.stdout.endswith(b"[]\n"), done
+    assert not (tmp_path / "intel").exists()

@@ -5,13 +5,13 @@ Knows ids, positions and logits; knows neither text nor pictures, nor which back
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vlrun.cache.blocks import BlockPool, BlockTable
-from vlrun.engine.sampler import FloatRow, Sampler, Sampling
+from vlrun.engine.sampler import FloatRow, FloatRows, Sampler, Sampling
 from vlrun.model.decoder import Decoder, SequenceStep, VisualRows
 from vlrun.model.positions import IntArray
 
@@ -58,6 +58,15 @@ class Engine:
                 if token in request.eos or step + 1 == request.max_tokens:
                     return
                 logits = self._decode(token, position + step, table)
+
+    def score(self, request: Request, answer: Sequence[int]) -> FloatRows:
+        """Logits before each token of a given answer, ``[len(answer), vocab_rows]``, on the very path of ``generate``."""
+        position = int(request.positions.max()) + 1
+        with BlockTable(self.pool) as table:
+            rows = [self._prefill(request, table)]
+            for step, token in enumerate(answer[:-1]):
+                rows.append(self._decode(token, position + step, table))
+        return np.stack(rows)
 
     def _prefill(self, request: Request, table: BlockTable) -> FloatRow:
         """Run the whole prompt; logits after its last token."""

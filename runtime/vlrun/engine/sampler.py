@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vlrun.errors import OptionError
 
 FloatRow = npt.NDArray[np.float32]
+FloatRows = npt.NDArray[np.float32]
 MAX_SEED = 2**63 - 1
 
 

@@ -1,1 +1,10 @@
-"""Tensors on a device: patches, positions, the two compiled models. Knows neither text nor requests."""
+"""Tensors on a device: patches, positions, the two compiled models. Knows neither text nor requests.
+
+Importing OpenVINO reports the import over the network, unasked (``openvino/tools/ovc/__init__.py`` sends an event with the
+consent dialog off). A device that works offline, and whose owner was not asked, must not: OpenVINO finds no telemetry
+package here and uses its own stub.
+"""
+
+import sys
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes the import fail

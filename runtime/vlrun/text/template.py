@@ -85,7 +85,7 @@ class ChatTemplate:
         slots: list[int] = []
         for piece in self._pieces(messages):
             if isinstance(piece, str):
-                ids.extend(self._encode_text(piece))
+                ids.extend(self.encode_text(piece))
             elif piece != self._image_token:
                 ids.append(piece)
             elif len(slots) < len(picture_tokens):
@@ -97,6 +97,14 @@ class ChatTemplate:
         if len(slots) != len(picture_tokens):
             raise OptionError(f"the prompt has {len(slots)} places for {len(picture_tokens)} pictures")
         return Prompt(ids=tuple(ids), slots=tuple(slots))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of text in which no control token is recognized. Raises OptionError for text that is no valid Unicode."""
+        pieces = self._inside_names.split(text)
+        try:
+            return [i for piece in pieces for i in self._tokenizer.encode(piece, add_special_tokens=False).ids]
+        except (UnicodeError, TypeError) as error:
+            raise OptionError("the text holds characters that are no valid Unicode") from error
 
     def _pieces(self, messages: Sequence[Message]) -> Iterator[str | int]:
         """Plain text and control tokens in turn. Text runs on across the seams of template and user, as the reference
@@ -132,14 +140,6 @@ class ChatTemplate:
             return self._template.render(messages=messages, add_generation_prompt=True)
         except jinja2.TemplateError as error:
             raise OptionError(f"the model's chat template refuses this conversation: {error}") from error
-
-    def _encode_text(self, text: str) -> list[int]:
-        """Ids of text in which no control token is recognized."""
-        pieces = self._inside_names.split(text)
-        try:
-            return [i for piece in pieces for i in self._tokenizer.encode(piece, add_special_tokens=False).ids]
-        except (UnicodeError, TypeError) as error:
-            raise OptionError("the text holds characters that are no valid Unicode") from error
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -1,0 +1,1 @@
+"""The embedded model: drawn pictures, questions about them, training and evaluation. Needs the workbench packages."""

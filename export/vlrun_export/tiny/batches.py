@@ -1,0 +1,231 @@
+"""Batches for training: pictures of one size, several questions packed behind each, and labels for every patch.
+
+Knows scenes, questions and the tokenizer; does not know the network. All questions of a picture share its visual tokens:
+a tree mask lets each see the picture and itself alone, and its positions begin right behind the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tokenizers import Tokenizer
+from vlrun.model.positions import Grid, token_positions
+
+from vlrun_export.tiny.network import MERGE, PATCH
+from vlrun_export.tiny.questions import SELF, Exchange, exchanges
+from vlrun_export.tiny.scenes import COLOURS, EASY_COLOURS, GLYPHS, KINDS, SHAPES, Scene, draw_scene
+
+SIZES = ((256, 256), (256, 256), (288, 192), (320, 192), (192, 288), (192, 320))
+"""Width and height of what common aspect ratios are resized to; squares twice as often."""
+
+DOMAINS = {"shelf": 0.46, "shapes": 0.12, "easy": 0.12, "tag": 0.13, "sign": 0.17}
+TEXT_TOKENS = 168
+"""Room for questions and answers behind each picture."""
+MOST_QUESTIONS = 10
+SELF_CHANCE = 0.04
+
+THINGS = ("", *KINDS, *SHAPES)
+PALETTE = ("", *dict.fromkeys([*COLOURS, *EASY_COLOURS]))
+CHARACTERS = ("", *GLYPHS)
+UNKNOWN = -100
+"""Label of patches of which nothing is known (easy-VQA says no places); cross entropy skips it."""
+PREFIX, PAD, ALONE = 0, -1, 1000
+"""Groups of the tree mask: the shared picture, padding, and from ALONE on exchanges that do not see the picture."""
+
+
+@dataclass(frozen=True)
+class EasyPicture:
+    """A picture of easy-VQA with its questions and answers."""
+
+    image: Image.Image
+    exchanges: tuple[Exchange, ...]
+
+
+@dataclass(frozen=True)
+class PatchLabels:
+    """What stands at each patch, in merge-block order: indices into THINGS, PALETTE and CHARACTERS, the edges of the
+    thing in 0..1 ``[N, 4]``, and the number of things whose middle lies in each visual token ``[N / 4]``.
+    """
+
+    thing: npt.NDArray[np.int64]
+    colour: npt.NDArray[np.int64]
+    character: npt.NDArray[np.int64]
+    box: npt.NDArray[np.float32]
+    middles: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``rgb [B, H, W, 3]`` uint8; ``ids``, ``groups``, ``targets [B, T]`` (target -100: no loss), ``weights [B, T]``,
+    ``positions [3, B, T]``; ``start``: index of the first visual token; ``labels``: of each picture; ``exchanges``:
+    what was asked, with the span of its answer's targets.
+    """
+
+    grid: Grid
+    rgb: npt.NDArray[np.uint8]
+    ids: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+    positions: npt.NDArray[np.int64]
+    start: int
+    labels: PatchLabels | None
+    exchanges: list[list[tuple[Exchange, int, int]]]
+
+
+class Packer:
+    """Puts questions behind pictures, in tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._head = self.encode("<|im_start|>user\n<|vision_start|>")
+        self._between = self.encode("<|im_end|>\n<|im_start|>assistant\n")
+        self._user = self.encode("<|im_start|>user\n")
+        self._end = self.encode("<|im_end|>")[0]
+        self._vision_end = self.encode("<|vision_end|>")[0]
+        self._image = self.encode("<|image_pad|>")[0]
+
+    @lru_cache(maxsize=50_000)  # noqa: B019 - one packer lives as long as its process
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a text; control tokens are read as such."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def pack(self, asked: Sequence[tuple[Exchange, bool]], grid: Grid, room: int) -> "_Row":
+        """One row: the picture, then as many exchanges as fit into ``room`` tokens. The flag says whether an exchange
+        sees the picture.
+        """
+        start = len(self._head)
+        prefix = [*self._head, *[self._image] * grid.tokens, self._vision_end]
+        row = _Row(len(prefix) + room, prefix, token_positions(len(prefix), [(start, grid)]), start)
+        for exchange, sees in asked:
+            question = [*(() if sees else self._user), *self.encode(exchange.question), *self._between]
+            row.add(exchange, question, [*self.encode(exchange.answer), self._end], sees)
+        return row
+
+
+class _Row:
+    """One row of a batch while it is filled."""
+
+    def __init__(self, length: int, prefix: list[int], positions: npt.NDArray[np.int64], start: int) -> None:
+        self.ids = np.zeros(length, np.int64)
+        self.groups = np.full(length, PAD)
+        self.targets = np.full(length, -100)
+        self.weights = np.zeros(length, np.float32)
+        self.positions = np.zeros((3, length), np.int64)
+        self.exchanges: list[tuple[Exchange, int, int]] = []
+        self.start = start
+        self.used = len(prefix)
+        self.ids[: self.used] = prefix
+        self.groups[: self.used] = PREFIX
+        self.positions[:, : self.used] = positions
+        self._following = int(positions.max()) + 1
+
+    def add(self, exchange: Exchange, question: list[int], answer: list[int], sees: bool) -> None:
+        """Put an exchange behind the others if it fits."""
+        tokens = question + answer[:-1]
+        begin, end = self.used, self.used + len(tokens)
+        if end > len(self.ids):
+            return
+        first = begin + len(question) - 1  # the token before the answer predicts its first
+        self.ids[begin:end] = tokens
+        self.groups[begin:end] = len(self.exchanges) + (1 if sees else ALONE)
+        self.positions[:, begin:end] = (self._following if sees else 0) + np.arange(len(tokens))
+        self.targets[first : first + len(answer)] = answer
+        self.weights[first : first + len(answer)] = len(answer) ** -0.5  # long answers must not drown the short
+        self.exchanges.append((exchange, first, first + len(answer)))
+        self.used = end
+
+
+def make_batch(
+    rng: np.random.Generator, packer: Packer, easy: Sequence[EasyPicture], pictures: int, domain: str | None = None
+) -> Batch:
+    """A batch of ``pictures`` scenes, of mixed domains unless one is given."""
+    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    grid = Grid(height // PATCH, width // PATCH, MERGE)
+    drawn = [_draw(domain or _domain(rng), (width, height), rng, easy) for _ in range(pictures)]
+    rows = [packer.pack(_with_self(asked, rng), grid, TEXT_TOKENS) for _, asked in drawn]
+    labels = [patch_labels(scene, grid) for scene, _ in drawn]
+    return Batch(
+        grid=grid,
+        rgb=np.stack([np.asarray(scene.image) for scene, _ in drawn]),
+        ids=np.stack([row.ids for row in rows]),
+        groups=np.stack([row.groups for row in rows]),
+        targets=np.stack([row.targets for row in rows]),
+        weights=np.stack([row.weights for row in rows]),
+        positions=np.stack([row.positions for row in rows], 1),
+        start=rows[0].start,
+        labels=PatchLabels(*(np.stack(field) for field in zip(*(_fields(label) for label in labels), strict=True))),
+        exchanges=[row.exchanges for row in rows],
+    )
+
+
+def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
+    """Labels of every patch, for the auxiliary loss. A patch belongs to the thing that covers its middle."""
+    x, y = patch_middles(grid)
+    nothing = UNKNOWN if scene.domain == "easy" else 0
+    thing, colour, character = (np.full(grid.patches, nothing) for _ in range(3))
+    box = np.zeros((grid.patches, 4), np.float32)
+    middles = np.full(grid.tokens, nothing)
+    for item in scene.items:
+        inside = _inside(item.box, x, y)
+        thing[inside], colour[inside] = THINGS.index(item.kind), PALETTE.index(item.colour)
+        box[inside] = item.box
+        middles[_token_at(item.box, grid)] += 1
+    for glyph in scene.glyphs:
+        inside = _inside(glyph.box, x, y)
+        character[inside] = CHARACTERS.index(glyph.character)
+        box[inside] = glyph.box
+        middles[_token_at(glyph.box, grid)] += 1
+    return PatchLabels(thing, colour, character, box, middles.clip(max=2))
+
+
+def patch_middles(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Middle of each patch in 0..1, in merge-block order."""
+    m = grid.merge
+    order = np.arange(grid.patches).reshape(grid.height // m, m, grid.width // m, m).transpose(0, 2, 1, 3).ravel()
+    return (order % grid.width + 0.5) / grid.width, (order // grid.width + 0.5) / grid.height
+
+
+def _inside(box: tuple[float, ...], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    inside: npt.NDArray[np.bool_] = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
+    return inside
+
+
+def _token_at(box: tuple[float, ...], grid: Grid) -> int:
+    rows, columns = grid.height // grid.merge, grid.width // grid.merge
+    column = min(int((box[0] + box[2]) / 2 * columns), columns - 1)
+    return min(int((box[1] + box[3]) / 2 * rows), rows - 1) * columns + column
+
+
+def _domain(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(DOMAINS), p=list(DOMAINS.values())))
+
+
+def _draw(
+    domain: str, size: tuple[int, int], rng: np.random.Generator, easy: Sequence[EasyPicture]
+) -> tuple[Scene, list[Exchange]]:
+    if domain == "easy":
+        picture = easy[int(rng.integers(len(easy)))]
+        resample = Image.Resampling.NEAREST if rng.random() < 0.3 else Image.Resampling.BICUBIC
+        scene = Scene("easy", picture.image.resize(size, resample))
+        return scene, [picture.exchanges[i] for i in rng.permutation(len(picture.exchanges))[:MOST_QUESTIONS]]
+    scene = draw_scene(domain, size, rng)
+    return scene, list(islice(exchanges(scene, rng), MOST_QUESTIONS))
+
+
+def _with_self(asked: Sequence[Exchange], rng: np.random.Generator) -> Iterator[tuple[Exchange, bool]]:
+    if rng.random() < SELF_CHANCE:
+        language = "en" if rng.random() < 0.5 else "zh"
+        questions, answer = SELF[language]
+        yield Exchange("self", language, str(rng.choice(questions)), answer), False
+    yield from ((exchange, True) for exchange in asked)
+
+
+def _fields(labels: PatchLabels) -> tuple[npt.NDArray[np.generic], ...]:
+    return labels.thing, labels.colour, labels.character, labels.box, labels.middles

@@ -1,0 +1,157 @@
+"""The tiny Qwen3-VL: its configuration, and a forward over transformers' own modules that takes a batch of pictures.
+
+transformers encodes pictures one by one; here all pictures of a batch have one grid, and several questions share one
+picture. Knows tensors; does not know scenes or strings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.qwen3_vl.modeling_qwen3_vl import rotate_half
+from vlrun.model.positions import Grid, patch_positions
+
+PATCH = 16
+MERGE = 2
+POSITION_SIDE = 16
+VISION_HEADS = 4
+VISION_HIDDEN = 160
+ROPE_THETA_VISION = 10000.0
+
+
+def configuration(vocab_size: int, ids: dict[str, int]) -> Qwen3VLConfig:
+    """Configuration for a vocabulary of ``vocab_size``; ``ids`` maps control tokens to their ids."""
+    return Qwen3VLConfig(
+        text_config={
+            "vocab_size": vocab_size, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 5,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "hidden_act": "silu",
+            "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False,
+            "rope_scaling": {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [12, 10, 10]},
+            "tie_word_embeddings": True, "bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"],
+        },
+        vision_config={
+            "depth": 5, "hidden_size": VISION_HIDDEN, "intermediate_size": 480, "num_heads": VISION_HEADS,
+            "in_channels": 3, "patch_size": PATCH, "temporal_patch_size": 2, "spatial_merge_size": MERGE,
+            "out_hidden_size": 256, "num_position_embeddings": POSITION_SIDE**2, "deepstack_visual_indexes": [1, 3],
+            "hidden_act": "gelu_pytorch_tanh",
+        },
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VisionPositions:
+    """Position inputs shared by all pictures of one grid, as tensors."""
+
+    indices: torch.Tensor
+    weights: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
+def vision_positions(grid: Grid) -> VisionPositions:
+    """Positions for a grid, from the runtime's own functions."""
+    p = patch_positions(grid, POSITION_SIDE, VISION_HIDDEN // VISION_HEADS, ROPE_THETA_VISION)
+    return VisionPositions(*(torch.from_numpy(a) for a in (p.indices, p.weights, p.cos, p.sin)))
+
+
+class BatchedVLM(torch.nn.Module):
+    """Batched forward over the modules of a ``Qwen3VLForConditionalGeneration``."""
+
+    def __init__(self, model: Qwen3VLForConditionalGeneration) -> None:
+        super().__init__()
+        self.model = model
+        model.config.text_config._attn_implementation = "plain"
+
+    def encode(self, patches: torch.Tensor, positions: VisionPositions) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Visual tokens ``[B, N/4, hidden]`` and the DeepStack rows, of ``patches [B, N, 768]``, one of the two equal
+        frames of a still picture.
+        """
+        visual = self.model.model.visual
+        batch = patches.shape[0]
+        weight = visual.patch_embed.proj.weight.sum(2)  # equal frames: their weights add up
+        hidden = F.linear(patches, weight.flatten(1), visual.patch_embed.proj.bias)
+        hidden = hidden + (visual.pos_embed.weight[positions.indices] * positions.weights[..., None]).sum(0)
+        deep = []
+        for index, block in enumerate(visual.blocks):
+            hidden = vision_block(block, hidden, positions.cos, positions.sin)
+            if index in visual.deepstack_visual_indexes:
+                merger = visual.deepstack_merger_list[len(deep)]
+                deep.append(merger(hidden.flatten(0, 1)).unflatten(0, (batch, -1)))
+        return visual.merger(hidden.flatten(0, 1)).unflatten(0, (batch, -1)), deep
+
+    def decode(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        visual: torch.Tensor,
+        deep: list[torch.Tensor],
+        start: int,
+    ) -> torch.Tensor:
+        """Hidden states ``[B, T, hidden]`` after the final norm; pictures stand at tokens ``start ..`` of every row.
+
+        ``positions [3, B, T]``; ``mask [B, 1, T, T]`` is true where a token may look.
+        """
+        language = self.model.model.language_model
+        hidden = language.embed_tokens(ids)
+        end = start + visual.shape[1]
+        hidden = torch.cat([hidden[:, :start], visual.to(hidden.dtype), hidden[:, end:]], 1)
+        rotary = language.rotary_emb(hidden, positions)
+        for index, layer in enumerate(language.layers):
+            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask)
+            if index < len(deep):
+                added = hidden[:, start:end] + deep[index]
+                hidden = torch.cat([hidden[:, :start], added.to(hidden.dtype), hidden[:, end:]], 1)
+        return language.norm(hidden)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of selected hidden states."""
+        return self.model.lm_head(hidden)
+
+
+def vision_block(block: torch.nn.Module, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """One vision block on a batch ``[B, N, hidden]``."""
+    attention = block.attn
+    batch, length, _ = hidden.shape
+    qkv = attention.qkv(block.norm1(hidden)).view(batch, length, 3, attention.num_heads, -1)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    query, key = (x * cos + rotate_half(x) * sin for x in (query, key))
+    mixed = attend(query.to(value.dtype), key.to(value.dtype), value, None)
+    hidden = hidden + attention.proj(mixed.flatten(2))
+    return hidden + block.mlp(block.norm2(hidden))
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """Attention by plain matrix products, ``[B, heads, T, D]`` to ``[B, T, heads, D]``: with bfloat16 on a CPU and
+    sequences this short it takes half the time of the fused kernel, forward and back.
+    """
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -1e9 if scores.dtype == torch.float32 else -1e30)
+    return (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2)
+
+
+def text_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """``attend`` in the form that transformers calls."""
+    groups = module.num_key_value_groups
+    key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    return attend(query.to(value.dtype), key.to(value.dtype), value, attention_mask), None
+
+
+ALL_ATTENTION_FUNCTIONS.register("plain", text_attention)
