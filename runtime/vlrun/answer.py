@@ -50,6 +50,8 @@ class Options:
             raise OptionError(f"max_tokens must lie between 1 and {2**20}, not {self.max_tokens}")
         if not 1 <= self.max_image_tokens <= 16384:
             raise OptionError(f"max_image_tokens must lie between 1 and 16384, not {self.max_image_tokens}")
+        if isinstance(self.stop, str):  # a tuple of its letters otherwise, and the first of them would end the answer
+            raise OptionError("stop must be a tuple of strings, not one string")
         if len(self.stop) > MAX_STOP_STRINGS or not all(1 <= len(stop) <= MAX_STOP_LENGTH for stop in self.stop):
             raise OptionError(
                 f"at most {MAX_STOP_STRINGS} stop strings of 1 to {MAX_STOP_LENGTH} characters are possible"

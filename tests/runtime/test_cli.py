@@ -25,9 +25,7 @@ def command(words: Sequence[str | Path], home: Path) -> tuple[list[str], dict[st
     return [sys.executable, "-m", "vlrun.cli", *map(str, words)], environment
 
 
-def vlrun(
-    *words: str | Path, home: Path, stdin: bytes = b"", **environment: str
-) -> subprocess.CompletedProcess[bytes]:
+def vlrun(*words: str | Path, home: Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     arguments, inherited = command(words, home)
     return subprocess.run(
         arguments, input=stdin, capture_output=True, env=inherited | environment, timeout=120, check=False
@@ -220,9 +218,7 @@ def test_verify_reads_every_byte(shop: Path, small_model: Path) -> None:
 
 def test_closed_pipe_and_full_disk(shop: Path, small_model: Path) -> None:
     """Guards `| head` and a full disk: no stack trace, a documented exit code."""
-    arguments, environment = command(
-        ["ask", "--model", small_model, shop / "shelf.png", "--seed", "1"], shop / "cache"
-    )
+    arguments, environment = command(["ask", "--model", small_model, shop / "shelf.png", "--seed", "1"], shop / "cache")
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)

@@ -6,6 +6,8 @@ devices, ids or what a token means.
 
 from __future__ import annotations
 
+import heapq
+
 from vlrun.errors import ContextLengthExceeded
 
 
@@ -14,7 +16,7 @@ class BlockPool:
 
     def __init__(self, blocks: int, block_size: int) -> None:
         self.block_size = block_size
-        self._free = list(range(blocks - 1, -1, -1))
+        self._free = list(range(blocks))  # a heap
 
     @property
     def free(self) -> int:
@@ -28,11 +30,12 @@ class BlockPool:
                 f"the KV cache has room for {len(self._free) * self.block_size} more tokens, "
                 f"not for {count * self.block_size}"
             )
-        return [self._free.pop() for _ in range(count)]
+        return [heapq.heappop(self._free) for _ in range(count)]
 
     def give_back(self, blocks: list[int]) -> None:
         """Return blocks to the pool."""
-        self._free.extend(sorted(blocks, reverse=True))
+        for block in blocks:
+            heapq.heappush(self._free, block)
 
 
 class BlockTable:

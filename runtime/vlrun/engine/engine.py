@@ -60,7 +60,7 @@ class Engine:
                 logits = self._decode(token, position + step, table)
 
     def score(self, request: Request, answer: Sequence[int]) -> FloatRows:
-        """Logits before each token of a given answer, ``[len(answer), vocab_rows]``, on the very path of ``generate``."""
+        """Logits before each token of a given answer, ``[len(answer), vocab_rows]``, by the path of ``generate``."""
         position = int(request.positions.max()) + 1
         with BlockTable(self.pool) as table:
             rows = [self._prefill(request, table)]
