@@ -8,14 +8,15 @@ and no code of the checkpoint is run. Knows neither graphs nor OpenVINO.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import Qwen3VLConfig
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from vlrun.errors import CheckpointError
 
@@ -40,43 +41,39 @@ REQUIRED_KEYS = {
 
 
 @dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies, and its shape."""
+
+    path: Path
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint. ``tensors`` tells in which file each tensor lies; ``tied``: head and embedding are
-    one.
-    """
+    """An opened checkpoint: every tensor is there, in its shape. ``tied``: head and embedding are one matrix."""
 
     folder: Path
     config: Qwen3VLConfig
     tied: bool
-    tensors: Mapping[str, Path]
+    tensors: Mapping[str, StoredTensor]
 
     def load(self, module: torch.nn.Module, prefix: str, matrices: torch.dtype | None = None) -> None:
         """Assign the tensors named ``prefix + parameter`` to a module on the meta device.
 
         Matrices stay mapped in the checkpoint's dtype unless ``matrices`` names another one; vectors become float32.
-        Raises CheckpointError if a tensor is missing or has another shape than the configuration says.
         """
-        wanted = {prefix + name: tuple(value.shape) for name, value in module.state_dict().items()}
-        loaded = self._read(wanted)
+        loaded = self._read([prefix + name for name in module.state_dict()])
         state = {name.removeprefix(prefix): _cast(tensor, matrices) for name, tensor in loaded.items()}
         module.load_state_dict(state, strict=True, assign=True)
 
-    def _read(self, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    def _read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         by_file: dict[Path, list[str]] = {}
-        for name in wanted:
-            if name not in self.tensors:
-                raise CheckpointError(f"the checkpoint '{self.folder}' lacks the tensor {name}")
-            by_file.setdefault(self.tensors[name], []).append(name)
+        for name in names:
+            by_file.setdefault(self.tensors[name].path, []).append(name)
         loaded = {}
-        for path, names in by_file.items():
-            with safe_open(path, framework="pt") as file:
-                loaded.update({name: file.get_tensor(name) for name in names})
-        for name, shape in wanted.items():
-            if tuple(loaded[name].shape) != shape:
-                raise CheckpointError(
-                    f"the tensor {name} of '{self.folder}' has shape {list(loaded[name].shape)}, "
-                    f"but its config.json asks for {list(shape)}"
-                )
+        for path, wanted in by_file.items():
+            with _opened(path) as file:
+                loaded.update({name: file.get_tensor(name) for name in wanted})
         return loaded
 
 
@@ -88,13 +85,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder at '{folder}'")
     raw = read_json(folder, "config.json")
+    _rename_rope(raw)
     _check_config(raw, folder)
     try:
         config = Qwen3VLConfig(**raw)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"transformers refuses the config.json of '{folder}': {error}") from error
-    tensors = _tensor_files(folder)
-    return Checkpoint(folder=folder, config=config, tied=_is_tied(raw, tensors, folder), tensors=tensors)
+    tensors = _stored_tensors(folder)
+    tied = _is_tied(raw, tensors, folder)
+    _check_tensors(config, tied, tensors, folder)
+    return Checkpoint(folder=folder, config=config, tied=tied, tensors=tensors)
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -110,6 +110,15 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"the {name} of '{folder}' is not a JSON object")
     return value
+
+
+def _rename_rope(raw: dict[str, Any]) -> None:
+    """Transformers 5 writes ``rope_parameters`` where 4.57 reads ``rope_scaling`` and ``rope_theta``."""
+    text = raw.get("text_config")
+    if isinstance(text, dict) and isinstance(text.get("rope_parameters"), dict):
+        rope = text.pop("rope_parameters")
+        text.setdefault("rope_theta", rope.pop("rope_theta", None))
+        text.setdefault("rope_scaling", rope)
 
 
 def _check_config(raw: dict[str, Any], folder: Path) -> None:
@@ -132,7 +141,7 @@ def _check_config(raw: dict[str, Any], folder: Path) -> None:
         raise CheckpointError(f"the config.json of '{folder}' lacks text_config.rope_scaling.mrope_section")
 
 
-def _is_tied(raw: dict[str, Any], tensors: Mapping[str, Path], folder: Path) -> bool:
+def _is_tied(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: Path) -> bool:
     """The text section decides, as in transformers; then the top level; then whether a head of its own is stored."""
     for section in (raw["text_config"], raw):
         if "tie_word_embeddings" in section:
@@ -145,18 +154,47 @@ def _is_tied(raw: dict[str, Any], tensors: Mapping[str, Path], folder: Path) -> 
     return tied
 
 
-def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Tensor name -> file, from the headers of the files themselves."""
+def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Compare names and shapes with those of transformers' model, built without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            model = Qwen3VLForConditionalGeneration(config)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"transformers cannot build the model of '{folder}' from its config.json: {error}"
+        ) from error
+    for name, value in model.state_dict().items():
+        if tied and name == HEAD:
+            continue
+        if name not in tensors:
+            raise CheckpointError(f"the checkpoint '{folder}' lacks the tensor {name}")
+        if tensors[name].shape != tuple(value.shape):
+            raise CheckpointError(
+                f"the tensor {name} of '{folder}' has shape {list(tensors[name].shape)}, "
+                f"but its config.json asks for {list(value.shape)}"
+            )
+
+
+def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Every tensor of the checkpoint by name, from the headers of the files themselves."""
     tensors = {}
     for path in _weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors.update(dict.fromkeys(file.keys(), path))
-        except FileNotFoundError:
-            raise CheckpointError(f"the checkpoint '{folder}' lacks {path.name}") from None
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path.name} of '{folder}' is damaged or incomplete ({error})") from error
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118 - the file is no mapping
+                tensors[name] = StoredTensor(path, tuple(file.get_slice(name).get_shape()))
     return tensors
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, mapped; its header and length are checked."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise CheckpointError(f"the checkpoint '{path.parent}' lacks {path.name}") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} of '{path.parent}' is damaged or incomplete ({error})") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:

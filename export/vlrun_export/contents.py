@@ -6,7 +6,6 @@ JSON keys; does not know weights or graphs.
 
 from __future__ import annotations
 
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,14 @@ def copy_files(checkpoint: Checkpoint, out: Path) -> None:
     """
     for name in COPIED:
         if (checkpoint.folder / name).is_file():
-            shutil.copyfile(checkpoint.folder / name, out / name)
+            (out / name).write_bytes(_read(checkpoint.folder / name))
     (out / manifest.CHAT_TEMPLATE).write_text(chat_template(checkpoint.folder), encoding="utf-8")
 
 
 def chat_template(folder: Path) -> str:
     """The Jinja2 chat template, from the first place that holds one. Raises CheckpointError if none does."""
     if (folder / manifest.CHAT_TEMPLATE).is_file():
-        return (folder / manifest.CHAT_TEMPLATE).read_text(encoding="utf-8")
+        return _read(folder / manifest.CHAT_TEMPLATE).decode("utf-8", errors="replace")
     for name in ("chat_template.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             template = read_json(folder, name).get("chat_template")
@@ -158,6 +157,13 @@ def generation_defaults(checkpoint: Checkpoint) -> GenerationDefaults:
 def tool_versions() -> dict[str, str]:
     """Versions of the tools that made the folder."""
     return {name: version(name) for name in TOOLS}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read '{path}': {error.strerror}") from error
 
 
 def _generation(folder: Path) -> dict[str, Any]:

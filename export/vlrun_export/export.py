@@ -15,6 +15,7 @@ import openvino as ov
 import torch
 
 from vlrun import manifest
+from vlrun.errors import OutputError
 from vlrun.manifest import CheckResult, Manifest, Quantization
 from vlrun_export import contents
 from vlrun_export.check import check_folder, require_passed, table
@@ -45,8 +46,8 @@ def export_checkpoint(
     the result with transformers; ``force``: replace an older ``out``; ``progress`` is told each step in a few words.
     Raises CheckpointError, OutputError or CheckFailed; ``out`` is then as it was before.
     """
-    opened = open_checkpoint(checkpoint)
     with quiet(), whole_folder(out, force) as folder:
+        opened = open_checkpoint(checkpoint)
         described = _describe(opened, Quantization(weights, vision, _recipe(weights, vision)))
         contents.copy_files(opened, folder)
         _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress)
@@ -75,15 +76,20 @@ def _export_part(
         progress(f"{name}: compressing to int8")
         compress(traced.model)
     progress(f"{name}: writing {path.name}")
-    ov.save_model(traced.model, path, compress_to_fp16=False)
+    _save(traced.model, path)
     del traced
     gc.collect()
 
 
+def _save(model: ov.Model, path: Path) -> None:
+    try:
+        ov.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # its way to say that a write failed
+        raise OutputError(f"cannot write {path.name}: is the disk full?") from error
+
+
 def _describe(checkpoint: Checkpoint, quantization: Quantization) -> Manifest:
-    """The manifest of everything that is known before the export: a checkpoint that lacks something fails here,
-    early.
-    """
+    """The manifest of what is known before the export; a checkpoint that lacks something fails here, early."""
     return Manifest(
         format=manifest.FORMAT,
         family=manifest.FAMILY,

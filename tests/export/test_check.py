@@ -1,0 +1,93 @@
+"""The check fails what is wrong and passes what is merely quantized, and a failed export leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
+
+from tests.small_models import build_checkpoint
+from vlrun import manifest
+from vlrun.errors import CheckFailed
+from vlrun.manifest import Manifest
+from vlrun.model.positions import token_positions
+from vlrun_export import check, decoder_graph, exported, vision_graph
+from vlrun_export.check import check_folder, require_passed
+from vlrun_export.checkpoint import open_checkpoint
+from vlrun_export.export import export_checkpoint
+
+
+class SwappedLevels(vision_graph.VisionGraph):
+    """DeepStack features in the wrong order."""
+
+    def __init__(self, vision: torch.nn.Module) -> None:
+        super().__init__(vision)
+        self.levels = {block: len(self.levels) - 1 - level for block, level in self.levels.items()}
+
+
+class ChunkedRotary(Qwen3VLTextRotaryEmbedding):
+    """M-RoPE in three chunks, as Qwen2-VL had it, instead of interleaved."""
+
+    def apply_interleaved_mrope(self, freqs: torch.Tensor, mrope_section: list[int]) -> torch.Tensor:
+        """Frequencies of time, then of height, then of width."""
+        return torch.cat([part[axis] for axis, part in enumerate(freqs.split(mrope_section, dim=-1))], dim=-1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_checkpoint(tmp_path_factory.mktemp("faults") / "checkpoint", tied=True, deepstack=(1, 3), seed=2)
+
+
+def test_int8_passes_and_the_manifest_tells(int8_export: tuple[Path, Manifest]) -> None:
+    """Guards the limits against strictness, and the record: every figure stands in the written manifest."""
+    folder, made = int8_export
+    assert made.check
+    assert all(result.passed for result in made.check)
+    assert manifest.read(folder).check == made.check
+
+
+def test_without_check_the_manifest_says_so(small_model: Path) -> None:
+    """Guards --no-check: an unchecked folder must not look like a checked one."""
+    assert manifest.read(small_model).check == ()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "fault"),
+    [
+        (vision_graph, "VisionGraph", SwappedLevels),
+        (decoder_graph, "Qwen3VLTextRotaryEmbedding", ChunkedRotary),
+    ],
+    ids=["DeepStack rows swapped", "wrong rotary order"],
+)
+def test_a_real_fault_fails_even_at_int8(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str, fault: type
+) -> None:
+    """Guards the limits against looseness, and the folder: after a failed check there is no OUT."""
+    monkeypatch.setattr(module, name, fault)
+    told: list[str] = []
+    with pytest.raises(CheckFailed, match="strays from transformers"):
+        export_checkpoint(checkpoint, tmp_path / "out", progress=told.append)
+    assert any("FAILED" in message for message in told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1], [0, 1, 1]], ids=["height and width swapped", "width lost"])
+def test_wrong_positions_fail(
+    int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the limits: a picture laid out wrongly is no rounding error."""
+    monkeypatch.setattr(exported, "token_positions", lambda length, pictures: token_positions(length, pictures)[order])
+    results = check_folder(open_checkpoint(small_checkpoint), *int8_export)
+    with pytest.raises(CheckFailed):
+        require_passed(results)
+
+
+def test_nan_fails() -> None:
+    """Guards comparisons: NaN is not within any limit."""
+    good = np.ones((2, 3), np.float32)
+    broken = good * np.nan
+    results = check._logits(broken, good, check.LIMITS["int8"])
+    assert not any(result.passed for result in results[:2])

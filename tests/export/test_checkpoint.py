@@ -1,0 +1,181 @@
+"""Checkpoints that cannot be exported end in one sentence, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.small_models import build_checkpoint
+from vlrun.errors import CheckpointError
+from vlrun_export.checkpoint import open_checkpoint
+from vlrun_export.export import export_checkpoint
+
+Harm = Callable[[Path], object]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return build_checkpoint(tmp_path / "checkpoint", tied=False, deepstack=(1, 2, 3), seed=3, shards=2)
+
+
+def edit(name: str, change: Callable[[dict[str, Any]], object]) -> Harm:
+    def harm(folder: Path) -> None:
+        value = json.loads((folder / name).read_text())
+        change(value)
+        (folder / name).write_text(json.dumps(value))
+
+    return harm
+
+
+def write(name: str, text: str) -> Harm:
+    return lambda folder: (folder / name).write_text(text)
+
+
+def remove(name: str) -> Harm:
+    return lambda folder: (folder / name).unlink()
+
+
+SHARD = "model-00001-of-00002.safetensors"
+
+
+def cut_shard(folder: Path) -> None:
+    data = (folder / SHARD).read_bytes()
+    (folder / SHARD).write_bytes(data[: len(data) // 2])
+
+
+def reshape_a_tensor(folder: Path) -> None:
+    for path in folder.glob("*.safetensors"):
+        tensors = load_file(path)
+        if "model.language_model.norm.weight" in tensors:
+            tensors["model.language_model.norm.weight"] = torch.ones(3)
+            save_file(tensors, path)
+
+
+def drop_a_tensor(folder: Path) -> None:
+    for path in folder.glob("*.safetensors"):
+        tensors = load_file(path)
+        tensors.pop("model.visual.merger.norm.bias", None)
+        save_file(tensors, path)
+
+
+def only_pickles(folder: Path) -> None:
+    for path in folder.glob("model*"):
+        path.unlink()
+    (folder / "pytorch_model.bin").touch()
+
+
+FAULTS: dict[str, tuple[Harm, str]] = {
+    "no config": (remove("config.json"), "holds no config.json"),
+    "config cut": (write("config.json", '{"model_type": '), "not valid JSON"),
+    "config a list": (write("config.json", "[]"), "not a JSON object"),
+    "another family": (edit("config.json", lambda c: c.update(model_type="qwen3_vl_moe")), "only the dense Qwen3-VL"),
+    "quantized": (edit("config.json", lambda c: c.update(quantization_config={})), "quantized already"),
+    "no rope_theta": (edit("config.json", lambda c: c["text_config"].pop("rope_theta")), "text_config.rope_theta"),
+    "no depth": (edit("config.json", lambda c: c["vision_config"].pop("depth")), "lacks vision_config.depth"),
+    "yarn": (
+        edit("config.json", lambda c: c["text_config"]["rope_scaling"].update(rope_type="yarn", factor=4.0)),
+        "rope_scaling other than",
+    ),
+    "strange activation": (
+        edit("config.json", lambda c: c["text_config"].update(hidden_act="wide")),
+        "transformers cannot build the model",
+    ),
+    "pickles only": (only_pickles, "no safetensors"),
+    "shard missing": (remove(SHARD), f"lacks {SHARD}"),
+    "shard cut": (cut_shard, "damaged or incomplete"),
+    "index reaches out": (
+        edit("model.safetensors.index.json", lambda c: c["weight_map"].update(x="../x.safetensors")),
+        "outside of it",
+    ),
+    "head missing": (edit("config.json", lambda c: c["text_config"].update(vocab_size=450)), "has shape"),
+    "tensor missing": (drop_a_tensor, r"lacks the tensor model\.visual\.merger\.norm\.bias"),
+    "tensor of another shape": (reshape_a_tensor, r"asks for \[64\]"),
+    "no tokenizer": (remove("tokenizer.json"), r"lacks tokenizer\.json"),
+    "tokenizer broken": (write("tokenizer.json", "{}"), r"tokenizer\.json of .* is broken"),
+    "vocabulary too large": (
+        edit("config.json", lambda c: c["text_config"].update(vocab_size=300)),
+        "has [0-9]+ tokens, but the model only 300",
+    ),
+    "no chat template": (remove("chat_template.jinja"), "no chat template"),
+    "other patches": (edit("preprocessor_config.json", lambda c: c.update(patch_size=14)), "another|patch_size"),
+    "no limits": (edit("preprocessor_config.json", lambda c: c.pop("size")), "min_pixels"),
+    "two means": (edit("preprocessor_config.json", lambda c: c.update(image_mean=[0.5, 0.5])), "preprocessor_config"),
+    "no end": (
+        lambda folder: (
+            edit("generation_config.json", lambda c: c.pop("eos_token_id"))(folder),
+            edit("config.json", lambda c: c["text_config"].pop("eos_token_id", None))(folder),
+        ),
+        "no eos_token_id",
+    ),
+    "temperature in words": (edit("generation_config.json", lambda c: c.update(temperature="hot")), "is broken"),
+}
+
+
+@pytest.mark.parametrize("name", list(FAULTS))
+def test_a_broken_checkpoint_is_one_sentence(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    """Guards users against stack traces, and disks against half-made folders."""
+    harm, message = FAULTS[name]
+    harm(checkpoint)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        export_checkpoint(checkpoint, tmp_path / "out", check=False)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """Guards typing errors in the first argument."""
+    with pytest.raises(CheckpointError, match="no checkpoint folder at"):
+        open_checkpoint(tmp_path / "nowhere")
+
+
+def test_shards_and_one_file_are_the_same(checkpoint: Path, tmp_path: Path) -> None:
+    """Guards the index: every tensor is found in either form."""
+    single = build_checkpoint(tmp_path / "single", tied=False, deepstack=(1, 2, 3), seed=3)
+    assert open_checkpoint(single).tensors.keys() == open_checkpoint(checkpoint).tensors.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "top", "tied"), [(True, False, True), (False, True, False), (None, True, True), (None, None, False)]
+)
+def test_who_says_that_the_head_is_tied(checkpoint: Path, text: bool | None, top: bool | None, tied: bool) -> None:
+    """Guards untied checkpoints: the text section decides, then the top level, then whether a head is stored."""
+
+    def change(config: dict[str, Any]) -> None:
+        for section, value in ((config["text_config"], text), (config, top)):
+            section.pop("tie_word_embeddings", None)
+            if value is not None:
+                section["tie_word_embeddings"] = value
+
+    edit("config.json", change)(checkpoint)
+    assert open_checkpoint(checkpoint).tied is tied
+
+
+def test_rope_as_transformers_5_writes_it(checkpoint: Path) -> None:
+    """Guards checkpoints saved by a newer transformers: the same angles under other keys."""
+    before = open_checkpoint(checkpoint).config.text_config
+
+    def change(config: dict[str, Any]) -> None:
+        text = config["text_config"]
+        text["rope_parameters"] = {**text.pop("rope_scaling"), "rope_theta": text.pop("rope_theta")}
+
+    edit("config.json", change)(checkpoint)
+    after = open_checkpoint(checkpoint).config.text_config
+    assert (after.rope_theta, after.rope_scaling) == (before.rope_theta, before.rope_scaling)
+
+
+def test_weights_are_views_of_the_file(checkpoint: Path) -> None:
+    """Guards lean export: loading assigns mapped bfloat16 matrices, and only vectors become float32."""
+    opened = open_checkpoint(checkpoint)
+    with torch.device("meta"):
+        layer = torch.nn.LayerNorm(64, bias=False)
+        linear = torch.nn.Linear(64, 96, bias=False)
+    opened.load(layer, "model.language_model.layers.0.input_layernorm.")
+    opened.load(linear, "model.language_model.layers.0.mlp.gate_proj.")
+    assert layer.weight.dtype == torch.float32
+    assert linear.weight.dtype == torch.bfloat16

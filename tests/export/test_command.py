@@ -1,0 +1,80 @@
+"""``vlrun export`` as people use it: what it prints where, its exit codes, Ctrl+C, and that it reports to nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.small_models import build_checkpoint
+from vlrun import manifest
+
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join(str(ROOT / room) for room in ("runtime", "export"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_checkpoint(tmp_path_factory.mktemp("command") / "checkpoint", tied=True, deepstack=(1, 3), seed=5)
+
+
+def start(*words: str | Path, home: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vlrun.cli", "export", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": PATHS, "HOME": str(home)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_export_tells_its_story_on_stderr(checkpoint: Path, tmp_path: Path) -> None:
+    """Guards pipes and logs: stdout stays empty, stderr has our lines alone; nobody is told of it."""
+    (tmp_path / "home").mkdir()
+    process = start(checkpoint, tmp_path / "out", home=tmp_path / "home")
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    assert out == ""
+    assert manifest.read(tmp_path / "out").check
+    for word in ("vision encoder", "decoder", "int8", "compared with transformers", "DeepStack", "peak memory"):
+        assert word in err
+    for noise in ("Warning", "INFO", "Applying", "loss_type", "Traceback"):
+        assert noise not in err
+    assert list((tmp_path / "home").glob("intel/*")) == []  # where OpenVINO's telemetry keeps its client id
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nowhere", "out"], 7, "no checkpoint folder"),
+        (["checkpoint", "here"], 8, "--force"),
+        (["checkpoint", "out", "--weights", "int3"], 2, "int3"),
+    ],
+)
+def test_faults_have_their_exit_codes(
+    checkpoint: Path, tmp_path: Path, words: list[str], code: int, message: str
+) -> None:
+    """Guards scripts: a documented code, one sentence, no stack trace."""
+    (tmp_path / "here").mkdir()
+    places = {"nowhere": tmp_path / "nowhere", "out": tmp_path / "out", "here": tmp_path / "here"}
+    process = start(*({"checkpoint": checkpoint, **places}.get(word, word) for word in words), home=tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    """Guards the disk: an interrupted export removes what it began."""
+    (tmp_path / "models").mkdir()
+    process = start(checkpoint, tmp_path / "models" / "out", home=tmp_path)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "models").glob(".out.*.part/vision.xml")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert list((tmp_path / "models").iterdir()) == []
