@@ -1,12 +1,13 @@
 """Batches for training: pictures of one size, several questions packed behind each, and labels for every patch.
 
-Knows scenes, questions and the tokenizer; does not know the network. All questions of a picture share its visual tokens:
-a tree mask lets each see the picture and itself alone, and its positions begin right behind the picture.
+All questions of a picture share its visual tokens: a tree mask lets each see the picture and itself alone, and its
+positions begin right behind the picture. Knows scenes, questions and the tokenizer, and of the network the size of a
+patch; does not know tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -15,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from tokenizers import Tokenizer
-from vlrun.model.positions import Grid, token_positions
 
+from vlrun.model.positions import Grid, token_positions
+from vlrun_export.tiny.easy import EasyPicture
+from vlrun_export.tiny.labels import PatchLabels, patch_labels, stack_labels
 from vlrun_export.tiny.network import MERGE, PATCH
-from vlrun_export.tiny.questions import SELF, Exchange, exchanges
-from vlrun_export.tiny.scenes import COLOURS, EASY_COLOURS, GLYPHS, KINDS, SHAPES, Scene, draw_scene
+from vlrun_export.tiny.questions import Exchange, exchanges
+from vlrun_export.tiny.scenes import Scene, draw_scene
+from vlrun_export.tiny.wording import SELF
 
 SIZES = ((256, 256), (256, 256), (288, 192), (320, 192), (192, 288), (192, 320))
 """Width and height of what common aspect ratios are resized to; squares twice as often."""
@@ -30,39 +34,14 @@ TEXT_TOKENS = 168
 MOST_QUESTIONS = 10
 SELF_CHANCE = 0.04
 
-THINGS = ("", *KINDS, *SHAPES)
-PALETTE = ("", *dict.fromkeys([*COLOURS, *EASY_COLOURS]))
-CHARACTERS = ("", *GLYPHS)
-UNKNOWN = -100
-"""Label of patches of which nothing is known (easy-VQA says no places); cross entropy skips it."""
+NO_TARGET = -100
 PREFIX, PAD, ALONE = 0, -1, 1000
 """Groups of the tree mask: the shared picture, padding, and from ALONE on exchanges that do not see the picture."""
 
 
 @dataclass(frozen=True)
-class EasyPicture:
-    """A picture of easy-VQA with its questions and answers."""
-
-    image: Image.Image
-    exchanges: tuple[Exchange, ...]
-
-
-@dataclass(frozen=True)
-class PatchLabels:
-    """What stands at each patch, in merge-block order: indices into THINGS, PALETTE and CHARACTERS, the edges of the
-    thing in 0..1 ``[N, 4]``, and the number of things whose middle lies in each visual token ``[N / 4]``.
-    """
-
-    thing: npt.NDArray[np.int64]
-    colour: npt.NDArray[np.int64]
-    character: npt.NDArray[np.int64]
-    box: npt.NDArray[np.float32]
-    middles: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Batch:
-    """``rgb [B, H, W, 3]`` uint8; ``ids``, ``groups``, ``targets [B, T]`` (target -100: no loss), ``weights [B, T]``,
+    """``rgb [B, H, W, 3]`` uint8; ``ids``, ``groups``, ``targets [B, T]`` (``NO_TARGET``: no loss), ``weights [B, T]``,
     ``positions [3, B, T]``; ``start``: index of the first visual token; ``labels``: of each picture; ``exchanges``:
     what was asked, with the span of its answer's targets.
     """
@@ -75,7 +54,7 @@ class Batch:
     weights: npt.NDArray[np.float32]
     positions: npt.NDArray[np.int64]
     start: int
-    labels: PatchLabels | None
+    labels: PatchLabels
     exchanges: list[list[tuple[Exchange, int, int]]]
 
 
@@ -96,7 +75,7 @@ class Packer:
         """Ids of a text; control tokens are read as such."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def pack(self, asked: Sequence[tuple[Exchange, bool]], grid: Grid, room: int) -> "_Row":
+    def pack(self, asked: Iterable[tuple[Exchange, bool]], grid: Grid, room: int) -> _Row:
         """One row: the picture, then as many exchanges as fit into ``room`` tokens. The flag says whether an exchange
         sees the picture.
         """
@@ -115,7 +94,7 @@ class _Row:
     def __init__(self, length: int, prefix: list[int], positions: npt.NDArray[np.int64], start: int) -> None:
         self.ids = np.zeros(length, np.int64)
         self.groups = np.full(length, PAD)
-        self.targets = np.full(length, -100)
+        self.targets = np.full(length, NO_TARGET)
         self.weights = np.zeros(length, np.float32)
         self.positions = np.zeros((3, length), np.int64)
         self.exchanges: list[tuple[Exchange, int, int]] = []
@@ -150,7 +129,6 @@ def make_batch(
     grid = Grid(height // PATCH, width // PATCH, MERGE)
     drawn = [_draw(domain or _domain(rng), (width, height), rng, easy) for _ in range(pictures)]
     rows = [packer.pack(_with_self(asked, rng), grid, TEXT_TOKENS) for _, asked in drawn]
-    labels = [patch_labels(scene, grid) for scene, _ in drawn]
     return Batch(
         grid=grid,
         rgb=np.stack([np.asarray(scene.image) for scene, _ in drawn]),
@@ -160,47 +138,9 @@ def make_batch(
         weights=np.stack([row.weights for row in rows]),
         positions=np.stack([row.positions for row in rows], 1),
         start=rows[0].start,
-        labels=PatchLabels(*(np.stack(field) for field in zip(*(_fields(label) for label in labels), strict=True))),
+        labels=stack_labels([patch_labels(scene, grid) for scene, _ in drawn]),
         exchanges=[row.exchanges for row in rows],
     )
-
-
-def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
-    """Labels of every patch, for the auxiliary loss. A patch belongs to the thing that covers its middle."""
-    x, y = patch_middles(grid)
-    nothing = UNKNOWN if scene.domain == "easy" else 0
-    thing, colour, character = (np.full(grid.patches, nothing) for _ in range(3))
-    box = np.zeros((grid.patches, 4), np.float32)
-    middles = np.full(grid.tokens, nothing)
-    for item in scene.items:
-        inside = _inside(item.box, x, y)
-        thing[inside], colour[inside] = THINGS.index(item.kind), PALETTE.index(item.colour)
-        box[inside] = item.box
-        middles[_token_at(item.box, grid)] += 1
-    for glyph in scene.glyphs:
-        inside = _inside(glyph.box, x, y)
-        character[inside] = CHARACTERS.index(glyph.character)
-        box[inside] = glyph.box
-        middles[_token_at(glyph.box, grid)] += 1
-    return PatchLabels(thing, colour, character, box, middles.clip(max=2))
-
-
-def patch_middles(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Middle of each patch in 0..1, in merge-block order."""
-    m = grid.merge
-    order = np.arange(grid.patches).reshape(grid.height // m, m, grid.width // m, m).transpose(0, 2, 1, 3).ravel()
-    return (order % grid.width + 0.5) / grid.width, (order // grid.width + 0.5) / grid.height
-
-
-def _inside(box: tuple[float, ...], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    inside: npt.NDArray[np.bool_] = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
-    return inside
-
-
-def _token_at(box: tuple[float, ...], grid: Grid) -> int:
-    rows, columns = grid.height // grid.merge, grid.width // grid.merge
-    column = min(int((box[0] + box[2]) / 2 * columns), columns - 1)
-    return min(int((box[1] + box[3]) / 2 * rows), rows - 1) * columns + column
 
 
 def _domain(rng: np.random.Generator) -> str:
@@ -225,7 +165,3 @@ def _with_self(asked: Sequence[Exchange], rng: np.random.Generator) -> Iterator[
         questions, answer = SELF[language]
         yield Exchange("self", language, str(rng.choice(questions)), answer), False
     yield from ((exchange, True) for exchange in asked)
-
-
-def _fields(labels: PatchLabels) -> tuple[npt.NDArray[np.generic], ...]:
-    return labels.thing, labels.colour, labels.character, labels.box, labels.middles

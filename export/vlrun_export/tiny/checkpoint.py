@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -36,15 +35,16 @@ def save_checkpoint(model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer
     _write(part / "generation_config.json", {"do_sample": False, "eos_token_id": ends, "pad_token_id": ends[1]})
     _write(part / "tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"})
     _write(part / "preprocessor_config.json", {
-        "size": {"shortest_edge": LEAST_PIXELS, "longest_edge": MOST_PIXELS}, "patch_size": PATCH, "temporal_patch_size": 2,
-        "merge_size": MERGE, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "size": {"shortest_edge": LEAST_PIXELS, "longest_edge": MOST_PIXELS},
+        "patch_size": PATCH, "temporal_patch_size": 2, "merge_size": MERGE,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
         "image_processor_type": "Qwen2VLImageProcessorFast", "processor_class": "Qwen3VLProcessor",
     })  # fmt: skip
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        os.replace(folder, old)
-    os.replace(part, folder)
+        folder.replace(old)
+    part.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 

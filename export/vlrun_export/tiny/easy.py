@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Literal
 
 import easy_vqa
 from PIL import Image
 
-from vlrun_export.tiny.batches import EasyPicture
 from vlrun_export.tiny.questions import Exchange
 
 Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class EasyPicture:
+    """A picture of easy-VQA with its questions and answers."""
+
+    image: Image.Image
+    exchanges: tuple[Exchange, ...]
 
 
 def load_easy(split: Split) -> list[EasyPicture]:

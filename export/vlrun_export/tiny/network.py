@@ -7,12 +7,14 @@ picture. Knows tensors; does not know scenes or strings.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen3_vl.modeling_qwen3_vl import rotate_half
+
 from vlrun.model.positions import Grid, patch_positions
 
 PATCH = 16
@@ -78,7 +80,7 @@ class BatchedVLM(torch.nn.Module):
         weight = visual.patch_embed.proj.weight.sum(2)  # equal frames: their weights add up
         hidden = F.linear(patches, weight.flatten(1), visual.patch_embed.proj.bias)
         hidden = hidden + (visual.pos_embed.weight[positions.indices] * positions.weights[..., None]).sum(0)
-        deep = []
+        deep: list[torch.Tensor] = []
         for index, block in enumerate(visual.blocks):
             hidden = vision_block(block, hidden, positions.cos, positions.sin)
             if index in visual.deepstack_visual_indexes:
@@ -116,7 +118,7 @@ class BatchedVLM(torch.nn.Module):
         return self.model.lm_head(hidden)
 
 
-def vision_block(block: torch.nn.Module, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def vision_block(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """One vision block on a batch ``[B, N, hidden]``."""
     attention = block.attn
     batch, length, _ = hidden.shape
@@ -128,9 +130,7 @@ def vision_block(block: torch.nn.Module, hidden: torch.Tensor, cos: torch.Tensor
     return hidden + block.mlp(block.norm2(hidden))
 
 
-def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Attention by plain matrix products, ``[B, heads, T, D]`` to ``[B, T, heads, D]``: with bfloat16 on a CPU and
     sequences this short it takes half the time of the fused kernel, forward and back.
     """
@@ -141,7 +141,7 @@ def attend(
 
 
 def text_attention(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

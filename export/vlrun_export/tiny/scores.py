@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from vlrun_export.tiny.batches import Batch
 
 GOOD_IOU = 0.5
 
@@ -28,7 +32,7 @@ def box_iou(answer: str, truth: str) -> float:
         return 0.0
 
 
-def score_batch(batch: Any, predicted: np.ndarray, tokenizer: Tokenizer) -> Iterator[tuple[str, float]]:
+def score_batch(batch: Batch, predicted: npt.NDArray[np.int64], tokenizer: Tokenizer) -> Iterator[tuple[str, float]]:
     """Task and score of each exchange of a batch, from the tokens predicted at its targets, in order."""
     wanted = batch.targets >= 0
     tokens = np.full(batch.targets.shape, -1)

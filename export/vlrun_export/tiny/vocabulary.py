@@ -1,7 +1,9 @@
 """The tiny model's own tokenizer and chat template.
 
-A byte-level BPE of 1,024 entries with Qwen's control tokens. Digits and capital letters stand alone, so that numbers and
-words are read out character by character. Knows strings and ids; does not know pictures or weights.
+A byte-level BPE of 1,024 entries with Qwen's control tokens. Digits and capital letters stand alone, so that numbers
+and words are read out character by character. It is learnt from the questions of drawn scenes: a change there, or in
+how scenes are drawn, changes the vocabulary, so a trained model keeps its own ``tokenizer.json``. Knows strings and
+ids; does not know pictures or weights.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from vlrun_export.tiny.questions import SELF, exchanges
+from vlrun_export.tiny.questions import exchanges
 from vlrun_export.tiny.scenes import draw_scene
+from vlrun_export.tiny.wording import SELF
 
 VOCABULARY = 1024
 CORPUS_SCENES = 1500
@@ -27,8 +30,9 @@ PLAIN_ADDED = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_respons
 
 GENERAL_ENGLISH = (
     "the of and to in is are was for on that this with as it be by at from or an not have has can will which what when "
-    "where who how many much there here you your I we they he she my our one two three four five six seven eight nine ten "
-    "please answer question picture image photo show tell left right top bottom middle above below between next behind"
+    "where who how many much there here you your I we they he she my our one two three four five six seven eight nine "
+    "ten please answer question picture image photo show tell left right top bottom middle above below between next "
+    "behind"
 )
 
 
@@ -68,8 +72,6 @@ def _corpus(easy_questions: list[str]) -> Iterator[str]:
         yield from questions
         yield answer
     yield from [GENERAL_ENGLISH, "system\nuser\nassistant\n"] * 30
-
-
 
 
 CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")

@@ -1,0 +1,82 @@
+"""What stands at each patch of a drawn scene: the truth behind the auxiliary loss.
+
+Knows scenes and grids; knows neither tokens nor the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vlrun.model.positions import Grid
+from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS, Box
+from vlrun_export.tiny.scenes import GLYPHS, KINDS, SHAPES, Scene
+
+THINGS = ("", *KINDS, *SHAPES)
+PALETTE = ("", *dict.fromkeys([*COLOURS, *EASY_COLOURS]))
+CHARACTERS = ("", *GLYPHS)
+UNKNOWN = -100
+"""Label of patches of which nothing is known (easy-VQA says no places); cross entropy skips it."""
+
+
+@dataclass(frozen=True)
+class PatchLabels:
+    """What stands at each patch, in merge-block order: indices into THINGS, PALETTE and CHARACTERS, the edges of the
+    thing in 0..1 ``[N, 4]``, and the number of things whose middle lies in each visual token ``[N / 4]``.
+    """
+
+    thing: npt.NDArray[np.int64]
+    colour: npt.NDArray[np.int64]
+    character: npt.NDArray[np.int64]
+    box: npt.NDArray[np.float32]
+    middles: npt.NDArray[np.int64]
+
+
+def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
+    """Labels of every patch, for the auxiliary loss. A patch belongs to the thing that covers its middle."""
+    x, y = patch_middles(grid)
+    nothing = UNKNOWN if scene.domain == "easy" else 0
+    thing, colour, character = (np.full(grid.patches, nothing) for _ in range(3))
+    box = np.zeros((grid.patches, 4), np.float32)
+    middles = np.full(grid.tokens, nothing)
+    for item in scene.items:
+        inside = _inside(item.box, x, y)
+        thing[inside], colour[inside] = THINGS.index(item.kind), PALETTE.index(item.colour)
+        box[inside] = item.box
+        middles[_token_at(item.box, grid)] += 1
+    for glyph in scene.glyphs:
+        inside = _inside(glyph.box, x, y)
+        character[inside] = CHARACTERS.index(glyph.character)
+        box[inside] = glyph.box
+        middles[_token_at(glyph.box, grid)] += 1
+    return PatchLabels(thing, colour, character, box, middles.clip(max=2))
+
+
+def stack_labels(labels: Sequence[PatchLabels]) -> PatchLabels:
+    """The labels of several pictures, each field with a new first axis."""
+    return PatchLabels(*(np.stack(field) for field in zip(*(_fields(label) for label in labels), strict=True)))
+
+
+def patch_middles(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Middle of each patch in 0..1, in merge-block order."""
+    m = grid.merge
+    order = np.arange(grid.patches).reshape(grid.height // m, m, grid.width // m, m).transpose(0, 2, 1, 3).ravel()
+    return (order % grid.width + 0.5) / grid.width, (order // grid.width + 0.5) / grid.height
+
+
+def _inside(box: Box, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    inside: npt.NDArray[np.bool_] = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
+    return inside
+
+
+def _token_at(box: Box, grid: Grid) -> int:
+    rows, columns = grid.height // grid.merge, grid.width // grid.merge
+    column = min(int((box[0] + box[2]) / 2 * columns), columns - 1)
+    return min(int((box[1] + box[3]) / 2 * rows), rows - 1) * columns + column
+
+
+def _fields(labels: PatchLabels) -> tuple[npt.NDArray[np.generic], ...]:
+    return labels.thing, labels.colour, labels.character, labels.box, labels.middles

@@ -1,0 +1,125 @@
+"""The figures of an evaluation: tables, targets, and the file beside the model that records them.
+
+Knows judged answers; does not know how the model was asked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+LABELS = {
+    "easy": "easy-VQA, test split",
+    "count_kind": "how many of a kind (0 to 8)",
+    "count_colour_kind": "how many of a kind and colour",
+    "count_items": "how many items",
+    "count_shelves": "how many shelves",
+    "json": "counts as JSON",
+    "exists": "is there a ... (yes or no)",
+    "colour": "colour of a thing",
+    "which_shape": "shape of a colour",
+    "price": "price on a tag",
+    "read": "printed word",
+    "where": "box, IoU at least 0.5",
+    "describe": "description, word for word",
+    "self": "who are you (no picture)",
+}
+"""Every task in the order of the tables."""
+
+GOALS = {"easy": 0.95, "count_kind": 0.95, "price": 0.95, "read": 0.95, "where": 0.90}
+"""Share of right answers that the embedded model must reach, both languages together."""
+
+MOST_LOSS = 0.005
+"""Share of right answers that INT8 may cost on any task with a goal."""
+
+MOST_KL, LEAST_AGREEMENT = 0.01, 0.97
+"""INT8 against FP32, mean over the positions of all answers."""
+
+Table: TypeAlias = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One answer, judged: 1 is right, 0 is wrong."""
+
+    task: str
+    language: str
+    truth: str
+    score: float
+
+
+def tables(judged: Iterable[Judged]) -> dict[str, Table]:
+    """Share of right answers and number of questions: per task and language, and of counts by kind per true count."""
+    tasks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    counts: dict[str, list[float]] = defaultdict(list)
+    for answer in judged:
+        for language in (answer.language, "both"):
+            tasks[answer.task][language].append(answer.score)
+        if answer.task == "count_kind":
+            counts[answer.truth].append(answer.score)
+    return {
+        "tasks": {task: {name: _share(s) for name, s in tasks[task].items()} for task in LABELS if task in tasks},
+        "count_kind_by_truth": {truth: _share(counts[truth]) for truth in sorted(counts, key=int)},
+    }
+
+
+def targets(precisions: Mapping[str, Mapping[str, Table]], kl: float, agreement: float) -> dict[str, dict[str, Any]]:
+    """Each target with what was measured, in INT8, and whether that reaches it."""
+    int8, fp32 = precisions["int8"]["tasks"], precisions["fp32"]["tasks"]
+    found = {
+        task: {"goal": goal, "measured": int8[task]["both"]["score"], "met": int8[task]["both"]["score"] >= goal}
+        for task, goal in GOALS.items()
+        if task in int8
+    }
+    loss = max((fp32[task]["both"]["score"] - int8[task]["both"]["score"] for task in found), default=0.0)
+    found["int8_loss"] = {"goal": MOST_LOSS, "measured": round(loss, 4), "met": round(loss, 4) <= MOST_LOSS}
+    found["int8_kl"] = {"goal": MOST_KL, "measured": kl, "met": kl <= MOST_KL}
+    found["int8_agreement"] = {"goal": LEAST_AGREEMENT, "measured": agreement, "met": agreement >= LEAST_AGREEMENT}
+    return found
+
+
+def markdown(scores: Mapping[str, Any]) -> str:
+    """The tables for people."""
+    names = list(scores["precisions"])
+    heads = [f"{name.upper()} {language}" for name in names for language in ("English", "Chinese")]
+    lines = _rows(["task", "questions", *heads], _task_rows(scores["precisions"], names))
+    truths = list(scores["precisions"][names[-1]]["count_kind_by_truth"])
+    lines += ["", *_rows(["true count", *truths], _count_rows(scores["precisions"], names, truths))]
+    if "targets" in scores:
+        rows = [
+            [name, _number(name, t["goal"]), _number(name, t["measured"]), "yes" if t["met"] else "**no**"]
+            for name, t in scores["targets"].items()
+        ]
+        lines += ["", *_rows(["target (INT8)", "goal", "measured", "met"], rows)]
+    return "\n".join(lines)
+
+
+def _task_rows(precisions: Mapping[str, Any], names: Sequence[str]) -> Iterable[list[str]]:
+    last = precisions[names[-1]]["tasks"]
+    for task, label in LABELS.items():
+        if task in last:
+            cells = [precisions[n]["tasks"][task].get(language) for n in names for language in ("en", "zh")]
+            shares = [f"{100 * cell['score']:.1f} %" if cell else "" for cell in cells]
+            yield [label, str(last[task]["both"]["n"]), *shares]
+
+
+def _count_rows(precisions: Mapping[str, Any], names: Sequence[str], truths: Sequence[str]) -> Iterable[list[str]]:
+    for name in names:
+        table = precisions[name]["count_kind_by_truth"]
+        yield [name.upper(), *(f"{100 * table[truth]['score']:.1f} %" for truth in truths)]
+    table = precisions[names[-1]]["count_kind_by_truth"]
+    yield ["questions", *(str(table[truth]["n"]) for truth in truths)]
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.5f}" if name == "int8_kl" else f"{100 * value:.2f} %"
+
+
+def _share(scores: Sequence[float]) -> dict[str, Any]:
+    return {"score": round(sum(scores) / len(scores), 4), "n": len(scores)}
