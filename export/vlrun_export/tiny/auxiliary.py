@@ -12,9 +12,14 @@ from vlrun_export.tiny.batches import Batch
 from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS
 
 
+EDGE_DIGITS = 8
+"""Four edges, two digits each: places are answered in tens of 0-1000."""
+
+
 class PatchGuesses(torch.nn.Module):
     """Auxiliary heads behind the merger: kind, colour and character of each of a token's four patches, the edges of
-    the thing there, and how many things have their middle in the token.
+    the thing there (as numbers, and as the digits that an answer spells out), and how many things have their middle in
+    the token.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -22,6 +27,7 @@ class PatchGuesses(torch.nn.Module):
         self.sizes = (len(THINGS), len(PALETTE), len(CHARACTERS), 4)
         self.patches = torch.nn.Linear(hidden, 4 * sum(self.sizes))
         self.middles = torch.nn.Linear(hidden, 3)
+        self.edges = torch.nn.Linear(hidden, 4 * EDGE_DIGITS * 10)
 
     def forward(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The auxiliary loss of visual tokens ``[B, N / 4, hidden]``."""
@@ -32,5 +38,13 @@ class PatchGuesses(torch.nn.Module):
         for logits, truth in ((thing, labels.thing), (colour, labels.colour), (character, labels.character)):
             loss = loss + F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(truth).flatten())
         covered = torch.from_numpy((labels.thing > 0) | (labels.character > 0))
+        digits = self.edges(tokens).float().unflatten(-1, (4, EDGE_DIGITS, 10)).flatten(1, 2)[covered]
+        loss = loss + F.cross_entropy(digits.flatten(0, 1), edge_digits(torch.from_numpy(labels.box)[covered]).flatten())
         distance = (box - torch.from_numpy(labels.box)).abs().mean(-1)
         return loss + 4 * (distance * covered).sum() / covered.sum().clamp(min=1)
+
+
+def edge_digits(box: torch.Tensor) -> torch.Tensor:
+    """First and second digit behind the point of each edge: ``[..., 4]`` in 0..1 to ``[..., 8]``."""
+    hundredths = (box * 100).round().clamp(0, 99).long()
+    return torch.cat([hundredths // 10, hundredths % 10], -1)
