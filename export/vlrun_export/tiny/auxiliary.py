@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from vlrun_export.tiny.batches import Batch
 from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS
 
-
 EDGE_DIGITS = 8
 """Four edges, two digits each: places are answered in tens of 0-1000."""
 
@@ -39,7 +38,8 @@ class PatchGuesses(torch.nn.Module):
             loss = loss + F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(truth).flatten())
         covered = torch.from_numpy((labels.thing > 0) | (labels.character > 0))
         digits = self.edges(tokens).float().unflatten(-1, (4, EDGE_DIGITS, 10)).flatten(1, 2)[covered]
-        loss = loss + F.cross_entropy(digits.flatten(0, 1), edge_digits(torch.from_numpy(labels.box)[covered]).flatten())
+        spelled = edge_digits(torch.from_numpy(labels.box)[covered])
+        loss = loss + F.cross_entropy(digits.flatten(0, 1), spelled.flatten())
         distance = (box - torch.from_numpy(labels.box)).abs().mean(-1)
         return loss + 4 * (distance * covered).sum() / covered.sum().clamp(min=1)
 

@@ -1,13 +1,20 @@
-"""The figures of an evaluation: tables, targets, and the file beside the model that records them.
+"""The figures of an evaluation: tables, targets, the file beside the model that records them, and its model card.
 
-Knows judged answers; does not know how the model was asked.
+    python -m vlrun_export.tiny.report SCORES CARD
+
+writes the tables of SCORES (JSON) into CARD, between its two marks. Knows judged answers; does not know how the model
+was asked.
 """
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 LABELS = {
@@ -36,6 +43,9 @@ MOST_LOSS = 0.005
 
 MOST_KL, LEAST_AGREEMENT = 0.01, 0.97
 """INT8 against FP32, mean over the positions of all answers."""
+
+SHOWN = re.compile("(?<=<!-- scores -->\n).*?(?=<!-- end of scores -->)", re.DOTALL)
+"""Where the tables stand in a model card."""
 
 Table: TypeAlias = dict[str, dict[str, Any]]
 
@@ -96,6 +106,18 @@ def markdown(scores: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def filled_card(card: str, scores: Mapping[str, Any]) -> str:
+    """The model card with the tables of ``scores`` between its marks."""
+    measured = f"Measured on {scores['date']} with {scores['questions']:,} questions, through the runtime.\n\n"
+    close = ""
+    if "kl" in scores:
+        close = (
+            f"\nINT8 against FP32 over {scores['positions']:,} positions of answers: mean KL {scores['kl']:.5f}, the "
+            f"same most likely token in {100 * scores['agreement']:.2f} %.\n"
+        )
+    return SHOWN.sub(lambda _: f"{measured}{markdown(scores)}\n{close}", card)
+
+
 def _task_rows(precisions: Mapping[str, Any], names: Sequence[str]) -> Iterable[list[str]]:
     last = precisions[names[-1]]["tasks"]
     for task, label in LABELS.items():
@@ -123,3 +145,9 @@ def _number(name: str, value: float) -> str:
 
 def _share(scores: Sequence[float]) -> dict[str, Any]:
     return {"score": round(sum(scores) / len(scores), 4), "n": len(scores)}
+
+
+if __name__ == "__main__":
+    scores_path, card_path = (Path(argument) for argument in sys.argv[1:])
+    shown = filled_card(card_path.read_text(encoding="utf-8"), json.loads(scores_path.read_text(encoding="utf-8")))
+    card_path.write_text(shown, encoding="utf-8")
