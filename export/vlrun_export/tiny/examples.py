@@ -16,10 +16,10 @@ from vlrun_export.tiny.scenes import HELD_OUT_SEED, Scene, draw_scene
 
 SEEN = (256, 256)
 EXAMPLES = {
-    "shelf": ("shelf", (640, 640), 0),
-    "price_tag": ("tag", (512, 512), 0),
-    "word": ("sign", (512, 512), 0),
-    "shapes": ("shapes", (512, 512), 0),
+    "shelf": ("shelf", (640, 640), 1107),
+    "price_tag": ("tag", (512, 512), 7),
+    "word": ("sign", (512, 512), 7),
+    "shapes": ("shapes", (512, 512), 38),
 }
 """Name -> domain, size in pixels, number of the scene."""
 

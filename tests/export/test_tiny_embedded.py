@@ -1,0 +1,98 @@
+"""The embedded model that ships: its figures are its own, its size is in bounds, and it answers the examples right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vlrun
+from vlrun import manifest
+from vlrun.embedded import FOLDER
+from vlrun_export.tiny.examples import EXAMPLES
+from vlrun_export.tiny.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS, filled_card
+
+PICTURES = Path(__file__).parents[2] / "examples"
+MOST_BYTES = 12_000_000
+QUESTIONS = [
+    ("shelf", "How many bottles are there?", "6"),
+    ("shelf", "有几个瓶子？", "6"),
+    ("shelf", "How many shelves are there?", "3"),
+    ("shelf", "有几层货架？", "3"),
+    ("shelf", "Count the items as JSON.", '{"bottle": 6, "can": 1, "box": 1, "bag": 1}'),
+    ("shelf", "用JSON给出每种商品的数量。", '{"bottle": 6, "can": 1, "box": 1, "bag": 1}'),
+    ("price_tag", "What is the price?", "$26.42"),
+    ("price_tag", "价格是多少？", "$26.42"),
+    ("word", "What does the sign say?", "SUGAR"),
+    ("word", "牌子上写着什么？", "SUGAR"),
+    ("shapes", "What color is the triangle?", "blue"),
+    ("shapes", "三角形是什么颜色？", "蓝色"),
+    ("shapes", "How many circles are there?", "2"),
+    ("shapes", "图中有多少个圆形？", "2"),
+]
+
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / manifest.MANIFEST).exists(), reason="the embedded model is not in this clone yet"
+)
+
+
+@pytest.fixture(scope="module")
+def vlm() -> vlrun.VLM:
+    return vlrun.load()
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / "scores.json").read_text("utf-8"))
+    return found
+
+
+def test_scores_belong_to_this_model(scores: dict[str, Any]) -> None:
+    """Guards against figures of an older model beside a newer one."""
+    assert scores["model"] == manifest.fingerprint(FOLDER)
+    assert scores["precisions"].keys() == {"fp32", "int8"}
+
+
+def test_card_shows_these_scores(scores: dict[str, Any]) -> None:
+    """Guards the model card's tables against editing by hand."""
+    card = (FOLDER / "README.md").read_text("utf-8")
+    assert filled_card(card, scores) == card
+    assert "TO FILL" not in card
+
+
+def test_targets_are_recorded_honestly(scores: dict[str, Any]) -> None:
+    """Guards the verdicts: today's goals, the figures of the tables, and met only where it is."""
+    targets, tasks = scores["targets"], scores["precisions"]["int8"]["tasks"]
+    for task, goal in GOALS.items():
+        measured = tasks[task]["both"]["score"]
+        assert targets[task] == {"goal": goal, "measured": measured, "met": measured >= goal}
+    assert targets["int8_loss"]["goal"] == MOST_LOSS
+    assert targets["int8_kl"]["met"] == (scores["kl"] <= MOST_KL)
+    assert targets["int8_agreement"]["met"] == (scores["agreement"] >= LEAST_AGREEMENT)
+
+
+def test_int8_is_as_good_as_fp32(scores: dict[str, Any]) -> None:
+    """Guards the compression: mean KL at most 0.01, the same first token in at least 97 %, next to nothing lost."""
+    assert scores["positions"] > 1000
+    assert [name for name, t in scores["targets"].items() if name.startswith("int8_") and not t["met"]] == []
+
+
+def test_folder_is_small_and_whole() -> None:
+    """Guards the wheel's size, and that the files are those that were exported."""
+    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= MOST_BYTES
+    manifest.check_hashes(manifest.read(FOLDER), FOLDER)
+
+
+@pytest.mark.parametrize(("name", "question", "answer"), QUESTIONS)
+def test_it_answers_the_examples(vlm: vlrun.VLM, name: str, question: str, answer: str) -> None:
+    """Guards the first command of the README, in both languages: it really sees."""
+    assert vlm.ask(PICTURES / f"{name}.png", question).text == answer
+
+
+def test_examples_are_small() -> None:
+    """Guards the clone's size: all examples are there, each under 100 KB."""
+    sizes = {path.stem: path.stat().st_size for path in PICTURES.glob("*.png")}
+    assert sizes.keys() == EXAMPLES.keys()
+    assert all(size < 100_000 for size in sizes.values())

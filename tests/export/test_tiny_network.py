@@ -1,0 +1,116 @@
+"""The tiny model's batched forward, which trains it, against transformers' own, which defines it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the workbench packages")
+
+import torch
+from tokenizers import Tokenizer
+from transformers import Qwen3VLForConditionalGeneration
+
+from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.image import open_picture
+from vlrun.model.patches import cut
+from vlrun_export.tiny import batches, vocabulary
+from vlrun_export.tiny.batches import ALONE, NO_TARGET, PAD, PREFIX, Batch, Packer, make_batch
+from vlrun_export.tiny.checkpoint import LEAST_PIXELS, MOST_PIXELS
+from vlrun_export.tiny.learning import forward, patches_of
+from vlrun_export.tiny.network import VISION_HEADS, VISION_HIDDEN, BatchedVLM, configuration, vision_positions
+from vlrun_export.tiny.vocabulary import SPECIAL, train_tokenizer
+
+HALF = (0.5, 0.5, 0.5)
+PREPROCESSING = Preprocessing(LEAST_PIXELS, MOST_PIXELS, HALF, HALF)
+VISION = VisionDimensions(VISION_HIDDEN, VISION_HEADS, 5, 16, 2, 2, 16, 2)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "CORPUS_SCENES", 10)
+        return train_tokenizer([])
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer: Tokenizer) -> Batch:
+    """Two pictures, each with a question that does not see it and several that do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "SELF_CHANCE", 1.0)
+        return make_batch(np.random.default_rng(3), Packer(tokenizer), [], 2, "shapes")
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: Tokenizer) -> Qwen3VLForConditionalGeneration:
+    """Random weights, larger than usual so that every input matters."""
+    torch.manual_seed(0)
+    ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+    made = Qwen3VLForConditionalGeneration(configuration(tokenizer.get_vocab_size(), ids)).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)
+    return made
+
+
+def patch_rows(batch: Batch, row: int) -> torch.Tensor:
+    """As the runtime cuts the picture."""
+    return torch.from_numpy(cut(open_picture(batch.rgb[row]), PREPROCESSING, VISION, MOST_PIXELS).pixels)
+
+
+def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, group: int) -> torch.Tensor:
+    """The logits of transformers for one question on its own, behind its picture if it sees one."""
+    ids, groups = batch.ids[row], batch.groups[row]
+    own = ids[groups == group]
+    if group >= ALONE:
+        return model(input_ids=torch.from_numpy(own)[None]).logits[0]
+    whole = torch.from_numpy(np.concatenate([ids[groups == PREFIX], own]))[None]
+    grid = torch.tensor([[1, batch.grid.height, batch.grid.width]])
+    return model(input_ids=whole, pixel_values=patch_rows(batch, row), image_grid_thw=grid).logits[0, -len(own) :]
+
+
+def test_patches_equal_the_runtime_s(batch: Batch) -> None:
+    """Guards training on what the runtime will show: same pixels, same order."""
+    ours = patches_of(batch.rgb, batch.grid)
+    for row in range(len(batch.rgb)):
+        frames = patch_rows(batch, row).view(-1, 3, 2, 16 * 16)
+        assert torch.allclose(ours[row].view(-1, 3, 256), frames[:, :, 0], atol=1e-6)
+        assert torch.equal(frames[:, :, 0], frames[:, :, 1])
+
+
+def test_packed_questions_equal_single_ones(
+    model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, batch: Batch
+) -> None:
+    """Guards the whole trick of training: tree mask, restarted positions, summed patch weights, DeepStack rows."""
+    single = Qwen3VLForConditionalGeneration(model.config).eval()
+    single.load_state_dict(model.state_dict())
+    single.config.text_config._attn_implementation = "eager"
+    batched = BatchedVLM(Qwen3VLForConditionalGeneration(model.config).eval())
+    batched.model.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        at_targets, _, _, _ = forward(batched, batch, vision_positions(batch.grid))
+        packed = torch.zeros(*batch.ids.shape, at_targets.shape[-1])
+        packed[torch.from_numpy(batch.targets != NO_TARGET)] = at_targets
+        compared = 0
+        for row, exchanges in enumerate(batch.exchanges):
+            for _, first, end in exchanges:
+                group = int(batch.groups[row, first])
+                start = int(np.flatnonzero(batch.groups[row] == group)[0])
+                expected = reference(single, batch, row, group)[first - start : end - start]
+                difference = (packed[row, first:end] - expected).abs().max()
+                assert difference <= 1e-4 * expected.abs().max(), (row, group)
+                compared += 1
+    assert compared >= 8
+    assert any(group >= ALONE for group in batch.groups.ravel())
+
+
+def test_targets_are_the_answers(tokenizer: Tokenizer, batch: Batch) -> None:
+    """Guards the packing: targets spell the answer and its end, and stand one token before."""
+    for row, exchanges in enumerate(batch.exchanges):
+        for exchange, first, end in exchanges:
+            targets = batch.targets[row, first:end]
+            assert tokenizer.decode(targets[:-1].tolist()) == exchange.answer
+            assert targets[-1] == tokenizer.token_to_id("<|im_end|>")
+            assert batch.ids[row, first + 1 : end].tolist() == targets[:-1].tolist()
+    assert (batch.targets[batch.groups == PAD] == NO_TARGET).all()

@@ -1,0 +1,206 @@
+"""Scenes, the questions about them, the labels of their patches, and how answers are scored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlrun.model.positions import Grid
+from vlrun_export.tiny.examples import EXAMPLES, example
+from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, patch_labels
+from vlrun_export.tiny.questions import Exchange, exchanges
+from vlrun_export.tiny.report import GOALS, Judged, markdown, tables, targets
+from vlrun_export.tiny.scenes import COLUMN_PIXELS, KINDS, MOST_ITEMS, SHELF_PIXELS, Glyph, Item, Scene, draw_scene
+from vlrun_export.tiny.scores import box_iou, score_answer
+from vlrun_export.tiny.wording import ZH, plural
+
+SIZE = (256, 192)
+SEEDS = range(25)
+
+
+def scene(domain: str, seed: int) -> Scene:
+    return draw_scene(domain, SIZE, np.random.default_rng(seed))
+
+
+def asked(of: Scene, task: str) -> list[Exchange]:
+    found = islice(exchanges(of, np.random.default_rng(7)), 60)
+    return [exchange for exchange in found if exchange.task == task]
+
+
+def counted(question: str, names: dict[str, tuple[str, str]]) -> str | None:
+    """Which of the names, each in English and Chinese, a question speaks of."""
+    found = [name for name, forms in names.items() if any(re.search(form, question) for form in forms)]
+    return found[0] if len(found) == 1 else None
+
+
+KIND_NAMES = {kind: (rf"\b{plural(kind)}\b", ZH[kind]) for kind in KINDS}
+
+
+@pytest.mark.parametrize("domain", ["shelf", "tag", "sign", "shapes"])
+def test_a_seed_names_a_scene(domain: str) -> None:
+    """Guards reproducible training and held-out scenes: the same seed draws the same, another something else."""
+    first, again, other = scene(domain, 3), scene(domain, 3), scene(domain, 4)
+    assert (first.items, first.glyphs, first.text) == (again.items, again.glyphs, again.text)
+    assert first.image.tobytes() == again.image.tobytes()
+    assert first.image.tobytes() != other.image.tobytes()
+    assert first.image.size == SIZE
+
+
+def test_a_scene_may_stay_large() -> None:
+    """Guards the evaluation: drawn large, a scene is still no finer than what the model will see."""
+    for seed in SEEDS:
+        large = draw_scene("shelf", SIZE, np.random.default_rng(seed), drawn=(1024, 768))
+        assert large.image.size == (1024, 768)
+        assert large.shelves <= SIZE[1] // SHELF_PIXELS
+        assert all((i.box[2] - i.box[0]) * SIZE[0] < SIZE[0] / 2 for i in large.items)
+
+
+def test_shelves_are_within_limits() -> None:
+    """Guards what the model card promises: at most eight of one kind asked about, twelve items, all in the picture."""
+    for seed in SEEDS:
+        drawn = scene("shelf", seed)
+        assert len(drawn.items) <= min(MOST_ITEMS, (SIZE[0] // COLUMN_PIXELS) * (SIZE[1] // SHELF_PIXELS))
+        for item in drawn.items:
+            left, top, right, bottom = item.box
+            assert 0 <= left < right <= 1
+            assert 0 <= top < bottom <= 1
+
+
+def test_counts_are_true() -> None:
+    """Guards the truth: a count in an answer is the number of things of that kind that were drawn."""
+    seen = 0
+    for seed in SEEDS:
+        drawn = scene("shelf", seed)
+        counts = Counter(item.kind for item in drawn.items)
+        for exchange in asked(drawn, "count_kind"):
+            kind = counted(exchange.question, KIND_NAMES)
+            assert kind is not None, exchange.question
+            assert exchange.answer == str(counts[kind])
+            seen += 1
+        assert all(json.loads(e.answer) == dict(counts) for e in asked(drawn, "json"))
+        assert all(e.answer == str(len(drawn.items)) for e in asked(drawn, "count_items"))
+        assert all(e.answer == str(drawn.shelves) for e in asked(drawn, "count_shelves"))
+    assert seen > 50
+
+
+@pytest.mark.parametrize("domain", ["shelf", "shapes"])
+def test_only_what_is_named_alone_is_located(domain: str) -> None:
+    """Guards against ambiguous places: the label fits one thing, and the box is that thing's, within 0-1000."""
+    seen = 0
+    for seed in SEEDS:
+        drawn = scene(domain, seed)
+        for exchange in asked(drawn, "where"):
+            answer = json.loads(exchange.answer)
+            words = answer["label"].split()
+            fits = [i for i in drawn.items if i.kind == words[-1] and (len(words) == 1 or i.colour == words[0])]
+            assert len(fits) == 1
+            assert all(0 <= edge <= 1000 and edge % 10 == 0 for edge in answer["bbox_2d"])
+            assert np.allclose(np.array(answer["bbox_2d"]) / 1000, fits[0].box, atol=0.0051)
+            seen += 1
+    assert seen > 20
+
+
+def test_yes_and_no_are_balanced_and_true() -> None:
+    """Guards against a model that learns the prior: both answers come up, and each is right."""
+    answers = Counter()  # type: Counter[bool]
+    for seed in range(60):
+        drawn = scene("shapes", seed)
+        for exchange in asked(drawn, "exists"):
+            yes = exchange.answer in ("yes", "有")
+            present = any(
+                (f"{i.colour} {i.kind}" in exchange.question)
+                or (ZH[i.colour] in exchange.question and ZH[i.kind] in exchange.question)
+                for i in drawn.items
+            )
+            assert yes == present, exchange
+            answers[yes] += 1
+    assert 0.3 < answers[True] / answers.total() < 0.7
+
+
+@pytest.mark.parametrize(("domain", "task"), [("tag", "price"), ("sign", "read")])
+def test_writing_is_read_out(domain: str, task: str) -> None:
+    """Guards text scenes: the answer is what stands on the plate, letter for letter from left to right."""
+    for seed in SEEDS:
+        drawn = scene(domain, seed)
+        assert "".join(glyph.character for glyph in drawn.glyphs) == drawn.text
+        assert [g.box[0] for g in drawn.glyphs] == sorted(g.box[0] for g in drawn.glyphs)
+        assert {e.answer for e in asked(drawn, task)} == {drawn.text}
+        assert re.fullmatch(r"\$\d{1,2}\.\d\d" if domain == "tag" else "[A-Z]{2,6}", drawn.text)
+
+
+def test_patch_labels() -> None:
+    """Guards the auxiliary truth and its order: merge blocks of four patches, a thing where it covers the middle."""
+    grid = Grid(4, 4, 2)
+    items = (Item("can", "red", (0.0, 0.0, 0.5, 0.25)), Item("bag", "blue", (0.5, 0.5, 1.0, 1.0)))
+    glyphs = (Glyph("7", (0.5, 0.0, 0.75, 0.25)),)
+    labels = patch_labels(Scene("shelf", Image.new("RGB", (64, 64)), items, glyphs=glyphs), grid)
+    can, bag = THINGS.index("can"), THINGS.index("bag")
+    assert labels.thing.tolist() == [can, can, 0, 0, *[0] * 8, *[bag] * 4]
+    assert labels.colour.tolist() == [PALETTE.index("red")] * 2 + [0] * 10 + [PALETTE.index("blue")] * 4
+    assert labels.character.tolist() == [0, 0, 0, 0, CHARACTERS.index("7"), *[0] * 11]
+    assert labels.middles.tolist() == [1, 1, 0, 1]
+    assert labels.box[-1].tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert set(patch_labels(Scene("easy", Image.new("RGB", (64, 64))), grid).thing) == {UNKNOWN}
+
+
+BOX = '{"bbox_2d": [100, 100, 300, 300], "label": "can"}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "iou"),
+    [
+        (BOX, 1.0),
+        ('{"bbox_2d": [100, 100, 300, 200], "label": "can"}', 0.5),
+        ('{"bbox_2d": [300, 300, 400, 400], "label": "can"}', 0.0),
+        (BOX.replace("can", "box"), 0.0),
+        ('{"bbox_2d": [100, 100, 300], "label": "can"}', 0.0),
+        ('{"bbox_2d": ["a", 100, 300, 300], "label": "can"}', 0.0),
+        ("[1]", 0.0),
+        ("6", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_box_iou(answer: str, iou: float) -> None:
+    """Guards the score of places: broken answers count as wrong and never stop an evaluation."""
+    assert box_iou(answer, BOX) == pytest.approx(iou)
+    assert score_answer("where", answer, BOX) == float(iou >= 0.5)
+
+
+def test_exact_match_is_exact() -> None:
+    """Guards against a lenient score: 6 is not 16, nor is it six."""
+    assert score_answer("count_kind", "6", "6") == 1
+    assert [score_answer("count_kind", wrong, "6") for wrong in ("16", "6.", "six", "")] == [0] * 4
+
+
+def test_tables_and_targets() -> None:
+    """Guards the recorded figures: shares by language and true count, and an honest verdict on each target."""
+    judged = [
+        Judged("count_kind", "en", "2", 1),
+        Judged("count_kind", "zh", "2", 0),
+        Judged("count_kind", "en", "0", 1),
+    ]
+    table = tables(judged)
+    assert table["tasks"]["count_kind"]["both"] == {"score": 0.6667, "n": 3}
+    assert table["count_kind_by_truth"] == {"0": {"score": 1.0, "n": 1}, "2": {"score": 0.5, "n": 2}}
+    verdict = targets({"fp32": table, "int8": table}, kl=0.001, agreement=0.9)
+    assert not verdict["count_kind"]["met"]
+    assert verdict["count_kind"]["goal"] == GOALS["count_kind"]
+    assert verdict["int8_loss"]["met"]
+    assert verdict["int8_kl"]["met"]
+    assert not verdict["int8_agreement"]["met"]
+    text = markdown({"precisions": {"fp32": table, "int8": table}, "targets": verdict})
+    assert "| how many of a kind (0 to 8) | 3 | 100.0 % | 0.0 % | 100.0 % | 0.0 % |" in text
+
+
+def test_examples_are_what_the_readme_says() -> None:
+    """Guards the first command of the README: six bottles on three shelves."""
+    shelf = example("shelf")
+    assert Counter(item.kind for item in shelf.items)["bottle"] == 6
+    assert shelf.shelves == 3
+    assert all(example(name).image.size == size for name, (_, size, _) in EXAMPLES.items())
