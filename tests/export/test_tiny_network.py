@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -83,11 +85,8 @@ def test_packed_questions_equal_single_ones(
     model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, batch: Batch
 ) -> None:
     """Guards the whole trick of training: tree mask, restarted positions, summed patch weights, DeepStack rows."""
-    single = Qwen3VLForConditionalGeneration(model.config).eval()
-    single.load_state_dict(model.state_dict())
+    single, batched = deepcopy(model), BatchedVLM(deepcopy(model))  # which takes an attention of its own
     single.config.text_config._attn_implementation = "eager"
-    batched = BatchedVLM(Qwen3VLForConditionalGeneration(model.config).eval())
-    batched.model.load_state_dict(model.state_dict())
     with torch.no_grad():
         at_targets, _, _, _ = forward(batched, batch, vision_positions(batch.grid))
         packed = torch.zeros(*batch.ids.shape, at_targets.shape[-1])
