@@ -11,8 +11,11 @@ import pytest
 import vlrun
 from vlrun import manifest
 from vlrun.embedded import FOLDER
+from vlrun.text.template import load_tokenizer
+from vlrun_export.tiny.easy import load_easy
 from vlrun_export.tiny.examples import EXAMPLES
 from vlrun_export.tiny.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS, filled_card
+from vlrun_export.tiny.vocabulary import train_tokenizer
 
 PICTURES = Path(__file__).parents[2] / "examples"
 MOST_BYTES = 12_000_000
@@ -83,6 +86,13 @@ def test_folder_is_small_and_whole() -> None:
     """Guards the wheel's size, and that the files are those that were exported."""
     assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= MOST_BYTES
     manifest.check_hashes(manifest.read(FOLDER), FOLDER)
+
+
+@pytest.mark.slow
+def test_its_tokenizer_comes_out_of_the_code() -> None:
+    """Guards the card's claim that training can be repeated: a changed question or scene changes the vocabulary."""
+    easy_questions = [exchange.question for picture in load_easy("train") for exchange in picture.exchanges]
+    assert train_tokenizer(easy_questions).to_str() == load_tokenizer(FOLDER / manifest.TOKENIZER).to_str()
 
 
 @pytest.mark.parametrize(("name", "question", "answer"), QUESTIONS)
