@@ -48,7 +48,7 @@ def export_checkpoint(
     """
     with quiet(), whole_folder(out, force) as folder:
         opened = open_checkpoint(checkpoint)
-        described = _describe(opened, Quantization(weights, vision, _recipe(weights, vision)))
+        described = _describe(opened, out.resolve().name, Quantization(weights, vision, _recipe(weights, vision)))
         contents.copy_files(opened, folder)
         _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress)
         _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress)
@@ -88,12 +88,12 @@ def _save(model: ov.Model, path: Path) -> None:
         raise OutputError(f"cannot write {path.name}: is the disk full?") from error
 
 
-def _describe(checkpoint: Checkpoint, quantization: Quantization) -> Manifest:
+def _describe(checkpoint: Checkpoint, name: str, quantization: Quantization) -> Manifest:
     """The manifest of what is known before the export; a checkpoint that lacks something fails here, early."""
     return Manifest(
         format=manifest.FORMAT,
         family=manifest.FAMILY,
-        name=checkpoint.folder.resolve().name,
+        name=name,
         text=contents.text_dimensions(checkpoint),
         vision=contents.vision_dimensions(checkpoint),
         tokens=contents.token_ids(checkpoint),

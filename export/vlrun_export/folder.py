@@ -69,7 +69,7 @@ def _publish(parts: Path, out: Path, force: bool) -> None:
         out.rename(old)
     try:
         parts.rename(out)
-    except OSError:
+    except BaseException:  # Ctrl+C between the two renames too
         if old.exists():
             old.rename(out)
         raise

@@ -6,7 +6,7 @@ checkpoint and no graph in particular.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ import torch
 from openvino import opset13
 
 Precision = Literal["int8", "fp16", "fp32"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 RECIPE = {
     "int8": "NNCF int8_asym weights per output channel, data-free",

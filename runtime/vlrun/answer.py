@@ -46,12 +46,16 @@ class Options:
     max_image_tokens: int = MAX_IMAGE_TOKENS
 
     def __post_init__(self) -> None:
+        for name in ("max_tokens", "max_image_tokens", "top_k", "seed"):
+            if not isinstance(getattr(self, name), int | None):
+                raise OptionError(f"{name} must be a whole number")
         if not 1 <= self.max_tokens <= 2**20:
             raise OptionError(f"max_tokens must lie between 1 and {2**20}, not {self.max_tokens}")
         if not 1 <= self.max_image_tokens <= 16384:
             raise OptionError(f"max_image_tokens must lie between 1 and 16384, not {self.max_image_tokens}")
-        if isinstance(self.stop, str):  # a tuple of its letters otherwise, and the first of them would end the answer
-            raise OptionError("stop must be a tuple of strings, not one string")
+        stops: object = self.stop  # callers without a type checker pass one string, whose letters would be stops
+        if not isinstance(stops, tuple) or not all(isinstance(stop, str) for stop in stops):
+            raise OptionError("stop must be a tuple of strings")
         if len(self.stop) > MAX_STOP_STRINGS or not all(1 <= len(stop) <= MAX_STOP_LENGTH for stop in self.stop):
             raise OptionError(
                 f"at most {MAX_STOP_STRINGS} stop strings of 1 to {MAX_STOP_LENGTH} characters are possible"

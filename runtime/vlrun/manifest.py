@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -29,6 +30,9 @@ CHAT_TEMPLATE = "chat_template.jinja"
 REQUIRED = (VISION_XML, "vision.bin", DECODER_XML, "decoder.bin", TOKENIZER, CHAT_TEMPLATE)
 """Files without which a folder is no model."""
 
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
 HASH_CHUNK_BYTES = 1 << 22
 
 
@@ -36,28 +40,28 @@ HASH_CHUNK_BYTES = 1 << 22
 class TextDimensions:
     """The language decoder. ``vocab_rows`` counts rows of logits, ``vocab_size`` the tokens that really exist."""
 
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab_rows: int
-    vocab_size: int
-    max_positions: int
+    hidden: Positive
+    layers: Positive
+    heads: Positive
+    kv_heads: Positive
+    head_dim: Positive
+    vocab_rows: Positive
+    vocab_size: Positive
+    max_positions: Positive
 
 
 @dataclass(frozen=True)
 class VisionDimensions:
     """The vision encoder. ``position_side`` is the side of the square learned position table, in patches."""
 
-    hidden: int
-    heads: int
-    depth: int
-    patch: int
-    temporal_patch: int
-    merge: int
-    position_side: int
-    deepstack: int
+    hidden: Positive
+    heads: Positive
+    depth: Positive
+    patch: Positive
+    temporal_patch: Positive
+    merge: Positive
+    position_side: Positive
+    deepstack: Count
     rope_theta: float = 10000.0
 
 
@@ -65,19 +69,19 @@ class VisionDimensions:
 class TokenIds:
     """Ids with a meaning for the runtime. Generation ends at any id of ``eos``."""
 
-    image: int
-    video: int
-    vision_start: int
-    vision_end: int
-    eos: tuple[int, ...]
+    image: Count
+    video: Count
+    vision_start: Count
+    vision_end: Count
+    eos: tuple[Count, ...]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """Still pictures: limits of H x W after resizing, in pixels; mean and standard deviation of RGB in 0..1."""
 
-    min_pixels: int
-    max_pixels: int
+    min_pixels: Positive
+    max_pixels: Positive
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -147,9 +151,9 @@ def read(folder: Path) -> Manifest:
     Raises ModelNotFound without a folder or manifest, ForeignModel for another format or family, DamagedModel for a
     manifest that does not parse.
     """
-    if not folder.is_dir():
-        raise ModelNotFound(f"no model folder at '{folder}'")
     try:
+        if not folder.is_dir():
+            raise ModelNotFound(f"no model folder at '{folder}'")
         raw = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise ModelNotFound(f"'{folder}' holds no {MANIFEST}: export a checkpoint with 'vlrun export' first") from None
@@ -194,7 +198,7 @@ def check_hashes(manifest: Manifest, folder: Path) -> None:
     Raises DamagedModel with the name of the first file that was changed.
     """
     for name, entry in manifest.files.items():
-        if describe_file(_inside(folder, name)).sha256 != entry.sha256:
+        if _described(folder, name).sha256 != entry.sha256:
             raise DamagedModel(f"{name} in '{folder}' is not the file that was exported: export or copy it again")
 
 
@@ -207,6 +211,14 @@ def describe_file(path: Path) -> FileEntry:
             digest.update(piece)
             size += len(piece)
     return FileEntry(size=size, sha256=digest.hexdigest())
+
+
+def _described(folder: Path, name: str) -> FileEntry:
+    """``describe_file``, or DamagedModel if the file cannot be read."""
+    try:
+        return describe_file(_inside(folder, name))
+    except OSError as error:
+        raise DamagedModel(f"cannot read {name} in '{folder}': {error.strerror}") from error
 
 
 def fingerprint(folder: Path) -> str:

@@ -6,6 +6,7 @@ and inode of every file. Where no stamp can be written, the hashes are checked a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -21,14 +22,13 @@ def verify(manifest: Manifest, folder: Path, *, again: bool = False) -> None:
     """
     check_sizes(manifest, folder)
     stamp = platformdirs.user_cache_path("vlrun") / "verified" / _state(manifest, folder)
-    if stamp.exists() and not again:
-        return
+    with contextlib.suppress(OSError):  # a home that cannot be read or written costs a check at each load, no more
+        if stamp.exists() and not again:
+            return
     check_hashes(manifest, folder)
-    try:
+    with contextlib.suppress(OSError):
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
-    except OSError:
-        pass  # a read-only home costs a check at each load, no more
 
 
 def _state(manifest: Manifest, folder: Path) -> str:

@@ -98,6 +98,9 @@ class VLM:
 
     def _prepare(self, pictures: Pictures, question: str, options: Options) -> tuple[Prompt, list[Patches]]:
         """Everything that can be wrong with a request is found here, before the model works."""
+        text: object = question  # None would be rendered as a picture
+        if not isinstance(text, str) or not text.strip():
+            raise OptionError("the question must be a text that is not empty")
         patches = [self._cut(open_picture(source), options) for source in _listed(pictures)]
         message = Message("user", (*(PicturePart() for _ in patches), question))
         prompt = self._template.encode([message], [cut.grid.tokens for cut in patches])
@@ -125,14 +128,18 @@ class VLM:
                 if stops.found:
                     finish = "stop"
                     break
-        last = stops.flush()
+        last = stops.push(detokenizer.flush()) + stops.flush()
         usage = Usage(len(prompt.ids), sum(cut.grid.tokens for cut in patches), len(seconds))
         timings = self._timings(preprocess, vision, seconds)
         yield Chunk(last, Answer("".join([*text, last]), finish, usage, timings))
 
     def _cut(self, picture: Picture, options: Options) -> Patches:
         vision = self.manifest.vision
-        budget = options.max_image_tokens * (vision.patch * vision.merge) ** 2
+        token_pixels = (vision.patch * vision.merge) ** 2
+        budget = options.max_image_tokens * token_pixels
+        if budget < self.manifest.preprocessing.min_pixels:
+            least = -(-self.manifest.preprocessing.min_pixels // token_pixels)
+            raise OptionError(f"max_image_tokens is {options.max_image_tokens}, but this model needs at least {least}")
         return cut(picture, self.manifest.preprocessing, vision, budget)
 
     def _request(self, prompt: Prompt, patches: Sequence[Patches], options: Options) -> Request:
@@ -156,7 +163,8 @@ class VLM:
         visual = sum(cut.grid.tokens for cut in patches)
         raise ContextLengthExceeded(
             f"the prompt has {len(prompt.ids)} tokens ({visual} of pictures, {len(prompt.ids) - visual} of text), "
-            f"but the context is {self.context}, one of them for the answer"
+            f"but the context is {self.context}, one of them for the answer: fewer pictures, a smaller "
+            "max_image_tokens or a longer context may help"
         )
 
     def _timings(self, preprocess: float, vision: float, seconds: Sequence[float]) -> Timings:

@@ -185,3 +185,12 @@ def test_paths_that_cannot_be_opened(tmp_path: Path) -> None:
     for path in (tmp_path / "none.jpg", tmp_path, "https://example.org/a.jpg", "a\0b", "x" * 5000):
         with pytest.raises(MediaNotFound):
             open_picture(path)
+
+
+def test_what_is_no_source_at_all() -> None:
+    """Guards Python callers: a wrong type, or a lazy Pillow image that breaks when it is read, is a MediaError."""
+    with pytest.raises(UnsupportedMedia, match="not NoneType"):
+        open_picture(None)  # type: ignore[arg-type]
+    cut = encoded(half_red(400, 300), "JPEG")[:3000]
+    with Image.open(io.BytesIO(cut)) as lazy, pytest.raises(DamagedMedia):
+        open_picture(lazy)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrun.engine.sampler import MAX_SEED, Sampler, Sampling, truncate
-from vlrun.errors import OptionError
+from vlrun.errors import DeviceError, OptionError
 
 VOCAB = 50
 
@@ -112,3 +112,15 @@ def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     """Guards every limit."""
     with pytest.raises(OptionError, match=next(iter(wrong))):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_tiny_temperature_is_greedy() -> None:
+    """Guards against an overflow that drew the worst token: near 0, temperature means the likeliest token."""
+    row = logits(4)
+    assert Sampler(Sampling(temperature=1e-320, seed=1), [], VOCAB).choose(row) == int(row.argmax())
+
+
+def test_broken_numerics_are_told() -> None:
+    """Guards against silent garbage from a device whose output is not a number."""
+    with pytest.raises(DeviceError, match="not finite"):
+        Sampler(Sampling(temperature=0), [], VOCAB).choose(np.full(VOCAB, np.nan, np.float32))

@@ -23,8 +23,8 @@ EXIT_OUTPUT = 8
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-EXPORT_NEEDS = ("torch", "transformers", "optimum", "nncf", "safetensors")
-EXPORT_HINT = "'vlrun export' needs the workbench packages: pip install 'vlrun[export]'"
+EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "optimum", "nncf", "safetensors")
+EXPORT_HINT = "'vlrun export' needs the workbench packages: in a clone, ./scripts/export or pip install '.[export]'"
 
 
 class Commands(click.Group):
@@ -40,14 +40,17 @@ class Commands(click.Group):
             return super().get_command(ctx, cmd_name)
         if not _can_export():
             raise click.UsageError(EXPORT_HINT)
-        command = importlib.import_module("vlrun_export.command").export
+        try:
+            command = importlib.import_module("vlrun_export.command").export
+        except ImportError as error:
+            raise click.UsageError(EXPORT_HINT) from error
         return command if isinstance(command, click.Command) else None
 
 
 EPILOG = """\b
 Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 picture, 4 model folder,
 5 prompt longer than the context, 6 device, 7 checkpoint, 8 output, 9 self-check
-of an export, 130 interrupted."""
+of an export, 130 interrupted, 141 closed pipe."""
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,6 +81,8 @@ def main() -> None:
         _leave(EXIT_BROKEN_PIPE)
     except OSError as error:
         _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
+    except ImportError as error:
+        _fail(f"a package is missing or too old ({error}); {EXPORT_HINT}", EXIT_INTERNAL)
     except Exception as error:  # the last line of defence: a user never meets a stack trace
         if os.environ.get("VLRUN_DEBUG"):
             raise

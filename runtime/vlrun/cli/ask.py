@@ -31,6 +31,7 @@ MIB = 2**20
 
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
+@click.option("-q", "--question", help="The question; every word is then a picture.")
 @option.model
 @option.sampling
 @option.device
@@ -38,6 +39,7 @@ MIB = 2**20
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")
 def ask(
     words: tuple[str, ...],
+    question: str | None,
     model: Path | None,
     sampling: option.SamplingOptions,
     device: option.DeviceOptions,
@@ -48,8 +50,8 @@ def ask(
 
     IMAGE is a file, or - for stdin. The last word is the question, unless it names a file.
     """
-    images, question = split(words)
-    from vlrun.vlm import DEFAULT_QUESTION, load
+    images, question = split(words, question)
+    from vlrun.vlm import DEFAULT_CONTEXT, DEFAULT_QUESTION, load
 
     options = sampling.options()
     pictures = [_open(image) for image in images]
@@ -57,24 +59,25 @@ def ask(
         click.echo(
             "vlrun: no --model given, so the tiny embedded demo model answers; it knows only its own world", err=True
         )
-    vlm = load(model, hints=device.hints())
+    vlm = load(model, hints=device.hints(), context=device.context or DEFAULT_CONTEXT)
     chunks = vlm.stream(pictures, question or DEFAULT_QUESTION, options)
     answer = _finish(chunks) if as_json else _print(chunks)
     if as_json:
-        click.echo(json.dumps(_as_dict(answer, vlm.manifest.name), ensure_ascii=False))
+        readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        click.echo(json.dumps(_as_dict(answer, vlm.manifest.name), ensure_ascii=not readable))
     if stats:
         click.echo(_stats(answer), err=True)
 
 
-def split(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Pictures and question: the last word is the question unless it is -, a file, or named like a picture.
+def split(words: Sequence[str], question: str | None = None) -> tuple[list[str], str | None]:
+    """Pictures and question: without ``--question`` the last word is the question, unless it is -, a file, or one word
+    that is named like a picture.
 
     Raises OptionError without a picture, or with an empty question.
     """
-    if words and not _names_picture(words[-1]):
-        images, question = list(words[:-1]), words[-1]
-    else:
-        images, question = list(words), None
+    images = list(words)
+    if question is None and words and not _names_picture(words[-1]):
+        question = images.pop()
     if question is not None and not question.strip():
         raise OptionError("the question is empty; leave it out to have the picture described")
     if not images:
@@ -89,7 +92,8 @@ def _names_picture(word: str) -> bool:
     if word == "-":
         return True
     try:
-        return Path(word).exists() or Path(word).suffix.lower() in PICTURE_SUFFIXES
+        path = Path(word)
+        return path.is_file() or (path.suffix.lower() in PICTURE_SUFFIXES and not any(map(str.isspace, word)))
     except (OSError, ValueError):  # longer than a path may be, or with a NUL
         return False
 
@@ -107,7 +111,7 @@ def _read_stdin() -> bytes:
     from vlrun.media.image import MAX_FILE_BYTES
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise OptionError("- reads a picture from stdin, but stdin is a terminal")
+        raise OptionError("- reads a picture from stdin, but stdin is closed or a terminal")
     encoded = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     if len(encoded) > MAX_FILE_BYTES:
         raise MediaTooLarge(f"the picture on stdin has more than {MAX_FILE_BYTES:,} bytes, the limit")

@@ -65,6 +65,7 @@ class DeviceOptions:
     vision_precision: str | None
     kv_precision: str | None
     group_size: int | None
+    context: int | None
 
     def hints(self) -> Hints:
         """The hints, with vlrun's defaults where nothing was given."""
@@ -106,7 +107,8 @@ _DEVICE = [
     click.option("--decoder-precision", type=_PRECISION, help="Inference precision. [default: f32]"),
     click.option("--vision-precision", type=_PRECISION, help="Inference precision. [default: the device's]"),
     click.option("--kv-precision", type=click.Choice(["u8", "f16", "bf16", "f32"]), help="KV cache. [default: u8]"),
-    click.option("--group-size", type=int, help="Dynamic quantization; 0 is off. [default: 128]"),
+    click.option("--context", type=click.IntRange(1), help="Tokens for prompt and answer together. [default: 32768]"),
+    click.option("--group-size", type=click.IntRange(0), help="Dynamic quantization; 0 is off. [default: 128]"),
 ]
 
 

@@ -7,14 +7,13 @@ presence and frequency penalty count the answer alone and follow OpenAI's defini
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.errors import OptionError
+from vlrun.errors import DeviceError, OptionError
 
 FloatRow = npt.NDArray[np.float32]
 FloatRows = npt.NDArray[np.float32]
@@ -64,8 +63,10 @@ class Sampler:
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
 
     def choose(self, logits: FloatRow) -> int:
-        """The next token, given ``logits [vocab_rows]``; counts it for the penalties."""
+        """The next token, given ``logits [vocab_rows]``; counts it for the penalties. Raises DeviceError for NaN."""
         scores = self._penalized(logits[: self._vocab_size].astype(np.float32))
+        if not np.isfinite(scores.max()):
+            raise DeviceError("the model's output is not finite: this device needs another --decoder-precision")
         token = int(np.argmax(scores)) if self._sampling.temperature == 0 else self._draw(scores)
         self._counts[token] += 1
         self._seen[token] = True
@@ -96,8 +97,9 @@ def truncate(scores: FloatRow, sampling: Sampling) -> tuple[npt.NDArray[np.int64
     """
     kept = _top_k(scores, sampling.top_k)
     order = kept[np.argsort(-scores[kept], kind="stable")]
-    scaled = scores[order].astype(np.float64) / sampling.temperature
-    probabilities = np.exp(scaled - scaled[0])
+    ranked = scores[order].astype(np.float64)
+    with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to minus infinity, as it should
+        probabilities = np.exp((ranked - ranked[0]) / sampling.temperature)
     probabilities /= probabilities.sum()
     count = len(order)
     if sampling.top_p < 1:
@@ -117,5 +119,5 @@ def _top_k(scores: FloatRow, k: int) -> npt.NDArray[np.int64]:
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # NaN neither
         raise OptionError(f"{name} must lie between {low} and {high}, not {value}")

@@ -11,6 +11,7 @@ import io
 import os
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -51,7 +52,7 @@ class Picture:
         return self.rgb.shape[1], self.rgb.shape[0]
 
 
-PictureSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8] | Picture
+PictureSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | Image.Image | npt.NDArray[np.uint8] | Picture
 
 
 def open_picture(source: PictureSource) -> Picture:
@@ -64,9 +65,11 @@ def open_picture(source: PictureSource) -> Picture:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _from_image(source, "the image")
-    if isinstance(source, bytes):
-        return _decode(source, "the picture")
+        return _guarded(lambda: _from_image(source, "the image"), "the image")
+    if isinstance(source, bytes | bytearray):
+        return _decode(bytes(source), "the picture")
+    if not isinstance(source, str | os.PathLike):
+        raise UnsupportedMedia(f"a picture is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
     return _decode(_read(Path(source)), f"'{os.fspath(source)}'")
 
 
@@ -76,28 +79,39 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise MediaNotFound(f"'{path}' is a folder, not a picture")
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise MediaTooLarge(f"'{path}' has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            encoded = file.read(MAX_FILE_BYTES + 1)  # a pipe or a device does not tell its size beforehand
     except FileNotFoundError:
         raise MediaNotFound(f"no such picture: '{path}'") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise MediaNotFound(f"cannot open '{path}': {reason}") from error
+    if len(encoded) > MAX_FILE_BYTES:
+        raise MediaTooLarge(f"'{path}' has more than {MAX_FILE_BYTES:,} bytes, the limit")
+    return encoded
 
 
 def _decode(encoded: bytes, name: str) -> Picture:
     if not encoded:
         raise DamagedMedia(f"{name} is empty")
     if len(encoded) > MAX_FILE_BYTES:
-        raise MediaTooLarge(f"{name} has {len(encoded):,} bytes; the limit is {MAX_FILE_BYTES:,}")
+        raise MediaTooLarge(f"{name} has more than {MAX_FILE_BYTES:,} bytes, the limit")
+
+    def opened() -> Picture:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            return _from_image(image, name)
+
+    return _guarded(opened, name)
+
+
+def _guarded(work: Callable[[], Picture], name: str) -> Picture:
+    """Do the work of Pillow's decoders; whatever they raise ends as a MediaError."""
     with warnings.catch_warnings():
         # Pillow warns of oddities in metadata, which say nothing to our user, and of bombs, which we refuse.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-                return _from_image(image, name)
+            return work()
         except UnidentifiedImageError:
             raise UnsupportedMedia(
                 f"{name} is not a picture that vlrun can read ({', '.join(FORMATS)}), or its header is broken"

@@ -20,7 +20,7 @@ from openvino._offline_transformations import paged_attention_transformation
 
 from vlrun.errors import DamagedModel
 from vlrun.manifest import DECODER_XML, TextDimensions
-from vlrun.model.device import Hints, compile_model, read_model, run
+from vlrun.model.device import Hints, check_ports, compile_model, read_model, run
 from vlrun.model.positions import FloatArray, IntArray
 
 
@@ -58,18 +58,16 @@ class Decoder:
         except RuntimeError as error:
             raise DamagedModel(f"'{DECODER_XML}' in '{folder}' is not a decoder that vlrun exported") from error
         self._compiled = compile_model(core, model, hints, hints.decoder_config())
+        check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
         self._request = self._compiled.create_infer_request()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
         self._lock = threading.Lock()
         self.block_size = self._port_shape("value_cache.0")[2]
         self.blocks = -(-context // self.block_size)
-        self._cache = [self._allocate(f"{kind}_cache.{i}") for i in range(text.layers) for kind in ("key", "value")]
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of one block over all layers, keys and values."""
-        return sum(int(tensor.get_byte_size()) for tensor in self._cache) // self.blocks
+        for layer in range(text.layers):
+            self._allocate(f"key_cache.{layer}")
+            self._allocate(f"value_cache.{layer}")
 
     def forward(self, steps: Sequence[SequenceStep]) -> FloatArray:
         """Run the next tokens of several sequences in one call; writes their keys and values into their blocks.
@@ -116,11 +114,24 @@ class Decoder:
         shape = self._compiled.input(name).get_partial_shape()
         return [dimension.get_length() if dimension.is_static else 0 for dimension in shape]
 
-    def _allocate(self, name: str) -> ov.Tensor:
+    def _allocate(self, name: str) -> None:
         """Cache of one layer: zeros that the system maps only when a block is first used."""
         port = self._compiled.input(name)
         shape = [self.blocks, *self._port_shape(name)[1:]]
         size = int(np.prod(shape)) * port.get_element_type().size
         tensor = ov.Tensor(np.zeros(size, np.uint8), ov.Shape(shape), port.get_element_type())
         self._request.set_tensor(name, tensor)
-        return tensor
+
+
+def _expected_ports(text: TextDimensions, deepstack: int) -> dict[str, list[int]]:
+    """Ports after the transformation, by the manifest; the layout of the caches is the plugin's own."""
+    caches = {f"{kind}_cache.{layer}": [-1] * 4 for layer in range(text.layers) for kind in ("key", "value")}
+    return {
+        "input_ids": [-1],
+        "position_ids": [3, -1],
+        "visual_features": [1 + deepstack, -1, 1, text.hidden],
+        "visual_mask": [-1, 1, 1],
+        "logit_rows": [-1],
+        "logits": [-1, text.vocab_rows],
+        **caches,
+    }

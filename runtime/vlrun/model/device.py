@@ -6,7 +6,7 @@ Knows OpenVINO; does not know what the models compute.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,23 @@ def compile_model(core: ov.Core, model: ov.Model, hints: Hints, config: Mapping[
             if name in str(error):
                 raise OptionError(f"{hints.device} refuses {name}={value}: {reason}") from error
         raise DeviceError(f"{hints.device} refuses the model: {reason}") from error
+
+
+def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
+    """Check that every port of ``expected`` is there with its shape, in which -1 stands for any size, and that the
+    compiled model has no cache port besides: what the manifest says must be true before memory is handed over.
+
+    Raises DamagedModel.
+    """
+    ports = {port_name: port for port in (*compiled.inputs, *compiled.outputs) for port_name in port.get_names()}
+    caches = {port_name for port_name in ports if port_name.startswith(("key_cache.", "value_cache."))}
+    wrong = caches - expected.keys()
+    for port_name, shape in expected.items():
+        found = ports[port_name].get_partial_shape() if port_name in ports else ov.PartialShape([])
+        if not found.compatible(ov.PartialShape(list(shape))):
+            wrong.add(port_name)
+    if wrong:
+        raise DamagedModel(f"{name} and its manifest do not fit together ('{min(wrong)}'): export or copy it again")
 
 
 def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]]) -> None:

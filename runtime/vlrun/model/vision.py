@@ -13,7 +13,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from vlrun.manifest import VISION_XML, VisionDimensions
-from vlrun.model.device import Hints, compile_model, read_model, run
+from vlrun.model.device import Hints, check_ports, compile_model, read_model, run
 from vlrun.model.patches import Patches
 from vlrun.model.positions import FloatArray, patch_positions
 
@@ -23,7 +23,18 @@ class VisionEncoder:
 
     def __init__(self, core: ov.Core, folder: Path, vision: VisionDimensions, hints: Hints) -> None:
         model = read_model(core, folder / VISION_XML)
-        self._request = compile_model(core, model, hints, hints.vision_config()).create_infer_request()
+        compiled = compile_model(core, model, hints, hints.vision_config())
+        head_dim = vision.hidden // vision.heads
+        expected = {
+            "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],
+            "position_indices": [4, -1],
+            "position_weights": [4, -1],
+            "rotary_cos": [-1, head_dim],
+            "rotary_sin": [-1, head_dim],
+            "features": [1 + vision.deepstack, -1, -1],
+        }
+        check_ports(compiled, expected, f"'{VISION_XML}' in '{folder}'")
+        self._request = compiled.create_infer_request()
         self._vision = vision
         self._lock = threading.Lock()
 

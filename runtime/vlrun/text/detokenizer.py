@@ -17,10 +17,20 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
+        self._tokens: list[int] = []
+        self._shown = ""
 
     def push(self, token: int) -> str:
         """The text that ``token`` completes; empty while the bytes of a character are incomplete."""
-        return self._stream.step(self._tokenizer, token) or ""
+        self._tokens.append(token)
+        text: str = self._stream.step(self._tokenizer, token) or ""
+        self._shown += text
+        return text
+
+    def flush(self) -> str:
+        """Text that waited for the end of a character, when no more will come; the bytes of a half one are dropped."""
+        whole: str = self._tokenizer.decode(self._tokens)
+        return whole.removeprefix(self._shown).rstrip("\ufffd") if whole.startswith(self._shown) else ""
 
 
 class StopStrings:
