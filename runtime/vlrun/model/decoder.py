@@ -65,9 +65,8 @@ class Decoder:
         self._lock = threading.Lock()
         self.block_size = self._port_shape("value_cache.0")[2]
         self.blocks = -(-context // self.block_size)
-        for layer in range(text.layers):
-            self._allocate(f"key_cache.{layer}")
-            self._allocate(f"value_cache.{layer}")
+        # The request does not keep its tensors' memory alive: this list does.
+        self._cache = [self._allocate(f"{kind}_cache.{i}") for i in range(text.layers) for kind in ("key", "value")]
 
     def forward(self, steps: Sequence[SequenceStep]) -> FloatArray:
         """Run the next tokens of several sequences in one call; writes their keys and values into their blocks.
@@ -114,13 +113,14 @@ class Decoder:
         shape = self._compiled.input(name).get_partial_shape()
         return [dimension.get_length() if dimension.is_static else 0 for dimension in shape]
 
-    def _allocate(self, name: str) -> None:
+    def _allocate(self, name: str) -> ov.Tensor:
         """Cache of one layer: zeros that the system maps only when a block is first used."""
         port = self._compiled.input(name)
         shape = [self.blocks, *self._port_shape(name)[1:]]
         size = int(np.prod(shape)) * port.get_element_type().size
         tensor = ov.Tensor(np.zeros(size, np.uint8), ov.Shape(shape), port.get_element_type())
         self._request.set_tensor(name, tensor)
+        return tensor
 
 
 def _expected_ports(text: TextDimensions, deepstack: int) -> dict[str, list[int]]:
