@@ -36,10 +36,6 @@ QUESTIONS = [
     ("shapes", "图中有多少个圆形？", "2"),
 ]
 
-pytestmark = pytest.mark.skipif(
-    not (FOLDER / manifest.MANIFEST).exists(), reason="the embedded model is not in this clone yet"
-)
-
 
 @pytest.fixture(scope="module")
 def vlm() -> vlrun.VLM:
@@ -76,10 +72,11 @@ def test_targets_are_recorded_honestly(scores: dict[str, Any]) -> None:
     assert targets["int8_agreement"]["met"] == (scores["agreement"] >= LEAST_AGREEMENT)
 
 
-def test_int8_is_as_good_as_fp32(scores: dict[str, Any]) -> None:
-    """Guards the compression: mean KL at most 0.01, the same first token in at least 97 %, next to nothing lost."""
+def test_int8_is_as_close_to_fp32_as_asked(scores: dict[str, Any]) -> None:
+    """Guards the compression: mean KL at most 0.01, the same first token in at least 97 %, on held-out answers."""
     assert scores["positions"] > 1000
-    assert [name for name, t in scores["targets"].items() if name.startswith("int8_") and not t["met"]] == []
+    assert scores["targets"]["int8_kl"]["met"]
+    assert scores["targets"]["int8_agreement"]["met"]
 
 
 def test_folder_is_small_and_whole() -> None:
