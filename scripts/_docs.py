@@ -35,7 +35,7 @@ def main() -> int:
 
 def _show(match: re.Match[str]) -> str:
     command = match["command"]
-    return f"<!-- output of: {command} -->\n```text\n{_output(command)}\n```\n<!-- end of output -->"
+    return f"<!-- output of: {command} -->\n```text\n$ {command}\n{_output(command)}\n```\n<!-- end of output -->"
 
 
 def _output(command: str) -> str:
