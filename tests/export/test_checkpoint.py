@@ -99,8 +99,8 @@ FAULTS: dict[str, tuple[Harm, str]] = {
     "no tokenizer": (remove("tokenizer.json"), r"lacks tokenizer\.json"),
     "tokenizer broken": (write("tokenizer.json", "{}"), r"tokenizer\.json of .* is broken"),
     "vocabulary too large": (
-        edit("config.json", lambda c: c["text_config"].update(vocab_size=300)),
-        "has [0-9]+ tokens, but the model only 300",
+        edit("tokenizer.json", lambda t: t["model"]["vocab"].update(zzz=500)),
+        "has 501 tokens, but the model only 448",
     ),
     "no chat template": (remove("chat_template.jinja"), "no chat template"),
     "other patches": (edit("preprocessor_config.json", lambda c: c.update(patch_size=14)), "another|patch_size"),
