@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -68,6 +69,7 @@ def main() -> None:
     try:
         commands.main(standalone_mode=False)
         sys.stdout.flush()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said: a late Ctrl+C must not break the interpreter's end
     except click.ClickException as error:
         error.show()
         _leave(error.exit_code)
