@@ -84,11 +84,18 @@ def main() -> None:
     except OSError as error:
         _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
     except ImportError as error:
-        _fail(f"a package is missing or too old ({error}); {EXPORT_HINT}", EXIT_INTERNAL)
+        _fail_import(error)
     except Exception as error:  # the last line of defence: a user never meets a stack trace
         if os.environ.get("VLRUN_DEBUG"):
             raise
         _fail(f"internal error ({type(error).__name__}: {error}); VLRUN_DEBUG=1 shows where", EXIT_INTERNAL)
+
+
+def _fail_import(error: ImportError) -> None:
+    """A package is missing; or Ctrl+C came while a C extension was imported, which tells it so."""
+    if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+        _fail("interrupted", EXIT_INTERRUPTED)
+    _fail(f"a package is missing or too old ({error}); {EXPORT_HINT}", EXIT_INTERNAL)
 
 
 def _can_export() -> bool:
