@@ -1,13 +1,16 @@
 """A model folder that is whole or not there.
 
 Everything is written to a hidden sibling, flushed to the disk, and renamed at the end; an error, a full disk or
-Ctrl+C leaves nothing behind. Knows directories and names; does not know what the files mean, except that a folder
-that is to be replaced must look like a model.
+Ctrl+C leaves nothing behind, and what a kill or a power cut left behind goes with the next try. Knows directories and
+names; does not know what the files mean, except that a folder that is to be replaced must look like a model.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -25,13 +28,15 @@ def whole_folder(out: Path, force: bool) -> Iterator[Path]:
     Raises OutputError if ``out`` exists (with ``force``: if it is no model folder), or if it cannot be written.
     """
     out = Path(os.path.realpath(out))
+    _recover(out)
     _check_target(out, force)
     parts = _sibling(out, "part")
     try:
         parts.mkdir()
-        yield parts
-        sync(parts)
-        _publish(parts, out, force)
+        with _locked(parts):
+            yield parts
+            sync(parts)
+            _publish(parts, out, force)
     except OSError as error:
         raise OutputError(f"cannot write '{out}': {error.strerror or error}") from error
     finally:
@@ -65,20 +70,45 @@ def _publish(parts: Path, out: Path, force: bool) -> None:
     """
     _check_target(out, force)
     old = _sibling(out, "old")
-    if out.exists():
-        out.rename(old)
-    try:
-        parts.rename(out)
-    except BaseException:  # Ctrl+C between the two renames too
-        if old.exists():
-            old.rename(out)
-        raise
+    with _locked(out) if out.exists() else contextlib.nullcontext():
+        try:
+            if out.exists():
+                out.rename(old)
+            parts.rename(out)
+        except BaseException:  # Ctrl+C between the two renames too
+            if old.exists():
+                old.rename(out)
+            raise
     descriptor = os.open(out.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(out: Path) -> None:
+    """Clean up after exports to ``out`` that were killed: half-written siblings go, an old model that had just been
+    moved aside comes back.
+    """
+    beside = out.parent.iterdir() if out.parent.is_dir() else ()
+    for left in [path for path in beside if re.fullmatch(rf"\.{re.escape(out.name)}\.\w{{8}}\.(part|old)", path.name)]:
+        with contextlib.suppress(OSError), _locked(left):
+            if left.suffix == ".old" and not out.exists():
+                left.rename(out)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder that ends with the process at the latest. Raises BlockingIOError if another holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sibling(out: Path, suffix: str) -> Path:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,43 @@ def test_disk_fills_while_openvino_writes(tmp_path: Path, small_checkpoint: Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vlrun_export.folder import whole_folder
+with whole_folder(Path(sys.argv[1]), force=True) as folder:
+    (folder / "decoder.bin").write_bytes(b"half")
+    print("writing", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "dies" else sys.stdin.read()
+"""
+
+
+def test_what_a_kill_left_goes_with_the_next_try(tmp_path: Path) -> None:
+    """Guards the disk against half-written models of gigabytes, and a running export against the clean-up."""
+    out, command = tmp_path / "o[u]t", [sys.executable, "-c", KILLED]
+    assert subprocess.run([*command, out, "dies"], stdout=subprocess.PIPE, check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    with subprocess.Popen([*command, out, "waits"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin
+        assert running.stdout
+        assert running.stdout.readline() == b"writing\n"
+        assert not left.exists()
+        (busy,) = tmp_path.iterdir()
+        write_model(out, "second")
+        assert set(tmp_path.iterdir()) == {out, busy}
+        running.stdin.close()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_old_model_comes_back_after_a_power_cut(tmp_path: Path) -> None:
+    """Guards --force: between its two renames the old model stands aside, and must not be lost."""
+    write_model(tmp_path / "out", "first")
+    (tmp_path / "out").rename(tmp_path / ".out.01234567.old")
+    with pytest.raises(OutputError, match="--force"):
+        write_model(tmp_path / "out", "second")
+    assert (tmp_path / "out" / MANIFEST).read_text() == "first"
 
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:

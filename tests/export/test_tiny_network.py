@@ -18,9 +18,17 @@ from vlrun.media.image import open_picture
 from vlrun.model.patches import cut
 from vlrun_export.tiny import batches, vocabulary
 from vlrun_export.tiny.batches import ALONE, NO_TARGET, PAD, PREFIX, Batch, Packer, make_batch
-from vlrun_export.tiny.checkpoint import LEAST_PIXELS, MOST_PIXELS
-from vlrun_export.tiny.learning import forward, patches_of
-from vlrun_export.tiny.network import VISION_HEADS, VISION_HIDDEN, BatchedVLM, configuration, vision_positions
+from vlrun_export.tiny.learning import forward, look_loss, patches_of
+from vlrun_export.tiny.network import (
+    VISION_HEADS,
+    VISION_HIDDEN,
+    WATCHED_LAYER,
+    BatchedVLM,
+    Watched,
+    configuration,
+    vision_positions,
+)
+from vlrun_export.tiny.scenes import LEAST_PIXELS, MOST_PIXELS
 from vlrun_export.tiny.vocabulary import SPECIAL, train_tokenizer
 
 HALF = (0.5, 0.5, 0.5)
@@ -88,7 +96,7 @@ def test_packed_questions_equal_single_ones(
     single, batched = deepcopy(model), BatchedVLM(deepcopy(model))  # which takes an attention of its own
     single.config.text_config._attn_implementation = "eager"
     with torch.no_grad():
-        at_targets, _, _, _ = forward(batched, batch, vision_positions(batch.grid))
+        at_targets, *_ = forward(batched, batch, vision_positions(batch.grid))
         packed = torch.zeros(*batch.ids.shape, at_targets.shape[-1])
         packed[torch.from_numpy(batch.targets != NO_TARGET)] = at_targets
         compared = 0
@@ -113,3 +121,43 @@ def test_targets_are_the_answers(tokenizer: Tokenizer, batch: Batch) -> None:
             assert targets[-1] == tokenizer.token_to_id("<|im_end|>")
             assert batch.ids[row, first + 1 : end].tolist() == targets[:-1].tolist()
     assert (batch.targets[batch.groups == PAD] == NO_TARGET).all()
+
+
+def test_looks_stand_where_their_characters_are_predicted(tokenizer: Tokenizer, batch: Batch) -> None:
+    """Guards what attention is taught: a look belongs to the position that predicts its part of the answer."""
+    looks = batch.looks
+    checked = 0
+    for row, exchanges in enumerate(batch.exchanges):
+        for exchange, first, end in exchanges:
+            here = looks.positions[(looks.rows == row) & (looks.positions >= first) & (looks.positions < end)]
+            said = tokenizer.decode([int(batch.targets[row, position]) for position in here])
+            expected = "".join(exchange.answer[look.start : look.end] for look in exchange.looks)
+            assert expected in said, exchange
+            assert not exchange.looks or len(said) <= len(expected) + 2 * len(exchange.looks), exchange
+            checked += bool(exchange.looks)
+    assert checked >= 8
+    assert np.allclose(looks.targets.sum(1), 1)
+
+
+def test_the_watched_head_is_the_first_of_its_layer(model: Qwen3VLForConditionalGeneration, batch: Batch) -> None:
+    """Guards the loss on where answers look: it is nothing for a head that looks there, and reads the real head."""
+    layer = model.model.language_model.layers[WATCHED_LAYER].self_attn
+    watched = Watched(torch.full((*batch.ids.shape, batch.ids.shape[1]), -1e9))
+    assert watched.scores is not None
+    shares = np.concatenate([batch.looks.targets[:, :1], batch.looks.targets[:, 1:]], 1)
+    columns = np.r_[0, batch.start : batch.start + batch.grid.tokens]
+    for row, position, share in zip(batch.looks.rows, batch.looks.positions, shares, strict=True):
+        watched.scores[row, position, columns] = torch.from_numpy(share).clamp(min=1e-30).log()
+    assert look_loss(watched, batch).item() == pytest.approx(0, abs=1e-5)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return forward(BatchedVLM(deepcopy(model)), batch, vision_positions(batch.grid))[-1].item()
+
+    before = loss()
+    with torch.no_grad():
+        layer.q_proj.weight[layer.head_dim :] *= 3  # the other heads
+    assert loss() == before
+    with torch.no_grad():
+        layer.q_proj.weight[: layer.head_dim].neg_()
+    assert loss() != before

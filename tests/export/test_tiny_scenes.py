@@ -11,12 +11,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlrun.model.patches import fit
 from vlrun.model.positions import Grid
+from vlrun_export.tiny.batches import SIZES
 from vlrun_export.tiny.examples import EXAMPLES, example
-from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, patch_labels
-from vlrun_export.tiny.questions import Exchange, exchanges
+from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, look_target, patch_labels
+from vlrun_export.tiny.questions import Exchange, Look, exchanges
 from vlrun_export.tiny.report import GOALS, Judged, markdown, tables, targets
-from vlrun_export.tiny.scenes import COLUMN_PIXELS, KINDS, MOST_ITEMS, SHELF_PIXELS, Glyph, Item, Scene, draw_scene
+from vlrun_export.tiny.scenes import (
+    COLUMN_PIXELS,
+    KINDS,
+    LEAST_PIXELS,
+    MOST_ITEMS,
+    MOST_PIXELS,
+    PIXEL_FACTOR,
+    SHELF_PIXELS,
+    Glyph,
+    Item,
+    Scene,
+    draw_scene,
+    original_size,
+)
 from vlrun_export.tiny.scores import box_iou, score_answer
 from vlrun_export.tiny.wording import ZH, plural
 
@@ -144,9 +159,52 @@ def test_patch_labels() -> None:
     assert labels.thing.tolist() == [can, can, 0, 0, *[0] * 8, *[bag] * 4]
     assert labels.colour.tolist() == [PALETTE.index("red")] * 2 + [0] * 10 + [PALETTE.index("blue")] * 4
     assert labels.character.tolist() == [0, 0, 0, 0, CHARACTERS.index("7"), *[0] * 11]
+    assert labels.place.tolist() == [0, 0, 0, 0, 1, *[0] * 11]
     assert labels.middles.tolist() == [1, 1, 0, 1]
     assert labels.box[-1].tolist() == [0.5, 0.5, 1.0, 1.0]
     assert set(patch_labels(Scene("easy", Image.new("RGB", (64, 64))), grid).thing) == {UNKNOWN}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_originals_become_what_is_trained(size: tuple[int, int]) -> None:
+    """Guards the stretch: training shows pictures as the runtime would resize them, of more than one proportion."""
+    rng = np.random.default_rng(0)
+    originals = [original_size(size, rng) for _ in range(40)]
+    for width, height in originals:
+        assert fit(height, width, PIXEL_FACTOR, LEAST_PIXELS, MOST_PIXELS) == (size[1], size[0])
+    proportions = [width / height for width, height in originals]
+    assert max(proportions) > 1.03 * min(proportions)
+
+
+def test_where_to_look() -> None:
+    """Guards the truth of attention: a thing by the area it covers, counted things by their middles and the rest."""
+    grid = Grid(4, 4, 2)
+    thing = look_target(Look(0, 1, ((0.0, 0.0, 0.75, 0.5),)), grid)
+    assert thing.tolist() == pytest.approx([0, 2 / 3, 1 / 3, 0, 0])
+    several = look_target(Look(0, 1, ((0.1, 0.1, 0.3, 0.3), (0.4, 0.6, 0.5, 0.9)), counted=True), grid)
+    assert several.tolist() == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3, 0])
+    assert look_target(Look(0, 1, (), counted=True), grid).tolist() == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("domain", ["shelf", "shapes", "tag", "sign"])
+def test_looks_are_at_what_is_said(domain: str) -> None:
+    """Guards the truth of attention: a number looks at as many things as it says, a name or letter at its own."""
+    seen = 0
+    for seed in SEEDS:
+        drawn = scene(domain, seed)
+        for exchange in islice(exchanges(drawn, np.random.default_rng(7)), 40):
+            for look in exchange.looks:
+                said = exchange.answer[look.start : look.end]
+                if said.isdecimal() and look.counted:
+                    assert len(look.boxes) == int(said), exchange
+                elif domain in ("tag", "sign"):
+                    assert [g.character for g in drawn.glyphs if g.box in look.boxes] == [said], exchange
+                elif exchange.task == "describe":
+                    (item,) = [i for i in drawn.items if i.box in look.boxes]
+                    assert item.kind in said or ZH[item.kind] in said, exchange
+                    assert item.colour in said or ZH[item.colour] in said, exchange
+                seen += 1
+    assert seen > 100
 
 
 BOX = '{"bbox_2d": [100, 100, 300, 300], "label": "can"}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from vlrun.cli.ask import printable
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
 
@@ -72,6 +75,19 @@ def test_json_is_one_object(shop: Path, small_model: Path) -> None:
     assert set(answer) == {"answer", "finish_reason", "model", "usage", "timings"}
     assert answer["usage"]["completion_tokens"] <= 5
     assert {"load", "vision", "ttft", "tpot"} <= set(answer["timings"])
+
+
+def test_an_answer_cannot_steer_the_terminal(shop: Path, small_model: Path) -> None:
+    """Guards readers against a picture whose text holds escape sequences; random weights utter any byte."""
+    words = (shop / "shelf.png", "Hi", "--temperature", "1", "--max-tokens", "200")
+    for seed in map(str, range(10)):
+        exact = json.loads(ask(shop, small_model, *words, "--seed", seed, "--json").stdout)["answer"]
+        if printable(exact) != exact:
+            break
+    shown = ask(shop, small_model, *words, "--seed", seed).stdout.decode()
+    assert shown == printable(exact) + "\n"
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    assert printable("a\x1b[31m\x07b\r\nc\td\x9be") == "a[31mb\nc\tde"
 
 
 def test_picture_from_stdin_equals_file(shop: Path, small_model: Path) -> None:

@@ -95,6 +95,9 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 64 * 4).astype(np.uint16).reshape(4, 64)
     picture = open_picture(encoded(Image.fromarray(ramp), "PNG"))
     np.testing.assert_allclose(picture.rgb[..., 0], ramp / 257, atol=0.51)
+    through = open_picture(encoded(Image.fromarray(ramp), "PNG", transparency=int(ramp[1, 2])))
+    assert through.rgb[1, 2].tolist() == [255, 255, 255]
+    assert (through.rgb != picture.rgb).any(-1).sum() == 1
 
 
 def test_animation_uses_first_frame_and_says_so() -> None:

@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 
 from vlrun_export.tiny.batches import Batch
-from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS
+from vlrun_export.tiny.labels import CHARACTERS, PALETTE, PLACES, THINGS
 
 EDGE_DIGITS = 8
 """Four edges, two digits each: places are answered in tens of 0-1000."""
 
 
 class PatchGuesses(torch.nn.Module):
-    """Auxiliary heads behind the merger: kind, colour and character of each of a token's four patches, the edges of
-    the thing there (as numbers, and as the digits that an answer spells out), and how many things have their middle in
-    the token.
+    """Auxiliary heads behind the merger: kind, colour, character and its place in the text, of each of a token's four
+    patches, the edges of the thing there (as numbers, and as the digits that an answer spells out), and how many things
+    have their middle in the token.
     """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.sizes = (len(THINGS), len(PALETTE), len(CHARACTERS), 4)
+        self.sizes = (len(THINGS), len(PALETTE), len(CHARACTERS), PLACES, 4)
         self.patches = torch.nn.Linear(hidden, 4 * sum(self.sizes))
         self.middles = torch.nn.Linear(hidden, 3)
         self.edges = torch.nn.Linear(hidden, 4 * EDGE_DIGITS * 10)
@@ -32,9 +32,10 @@ class PatchGuesses(torch.nn.Module):
         """The auxiliary loss of visual tokens ``[B, N / 4, hidden]``."""
         labels = batch.labels
         guess = self.patches(tokens).unflatten(-1, (4, -1)).flatten(1, 2).float()
-        thing, colour, character, box = guess.split(self.sizes, -1)
+        thing, colour, character, place, box = guess.split(self.sizes, -1)
         loss = F.cross_entropy(self.middles(tokens).float().flatten(0, 1), torch.from_numpy(labels.middles).flatten())
-        for logits, truth in ((thing, labels.thing), (colour, labels.colour), (character, labels.character)):
+        truths = (labels.thing, labels.colour, labels.character, labels.place)
+        for logits, truth in zip((thing, colour, character, place), truths, strict=True):
             loss = loss + F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(truth).flatten())
         covered = torch.from_numpy((labels.thing > 0) | (labels.character > 0))
         digits = self.edges(tokens).float().unflatten(-1, (4, EDGE_DIGITS, 10)).flatten(1, 2)[covered]

@@ -19,19 +19,22 @@ from tokenizers import Tokenizer
 
 from vlrun.model.positions import Grid, token_positions
 from vlrun_export.tiny.easy import EasyPicture
-from vlrun_export.tiny.labels import PatchLabels, patch_labels, stack_labels
+from vlrun_export.tiny.labels import PatchLabels, look_target, patch_labels, stack_labels
 from vlrun_export.tiny.network import MERGE, PATCH
-from vlrun_export.tiny.questions import Exchange, exchanges
+from vlrun_export.tiny.questions import Exchange, Look, exchanges
 from vlrun_export.tiny.scenes import Scene, draw_scene
 from vlrun_export.tiny.wording import SELF
 
-SIZES = ((256, 256), (256, 256), (288, 192), (320, 192), (192, 288), (192, 320))
-"""Width and height of what common aspect ratios are resized to; squares twice as often."""
+SIZES = {
+    (256, 256): 0.28, (288, 224): 0.22, (224, 288): 0.14, (320, 192): 0.1, (192, 320): 0.08, (352, 192): 0.1,
+    (192, 352): 0.08,
+}  # fmt: skip
+"""Width and height of what common proportions are resized to, and how often: square, 4:3, 3:2 and 16:9."""
 
-DOMAINS = {"shelf": 0.46, "shapes": 0.12, "easy": 0.12, "tag": 0.13, "sign": 0.17}
-TEXT_TOKENS = 168
+DOMAINS = {"shelf": 0.46, "shapes": 0.11, "easy": 0.11, "tag": 0.13, "sign": 0.19}
+TEXT_TOKENS = 184
 """Room for questions and answers behind each picture."""
-MOST_QUESTIONS = 10
+MOST_QUESTIONS = 12
 SELF_CHANCE = 0.04
 
 NO_TARGET = -100
@@ -40,10 +43,19 @@ PREFIX, PAD, ALONE = 0, -1, 1000
 
 
 @dataclass(frozen=True)
+class Looks:
+    """Where M positions should look: ``rows [M]``, ``positions [M]``, ``targets [M, 1 + tokens]`` (``look_target``)."""
+
+    rows: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Batch:
     """``rgb [B, H, W, 3]`` uint8; ``ids``, ``groups``, ``targets [B, T]`` (``NO_TARGET``: no loss), ``weights [B, T]``,
-    ``positions [3, B, T]``; ``start``: index of the first visual token; ``labels``: of each picture; ``exchanges``:
-    what was asked, with the span of its answer's targets.
+    ``positions [3, B, T]``; ``start``: index of the first visual token; ``labels``: of each picture;
+    ``looks``: where answers should look; ``exchanges``: what was asked, with the span of its answer's targets.
     """
 
     grid: Grid
@@ -55,6 +67,7 @@ class Batch:
     positions: npt.NDArray[np.int64]
     start: int
     labels: PatchLabels
+    looks: Looks
     exchanges: list[list[tuple[Exchange, int, int]]]
 
 
@@ -75,6 +88,11 @@ class Packer:
         """Ids of a text; control tokens are read as such."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    @lru_cache(maxsize=50_000)  # noqa: B019
+    def spans(self, text: str) -> tuple[tuple[int, int], ...]:
+        """The characters, from and to, of each token of a text."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
     def pack(self, asked: Iterable[tuple[Exchange, bool]], grid: Grid, room: int) -> _Row:
         """One row: the picture, then as many exchanges as fit into ``room`` tokens. The flag says whether an exchange
         sees the picture.
@@ -84,8 +102,15 @@ class Packer:
         row = _Row(len(prefix) + room, prefix, token_positions(len(prefix), [(start, grid)]), start)
         for exchange, sees in asked:
             question = [*(() if sees else self._user), *self.encode(exchange.question), *self._between]
-            row.add(exchange, question, [*self.encode(exchange.answer), self._end], sees)
+            first = row.add(exchange, question, [*self.encode(exchange.answer), self._end], sees)
+            if first is not None:
+                row.looks += [(first + place, look) for place, look in self._looks(exchange)]
         return row
+
+    def _looks(self, exchange: Exchange) -> Iterator[tuple[int, Look]]:
+        """Which token of an answer needs which look."""
+        for place, (start, end) in enumerate(self.spans(exchange.answer)):
+            yield from islice(((place, look) for look in exchange.looks if start < look.end and look.start < end), 1)
 
 
 class _Row:
@@ -98,6 +123,7 @@ class _Row:
         self.weights = np.zeros(length, np.float32)
         self.positions = np.zeros((3, length), np.int64)
         self.exchanges: list[tuple[Exchange, int, int]] = []
+        self.looks: list[tuple[int, Look]] = []
         self.start = start
         self.used = len(prefix)
         self.ids[: self.used] = prefix
@@ -105,12 +131,12 @@ class _Row:
         self.positions[:, : self.used] = positions
         self._following = int(positions.max()) + 1
 
-    def add(self, exchange: Exchange, question: list[int], answer: list[int], sees: bool) -> None:
-        """Put an exchange behind the others if it fits."""
+    def add(self, exchange: Exchange, question: list[int], answer: list[int], sees: bool) -> int | None:
+        """Put an exchange behind the others if it fits; the position that predicts its answer's first token."""
         tokens = question + answer[:-1]
         begin, end = self.used, self.used + len(tokens)
         if end > len(self.ids):
-            return
+            return None
         first = begin + len(question) - 1  # the token before the answer predicts its first
         self.ids[begin:end] = tokens
         self.groups[begin:end] = len(self.exchanges) + (1 if sees else ALONE)
@@ -119,13 +145,25 @@ class _Row:
         self.weights[first : first + len(answer)] = len(answer) ** -0.5  # long answers must not drown the short
         self.exchanges.append((exchange, first, first + len(answer)))
         self.used = end
+        return first
+
+
+def _looks(rows: Sequence[_Row], grid: Grid) -> Looks:
+    """Where the answers of several rows should look."""
+    entries = [(number, position, look) for number, row in enumerate(rows) for position, look in row.looks]
+    targets = [look_target(look, grid) for _, _, look in entries]
+    return Looks(
+        rows=np.array([row for row, _, _ in entries], np.int64),
+        positions=np.array([position for _, position, _ in entries], np.int64),
+        targets=np.array(targets, np.float32).reshape(-1, 1 + grid.tokens),
+    )
 
 
 def make_batch(
     rng: np.random.Generator, packer: Packer, easy: Sequence[EasyPicture], pictures: int, domain: str | None = None
 ) -> Batch:
     """A batch of ``pictures`` scenes, of mixed domains unless one is given."""
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
     grid = Grid(height // PATCH, width // PATCH, MERGE)
     drawn = [_draw(domain or _domain(rng), (width, height), rng, easy) for _ in range(pictures)]
     rows = [packer.pack(_with_self(asked, rng), grid, TEXT_TOKENS) for _, asked in drawn]
@@ -139,6 +177,7 @@ def make_batch(
         positions=np.stack([row.positions for row in rows], 1),
         start=rows[0].start,
         labels=stack_labels([patch_labels(scene, grid) for scene, _ in drawn]),
+        looks=_looks(rows, grid),
         exchanges=[row.exchanges for row in rows],
     )
 

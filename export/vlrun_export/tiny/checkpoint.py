@@ -12,10 +12,8 @@ from tokenizers import Tokenizer
 from transformers import Qwen3VLForConditionalGeneration
 
 from vlrun_export.tiny.network import MERGE, PATCH
+from vlrun_export.tiny.scenes import LEAST_PIXELS, MOST_PIXELS
 from vlrun_export.tiny.vocabulary import CHAT_TEMPLATE
-
-LEAST_PIXELS, MOST_PIXELS = 55_296, 65_536
-"""Every picture is resized to about as many pixels; 288 x 192 and 256 x 256 are what most become."""
 
 
 def save_checkpoint(model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:

@@ -13,24 +13,29 @@ import numpy.typing as npt
 
 from vlrun.model.positions import Grid
 from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS, Box
+from vlrun_export.tiny.questions import Look
 from vlrun_export.tiny.scenes import GLYPHS, KINDS, SHAPES, Scene
 
 THINGS = ("", *KINDS, *SHAPES)
 PALETTE = ("", *dict.fromkeys([*COLOURS, *EASY_COLOURS]))
 CHARACTERS = ("", *GLYPHS)
+PLACES = 7
+"""Of six characters at most, and 0 where there is none."""
 UNKNOWN = -100
 """Label of patches of which nothing is known (easy-VQA says no places); cross entropy skips it."""
 
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """What stands at each patch, in merge-block order: indices into THINGS, PALETTE and CHARACTERS, the edges of the
-    thing in 0..1 ``[N, 4]``, and the number of things whose middle lies in each visual token ``[N / 4]``.
+    """What stands at each patch, in merge-block order: indices into THINGS, PALETTE and CHARACTERS, the place of a
+    character in its text (from 1), the edges of the thing in 0..1 ``[N, 4]``, and the number of things whose middle
+    lies in each visual token ``[N / 4]``.
     """
 
     thing: npt.NDArray[np.int64]
     colour: npt.NDArray[np.int64]
     character: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
     box: npt.NDArray[np.float32]
     middles: npt.NDArray[np.int64]
 
@@ -39,7 +44,7 @@ def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
     """Labels of every patch, for the auxiliary loss. A patch belongs to the thing that covers its middle."""
     x, y = patch_middles(grid)
     nothing = UNKNOWN if scene.domain == "easy" else 0
-    thing, colour, character = (np.full(grid.patches, nothing) for _ in range(3))
+    thing, colour, character, place = (np.full(grid.patches, nothing) for _ in range(4))
     box = np.zeros((grid.patches, 4), np.float32)
     middles = np.full(grid.tokens, nothing)
     for item in scene.items:
@@ -47,12 +52,30 @@ def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
         thing[inside], colour[inside] = THINGS.index(item.kind), PALETTE.index(item.colour)
         box[inside] = item.box
         middles[_token_at(item.box, grid)] += 1
-    for glyph in scene.glyphs:
+    for number, glyph in enumerate(scene.glyphs, 1):
         inside = _inside(glyph.box, x, y)
-        character[inside] = CHARACTERS.index(glyph.character)
+        character[inside], place[inside] = CHARACTERS.index(glyph.character), number
         box[inside] = glyph.box
         middles[_token_at(glyph.box, grid)] += 1
-    return PatchLabels(thing, colour, character, box, middles.clip(max=2))
+    return PatchLabels(thing, colour, character, place, box, middles.clip(max=2))
+
+
+def look_target(look: Look, grid: Grid) -> npt.NDArray[np.float32]:
+    """How to share attention between the first token of the prompt and the visual tokens, ``[1 + tokens]``.
+
+    Of a thing looked at, each token gets as much as it shows of it. Things that are counted get equal shares at their
+    middles, and as much goes to the first token: the more there are, the less it gets, which tells their number.
+    """
+    rows, columns = grid.height // grid.merge, grid.width // grid.merge
+    shares = np.zeros(1 + grid.tokens, np.float32)
+    if look.counted:
+        shares[0] = 1
+        for box in look.boxes:
+            shares[1 + _token_at(box, grid)] += 1
+    else:
+        for left, top, right, bottom in look.boxes:
+            shares[1:] += np.outer(_overlap(top, bottom, rows), _overlap(left, right, columns)).ravel()
+    return shares / shares.sum()
 
 
 def stack_labels(labels: Sequence[PatchLabels]) -> PatchLabels:
@@ -78,5 +101,12 @@ def _token_at(box: Box, grid: Grid) -> int:
     return min(int((box[1] + box[3]) / 2 * rows), rows - 1) * columns + column
 
 
+def _overlap(low: float, high: float, cells: int) -> npt.NDArray[np.float64]:
+    """How much of ``low .. high`` lies in each of ``cells`` equal parts of 0..1."""
+    edges = np.arange(cells + 1) / cells
+    covered: npt.NDArray[np.float64] = np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1])
+    return covered.clip(min=0)
+
+
 def _fields(labels: PatchLabels) -> tuple[npt.NDArray[np.generic], ...]:
-    return labels.thing, labels.colour, labels.character, labels.box, labels.middles
+    return labels.thing, labels.colour, labels.character, labels.place, labels.box, labels.middles

@@ -19,13 +19,14 @@ from vlrun.model.positions import Grid
 from vlrun_export.tiny.auxiliary import PatchGuesses
 from vlrun_export.tiny.batches import ALONE, PREFIX, Batch
 from vlrun_export.tiny.checkpoint import save_checkpoint
-from vlrun_export.tiny.network import MERGE, PATCH, BatchedVLM, VisionPositions, vision_positions
+from vlrun_export.tiny.network import MERGE, PATCH, BatchedVLM, VisionPositions, Watched, vision_positions
 
 PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
 WARM_UP_STEPS = 100
 FALL = 0.25
 """Share of the time over which the learning rate falls to zero."""
 AUXILIARY_WEIGHT = 0.4
+LOOK_WEIGHT = 0.3
 
 
 @dataclass
@@ -69,7 +70,8 @@ def tree_mask(groups: npt.NDArray[np.int64]) -> torch.Tensor:
 
 
 def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tuple[torch.Tensor, ...]:
-    """Logits at the targets, the targets, their weights, and the visual tokens."""
+    """Logits at the targets, the targets, their weights, the visual tokens, and the loss on where answers look."""
+    watched = Watched()
     visual, deep = model.encode(patches_of(batch.rgb, batch.grid), positions)
     hidden = model.decode(
         torch.from_numpy(batch.ids),
@@ -78,10 +80,26 @@ def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tupl
         visual,
         deep,
         batch.start,
+        watched,
     )
     wanted = torch.from_numpy(batch.targets) >= 0
     logits = model.logits(hidden[wanted]).float()
-    return logits, torch.from_numpy(batch.targets)[wanted], torch.from_numpy(batch.weights)[wanted], visual
+    targets, weights = torch.from_numpy(batch.targets)[wanted], torch.from_numpy(batch.weights)[wanted]
+    return logits, targets, weights, visual, look_loss(watched, batch)
+
+
+def look_loss(watched: Watched, batch: Batch) -> torch.Tensor:
+    """Divergence of the watched head's attention from where it should look, mean over positions weighted as answers."""
+    if watched.scores is None or not len(batch.looks.rows):
+        return torch.zeros(())
+    rows, positions = torch.from_numpy(batch.looks.rows), torch.from_numpy(batch.looks.positions)
+    target = torch.from_numpy(batch.looks.targets)
+    weights = torch.from_numpy(batch.weights)[rows, positions]
+    attention = watched.scores[rows, positions].log_softmax(-1)
+    end = batch.start + batch.grid.tokens
+    attention = torch.cat([attention[:, :1], attention[:, batch.start : end]], 1)
+    divergence = (torch.xlogy(target, target) - target * attention).sum(-1)
+    return (divergence * weights).sum() / weights.sum()
 
 
 def make_optimizers(model: BatchedVLM, guesses: PatchGuesses) -> list[torch.optim.Optimizer]:
@@ -101,23 +119,23 @@ def rate(state: State, total: float) -> float:
     return min(1.0, (state.step + 1) / WARM_UP_STEPS, max(left / FALL, 0.0))
 
 
-def step(state: State, batch: Batch, positions: VisionPositions, share: float) -> tuple[float, float]:
-    """One update; loss a token and auxiliary loss."""
+def step(state: State, batch: Batch, positions: VisionPositions, share: float) -> tuple[float, float, float]:
+    """One update; loss a token, auxiliary loss, and loss on where answers look."""
     for optimizer, peak in zip(state.optimizers, (PEAK_MUON, PEAK_ADAM), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = peak * share
     with torch.autocast("cpu", torch.bfloat16):
-        logits, targets, weights, visual = forward(state.model, batch, positions)
+        logits, targets, weights, visual, looking = forward(state.model, batch, positions)
         auxiliary = state.guesses(visual, batch)
     losses = F.cross_entropy(logits, targets, reduction="none")
     loss = (losses * weights).sum() / weights.sum()
     for optimizer in state.optimizers:
         optimizer.zero_grad(set_to_none=True)
-    (loss + AUXILIARY_WEIGHT * auxiliary).backward()
+    (loss + AUXILIARY_WEIGHT * auxiliary + LOOK_WEIGHT * looking).backward()
     torch.nn.utils.clip_grad_norm_([*state.model.parameters(), *state.guesses.parameters()], 1.0)
     for optimizer in state.optimizers:
         optimizer.step()
-    return loss.item(), auxiliary.item()
+    return loss.item(), auxiliary.item(), looking.item()
 
 
 def save(state: State, tokenizer: Tokenizer, out: Path) -> None:

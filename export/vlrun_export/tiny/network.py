@@ -23,6 +23,9 @@ POSITION_SIDE = 16
 VISION_HEADS = 4
 VISION_HIDDEN = 160
 ROPE_THETA_VISION = 10000.0
+WATCHED_LAYER = 2
+"""The text layer whose first head is taught where to look: behind it the answer is made of what it saw, before it the
+question is understood."""
 
 
 def configuration(vocab_size: int, ids: dict[str, int]) -> Qwen3VLConfig:
@@ -63,6 +66,13 @@ def vision_positions(grid: Grid) -> VisionPositions:
     return VisionPositions(*(torch.from_numpy(a) for a in (p.indices, p.weights, p.cos, p.sin)))
 
 
+@dataclass
+class Watched:
+    """Where the first head of layer ``WATCHED_LAYER`` looks: its ``scores [B, T, T]`` before the softmax."""
+
+    scores: torch.Tensor | None = None
+
+
 class BatchedVLM(torch.nn.Module):
     """Batched forward over the modules of a ``Qwen3VLForConditionalGeneration``."""
 
@@ -96,10 +106,11 @@ class BatchedVLM(torch.nn.Module):
         visual: torch.Tensor,
         deep: list[torch.Tensor],
         start: int,
+        watched: Watched | None = None,
     ) -> torch.Tensor:
         """Hidden states ``[B, T, hidden]`` after the final norm; pictures stand at tokens ``start ..`` of every row.
 
-        ``positions [3, B, T]``; ``mask [B, 1, T, T]`` is true where a token may look.
+        ``positions [3, B, T]``; ``mask [B, 1, T, T]`` is true where a token may look; ``watched`` is filled.
         """
         language = self.model.model.language_model
         hidden = language.embed_tokens(ids)
@@ -107,7 +118,8 @@ class BatchedVLM(torch.nn.Module):
         hidden = torch.cat([hidden[:, :start], visual.to(hidden.dtype), hidden[:, end:]], 1)
         rotary = language.rotary_emb(hidden, positions)
         for index, layer in enumerate(language.layers):
-            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask)
+            watching = watched if index == WATCHED_LAYER else None
+            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, watched=watching)
             if index < len(deep):
                 added = hidden[:, start:end] + deep[index]
                 hidden = torch.cat([hidden[:, :start], added.to(hidden.dtype), hidden[:, end:]], 1)
@@ -146,9 +158,13 @@ def text_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor,
+    watched: Watched | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """``attend`` in the form that transformers calls."""
+    if watched:
+        scores = (query[:, 0] * query.shape[-1] ** -0.5) @ key[:, 0].transpose(1, 2)
+        watched.scores = scores.float().masked_fill(~attention_mask[:, 0], -1e9)
     groups = module.num_key_value_groups
     key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
     return attend(query.to(value.dtype), key.to(value.dtype), value, attention_mask), None

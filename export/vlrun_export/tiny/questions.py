@@ -7,25 +7,39 @@ pixels or tokens.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS
+from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS, Box
 from vlrun_export.tiny.scenes import KINDS, SHAPES, Item, Scene
 from vlrun_export.tiny.wording import TEMPLATES, ZH, fill, listed, plural
 
 
 @dataclass(frozen=True)
+class Look:
+    """What one must look at to say characters ``start`` to ``end`` of an answer: ``boxes`` in 0..1 of the picture,
+    which are ``counted`` or not.
+    """
+
+    start: int
+    end: int
+    boxes: tuple[Box, ...]
+    counted: bool = False
+
+
+@dataclass(frozen=True)
 class Exchange:
-    """A question, its answer, what it tests (``task``) and its language."""
+    """A question, its answer, what it tests (``task``), its language, and what each part of the answer is about."""
 
     task: str
     language: str
     question: str
     answer: str
+    looks: tuple[Look, ...] = ()
 
 
 def exchanges(scene: Scene, rng: np.random.Generator) -> Iterator[Exchange]:
@@ -49,9 +63,9 @@ def _tasks(scene: Scene) -> list[str]:
 
 
 def _shelf_tasks(scene: Scene) -> list[str]:
-    tasks = ["describe", "count_kind", "count_kind", "count_colour_kind", "count_items", "count_shelves", "exists"]
-    tasks += ["json"]
-    tasks += ["where", "where"] if _singular(scene.items) else []
+    tasks = ["describe", "count_kind", "count_kind", "count_colour_kind", "count_colour_kind", "count_items"]
+    tasks += ["count_shelves", "exists", "json"]
+    tasks += ["where"] * 3 if _singular(scene.items) else []
     return tasks + (["colour"] if _single_kinds(scene.items) else [])
 
 
@@ -67,21 +81,22 @@ def _ask(task: str, scene: Scene, language: str, rng: np.random.Generator) -> It
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     counts = Counter(item.kind for item in scene.items)
     if task == "describe":
-        yield Exchange(task, language, template, _description(scene, language))
+        answer = _description(scene, language)
+        yield Exchange(task, language, template, answer, _looks_of_description(scene, answer))
     elif task == "count_kind":
         kind = _balanced_kind(counts, kinds, rng)
-        yield Exchange(task, language, fill(template, kind), str(counts[kind]))
+        yield _counting(task, language, fill(template, kind), [item for item in scene.items if item.kind == kind])
     elif task in ("count_colour_kind", "exists"):
         yield _about_colour_and_kind(task, scene, language, template, rng)
     elif task == "count_items":
-        yield Exchange(task, language, template, str(len(scene.items)))
+        yield _counting(task, language, template, scene.items)
     elif task == "count_shelves":
         yield Exchange(task, language, template, str(scene.shelves))
     elif task == "json":
-        present = {kind: counts[kind] for kind in kinds if counts[kind]}
-        yield Exchange(task, language, template, json.dumps(present))
+        answer = json.dumps({kind: counts[kind] for kind in kinds if counts[kind]})
+        yield Exchange(task, language, template, answer, _looks_of_counts(scene, answer))
     elif task in ("price", "read"):
-        yield Exchange(task, language, template, scene.text)
+        yield Exchange(task, language, template, scene.text, _looks_of_text(scene, scene.text))
     else:
         yield _about_one(task, scene, language, template, rng)
 
@@ -99,10 +114,19 @@ def _about_colour_and_kind(task: str, scene: Scene, language: str, template: str
         kind, colour = list(counts)[int(rng.choice(len(counts), p=weights / weights.sum()))]
     else:
         kind, colour = _near_miss(scene, rng)
-    count = counts[kind, colour]
+    found = [item for item in scene.items if (item.kind, item.colour) == (kind, colour)]
+    asked = _counting(task, language, fill(template, kind, colour), found)
+    if task != "exists":
+        return asked
     yes, no = ("yes", "no") if language == "en" else ("有", "没有")
-    answer = (yes if count else no) if task == "exists" else str(count)
-    return Exchange(task, language, fill(template, kind, colour), answer)
+    answer = yes if found else no
+    return replace(asked, answer=answer, looks=(replace(asked.looks[0], end=len(answer)),))
+
+
+def _counting(task: str, language: str, question: str, items: Sequence[Item]) -> Exchange:
+    answer = str(len(items))
+    look = Look(0, len(answer), tuple(item.box for item in items), counted=True)
+    return Exchange(task, language, question, answer, (look,))
 
 
 def _near_miss(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
@@ -124,12 +148,13 @@ def _about_one(task: str, scene: Scene, language: str, template: str, rng: np.ra
         bare = alone and rng.random() < 0.5
         name = item.kind if bare else f"{item.colour} {item.kind}"
         zhname = ZH[item.kind] if bare else ZH[item.colour] + ZH[item.kind]
-        return Exchange(task, language, template.format(name=name, zhname=zhname), box_answer(item, name))
-    if task == "colour":
-        answer = item.colour if language == "en" else ZH[item.colour]
-        return Exchange(task, language, fill(template, item.kind), answer)
-    answer = item.kind if language == "en" else ZH[item.kind]
-    return Exchange(task, language, fill(template, item.kind, item.colour), answer)
+        answer = box_answer(item, name)
+        look = Look(answer.index("["), answer.index("]") + 1, (item.box,))
+        return Exchange(task, language, template.format(name=name, zhname=zhname), answer, (look,))
+    answer = item.colour if task == "colour" else item.kind
+    answer = answer if language == "en" else ZH[answer]
+    look = Look(0, len(answer), (item.box,))
+    return Exchange(task, language, fill(template, item.kind, item.colour), answer, (look,))
 
 
 def box_answer(item: Item, label: str) -> str:
@@ -154,10 +179,45 @@ def _description(scene: Scene, language: str) -> str:
 
 
 def _list_shapes(scene: Scene, language: str) -> str:
-    items = sorted(scene.items, key=lambda item: (item.box[1] > 0.45, item.box[0]))
+    items = _in_reading_order(scene.items)
     if language == "zh":
         return "、".join(f"{ZH[item.colour]}{ZH[item.kind]}" for item in items) + "。"
     return listed([f"{item.colour} {item.kind}" for item in items]) + "."
+
+
+def _in_reading_order(items: Sequence[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: (item.box[1] > 0.45, item.box[0]))
+
+
+def _looks_of_description(scene: Scene, answer: str) -> tuple[Look, ...]:
+    if scene.domain in ("tag", "sign"):
+        return _looks_of_text(scene, answer)
+    return _looks_of_list(scene, answer) if scene.domain == "shapes" else _looks_of_counts(scene, answer)
+
+
+def _looks_of_text(scene: Scene, answer: str) -> tuple[Look, ...]:
+    """Each character at its own place."""
+    start = answer.index(scene.text)
+    return tuple(Look(start + place, start + place + 1, (glyph.box,)) for place, glyph in enumerate(scene.glyphs))
+
+
+def _looks_of_list(scene: Scene, answer: str) -> tuple[Look, ...]:
+    """Each shape's colour and kind."""
+    looks, start = [], 0
+    for item in _in_reading_order(scene.items):
+        names = (item.kind, ZH[item.kind])
+        end = min(answer.index(name, start) + len(name) for name in names if name in answer[start:])
+        looks.append(Look(start, end, (item.box,)))
+        start = end
+    return tuple(looks)
+
+
+def _looks_of_counts(scene: Scene, answer: str) -> tuple[Look, ...]:
+    """Each number, for the kinds in their order."""
+    present = [kind for kind in KINDS if any(item.kind == kind for item in scene.items)]
+    numbers = re.finditer("[0-9]+", answer)
+    boxes = (tuple(item.box for item in scene.items if item.kind == kind) for kind in present)
+    return tuple(Look(*number.span(), found, counted=True) for number, found in zip(numbers, boxes, strict=True))
 
 
 def _singular(items: Sequence[Item]) -> list[Item]:

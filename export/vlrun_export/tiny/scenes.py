@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vlrun.model.patches import fit
 from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS, RGB, Box, draw_item, grey, vary
 
 KINDS = ("bottle", "can", "box", "bag")
@@ -32,6 +33,10 @@ SHELF_PIXELS = 85
 COLUMN_PIXELS = 50
 """The least room of a shelf and of an item on it, in pixels of the final picture: a patch has 16."""
 MOST_ITEMS = 12
+
+PIXEL_FACTOR = 32
+LEAST_PIXELS, MOST_PIXELS = 256 * 224, 288 * 256
+"""The model sees every picture with sides that are multiples of the one and an area between the others."""
 
 HELD_OUT_SEED = 10**9
 """Seeds from here on are never trained on."""
@@ -72,8 +77,8 @@ def draw_scene(
     """Draw a scene of ``domain`` that is to be seen at ``size`` (width, height) pixels: nothing in it is smaller than
     the model can see there.
 
-    It is drawn one to two and a half times as large and resized, as pictures are that come in from outside; with
-    ``drawn`` it is drawn at that size and stays so, for one who resizes it himself.
+    It is drawn as large as pictures are that come in from outside, and resized as the runtime resizes them, which may
+    stretch it; with ``drawn`` it is drawn at that size and stays so, for one who resizes it himself.
     """
     makers: dict[str, Callable[[tuple[int, int], np.random.Generator], Scene]] = {
         "shelf": partial(_shelf, most=(size[0] // COLUMN_PIXELS, size[1] // SHELF_PIXELS)),
@@ -81,10 +86,22 @@ def draw_scene(
         "sign": _sign,
         "shapes": _shapes,
     }
-    scale = 1.0 if drawn else rng.choice([1.0, 1.5, 2.0, 2.5])
-    scene = makers[domain](drawn or (round(size[0] * scale), round(size[1] * scale)), rng)
-    image = scene.image.resize(size, Image.Resampling.BICUBIC) if scale != 1 else scene.image
+    scene = makers[domain](drawn or original_size(size, rng), rng)
+    image = scene.image if drawn else scene.image.resize(size, Image.Resampling.BICUBIC)
     return replace(scene, image=_worn(image, rng))
+
+
+def original_size(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Width and height of a picture that the runtime resizes to ``size``: often of other proportions, for sides are
+    multiples of 32 pixels.
+    """
+    side = np.sqrt(size[0] * size[1])
+    for _ in range(100):
+        scale, stretch = rng.choice([1.0, 1.5, 2.0, 2.5]), np.sqrt(size[0] / size[1]) * rng.uniform(0.9, 1.12)
+        width, height = round(side * scale * stretch), round(side * scale / stretch)
+        if fit(height, width, PIXEL_FACTOR, LEAST_PIXELS, MOST_PIXELS) == (size[1], size[0]):
+            return width, height
+    return size
 
 
 def _shelf(size: tuple[int, int], rng: np.random.Generator, *, most: tuple[int, int]) -> Scene:

@@ -112,7 +112,7 @@ def new_state(tokenizer: Tokenizer, seed: int) -> State:
 def run(state: State, queue: multiprocessing.Queue[Batch], tokenizer: Tokenizer, out: Path, total: float) -> None:
     """The loop: train until ``total`` seconds are used, save and score now and then."""
     grids, tests = Positions(), held_out(tokenizer)
-    losses: list[tuple[float, float]] = []
+    losses: list[tuple[float, float, float]] = []
     mark = last_save = time.monotonic()
     while state.seconds < total:
         batch = queue.get()
@@ -122,11 +122,11 @@ def run(state: State, queue: multiprocessing.Queue[Batch], tokenizer: Tokenizer,
         state.seconds += now - mark
         mark = now
         if state.step % 100 == 0:
-            loss, auxiliary = np.mean(losses[-100:], 0)
+            loss, auxiliary, looking = np.mean(losses[-100:], 0)
             speed = BATCH * state.step / state.seconds
             print(
                 f"{state.seconds / 60:6.1f} min  step {state.step}  loss {loss:.3f}  aux {auxiliary:.3f}  "
-                f"{speed:.0f} pictures/s",
+                f"look {looking:.3f}  {speed:.0f} pictures/s",
                 flush=True,
             )
         if now - last_save > CHECKPOINT_SECONDS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from vlrun.cli import options as option
 from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
 
 if TYPE_CHECKING:
-    from vlrun.answer import Answer, Chunk
+    from vlrun.answer import Answer, Chunk, Options
     from vlrun.media.image import Picture
 
 PICTURE_SUFFIXES = frozenset(
@@ -32,17 +33,15 @@ MIB = 2**20
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
 @click.option("-q", "--question", help="The question; every word is then a picture.")
-@option.model
 @option.sampling
-@option.device
+@option.loading
 @click.option("--stats", is_flag=True, help="Print times, tokens and peak memory to stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")
 def ask(
     words: tuple[str, ...],
     question: str | None,
-    model: Path | None,
-    sampling: option.SamplingOptions,
-    device: option.DeviceOptions,
+    options: Options,
+    loading: option.Loading,
     stats: bool,
     as_json: bool,
 ) -> None:
@@ -51,15 +50,14 @@ def ask(
     IMAGE is a file, or - for stdin. The last word is the question, unless it names a file.
     """
     images, question = split(words, question)
-    from vlrun.vlm import DEFAULT_CONTEXT, DEFAULT_QUESTION, load
+    from vlrun.vlm import DEFAULT_QUESTION
 
-    options = sampling.options()
     pictures = [_open(image) for image in images]
-    if model is None:
+    if loading.model is None:
         click.echo(
             "vlrun: no --model given, so the tiny embedded demo model answers; it knows only its own world", err=True
         )
-    vlm = load(model, hints=device.hints(), context=device.context or DEFAULT_CONTEXT)
+    vlm = loading.load()
     chunks = vlm.stream(pictures, question or DEFAULT_QUESTION, options)
     answer = _finish(chunks) if as_json else _print(chunks)
     if as_json:
@@ -125,12 +123,20 @@ def _print(chunks: Iterator[Chunk]) -> Answer:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character must not end the answer
     for chunk in chunks:
-        click.echo(chunk.text, nl=False)
+        click.echo(printable(chunk.text), nl=False)
         sys.stdout.flush()
         if chunk.answer is not None:
             click.echo()
             return chunk.answer
     raise RuntimeError("the stream ended without an answer")
+
+
+def printable(text: str) -> str:
+    """The text without control characters but line ends and tabs: a picture must not steer the reader's terminal.
+
+    ``--json`` has the answer letter for letter.
+    """
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
 def _finish(chunks: Iterator[Chunk]) -> Answer:

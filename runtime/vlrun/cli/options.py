@@ -1,4 +1,4 @@
-"""Options that commands share, grouped into values: ``sampling`` and ``device`` each arrive as one object.
+"""Options that commands share, grouped into values: a command receives ``options`` and ``loading`` whole.
 
 Knows click and names; checks of ranges are the engine's own, so that Python and command line say the same.
 """
@@ -6,8 +6,8 @@ Knows click and names; checks of ranges are the engine's own, so that Python and
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,126 +16,93 @@ import click
 if TYPE_CHECKING:
     from vlrun.answer import Options
     from vlrun.model.device import Hints
+    from vlrun.vlm import VLM
 
 R = TypeVar("R")
 
+_SAMPLING: Mapping[str, Mapping[str, Any]] = {
+    "max_tokens": {"type": int, "help": "Longest answer, in tokens. [default: 1024]"},
+    "temperature": {"type": float, "help": "0 always takes the likeliest token. [default: the model's]"},
+    "top_k": {"type": int, "help": "Draw among the K likeliest tokens; 0 is off. [default: the model's]"},
+    "top_p": {"type": float, "help": "Draw among the likeliest that sum to P. [default: the model's]"},
+    "min_p": {"type": float, "help": "Drop tokens below P times the likeliest. [default: the model's]"},
+    "repetition_penalty": {"type": float, "help": "Scale tokens already seen. [default: the model's]"},
+    "presence_penalty": {"type": float, "help": "Lower tokens already answered. [default: the model's]"},
+    "frequency_penalty": {"type": float, "help": "The same, for each time. [default: the model's]"},
+    "seed": {"type": int, "help": "Makes drawn answers repeatable."},
+    "stop": {"multiple": True, "metavar": "TEXT", "help": "End the answer before TEXT; may be repeated."},
+    "max_image_tokens": {"type": int, "help": "Visual tokens a picture. [default: 1280]"},
+}
 
-@dataclass(frozen=True)
-class SamplingOptions:
-    """What was given on the command line; None where nothing was."""
-
-    max_tokens: int | None
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    seed: int | None
-    stop: tuple[str, ...]
-    max_image_tokens: int | None
-
-    def options(self) -> Options:
-        """The engine's options. Raises OptionError for a value out of its range."""
-        from vlrun.answer import MAX_IMAGE_TOKENS, MAX_TOKENS, Options
-
-        return Options(
-            max_tokens=MAX_TOKENS if self.max_tokens is None else self.max_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            seed=self.seed,
-            stop=self.stop,
-            max_image_tokens=MAX_IMAGE_TOKENS if self.max_image_tokens is None else self.max_image_tokens,
-        )
-
-
-@dataclass(frozen=True)
-class DeviceOptions:
-    """Device and hints as given on the command line; None where nothing was."""
-
-    device: str
-    threads: int | None
-    decoder_precision: str | None
-    vision_precision: str | None
-    kv_precision: str | None
-    group_size: int | None
-    context: int | None
-
-    def hints(self) -> Hints:
-        """The hints, with vlrun's defaults where nothing was given."""
-        from vlrun.model.device import Hints
-
-        defaults = Hints()
-        return Hints(
-            device=self.device.upper(),
-            threads=self.threads,
-            decoder_precision=self.decoder_precision or defaults.decoder_precision,
-            vision_precision=self.vision_precision or defaults.vision_precision,
-            kv_precision=self.kv_precision or defaults.kv_precision,
-            group_size=defaults.group_size if self.group_size is None else self.group_size,
-        )
-
-
-model = click.option(
-    "--model", type=click.Path(path_type=Path), metavar="DIR", help="Model folder. [default: the tiny embedded one]"
-)
-
-_SAMPLING = [
-    click.option("--max-tokens", type=int, help="Longest answer, in tokens. [default: 1024]"),
-    click.option("--temperature", type=float, help="0 always takes the likeliest token. [default: the model's]"),
-    click.option("--top-k", type=int, help="Draw among the K likeliest tokens; 0 is off. [default: the model's]"),
-    click.option("--top-p", type=float, help="Draw among the likeliest that sum to P. [default: the model's]"),
-    click.option("--min-p", type=float, help="Drop tokens below P times the likeliest. [default: the model's]"),
-    click.option("--repetition-penalty", type=float, help="Scale tokens already seen. [default: the model's]"),
-    click.option("--presence-penalty", type=float, help="Lower tokens already answered. [default: the model's]"),
-    click.option("--frequency-penalty", type=float, help="The same, for each time. [default: the model's]"),
-    click.option("--seed", type=int, help="Makes drawn answers repeatable."),
-    click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before TEXT; may be repeated."),
-    click.option("--max-image-tokens", type=int, help="Visual tokens a picture. [default: 1280]"),
-]
-
+_DEFAULT_MODEL = "Model folder. [default: the tiny embedded one]"
 _PRECISION = click.Choice(["f32", "f16", "bf16"])
-_DEVICE = [
-    click.option("--device", default="CPU", show_default=True, help="OpenVINO device: CPU or GPU."),
-    click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [default: all cores]"),
-    click.option("--decoder-precision", type=_PRECISION, help="Inference precision. [default: f32]"),
-    click.option("--vision-precision", type=_PRECISION, help="Inference precision. [default: the device's]"),
-    click.option("--kv-precision", type=click.Choice(["u8", "f16", "bf16", "f32"]), help="KV cache. [default: u8]"),
-    click.option("--context", type=click.IntRange(1), help="Tokens for prompt and answer together. [default: 32768]"),
-    click.option("--group-size", type=click.IntRange(0), help="Dynamic quantization; 0 is off. [default: 128]"),
-]
+_MODEL: Mapping[str, Mapping[str, Any]] = {
+    "model": {"type": click.Path(path_type=Path), "metavar": "DIR", "help": _DEFAULT_MODEL},
+    "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer together. [default: 32768]"},
+}
+_HINTS: Mapping[str, Mapping[str, Any]] = {
+    "device": {"default": "CPU", "show_default": True, "help": "OpenVINO device: CPU or GPU."},
+    "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
+    "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
+    "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the device's]"},
+    "kv_precision": {"type": click.Choice(["u8", "f16", "bf16", "f32"]), "help": "KV cache. [default: u8]"},
+    "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: 128]"},
+}
 
 
 def sampling(command: Callable[..., R]) -> Callable[..., R]:
-    """Add the sampling options to a command, which receives them as ``sampling``."""
-    return _grouped(command, "sampling", SamplingOptions, _SAMPLING)
+    """Add the options of an answer to a command, which receives them as ``options``."""
+
+    def made(given: Mapping[str, Any]) -> Options:
+        from vlrun.answer import Options
+
+        return Options(**given)
+
+    return _grouped(command, "options", _SAMPLING, made)
 
 
-def device(command: Callable[..., R]) -> Callable[..., R]:
-    """Add the device options to a command, which receives them as ``device``."""
-    return _grouped(command, "device", DeviceOptions, _DEVICE)
+@dataclass(frozen=True)
+class Loading:
+    """Which model a command is to load, and how. ``model`` None is the embedded one."""
+
+    model: Path | None
+    context: int | None
+    hints: Hints
+
+    def load(self) -> VLM:
+        """Load it. Raises as ``vlrun.load`` does."""
+        from vlrun.vlm import DEFAULT_CONTEXT, load
+
+        return load(self.model, hints=self.hints, context=self.context or DEFAULT_CONTEXT)
+
+
+def loading(command: Callable[..., R]) -> Callable[..., R]:
+    """Add model, device and hints to a command, which receives them as ``loading``."""
+
+    def made(given: Mapping[str, Any]) -> Loading:
+        from vlrun.model.device import Hints
+
+        hints = {name: given[name] for name in _HINTS if name in given}
+        return Loading(given.get("model"), given.get("context"), Hints(**{**hints, "device": hints["device"].upper()}))
+
+    return _grouped(command, "loading", {**_MODEL, **_HINTS}, made)
 
 
 def _grouped(
     command: Callable[..., R],
     name: str,
-    value: type[SamplingOptions | DeviceOptions],
-    options: Iterable[Callable[[Any], Any]],
+    members: Mapping[str, Mapping[str, Any]],
+    made: Callable[[Mapping[str, Any]], object],
 ) -> Callable[..., R]:
-    members = [field.name for field in fields(value)]
+    """The command with an option for each member; what is given of them arrives as one value, made when it runs."""
 
     @functools.wraps(command)
     def gather(**given: Any) -> R:
-        given[name] = value(**{member: given.pop(member) for member in members})
+        values = {member: given.pop(member) for member in members}
+        given[name] = made({member: value for member, value in values.items() if value is not None})
         return command(**given)
 
     decorated: Callable[..., R] = gather
-    for option in reversed(list(options)):
-        decorated = option(decorated)
+    for member, attributes in reversed(members.items()):
+        decorated = click.option("--" + member.replace("_", "-"), **attributes)(decorated)
     return decorated

@@ -140,7 +140,7 @@ def _from_image(image: Image.Image, name: str) -> Picture:
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Eight-bit RGB: deep grey is scaled (Pillow would clip it), transparency goes on white."""
     if image.mode.startswith("I"):
-        return _from_deep_grey(image, name).convert("RGB")
+        return _from_deep_grey(image, name)
     if image.mode == "F":
         raise UnsupportedMedia(f"{name} holds floating-point pixels; save it as 8- or 16-bit first")
     if image.has_transparency_data:
@@ -154,7 +154,10 @@ def _from_deep_grey(image: Image.Image, name: str) -> Image.Image:
     grey = np.asarray(image)
     if grey.size and (grey.min() < 0 or grey.max() > 65535):
         raise UnsupportedMedia(f"{name} holds pixels of more than 16 bits; save it as 8- or 16-bit first")
-    return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    transparent = image.info.get("transparency")  # the one level of a PNG that shows what is behind it
+    if isinstance(transparent, int):
+        grey = np.where(grey == transparent, 65535, grey)
+    return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
 def _from_array(rgb: npt.NDArray[np.uint8]) -> Picture:
