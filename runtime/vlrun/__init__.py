@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vlrun.answer import Answer, Chunk, Options, Timings, Usage
     from vlrun.media.image import Picture, open_picture
     from vlrun.model.device import Hints
-    from vlrun.vlm import VLM, load
+    from vlrun.vlm import VLM, Room, load
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "Hints",
     "Options",
     "Picture",
+    "Room",
     "Timings",
     "Usage",
     "VlrunError",
@@ -46,6 +47,7 @@ _HOMES = {
     "Picture": "vlrun.media.image",
     "open_picture": "vlrun.media.image",
     "Hints": "vlrun.model.device",
+    "Room": "vlrun.vlm",
     "VLM": "vlrun.vlm",
     "load": "vlrun.vlm",
 }

@@ -6,14 +6,12 @@ Plain values; knows neither devices nor how an answer is made.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
+from vlrun.engine.request import FinishReason
 from vlrun.engine.sampler import Sampling
 from vlrun.errors import OptionError
 from vlrun.manifest import GenerationDefaults
-
-FinishReason: TypeAlias = Literal["stop", "length"]
-"""``stop``: the model ended its answer or a stop string came; ``length``: ``max_tokens`` or the context was used up."""
 
 T = TypeVar("T")
 
@@ -29,8 +27,9 @@ MAX_STOP_LENGTH = 256
 class Options:
     """How to answer. What is None follows the model's own defaults (its manifest); ``temperature`` 0 is greedy.
 
-    ``max_tokens`` bounds the answer, ``max_image_tokens`` the visual tokens of each picture. Raises OptionError for a
-    value out of its range.
+    ``max_tokens`` bounds the answer, ``max_image_tokens`` the visual tokens of each picture. ``repetition_guard`` ends
+    an answer that goes round in a circle; ``prompt_lookup`` tries several tokens at once where the text suggests them,
+    which changes the speed and not the answer. Raises OptionError for a value out of its range.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -44,6 +43,8 @@ class Options:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     max_image_tokens: int = MAX_IMAGE_TOKENS
+    repetition_guard: bool = True
+    prompt_lookup: bool = True
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_image_tokens", "top_k", "seed"):
@@ -79,23 +80,29 @@ class Options:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one answer. ``image_tokens`` are part of ``prompt_tokens``."""
+    """Tokens of one answer. ``image_tokens`` and ``cached_tokens`` (which did not have to run again) are part of
+    ``prompt_tokens``; ``passes``: how often the decoder ran for it.
+    """
 
     prompt_tokens: int
     image_tokens: int
+    cached_tokens: int
     completion_tokens: int
+    passes: int
 
 
 @dataclass(frozen=True)
 class Timings:
     """Seconds. ``load`` belongs to the model, the rest to this answer; waiting for the caller is not counted.
 
-    ``ttft``: time to first token, from the question, with pictures and prefill; ``tpot``: time per further output
-    token, None if there was only one.
+    ``queue``: until there was room; ``vision`` and ``prefill``: each as long as it took beside other answers; ``ttft``:
+    time to first token, from the question, with all of these; ``tpot``: time per further output token, None if there
+    was only one.
     """
 
     load: float
     preprocess: float
+    queue: float
     vision: float
     prefill: float
     ttft: float

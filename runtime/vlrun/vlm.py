@@ -1,77 +1,124 @@
 """The whole story: pictures and a question in, an answer out.
 
 ``VLM.stream`` is where a newcomer starts reading. Command line, service and benchmark all consume it, and nothing else
-touches the decoder. Knows neither click nor HTTP.
+touches the engine. Knows neither click nor HTTP.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import openvino as ov
+import platformdirs
 
 from vlrun import manifest as manifests
-from vlrun.answer import Answer, Chunk, FinishReason, Options, Timings, Usage
+from vlrun.answer import Answer, Chunk, Options, Timings, Usage
+from vlrun.cache.names import PictureSpan
+from vlrun.cache.store import PrefixStore
 from vlrun.embedded import FOLDER
-from vlrun.engine.engine import Engine, Request
-from vlrun.engine.sampler import FloatRows
+from vlrun.engine.engine import Engine
+from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
+from vlrun.engine.sampler import Chooser, FloatRows, Forced, Sampler
+from vlrun.engine.scheduler import Limits
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
-from vlrun.model.decoder import Decoder, VisualRows
+from vlrun.model.decoder import Decoder
 from vlrun.model.device import Hints, open_device
-from vlrun.model.patches import Patches, cut
-from vlrun.model.positions import token_positions
+from vlrun.model.memory import total_memory
+from vlrun.model.patches import cut, grid_of
+from vlrun.model.positions import FloatArray, Grid, token_positions
 from vlrun.model.vision import VisionEncoder
 from vlrun.text.detokenizer import Detokenizer, StopStrings
 from vlrun.text.template import ChatTemplate, Message, PicturePart, Prompt, load_tokenizer
 from vlrun.verification import verify
 
 DEFAULT_QUESTION = "Describe this image."
-DEFAULT_CONTEXT = 32768
-"""Tokens of KV cache where the model allows more; memory is taken only as the cache fills."""
+KV_SHARE = 4
+"""Without another word the KV cache may take this part of the memory, a fourth; it is taken only as the cache fills."""
 
 Pictures: TypeAlias = PictureSource | Sequence[PictureSource]
 
 
-def load(
-    folder: str | os.PathLike[str] | None = None, *, hints: Hints | None = None, context: int = DEFAULT_CONTEXT
-) -> VLM:
-    """Load a model folder, or the embedded model if none is given. ``context``: tokens that prompt and answer may have.
-
-    Raises ModelError for a folder that cannot be used, DeviceError for a device that is not there.
+@dataclass(frozen=True)
+class Room:
+    """How much the model may hold. ``context``: tokens of one prompt and its answer, None for as many as the model and
+    the KV cache allow; ``kv_memory``: bytes of the KV cache, shared by all answers, None for a fourth of the memory;
+    ``kv_disk``: bytes of the user's cache folder for what is known of pictures, so that the next process knows it too.
     """
-    return VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), context)
+
+    context: int | None = None
+    kv_memory: int | None = None
+    kv_disk: int = 0
+
+    def __post_init__(self) -> None:
+        if self.context is not None and self.context < 1:
+            raise OptionError(f"context must be at least 1 token, not {self.context}")
+        if self.kv_memory is not None and self.kv_memory < 1:
+            raise OptionError(f"kv_memory must be at least 1 byte, not {self.kv_memory}")
+        if self.kv_disk < 0:
+            raise OptionError(f"kv_disk must be at least 0 bytes, not {self.kv_disk}")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question made ready: its prompt, and the pictures with their grids."""
+
+    prompt: Prompt
+    pictures: Sequence[tuple[Picture, Grid]]
+    options: Options
+    seconds: float
+
+
+def load(folder: str | os.PathLike[str] | None = None, *, hints: Hints | None = None, room: Room | None = None) -> VLM:
+    """Load a model folder, or the embedded model if none is given.
+
+    Raises ModelError for a folder that cannot be used, DeviceError for a device that is not there, OptionError for room
+    that the model cannot use.
+    """
+    return VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), room or Room())
 
 
 class VLM:
-    """A vision-language model, ready to answer."""
+    """A vision-language model, ready to answer, from several threads at once if need be. ``close`` it, or use it in a
+    ``with`` block, to have its memory back before the process ends.
+    """
 
-    def __init__(self, folder: Path, hints: Hints, context: int) -> None:
+    def __init__(self, folder: Path, hints: Hints, room: Room) -> None:
         began = time.perf_counter()
-        if context < 1:
-            raise OptionError(f"context must be at least 1 token, not {context}")
         self.manifest: Manifest = manifests.read(folder)
-        self.context = min(context, self.manifest.text.max_positions)
         verify(self.manifest, folder)
-        tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
+        self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
-        self._tokenizer = tokenizer
-        self._template = ChatTemplate(template, tokenizer, self.manifest.tokens.image)
-        self._vision, decoder = _compile(folder, self.manifest, hints, self.context)
-        self._engine = Engine(decoder, self.manifest.text.vocab_size)
+        self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
+        self._root = _root(manifests.fingerprint(folder), hints)
+        self._vision, decoder = _compile(folder, self.manifest, hints, room)
+        self.context = _context(room, self.manifest, decoder)
+        store = PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", self._root, room.kv_disk)
+        self._engine = Engine(decoder, self._root, store=store if room.kv_disk else None)
+        self.close = weakref.finalize(self, self._engine.close)
         self._load_seconds = time.perf_counter() - began
+
+    def __enter__(self) -> VLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def ask(self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
         """The answer to a question about one picture, several, or none (an empty list).
 
-        Raises MediaError, OptionError or ContextLengthExceeded.
+        Raises MediaError, OptionError, ContextLengthExceeded, or EngineClosed.
         """
         return [chunk.answer for chunk in self.stream(pictures, question, options) if chunk.answer][-1]
 
@@ -82,128 +129,155 @@ class VLM:
 
         Pictures and question are checked at once, the work begins with the first chunk. Raises as ``ask`` does.
         """
-        began = time.perf_counter()
-        options = options or Options()
-        prompt, patches = self._prepare(pictures, question, options)
-        return self._answer(prompt, patches, options, time.perf_counter() - began)
+        return self._answer(self._prepare(pictures, question, options or Options()))
 
     def score(self, pictures: Pictures, question: str, answer: str) -> FloatRows:
         """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
         model finds that answer. Raises as ``ask`` does.
         """
-        options = Options()
-        prompt, patches = self._prepare(pictures, question, options)
-        tokens = [*self._template.encode_text(answer), self.manifest.tokens.eos[0]]
-        return self._engine.score(self._request(prompt, patches, options), tokens)
+        asked = self._prepare(pictures, question, Options())
+        forced = Forced([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
+        for _ in self._engine.submit(self._request(asked, forced, len(forced.tokens))):
+            pass
+        return np.stack(forced.rows)
 
-    def _prepare(self, pictures: Pictures, question: str, options: Options) -> tuple[Prompt, list[Patches]]:
+    def _prepare(self, sources: Pictures, question: str, options: Options) -> _Asked:
         """Everything that can be wrong with a request is found here, before the model works."""
+        began = time.perf_counter()
         text: object = question  # None would be rendered as a picture
         if not isinstance(text, str) or not text.strip():
             raise OptionError("the question must be a text that is not empty")
-        patches = [self._cut(open_picture(source), options) for source in _listed(pictures)]
-        message = Message("user", (*(PicturePart() for _ in patches), question))
-        prompt = self._template.encode([message], [cut.grid.tokens for cut in patches])
-        self._check_room(prompt, patches)
-        return prompt, patches
+        pictures = [open_picture(source) for source in _listed(sources)]
+        grids = [self._grid(picture, options) for picture in pictures]
+        message = Message("user", (*(PicturePart() for _ in pictures), question))
+        prompt = self._template.encode([message], [grid.tokens for grid in grids])
+        self._check_room(prompt, grids)
+        return _Asked(prompt, list(zip(pictures, grids, strict=True)), options, time.perf_counter() - began)
 
-    def _answer(
-        self, prompt: Prompt, patches: Sequence[Patches], options: Options, preprocess: float
-    ) -> Iterator[Chunk]:
-        began = time.perf_counter()
-        request = self._request(prompt, patches, options)
-        vision = time.perf_counter() - began
-        seconds: list[float] = []
+    def _answer(self, asked: _Asked) -> Iterator[Chunk]:
+        sampling = asked.options.sampling(self.manifest.generation)
+        sampler = Sampler(sampling, asked.prompt.ids, self.manifest.text.vocab_size)
+        stream = self._engine.submit(self._request(asked, sampler, asked.options.max_tokens))
         text: list[str] = []
-        finish: FinishReason = "length"
-        detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
-        with closing(_timed(self._engine.generate(request), seconds)) as tokens:
-            for token in tokens:
-                if token in request.eos:
-                    finish = "stop"
-                    break
+        detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(asked.options.stop)
+        try:
+            for token in stream:
+                if token in self.manifest.tokens.eos:
+                    continue
                 if piece := stops.push(detokenizer.push(token)):
                     text.append(piece)
                     yield Chunk(piece)
                 if stops.found:
-                    finish = "stop"
                     break
+        finally:
+            stream.close()
         last = stops.push(detokenizer.flush()) + stops.flush()
-        usage = Usage(len(prompt.ids), sum(cut.grid.tokens for cut in patches), len(seconds))
-        timings = self._timings(preprocess, vision, seconds)
-        yield Chunk(last, Answer("".join([*text, last]), finish, usage, timings))
+        yield Chunk(last, self._whole(asked, "".join([*text, last]), stream, stops.found))
 
-    def _cut(self, picture: Picture, options: Options) -> Patches:
-        vision = self.manifest.vision
+    def _whole(self, asked: _Asked, text: str, stream: Stream, stopped: bool) -> Answer:
+        figures = stream.figures
+        reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
+        image_tokens = sum(grid.tokens for _, grid in asked.pictures)
+        usage = Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes)
+        return Answer(text, reason, usage, _timings(self._load_seconds, asked.seconds, figures))
+
+    def _grid(self, picture: Picture, options: Options) -> Grid:
+        vision, preprocessing = self.manifest.vision, self.manifest.preprocessing
         token_pixels = (vision.patch * vision.merge) ** 2
         budget = options.max_image_tokens * token_pixels
-        if budget < self.manifest.preprocessing.min_pixels:
-            least = -(-self.manifest.preprocessing.min_pixels // token_pixels)
+        if budget < preprocessing.min_pixels:
+            least = -(-preprocessing.min_pixels // token_pixels)
             raise OptionError(f"max_image_tokens is {options.max_image_tokens}, but this model needs at least {least}")
-        return cut(picture, self.manifest.preprocessing, vision, budget)
+        return grid_of(picture, preprocessing, vision, budget)
 
-    def _request(self, prompt: Prompt, patches: Sequence[Patches], options: Options) -> Request:
-        """Encode the pictures and put everything together for the engine."""
-        grids = [cut.grid for cut in patches]
-        visuals = [
-            VisualRows(start, self._vision.encode(cut)) for start, cut in zip(prompt.slots, patches, strict=True)
-        ]
+    def _request(self, asked: _Asked, chooser: Chooser, max_tokens: int) -> Request:
+        """Put everything together for the engine."""
+        prompt = asked.prompt
+        placed = list(zip(prompt.slots, asked.pictures, strict=True))
         return Request(
             ids=np.array(prompt.ids, np.int64),
-            positions=token_positions(len(prompt.ids), list(zip(prompt.slots, grids, strict=True))),
-            visuals=tuple(visuals),
-            sampling=options.sampling(self.manifest.generation),
-            max_tokens=min(options.max_tokens, self.context - len(prompt.ids)),
+            positions=token_positions(len(prompt.ids), [(start, grid) for start, (_, grid) in placed]),
+            pictures=tuple(self._pending(start, picture, grid) for start, (picture, grid) in placed),
+            chooser=chooser,
+            max_tokens=min(max_tokens, self.context - len(prompt.ids)),
             eos=frozenset(self.manifest.tokens.eos),
+            guard=asked.options.repetition_guard,
+            lookup=asked.options.prompt_lookup,
         )
 
-    def _check_room(self, prompt: Prompt, patches: Sequence[Patches]) -> None:
+    def _pending(self, start: int, picture: Picture, grid: Grid) -> PendingPicture:
+        """A picture named by all that its visual tokens depend on; the model is named by the root."""
+        key = hashlib.sha256(f"{picture.sha256} {grid}".encode()).digest()
+        encode = partial(_encode, self._vision, self.manifest, picture, grid)
+        return PendingPicture(PictureSpan(start, grid.tokens, key), encode)
+
+    def _check_room(self, prompt: Prompt, grids: Sequence[Grid]) -> None:
         if len(prompt.ids) < self.context:
             return
-        visual = sum(cut.grid.tokens for cut in patches)
+        visual = sum(grid.tokens for grid in grids)
         raise ContextLengthExceeded(
             f"the prompt has {len(prompt.ids)} tokens ({visual} of pictures, {len(prompt.ids) - visual} of text), "
             f"but the context is {self.context}, one of them for the answer: fewer pictures, a smaller "
             "max_image_tokens or a longer context may help"
         )
 
-    def _timings(self, preprocess: float, vision: float, seconds: Sequence[float]) -> Timings:
-        further = seconds[1:]
-        return Timings(
-            load=self._load_seconds,
-            preprocess=preprocess,
-            vision=vision,
-            prefill=seconds[0],
-            ttft=preprocess + vision + seconds[0],
-            tpot=sum(further) / len(further) if further else None,
-            total=preprocess + vision + sum(seconds),
-        )
+
+def _encode(
+    vision: VisionEncoder, manifest: Manifest, picture: Picture, grid: Grid, stopped: Callable[[], bool]
+) -> FloatArray:
+    return vision.encode(cut(picture, grid, manifest.preprocessing, manifest.vision), stopped)
 
 
-def _compile(folder: Path, manifest: Manifest, hints: Hints, context: int) -> tuple[VisionEncoder, Decoder]:
+def _compile(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> tuple[VisionEncoder, Decoder]:
     """Both halves at the same time. An interrupted caller does not wait for the compiler."""
     core = open_device(hints)
     executor = ThreadPoolExecutor(max_workers=2)
+    memory = total_memory() // KV_SHARE if room.kv_memory is None else room.kv_memory
+    most_tokens = manifest.text.max_positions * Limits().running
     try:
         vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
-        decoder = executor.submit(Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, context)
+        decoder = executor.submit(
+            Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, memory, most_tokens
+        )
         return vision.result(), decoder.result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 
 
+def _context(room: Room, manifest: Manifest, decoder: Decoder) -> int:
+    """Tokens that one prompt and its answer may have."""
+    held, wanted = decoder.blocks * decoder.block_size, room.context
+    if wanted is not None and min(wanted, manifest.text.max_positions) > held:
+        per_token = decoder.block_bytes / decoder.block_size
+        raise OptionError(
+            f"a context of {wanted} tokens needs a KV cache of {-(-wanted * per_token // 2**20):.0f} MiB, but it may "
+            f"take {decoder.blocks * decoder.block_bytes // 2**20} MiB: raise kv_memory or lower context"
+        )
+    return min(wanted or held, held, manifest.text.max_positions)
+
+
+def _root(fingerprint: str, hints: Hints) -> bytes:
+    """A name for the model and for how it runs: what another one computed must never be taken for its own."""
+    return hashlib.sha256(f"{fingerprint} {hints} {ov.get_version()}".encode()).digest()
+
+
+def _timings(load_seconds: float, preprocess: float, figures: Figures) -> Timings:
+    begun = figures.begun or figures.submitted
+    seen = figures.seen or begun
+    first = figures.first or seen
+    last = figures.last or first
+    return Timings(
+        load=load_seconds,
+        preprocess=preprocess,
+        queue=begun - figures.submitted,
+        vision=seen - begun,
+        prefill=first - seen,
+        ttft=preprocess + first - figures.submitted,
+        tpot=(last - first) / (figures.tokens - 1) if figures.tokens > 1 else None,
+        total=preprocess + last - figures.submitted,
+    )
+
+
 def _listed(pictures: Pictures) -> Sequence[PictureSource]:
     """A single source as a list of one."""
     return pictures if isinstance(pictures, list | tuple) else [pictures]  # type: ignore[list-item]
-
-
-def _timed(tokens: Generator[int, None, None], seconds: list[float]) -> Generator[int, None, None]:
-    """The tokens, with the time that each took the engine; the time that the caller takes is not counted."""
-    with closing(tokens):
-        while True:
-            began = time.perf_counter()
-            token = next(tokens, None)
-            if token is None:
-                return
-            seconds.append(time.perf_counter() - began)
-            yield token

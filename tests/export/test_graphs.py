@@ -68,7 +68,7 @@ def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_mo
 def test_two_sequences_in_chunks_equal_one_pass(small_model: Path, probe: Probe, features: exported.FloatArray) -> None:
     """Guards the PagedAttention form: a batch, chunked prefill and several tokens a step must not change a logit."""
     described = manifest.read(small_model)
-    decoder = Decoder(ov.Core(), small_model, described.text, described.vision.deepstack, EXACT, context=256)
+    decoder = Decoder(ov.Core(), small_model, described.text, described.vision.deepstack, EXACT, 2**30, 256)
     plain = np.roll(probe.ids, 7)
     plain[plain == described.tokens.image] = 5
     whole = [exported.run_decoder(small_model / "decoder.xml", probe, features), _plain_logits(small_model, plain)]
@@ -80,8 +80,13 @@ def test_two_sequences_in_chunks_equal_one_pass(small_model: Path, probe: Probe,
             _step(plain, [], past, size, range(blocks, 2 * blocks), None, features),
         ]
         past += size
-        for ours, theirs in zip(decoder.forward(steps), whole, strict=True):
+        for (ours,), theirs in zip(decoder.forward(steps, never), whole, strict=True):
             assert np.abs(ours - theirs[past - 1]).max() < 1e-5 * np.abs(theirs).max()
+
+
+def never() -> bool:
+    """Nobody leaves."""
+    return False
 
 
 def _step(
@@ -181,11 +186,11 @@ def test_far_positions_keep_their_angles(small_model: Path, probe: Probe) -> Non
 def _bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
     described = manifest.read(folder)
     hints = Hints(decoder_precision="bf16", kv_precision="bf16")
-    decoder = Decoder(ov.Core(), folder, described.text, described.vision.deepstack, hints, context=256)
+    decoder = Decoder(ov.Core(), folder, described.text, described.vision.deepstack, hints, 2**30, 256)
     positions = token_positions(len(ids), []) + offset
     blocks = list(range(math.ceil(len(ids) / decoder.block_size)))
     rows = []
     for index in range(len(ids)):
         step = SequenceStep(ids[index : index + 1], positions[:, index : index + 1], index, blocks)
-        rows.append(decoder.forward([step])[0])
+        rows.append(decoder.forward([step], never)[0][0])
     return np.stack(rows)

@@ -66,7 +66,7 @@ def model(tokenizer: Tokenizer) -> Qwen3VLForConditionalGeneration:
 
 def patch_rows(batch: Batch, row: int) -> torch.Tensor:
     """As the runtime cuts the picture."""
-    return torch.from_numpy(cut(open_picture(batch.rgb[row]), PREPROCESSING, VISION, MOST_PIXELS).pixels)
+    return torch.from_numpy(cut(open_picture(batch.rgb[row]), batch.grid, PREPROCESSING, VISION).pixels)
 
 
 def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, group: int) -> torch.Tensor:

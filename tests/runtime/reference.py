@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import Qwen2VLImageProcessor, Qwen3VLForConditionalGeneration
 
-from vlrun.engine.engine import Request
+from vlrun.engine.request import Request
 
 
 class Reference:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
-from vlrun.media.image import open_picture
-from vlrun.model.patches import cut, fit
+from vlrun.media.image import Picture, open_picture
+from vlrun.model.patches import Patches, cut, fit, grid_of
 
 VISION = VisionDimensions(
     hidden=48, heads=3, depth=5, patch=16, temporal_patch=2, merge=2, position_side=7, deepstack=2
@@ -21,6 +21,10 @@ BUDGET = 16384 * 32 * 32
 
 def preprocessing(mean: float = 0.5, std: float = 0.5) -> Preprocessing:
     return Preprocessing(65_536, 1_048_576, (mean, 0.5, 0.4), (std, 0.5, 0.6))
+
+
+def cut_within(picture: Picture, limits: Preprocessing, budget: int) -> Patches:
+    return cut(picture, grid_of(picture, limits, VISION, budget), limits, VISION)
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -48,7 +52,7 @@ def test_equals_the_reference_bit_for_bit(width: int, height: int, mean: float, 
     image = noise(width, height)
     shrunk_flat = _passes_swapped(image)  # Pillow 13 rounds these otherwise; the reference under it does too
     expected = reference(shrunk_flat, return_tensors="np")
-    patches = cut(open_picture(image), preprocessing(mean, std), VISION, BUDGET)
+    patches = cut_within(open_picture(image), preprocessing(mean, std), BUDGET)
     assert [1, patches.grid.height, patches.grid.width] == expected["image_grid_thw"][0].tolist()
     np.testing.assert_array_equal(patches.pixels, expected["pixel_values"])
 
@@ -63,7 +67,7 @@ def _passes_swapped(image: Image.Image) -> Image.Image:
 
 def test_golden_hash() -> None:
     """Guards against a Pillow that resizes in another way, on a picture whose height shrinks more than its width."""
-    patches = cut(open_picture(noise(300, 1900)), preprocessing(), VISION, 300 * 600)
+    patches = cut_within(open_picture(noise(300, 1900)), preprocessing(), 300 * 600)
     assert hashlib.sha256(patches.pixels.tobytes()).hexdigest() == (
         "fbb76506cf3928e2e40bbb648e3d4dea6d6166c6c2024820f8ebdc37fc7cfd0d"
     )
@@ -72,9 +76,9 @@ def test_golden_hash() -> None:
 def test_budget_lowers_but_never_raises() -> None:
     """Guards the memory of a small box: a phone photo must not take 16,384 tokens because the model could."""
     picture = open_picture(noise(1200, 900))
-    assert cut(picture, preprocessing(), VISION, 256 * 32 * 32).grid.tokens <= 256
-    assert cut(picture, preprocessing(), VISION, 10**9).grid.tokens <= 1_048_576 // 32**2
-    assert cut(picture, preprocessing(), VISION, 1).grid.tokens * 32**2 <= 65_536  # the model's minimum holds
+    assert grid_of(picture, preprocessing(), VISION, 256 * 32 * 32).tokens <= 256
+    assert grid_of(picture, preprocessing(), VISION, 10**9).tokens <= 1_048_576 // 32**2
+    assert grid_of(picture, preprocessing(), VISION, 1).tokens * 32**2 <= 65_536  # the model's minimum holds
 
 
 def test_aspect_ratio_limit() -> None:

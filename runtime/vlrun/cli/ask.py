@@ -162,10 +162,11 @@ def _stats(answer: Answer) -> str:
         [
             f"load     {times.load:8.3f} s",
             f"vision   {times.vision:8.3f} s   {usage.image_tokens} visual tokens",
-            f"prefill  {times.prefill:8.3f} s   {usage.prompt_tokens} prompt tokens",
+            f"prefill  {times.prefill:8.3f} s   {usage.prompt_tokens} prompt tokens, {usage.cached_tokens} cached",
             f"TTFT     {times.ttft:8.3f} s",
             f"TPOT     {tpot}",
             f"answer   {usage.completion_tokens} tokens in {times.total:.3f} s ({answer.finish_reason})",
+            f"decoder  {usage.passes} passes",
             f"memory   {_peak_memory():,} MiB at the peak",
         ]
     )

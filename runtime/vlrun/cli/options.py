@@ -16,9 +16,11 @@ import click
 if TYPE_CHECKING:
     from vlrun.answer import Options
     from vlrun.model.device import Hints
-    from vlrun.vlm import VLM
+    from vlrun.vlm import VLM, Room
 
 R = TypeVar("R")
+
+MIB = 2**20
 
 _SAMPLING: Mapping[str, Mapping[str, Any]] = {
     "max_tokens": {"type": int, "help": "Longest answer, in tokens. [default: 1024]"},
@@ -32,13 +34,22 @@ _SAMPLING: Mapping[str, Mapping[str, Any]] = {
     "seed": {"type": int, "help": "Makes drawn answers repeatable."},
     "stop": {"multiple": True, "metavar": "TEXT", "help": "End the answer before TEXT; may be repeated."},
     "max_image_tokens": {"type": int, "help": "Visual tokens a picture. [default: 1280]"},
+    "repetition_guard": {
+        "is_flag": True,
+        "default": None,
+        "help": "End an answer that goes round. [default: yes]",
+    },
+    "prompt_lookup": {"is_flag": True, "default": None, "help": "Guess ahead where the text repeats. [default: yes]"},
 }
 
+_KV_DISK = "What pictures became, kept on disk for the next question; 0 keeps nothing. [default: 2048]"
 _DEFAULT_MODEL = "Model folder. [default: the tiny embedded one]"
 _PRECISION = click.Choice(["f32", "f16", "bf16"])
 _MODEL: Mapping[str, Mapping[str, Any]] = {
     "model": {"type": click.Path(path_type=Path), "metavar": "DIR", "help": _DEFAULT_MODEL},
-    "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer together. [default: 32768]"},
+    "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer together. [default: all it can]"},
+    "kv_memory": {"type": click.IntRange(1), "metavar": "MIB", "help": "KV cache. [default: a fourth of the memory]"},
+    "kv_disk": {"type": click.IntRange(0), "metavar": "MIB", "default": 2048, "help": _KV_DISK},
 }
 _HINTS: Mapping[str, Mapping[str, Any]] = {
     "device": {"default": "CPU", "show_default": True, "help": "OpenVINO device: CPU or GPU."},
@@ -66,14 +77,14 @@ class Loading:
     """Which model a command is to load, and how. ``model`` None is the embedded one."""
 
     model: Path | None
-    context: int | None
+    room: Room
     hints: Hints
 
     def load(self) -> VLM:
         """Load it. Raises as ``vlrun.load`` does."""
-        from vlrun.vlm import DEFAULT_CONTEXT, load
+        from vlrun.vlm import load
 
-        return load(self.model, hints=self.hints, context=self.context or DEFAULT_CONTEXT)
+        return load(self.model, hints=self.hints, room=self.room)
 
 
 def loading(command: Callable[..., R]) -> Callable[..., R]:
@@ -81,9 +92,12 @@ def loading(command: Callable[..., R]) -> Callable[..., R]:
 
     def made(given: Mapping[str, Any]) -> Loading:
         from vlrun.model.device import Hints
+        from vlrun.vlm import Room
 
         hints = {name: given[name] for name in _HINTS if name in given}
-        return Loading(given.get("model"), given.get("context"), Hints(**{**hints, "device": hints["device"].upper()}))
+        memory = given["kv_memory"] * MIB if "kv_memory" in given else None
+        room = Room(given.get("context"), memory, given["kv_disk"] * MIB)
+        return Loading(given.get("model"), room, Hints(**{**hints, "device": hints["device"].upper()}))
 
     return _grouped(command, "loading", {**_MODEL, **_HINTS}, made)
 
@@ -103,6 +117,8 @@ def _grouped(
         return command(**given)
 
     decorated: Callable[..., R] = gather
-    for member, attributes in reversed(members.items()):
-        decorated = click.option("--" + member.replace("_", "-"), **attributes)(decorated)
+    for member, attributes in reversed(list(members.items())):
+        word = member.replace("_", "-")
+        declared = f"--{word}/--no-{word}" if "is_flag" in attributes else f"--{word}"
+        decorated = click.option(declared, **attributes)(decorated)
     return decorated

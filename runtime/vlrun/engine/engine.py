@@ -1,99 +1,267 @@
-"""The generation loop: prefill in chunks, then decode token by token, over blocks of the KV cache.
+"""The engine: one thread that owns the decoder, one that owns the vision encoder, and the streams out of them.
 
-Knows ids, positions and logits; knows neither text nor pictures, nor which backend the decoder drives.
+Callers submit requests and read streams; everything else happens in the decoder's thread, one round after the other:
+take what arrived, drop whom nobody reads, let the waiting in, run a step, hand out tokens. Knows ids, features and
+logits; knows neither text nor pictures, nor which backend the decoder drives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from vlrun.cache.blocks import BlockPool, BlockTable
-from vlrun.engine.sampler import FloatRow, FloatRows, Sampler, Sampling
-from vlrun.model.decoder import Decoder, SequenceStep, VisualRows
-from vlrun.model.positions import IntArray
+from vlrun.cache.features import FeatureCache
+from vlrun.cache.store import Bytes, PrefixStore, StoredPrefix
+from vlrun.engine.request import Finished, PendingPicture, Request, Stopped, Stream
+from vlrun.engine.scheduler import Limits, Scheduler
+from vlrun.engine.sequence import Sequence
+from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, KVCacheFull, VlrunError
+from vlrun.model.decoder import SequenceStep
+from vlrun.model.device import Abandoned
+from vlrun.model.positions import FloatArray
 
-PREFILL_CHUNK = 512
-"""Tokens of a prompt in one decoder call: long enough to be bound by computation, short enough to stay responsive."""
+MIB = 2**20
+FEATURES_BUDGET, TAILS_BUDGET = 192 * MIB, 64 * MIB
+"""Features of a 1024 x 768 picture in the 2B model take 25 MB, those of its last 31 tokens 1 MB."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """One prompt: ``ids [T]``, M-RoPE ``positions [3, T]``, ``visuals`` with ``start`` counted in the prompt.
+class Backend(Protocol):
+    """What the engine needs of a decoder."""
 
-    Generation ends after ``max_tokens`` or after a token of ``eos``.
-    """
+    blocks: int
+    block_size: int
 
-    ids: IntArray
-    positions: IntArray
-    visuals: tuple[VisualRows, ...]
-    sampling: Sampling
-    max_tokens: int
-    eos: frozenset[int]
+    def forward(self, steps: Items[SequenceStep], stopped: Stopped) -> list[FloatArray]:
+        """Run steps together; of each its last ``rows`` rows of logits. Raises Abandoned when ``stopped``."""
+
+    def read_blocks(self, blocks: Items[int]) -> Bytes:
+        """What blocks hold, ``[len(blocks), block_bytes]``."""
+
+    def write_blocks(self, blocks: Items[int], content: Bytes) -> None:
+        """Put back what ``read_blocks`` gave, into any blocks."""
 
 
 class Engine:
-    """Generates tokens with one decoder. Answers may be read in turn: each has its own blocks.
-
-    ``prefill_chunk`` bounds the tokens of a prompt in one call.
+    """Answers requests with one decoder, several at a time. ``root`` names the model and how it runs; finished picture
+    prefixes go to ``store`` and come from there, if there is one.
     """
 
-    def __init__(self, decoder: Decoder, vocab_size: int, prefill_chunk: int = PREFILL_CHUNK) -> None:
-        self._decoder = decoder
-        self._vocab_size = vocab_size
-        self._prefill_chunk = prefill_chunk
+    def __init__(
+        self, decoder: Backend, root: bytes, limits: Limits | None = None, store: PrefixStore | None = None
+    ) -> None:
         self.pool = BlockPool(decoder.blocks, decoder.block_size)
+        self.features = FeatureCache(FEATURES_BUDGET, decoder.block_size - 1, TAILS_BUDGET)
+        self._decoder = decoder
+        self._root = root
+        self._scheduler = Scheduler(self.pool, limits or Limits())
+        self._store = store
+        self._to_keep: queue.SimpleQueue[StoredPrefix | None] = queue.SimpleQueue()
+        self._looks: dict[bytes, list[tuple[Sequence, int]]] = {}
+        self._to_see: queue.SimpleQueue[PendingPicture | None] = queue.SimpleQueue()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        work = {"engine": self._run, "vision": self._see} | ({"store": self._keep} if store else {})
+        self._threads = [threading.Thread(target=run, name=f"vlrun-{name}", daemon=True) for name, run in work.items()]
+        for thread in self._threads:
+            thread.start()
 
-    def generate(self, request: Request) -> Generator[int, None, None]:
-        """Tokens of the answer, the ending one included. Closing the iterator frees the blocks at once."""
-        sampler = Sampler(request.sampling, request.ids.tolist(), self._vocab_size)
-        position = int(request.positions.max()) + 1
-        with BlockTable(self.pool) as table:
-            logits = self._prefill(request, table)
-            for step in range(request.max_tokens):
-                token = sampler.choose(logits)
-                yield token
-                if token in request.eos or step + 1 == request.max_tokens:
+    def submit(self, request: Request) -> Stream:
+        """Begin an answer. Raises ContextLengthExceeded if it can never fit, EngineClosed after ``close``."""
+        room, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
+        if needed > room:
+            raise ContextLengthExceeded(f"prompt and answer may take {needed} tokens, but the KV cache holds {room}")
+        stream = Stream(self._wake)
+        stream.figures.submitted = time.perf_counter()
+        sequence = Sequence(request, stream, self.pool, self._root)
+        with self._changed:
+            if self._closing:
+                raise EngineClosed("the model is closed")
+            self._inbox.append(partial(self._arrive, sequence))
+            self._changed.notify()
+        return stream
+
+    def close(self) -> None:
+        """Stop at once: running answers end with EngineClosed. Afterwards what was to be stored is, and no thread left."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._to_see.put(None)
+        self._to_keep.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _run(self) -> None:
+        """The decoder's thread."""
+        while not self._closing:
+            try:
+                self._round()
+            except Abandoned:
+                continue  # all its readers have left, or the engine closes
+            except Exception as error:  # noqa: BLE001 - a thread must not die in silence, nor its readers wait for ever
+                self._fail(error if isinstance(error, VlrunError) else DeviceError(f"the device failed: {error}"))
+        self._fail(EngineClosed("the model was closed before the answer was complete"))
+
+    def _round(self) -> None:
+        """One round."""
+        self._take_what_arrived()
+        for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
+            if sequence.stream.closed:
+                self._scheduler.drop(sequence)
+        for sequence in self._scheduler.admit():
+            for index in sorted(sequence.missing):
+                self._look(sequence, index)
+        plan = self._scheduler.plan()
+        if not plan:
+            self._wait()
+            return
+        readers = [sequence.stream for sequence, _ in plan]
+        logits = self._decoder.forward(
+            [step for _, step in plan], lambda: self._closing or all(reader.closed for reader in readers)
+        )
+        for (sequence, step), rows in zip(plan, logits, strict=True):
+            self._hand_out(sequence, step, rows)
+
+    def _take_what_arrived(self) -> None:
+        while True:
+            with self._changed:
+                if not self._inbox:
                     return
-                logits = self._decode(token, position + step, table)
+                message = self._inbox.popleft()
+            message()
 
-    def score(self, request: Request, answer: Sequence[int]) -> FloatRows:
-        """Logits before each token of a given answer, ``[len(answer), vocab_rows]``, by the path of ``generate``."""
-        position = int(request.positions.max()) + 1
-        with BlockTable(self.pool) as table:
-            rows = [self._prefill(request, table)]
-            for step, token in enumerate(answer[:-1]):
-                rows.append(self._decode(token, position + step, table))
-        return np.stack(rows)
+    def _wait(self) -> None:
+        """Sleep until something arrives or a reader leaves."""
+        with self._changed:
+            everyone = [*self._scheduler.waiting, *self._scheduler.running]
+            self._changed.wait_for(
+                lambda: self._inbox or self._closing or any(sequence.stream.closed for sequence in everyone)
+            )
 
-    def _prefill(self, request: Request, table: BlockTable) -> FloatRow:
-        """Run the whole prompt; logits after its last token."""
-        table.reserve(len(request.ids))
-        for start in range(0, len(request.ids), self._prefill_chunk):
-            end = min(start + self._prefill_chunk, len(request.ids))
-            visuals = tuple(_overlap(request.visuals, start, end))
-            logits = self._forward(request.ids[start:end], request.positions[:, start:end], table, visuals)
-        return logits
+    def _hand_out(self, sequence: Sequence, step: SequenceStep, logits: FloatArray) -> None:
+        stream = sequence.stream
+        try:
+            tokens, reason = sequence.take(step, logits)
+        except VlrunError as error:  # of this answer alone
+            self._scheduler.drop(sequence)
+            stream.put(error)
+            return
+        if tokens and stream.figures.first is None:
+            self._remember(sequence)
+        if tokens:
+            now = time.perf_counter()
+            stream.figures.first = stream.figures.first or now
+            stream.figures.last = now
+            stream.figures.tokens += len(tokens)
+        if reason:
+            self._scheduler.drop(sequence)
+        for token in tokens:
+            stream.put(token)
+        if reason:
+            stream.put(Finished(reason))
 
-    def _decode(self, token: int, position: int, table: BlockTable) -> FloatRow:
-        """Run one token; logits after it."""
-        table.reserve(1)
-        return self._forward(np.array([token]), np.full((3, 1), position), table, ())
+    def _arrive(self, sequence: Sequence) -> None:
+        """Queue a new sequence, and fetch what the disk has of its prompt."""
+        self._scheduler.waiting.append(sequence)
+        if self._store is None or not sequence.request.pictures:
+            return
+        names = sequence.prompt_names()
+        prefix = self._store.longest(names, len(self.pool.find(names)))
+        if prefix is None:
+            return
+        table = BlockTable(self.pool)
+        try:
+            table.open([], len(prefix.names) * self.pool.block_size)
+        except KVCacheFull:
+            return  # then it is computed when there is room
+        table.reserve(len(prefix.names) * self.pool.block_size)
+        self._decoder.write_blocks(table.blocks, prefix.blocks)
+        for block, name in zip(table.blocks, prefix.names, strict=True):
+            self.pool.name(block, name)
+        table.release()
+        if prefix.tail.size:
+            self.features.put_tail(prefix.key, prefix.tail)
 
-    def _forward(
-        self, ids: IntArray, positions: IntArray, table: BlockTable, visuals: tuple[VisualRows, ...]
-    ) -> FloatRow:
-        step = SequenceStep(ids, positions, table.length, table.blocks, visuals)
-        logits: FloatRow = self._decoder.forward([step])[0]
-        table.advance(len(ids))
-        return logits
+    def _remember(self, sequence: Sequence) -> None:
+        """Have the finished prefix of the sequence's pictures stored."""
+        if self._store is None or not sequence.request.pictures:
+            return
+        span = sequence.request.pictures[-1].span
+        end, size = span.start + span.tokens, self.pool.block_size
+        names = sequence.prompt_names()[: end // size]
+        if not names or names[-1] in self._store:
+            return
+        tail = self.features.get(span.key, span.tokens, span.tokens - end % size) if end % size else None
+        if tail is None and end % size:
+            return  # without it the picture would have to be encoded again
+        content = self._decoder.read_blocks(sequence.table.blocks[: len(names)])
+        kept = np.zeros((0, 0, 0), np.float32) if tail is None else tail
+        self._to_keep.put(StoredPrefix(tuple(names), content, span.key, kept))
 
+    def _keep(self) -> None:
+        """The store's thread."""
+        while self._store is not None and (prefix := self._to_keep.get()) is not None:
+            self._store.put(prefix)
 
-def _overlap(visuals: tuple[VisualRows, ...], start: int, end: int) -> Iterator[VisualRows]:
-    """The visual rows between tokens ``start`` and ``end`` of the prompt, counted from ``start``."""
-    for rows in visuals:
-        low, high = max(start, rows.start), min(end, rows.start + rows.features.shape[1])
-        if low < high:
-            yield VisualRows(low - start, rows.features[:, low - rows.start : high - rows.start])
+    def _look(self, sequence: Sequence, index: int) -> None:
+        """Get the features of a picture: out of the cache, or from the vision thread, once for all who want them."""
+        picture, begin = sequence.wanted(index)
+        features = self.features.get(picture.span.key, picture.span.tokens, begin)
+        if features is not None:
+            sequence.give(index, features)
+            return
+        waiting = self._looks.setdefault(picture.span.key, [])
+        waiting.append((sequence, index))
+        if len(waiting) == 1:
+            self._to_see.put(picture)
+
+    def _see(self) -> None:
+        """The vision encoder's thread."""
+        while (picture := self._to_see.get()) is not None:
+            key = picture.span.key
+            try:
+                outcome: FloatArray | Exception = picture.encode(partial(self._unwanted, key))
+            except Exception as error:  # noqa: BLE001 - goes to those who wait for it
+                outcome = error
+            with self._changed:
+                self._inbox.append(partial(self._seen, key, outcome))
+                self._changed.notify()
+
+    def _unwanted(self, key: bytes) -> bool:
+        return self._closing or all(sequence.stream.closed for sequence, _ in list(self._looks.get(key, ())))
+
+    def _seen(self, key: bytes, outcome: FloatArray | Exception) -> None:
+        waiting = self._looks.pop(key)
+        if isinstance(outcome, Abandoned):
+            for sequence, index in waiting:  # one who came at the last moment
+                if not sequence.stream.closed:
+                    self._look(sequence, index)
+        elif isinstance(outcome, Exception):
+            error = outcome if isinstance(outcome, VlrunError) else DeviceError(f"the device failed: {outcome}")
+            for sequence, _ in waiting:
+                self._scheduler.drop(sequence)
+                sequence.stream.put(error)
+        else:
+            self.features.put(key, outcome)
+            for sequence, index in waiting:
+                sequence.give(index, outcome)
+
+    def _fail(self, error: VlrunError) -> None:
+        """End every answer with an error."""
+        self._take_what_arrived()
+        for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
+            self._scheduler.drop(sequence)
+            sequence.stream.put(error)

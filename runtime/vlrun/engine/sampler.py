@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,26 @@ class Sampling:
             _within("seed", self.seed, 0, MAX_SEED)
         if self.top_p == 0:
             raise OptionError("top_p must be above 0")
+
+
+class Chooser(Protocol):
+    """Says which token comes next, given ``logits [vocab_rows]``. Called once for each token, in order."""
+
+    def choose(self, logits: FloatRow) -> int:
+        """The next token."""
+
+
+class Forced:
+    """Chooses given tokens, and keeps the logits before each."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens = tokens
+        self.rows: list[FloatRow] = []
+
+    def choose(self, logits: FloatRow) -> int:
+        """The next of the given tokens."""
+        self.rows.append(logits.copy())
+        return self.tokens[len(self.rows) - 1]
 
 
 class Sampler:

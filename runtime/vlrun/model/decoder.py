@@ -8,8 +8,9 @@ not know who owns a block, nor what a token means.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import openvino as ov
 from openvino._offline_transformations import paged_attention_transformation
 
-from vlrun.errors import DamagedModel
+from vlrun.errors import DamagedModel, OptionError
 from vlrun.manifest import DECODER_XML, TextDimensions
 from vlrun.model.device import Hints, check_ports, compile_model, read_model, run
 from vlrun.model.positions import FloatArray, IntArray
@@ -36,7 +37,7 @@ class VisualRows:
 class SequenceStep:
     """The next tokens of one sequence: ``ids [T]``, ``positions [3, T]``, after ``past`` tokens in ``blocks``.
 
-    ``blocks`` must have room for ``past + T`` tokens.
+    ``blocks`` must have room for ``past + T`` tokens. ``rows``: of how many of its last tokens the logits are wanted.
     """
 
     ids: IntArray
@@ -44,13 +45,21 @@ class SequenceStep:
     past: int
     blocks: Sequence[int]
     visuals: tuple[VisualRows, ...] = ()
+    rows: int = 1
 
 
 class Decoder:
-    """The compiled decoder of a model folder with a cache of ``context`` tokens."""
+    """The compiled decoder of a model folder with a KV cache of at most ``memory`` bytes and ``most_tokens`` tokens."""
 
     def __init__(
-        self, core: ov.Core, folder: Path, text: TextDimensions, deepstack: int, hints: Hints, context: int
+        self,
+        core: ov.Core,
+        folder: Path,
+        text: TextDimensions,
+        deepstack: int,
+        hints: Hints,
+        memory: int,
+        most_tokens: int,
     ) -> None:
         model = read_model(core, folder / DECODER_XML)
         try:
@@ -64,19 +73,38 @@ class Decoder:
         self._hidden = text.hidden
         self._lock = threading.Lock()
         self.block_size = self._port_shape("value_cache.0")[2]
-        self.blocks = -(-context // self.block_size)
+        caches = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
+        self.block_bytes = sum(self._block_bytes(name) for name in caches)
+        self.blocks = min(memory // self.block_bytes, -(-most_tokens // self.block_size))
+        if not self.blocks:
+            raise OptionError(f"the KV cache needs at least {-(-self.block_bytes // 2**20)} MiB, one block of it")
         # The request does not keep its tensors' memory alive: this list does.
-        self._cache = [self._allocate(f"{kind}_cache.{i}") for i in range(text.layers) for kind in ("key", "value")]
+        self._cells = [self._allocate(name) for name in caches]
 
-    def forward(self, steps: Sequence[SequenceStep]) -> FloatArray:
+    def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[FloatArray]:
         """Run the next tokens of several sequences in one call; writes their keys and values into their blocks.
 
-        Returns the logits after the last token of each, ``[len(steps), vocab_rows]``.
+        Returns the logits after the last ``rows`` tokens of each, ``[rows, vocab_rows]``. Raises Abandoned when
+        ``stopped``.
         """
         with self._lock:
-            run(self._request, self._inputs(steps))
+            run(self._request, self._inputs(steps), stopped)
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
-        return logits.reshape(len(steps), -1)
+        ends = np.cumsum([step.rows for step in steps])
+        return np.split(logits.reshape(int(ends[-1]), -1), ends[:-1])
+
+    def read_blocks(self, blocks: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """A copy of what blocks hold in all layers, ``[len(blocks), block_bytes]``."""
+        with self._lock:
+            return np.concatenate([cells[list(blocks)] for cells in self._cells], axis=1)
+
+    def write_blocks(self, blocks: Sequence[int], content: npt.NDArray[np.uint8]) -> None:
+        """Put back what ``read_blocks`` gave, into any blocks."""
+        start = 0
+        with self._lock:
+            for cells in self._cells:
+                cells[list(blocks)] = content[:, start : start + cells.shape[1]]
+                start += cells.shape[1]
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])
@@ -87,7 +115,9 @@ class Decoder:
             "position_ids": np.concatenate([step.positions for step in steps], axis=1),
             "visual_features": features,
             "visual_mask": mask,
-            "logit_rows": begins[1:] - 1,
+            "logit_rows": np.concatenate(
+                [np.arange(end - step.rows, end) for step, end in zip(steps, begins[1:], strict=True)]
+            ),
             "past_lens": np.array([step.past for step in steps], np.int32),
             "subsequence_begins": begins.astype(np.int32),
             "block_indices": np.concatenate([np.array(table, np.int32) for table in tables]),
@@ -113,14 +143,18 @@ class Decoder:
         shape = self._compiled.input(name).get_partial_shape()
         return [dimension.get_length() if dimension.is_static else 0 for dimension in shape]
 
-    def _allocate(self, name: str) -> ov.Tensor:
-        """Cache of one layer: zeros that the system maps only when a block is first used."""
+    def _block_bytes(self, name: str) -> int:
+        """Bytes of one block in one cache port."""
+        size: int = self._compiled.input(name).get_element_type().size
+        return math.prod(self._port_shape(name)[1:]) * size
+
+    def _allocate(self, name: str) -> npt.NDArray[np.uint8]:
+        """Cache of one port, ``[blocks, bytes]``: zeros that the system maps only when a block is first used."""
         port = self._compiled.input(name)
         shape = [self.blocks, *self._port_shape(name)[1:]]
-        size = int(np.prod(shape)) * port.get_element_type().size
-        tensor = ov.Tensor(np.zeros(size, np.uint8), ov.Shape(shape), port.get_element_type())
-        self._request.set_tensor(name, tensor)
-        return tensor
+        cells = np.zeros(self.blocks * self._block_bytes(name), np.uint8)
+        self._request.set_tensor(name, ov.Tensor(cells, ov.Shape(shape), port.get_element_type()))
+        return cells.reshape(self.blocks, -1)
 
 
 def _expected_ports(text: TextDimensions, deepstack: int) -> dict[str, list[int]]:

@@ -1,4 +1,4 @@
-"""The device: which one, with which hints, and how a model runs on it so that Ctrl+C works.
+"""The device: which one, with which hints, and how a model runs on it so that it can be stopped.
 
 Knows OpenVINO; does not know what the models compute.
 """
@@ -6,7 +6,7 @@ Knows OpenVINO; does not know what the models compute.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import openvino as ov
 from vlrun.errors import DamagedModel, DeviceError, OptionError
 
 POLL_MS = 50
-"""How long a Ctrl+C can go unnoticed while the device computes. A finished inference wakes the waiter at once."""
+"""How long it can go unnoticed that nobody waits any more. A finished inference wakes the waiter at once."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,16 @@ def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]
         raise DamagedModel(f"{name} and its manifest do not fit together ('{min(wrong)}'): export or copy it again")
 
 
-def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]]) -> None:
-    """Run one inference on shared inputs, interruptible: an exception raised meanwhile cancels it."""
+class Abandoned(Exception):
+    """An inference was cancelled because nobody waits for its result."""
+
+
+def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]], stopped: Callable[[], bool]) -> None:
+    """Run one inference on shared inputs. Raises Abandoned, within ``POLL_MS``, when ``stopped`` says so."""
     request.start_async(dict(inputs), share_inputs=True)
-    try:
-        while not request.wait_for(POLL_MS):
-            pass
-    except BaseException:
-        request.cancel()
-        with contextlib.suppress(RuntimeError):  # says that it was cancelled
-            request.wait()  # the inputs must outlive the inference
-        raise
+    while not request.wait_for(POLL_MS):
+        if stopped():
+            request.cancel()
+            with contextlib.suppress(RuntimeError):  # says that it was cancelled
+                request.wait()  # the inputs must outlive the inference
+            raise Abandoned

@@ -31,16 +31,20 @@ class Patches:
     grid: Grid
 
 
-def cut(picture: Picture, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int) -> Patches:
-    """Resize, normalize and cut a picture; ``max_pixels`` lowers the budget of the model, never raises it.
+def grid_of(picture: Picture, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int) -> Grid:
+    """The patches that a picture will have; ``max_pixels`` lowers the budget of the model, never raises it.
 
     Raises MediaTooLarge for a strip of more than 200 to 1.
     """
     width, height = picture.size
     budget = max(min(max_pixels, preprocessing.max_pixels), preprocessing.min_pixels)
     height, width = fit(height, width, vision.patch * vision.merge, preprocessing.min_pixels, budget)
-    resized = _resize(picture.rgb, height, width)
-    grid = Grid(height // vision.patch, width // vision.patch, vision.merge)
+    return Grid(height // vision.patch, width // vision.patch, vision.merge)
+
+
+def cut(picture: Picture, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:
+    """Resize, normalize and cut a picture into the patches of ``grid``."""
+    resized = _resize(picture.rgb, grid.height * vision.patch, grid.width * vision.patch)
     return Patches(pixels=_to_rows(resized, grid, preprocessing, vision), grid=grid)
 
 

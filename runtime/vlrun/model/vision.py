@@ -6,6 +6,7 @@ Knows tensors; knows no file format and no prompt.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,11 @@ class VisionEncoder:
         self._vision = vision
         self._lock = threading.Lock()
 
-    def encode(self, patches: Patches) -> FloatArray:
-        """Image features ``[1 + deepstack, tokens, hidden]``: row 0 embeddings, the others DeepStack."""
+    def encode(self, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
+        """Image features ``[1 + deepstack, tokens, hidden]``: row 0 embeddings, the others DeepStack.
+
+        Raises Abandoned when ``stopped``.
+        """
         vision = self._vision
         positions = patch_positions(
             patches.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta
@@ -52,6 +56,6 @@ class VisionEncoder:
             "rotary_sin": positions.sin,
         }
         with self._lock:
-            run(self._request, inputs)
+            run(self._request, inputs, stopped)
             features: FloatArray = self._request.get_output_tensor(0).data.copy()
         return features

@@ -1,0 +1,109 @@
+"""What the engine is asked for, and the stream that its tokens come through.
+
+Knows ids, positions and features; knows neither text nor pictures, nor when anything runs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from vlrun.cache.names import PictureSpan
+from vlrun.engine.sampler import Chooser
+from vlrun.model.positions import FloatArray, IntArray
+
+FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
+"""``stop``: the model ended its answer or a stop string came; ``length``: ``max_tokens`` or the context was used up;
+``repetition``: the answer went round in a circle.
+"""
+
+Stopped: TypeAlias = Callable[[], bool]
+"""Asked now and then during long work: true means that nobody waits for it any more."""
+
+
+@dataclass(frozen=True)
+class PendingPicture:
+    """Visual tokens at their place in the prompt. ``encode`` makes their features ``[1 + deepstack, tokens, hidden]``;
+    it is called in the engine's vision thread, and only if they are not known.
+    """
+
+    span: PictureSpan
+    encode: Callable[[Stopped], FloatArray]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt: ``ids [T]``, M-RoPE ``positions [3, T]``, its pictures, and how to go on.
+
+    Generation ends after ``max_tokens``, after a token of ``eos``, or with ``guard`` when it goes round in a circle.
+    With ``lookup``, tokens that the text so far suggests are tried several at a time; the outcome is the same.
+    """
+
+    ids: IntArray
+    positions: IntArray
+    pictures: tuple[PendingPicture, ...]
+    chooser: Chooser
+    max_tokens: int
+    eos: frozenset[int]
+    guard: bool = True
+    lookup: bool = True
+
+
+@dataclass
+class Figures:
+    """How an answer was made: moments by ``time.perf_counter`` and counts of tokens."""
+
+    submitted: float = 0.0
+    begun: float | None = None
+    seen: float | None = None
+    first: float | None = None
+    last: float | None = None
+    cached: int = 0
+    passes: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end mark of a stream."""
+
+    reason: FinishReason
+
+
+class Stream:
+    """The tokens of one answer as they come. Whoever reads it may leave at any time: ``close`` it."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.figures = Figures()
+        self.reason: FinishReason | None = None
+        self._wake = wake
+        self._closed = threading.Event()
+        self._arrived: queue.SimpleQueue[int | Finished | BaseException] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[int]:
+        """Tokens, the ending one included; afterwards ``reason`` says why it ended. Raises what went wrong."""
+        while self.reason is None:
+            item = self._arrived.get()
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, Finished):
+                self.reason = item.reason
+            else:
+                yield item
+
+    @property
+    def closed(self) -> bool:
+        """Nobody reads it any more."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Leave: the engine drops the answer at its next step, and everything it holds."""
+        self._closed.set()
+        self._wake()
+
+    def put(self, item: int | Finished | BaseException) -> None:
+        """For the engine: hand over a token, the end mark or an error."""
+        self._arrived.put(item)

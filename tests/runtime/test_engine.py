@@ -1,0 +1,425 @@
+"""The engine with a decoder that betrays every mix-up: many requests at once, in any order, with any interruption."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.runtime.fake_decoder import VOCABULARY, FakeDecoder, scores
+from vlrun.cache.names import PictureSpan
+from vlrun.cache.store import PrefixStore
+from vlrun.engine.engine import Engine
+from vlrun.engine.lookup import Lookup
+from vlrun.engine.repetition import LEAST_TOKENS, repeats
+from vlrun.engine.request import PendingPicture, Request, Stopped, Stream
+from vlrun.engine.sampler import FloatRow, Sampler, Sampling
+from vlrun.engine.scheduler import Limits
+from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
+from vlrun.model.device import Abandoned
+from vlrun.model.positions import FloatArray
+
+ROOT = b"model"
+PAD = 49
+"""The id of visual tokens: the same for all pictures."""
+EOS = 7
+
+
+class Greedy:
+    """The likeliest token."""
+
+    def choose(self, logits: FloatRow) -> int:
+        return int(np.argmax(logits))
+
+
+class Eye:
+    """A vision encoder that counts, and can be slow or fail."""
+
+    def __init__(self) -> None:
+        self.encoded: list[bytes] = []
+        self.slow = 0.0
+        self.fault: Exception | None = None
+
+    def encode(self, key: bytes, tokens: int, stopped: Stopped) -> FloatArray:
+        until = time.monotonic() + self.slow
+        while time.monotonic() < until:
+            time.sleep(0.001)
+            if stopped():
+                raise Abandoned
+        if self.fault:
+            raise self.fault
+        self.encoded.append(key)
+        return features(key, tokens)
+
+
+def features(key: bytes, tokens: int) -> FloatArray:
+    return np.random.default_rng(list(key)).random((2, tokens, 3), np.float32)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt in short: ids, pictures as (start, tokens, key)."""
+
+    ids: tuple[int, ...]
+    pictures: tuple[tuple[int, int, bytes], ...]
+    max_tokens: int
+
+
+def prompt(words: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Asked:
+    """A prompt of ids and pictures, each picture a key and its number of tokens."""
+    ids: list[int] = []
+    pictures = []
+    for word in words:
+        if isinstance(word, int):
+            ids.append(word)
+        else:
+            pictures.append((len(ids), word[1], word[0]))
+            ids += [PAD] * word[1]
+    return Asked(tuple(ids), tuple(pictures), max_tokens)
+
+
+def request(asked: Asked, eye: Eye, lookup: bool = True) -> Request:
+    def pending(start: int, tokens: int, key: bytes) -> PendingPicture:
+        return PendingPicture(PictureSpan(start, tokens, key), lambda stopped: eye.encode(key, tokens, stopped))
+
+    return Request(
+        ids=np.array(asked.ids),
+        positions=np.tile(np.arange(len(asked.ids)), (3, 1)),
+        pictures=tuple(pending(*picture) for picture in asked.pictures),
+        chooser=Greedy(),
+        max_tokens=asked.max_tokens,
+        eos=frozenset({EOS}),
+        guard=False,
+        lookup=lookup,
+    )
+
+
+def alone(asked: Asked) -> list[int]:
+    """The answer by definition, without blocks, cache or guesses."""
+    seen: dict[int, bytes] = {}
+    for start, tokens, key in asked.pictures:
+        seen |= {start + place: features(key, tokens)[:, place].tobytes() for place in range(tokens)}
+    text = [(token, (place,) * 3, seen.get(place, b"")) for place, token in enumerate(asked.ids)]
+    answer: list[int] = []
+    while len(answer) < asked.max_tokens and EOS not in answer:
+        answer.append(int(np.argmax(scores(text))))
+        text.append((answer[-1], (len(text),) * 3, b""))
+    return answer
+
+
+@contextmanager
+def engine_of(decoder: FakeDecoder, limits: Limits | None = None, store: PrefixStore | None = None) -> Iterator[Engine]:
+    engine = Engine(decoder, store.root if store else ROOT, limits, store)
+    try:
+        yield engine
+        wait_for(lambda: engine.pool.free == decoder.blocks)
+    finally:
+        engine.close()
+    assert engine.pool.free == decoder.blocks, "blocks were not given back"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.001)
+
+
+WORDS = st.one_of(st.integers(0, 5), st.sampled_from([(b"red", 9), (b"blue", 9), (b"dot", 3)]))
+PROMPTS = st.lists(WORDS, min_size=1, max_size=6)
+ASKED = st.builds(prompt, PROMPTS, st.integers(1, 20))
+LIMITS = st.builds(
+    Limits, running=st.integers(1, 5), prefill=st.integers(1, 40), beside=st.integers(1, 20), guesses=st.integers(0, 9)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(ASKED, st.integers(0, 20) | st.none()), min_size=1, max_size=9),
+    LIMITS,
+    st.integers(20, 60),
+)
+def test_everyone_gets_the_tokens_he_gets_alone(
+    plans: list[tuple[Asked, int | None]], limits: Limits, blocks: int
+) -> None:
+    """Guards everything at once: sharing, eviction, chunks, batching, guesses, and readers who leave after some tokens.
+
+    The second round meets a full cache.
+    """
+    decoder, eye = FakeDecoder(blocks), Eye()
+    with engine_of(decoder, limits) as engine:
+        for _ in range(2):
+            streams = [(engine.submit(request(asked, eye)), asked, leave) for asked, leave in plans]
+            for stream, asked, leave in streams:
+                got: list[int] = []
+                if leave != 0:
+                    for token in stream:
+                        got.append(token)
+                        if len(got) == leave:
+                            break
+                stream.close()
+                assert got == alone(asked)[:leave]
+                if stream.reason:
+                    assert stream.reason == ("stop" if got[-1] == EOS else "length")
+
+
+def read(stream: Stream) -> list[int]:
+    return list(stream)
+
+
+PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
+
+
+def test_a_second_question_costs_its_own_tokens() -> None:
+    """Guards the prefix cache: neither vision nor the shared blocks run again."""
+    decoder, eye = FakeDecoder(100), Eye()
+    other = prompt([1, 2, (b"red", 30), 5, 5, 5], 12)
+    with engine_of(decoder) as engine:
+        assert read(engine.submit(request(PICTURE, eye))) == alone(PICTURE)
+        ran = len(decoder.calls)
+        stream = engine.submit(request(other, eye))
+        assert read(stream) == alone(other)
+        assert stream.figures.cached == 32
+        assert len(decoder.calls[ran][0].ids) == len(other.ids) - 32
+    assert eye.encoded == [b"red"]
+
+
+def test_pictures_that_share_ids_never_share_an_answer() -> None:
+    """Guards the field's recurring bug: a cache keyed by token ids gives one picture the answer of another."""
+    decoder, eye = FakeDecoder(100), Eye()
+    other = replace(PICTURE, pictures=((2, 30, b"blue"),))
+    assert alone(PICTURE) != alone(other)
+    with engine_of(decoder) as engine:
+        for asked in (PICTURE, other, PICTURE):
+            stream = engine.submit(request(asked, eye))
+            assert read(stream) == alone(asked)
+    assert eye.encoded == [b"red", b"blue"]
+
+
+def test_models_never_share_a_block() -> None:
+    """Guards the root of the chain: the same prompt has other names with another model or other hints."""
+    from vlrun.cache.names import block_names
+
+    ids = list(range(12))
+    names = [list(block_names(root, ids, [], 4)) for root in (b"one", b"two")]
+    assert len(names[0]) == 3
+    assert not set(names[0]) & set(names[1])
+
+
+def test_the_same_question_at_once_is_computed_once() -> None:
+    """Guards votes and impatient clicks: those that begin alike wait for the first one's blocks, others pass."""
+    decoder, eye = FakeDecoder(200), Eye()
+    eye.slow = 0.05
+    other = prompt([9, 9, 9], 3)
+    with engine_of(decoder, Limits(prefill=8)) as engine:
+        streams = [engine.submit(request(PICTURE, eye)) for _ in range(4)]
+        quick = engine.submit(request(other, eye))
+        assert read(quick) == alone(other)
+        assert all(stream.figures.first is None for stream in streams), "the quick one waited for the picture"
+        assert [read(stream) for stream in streams] == [alone(PICTURE)] * 4
+        assert [stream.figures.cached for stream in streams] == [0, 32, 32, 32]
+    assert eye.encoded == [b"red"]
+
+
+def test_a_long_prompt_does_not_freeze_a_running_answer() -> None:
+    """Guards chunked prefill: beside an answer a prompt runs in small pieces, and the answer has a token in each."""
+    decoder, eye = FakeDecoder(200), Eye()
+    long, short = prompt([1] * 200, 2), prompt([2, 3], 60)
+    decoder.slow = 0.002
+    with engine_of(decoder, Limits(prefill=512, beside=8)) as engine:
+        first = iter(engine.submit(request(replace(short, max_tokens=400), eye, lookup=False)))
+        next(first)
+        second = engine.submit(request(long, eye))
+        assert read(second) == alone(long)
+        mixed = [steps for steps in decoder.calls if any(len(step.ids) > 1 and step.past for step in steps)]
+        assert len(mixed) >= 20
+        assert all(sum(len(step.ids) for step in steps) <= 1 + 8 for steps in mixed)
+        assert all(any(len(step.ids) == 1 for step in steps) for steps in mixed)
+        engine._scheduler.running[0].stream.close()
+
+
+def test_first_come_first_served_when_room_is_short() -> None:
+    """Guards against starvation: one that needs much is not overtaken for ever by those that need little."""
+    decoder, eye = FakeDecoder(20), Eye()
+    decoder.slow = 0.002
+    small, large = prompt([1, 2, 3], 20), prompt([4] * 40, 20)
+    with engine_of(decoder) as engine:
+        streams = [engine.submit(request(asked, eye)) for asked in (small, small, large, small, small)]
+        for stream, asked in zip(streams, (small, small, large, small, small), strict=True):
+            assert read(stream) == alone(asked)
+        begun = [stream.figures.begun or 0 for stream in streams]
+        assert begun == sorted(begun)
+
+
+def test_what_never_fits_is_refused() -> None:
+    """Guards against a request that waits for ever."""
+    refusal = pytest.raises(ContextLengthExceeded, match="may take 21 tokens, but the KV cache holds 20")
+    with engine_of(FakeDecoder(5)) as engine, refusal:
+        engine.submit(request(prompt([1], 20), Eye()))
+
+
+def test_a_reader_who_leaves_during_vision_or_prefill() -> None:
+    """Guards the slot: vision and prefill stop within a moment, not at their end."""
+    decoder, eye = FakeDecoder(100), Eye()
+    eye.slow = 30
+    with engine_of(decoder) as engine:
+        stream = engine.submit(request(PICTURE, eye))
+        wait_for(lambda: bool(engine._looks))
+        stream.close()
+        wait_for(lambda: engine.pool.free == 100 and not engine._looks)
+        eye.slow, decoder.slow = 0, 30
+        stream = engine.submit(request(PICTURE, eye))
+        wait_for(lambda: bool(decoder.calls))
+        stream.close()
+        wait_for(lambda: engine.pool.free == 100)
+        decoder.slow = 0
+        assert read(engine.submit(request(PICTURE, eye))) == alone(PICTURE)
+
+
+def test_faults_reach_those_whom_they_concern() -> None:
+    """Guards readers against waiting for ever, and the engine against one bad request."""
+    decoder, eye = FakeDecoder(100), Eye()
+    text = prompt([1, 2, 3], 5)
+    with engine_of(decoder) as engine:
+        eye.fault = RuntimeError("out of memory")
+        with pytest.raises(DeviceError, match="the device failed: out of memory"):
+            read(engine.submit(request(PICTURE, eye)))
+        decoder.fault = RuntimeError("no more")
+        with pytest.raises(DeviceError, match="the device failed: no more"):
+            read(engine.submit(request(text, eye)))
+        decoder.fault = eye.fault = None
+
+        class Picky:
+            def choose(self, logits: FloatRow) -> int:
+                raise OptionError("never")
+
+        bad = engine.submit(replace(request(text, eye), chooser=Picky()))
+        good = engine.submit(request(PICTURE, eye))
+        with pytest.raises(OptionError, match="never"):
+            read(bad)
+        assert read(good) == alone(PICTURE)
+
+
+def test_closing_ends_everything() -> None:
+    """Guards shutdown: readers hear of it, threads are gone, later requests are refused."""
+    before = threading.active_count()
+    decoder, eye = FakeDecoder(100), Eye()
+    decoder.slow = 30
+    engine = Engine(decoder, ROOT)
+    stream = engine.submit(request(prompt([1], 5), eye))
+    wait_for(lambda: bool(decoder.calls))
+    engine.close()
+    with pytest.raises(EngineClosed):
+        read(stream)
+    with pytest.raises(EngineClosed):
+        engine.submit(request(prompt([1], 5), eye))
+    assert threading.active_count() == before
+
+
+def test_features_outlive_evicted_blocks() -> None:
+    """Guards against encoding a picture again only because its blocks had to go."""
+    decoder, eye = FakeDecoder(14), Eye()
+    crowd = [prompt([n] * 30, 3) for n in range(10, 14)]
+    with engine_of(decoder) as engine:
+        for asked in (PICTURE, *crowd, PICTURE):
+            stream = engine.submit(request(asked, eye))
+            assert read(stream) == alone(asked)
+        assert stream.figures.cached == 0
+    assert eye.encoded == [b"red"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_guesses_change_the_passes_and_not_the_answer(temperature: float) -> None:
+    """Guards prompt lookup: greedy and, with a seed, drawn answers are the same; copying takes fewer passes."""
+    asked, eye = prompt([1, 2, 3, 4, 5, 6] * 3, 80), Eye()
+    answers, passes = [], []
+    for lookup in (False, True):
+        with engine_of(FakeDecoder(100)) as engine:
+            sampler = Sampler(Sampling(temperature=temperature, seed=3), asked.ids, VOCABULARY)
+            stream = engine.submit(replace(request(asked, eye, lookup), chooser=sampler, eos=frozenset()))
+            answers.append(read(stream))
+            passes.append(stream.figures.passes)
+    assert answers[0] == answers[1]
+    assert passes[1] < passes[0] == 80
+
+
+def test_guesses_pause_where_they_do_not_pay() -> None:
+    """Guards the cost: after wrong guesses nothing is tried for a while, and longer each time."""
+    text = [1, 2, 3, 1, 2]
+    lookup = Lookup(text)
+    assert lookup.guess(8) == [3, 1, 2]
+    assert lookup.guess(1) == [3]
+    tried = 0
+    for _ in range(300):
+        guessed = lookup.guess(8)
+        tried += bool(guessed)
+        text += [1, 2]
+        lookup.learn(len(guessed), 0)
+    assert tried < 12
+
+
+def test_the_guard_knows_a_circle() -> None:
+    """Guards endless answers, and leaves lists and tables alone."""
+    assert repeats([5] * LEAST_TOKENS)
+    assert repeats([9] * 16 + [1, 2, 3, 4] * 48)
+    assert repeats([9] * 11 + list(range(61)) * 9)
+    assert not repeats([5] * (LEAST_TOKENS - 16))
+    table = [token for row in range(60) for token in (1, 2, row + 100, 3)]
+    assert not repeats(table[:240])
+
+
+def test_a_circle_ends_the_answer() -> None:
+    """Guards the finish reason, and the option to switch the guard off."""
+
+    class Stubborn:
+        def choose(self, logits: FloatRow) -> int:
+            return 3
+
+    asked = prompt([1], 300)
+    with engine_of(FakeDecoder(100)) as engine:
+        for guard, reason, length in ((True, "repetition", LEAST_TOKENS), (False, "length", 300)):
+            stream = engine.submit(replace(request(asked, Eye()), chooser=Stubborn(), guard=guard))
+            assert len(read(stream)) == length
+            assert stream.reason == reason
+
+
+def test_a_thousand_requests_leave_nothing() -> None:
+    """Guards a service that runs for months: objects and threads do not pile up."""
+    decoder, eye = FakeDecoder(60), Eye()
+    rng = np.random.default_rng(0)
+
+    def some(count: int) -> None:
+        streams = []
+        for _ in range(count):
+            words: list[int | tuple[bytes, int]] = [
+                int(rng.integers(0, 6)),
+                (bytes([int(rng.integers(0, 9))]), 9),
+                int(rng.integers(0, 6)),
+            ]
+            streams.append(engine.submit(request(prompt(words, 4), eye)))
+            if len(streams) == 8:
+                for number, stream in enumerate(streams):
+                    if number % 3:
+                        read(stream)
+                    stream.close()
+                streams.clear()
+
+    with engine_of(decoder) as engine:
+        some(200)
+        decoder.calls.clear()
+        gc.collect()
+        objects, threads = len(gc.get_objects()), threading.active_count()
+        some(800)
+        decoder.calls.clear()
+        wait_for(lambda: engine.pool.free == 60)
+        gc.collect()
+        assert threading.active_count() == threads
+        assert len(gc.get_objects()) < objects + 500

@@ -1,0 +1,166 @@
+"""Prefixes on disk: right answers whatever happens to the files, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.fake_decoder import FakeDecoder
+from tests.runtime.test_engine import ROOT, Eye, alone, engine_of, prompt, read, request
+from vlrun import Options, Room, load
+from vlrun.cache.store import PrefixStore, StoredPrefix
+
+LIMIT = 2**20
+PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
+OTHER = prompt([1, 2, (b"red", 30), 5], 9)
+
+
+def ask(folder: Path, root: bytes = ROOT, limit: int = LIMIT) -> tuple[int, int]:
+    """Both questions in a new process, so to speak: cached tokens of the first, and pictures encoded."""
+    eye = Eye()
+    with engine_of(FakeDecoder(100), store=PrefixStore(folder, root, limit)) as engine:
+        stream = engine.submit(request(PICTURE, eye))
+        assert read(stream) == alone(PICTURE)
+        assert read(engine.submit(request(OTHER, eye))) == alone(OTHER)
+    return stream.figures.cached, len(eye.encoded)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def test_tomorrow_s_question_starts_at_once(tmp_path: Path) -> None:
+    """Guards the purpose: a new process neither encodes the picture nor prefills it again."""
+    assert ask(tmp_path) == (0, 1)
+    assert ask(tmp_path) == (32, 0)
+    (file,) = files(tmp_path)
+    assert file.stat().st_mode & 0o077 == 0, "others can read what was asked about"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign", "swap"])
+def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -> None:
+    """Guards against wrong answers without an error."""
+    ask(tmp_path)
+    (file,) = files(tmp_path)
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    elif damage == "swap":  # whole, but another prefix under this name
+        other = PrefixStore(tmp_path / "other", ROOT, LIMIT)
+        other.put(StoredPrefix((b"x" * 32,), np.zeros((1, 2048), np.uint8), b"", np.zeros((0, 0, 0), np.float32)))
+        content = bytearray(files(tmp_path / "other")[0].read_bytes())
+        files(tmp_path / "other")[0].unlink()
+        (tmp_path / "other").rmdir()
+    else:
+        content = {"truncate": content[:-100], "empty": bytearray(), "foreign": bytearray(b"hello" * 99)}[damage]
+    file.write_bytes(content)
+    assert ask(tmp_path) == (0, 1)
+    assert ask(tmp_path) == (32, 0)
+
+
+def test_another_model_s_files_are_not_ours(tmp_path: Path) -> None:
+    """Guards the root: another model, or other hints, find nothing and disturb nothing."""
+    ask(tmp_path)
+    assert ask(tmp_path, b"other model") == (0, 1)
+    assert ask(tmp_path) == (32, 0)
+    assert len(files(tmp_path)) == 2
+
+
+def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
+    """Guards the disk: what was not used for longest goes first, and one too large for all is not written."""
+    store = PrefixStore(tmp_path, ROOT, 10_000)
+    names = [bytes([n]) * 32 for n in range(6)]
+    for name in names[:4]:
+        store.put(StoredPrefix((name,), np.zeros((1, 2500), np.uint8), b"", np.zeros((0, 0, 0), np.float32)))
+        time.sleep(0.01)
+    assert [name in store for name in names[:4]] == [False, True, True, True]
+    assert store.longest([names[1]], 0)
+    time.sleep(0.01)
+    store.put(StoredPrefix((names[4],), np.zeros((1, 2500), np.uint8), b"", np.zeros((0, 0, 0), np.float32)))
+    assert [name in store for name in names[1:5]] == [True, False, True, True]
+    store.put(StoredPrefix((names[5],), np.zeros((1, 25_000), np.uint8), b"", np.zeros((0, 0, 0), np.float32)))
+    assert names[5] not in store
+    assert sum(file.stat().st_size for file in files(tmp_path)) <= 10_000
+
+
+def test_full_disk_and_read_only_folder(tmp_path: Path) -> None:
+    """Guards the answer: where nothing can be stored it comes all the same, and nothing half-written stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+    try:
+        assert ask(tmp_path / "full") == (0, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert files(tmp_path / "full") == []
+    (tmp_path / "file").touch()
+    assert ask(tmp_path / "file" / "folder") == (0, 1)
+
+
+def test_two_processes_share_the_folder(tmp_path: Path) -> None:
+    """Guards against each other's half-written files, and a sweep that takes what is just being written."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(10):
+                ask(tmp_path)
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(files(tmp_path)) == 1
+
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from vlrun.cache import store
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+kept = store.PrefixStore(Path(sys.argv[1]), b"model", 2**20)
+kept.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8), b"", np.zeros((0, 0, 0), np.float32)))
+"""
+
+
+def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    """Guards the folder: the half-written file is never read, and goes with the next process."""
+    ended = subprocess.run([sys.executable, "-c", WRITER, tmp_path], env=os.environ, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (half,) = files(tmp_path)
+    assert half.suffix == ".part"
+    assert ask(tmp_path) == (0, 1)
+    assert not half.exists()
+    assert len(files(tmp_path)) == 1
+
+
+def test_the_real_decoder_goes_on_from_disk(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the bytes of the plugin's own layout, 8-bit scales and all: the same answer from disk as computed."""
+    from tests.runtime.test_vlm import QUESTION, picture
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options, answers = Options(max_tokens=24, temperature=0), []
+    for _ in range(2):
+        with load(small_model, room=Room(kv_disk=LIMIT * 64)) as vlm:
+            answers.append(vlm.ask([picture(160, 96), picture(320, 200)], QUESTION, options))
+    assert answers[0].text == answers[1].text
+    assert answers[0].usage.cached_tokens == 0
+    assert answers[1].usage.cached_tokens >= 64
+    assert list((tmp_path / "vlrun" / "prefixes").iterdir())
+    with load(small_model) as vlm:
+        assert vlm.ask(picture(160, 96), QUESTION, options).usage.cached_tokens == 0
