@@ -109,6 +109,16 @@ def test_question_that_looks_like_a_file(shop: Path, small_model: Path) -> None:
     assert json.loads(named.stdout)["usage"] == json.loads(given.stdout)["usage"]
 
 
+def test_the_next_process_knows_the_picture(shop: Path, small_model: Path, tmp_path: Path) -> None:
+    """Guards the cache on disk and its switch: the same answer, vision and prefill spared."""
+    words = ("ask", "--model", small_model, shop / "shelf.png", "How many?", "--json", "--temperature", "0")
+    answers = [json.loads(vlrun(*words, home=tmp_path).stdout) for _ in range(2)]
+    off = json.loads(vlrun(*words, "--kv-disk", "0", home=tmp_path).stdout)
+    assert answers[0]["answer"] == answers[1]["answer"] == off["answer"]
+    assert [told["usage"]["cached_tokens"] > 0 for told in (*answers, off)] == [False, True, False]
+    assert answers[1]["timings"]["vision"] < answers[0]["timings"]["vision"]
+
+
 def test_two_pictures_and_default_question(shop: Path, small_model: Path) -> None:
     """Guards the reading of the words: two pictures, no question."""
     done = ask(shop, small_model, shop / "shelf.png", shop / "two words.jpg", "--json", "--max-tokens", "2")
@@ -143,6 +153,10 @@ WRONG = [
     (["{shop}/shelf.png", "--no-such"], 2, "No such option"),
     (["{shop}/shelf.png", "--device", "GPU"], 6, "no device 'GPU'"),
     (["{shop}/shelf.png", "word " * 5000], 5, "but the context is 4096"),
+    (["{shop}/shelf.png", "word " * 2000, "--kv-memory", "1"], 5, "but the context is "),
+    (["{shop}/shelf.png", "x", "--kv-memory", "1", "--context", "4000"], 2, "raise kv_memory or lower context"),
+    (["{shop}/shelf.png", "x", "--kv-memory", "0"], 2, "kv-memory"),
+    (["{shop}/shelf.png", "x", "--kv-disk", "-1"], 2, "kv-disk"),
 ]
 
 

@@ -399,11 +399,8 @@ def test_a_thousand_requests_leave_nothing() -> None:
     def some(count: int) -> None:
         streams = []
         for _ in range(count):
-            words: list[int | tuple[bytes, int]] = [
-                int(rng.integers(0, 6)),
-                (bytes([int(rng.integers(0, 9))]), 9),
-                int(rng.integers(0, 6)),
-            ]
+            first, last, key = (int(n) for n in rng.integers(0, 6, 3))
+            words: list[int | tuple[bytes, int]] = [first, (bytes([key]), 9), last]
             streams.append(engine.submit(request(prompt(words, 4), eye)))
             if len(streams) == 8:
                 for number, stream in enumerate(streams):

@@ -1,9 +1,10 @@
 """Prefixes on disk: the keys and values of a picture's tokens, so that tomorrow's question about it starts at once.
 
-One file for each prefix, named by the model's root and the name of its last block, which stands for all that it depends
-on. A file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut short or not
-ours is removed and never used. Several processes may share the folder; the files used least recently go when it grows
-beyond its limit. Nothing that fails here fails an answer. Knows bytes and files; does not know what they mean.
+One file for each prefix, named by the model's root and the name of its last block, which stands for all that it
+depends on. A file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut
+short or not ours is removed and never used. Several processes may share the folder; the files used least recently go
+when it grows beyond its limit. Nothing that fails here fails an answer. Knows bytes and files; does not know what they
+mean.
 """
 
 from __future__ import annotations
@@ -93,9 +94,10 @@ class PrefixStore:
         return self._folder / f"{self.root.hex()[:16]}-{name.hex()}{SUFFIX}"
 
     def _write(self, path: Path, parts: Sequence[bytes | memoryview]) -> None:
-        descriptor, part = tempfile.mkstemp(PART, "", self._folder)
+        descriptor, name = tempfile.mkstemp(PART, "", self._folder)
+        part = Path(name)
         try:
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # a file that nobody locks was left by a process that died
                 digest = hashlib.sha256()
                 for piece in parts:
@@ -104,10 +106,9 @@ class PrefixStore:
                 file.write(digest.digest())
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(part, path)
+                part.replace(path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
+            part.unlink(missing_ok=True)
             raise
 
     def _read(self, path: Path) -> StoredPrefix | None:
@@ -131,9 +132,8 @@ class PrefixStore:
 
     def _shrink(self) -> None:
         """Remove the files used least recently until all fit into the limit."""
-        files = sorted(
-            ((path.stat(), path) for path in self._folder.glob(f"*{SUFFIX}")), key=lambda f: f[0].st_mtime_ns
-        )
+        known = ((path.stat(), path) for path in self._folder.glob(f"*{SUFFIX}"))
+        files = sorted(known, key=lambda file: file[0].st_mtime_ns)
         excess = sum(status.st_size for status, _ in files) - self._limit
         for status, path in files:
             if excess <= 0:

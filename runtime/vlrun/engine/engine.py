@@ -91,7 +91,7 @@ class Engine:
         return stream
 
     def close(self) -> None:
-        """Stop at once: running answers end with EngineClosed. Afterwards what was to be stored is, and no thread left."""
+        """Stop at once: running answers end with EngineClosed. No thread is left afterwards, nothing half stored."""
         with self._changed:
             self._closing = True
             self._changed.notify()
