@@ -14,14 +14,14 @@ import click
 if TYPE_CHECKING:
     from vlrun_export.quantize import Precision
 
-PRECISION = click.Choice(["int8", "fp16", "fp32"])
+WEIGHTS, VISION = click.Choice(["int4", "int8", "fp16", "fp32"]), click.Choice(["int8", "fp16", "fp32"])
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--weights", type=PRECISION, default="int8", show_default=True, help="Precision of the decoder.")
-@click.option("--vision", type=PRECISION, default="int8", show_default=True, help="Precision of the vision encoder.")
+@click.option("--weights", type=WEIGHTS, default="int8", show_default=True, help="Precision of the decoder.")
+@click.option("--vision", type=VISION, default="int8", show_default=True, help="Precision of the vision encoder.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare the result with transformers.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is a model folder.")
 def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:

@@ -50,8 +50,9 @@ def export_checkpoint(
         opened = open_checkpoint(checkpoint)
         described = _describe(opened, out.resolve().name, Quantization(weights, vision, _recipe(weights, vision)))
         contents.copy_files(opened, folder)
-        _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress)
-        _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress)
+        rows = described.text.vocab_rows
+        _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
+        _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
         results: tuple[CheckResult, ...] = ()
         if check:
             progress("comparing with transformers")
@@ -69,12 +70,13 @@ def _export_part(
     precision: Precision,
     path: Path,
     progress: Progress,
+    vocab_rows: int,
 ) -> None:
     progress(f"{name}: tracing")
     traced = build(checkpoint, matrix_dtype(precision))
-    if precision == "int8":
-        progress(f"{name}: compressing to int8")
-        compress(traced.model)
+    if precision in ("int8", "int4"):
+        progress(f"{name}: compressing to {precision}")
+        compress(traced.model, precision, vocab_rows)
     progress(f"{name}: writing {path.name}")
     _save(traced.model, path)
     del traced

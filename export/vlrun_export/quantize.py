@@ -1,7 +1,7 @@
 """Precision of the stored weights: how each choice is reached, and in which words the manifest records it.
 
-INT8 is NNCF's data-free weight compression; fp16 and fp32 are casts made while the weights are loaded. Knows no
-checkpoint and no graph in particular.
+INT8 and INT4 are NNCF's data-free weight compression; fp16 and fp32 are casts made while the weights are loaded. Knows
+no checkpoint and no graph in particular.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import openvino as ov
 import torch
 from openvino import opset13
 
-Precision = Literal["int8", "fp16", "fp32"]
+Precision = Literal["int4", "int8", "fp16", "fp32"]
+
+GROUP = 128
+"""Input channels that share an INT4 scale."""
 
 RECIPE = {
+    "int4": f"NNCF int4_sym weights in groups of {GROUP}, data-free AWQ; embedding and head as int8",
     "int8": "NNCF int8_asym weights per output channel, data-free",
     "fp16": "weight matrices cast to float16",
     "fp32": "weight matrices cast to float32",
@@ -28,20 +32,40 @@ LARGE_ELEMENTS = 1 << 27
 
 def matrix_dtype(precision: Precision) -> torch.dtype | None:
     """In which dtype weight matrices must be loaded; None: as they lie in the checkpoint, mapped and not copied."""
-    return {"int8": None, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    return {"int4": None, "int8": None, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
-def compress(model: ov.Model) -> None:
-    """Compress the weight matrices of a traced model to INT8 (asymmetric, one scale for each output channel), in
-    place.
+def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: int) -> None:
+    """Compress the weight matrices of a traced model, in place: to INT8, asymmetric, with one scale for each output
+    channel; or to INT4, symmetric, with one for each group of input channels, but matrices of ``vocab_rows`` rows
+    (embedding and head, which decide the next token) to INT8.
     """
     import nncf
 
     for node in model.get_ops():
-        if node.get_type_name() == "Constant" and _is_large(node):
+        if node.get_type_name() == "Constant" and (
+            _is_large(node) or (precision == "int4" and _rows(node) == vocab_rows)
+        ):
             _replace(node, _compress_by_rows(node))
-    nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    if precision == "int8":
+        nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    else:
+        narrower = nncf.GroupSizeFallbackMode.ADJUST  # a matrix whose width is no multiple of the group
+        nncf.compress_weights(
+            model,
+            mode=nncf.CompressWeightsMode.INT4_SYM,
+            group_size=GROUP,
+            all_layers=True,
+            awq=True,
+            advanced_parameters=nncf.AdvancedCompressionParameters(group_size_fallback_mode=narrower),
+        )
     model.validate_nodes_and_infer_types()
+
+
+def _rows(constant: ov.Node) -> int | None:
+    """Rows of a 16-bit matrix; None for any other constant."""
+    shape = list(constant.get_output_shape(0))
+    return shape[0] if constant.get_element_type() == ov.Type.bf16 and len(shape) == 2 else None
 
 
 def _is_large(constant: ov.Node) -> bool:

@@ -102,7 +102,7 @@ class GenerationDefaults:
 
 @dataclass(frozen=True)
 class Quantization:
-    """Precision of the weights of each half (``int8``, ``fp16`` or ``fp32``) and how it was reached, in words."""
+    """Precision of the weights of each half (``int4``, ``int8``, ``fp16``, ``fp32``) and how it was reached."""
 
     decoder: str
     vision: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import openvino as ov
 import platformdirs
 
 from vlrun import manifest as manifests
@@ -44,6 +44,9 @@ from vlrun.text.template import ChatTemplate, Message, PicturePart, Prompt, load
 from vlrun.verification import verify
 
 DEFAULT_QUESTION = "Describe this image."
+MIB = 2**20
+CACHE_VERSION = 1
+"""To be raised when preprocessing, positions or prompts change, so that no stored prefix of before is used."""
 KV_SHARE = 4
 """Without another word the KV cache may take this part of the memory, a fourth; it is taken only as the cache fills."""
 
@@ -91,7 +94,7 @@ def load(folder: str | os.PathLike[str] | None = None, *, hints: Hints | None = 
 
 class VLM:
     """A vision-language model, ready to answer, from several threads at once if need be. ``close`` it, or use it in a
-    ``with`` block, to have its memory back before the process ends.
+    ``with`` block, to stop its threads; its memory is free when nobody refers to it any more.
     """
 
     def __init__(self, folder: Path, hints: Hints, room: Room) -> None:
@@ -101,13 +104,17 @@ class VLM:
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
-        self._root = _root(manifests.fingerprint(folder), hints)
         self._vision, decoder = _compile(folder, self.manifest, hints, room)
         self.context = _context(room, self.manifest, decoder)
-        store = PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", self._root, room.kv_disk)
-        self._engine = Engine(decoder, self._root, store=store if room.kv_disk else None)
-        self.close = weakref.finalize(self, self._engine.close)
+        root = _root(manifests.fingerprint(folder), hints, decoder)
+        store = PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", root, room.kv_disk)
+        self._engine = Engine(decoder, root, store=store if room.kv_disk else None)
+        self._end = weakref.finalize(self, _end, self._engine)
         self._load_seconds = time.perf_counter() - began
+
+    def close(self) -> None:
+        """Stop: running answers end with EngineClosed, later questions are refused."""
+        self._engine.close()
 
     def __enter__(self) -> VLM:
         return self
@@ -135,10 +142,19 @@ class VLM:
         """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
         model finds that answer. Raises as ``ask`` does.
         """
-        asked = self._prepare(pictures, question, Options())
+        asked = self._prepare(pictures, question, Options(repetition_guard=False, prompt_lookup=False))
         forced = Forced([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
-        for _ in self._engine.submit(self._request(asked, forced, len(forced.tokens))):
-            pass
+        if len(asked.prompt.ids) + len(forced.tokens) > self.context:
+            raise ContextLengthExceeded(
+                f"prompt and answer have {len(asked.prompt.ids)} and {len(forced.tokens)} tokens, the context is "
+                f"{self.context}"
+            )
+        stream = self._engine.submit(self._request(asked, forced, len(forced.tokens)))
+        try:
+            for _ in stream:
+                pass
+        finally:
+            stream.close()
         return np.stack(forced.rows)
 
     def _prepare(self, sources: Pictures, question: str, options: Options) -> _Asked:
@@ -233,6 +249,8 @@ def _compile(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> tupl
     core = open_device(hints)
     executor = ThreadPoolExecutor(max_workers=2)
     memory = total_memory() // KV_SHARE if room.kv_memory is None else room.kv_memory
+    if memory > total_memory():
+        raise OptionError(f"kv_memory is {memory // MIB} MiB, but there are only {total_memory() // MIB} MiB here")
     most_tokens = manifest.text.max_positions * Limits().running
     try:
         vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
@@ -247,7 +265,9 @@ def _compile(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> tupl
 def _context(room: Room, manifest: Manifest, decoder: Decoder) -> int:
     """Tokens that one prompt and its answer may have."""
     held, wanted = decoder.blocks * decoder.block_size, room.context
-    if wanted is not None and min(wanted, manifest.text.max_positions) > held:
+    if wanted is not None and wanted > manifest.text.max_positions:
+        raise OptionError(f"context is {wanted}, but this model was made for {manifest.text.max_positions} at most")
+    if wanted is not None and wanted > held:
         per_token = decoder.block_bytes / decoder.block_size
         raise OptionError(
             f"a context of {wanted} tokens needs a KV cache of {-(-wanted * per_token // 2**20):.0f} MiB, but it may "
@@ -256,9 +276,21 @@ def _context(room: Room, manifest: Manifest, decoder: Decoder) -> int:
     return min(wanted or held, held, manifest.text.max_positions)
 
 
-def _root(fingerprint: str, hints: Hints) -> bytes:
-    """A name for the model and for how it runs: what another one computed must never be taken for its own."""
-    return hashlib.sha256(f"{fingerprint} {hints} {ov.get_version()}".encode()).digest()
+def _root(fingerprint: str, hints: Hints, decoder: Decoder) -> bytes:
+    """A name for the model, for how it runs and for our own way with pictures: what another one computed must never be
+    taken for its own.
+    """
+    return hashlib.sha256(f"{CACHE_VERSION} {fingerprint} {hints} {decoder.name}".encode()).digest()
+
+
+def _end(engine: Engine) -> None:
+    """What happens when nobody refers to a model any more, which may be noticed in any thread, or at the end of the
+    process, which must not leave a thread in the middle of an inference.
+    """
+    if threading.current_thread() is threading.main_thread():
+        engine.close()
+    else:
+        engine.stop()
 
 
 def _timings(load_seconds: float, preprocess: float, figures: Figures) -> Timings:

@@ -11,8 +11,10 @@ import pytest
 import torch
 from openvino import opset13
 
+from vlrun import Options, load
 from vlrun.manifest import Manifest
 from vlrun_export import quantize
+from vlrun_export.export import export_checkpoint
 from vlrun_export.quiet import quiet
 
 
@@ -36,10 +38,10 @@ def test_blocks_of_rows_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
     """Guards the head of large models: NNCF hands out views of memory that it reuses for the next block."""
     whole, blocks = product_model(1000, 64), product_model(1000, 64)
     with quiet():
-        quantize.compress(whole)
+        quantize.compress(whole, "int8", 0)
         monkeypatch.setattr(quantize, "LARGE_ELEMENTS", 1000)
         monkeypatch.setattr(quantize, "BLOCK_ELEMENTS", 64 * 300)  # blocks large enough for NNCF's fast path
-        quantize.compress(blocks)
+        quantize.compress(blocks, "int8", 0)
     operations = [[op.get_type_name() for op in model.get_ordered_ops()] for model in (whole, blocks)]
     assert operations[0] == operations[1]
     assert len(stored(whole)) == 3
@@ -51,7 +53,7 @@ def test_compression_is_nncf_s_and_whole() -> None:
     """Guards the recipe in the manifest: unsigned bytes, one scale and zero point for each row."""
     ours, theirs = product_model(96, 64), product_model(96, 64)
     with quiet():
-        quantize.compress(ours)
+        quantize.compress(ours, "int8", 0)
         nncf.compress_weights(theirs, mode=nncf.CompressWeightsMode.INT8_ASYM)
     for one, other in zip(stored(ours), stored(theirs), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -63,3 +65,32 @@ def test_int8_stays_close(int8_export: tuple[Path, Manifest]) -> None:
     assert figures["logits, mean KL divergence"] < 0.01
     assert figures["logits, top-1 agreement"] > 0.95
     assert max(value for name, value in figures.items() if "error" in name) < 0.04
+
+
+def test_int4_keeps_the_head_wide() -> None:
+    """Guards INT4: groups of 128 inputs, 4 bits each; the matrix that decides the next token stays at 8 bits."""
+    narrow, head = product_model(96, 256), product_model(1000, 256)
+    with quiet():
+        quantize.compress(narrow, "int4", vocab_rows=1000)
+        quantize.compress(head, "int4", vocab_rows=1000)
+    constants = [
+        {
+            op.get_element_type(): list(op.get_output_shape(0))
+            for op in model.get_ops()
+            if op.get_type_name() == "Constant"
+        }
+        for model in (narrow, head)
+    ]
+    assert constants[0][ov.Type.i4] == [96, 2, 128]
+    assert constants[1][ov.Type.u8] in ([1000, 256], [1000, 1])
+    assert ov.Type.i4 not in constants[1]
+
+
+def test_int4_answers(small_checkpoint: Path, tmp_path: Path) -> None:
+    """Guards the whole way: an INT4 decoder is smaller, loads under PagedAttention and says something."""
+    exported = export_checkpoint(small_checkpoint, tmp_path / "int4", weights="int4")
+    eight = export_checkpoint(small_checkpoint, tmp_path / "int8", check=False)
+    assert exported.quantization.decoder == "int4"
+    assert exported.files["decoder.bin"].size < eight.files["decoder.bin"].size
+    with load(tmp_path / "int4") as vlm:
+        assert vlm.ask([], "Hi", Options(max_tokens=5, temperature=0)).usage.completion_tokens > 0

@@ -10,6 +10,7 @@ import hashlib
 import pickle
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ class FakeDecoder:
     def __init__(self, blocks: int, block_size: int = 4) -> None:
         self.blocks = blocks
         self.block_size = block_size
+        self.block_bytes = BLOCK_BYTES
         self.calls: list[list[SequenceStep]] = []
         self.slow = 0.0
         self.fault: Exception | None = None
@@ -42,6 +44,8 @@ class FakeDecoder:
         while time.monotonic() < until:
             time.sleep(0.001)
             if stopped():
+                for step in steps:
+                    self._write(replace(step, ids=step.ids + 1))  # half-done work leaves anything behind
                 raise Abandoned
         if self.fault:
             raise self.fault

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -391,6 +392,34 @@ def test_a_circle_ends_the_answer() -> None:
             assert stream.reason == reason
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_slow_reader_is_told_what_he_read() -> None:
+    """Guards the figures: the engine runs ahead of its reader, whose answer has as many tokens as he took."""
+    asked = prompt([1, 2, 3], 40)
+    with engine_of(FakeDecoder(100)) as engine:
+        stream = engine.submit(replace(request(asked, Eye()), eos=frozenset()))
+        tokens = iter(stream)
+        for _ in range(3):
+            next(tokens)
+        wait_for(lambda: not engine._scheduler.running)
+        stream.close()
+    assert stream.figures.tokens == 3
+    assert 1 <= stream.figures.passes <= 3
+
+
+def test_an_engine_may_be_forgotten_in_any_thread() -> None:
+    """Guards the garbage collector, which may find a model in one of its own threads: nobody waits for himself."""
+    before = threading.active_count()
+    engine = Engine(FakeDecoder(10), ROOT)
+    engine._inbox.append(engine.stop)
+    engine._wake()
+    wait_for(lambda: threading.active_count() == before)
+    engine.close()
+
+
 def test_a_thousand_requests_leave_nothing() -> None:
     """Guards a service that runs for months: objects and threads do not pile up."""
     decoder, eye = FakeDecoder(60), Eye()
@@ -413,10 +442,11 @@ def test_a_thousand_requests_leave_nothing() -> None:
         some(200)
         decoder.calls.clear()
         gc.collect()
-        objects, threads = len(gc.get_objects()), threading.active_count()
+        objects, threads, descriptors = len(gc.get_objects()), threading.active_count(), open_descriptors()
         some(800)
         decoder.calls.clear()
         wait_for(lambda: engine.pool.free == 60)
         gc.collect()
         assert threading.active_count() == threads
+        assert open_descriptors() == descriptors
         assert len(gc.get_objects()) < objects + 500

@@ -170,6 +170,43 @@ def test_one_changed_pixel_is_another_picture(vlm: VLM, tmp_path: Path) -> None:
     assert counts[1] == again > 0
 
 
+@pytest.mark.parametrize("group_size", [0, 128])
+def test_the_eight_bit_cache_forgets_how_it_was_written(small_model: Path, group_size: int) -> None:
+    """Guards the defaults: with scales for each channel of a block, as the plugin would have it, guesses that were
+    wrong and answers that others continue leave traces in the keys. Prefilled equals decoded, guessed equals plain.
+    """
+    question = "aa bb aa bb aa bb aa"
+    with load(small_model, hints=Hints(group_size=group_size)) as vlm:
+        answers = []
+        for lookup in (False, True):
+            options = Options(max_tokens=60, temperature=0, presence_penalty=0, prompt_lookup=lookup)
+            vlm._engine.pool.forget()
+            answers.append(vlm.ask([], question, options))
+        assert answers[0].text == answers[1].text
+        scored = []
+        for chunk in (True, False):
+            vlm._engine.pool.forget()
+            if chunk:
+                vlm.ask([], question, Options(max_tokens=2))
+            scored.append(vlm.score([], question, answers[0].text[:20]))
+    np.testing.assert_allclose(scored[0], scored[1], atol=2e-5 * np.abs(scored[1]).max())
+
+
+def test_scores_are_whole(vlm: VLM) -> None:
+    """Guards a long or repetitive answer from being cut by limits meant for generated ones."""
+    assert len(vlm.score([], "Hi", "a" * 300)) == 301
+    with pytest.raises(ContextLengthExceeded, match="the context is 4096"):
+        vlm.score([], "Hi", "a " * 5000)
+
+
+def test_impossible_room_is_refused(small_model: Path) -> None:
+    """Guards against an option that is lowered in silence, and a cache larger than the memory."""
+    with pytest.raises(OptionError, match="made for 4096 at most"):
+        load(small_model, room=Room(context=5000))
+    with pytest.raises(OptionError, match="MiB here"):
+        load(small_model, room=Room(kv_memory=2**60))
+
+
 def test_closed_models_say_so(small_model: Path) -> None:
     """Guards the end: threads are gone, a question afterwards is refused in one sentence."""
     before = threading.active_count()

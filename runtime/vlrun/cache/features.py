@@ -29,8 +29,10 @@ class FeatureCache:
         self._tails.put(key, features[:, -self._tail :].copy() if features.shape[1] > self._tail else features)
 
     def put_tail(self, key: bytes, features: FloatArray) -> None:
-        """Keep the features of a picture's last tokens."""
-        self._tails.put(key, features)
+        """Keep the features of a picture's last tokens, unless more of them are known."""
+        known = self._tails.get(key)
+        if known is None or known.shape[1] < features.shape[1]:
+            self._tails.put(key, features)
 
     def get(self, key: bytes, tokens: int, begin: int) -> FloatArray | None:
         """Tokens ``begin ..`` of the ``tokens`` of a picture, if they are known."""
@@ -55,6 +57,8 @@ class _Recent:
         self.bytes = 0
 
     def put(self, key: bytes, array: FloatArray) -> None:
+        if array.nbytes > self._budget:
+            return  # it would drive out all others and then itself
         old = self._arrays.pop(key, None)
         self.bytes += array.nbytes - (old.nbytes if old is not None else 0)
         self._arrays[key] = array

@@ -12,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,27 +27,31 @@ import numpy.typing as npt
 MAGIC = b"vlrunKV1"
 SUFFIX, PART = ".kv", ".part"
 
-Bytes = npt.NDArray[np.uint8]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """``blocks [n, block_bytes]`` with their ``names``; ``tail [rows, tokens, hidden]``: features of the visual tokens
-    behind the last full block, of the picture ``key``.
+    """``blocks [n, block_bytes]`` with their ``names``; ``tails``: of each picture that reaches behind the last full
+    block its key and the features ``[rows, tokens, hidden]`` of the visual tokens there.
     """
 
     names: tuple[bytes, ...]
     blocks: Bytes
-    key: bytes
-    tail: npt.NDArray[np.float32]
+    tails: tuple[tuple[bytes, FloatArray], ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Size of the content."""
+        return self.blocks.nbytes + sum(tail.nbytes for _, tail in self.tails)
 
 
 class _Header(msgspec.Struct, array_like=True):
     root: bytes
     names: list[bytes]
     block_bytes: int
-    key: bytes
-    tail: list[int]
+    tails: list[tuple[bytes, tuple[int, int, int]]]
 
 
 class PrefixStore:
@@ -64,31 +70,33 @@ class PrefixStore:
     def longest(self, names: Sequence[bytes], known: int) -> StoredPrefix | None:
         """The longest stored prefix among ``names`` that has more than ``known`` blocks."""
         for count in range(len(names), known, -1):
-            path = self._path(names[count - 1])
-            if path.exists():
-                prefix = self._read(path)
-                if prefix and prefix.names == tuple(names[:count]):
-                    with contextlib.suppress(OSError):
-                        os.utime(path)
-                    return prefix
+            prefix = self._read(self._path(names[count - 1]), tuple(names[:count]))
+            if prefix:
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    os.utime(self._path(names[count - 1]))
+                return prefix
         return None
 
     def __contains__(self, name: bytes) -> bool:
-        return self._path(name).exists()
+        try:
+            return self._path(name).exists()
+        except OSError:  # a folder that we may not look into
+            return False
+
+    def fits(self, size: int) -> bool:
+        """Whether a prefix of so many bytes may be stored at all: one must not drive out all others."""
+        return size <= self._limit // 2
 
     def put(self, prefix: StoredPrefix) -> None:
         """Write a prefix, and make room for it. A full or read-only disk is no error: then there is no file."""
-        header = msgspec.msgpack.encode(
-            _Header(self.root, list(prefix.names), prefix.blocks.shape[1], prefix.key, list(prefix.tail.shape))
-        )
-        parts = [MAGIC, len(header).to_bytes(8, "little"), header, prefix.blocks.data, prefix.tail.tobytes()]
-        if sum(len(memoryview(part).cast("B")) for part in parts) > self._limit:
-            return
-        with contextlib.suppress(OSError):
-            self._write(self._path(prefix.names[-1]), parts)
-            self._shrink()
+        shapes = [(key, tail.shape) for key, tail in prefix.tails]
+        header = msgspec.msgpack.encode((self.root, prefix.names, prefix.blocks.shape[1], shapes))
+        tails = [np.ascontiguousarray(tail).data.cast("B") for _, tail in prefix.tails]
+        parts = [MAGIC, len(header).to_bytes(8, "little"), header, prefix.blocks.data.cast("B"), *tails]
+        if self.fits(prefix.bytes):
+            with contextlib.suppress(OSError):
+                self._write(self._path(prefix.names[-1]), parts)
+                self._shrink()
 
     def _path(self, name: bytes) -> Path:
         return self._folder / f"{self.root.hex()[:16]}-{name.hex()}{SUFFIX}"
@@ -111,35 +119,53 @@ class PrefixStore:
             part.unlink(missing_ok=True)
             raise
 
-    def _read(self, path: Path) -> StoredPrefix | None:
-        """The prefix in a file, or None if the file is not what it should be."""
+    def _read(self, path: Path, names: tuple[bytes, ...]) -> StoredPrefix | None:
+        """The prefix in a file, or None. A file that is there and is not what its name says is removed."""
         try:
             content = np.fromfile(path, np.uint8)
-            size = hashlib.sha256().digest_size
-            body, checksum = content[:-size], content[-size:].tobytes()
-            if body[: len(MAGIC)].tobytes() != MAGIC or hashlib.sha256(body.data).digest() != checksum:
-                return None
-            begin = len(MAGIC) + 8
-            end = begin + int.from_bytes(body[len(MAGIC) : begin].tobytes(), "little")
-            header = msgspec.msgpack.decode(body[begin:end].tobytes(), type=_Header)
-            if header.root != self.root:
-                return None
-            blocks = body[end : end + len(header.names) * header.block_bytes]
-            tail = body[end + len(blocks) :].copy().view(np.float32).reshape(header.tail)
-            return StoredPrefix(tuple(header.names), blocks.reshape(-1, header.block_bytes), header.key, tail)
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except OSError:
             return None
+        with contextlib.suppress(ValueError, msgspec.MsgspecError):
+            prefix = self._parse(content)
+            if prefix.names == names:
+                return prefix
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+
+    def _parse(self, content: Bytes) -> StoredPrefix:
+        """Raises ValueError or MsgspecError if the content is not whole or not ours."""
+        size = hashlib.sha256().digest_size
+        body, checksum = content[:-size], content[-size:].tobytes()
+        if body[: len(MAGIC)].tobytes() != MAGIC or hashlib.sha256(body.data).digest() != checksum:
+            raise ValueError("damaged")
+        begin = len(MAGIC) + 8
+        end = begin + int.from_bytes(body[len(MAGIC) : begin].tobytes(), "little")
+        header = msgspec.msgpack.decode(body[begin:end].tobytes(), type=_Header)
+        if header.root != self.root:
+            raise ValueError("another model's")
+        start, end = end, end + len(header.names) * header.block_bytes
+        blocks = body[start:end].reshape(len(header.names), header.block_bytes)
+        tails = []
+        for key, shape in header.tails:
+            start, end = end, end + 4 * math.prod(shape)
+            tails.append((key, body[start:end].copy().view(np.float32).reshape(shape)))
+        return StoredPrefix(tuple(header.names), blocks, tuple(tails))
 
     def _shrink(self) -> None:
         """Remove the files used least recently until all fit into the limit."""
-        known = ((path.stat(), path) for path in self._folder.glob(f"*{SUFFIX}"))
-        files = sorted(known, key=lambda file: file[0].st_mtime_ns)
-        excess = sum(status.st_size for status, _ in files) - self._limit
-        for status, path in files:
+        files = []
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(OSError):  # another process was faster
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
+        excess = sum(size for _, size, _ in files) - self._limit
+        for _, size, path in sorted(files):
             if excess <= 0:
                 return
-            path.unlink(missing_ok=True)
-            excess -= status.st_size
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            excess -= size
 
     def _sweep(self) -> None:
         """Remove half-written files of processes that are gone."""

@@ -65,6 +65,7 @@ def ask(
         click.echo(json.dumps(_as_dict(answer, vlm.manifest.name), ensure_ascii=not readable))
     if stats:
         click.echo(_stats(answer), err=True)
+    vlm.close()  # the picture's prefix may still be on its way to the disk
 
 
 def split(words: Sequence[str], question: str | None = None) -> tuple[list[str], str | None]:

@@ -16,12 +16,10 @@ from collections.abc import Sequence as Items
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from vlrun.cache.blocks import BlockPool, BlockTable
 from vlrun.cache.features import FeatureCache
 from vlrun.cache.store import Bytes, PrefixStore, StoredPrefix
-from vlrun.engine.request import Finished, PendingPicture, Request, Stopped, Stream
+from vlrun.engine.request import Arrived, Finished, PendingPicture, Request, Stopped, Stream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, KVCacheFull, VlrunError
@@ -34,11 +32,16 @@ FEATURES_BUDGET, TAILS_BUDGET = 192 * MIB, 64 * MIB
 """Features of a 1024 x 768 picture in the 2B model take 25 MB, those of its last 31 tokens 1 MB."""
 
 
+MOST_KEEPING = 2
+"""Prefixes on their way to the disk at once; each takes its size in memory. What comes meanwhile is not stored."""
+
+
 class Backend(Protocol):
     """What the engine needs of a decoder."""
 
     blocks: int
     block_size: int
+    block_bytes: int
 
     def forward(self, steps: Items[SequenceStep], stopped: Stopped) -> list[FloatArray]:
         """Run steps together; of each its last ``rows`` rows of logits. Raises Abandoned when ``stopped``."""
@@ -65,6 +68,7 @@ class Engine:
         self._scheduler = Scheduler(self.pool, limits or Limits())
         self._store = store
         self._to_keep: queue.SimpleQueue[StoredPrefix | None] = queue.SimpleQueue()
+        self._keeping: set[bytes] = set()
         self._looks: dict[bytes, list[tuple[Sequence, int]]] = {}
         self._to_see: queue.SimpleQueue[PendingPicture | None] = queue.SimpleQueue()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -92,13 +96,20 @@ class Engine:
 
     def close(self) -> None:
         """Stop at once: running answers end with EngineClosed. No thread is left afterwards, nothing half stored."""
+        self.stop()
+        rounds, vision, *store = self._threads
+        for thread in (rounds, vision):
+            thread.join()
+        self._to_keep.put(None)
+        for thread in store:
+            thread.join()
+
+    def stop(self) -> None:
+        """Tell the threads to stop, and wait for none of them: this may be called in any thread, at any moment."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._to_see.put(None)
-        self._to_keep.put(None)
-        for thread in self._threads:
-            thread.join()
 
     def _wake(self) -> None:
         with self._changed:
@@ -106,14 +117,19 @@ class Engine:
 
     def _run(self) -> None:
         """The decoder's thread."""
-        while not self._closing:
-            try:
-                self._round()
-            except Abandoned:
-                continue  # all its readers have left, or the engine closes
-            except Exception as error:  # noqa: BLE001 - a thread must not die in silence, nor its readers wait for ever
-                self._fail(error if isinstance(error, VlrunError) else DeviceError(f"the device failed: {error}"))
-        self._fail(EngineClosed("the model was closed before the answer was complete"))
+        try:
+            while not self._closing:
+                try:
+                    self._round()
+                except Abandoned:
+                    continue  # all its readers have left, or the engine closes
+                except Exception as error:  # noqa: BLE001 - its readers must hear of it, the next ones be served
+                    self._fail(error if isinstance(error, VlrunError) else DeviceError(f"the device failed: {error}"))
+        finally:
+            with self._changed:
+                self._closing = True
+            self._take_what_arrived()
+            self._fail(EngineClosed("the model was closed before the answer was complete"))
 
     def _round(self) -> None:
         """One round."""
@@ -159,62 +175,69 @@ class Engine:
             self._scheduler.drop(sequence)
             stream.put(error)
             return
-        if tokens and stream.figures.first is None:
+        now = time.perf_counter()
+        for token in tokens:
+            stream.put(Arrived(token, now, sequence.passes))
+        if tokens and not sequence.kept:
+            sequence.kept = True
             self._remember(sequence)
-        if tokens:
-            now = time.perf_counter()
-            stream.figures.first = stream.figures.first or now
-            stream.figures.last = now
-            stream.figures.tokens += len(tokens)
         if reason:
             self._scheduler.drop(sequence)
-        for token in tokens:
-            stream.put(token)
-        if reason:
             stream.put(Finished(reason))
 
     def _arrive(self, sequence: Sequence) -> None:
         """Queue a new sequence, and fetch what the disk has of its prompt."""
         self._scheduler.waiting.append(sequence)
-        if self._store is None or not sequence.request.pictures:
-            return
-        names = sequence.prompt_names()
-        prefix = self._store.longest(names, len(self.pool.find(names)))
-        if prefix is None:
-            return
+        if self._store and sequence.request.pictures and not sequence.stream.closed:
+            names = sequence.prompt_names()
+            prefix = self._store.longest(names, len(self.pool.find(names)))
+            if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
+                self._restore(prefix)
+
+    def _restore(self, prefix: StoredPrefix) -> None:
+        """Put a stored prefix where it will be found; if there is no room now, it is computed when there is."""
         table = BlockTable(self.pool)
+        tokens = len(prefix.names) * self.pool.block_size
         try:
-            table.open([], len(prefix.names) * self.pool.block_size)
+            table.open([], tokens)
+            table.reserve(tokens)
+            self._decoder.write_blocks(table.blocks, prefix.blocks)
+            for block, name in zip(table.blocks, prefix.names, strict=True):
+                self.pool.name(block, name)
+            for key, tail in prefix.tails:
+                self.features.put_tail(key, tail)
         except KVCacheFull:
-            return  # then it is computed when there is room
-        table.reserve(len(prefix.names) * self.pool.block_size)
-        self._decoder.write_blocks(table.blocks, prefix.blocks)
-        for block, name in zip(table.blocks, prefix.names, strict=True):
-            self.pool.name(block, name)
-        table.release()
-        if prefix.tail.size:
-            self.features.put_tail(prefix.key, prefix.tail)
+            return
+        finally:
+            table.release()
 
     def _remember(self, sequence: Sequence) -> None:
-        """Have the finished prefix of the sequence's pictures stored."""
-        if self._store is None or not sequence.request.pictures:
+        """Have the finished prefix of the sequence's pictures stored, unless it is too large or already on its way."""
+        if not self._store or not sequence.request.pictures or len(self._keeping) >= MOST_KEEPING:
             return
-        span = sequence.request.pictures[-1].span
-        end, size = span.start + span.tokens, self.pool.block_size
-        names = sequence.prompt_names()[: end // size]
-        if not names or names[-1] in self._store:
+        spans = [picture.span for picture in sequence.request.pictures]
+        count = (spans[-1].start + spans[-1].tokens) // self.pool.block_size
+        names = tuple(sequence.prompt_names()[:count])
+        if not names or not self._store.fits(count * self._decoder.block_bytes) or names[-1] in self._keeping:
             return
-        tail = self.features.get(span.key, span.tokens, span.tokens - end % size) if end % size else None
-        if tail is None and end % size:
-            return  # without it the picture would have to be encoded again
-        content = self._decoder.read_blocks(sequence.table.blocks[: len(names)])
-        kept = np.zeros((0, 0, 0), np.float32) if tail is None else tail
-        self._to_keep.put(StoredPrefix(tuple(names), content, span.key, kept))
+        tails = []
+        for span in spans:
+            behind = span.start + span.tokens - count * self.pool.block_size
+            if behind > 0:
+                tail = self.features.get(span.key, span.tokens, max(0, span.tokens - behind))
+                if tail is None:  # too large to be kept: without it the picture would have to be encoded again
+                    return
+                tails.append((span.key, tail))
+        if names[-1] not in self._store:
+            self._keeping.add(names[-1])
+            content = self._decoder.read_blocks(sequence.table.blocks[:count])
+            self._to_keep.put(StoredPrefix(names, content, tuple(tails)))
 
     def _keep(self) -> None:
         """The store's thread."""
-        while self._store is not None and (prefix := self._to_keep.get()) is not None:
+        while self._store and (prefix := self._to_keep.get()) is not None:
             self._store.put(prefix)
+            self._keeping.discard(prefix.names[-1])
 
     def _look(self, sequence: Sequence, index: int) -> None:
         """Get the features of a picture: out of the cache, or from the vision thread, once for all who want them."""
@@ -233,6 +256,8 @@ class Engine:
         while (picture := self._to_see.get()) is not None:
             key = picture.span.key
             try:
+                if self._unwanted(key):
+                    raise Abandoned
                 outcome: FloatArray | Exception = picture.encode(partial(self._unwanted, key))
             except Exception as error:  # noqa: BLE001 - goes to those who wait for it
                 outcome = error
@@ -261,7 +286,6 @@ class Engine:
 
     def _fail(self, error: VlrunError) -> None:
         """End every answer with an error."""
-        self._take_what_arrived()
         for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
             self._scheduler.drop(sequence)
             sequence.stream.put(error)

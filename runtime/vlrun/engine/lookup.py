@@ -28,6 +28,7 @@ class Lookup:
         self._most = MOST_GUESSED // 2
         self._pause = PAUSE
         self._silent_until = 0
+        self._index()  # of the prompt, in the caller's thread
 
     def guess(self, most: int) -> list[int]:
         """At most ``most`` tokens that may come next; none if the text says nothing or guesses did not pay."""

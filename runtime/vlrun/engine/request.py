@@ -54,7 +54,9 @@ class Request:
 
 @dataclass
 class Figures:
-    """How an answer was made: moments by ``time.perf_counter`` and counts of tokens."""
+    """How an answer was made: moments by ``time.perf_counter`` and counts of tokens. ``first``, ``last``, ``passes``
+    and ``tokens`` speak of the tokens that were read: the engine may be ahead.
+    """
 
     submitted: float = 0.0
     begun: float | None = None
@@ -64,6 +66,15 @@ class Figures:
     cached: int = 0
     passes: int = 0
     tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A token, when it was there, and the decoder's passes up to it."""
+
+    token: int
+    at: float
+    passes: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ class Stream:
         self.reason: FinishReason | None = None
         self._wake = wake
         self._closed = threading.Event()
-        self._arrived: queue.SimpleQueue[int | Finished | BaseException] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[Arrived | Finished | BaseException] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[int]:
         """Tokens, the ending one included; afterwards ``reason`` says why it ended. Raises what went wrong."""
@@ -92,7 +103,11 @@ class Stream:
             if isinstance(item, Finished):
                 self.reason = item.reason
             else:
-                yield item
+                figures = self.figures
+                figures.first = item.at if figures.first is None else figures.first
+                figures.last, figures.passes = item.at, item.passes
+                figures.tokens += 1
+                yield item.token
 
     @property
     def closed(self) -> bool:
@@ -104,6 +119,6 @@ class Stream:
         self._closed.set()
         self._wake()
 
-    def put(self, item: int | Finished | BaseException) -> None:
+    def put(self, item: Arrived | Finished | BaseException) -> None:
         """For the engine: hand over a token, the end mark or an error."""
         self._arrived.put(item)

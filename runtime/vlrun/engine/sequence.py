@@ -29,6 +29,8 @@ class Sequence:
         self.table = BlockTable(pool)
         self.text: list[int] = request.ids.tolist()
         self.prompt_length = len(self.text)
+        self.passes = 0
+        self.kept = False
         self.missing: set[int] = set()
         """Pictures whose features are still to come."""
         self._pool = pool
@@ -104,7 +106,7 @@ class Sequence:
 
     def take(self, step: SequenceStep, logits: FloatArray) -> tuple[list[int], FinishReason | None]:
         """Go on with the ``logits [step.rows, vocab]`` of a step that ran: new tokens, and whether that was the end."""
-        self.stream.figures.passes += 1
+        self.passes += 1
         if step.past + len(step.ids) < self.prompt_length:
             self._advance(len(step.ids))
             return [], None

@@ -78,8 +78,15 @@ class Decoder:
         self.blocks = min(memory // self.block_bytes, -(-most_tokens // self.block_size))
         if not self.blocks:
             raise OptionError(f"the KV cache needs at least {-(-self.block_bytes // 2**20)} MiB, one block of it")
+        processor = core.get_property(hints.device, "FULL_DEVICE_NAME")
+        layout = [f"{self._compiled.input(name)}" for name in caches]
+        self.name = f"{processor} {ov.get_version()} {layout}"
+        """The device and how it lays out the cache: blocks of one name mean the same."""
         # The request does not keep its tensors' memory alive: this list does.
-        self._cells = [self._allocate(name) for name in caches]
+        try:
+            self._cells = [self._allocate(name) for name in caches]
+        except MemoryError:
+            raise OptionError(f"a KV cache of {memory // 2**20} MiB cannot be had here: lower kv_memory") from None
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[FloatArray]:
         """Run the next tokens of several sequences in one call; writes their keys and values into their blocks.
@@ -95,8 +102,13 @@ class Decoder:
 
     def read_blocks(self, blocks: Sequence[int]) -> npt.NDArray[np.uint8]:
         """A copy of what blocks hold in all layers, ``[len(blocks), block_bytes]``."""
+        content = np.empty((len(blocks), self.block_bytes), np.uint8)
+        start = 0
         with self._lock:
-            return np.concatenate([cells[list(blocks)] for cells in self._cells], axis=1)
+            for cells in self._cells:
+                np.take(cells, list(blocks), axis=0, out=content[:, start : start + cells.shape[1]], mode="clip")
+                start += cells.shape[1]
+        return content
 
     def write_blocks(self, blocks: Sequence[int], content: npt.NDArray[np.uint8]) -> None:
         """Put back what ``read_blocks`` gave, into any blocks."""

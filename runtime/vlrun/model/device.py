@@ -37,11 +37,18 @@ class Hints:
     group_size: int | None = 128
 
     def decoder_config(self) -> dict[str, str]:
-        """OpenVINO properties for the decoder."""
+        """OpenVINO properties for the decoder.
+
+        Keys get a scale for each token, as values have. The CPU plugin's own way, a scale for each channel of a block,
+        quantizes a block anew with every token written to it: what a token reads then depends on how its past was
+        written, and guessed tokens that were wrong leave traces.
+        """
+        by_token = self.device == "CPU" and self.kv_precision == "u8"
         return self._config(
             {
                 "INFERENCE_PRECISION_HINT": self.decoder_precision,
                 "KV_CACHE_PRECISION": self.kv_precision,
+                "KEY_CACHE_QUANT_MODE": "BY_TOKEN" if by_token else None,
                 "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size,
             }
         )
