@@ -23,7 +23,7 @@ from vlrun_export.tiny.network import MERGE, PATCH, BatchedVLM, VisionPositions,
 
 PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
 WARM_UP_STEPS = 100
-FALL = 0.25
+FALL = 0.5
 """Share of the time over which the learning rate falls to zero."""
 AUXILIARY_WEIGHT = 0.4
 LOOK_WEIGHT = 0.3
