@@ -28,7 +28,8 @@ def whole_folder(out: Path, force: bool) -> Iterator[Path]:
     Raises OutputError if ``out`` exists (with ``force``: if it is no model folder), or if it cannot be written.
     """
     out = Path(os.path.realpath(out))
-    _recover(out)
+    with contextlib.suppress(OSError):  # a folder that cannot be read: the next line says so
+        _recover(out)
     _check_target(out, force)
     parts = _sibling(out, "part")
     try:
@@ -91,10 +92,11 @@ def _recover(out: Path) -> None:
     """Clean up after exports to ``out`` that were killed: half-written siblings go, an old model that had just been
     moved aside comes back.
     """
+    ours = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.(part|old)")
     beside = out.parent.iterdir() if out.parent.is_dir() else ()
-    for left in [path for path in beside if re.fullmatch(rf"\.{re.escape(out.name)}\.\w{{8}}\.(part|old)", path.name)]:
+    for left in [path for path in beside if ours.fullmatch(path.name)]:
         with contextlib.suppress(OSError), _locked(left):
-            if left.suffix == ".old" and not out.exists():
+            if left.suffix == ".old" and not out.exists() and (left / manifest.MANIFEST).is_file():
                 left.rename(out)
             else:
                 shutil.rmtree(left, ignore_errors=True)

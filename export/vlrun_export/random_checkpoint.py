@@ -35,6 +35,10 @@ EMBEDDINGS = ("embed_tokens.weight", "pos_embed.weight", "lm_head.weight")
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, tokenizer: Path, layers: int, depth: int, untied: bool, seed: int) -> None:
     """Write a random checkpoint of the shapes of Qwen3-VL-2B to the folder OUT."""
+    if out.exists():
+        raise click.BadParameter(f"'{out}' exists already", param_hint="OUT")
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise click.BadParameter(f"'{tokenizer}' holds no tokenizer.json", param_hint="--tokenizer")
     write_checkpoint(out, tokenizer, layers=layers, depth=depth, tied=not untied, seed=seed)
 
 

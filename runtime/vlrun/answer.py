@@ -19,6 +19,8 @@ MAX_TOKENS = 1024
 MAX_IMAGE_TOKENS = 1280
 """Visual tokens a picture, the upper end of what Qwen advises (256 to 1280); a phone photo alone could take 16384."""
 
+PENALTIES = ("repetition", "presence", "frequency")
+
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
 
@@ -48,8 +50,11 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_image_tokens", "top_k", "seed"):
-            if not isinstance(getattr(self, name), int | None):
+            if not isinstance(getattr(self, name), int | None) or isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name} must be a whole number")
+        for name in ("temperature", "top_p", "min_p", *(f"{kind}_penalty" for kind in PENALTIES)):
+            if not isinstance(getattr(self, name), int | float | None) or isinstance(getattr(self, name), bool):
+                raise OptionError(f"{name} must be a number")
         if not 1 <= self.max_tokens <= 2**20:
             raise OptionError(f"max_tokens must lie between 1 and {2**20}, not {self.max_tokens}")
         if not 1 <= self.max_image_tokens <= 16384:
@@ -112,12 +117,13 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer."""
+    """A whole answer. ``notes``: what was left out or changed of the pictures on the way in, in words."""
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

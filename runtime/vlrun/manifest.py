@@ -153,7 +153,7 @@ def read(folder: Path) -> Manifest:
     """
     try:
         if not folder.is_dir():
-            raise ModelNotFound(f"no model folder at '{folder}'")
+            raise ModelNotFound(f"no model folder at '{folder}': 'vlrun export' makes one from a checkpoint")
         raw = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise ModelNotFound(f"'{folder}' holds no {MANIFEST}: export a checkpoint with 'vlrun export' first") from None

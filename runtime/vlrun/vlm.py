@@ -65,12 +65,10 @@ class Room:
     kv_disk: int = 0
 
     def __post_init__(self) -> None:
-        if self.context is not None and self.context < 1:
-            raise OptionError(f"context must be at least 1 token, not {self.context}")
-        if self.kv_memory is not None and self.kv_memory < 1:
-            raise OptionError(f"kv_memory must be at least 1 byte, not {self.kv_memory}")
-        if self.kv_disk < 0:
-            raise OptionError(f"kv_disk must be at least 0 bytes, not {self.kv_disk}")
+        for name, least, unit in (("context", 1, "token"), ("kv_memory", 1, "byte"), ("kv_disk", 0, "bytes")):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise OptionError(f"{name} must be a whole number of at least {least} {unit}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,8 @@ class VLM:
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
         image_tokens = sum(grid.tokens for _, grid in asked.pictures)
         usage = Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes)
-        return Answer(text, reason, usage, _timings(self._load_seconds, asked.seconds, figures))
+        notes = tuple(note for picture, _ in asked.pictures for note in picture.notes)
+        return Answer(text, reason, usage, _timings(self._load_seconds, asked.seconds, figures), notes)
 
     def _grid(self, picture: Picture, options: Options) -> Grid:
         vision, preprocessing = self.manifest.vision, self.manifest.preprocessing

@@ -93,6 +93,18 @@ def test_an_old_model_comes_back_after_a_power_cut(tmp_path: Path) -> None:
     assert (tmp_path / "out" / MANIFEST).read_text() == "first"
 
 
+def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    """Guards a user's own hidden folders with names that only look like ours."""
+    mine = tmp_path / ".out.notmine1.old"
+    mine.mkdir()
+    (mine / "precious").touch()
+    empty = tmp_path / ".out.01234567.old"
+    empty.mkdir()
+    write_model(tmp_path / "out", "first")
+    assert (mine / "precious").exists()
+    assert (tmp_path / "out" / MANIFEST).read_text() == "first"
+
+
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     """Guards finished models against a repeated command, before any work is done."""
     write_model(tmp_path / "out", "first")

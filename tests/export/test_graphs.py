@@ -168,7 +168,7 @@ def test_int8_leaves_no_matrix_out(small_checkpoint: Path) -> None:
     """Guards the compression: every matrix of the decoder is stored in eight bits."""
     with quiet():
         traced = build_decoder(open_checkpoint(small_checkpoint), None)
-        compress(traced.model)
+        compress(traced.model, "int8", 0)
     matrices = matrices_of(traced.model)
     assert {op.get_element_type() for op in matrices} == {ov.Type.u8}
 

@@ -144,9 +144,8 @@ def test_the_watched_head_is_the_first_of_its_layer(model: Qwen3VLForConditional
     layer = model.model.language_model.layers[WATCHED_LAYER].self_attn
     watched = Watched(torch.full((*batch.ids.shape, batch.ids.shape[1]), -1e9))
     assert watched.scores is not None
-    shares = np.concatenate([batch.looks.targets[:, :1], batch.looks.targets[:, 1:]], 1)
     columns = np.r_[0, batch.start : batch.start + batch.grid.tokens]
-    for row, position, share in zip(batch.looks.rows, batch.looks.positions, shares, strict=True):
+    for row, position, share in zip(batch.looks.rows, batch.looks.positions, batch.looks.targets, strict=True):
         watched.scores[row, position, columns] = torch.from_numpy(share).clamp(min=1e-30).log()
     assert look_loss(watched, batch).item() == pytest.approx(0, abs=1e-5)
 

@@ -245,6 +245,8 @@ def test_tables_and_targets() -> None:
     ]
     table = tables(judged)
     assert table["tasks"]["count_kind"]["both"] == {"score": 0.6667, "n": 3}
+    nine = tables([*judged, Judged("count_kind", "en", "9", 0)])["tasks"]["count_kind"]
+    assert (nine["both"]["n"], nine["goal"]["n"]) == (4, 3)
     assert table["count_kind_by_truth"] == {"0": {"score": 1.0, "n": 1}, "2": {"score": 0.5, "n": 2}}
     verdict = targets({"fp32": table, "int8": table}, kl=0.001, agreement=0.9)
     assert not verdict["count_kind"]["met"]
@@ -253,7 +255,7 @@ def test_tables_and_targets() -> None:
     assert verdict["int8_kl"]["met"]
     assert not verdict["int8_agreement"]["met"]
     text = markdown({"precisions": {"fp32": table, "int8": table}, "targets": verdict})
-    assert "| how many of a kind (0 to 8) | 3 | 100.0 % | 0.0 % | 100.0 % | 0.0 % |" in text
+    assert "| how many of a kind | 3 | 100.0 % | 0.0 % | 100.0 % | 0.0 % |" in text
 
 
 def test_examples_are_what_the_readme_says() -> None:

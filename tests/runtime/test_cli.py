@@ -12,13 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vlrun.cli.ask import printable
+from vlrun.answer import Options
+from vlrun.cli import options as cli_options
+from vlrun.cli.terminal import printable
+from vlrun.model.device import Hints
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
 
@@ -48,6 +52,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "notes.txt").write_text("no picture")
     data = (folder / "two words.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
+    image.save(folder / "cut.tif", compression="tiff_lzw")
+    damaged = bytearray((folder / "cut.tif").read_bytes())
+    damaged[100:2000] = bytes(1900)
+    (folder / "cut.tif").write_bytes(damaged)
     Image.new("RGB", (20_001, 100)).save(folder / "strip.png")
     return folder
 
@@ -87,6 +95,9 @@ def test_an_answer_cannot_steer_the_terminal(shop: Path, small_model: Path) -> N
     shown = ask(shop, small_model, *words, "--seed", seed).stdout.decode()
     assert shown == printable(exact) + "\n"
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    raw = ask(shop, small_model, *words, "--seed", seed, "--json").stdout.decode()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", raw)
+    assert printable("pay \u202e001\u202c") == "pay 001"
     assert printable("a\x1b[31m\x07b\r\nc\td\x9be") == "a[31mb\nc\tde"
 
 
@@ -119,6 +130,20 @@ def test_the_next_process_knows_the_picture(shop: Path, small_model: Path, tmp_p
     assert answers[1]["timings"]["vision"] < answers[0]["timings"]["vision"]
 
 
+def test_help_tells_the_real_defaults() -> None:
+    """Guards numbers that stand twice: in the help and where they rule; and options that reach nothing."""
+    assert set(cli_options._SAMPLING) == {field.name for field in fields(Options)}
+    assert set(cli_options._HINTS) == {field.name for field in fields(Hints)}
+    given = {**cli_options._SAMPLING, **cli_options._HINTS}
+    for owner in (Options(), Hints()):
+        for field in fields(owner):
+            value, told = getattr(owner, field.name), given[field.name]["help"]
+            if isinstance(value, bool):
+                assert told.endswith("[default: yes]") == value
+            elif value and field.name != "device":
+                assert told.endswith(f"[default: {value}]"), told
+
+
 def test_two_pictures_and_default_question(shop: Path, small_model: Path) -> None:
     """Guards the reading of the words: two pictures, no question."""
     done = ask(shop, small_model, shop / "shelf.png", shop / "two words.jpg", "--json", "--max-tokens", "2")
@@ -133,6 +158,9 @@ WRONG = [
     (["{shop}/empty.png"], 3, "is empty"),
     (["{shop}/notes.txt"], 3, "not a picture that vlrun can read"),
     (["{shop}/cut.jpg"], 3, "damaged or cut short"),
+    (["{shop}/cut.tif"], 3, "damaged or cut short"),
+    (["bell\a\x9b.jpg"], 3, "no such picture: 'bell.jpg'"),
+    (["{shop}/shelf.png", "x", "--model", "Qwen/Qwen3-VL-2B-Instruct"], 4, "'vlrun export' makes one"),
     (["{shop}/strip.png"], 3, "too narrow a strip"),
     (["{shop}", "x"], 3, "is a folder"),
     (["https://example.org/a.jpg", "x"], 3, "download it first"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import zlib
 from pathlib import Path
 
@@ -98,6 +99,32 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     through = open_picture(encoded(Image.fromarray(ramp), "PNG", transparency=int(ramp[1, 2])))
     assert through.rgb[1, 2].tolist() == [255, 255, 255]
     assert (through.rgb != picture.rgb).any(-1).sum() == 1
+
+
+def test_sixteen_bit_oddities() -> None:
+    """Guards against holes where there are none, and against negatives: 16-bit colour whose transparent colour Pillow
+    compares with 8 bits, and grey TIFF in which white is zero.
+    """
+    rows = b"".join(b"\0" + bytes.fromhex("120034005600") + bytes.fromhex("123456789abc") for _ in range(2))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    transparent = bytes.fromhex("001200340056")
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    )
+    assert open_picture(png).rgb[0].tolist() == [[0x12, 0x34, 0x56], [0x12, 0x56, 0x9A]]
+    grey = Image.fromarray(np.array([[0, 65535]], np.uint16))
+    tiff = encoded(grey, "TIFF")
+    assert open_picture(tiff).rgb[0, :, 0].tolist() == [0, 255]
+    tag = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
+    assert tiff.count(tag) == 1
+    assert open_picture(tiff.replace(tag, tag[:8] + bytes(4))).rgb[0, :, 0].tolist() == [255, 0]
+
+
+def test_a_picture_without_pixels() -> None:
+    """Guards against a division by zero."""
+    with pytest.raises(DamagedMedia, match="has no pixels"):
+        open_picture(Image.new("RGB", (0, 5)))
 
 
 def test_animation_uses_first_frame_and_says_so() -> None:

@@ -191,7 +191,7 @@ def test_two_processes_share_the_folder(tmp_path: Path) -> None:
     """Guards against each other's half-written files, a sweep that takes what is just being written, and a limit that
     both try to keep.
     """
-    command = [sys.executable, "-c", SHARER, tmp_path]
+    command: list[str | Path] = [sys.executable, "-c", SHARER, tmp_path]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
     for process in processes:
         assert process.communicate()[1] == b""

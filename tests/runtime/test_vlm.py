@@ -75,7 +75,8 @@ class Recorder:
 
     def __init__(self, decoder: Backend) -> None:
         self._decoder = decoder
-        self.blocks, self.block_size = decoder.blocks, decoder.block_size
+        self.blocks, self.block_size, self.block_bytes = decoder.blocks, decoder.block_size, decoder.block_bytes
+        self.read_blocks, self.write_blocks = decoder.read_blocks, decoder.write_blocks
         self.logits: list[np.ndarray] = []
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Stopped) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""One step of learning: forward over a batch, both losses, both optimizers, and the state of a run on disk.
+"""One step of learning: forward over a batch, its three losses, both optimizers, and the state of a run on disk.
 
 Learning rate: warm-up, a long flat stretch, and a fall to zero at the end, so that a later run may go on from a flat
 stretch. Knows batches and the network; does not know how scenes are drawn.
@@ -24,7 +24,7 @@ from vlrun_export.tiny.network import MERGE, PATCH, BatchedVLM, VisionPositions,
 PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
 WARM_UP_STEPS = 100
 FALL = 0.5
-"""Share of the time over which the learning rate falls to zero."""
+"""Share of the steps over which the learning rate falls to zero."""
 AUXILIARY_WEIGHT = 0.4
 LOOK_WEIGHT = 0.3
 
@@ -113,9 +113,9 @@ def make_optimizers(model: BatchedVLM, guesses: PatchGuesses) -> list[torch.opti
     return [muon, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def rate(state: State, total: float) -> float:
-    """Share of the peak learning rate."""
-    left = 1 - state.seconds / total
+def rate(state: State, steps: int) -> float:
+    """Share of the peak learning rate, of a training of ``steps``."""
+    left = 1 - state.step / steps
     return min(1.0, (state.step + 1) / WARM_UP_STEPS, max(left / FALL, 0.0))
 
 

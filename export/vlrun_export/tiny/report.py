@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 LABELS = {
     "easy": "easy-VQA, test split",
-    "count_kind": "how many of a kind (0 to 8)",
+    "count_kind": "how many of a kind",
     "count_colour_kind": "how many of a kind and colour",
     "count_items": "how many items",
     "count_shelves": "how many shelves",
@@ -35,11 +35,18 @@ LABELS = {
 }
 """Every task in the order of the tables."""
 
-GOALS = {"easy": 0.95, "count_kind": 0.95, "price": 0.95, "read": 0.95, "where": 0.90}
-"""Share of right answers that the embedded model must reach, both languages together."""
+GOALS = {
+    "easy": 0.95, "count_kind": 0.95, "count_colour_kind": 0.95, "count_items": 0.95, "price": 0.95, "read": 0.95,
+    "where": 0.90,
+}  # fmt: skip
+"""Share of right answers that the embedded model must reach, both languages together; of counts those up to eight."""
+
+MOST_COUNTED = 8
 
 MOST_LOSS = 0.005
-"""Share of right answers that INT8 may cost on any task with a goal."""
+"""Share of right answers that INT8 may cost, in the mean over the tasks with a goal: one task alone has too few
+questions to measure that.
+"""
 
 MOST_KL, LEAST_AGREEMENT = 0.01, 0.97
 """INT8 against FP32, mean over the positions of all answers."""
@@ -65,7 +72,8 @@ def tables(judged: Iterable[Judged]) -> dict[str, Table]:
     tasks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     counts: dict[str, list[float]] = defaultdict(list)
     for answer in judged:
-        for language in (answer.language, "both"):
+        within = not answer.task.startswith("count") or int(answer.truth) <= MOST_COUNTED
+        for language in (answer.language, "both", *(["goal"] if within else [])):
             tasks[answer.task][language].append(answer.score)
         if answer.task == "count_kind":
             counts[answer.truth].append(answer.score)
@@ -79,11 +87,12 @@ def targets(precisions: Mapping[str, Mapping[str, Table]], kl: float, agreement:
     """Each target with what was measured, in INT8, and whether that reaches it."""
     int8, fp32 = precisions["int8"]["tasks"], precisions["fp32"]["tasks"]
     found = {
-        task: {"goal": goal, "measured": int8[task]["both"]["score"], "met": int8[task]["both"]["score"] >= goal}
+        task: {"goal": goal, "measured": int8[task]["goal"]["score"], "met": int8[task]["goal"]["score"] >= goal}
         for task, goal in GOALS.items()
-        if task in int8
+        if "goal" in int8.get(task, {})
     }
-    loss = max((fp32[task]["both"]["score"] - int8[task]["both"]["score"] for task in found), default=0.0)
+    losses = [fp32[task]["goal"]["score"] - int8[task]["goal"]["score"] for task in found]
+    loss = sum(losses) / max(len(losses), 1)
     found["int8_loss"] = {"goal": MOST_LOSS, "measured": round(loss, 4), "met": round(loss, 4) <= MOST_LOSS}
     found["int8_kl"] = {"goal": MOST_KL, "measured": kl, "met": kl <= MOST_KL}
     found["int8_agreement"] = {"goal": LEAST_AGREEMENT, "measured": agreement, "met": agreement >= LEAST_AGREEMENT}

@@ -90,9 +90,10 @@ class PrefixStore:
     def put(self, prefix: StoredPrefix) -> None:
         """Write a prefix, and make room for it. A full or read-only disk is no error: then there is no file."""
         shapes = [(key, tail.shape) for key, tail in prefix.tails]
+        tails = [tail for _, tail in prefix.tails]
         header = msgspec.msgpack.encode((self.root, prefix.names, prefix.blocks.shape[1], shapes))
-        tails = [np.ascontiguousarray(tail).data.cast("B") for _, tail in prefix.tails]
-        parts = [MAGIC, len(header).to_bytes(8, "little"), header, prefix.blocks.data.cast("B"), *tails]
+        contents = [np.ascontiguousarray(part).data.cast("B") for part in (prefix.blocks, *tails)]
+        parts: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(8, "little"), header, *contents]
         if self.fits(prefix.bytes):
             with contextlib.suppress(OSError):
                 self._write(self._path(prefix.names[-1]), parts)

@@ -16,6 +16,7 @@ import click
 
 import vlrun
 from vlrun.cli.ask import ask
+from vlrun.cli.terminal import printable
 from vlrun.cli.verify import verify
 from vlrun.errors import VlrunError
 
@@ -105,7 +106,7 @@ def _can_export() -> bool:
 
 def _fail(sentence: str, code: int) -> None:
     with contextlib.suppress(OSError):
-        click.echo(f"vlrun: {' '.join(sentence.split())}", err=True)
+        click.echo(printable(f"vlrun: {' '.join(sentence.split())}"), err=True)
     _leave(code)
 
 

@@ -6,8 +6,8 @@ Knows click and words for people; everything heavy is imported when the command 
 from __future__ import annotations
 
 import json
+import re
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli import options as option
+from vlrun.cli.terminal import printable, silent_libraries
 from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def ask(
     answer = _finish(chunks) if as_json else _print(chunks)
     if as_json:
         readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        click.echo(json.dumps(_as_dict(answer, vlm.manifest.name), ensure_ascii=not readable))
+        told = json.dumps(_as_dict(answer, vlm.manifest.name), ensure_ascii=not readable)
+        click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", told))  # terminals obey these too
     if stats:
         click.echo(_stats(answer), err=True)
     vlm.close()  # the picture's prefix may still be on its way to the disk
@@ -100,9 +102,11 @@ def _names_picture(word: str) -> bool:
 def _open(image: str) -> Picture:
     from vlrun.media.image import open_picture
 
-    picture = open_picture(_read_stdin() if image == "-" else image)
+    source = _read_stdin() if image == "-" else image
+    with silent_libraries():
+        picture = open_picture(source)
     for note in picture.notes:
-        click.echo(f"vlrun: {note}", err=True)
+        click.echo(printable(f"vlrun: {note}"), err=True)
     return picture
 
 
@@ -130,14 +134,6 @@ def _print(chunks: Iterator[Chunk]) -> Answer:
             click.echo()
             return chunk.answer
     raise RuntimeError("the stream ended without an answer")
-
-
-def printable(text: str) -> str:
-    """The text without control characters but line ends and tabs: a picture must not steer the reader's terminal.
-
-    ``--json`` has the answer letter for letter.
-    """
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
 def _finish(chunks: Iterator[Chunk]) -> Answer:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vlrun.cli.terminal import printable
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
@@ -19,4 +21,4 @@ def verify(model: Path | None) -> None:
     manifest = manifests.read(folder)
     verify_folder(manifest, folder, again=True)
     total = sum(entry.size for entry in manifest.files.values())
-    click.echo(f"{manifest.name}: {len(manifest.files)} files, {total:,} bytes, all as exported")
+    click.echo(f"{printable(manifest.name)}: {len(manifest.files)} files, {total:,} bytes, all as exported")

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
 
@@ -33,6 +33,7 @@ _DECODER_FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeE
 """What Pillow's decoders raise on broken files, from fuzzing and its own test images."""
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_PHOTOMETRIC = 262
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,9 @@ def _guarded(work: Callable[[], Picture], name: str) -> Picture:
 
 
 def _from_image(image: Image.Image, name: str) -> Picture:
+    if 0 in image.size:
+        raise DamagedMedia(f"{name} has no pixels")
+    _mend_deep_transparency(image)
     if image.width * image.height > MAX_PIXELS:
         raise MediaTooLarge(f"{name} has {image.width * image.height:,} pixels; the limit is {MAX_PIXELS:,}")
     notes = []
@@ -133,8 +137,18 @@ def _from_image(image: Image.Image, name: str) -> Picture:
         notes.append(f"{name} has {frames} frames; only the first is used")
         image.seek(0)
     image.load()
+    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0:  # white is zero
+        image = Image.fromarray(65535 - np.asarray(image))
     upright = ImageOps.exif_transpose(image) if image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else image
     return _picture(np.asarray(_to_rgb(upright, name)), tuple(notes))
+
+
+def _mend_deep_transparency(image: Image.Image) -> None:
+    """Forget the transparent colour of a PNG with 16 bits a channel: Pillow gives 8 bits of each pixel, with which the
+    16 bits of that colour cannot be compared.
+    """
+    if isinstance(image, ImageFile.ImageFile) and [tile.args for tile in image.tile] == ["RGB;16B"]:
+        image.info.pop("transparency", None)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -36,6 +36,10 @@ class Hints:
     kv_precision: str | None = "u8"
     group_size: int | None = 128
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.device, str):
+            raise OptionError(f"device must be a name such as CPU, not {self.device}")
+
     def decoder_config(self) -> dict[str, str]:
         """OpenVINO properties for the decoder.
 
