@@ -77,6 +77,7 @@ def test_workbench_requirements_cover_what_the_workbench_imports(setup: configpa
     extras = setup["options.extras_require"]
     required = _names(_lines(setup["options"]["install_requires"]))
     required |= _names(_lines(extras["export"])) | _names(_lines(extras["train"]))
+    required |= _names(_lines(extras["peers"]))
     assert not _imported_distributions("vlrun_export") - required
     assert "torchvision" not in required
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,124 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.fake_decoder import VOCABULARY, FakeDecoder, scores
-from vlrun.cache.names import PictureSpan
-from vlrun.cache.store import PrefixStore
+from tests.runtime.engine_room import EOS, ROOT, Asked, Eye, alone, engine_of, prompt, read, request, wait_for
+from tests.runtime.fake_decoder import FakeDecoder
 from vlrun.engine.engine import Engine
-from vlrun.engine.lookup import Lookup
-from vlrun.engine.repetition import LEAST_TOKENS, repeats
-from vlrun.engine.request import PendingPicture, Request, Stopped, Stream
-from vlrun.engine.sampler import FloatRow, Sampler, Sampling
+from vlrun.engine.sampler import FloatRow
 from vlrun.engine.scheduler import Limits
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
-from vlrun.model.device import Abandoned
-from vlrun.model.positions import FloatArray
-
-ROOT = b"model"
-PAD = 49
-"""The id of visual tokens: the same for all pictures."""
-EOS = 7
-
-
-class Greedy:
-    """The likeliest token."""
-
-    def choose(self, logits: FloatRow) -> int:
-        return int(np.argmax(logits))
-
-
-class Eye:
-    """A vision encoder that counts, and can be slow or fail."""
-
-    def __init__(self) -> None:
-        self.encoded: list[bytes] = []
-        self.slow = 0.0
-        self.fault: Exception | None = None
-
-    def encode(self, key: bytes, tokens: int, stopped: Stopped) -> FloatArray:
-        until = time.monotonic() + self.slow
-        while time.monotonic() < until:
-            time.sleep(0.001)
-            if stopped():
-                raise Abandoned
-        if self.fault:
-            raise self.fault
-        self.encoded.append(key)
-        return features(key, tokens)
-
-
-def features(key: bytes, tokens: int) -> FloatArray:
-    return np.random.default_rng(list(key)).random((2, tokens, 3), np.float32)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A prompt in short: ids, pictures as (start, tokens, key)."""
-
-    ids: tuple[int, ...]
-    pictures: tuple[tuple[int, int, bytes], ...]
-    max_tokens: int
-
-
-def prompt(words: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Asked:
-    """A prompt of ids and pictures, each picture a key and its number of tokens."""
-    ids: list[int] = []
-    pictures = []
-    for word in words:
-        if isinstance(word, int):
-            ids.append(word)
-        else:
-            pictures.append((len(ids), word[1], word[0]))
-            ids += [PAD] * word[1]
-    return Asked(tuple(ids), tuple(pictures), max_tokens)
-
-
-def request(asked: Asked, eye: Eye, lookup: bool = True) -> Request:
-    def pending(start: int, tokens: int, key: bytes) -> PendingPicture:
-        return PendingPicture(PictureSpan(start, tokens, key), lambda stopped: eye.encode(key, tokens, stopped))
-
-    return Request(
-        ids=np.array(asked.ids),
-        positions=np.tile(np.arange(len(asked.ids)), (3, 1)),
-        pictures=tuple(pending(*picture) for picture in asked.pictures),
-        chooser=Greedy(),
-        max_tokens=asked.max_tokens,
-        eos=frozenset({EOS}),
-        guard=False,
-        lookup=lookup,
-    )
-
-
-def alone(asked: Asked) -> list[int]:
-    """The answer by definition, without blocks, cache or guesses."""
-    seen: dict[int, bytes] = {}
-    for start, tokens, key in asked.pictures:
-        seen |= {start + place: features(key, tokens)[:, place].tobytes() for place in range(tokens)}
-    text = [(token, (place,) * 3, seen.get(place, b"")) for place, token in enumerate(asked.ids)]
-    answer: list[int] = []
-    while len(answer) < asked.max_tokens and EOS not in answer:
-        answer.append(int(np.argmax(scores(text))))
-        text.append((answer[-1], (len(text),) * 3, b""))
-    return answer
-
-
-@contextmanager
-def engine_of(decoder: FakeDecoder, limits: Limits | None = None, store: PrefixStore | None = None) -> Iterator[Engine]:
-    engine = Engine(decoder, store.root if store else ROOT, limits, store)
-    try:
-        yield engine
-        wait_for(lambda: engine.pool.free == decoder.blocks)
-    finally:
-        engine.close()
-    assert engine.pool.free == decoder.blocks, "blocks were not given back"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.001)
-
 
 WORDS = st.one_of(st.integers(0, 5), st.sampled_from([(b"red", 9), (b"blue", 9), (b"dot", 3)]))
 PROMPTS = st.lists(WORDS, min_size=1, max_size=6)
@@ -170,10 +55,6 @@ def test_everyone_gets_the_tokens_he_gets_alone(
                 assert got == alone(asked)[:leave]
                 if stream.reason:
                     assert stream.reason == ("stop" if got[-1] == EOS else "length")
-
-
-def read(stream: Stream) -> list[int]:
-    return list(stream)
 
 
 PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
@@ -335,61 +216,6 @@ def test_features_outlive_evicted_blocks() -> None:
             assert read(stream) == alone(asked)
         assert stream.figures.cached == 0
     assert eye.encoded == [b"red"]
-
-
-@pytest.mark.parametrize("temperature", [0.0, 0.7])
-def test_guesses_change_the_passes_and_not_the_answer(temperature: float) -> None:
-    """Guards prompt lookup: greedy and, with a seed, drawn answers are the same; copying takes fewer passes."""
-    asked, eye = prompt([1, 2, 3, 4, 5, 6] * 3, 80), Eye()
-    answers, passes = [], []
-    for lookup in (False, True):
-        with engine_of(FakeDecoder(100)) as engine:
-            sampler = Sampler(Sampling(temperature=temperature, seed=3), asked.ids, VOCABULARY)
-            stream = engine.submit(replace(request(asked, eye, lookup), chooser=sampler, eos=frozenset()))
-            answers.append(read(stream))
-            passes.append(stream.figures.passes)
-    assert answers[0] == answers[1]
-    assert passes[1] < passes[0] == 80
-
-
-def test_guesses_pause_where_they_do_not_pay() -> None:
-    """Guards the cost: after wrong guesses nothing is tried for a while, and longer each time."""
-    text = [1, 2, 3, 1, 2]
-    lookup = Lookup(text)
-    assert lookup.guess(8) == [3, 1, 2]
-    assert lookup.guess(1) == [3]
-    tried = 0
-    for _ in range(300):
-        guessed = lookup.guess(8)
-        tried += bool(guessed)
-        text += [1, 2]
-        lookup.learn(len(guessed), 0)
-    assert tried < 12
-
-
-def test_the_guard_knows_a_circle() -> None:
-    """Guards endless answers, and leaves lists and tables alone."""
-    assert repeats([5] * LEAST_TOKENS)
-    assert repeats([9] * 16 + [1, 2, 3, 4] * 48)
-    assert repeats([9] * 11 + list(range(61)) * 9)
-    assert not repeats([5] * (LEAST_TOKENS - 16))
-    table = [token for row in range(60) for token in (1, 2, row + 100, 3)]
-    assert not repeats(table[:240])
-
-
-def test_a_circle_ends_the_answer() -> None:
-    """Guards the finish reason, and the option to switch the guard off."""
-
-    class Stubborn:
-        def choose(self, logits: FloatRow) -> int:
-            return 3
-
-    asked = prompt([1], 300)
-    with engine_of(FakeDecoder(100)) as engine:
-        for guard, reason, length in ((True, "repetition", LEAST_TOKENS), (False, "length", 300)):
-            stream = engine.submit(replace(request(asked, Eye()), chooser=Stubborn(), guard=guard))
-            assert len(read(stream)) == length
-            assert stream.reason == reason
 
 
 def open_descriptors() -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.runtime.engine_room import ROOT, Eye, alone, engine_of, prompt, read, request
 from tests.runtime.fake_decoder import FakeDecoder
-from tests.runtime.test_engine import ROOT, Eye, alone, engine_of, prompt, read, request
 from vlrun import Options, Room, load
 from vlrun.cache.store import PrefixStore, StoredPrefix
 from vlrun.errors import DeviceError

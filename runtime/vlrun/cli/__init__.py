@@ -16,6 +16,7 @@ import click
 
 import vlrun
 from vlrun.cli.ask import ask
+from vlrun.cli.bench import bench
 from vlrun.cli.terminal import printable
 from vlrun.cli.verify import verify
 from vlrun.errors import VlrunError
@@ -63,6 +64,7 @@ def commands() -> None:
 
 
 commands.add_command(ask)
+commands.add_command(bench)
 commands.add_command(verify)
 
 

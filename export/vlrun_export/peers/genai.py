@@ -1,0 +1,40 @@
+"""openvino-genai's ``VLMPipeline`` on a folder of optimum-cli; ``--setting best``: with the hints fastest for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+
+from vlrun.bench.course import QUESTIONS, TEXT, Samples, arguments, picture
+
+BEST = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
+
+
+def main() -> None:
+    """Run the course. Times to tokens are genai's own: its streamer hands out text, which may come late."""
+    options = arguments("The benchmark's course, run by openvino-genai.")
+    samples = Samples(options.began)
+    import openvino_genai
+
+    with samples.timed("load"):
+        pipeline = openvino_genai.VLMPipeline(str(options.model), "CPU", **(BEST if options.setting == "best" else {}))
+
+    def ask(question: str, images: list[ov.Tensor], tokens: int) -> tuple[float, float]:
+        answer = pipeline.generate(question, images=images, max_new_tokens=tokens, do_sample=False, ignore_eos=True)
+        return answer.perf_metrics.get_ttft().mean / 1000, answer.perf_metrics.get_tpot().mean / 1000
+
+    ask(TEXT, [], 1)
+    samples.since_start("start_to_text")
+    for number in range(options.rounds):
+        image = [ov.Tensor(np.array(picture(number))[None])]
+        ttft, tpot = ask(QUESTIONS[0], image, options.tokens)
+        samples.add("ttft_new", ttft)
+        samples.add("tpot", tpot)
+        for question in QUESTIONS[1:]:
+            samples.add("ttft_again", ask(question, image, 2)[0])
+    samples.memory()
+    samples.print()
+
+
+if __name__ == "__main__":
+    main()

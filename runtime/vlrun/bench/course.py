@@ -1,0 +1,149 @@
+"""The course that every participant runs, in a process of its own: load, text, new pictures, the same picture again.
+
+    python -m vlrun.bench.course MODEL --began SECONDS [--rounds N] [--tokens N] [--disk]
+
+Prints one JSON object of samples. Peers run the same course with their own interfaces (``vlrun_export.peers``); the
+prompts, the pictures and the names of the figures stand here. Knows the public interface of vlrun alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+TEXT = "Name three colours."
+QUESTIONS = ("Describe this image in detail.", "How many bottles are there?", "What is written here?")
+PICTURE_SIZE = (1024, 768)
+"""Width and height: 768 visual tokens of Qwen3-VL."""
+TOGETHER = 4
+MIB = 2**20
+
+
+class Samples:
+    """Seconds, bytes or ratios by the name of the figure."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._found: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, name: str, value: float) -> None:
+        """One more sample."""
+        self._found[name].append(value)
+
+    def since_start(self, name: str) -> None:
+        """The time since the process was started."""
+        self.add(name, time.time() - self._began)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """The time of a block."""
+        began = time.perf_counter()
+        yield
+        self.add(name, time.perf_counter() - began)
+
+    def memory(self) -> None:
+        """Resident memory now and at the peak, mapped files included."""
+        status = dict(
+            line.split(":", 1)
+            for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            if ":" in line
+        )
+        self.add("steady", int(status["VmRSS"].split()[0]) * 1024)
+        self.add("peak", int(status["VmHWM"].split()[0]) * 1024)
+
+    def print(self) -> None:
+        """One JSON object, the last line of stdout."""
+        sys.stdout.write(json.dumps(self._found) + "\n")
+        sys.stdout.flush()
+
+
+def picture(number: int) -> Image.Image:
+    """Smooth coloured noise, another for each number."""
+    rng = np.random.default_rng([1024, number])
+    return Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(PICTURE_SIZE, Image.Resampling.BICUBIC)
+
+
+def read(tokens: Iterator[object], samples: Samples, first: str, further: str | None = None) -> int:
+    """Read a stream of tokens: the time to the first one, and the mean of the others; how many there were."""
+    began = time.perf_counter()
+    moments = [time.perf_counter() - began for _ in tokens]
+    samples.add(first, moments[0])
+    if further and len(moments) > 1:
+        samples.add(further, (moments[-1] - moments[0]) / (len(moments) - 1))
+    return len(moments)
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The options that all courses share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--began", type=float, default=time.time(), help="when the process was started")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--disk", action="store_true", help="only one picture, with the cache on disk")
+    parser.add_argument("--setting", default="", help="hints, precision or the like, as the participant reads it")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the course with vlrun."""
+    options = arguments("The benchmark's course, run by vlrun.")
+    samples = Samples(options.began)
+    import vlrun
+
+    plain = vlrun.Options(
+        temperature=0, max_tokens=options.tokens, presence_penalty=0, repetition_guard=False, prompt_lookup=False
+    )
+    room = vlrun.Room(kv_disk=1024 * MIB if options.disk else 0)
+    with samples.timed("load"):
+        vlm = vlrun.load(options.model, room=room)
+    if options.disk:
+        answer = vlm.ask(picture(0), QUESTIONS[0], plain)
+        samples.add("ttft_disk", answer.timings.ttft)
+        samples.print()
+        vlm.close()
+        return
+    vlm.ask([], TEXT, vlrun.Options(temperature=0, max_tokens=1))
+    samples.since_start("start_to_text")
+    for number in range(options.rounds):
+        answer = vlm.ask(picture(number), QUESTIONS[0], plain)
+        samples.add("ttft_new", answer.timings.ttft)
+        samples.add("vision", answer.timings.vision)
+        samples.add("prefill", answer.timings.prefill)
+        if answer.timings.tpot is not None:
+            samples.add("tpot", answer.timings.tpot)
+        for question in QUESTIONS[1:]:
+            samples.add("ttft_again", vlm.ask(picture(number), question, plain).timings.ttft)
+    samples.memory()
+    for _ in range(options.rounds):
+        one = _tokens_per_second(lambda: vlm.ask(picture(0), QUESTIONS[1], plain).usage.completion_tokens, 1)
+        four = _tokens_per_second(lambda: vlm.ask(picture(0), QUESTIONS[1], plain).usage.completion_tokens, TOGETHER)
+        samples.add("tokens_per_second_one", one)
+        samples.add("tokens_per_second_four", four)
+    samples.print()
+    vlm.close()
+
+
+def _tokens_per_second(ask: Callable[[], int], together: int) -> float:
+    counts: list[int] = []
+    threads = [threading.Thread(target=lambda: counts.append(ask())) for _ in range(together)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Participants in turn, their samples side by side, goals beside them. Knows processes and numbers, no models."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlrun.bench.ceiling import Ceiling
+from vlrun.errors import DeviceError
+
+FIGURES = {
+    "load": ("load", 1.0, "s"),
+    "start_to_text": ("start of process to first token of a text", 1.0, "s"),
+    "ttft_new": ("TTFT, new picture", 1.0, "s"),
+    "ttft_again": ("TTFT, next question on the same picture", 1.0, "s"),
+    "ttft_disk": ("the same in a new process, from disk", 1.0, "s"),
+    "vision": ("vision encoder", 1.0, "s"),
+    "prefill": ("prefill", 1.0, "s"),
+    "tpot": ("decode, per token", 1e-3, "ms"),
+    "tokens_per_second_one": ("one answer", 1.0, "tokens/s"),
+    "tokens_per_second_four": ("four answers at once", 1.0, "tokens/s"),
+    "steady": ("resident memory after all this", 2**20, "MiB"),
+    "peak": ("resident memory at the peak", 2**20, "MiB"),
+}
+"""Name in the samples: words, unit size, unit. Memory counts mapped files too."""
+
+
+@dataclass(frozen=True)
+class Participant:
+    """Someone who runs the course: a name, and the module with its arguments, as Python is given them."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+Samples = dict[str, list[float]]
+
+
+def run(participants: Sequence[Participant], repeats: int, tell: Callable[[str], None]) -> dict[str, Samples]:
+    """Every participant's samples, in turn, so that a change of the machine's mood meets them all."""
+    found: dict[str, Samples] = {participant.name: {} for participant in participants}
+    for turn in range(repeats):
+        for participant in participants:
+            tell(f"turn {turn + 1} of {repeats}: {participant.name}")
+            for name, values in course(participant).items():
+                found[participant.name].setdefault(name, []).extend(values)
+    return found
+
+
+def course(participant: Participant, further: Sequence[str] = ()) -> Samples:
+    """The samples of one process. Raises DeviceError with the end of what it said if it failed."""
+    command = [sys.executable, "-m", *participant.command, "--began", str(time.time()), *further]
+    environment = {**os.environ, **participant.environment}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise DeviceError(f"{participant.name} failed, its last words: {said[0]}")
+    samples: Samples = json.loads(done.stdout.strip().splitlines()[-1])
+    return samples
+
+
+def from_disk(participant: Participant) -> list[float]:
+    """TTFT of a picture that an earlier process knew."""
+    with tempfile.TemporaryDirectory() as cache:
+        fresh = Participant(participant.name, participant.command, {**participant.environment, "XDG_CACHE_HOME": cache})
+        course(fresh, ["--disk"])
+        return course(fresh, ["--disk"])["ttft_disk"]
+
+
+def table(found: Mapping[str, Samples]) -> list[str]:
+    """A Markdown table: medians with the spread, and of peers the part of it that the first one takes."""
+    names = list(found)
+    heads = [names[0], *(f"{name} | of it" for name in names[1:])]
+    lines = ["| figure | " + " | ".join(heads) + " |"]
+    lines.append("|" + " --- |" * (1 + len(names) + len(names) - 1))
+    for figure, (words, size, unit) in FIGURES.items():
+        if figure in found[names[0]]:
+            cells = [_cell(found[names[0]][figure], size, unit)]
+            for name in names[1:]:
+                values = found[name].get(figure)
+                cells += [_cell(values, size, unit), _ratio(found[names[0]][figure], values)] if values else ["", ""]
+            lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def limits(samples: Samples, ceiling: Ceiling, decoder: Path) -> list[str]:
+    """What the machine allows, in words: decode reads every weight once a token."""
+    flops = ", ".join(f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in ceiling.flops.items())
+    size, tpot = decoder.stat().st_size, statistics.median(samples["tpot"])
+    least = size / ceiling.read
+    share = f"{least * 1e3:.1f} ms at that bandwidth: {100 * least / tpot:.0f} % of the limit"
+    return [
+        f"read bandwidth {ceiling.read / 1e9:.1f} GB/s; matrix products {flops}",
+        f"decode reads {size / 1e9:.2f} GB a token, {share}",
+    ]
+
+
+def _cell(values: Sequence[float], size: float, unit: str) -> str:
+    scaled = sorted(value / size for value in values)
+    digits = 0 if scaled[-1] >= 100 else 1 if scaled[-1] >= 20 else 2
+    spread = f" ({scaled[0]:.{digits}f} to {scaled[-1]:.{digits}f})" if len(scaled) > 1 else ""
+    return f"{statistics.median(scaled):,.{digits}f} {unit}{spread}"
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
