@@ -24,11 +24,12 @@ FORMAT = 1
 FAMILY = "qwen3-vl"
 MANIFEST = "manifest.json"
 VISION_XML = "vision.xml"
+VISION_BIN = "vision.bin"
 DECODER_XML = "decoder.xml"
 DECODER_BIN = "decoder.bin"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
-REQUIRED = (VISION_XML, "vision.bin", DECODER_XML, DECODER_BIN, TOKENIZER, CHAT_TEMPLATE)
+REQUIRED = (VISION_XML, VISION_BIN, DECODER_XML, DECODER_BIN, TOKENIZER, CHAT_TEMPLATE)
 """Files without which a folder is no model."""
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]

@@ -35,7 +35,7 @@ from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
 from vlrun.model.decoder import Decoder
 from vlrun.model.device import Hints, open_device
-from vlrun.model.memory import total_memory
+from vlrun.model.memory import MappedFiles, total_memory
 from vlrun.model.patches import cut, grid_of
 from vlrun.model.positions import FloatArray, Grid, token_positions
 from vlrun.model.vision import VisionEncoder
@@ -251,12 +251,14 @@ def _compile(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> tupl
     if memory > total_memory():
         raise OptionError(f"kv_memory is {memory // MIB} MiB, but there are only {total_memory() // MIB} MiB here")
     most_tokens = manifest.text.max_positions * Limits().running
+    weights = [folder / name for name in (manifests.VISION_BIN, manifests.DECODER_BIN)]
     try:
-        vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
-        decoder = executor.submit(
-            Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, memory, most_tokens
-        )
-        return vision.result(), decoder.result()
+        with MappedFiles(weights):
+            vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
+            decoder = executor.submit(
+                Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, memory, most_tokens
+            )
+            return vision.result(), decoder.result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 

@@ -87,6 +87,7 @@ class Decoder:
             self._cells = [self._allocate(name) for name in caches]
         except MemoryError:
             raise OptionError(f"a KV cache of {memory // 2**20} MiB cannot be had here: lower kv_memory") from None
+        self._warm_up()
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[FloatArray]:
         """Run the next tokens of several sequences in one call; writes their keys and values into their blocks.
@@ -117,6 +118,10 @@ class Decoder:
             for cells in self._cells:
                 cells[list(blocks)] = content[:, start : start + cells.shape[1]]
                 start += cells.shape[1]
+
+    def _warm_up(self) -> None:
+        """Run one token: the plugin makes its own copy of the weights when it first runs."""
+        self.forward([SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])], lambda: False)
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])
