@@ -17,9 +17,10 @@ from vlrun.errors import VlrunError
 
 if TYPE_CHECKING:
     from vlrun.answer import Answer, Chunk, Options, Timings, Usage
+    from vlrun.loading import Room
     from vlrun.media.image import Picture, open_picture
     from vlrun.model.device import Hints
-    from vlrun.vlm import VLM, Room, load
+    from vlrun.vlm import VLM, load
 
 __version__ = "0.1.0"
 
@@ -47,7 +48,7 @@ _HOMES = {
     "Picture": "vlrun.media.image",
     "open_picture": "vlrun.media.image",
     "Hints": "vlrun.model.device",
-    "Room": "vlrun.vlm",
+    "Room": "vlrun.loading",
     "VLM": "vlrun.vlm",
     "load": "vlrun.vlm",
 }

@@ -12,7 +12,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,13 +28,11 @@ from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
 from vlrun.engine.sampler import Chooser, FloatRows, Forced, Sampler
-from vlrun.engine.scheduler import Limits
 from vlrun.errors import ContextLengthExceeded, OptionError
+from vlrun.loading import Room, open_halves
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
-from vlrun.model.decoder import Decoder
-from vlrun.model.device import Hints, open_device
-from vlrun.model.memory import MappedFiles, total_memory
+from vlrun.model.device import Hints
 from vlrun.model.patches import cut, grid_of
 from vlrun.model.positions import FloatArray, Grid, token_positions
 from vlrun.model.vision import VisionEncoder
@@ -44,31 +41,7 @@ from vlrun.text.template import ChatTemplate, Message, PicturePart, Prompt, load
 from vlrun.verification import verify
 
 DEFAULT_QUESTION = "Describe this image."
-MIB = 2**20
-CACHE_VERSION = 1
-"""To be raised when preprocessing, positions or prompts change, so that no stored prefix of before is used."""
-KV_SHARE = 4
-"""Without another word the KV cache may take this part of the memory, a fourth; it is taken only as the cache fills."""
-
 Pictures: TypeAlias = PictureSource | Sequence[PictureSource]
-
-
-@dataclass(frozen=True)
-class Room:
-    """How much the model may hold. ``context``: tokens of one prompt and its answer, None for as many as the model and
-    the KV cache allow; ``kv_memory``: bytes of the KV cache, shared by all answers, None for a fourth of the memory;
-    ``kv_disk``: bytes of the user's cache folder for what is known of pictures, so that the next process knows it too.
-    """
-
-    context: int | None = None
-    kv_memory: int | None = None
-    kv_disk: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least, unit in (("context", 1, "token"), ("kv_memory", 1, "byte"), ("kv_disk", 0, "bytes")):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise OptionError(f"{name} must be a whole number of at least {least} {unit}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -102,11 +75,10 @@ class VLM:
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
-        self._vision, decoder = _compile(folder, self.manifest, hints, room)
-        self.context = _context(room, self.manifest, decoder)
-        root = _root(manifests.fingerprint(folder), hints, decoder)
-        store = PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", root, room.kv_disk)
-        self._engine = Engine(decoder, root, store=store if room.kv_disk else None)
+        halves = open_halves(folder, self.manifest, hints, room)
+        self._vision, self.context, self.notes = halves.vision, halves.context, halves.notes
+        store = PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", halves.root, room.kv_disk)
+        self._engine = Engine(halves.decoder, halves.root, store=store if room.kv_disk else None)
         self._end = weakref.finalize(self, _end, self._engine)
         self._load_seconds = time.perf_counter() - began
 
@@ -241,47 +213,6 @@ def _encode(
     vision: VisionEncoder, manifest: Manifest, picture: Picture, grid: Grid, stopped: Callable[[], bool]
 ) -> FloatArray:
     return vision.encode(cut(picture, grid, manifest.preprocessing, manifest.vision), stopped)
-
-
-def _compile(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> tuple[VisionEncoder, Decoder]:
-    """Both halves at the same time. An interrupted caller does not wait for the compiler."""
-    core = open_device(hints)
-    executor = ThreadPoolExecutor(max_workers=2)
-    memory = total_memory() // KV_SHARE if room.kv_memory is None else room.kv_memory
-    if memory > total_memory():
-        raise OptionError(f"kv_memory is {memory // MIB} MiB, but there are only {total_memory() // MIB} MiB here")
-    most_tokens = manifest.text.max_positions * Limits().running
-    weights = [folder / name for name in (manifests.VISION_BIN, manifests.DECODER_BIN)]
-    try:
-        with MappedFiles(weights):
-            vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
-            decoder = executor.submit(
-                Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, memory, most_tokens
-            )
-            return vision.result(), decoder.result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _context(room: Room, manifest: Manifest, decoder: Decoder) -> int:
-    """Tokens that one prompt and its answer may have."""
-    held, wanted = decoder.blocks * decoder.block_size, room.context
-    if wanted is not None and wanted > manifest.text.max_positions:
-        raise OptionError(f"context is {wanted}, but this model was made for {manifest.text.max_positions} at most")
-    if wanted is not None and wanted > held:
-        per_token = decoder.block_bytes / decoder.block_size
-        raise OptionError(
-            f"a context of {wanted} tokens needs a KV cache of {-(-wanted * per_token // 2**20):.0f} MiB, but it may "
-            f"take {decoder.blocks * decoder.block_bytes // 2**20} MiB: raise kv_memory or lower context"
-        )
-    return min(wanted or held, held, manifest.text.max_positions)
-
-
-def _root(fingerprint: str, hints: Hints, decoder: Decoder) -> bytes:
-    """A name for the model, for how it runs and for our own way with pictures: what another one computed must never be
-    taken for its own.
-    """
-    return hashlib.sha256(f"{CACHE_VERSION} {fingerprint} {hints} {decoder.name}".encode()).digest()
 
 
 def _end(engine: Engine) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from vlrun.engine.request import Request, Stopped
 from vlrun.engine.sampler import Sampler, Sampling
 from vlrun.engine.scheduler import Limits
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
+from vlrun.model import device
 from vlrun.model.decoder import SequenceStep, VisualRows
 
 pytest.importorskip("torch", reason="needs the workbench packages")
@@ -291,6 +293,26 @@ def test_wrong_device_and_hint(small_model: Path) -> None:
         load(small_model, hints=Hints(device="GPU"))
     with pytest.raises(OptionError, match="KV_CACHE_PRECISION=u7"):
         load(small_model, hints=Hints(kv_precision="u7"))
+
+
+def test_auto_falls_back_in_words(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a silent fallback: without a GPU, and with one that refuses the model, the CPU answers and says
+    why. There is no GPU here: one is played, as far as the question which device to take goes.
+    """
+    with load(small_model, hints=Hints(device="AUTO")) as vlm:
+        assert vlm.notes == ("device AUTO: the CPU answers, since there is no integrated GPU here",)
+        assert vlm.ask([], "Hi", Options(max_tokens=2)).usage.completion_tokens
+    with load(small_model) as vlm:
+        assert vlm.notes == ()
+    devices = {"GPU.0": "Type.DISCRETE", "GPU.1": "Type.INTEGRATED"}
+    monkeypatch.setattr(device, "_integrated", lambda _, name: "INTEGRATED" in devices[name])
+    monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(available_devices=["CPU", *devices]))
+    assert [hints.device for hints in device.candidates(Hints(device="AUTO"))] == ["GPU.1", "CPU"]
+    monkeypatch.undo()
+    monkeypatch.setattr("vlrun.loading.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
+    with load(small_model, hints=Hints(device="AUTO")) as vlm:
+        (note,) = vlm.notes
+    assert note.startswith("device AUTO: the CPU answers, since there is no device 'GPU.1' here")
 
 
 @pytest.fixture(autouse=True)

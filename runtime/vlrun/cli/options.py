@@ -15,8 +15,9 @@ import click
 
 if TYPE_CHECKING:
     from vlrun.answer import Options
+    from vlrun.loading import Room
     from vlrun.model.device import Hints
-    from vlrun.vlm import VLM, Room
+    from vlrun.vlm import VLM
 
 R = TypeVar("R")
 
@@ -52,7 +53,7 @@ _MODEL: Mapping[str, Mapping[str, Any]] = {
     "kv_disk": {"type": click.IntRange(0), "metavar": "MIB", "default": 2048, "help": _KV_DISK},
 }
 _HINTS: Mapping[str, Mapping[str, Any]] = {
-    "device": {"default": "CPU", "show_default": True, "help": "OpenVINO device: CPU or GPU."},
+    "device": {"default": "CPU", "show_default": True, "help": "CPU, GPU, or auto: a GPU where one is."},
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
     "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the device's]"},
@@ -91,8 +92,8 @@ def loading(command: Callable[..., R]) -> Callable[..., R]:
     """Add model, device and hints to a command, which receives them as ``loading``."""
 
     def made(given: Mapping[str, Any]) -> Loading:
+        from vlrun.loading import Room
         from vlrun.model.device import Hints
-        from vlrun.vlm import Room
 
         hints = {name: given[name] for name in _HINTS if name in given}
         memory = given["kv_memory"] * MIB if "kv_memory" in given else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,15 @@ import openvino as ov
 
 from vlrun.errors import DamagedModel, DeviceError, OptionError
 
+AUTO = "AUTO"
 POLL_MS = 50
 """How long it can go unnoticed that nobody waits any more. A finished inference wakes the waiter at once."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """Device and OpenVINO hints. None leaves a choice to the plugin.
+    """Device and OpenVINO hints. None leaves a choice to the plugin. The device ``AUTO`` is an integrated GPU where one
+    is and takes the model, and else the CPU; the loaded model's ``notes`` say which.
 
     The defaults are the fastest measured for INT8 weights on server and client CPUs: for the decoder f32 inference with
     activations quantized by groups of 128, which beats bf16 even on CPUs that have it, and an 8-bit KV cache. The
@@ -76,6 +78,19 @@ def open_device(hints: Hints) -> ov.Core:
         available = ", ".join(core.available_devices) or "none"
         raise DeviceError(f"there is no device '{hints.device}' here; available: {available}")
     return core
+
+
+def candidates(hints: Hints) -> list[Hints]:
+    """What to try in turn: the device itself; for ``AUTO`` an integrated GPU if there is one, then the CPU."""
+    if hints.device != AUTO:
+        return [hints]
+    core = ov.Core()
+    gpus = [name for name in core.available_devices if name.split(".")[0] == "GPU" and _integrated(core, name)]
+    return [replace(hints, device=name) for name in (*gpus[:1], "CPU")]
+
+
+def _integrated(core: ov.Core, name: str) -> bool:
+    return "INTEGRATED" in str(core.get_property(name, "DEVICE_TYPE")).upper()
 
 
 def read_model(core: ov.Core, path: Path) -> ov.Model:
