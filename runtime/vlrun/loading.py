@@ -17,6 +17,7 @@ from vlrun.model.decoder import Decoder
 from vlrun.model.device import AUTO, Hints, candidates, open_device
 from vlrun.model.memory import MappedFiles, total_memory
 from vlrun.model.vision import VisionEncoder
+from vlrun.tuning import stored
 
 MOST_FULL = 8
 """Answers of full length that the KV cache has room for at most: where the model is small and the memory large."""
@@ -60,7 +61,8 @@ class Halves:
 
 
 def open_halves(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> Halves:
-    """Compile both halves on the first device that takes them.
+    """Compile both halves on the first device that takes them. Where no hints but the device are given, those that
+    ``vlrun tune`` found for it are used.
 
     Raises DamagedModel, DeviceError, or OptionError for room that the model cannot use.
     """
@@ -73,7 +75,7 @@ def _compile(
     folder: Path, manifest: Manifest, hints: Hints, room: Room
 ) -> tuple[VisionEncoder, Decoder, Hints, tuple[str, ...]]:
     """Both halves on the first device that takes them, with the hints for it, and what there is to say about that."""
-    *others, last = candidates(hints)
+    *others, last = [_tuned(folder, candidate) for candidate in candidates(hints)]
     refusals = []
     for candidate in others:
         try:
@@ -87,6 +89,14 @@ def _compile(
         return *halves, last, ()
     reason = "; ".join(refusals) or "there is no integrated GPU here"
     return *halves, last, (f"device AUTO: the CPU answers, since {reason}",)
+
+
+def _tuned(folder: Path, hints: Hints) -> Hints:
+    """The hints that were measured to be fastest, unless there are none, or others are asked for."""
+    if hints != Hints(device=hints.device):
+        return hints
+    tuned = stored(folder, hints.device)
+    return tuned.applied(hints) if tuned else hints
 
 
 def _compile_on(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> tuple[VisionEncoder, Decoder]:

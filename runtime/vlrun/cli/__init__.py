@@ -18,6 +18,7 @@ import vlrun
 from vlrun.cli.ask import ask
 from vlrun.cli.bench import bench
 from vlrun.cli.terminal import printable
+from vlrun.cli.tune import tune
 from vlrun.cli.verify import verify
 from vlrun.errors import VlrunError
 
@@ -65,6 +66,7 @@ def commands() -> None:
 
 commands.add_command(ask)
 commands.add_command(bench)
+commands.add_command(tune)
 commands.add_command(verify)
 
 
