@@ -36,6 +36,7 @@ PREFILL, DECODED = 256, 10
 GRID_SIDE = 32
 """Patches along each side of the picture that is encoded to find out."""
 MEMORY = 512 * 2**20
+SIBLINGS = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
 VISION_PRECISIONS = (None, "f32", "bf16", "f16")
 
 
@@ -64,7 +65,7 @@ def stored(folder: Path, device: str) -> Tuned | None:
     """What was found for this model on this device before; None if nothing was, or the file is damaged."""
     try:
         return msgspec.json.decode(_path(folder, device).read_bytes(), type=Tuned)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, RuntimeError, msgspec.MsgspecError):  # RuntimeError: the device is not there, as will be told
         return None
 
 
@@ -118,10 +119,7 @@ def _decoder_choices(default: Hints) -> Iterator[Hints]:
 def _fewer_threads() -> list[int]:
     """Half of the CPU's threads, where two of them share a core."""
     with suppress(OSError):
-        siblings = (
-            Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list").read_text(encoding="ascii").strip()
-        )
-        return [] if siblings == "0" else [max(1, (os.cpu_count() or 2) // 2)]
+        return [] if SIBLINGS.read_text(encoding="ascii").strip() == "0" else [max(1, (os.cpu_count() or 2) // 2)]
     return []
 
 
