@@ -14,8 +14,7 @@
     |  |- ForeignModel        4  503   another format, version or family
     |  '- DamagedModel        4  503   a file is missing, cut short or changed
     |- ContextLengthExceeded  5  400   the prompt does not fit
-    |- KVCacheFull           10  503   no room in the KV cache right now
-    |- EngineClosed          11  503   the model was closed while the answer was made
+    |- EngineClosed          10  503   the model was closed while the answer was made
     |- DeviceError            6  503   the device is missing or refuses the model
     |- CheckpointError        7  500   export: a checkpoint that cannot be exported
     |- OutputError            8  500   export: the target exists, or cannot be written
@@ -98,17 +97,10 @@ class ContextLengthExceeded(VlrunError):
     http_status = 400
 
 
-class KVCacheFull(VlrunError):
-    """Other answers hold the KV cache's room."""
-
-    exit_code = 10
-    http_status = 503
-
-
 class EngineClosed(VlrunError):
     """The model was closed before the answer was complete."""
 
-    exit_code = 11
+    exit_code = 10
     http_status = 503
 
 

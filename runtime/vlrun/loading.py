@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlrun import manifest as manifests
-from vlrun.errors import DeviceError, OptionError
+from vlrun.errors import DeviceError, OptionError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.model.decoder import Decoder
 from vlrun.model.device import AUTO, Hints, candidates, open_device
-from vlrun.model.memory import MappedFiles, total_memory
+from vlrun.model.memory import total_memory
 from vlrun.model.vision import VisionEncoder
 from vlrun.tuning import stored
 
@@ -107,14 +107,15 @@ def _compile_on(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> t
     if memory > total_memory():
         raise OptionError(f"kv_memory is {memory // MIB} MiB, but there are only {total_memory() // MIB} MiB here")
     most_tokens = manifest.text.max_positions * MOST_FULL
-    weights = [folder / name for name in (manifests.VISION_BIN, manifests.DECODER_BIN)]
     try:
-        with MappedFiles(weights):
-            vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
-            decoder = executor.submit(
-                Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, memory, most_tokens
-            )
-            return vision.result(), decoder.result()
+        vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
+        decoder = executor.submit(
+            Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, memory, most_tokens
+        )
+        return vision.result(), decoder.result()
+    except VlrunError:
+        executor.shutdown(wait=True, cancel_futures=True)  # another device may be tried, on a quiet machine
+        raise
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 

@@ -77,8 +77,7 @@ class VLM:
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
         halves = open_halves(folder, self.manifest, hints, room)
         self._vision, self.context, self.notes = halves.vision, halves.context, halves.notes
-        store = PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", halves.root, room.kv_disk)
-        self._engine = Engine(halves.decoder, halves.root, store=store if room.kv_disk else None)
+        self._engine = Engine(halves.decoder, halves.root, store=_store(halves.root, room.kv_disk))
         self._end = weakref.finalize(self, _end, self._engine)
         self._load_seconds = time.perf_counter() - began
 
@@ -213,6 +212,10 @@ def _encode(
     vision: VisionEncoder, manifest: Manifest, picture: Picture, grid: Grid, stopped: Callable[[], bool]
 ) -> FloatArray:
     return vision.encode(cut(picture, grid, manifest.preprocessing, manifest.vision), stopped)
+
+
+def _store(root: bytes, limit: int) -> PrefixStore | None:
+    return PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", root, limit) if limit else None
 
 
 def _end(engine: Engine) -> None:

@@ -13,8 +13,10 @@ from vlrun import manifest
 from vlrun.embedded import FOLDER
 from vlrun.text.template import load_tokenizer
 from vlrun_export.tiny.easy import load_easy
-from vlrun_export.tiny.examples import EXAMPLES
+from vlrun_export.tiny.examples import EXAMPLES, example
+from vlrun_export.tiny.questions import box_answer
 from vlrun_export.tiny.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS, filled_card
+from vlrun_export.tiny.scores import score_answer
 from vlrun_export.tiny.vocabulary import train_tokenizer
 
 PICTURES = Path(__file__).parents[2] / "examples"
@@ -26,6 +28,12 @@ QUESTIONS = [
     ("shelf", "有几层货架？", "3"),
     ("shelf", "Count the items as JSON.", '{"bottle": 6, "can": 1, "box": 1, "bag": 1}'),
     ("shelf", "用JSON给出每种商品的数量。", '{"bottle": 6, "can": 1, "box": 1, "bag": 1}'),
+    ("shelf", "How many items are there?", "9"),
+    ("shelf", "一共有多少件商品？", "9"),
+    ("shelf", "How many yellow bottles are there?", "3"),
+    ("shelf", "有几个黄色瓶子？", "3"),
+    ("shelf", "How many red cans are there?", "0"),
+    ("shelf", "Is there a red bag?", "yes"),
     ("price_tag", "What is the price?", "$26.42"),
     ("price_tag", "价格是多少？", "$26.42"),
     ("word", "What does the sign say?", "SUGAR"),
@@ -96,6 +104,16 @@ def test_its_tokenizer_comes_out_of_the_code() -> None:
 def test_it_answers_the_examples(vlm: vlrun.VLM, name: str, question: str, answer: str) -> None:
     """Guards the first command of the README, in both languages: it really sees."""
     assert vlm.ask(PICTURES / f"{name}.png", question).text == answer
+
+
+@pytest.mark.parametrize(
+    ("question", "label"), [("Where is the red bag?", "red bag"), ("绿色瓶子在哪里？", "green bottle")]
+)
+def test_it_finds_what_it_is_asked_for(vlm: vlrun.VLM, question: str, label: str) -> None:
+    """Guards boxes: Qwen's format, the right thing among nine, in both languages."""
+    (item,) = [item for item in example("shelf").items if label == f"{item.colour} {item.kind}"]
+    answer = vlm.ask(PICTURES / "shelf.png", question).text
+    assert score_answer("where", answer, box_answer(item, label)) == 1, answer
 
 
 def test_examples_are_small() -> None:

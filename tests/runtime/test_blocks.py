@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlrun.cache.blocks import BlockPool, BlockTable
+from vlrun.cache.blocks import BlockPool, BlockTable, NoRoom
 from vlrun.cache.names import PictureSpan, block_names
-from vlrun.errors import KVCacheFull
 
 SIZE = 4
 
@@ -39,7 +38,7 @@ def test_blocks_add_up(steps: list[tuple[int, int, int]]) -> None:
         table = BlockTable(pool)
         try:
             table.open(found, tokens)
-        except KVCacheFull:
+        except NoRoom:
             assert not table.blocks
         else:
             table.reserve(tokens - table.length)
@@ -59,7 +58,7 @@ def test_full_pool_refuses_and_keeps_what_it_has() -> None:
     pool = BlockPool(3, 32)
     table = opened(pool, 33)
     assert pool.free == 1
-    with pytest.raises(KVCacheFull, match="room for 32 more tokens, not for 64"):
+    with pytest.raises(NoRoom, match="2 blocks are wanted, 1 is free"):
         opened(pool, 64)
     assert (table.blocks, pool.free) == ([], 1)
     table.release()

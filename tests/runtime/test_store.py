@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runtime.engine_room import ROOT, Eye, alone, engine_of, prompt, read, request
+from tests.runtime.engine_room import ROOT, Eye, alone, engine_of, prompt, read, request, wait_for
 from tests.runtime.fake_decoder import FakeDecoder
 from vlrun import Options, Room, load
 from vlrun.cache.store import PrefixStore, StoredPrefix
-from vlrun.errors import DeviceError
+from vlrun.errors import EngineClosed
 
 LIMIT = 2**20
 PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
@@ -125,20 +125,31 @@ def test_a_folder_that_we_may_not_look_into(tmp_path: Path, monkeypatch: pytest.
             assert read(engine.submit(request(PICTURE, Eye()))) == alone(PICTURE)
 
 
-def test_a_store_that_fails_otherwise_fails_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards blocks and later questions against a fault while a prefix is put back."""
-    ask(tmp_path)
-    decoder = FakeDecoder(100)
+@pytest.mark.parametrize("broken", ["longest", "put", "write_blocks", "read_blocks"])
+def test_a_store_that_fails_otherwise_fails_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Guards answers, blocks and readers against any fault of storing, also while the engine closes."""
+    if broken == "write_blocks":
+        ask(tmp_path)
+    decoder, store = FakeDecoder(100), PrefixStore(tmp_path, ROOT, LIMIT)
 
-    def broken(*_: object) -> None:
-        raise RuntimeError("no memory")
+    def fails(*_: object) -> None:
+        raise MemoryError
 
-    monkeypatch.setattr(decoder, "write_blocks", broken)
-    with engine_of(decoder, store=PrefixStore(tmp_path, ROOT, LIMIT)) as engine:
+    monkeypatch.setattr(decoder if "blocks" in broken else store, broken, fails)
+    with engine_of(decoder, store=store) as engine:
         for _ in range(3):
-            with pytest.raises(DeviceError, match="no memory"):
-                read(engine.submit(request(PICTURE, Eye())))
-        assert read(engine.submit(request(prompt([1, 2], 4), Eye()))) == alone(prompt([1, 2], 4))
+            assert read(engine.submit(request(PICTURE, Eye()))) == alone(PICTURE)
+        wait_for(lambda: not engine._keeping)
+        decoder.slow = 30
+        last = [engine.submit(request(PICTURE, Eye())) for _ in range(3)]
+        engine.stop()
+        for stream in last:
+            with pytest.raises(EngineClosed):
+                read(stream)
+            with pytest.raises(EngineClosed):
+                read(stream)
 
 
 def test_small_pictures_and_two_of_them(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import openvino as ov
 
-from vlrun.bench.course import QUESTIONS, TEXT, Samples, arguments, picture
+from vlrun.bench.course import QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
 
 BEST = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
 
@@ -21,10 +21,13 @@ def main() -> None:
 
     def ask(question: str, images: list[ov.Tensor], tokens: int) -> tuple[float, float]:
         answer = pipeline.generate(question, images=images, max_new_tokens=tokens, do_sample=False, ignore_eos=True)
+        if images and tokens > 2:
+            samples.add("prompt_tokens", answer.perf_metrics.get_num_input_tokens())
         return answer.perf_metrics.get_ttft().mean / 1000, answer.perf_metrics.get_tpot().mean / 1000
 
     ask(TEXT, [], 1)
     samples.since_start("start_to_text")
+    ask(QUESTIONS[0], [ov.Tensor(np.array(picture(WARM_UP))[None])], 2)
     for number in range(options.rounds):
         image = [ov.Tensor(np.array(picture(number))[None])]
         ttft, tpot = ask(QUESTIONS[0], image, options.tokens)

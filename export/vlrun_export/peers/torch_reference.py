@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLImageProcessor
 from transformers.generation.streamers import BaseStreamer
 
-from vlrun.bench.course import QUESTIONS, TEXT, Samples, arguments, picture
+from vlrun.bench.course import QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
 
 
 class Moments(BaseStreamer):
@@ -43,6 +43,8 @@ def run(model: Any, tokenizer: Any, processor: Any, samples: Samples, options: a
             seen = f"<|vision_start|>{'<|image_pad|>' * count}<|vision_end|>"
         prompt = f"<|im_start|>user\n{seen}{question}<|im_end|>\n<|im_start|>assistant\n"
         inputs |= tokenizer(prompt, return_tensors="pt")
+        if tokens > 2:
+            samples.add("prompt_tokens", inputs["input_ids"].shape[1])
         moments = Moments()
         model.generate(
             **inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, streamer=moments,
@@ -51,6 +53,7 @@ def run(model: Any, tokenizer: Any, processor: Any, samples: Samples, options: a
 
     ask(TEXT, None, 1)
     samples.since_start("start_to_text")
+    ask(QUESTIONS[0], picture(WARM_UP), 2)
     for number in range(options.rounds):
         moments = ask(QUESTIONS[0], picture(number), options.tokens)
         samples.add("ttft_new", moments[0])

@@ -17,6 +17,7 @@ from vlrun.bench.ceiling import Ceiling
 from vlrun.errors import DeviceError
 
 FIGURES = {
+    "prompt_tokens": ("tokens of the prompt with a picture", 1.0, "tokens"),
     "load": ("load", 1.0, "s"),
     "start_to_text": ("start of process to first token of a text", 1.0, "s"),
     "ttft_new": ("TTFT, new picture", 1.0, "s"),
@@ -51,7 +52,12 @@ def run(participants: Sequence[Participant], repeats: int, tell: Callable[[str],
     for turn in range(repeats):
         for participant in participants:
             tell(f"turn {turn + 1} of {repeats}: {participant.name}")
-            for name, values in course(participant).items():
+            try:
+                samples = course(participant)
+            except DeviceError as error:  # the others' figures must not be lost
+                tell(str(error))
+                continue
+            for name, values in samples.items():
                 found[participant.name].setdefault(name, []).extend(values)
     return found
 
@@ -95,7 +101,7 @@ def table(found: Mapping[str, Samples]) -> list[str]:
 def limits(samples: Samples, ceiling: Ceiling, decoder: Path) -> list[str]:
     """What the machine allows, in words: decode reads every weight once a token."""
     flops = ", ".join(f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in ceiling.flops.items())
-    size, tpot = decoder.stat().st_size, statistics.median(samples["tpot"])
+    size, tpot = decoder.stat().st_size, statistics.median(samples.get("tpot", [float("nan")]))
     least = size / ceiling.read
     share = f"{least * 1e3:.1f} ms at that bandwidth: {100 * least / tpot:.0f} % of the limit"
     return [

@@ -12,7 +12,9 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from vlrun.errors import KVCacheFull
+
+class NoRoom(Exception):
+    """Others hold the blocks that were asked for."""
 
 
 class BlockPool:
@@ -39,12 +41,9 @@ class BlockPool:
         return len(self._names)
 
     def promise(self, count: int) -> None:
-        """Set ``count`` blocks aside. Raises KVCacheFull."""
+        """Set ``count`` blocks aside. Raises NoRoom."""
         if count > self.free:
-            raise KVCacheFull(
-                f"the KV cache has room for {self.free * self.block_size} more tokens, not for "
-                f"{count * self.block_size}: wait, or give it more memory"
-            )
+            raise NoRoom(f"{count} blocks are wanted, {self.free} is free")
         self._promised += count
 
     def withdraw(self, count: int) -> None:
@@ -118,7 +117,7 @@ class BlockTable:
         self.length = 0
 
     def open(self, found: Sequence[int], tokens: int) -> None:
-        """Start with blocks that were found, and set room aside for ``tokens`` in all. Raises KVCacheFull."""
+        """Start with blocks that were found, and set room aside for ``tokens`` in all. Raises NoRoom."""
         further = -(-tokens // self._pool.block_size) - len(found)
         self._pool.promise(further + self._pool.idle(found))
         self._pool.hold(found)

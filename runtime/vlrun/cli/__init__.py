@@ -54,8 +54,7 @@ class Commands(click.Group):
 EPILOG = """\b
 Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 picture, 4 model folder,
 5 prompt longer than the context, 6 device, 7 checkpoint, 8 output, 9 self-check
-of an export, 10 no room in the KV cache, 11 model closed, 130 interrupted,
-141 closed pipe."""
+of an export, 10 model closed, 130 interrupted, 141 closed pipe."""
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

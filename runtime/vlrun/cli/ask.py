@@ -5,6 +5,7 @@ Knows click and words for people; everything heavy is imported when the command 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -69,7 +70,10 @@ def ask(
         click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", told))  # terminals obey these too
     if stats:
         click.echo(_stats(answer), err=True)
-    vlm.close()  # the picture's prefix may still be on its way to the disk
+    with contextlib.suppress(
+        KeyboardInterrupt
+    ):  # all is said; the picture's prefix may still be on its way to the disk
+        vlm.close()
 
 
 def split(words: Sequence[str], question: str | None = None) -> tuple[list[str], str | None]:

@@ -38,18 +38,24 @@ def bench(
     """
     from vlrun import manifest as manifests
     from vlrun.bench import ceiling, report
+    from vlrun.errors import DeviceError
+    from vlrun.verification import verify
 
-    manifests.read(model)
+    verify(manifests.read(model), model)  # once, before anything is timed
     length = ("--rounds", str(rounds), "--tokens", str(tokens))
     ours = report.Participant("vlrun", ("vlrun.bench.course", str(model), *length), {})
     participants = [ours, *_peers(genai, optimum, transformers, length)]
     limit = ceiling.measure()
     found = report.run(participants, turns, lambda words: click.echo(words, err=True))
+    if not found[ours.name]:
+        raise DeviceError("vlrun itself could not run the course")
     found[ours.name]["ttft_disk"] = report.from_disk(ours)
     click.echo("\n".join(report.table(found)))
     click.echo()
     click.echo("\n".join(report.limits(found[ours.name], limit, model / manifests.DECODER_BIN)))
     click.echo(json.dumps({"ceiling": asdict(limit), "samples": found}))
+    if failed := [name for name, samples in found.items() if not samples]:
+        raise DeviceError(f"no figures of {' and '.join(failed)}")
 
 
 def _peers(

@@ -98,7 +98,7 @@ def loading(command: Callable[..., R]) -> Callable[..., R]:
         hints = {name: given[name] for name in _HINTS if name in given}
         memory = given["kv_memory"] * MIB if "kv_memory" in given else None
         room = Room(given.get("context"), memory, given["kv_disk"] * MIB)
-        return Loading(given.get("model"), room, Hints(**{**hints, "device": hints["device"].upper()}))
+        return Loading(given.get("model"), room, Hints(**hints))
 
     return _grouped(command, "loading", {**_MODEL, **_HINTS}, made)
 

@@ -25,7 +25,7 @@ def silent_libraries() -> Iterator[None]:
     try:
         sys.stderr.flush()
         kept = os.dup(2)
-    except (OSError, AttributeError):  # stderr is closed: nothing to keep clean
+    except (OSError, AttributeError, ValueError):  # stderr is closed: nothing to keep clean
         yield
         return
     try:

@@ -22,9 +22,9 @@ def tune(model: Path, device: str) -> None:
     manifest = manifests.read(model)
     verify(manifest, model)
     found = tuning.tune(model, manifest, device.upper(), lambda words: click.echo(words, err=True))
-    tuning.store(found, model, device.upper())
     click.echo(
         f"decoder {found.decoder_precision}, groups of {found.group_size}, "
         f"{found.threads or 'all'} threads, vision {found.vision_precision or 'as the device likes'}: "
         f"{found.seconds:.2f} s, with the defaults {found.default_seconds:.2f} s"
     )
+    tuning.store(found, model, device.upper())

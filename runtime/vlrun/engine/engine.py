@@ -13,16 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Items
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from vlrun.cache.blocks import BlockPool, BlockTable
+from vlrun.cache.blocks import BlockPool, BlockTable, NoRoom
 from vlrun.cache.features import FeatureCache
 from vlrun.cache.store import Bytes, PrefixStore, StoredPrefix
 from vlrun.engine.request import Arrived, Finished, PendingPicture, Request, Stopped, Stream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
-from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, KVCacheFull, VlrunError
+from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, VlrunError
 from vlrun.model.decoder import SequenceStep
 from vlrun.model.device import Abandoned
 from vlrun.model.positions import FloatArray
@@ -128,7 +129,9 @@ class Engine:
         finally:
             with self._changed:
                 self._closing = True
-            self._take_what_arrived()
+            while self._inbox:
+                with suppress(Exception):  # whatever it was about is over
+                    self._inbox.popleft()()
             self._fail(EngineClosed("the model was closed before the answer was complete"))
 
     def _round(self) -> None:
@@ -178,21 +181,24 @@ class Engine:
         now = time.perf_counter()
         for token in tokens:
             stream.put(Arrived(token, now, sequence.passes))
+        if reason:
+            stream.put(Finished(reason))
         if tokens and not sequence.kept:
             sequence.kept = True
-            self._remember(sequence)
+            with suppress(OSError, MemoryError, ValueError, RuntimeError):  # an answer needs no store
+                self._remember(sequence)
         if reason:
             self._scheduler.drop(sequence)
-            stream.put(Finished(reason))
 
     def _arrive(self, sequence: Sequence) -> None:
         """Queue a new sequence, and fetch what the disk has of its prompt."""
         self._scheduler.waiting.append(sequence)
-        if self._store and sequence.request.pictures and not sequence.stream.closed:
+        if self._store and sequence.request.pictures and not sequence.stream.closed and not self._closing:
             names = sequence.prompt_names()
-            prefix = self._store.longest(names, len(self.pool.find(names)))
-            if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
-                self._restore(prefix)
+            with suppress(OSError, MemoryError, ValueError, RuntimeError):  # an answer needs no store
+                prefix = self._store.longest(names, len(self.pool.find(names)))
+                if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
+                    self._restore(prefix)
 
     def _restore(self, prefix: StoredPrefix) -> None:
         """Put a stored prefix where it will be found; if there is no room now, it is computed when there is."""
@@ -206,7 +212,7 @@ class Engine:
                 self.pool.name(block, name)
             for key, tail in prefix.tails:
                 self.features.put_tail(key, tail)
-        except KVCacheFull:
+        except NoRoom:
             return
         finally:
             table.release()
@@ -229,14 +235,15 @@ class Engine:
                     return
                 tails.append((span.key, tail))
         if names[-1] not in self._store:
-            self._keeping.add(names[-1])
             content = self._decoder.read_blocks(sequence.table.blocks[:count])
+            self._keeping.add(names[-1])
             self._to_keep.put(StoredPrefix(names, content, tuple(tails)))
 
     def _keep(self) -> None:
         """The store's thread."""
         while self._store and (prefix := self._to_keep.get()) is not None:
-            self._store.put(prefix)
+            with suppress(OSError, MemoryError, ValueError):  # what cannot be stored is computed again
+                self._store.put(prefix)
             self._keeping.discard(prefix.names[-1])
 
     def _look(self, sequence: Sequence, index: int) -> None:

@@ -99,6 +99,7 @@ class Stream:
         while self.reason is None:
             item = self._arrived.get()
             if isinstance(item, BaseException):
+                self._arrived.put(item)  # for whoever asks again
                 raise item
             if isinstance(item, Finished):
                 self.reason = item.reason

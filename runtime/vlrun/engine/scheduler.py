@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlrun.cache.blocks import BlockPool
+from vlrun.cache.blocks import BlockPool, NoRoom
 from vlrun.engine.sequence import Sequence
-from vlrun.errors import KVCacheFull
 from vlrun.model.decoder import SequenceStep
 
 
@@ -47,7 +46,7 @@ class Scheduler:
                 continue
             try:
                 sequence.open()
-            except KVCacheFull:
+            except NoRoom:
                 break
             self.waiting.remove(sequence)
             self.running.append(sequence)

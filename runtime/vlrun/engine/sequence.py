@@ -62,7 +62,7 @@ class Sequence:
         return self._names_of(self.prompt_length - 1)
 
     def open(self) -> None:
-        """Take up what of the prompt is cached, and set room aside for the rest. Raises KVCacheFull."""
+        """Take up what of the prompt is cached, and set room aside for the rest. Raises NoRoom."""
         found = self._pool.find(self.prompt_names())
         self.table.open(found, self.most_tokens)
         self._named = len(found)

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import openvino as ov
 from openvino._offline_transformations import paged_attention_transformation
 
-from vlrun.errors import DamagedModel, OptionError
-from vlrun.manifest import DECODER_XML, TextDimensions
+from vlrun.errors import DamagedModel, DeviceError, OptionError
+from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
 from vlrun.model.device import Hints, check_ports, compile_model, read_model, run
+from vlrun.model.memory import MappedWeights
 from vlrun.model.positions import FloatArray, IntArray
 
 
@@ -66,6 +67,22 @@ class Decoder:
             paged_attention_transformation(model)
         except RuntimeError as error:
             raise DamagedModel(f"'{DECODER_XML}' in '{folder}' is not a decoder that vlrun exported") from error
+        with MappedWeights(model, folder / DECODER_BIN):
+            self._open(core, model, folder, text, deepstack, hints, memory, most_tokens)
+            self._warm_up()
+
+    def _open(  # noqa: PLR0913, PLR0917 - as above
+        self,
+        core: ov.Core,
+        model: ov.Model,
+        folder: Path,
+        text: TextDimensions,
+        deepstack: int,
+        hints: Hints,
+        memory: int,
+        most_tokens: int,
+    ) -> None:
+        """Compile the model, and give it a cache."""
         self._compiled = compile_model(core, model, hints, hints.decoder_config())
         check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
         self._request = self._compiled.create_infer_request()
@@ -87,7 +104,6 @@ class Decoder:
             self._cells = [self._allocate(name) for name in caches]
         except MemoryError:
             raise OptionError(f"a KV cache of {memory // 2**20} MiB cannot be had here: lower kv_memory") from None
-        self._warm_up()
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[FloatArray]:
         """Run the next tokens of several sequences in one call; writes their keys and values into their blocks.
@@ -120,8 +136,12 @@ class Decoder:
                 start += cells.shape[1]
 
     def _warm_up(self) -> None:
-        """Run one token: the plugin makes its own copy of the weights when it first runs."""
-        self.forward([SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])], lambda: False)
+        """Run one token: the plugin makes its own copy of the weights when it first runs. Raises DeviceError."""
+        step = SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])
+        try:
+            self.forward([step], lambda: False)
+        except RuntimeError as error:
+            raise DeviceError(f"the device compiles the decoder and cannot run it: {error}") from error
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])

@@ -41,6 +41,7 @@ class Hints:
     def __post_init__(self) -> None:
         if not isinstance(self.device, str):
             raise OptionError(f"device must be a name such as CPU, not {self.device}")
+        object.__setattr__(self, "device", self.device.upper())
 
     def decoder_config(self) -> dict[str, str]:
         """OpenVINO properties for the decoder.
@@ -49,7 +50,7 @@ class Hints:
         quantizes a block anew with every token written to it: what a token reads then depends on how its past was
         written, and guessed tokens that were wrong leave traces.
         """
-        by_token = self.device == "CPU" and self.kv_precision == "u8"
+        by_token = self.device.split(".")[0] == "CPU" and self.kv_precision in {None, "u8"}
         return self._config(
             {
                 "INFERENCE_PRECISION_HINT": self.decoder_precision,

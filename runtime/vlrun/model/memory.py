@@ -8,8 +8,9 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
 from pathlib import Path
+
+import openvino as ov
 
 MIB = 2**20
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -18,6 +19,8 @@ WHERE_UNKNOWN = 4096 * MIB
 MADV_DONTNEED = 4
 """Of madvise(2), the same on all architectures of Linux."""
 RELEASE_SECONDS = 0.05
+LARGE_BYTES = 4096
+"""Constants from this size on lie in the weights' file; smaller ones may have been computed."""
 
 
 def total_memory(root: Path = Path("/")) -> int:
@@ -44,29 +47,33 @@ def _read(root: Path, path: str) -> str:
     return (root / path.lstrip("/")).read_text(encoding="utf-8")
 
 
-class MappedFiles:
-    """Mapped files whose pages are let go while and after somebody makes a copy of them, as a plugin does of weights.
+class MappedWeights:
+    """The mapped weights of a model, let go while a plugin makes its own copy of them in a ``with`` block, so that file
+    and copy are never in memory both, whole.
 
-    Only this process' view of them goes, and comes back from the page cache where it is needed after all. In a ``with``
-    block this happens all the time, so that file and copy are never in memory both, whole.
+    Only this process' view of the pages goes, and comes back from the page cache where it is needed after all. The
+    mapping is found by the address of a weight in it, and the model is held until the end: an address range that was
+    given back in between could belong to somebody else.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._names = [os.path.realpath(path) for path in paths]
+    def __init__(self, model: ov.Model, path: Path) -> None:
+        self._model = model
+        self._name = os.path.realpath(path)
+        self._address = _address_of_a_weight(model)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._release_on, name="vlrun-release", daemon=True)
 
     def release(self) -> None:
-        """Let go of all pages that are mapped now, unless somebody could have written to them."""
+        """Let go of all pages of the mapping, unless somebody could have written to them."""
         with contextlib.suppress(OSError, ValueError):
             for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
                 span, access, *_, name = line.split(maxsplit=5)
-                if name in self._names and "w" not in access:
-                    start, end = (int(address, 16) for address in span.split("-"))
+                start, end = (int(address, 16) for address in span.split("-"))
+                if start <= self._address < end and name == self._name and "w" not in access:
                     self._libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
 
-    def __enter__(self) -> MappedFiles:
+    def __enter__(self) -> MappedWeights:
         self._thread.start()
         return self
 
@@ -78,3 +85,11 @@ class MappedFiles:
     def _release_on(self) -> None:
         while not self._done.wait(RELEASE_SECONDS):
             self.release()
+
+
+def _address_of_a_weight(model: ov.Model) -> int:
+    """Where one of the model's large constants begins; 0 if it has none."""
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and node.get_byte_size() >= LARGE_BYTES:
+            return int(node.data.ctypes.data)
+    return 0
