@@ -36,7 +36,7 @@ LIMITS = {
     "fp32": Limits(error=1e-4, divergence=1e-5, agreement=0.99),
     "fp16": Limits(error=1e-2, divergence=1e-3, agreement=0.97),
     "int8": Limits(error=0.1, divergence=0.05, agreement=0.8),
-    "int4": Limits(error=0.4, divergence=0.5, agreement=0.5),
+    "int4": Limits(error=0.5, divergence=1.0, agreement=0.4),
 }
 
 
