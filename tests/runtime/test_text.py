@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
 from tests.published import PUBLISHED, needs_published
 from vlrun.embedded import FOLDER
@@ -17,19 +16,8 @@ from vlrun.errors import DamagedModel, OptionError
 from vlrun.text.detokenizer import Detokenizer, StopStrings
 from vlrun.text.template import ChatTemplate, Message, PicturePart, load_tokenizer
 
-IMAGE_PAD = 151655
 TINY = load_tokenizer(FOLDER / "tokenizer.json")
 """The embedded model's tokenizer: these tests guard a stranger's clone too."""
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return load_tokenizer(PUBLISHED / "tokenizer.json")
-
-
-@pytest.fixture(scope="module")
-def template(tokenizer: Tokenizer) -> ChatTemplate:
-    return ChatTemplate((PUBLISHED / "chat_template.jinja").read_text("utf-8"), tokenizer, IMAGE_PAD)
 
 
 CONVERSATIONS = [

@@ -75,16 +75,6 @@ def picture(number: int) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(PICTURE_SIZE, Image.Resampling.BICUBIC)
 
 
-def read(tokens: Iterator[object], samples: Samples, first: str, further: str | None = None) -> int:
-    """Read a stream of tokens: the time to the first one, and the mean of the others; how many there were."""
-    began = time.perf_counter()
-    moments = [time.perf_counter() - began for _ in tokens]
-    samples.add(first, moments[0])
-    if further and len(moments) > 1:
-        samples.add(further, (moments[-1] - moments[0]) / (len(moments) - 1))
-    return len(moments)
-
-
 def arguments(description: str) -> argparse.Namespace:
     """The options that all courses share."""
     parser = argparse.ArgumentParser(description=description)

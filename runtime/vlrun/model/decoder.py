@@ -67,38 +67,27 @@ class Decoder:
             paged_attention_transformation(model)
         except RuntimeError as error:
             raise DamagedModel(f"'{DECODER_XML}' in '{folder}' is not a decoder that vlrun exported") from error
-        with MappedWeights(model, folder / DECODER_BIN):
-            self._open(core, model, folder, text, deepstack, hints, memory, most_tokens)
-            self._warm_up()
-
-    def _open(  # noqa: PLR0913, PLR0917 - as above
-        self,
-        core: ov.Core,
-        model: ov.Model,
-        folder: Path,
-        text: TextDimensions,
-        deepstack: int,
-        hints: Hints,
-        memory: int,
-        most_tokens: int,
-    ) -> None:
-        """Compile the model, and give it a cache."""
-        self._compiled = compile_model(core, model, hints, hints.decoder_config())
-        check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
-        self._request = self._compiled.create_infer_request()
+        self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
-        self._lock = threading.Lock()
+        with MappedWeights(model, folder / DECODER_BIN):
+            self._compiled = compile_model(core, model, hints, hints.decoder_config())
+            check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
+            self._request = self._compiled.create_infer_request()
+            caches = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
+            self._make_cache(caches, memory, most_tokens)
+            self._warm_up()
+        layout = [f"{self._compiled.input(name)}" for name in caches]
+        self.name = f"{core.get_property(hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
+        """The device and how it lays out the cache: blocks of one name mean the same."""
+
+    def _make_cache(self, caches: Sequence[str], memory: int, most_tokens: int) -> None:
+        """Give the cache ports memory. Raises OptionError if ``memory`` is too little for a block, or too much here."""
         self.block_size = self._port_shape("value_cache.0")[2]
-        caches = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
         self.block_bytes = sum(self._block_bytes(name) for name in caches)
         self.blocks = min(memory // self.block_bytes, -(-most_tokens // self.block_size))
         if not self.blocks:
             raise OptionError(f"the KV cache needs at least {-(-self.block_bytes // 2**20)} MiB, one block of it")
-        processor = core.get_property(hints.device, "FULL_DEVICE_NAME")
-        layout = [f"{self._compiled.input(name)}" for name in caches]
-        self.name = f"{processor} {ov.get_version()} {layout}"
-        """The device and how it lays out the cache: blocks of one name mean the same."""
         # The request does not keep its tensors' memory alive: this list does.
         try:
             self._cells = [self._allocate(name) for name in caches]
