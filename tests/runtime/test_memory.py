@@ -99,8 +99,9 @@ def test_pages_that_were_written_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_loaded_model_keeps_no_file_in_memory() -> None:
-    """Guards the purpose on the real plugin: weights are there once, as its own copy. Models of other tests may be alive
-    too: each has a mapping of its own.
+    """Guards the purpose on the real plugin: weights are there once, as its own copy.
+
+    Models of other tests may be alive too: each has a mapping of its own.
     """
     with vlrun.load() as vlm:
         assert vlm.ask([], "Hi", vlrun.Options(max_tokens=2)).text
