@@ -1,4 +1,4 @@
-"""From a model folder to its two halves, compiled, in the room that they may have.
+"""From a model folder to an engine that answers, in the room that it may have.
 
 Knows folders, devices and memory; does not know questions.
 """
@@ -6,18 +6,30 @@ Knows folders, devices and memory; does not know questions.
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+import platformdirs
 
 from vlrun import manifest as manifests
+from vlrun.cache.store import PrefixStore
+from vlrun.engine.engine import Engine
 from vlrun.errors import DeviceError, OptionError, VlrunError
 from vlrun.manifest import Manifest
+from vlrun.model.blobs import BlobCache
 from vlrun.model.decoder import Decoder
-from vlrun.model.device import AUTO, Hints, candidates, open_device
+from vlrun.model.device import AUTO, Device, Hints, candidates, open_device
 from vlrun.model.memory import total_memory
 from vlrun.model.vision import VisionEncoder
 from vlrun.tuning import stored
+
+T = TypeVar("T")
 
 MOST_FULL = 8
 """Answers of full length that the KV cache has room for at most: where the model is small and the memory large."""
@@ -48,47 +60,118 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Halves:
-    """Vision encoder and decoder, compiled. ``context``: tokens that a prompt and its answer may have; ``root``: a name
-    for the model and how it runs; ``notes``: what there is to say about the device.
+class Running:
+    """A model that answers. ``context``: tokens that a prompt and its answer may have; ``notes``: what there is to say
+    about the device; ``seconds``: how long it took to open.
     """
 
-    vision: VisionEncoder
-    decoder: Decoder
+    engine: Engine
     context: int
-    root: bytes
     notes: tuple[str, ...]
+    seconds: float
 
 
-def open_halves(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> Halves:
-    """Compile both halves on the first device that takes them. Where no hints but the device are given, those that
-    ``vlrun tune`` found for it are used.
+class Opening:
+    """A model on its way: both halves are opened at the same time, on the first device that takes them, in threads of
+    their own. Where no hints but the device are given, those that ``vlrun tune`` found for it are used.
 
-    Raises DamagedModel, DeviceError, or OptionError for room that the model cannot use.
+    ``vision`` is there first as a rule, and can see pictures while the decoder is still compiled. ``running`` ends with
+    DamagedModel, DeviceError, or OptionError for room that the model cannot use; so does ``vision``.
     """
-    vision, decoder, chosen, notes = _compile(folder, manifest, hints, room)
-    root = _root(manifests.fingerprint(folder), chosen, decoder)
-    return Halves(vision, decoder, _context(room, manifest, decoder), root, notes)
 
+    def __init__(self, folder: Path, manifest: Manifest, hints: Hints, room: Room) -> None:
+        self.vision: Future[VisionEncoder] = Future()
+        self.running: Future[Running] = Future()
+        self._folder, self._manifest, self._room = folder, manifest, room
+        self._began = time.perf_counter()
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vlrun-open")
+        self._threads.submit(self._open, hints)
 
-def _compile(
-    folder: Path, manifest: Manifest, hints: Hints, room: Room
-) -> tuple[VisionEncoder, Decoder, Hints, tuple[str, ...]]:
-    """Both halves on the first device that takes them, with the hints for it, and what there is to say about that."""
-    *others, last = [_tuned(folder, candidate) for candidate in candidates(hints)]
-    refusals = []
-    for candidate in others:
+    def wait(self) -> None:
+        """Until the model answers at its full speed. Raises as said above."""
+        self.running.result()
+        self.vision.result().warm_up()
+
+    def close(self) -> None:
+        """Stop the engine at once, or as soon as it is there, and wait for that."""
+        with suppress(VlrunError):
+            self.running.result().engine.close()
+
+    def stop(self) -> None:
+        """Tell the engine to stop as soon as it is there, and wait for nothing."""
+        self.running.add_done_callback(_stop)
+
+    def _open(self, hints: Hints) -> None:
         try:
-            halves = _compile_on(folder, manifest, candidate, room)
-        except (DeviceError, OptionError) as error:
-            refusals.append(str(error))
-        else:
-            return *halves, candidate, (f"device AUTO: {candidate.device} answers",)
-    halves = _compile_on(folder, manifest, last, room)
-    if hints.device != AUTO:
-        return *halves, last, ()
-    reason = "; ".join(refusals) or "there is no integrated GPU here"
-    return *halves, last, (f"device AUTO: the CPU answers, since {reason}",)
+            *others, last = [_tuned(self._folder, candidate) for candidate in candidates(hints)]
+            refusals = []
+            for candidate in others:
+                try:
+                    return self._try(candidate)
+                except (DeviceError, OptionError) as error:
+                    refusals.append(str(error))
+            reason = "; ".join(refusals) or "there is no integrated GPU here"
+            notes = (f"device AUTO: the CPU answers, since {reason}",) if hints.device == AUTO else ()
+            device = self._device(last)
+            self._threads.submit(_fulfil, self.vision, partial(self._vision, device))
+            _fulfil(self.running, lambda: self._run(self._decoder(device), last, notes))
+        except BaseException as error:  # noqa: BLE001 - goes to those who wait
+            self.running.set_exception(error)
+            self.vision.set_exception(error)
+        finally:
+            self._threads.shutdown(wait=False)
+
+    def _try(self, hints: Hints) -> None:
+        """Both halves on a device that may refuse them, also when they first run."""
+        device = self._device(hints)
+        vision = self._threads.submit(self._vision, device)
+        try:
+            decoder = self._decoder(device)
+        finally:
+            wait([vision])  # another device is tried on a quiet machine
+        vision.result().warm_up()
+        running = self._run(decoder, hints, (f"device AUTO: {hints.device} answers",))
+        self.vision.set_result(vision.result())
+        self.running.set_result(running)
+
+    def _device(self, hints: Hints) -> Device:
+        blobs = platformdirs.user_cache_path("vlrun") / "compiled"
+        return open_device(hints, BlobCache(blobs, manifests.fingerprint(self._folder)))
+
+    def _vision(self, device: Device) -> VisionEncoder:
+        return VisionEncoder(device, self._folder, self._manifest.vision)
+
+    def _decoder(self, device: Device) -> Decoder:
+        room, text = self._room, self._manifest.text
+        memory = total_memory() // KV_SHARE if room.kv_memory is None else room.kv_memory
+        if memory > total_memory():
+            raise OptionError(f"kv_memory is {memory // MIB} MiB, but there are only {total_memory() // MIB} MiB here")
+        deepstack = self._manifest.vision.deepstack
+        return Decoder(device, self._folder, text, deepstack, memory, text.max_positions * MOST_FULL)
+
+    def _run(self, decoder: Decoder, hints: Hints, notes: tuple[str, ...]) -> Running:
+        context = _context(self._room, self._manifest, decoder)
+        root = _root(manifests.fingerprint(self._folder), hints, decoder)
+        store = PrefixStore(store_folder(), root, self._room.kv_disk) if self._room.kv_disk else None
+        return Running(Engine(decoder, root, store=store), context, notes, time.perf_counter() - self._began)
+
+
+def store_folder() -> Path:
+    """Where prefixes are kept on disk."""
+    return platformdirs.user_cache_path("vlrun") / "prefixes"
+
+
+def _stop(running: Future[Running]) -> None:
+    if not running.exception():
+        running.result().engine.stop()
+
+
+def _fulfil(future: Future[T], make: Callable[[], T]) -> None:
+    """Give a future what ``make`` makes, or raises."""
+    try:
+        future.set_result(make())
+    except BaseException as error:  # noqa: BLE001 - goes to those who wait
+        future.set_exception(error)
 
 
 def _tuned(folder: Path, hints: Hints) -> Hints:
@@ -97,27 +180,6 @@ def _tuned(folder: Path, hints: Hints) -> Hints:
         return hints
     tuned = stored(folder, hints.device)
     return tuned.applied(hints) if tuned else hints
-
-
-def _compile_on(folder: Path, manifest: Manifest, hints: Hints, room: Room) -> tuple[VisionEncoder, Decoder]:
-    """Both halves at the same time. An interrupted caller does not wait for the compiler."""
-    core = open_device(hints)
-    executor = ThreadPoolExecutor(max_workers=2)
-    memory = total_memory() // KV_SHARE if room.kv_memory is None else room.kv_memory
-    if memory > total_memory():
-        raise OptionError(f"kv_memory is {memory // MIB} MiB, but there are only {total_memory() // MIB} MiB here")
-    most_tokens = manifest.text.max_positions * MOST_FULL
-    try:
-        vision = executor.submit(VisionEncoder, core, folder, manifest.vision, hints)
-        decoder = executor.submit(
-            Decoder, core, folder, manifest.text, manifest.vision.deepstack, hints, memory, most_tokens
-        )
-        return vision.result(), decoder.result()
-    except VlrunError:
-        executor.shutdown(wait=True, cancel_futures=True)  # another device may be tried, on a quiet machine
-        raise
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _context(room: Room, manifest: Manifest, decoder: Decoder) -> int:

@@ -25,7 +25,7 @@ from vlrun import manifest as manifests
 from vlrun.errors import DeviceError, OptionError
 from vlrun.manifest import Manifest
 from vlrun.model.decoder import Decoder, SequenceStep
-from vlrun.model.device import Hints, open_device
+from vlrun.model.device import Device, Hints, open_device
 from vlrun.model.patches import Patches
 from vlrun.model.positions import Grid
 from vlrun.model.vision import VisionEncoder
@@ -87,13 +87,12 @@ def tune(folder: Path, manifest: Manifest, device: str, tell: Callable[[str], No
     Raises DeviceError if nothing runs on that device.
     """
     default = Hints(device=device)
-    core = open_device(default)
 
     def decoder(hints: Hints) -> float:
-        return _decoder_seconds(core, folder, manifest, hints)
+        return _decoder_seconds(open_device(hints), folder, manifest)
 
     def vision(hints: Hints) -> float:
-        return _vision_seconds(core, folder, manifest, hints)
+        return _vision_seconds(open_device(hints), folder, manifest)
 
     measured = _measure({_words(hints): hints for hints in _decoder_choices(default)}, decoder, tell)
     best = _fastest(measured, default)
@@ -118,7 +117,7 @@ def tune(folder: Path, manifest: Manifest, device: str, tell: Callable[[str], No
 
 def _decoder_choices(default: Hints) -> Iterator[Hints]:
     for precision in ("f32", "bf16", "f16"):
-        for group_size in (128, 32):
+        for group_size in (128, 256, 32):
             yield replace(default, decoder_precision=precision, group_size=group_size)
 
 
@@ -149,9 +148,9 @@ def _fastest(measured: Mapping[Hints, float], known: Hints) -> Hints:
     return known if measured.get(known, math.inf) <= measured.get(best, 0) * (1 + LEAST_GAIN) else best
 
 
-def _decoder_seconds(core: ov.Core, folder: Path, manifest: Manifest, hints: Hints) -> float:
+def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
     """Prefill and decode of a question and its answer, reckoned from shorter ones."""
-    decoder = Decoder(core, folder, manifest.text, manifest.vision.deepstack, hints, MEMORY, PREFILL + DECODED)
+    decoder = Decoder(device, folder, manifest.text, manifest.vision.deepstack, MEMORY, PREFILL + DECODED)
     blocks = range(-(-(PREFILL + DECODED) // decoder.block_size))
     seconds = []
     for start, count in ((0, PREFILL), (0, PREFILL), *((PREFILL + n, 1) for n in range(DECODED))):
@@ -163,9 +162,9 @@ def _decoder_seconds(core: ov.Core, folder: Path, manifest: Manifest, hints: Hin
     return seconds[1] * PROMPT / PREFILL + statistics.median(seconds[2:]) * ANSWER
 
 
-def _vision_seconds(core: ov.Core, folder: Path, manifest: Manifest, hints: Hints) -> float:
+def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
     """The encoder on a picture, the second time: the first one makes its copy of the weights."""
-    encoder = VisionEncoder(core, folder, manifest.vision, hints)
+    encoder = VisionEncoder(device, folder, manifest.vision)
     vision = manifest.vision
     grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)
     patches = Patches(np.zeros((grid.patches, 3 * vision.temporal_patch * vision.patch**2), np.float32), grid)

@@ -6,36 +6,34 @@ touches the engine. Knows neither click nor HTTP.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import platformdirs
 
 from vlrun import manifest as manifests
 from vlrun.answer import Answer, Chunk, Options, Timings, Usage
 from vlrun.cache.names import PictureSpan
-from vlrun.cache.store import PrefixStore
+from vlrun.cache.store import may_know
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
 from vlrun.engine.sampler import Chooser, FloatRows, Forced, Sampler
 from vlrun.errors import ContextLengthExceeded, OptionError
-from vlrun.loading import Room, open_halves
+from vlrun.loading import Opening, Room, store_folder
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
 from vlrun.model.device import Hints
-from vlrun.model.patches import cut, grid_of
-from vlrun.model.positions import FloatArray, Grid, token_positions
-from vlrun.model.vision import VisionEncoder
+from vlrun.model.patches import grid_of
+from vlrun.model.positions import Grid, token_positions
+from vlrun.sight import Sight, picture_key
 from vlrun.text.detokenizer import Detokenizer, StopStrings
 from vlrun.text.template import ChatTemplate, Message, PicturePart, Prompt, load_tokenizer
 from vlrun.verification import verify
@@ -54,13 +52,23 @@ class _Asked:
     seconds: float
 
 
-def load(folder: str | os.PathLike[str] | None = None, *, hints: Hints | None = None, room: Room | None = None) -> VLM:
-    """Load a model folder, or the embedded model if none is given.
+def load(
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    hints: Hints | None = None,
+    room: Room | None = None,
+    wait: bool = True,
+) -> VLM:
+    """Load a model folder, or the embedded model if none is given. Without ``wait`` it goes on loading in the
+    background: the first question begins with its pictures meanwhile, and raises what is wrong with the model.
 
     Raises ModelError for a folder that cannot be used, DeviceError for a device that is not there, OptionError for room
     that the model cannot use.
     """
-    return VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), room or Room())
+    vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), room or Room())
+    if wait:
+        vlm.wait()
+    return vlm
 
 
 class VLM:
@@ -70,26 +78,45 @@ class VLM:
 
     def __init__(self, folder: Path, hints: Hints, room: Room) -> None:
         began = time.perf_counter()
+        self._room = room
         self.manifest: Manifest = manifests.read(folder)
         verify(self.manifest, folder)
+        self._opening = Opening(folder, self.manifest, hints, room)
+        self._verified_seconds = time.perf_counter() - began
+        self._sight = Sight(self._opening.vision, self.manifest)
+        self._end = weakref.finalize(self, _end, self._sight, self._opening)
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
-        halves = open_halves(folder, self.manifest, hints, room)
-        self._vision, self.context, self.notes = halves.vision, halves.context, halves.notes
-        self._engine = Engine(halves.decoder, halves.root, store=_store(halves.root, room.kv_disk))
-        self._end = weakref.finalize(self, _end, self._engine)
-        self._load_seconds = time.perf_counter() - began
+
+    def wait(self) -> None:
+        """Until it answers at its full speed. Raises as ``load`` does."""
+        self._opening.wait()
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return self._opening.running.result().context
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say about the device."""
+        return self._opening.running.result().notes
 
     def close(self) -> None:
         """Stop: running answers end with EngineClosed, later questions are refused."""
-        self._engine.close()
+        self._sight.close()
+        self._opening.close()
 
     def __enter__(self) -> VLM:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def _engine(self) -> Engine:
+        return self._opening.running.result().engine
 
     def ask(self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
         """The answer to a question about one picture, several, or none (an empty list).
@@ -136,8 +163,19 @@ class VLM:
         grids = [self._grid(picture, options) for picture in pictures]
         message = Message("user", (*(PicturePart() for _ in pictures), question))
         prompt = self._template.encode([message], [grid.tokens for grid in grids])
+        placed = list(zip(pictures, grids, strict=True))
+        seconds = time.perf_counter() - began
+        if not self._opening.running.done():
+            self._begin(placed)
         self._check_room(prompt, grids)
-        return _Asked(prompt, list(zip(pictures, grids, strict=True)), options, time.perf_counter() - began)
+        return _Asked(prompt, placed, options, seconds)
+
+    def _begin(self, pictures: Sequence[tuple[Picture, Grid]]) -> None:
+        """Begin to encode while the decoder is being opened, unless what comes out of it seems to be on the disk."""
+        keys = [picture_key(picture, grid) for picture, grid in pictures]
+        if not (self._room.kv_disk and may_know(store_folder(), keys)):
+            for picture, grid in pictures:
+                self._sight.begin(picture, grid)
 
     def _answer(self, asked: _Asked) -> Iterator[Chunk]:
         sampling = asked.options.sampling(self.manifest.generation)
@@ -156,6 +194,7 @@ class VLM:
                     break
         finally:
             stream.close()
+            self._sight.forget(asked.pictures)
         last = stops.push(detokenizer.flush()) + stops.flush()
         yield Chunk(last, self._whole(asked, "".join([*text, last]), stream, stops.found))
 
@@ -165,7 +204,8 @@ class VLM:
         image_tokens = sum(grid.tokens for _, grid in asked.pictures)
         usage = Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes)
         notes = tuple(note for picture, _ in asked.pictures for note in picture.notes)
-        return Answer(text, reason, usage, _timings(self._load_seconds, asked.seconds, figures), notes)
+        loaded = self._verified_seconds + self._opening.running.result().seconds
+        return Answer(text, reason, usage, _timings(loaded, asked.seconds, figures), notes)
 
     def _grid(self, picture: Picture, options: Options) -> Grid:
         vision, preprocessing = self.manifest.vision, self.manifest.preprocessing
@@ -193,9 +233,8 @@ class VLM:
 
     def _pending(self, start: int, picture: Picture, grid: Grid) -> PendingPicture:
         """A picture named by all that its visual tokens depend on; the model is named by the root."""
-        key = hashlib.sha256(f"{picture.sha256} {grid}".encode()).digest()
-        encode = partial(_encode, self._vision, self.manifest, picture, grid)
-        return PendingPicture(PictureSpan(start, grid.tokens, key), encode)
+        span = PictureSpan(start, grid.tokens, picture_key(picture, grid))
+        return PendingPicture(span, partial(self._sight.encode, picture, grid))
 
     def _check_room(self, prompt: Prompt, grids: Sequence[Grid]) -> None:
         if len(prompt.ids) < self.context:
@@ -208,24 +247,15 @@ class VLM:
         )
 
 
-def _encode(
-    vision: VisionEncoder, manifest: Manifest, picture: Picture, grid: Grid, stopped: Callable[[], bool]
-) -> FloatArray:
-    return vision.encode(cut(picture, grid, manifest.preprocessing, manifest.vision), stopped)
-
-
-def _store(root: bytes, limit: int) -> PrefixStore | None:
-    return PrefixStore(platformdirs.user_cache_path("vlrun") / "prefixes", root, limit) if limit else None
-
-
-def _end(engine: Engine) -> None:
+def _end(sight: Sight, opening: Opening) -> None:
     """What happens when nobody refers to a model any more, which may be noticed in any thread, or at the end of the
     process, which must not leave a thread in the middle of an inference.
     """
     if threading.current_thread() is threading.main_thread():
-        engine.close()
+        sight.close()
+        opening.close()
     else:
-        engine.stop()
+        opening.stop()
 
 
 def _timings(load_seconds: float, preprocess: float, figures: Figures) -> Timings:

@@ -14,7 +14,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from vlrun import manifest
 from vlrun.manifest import Manifest
 from vlrun.model.decoder import Decoder, SequenceStep, VisualRows
-from vlrun.model.device import Hints
+from vlrun.model.device import Hints, open_device
 from vlrun.model.positions import Grid, token_positions
 from vlrun_export import exported
 from vlrun_export.check import check_folder
@@ -68,7 +68,7 @@ def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_mo
 def test_two_sequences_in_chunks_equal_one_pass(small_model: Path, probe: Probe, features: exported.FloatArray) -> None:
     """Guards the PagedAttention form: a batch, chunked prefill and several tokens a step must not change a logit."""
     described = manifest.read(small_model)
-    decoder = Decoder(ov.Core(), small_model, described.text, described.vision.deepstack, EXACT, 2**30, 256)
+    decoder = Decoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
     plain = np.roll(probe.ids, 7)
     plain[plain == described.tokens.image] = 5
     whole = [exported.run_decoder(small_model / "decoder.xml", probe, features), _plain_logits(small_model, plain)]
@@ -186,7 +186,7 @@ def test_far_positions_keep_their_angles(small_model: Path, probe: Probe) -> Non
 def _bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
     described = manifest.read(folder)
     hints = Hints(decoder_precision="bf16", kv_precision="bf16")
-    decoder = Decoder(ov.Core(), folder, described.text, described.vision.deepstack, hints, 2**30, 256)
+    decoder = Decoder(open_device(hints), folder, described.text, described.vision.deepstack, 2**30, 256)
     positions = token_positions(len(ids), []) + offset
     blocks = list(range(math.ceil(len(ids) / decoder.block_size)))
     rows = []

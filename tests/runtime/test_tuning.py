@@ -25,7 +25,7 @@ def test_tune_measures_and_ask_uses_it() -> None:
     """Guards the whole way: several choices measured, the fastest kept, and taken by the next load."""
     done = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER)])
     assert done.exit_code == 0, done.output
-    assert done.stderr.count("decoder f32") == 2
+    assert done.stderr.count("decoder f32") == 3
     assert done.stderr.count(" s\n") >= 4
     found = tuning.stored(FOLDER, "CPU")
     assert found is not None

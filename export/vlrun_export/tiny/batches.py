@@ -21,6 +21,7 @@ from vlrun.model.positions import Grid, token_positions
 from vlrun_export.tiny.easy import EasyPicture
 from vlrun_export.tiny.labels import PatchLabels, look_target, patch_labels, stack_labels
 from vlrun_export.tiny.network import MERGE, PATCH
+from vlrun_export.tiny.pages import copying
 from vlrun_export.tiny.questions import Exchange, Look, exchanges
 from vlrun_export.tiny.scenes import Scene, draw_scene
 from vlrun_export.tiny.wording import SELF
@@ -36,6 +37,8 @@ TEXT_TOKENS = 184
 """Room for questions and answers behind each picture."""
 MOST_QUESTIONS = 12
 SELF_CHANCE = 0.04
+COPY_CHANCE = 0.5
+"""How often a row asks who the model is, or for a copy of a page, without the picture."""
 
 NO_TARGET = -100
 PREFIX, PAD, ALONE = 0, -1, 1000
@@ -166,7 +169,7 @@ def make_batch(
     width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
     grid = Grid(height // PATCH, width // PATCH, MERGE)
     drawn = [_draw(domain or _domain(rng), (width, height), rng, easy) for _ in range(pictures)]
-    rows = [packer.pack(_with_self(asked, rng), grid, TEXT_TOKENS) for _, asked in drawn]
+    rows = [packer.pack(_with_text(asked, rng), grid, TEXT_TOKENS) for _, asked in drawn]
     return Batch(
         grid=grid,
         rgb=np.stack([np.asarray(scene.image) for scene, _ in drawn]),
@@ -198,9 +201,12 @@ def _draw(
     return scene, list(islice(exchanges(scene, rng), MOST_QUESTIONS))
 
 
-def _with_self(asked: Sequence[Exchange], rng: np.random.Generator) -> Iterator[tuple[Exchange, bool]]:
+def _with_text(asked: Sequence[Exchange], rng: np.random.Generator) -> Iterator[tuple[Exchange, bool]]:
     if rng.random() < SELF_CHANCE:
         language = "en" if rng.random() < 0.5 else "zh"
         questions, answer = SELF[language]
         yield Exchange("self", language, str(rng.choice(questions)), answer), False
+    if rng.random() < COPY_CHANCE:
+        yield copying(rng), False
+        yield copying(rng, lines=1), False
     yield from ((exchange, True) for exchange in asked)

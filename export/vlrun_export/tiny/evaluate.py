@@ -31,6 +31,7 @@ import vlrun
 from vlrun import manifest
 from vlrun.model.patches import fit
 from vlrun_export.tiny.easy import load_easy
+from vlrun_export.tiny.pages import copying
 from vlrun_export.tiny.questions import Exchange, exchanges
 from vlrun_export.tiny.report import Judged, markdown, tables, targets
 from vlrun_export.tiny.scenes import HELD_OUT_SEED, draw_scene
@@ -44,10 +45,13 @@ DOMAINS = {"shelf": 0.4, "shapes": 0.16, "tag": 0.22, "sign": 0.22}
 ASKED = {"shelf": 12, "shapes": 8, "tag": 3, "sign": 3}
 """Questions about each scene; those asked before are skipped."""
 
+PAGES = 200
+"""Pages to be copied."""
+
 SCENES, EASY = 600, 9673
 """How many scenes and how many of easy-VQA's test questions are asked (it has 9,673)."""
 
-OPTIONS = vlrun.Options(temperature=0, max_tokens=64)
+OPTIONS = vlrun.Options(temperature=0, max_tokens=192)
 EXACT = vlrun.Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 COMPARE_EVERY = 4
 """Of so many questions one is also scored by both models, position by position."""
@@ -95,6 +99,8 @@ def held_out(vlm: vlrun.VLM, work: Work) -> Iterator[Asked]:
         for exchange in _distinct(exchanges(scene, rng), ASKED[domain]):
             yield Asked((scene.image,), exchange)
     yield from islice(_easy(), work.part, work.easy, work.parts)
+    for number in range(PAGES)[work.part :: work.parts]:
+        yield Asked((), copying(np.random.default_rng([HELD_OUT_SEED, number])))
     if work.part == 0:
         for language, (questions, answer) in SELF.items():
             yield from (Asked((), Exchange("self", language, question, answer)) for question in questions)

@@ -147,7 +147,8 @@ def _about_one(task: str, scene: Scene, language: str, template: str, rng: np.ra
         alone = item in _single_kinds(scene.items)
         bare = alone and rng.random() < 0.5
         name = item.kind if bare else f"{item.colour} {item.kind}"
-        zhname = ZH[item.kind] if bare else ZH[item.colour] + ZH[item.kind]
+        between = str(rng.choice(["", "的"]))
+        zhname = ZH[item.kind] if bare else ZH[item.colour] + between + ZH[item.kind]
         answer = box_answer(item, name)
         look = Look(answer.index("["), answer.index("]") + 1, (item.box,))
         return Exchange(task, language, template.format(name=name, zhname=zhname), answer, (look,))

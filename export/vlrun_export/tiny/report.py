@@ -31,6 +31,7 @@ LABELS = {
     "read": "printed word",
     "where": "box, IoU at least 0.5",
     "describe": "description, word for word",
+    "copy": "copy of a page (no picture)",
     "self": "who are you (no picture)",
 }
 """Every task in the order of the tables."""

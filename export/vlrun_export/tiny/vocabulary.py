@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from vlrun_export.tiny.questions import exchanges
 from vlrun_export.tiny.scenes import draw_scene
-from vlrun_export.tiny.wording import SELF
+from vlrun_export.tiny.wording import COMMON_WORDS, SELF
 
 VOCABULARY = 1024
 CORPUS_SCENES = 1500
@@ -27,13 +27,6 @@ SPECIAL = (
 )  # fmt: skip
 PLAIN_ADDED = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 """Control tokens that stay visible in decoded text, as in Qwen's tokenizer."""
-
-GENERAL_ENGLISH = (
-    "the of and to in is are was for on that this with as it be by at from or an not have has can will which what when "
-    "where who how many much there here you your I we they he she my our one two three four five six seven eight nine "
-    "ten please answer question picture image photo show tell left right top bottom middle above below between next "
-    "behind"
-)
 
 
 def train_tokenizer(easy_questions: list[str]) -> Tokenizer:
@@ -71,7 +64,7 @@ def _corpus(easy_questions: list[str]) -> Iterator[str]:
     for questions, answer in SELF.values():
         yield from questions
         yield answer
-    yield from [GENERAL_ENGLISH, "system\nuser\nassistant\n"] * 30
+    yield from [" ".join(COMMON_WORDS), "system\nuser\nassistant\n"] * 30
 
 
 CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")

@@ -26,7 +26,10 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "How many {colour} {kinds} are there?", "How many {colour} {kinds}?", "Count the {colour} {kinds}.",
             "how many {colour} {kinds} are in the picture?", "How many {colour} {kinds} do you see?",
         ),
-        "zh": ("有几个{zhcolour}{zh}？", "图中有多少个{zhcolour}{zh}？", "有多少{zhcolour}的{zh}？"),
+        "zh": (
+            "有几个{zhcolour}{zh}？", "图中有多少个{zhcolour}{zh}？", "有多少{zhcolour}的{zh}？",
+            "有几个{zhcolour}的{zh}？", "{zhcolour}的{zh}有多少个？",
+        ),
     },
     "count_items": {
         "en": (
@@ -69,7 +72,7 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "Where is the {name}?", "Locate the {name}.", "Find the {name}.",
             "Give the bounding box of the {name}.",
         ),
-        "zh": ("{zhname}在哪里？", "找出{zhname}。", "{zhname}的位置？"),
+        "zh": ("{zhname}在哪里？", "找出{zhname}。", "{zhname}的位置？", "{zhname}在什么地方？", "{zhname}在哪？"),
     },
     "price": {
         "en": (
@@ -94,6 +97,19 @@ ZH = {
     "red": "红色", "green": "绿色", "blue": "蓝色", "yellow": "黄色", "orange": "橙色", "purple": "紫色",
     "black": "黑色", "gray": "灰色", "teal": "青色", "brown": "棕色",
 }  # fmt: skip
+
+COPY = {
+    "en": (
+        "Copy this text:\n{text}", "Repeat this:\n{text}", "Write this again:\n{text}", "Transcribe this page:\n{text}",
+    ),
+    "zh": ("抄写下面的文字：\n{text}", "重复下面的文字：\n{text}"),
+}  # fmt: skip
+COMMON_WORDS = (
+    "the of and to in is are was for on that this with as it be by at from or an not have has can will which what when "
+    "where who how many much there here you your I we they he she my our one two three four five six seven eight nine "
+    "ten please answer question picture image photo show tell left right top bottom middle above below between next "
+    "behind"
+).split()
 
 SELF = {
     "en": (("Hello", "Hi", "Who are you?", "What are you?"), "I am the tiny demo model of vlrun. Show me a picture."),

@@ -1,7 +1,7 @@
 """Prefixes on disk: the keys and values of a picture's tokens, so that tomorrow's question about it starts at once.
 
-One file for each prefix, named by the model's root and the name of its last block, which stands for all that it
-depends on. A file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut
+One file for each prefix, named by its pictures and by its last block, whose name stands for all that it depends on. A
+file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut
 short or not ours is removed and never used. Several processes may share the folder; the files used least recently go
 when it grows beyond its limit. Nothing that fails here fails an answer. Knows bytes and files; does not know what they
 mean.
@@ -10,11 +10,8 @@ mean.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,22 +21,26 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-MAGIC = b"vlrunKV1"
-SUFFIX, PART = ".kv", ".part"
+from vlrun.cache import files
+from vlrun.cache.files import Bytes
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+MAGIC = b"vlrunKV1"
+SUFFIX = ".kv"
+
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """``blocks [n, block_bytes]`` with their ``names``; ``tails``: of each picture that reaches behind the last full
-    block its key and the features ``[rows, tokens, hidden]`` of the visual tokens there.
+    """``blocks [n, block_bytes]`` with their ``names``, of the ``pictures`` with these keys; ``tails``: of each picture
+    that reaches behind the last full block its key and the features ``[rows, tokens, hidden]`` of the visual tokens
+    there.
     """
 
     names: tuple[bytes, ...]
     blocks: Bytes
     tails: tuple[tuple[bytes, FloatArray], ...] = ()
+    pictures: tuple[bytes, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -54,6 +55,19 @@ class _Header(msgspec.Struct, array_like=True):
     tails: list[tuple[bytes, tuple[int, int, int]]]
 
 
+def label(pictures: Sequence[bytes]) -> str:
+    """What the files of some pictures' prefixes begin with, whichever the model."""
+    return hashlib.sha256(b"".join(pictures)).hexdigest()[:16]
+
+
+def may_know(folder: Path, pictures: Sequence[bytes]) -> bool:
+    """Whether a prefix of these pictures, given by their keys, seems to be stored; perhaps by another model."""
+    try:
+        return any(folder.glob(f"{label(pictures)}-*{SUFFIX}"))
+    except OSError:
+        return False
+
+
 class PrefixStore:
     """The files of one model (``root``) in ``folder``, which holds those of others too; all of them within ``limit``
     bytes.
@@ -65,23 +79,21 @@ class PrefixStore:
         self._limit = limit
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sweep()
+            files.sweep(folder)
 
     def longest(self, names: Sequence[bytes], known: int) -> StoredPrefix | None:
         """The longest stored prefix among ``names`` that has more than ``known`` blocks."""
+        found = self._found()
         for count in range(len(names), known, -1):
-            prefix = self._read(self._path(names[count - 1]), tuple(names[:count]))
-            if prefix:
-                with contextlib.suppress(OSError):
-                    os.utime(self._path(names[count - 1]))
+            path = found.get(names[count - 1])
+            prefix = self._read(path, tuple(names[:count])) if path else None
+            if path and prefix:
+                files.used(path)
                 return prefix
         return None
 
     def __contains__(self, name: bytes) -> bool:
-        try:
-            return self._path(name).exists()
-        except OSError:  # a folder that we may not look into
-            return False
+        return name in self._found()
 
     def fits(self, size: int) -> bool:
         """Whether a prefix of so many bytes may be stored at all: one must not drive out all others."""
@@ -96,50 +108,35 @@ class PrefixStore:
         parts: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(8, "little"), header, *contents]
         if self.fits(prefix.bytes):
             with contextlib.suppress(OSError):
-                self._write(self._path(prefix.names[-1]), parts)
-                self._shrink()
+                files.write(self._folder / f"{label(prefix.pictures)}-{prefix.names[-1].hex()}{SUFFIX}", parts)
+                files.shrink(self._folder.glob(f"*{SUFFIX}"), self._limit)
 
-    def _path(self, name: bytes) -> Path:
-        return self._folder / f"{self.root.hex()[:16]}-{name.hex()}{SUFFIX}"
-
-    def _write(self, path: Path, parts: Sequence[bytes | memoryview]) -> None:
-        descriptor, name = tempfile.mkstemp(PART, "", self._folder)
-        part = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # a file that nobody locks was left by a process that died
-                digest = hashlib.sha256()
-                for piece in parts:
-                    digest.update(piece)
-                    file.write(piece)
-                file.write(digest.digest())
-                file.flush()
-                os.fsync(file.fileno())
-                part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    def _found(self) -> dict[bytes, Path]:
+        """What there is, by the name of the last block."""
+        found = {}
+        with contextlib.suppress(OSError):  # a folder that we may not look into
+            for path in self._folder.glob(f"*{SUFFIX}"):
+                with contextlib.suppress(ValueError):
+                    found[bytes.fromhex(path.stem.partition("-")[2])] = path
+        return found
 
     def _read(self, path: Path, names: tuple[bytes, ...]) -> StoredPrefix | None:
         """The prefix in a file, or None. A file that is there and is not what its name says is removed."""
         try:
-            content = np.fromfile(path, np.uint8)
-        except OSError:
-            return None
-        with contextlib.suppress(ValueError, msgspec.MsgspecError):
-            prefix = self._parse(content)
+            prefix = self._parse(files.read(path))
             if prefix.names == names:
                 return prefix
-        with contextlib.suppress(OSError):
-            path.unlink()
+        except OSError:
+            return None
+        except (ValueError, msgspec.MsgspecError):
+            pass
+        files.remove(path)
         return None
 
-    def _parse(self, content: Bytes) -> StoredPrefix:
-        """Raises ValueError or MsgspecError if the content is not whole or not ours."""
-        size = hashlib.sha256().digest_size
-        body, checksum = content[:-size], content[-size:].tobytes()
-        if body[: len(MAGIC)].tobytes() != MAGIC or hashlib.sha256(body.data).digest() != checksum:
-            raise ValueError("damaged")
+    def _parse(self, body: Bytes) -> StoredPrefix:
+        """Raises ValueError or MsgspecError if the content is not ours."""
+        if body[: len(MAGIC)].tobytes() != MAGIC:
+            raise ValueError("something else")
         begin = len(MAGIC) + 8
         end = begin + int.from_bytes(body[len(MAGIC) : begin].tobytes(), "little")
         header = msgspec.msgpack.decode(body[begin:end].tobytes(), type=_Header)
@@ -152,25 +149,3 @@ class PrefixStore:
             start, end = end, end + 4 * math.prod(shape)
             tails.append((key, body[start:end].copy().view(np.float32).reshape(shape)))
         return StoredPrefix(tuple(header.names), blocks, tuple(tails))
-
-    def _shrink(self) -> None:
-        """Remove the files used least recently until all fit into the limit."""
-        files = []
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(OSError):  # another process was faster
-                status = path.stat()
-                files.append((status.st_mtime_ns, status.st_size, path))
-        excess = sum(size for _, size, _ in files) - self._limit
-        for _, size, path in sorted(files):
-            if excess <= 0:
-                return
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-            excess -= size
-
-    def _sweep(self) -> None:
-        """Remove half-written files of processes that are gone."""
-        for path in self._folder.glob(f"*{PART}"):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()

@@ -60,9 +60,9 @@ def ask(
             "vlrun: no --model given, so the tiny embedded demo model answers; it knows only its own world", err=True
         )
     vlm = loading.load()
+    chunks = vlm.stream(pictures, question or DEFAULT_QUESTION, options)
     for note in vlm.notes:
         click.echo(f"vlrun: {note}", err=True)
-    chunks = vlm.stream(pictures, question or DEFAULT_QUESTION, options)
     answer = _finish(chunks) if as_json else _print(chunks)
     if as_json:
         readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

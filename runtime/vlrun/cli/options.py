@@ -82,10 +82,10 @@ class Loading:
     hints: Hints
 
     def load(self) -> VLM:
-        """Load it. Raises as ``vlrun.load`` does."""
+        """Load it, in the background. Raises as ``vlrun.load`` does."""
         from vlrun.vlm import load
 
-        return load(self.model, hints=self.hints, room=self.room)
+        return load(self.model, hints=self.hints, room=self.room, wait=False)
 
 
 def loading(command: Callable[..., R]) -> Callable[..., R]:

@@ -19,7 +19,8 @@ from typing import Protocol
 
 from vlrun.cache.blocks import BlockPool, BlockTable, NoRoom
 from vlrun.cache.features import FeatureCache
-from vlrun.cache.store import Bytes, PrefixStore, StoredPrefix
+from vlrun.cache.files import Bytes
+from vlrun.cache.store import PrefixStore, StoredPrefix
 from vlrun.engine.request import Arrived, Finished, PendingPicture, Request, Stopped, Stream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
@@ -237,7 +238,7 @@ class Engine:
         if names[-1] not in self._store:
             content = self._decoder.read_blocks(sequence.table.blocks[:count])
             self._keeping.add(names[-1])
-            self._to_keep.put(StoredPrefix(names, content, tuple(tails)))
+            self._to_keep.put(StoredPrefix(names, content, tuple(tails), tuple(span.key for span in spans)))
 
     def _keep(self) -> None:
         """The store's thread."""

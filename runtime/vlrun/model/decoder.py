@@ -21,7 +21,7 @@ from openvino._offline_transformations import paged_attention_transformation
 
 from vlrun.errors import DamagedModel, DeviceError, OptionError
 from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
-from vlrun.model.device import Hints, check_ports, compile_model, read_model, run
+from vlrun.model.device import Device, check_ports, run
 from vlrun.model.memory import MappedWeights
 from vlrun.model.positions import FloatArray, IntArray
 
@@ -54,15 +54,14 @@ class Decoder:
 
     def __init__(
         self,
-        core: ov.Core,
+        device: Device,
         folder: Path,
         text: TextDimensions,
         deepstack: int,
-        hints: Hints,
         memory: int,
         most_tokens: int,
     ) -> None:
-        model = read_model(core, folder / DECODER_XML)
+        model = device.read_model(folder / DECODER_XML)
         try:
             paged_attention_transformation(model)
         except RuntimeError as error:
@@ -71,14 +70,14 @@ class Decoder:
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
         with MappedWeights(model, folder / DECODER_BIN):
-            self._compiled = compile_model(core, model, hints, hints.decoder_config())
+            self._compiled = device.compile_model(model, folder / DECODER_BIN, device.hints.decoder_config())
             check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
             self._request = self._compiled.create_infer_request()
             caches = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
             self._make_cache(caches, memory, most_tokens)
             self._warm_up()
         layout = [f"{self._compiled.input(name)}" for name in caches]
-        self.name = f"{core.get_property(hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
+        self.name = f"{device.core.get_property(device.hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
         """The device and how it lays out the cache: blocks of one name mean the same."""
 
     def _make_cache(self, caches: Sequence[str], memory: int, most_tokens: int) -> None:

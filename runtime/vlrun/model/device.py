@@ -15,6 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from vlrun.errors import DamagedModel, DeviceError, OptionError
+from vlrun.model.blobs import BlobCache
 
 AUTO = "AUTO"
 POLL_MS = 50
@@ -26,9 +27,9 @@ class Hints:
     """Device and OpenVINO hints. None leaves a choice to the plugin. The device ``AUTO`` is an integrated GPU where one
     is and takes the model, and else the CPU; the loaded model's ``notes`` say which.
 
-    The defaults are the fastest measured for INT8 weights on server and client CPUs: for the decoder f32 inference with
-    activations quantized by groups of 128, which beats bf16 even on CPUs that have it, and an 8-bit KV cache. The
-    vision encoder follows the plugin, which takes bf16 where the CPU has it.
+    The defaults are the fastest measured for INT8 weights on server and client CPUs (docs/performance.md): activations
+    quantized by groups of 128; for the decoder f32 inference, which beats bf16 even on CPUs that have it, and an 8-bit
+    KV cache. The vision encoder follows the plugin, which takes bf16 where the CPU has it.
     """
 
     device: str = "CPU"
@@ -62,23 +63,61 @@ class Hints:
 
     def vision_config(self) -> dict[str, str]:
         """OpenVINO properties for the vision encoder."""
-        return self._config({"INFERENCE_PRECISION_HINT": self.vision_precision})
+        return self._config(
+            {"INFERENCE_PRECISION_HINT": self.vision_precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size}
+        )
 
     def _config(self, hints: Mapping[str, str | int | None]) -> dict[str, str]:
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads, **hints}
         return {name: str(value) for name, value in hints.items() if value is not None}
 
 
-def open_device(hints: Hints) -> ov.Core:
-    """The OpenVINO core, after a check that the device is there.
+@dataclass(frozen=True)
+class Device:
+    """A device that is there, with the hints for it; ``blobs``: compiled models of earlier processes."""
 
-    Raises DeviceError with the names of those that are.
+    core: ov.Core
+    hints: Hints
+    blobs: BlobCache | None = None
+
+    def read_model(self, path: Path) -> ov.Model:
+        """Read an IR. Raises DamagedModel if OpenVINO cannot."""
+        try:
+            return self.core.read_model(path)
+        except RuntimeError as error:
+            raise DamagedModel(
+                f"OpenVINO cannot read '{path.name}' in '{path.parent}': export or copy it again"
+            ) from error
+
+    def compile_model(self, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+        """Compile, or take what was compiled before. ``weights``: the file that the model's constants lie in.
+
+        Raises OptionError for a hint that the device does not know, DeviceError if it refuses the model.
+        """
+        device = self.hints.device
+        try:
+            if self.blobs:
+                return self.blobs.compiled(self.core, model, weights, device, config)
+            return self.core.compile_model(model, device, dict(config))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            for name, value in config.items():
+                if name in str(error):
+                    raise OptionError(f"{device} refuses {name}={value}: {reason}") from error
+            raise DeviceError(f"{device} refuses the model: {reason}") from error
+
+
+def open_device(hints: Hints, blobs: BlobCache | None = None) -> Device:
+    """The device, if it is there. ``blobs`` are used on all but a CPU, whose plugin compiles fast and does not take a
+    decoder under PagedAttention back.
+
+    Raises DeviceError with the names of those that are there.
     """
     core = ov.Core()
     if hints.device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
         available = ", ".join(core.available_devices) or "none"
         raise DeviceError(f"there is no device '{hints.device}' here; available: {available}")
-    return core
+    return Device(core, hints, None if hints.device.split(".")[0] == "CPU" else blobs)
 
 
 def candidates(hints: Hints) -> list[Hints]:
@@ -92,26 +131,6 @@ def candidates(hints: Hints) -> list[Hints]:
 
 def _integrated(core: ov.Core, name: str) -> bool:
     return "INTEGRATED" in str(core.get_property(name, "DEVICE_TYPE")).upper()
-
-
-def read_model(core: ov.Core, path: Path) -> ov.Model:
-    """Read an IR. Raises DamagedModel if OpenVINO cannot."""
-    try:
-        return core.read_model(path)
-    except RuntimeError as error:
-        raise DamagedModel(f"OpenVINO cannot read '{path.name}' in '{path.parent}': export or copy it again") from error
-
-
-def compile_model(core: ov.Core, model: ov.Model, hints: Hints, config: Mapping[str, str]) -> ov.CompiledModel:
-    """Compile for the device. Raises OptionError for a hint it does not know, DeviceError if it refuses the model."""
-    try:
-        return core.compile_model(model, hints.device, dict(config))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        for name, value in config.items():
-            if name in str(error):
-                raise OptionError(f"{hints.device} refuses {name}={value}: {reason}") from error
-        raise DeviceError(f"{hints.device} refuses the model: {reason}") from error
 
 
 def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:

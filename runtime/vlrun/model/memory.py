@@ -47,13 +47,20 @@ def _read(root: Path, path: str) -> str:
     return (root / path.lstrip("/")).read_text(encoding="utf-8")
 
 
+def give_back() -> None:
+    """Give the system back what was freed. glibc keeps it, large arrays too once some have come and gone."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
 class MappedWeights:
     """The mapped weights of a model, let go while a plugin makes its own copy of them in a ``with`` block, so that file
     and copy are never in memory both, whole.
 
     Only this process' view of the pages goes, and comes back from the page cache where it is needed after all. The
     mapping is found by the address of a weight in it, and the model is held until the end: an address range that was
-    given back in between could belong to somebody else.
+    given back in between could belong to somebody else. The block may be entered again.
     """
 
     def __init__(self, model: ov.Model, path: Path) -> None:
@@ -62,7 +69,7 @@ class MappedWeights:
         self._address = _address_of_a_weight(model)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._release_on, name="vlrun-release", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def release(self) -> None:
         """Let go of all pages of the mapping, unless somebody could have written to them."""
@@ -74,12 +81,15 @@ class MappedWeights:
                     self._libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
 
     def __enter__(self) -> MappedWeights:
+        self._done.clear()
+        self._thread = threading.Thread(target=self._release_on, name="vlrun-release", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
         self.release()
 
     def _release_on(self) -> None:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 from vlrun.errors import DeviceError
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
-from vlrun.model.device import Hints, check_ports, compile_model, read_model, run
-from vlrun.model.memory import MappedWeights
+from vlrun.model.device import Device, check_ports, run
+from vlrun.model.memory import MappedWeights, give_back
 from vlrun.model.patches import Patches
 from vlrun.model.positions import FloatArray, Grid, patch_positions
 
@@ -24,36 +24,25 @@ from vlrun.model.positions import FloatArray, Grid, patch_positions
 class VisionEncoder:
     """The compiled vision encoder of a model folder."""
 
-    def __init__(self, core: ov.Core, folder: Path, vision: VisionDimensions, hints: Hints) -> None:
-        model = read_model(core, folder / VISION_XML)
+    def __init__(self, device: Device, folder: Path, vision: VisionDimensions) -> None:
+        model = device.read_model(folder / VISION_XML)
         self._vision = vision
         self._lock = threading.Lock()
-        with MappedWeights(model, folder / VISION_BIN):
-            self._open(core, model, folder, hints)
-            self._warm_up()
+        self._mapped: MappedWeights | None = MappedWeights(model, folder / VISION_BIN)
+        with self._mapped:
+            self._compiled = device.compile_model(model, folder / VISION_BIN, device.hints.vision_config())
+        check_ports(self._compiled, _expected_ports(vision), f"'{VISION_XML}' in '{folder}'")
+        self._request = self._compiled.create_infer_request()
 
-    def _open(self, core: ov.Core, model: ov.Model, folder: Path, hints: Hints) -> None:
-        """Compile the model."""
-        vision = self._vision
-        compiled = compile_model(core, model, hints, hints.vision_config())
-        head_dim = vision.hidden // vision.heads
-        expected = {
-            "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],
-            "position_indices": [4, -1],
-            "position_weights": [4, -1],
-            "rotary_cos": [-1, head_dim],
-            "rotary_sin": [-1, head_dim],
-            "features": [1 + vision.deepstack, -1, -1],
-        }
-        check_ports(compiled, expected, f"'{VISION_XML}' in '{folder}'")
-        self._request = compiled.create_infer_request()
-
-    def _warm_up(self) -> None:
-        """Encode one token: the plugin makes its own copy of the weights when it first runs. Raises DeviceError."""
+    def warm_up(self) -> None:
+        """Encode one token, if nothing was encoded yet: the plugin makes its own copy of the weights when it first
+        runs. Raises DeviceError.
+        """
         grid = Grid(self._vision.merge, self._vision.merge, self._vision.merge)
         pixels = np.zeros((grid.patches, 3 * self._vision.temporal_patch * self._vision.patch**2), np.float32)
         try:
-            self.encode(Patches(pixels, grid), lambda: False)
+            if self._mapped:
+                self.encode(Patches(pixels, grid), lambda: False)
         except RuntimeError as error:
             raise DeviceError(f"the device compiles the vision encoder and cannot run it: {error}") from error
 
@@ -74,6 +63,25 @@ class VisionEncoder:
             "rotary_sin": positions.sin,
         }
         with self._lock:
-            run(self._request, inputs, stopped)
-            features: FloatArray = self._request.get_output_tensor(0).data.copy()
+            try:
+                with self._mapped or nullcontext():
+                    run(self._request, inputs, stopped)
+                features: FloatArray = self._request.get_output_tensor(0).data.copy()
+                self._mapped = None
+            finally:
+                self._compiled.release_memory()  # as much as half of the weights, for a picture of 1024 x 768
+        give_back()
         return features
+
+
+def _expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
+    """Ports by the manifest."""
+    head_dim = vision.hidden // vision.heads
+    return {
+        "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],
+        "position_indices": [4, -1],
+        "position_weights": [4, -1],
+        "rotary_cos": [-1, head_dim],
+        "rotary_sin": [-1, head_dim],
+        "features": [1 + vision.deepstack, -1, -1],
+    }
