@@ -24,7 +24,7 @@ from vlrun_export.decoder_graph import build_decoder
 from vlrun_export.folder import sync, whole_folder
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
 from vlrun_export.quiet import quiet
-from vlrun_export.tracing import TracedGraph
+from vlrun_export.tracing import TracedGraph, share_constants
 from vlrun_export.vision_graph import build_vision
 
 Progress = Callable[[str], None]
@@ -77,6 +77,7 @@ def _export_part(
     if precision in ("int8", "int4"):
         progress(f"{name}: compressing to {precision}")
         compress(traced.model, precision, vocab_rows)
+    share_constants(traced.model)
     progress(f"{name}: writing {path.name}")
     _save(traced.model, path)
     del traced

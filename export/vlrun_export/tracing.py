@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import openvino as ov
 import torch
 
+SMALL_BYTES = 64
+SHARED_TYPES = frozenset({"i32", "i64", "f32"})
+
 
 @dataclass(frozen=True)
 class Port:
@@ -57,6 +60,24 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
         output.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
     return TracedGraph(model, module)
+
+
+def share_constants(model: ov.Model) -> None:
+    """Let equal small constants (axes, bounds, exponents) be one node: a traced decoder of 28 layers has 1,600 of them,
+    a fourth of all nodes, and the time to compile follows the number of nodes.
+    """
+    known: dict[tuple[str, tuple[int, ...], bytes], ov.Output] = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_byte_size() > SMALL_BYTES:
+            continue
+        kind = node.get_element_type().get_type_name()
+        if kind not in SHARED_TYPES:
+            continue
+        first = known.setdefault((kind, tuple(node.get_output_shape(0)), node.data.tobytes()), node.output(0))
+        if first.get_node().get_name() != node.get_name():
+            for consumer in node.output(0).get_target_inputs():
+                consumer.replace_source_output(first)
+    model.validate_nodes_and_infer_types()
 
 
 def _type(example: torch.Tensor) -> ov.Type:

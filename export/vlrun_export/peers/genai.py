@@ -1,13 +1,16 @@
-"""openvino-genai's ``VLMPipeline`` on a folder of optimum-cli; ``--setting best``: with the hints fastest for it."""
+"""openvino-genai's ``VLMPipeline`` on a folder of optimum-cli; ``--setting best``: with the hints fastest for it;
+``--setting client``: with those that a CPU without bf16 can take.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import openvino as ov
 
-from vlrun.bench.course import QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
+from vlrun.bench.course import CLIENT, QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
 
-BEST = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
+BEST: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
+HINTS: dict[str, dict[str, str | int]] = {"": {}, "best": BEST, CLIENT: {"INFERENCE_PRECISION_HINT": "f32"}}
 
 
 def main() -> None:
@@ -17,7 +20,7 @@ def main() -> None:
     import openvino_genai
 
     with samples.timed("load"):
-        pipeline = openvino_genai.VLMPipeline(str(options.model), "CPU", **(BEST if options.setting == "best" else {}))
+        pipeline = openvino_genai.VLMPipeline(str(options.model), "CPU", **HINTS[options.setting])
 
     def ask(question: str, images: list[ov.Tensor], tokens: int) -> tuple[float, float]:
         answer = pipeline.generate(question, images=images, max_new_tokens=tokens, do_sample=False, ignore_eos=True)

@@ -11,6 +11,8 @@ import numpy as np
 import openvino as ov
 from openvino import opset13
 
+from vlrun.model.device import Hints
+
 READ_BYTES = 1024 * 2**20
 """Read by all threads together: far more than any cache."""
 MATRIX = 2048
@@ -19,7 +21,9 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Ceiling:
-    """``read``: bytes a second from memory, all cores together; ``flops``: operations a second by precision."""
+    """``read``: bytes a second from memory, all cores together; ``flops``: operations a second by precision; ``int8``:
+    of weights, with activations quantized as the decoder's are.
+    """
 
     read: float
     flops: dict[str, float]
@@ -27,8 +31,8 @@ class Ceiling:
 
 def measure() -> Ceiling:
     """Measure both, the best of some tries."""
-    precisions = ["f32", "bf16"]
-    return Ceiling(max(_read() for _ in range(REPEATS)), {name: _multiply(name) for name in precisions})
+    flops = {name: _multiply(name, graph()) for name, graph in (("f32", _plain), ("bf16", _plain), ("int8", _packed))}
+    return Ceiling(max(_read() for _ in range(REPEATS)), flops)
 
 
 def _read() -> float:
@@ -43,11 +47,27 @@ def _read() -> float:
     return READ_BYTES / (time.perf_counter() - began)
 
 
-def _multiply(precision: str) -> float:
+def _plain() -> ov.Model:
+    """A product of two matrices."""
     given = [opset13.parameter([MATRIX, MATRIX], np.float32) for _ in range(2)]
-    model = ov.Model([opset13.matmul(given[0], given[1], False, True)], given)
-    request = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision}).create_infer_request()
-    inputs = [np.ones((MATRIX, MATRIX), np.float32) for _ in range(2)]
+    return ov.Model([opset13.matmul(given[0], given[1], False, True)], given)
+
+
+def _packed() -> ov.Model:
+    """A matrix times INT8 weights, as they stand in our models: activations are quantized on the way."""
+    rng = np.random.default_rng(0)
+    weights = opset13.constant(rng.integers(0, 256, (MATRIX, MATRIX), np.uint8))
+    middle, scales = opset13.constant(np.full((MATRIX, 1), 128, np.uint8)), np.full((MATRIX, 1), 0.01, np.float16)
+    shifted = opset13.subtract(opset13.convert(weights, ov.Type.f16), opset13.convert(middle, ov.Type.f16))
+    matrix = opset13.convert(opset13.multiply(shifted, opset13.constant(scales)), ov.Type.f32)
+    given = opset13.parameter([MATRIX, MATRIX], np.float32)
+    return ov.Model([opset13.matmul(given, matrix, False, True)], [given])
+
+
+def _multiply(precision: str, model: ov.Model) -> float:
+    hints = Hints(decoder_precision="f32" if precision == "int8" else precision).decoder_config()
+    request = ov.Core().compile_model(model, "CPU", hints).create_infer_request()
+    inputs = [np.ones((MATRIX, MATRIX), np.float32) for _ in model.inputs]
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()

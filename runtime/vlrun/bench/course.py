@@ -1,6 +1,6 @@
 """The course that every participant runs, in a process of its own: load, text, new pictures, the same picture again.
 
-    python -m vlrun.bench.course MODEL --began SECONDS [--rounds N] [--tokens N] [--disk]
+    python -m vlrun.bench.course MODEL --began SECONDS [--rounds N] [--tokens N] [--only text|disk] [--setting client]
 
 Prints one JSON object of samples. Peers run the same course with their own interfaces (``vlrun_export.peers``); the
 prompts, the pictures and the names of the figures stand here. Knows the public interface of vlrun alone.
@@ -28,6 +28,9 @@ PICTURE_SIZE = (1024, 768)
 WARM_UP = 1_000_000
 """Number of the picture that is not measured."""
 TOGETHER = 4
+CLIENT = "client"
+"""The setting that imitates a client CPU, with ``CLIENT_ENVIRONMENT``: no bf16, so f32 for both halves."""
+CLIENT_ENVIRONMENT = {"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"}
 MIB = 2**20
 
 
@@ -53,11 +56,11 @@ class Samples:
         yield
         self.add(name, time.perf_counter() - began)
 
-    def memory(self) -> None:
-        """Resident memory now and at the peak, mapped files included."""
+    def memory(self, process: int | str = "self") -> None:
+        """Resident memory of a process now and at the peak, mapped files included."""
         status = dict(
             line.split(":", 1)
-            for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
             if ":" in line
         )
         self.add("steady", int(status["VmRSS"].split()[0]) * 1024)
@@ -82,7 +85,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--began", type=float, default=time.time(), help="when the process was started")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--disk", action="store_true", help="only one picture, with the cache on disk")
+    parser.add_argument("--only", choices=["text", "disk"], help="start and say a word; or one picture, kept on disk")
     parser.add_argument("--setting", default="", help="hints, precision or the like, as the participant reads it")
     return parser.parse_args()
 
@@ -96,17 +99,22 @@ def main() -> None:
     plain = vlrun.Options(
         temperature=0, max_tokens=options.tokens, presence_penalty=0, repetition_guard=False, prompt_lookup=False
     )
-    room = vlrun.Room(kv_disk=1024 * MIB if options.disk else 0)
+    hints = vlrun.Hints(vision_precision="f32") if options.setting == CLIENT else vlrun.Hints()
+    if options.only == "text":
+        with vlrun.load(options.model, hints=hints, wait=False) as vlm:
+            vlm.ask([], TEXT, vlrun.Options(temperature=0, max_tokens=1))
+            samples.since_start("start_to_text")
+        samples.print()
+        return
+    room = vlrun.Room(kv_disk=1024 * MIB if options.only == "disk" else 0)
     with samples.timed("load"):
-        vlm = vlrun.load(options.model, room=room)
-    if options.disk:
+        vlm = vlrun.load(options.model, hints=hints, room=room)
+    if options.only == "disk":
         answer = vlm.ask(picture(0), QUESTIONS[0], plain)
         samples.add("ttft_disk", answer.timings.ttft)
         samples.print()
         vlm.close()
         return
-    vlm.ask([], TEXT, vlrun.Options(temperature=0, max_tokens=1))
-    samples.since_start("start_to_text")
     vlm.ask(picture(WARM_UP), QUESTIONS[0], plain)
     for number in range(options.rounds):
         answer = vlm.ask(picture(number), QUESTIONS[0], plain)

@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vlrun.bench import ceiling
 from vlrun.bench.ceiling import Ceiling
 from vlrun.errors import DeviceError
 
@@ -36,29 +37,43 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Participant:
-    """Someone who runs the course: a name, and the module with its arguments, as Python is given them."""
+    """Someone who runs the course: a name, and the module with its arguments, as Python is given them. ``once``: in the
+    first turn alone, being slow.
+    """
 
     name: str
     command: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    once: bool = False
 
 
 Samples = dict[str, list[float]]
 
 
-def run(participants: Sequence[Participant], repeats: int, tell: Callable[[str], None]) -> dict[str, Samples]:
-    """Every participant's samples, in turn, so that a change of the machine's mood meets them all."""
-    found: dict[str, Samples] = {participant.name: {} for participant in participants}
-    for turn in range(repeats):
+@dataclass(frozen=True)
+class Found:
+    """Every participant's samples by name, and the machine's ceiling as it was before each of them."""
+
+    samples: dict[str, Samples]
+    ceilings: list[Ceiling]
+
+
+def run(participants: Sequence[Participant], turns: int, tell: Callable[[str], None]) -> Found:
+    """Let all take part, in turn, so that a change of the machine's mood meets them all."""
+    found = Found({participant.name: {} for participant in participants}, [])
+    for turn in range(turns):
         for participant in participants:
-            tell(f"turn {turn + 1} of {repeats}: {participant.name}")
+            if turn and participant.once:
+                continue
+            tell(f"turn {turn + 1} of {turns}: {participant.name}")
+            found.ceilings.append(ceiling.measure())
             try:
                 samples = course(participant)
             except DeviceError as error:  # the others' figures must not be lost
                 tell(str(error))
                 continue
             for name, values in samples.items():
-                found[participant.name].setdefault(name, []).extend(values)
+                found.samples[participant.name].setdefault(name, []).extend(values)
     return found
 
 
@@ -77,9 +92,9 @@ def course(participant: Participant, further: Sequence[str] = ()) -> Samples:
 def from_disk(participant: Participant) -> list[float]:
     """TTFT of a picture that an earlier process knew."""
     with tempfile.TemporaryDirectory() as cache:
-        fresh = Participant(participant.name, participant.command, {**participant.environment, "XDG_CACHE_HOME": cache})
-        course(fresh, ["--disk"])
-        return course(fresh, ["--disk"])["ttft_disk"]
+        fresh = replace(participant, environment={**participant.environment, "XDG_CACHE_HOME": cache})
+        course(fresh, ["--only", "disk"])
+        return course(fresh, ["--only", "disk"])["ttft_disk"]
 
 
 def table(found: Mapping[str, Samples]) -> list[str]:
@@ -98,14 +113,17 @@ def table(found: Mapping[str, Samples]) -> list[str]:
     return lines
 
 
-def limits(samples: Samples, ceiling: Ceiling, decoder: Path) -> list[str]:
-    """What the machine allows, in words: decode reads every weight once a token."""
-    flops = ", ".join(f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in ceiling.flops.items())
+def limits(samples: Samples, ceilings: Sequence[Ceiling], decoder: Path) -> list[str]:
+    """What the machine allows, in words: decode reads every weight once a token. Medians, smallest and largest."""
+    flops = ", ".join(
+        f"{_cell([ceiling.flops[name] for ceiling in ceilings], 1e9, 'GFLOP/s')} in {name}"
+        for name in ceilings[0].flops
+    )
     size, tpot = decoder.stat().st_size, statistics.median(samples.get("tpot", [float("nan")]))
-    least = size / ceiling.read
+    least = size / statistics.median(ceiling.read for ceiling in ceilings)
     share = f"{least * 1e3:.1f} ms at that bandwidth: {100 * least / tpot:.0f} % of the limit"
     return [
-        f"read bandwidth {ceiling.read / 1e9:.1f} GB/s; matrix products {flops}",
+        f"read bandwidth {_cell([ceiling.read for ceiling in ceilings], 1e9, 'GB/s')}; matrix products {flops}",
         f"decode reads {size / 1e9:.2f} GB a token, {share}",
     ]
 

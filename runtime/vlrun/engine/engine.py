@@ -89,10 +89,11 @@ class Engine:
         stream = Stream(self._wake)
         stream.figures.submitted = time.perf_counter()
         sequence = Sequence(request, stream, self.pool, self._root)
+        stored = self._stored(sequence)  # read here, in the caller's thread: running answers go on meanwhile
         with self._changed:
             if self._closing:
                 raise EngineClosed("the model is closed")
-            self._inbox.append(partial(self._arrive, sequence))
+            self._inbox.append(partial(self._arrive, sequence, stored))
             self._changed.notify()
         return stream
 
@@ -191,15 +192,22 @@ class Engine:
         if reason:
             self._scheduler.drop(sequence)
 
-    def _arrive(self, sequence: Sequence) -> None:
-        """Queue a new sequence, and fetch what the disk has of its prompt."""
-        self._scheduler.waiting.append(sequence)
-        if self._store and sequence.request.pictures and not sequence.stream.closed and not self._closing:
+    def _stored(self, sequence: Sequence) -> StoredPrefix | None:
+        """What the disk has of its prompt beyond the blocks that are known, as far as can be seen from outside."""
+        if self._store and sequence.request.pictures:
             names = sequence.prompt_names()
-            with suppress(OSError, MemoryError, ValueError, RuntimeError):  # an answer needs no store
+            with suppress(OSError, MemoryError, ValueError):  # an answer needs no store
                 prefix = self._store.longest(names, len(self.pool.find(names)))
                 if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
-                    self._restore(prefix)
+                    return prefix
+        return None
+
+    def _arrive(self, sequence: Sequence, stored: StoredPrefix | None) -> None:
+        """Queue a new sequence, behind what the disk had of its prompt."""
+        self._scheduler.waiting.append(sequence)
+        if stored and not sequence.stream.closed and not self._closing:
+            with suppress(MemoryError, ValueError, RuntimeError):  # an answer needs no store
+                self._restore(stored)
 
     def _restore(self, prefix: StoredPrefix) -> None:
         """Put a stored prefix where it will be found; if there is no room now, it is computed when there is."""

@@ -1,0 +1,57 @@
+"""The copying task: how many decoder passes prompt lookup needs for pages that the embedded model copies.
+
+Knows the public interface of vlrun and some pages of text in the embedded model's world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import vlrun
+
+REQUEST = "Copy this text:\n"
+PAGES = (
+    "12 red bottles $17.81\n3 blue cans $4.20\n7 green boxes $30.15\n1 yellow bags $2.99",
+    "please show me the picture\nhow many can you see\nthe left one and the right one",
+    "OPEN 900\n10 purple bags $12.50\n10 purple cans $12.50\n10 purple boxes $12.50\nTAXI 4711",
+    "红色、瓶子\n蓝色、罐子\n绿色、盒子\n5 orange bottles $8.05",
+)
+"""A bill, a letter, a list that repeats itself, and one in two languages."""
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Decoder passes for all pages, ``plain`` and with prompt ``lookup``, their ``tokens``, and how many of the
+    ``pages`` came out word for word.
+    """
+
+    plain: int
+    lookup: int
+    tokens: int
+    right: int
+    pages: int
+
+    @property
+    def words(self) -> str:
+        """The figures in a sentence."""
+        return (
+            f"copying {self.pages} pages of {self.tokens} tokens ({self.right} of them word for word): {self.lookup} "
+            f"decoder passes with prompt lookup, {self.plain} without: {self.lookup / self.plain:.2f} of them"
+        )
+
+
+def measure() -> Copying:
+    """Have the embedded model copy every page, with and without prompt lookup."""
+    plain = lookup = tokens = right = 0
+    with vlrun.load() as vlm:
+        for page in PAGES:
+            slow = vlm.ask([], REQUEST + page, _options(prompt_lookup=False))
+            fast = vlm.ask([], REQUEST + page, _options(prompt_lookup=True))
+            plain, lookup = plain + slow.usage.passes, lookup + fast.usage.passes
+            tokens += slow.usage.completion_tokens
+            right += slow.text == fast.text == page
+    return Copying(plain, lookup, tokens, right, len(PAGES))
+
+
+def _options(*, prompt_lookup: bool) -> vlrun.Options:
+    return vlrun.Options(temperature=0, max_tokens=256, prompt_lookup=prompt_lookup)
