@@ -98,7 +98,8 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds. ``load`` belongs to the model, the rest to this answer; waiting for the caller is not counted.
+    """Seconds. ``load`` belongs to the model, the rest to this answer; waiting for the caller is not counted, nor for
+    the model to be loaded: what became of pictures meanwhile (``vlrun.load(wait=False)``) counts as loading.
 
     ``queue``: until there was room; ``vision`` and ``prefill``: each as long as it took beside other answers; ``ttft``:
     time to first token, from the question, with all of these; ``tpot``: time per further output token, None if there

@@ -6,30 +6,28 @@ Knows folders, devices and memory; does not know questions.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn
 
 import platformdirs
 
 from vlrun import manifest as manifests
 from vlrun.cache.store import PrefixStore
 from vlrun.engine.engine import Engine
-from vlrun.errors import DeviceError, OptionError, VlrunError
+from vlrun.errors import DamagedModel, DeviceError, OptionError
 from vlrun.manifest import Manifest
 from vlrun.model.blobs import BlobCache
 from vlrun.model.decoder import Decoder
 from vlrun.model.device import AUTO, Device, Hints, candidates, open_device
 from vlrun.model.memory import total_memory
 from vlrun.model.vision import VisionEncoder
+from vlrun.promise import Promise
 from vlrun.tuning import stored
-
-T = TypeVar("T")
 
 MOST_FULL = 8
 """Answers of full length that the KV cache has room for at most: where the model is small and the memory large."""
@@ -75,15 +73,20 @@ class Opening:
     """A model on its way: both halves are opened at the same time, on the first device that takes them, in threads of
     their own. Where no hints but the device are given, those that ``vlrun tune`` found for it are used.
 
-    ``vision`` is there first as a rule, and can see pictures while the decoder is still compiled. ``running`` ends with
-    DamagedModel, DeviceError, or OptionError for room that the model cannot use; so does ``vision``.
+    ``vision`` is there first as a rule, and can see pictures while the decoder is still compiled. Both promises end
+    with DamagedModel or DeviceError if it goes wrong, ``running`` also with OptionError for room that the model cannot
+    use.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, hints: Hints, room: Room) -> None:
-        self.vision: Future[VisionEncoder] = Future()
-        self.running: Future[Running] = Future()
+    def __init__(self, folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, room: Room) -> None:
+        self.vision: Promise[VisionEncoder] = Promise()
+        self.running: Promise[Running] = Promise()
         self._folder, self._manifest, self._room = folder, manifest, room
+        self._fingerprint = fingerprint
         self._began = time.perf_counter()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._engine: Engine | None = None
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vlrun-open")
         self._threads.submit(self._open, hints)
 
@@ -92,51 +95,62 @@ class Opening:
         self.running.result()
         self.vision.result().warm_up()
 
-    def close(self) -> None:
-        """Stop the engine at once, or as soon as it is there, and wait for that."""
-        with suppress(VlrunError):
-            self.running.result().engine.close()
-
     def stop(self) -> None:
-        """Tell the engine to stop as soon as it is there, and wait for nothing."""
-        self.running.add_done_callback(_stop)
+        """Tell the engine to stop, now or as soon as it is there, and wait for nothing."""
+        with self._lock:
+            self._stopped = True
+            if self._engine:
+                self._engine.stop()
+
+    def close(self) -> None:
+        """Stop at once, and wait for the engine's threads. A compiler that still runs is not waited for."""
+        self.stop()
+        if self._engine:
+            self._engine.close()
 
     def _open(self, hints: Hints) -> None:
         try:
             *others, last = [_tuned(self._folder, candidate) for candidate in candidates(hints)]
-            refusals = []
-            for candidate in others:
-                try:
-                    return self._try(candidate)
-                except (DeviceError, OptionError) as error:
-                    refusals.append(str(error))
-            reason = "; ".join(refusals) or "there is no integrated GPU here"
-            notes = (f"device AUTO: the CPU answers, since {reason}",) if hints.device == AUTO else ()
-            device = self._device(last)
-            self._threads.submit(_fulfil, self.vision, partial(self._vision, device))
-            _fulfil(self.running, lambda: self._run(self._decoder(device), last, notes))
+            refusals = [refusal for candidate in others if not self.running.done for refusal in self._try(candidate)]
+            if not self.running.done:
+                reason = "; ".join(refusals) or "there is no integrated GPU here"
+                notes = (f"device AUTO: the CPU answers, since {reason}",) if hints.device == AUTO else ()
+                device = self._device(last)
+                self._threads.submit(self.vision.keep, partial(self._vision, device))
+                self.running.keep(lambda: self._run(self._decoder(device), last, notes))
         except BaseException as error:  # noqa: BLE001 - goes to those who wait
-            self.running.set_exception(error)
-            self.vision.set_exception(error)
+            for promise in (self.running, self.vision):
+                promise.keep(partial(_raise, error))
         finally:
             self._threads.shutdown(wait=False)
 
-    def _try(self, hints: Hints) -> None:
-        """Both halves on a device that may refuse them, also when they first run."""
-        device = self._device(hints)
-        vision = self._threads.submit(self._vision, device)
+    def _try(self, hints: Hints) -> list[str]:
+        """Open both halves on a device that may refuse them, also when they first run; why it did."""
+        vision: Promise[VisionEncoder] = Promise()
+        running: Promise[Running] = Promise()
+        notes = (f"device AUTO: {hints.device} answers",)
+
+        def both() -> Running:
+            device = self._device(hints)
+            self._threads.submit(vision.keep, partial(self._vision, device))
+            try:
+                decoder = self._decoder(device)
+            finally:
+                vision.wait()  # another device is tried on a quiet machine
+            vision.result().warm_up()
+            return self._run(decoder, hints, notes)
+
+        running.keep(both)
         try:
-            decoder = self._decoder(device)
-        finally:
-            wait([vision])  # another device is tried on a quiet machine
-        vision.result().warm_up()
-        running = self._run(decoder, hints, (f"device AUTO: {hints.device} answers",))
-        self.vision.set_result(vision.result())
-        self.running.set_result(running)
+            opened = running.result()
+        except (DeviceError, OptionError) as error:
+            return [str(error)]
+        self.vision.keep(vision.result)
+        self.running.keep(lambda: opened)
+        return []
 
     def _device(self, hints: Hints) -> Device:
-        blobs = platformdirs.user_cache_path("vlrun") / "compiled"
-        return open_device(hints, BlobCache(blobs, manifests.fingerprint(self._folder)))
+        return open_device(hints, BlobCache(platformdirs.user_cache_path("vlrun") / "compiled", self._fingerprint))
 
     def _vision(self, device: Device) -> VisionEncoder:
         return VisionEncoder(device, self._folder, self._manifest.vision)
@@ -151,27 +165,25 @@ class Opening:
 
     def _run(self, decoder: Decoder, hints: Hints, notes: tuple[str, ...]) -> Running:
         context = _context(self._room, self._manifest, decoder)
-        root = _root(manifests.fingerprint(self._folder), hints, decoder)
+        if manifests.fingerprint(self._folder) != self._fingerprint:  # what is cached would carry another's name
+            raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
+        root = _root(self._fingerprint, hints, decoder)
         store = PrefixStore(store_folder(), root, self._room.kv_disk) if self._room.kv_disk else None
-        return Running(Engine(decoder, root, store=store), context, notes, time.perf_counter() - self._began)
+        engine = Engine(decoder, root, store=store)
+        with self._lock:
+            self._engine = engine
+            if self._stopped:
+                engine.stop()
+        return Running(engine, context, notes, time.perf_counter() - self._began)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def store_folder() -> Path:
     """Where prefixes are kept on disk."""
     return platformdirs.user_cache_path("vlrun") / "prefixes"
-
-
-def _stop(running: Future[Running]) -> None:
-    if not running.exception():
-        running.result().engine.stop()
-
-
-def _fulfil(future: Future[T], make: Callable[[], T]) -> None:
-    """Give a future what ``make`` makes, or raises."""
-    try:
-        future.set_result(make())
-    except BaseException as error:  # noqa: BLE001 - goes to those who wait
-        future.set_exception(error)
 
 
 def _tuned(folder: Path, hints: Hints) -> Hints:

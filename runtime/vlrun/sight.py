@@ -7,9 +7,9 @@ Knows pictures and the vision encoder; knows neither prompts nor the engine.
 from __future__ import annotations
 
 import hashlib
+import queue
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from typing import TypeVar
 
 from vlrun.manifest import Manifest
@@ -18,8 +18,12 @@ from vlrun.model.device import POLL_MS, Abandoned
 from vlrun.model.patches import cut
 from vlrun.model.positions import FloatArray, Grid
 from vlrun.model.vision import VisionEncoder
+from vlrun.promise import Promise
 
 T = TypeVar("T")
+
+MOST_BEGUN = 8
+"""Pictures begun and not yet taken. What comes out of one of 1024 x 768 takes 25 MB in the 2B model."""
 
 
 def picture_key(picture: Picture, grid: Grid) -> bytes:
@@ -28,20 +32,29 @@ def picture_key(picture: Picture, grid: Grid) -> bytes:
 
 
 class Sight:
-    """Encodes pictures, at once or ahead of the question."""
+    """Encodes pictures, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
 
-    def __init__(self, vision: Future[VisionEncoder], manifest: Manifest) -> None:
+    def __init__(self, vision: Promise[VisionEncoder], manifest: Manifest) -> None:
         self._vision = vision
         self._manifest = manifest
         self._lock = threading.Lock()
         self._begun: dict[bytes, _Begun] = {}
+        self._to_do: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
+        self._all: list[_Begun] = []
+        self._thread: threading.Thread | None = None
 
     def begin(self, picture: Picture, grid: Grid) -> None:
-        """Begin with a picture before its features are asked for."""
+        """Begin with a picture before its features are asked for, unless too many are begun already."""
         key = picture_key(picture, grid)
         with self._lock:
-            if key not in self._begun:
-                self._begun[key] = _Begun(lambda stopped: self._encode(picture, grid, stopped))
+            if key in self._begun or len(self._begun) >= MOST_BEGUN:
+                return
+            begun = self._begun[key] = _Begun(picture, grid)
+            self._all.append(begun)
+            self._to_do.put(begun)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="vlrun-ahead", daemon=True)
+                self._thread.start()
 
     def encode(self, picture: Picture, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
         """Image features ``[1 + deepstack, tokens, hidden]``. Raises Abandoned when ``stopped``, and what the encoder's
@@ -49,7 +62,10 @@ class Sight:
         """
         with self._lock:
             begun = self._begun.pop(picture_key(picture, grid), None)
-        return begun.take(stopped) if begun else self._encode(picture, grid, stopped)
+        if begun is None:
+            return self._encode(picture, grid, stopped)
+        begun.stopped = stopped  # whoever takes it decides from now on
+        return _waited(begun.features, stopped)
 
     def forget(self, pictures: Iterable[tuple[Picture, Grid]]) -> None:
         """Stop what was begun and is not needed after all."""
@@ -59,59 +75,57 @@ class Sight:
             if begun:
                 begun.stop()
 
+    def stop(self) -> None:
+        """Stop all that was begun, and wait for nothing."""
+        with self._lock:
+            self._begun.clear()
+            for begun in self._all:
+                begun.stop()
+            self._to_do.put(None)
+
     def close(self) -> None:
-        """Stop all that was begun, and wait for that."""
-        while self._begun:
+        """Stop all that was begun, and wait until it has."""
+        self.stop()
+        if self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        """The thread."""
+        while (begun := self._to_do.get()) is not None:
+            begun.run(self._encode)
             with self._lock:
-                _, begun = self._begun.popitem()
-            begun.stop()
-            begun.join()
+                self._all.remove(begun)
 
     def _encode(self, picture: Picture, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
+        if stopped():
+            raise Abandoned
         patches = cut(picture, grid, self._manifest.preprocessing, self._manifest.vision)
         return _waited(self._vision, stopped).encode(patches, stopped)
 
 
 class _Begun:
-    """A picture that is being encoded. Whoever takes it decides from then on when to stop."""
+    """A picture that is to be encoded ahead."""
 
-    def __init__(self, encode: Callable[[Callable[[], bool]], FloatArray]) -> None:
-        self._features: Future[FloatArray] = Future()
-        self._stopped: Callable[[], bool] = lambda: False
-        self._encode = encode
-        self._thread = threading.Thread(target=self._run, name="vlrun-ahead", daemon=True)
-        self._thread.start()
-
-    def take(self, stopped: Callable[[], bool]) -> FloatArray:
-        """The features when they are there. Raises as ``Sight.encode`` does."""
-        self._stopped = stopped
-        return _waited(self._features, stopped)
+    def __init__(self, picture: Picture, grid: Grid) -> None:
+        self.features: Promise[FloatArray] = Promise()
+        self.stopped: Callable[[], bool] = lambda: False
+        self._picture, self._grid = picture, grid
 
     def stop(self) -> None:
         """Nobody wants it."""
-        self._stopped = lambda: True
+        self.stopped = lambda: True
 
-    def join(self) -> None:
-        """Wait until it has stopped."""
-        self._thread.join()
+    def run(self, encode: Callable[[Picture, Grid, Callable[[], bool]], FloatArray]) -> None:
+        """Make the features, unless nobody wants them."""
+        self.features.keep(lambda: encode(self._picture, self._grid, self._unwanted))
 
     def _unwanted(self) -> bool:
-        return self._stopped()
-
-    def _run(self) -> None:
-        try:
-            self._features.set_result(self._encode(self._unwanted))
-        except Exception as error:  # noqa: BLE001 - goes to the one who takes it
-            self._features.set_exception(error)
+        return self.stopped()
 
 
-def _waited(future: Future[T], stopped: Callable[[], bool]) -> T:
-    """The result of a future. Raises Abandoned when ``stopped``."""
-    while True:
-        try:
-            return future.result(POLL_MS / 1000)
-        except TimeoutError:
-            if future.done():  # its own
-                raise
-            if stopped():
-                raise Abandoned from None
+def _waited(promise: Promise[T], stopped: Callable[[], bool]) -> T:
+    """What was promised. Raises Abandoned when ``stopped``."""
+    while not promise.wait(POLL_MS / 1000):
+        if stopped():
+            raise Abandoned
+    return promise.result()

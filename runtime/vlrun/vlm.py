@@ -7,10 +7,12 @@ touches the engine. Knows neither click nor HTTP.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +28,7 @@ from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
 from vlrun.engine.sampler import Chooser, FloatRows, Forced, Sampler
-from vlrun.errors import ContextLengthExceeded, OptionError
+from vlrun.errors import ContextLengthExceeded, OptionError, VlrunError
 from vlrun.loading import Opening, Room, store_folder
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
@@ -66,8 +68,12 @@ def load(
     that the model cannot use.
     """
     vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), room or Room())
-    if wait:
-        vlm.wait()
+    try:
+        if wait:
+            vlm.wait()
+    except BaseException:
+        vlm.close()
+        raise
     return vlm
 
 
@@ -79,9 +85,10 @@ class VLM:
     def __init__(self, folder: Path, hints: Hints, room: Room) -> None:
         began = time.perf_counter()
         self._room = room
+        fingerprint = manifests.fingerprint(folder)
         self.manifest: Manifest = manifests.read(folder)
         verify(self.manifest, folder)
-        self._opening = Opening(folder, self.manifest, hints, room)
+        self._opening = Opening(folder, self.manifest, fingerprint, hints, room)
         self._verified_seconds = time.perf_counter() - began
         self._sight = Sight(self._opening.vision, self.manifest)
         self._end = weakref.finalize(self, _end, self._sight, self._opening)
@@ -105,8 +112,7 @@ class VLM:
 
     def close(self) -> None:
         """Stop: running answers end with EngineClosed, later questions are refused."""
-        self._sight.close()
-        self._opening.close()
+        self._end()
 
     def __enter__(self) -> VLM:
         return self
@@ -121,7 +127,8 @@ class VLM:
     def ask(self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
         """The answer to a question about one picture, several, or none (an empty list).
 
-        Raises MediaError, OptionError, ContextLengthExceeded, or EngineClosed.
+        Raises MediaError, OptionError, ContextLengthExceeded, DeviceError, or EngineClosed; while the model is still
+        loading also what ``load`` raises.
         """
         return [chunk.answer for chunk in self.stream(pictures, question, options) if chunk.answer][-1]
 
@@ -145,12 +152,9 @@ class VLM:
                 f"prompt and answer have {len(asked.prompt.ids)} and {len(forced.tokens)} tokens, the context is "
                 f"{self.context}"
             )
-        stream = self._engine.submit(self._request(asked, forced, len(forced.tokens)))
-        try:
+        with self._submitted(asked, forced, len(forced.tokens)) as stream:
             for _ in stream:
                 pass
-        finally:
-            stream.close()
         return np.stack(forced.rows)
 
     def _prepare(self, sources: Pictures, question: str, options: Options) -> _Asked:
@@ -165,9 +169,14 @@ class VLM:
         prompt = self._template.encode([message], [grid.tokens for grid in grids])
         placed = list(zip(pictures, grids, strict=True))
         seconds = time.perf_counter() - began
-        if not self._opening.running.done():
+        self._check_room(prompt, grids, min(self._room.context or sys.maxsize, self.manifest.text.max_positions))
+        if not self._opening.running.done:
             self._begin(placed)
-        self._check_room(prompt, grids)
+        try:
+            self._check_room(prompt, grids, self.context)
+        except VlrunError:
+            self._sight.forget(placed)
+            raise
         return _Asked(prompt, placed, options, seconds)
 
     def _begin(self, pictures: Sequence[tuple[Picture, Grid]]) -> None:
@@ -180,10 +189,9 @@ class VLM:
     def _answer(self, asked: _Asked) -> Iterator[Chunk]:
         sampling = asked.options.sampling(self.manifest.generation)
         sampler = Sampler(sampling, asked.prompt.ids, self.manifest.text.vocab_size)
-        stream = self._engine.submit(self._request(asked, sampler, asked.options.max_tokens))
         text: list[str] = []
         detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(asked.options.stop)
-        try:
+        with self._submitted(asked, sampler, asked.options.max_tokens) as stream:
             for token in stream:
                 if token in self.manifest.tokens.eos:
                     continue
@@ -192,9 +200,6 @@ class VLM:
                     yield Chunk(piece)
                 if stops.found:
                     break
-        finally:
-            stream.close()
-            self._sight.forget(asked.pictures)
         last = stops.push(detokenizer.flush()) + stops.flush()
         yield Chunk(last, self._whole(asked, "".join([*text, last]), stream, stops.found))
 
@@ -216,6 +221,15 @@ class VLM:
             raise OptionError(f"max_image_tokens is {options.max_image_tokens}, but this model needs at least {least}")
         return grid_of(picture, preprocessing, vision, budget)
 
+    @contextmanager
+    def _submitted(self, asked: _Asked, chooser: Chooser, max_tokens: int) -> Iterator[Stream]:
+        """The engine's stream of an answer; afterwards nothing of it goes on."""
+        try:
+            with closing(self._engine.submit(self._request(asked, chooser, max_tokens))) as stream:
+                yield stream
+        finally:
+            self._sight.forget(asked.pictures)
+
     def _request(self, asked: _Asked, chooser: Chooser, max_tokens: int) -> Request:
         """Put everything together for the engine."""
         prompt = asked.prompt
@@ -236,13 +250,13 @@ class VLM:
         span = PictureSpan(start, grid.tokens, picture_key(picture, grid))
         return PendingPicture(span, partial(self._sight.encode, picture, grid))
 
-    def _check_room(self, prompt: Prompt, grids: Sequence[Grid]) -> None:
-        if len(prompt.ids) < self.context:
+    def _check_room(self, prompt: Prompt, grids: Sequence[Grid], context: int) -> None:
+        if len(prompt.ids) < context:
             return
         visual = sum(grid.tokens for grid in grids)
         raise ContextLengthExceeded(
             f"the prompt has {len(prompt.ids)} tokens ({visual} of pictures, {len(prompt.ids) - visual} of text), "
-            f"but the context is {self.context}, one of them for the answer: fewer pictures, a smaller "
+            f"but the context is {context}, one of them for the answer: fewer pictures, a smaller "
             "max_image_tokens or a longer context may help"
         )
 
@@ -251,9 +265,10 @@ def _end(sight: Sight, opening: Opening) -> None:
     """What happens when nobody refers to a model any more, which may be noticed in any thread, or at the end of the
     process, which must not leave a thread in the middle of an inference.
     """
+    sight.stop()
     if threading.current_thread() is threading.main_thread():
-        sight.close()
         opening.close()
+        sight.close()
     else:
         opening.stop()
 

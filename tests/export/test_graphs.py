@@ -194,3 +194,16 @@ def _bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
         step = SequenceStep(ids[index : index + 1], positions[:, index : index + 1], index, blocks)
         rows.append(decoder.forward([step], never)[0][0])
     return np.stack(rows)
+
+
+def test_small_constants_are_shared(small_model: Path) -> None:
+    """Guards the start: compiling takes as long as there are nodes, and a trace repeats its axes in every layer."""
+    constants = [node for node in ov.Core().read_model(small_model / "decoder.xml").get_ops() if _small(node)]
+    contents = {
+        (str(node.get_element_type()), str(node.get_output_shape(0)), node.data.tobytes()) for node in constants
+    }
+    assert len(contents) == len(constants)
+
+
+def _small(node: ov.Node) -> bool:
+    return node.get_type_name() == "Constant" and node.get_byte_size() <= 64

@@ -102,18 +102,47 @@ def test_other_weights_of_the_same_size_are_noticed(tmp_path: Path, truth: Float
 
 
 def test_what_cannot_be_taken_back_is_not_tried_for_ever(tmp_path: Path) -> None:
-    """Guards a plugin that writes blobs it refuses, as the CPU's does of PagedAttention: compiled each time, tried
-    once.
-    """
+    """Guards a plugin that writes blobs it refuses, as the CPU's does of PagedAttention: twice, and no more."""
     logits = []
-    for compiled, imported in ((1, 0), (1, 1), (1, 0)):
+    for compiled, imported in ((1, 0), (1, 1), (1, 1), (1, 0), (1, 0)):
         on, core = device(tmp_path)
         decoder = Decoder(on, FOLDER, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
         assert (core.compiled, core.imported) == (compiled, imported)
         step = SequenceStep(np.arange(5), np.tile(np.arange(5), (3, 1)), 0, [0])
         logits.append(decoder.forward([step], lambda: False)[0])
-    assert np.array_equal(logits[0], logits[1])
-    assert np.array_equal(logits[0], logits[2])
+    assert all(np.array_equal(logits[0], row) for row in logits)
+
+
+def test_one_refusal_is_forgiven(tmp_path: Path, truth: FloatArray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a device that was busy once: the cache works again afterwards."""
+
+    def busy(*_: object) -> None:
+        raise RuntimeError("busy")
+
+    seen(device(tmp_path)[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(CountingCore, "import_model", busy)
+        assert np.array_equal(seen(device(tmp_path)[0]), truth)
+    for _ in range(2):
+        on, core = device(tmp_path)
+        assert np.array_equal(seen(on), truth)
+        assert (core.compiled, core.imported) == (0, 1)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".blob"]
+
+
+def test_a_device_that_knows_no_cache_compiles(tmp_path: Path, truth: FloatArray) -> None:
+    """Guards plugins that refuse the property: a start without the cache, not an error."""
+
+    class Plain(CountingCore):
+        def compile_model(self, *given: Any) -> ov.CompiledModel:
+            if "CACHE_MODE" in given[2]:
+                raise RuntimeError("unsupported property CACHE_MODE")
+            return super().compile_model(*given)
+
+    core = Plain()
+    on = Device(core, Hints(), BlobCache(tmp_path, FINGERPRINT))  # type: ignore[arg-type]
+    assert np.array_equal(seen(on), truth)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, truth: FloatArray) -> None:

@@ -121,13 +121,26 @@ def test_question_that_looks_like_a_file(shop: Path, small_model: Path) -> None:
 
 
 def test_the_next_process_knows_the_picture(shop: Path, small_model: Path, tmp_path: Path) -> None:
-    """Guards the cache on disk and its switch: the same answer, vision and prefill spared."""
+    """Guards the cache on disk and its switch: the same answer, prefill spared (vision too: test_loading)."""
     words = ("ask", "--model", small_model, shop / "shelf.png", "How many?", "--json", "--temperature", "0")
     answers = [json.loads(vlrun(*words, home=tmp_path).stdout) for _ in range(2)]
     off = json.loads(vlrun(*words, "--kv-disk", "0", home=tmp_path).stdout)
     assert answers[0]["answer"] == answers[1]["answer"] == off["answer"]
     assert [told["usage"]["cached_tokens"] > 0 for told in (*answers, off)] == [False, True, False]
-    assert answers[1]["timings"]["vision"] < answers[0]["timings"]["vision"]
+
+
+def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
+    """Guards the disk cache between real processes that write and read the same file: the same right answer from all,
+    the next one starts from it, and nothing half-written is left.
+    """
+    words = ["ask", Path(__file__).parents[2] / "examples" / "shelf.png", "How many bottles are there?", "--json"]
+    arguments, environment = command(words, tmp_path)
+    running = [subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE) for _ in range(3)]
+    assert [json.loads(process.communicate(timeout=120)[0])["answer"] for process in running] == ["6"] * 3
+    again = json.loads(vlrun(*words, home=tmp_path).stdout)
+    assert again["answer"] == "6"
+    assert again["usage"]["cached_tokens"]
+    assert [path.suffix for path in (tmp_path / "vlrun" / "prefixes").iterdir()] == [".kv"]
 
 
 def test_help_tells_the_real_defaults() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from vlrun import Hints, Options, Room, load
-from vlrun.errors import DamagedModel, DeviceError, EngineClosed, OptionError
+from vlrun import VLM, Hints, Options, Room, load
+from vlrun.embedded import FOLDER
+from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, OptionError
 from vlrun.model.decoder import Decoder
 from vlrun.model.device import Abandoned
+from vlrun.model.patches import Patches
+from vlrun.model.positions import Grid
 from vlrun.model.vision import VisionEncoder
 
 PICTURE = Path(__file__).parents[2] / "examples" / "shelf.png"
@@ -123,21 +129,89 @@ def test_an_encoder_that_fails_is_told_to_the_one_who_asked(monkeypatch: pytest.
 
 
 def test_closing_stops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards a picture that nobody wants any more: close does not wait for its encoding, and leaves no thread."""
-    given_up = threading.Event()
+    """Guards pictures that nobody wants any more: close waits for none of them to be encoded, whether they were taken
+    by the engine or not, and leaves no thread in the middle of an inference.
+    """
+    encoded = []
 
-    def for_ever(_: VisionEncoder, patches: object, stopped: Callable[[], bool]) -> np.ndarray:
+    def for_ever(_: VisionEncoder, patches: object, stopped: Callable[[], bool]) -> None:
+        encoded.append(patches)
         while not stopped():
             time.sleep(0.01)
-        given_up.set()
         raise Abandoned
 
     monkeypatch.setattr(VisionEncoder, "encode", for_ever)
     before = set(threading.enumerate())
     vlm = load(wait=False)
-    chunks = vlm.stream(PICTURE, QUESTION)
+    pictures = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(4)]
+    chunks = vlm.stream(pictures, QUESTION)
+
+    def read() -> None:
+        with pytest.raises(EngineClosed):
+            list(chunks)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while not encoded:
+        time.sleep(0.01)
+    began = time.monotonic()
     vlm.close()
-    assert given_up.wait(10)
+    assert time.monotonic() - began < 5
+    reader.join()
+    assert len(encoded) == 1
     assert not [thread for thread in set(threading.enumerate()) - before if "open" not in thread.name]
     with pytest.raises(EngineClosed):
-        list(chunks)
+        vlm.ask([], "Hi")
+
+
+def test_a_load_that_fails_leaves_nothing() -> None:
+    """Guards memory and threads: neither the error that was told nor the end of the process holds on to the model."""
+    alive, before = _alive(), set(threading.enumerate())
+    for _ in range(3):
+        with pytest.raises(OptionError, match="at most"):
+            load(room=Room(context=10**6))
+    until = time.monotonic() + 20
+    while time.monotonic() < until and (_alive() > alive or set(threading.enumerate()) - before):
+        time.sleep(0.05)
+    assert _alive() <= alive
+    assert not set(threading.enumerate()) - before
+
+
+def _alive() -> int:
+    gc.collect()
+    return sum(isinstance(one, VLM | Decoder | VisionEncoder) for one in gc.get_objects())
+
+
+def test_what_cannot_fit_is_not_begun(order: list[str]) -> None:
+    """Guards against work for a prompt that is refused anyway: that can be known before the decoder is there."""
+    with load(wait=False) as vlm, pytest.raises(ContextLengthExceeded):
+        vlm.ask([PICTURE] * 80, QUESTION)
+    assert "picture" not in order
+
+
+def test_a_folder_that_is_replaced_while_it_loads(tmp_path: Path, order: list[str]) -> None:
+    """Guards the caches: what the old weights compute must not be kept under the new model's name."""
+    folder = tmp_path / "model"
+    shutil.copytree(FOLDER, folder)
+    with load(folder, wait=False) as vlm:
+        manifest = (folder / "manifest.json").read_bytes()
+        (folder / "manifest.json").write_bytes(manifest.replace(b"vlrun-tiny", b"vlrun-tony"))
+        with pytest.raises(DamagedModel, match="replaced while it was being loaded"):
+            vlm.ask(PICTURE, QUESTION)
+
+
+def test_ctrl_c_in_an_inference_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the main thread, which warms the encoder up: an interruption is told as such, the inference ended."""
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VisionEncoder, "warm_up", lambda self: _interrupted_encode(self, interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        load()
+
+
+def _interrupted_encode(encoder: VisionEncoder, interrupted: Callable[..., bool]) -> None:
+    grid = Grid(64, 64, 2)
+    pixels = np.zeros((grid.patches, 3 * 2 * 16**2), np.float32)
+    encoder.encode(Patches(pixels, grid), interrupted)

@@ -17,10 +17,11 @@ import pytest
 from tests.runtime.engine_room import ROOT, Eye, alone, engine_of, prompt, read, request, wait_for
 from tests.runtime.fake_decoder import FakeDecoder
 from vlrun import Options, Room, load
-from vlrun.cache.store import PrefixStore, StoredPrefix
+from vlrun.cache.store import PrefixStore, StoredPrefix, may_know
 from vlrun.errors import EngineClosed
 
 LIMIT = 2**20
+PICTURES = (b"a picture", b"another")
 PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
 OTHER = prompt([1, 2, (b"red", 30), 5], 9)
 
@@ -57,7 +58,7 @@ def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -
         content[len(content) // 2] ^= 1
     elif damage == "swap":  # whole, but another prefix under this name
         other = PrefixStore(tmp_path / "other", ROOT, LIMIT)
-        other.put(StoredPrefix((b"x" * 32,), np.zeros((1, 2048), np.uint8)))
+        other.put(StoredPrefix((b"x" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))
         content = bytearray(files(tmp_path / "other")[0].read_bytes())
         files(tmp_path / "other")[0].unlink()
         (tmp_path / "other").rmdir()
@@ -76,20 +77,30 @@ def test_another_model_s_files_are_not_ours(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 2
 
 
+def test_a_prefix_is_found_by_its_first_pictures(tmp_path: Path) -> None:
+    """Guards a question about a known picture and a new one behind it; and that no other picture's files are read."""
+    store = PrefixStore(tmp_path, ROOT, LIMIT)
+    store.put(StoredPrefix((b"n" * 32,), np.ones((1, 2048), np.uint8), PICTURES[:1]))
+    assert store.longest([b"n" * 32, b"m" * 32], 0, PICTURES)
+    assert store.longest([b"n" * 32], 0, PICTURES[1:]) is None
+    assert may_know(tmp_path, PICTURES[:1])
+    assert not may_know(tmp_path, PICTURES)
+
+
 def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
     """Guards the disk: what was not used for longest goes first, and one too large for all is not written."""
     store = PrefixStore(tmp_path, ROOT, 10_000)
     names = [bytes([n]) * 32 for n in range(6)]
     for name in names[:4]:
-        store.put(StoredPrefix((name,), np.zeros((1, 2500), np.uint8)))
+        store.put(StoredPrefix((name,), np.zeros((1, 2500), np.uint8), PICTURES))
         time.sleep(0.01)
-    assert [name in store for name in names[:4]] == [False, True, True, True]
-    assert store.longest([names[1]], 0)
+    assert [store.holds(name, PICTURES) for name in names[:4]] == [False, True, True, True]
+    assert store.longest([names[1]], 0, PICTURES)
     time.sleep(0.01)
-    store.put(StoredPrefix((names[4],), np.zeros((1, 2500), np.uint8)))
-    assert [name in store for name in names[1:5]] == [True, False, True, True]
-    store.put(StoredPrefix((names[5],), np.zeros((1, 25_000), np.uint8)))
-    assert names[5] not in store
+    store.put(StoredPrefix((names[4],), np.zeros((1, 2500), np.uint8), PICTURES))
+    assert [store.holds(name, PICTURES) for name in names[1:5]] == [True, False, True, True]
+    store.put(StoredPrefix((names[5],), np.zeros((1, 25_000), np.uint8), PICTURES))
+    assert not store.holds(names[5], PICTURES)
     assert sum(file.stat().st_size for file in files(tmp_path)) <= 10_000
 
 
@@ -188,13 +199,13 @@ SHARER = """
 import sys
 from pathlib import Path
 import numpy as np
-from vlrun.cache.store import PrefixStore, StoredPrefix
+from vlrun.cache.store import PrefixStore, StoredPrefix, may_know
 for number in range(60):
     store = PrefixStore(Path(sys.argv[1]), b"model", 9000)
     name = bytes([number % 7]) * 32
-    found = store.longest([name], 0)
+    found = store.longest([name], 0, [b"p"])
     assert found is None or (found.blocks == number % 7).all()
-    store.put(StoredPrefix((name,), np.full((1, 2048), number % 7, np.uint8)))
+    store.put(StoredPrefix((name,), np.full((1, 2048), number % 7, np.uint8), (b"p",)))
 """
 
 
@@ -217,7 +228,7 @@ import numpy as np
 from vlrun.cache import store
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 kept = store.PrefixStore(Path(sys.argv[1]), b"model", 2**20)
-kept.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8)))
+kept.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))
 """
 
 

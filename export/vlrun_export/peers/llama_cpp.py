@@ -23,7 +23,9 @@ from vlrun.bench.course import QUESTIONS, TEXT, WARM_UP, Samples, arguments, pic
 
 CONTEXT = 4096
 """Tokens; its default, the model's whole length, takes 24 GB."""
-START_SECONDS = 120
+START_SECONDS, ANSWER_SECONDS = 120, 900
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Not by a proxy: the server is here."""
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and server.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/health") as answer:
+            with OPENER.open(f"{url}/health", timeout=START_SECONDS) as answer:
                 if answer.status == 200:
                     return server, url
         except (urllib.error.URLError, ConnectionError):
@@ -101,7 +103,7 @@ def _ask(url: str, question: str, image: Image.Image | None, tokens: int) -> tup
 @contextmanager
 def _events(request: urllib.request.Request) -> Iterator[Iterator[dict[str, Any]]]:
     """The server-sent events of a response."""
-    with urllib.request.urlopen(request) as response:
+    with OPENER.open(request, timeout=ANSWER_SECONDS) as response:
         lines = (line[6:] for line in response if line.startswith(b"data: {"))
         yield (json.loads(line) for line in lines)
 

@@ -21,8 +21,8 @@ PAGES = (
 
 @dataclass(frozen=True)
 class Copying:
-    """Decoder passes for all pages, ``plain`` and with prompt ``lookup``, their ``tokens``, and how many of the
-    ``pages`` came out word for word.
+    """Decoder passes for the pages that came out word for word, ``plain`` and with prompt ``lookup``, their ``tokens``,
+    and how many those are: ``right`` of ``pages``.
     """
 
     plain: int
@@ -34,9 +34,11 @@ class Copying:
     @property
     def words(self) -> str:
         """The figures in a sentence."""
+        if not self.plain:
+            return f"copying: none of {self.pages} pages came out word for word, so nothing was measured"
         return (
-            f"copying {self.pages} pages of {self.tokens} tokens ({self.right} of them word for word): {self.lookup} "
-            f"decoder passes with prompt lookup, {self.plain} without: {self.lookup / self.plain:.2f} of them"
+            f"copying {self.right} of {self.pages} pages word for word, {self.tokens} tokens: {self.lookup} decoder "
+            f"passes with prompt lookup, {self.plain} without: {self.lookup / self.plain:.2f} of them"
         )
 
 
@@ -47,9 +49,9 @@ def measure() -> Copying:
         for page in PAGES:
             slow = vlm.ask([], REQUEST + page, _options(prompt_lookup=False))
             fast = vlm.ask([], REQUEST + page, _options(prompt_lookup=True))
-            plain, lookup = plain + slow.usage.passes, lookup + fast.usage.passes
-            tokens += slow.usage.completion_tokens
-            right += slow.text == fast.text == page
+            if slow.text == fast.text == page:
+                plain, lookup = plain + slow.usage.passes, lookup + fast.usage.passes
+                tokens, right = tokens + slow.usage.completion_tokens, right + 1
     return Copying(plain, lookup, tokens, right, len(PAGES))
 
 

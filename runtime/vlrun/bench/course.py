@@ -1,6 +1,6 @@
 """The course that every participant runs, in a process of its own: load, text, new pictures, the same picture again.
 
-    python -m vlrun.bench.course MODEL --began SECONDS [--rounds N] [--tokens N] [--only text|disk] [--setting client]
+    python -m vlrun.bench.course MODEL --began SECONDS [--rounds N] [--tokens N] [--only PART] [--setting client]
 
 Prints one JSON object of samples. Peers run the same course with their own interfaces (``vlrun_export.peers``); the
 prompts, the pictures and the names of the figures stand here. Knows the public interface of vlrun alone.
@@ -17,9 +17,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from vlrun import Hints, Options
 
 TEXT = "Name three colours."
 QUESTIONS = ("Describe this image in detail.", "How many bottles are there?", "What is written here?")
@@ -85,7 +89,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--began", type=float, default=time.time(), help="when the process was started")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--only", choices=["text", "disk"], help="start and say a word; or one picture, kept on disk")
+    parser.add_argument("--only", default="", choices=["text", "keep", "disk"], help="a part that vlrun alone runs")
     parser.add_argument("--setting", default="", help="hints, precision or the like, as the participant reads it")
     return parser.parse_args()
 
@@ -94,27 +98,18 @@ def main() -> None:
     """Run the course with vlrun."""
     options = arguments("The benchmark's course, run by vlrun.")
     samples = Samples(options.began)
+    {"": _course, "text": _text, "keep": _disk, "disk": _disk}[options.only](options, samples)
+    samples.print()
+
+
+def _course(options: argparse.Namespace, samples: Samples) -> None:
+    """The whole course."""
     import vlrun
 
-    plain = vlrun.Options(
-        temperature=0, max_tokens=options.tokens, presence_penalty=0, repetition_guard=False, prompt_lookup=False
-    )
-    hints = vlrun.Hints(vision_precision="f32") if options.setting == CLIENT else vlrun.Hints()
-    if options.only == "text":
-        with vlrun.load(options.model, hints=hints, wait=False) as vlm:
-            vlm.ask([], TEXT, vlrun.Options(temperature=0, max_tokens=1))
-            samples.since_start("start_to_text")
-        samples.print()
-        return
-    room = vlrun.Room(kv_disk=1024 * MIB if options.only == "disk" else 0)
+    plain = _plain(options.tokens)
     with samples.timed("load"):
-        vlm = vlrun.load(options.model, hints=hints, room=room)
-    if options.only == "disk":
-        answer = vlm.ask(picture(0), QUESTIONS[0], plain)
-        samples.add("ttft_disk", answer.timings.ttft)
-        samples.print()
-        vlm.close()
-        return
+        vlm = vlrun.load(options.model, hints=_hints(options))
+    vlm.ask([], TEXT, _plain(1))
     vlm.ask(picture(WARM_UP), QUESTIONS[0], plain)
     for number in range(options.rounds):
         answer = vlm.ask(picture(number), QUESTIONS[0], plain)
@@ -132,8 +127,41 @@ def main() -> None:
         four = _tokens_per_second(lambda: vlm.ask(picture(0), QUESTIONS[1], plain).usage.completion_tokens, TOGETHER)
         samples.add("tokens_per_second_one", one)
         samples.add("tokens_per_second_four", four)
-    samples.print()
     vlm.close()
+
+
+def _text(options: argparse.Namespace, samples: Samples) -> None:
+    """Start, and say one token."""
+    import vlrun
+
+    with vlrun.load(options.model, hints=_hints(options), wait=False) as vlm:
+        vlm.ask([], TEXT, _plain(1))
+        samples.since_start("start_to_text")
+
+
+def _disk(options: argparse.Namespace, samples: Samples) -> None:
+    """Ask about a picture, with the cache on disk: ``keep`` it there, or start from it."""
+    import vlrun
+
+    with vlrun.load(options.model, hints=_hints(options), room=vlrun.Room(kv_disk=1024 * MIB)) as vlm:
+        answer = vlm.ask(picture(0), QUESTIONS[0], _plain(options.tokens))
+        if options.only == "disk":
+            samples.add("ttft_disk", answer.timings.ttft)
+
+
+def _plain(tokens: int) -> Options:
+    """Greedy, one token a pass, to the end."""
+    import vlrun
+
+    return vlrun.Options(
+        temperature=0, max_tokens=tokens, presence_penalty=0, repetition_guard=False, prompt_lookup=False
+    )
+
+
+def _hints(options: argparse.Namespace) -> Hints:
+    import vlrun
+
+    return vlrun.Hints(vision_precision="f32") if options.setting == CLIENT else vlrun.Hints()
 
 
 def _tokens_per_second(ask: Callable[[], int], together: int) -> float:

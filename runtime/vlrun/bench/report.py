@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlrun.bench import ceiling
@@ -37,13 +37,14 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Participant:
-    """Someone who runs the course: a name, and the module with its arguments, as Python is given them. ``once``: in the
-    first turn alone, being slow.
+    """Someone who runs the course: a name, and the module with its arguments, as Python is given them. ``parts``: what
+    is added to them, for one process after the other; ``once``: in the first turn alone, being slow.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[tuple[str, ...], ...] = ((),)
     once: bool = False
 
 
@@ -52,15 +53,16 @@ Samples = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Found:
-    """Every participant's samples by name, and the machine's ceiling as it was before each of them."""
+    """Every participant's samples by name, the machine's ceiling as it was before each of them, and who failed."""
 
     samples: dict[str, Samples]
     ceilings: list[Ceiling]
+    failed: list[str]
 
 
 def run(participants: Sequence[Participant], turns: int, tell: Callable[[str], None]) -> Found:
     """Let all take part, in turn, so that a change of the machine's mood meets them all."""
-    found = Found({participant.name: {} for participant in participants}, [])
+    found = Found({participant.name: {} for participant in participants}, [], [])
     for turn in range(turns):
         for participant in participants:
             if turn and participant.once:
@@ -71,30 +73,31 @@ def run(participants: Sequence[Participant], turns: int, tell: Callable[[str], N
                 samples = course(participant)
             except DeviceError as error:  # the others' figures must not be lost
                 tell(str(error))
+                found.failed.append(participant.name)
                 continue
             for name, values in samples.items():
                 found.samples[participant.name].setdefault(name, []).extend(values)
     return found
 
 
-def course(participant: Participant, further: Sequence[str] = ()) -> Samples:
-    """The samples of one process. Raises DeviceError with the end of what it said if it failed."""
-    command = [sys.executable, "-m", *participant.command, "--began", str(time.time()), *further]
-    environment = {**os.environ, **participant.environment}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise DeviceError(f"{participant.name} failed, its last words: {said[0]}")
-    samples: Samples = json.loads(done.stdout.strip().splitlines()[-1])
-    return samples
-
-
-def from_disk(participant: Participant) -> list[float]:
-    """TTFT of a picture that an earlier process knew."""
+def course(participant: Participant) -> Samples:
+    """The samples of one turn. Raises DeviceError with the end of what it said if it failed."""
+    samples: Samples = {}
     with tempfile.TemporaryDirectory() as cache:
-        fresh = replace(participant, environment={**participant.environment, "XDG_CACHE_HOME": cache})
-        course(fresh, ["--only", "disk"])
-        return course(fresh, ["--only", "disk"])["ttft_disk"]
+        for part in participant.parts:
+            own = {"XDG_CACHE_HOME": cache} if {"keep", "disk"} & set(part) else {}
+            command = [sys.executable, "-m", *participant.command, *part, "--began", str(time.time())]
+            environment = {**os.environ, **participant.environment, **own}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            try:
+                found = json.loads(done.stdout.strip().splitlines()[-1]) if not done.returncode else None
+            except (ValueError, IndexError):
+                found = None
+            if not isinstance(found, dict):
+                said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+                raise DeviceError(f"{participant.name} failed, its last words: {said[0]}")
+            samples |= found
+    return samples
 
 
 def table(found: Mapping[str, Samples]) -> list[str]:
@@ -136,4 +139,5 @@ def _cell(values: Sequence[float], size: float, unit: str) -> str:
 
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
+    least = statistics.median(theirs)
+    return f"{statistics.median(ours) / least:.2f}" if least else ""

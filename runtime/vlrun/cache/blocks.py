@@ -68,7 +68,7 @@ class BlockPool:
             self._names[block] = name
 
     def find(self, names: Iterable[bytes]) -> list[int]:
-        """The blocks that carry the first of ``names``, up to the first that nobody carries."""
+        """The blocks that carry the first of ``names``, up to the first that nobody carries. Any thread may look."""
         found = []
         for name in names:
             if (block := self._by_name.get(name)) is None:

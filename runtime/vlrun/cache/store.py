@@ -1,10 +1,9 @@
 """Prefixes on disk: the keys and values of a picture's tokens, so that tomorrow's question about it starts at once.
 
 One file for each prefix, named by its pictures and by its last block, whose name stands for all that it depends on. A
-file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut
-short or not ours is removed and never used. Several processes may share the folder; the files used least recently go
-when it grows beyond its limit. Nothing that fails here fails an answer. Knows bytes and files; does not know what they
-mean.
+file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut short or not ours
+is removed and never used. Several processes may share the folder; the files used least recently go when it grows beyond
+its limit. Nothing that fails here fails an answer. Knows bytes and files; does not know what they mean.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import numpy.typing as npt
 from vlrun.cache import files
 from vlrun.cache.files import Bytes
 
-MAGIC = b"vlrunKV1"
+MAGIC = b"vlrunKV2"
 SUFFIX = ".kv"
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -39,8 +38,8 @@ class StoredPrefix:
 
     names: tuple[bytes, ...]
     blocks: Bytes
+    pictures: tuple[bytes, ...]
     tails: tuple[tuple[bytes, FloatArray], ...] = ()
-    pictures: tuple[bytes, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -52,6 +51,7 @@ class _Header(msgspec.Struct, array_like=True):
     root: bytes
     names: list[bytes]
     block_bytes: int
+    pictures: list[bytes]
     tails: list[tuple[bytes, tuple[int, int, int]]]
 
 
@@ -81,19 +81,25 @@ class PrefixStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.sweep(folder)
 
-    def longest(self, names: Sequence[bytes], known: int) -> StoredPrefix | None:
-        """The longest stored prefix among ``names`` that has more than ``known`` blocks."""
-        found = self._found()
+    def longest(self, names: Sequence[bytes], known: int, pictures: Sequence[bytes]) -> StoredPrefix | None:
+        """The longest stored prefix among ``names`` that has more than ``known`` blocks, of the first of these pictures
+        or more of them.
+        """
+        found = self._found(pictures)
         for count in range(len(names), known, -1):
-            path = found.get(names[count - 1])
+            path = found.get(names[count - 1].hex())
             prefix = self._read(path, tuple(names[:count])) if path else None
             if path and prefix:
                 files.used(path)
                 return prefix
         return None
 
-    def __contains__(self, name: bytes) -> bool:
-        return name in self._found()
+    def holds(self, name: bytes, pictures: Sequence[bytes]) -> bool:
+        """Whether the prefix of these pictures that ends with this block seems to be there."""
+        try:
+            return self._path(name, pictures).exists()
+        except OSError:  # a folder that we may not look into
+            return False
 
     def fits(self, size: int) -> bool:
         """Whether a prefix of so many bytes may be stored at all: one must not drive out all others."""
@@ -103,21 +109,24 @@ class PrefixStore:
         """Write a prefix, and make room for it. A full or read-only disk is no error: then there is no file."""
         shapes = [(key, tail.shape) for key, tail in prefix.tails]
         tails = [tail for _, tail in prefix.tails]
-        header = msgspec.msgpack.encode((self.root, prefix.names, prefix.blocks.shape[1], shapes))
+        header = msgspec.msgpack.encode((self.root, prefix.names, prefix.blocks.shape[1], prefix.pictures, shapes))
         contents = [np.ascontiguousarray(part).data.cast("B") for part in (prefix.blocks, *tails)]
         parts: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(8, "little"), header, *contents]
         if self.fits(prefix.bytes):
             with contextlib.suppress(OSError):
-                files.write(self._folder / f"{label(prefix.pictures)}-{prefix.names[-1].hex()}{SUFFIX}", parts)
+                files.write(self._path(prefix.names[-1], prefix.pictures), parts)
                 files.shrink(self._folder.glob(f"*{SUFFIX}"), self._limit)
 
-    def _found(self) -> dict[bytes, Path]:
-        """What there is, by the name of the last block."""
+    def _path(self, name: bytes, pictures: Sequence[bytes]) -> Path:
+        return self._folder / f"{label(pictures)}-{name.hex()}{SUFFIX}"
+
+    def _found(self, pictures: Sequence[bytes]) -> dict[str, Path]:
+        """What there is of these pictures, or the first of them, by the name of the last block, in hex."""
         found = {}
-        with contextlib.suppress(OSError):  # a folder that we may not look into
-            for path in self._folder.glob(f"*{SUFFIX}"):
-                with contextlib.suppress(ValueError):
-                    found[bytes.fromhex(path.stem.partition("-")[2])] = path
+        with contextlib.suppress(OSError):
+            for count in range(1, len(pictures) + 1):
+                for path in self._folder.glob(f"{label(pictures[:count])}-*{SUFFIX}"):
+                    found[path.stem.partition("-")[2]] = path
         return found
 
     def _read(self, path: Path, names: tuple[bytes, ...]) -> StoredPrefix | None:
@@ -148,4 +157,4 @@ class PrefixStore:
         for key, shape in header.tails:
             start, end = end, end + 4 * math.prod(shape)
             tails.append((key, body[start:end].copy().view(np.float32).reshape(shape)))
-        return StoredPrefix(tuple(header.names), blocks, tuple(tails))
+        return StoredPrefix(tuple(header.names), blocks, tuple(header.pictures), tuple(tails))

@@ -36,15 +36,10 @@ def bench(model: Path, turns: int, rounds: int, tokens: int, peers: Path | None,
 
     verify(manifests.read(model), model)  # once, before anything is timed
     participants = _participants(model, peers, ("--rounds", str(rounds), "--tokens", str(tokens)), client)
-    ours = participants[0]
     found = report.run(participants, turns, lambda words: click.echo(words, err=True))
     samples = found.samples
     if not samples[OURS]:
         raise DeviceError("vlrun itself could not run the course")
-    samples[OURS]["start_to_text"] = [
-        value for _ in range(turns) for value in report.course(ours, ["--only", "text"])["start_to_text"]
-    ]
-    samples[OURS]["ttft_disk"] = report.from_disk(ours)
     click.echo("\n".join(report.table({name: s for name, s in samples.items() if AS_CLIENT not in name})))
     if client:
         click.echo()
@@ -55,8 +50,8 @@ def bench(model: Path, turns: int, rounds: int, tokens: int, peers: Path | None,
     )
     ceilings = [asdict(ceiling) for ceiling in found.ceilings]
     click.echo(json.dumps({"ceilings": ceilings, "samples": samples, "copying": asdict(copied)}))
-    if failed := [name for name, values in samples.items() if not values]:
-        raise DeviceError(f"no figures of {' and '.join(failed)}")
+    if found.failed:
+        raise DeviceError(f"not all took part to the end: {', '.join(dict.fromkeys(found.failed))}")
 
 
 def _participants(model: Path, peers: Path | None, length: tuple[str, ...], client: bool) -> list[Participant]:
@@ -75,7 +70,7 @@ def _participants(model: Path, peers: Path | None, length: tuple[str, ...], clie
 
     own = ("vlrun.bench.course", str(model), *length)
     wanted = [
-        Participant(OURS, own),
+        Participant(OURS, own, parts=(("--only", "text"), (), ("--only", "keep"), ("--only", "disk"))),
         peer(GENAI, "genai", "optimum"),
         peer(f"{GENAI}, best hints", "genai", "optimum", "--setting", "best"),
         peer("optimum-intel", "optimum_intel", "optimum"),

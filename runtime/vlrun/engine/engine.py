@@ -1,4 +1,4 @@
-"""The engine: one thread that owns the decoder, one that owns the vision encoder, and the streams out of them.
+"""The engine: one thread that owns the decoder, one that has pictures encoded, and the streams out of them.
 
 Callers submit requests and read streams; everything else happens in the decoder's thread, one round after the other:
 take what arrived, drop whom nobody reads, let the waiting in, run a step, hand out tokens. Knows ids, features and
@@ -71,6 +71,7 @@ class Engine:
         self._store = store
         self._to_keep: queue.SimpleQueue[StoredPrefix | None] = queue.SimpleQueue()
         self._keeping: set[bytes] = set()
+        self._reading = threading.Lock()
         self._looks: dict[bytes, list[tuple[Sequence, int]]] = {}
         self._to_see: queue.SimpleQueue[PendingPicture | None] = queue.SimpleQueue()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -193,19 +194,24 @@ class Engine:
             self._scheduler.drop(sequence)
 
     def _stored(self, sequence: Sequence) -> StoredPrefix | None:
-        """What the disk has of its prompt beyond the blocks that are known, as far as can be seen from outside."""
-        if self._store and sequence.request.pictures:
-            names = sequence.prompt_names()
-            with suppress(OSError, MemoryError, ValueError):  # an answer needs no store
-                prefix = self._store.longest(names, len(self.pool.find(names)))
-                if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
-                    return prefix
+        """What the disk has of its prompt beyond the blocks that are known, as far as can be seen from outside. One
+        caller at a time: the next one finds most often what this one brings.
+        """
+        if not self._store or not sequence.request.pictures or self._closing:
+            return None
+        names = sequence.prompt_names()
+        with self._reading, suppress(OSError, MemoryError, ValueError):  # an answer needs no store
+            keys = [picture.span.key for picture in sequence.request.pictures]
+            prefix = self._store.longest(names, len(self.pool.find(names)), keys)
+            if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
+                return prefix
         return None
 
     def _arrive(self, sequence: Sequence, stored: StoredPrefix | None) -> None:
         """Queue a new sequence, behind what the disk had of its prompt."""
         self._scheduler.waiting.append(sequence)
-        if stored and not sequence.stream.closed and not self._closing:
+        news = stored and len(self.pool.find(stored.names)) < len(stored.names)
+        if stored and news and not sequence.stream.closed and not self._closing:
             with suppress(MemoryError, ValueError, RuntimeError):  # an answer needs no store
                 self._restore(stored)
 
@@ -243,10 +249,11 @@ class Engine:
                 if tail is None:  # too large to be kept: without it the picture would have to be encoded again
                     return
                 tails.append((span.key, tail))
-        if names[-1] not in self._store:
+        keys = tuple(span.key for span in spans)
+        if not self._store.holds(names[-1], keys):
             content = self._decoder.read_blocks(sequence.table.blocks[:count])
             self._keeping.add(names[-1])
-            self._to_keep.put(StoredPrefix(names, content, tuple(tails), tuple(span.key for span in spans)))
+            self._to_keep.put(StoredPrefix(names, content, keys, tuple(tails)))
 
     def _keep(self) -> None:
         """The store's thread."""

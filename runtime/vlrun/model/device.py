@@ -157,9 +157,12 @@ class Abandoned(Exception):
 def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]], stopped: Callable[[], bool]) -> None:
     """Run one inference on shared inputs. Raises Abandoned, within ``POLL_MS``, when ``stopped`` says so."""
     request.start_async(dict(inputs), share_inputs=True)
-    while not request.wait_for(POLL_MS):
-        if stopped():
-            request.cancel()
-            with contextlib.suppress(RuntimeError):  # says that it was cancelled
-                request.wait()  # the inputs must outlive the inference
-            raise Abandoned
+    try:
+        while not request.wait_for(POLL_MS):
+            if stopped():
+                raise Abandoned
+    except BaseException:  # Ctrl+C too: the inputs must outlive the inference
+        request.cancel()
+        with contextlib.suppress(RuntimeError):  # says that it was cancelled
+            request.wait()
+        raise
