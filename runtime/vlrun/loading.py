@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,30 +70,41 @@ class Running:
 
 
 class Opening:
-    """A model on its way: both halves are opened at the same time, on the first device that takes them, in threads of
-    their own. Where no hints but the device are given, those that ``vlrun tune`` found for it are used.
+    """A model on its way: the decoder is opened at once, the vision encoder beside it as soon as somebody asks for it,
+    each in a thread of its own, on the first device that takes them. Where no hints but the device are given, those
+    that ``vlrun tune`` found for it are used.
 
-    ``vision`` is there first as a rule, and can see pictures while the decoder is still compiled. Both promises end
+    The encoder is there first as a rule, and can see pictures while the decoder is still compiled. Both promises end
     with DamagedModel or DeviceError if it goes wrong, ``running`` also with OptionError for room that the model cannot
     use.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, room: Room) -> None:
-        self.vision: Promise[VisionEncoder] = Promise()
         self.running: Promise[Running] = Promise()
+        self._seeing: Promise[VisionEncoder] = Promise()
+        self._wanted = False
+        self._chosen: Device | None = None
         self._folder, self._manifest, self._room = folder, manifest, room
         self._fingerprint = fingerprint
         self._began = time.perf_counter()
         self._lock = threading.Lock()
         self._stopped = False
         self._engine: Engine | None = None
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vlrun-open")
-        self._threads.submit(self._open, hints)
+        _start(partial(self._open, hints))
+
+    def vision(self) -> Promise[VisionEncoder]:
+        """The vision encoder, whose opening begins now if it has not begun: a question without pictures needs none."""
+        with self._lock:
+            begin, self._wanted = not self._wanted, True
+            if begin and self._chosen:
+                _start(partial(self._see, self._chosen))
+        return self._seeing
 
     def wait(self) -> None:
         """Until the model answers at its full speed. Raises as said above."""
+        seeing = self.vision()
         self.running.result()
-        self.vision.result().warm_up()
+        seeing.result().warm_up()
 
     def stop(self) -> None:
         """Tell the engine to stop, now or as soon as it is there, and wait for nothing."""
@@ -116,13 +127,17 @@ class Opening:
                 reason = "; ".join(refusals) or "there is no integrated GPU here"
                 notes = (f"device AUTO: the CPU answers, since {reason}",) if hints.device == AUTO else ()
                 device = self._device(last)
-                self._threads.submit(self.vision.keep, partial(self._vision, device))
+                with self._lock:
+                    self._chosen = device
+                    if self._wanted:
+                        _start(partial(self._see, device))
                 self.running.keep(lambda: self._run(self._decoder(device), last, notes))
         except BaseException as error:  # noqa: BLE001 - goes to those who wait
-            for promise in (self.running, self.vision):
+            for promise in (self.running, self._seeing):
                 promise.keep(partial(_raise, error))
-        finally:
-            self._threads.shutdown(wait=False)
+
+    def _see(self, device: Device) -> None:
+        self._seeing.keep(partial(self._vision, device))
 
     def _try(self, hints: Hints) -> list[str]:
         """Open both halves on a device that may refuse them, also when they first run; why it did."""
@@ -132,7 +147,7 @@ class Opening:
 
         def both() -> Running:
             device = self._device(hints)
-            self._threads.submit(vision.keep, partial(self._vision, device))
+            _start(partial(vision.keep, partial(self._vision, device)))
             try:
                 decoder = self._decoder(device)
             finally:
@@ -145,7 +160,7 @@ class Opening:
             opened = running.result()
         except (DeviceError, OptionError) as error:
             return [str(error)]
-        self.vision.keep(vision.result)
+        self._seeing.keep(vision.result)
         self.running.keep(lambda: opened)
         return []
 
@@ -175,6 +190,11 @@ class Opening:
             if self._stopped:
                 engine.stop()
         return Running(engine, context, notes, time.perf_counter() - self._began)
+
+
+def _start(work: Callable[[], None]) -> None:
+    """Begin with work that the end of the process waits for: a compiler must not be left in the middle."""
+    threading.Thread(target=work, name="vlrun-open").start()
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -34,7 +34,7 @@ def picture_key(picture: Picture, grid: Grid) -> bytes:
 class Sight:
     """Encodes pictures, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
 
-    def __init__(self, vision: Promise[VisionEncoder], manifest: Manifest) -> None:
+    def __init__(self, vision: Callable[[], Promise[VisionEncoder]], manifest: Manifest) -> None:
         self._vision = vision
         self._manifest = manifest
         self._lock = threading.Lock()
@@ -99,8 +99,9 @@ class Sight:
     def _encode(self, picture: Picture, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
         if stopped():
             raise Abandoned
+        encoder = self._vision()
         patches = cut(picture, grid, self._manifest.preprocessing, self._manifest.vision)
-        return _waited(self._vision, stopped).encode(patches, stopped)
+        return _waited(encoder, stopped).encode(patches, stopped)
 
 
 class _Begun:
