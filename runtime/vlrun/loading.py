@@ -9,7 +9,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -81,6 +81,8 @@ class Opening:
 
     def __init__(self, folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, room: Room) -> None:
         self.running: Promise[Running] = Promise()
+        self.compiling = threading.Event()
+        """From here on there is time for other things: until here they would only be in the way."""
         self._seeing: Promise[VisionEncoder] = Promise()
         self._wanted = False
         self._chosen: Device | None = None
@@ -135,6 +137,8 @@ class Opening:
         except BaseException as error:  # noqa: BLE001 - goes to those who wait
             for promise in (self.running, self._seeing):
                 promise.keep(partial(_raise, error))
+        finally:
+            self.compiling.set()
 
     def _see(self, device: Device) -> None:
         self._seeing.keep(partial(self._vision, device))
@@ -165,7 +169,8 @@ class Opening:
         return []
 
     def _device(self, hints: Hints) -> Device:
-        return open_device(hints, BlobCache(platformdirs.user_cache_path("vlrun") / "compiled", self._fingerprint))
+        blobs = BlobCache(platformdirs.user_cache_path("vlrun") / "compiled", self._fingerprint)
+        return replace(open_device(hints, blobs), compiling=self.compiling.set)
 
     def _vision(self, device: Device) -> VisionEncoder:
         return VisionEncoder(device, self._folder, self._manifest.vision)

@@ -92,6 +92,7 @@ class VLM:
         self._verified_seconds = time.perf_counter() - began
         self._sight = Sight(self._opening.vision, self.manifest)
         self._end = weakref.finalize(self, _end, self._sight, self._opening)
+        self._opening.compiling.wait()  # the tokenizer's parser does not let other threads run meanwhile
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)

@@ -74,11 +74,14 @@ class Hints:
 
 @dataclass(frozen=True)
 class Device:
-    """A device that is there, with the hints for it; ``blobs``: compiled models of earlier processes."""
+    """A device that is there, with the hints for it; ``blobs``: compiled models of earlier processes; ``compiling``:
+    called before each compilation, which takes long and leaves the interpreter to others.
+    """
 
     core: ov.Core
     hints: Hints
     blobs: BlobCache | None = None
+    compiling: Callable[[], None] = lambda: None
 
     def read_model(self, path: Path) -> ov.Model:
         """Read an IR. Raises DamagedModel if OpenVINO cannot."""
@@ -95,6 +98,7 @@ class Device:
         Raises OptionError for a hint that the device does not know, DeviceError if it refuses the model.
         """
         device = self.hints.device
+        self.compiling()
         try:
             if self.blobs:
                 return self.blobs.compiled(self.core, model, weights, device, config)
