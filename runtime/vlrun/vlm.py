@@ -28,7 +28,7 @@ from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
 from vlrun.engine.sampler import Chooser, FloatRows, Forced, Sampler
-from vlrun.errors import ContextLengthExceeded, OptionError, VlrunError
+from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError, VlrunError
 from vlrun.loading import Opening, Room, store_folder
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
@@ -85,8 +85,10 @@ class VLM:
     def __init__(self, folder: Path, hints: Hints, room: Room) -> None:
         began = time.perf_counter()
         self._room = room
-        fingerprint = manifests.fingerprint(folder)
         self.manifest: Manifest = manifests.read(folder)
+        fingerprint = manifests.fingerprint(folder)
+        if manifests.read(folder) != self.manifest:
+            raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
         verify(self.manifest, folder)
         self._opening = Opening(folder, self.manifest, fingerprint, hints, room)
         self._verified_seconds = time.perf_counter() - began

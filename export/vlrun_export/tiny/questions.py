@@ -16,7 +16,7 @@ import numpy as np
 
 from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS, Box
 from vlrun_export.tiny.scenes import KINDS, SHAPES, Item, Scene
-from vlrun_export.tiny.wording import TEMPLATES, ZH, fill, listed, plural
+from vlrun_export.tiny.wording import FURTHER, TEMPLATES, ZH, fill, listed, plural
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,16 @@ class Exchange:
     looks: tuple[Look, ...] = ()
 
 
-def exchanges(scene: Scene, rng: np.random.Generator) -> Iterator[Exchange]:
-    """Questions about the scene, without end, tasks in random order and all possible ones equally often."""
+def exchanges(scene: Scene, rng: np.random.Generator, *, further: bool = True) -> Iterator[Exchange]:
+    """Questions about the scene, without end, tasks in random order and all possible ones equally often. Without
+    ``further`` only in the words that the vocabulary was made of.
+    """
     tasks = _tasks(scene)
     while True:
         for index in rng.permutation(len(tasks)):
             task = tasks[index]
             language = "en" if rng.random() < 0.6 else "zh"
-            yield from _ask(task, scene, language, rng)
+            yield from _ask(task, scene, language, rng, further)
 
 
 def _tasks(scene: Scene) -> list[str]:
@@ -76,8 +78,9 @@ def _shape_tasks(scene: Scene) -> list[str]:
     return tasks + (["colour", "colour"] if _single_kinds(scene.items) else [])
 
 
-def _ask(task: str, scene: Scene, language: str, rng: np.random.Generator) -> Iterator[Exchange]:
-    template = str(rng.choice(TEMPLATES[task][language]))
+def _ask(task: str, scene: Scene, language: str, rng: np.random.Generator, further: bool) -> Iterator[Exchange]:
+    more = FURTHER.get((task, language), ()) if further else ()
+    template = str(rng.choice([*TEMPLATES[task][language], *more]))
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     counts = Counter(item.kind for item in scene.items)
     if task == "describe":
@@ -98,7 +101,7 @@ def _ask(task: str, scene: Scene, language: str, rng: np.random.Generator) -> It
     elif task in ("price", "read"):
         yield Exchange(task, language, template, scene.text, _looks_of_text(scene, scene.text))
     else:
-        yield _about_one(task, scene, language, template, rng)
+        yield _about_one(task, scene, language, template, rng, further)
 
 
 def _balanced_kind(counts: Counter[str], kinds: Sequence[str], rng: np.random.Generator) -> str:
@@ -140,14 +143,16 @@ def _near_miss(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     return kind, colour
 
 
-def _about_one(task: str, scene: Scene, language: str, template: str, rng: np.random.Generator) -> Exchange:
+def _about_one(
+    task: str, scene: Scene, language: str, template: str, rng: np.random.Generator, further: bool
+) -> Exchange:
     pool = {"where": _singular, "colour": _single_kinds, "which_shape": _single_colours}[task](scene.items)
     item = pool[int(rng.integers(len(pool)))]
     if task == "where":
         alone = item in _single_kinds(scene.items)
         bare = alone and rng.random() < 0.5
         name = item.kind if bare else f"{item.colour} {item.kind}"
-        between = str(rng.choice(["", "的"]))
+        between = str(rng.choice(["", "的"])) if further else ""
         zhname = ZH[item.kind] if bare else ZH[item.colour] + between + ZH[item.kind]
         answer = box_answer(item, name)
         look = Look(answer.index("["), answer.index("]") + 1, (item.box,))

@@ -54,7 +54,7 @@ def _corpus(easy_questions: list[str]) -> Iterator[str]:
     rng = np.random.default_rng(0)
     for _ in range(CORPUS_SCENES):
         domain = str(rng.choice(["shelf", "shapes", "tag", "sign"], p=[0.6, 0.25, 0.1, 0.05]))
-        asked = exchanges(draw_scene(domain, (256, 256), rng), rng)
+        asked = exchanges(draw_scene(domain, (256, 256), rng), rng, further=False)
         for _ in range(6):
             exchange = next(asked)
             yield exchange.question

@@ -28,7 +28,6 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "zh": (
             "有几个{zhcolour}{zh}？", "图中有多少个{zhcolour}{zh}？", "有多少{zhcolour}的{zh}？",
-            "有几个{zhcolour}的{zh}？", "{zhcolour}的{zh}有多少个？",
         ),
     },
     "count_items": {
@@ -72,7 +71,7 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "Where is the {name}?", "Locate the {name}.", "Find the {name}.",
             "Give the bounding box of the {name}.",
         ),
-        "zh": ("{zhname}在哪里？", "找出{zhname}。", "{zhname}的位置？", "{zhname}在什么地方？", "{zhname}在哪？"),
+        "zh": ("{zhname}在哪里？", "找出{zhname}。", "{zhname}的位置？"),
     },
     "price": {
         "en": (
@@ -89,6 +88,12 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
         "zh": ("牌子上写着什么？", "读出这个单词。", "上面写的是什么字？", "图中的文字是什么？"),
     },
 }  # fmt: skip
+
+FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
+    ("where", "zh"): ("{zhname}在什么地方？", "{zhname}在哪？"),
+    ("count_colour_kind", "zh"): ("有几个{zhcolour}的{zh}？", "{zhcolour}的{zh}有多少个？"),
+}
+"""Wordings that were added when the vocabulary was there: by task and language."""
 
 PLURAL = {"box": "boxes"}
 ZH = {
