@@ -135,7 +135,7 @@ def test_looks_stand_where_their_characters_are_predicted(tokenizer: Tokenizer, 
             assert expected in said, exchange
             assert not exchange.looks or len(said) <= len(expected) + 2 * len(exchange.looks), exchange
             checked += bool(exchange.looks)
-    assert checked >= 8
+    assert checked >= 5  # copies take the room of some
     assert np.allclose(looks.targets.sum(1), 1)
 
 
