@@ -45,7 +45,7 @@ class CountingCore:
 
 def device(blobs: Path, fingerprint: str = FINGERPRINT, **hints: Any) -> tuple[Device, CountingCore]:
     core = CountingCore()
-    return Device(core, Hints(**hints), BlobCache(blobs, fingerprint)), core  # type: ignore[arg-type]
+    return Device(core, Hints(**hints), BlobCache(blobs, fingerprint)), core
 
 
 def seen(on: Device, folder: Path = FOLDER) -> FloatArray:
@@ -78,7 +78,8 @@ def test_a_damaged_blob_is_compiled_anew(tmp_path: Path, truth: FloatArray, dama
     (blob,) = tmp_path.iterdir()
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1
-    blob.write_bytes({"flip": content, "cut": content[:-100], "empty file": b"", "text": b"x" * 100}[damage])
+    damaged = {"flip": bytes(content), "cut": bytes(content[:-100]), "empty file": b"", "text": b"x" * 100}
+    blob.write_bytes(damaged[damage])
     for compiled in (1, 0):
         on, core = device(tmp_path)
         assert np.array_equal(seen(on), truth)
@@ -140,7 +141,7 @@ def test_a_device_that_knows_no_cache_compiles(tmp_path: Path, truth: FloatArray
             return super().compile_model(*given)
 
     core = Plain()
-    on = Device(core, Hints(), BlobCache(tmp_path, FINGERPRINT))  # type: ignore[arg-type]
+    on = Device(core, Hints(), BlobCache(tmp_path, FINGERPRINT))
     assert np.array_equal(seen(on), truth)
     assert not list(tmp_path.iterdir())
 

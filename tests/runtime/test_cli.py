@@ -133,7 +133,8 @@ def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
     """Guards the disk cache between real processes that write and read the same file: the same right answer from all,
     the next one starts from it, and nothing half-written is left.
     """
-    words = ["ask", Path(__file__).parents[2] / "examples" / "shelf.png", "How many bottles are there?", "--json"]
+    shelf = Path(__file__).parents[2] / "examples" / "shelf.png"
+    words: tuple[str | Path, ...] = ("ask", shelf, "How many bottles are there?", "--json")
     arguments, environment = command(words, tmp_path)
     running = [subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE) for _ in range(3)]
     assert [json.loads(process.communicate(timeout=120)[0])["answer"] for process in running] == ["6"] * 3
