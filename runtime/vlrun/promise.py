@@ -34,16 +34,9 @@ class Promise(Generic[T]):
         try:
             self._value = make()
         except (RuntimeError, OSError, MemoryError) as error:
-            self.fail(DeviceError(f"the device failed: {' '.join(str(error).split()) or type(error).__name__}"))
+            self._error = DeviceError(f"the device failed: {' '.join(str(error).split()) or type(error).__name__}")
         except BaseException as error:  # noqa: BLE001 - goes to those who wait
-            self.fail(error)
-        self._done.set()
-
-    def fail(self, error: BaseException) -> None:
-        """There will be no value."""
-        if isinstance(error, VlrunError):
-            error = copy.copy(error)
-        self._error = error
+            self._error = copy.copy(error) if isinstance(error, VlrunError) else error
         self._done.set()
 
     def wait(self, seconds: float | None = None) -> bool:
