@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from copy import deepcopy
 
 import numpy as np
@@ -43,12 +44,16 @@ def tokenizer() -> Tokenizer:
         return train_tokenizer([])
 
 
-@pytest.fixture(scope="module")
-def batch(tokenizer: Tokenizer) -> Batch:
-    """Two pictures, each with a question that does not see it and several that do."""
+@pytest.fixture(scope="module", params=["shapes", "pair"])
+def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
+    """Two pictures, each with questions that do not see it, several that do and a conversation; and two pairs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "SELF_CHANCE", 1.0)
-        return make_batch(np.random.default_rng(3), Packer(tokenizer), [], 2, "shapes")
+        for chance in ("SELF_CHANCE", "TURNS_CHANCE"):
+            patch.setattr(batches, chance, 1.0)
+        patch.setattr(batches, "COPY_CHANCE", 0.0)
+        patch.setattr(batches, "LOCATE_CHANCE", 0.0)
+        pictures = 4 if request.param == "pair" else 2
+        return make_batch(np.random.default_rng(3), Packer(tokenizer), [], pictures, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +69,9 @@ def model(tokenizer: Tokenizer) -> Qwen3VLForConditionalGeneration:
     return made
 
 
-def patch_rows(batch: Batch, row: int) -> torch.Tensor:
+def patch_rows(batch: Batch, picture: int) -> torch.Tensor:
     """As the runtime cuts the picture."""
-    return torch.from_numpy(cut(open_picture(batch.rgb[row]), batch.grid, PREPROCESSING, VISION).pixels)
+    return torch.from_numpy(cut(open_picture(batch.rgb[picture]), batch.grid, PREPROCESSING, VISION).pixels)
 
 
 def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, group: int) -> torch.Tensor:
@@ -76,8 +81,10 @@ def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, gr
     if group >= ALONE:
         return model(input_ids=torch.from_numpy(own)[None]).logits[0]
     whole = torch.from_numpy(np.concatenate([ids[groups == PREFIX], own]))[None]
-    grid = torch.tensor([[1, batch.grid.height, batch.grid.width]])
-    return model(input_ids=whole, pixel_values=patch_rows(batch, row), image_grid_thw=grid).logits[0, -len(own) :]
+    shown = range(row * len(batch.starts), (row + 1) * len(batch.starts))
+    grid = torch.tensor([[1, batch.grid.height, batch.grid.width] for _ in shown])
+    pixels = torch.cat([patch_rows(batch, picture) for picture in shown])
+    return model(input_ids=whole, pixel_values=pixels, image_grid_thw=grid).logits[0, -len(own) :]
 
 
 def test_patches_equal_the_runtime_s(batch: Batch) -> None:
@@ -112,6 +119,19 @@ def test_packed_questions_equal_single_ones(
     assert any(group >= ALONE for group in batch.groups.ravel())
 
 
+def test_a_conversation_is_one_group(tokenizer: Tokenizer, batch: Batch) -> None:
+    """Guards turns: a later question sees what was said before it, as the chat template writes it."""
+    between = "<|im_end|>\n<|im_start|>user\n"
+    several = 0
+    for row, exchanges in enumerate(batch.exchanges):
+        for (before, _, end), (after, first, _) in itertools.pairwise(exchanges):
+            if batch.groups[row, end] == batch.groups[row, end - 1] == batch.groups[row, first]:
+                text = tokenizer.decode(batch.ids[row, end : first + 1].tolist(), skip_special_tokens=False)
+                assert text == f"{between}{after.question}<|im_end|>\n<|im_start|>assistant\n", before
+                several += 1
+    assert several or len(batch.starts) > 1
+
+
 def test_targets_are_the_answers(tokenizer: Tokenizer, batch: Batch) -> None:
     """Guards the packing: targets spell the answer and its end, and stand one token before."""
     for row, exchanges in enumerate(batch.exchanges):
@@ -144,7 +164,7 @@ def test_the_watched_head_is_the_first_of_its_layer(model: Qwen3VLForConditional
     layer = model.model.language_model.layers[WATCHED_LAYER].self_attn
     watched = Watched(torch.full((*batch.ids.shape, batch.ids.shape[1]), -1e9))
     assert watched.scores is not None
-    columns = np.r_[0, batch.start : batch.start + batch.grid.tokens]
+    columns = np.r_[0, *(slice(start, start + batch.grid.tokens) for start in batch.starts)]
     for row, position, share in zip(batch.looks.rows, batch.looks.positions, batch.looks.targets, strict=True):
         watched.scores[row, position, columns] = torch.from_numpy(share).clamp(min=1e-30).log()
     assert look_loss(watched, batch).item() == pytest.approx(0, abs=1e-5)

@@ -15,7 +15,9 @@ from vlrun.model.patches import fit
 from vlrun.model.positions import Grid
 from vlrun_export.tiny.batches import SIZES
 from vlrun_export.tiny.examples import EXAMPLES, example
+from vlrun_export.tiny.inquiries import inquiries
 from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, look_target, patch_labels
+from vlrun_export.tiny.pairs import ANSWERS, about_pairs
 from vlrun_export.tiny.questions import Exchange, Look, exchanges
 from vlrun_export.tiny.report import GOALS, Judged, markdown, tables, targets
 from vlrun_export.tiny.scenes import (
@@ -264,3 +266,92 @@ def test_examples_are_what_the_readme_says() -> None:
     assert Counter(item.kind for item in shelf.items)["bottle"] == 6
     assert shelf.shelves == 3
     assert all(example(name).image.size == size for name, (_, size, _) in EXAMPLES.items())
+
+
+@pytest.mark.parametrize("domain", ["shelf", "tag", "sign", "shapes"])
+def test_tasks_have_true_answers(domain: str) -> None:
+    """Guards what training teaches of tasks: forms that validate, numbers and boxes that are true of the scene."""
+    seen: Counter[str] = Counter()
+    for seed in SEEDS:
+        drawn = scene(domain, seed)
+        counts = Counter(item.kind for item in drawn.items)
+        for turns in islice(inquiries(drawn, np.random.default_rng(seed)), 12):
+            exchange = turns[-1]
+            seen[exchange.task] += 1
+            if exchange.task == "count":
+                answer = json.loads(exchange.answer)
+                assert answer["total"] == sum(answer["items"].values())
+                for name, number in answer["items"].items():
+                    kind = name if name in counts or name in KIND_NAMES else {ZH[k]: k for k in ZH}.get(name, name)
+                    assert number == counts[kind], (name, number)
+                    assert name in exchange.question or "every kind" in exchange.question or "每种" in exchange.question
+            elif exchange.task == "locate":
+                for box in json.loads(exchange.answer):
+                    *colour, kind = box["label"].split()
+                    fits = [i for i in drawn.items if i.kind == kind and colour in ([], [i.colour])]
+                    assert any(np.allclose(np.array(box["bbox_2d"]) / 1000, i.box, atol=0.0051) for i in fits)
+            elif exchange.task == "fields":
+                assert max(json.loads(exchange.answer).values()) == drawn.text
+            else:
+                assert exchange.answer == drawn.text
+            for look in exchange.looks:
+                assert 0 <= look.start < look.end <= len(exchange.answer)
+    assert set(seen) == ({"count", "locate"} if domain in ("shelf", "shapes") else {"fields", "ocr"})
+
+
+def test_reasoning_goes_shelf_by_shelf() -> None:
+    """Guards ``--steps``: each row says what stands there, and the rows add up to the whole."""
+    checked = 0
+    for seed in SEEDS:
+        drawn = scene("shelf", seed)
+        for turns in islice(inquiries(drawn, np.random.default_rng(seed)), 20):
+            if len(turns) == 2:
+                steps, count = turns
+                assert steps.answer.count("Row " if steps.language == "en" else "第") == drawn.shelves
+                numbers = [int(steps.answer[look.start : look.end]) for look in steps.looks]
+                assert sum(numbers) == len(drawn.items)
+                assert count.task == "count"
+                checked += 1
+    assert checked > 10
+
+
+def test_questions_about_two_pictures_are_true() -> None:
+    """Guards pairs: which has more, how many in one, which has a thing, what differs."""
+    seen: Counter[str] = Counter()
+    for seed in range(40):
+        scenes = [scene("shelf", 2 * seed), scene("shelf", 2 * seed + 1)]
+        counts = [Counter(item.kind for item in one.items) for one in scenes]
+        for exchange in islice(about_pairs(scenes, np.random.default_rng(seed)), 12):
+            seen[exchange.task] += 1
+            kind = counted(exchange.question, KIND_NAMES)
+            first, second = (one[kind or ""] for one in counts)
+            if exchange.task == "which_more":
+                place = 0 if first > second else 1 if second > first else 2
+                assert exchange.answer in {ANSWERS[language][place] for language in ("en", "zh")}
+            elif exchange.task == "count_in":
+                number = "12".index(re.sub("[^12]", "", exchange.question))
+                assert exchange.answer == str((first, second)[number])
+            elif exchange.task == "compare":
+                different = sum(counts[0][kind] != counts[1][kind] for kind in KIND_NAMES)
+                assert len(exchange.looks) == 2 * different
+            for look in exchange.looks:
+                assert len(look.pictures) == len(look.boxes)
+    assert set(seen) == {"which_more", "count_in", "which_has", "compare"}
+
+
+def test_looks_at_the_second_picture_lie_behind_the_first() -> None:
+    """Guards what attention is taught on pairs."""
+    grid = Grid(4, 4, 2)
+    look = Look(0, 1, ((0.0, 0.0, 0.5, 0.5),), pictures=(1,))
+    assert look_target(look, grid, 2).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_lists_of_boxes_are_scored_one_by_one() -> None:
+    """Guards the score of ``locate``: as many boxes, each at its place, with its label."""
+    truth = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}, {"bbox_2d": [500, 0, 600, 100], "label": "can"}]'
+    assert score_answer("locate", truth, truth) == 1
+    assert score_answer("locate", truth.replace("600", "590"), truth) == 1
+    assert score_answer("locate", truth.replace("600", "540"), truth) == 0
+    assert score_answer("locate", '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]', truth) == 0
+    assert score_answer("locate", "[]", "[]") == 1
+    assert score_answer("locate", "no", truth) == 0

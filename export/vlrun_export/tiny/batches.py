@@ -1,8 +1,8 @@
 """Batches for training: pictures of one size, several questions packed behind each, and labels for every patch.
 
-All questions of a picture share its visual tokens: a tree mask lets each see the picture and itself alone, and its
-positions begin right behind the picture. Knows scenes, questions and the tokenizer, and of the network the size of a
-patch; does not know tensors.
+All questions of a picture, or of a pair, share its visual tokens: a tree mask lets each see the pictures and itself
+alone, and its positions begin right behind them. A question may be a conversation of several turns. Knows scenes,
+questions and the tokenizer, and of the network the size of a patch; does not know tensors.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from tokenizers import Tokenizer
 
 from vlrun.model.positions import Grid, token_positions
 from vlrun_export.tiny.easy import EasyPicture
+from vlrun_export.tiny.inquiries import Turns, inquiries, locating
 from vlrun_export.tiny.labels import PatchLabels, look_target, patch_labels, stack_labels
 from vlrun_export.tiny.network import MERGE, PATCH
 from vlrun_export.tiny.pages import copying
+from vlrun_export.tiny.pairs import PAIR_DOMAINS, about_pairs
 from vlrun_export.tiny.questions import Exchange, Look, exchanges
 from vlrun_export.tiny.scenes import Scene, draw_scene
 from vlrun_export.tiny.wording import SELF
@@ -33,11 +35,16 @@ SIZES = {
 """Width and height of what common proportions are resized to, and how often: square, 4:3, 3:2 and 16:9."""
 
 DOMAINS = {"shelf": 0.46, "shapes": 0.11, "easy": 0.11, "tag": 0.13, "sign": 0.19}
-TEXT_TOKENS = 184
+TEXT_TOKENS = 232
 """Room for questions and answers behind each picture."""
 MOST_QUESTIONS = 12
+TASKS_SHARE = 0.35
+LOCATE_CHANCE, TURNS_CHANCE = 0.4, 0.3
+"""How many of the questions are those of a task, and how often a row has boxes first, or a conversation."""
+PAIR_CHANCE = 0.16
+"""How many batches show pictures in pairs."""
 SELF_CHANCE = 0.04
-COPY_CHANCE = 0.5
+COPY_CHANCE = 0.3
 """How often a row asks who the model is, or for a copy of a page, without the picture."""
 
 NO_TARGET = -100
@@ -47,7 +54,9 @@ PREFIX, PAD, ALONE = 0, -1, 1000
 
 @dataclass(frozen=True)
 class Looks:
-    """Where M positions should look: ``rows [M]``, ``positions [M]``, ``targets [M, 1 + tokens]`` (``look_target``)."""
+    """Where M positions should look: ``rows [M]``, ``positions [M]``, ``targets [M, 1 + P * tokens]`` for P pictures a
+    row (``look_target``).
+    """
 
     rows: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
@@ -56,9 +65,10 @@ class Looks:
 
 @dataclass(frozen=True)
 class Batch:
-    """``rgb [B, H, W, 3]`` uint8; ``ids``, ``groups``, ``targets [B, T]`` (``NO_TARGET``: no loss), ``weights [B, T]``,
-    ``positions [3, B, T]``; ``start``: index of the first visual token; ``labels``: of each picture;
-    ``looks``: where answers should look; ``exchanges``: what was asked, with the span of its answer's targets.
+    """``rgb [B * P, H, W, 3]`` uint8, P pictures a row; ``ids``, ``groups``, ``targets [B, T]`` (``NO_TARGET``: no
+    loss), ``weights [B, T]``, ``positions [3, B, T]``; ``starts [P]``: index of each picture's first visual token;
+    ``labels``: of each picture; ``looks``: where answers should look; ``exchanges``: what was asked, with the span of
+    its answer's targets.
     """
 
     grid: Grid
@@ -68,7 +78,7 @@ class Batch:
     targets: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
     positions: npt.NDArray[np.int64]
-    start: int
+    starts: tuple[int, ...]
     labels: PatchLabels
     looks: Looks
     exchanges: list[list[tuple[Exchange, int, int]]]
@@ -79,11 +89,10 @@ class Packer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._head = self.encode("<|im_start|>user\n<|vision_start|>")
         self._between = self.encode("<|im_end|>\n<|im_start|>assistant\n")
         self._user = self.encode("<|im_start|>user\n")
+        self._next = self.encode("<|im_end|>\n<|im_start|>user\n")
         self._end = self.encode("<|im_end|>")[0]
-        self._vision_end = self.encode("<|vision_end|>")[0]
         self._image = self.encode("<|image_pad|>")[0]
 
     @lru_cache(maxsize=50_000)  # noqa: B019 - one packer lives as long as its process
@@ -96,19 +105,36 @@ class Packer:
         """The characters, from and to, of each token of a text."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).offsets)
 
-    def pack(self, asked: Iterable[tuple[Exchange, bool]], grid: Grid, room: int) -> _Row:
-        """One row: the picture, then as many exchanges as fit into ``room`` tokens. The flag says whether an exchange
-        sees the picture.
+    def pack(self, asked: Iterable[tuple[Turns, bool]], grid: Grid, room: int, pictures: int = 1) -> _Row:
+        """One row: the pictures, then as many conversations as fit into ``room`` tokens. The flag says whether a
+        conversation sees the pictures.
         """
-        start = len(self._head)
-        prefix = [*self._head, *[self._image] * grid.tokens, self._vision_end]
-        row = _Row(len(prefix) + room, prefix, token_positions(len(prefix), [(start, grid)]), start)
-        for exchange, sees in asked:
-            question = [*(() if sees else self._user), *self.encode(exchange.question), *self._between]
-            first = row.add(exchange, question, [*self.encode(exchange.answer), self._end], sees)
-            if first is not None:
-                row.looks += [(first + place, look) for place, look in self._looks(exchange)]
+        prefix, starts = self._prefix(grid, pictures)
+        positions = token_positions(len(prefix), [(start, grid) for start in starts])
+        row = _Row(len(prefix) + room, prefix, positions, starts)
+        for turns, sees in asked:
+            spelled = [self._turn(turn, number, sees) for number, turn in enumerate(turns)]
+            for turn, first in zip(turns, row.add(turns, spelled, sees), strict=False):
+                row.looks += [(first + place, look) for place, look in self._looks(turn)]
         return row
+
+    def _prefix(self, grid: Grid, pictures: int) -> tuple[list[int], tuple[int, ...]]:
+        """The pictures as a prompt begins with them, and where the visual tokens of each begin."""
+        ids: list[int] = []
+        starts: list[int] = []
+        for number in range(1, pictures + 1):
+            begin = "<|im_start|>user\n" if number == 1 else ""
+            name = f"Picture {number}: " if pictures > 1 else ""  # as chat templates do with add_vision_id
+            ids += self.encode(f"{begin}{name}<|vision_start|>")
+            starts.append(len(ids))
+            ids += [*[self._image] * grid.tokens, *self.encode("<|vision_end|>")]
+        return ids, tuple(starts)
+
+    def _turn(self, turn: Exchange, number: int, sees: bool) -> tuple[list[int], list[int]]:
+        """Ids of a question with all around it, and of its answer with its end."""
+        before = self._next[1:] if number else () if sees else self._user  # the end of the answer before is there
+        question = [*before, *self.encode(turn.question), *self._between]
+        return question, [*self.encode(turn.answer), self._end]
 
     def _looks(self, exchange: Exchange) -> Iterator[tuple[int, Look]]:
         """Which token of an answer needs which look."""
@@ -119,7 +145,9 @@ class Packer:
 class _Row:
     """One row of a batch while it is filled."""
 
-    def __init__(self, length: int, prefix: list[int], positions: npt.NDArray[np.int64], start: int) -> None:
+    def __init__(
+        self, length: int, prefix: list[int], positions: npt.NDArray[np.int64], starts: tuple[int, ...]
+    ) -> None:
         self.ids = np.zeros(length, np.int64)
         self.groups = np.full(length, PAD)
         self.targets = np.full(length, NO_TARGET)
@@ -127,59 +155,73 @@ class _Row:
         self.positions = np.zeros((3, length), np.int64)
         self.exchanges: list[tuple[Exchange, int, int]] = []
         self.looks: list[tuple[int, Look]] = []
-        self.start = start
+        self.starts = starts
         self.used = len(prefix)
         self.ids[: self.used] = prefix
         self.groups[: self.used] = PREFIX
         self.positions[:, : self.used] = positions
         self._following = int(positions.max()) + 1
+        self._conversations = 0
 
-    def add(self, exchange: Exchange, question: list[int], answer: list[int], sees: bool) -> int | None:
-        """Put an exchange behind the others if it fits; the position that predicts its answer's first token."""
-        tokens = question + answer[:-1]
+    def add(self, turns: Turns, spelled: list[tuple[list[int], list[int]]], sees: bool) -> list[int]:
+        """Put a conversation behind the others if it fits; the positions that predict the first token of each answer,
+        none if it does not.
+        """
+        tokens = [token for question, answer in spelled for token in (*question, *answer)][:-1]
         begin, end = self.used, self.used + len(tokens)
         if end > len(self.ids):
-            return None
-        first = begin + len(question) - 1  # the token before the answer predicts its first
+            return []
         self.ids[begin:end] = tokens
-        self.groups[begin:end] = len(self.exchanges) + (1 if sees else ALONE)
+        self.groups[begin:end] = self._conversations + (1 if sees else ALONE)
         self.positions[:, begin:end] = (self._following if sees else 0) + np.arange(len(tokens))
-        self.targets[first : first + len(answer)] = answer
-        self.weights[first : first + len(answer)] = len(answer) ** -0.5  # long answers must not drown the short
-        self.exchanges.append((exchange, first, first + len(answer)))
+        self._conversations += 1
+        firsts = []
+        for turn, (question, answer) in zip(turns, spelled, strict=True):
+            first = self.used + len(question) - 1  # the token before the answer predicts its first
+            self.targets[first : first + len(answer)] = answer
+            self.weights[first : first + len(answer)] = len(answer) ** -0.5  # long answers must not drown the short
+            self.exchanges.append((turn, first, first + len(answer)))
+            self.used += len(question) + len(answer)
+            firsts.append(first)
         self.used = end
-        return first
+        return firsts
 
 
 def _looks(rows: Sequence[_Row], grid: Grid) -> Looks:
     """Where the answers of several rows should look."""
     entries = [(number, position, look) for number, row in enumerate(rows) for position, look in row.looks]
-    targets = [look_target(look, grid) for _, _, look in entries]
+    pictures = len(rows[0].starts)
+    targets = [look_target(look, grid, pictures) for _, _, look in entries]
     return Looks(
         rows=np.array([row for row, _, _ in entries], np.int64),
         positions=np.array([position for _, position, _ in entries], np.int64),
-        targets=np.array(targets, np.float32).reshape(-1, 1 + grid.tokens),
+        targets=np.array(targets, np.float32).reshape(-1, 1 + pictures * grid.tokens),
     )
 
 
 def make_batch(
     rng: np.random.Generator, packer: Packer, easy: Sequence[EasyPicture], pictures: int, domain: str | None = None
 ) -> Batch:
-    """A batch of ``pictures`` scenes, of mixed domains unless one is given."""
+    """A batch of ``pictures`` scenes, of mixed domains unless one is given; ``pair`` shows two in a row."""
     width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
     grid = Grid(height // PATCH, width // PATCH, MERGE)
-    drawn = [_draw(domain or _domain(rng), (width, height), rng, easy) for _ in range(pictures)]
-    rows = [packer.pack(_with_text(asked, rng), grid, TEXT_TOKENS) for _, asked in drawn]
+    pairs = domain == "pair" or (domain is None and rng.random() < PAIR_CHANCE)
+    if pairs:
+        drawn = [_draw_pair((width, height), rng) for _ in range(pictures // 2)]
+    else:
+        drawn = [_draw(domain or _domain(rng), (width, height), rng, easy) for _ in range(pictures)]
+    rows = [packer.pack(_with_text(asked, rng), grid, TEXT_TOKENS, len(scenes)) for scenes, asked in drawn]
+    shown = [scene for scenes, _ in drawn for scene in scenes]
     return Batch(
         grid=grid,
-        rgb=np.stack([np.asarray(scene.image) for scene, _ in drawn]),
+        rgb=np.stack([np.asarray(scene.image) for scene in shown]),
         ids=np.stack([row.ids for row in rows]),
         groups=np.stack([row.groups for row in rows]),
         targets=np.stack([row.targets for row in rows]),
         weights=np.stack([row.weights for row in rows]),
         positions=np.stack([row.positions for row in rows], 1),
-        start=rows[0].start,
-        labels=stack_labels([patch_labels(scene, grid) for scene, _ in drawn]),
+        starts=rows[0].starts,
+        labels=stack_labels([patch_labels(scene, grid) for scene in shown]),
         looks=_looks(rows, grid),
         exchanges=[row.exchanges for row in rows],
     )
@@ -191,22 +233,37 @@ def _domain(rng: np.random.Generator) -> str:
 
 def _draw(
     domain: str, size: tuple[int, int], rng: np.random.Generator, easy: Sequence[EasyPicture]
-) -> tuple[Scene, list[Exchange]]:
+) -> tuple[list[Scene], list[Turns]]:
     if domain == "easy":
         picture = easy[int(rng.integers(len(easy)))]
         resample = Image.Resampling.NEAREST if rng.random() < 0.3 else Image.Resampling.BICUBIC
         scene = Scene("easy", picture.image.resize(size, resample))
-        return scene, [picture.exchanges[i] for i in rng.permutation(len(picture.exchanges))[:MOST_QUESTIONS]]
+        chosen = rng.permutation(len(picture.exchanges))[:MOST_QUESTIONS]
+        return [scene], [(picture.exchanges[index],) for index in chosen]
     scene = draw_scene(domain, size, rng)
-    return scene, list(islice(exchanges(scene, rng), MOST_QUESTIONS))
+    plain, tasks = exchanges(scene, rng), inquiries(scene, rng)
+    asked: list[Turns] = [(next(plain),) for _ in range(MOST_QUESTIONS)]
+    for place in np.flatnonzero(rng.random(MOST_QUESTIONS) < TASKS_SHARE):
+        asked[place] = next(tasks)
+    if scene.items and rng.random() < LOCATE_CHANCE:  # first, for many boxes are long
+        asked.insert(0, locating(scene, rng))
+    if rng.random() < TURNS_CHANCE:
+        asked.insert(int(rng.integers(3)), tuple(islice(plain, int(rng.integers(2, 5)))))
+    return [scene], asked
 
 
-def _with_text(asked: Sequence[Exchange], rng: np.random.Generator) -> Iterator[tuple[Exchange, bool]]:
+def _draw_pair(size: tuple[int, int], rng: np.random.Generator) -> tuple[list[Scene], list[Turns]]:
+    domain = str(rng.choice(list(PAIR_DOMAINS), p=list(PAIR_DOMAINS.values())))
+    scenes = [draw_scene(domain, size, rng) for _ in range(2)]
+    return scenes, [(exchange,) for exchange in islice(about_pairs(scenes, rng), MOST_QUESTIONS)]
+
+
+def _with_text(asked: Sequence[Turns], rng: np.random.Generator) -> Iterator[tuple[Turns, bool]]:
     if rng.random() < SELF_CHANCE:
         language = "en" if rng.random() < 0.5 else "zh"
         questions, answer = SELF[language]
-        yield Exchange("self", language, str(rng.choice(questions)), answer), False
+        yield (Exchange("self", language, str(rng.choice(questions)), answer),), False
     if rng.random() < COPY_CHANCE:
-        yield copying(rng), False
-        yield copying(rng, lines=1), False
-    yield from ((exchange, True) for exchange in asked)
+        yield (copying(rng),), False
+        yield (copying(rng, lines=1),), False
+    yield from ((turns, True) for turns in asked)

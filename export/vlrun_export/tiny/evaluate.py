@@ -31,7 +31,9 @@ import vlrun
 from vlrun import manifest
 from vlrun.model.patches import fit
 from vlrun_export.tiny.easy import load_easy
+from vlrun_export.tiny.inquiries import Turns, inquiries
 from vlrun_export.tiny.pages import copying
+from vlrun_export.tiny.pairs import PAIR_DOMAINS, about_pairs
 from vlrun_export.tiny.questions import Exchange, exchanges
 from vlrun_export.tiny.report import Judged, markdown, tables, targets
 from vlrun_export.tiny.scenes import HELD_OUT_SEED, draw_scene
@@ -45,13 +47,19 @@ DOMAINS = {"shelf": 0.4, "shapes": 0.16, "tag": 0.22, "sign": 0.22}
 ASKED = {"shelf": 12, "shapes": 8, "tag": 3, "sign": 3}
 """Questions about each scene; those asked before are skipped."""
 
+TASKS_ASKED, TURNS_ASKED = 5, 3
+"""Of each scene: questions as tasks ask them, and turns of a conversation."""
+
+PAIRS, ASKED_OF_PAIRS = 240, 5
+"""Pairs of pictures, each of its own size, and questions about each."""
+
 PAGES = 200
 """Pages to be copied."""
 
 SCENES, EASY = 600, 9673
 """How many scenes and how many of easy-VQA's test questions are asked (it has 9,673)."""
 
-OPTIONS = vlrun.Options(temperature=0, max_tokens=192)
+OPTIONS = vlrun.Options(temperature=0, max_tokens=256)
 EXACT = vlrun.Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 COMPARE_EVERY = 4
 """Of so many questions one is also scored by both models, position by position."""
@@ -71,10 +79,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its true answer, and the picture it is about, if any."""
+    """Questions of one conversation with their true answers, and the pictures they are about, if any."""
 
     pictures: tuple[Image.Image, ...]
-    exchange: Exchange
+    turns: Turns
 
 
 @dataclass(frozen=True)
@@ -97,13 +105,26 @@ def held_out(vlm: vlrun.VLM, work: Work) -> Iterator[Asked]:
         drawn = SIZES[int(rng.integers(len(SIZES)))]
         scene = draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn)
         for exchange in _distinct(exchanges(scene, rng), ASKED[domain]):
-            yield Asked((scene.image,), exchange)
+            yield Asked((scene.image,), (exchange,))
+        yield from (Asked((scene.image,), turns) for turns in islice(inquiries(scene, rng), TASKS_ASKED))
+        yield Asked((scene.image,), tuple(islice(exchanges(scene, rng), TURNS_ASKED)))
+    yield from (Asked(*pair) for number in range(PAIRS)[work.part :: work.parts] for pair in _pair(vlm, number))
     yield from islice(_easy(), work.part, work.easy, work.parts)
     for number in range(PAGES)[work.part :: work.parts]:
-        yield Asked((), copying(np.random.default_rng([HELD_OUT_SEED, number])))
+        yield Asked((), (copying(np.random.default_rng([HELD_OUT_SEED, number])),))
     if work.part == 0:
         for language, (questions, answer) in SELF.items():
-            yield from (Asked((), Exchange("self", language, question, answer)) for question in questions)
+            yield from (Asked((), (Exchange("self", language, question, answer),)) for question in questions)
+
+
+def _pair(vlm: vlrun.VLM, number: int) -> Iterator[tuple[tuple[Image.Image, ...], Turns]]:
+    """Two held-out scenes of one domain, and questions about both."""
+    rng = np.random.default_rng([HELD_OUT_SEED + 2, number])
+    domain = str(rng.choice(list(PAIR_DOMAINS), p=list(PAIR_DOMAINS.values())))
+    sizes = [SIZES[int(rng.integers(len(SIZES)))] for _ in range(2)]
+    scenes = [draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn) for drawn in sizes]
+    images = tuple(scene.image for scene in scenes)
+    yield from ((images, (exchange,)) for exchange in _distinct(about_pairs(scenes, rng), ASKED_OF_PAIRS))
 
 
 def seen_size(vlm: vlrun.VLM, size: tuple[int, int]) -> tuple[int, int]:
@@ -113,19 +134,22 @@ def seen_size(vlm: vlrun.VLM, size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def judge(vlm: vlrun.VLM, asked: Asked) -> Judged:
-    """Ask, and compare with the truth."""
-    truth = asked.exchange
-    answer = vlm.ask(list(asked.pictures), truth.question, OPTIONS)
-    score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
-    return Judged(truth.task, truth.language, truth.answer, score)
+def judge(vlm: vlrun.VLM, asked: Asked) -> Iterator[Judged]:
+    """Ask one question after the other, and compare with the truth. Those that follow others count as turns."""
+    conversation = vlrun.Conversation(vlm, options=OPTIONS)
+    pictures: Sequence[Image.Image] = asked.pictures
+    for number, truth in enumerate(asked.turns):
+        answer = conversation.ask(truth.question, list(pictures))
+        score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
+        yield Judged("turn" if number else truth.task, truth.language, truth.answer, score)
+        pictures = ()
 
 
 def compare(vlm: vlrun.VLM, reference: vlrun.VLM, asked: Asked) -> Closeness:
     """Both models' probabilities along the true answer."""
     size = vlm.manifest.text.vocab_size
     ours, theirs = (
-        model.score(list(asked.pictures), asked.exchange.question, asked.exchange.answer)[:, :size].astype(np.float64)
+        model.score(list(asked.pictures), asked.turns[0].question, asked.turns[0].answer)[:, :size].astype(np.float64)
         for model in (vlm, reference)
     )
     p, q = log_softmax(theirs), log_softmax(ours)
@@ -150,7 +174,7 @@ def answer_all(work: Work) -> tuple[dict[str, list[Judged]], Closeness]:
     close = Closeness()
     for number, asked in enumerate(held_out(list(models.values())[-1], work)):
         for name, vlm in models.items():
-            judged[name].append(judge(vlm, asked))
+            judged[name] += judge(vlm, asked)
         if len(models) == 2 and number % COMPARE_EVERY == 0:
             close += compare(models["int8"], models["fp32"], asked)
         if number % REPORT_EVERY == REPORT_EVERY - 1 and work.part == 0:
@@ -204,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _easy() -> Iterator[Asked]:
     for picture in load_easy("test"):
-        yield from (Asked((picture.image,), exchange) for exchange in picture.exchanges)
+        yield from (Asked((picture.image,), (exchange,)) for exchange in picture.exchanges)
 
 
 def _distinct(asked: Iterator[Exchange], most: int) -> Iterator[Exchange]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlrun_export.tiny.articles import articles_shelf
 from vlrun_export.tiny.scenes import HELD_OUT_SEED, Scene, draw_scene
 
 SEEN = (256, 256)
@@ -20,8 +21,10 @@ EXAMPLES = {
     "price_tag": ("tag", (512, 512), 7),
     "word": ("sign", (512, 512), 7),
     "shapes": ("shapes", (512, 512), 38),
+    "shelf_two": ("shelf", (640, 640), 1110),
 }
 """Name -> domain, size in pixels, number of the scene."""
+ARTICLES = "articles_shelf"
 
 
 def example(name: str) -> Scene:
@@ -40,6 +43,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in EXAMPLES:
         example(name).image.save(out / f"{name}.png", optimize=True)
+    articles_shelf()[0].save(out / f"{ARTICLES}.png", optimize=True)
 
 
 if __name__ == "__main__":

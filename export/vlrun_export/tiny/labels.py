@@ -60,21 +60,23 @@ def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
     return PatchLabels(thing, colour, character, place, box, middles.clip(max=2))
 
 
-def look_target(look: Look, grid: Grid) -> npt.NDArray[np.float32]:
-    """How to share attention between the first token of the prompt and the visual tokens, ``[1 + tokens]``.
+def look_target(look: Look, grid: Grid, pictures: int = 1) -> npt.NDArray[np.float32]:
+    """How to share attention between the first token of the prompt and the visual tokens, ``[1 + pictures * tokens]``.
 
     Of a thing looked at, each token gets as much as it shows of it. Things that are counted get equal shares at their
     middles, and as much goes to the first token: the more there are, the less it gets, which tells their number.
     """
     rows, columns = grid.height // grid.merge, grid.width // grid.merge
-    shares = np.zeros(1 + grid.tokens, np.float32)
-    if look.counted:
-        shares[0] = 1
-        for box in look.boxes:
-            shares[1 + _token_at(box, grid)] += 1
-    else:
-        for left, top, right, bottom in look.boxes:
-            shares[1:] += np.outer(_overlap(top, bottom, rows), _overlap(left, right, columns)).ravel()
+    shares = np.zeros(1 + pictures * grid.tokens, np.float32)
+    shares[0] = float(look.counted)
+    for place, box in enumerate(look.boxes):
+        first = 1 + grid.tokens * (look.pictures[place] if look.pictures else 0)
+        if look.counted:
+            shares[first + _token_at(box, grid)] += 1
+        else:
+            left, top, right, bottom = box
+            covered = np.outer(_overlap(top, bottom, rows), _overlap(left, right, columns)).ravel()
+            shares[first : first + grid.tokens] += covered
     return shares / shares.sum()
 
 

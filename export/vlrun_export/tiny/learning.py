@@ -79,7 +79,7 @@ def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tupl
         tree_mask(batch.groups),
         visual,
         deep,
-        batch.start,
+        batch.starts,
         watched,
     )
     wanted = torch.from_numpy(batch.targets) >= 0
@@ -96,8 +96,8 @@ def look_loss(watched: Watched, batch: Batch) -> torch.Tensor:
     target = torch.from_numpy(batch.looks.targets)
     weights = torch.from_numpy(batch.weights)[rows, positions]
     attention = watched.scores[rows, positions].log_softmax(-1)
-    end = batch.start + batch.grid.tokens
-    attention = torch.cat([attention[:, :1], attention[:, batch.start : end]], 1)
+    shown = [attention[:, start : start + batch.grid.tokens] for start in batch.starts]
+    attention = torch.cat([attention[:, :1], *shown], 1)
     divergence = (torch.xlogy(target, target) - target * attention).sum(-1)
     return (divergence * weights).sum() / weights.sum()
 

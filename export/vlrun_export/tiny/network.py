@@ -6,6 +6,7 @@ picture. Knows tensors; does not know scenes or strings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,29 +106,39 @@ class BatchedVLM(torch.nn.Module):
         mask: torch.Tensor,
         visual: torch.Tensor,
         deep: list[torch.Tensor],
-        start: int,
+        starts: Sequence[int],
         watched: Watched | None = None,
     ) -> torch.Tensor:
-        """Hidden states ``[B, T, hidden]`` after the final norm; pictures stand at tokens ``start ..`` of every row.
+        """Hidden states ``[B, T, hidden]`` after the final norm; picture p of a row stands at tokens ``starts[p] ..``;
+        ``visual`` and ``deep``: ``[B * P, N/4, hidden]``, the pictures of a row one behind the other.
 
         ``positions [3, B, T]``; ``mask [B, 1, T, T]`` is true where a token may look; ``watched`` is filled.
         """
         language = self.model.model.language_model
-        hidden = language.embed_tokens(ids)
-        end = start + visual.shape[1]
-        hidden = torch.cat([hidden[:, :start], visual.to(hidden.dtype), hidden[:, end:]], 1)
+        hidden = _placed(language.embed_tokens(ids), visual, starts, add=False)
         rotary = language.rotary_emb(hidden, positions)
         for index, layer in enumerate(language.layers):
             watching = watched if index == WATCHED_LAYER else None
             hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, watched=watching)
             if index < len(deep):
-                added = hidden[:, start:end] + deep[index]
-                hidden = torch.cat([hidden[:, :start], added.to(hidden.dtype), hidden[:, end:]], 1)
+                hidden = _placed(hidden, deep[index], starts, add=True)
         return language.norm(hidden)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of selected hidden states."""
         return self.model.lm_head(hidden)
+
+
+def _placed(hidden: torch.Tensor, visual: torch.Tensor, starts: Sequence[int], *, add: bool) -> torch.Tensor:
+    """``hidden [B, T, hidden]`` with the pictures' rows in place of, or added to, what stands at ``starts``."""
+    rows = visual.unflatten(0, (-1, len(starts))).to(hidden.dtype)
+    pieces, end = [], 0
+    for number, start in enumerate(starts):
+        behind = start + rows.shape[2]
+        shown = rows[:, number] + hidden[:, start:behind] if add else rows[:, number]
+        pieces += [hidden[:, end:start], shown]
+        end = behind
+    return torch.cat([*pieces, hidden[:, end:]], 1)
 
 
 def vision_block(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

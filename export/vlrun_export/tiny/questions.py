@@ -22,13 +22,14 @@ from vlrun_export.tiny.wording import FURTHER, TEMPLATES, ZH, fill, listed, plur
 @dataclass(frozen=True)
 class Look:
     """What one must look at to say characters ``start`` to ``end`` of an answer: ``boxes`` in 0..1 of the picture,
-    which are ``counted`` or not.
+    which are ``counted`` or not; ``pictures``: which picture each is in, the first if nothing is said.
     """
 
     start: int
     end: int
     boxes: tuple[Box, ...]
     counted: bool = False
+    pictures: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

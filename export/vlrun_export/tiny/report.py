@@ -31,6 +31,17 @@ LABELS = {
     "read": "printed word",
     "where": "box, IoU at least 0.5",
     "describe": "description, word for word",
+    "count": "task count: JSON with total",
+    "steps": "shelf by shelf, word for word",
+    "locate": "task locate: every box, IoU at least 0.5",
+    "fields": "task fields",
+    "ocr": "task ocr",
+    "turn": "a later turn of a conversation",
+    "which_more": "two pictures: which has more",
+    "which_has": "two pictures: which has a ...",
+    "count_in": "two pictures: how many in one",
+    "read_in": "two pictures: what one says",
+    "compare": "task compare: all differences",
     "copy": "copy of a page (no picture)",
     "self": "who are you (no picture)",
 }
@@ -43,6 +54,8 @@ GOALS = {
 """Share of right answers that the embedded model must reach, both languages together; of counts those up to eight."""
 
 MOST_COUNTED = 8
+COUNTS = ("count_kind", "count_colour_kind", "count_items", "count_shelves", "count_in")
+"""Tasks whose answer is one number."""
 
 MOST_LOSS = 0.005
 """Share of right answers that INT8 may cost, in the mean over the tasks with a goal: one task alone has too few
@@ -73,7 +86,7 @@ def tables(judged: Iterable[Judged]) -> dict[str, Table]:
     tasks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     counts: dict[str, list[float]] = defaultdict(list)
     for answer in judged:
-        within = not answer.task.startswith("count") or int(answer.truth) <= MOST_COUNTED
+        within = answer.task not in COUNTS or int(answer.truth) <= MOST_COUNTED
         for language in (answer.language, "both", *(["goal"] if within else [])):
             tasks[answer.task][language].append(answer.score)
         if answer.task == "count_kind":

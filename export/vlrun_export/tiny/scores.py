@@ -17,8 +17,22 @@ GOOD_IOU = 0.5
 
 
 def score_answer(task: str, answer: str, truth: str) -> float:
-    """1 for a right answer, else 0: for places, the right label and an IoU of at least 0.5; otherwise the very text."""
+    """1 for a right answer, else 0: for places, the right labels and an IoU of at least 0.5 of each; otherwise the very
+    text.
+    """
+    if task == "locate":
+        return float(_least_iou(answer, truth) >= GOOD_IOU)
     return float(box_iou(answer, truth) >= GOOD_IOU) if task == "where" else float(answer == truth)
+
+
+def _least_iou(answer: str, truth: str) -> float:
+    """Least IoU of two lists of boxes, one by one in their order; 0 if they are not as many."""
+    try:
+        given, expected = json.loads(answer), json.loads(truth)
+        pairs = [(json.dumps(a), json.dumps(b)) for a, b in zip(given, expected, strict=True)]
+    except (ValueError, TypeError):
+        return 0.0
+    return min((box_iou(a, b) for a, b in pairs), default=1.0)
 
 
 def box_iou(answer: str, truth: str) -> float:
@@ -40,7 +54,7 @@ def score_batch(batch: Batch, predicted: npt.NDArray[np.int64], tokenizer: Token
     for row, exchanges in enumerate(batch.exchanges):
         for exchange, first, end in exchanges:
             guess = tokens[row, first : end - 1].tolist()
-            if exchange.task == "where":
+            if exchange.task in ("where", "locate"):
                 text = tokenizer.decode(guess)
             else:
                 text = exchange.answer if guess == batch.targets[row, first : end - 1].tolist() else ""

@@ -49,7 +49,7 @@ def produce(queue: multiprocessing.Queue[Batch], seed: int, first: int, tokenize
 def held_out(tokenizer: Tokenizer) -> list[Batch]:
     """Batches that are never trained on, a few of each domain."""
     packer, easy = Packer(tokenizer), load_easy("test")
-    domains = ["shelf", "shelf", "shelf", "shelf", "shapes", "easy", "tag", "sign"]
+    domains = ["shelf", "shelf", "shelf", "pair", "pair", "shapes", "easy", "tag", "sign"]
     return [
         make_batch(np.random.default_rng(HELD_OUT_SEED + n), packer, easy, BATCH, domain)
         for n, domain in enumerate(domains * 2)

@@ -1,0 +1,23 @@
+"""The shelf of the tutorials, which comes out of the code bit for bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vlrun_export.tiny.articles import TRUTH, articles_shelf
+
+PICTURE = Path(__file__).parents[2] / "examples" / "articles_shelf.png"
+
+
+def test_the_picture_and_its_truth() -> None:
+    """Guards the figures in the docs: the picture is the one that the code draws, with as many things as it says."""
+    image, items = articles_shelf()
+    assert np.array_equal(np.asarray(Image.open(PICTURE).convert("RGB")), np.asarray(image))
+    assert Counter(item.kind for item in items) == TRUTH == {"bottle": 6, "bag": 9, "box": 5}
+    assert len({item.colour for item in items if item.kind == "bag"}) == 3
+    boxes = [item.box for item in items if item.kind == "box"]
+    assert len({round(box[3], 2) for box in boxes}) == 2
