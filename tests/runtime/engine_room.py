@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.runtime.fake_decoder import FakeDecoder, scores
+from tests.runtime.fake_decoder import Cell, FakeDecoder, key, query, scores
 from vlrun.cache.names import PictureSpan
 from vlrun.cache.store import PrefixStore
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import PendingPicture, Request, Stopped, Stream
 from vlrun.engine.sampler import FloatRow
 from vlrun.engine.scheduler import Limits
+from vlrun.model.attention import Watched
 from vlrun.model.device import Abandoned
 from vlrun.model.positions import FloatArray
 
@@ -30,6 +31,9 @@ class Greedy:
 
     def choose(self, logits: FloatRow) -> int:
         return int(np.argmax(logits))
+
+    def forced(self) -> Sequence[int]:
+        return ()
 
 
 class Eye:
@@ -78,7 +82,7 @@ def prompt(words: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Asked:
     return Asked(tuple(ids), tuple(pictures), max_tokens)
 
 
-def request(asked: Asked, eye: Eye, lookup: bool = True) -> Request:
+def request(asked: Asked, eye: Eye, lookup: bool = True, watch: bool = False) -> Request:
     def pending(start: int, tokens: int, key: bytes) -> PendingPicture:
         return PendingPicture(PictureSpan(start, tokens, key), lambda stopped: eye.encode(key, tokens, stopped))
 
@@ -91,20 +95,35 @@ def request(asked: Asked, eye: Eye, lookup: bool = True) -> Request:
         eos=frozenset({EOS}),
         guard=False,
         lookup=lookup,
+        watch=watch,
     )
 
 
 def alone(asked: Asked) -> list[int]:
     """The answer by definition, without blocks, cache or guesses."""
-    seen: dict[int, bytes] = {}
-    for start, tokens, key in asked.pictures:
-        seen |= {start + place: features(key, tokens)[:, place].tobytes() for place in range(tokens)}
-    text = [(token, (place,) * 3, seen.get(place, b"")) for place, token in enumerate(asked.ids)]
+    text = cells(asked)
     answer: list[int] = []
     while len(answer) < asked.max_tokens and EOS not in answer:
         answer.append(int(np.argmax(scores(text))))
         text.append((answer[-1], (len(text),) * 3, b""))
     return answer
+
+
+def watched_alone(asked: Asked, answer: Sequence[int]) -> Watched:
+    """By definition, what the tokens of an answer looked at."""
+    prompt = cells(asked)
+    places = enumerate(answer, len(prompt))
+    text = prompt + [(token, (place,) * 3, b"") for place, token in places]
+    queries = [query(text[:length]) for length in range(len(prompt), len(text))]
+    return Watched(np.stack(queries).astype(np.float16), np.stack([key(cell) for cell in prompt])[None])
+
+
+def cells(asked: Asked) -> list[Cell]:
+    """What a prompt writes."""
+    seen: dict[int, bytes] = {}
+    for start, tokens, name in asked.pictures:
+        seen |= {start + place: features(name, tokens)[:, place].tobytes() for place in range(tokens)}
+    return [(token, (place,) * 3, seen.get(place, b"")) for place, token in enumerate(asked.ids)]
 
 
 @contextmanager

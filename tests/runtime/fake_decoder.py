@@ -20,6 +20,8 @@ from vlrun.model.decoder import SequenceStep
 from vlrun.model.device import Abandoned
 from vlrun.model.positions import FloatArray
 
+CLEAR = 997
+"""Numbers below it are whole in float16."""
 VOCABULARY = 50
 BLOCK_BYTES = 2048
 Cell: TypeAlias = tuple[int, tuple[int, ...], bytes]
@@ -51,7 +53,18 @@ class FakeDecoder:
             raise self.fault
         for step in steps:
             self._write(step)
-        return [self._logits(step) for step in steps]
+        for step in steps:
+            if step.watch:
+                step.watch(np.stack([query(text) for text in self._texts(step)]))
+        return [np.stack([scores(text) for text in self._texts(step)]) for step in steps]
+
+    def check_watch(self) -> None:
+        """Everything can be watched."""
+
+    def read_keys(self, blocks: Sequence[int], tokens: int) -> FloatArray:
+        """One layer, one head."""
+        where = (divmod(place, self.block_size) for place in range(tokens))
+        return np.stack([key(self._cells[blocks[block], offset]) for block, offset in where])[None]
 
     def read_blocks(self, blocks: Sequence[int]) -> npt.NDArray[np.uint8]:
         """Pickled, and padded to one length."""
@@ -77,16 +90,27 @@ class FakeDecoder:
             cell = (int(token), tuple(step.positions[:, place].tolist()), seen.get(place, b""))
             self._cells[step.blocks[block], offset] = cell
 
-    def _logits(self, step: SequenceStep) -> FloatArray:
+    def _texts(self, step: SequenceStep) -> list[list[Cell]]:
+        """All that each of its rows sees."""
         end = step.past + len(step.ids)
         where = (divmod(place, self.block_size) for place in range(end))
         text = [self._cells[step.blocks[block], offset] for block, offset in where]
-        return np.stack([scores(text[:length]) for length in range(end - step.rows + 1, end + 1)])
+        return [text[:length] for length in range(end - step.rows + 1, end + 1)]
+
+
+def query(text: Sequence[Cell]) -> FloatArray:
+    """The query after a text, ``[1, 1, 2]``."""
+    return np.array([[[len(text), _digest(text) % CLEAR]]], np.float32)
+
+
+def key(cell: Cell) -> FloatArray:
+    """The key of a token, ``[1, 2]``."""
+    return np.array([[cell[0], _digest([cell]) % CLEAR]], np.float32)
 
 
 def scores(text: Sequence[Cell]) -> FloatArray:
     """Logits after a text."""
-    digest = int.from_bytes(hashlib.sha256(repr(text).encode()).digest()[:8])
+    digest = _digest(text)
     logits = np.zeros(VOCABULARY, np.float32)
     tokens = [token for token, _, _ in text]
     pairs = [tokens[i + 2] for i in range(len(tokens) - 2) if tokens[i : i + 2] == tokens[-2:]]
@@ -94,3 +118,7 @@ def scores(text: Sequence[Cell]) -> FloatArray:
     if pairs and digest % 5:
         logits[pairs[-1]] = 2
     return logits
+
+
+def _digest(text: Sequence[Cell]) -> int:
+    return int.from_bytes(hashlib.sha256(repr(text).encode()).digest()[:8])

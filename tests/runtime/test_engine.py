@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.engine_room import EOS, ROOT, Asked, Eye, alone, engine_of, prompt, read, request, wait_for
+from tests.runtime.engine_room import (
+    EOS,
+    ROOT,
+    Asked,
+    Eye,
+    Greedy,
+    alone,
+    engine_of,
+    prompt,
+    read,
+    request,
+    wait_for,
+    watched_alone,
+)
 from tests.runtime.fake_decoder import FakeDecoder
 from vlrun.engine.engine import Engine
 from vlrun.engine.sampler import FloatRow
@@ -29,22 +43,23 @@ LIMITS = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(ASKED, st.integers(0, 20) | st.none()), min_size=1, max_size=9),
+    st.lists(st.tuples(ASKED, st.integers(0, 20) | st.none(), st.booleans()), min_size=1, max_size=9),
     LIMITS,
     st.integers(20, 60),
 )
 def test_everyone_gets_the_tokens_he_gets_alone(
-    plans: list[tuple[Asked, int | None]], limits: Limits, blocks: int
+    plans: list[tuple[Asked, int | None, bool]], limits: Limits, blocks: int
 ) -> None:
-    """Guards everything at once: sharing, eviction, chunks, batching, guesses, and readers who leave after some tokens.
+    """Guards everything at once: sharing, eviction, chunks, batching, guesses, readers who leave after some tokens, and
+    what those who watch are told of the tokens that they read.
 
     The second round meets a full cache.
     """
     decoder, eye = FakeDecoder(blocks), Eye()
     with engine_of(decoder, limits) as engine:
         for _ in range(2):
-            streams = [(engine.submit(request(asked, eye)), asked, leave) for asked, leave in plans]
-            for stream, asked, leave in streams:
+            streams = [engine.submit(request(asked, eye, watch=watch)) for asked, _, watch in plans]
+            for stream, (asked, leave, watch) in zip(streams, plans, strict=True):
                 got: list[int] = []
                 if leave != 0:
                     for token in stream:
@@ -55,6 +70,12 @@ def test_everyone_gets_the_tokens_he_gets_alone(
                 assert got == alone(asked)[:leave]
                 if stream.reason:
                     assert stream.reason == ("stop" if got[-1] == EOS else "length")
+                watched = stream.watched
+                assert (watched is not None) == (watch and bool(got))
+                if watched:
+                    expected = watched_alone(asked, got)
+                    assert np.array_equal(watched.queries, expected.queries)
+                    assert np.array_equal(watched.keys, expected.keys)
 
 
 PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
@@ -179,7 +200,7 @@ def test_faults_reach_those_whom_they_concern() -> None:
             read(engine.submit(request(text, eye)))
         decoder.fault = eye.fault = None
 
-        class Picky:
+        class Picky(Greedy):
             def choose(self, logits: FloatRow) -> int:
                 raise OptionError("never")
 
@@ -216,6 +237,24 @@ def test_features_outlive_evicted_blocks() -> None:
             assert read(stream) == alone(asked)
         assert stream.figures.cached == 0
     assert eye.encoded == [b"red"]
+
+
+def test_what_cannot_be_watched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards heat maps where keys cannot be read: refused in the caller's thread, and others are answered."""
+
+    def refuse() -> None:
+        raise OptionError("heat maps need another cache")
+
+    decoder, eye = FakeDecoder(100), Eye()
+    monkeypatch.setattr(decoder, "check_watch", refuse)
+    monkeypatch.setattr(decoder, "read_keys", None)
+    with engine_of(decoder) as engine:
+        with pytest.raises(OptionError, match="heat maps need another cache"):
+            engine.submit(request(PICTURE, eye, watch=True))
+        stream = engine.submit(request(PICTURE, eye))
+        assert read(stream) == alone(PICTURE)
+    assert stream.watched is None
+    assert not any(step.watch for steps in decoder.calls for step in steps)
 
 
 def open_descriptors() -> int:
@@ -276,3 +315,28 @@ def test_a_thousand_requests_leave_nothing() -> None:
         assert threading.active_count() == threads
         assert open_descriptors() == descriptors
         assert len(gc.get_objects()) < objects + 500
+
+
+class Foretelling(Greedy):
+    """Knows some of the tokens that it will choose, or believes so."""
+
+    def __init__(self, told: Sequence[Sequence[int]]) -> None:
+        self._told = list(told)
+
+    def forced(self) -> Sequence[int]:
+        return self._told.pop(0) if self._told else ()
+
+
+def test_tokens_that_must_come_are_run_together() -> None:
+    """Guards forms: what a grammar foretells costs one pass, and what it foretells wrongly changes nothing."""
+    tokens = alone(PICTURE)
+    eye = Eye()
+    with engine_of(FakeDecoder(60)) as engine:
+        right = engine.submit(replace(request(PICTURE, eye), chooser=Foretelling([tokens[1:6]])))
+        assert read(right) == tokens
+        wrong = engine.submit(replace(request(PICTURE, eye), chooser=Foretelling([[1, 1], [], [2, 2, 2]])))
+        assert read(wrong) == tokens
+        plain = engine.submit(replace(request(PICTURE, eye), chooser=Foretelling([tokens[1:6]]), lookup=False))
+        assert read(plain) == tokens
+    assert right.figures.passes <= len(tokens) - 4
+    assert plain.figures.passes == len(tokens)

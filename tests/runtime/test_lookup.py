@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.runtime.engine_room import Eye, engine_of, prompt, read, request
+from tests.runtime.engine_room import Eye, Greedy, engine_of, prompt, read, request
 from tests.runtime.fake_decoder import VOCABULARY, FakeDecoder
 from vlrun.engine.lookup import Lookup
 from vlrun.engine.repetition import LEAST_TOKENS, repeats
@@ -56,7 +56,7 @@ def test_the_guard_knows_a_circle() -> None:
 def test_a_circle_ends_the_answer() -> None:
     """Guards the finish reason, and the option to switch the guard off."""
 
-    class Stubborn:
+    class Stubborn(Greedy):
         def choose(self, logits: FloatRow) -> int:
             return 3
 

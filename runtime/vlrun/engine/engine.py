@@ -54,6 +54,12 @@ class Backend(Protocol):
     def write_blocks(self, blocks: Items[int], content: Bytes) -> None:
         """Put back what ``read_blocks`` gave, into any blocks."""
 
+    def check_watch(self) -> None:
+        """Raises OptionError if it cannot tell what tokens look at."""
+
+    def read_keys(self, blocks: Items[int], tokens: int) -> FloatArray:
+        """Keys of the first ``tokens`` tokens in ``blocks``, ``[L, tokens, kv_heads, head_dim]``."""
+
 
 class Engine:
     """Answers requests with one decoder, several at a time. ``root`` names the model and how it runs; finished picture
@@ -83,7 +89,11 @@ class Engine:
             thread.start()
 
     def submit(self, request: Request) -> Stream:
-        """Begin an answer. Raises ContextLengthExceeded if it can never fit, EngineClosed after ``close``."""
+        """Begin an answer. Raises ContextLengthExceeded if it can never fit, OptionError if it is to be watched and
+        cannot be here, EngineClosed after ``close``.
+        """
+        if request.watch:
+            self._decoder.check_watch()
         room, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
         if needed > room:
             raise ContextLengthExceeded(f"prompt and answer may take {needed} tokens, but the KV cache holds {room}")
@@ -182,8 +192,10 @@ class Engine:
             stream.put(error)
             return
         now = time.perf_counter()
-        for token in tokens:
-            stream.put(Arrived(token, now, sequence.passes))
+        if tokens and sequence.request.watch and stream.keys is None:
+            stream.keys = self._decoder.read_keys(sequence.table.blocks, sequence.prompt_length)
+        for token, queries in zip(tokens, sequence.looked(len(tokens)), strict=True):
+            stream.put(Arrived(token, now, sequence.passes, queries))
         if reason:
             stream.put(Finished(reason))
         if tokens and not sequence.kept:

@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from vlrun.cache.names import PictureSpan
 from vlrun.engine.sampler import Chooser
+from vlrun.model.attention import Watched
 from vlrun.model.positions import FloatArray, IntArray
 
 FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
@@ -39,7 +43,9 @@ class Request:
     """One prompt: ``ids [T]``, M-RoPE ``positions [3, T]``, its pictures, and how to go on.
 
     Generation ends after ``max_tokens``, after a token of ``eos``, or with ``guard`` when it goes round in a circle.
-    With ``lookup``, tokens that the text so far suggests are tried several at a time; the outcome is the same.
+    With ``lookup``, tokens that the text so far suggests, or that must come, are tried several at a time; the outcome
+    is the same. With
+    ``watch``, the stream tells what its tokens looked at.
     """
 
     ids: IntArray
@@ -50,6 +56,7 @@ class Request:
     eos: frozenset[int]
     guard: bool = True
     lookup: bool = True
+    watch: bool = False
 
 
 @dataclass
@@ -70,11 +77,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A token, when it was there, and the decoder's passes up to it."""
+    """A token, when it was there, and the decoder's passes up to it; if it is watched, also the queries that it came
+    from, ``[L, heads, head_dim]``.
+    """
 
     token: int
     at: float
     passes: int
+    queries: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,9 @@ class Stream:
     def __init__(self, wake: Callable[[], None]) -> None:
         self.figures = Figures()
         self.reason: FinishReason | None = None
+        self.keys: FloatArray | None = None
+        """Of a watched prompt, ``[L, T, kv_heads, head_dim]``, from the first token on."""
+        self._queries: list[npt.NDArray[np.float16]] = []
         self._wake = wake
         self._closed = threading.Event()
         self._arrived: queue.SimpleQueue[Arrived | Finished | BaseException] = queue.SimpleQueue()
@@ -108,7 +121,16 @@ class Stream:
                 figures.first = item.at if figures.first is None else figures.first
                 figures.last, figures.passes = item.at, item.passes
                 figures.tokens += 1
+                if item.queries is not None:
+                    self._queries.append(item.queries)
                 yield item.token
+
+    @property
+    def watched(self) -> Watched | None:
+        """What the tokens that were read so far looked at; None if the request is not watched, or none was read."""
+        if self.keys is None or not self._queries:
+            return None
+        return Watched(np.stack(self._queries), self.keys)
 
     @property
     def closed(self) -> bool:

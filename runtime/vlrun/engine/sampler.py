@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.errors import DeviceError, OptionError
+from vlrun.errors import DeviceError, OptionError, VlrunError
 
 FloatRow = npt.NDArray[np.float32]
 FloatRows = npt.NDArray[np.float32]
@@ -58,6 +58,22 @@ class Chooser(Protocol):
     def choose(self, logits: FloatRow) -> int:
         """The next token."""
 
+    def forced(self) -> Sequence[int]:
+        """Tokens that will be chosen whatever the logits say, as far as that is known."""
+
+
+class Constraint(Protocol):
+    """What an answer must look like."""
+
+    def mask(self, scores: FloatRow) -> None:
+        """Set the scores ``[vocab_size]`` of all that may not come next to minus infinity."""
+
+    def accept(self, token: int) -> None:
+        """Say what came."""
+
+    def forced(self) -> Sequence[int]:
+        """Tokens that must come next."""
+
 
 class Forced:
     """Chooses given tokens, and keeps the logits before each."""
@@ -71,12 +87,21 @@ class Forced:
         self.rows.append(logits.copy())
         return self.tokens[len(self.rows) - 1]
 
+    def forced(self) -> Sequence[int]:
+        """None: they are run one by one, as an answer is."""
+        return ()
+
 
 class Sampler:
-    """Chooses the tokens of one answer. ``vocab_size``: ids from there on are padding rows and never chosen."""
+    """Chooses the tokens of one answer. ``vocab_size``: ids from there on are padding rows and never chosen;
+    ``constraint``: what else is never chosen.
+    """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocab_size: int) -> None:
+    def __init__(
+        self, sampling: Sampling, prompt: Sequence[int], vocab_size: int, constraint: Constraint | None = None
+    ) -> None:
         self._sampling = sampling
+        self._constraint = constraint
         self._vocab_size = vocab_size
         self._counts = np.zeros(vocab_size, np.int32)
         self._seen = np.zeros(vocab_size, np.bool_)
@@ -88,10 +113,23 @@ class Sampler:
         scores = self._penalized(logits[: self._vocab_size].astype(np.float32))
         if not np.isfinite(scores.max()):
             raise DeviceError("the model's output is not finite: this device needs another --decoder-precision")
+        if self._constraint:
+            self._constraint.mask(scores)
         token = int(np.argmax(scores)) if self._sampling.temperature == 0 else self._draw(scores)
+        if self._constraint:
+            self._constraint.accept(token)
         self._counts[token] += 1
         self._seen[token] = True
         return token
+
+    def forced(self) -> Sequence[int]:
+        """What the constraint says must come; where it fails, the next choice tells."""
+        if self._constraint is None:
+            return ()
+        try:
+            return self._constraint.forced()
+        except VlrunError:
+            return ()
 
     def _penalized(self, scores: FloatRow) -> FloatRow:
         s = self._sampling

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence as Items
 
 import numpy as np
+import numpy.typing as npt
 
 from vlrun.cache.blocks import BlockPool, BlockTable
 from vlrun.cache.names import block_names
@@ -41,6 +42,8 @@ class Sequence:
         self._following = int(request.positions.max()) + 1
         self._lookup = Lookup(self.text) if request.lookup else None
         self._guessed: list[int] = []
+        self._forced = False
+        self._queries: FloatArray | None = None
 
     @property
     def most_tokens(self) -> int:
@@ -75,6 +78,7 @@ class Sequence:
         """Give back all that it holds."""
         self.table.release()
         self._features.clear()
+        self._queries = None
 
     def wanted(self, index: int) -> tuple[PendingPicture, int]:
         """A picture, and the first of its tokens whose features are needed."""
@@ -98,11 +102,20 @@ class Sequence:
     def decode_step(self, guesses: int) -> SequenceStep:
         """The last token and at most ``guesses`` that may follow it."""
         left = self.most_tokens - len(self.text)
-        self._guessed = self._lookup.guess(min(guesses, left - 1)) if self._lookup and guesses and left > 1 else []
+        self._guessed = self._guesses(min(guesses, left - 1))
         start = self.table.length
         first = self._following + start - self.prompt_length
         positions = np.tile(np.arange(first, first + 1 + len(self._guessed)), (3, 1))
         return self._step(start, start + 1 + len(self._guessed), positions, ())
+
+    def _guesses(self, most: int) -> list[int]:
+        """At most ``most`` tokens that may come next: those that must, or those that came next before."""
+        self._forced = False
+        if not self._lookup or most < 1:
+            return []
+        forced = list(self.request.chooser.forced()[:most])
+        self._forced = bool(forced)
+        return forced or self._lookup.guess(most)
 
     def take(self, step: SequenceStep, logits: FloatArray) -> tuple[list[int], FinishReason | None]:
         """Go on with the ``logits [step.rows, vocab]`` of a step that ran: new tokens, and whether that was the end."""
@@ -118,11 +131,23 @@ class Sequence:
             self.text.append(token)
             if (reason := self._end(token)) or token != guess:
                 break
-        if self._lookup:
+        if self._lookup and not self._forced:
             self._lookup.learn(len(self._guessed), verified(self._guessed, chosen))
         self._advance(len(step.ids) - len(self._guessed) + len(chosen) - 1)  # all chosen but the last were guessed
         self._guessed = []
         return chosen, reason
+
+    def looked(self, count: int) -> list[npt.NDArray[np.float16] | None]:
+        """Queries of the ``count`` tokens just taken, each ``[L, heads, head_dim]`` if the request is watched: those of
+        the last step's first rows, for guesses are verified from the front.
+        """
+        if self._queries is None:
+            return [None] * count
+        return list(self._queries[:count].astype(np.float16))
+
+    def _watch(self, queries: FloatArray) -> None:
+        """Keep the queries of a step, ``[rows, L, heads, head_dim]``, until the next one."""
+        self._queries = queries
 
     def _end(self, token: int) -> FinishReason | None:
         answer = len(self.text) - self.prompt_length
@@ -137,7 +162,8 @@ class Sequence:
     def _step(self, start: int, end: int, positions: np.ndarray, visuals: tuple[VisualRows, ...]) -> SequenceStep:
         ids = np.array([*self.text[start:end], *self._guessed], np.int64)[: end - start]
         self.table.reserve(len(ids))
-        return SequenceStep(ids, positions, start, self.table.blocks, visuals, rows=1 + len(self._guessed))
+        rows, watch = 1 + len(self._guessed), self._watch if self.request.watch else None
+        return SequenceStep(ids, positions, start, self.table.blocks, visuals, rows, watch)
 
     def _visuals(self, start: int, end: int) -> Items[VisualRows]:
         """The visual rows between tokens ``start`` and ``end`` of the prompt, counted from ``start``."""

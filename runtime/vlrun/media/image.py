@@ -12,7 +12,7 @@ import os
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
+from vlrun.media.frame import Frame, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 """Pillow's names of the formats that vlrun opens. Its JPEG covers MPO, which many phones write as .jpg."""
@@ -40,12 +41,19 @@ _TIFF_PHOTOMETRIC = 262
 class Picture:
     """Upright pixels ``rgb [height, width, 3]`` uint8, and a hash of size and pixels that names the content.
 
-    ``notes`` tells what was left out or changed on the way in, in words for the user.
+    ``notes`` tells what was left out or changed on the way in, in words for the user; ``made_in``: where it lies in the
+    picture that it was made from.
     """
 
     rgb: npt.NDArray[np.uint8]
     sha256: str
     notes: tuple[str, ...] = ()
+    made_in: Frame | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """Where it lies in its original; a picture that was not made from another is its own."""
+        return self.made_in or Frame(self.size)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,6 +80,12 @@ def open_picture(source: PictureSource) -> Picture:
     if not isinstance(source, str | os.PathLike):
         raise UnsupportedMedia(f"a picture is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
     return _decode(_read(Path(source)), f"'{os.fspath(source)}'")
+
+
+def made_from(picture: Picture, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Picture:
+    """A picture made from another, with its notes and further ones. ``matrix`` takes its pixels into the other's."""
+    made = _picture(rgb, (*picture.notes, *notes))
+    return replace(made, made_in=picture.frame.within(matrix))
 
 
 def _read(path: Path) -> bytes:

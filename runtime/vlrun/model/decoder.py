@@ -17,13 +17,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
+from openvino import opset13
 from openvino._offline_transformations import paged_attention_transformation
 
 from vlrun.errors import DamagedModel, DeviceError, OptionError
 from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
+from vlrun.model.attention import KeyLayout, key_layout, watched_layers
 from vlrun.model.device import Device, check_ports, run
 from vlrun.model.memory import MappedWeights
 from vlrun.model.positions import FloatArray, IntArray
+
+WATCHED_QUERIES = "watched_queries"
+"""The output that we add to the graph: queries of the watched layers, ``[rows, L * heads * head_dim]``."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class VisualRows:
 class SequenceStep:
     """The next tokens of one sequence: ``ids [T]``, ``positions [3, T]``, after ``past`` tokens in ``blocks``.
 
-    ``blocks`` must have room for ``past + T`` tokens. ``rows``: of how many of its last tokens the logits are wanted.
+    ``blocks`` must have room for ``past + T`` tokens. ``rows``: of how many of its last tokens the logits are wanted;
+    ``watch`` is given the queries of the same tokens in the watched layers, ``[rows, L, heads, head_dim]``.
     """
 
     ids: IntArray
@@ -47,6 +53,7 @@ class SequenceStep:
     blocks: Sequence[int]
     visuals: tuple[VisualRows, ...] = ()
     rows: int = 1
+    watch: Callable[[FloatArray], None] | None = None
 
 
 class Decoder:
@@ -66,15 +73,20 @@ class Decoder:
             paged_attention_transformation(model)
         except RuntimeError as error:
             raise DamagedModel(f"'{DECODER_XML}' in '{folder}' is not a decoder that vlrun exported") from error
+        self._watched = watched_layers(text.layers) if device.hints.device.split(".")[0] == "CPU" else ()
+        if self._watched and not _give_out_queries(model, self._watched):
+            self._watched = ()
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
+        self._head_dim = text.head_dim
         with MappedWeights(model, folder / DECODER_BIN):
             self._compiled = device.compile_model(model, folder / DECODER_BIN, device.hints.decoder_config())
             check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
             self._request = self._compiled.create_infer_request()
             caches = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
             self._make_cache(caches, memory, most_tokens)
+            self._layouts = {layer: self._key_layout(layer) for layer in self._watched}
             self._warm_up()
         layout = [f"{self._compiled.input(name)}" for name in caches]
         self.name = f"{device.core.get_property(device.hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
@@ -102,7 +114,10 @@ class Decoder:
         with self._lock:
             run(self._request, self._inputs(steps), stopped)
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
-        ends = np.cumsum([step.rows for step in steps])
+            ends = np.cumsum([step.rows for step in steps])
+            for step, end in zip(steps, ends, strict=True):
+                if step.watch:
+                    step.watch(self._queries(int(end) - step.rows, int(end)))
         return np.split(logits.reshape(int(ends[-1]), -1), ends[:-1])
 
     def read_blocks(self, blocks: Sequence[int]) -> npt.NDArray[np.uint8]:
@@ -122,6 +137,34 @@ class Decoder:
             for cells in self._cells:
                 cells[list(blocks)] = content[:, start : start + cells.shape[1]]
                 start += cells.shape[1]
+
+    def check_watch(self) -> None:
+        """Raises OptionError if steps cannot be watched here, or keys not be read."""
+        if not self._watched:
+            raise OptionError("heat maps need the device CPU, and a graph whose attention can be told layer by layer")
+        if None in self._layouts.values():
+            stored = self._compiled.input(f"key_cache.{self._watched[0]}").get_element_type().get_type_name()
+            raise OptionError(f"heat maps need a KV cache that vlrun can read, u8, f16, bf16 or f32: this is {stored}")
+
+    def read_keys(self, blocks: Sequence[int], tokens: int) -> FloatArray:
+        """The keys of the first ``tokens`` tokens in ``blocks``, in the watched layers: ``[L, tokens, kv_heads,
+        head_dim]``.
+        """
+        used = list(blocks[: -(-tokens // self.block_size)])
+        with self._lock:
+            cells = [self._cells[2 * layer][used] for layer in self._watched]
+        layouts = (self._layouts[layer] for layer in self._watched)
+        return np.stack([layout.read(held)[:tokens] for layout, held in zip(layouts, cells, strict=True) if layout])
+
+    def _queries(self, start: int, end: int) -> FloatArray:
+        """Queries of the last call's rows ``start .. end`` in the watched layers, ``[rows, L, heads, head_dim]``."""
+        rows: FloatArray = self._request.get_tensor(WATCHED_QUERIES).data[start:end].copy()
+        return rows.reshape(end - start, len(self._watched), -1, self._head_dim)
+
+    def _key_layout(self, layer: int) -> KeyLayout | None:
+        name = f"key_cache.{layer}"
+        kind = self._compiled.input(name).get_element_type().get_type_name()
+        return key_layout(kind, self._port_shape(name)[1:], self.block_size, self._head_dim)
 
     def _warm_up(self) -> None:
         """Run one token: the plugin makes its own copy of the weights when it first runs. Raises DeviceError."""
@@ -180,6 +223,28 @@ class Decoder:
         cells = np.zeros(self.blocks * self._block_bytes(name), np.uint8)
         self._request.set_tensor(name, ov.Tensor(cells, ov.Shape(shape), port.get_element_type()))
         return cells.reshape(self.blocks, -1)
+
+
+def _give_out_queries(model: ov.Model, layers: Sequence[int]) -> bool:
+    """Give a transformed model one more output: the queries of ``layers`` as attention takes them, normed and turned to
+    their positions, of the rows whose logits are wanted. Layers are told by the cache that their attention reads. False
+    if there is no such attention; then nothing is changed.
+    """
+    attentions = {
+        name: node
+        for node in model.get_ops()
+        if node.get_type_name() == "PagedAttentionExtension"
+        for name in node.input_value(3).get_names()
+    }
+    names = [f"key_cache.{layer}" for layer in layers]
+    if not attentions.keys() >= set(names):
+        return False
+    rows = model.input("logit_rows")
+    queries = [opset13.gather(attentions[name].input_value(0), rows, np.int64(0)) for name in names]
+    output = opset13.concat(queries, axis=1).output(0)
+    output.set_names({WATCHED_QUERIES})
+    model.add_outputs([output])
+    return True
 
 
 def _expected_ports(text: TextDimensions, deepstack: int) -> dict[str, list[int]]:

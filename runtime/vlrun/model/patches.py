@@ -31,14 +31,18 @@ class Patches:
     grid: Grid
 
 
-def grid_of(picture: Picture, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int) -> Grid:
-    """The patches that a picture will have; ``max_pixels`` lowers the budget of the model, never raises it.
+def grid_of(
+    picture: Picture, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int, min_pixels: int = 0
+) -> Grid:
+    """The patches that a picture will have; ``max_pixels`` lowers the budget of the model and never raises it,
+    ``min_pixels`` has smaller pictures enlarged, within the budget.
 
     Raises MediaTooLarge for a strip of more than 200 to 1.
     """
     width, height = picture.size
     budget = max(min(max_pixels, preprocessing.max_pixels), preprocessing.min_pixels)
-    height, width = fit(height, width, vision.patch * vision.merge, preprocessing.min_pixels, budget)
+    least = min(max(min_pixels, preprocessing.min_pixels), budget)
+    height, width = fit(height, width, vision.patch * vision.merge, least, budget)
     return Grid(height // vision.patch, width // vision.patch, vision.merge)
 
 

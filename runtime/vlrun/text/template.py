@@ -2,14 +2,15 @@
 
 Knows strings and token ids; knows neither pixels nor devices. Two rules keep strangers' text harmless: the template
 runs in Jinja2's immutable sandbox, and only control tokens that the *template* wrote become control tokens. What a user
-types, ``<|im_end|>`` included, is encoded as ordinary characters.
+types, or what stands in a tool's description, ``<|im_end|>`` included, is encoded as ordinary characters.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -20,7 +21,9 @@ from tokenizers import Tokenizer
 
 from vlrun.errors import DamagedModel, OptionError
 
-Role: TypeAlias = Literal["system", "user", "assistant"]
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+Tool: TypeAlias = Mapping[str, object]
+"""A function that the model may call, as OpenAI describes it: ``{"type": "function", "function": {"name": ...}}``."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,34 @@ class PicturePart:
     """The place of the next picture in a message."""
 
 
-Part: TypeAlias = str | PicturePart
+@dataclass(frozen=True)
+class SaidPart:
+    """What the model itself said, token by token: encoded again, its text could become other tokens, whose past is not
+    in the cache.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+
+
+Part: TypeAlias = str | PicturePart | SaidPart
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A function that the model wants called. ``arguments``: a JSON object, as text letter for letter."""
+
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: text and places of pictures, in order."""
+    """One turn: text and places of pictures, in order; of the assistant also the tools that it called."""
 
     role: Role
     parts: tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,7 @@ class ChatTemplate:
     def __init__(self, source: str, tokenizer: Tokenizer, image_token: int) -> None:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = _raise_exception
+        environment.filters["tojson"] = _to_json
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
@@ -72,20 +95,22 @@ class ChatTemplate:
             f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in longest_first if len(name) > 1
         )
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
         """The conversation as one string, control tokens in letters, ready for the model's answer."""
-        return self._render([_plain(message) for message in messages])
+        return self._render([_plain(message) for message in messages], tools)
 
-    def encode(self, messages: Sequence[Message], picture_tokens: Sequence[int]) -> Prompt:
+    def encode(self, messages: Sequence[Message], picture_tokens: Sequence[int], tools: Sequence[Tool] = ()) -> Prompt:
         """Token ids of the conversation; the i-th picture takes ``picture_tokens[i]`` visual tokens.
 
         Raises OptionError if the template shows another number of pictures, or for text that is no valid Unicode.
         """
         ids: list[int] = []
         slots: list[int] = []
-        for piece in self._pieces(messages):
+        for piece in self._pieces(messages, tools):
             if isinstance(piece, str):
                 ids.extend(self.encode_text(piece))
+            elif isinstance(piece, SaidPart):
+                ids.extend(piece.ids)
             elif piece != self._image_token:
                 ids.append(piece)
             elif len(slots) < len(picture_tokens):
@@ -106,42 +131,82 @@ class ChatTemplate:
         except (UnicodeError, TypeError) as error:
             raise OptionError("the text holds characters that are no valid Unicode") from error
 
-    def _pieces(self, messages: Sequence[Message]) -> Iterator[str | int]:
-        """Plain text and control tokens in turn. Text runs on across the seams of template and user, as the reference
-        tokenizes it, so that a word never breaks there.
+    def _pieces(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[str | int | SaidPart]:
+        """Plain text, control tokens and what the model said in turn. Text runs on across the seams of template and
+        user, as the reference tokenizes it, so that a word never breaks there.
         """
         text = ""
-        for literal, user_text in self._seams(messages):
+        for literal, given in self._seams(messages, tools):
             cursor = 0
             for match in self._control_pattern.finditer(literal):
                 if text := text + literal[cursor : match.start()]:
                     yield text
                 yield self._control[match.group()]
                 text, cursor = "", match.end()
-            text += literal[cursor:] + user_text
+            text += literal[cursor:]
+            if isinstance(given, str):
+                text += given
+                continue
+            if text:
+                yield text
+            yield given
+            text = ""
         if text:
             yield text
 
-    def _seams(self, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-        """The rendered prompt as (template's own letters, user's letters) in turn.
+    def _seams(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[tuple[str, str | SaidPart]]:
+        """The rendered prompt as (template's own letters, what was given) in turn.
 
         The template sees a random mark instead of each text, which nobody can guess and therefore nobody can forge.
         """
-        secret = secrets.token_hex(16)
-        texts: list[str] = []
-        marked = [_plain(_mark(message, secret, texts)) for message in messages]
+        marks = _Marks()
+        marked = [_plain(marks.message(message)) for message in messages]
+        described = [_Json(marks.of(_to_json(tool))) for tool in tools]
         # Splitting by a pattern with one group gives literal, index, literal, index, ..., literal.
-        pieces = re.split(f"{secret}:([0-9]+):", self._render(marked))
-        yield from ((literal, texts[int(index)]) for literal, index in zip(pieces[::2], pieces[1::2], strict=False))
+        pieces = marks.pattern.split(self._render(marked, described))
+        yield from (
+            (letters, marks.given[int(index)]) for letters, index in zip(pieces[::2], pieces[1::2], strict=False)
+        )
         yield pieces[-1], ""
 
-    def _render(self, messages: list[dict[str, object]]) -> str:
+    def _render(self, messages: list[dict[str, object]], tools: Sequence[object]) -> str:
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True)
+            return self._template.render(messages=messages, tools=tools or None, add_generation_prompt=True)
         except jinja2.TemplateError as error:
             raise OptionError(f"the model's chat template refuses this conversation: {error}") from error
         except Exception as error:  # a template is a program of somebody else's
             raise DamagedModel(f"the model's chat template fails: {error}") from error
+
+
+class _Marks:
+    """Marks that stand for what was given, while the template is rendered."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_hex(16)
+        self.given: list[str | SaidPart] = []
+        self.pattern = re.compile(f"{self._secret}:([0-9]+):")
+
+    def of(self, given: str | SaidPart) -> str:
+        """A mark for it."""
+        self.given.append(given)
+        return f"{self._secret}:{len(self.given) - 1}:"
+
+    def message(self, message: Message) -> Message:
+        """The message with a mark in place of all that was given."""
+        parts = tuple(part if isinstance(part, PicturePart) else self.of(part) for part in message.parts)
+        calls = tuple(ToolCall(self.of(call.name), self.of(call.arguments)) for call in message.tool_calls)
+        return replace(message, parts=parts, tool_calls=calls)
+
+
+class _Json(str):
+    """JSON already: it is not to be quoted again."""
+
+    __slots__ = ()
+
+
+def _to_json(value: object) -> str:
+    """``tojson`` as transformers defines it for chat templates: letters stay letters, and ``<`` stays ``<``."""
+    return value if isinstance(value, _Json) else json.dumps(value, ensure_ascii=False)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -157,24 +222,16 @@ def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(patterns) or r"(?!)")
 
 
-def _mark(message: Message, secret: str, texts: list[str]) -> Message:
-    """The message with each text replaced by a mark and put into ``texts``."""
-    parts: list[Part] = []
-    for part in message.parts:
-        if isinstance(part, str):
-            parts.append(f"{secret}:{len(texts)}:")
-            texts.append(part)
-        else:
-            parts.append(part)
-    return replace(message, parts=tuple(parts))
-
-
 def _plain(message: Message) -> dict[str, object]:
     """A message as chat templates read it: a list of parts only where there is a picture."""
-    if all(isinstance(part, str) for part in message.parts):
-        return {"role": message.role, "content": "".join(str(part) for part in message.parts)}
-    content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts]
-    return {"role": message.role, "content": content}
+    texts = [part.text if isinstance(part, SaidPart) else part for part in message.parts]
+    content = [{"type": "text", "text": text} if isinstance(text, str) else {"type": "image"} for text in texts]
+    plain: dict[str, object] = {"role": message.role, "content": content}
+    if all(isinstance(text, str) for text in texts):
+        plain["content"] = "".join(str(text) for text in texts)
+    if message.tool_calls:
+        plain["tool_calls"] = [{"name": call.name, "arguments": call.arguments} for call in message.tool_calls]
+    return plain
 
 
 def _raise_exception(message: str) -> None:

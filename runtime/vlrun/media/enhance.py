@@ -1,0 +1,139 @@
+"""Blurry, dark or tilted photos made clearer: each step only where it is measured to be needed, and told.
+
+Deterministic; a good picture comes out as it went in, pixel for pixel. Knows pixels; does not know what they show.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from vlrun.media.frame import IDENTITY, Matrix
+from vlrun.media.image import Picture, made_from
+
+FloatArray = npt.NDArray[np.float32]
+
+TILT_SIDE, BLUR_SIDE = 512, 1280
+"""Longest side of the copies that tilt and light, and blur, are measured on: more than the model sees is not needed."""
+LEAST_SIDE = 32
+"""Pixels; in less there is nothing to be measured."""
+MOST_TILT, LEAST_TILT = 12.0, 0.8
+"""Degrees."""
+CLEAR_TILT = 1.35
+"""A picture is turned if its lines fall together by so much better than before."""
+DARK, PALE = 165.0, 60.0
+"""Luminance (0..255) that 98 % lie under in a dark picture; distance of the darkest and brightest 2 % in a pale one."""
+LEAST_RANGE = 16.0
+"""Pictures with less between dark and bright are plain areas."""
+MEDIAN = 0.35
+BLURRED = 0.27
+"""Steepness of the steepest edges: their change over one pixel as a part of that over eight. Sharp ones reach 1."""
+SPREAD = 0.4
+"""Standard deviation of a Gaussian blur in pixels, times the steepness that it leaves: its middle, 1 / sqrt(2 pi)."""
+MOST_RADIUS = 4.0
+
+
+def enhance(picture: Picture) -> Picture:
+    """The picture straightened, brightened and sharpened where it needs it; ``notes`` say what was done."""
+    if min(picture.size) < LEAST_SIDE:
+        return picture
+    image, matrix, notes = Image.fromarray(picture.rgb), IDENTITY, []
+    tilt = _tilt(_grey(image, TILT_SIDE))
+    if tilt:
+        image, matrix = _turned(image, tilt)
+        notes.append(f"turned by {tilt:.1f} degrees")
+    if light := _light(_grey(image, TILT_SIDE)):
+        image = image.point(light.table * 3)
+        notes.append(light.word)
+    radius = _blur(image)
+    if radius:
+        image = image.filter(ImageFilter.UnsharpMask(radius, percent=150, threshold=2))
+        notes.append("sharpened")
+    if not notes:
+        return picture
+    return made_from(picture, np.asarray(image), matrix, (f"the picture was {' and '.join(notes)}",))
+
+
+@dataclass(frozen=True)
+class _Light:
+    """New values for 0..255, and what that is called."""
+
+    table: list[int]
+    word: str
+
+
+def _grey(image: Image.Image, side: int) -> FloatArray:
+    """Luminance 0..255 of a copy with ``side`` pixels at most, ``[height, width]``."""
+    grey = image.convert("L")
+    grey.thumbnail((side, side), Image.Resampling.BOX)
+    return np.asarray(grey, np.float32)
+
+
+def _tilt(grey: FloatArray) -> float:
+    """Degrees that the picture must be turned, counterclockwise, for its lines to be level or upright; 0 if unclear."""
+    steep = np.minimum(np.abs(np.diff(grey, axis=0))[:, :-1], 60)  # of level lines
+    across = np.minimum(np.abs(np.diff(grey, axis=1))[:-1], 60)
+    if min(steep.shape) < LEAST_SIDE or not steep.any():
+        return 0.0
+    coarse = np.arange(-MOST_TILT, MOST_TILT + 0.01, 1.0)
+    best = max(coarse, key=lambda angle: _order(steep, across, float(angle)))
+    fine = np.arange(best - 1, best + 1.01, 0.2)
+    found = float(max(fine, key=lambda angle: _order(steep, across, float(angle))))
+    clear = _order(steep, across, found) >= CLEAR_TILT * _order(steep, across, 0.0)
+    return round(found, 1) if clear and LEAST_TILT <= abs(found) < MOST_TILT else 0.0
+
+
+def _order(steep: FloatArray, across: FloatArray, angle: float) -> float:
+    """How much the edges of a picture turned by ``angle`` fall into few rows and columns."""
+    turned = (Image.fromarray(edges).rotate(angle, Image.Resampling.BILINEAR) for edges in (steep, across))
+    rows, columns = (_middle(edges) for edges in turned)
+    return float((rows.mean(1) ** 2).sum() / len(rows) + (columns.mean(0) ** 2).sum() / columns.shape[1])
+
+
+def _middle(image: Image.Image) -> FloatArray:
+    """What of a turned picture has no empty corners."""
+    width, height = image.size
+    return np.asarray(image.crop((width // 7, height // 7, width - width // 7, height - height // 7)), np.float32)
+
+
+def _turned(image: Image.Image, degrees: float) -> tuple[Image.Image, Matrix]:
+    """The picture turned about its middle, at its size, and the matrix that takes its pixels into those before."""
+    border = np.concatenate([np.asarray(image)[0], np.asarray(image)[-1]])
+    red, green, blue = (int(value) for value in np.median(border, axis=0))
+    turned = image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(red, green, blue))
+    cos, sin = math.cos(math.radians(-degrees)), math.sin(math.radians(-degrees))
+    x, y = image.width / 2, image.height / 2
+    return turned, (cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
+
+
+def _light(grey: FloatArray) -> _Light | None:
+    """How to brighten a dark picture or spread a pale one; None if it is neither, or plain."""
+    low, middle, high = (float(value) for value in np.percentile(grey, (2, 50, 98)))
+    if high - low < LEAST_RANGE or (high >= DARK and high - low >= PALE):
+        return None
+    levels = ((np.arange(256) - low) / (high - low) * 0.96).clip(0, 1)
+    median = (middle - low) / (high - low)
+    gamma = max(0.5, math.log(MEDIAN) / math.log(max(median, 0.02))) if median < MEDIAN else 1.0
+    table = np.round(levels**gamma * 255).astype(int).tolist()
+    return _Light(table, "brightened" if high < DARK else "given more contrast")
+
+
+def _blur(image: Image.Image) -> float:
+    """Radius of the unsharp mask that a blurry picture needs, in its own pixels; 0 for a sharp one."""
+    grey = _grey(image, BLUR_SIDE)
+    if min(grey.shape) < LEAST_SIDE:
+        return 0.0
+    steepness = max(_steepness(grey), _steepness(grey.T))
+    if not 0 < steepness < BLURRED:
+        return 0.0
+    return float(min(SPREAD / steepness, MOST_RADIUS) * max(image.size) / max(grey.shape))
+
+
+def _steepness(grey: FloatArray) -> float:
+    """Of the steepest edges across: the change over one pixel as a part of that over eight; 1 if there are none."""
+    far = np.percentile(np.abs(grey[:, 8:] - grey[:, :-8]), 99.5)
+    return float(np.percentile(np.abs(np.diff(grey, axis=1)), 99.5) / far) if far >= LEAST_RANGE else 1.0

@@ -1,0 +1,217 @@
+"""Answers that obey a JSON schema: which tokens may follow, by llguidance.
+
+Knows schemas, the model's vocabulary and rows of scores; knows neither prompts nor devices. llguidance is imported
+where the first schema is used. An answer is JSON as ``json.dumps`` writes it: ``", "`` and ``": "``, no other white
+space, and one spelling for each character (no hexadecimal ones, so that no property can be named in two ways).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vlrun.errors import DamagedModel, OptionError
+from vlrun.text.schema_check import checked
+from vlrun.text.schema_refs import is_risky
+from vlrun.text.schema_trial import try_out
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+# Bounds of llguidance's own work; its defaults allow several times as much. Speeds are its authors' figures.
+STEP_FUEL = 100_000
+"""Regex steps for one mask: 7 ms at 14,000 a ms."""
+STEP_ITEMS = 20_000
+"""Parser items for one mask: 1 ms at 20,000 a ms."""
+LEXER_STATES = 50_000
+"""States of the lexer in one answer: at most 100 MB at 2 kB each."""
+
+SAFE_BYTES = 4096
+"""Schemas up to here compile without a trial, if nothing in them is risky."""
+
+MOST_KNOWN = 16
+"""Grammars that are kept for the next question."""
+
+_WRITING = {
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "whitespace_flexible": False,
+    "json_allowed_escapes": 'nrbtf\\"',
+}
+
+
+class _Added(msgspec.Struct):
+    """One of the tokens that stand beside the text's own."""
+
+    id: int
+
+
+class _TokenizerFile(msgspec.Struct):
+    """What is read here of a tokenizer.json."""
+
+    added_tokens: list[_Added] = []
+
+
+class Vocabulary:
+    """The model's tokens as llguidance wants them, made when first used and then kept.
+
+    ``tokenizer``: path of the model's tokenizer.json, or its text. ``eos``: the ids that end an answer. ``vocab_size``:
+    ids from there on do not exist. Making it takes 4 s and 150 MB for 151,000 tokens, and holds Python's lock.
+    """
+
+    def __init__(self, tokenizer: Path | str, eos: Sequence[int], vocab_size: int) -> None:
+        self._source = str(tokenizer)
+        self.eos = tuple(eos)
+        self.vocab_size = vocab_size
+        self._lock = threading.Lock()
+        self._made: LLTokenizer | None = None
+        self._grammars: OrderedDict[str, Grammar] = OrderedDict()
+        self.control: frozenset[int] = frozenset()
+        """Ids of control tokens, which are no text even where their letters would be; known once made."""
+
+    def tokens(self) -> LLTokenizer:
+        """The tokenizer as llguidance has it. Raises DamagedModel if the model's does not fit it."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def known(self, schema: str) -> Grammar | None:
+        """The grammar of a schema that was compiled lately."""
+        with self._lock:
+            if schema in self._grammars:
+                self._grammars.move_to_end(schema)
+            return self._grammars.get(schema)
+
+    def remember(self, schema: str, grammar: Grammar) -> None:
+        """Keep a grammar for the next question with the same schema; the oldest of too many is forgotten."""
+        with self._lock:
+            self._grammars[schema] = grammar
+            while len(self._grammars) > MOST_KNOWN:
+                self._grammars.popitem(last=False)
+
+    def _make(self) -> LLTokenizer:
+        from llguidance import LLTokenizer
+
+        try:
+            text = self._source if self._source.lstrip().startswith("{") else Path(self._source).read_bytes()
+            added = msgspec.json.decode(text, type=_TokenizerFile).added_tokens
+            self.control = frozenset(token.id for token in added if token.id < self.vocab_size)
+            return LLTokenizer(self._source, n_vocab=self.vocab_size, eos_token=list(self.eos))
+        except Exception as error:  # the library raises what its parts raise
+            raise DamagedModel(f"the model's tokenizer cannot be held to a schema: {_line(error)}") from error
+
+
+class Constraint:
+    """What may follow in one answer. Used by one thread; `Grammar.constraint` makes one for each answer.
+
+    Every method raises OptionError if the schema turns out too complex in the middle of the answer.
+    """
+
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
+        self._matcher = matcher
+        self._eos = list(vocabulary.eos)
+        self._vocab_size = vocabulary.vocab_size
+        self._control = vocabulary.control
+        self._text_only = np.ones(vocabulary.vocab_size, np.bool_)
+        self._text_only[list(vocabulary.control - set(vocabulary.eos))] = False
+        self._ended = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer so far is a whole JSON text that obeys the schema; a number may still go on."""
+        return self._ended or bool(self._matcher.is_accepting())
+
+    def mask(self, scores: npt.NDArray[np.float32]) -> None:
+        """Sets what may not follow to minus infinity, in place. ``scores [vocab_size]``."""
+        if self._closed():
+            allowed = np.zeros(self._vocab_size, np.bool_)
+            allowed[self._eos] = True
+        else:
+            packed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+            self._check()
+            allowed = np.unpackbits(packed, count=self._vocab_size, bitorder="little").view(np.bool_)
+            allowed &= self._text_only
+        np.copyto(scores, -np.inf, where=~allowed)
+
+    def accept(self, token: int) -> None:
+        """Takes the token that was chosen. Raises OptionError for one that may not follow."""
+        if token in self._eos and self.complete:
+            self._ended = True
+        elif self._ended or token in self._control or self._matcher.try_consume_tokens([token]) == 0:
+            self._check()
+            raise OptionError(f"token {token} may not follow under the schema")
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, none if there is a choice."""
+        if self._closed():
+            return []
+        tokens = self._matcher.compute_ff_tokens()
+        self._check()
+        return list(itertools.takewhile(lambda token: token not in self._control, tokens))
+
+    def _closed(self) -> bool:
+        """Whether nothing but the end may follow."""
+        return self._ended or (bool(self._matcher.is_stopped()) and not self._matcher.is_error())
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise OptionError(f"the answer cannot go on under the schema: {_line(self._matcher.get_error())}")
+
+
+class Grammar:
+    """A compiled schema, for any number of answers."""
+
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+
+    def constraint(self) -> Constraint:
+        """What may follow in one answer, from its beginning."""
+        return Constraint(self._matcher.deep_copy(), self._vocabulary)
+
+
+def compile_schema(schema: Mapping[str, object] | bool | str, vocabulary: Vocabulary) -> Grammar:
+    """The grammar of a JSON schema (mapping, true or false, or JSON text), in less than 2 s, the vocabulary's apart.
+
+    Raises OptionError for a schema that is invalid, asks for what is not honoured, allows no answer, or is too large.
+    """
+    cleaned = checked(schema)
+    if cleaned is False:
+        raise OptionError("the schema allows no answer: it is false")
+    text = json.dumps({} if cleaned is True else cleaned)
+    if known := vocabulary.known(text):
+        return known
+    from llguidance import LLMatcher, LLParserLimits
+
+    grammar = LLMatcher.grammar_from_json_schema(text, overrides=_WRITING)  # type: ignore[arg-type]
+    # Ordinary schemas take milliseconds, and are spared the start of a process.
+    if (len(text) > SAFE_BYTES or is_risky(cleaned)) and (reason := try_out(grammar)):
+        raise OptionError(f"the schema is not supported: {_line(reason)}")
+    limits = LLParserLimits(
+        step_lexer_fuel=STEP_FUEL, step_max_items=STEP_ITEMS, max_lexer_states=LEXER_STATES, verbose_errors=False
+    )
+    matcher = LLMatcher(vocabulary.tokens(), grammar, log_level=0, limits=limits)
+    if matcher.is_error():
+        raise OptionError(f"the schema is not supported: {_line(matcher.get_error())}")
+    compiled = Grammar(matcher, vocabulary)
+    first = np.zeros(vocabulary.vocab_size, np.float32)
+    compiled.constraint().mask(first)
+    if not np.isfinite(first).any():
+        raise OptionError("the schema allows no answer")
+    vocabulary.remember(text, compiled)
+    return compiled
+
+
+def _line(message: object) -> str:
+    """The first line of somebody else's message, not too long."""
+    return (str(message).splitlines() or ["unknown"])[0][:200]

@@ -1,0 +1,213 @@
+"""Boxes and points out of answers as models write them: fenced, in prose, badly quoted, nested, cut short, garbage."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlrun.media.frame import Frame
+from vlrun.text.grounding import Mark, find_marks
+
+SIZE = (2000, 1000)
+"""Not square, so that mixed-up axes show."""
+FRAME = Frame(SIZE)
+
+
+def marks(text: str) -> tuple[Mark, ...]:
+    return find_marks(text, SIZE, FRAME)
+
+
+def boxed(label: str, *box: float) -> Mark:
+    return Mark(label, (box[0] * 2, box[1], box[2] * 2, box[3]), None)
+
+
+CAN = boxed("red can", 10, 20, 30, 40)
+CAN_TEXT = '{"bbox_2d": [10, 20, 30, 40], "label": "red can"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CAN_TEXT,
+        f"[{CAN_TEXT}]",
+        f"```json\n[\n\t{CAN_TEXT}\n]\n```",
+        f"It's there, [see] {{the}} picture's left: {CAN_TEXT}. Don't you see it?",
+        str([json.loads(CAN_TEXT)]),
+        str({"bbox_2d": (10, 20, 30, 40), "label": "red can"}),
+        '{"label": "red can", "bbox_2d": [10.0, 2e1, 30., +40]}',
+        '{"label" : "red can" , "score": 0.9, "ok": true, "no": null, "bbox_2d":\n[\n10,\n20,\n30,\n40\n]\n}',
+        '{bbox_2d: [10, 20, 30, 40], label: "red can"}',
+        '{"bbox_2d": [30, 40, 10, 20], "label": "red can"}',
+        '{"bbox_3d": [1, 2, 3, 4, 5, 6, 7, 8, 9], "bbox_2d": [10, 20, 30, 40], "label": "red can"}',
+        '{"bbox_2d": [10, 20, 30, 40], "sub_label": "closed", "label": "red can"}',
+        '{"bbox_2d": [10, 20, 30, 40], "text_content": "red can"}',
+        '{"objects": [{"parts": {"bbox_2d": [10, 20, 30, 40], "label": "red can"}}], "tags": ["a]", "{"]}',
+        "<|object_ref_start|>red can<|object_ref_end|><|box_start|>(10,20),(30,40)<|box_end|>",
+    ],
+)
+def test_every_way_of_writing_one_box(text: str) -> None:
+    """Guards against answers that show a box and get none, or one in the wrong place."""
+    assert marks(text) == (CAN,)
+
+
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        ('"a \\"big\\" can"', 'a "big" can'),
+        ('"a "big" can"', 'a "big" can'),
+        ("'\\U0001f600\\xe9\\t'", "😀é"),
+        ("'the dog's bowl'", "the dog's bowl"),
+        ('"it\'s"', "it's"),
+        ('"[1, 2], {x}"', "[1, 2], {x}"),
+        ('"{\\"bbox_2d\\": [1, 2, 3, 4]}"', '{"bbox_2d": [1, 2, 3, 4]}'),
+        ('"红色罐子"', "红色罐子"),
+        ('"\\u7ea2 \\ud83d\\ude00 \\ud83d"', "红 😀"),
+        ('"C:\\\\u12"', "C:\\u12"),
+        ('"two\\nlines\\u001b[31m"', "two lines [31m"),
+        ("3", "3"),
+        ("null", ""),
+    ],
+)
+def test_labels_as_they_are_written(written: str, label: str) -> None:
+    """Guards against a label that ends at its first quote or bracket, and against half characters."""
+    after = ', {"bbox_2d": [5, 6, 7, 8], "label": "last"}'
+    expected = (boxed(label, 10, 20, 30, 40), boxed("last", 5, 6, 7, 8))
+    assert marks(f'[{{"bbox_2d": [10, 20, 30, 40], "label": {written}}}{after}]') == expected
+    assert marks(f'[{{"label": {written}, "bbox_2d": [10, 20, 30, 40]}}{after}]') == expected
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        '"bbox_2d": [1, 2, 3]',
+        '"bbox_2d": [1, 2, 3, 4, 5]',
+        '"bbox_2d": [1, 2, 3, null]',
+        '"bbox_2d": [1, 2, 3, NaN]',
+        '"bbox_2d": [1, 2, 3, 1e999]',
+        '"bbox_2d": [1, 2, 3, "x"]',
+        '"bbox_2d": [1, 2, 3, 1_000]',
+        '"bbox_2d": [[1, 2], [3, 4]]',
+        '"bbox_2d": []',
+        '"bbox_2d": null',
+        '"bbox_3d": [1, 2, 3, 4]',
+        '"point_2d": [1]',
+    ],
+)
+def test_garbage_is_left_out_and_nothing_else(place: str) -> None:
+    """Guards against one bad place that takes the good ones, or the program, with it."""
+    assert marks(f'[{CAN_TEXT}, {{{place}, "label": "bad"}}, {CAN_TEXT}]') == (CAN, CAN)
+
+
+def test_points_clamping_and_tokens() -> None:
+    """Guards points, values beyond the picture, and the older Qwen's tokens with several boxes to one label."""
+    assert marks('{"point_2d": [500, 1200], "label": "tip"}') == (Mark("tip", None, (1000.0, 1000.0)),)
+    assert marks('{"bbox_2d": [-5, 0, 1001, 1000]}') == (boxed("", 0, 0, 1000, 1000),)
+    text = (
+        "A <|object_ref_start|> cat <|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|><|box_start|>(5, 6)<|box_end|>"
+    )
+    assert marks(text) == (boxed("cat", 1, 2, 3, 4), Mark("cat", None, (10.0, 6.0)))
+
+
+def test_places_are_those_of_the_original() -> None:
+    """Guards crops and turned pictures: the model saw a part, the user wants places in the whole."""
+    crop = Frame((100, 100)).within((1, 0, 30, 0, 1, 40))
+    assert find_marks(CAN_TEXT, (50, 50), crop)[0].box == (30.5, 41.0, 31.5, 42.0)
+    turned = Frame((100, 200)).within((0, -1, 100, 1, 0, 0))  # the picture is 200 wide and 100 high
+    assert find_marks('{"bbox_2d": [0, 0, 500, 100]}', (200, 100), turned)[0].box == (90.0, 0.0, 100.0, 100.0)
+
+
+LABELS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NUMBERS = st.integers(0, 1000) | st.floats(0, 1000, allow_nan=False).map(lambda value: round(value, 2))
+OBJECTS = st.builds(
+    lambda label, box, key, turned: dict(
+        [("label", label), (key, box[: 4 if key == "bbox_2d" else 2])][:: -1 if turned else 1]
+    ),
+    LABELS,
+    st.lists(NUMBERS, min_size=4, max_size=4),
+    st.sampled_from(["bbox_2d", "point_2d"]),
+    st.booleans(),
+)
+
+
+def meant(entry: dict[str, object]) -> Mark:
+    """What the parser must find, said in another way."""
+    label = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(entry["label"])).split())
+    if (box := entry.get("bbox_2d")) is not None:
+        assert isinstance(box, list)
+        corners = sorted(box[::2]), sorted(box[1::2])
+        return boxed(label, corners[0][0], corners[1][0], corners[0][1], corners[1][1])
+    point = entry["point_2d"]
+    assert isinstance(point, list)
+    return Mark(label, None, (point[0] * 2.0, float(point[1])))
+
+
+def same(found: Mark, expected: Mark) -> bool:
+    """Whether two places are the same but for rounding."""
+    pairs = zip(found.box or found.point or (), expected.box or expected.point or (), strict=True)
+    return (found.box is None) == (expected.box is None) and all(abs(a - b) < 1e-6 for a, b in pairs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(OBJECTS, max_size=3), st.booleans(), st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_cut_at_every_position(
+    entries: list[dict[str, object]], ascii_only: bool, indent: int | str | None, python: bool
+) -> None:
+    """Guards streaming and length limits: what is shown early never changes, except that the last label grows."""
+    text = repr(entries) if python else json.dumps(entries, ensure_ascii=ascii_only, indent=indent)
+    expected = [meant(entry) for entry in entries]
+    before = 0
+    for cut in range(len(text) + 1):
+        found = marks(text[:cut])
+        assert before <= len(found) <= len(expected)
+        before = len(found)
+        assert all(same(a, b) for a, b in zip(found, expected, strict=False))
+        for mark, whole in zip(found[:-1], expected, strict=False):
+            assert mark.label == whole.label
+        if found:
+            assert expected[len(found) - 1].label.startswith(found[-1].label)
+    assert before == len(expected)
+    assert [mark.label for mark in marks(text)] == [mark.label for mark in expected]
+
+
+NESTED = st.recursive(
+    st.none() | st.booleans() | NUMBERS | LABELS,
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inside, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(NESTED, max_size=3), OBJECTS, st.lists(NESTED, max_size=3))
+def test_random_nesting(before: list[object], entry: dict[str, object], after: list[object]) -> None:
+    """Guards against neighbours, of whatever kind, that hide a mark or lend it their label."""
+    text = json.dumps({"a": before, "b": {"c": [entry], "d": after}}, ensure_ascii=False)
+    (found,) = marks(f"Well: {text}")
+    assert same(found, meant(entry))
+    assert found.label == meant(entry).label
+
+
+PIECES = ["{", "}", "[", "]", "(", ")", '"', "'", "\\", ",", ":", "\n", " ", "1", "a", '"bbox_2d":', "[1,2,3,4]"]
+PIECES += ['{"label":"', "<|box_start|>(1,2)", "<|object_ref_start|>", "<|object_ref_end|>", "\\ud83d", "\ud83d", "|"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=30))
+def test_never_raises(pieces: list[str]) -> None:
+    """Guards against a stack trace in place of an answer; every label can be printed."""
+    for mark in marks("".join(pieces)):
+        mark.label.encode()
+
+
+@pytest.mark.parametrize("head", ["", "{", '{"bbox_2d":[1', '{"label":"', "<|box_start|>(1,2)"])
+def test_takes_linear_time(head: str) -> None:
+    """Guards against a model that repeats itself: 100 KB of anything must not hold up the service."""
+    for piece in [*PIECES, '{"a":{', '{"a":[', '{"a":"', "{'a':\"", '{"a":"x" ', '{"bbox_2d":[1']:
+        text = head + piece * (100_000 // len(piece)) + "x"
+        start = time.process_time()
+        marks(text)
+        assert time.process_time() - start < 2, piece

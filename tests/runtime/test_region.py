@@ -1,0 +1,117 @@
+"""Regions and tiles: what people write, which pixels they get, and the way back to the original."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from vlrun.errors import OptionError
+from vlrun.media.image import Picture, open_picture
+from vlrun.media.region import Region, Tiles, crop, cut_tiles, parse_region, parse_tiles
+
+
+def noise(width: int, height: int) -> Picture:
+    return open_picture(np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        ("120,40,300,200", Region(120, 40, 300, 200)),
+        (" 0, 0 ,1 , 1 ", Region(0, 0, 1, 1)),
+        ("0,333.3,1000,333.4/1000", Region(0, 333.3, 1000, 333.4, thousandths=True)),
+        ("0, 0, 500, 500 / 1000", Region(0, 0, 500, 500, thousandths=True)),
+    ],
+)
+def test_reads_both_forms(text: str, region: Region) -> None:
+    """Guards the form that the help promises, and that a region prints as it is written."""
+    assert parse_region(text) == region
+    assert parse_region(str(region)) == region
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "1,2,3", "1,2,3,4,5", "1,2,3,", "a,b,c,d", "1;2;3;4", "-1,0,5,5", "0,0,0,5", "0,0,5,0", "0,0,5,-5"),
+        *("nan,0,5,5", "0,0,inf,5", "0,0,1e3,5", "1.5,0,5,5", "٣,0,5,5", "0,0,5,5/100", "0,0,5,5/", "0,0,5,5/1000/1"),
+        *("0,0,1001,5/1000", "0,0,0,5/1000", "0,0,5," + "9" * 5000),
+    ],
+)
+def test_what_is_no_region(text: str) -> None:
+    """Guards against stack traces and guesses: all else is told, with the expected form."""
+    with pytest.raises(OptionError, match="x,y,width,height in pixels"):
+        parse_region(text)
+
+
+@pytest.mark.parametrize("numbers", [(math.nan, 0, 5, 5), (0, 0, math.inf, 5), (0, 0, 5, 0), (-1, 0, 5, 5)])
+def test_regions_made_in_python_are_checked_too(numbers: tuple[float, float, float, float]) -> None:
+    """Guards the callers that do not write text."""
+    with pytest.raises(OptionError):
+        Region(*numbers)
+
+
+def test_crop_takes_the_pixels_and_knows_the_way_back() -> None:
+    """Guards swapped axes, the cache's key, and boxes that end up elsewhere in the original."""
+    picture = noise(90, 60)
+    part = crop(picture, Region(10, 20, 30, 25))
+    np.testing.assert_array_equal(part.rgb, picture.rgb[20:45, 10:40])
+    assert part.sha256 == open_picture(picture.rgb[20:45, 10:40]).sha256
+    assert part.frame.point(1, 2) == (11, 22)
+    deeper = crop(part, Region(5, 6, 10, 10))
+    assert deeper.frame.size == (90, 60)
+    assert deeper.frame.box(0, 0, 10, 10) == (15, 26, 25, 36)
+
+
+def test_thousandths_are_rounded_outwards() -> None:
+    """Guards thin regions: one that touches a pixel has it, and rounding errors add none."""
+    picture = noise(90, 60)
+    assert crop(picture, parse_region("0,333,1000,333/1000")).rgb.shape == (21, 90, 3)
+    assert crop(picture, parse_region("500,500,0.1,0.1/1000")).size == (1, 1)
+    assert crop(noise(1000, 100), parse_region("100.1,0,200.9,1000/1000")).size == (201, 100)
+
+
+def test_regions_are_clipped_to_the_picture() -> None:
+    """Guards regions that reach beyond the edge, and tells those that miss the picture its size."""
+    picture = noise(90, 60)
+    assert crop(picture, Region(80, 50, 999999999, 100)).size == (10, 10)
+    for text in ("90,0,5,5", "0,60,5,5", "1000,0,5,5/1000"):
+        with pytest.raises(OptionError, match="which has 90 x 60 pixels"):
+            crop(picture, parse_region(text))
+
+
+def test_notes_stay_with_the_parts() -> None:
+    """Guards the user's right to know that the first frame of many was cut."""
+    picture = Picture(noise(64, 64).rgb, "0" * 64, notes=("only the first frame is used",))
+    assert crop(picture, Region(0, 0, 5, 5)).notes == picture.notes
+
+
+@pytest.mark.parametrize("text", ["", "3", "1x1", "0x3", "9x1", "5x4", "1x3x2", "-1x3", "1,3", "1.5x2", "111x1", "axb"])
+def test_what_are_no_tiles(text: str) -> None:
+    """Guards against stack traces, and against a hundred pictures from one."""
+    with pytest.raises(OptionError, match="COLUMNSxROWS"):
+        parse_tiles(text)
+
+
+@pytest.mark.parametrize("text", ["1x3", "2x2", " 3 X 5 ", "8x2"])
+def test_tiles_cover_every_pixel_once(text: str) -> None:
+    """Guards lost and doubled rows where the sides do not divide, the order, and each tile's frame."""
+    picture, tiles = noise(401, 307), parse_tiles(text)
+    covered = np.zeros((307, 401), int)
+    corners = []
+    for part in cut_tiles(picture, tiles):
+        left, top, right, bottom = (round(edge) for edge in part.frame.box(0, 0, *part.size))
+        np.testing.assert_array_equal(part.rgb, picture.rgb[top:bottom, left:right])
+        covered[top:bottom, left:right] += 1
+        corners.append((top, left))
+    assert (covered == 1).all()
+    assert corners == sorted(corners)
+    assert len(corners) == tiles.columns * tiles.rows
+
+
+def test_tiles_are_not_too_small() -> None:
+    """Guards the model against slivers."""
+    assert len(cut_tiles(noise(64, 32), Tiles(2, 1))) == 2
+    with pytest.raises(OptionError, match="would be 31 x 64"):
+        cut_tiles(noise(63, 64), Tiles(2, 1))
