@@ -1,4 +1,4 @@
-"""Write the output of commands into README.md, or with ``--check`` only say whether it still stands there.
+"""Write the output of commands into README.md and docs/, or with ``--check`` say whether it still stands there.
 
 A shown output stands between two marks, and the command in the first makes it::
 
@@ -16,21 +16,25 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SHOWN = re.compile(r"<!-- output of: (?P<command>.+?) -->\n.*?<!-- end of output -->", re.DOTALL)
 
 
 def main() -> int:
-    """Update README.md, or check it; the exit status is 1 if a check finds it outdated."""
-    old = README.read_text(encoding="utf-8")
+    """Update the pages, or check them; the exit status is 1 if a check finds one outdated."""
+    outdated = [page for page in PAGES if not _update(page, check="--check" in sys.argv[1:])]
+    for page in outdated:
+        print(f"{page.relative_to(ROOT)} shows outdated output: run scripts/docs", file=sys.stderr)
+    return 1 if outdated else 0
+
+
+def _update(page: Path, check: bool) -> bool:
+    """Bring a page up to date, or tell whether it is."""
+    old = page.read_text(encoding="utf-8")
     new = SHOWN.sub(_show, old)
-    if new == old:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print("README.md shows outdated output: run scripts/docs", file=sys.stderr)
-        return 1
-    README.write_text(new, encoding="utf-8")
-    return 0
+    if new != old and not check:
+        page.write_text(new, encoding="utf-8")
+    return new == old or not check
 
 
 def _show(match: re.Match[str]) -> str:

@@ -5,19 +5,27 @@ Plain values; knows neither devices nor how an answer is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from vlrun.engine.request import FinishReason
 from vlrun.engine.sampler import Sampling
 from vlrun.errors import OptionError
 from vlrun.manifest import GenerationDefaults
+from vlrun.text.grounding import Mark
+from vlrun.text.heat import Heat
+from vlrun.text.template import ToolCall
 
 T = TypeVar("T")
 
 MAX_TOKENS = 1024
 MAX_IMAGE_TOKENS = 1280
 """Visual tokens a picture, the upper end of what Qwen advises (256 to 1280); a phone photo alone could take 16384."""
+RANGES = {"max_tokens": 2**20, "max_image_tokens": 16384, "min_image_tokens": 16384, "auto_image_tokens": 16384}
+"""The most of options that are counts of tokens; the least is 1."""
+WHOLE_NUMBERS = (*RANGES, "top_k", "seed")
+
+Detail: TypeAlias = Literal["low", "auto", "high"]
 
 PENALTIES = ("repetition", "presence", "frequency")
 
@@ -29,12 +37,18 @@ MAX_STOP_LENGTH = 256
 class Options:
     """How to answer. What is None follows the model's own defaults (its manifest); ``temperature`` 0 is greedy.
 
-    ``max_tokens`` bounds the answer, ``max_image_tokens`` the visual tokens of each picture. ``repetition_guard`` ends
-    an answer that goes round in a circle; ``prompt_lookup`` tries several tokens at once where the text suggests them,
-    which changes the speed and not the answer. Raises OptionError for a value out of its range.
+    ``max_tokens`` bounds the answer (1,024). ``detail``: visual tokens of each picture, 256 (low), 2,560 (high), or up
+    to ``auto_image_tokens``, fewer where this box is known to be slow (auto); ``max_image_tokens`` bounds them by a
+    number instead, and pictures of less than ``min_image_tokens`` are enlarged. ``repetition_guard`` ends an answer
+    that goes round in a circle; ``prompt_lookup`` tries several tokens at once where the text suggests them, which
+    changes the speed and not the answer. ``schema``: the answer is JSON that validates against this JSON Schema (a
+    mapping or its text), or makes a value of this dataclass, TypedDict or Pydantic model. ``heatmap``: the answer tells
+    where each of its tokens looked.
+
+    Raises OptionError for a value out of its range.
     """
 
-    max_tokens: int = MAX_TOKENS
+    max_tokens: int | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -44,21 +58,32 @@ class Options:
     frequency_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
-    max_image_tokens: int = MAX_IMAGE_TOKENS
+    detail: Detail = "auto"
+    max_image_tokens: int | None = None
+    min_image_tokens: int | None = None
+    auto_image_tokens: int = MAX_IMAGE_TOKENS
     repetition_guard: bool = True
     prompt_lookup: bool = True
+    schema: object = None
+    heatmap: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "max_image_tokens", "top_k", "seed"):
+        for name in WHOLE_NUMBERS:
             if not isinstance(getattr(self, name), int | None) or isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name} must be a whole number")
         for name in ("temperature", "top_p", "min_p", *(f"{kind}_penalty" for kind in PENALTIES)):
             if not isinstance(getattr(self, name), int | float | None) or isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name} must be a number")
-        if not 1 <= self.max_tokens <= 2**20:
-            raise OptionError(f"max_tokens must lie between 1 and {2**20}, not {self.max_tokens}")
-        if not 1 <= self.max_image_tokens <= 16384:
-            raise OptionError(f"max_image_tokens must lie between 1 and 16384, not {self.max_image_tokens}")
+        for name, most in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise OptionError(f"{name} must lie between 1 and {most}, not {value}")
+        if self.detail not in get_args(Detail):
+            raise OptionError(f"detail must be one of {', '.join(get_args(Detail))}, not {self.detail}")
+        self._check_stops()
+        self.sampling(GenerationDefaults(do_sample=True))  # an impossible value is told at once
+
+    def _check_stops(self) -> None:
         stops: object = self.stop  # callers without a type checker pass one string, whose letters would be stops
         if not isinstance(stops, tuple) or not all(isinstance(stop, str) for stop in stops):
             raise OptionError("stop must be a tuple of strings")
@@ -66,7 +91,6 @@ class Options:
             raise OptionError(
                 f"at most {MAX_STOP_STRINGS} stop strings of 1 to {MAX_STOP_LENGTH} characters are possible"
             )
-        self.sampling(GenerationDefaults(do_sample=True))  # an impossible value is told at once
 
     def sampling(self, defaults: GenerationDefaults) -> Sampling:
         """The sampling of an answer, with the model's defaults where the caller gave nothing."""
@@ -118,13 +142,23 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. ``notes``: what was left out or changed of the pictures on the way in, in words."""
+    """A whole answer. ``notes``: what was left out or changed of the pictures on the way in, in words.
+
+    ``value``: what the text says, if a ``schema`` was given and the answer is complete. ``marks``: boxes and points
+    that it names, in pixels of the first picture as it was given. ``tool_calls``: functions that the model wants
+    called. ``heat``: where it looked, if asked for. ``tokens``: of the text, if it is all that the model said.
+    """
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
     notes: tuple[str, ...] = ()
+    value: object = None
+    marks: tuple[Mark, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    heat: Heat | None = None
+    tokens: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

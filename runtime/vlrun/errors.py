@@ -14,10 +14,11 @@
     |  |- ForeignModel        4  503   another format, version or family
     |  '- DamagedModel        4  503   a file is missing, cut short or changed
     |- ContextLengthExceeded  5  400   the prompt does not fit
+    |- AnswerCutShort        11  200   an answer that had to be JSON ended before it was complete
     |- EngineClosed          10  503   the model was closed while the answer was made
     |- DeviceError            6  503   the device is missing or refuses the model
     |- CheckpointError        7  500   export: a checkpoint that cannot be exported
-    |- OutputError            8  500   export: the target exists, or cannot be written
+    |- OutputError            8  500   the target exists, or cannot be written
     '- CheckFailed            9  500   export: the result strays from the reference
 
 A message is one sentence for the person who caused it: it says what is wrong and, where there is something to do, what
@@ -97,6 +98,13 @@ class ContextLengthExceeded(VlrunError):
     http_status = 400
 
 
+class AnswerCutShort(VlrunError):
+    """An answer that had to follow a schema was cut before it was complete. Over HTTP its finish reason says so."""
+
+    exit_code = 11
+    http_status = 200
+
+
 class EngineClosed(VlrunError):
     """The model was closed before the answer was complete."""
 
@@ -118,7 +126,7 @@ class CheckpointError(VlrunError):
 
 
 class OutputError(VlrunError):
-    """Export: the target folder exists already, or it cannot be written."""
+    """The target of an export exists already, or a file cannot be written."""
 
     exit_code = 8
 

@@ -7,50 +7,51 @@ touches the engine. Knows neither click nor HTTP.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from vlrun import manifest as manifests
-from vlrun.answer import Answer, Chunk, Options, Timings, Usage
+from vlrun import speed
+from vlrun.answer import MAX_TOKENS, Answer, Chunk, Options, Timings, Usage
 from vlrun.cache.names import PictureSpan
 from vlrun.cache.store import may_know
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
-from vlrun.engine.sampler import Chooser, FloatRows, Forced, Sampler
-from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError, VlrunError
+from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
+from vlrun.errors import ContextLengthExceeded, DamagedModel, VlrunError
 from vlrun.loading import Opening, Room, store_folder
 from vlrun.manifest import Manifest
-from vlrun.media.image import Picture, PictureSource, open_picture
+from vlrun.media.image import Picture
+from vlrun.model.attention import heat
 from vlrun.model.device import Hints
-from vlrun.model.patches import grid_of
 from vlrun.model.positions import Grid, token_positions
+from vlrun.question import DEFAULT_QUESTION, Asked, Pictures, Preparer, Turn, ask_about
 from vlrun.sight import Sight, picture_key
 from vlrun.text.detokenizer import Detokenizer, StopStrings
-from vlrun.text.template import ChatTemplate, Message, PicturePart, Prompt, load_tokenizer
+from vlrun.text.grammar import Grammar, Vocabulary, compile_schema
+from vlrun.text.grounding import find_marks
+from vlrun.text.heat import Heat
+from vlrun.text.template import ChatTemplate, Tool, load_tokenizer
+from vlrun.text.tools import find_tool_calls
+from vlrun.text.typed import schema_of, value_of
 from vlrun.verification import verify
-
-DEFAULT_QUESTION = "Describe this image."
-Pictures: TypeAlias = PictureSource | Sequence[PictureSource]
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A question made ready: its prompt, and the pictures with their grids."""
+class _Ready:
+    """A question that can be answered, the grammar that its answer follows, and how long it took to get there."""
 
-    prompt: Prompt
-    pictures: Sequence[tuple[Picture, Grid]]
-    options: Options
+    asked: Asked
+    grammar: Grammar | None
     seconds: float
 
 
@@ -86,7 +87,7 @@ class VLM:
         began = time.perf_counter()
         self._room = room
         self.manifest: Manifest = manifests.read(folder)
-        fingerprint = manifests.fingerprint(folder)
+        self.fingerprint = fingerprint = manifests.fingerprint(folder)
         if manifests.read(folder) != self.manifest:
             raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
         verify(self.manifest, folder)
@@ -98,6 +99,10 @@ class VLM:
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
+        tokens = self.manifest.tokens
+        self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
+        self.speed = speed.known(fingerprint, hints.device)
+        self._preparer = Preparer(self.manifest, self._template, speed.auto_image_tokens(self.speed))
 
     def wait(self) -> None:
         """Until it answers at its full speed. Raises as ``load`` does."""
@@ -137,18 +142,28 @@ class VLM:
 
     def stream(
         self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk]:
         """The answer as it comes; the last chunk carries the whole. Closing the iterator stops the work.
 
         Pictures and question are checked at once, the work begins with the first chunk. Raises as ``ask`` does.
         """
-        return self._answer(self._prepare(pictures, question, options or Options()))
+        return self.chat([ask_about(pictures, question)], options)
+
+    def chat(
+        self, turns: Sequence[Turn], options: Options | None = None, tools: Sequence[Tool] = ()
+    ) -> Generator[Chunk]:
+        """The answer to a whole conversation, in which the model may call ``tools``; otherwise as ``stream``.
+
+        What it has in common with an earlier one is not computed again. ``vlrun.Conversation`` keeps the turns.
+        """
+        return self._answer(self._prepare(turns, options or Options(), tools))
 
     def score(self, pictures: Pictures, question: str, answer: str) -> FloatRows:
         """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
         model finds that answer. Raises as ``ask`` does.
         """
-        asked = self._prepare(pictures, question, Options(repetition_guard=False, prompt_lookup=False))
+        options = Options(repetition_guard=False, prompt_lookup=False)
+        asked = self._prepare([ask_about(pictures, question)], options).asked
         forced = Forced([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
         if len(asked.prompt.ids) + len(forced.tokens) > self.context:
             raise ContextLengthExceeded(
@@ -160,27 +175,23 @@ class VLM:
                 pass
         return np.stack(forced.rows)
 
-    def _prepare(self, sources: Pictures, question: str, options: Options) -> _Asked:
+    def _prepare(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> _Ready:
         """Everything that can be wrong with a request is found here, before the model works."""
         began = time.perf_counter()
-        text: object = question  # None would be rendered as a picture
-        if not isinstance(text, str) or not text.strip():
-            raise OptionError("the question must be a text that is not empty")
-        pictures = [open_picture(source) for source in _listed(sources)]
-        grids = [self._grid(picture, options) for picture in pictures]
-        message = Message("user", (*(PicturePart() for _ in pictures), question))
-        prompt = self._template.encode([message], [grid.tokens for grid in grids])
-        placed = list(zip(pictures, grids, strict=True))
+        grammar = None
+        if options.schema is not None:
+            grammar = compile_schema(schema_of(options.schema), self._vocabulary)
+        asked = self._preparer.prepare(turns, options, tools)
         seconds = time.perf_counter() - began
-        self._check_room(prompt, grids, min(self._room.context or sys.maxsize, self.manifest.text.max_positions))
+        self._preparer.check_room(asked, self._room.context)
         if not self._opening.running.done:
-            self._begin(placed)
+            self._begin(asked.pictures)
         try:
-            self._check_room(prompt, grids, self.context)
+            self._preparer.check_room(asked, self.context)
         except VlrunError:
-            self._sight.forget(placed)
+            self._sight.forget(asked.pictures)
             raise
-        return _Asked(prompt, placed, options, seconds)
+        return _Ready(asked, grammar, seconds)
 
     def _begin(self, pictures: Sequence[tuple[Picture, Grid]]) -> None:
         """Begin to encode while the decoder is being opened, unless what comes out of it seems to be on the disk."""
@@ -189,43 +200,58 @@ class VLM:
             for picture, grid in pictures:
                 self._sight.begin(picture, grid)
 
-    def _answer(self, asked: _Asked) -> Iterator[Chunk]:
-        sampling = asked.options.sampling(self.manifest.generation)
-        sampler = Sampler(sampling, asked.prompt.ids, self.manifest.text.vocab_size)
-        text: list[str] = []
-        detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(asked.options.stop)
-        with self._submitted(asked, sampler, asked.options.max_tokens) as stream:
+    def _answer(self, ready: _Ready) -> Generator[Chunk]:
+        asked, options = ready.asked, ready.asked.options
+        constraint = ready.grammar.constraint() if ready.grammar else None
+        text, tokens = "", []
+        detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
+        with self._submitted(asked, self._sampler(asked, constraint), options.max_tokens or MAX_TOKENS) as stream:
             for token in stream:
                 if token in self.manifest.tokens.eos:
                     continue
+                tokens.append(token)
                 if piece := stops.push(detokenizer.push(token)):
-                    text.append(piece)
+                    text += piece
                     yield Chunk(piece)
                 if stops.found:
                     break
         last = stops.push(detokenizer.flush()) + stops.flush()
-        yield Chunk(last, self._whole(asked, "".join([*text, last]), stream, stops.found))
+        yield Chunk(last, self._whole(ready, text + last, tokens, stream, stops.found))
 
-    def _whole(self, asked: _Asked, text: str, stream: Stream, stopped: bool) -> Answer:
-        figures = stream.figures
+    def _sampler(self, asked: Asked, constraint: Constraint | None) -> Sampler:
+        sampling = asked.options.sampling(self.manifest.generation)
+        return Sampler(sampling, asked.prompt.ids, self.manifest.text.vocab_size, constraint)
+
+    def _whole(self, ready: _Ready, text: str, tokens: Sequence[int], stream: Stream, stopped: bool) -> Answer:
+        asked, figures, schema = ready.asked, stream.figures, ready.asked.options.schema
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
         image_tokens = sum(grid.tokens for _, grid in asked.pictures)
-        usage = Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes)
-        notes = tuple(note for picture, _ in asked.pictures for note in picture.notes)
+        pictures = [picture for picture, _ in asked.pictures]
         loaded = self._verified_seconds + self._opening.running.result().seconds
-        return Answer(text, reason, usage, _timings(loaded, asked.seconds, figures), notes)
+        return Answer(
+            text,
+            reason,
+            Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes),
+            _timings(loaded, ready.seconds, figures),
+            notes=tuple(note for picture in pictures for note in picture.notes),
+            value=value_of(text, schema) if schema is not None and reason == "stop" and not stopped else None,
+            marks=find_marks(text, pictures[0].size, pictures[0].frame) if pictures else (),
+            tool_calls=find_tool_calls(text),
+            heat=self._heat(asked, tokens, stream) if asked.options.heatmap else None,
+            tokens=() if stopped else tuple(tokens),
+        )
 
-    def _grid(self, picture: Picture, options: Options) -> Grid:
-        vision, preprocessing = self.manifest.vision, self.manifest.preprocessing
-        token_pixels = (vision.patch * vision.merge) ** 2
-        budget = options.max_image_tokens * token_pixels
-        if budget < preprocessing.min_pixels:
-            least = -(-preprocessing.min_pixels // token_pixels)
-            raise OptionError(f"max_image_tokens is {options.max_image_tokens}, but this model needs at least {least}")
-        return grid_of(picture, preprocessing, vision, budget)
+    def _heat(self, asked: Asked, tokens: Sequence[int], stream: Stream) -> Heat | None:
+        """Where each token looked."""
+        if stream.watched is None or not asked.pictures:
+            return None
+        placed = zip(asked.prompt.slots, asked.pictures, strict=True)
+        maps = tuple(heat(stream.watched, start, grid)[: len(tokens)] for start, (_, grid) in placed)
+        detokenizer = Detokenizer(self._tokenizer)
+        return Heat(maps, tuple(detokenizer.push(token) for token in tokens))
 
     @contextmanager
-    def _submitted(self, asked: _Asked, chooser: Chooser, max_tokens: int) -> Iterator[Stream]:
+    def _submitted(self, asked: Asked, chooser: Chooser, max_tokens: int) -> Iterator[Stream]:
         """The engine's stream of an answer; afterwards nothing of it goes on."""
         try:
             with closing(self._engine.submit(self._request(asked, chooser, max_tokens))) as stream:
@@ -233,7 +259,7 @@ class VLM:
         finally:
             self._sight.forget(asked.pictures)
 
-    def _request(self, asked: _Asked, chooser: Chooser, max_tokens: int) -> Request:
+    def _request(self, asked: Asked, chooser: Chooser, max_tokens: int) -> Request:
         """Put everything together for the engine."""
         prompt = asked.prompt
         placed = list(zip(prompt.slots, asked.pictures, strict=True))
@@ -246,22 +272,13 @@ class VLM:
             eos=frozenset(self.manifest.tokens.eos),
             guard=asked.options.repetition_guard,
             lookup=asked.options.prompt_lookup,
+            watch=asked.options.heatmap,
         )
 
     def _pending(self, start: int, picture: Picture, grid: Grid) -> PendingPicture:
         """A picture named by all that its visual tokens depend on; the model is named by the root."""
         span = PictureSpan(start, grid.tokens, picture_key(picture, grid))
         return PendingPicture(span, partial(self._sight.encode, picture, grid))
-
-    def _check_room(self, prompt: Prompt, grids: Sequence[Grid], context: int) -> None:
-        if len(prompt.ids) < context:
-            return
-        visual = sum(grid.tokens for grid in grids)
-        raise ContextLengthExceeded(
-            f"the prompt has {len(prompt.ids)} tokens ({visual} of pictures, {len(prompt.ids) - visual} of text), "
-            f"but the context is {context}, one of them for the answer: fewer pictures, a smaller "
-            "max_image_tokens or a longer context may help"
-        )
 
 
 def _end(sight: Sight, opening: Opening) -> None:
@@ -291,8 +308,3 @@ def _timings(load_seconds: float, preprocess: float, figures: Figures) -> Timing
         tpot=(last - first) / (figures.tokens - 1) if figures.tokens > 1 else None,
         total=preprocess + last - figures.submitted,
     )
-
-
-def _listed(pictures: Pictures) -> Sequence[PictureSource]:
-    """A single source as a list of one."""
-    return pictures if isinstance(pictures, list | tuple) else [pictures]  # type: ignore[list-item]

@@ -23,6 +23,7 @@ from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import Limits
 from vlrun.model.decoder import Decoder, SequenceStep
 from vlrun.model.positions import FloatArray
+from vlrun.question import ask_about
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
@@ -36,6 +37,7 @@ class Few:
     def __init__(self, decoder: Decoder, blocks: int) -> None:
         self.blocks, self.block_size, self.block_bytes = blocks, decoder.block_size, decoder.block_bytes
         self.read_blocks, self.write_blocks = decoder.read_blocks, decoder.write_blocks
+        self.check_watch, self.read_keys = decoder.check_watch, decoder.read_keys
         self._decoder = decoder
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Stopped) -> list[FloatArray]:
@@ -50,7 +52,7 @@ def vlm() -> vlrun.VLM:
 def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
     pictures = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
     options = vlrun.Options(temperature=0, max_tokens=max_tokens)
-    asked = vlm._prepare(pictures, QUESTIONS[question], options)
+    asked = vlm._prepare([ask_about(pictures, QUESTIONS[question])], options).asked
     sampling = options.sampling(vlm.manifest.generation)
     return vlm._request(asked, Sampler(sampling, asked.prompt.ids, vlm.manifest.text.vocab_size), max_tokens)
 
@@ -127,7 +129,7 @@ def test_a_thousand_mixed_requests_leave_memory_flat(vlm: vlrun.VLM) -> None:
             for chunk in chunks:
                 if number % 3 == 0 or chunk.answer:
                     break
-            chunks.close()  # type: ignore[attr-defined]
+            chunks.close()
 
     def used() -> tuple[int, int, int]:
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -21,6 +21,7 @@ from vlrun.engine.scheduler import Limits
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
 from vlrun.model import device
 from vlrun.model.decoder import SequenceStep, VisualRows
+from vlrun.question import ask_about
 
 pytest.importorskip("torch", reason="needs the workbench packages")
 from tests.runtime.reference import Reference
@@ -61,7 +62,7 @@ def reference(small_checkpoint: Path) -> Reference:
 
 def request_for(vlm: VLM, images: Sequence[Image.Image], max_tokens: int = 64) -> Request:
     """What the engine gets for a question about the images: greedy, without an end, and without endless repetition."""
-    asked = vlm._prepare(list(images), QUESTION, Options())
+    asked = vlm._prepare([ask_about(list(images), QUESTION)], Options()).asked
     request = vlm._request(asked, greedy(vlm, asked.prompt.ids), max_tokens)
     return dataclasses.replace(request, eos=frozenset())
 
@@ -79,6 +80,7 @@ class Recorder:
         self._decoder = decoder
         self.blocks, self.block_size, self.block_bytes = decoder.blocks, decoder.block_size, decoder.block_bytes
         self.read_blocks, self.write_blocks = decoder.read_blocks, decoder.write_blocks
+        self.check_watch, self.read_keys = decoder.check_watch, decoder.read_keys
         self.logits: list[np.ndarray] = []
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Stopped) -> list[np.ndarray]:
@@ -250,7 +252,7 @@ def test_stopping_early_frees_blocks(vlm: VLM) -> None:
     chunks = vlm.stream(picture(133, 97), QUESTION, Options(temperature=0))
     next(chunks)
     assert vlm._engine.pool.free < vlm._engine.pool.blocks
-    chunks.close()  # type: ignore[attr-defined]
+    chunks.close()
     assert all_free(vlm)
 
 

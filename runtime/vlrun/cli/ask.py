@@ -1,4 +1,4 @@
-"""``vlrun ask``: one question about one picture or several. The answer goes to stdout, all else to stderr.
+"""``vlrun ask``: questions about one picture or several. The answers go to stdout, all else to stderr.
 
 Knows click and words for people; everything heavy is imported when the command runs.
 """
@@ -6,93 +6,177 @@ Knows click and words for people; everything heavy is imported when the command 
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vlrun.cli import options as option
-from vlrun.cli.terminal import printable, silent_libraries
-from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
+from vlrun.cli import report
+from vlrun.cli.grouping import grouped
+from vlrun.cli.pictures import Focus, Shown, focus, open_pictures
+from vlrun.errors import AnswerCutShort, OptionError
 
 if TYPE_CHECKING:
-    from vlrun.answer import Answer, Chunk, Options
-    from vlrun.media.image import Picture
+    from vlrun.answer import Options
+    from vlrun.asking import Inquiry, Result
+    from vlrun.vlm import VLM
+
+R = TypeVar("R")
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .mpo .heic .heif .avif .svg .pdf .psd".split()
 )
 """What a missing picture's name ends in, so that a typing error is told as such and not taken for a question."""
 
-MIB = 2**20
+DEMO = "vlrun: no --model given, so the tiny embedded demo model answers; it knows only its own world"
+
+
+_OUTPUT: Mapping[str, Mapping[str, Any]] = {
+    "draw": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "The picture with the answer's boxes."},
+    "heatmap": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "What the answer looked at."},
+    "heatmap_word": {"metavar": "TEXT", "help": "What one word of the answer looked at."},
+    "stats": {"is_flag": True, "help": "Print times, tokens and peak memory to stderr."},
+    "as_json": {"option": "json", "is_flag": True, "help": "Print one JSON object an answer."},
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is to come of an answer beside its text."""
+
+    draw: Path | None = None
+    heatmap: Path | None = None
+    heatmap_word: str | None = None
+    stats: bool = False
+    as_json: bool = False
+
+    def check(self, pictures: int, inquiries: Sequence[Inquiry]) -> None:
+        """Find out before the model works. Raises OptionError, or OutputError for a file that cannot be written."""
+        from vlrun.media.saving import check_target
+
+        targets = [target for target in (self.draw, self.heatmap) if target]
+        if self.heatmap_word is not None and not self.heatmap:
+            raise OptionError("--heatmap-word chooses a word of the heat map: give --heatmap too")
+        if targets and (pictures != 1 or len(inquiries) != 1):
+            raise OptionError("--draw and --heatmap take one picture and one question")
+        if self.heatmap and not inquiries[0].plain:
+            raise OptionError("--heatmap shows one answer: leave out --tiles, --votes and --steps")
+        for target in targets:
+            check_target(target)
+
+
+def output(command: Callable[..., R]) -> Callable[..., R]:
+    """Add the kinds of output to a command, which receives them as ``output``."""
+    return grouped(command, "output", _OUTPUT, lambda given: Output(**given))
 
 
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
-@click.option("-q", "--question", help="The question; every word is then a picture.")
+@click.option("-q", "--question", multiple=True, help="A question; every word is then a picture. May be repeated.")
+@option.asking
+@focus
+@output
 @option.sampling
 @option.loading
-@click.option("--stats", is_flag=True, help="Print times, tokens and peak memory to stderr.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")
 def ask(
     words: tuple[str, ...],
-    question: str | None,
+    question: tuple[str, ...],
+    asking: option.Asking,
+    focus: Focus,
+    output: Output,
     options: Options,
     loading: option.Loading,
-    stats: bool,
-    as_json: bool,
 ) -> None:
     """Ask a QUESTION about each IMAGE together (default: describe).
 
-    IMAGE is a file, or - for stdin. The last word is the question, unless it names a file.
+    IMAGE is a file, or - for stdin. The last word is the question, unless it names a file. docs/asking.md has examples.
     """
-    images, question = split(words, question)
-    from vlrun.vlm import DEFAULT_QUESTION
+    names, questions = split(words, question)
+    from vlrun.asking import check_pictures
 
-    pictures = [_open(image) for image in images]
+    inquiries = [asking.inquiry(question) for question in questions]
+    output.check(len(names), inquiries)
+    for inquiry in inquiries:
+        check_pictures(inquiry, len(names))
+    shown = open_pictures(names, focus)
     if loading.model is None:
-        click.echo(
-            "vlrun: no --model given, so the tiny embedded demo model answers; it knows only its own world", err=True
-        )
+        click.echo(DEMO, err=True)
     vlm = loading.load()
-    chunks = vlm.stream(pictures, question or DEFAULT_QUESTION, options)
-    for note in vlm.notes:
-        click.echo(f"vlrun: {note}", err=True)
-    answer = _finish(chunks) if as_json else _print(chunks)
-    if as_json:
-        readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        told = json.dumps(_as_dict(answer, vlm.manifest.name), ensure_ascii=not readable)
-        click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", told))  # terminals obey these too
-    if stats:
-        click.echo(_stats(answer), err=True)
+    for number, inquiry in enumerate(inquiries):
+        if len(inquiries) > 1 and not output.as_json:
+            report.print_text(f"{chr(10) if number else ''}{questions[number]}")
+        _answer(vlm, shown, inquiry, options, output, loading.hints.device)
     with contextlib.suppress(
         KeyboardInterrupt
     ):  # all is said; the picture's prefix may still be on its way to the disk
         vlm.close()
 
 
-def split(words: Sequence[str], question: str | None = None) -> tuple[list[str], str | None]:
-    """Pictures and question: without ``--question`` the last word is the question, unless it is -, a file, or one word
+def split(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str], list[str | None]]:
+    """Pictures and questions: without ``--question`` the last word is the question, unless it is -, a file, or one word
     that is named like a picture.
 
     Raises OptionError without a picture, or with an empty question.
     """
-    images = list(words)
-    if question is None and words and not _names_picture(words[-1]):
-        question = images.pop()
-    if question is not None and not question.strip():
+    images, asked = list(words), list(questions)
+    if not asked and words and not _names_picture(words[-1]):
+        asked = [images.pop()]
+    if any(not question.strip() for question in asked):
         raise OptionError("the question is empty; leave it out to have the picture described")
     if not images:
-        given = f": '{question}' is neither a file nor named like one" if question else ""
+        given = f": '{asked[0]}' is neither a file nor named like one" if asked else ""
         raise OptionError(f"no picture given{given}")
     if images.count("-") > 1:
         raise OptionError("only one picture can come from stdin")
-    return images, question
+    return images, [*asked] or [None]
+
+
+def _answer(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output, device: str) -> None:
+    """Ask once, and tell all that was wanted of it."""
+    from vlrun import speed
+
+    result = _result(vlm, shown, inquiry, replace(options, heatmap=output.heatmap is not None), output)
+    if output.as_json:
+        report.print_json(result, vlm.manifest.name, inquiry.question)
+    report.tell(result)
+    answer = result.answers[-1]
+    if output.draw:
+        report.draw(result, shown[0], output.draw)
+    if output.heatmap:
+        report.draw_heat(answer, shown[0], output.heatmap_word, output.heatmap)
+    if output.stats:
+        click.echo(report.stats(result.answers), err=True)
+    if len(result.answers) == 1:
+        speed.learn(vlm.fingerprint, device, speed.of_answer(answer, len(shown)))
+    if not result.complete and inquiry.options(options).schema is not None:
+        raise AnswerCutShort("the answer was cut short before its JSON was complete: --max-tokens makes room for more")
+    if not result.complete:
+        click.echo(f"vlrun: the answer was cut short ({answer.finish_reason})", err=True)
+
+
+def _result(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output) -> Result:
+    """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
+    from vlrun.asking import finish, inquire, single
+
+    pictures = [one.picture for one in shown]
+    summed = inquiry.task is not None and inquiry.task.merge == "sum"
+    if not inquiry.plain:
+        result = inquire(vlm, pictures, inquiry, options)
+    else:
+        (question,) = inquiry.questions()
+        chunks = vlm.stream(pictures, question, inquiry.options(options))
+        for note in vlm.notes:
+            click.echo(f"vlrun: {note}", err=True)
+        if not summed and not output.as_json:
+            return replace(single(report.print_stream(chunks)), notes=())
+        result = finish(single([chunk.answer for chunk in chunks if chunk.answer][-1]), inquiry)
+    if not output.as_json:
+        report.print_text(result.text)
+    told = {note for one in shown for note in one.picture.notes}
+    return replace(result, notes=tuple(note for note in result.notes if note not in told))
 
 
 def _names_picture(word: str) -> bool:
@@ -103,80 +187,3 @@ def _names_picture(word: str) -> bool:
         return path.is_file() or (path.suffix.lower() in PICTURE_SUFFIXES and not any(map(str.isspace, word)))
     except (OSError, ValueError):  # longer than a path may be, or with a NUL
         return False
-
-
-def _open(image: str) -> Picture:
-    from vlrun.media.image import open_picture
-
-    source = _read_stdin() if image == "-" else image
-    with silent_libraries():
-        picture = open_picture(source)
-    for note in picture.notes:
-        click.echo(printable(f"vlrun: {note}"), err=True)
-    return picture
-
-
-def _read_stdin() -> bytes:
-    from vlrun.media.image import MAX_FILE_BYTES
-
-    if sys.stdin is None or sys.stdin.isatty():
-        raise OptionError("- reads a picture from stdin, but stdin is closed or a terminal")
-    encoded = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    if len(encoded) > MAX_FILE_BYTES:
-        raise MediaTooLarge(f"the picture on stdin has more than {MAX_FILE_BYTES:,} bytes, the limit")
-    if not encoded:
-        raise DamagedMedia("the picture on stdin is empty")
-    return encoded
-
-
-def _print(chunks: Iterator[Chunk]) -> Answer:
-    """Print the text as it comes and end the line."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character must not end the answer
-    for chunk in chunks:
-        click.echo(printable(chunk.text), nl=False)
-        sys.stdout.flush()
-        if chunk.answer is not None:
-            click.echo()
-            return chunk.answer
-    raise RuntimeError("the stream ended without an answer")
-
-
-def _finish(chunks: Iterator[Chunk]) -> Answer:
-    return [chunk.answer for chunk in chunks if chunk.answer is not None][-1]
-
-
-def _as_dict(answer: Answer, model: str) -> dict[str, object]:
-    return {
-        "answer": answer.text,
-        "finish_reason": answer.finish_reason,
-        "model": model,
-        "usage": asdict(answer.usage),
-        "timings": {
-            name: seconds if seconds is None else round(seconds, 6) for name, seconds in asdict(answer.timings).items()
-        },
-    }
-
-
-def _stats(answer: Answer) -> str:
-    times, usage = answer.timings, answer.usage
-    tpot = f"{times.tpot * 1000:.1f} ms ({1 / times.tpot:.1f} tokens/s)" if times.tpot else "-"
-    return "\n".join(
-        [
-            f"load     {times.load:8.3f} s",
-            f"vision   {times.vision:8.3f} s   {usage.image_tokens} visual tokens",
-            f"prefill  {times.prefill:8.3f} s   {usage.prompt_tokens} prompt tokens, {usage.cached_tokens} cached",
-            f"TTFT     {times.ttft:8.3f} s",
-            f"TPOT     {tpot}",
-            f"answer   {usage.completion_tokens} tokens in {times.total:.3f} s ({answer.finish_reason})",
-            f"decoder  {usage.passes} passes",
-            f"memory   {_peak_memory():,} MiB at the peak",
-        ]
-    )
-
-
-def _peak_memory() -> int:
-    """Largest resident set of this process, in MiB, mapped files included."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // MIB

@@ -5,7 +5,6 @@ Knows click and names; checks of ranges are the engine's own, so that Python and
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vlrun.cli.grouping import grouped
+from vlrun.errors import OptionError
+
 if TYPE_CHECKING:
     from vlrun.answer import Options
+    from vlrun.asking import Inquiry
     from vlrun.loading import Room
     from vlrun.model.device import Hints
     from vlrun.vlm import VLM
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 MIB = 2**20
+MOST_SCHEMA_BYTES = 1 << 20
 
 _SAMPLING: Mapping[str, Mapping[str, Any]] = {
     "max_tokens": {"type": int, "help": "Longest answer, in tokens. [default: 1024]"},
@@ -34,7 +38,9 @@ _SAMPLING: Mapping[str, Mapping[str, Any]] = {
     "frequency_penalty": {"type": float, "help": "The same, for each time. [default: the model's]"},
     "seed": {"type": int, "help": "Makes drawn answers repeatable."},
     "stop": {"multiple": True, "metavar": "TEXT", "help": "End the answer before TEXT; may be repeated."},
-    "max_image_tokens": {"type": int, "help": "Visual tokens a picture. [default: 1280]"},
+    "detail": {"type": click.Choice(["low", "auto", "high"]), "help": "Visual tokens a picture. [default: auto]"},
+    "max_image_tokens": {"type": int, "help": "The same as a number. [default: by --detail]"},
+    "schema": {"metavar": "FILE|JSON", "help": "Answer in JSON that validates against this JSON Schema."},
     "repetition_guard": {
         "is_flag": True,
         "default": None,
@@ -62,15 +68,77 @@ _HINTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+_ASKING: Mapping[str, Mapping[str, Any]] = {
+    "task": {"metavar": "NAME", "help": "Ask as a task does; `vlrun tasks` lists them."},
+    "tasks": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "Tasks of your own, as TOML."},
+    "items": {"metavar": "A,B", "help": "What the task is to count or locate."},
+    "fields": {"metavar": "A,B", "help": "What the task is to fill in."},
+    "tiles": {"metavar": "CxR", "help": "Ask of each of C x R parts of the picture, and merge."},
+    "votes": {"type": int, "help": "Draw so many answers; the most frequent wins. [default: 1]"},
+    "steps": {"is_flag": True, "help": "Reason first, then answer."},
+}
+
+
 def sampling(command: Callable[..., R]) -> Callable[..., R]:
     """Add the options of an answer to a command, which receives them as ``options``."""
 
     def made(given: Mapping[str, Any]) -> Options:
         from vlrun.answer import Options
 
-        return Options(**given)
+        schema = given.get("schema")
+        return Options(**{**given, "schema": schema and schema_text(schema)})
 
-    return _grouped(command, "options", _SAMPLING, made)
+    return grouped(command, "options", _SAMPLING, made)
+
+
+def schema_text(given: str) -> str:
+    """A JSON Schema as text: what was given, if it is JSON, or the content of that file. Raises OptionError."""
+    if given.lstrip()[:1] in ("{", "") or given.strip() in ("true", "false"):
+        return given
+    try:
+        with Path(given).open("rb") as file:
+            raw = file.read(MOST_SCHEMA_BYTES + 1)
+        if len(raw) > MOST_SCHEMA_BYTES:
+            raise OptionError(f"the schema '{given}' has more than {MOST_SCHEMA_BYTES:,} bytes, the limit")
+        return raw.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise OptionError(f"cannot read the schema '{given}': {reason}") from None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a command is to ask; the question comes to it."""
+
+    task: str | None = None
+    tasks: Path | None = None
+    items: str | None = None
+    fields: str | None = None
+    tiles: str | None = None
+    votes: int = 1
+    steps: bool = False
+
+    def inquiry(self, question: str | None) -> Inquiry:
+        """What is asked. Raises OptionError."""
+        from vlrun.asking import Inquiry
+        from vlrun.media.region import parse_tiles
+        from vlrun.tasks import Names, find, load_tasks, split_names
+
+        tasks = load_tasks(self.tasks) if self.tasks else None
+        names = Names(*(split_names(given) if given is not None else () for given in (self.items, self.fields)))
+        return Inquiry(
+            question,
+            find(self.task, tasks) if self.task else None,
+            names,
+            parse_tiles(self.tiles) if self.tiles else None,
+            self.votes,
+            self.steps,
+        )
+
+
+def asking(command: Callable[..., R]) -> Callable[..., R]:
+    """Add tasks and ways of asking to a command, which receives them as ``asking``."""
+    return grouped(command, "asking", _ASKING, lambda given: Asking(**given))
 
 
 @dataclass(frozen=True)
@@ -100,26 +168,4 @@ def loading(command: Callable[..., R]) -> Callable[..., R]:
         room = Room(given.get("context"), memory, given["kv_disk"] * MIB)
         return Loading(given.get("model"), room, Hints(**hints))
 
-    return _grouped(command, "loading", {**_MODEL, **_HINTS}, made)
-
-
-def _grouped(
-    command: Callable[..., R],
-    name: str,
-    members: Mapping[str, Mapping[str, Any]],
-    made: Callable[[Mapping[str, Any]], object],
-) -> Callable[..., R]:
-    """The command with an option for each member; what is given of them arrives as one value, made when it runs."""
-
-    @functools.wraps(command)
-    def gather(**given: Any) -> R:
-        values = {member: given.pop(member) for member in members}
-        given[name] = made({member: value for member, value in values.items() if value is not None})
-        return command(**given)
-
-    decorated: Callable[..., R] = gather
-    for member, attributes in reversed(list(members.items())):
-        word = member.replace("_", "-")
-        declared = f"--{word}/--no-{word}" if "is_flag" in attributes else f"--{word}"
-        decorated = click.option(declared, **attributes)(decorated)
-    return decorated
+    return grouped(command, "loading", {**_MODEL, **_HINTS}, made)

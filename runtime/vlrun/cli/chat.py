@@ -1,0 +1,95 @@
+"""``vlrun chat``: the terminal side of a conversation: reading lines, streaming answers, Ctrl+C. Knows click.
+
+What the words of a user do is ``Repl``'s business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vlrun.cli import options as option
+from vlrun.cli.ask import DEMO
+from vlrun.cli.repl import HELP, Repl
+
+if TYPE_CHECKING:
+    from vlrun.answer import Options
+
+HISTORY = "chat_history"
+CONTINUED = "\\"
+BLOCK = '"""'
+
+
+@click.command(options_metavar="[OPTIONS]")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@option.sampling
+@option.loading
+def chat(images: tuple[str, ...], options: Options, loading: option.Loading) -> None:
+    """Talk about pictures. Each turn costs only its new tokens; Ctrl+C stops an answer, Ctrl+D leaves.
+
+    /help lists what else can be done.
+    """
+    if loading.model is None:
+        click.echo(DEMO, err=True)
+    repl = Repl(loading.load(), options)
+    if images:
+        repl.run(f"/image {shlex.join(images)}")
+    read = _terminal() if sys.stdin.isatty() and sys.stdout.isatty() else _plain
+    if read is not _plain:
+        click.echo(HELP, err=True)
+    while not repl.left:
+        try:
+            line = _whole(read)
+        except KeyboardInterrupt:
+            click.echo("Ctrl+D or /exit leaves", err=True)
+            continue
+        except EOFError:
+            break
+        repl.run(line)
+    with contextlib.suppress(KeyboardInterrupt):
+        repl.close()
+
+
+def _whole(read: Callable[[str], str]) -> str:
+    """A question of one line or more: one that ends in a backslash goes on, and so does all between three quotes."""
+    line = read("> ")
+    if line.strip().startswith(BLOCK):
+        lines = [line.strip().removeprefix(BLOCK)]
+        while not lines[-1].rstrip().endswith(BLOCK):
+            lines.append(read(". "))
+        return "\n".join(lines).rstrip().removesuffix(BLOCK).strip()
+    lines = [line]
+    while lines[-1].endswith(CONTINUED):
+        lines[-1] = lines[-1].removesuffix(CONTINUED)
+        lines.append(read(". "))
+    return "\n".join(lines)
+
+
+def _plain(_: str) -> str:
+    """A line of a pipe or file, without a prompt."""
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.removesuffix("\n")
+
+
+def _terminal() -> Callable[[str], str]:
+    """A line editor with history, which lies in the user's cache folder, readable by the user alone."""
+    import platformdirs
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+
+    history: History = InMemoryHistory()
+    with contextlib.suppress(OSError):
+        folder = Path(platformdirs.user_cache_path("vlrun"))
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / HISTORY).touch(mode=0o600)
+        history = FileHistory(str(folder / HISTORY))
+    session: PromptSession[str] = PromptSession(history=history)
+    return session.prompt

@@ -1,0 +1,110 @@
+"""``vlrun plan``: what a question costs before it is asked. Knows click."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vlrun.cli import options as option
+from vlrun.cli.ask import split
+from vlrun.cli.pictures import Focus, focus, open_pictures
+
+if TYPE_CHECKING:
+    from vlrun.answer import Options
+    from vlrun.planning import Plan
+    from vlrun.speed import Speed
+
+MIB = 2**20
+PROBE_SIDE = 512
+"""Of the picture that is looked at to measure a box for the first time, in pixels."""
+PROBE_TOKENS = 24
+
+
+@click.command(options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
+@option.asking
+@focus
+@option.sampling
+@option.loading
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan(
+    words: tuple[str, ...],
+    asking: option.Asking,
+    focus: Focus,
+    options: Options,
+    loading: option.Loading,
+    as_json: bool,
+) -> None:
+    """Tell what a question about each IMAGE together would cost: visual tokens, memory, and seconds on this box.
+
+    The seconds come from what was measured here before; the first time, the model is loaded and asked once.
+    """
+    names, questions = split(words)
+    from vlrun import manifest as manifests
+    from vlrun import planning
+    from vlrun.embedded import FOLDER
+    from vlrun.question import ask_about
+
+    inquiry = asking.inquiry(questions[0])
+    shown = [one.picture for one in open_pictures(names, focus)]
+    folder = loading.model or FOLDER
+    manifests.read(folder)
+    speed = _speed(folder, loading)
+    asked = replace(inquiry.options(options), schema=None)
+    planned = planning.plan(folder, [ask_about(shown, inquiry.questions()[-1])], asked, speed)
+    click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [picture.size for picture in shown]))
+
+
+def _speed(folder: Path, loading: option.Loading) -> Speed:
+    """What is known of this box and model, measured now if nothing is."""
+    from vlrun import manifest as manifests
+    from vlrun import speed
+
+    fingerprint, device = manifests.fingerprint(folder), loading.hints.device
+    known = speed.known(fingerprint, device)
+    if known.prefill is None or not known.vision:
+        click.echo("vlrun: nothing was measured here with this model yet: it is loaded and asked once", err=True)
+        speed.learn(fingerprint, device, _measured(loading))
+        known = speed.known(fingerprint, device)
+    return known
+
+
+def _measured(loading: option.Loading) -> Speed:
+    import numpy as np
+
+    from vlrun import speed
+    from vlrun.answer import Options
+
+    ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
+    with replace(loading, room=replace(loading.room, kv_disk=0)).load() as vlm:
+        vlm.wait()
+        answer = vlm.ask(np.ascontiguousarray(picture), options=Options(max_tokens=PROBE_TOKENS))
+    return speed.of_answer(answer, 1)
+
+
+def _words(planned: Plan, sizes: list[tuple[int, int]]) -> str:
+    from vlrun.planning import PLANNED_ANSWER
+
+    lines = [
+        f"picture  {width} x {height}, seen as {seen.width} x {seen.height}: {seen.tokens} visual tokens"
+        for (width, height), seen in zip(sizes, planned.pictures, strict=True)
+    ]
+    return "\n".join(
+        [
+            *lines,
+            f"prompt   {planned.prompt_tokens} tokens",
+            f"memory   about {planned.memory / MIB:,.0f} MiB at the peak, {planned.kv_memory / MIB:.0f} of KV cache",
+            f"load     {_seconds(planned.load)}",
+            f"TTFT     {_seconds(planned.ttft)}, of a picture that is new",
+            f"answer   {_seconds(planned.answer)} more for {PLANNED_ANSWER} tokens",
+        ]
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"about {value:.1f} s"

@@ -1,0 +1,166 @@
+"""A conversation about pictures: its turns, kept so that each costs only its new tokens, and saved to a file.
+
+Knows turns and files; does not know how an answer is made.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from PIL import Image
+
+from vlrun.answer import Answer, Chunk, Options
+from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.media.image import Picture, open_picture
+from vlrun.question import Pictures, Turn, ask_about
+from vlrun.text.template import Role, SaidPart, Tool, ToolCall
+
+if TYPE_CHECKING:
+    from vlrun.vlm import VLM
+
+FORMAT = 1
+MOST_FILE_BYTES = 512 * 2**20
+"""A conversation file carries its pictures, as PNG."""
+
+
+class Conversation:
+    """Turns with one model. An answer that was broken off stays as far as it came, a question that failed does not."""
+
+    def __init__(
+        self, vlm: VLM, *, system: str | None = None, options: Options | None = None, tools: Sequence[Tool] = ()
+    ) -> None:
+        self._vlm = vlm
+        self._system = (Turn("system", (system,)),) if system else ()
+        self._options = options or Options()
+        self._tools = tuple(tools)
+        self.turns: tuple[Turn, ...] = self._system
+
+    def ask(self, question: str, pictures: Pictures = (), options: Options | None = None) -> Answer:
+        """The answer to the next question, with or without further pictures. Raises as ``VLM.ask`` does."""
+        return _last(self.stream(question, pictures, options))
+
+    def stream(self, question: str, pictures: Pictures = (), options: Options | None = None) -> Iterator[Chunk]:
+        """The same as it comes."""
+        return self._answered(ask_about(pictures, question), options)
+
+    def tool_results(self, results: Sequence[str], options: Options | None = None) -> Iterator[Chunk]:
+        """Go on with what the called tools gave, one result for each call of the last answer, in order."""
+        if not results:
+            raise OptionError("there is no result of a tool")
+        *earlier, last = (Turn("tool", (result,)) for result in results)
+        return self._answered(last, options, tuple(earlier))
+
+    def clear(self) -> None:
+        """Forget all turns but what the system said."""
+        self.turns = self._system
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the conversation with its pictures into one file. Raises OutputError."""
+        target = Path(path)
+        saved = _Saved(FORMAT, self._vlm.fingerprint, tuple(_saved(turn) for turn in self.turns))
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(msgspec.json.encode(saved))
+            part.replace(target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"cannot write '{target}': {error.strerror}") from error
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on with a conversation that was saved, in place of this one. Raises OptionError if it is none."""
+        source = Path(path)
+        try:
+            if source.stat().st_size > MOST_FILE_BYTES:
+                raise OptionError(f"'{source}' has more than {MOST_FILE_BYTES:,} bytes, the limit for a conversation")
+            saved = msgspec.json.decode(source.read_bytes(), type=_Saved)
+        except OSError as error:
+            raise OptionError(f"cannot read '{source}': {error.strerror}") from None
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise OptionError(f"'{source}' is no conversation of vlrun: {error}") from None
+        if saved.format != FORMAT:
+            raise OptionError(f"'{source}' has format {saved.format}, but this vlrun reads format {FORMAT}")
+        same = saved.model == self._vlm.fingerprint
+        try:
+            self.turns = tuple(_restored(turn, same) for turn in saved.turns)
+        except (VlrunError, ValueError) as error:
+            raise OptionError(f"'{source}' is damaged: {error}") from None
+
+    def _answered(self, turn: Turn, options: Options | None, earlier: tuple[Turn, ...] = ()) -> Iterator[Chunk]:
+        asked = (*self.turns, *earlier, turn)
+        chunks = self._vlm.chat(asked, options or self._options, self._tools)  # what is wrong is told at once
+        return self._kept(asked, chunks)
+
+    def _kept(self, asked: tuple[Turn, ...], chunks: Generator[Chunk]) -> Iterator[Chunk]:
+        """The chunks; when they end, or the reader leaves, the turn stays as far as it came."""
+        text = ""
+        answer: Answer | None = None
+        try:
+            with closing(chunks):
+                for chunk in chunks:
+                    text += chunk.text
+                    answer = chunk.answer
+                    yield chunk
+        finally:
+            if text or answer:
+                said = SaidPart(answer.tokens, text) if answer and answer.tokens else text
+                self.turns = (*asked, Turn("assistant", (said,)))
+
+
+class _SavedPart(msgspec.Struct, omit_defaults=True):
+    """One of text, a picture as PNG in base64, or what a model said."""
+
+    text: str | None = None
+    png: str | None = None
+    said: tuple[int, ...] = ()
+
+
+class _SavedTurn(msgspec.Struct, omit_defaults=True):
+    role: Literal["system", "user", "assistant", "tool"]
+    parts: tuple[_SavedPart, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class _Saved(msgspec.Struct):
+    """A file. ``model``: fingerprint of the one whose tokens ``said`` has."""
+
+    format: int
+    model: str
+    turns: tuple[_SavedTurn, ...]
+
+
+def _saved(turn: Turn) -> _SavedTurn:
+    return _SavedTurn(turn.role, tuple(_saved_part(part) for part in turn.parts), turn.tool_calls)
+
+
+def _saved_part(part: str | Picture | SaidPart) -> _SavedPart:
+    if isinstance(part, str):
+        return _SavedPart(text=part)
+    if isinstance(part, SaidPart):
+        return _SavedPart(text=part.text, said=part.ids)
+    encoded = io.BytesIO()
+    Image.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
+    return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"))
+
+
+def _restored(turn: _SavedTurn, same: bool) -> Turn:
+    role: Role = turn.role
+    return Turn(role, tuple(_restored_part(part, same) for part in turn.parts), turn.tool_calls)
+
+
+def _restored_part(part: _SavedPart, same: bool) -> str | Picture | SaidPart:
+    """The ids of what was said mean something to the same model alone."""
+    if part.png is not None:
+        return open_picture(base64.b64decode(part.png, validate=True))
+    text = part.text or ""
+    return SaidPart(part.said, text) if part.said and same else text
+
+
+def _last(chunks: Iterator[Chunk]) -> Answer:
+    return [chunk.answer for chunk in chunks if chunk.answer][-1]

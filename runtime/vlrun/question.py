@@ -1,0 +1,126 @@
+"""From turns of a conversation to a prompt: what the model is shown, and how much of it.
+
+Everything that can be wrong with a question is found here, before the model works. Knows templates, pictures and
+budgets; does not know the engine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vlrun.answer import MAX_IMAGE_TOKENS, Options
+from vlrun.errors import ContextLengthExceeded, OptionError
+from vlrun.manifest import Manifest
+from vlrun.media.image import Picture, PictureSource, open_picture
+from vlrun.model.patches import grid_of
+from vlrun.model.positions import Grid
+from vlrun.text.template import ChatTemplate, Message, PicturePart, Prompt, Role, SaidPart, Tool, ToolCall
+
+DEFAULT_QUESTION = "Describe this image."
+Pictures: TypeAlias = PictureSource | Sequence[PictureSource]
+
+LOW_DETAIL, HIGH_DETAIL = 256, 2560
+"""Visual tokens a picture: the least that Qwen advises, and twice its most, for small print."""
+MOST_PICTURES = 64
+MOST_TOOLS = 128
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: texts and pictures in order (open a file with ``vlrun.open_picture``), what the model
+    said token by token, and the tools that it called.
+    """
+
+    role: Role
+    parts: tuple[str | Picture | SaidPart, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question made ready: its prompt, and the pictures with their grids."""
+
+    prompt: Prompt
+    pictures: Sequence[tuple[Picture, Grid]]
+    options: Options
+
+
+def ask_about(sources: Pictures, question: str) -> Turn:
+    """The turn of a question about one picture, several, or none. Raises MediaError, or OptionError without a text."""
+    text: object = question  # None would be rendered as a picture
+    if not isinstance(text, str) or not text.strip():
+        raise OptionError("the question must be a text that is not empty")
+    return Turn("user", (*(open_picture(source) for source in listed(sources)), question))
+
+
+class Preparer:
+    """Makes questions ready for one model. ``auto``: visual tokens a picture that this box sees in good time."""
+
+    def __init__(self, manifest: Manifest, template: ChatTemplate, auto: int = MAX_IMAGE_TOKENS) -> None:
+        self._manifest = manifest
+        self._template = template
+        self._auto = auto
+
+    def prepare(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> Asked:
+        """A conversation that waits for the model's answer. Raises OptionError and MediaError."""
+        pictures = [part for turn in turns for part in turn.parts if isinstance(part, Picture)]
+        if len(pictures) > MOST_PICTURES or len(tools) > MOST_TOOLS:
+            raise OptionError(f"at most {MOST_PICTURES} pictures and {MOST_TOOLS} tools are possible")
+        grids = [self._grid(picture, options) for picture in pictures]
+        prompt = self._template.encode(named(turns), [grid.tokens for grid in grids], tools)
+        return Asked(prompt, list(zip(pictures, grids, strict=True)), options)
+
+    def check_room(self, asked: Asked, context: int | None) -> None:
+        """Raise ContextLengthExceeded if the prompt leaves no room for an answer in ``context`` tokens, nor in what the
+        model was made for.
+        """
+        length, most = len(asked.prompt.ids), min(context or sys.maxsize, self._manifest.text.max_positions)
+        if length < most:
+            return
+        visual = sum(grid.tokens for _, grid in asked.pictures)
+        raise ContextLengthExceeded(
+            f"the prompt has {length} tokens ({visual} of pictures, {length - visual} of text), "
+            f"but the context is {most}, one of them for the answer: fewer pictures, a smaller "
+            "max_image_tokens or a longer context may help"
+        )
+
+    def _grid(self, picture: Picture, options: Options) -> Grid:
+        vision, limits = self._manifest.vision, self._manifest.preprocessing
+        token_pixels = (vision.patch * vision.merge) ** 2
+        least, most = options.min_image_tokens or 0, options.max_image_tokens
+        if most is None:
+            slow = self._auto < MAX_IMAGE_TOKENS
+            auto = min(options.auto_image_tokens, self._auto) if slow else options.auto_image_tokens
+            most = max(least, {"low": LOW_DETAIL, "auto": auto, "high": HIGH_DETAIL}[options.detail])
+        if most * token_pixels < limits.min_pixels:
+            needed = -(-limits.min_pixels // token_pixels)
+            raise OptionError(f"max_image_tokens is {most}, but this model needs at least {needed}")
+        return grid_of(picture, limits, vision, max_pixels=most * token_pixels, min_pixels=least * token_pixels)
+
+
+def named(turns: Sequence[Turn]) -> list[Message]:
+    """Messages in which pictures have the numbers that Qwen's template gives them (``add_vision_id``) where there are
+    several. One that was alone so far stays without: it is in the cache like that.
+    """
+    messages, seen = [], 0
+    for turn in turns:
+        alone = seen + sum(isinstance(part, Picture) for part in turn.parts) < 2
+        parts: list[str | PicturePart | SaidPart] = []
+        for part in turn.parts:
+            if isinstance(part, Picture):
+                seen += 1
+                parts += [PicturePart()] if alone else [f"Picture {seen}: ", PicturePart()]
+            else:
+                parts.append(part)
+        messages.append(Message(turn.role, tuple(parts), turn.tool_calls))
+    return messages
+
+
+def listed(pictures: Pictures) -> Sequence[PictureSource]:
+    """Pictures as a list: a single one becomes a list of one."""
+    if isinstance(pictures, list | tuple):
+        return pictures
+    return [pictures]  # type: ignore[list-item] # a str is a path and a Sequence too

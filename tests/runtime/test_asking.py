@@ -1,0 +1,195 @@
+"""Votes, tiles and steps: what is asked, how answers become one, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from vlrun import asking
+from vlrun.answer import Answer, Chunk, Options, Timings, Usage
+from vlrun.asking import Inquiry, Result, inquire
+from vlrun.engine.request import FinishReason
+from vlrun.errors import OptionError
+from vlrun.media.image import Picture, open_picture
+from vlrun.media.region import parse_tiles
+from vlrun.question import Turn
+from vlrun.tasks import Names, find
+from vlrun.text.grounding import find_marks
+
+
+@pytest.fixture(autouse=True)
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle answers in the order of asking."""
+    monkeypatch.setattr(asking, "TOGETHER", 1)
+
+
+COUNT = find("count")
+BOTTLES = Names(items=("bottle", "can"))
+
+
+class Oracle:
+    """A model that says what it is told to, in the order of asking, and remembers what it was asked."""
+
+    def __init__(self, *texts: str, reason: FinishReason = "stop") -> None:
+        self.texts, self.reason = list(texts), reason
+        self.asked: list[tuple[Sequence[Turn], Options]] = []
+
+    def chat(self, turns: Sequence[Turn], options: Options, _: object = ()) -> Iterator[Chunk]:
+        self.asked.append((turns, options))
+        text = self.texts.pop(0)
+        pictures = [part for turn in turns for part in turn.parts if isinstance(part, Picture)]
+        value = json.loads(text) if options.schema is not None and self.reason == "stop" else None
+        answer = Answer(
+            text,
+            self.reason,
+            Usage(10, 4, 0, 3, 3),
+            Timings(0, 0, 0, 0, 0, 0, 0, 0),
+            value=value,
+            marks=find_marks(text, pictures[0].size, pictures[0].frame) if pictures else (),
+        )
+        yield Chunk(text, answer)
+
+
+def picture(width: int = 96, height: int = 96) -> Picture:
+    return open_picture(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def run(oracle: Oracle, inquiry: Inquiry, options: Options | None = None) -> Result:
+    return inquire(oracle, picture(), inquiry, options)  # type: ignore[arg-type]
+
+
+def counts(bottles: int, cans: int, total: int | None = None) -> str:
+    return json.dumps({"total": bottles + cans if total is None else total, "items": {"bottle": bottles, "can": cans}})
+
+
+def test_votes_are_counted_by_name() -> None:
+    """Guards the majority: of each number by itself, with the spread told, and the sum of what won."""
+    oracle = Oracle(counts(6, 2), counts(6, 3), counts(7, 2), counts(6, 2), counts(5, 2))
+    result = run(oracle, Inquiry(task=COUNT, names=BOTTLES, votes=5))
+    assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
+    assert result.spread[0]["items.bottle"] == {"6": 3, "7": 1, "5": 1}
+    assert result.spread[0]["items.can"] == {"2": 4, "3": 1}
+    assert len(result.answers) == 5
+    assert json.loads(result.text) == result.value
+
+
+def test_votes_are_drawn_and_differ() -> None:
+    """Guards against five greedy answers, and against five drawn with one seed: both are one vote."""
+    oracle = Oracle(*[counts(1, 1)] * 3)
+    run(oracle, Inquiry(task=COUNT, names=BOTTLES, votes=3), Options(seed=7))
+    assert {options.seed for _, options in oracle.asked} == {7, 8, 9}
+    assert all(options.temperature == 0.7 for _, options in oracle.asked)
+    with pytest.raises(OptionError, match="all votes are the same"):
+        run(Oracle(), Inquiry(task=COUNT, names=BOTTLES, votes=3), Options(temperature=0))
+    warm = Oracle(*[counts(1, 1)] * 2)
+    run(warm, Inquiry(task=COUNT, names=BOTTLES, votes=2), Options(temperature=1.1))
+    assert all(options.temperature == 1.1 for _, options in warm.asked)
+
+
+def test_a_tie_of_numbers_goes_to_the_middle() -> None:
+    """Guards against an outlier that wins because it came first."""
+    oracle = Oracle(counts(90, 0), counts(5, 0), counts(6, 0))
+    value = run(oracle, Inquiry(task=COUNT, names=BOTTLES, votes=3)).value
+    assert isinstance(value, dict)
+    assert value["items"]["bottle"] == 6
+
+
+def test_free_text_is_voted_as_a_whole() -> None:
+    """Guards questions without a form."""
+    result = run(Oracle("6", "7", "6\n"), Inquiry("How many?", votes=3))
+    assert result.text.strip() == "6"
+    assert result.spread[0][""] == {"6": 2, "7": 1}
+
+
+def test_tiles_add_up() -> None:
+    """Guards the merge of counts: each tile is asked about its own part, and the numbers are summed."""
+    oracle = Oracle(counts(6, 0), counts(0, 9), counts(1, 2))
+    result = run(oracle, Inquiry(task=COUNT, names=BOTTLES, tiles=parse_tiles("1x3")))
+    assert result.value == {"total": 18, "items": {"bottle": 7, "can": 11}}
+    shown = [part for turns, _ in oracle.asked for turn in turns for part in turn.parts if isinstance(part, Picture)]
+    assert [one.size for one in shown] == [(96, 32)] * 3
+    assert len({one.sha256 for one in shown}) == 3
+
+
+def test_boxes_of_tiles_lie_in_the_whole_picture() -> None:
+    """Guards coordinates: those of a tile are relative to it."""
+    box = '[{"bbox_2d": [0, 0, 500, 1000], "label": "can"}]'
+    inquiry = Inquiry(task=find("locate"), names=Names(items=("can",)), tiles=parse_tiles("2x1"))
+    result = run(Oracle("[]", box), inquiry)
+    assert result.value == [{"bbox_2d": [500, 0, 750, 1000], "label": "can"}]
+    assert [mark.box for mark in result.marks] == [(48, 0, 72, 96)]
+
+
+def test_texts_of_tiles_are_numbered() -> None:
+    """Guards tasks whose answer is text."""
+    result = run(Oracle("a", "b"), Inquiry(task=find("ocr"), tiles=parse_tiles("1x2")))
+    assert result.text == "[1/2] a\n[2/2] b"
+
+
+def test_steps_think_first_and_answer_then() -> None:
+    """Guards the order: reasoning without a form, then the answer in it, in one conversation with one picture."""
+    oracle = Oracle("Row 1: 6 bottles.", counts(6, 0))
+    result = run(oracle, Inquiry(task=COUNT, names=BOTTLES, steps=True))
+    assert result.reasoning == ("Row 1: 6 bottles.",)
+    assert result.value == {"total": 6, "items": {"bottle": 6, "can": 0}}
+    (first, free), (second, formed) = oracle.asked
+    assert free.schema is None
+    assert formed.schema is not None
+    assert [turn.role for turn in second] == ["user", "assistant", "user"]
+    assert second[0] == first[0]
+    assert not any(isinstance(part, Picture) for part in second[2].parts)
+
+
+def test_a_wrong_total_is_told() -> None:
+    """Guards against a total that its own items contradict."""
+    result = run(Oracle(counts(6, 2, total=9)), Inquiry(task=COUNT, names=BOTTLES))
+    assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
+    assert any("answered as 9" in note for note in result.notes)
+
+
+def test_cut_answers_have_no_vote() -> None:
+    """Guards against half a JSON in the majority; and if all are cut, that is told."""
+    result = run(Oracle(*[counts(1, 1)[:12]] * 2, reason="length"), Inquiry(task=COUNT, names=BOTTLES, votes=2))
+    assert result.value is None
+    assert not result.complete
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Inquiry(votes=0), "between 1 and 16, not 0"),
+        (lambda: Inquiry(votes=17), "between 1 and 16, not 17"),
+        (lambda: Inquiry(names=BOTTLES), "belong to a task"),
+        (lambda: Inquiry(task=COUNT, names=Names(fields=("x",))), "takes no fields"),
+        (lambda: Inquiry(task=find("chart"), tiles=parse_tiles("1x2")), "cannot be merged"),
+        (lambda: run(Oracle(), Inquiry(task=find("compare"))), "at least 2 pictures"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(make: object, message: str) -> None:
+    """Guards against options that are silently dropped."""
+    with pytest.raises(OptionError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_a_task_sets_what_the_caller_does_not() -> None:
+    """Guards the order of options: the caller's word, then the task's."""
+    inquiry = Inquiry(task=find("locate"), names=Names(items=("can",)))
+    options = inquiry.options(Options(max_tokens=7))
+    assert (options.temperature, options.presence_penalty, options.max_tokens) == (0, 0, 7)
+    assert (options.min_image_tokens, options.auto_image_tokens) == (1024, 2560)
+    assert inquiry.options(Options(temperature=0.5, detail="low")).temperature == 0.5
+    assert inquiry.options(Options(detail="low")).min_image_tokens is None
+    assert inquiry.options(Options(max_image_tokens=300)).min_image_tokens is None
+
+
+def test_the_language_follows_the_question() -> None:
+    """Guards Chinese users: Chinese items or a Chinese question make a Chinese prompt."""
+    assert Inquiry(task=COUNT, names=Names(items=("瓶子",))).questions()[0].startswith("数一数")
+    assert Inquiry("请数一数", task=COUNT).questions()[0].startswith("数一数")
+    assert Inquiry("几个？", steps=True).questions() == (
+        "几个？\n请一步一步思考：逐个部分说出与问题有关的内容。",
+        "现在只给出答案。",
+    )

@@ -1,0 +1,133 @@
+"""``vlrun chat``: its commands, questions over several lines, Ctrl+C in a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CHAT = [sys.executable, "-m", "vlrun.cli", "chat", "--temperature", "0", "--kv-disk", "0"]
+
+
+def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    return subprocess.run(
+        [*CHAT, *arguments], input=lines, capture_output=True, text=True, check=False, timeout=120, env=environment
+    )
+
+
+def test_a_whole_chat(tmp_path: Path) -> None:
+    """Guards every command: what a line does goes to stderr, answers alone to stdout."""
+    lines = f"""
+How many bottles are there?
+/image {EXAMPLES / "price_tag.png"}
+/save {tmp_path / "chat.json"}
+/clear
+/load {tmp_path / "chat.json"}
+/stats
+/region 0,0,300,300
+/task count bottle,can
+/nonsense
+/image "nowhere.png"
+/task nothing
+/region x
+/load nowhere.json
+/help
+/exit
+never read
+"""
+    done = piped(str(EXAMPLES / "shelf.png"), lines=lines, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "6"
+    assert '"items": {"bottle": ' in done.stdout.splitlines()[1]
+    assert len(done.stdout.splitlines()) == 2
+    for told in (
+        "the next question shows 640 x 640",
+        "saved 2 turns",
+        "a new conversation",
+        "loaded 2 turns",
+        "TTFT",
+        "300 x 300",
+        "there is no /nonsense",
+        "no such picture: 'nowhere.png'",
+        "there is no task 'nothing'",
+        "/region",
+        "cannot read 'nowhere.json'",
+        "/image FILE...",
+    ):
+        assert told in done.stderr, told
+
+
+def test_lines_that_go_on(tmp_path: Path) -> None:
+    """Guards multi-line input: a backslash at the end, and three quotes around. What was typed comes back as it was."""
+    lines = 'Copy this text:\\\nSALE 12\n/clear\n"""Copy this text:\nSALE 12\n3 red boxes $4.50\n"""\n'
+    done = piped(lines=lines, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "SALE 12\nSALE 12\n3 red boxes $4.50\n"
+
+
+class Terminal:
+    """A chat in a pseudo-terminal, as a person has it."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.seen = ""
+        self.process, self._main = self._start(home, arguments)
+
+    def _start(self, home: Path, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int]:
+        main, other = pty.openpty()
+        environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "TERM": "xterm"}
+        process = subprocess.Popen(
+            [*CHAT, *arguments], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+        )
+        os.close(other)
+        return process, main
+
+    def type(self, text: str) -> None:
+        os.write(self._main, text.encode())
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < end, f"no {text!r} in {self.seen[-2000:]!r}"
+            if select.select([self._main], [], [], 0.2)[0]:
+                new = os.read(self._main, 4096).decode(errors="replace")
+                if "\x1b[6n" in new:  # asks where the cursor is, as line editors do
+                    self.type("\x1b[1;1R")
+                self.seen += new
+
+    def close(self) -> int:
+        code = self.process.wait(60)
+        os.close(self._main)
+        return code
+
+
+@pytest.mark.timeout(240)
+def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
+    """Guards a person at a terminal: Ctrl+C ends the answer, then the line; Ctrl+D leaves; history is private."""
+    terminal = Terminal(tmp_path, str(EXAMPLES / "shelf.png"), "--min-p", "0", "--max-tokens", "3000")
+    terminal.wait_for("Ctrl+C stops an answer")
+    terminal.wait_for("[0m>")
+    terminal.type("How many bottles are there?\r")
+    terminal.wait_for("6\r\n\x1b")
+    long = " ".join(f"word {number}" for number in range(60))
+    terminal.type(f"Copy this text: {long}\r")
+    time.sleep(0.6)
+    os.kill(terminal.process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    terminal.seen = ""
+    terminal.type("/stats\r")
+    terminal.wait_for("decoder")
+    terminal.type("half a line\x03")
+    terminal.wait_for("Ctrl+D or /exit leaves")
+    terminal.type("\x04")
+    assert terminal.close() == 0
+    history = tmp_path / "vlrun" / "chat_history"
+    assert history.stat().st_mode & 0o077 == 0

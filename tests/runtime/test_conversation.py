@@ -1,0 +1,142 @@
+"""Conversations: what each turn costs, what stays of it, and files that carry them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import vlrun
+from vlrun import Conversation, Options, Turn
+from vlrun.errors import MediaNotFound, OptionError, OutputError
+from vlrun.text.template import SaidPart
+
+SHELF = Path(__file__).parents[2] / "examples" / "shelf.png"
+GREEDY = Options(temperature=0, max_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def vlm() -> Iterator[vlrun.VLM]:
+    with vlrun.load() as model:
+        yield model
+
+
+def test_each_turn_costs_only_its_new_tokens(vlm: vlrun.VLM) -> None:
+    """Guards the cache over turns: what was said is found again to the last full block of 32 tokens, answers too."""
+    conversation = Conversation(vlm, options=GREEDY)
+    before = 0
+    for question in (
+        "Describe this image.",
+        "How many cans?",
+        "How many bottles are there?",
+        "Where is the yellow can?",
+    ):
+        answer = conversation.ask(question, SHELF if not before else ())
+        assert answer.usage.cached_tokens >= (before - 1) // 32 * 32
+        before = answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert before > 128
+
+
+def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
+    """Guards the cached past: an answer equals that of a model which has never seen the conversation."""
+    conversation = Conversation(vlm, options=GREEDY)
+    conversation.ask("Describe this image.", SHELF)
+    said = conversation.ask("How many bottles are there?")
+    with vlrun.load() as fresh:
+        *_, last = fresh.chat(conversation.turns[:-1], GREEDY)
+    assert last.answer is not None
+    assert last.answer.usage.cached_tokens == 0
+    assert last.answer.text == said.text
+
+
+def test_pictures_get_their_numbers(vlm: vlrun.VLM) -> None:
+    """Guards a second picture in a later turn: the first one stays as it is in the cache, the second has its number."""
+    conversation = Conversation(vlm, options=GREEDY)
+    first = conversation.ask("How many bottles are there?", SHELF)
+    second = conversation.ask("And here?", Image.new("RGB", (256, 256), "white"))
+    assert second.usage.cached_tokens >= first.usage.prompt_tokens // 32 * 32
+    assert second.usage.image_tokens == 128
+
+
+def test_what_was_broken_off_stays_as_far_as_it_came(vlm: vlrun.VLM) -> None:
+    """Guards Ctrl+C in a chat: the turn is kept with the text that was shown, and the next one goes on from there."""
+    conversation = Conversation(vlm, options=GREEDY)
+    stream = conversation.stream("Describe this image.", SHELF)
+    shown = next(stream).text
+    stream.close()  # type: ignore[attr-defined]
+    assert conversation.turns[-1] == Turn("assistant", (shown,))
+    assert conversation.ask("How many bottles are there?").text
+
+
+def test_what_failed_is_not_kept(vlm: vlrun.VLM) -> None:
+    """Guards a typing error: the conversation is as it was."""
+    conversation = Conversation(vlm, system="Be short.", options=GREEDY)
+    with pytest.raises(MediaNotFound):
+        conversation.ask("What is this?", "nowhere.png")
+    with pytest.raises(OptionError):
+        conversation.ask(" ", SHELF)
+    assert [turn.role for turn in conversation.turns] == ["system"]
+    conversation.ask("Describe this image.", SHELF)
+    conversation.clear()
+    assert [turn.role for turn in conversation.turns] == ["system"]
+
+
+def test_a_file_carries_all_of_it(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """Guards ``save`` and ``load``: same turns, same pictures, and the next answer as if nothing had been between."""
+    conversation = Conversation(vlm, options=GREEDY)
+    conversation.ask("Describe this image.", SHELF)
+    conversation.save(tmp_path / "chat.json")
+    again = Conversation(vlm, options=GREEDY)
+    again.load(tmp_path / "chat.json")
+    assert [turn.role for turn in again.turns] == ["user", "assistant"]
+    assert again.turns[1] == conversation.turns[1]
+    picture, original = again.turns[0].parts[0], conversation.turns[0].parts[0]
+    assert isinstance(picture, vlrun.Picture)
+    assert isinstance(original, vlrun.Picture)
+    assert picture.sha256 == original.sha256
+    assert again.ask("How many cans?").text == conversation.ask("How many cans?").text
+
+
+def test_another_model_s_tokens_are_not_taken(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """Guards a file of another model: its token ids mean something else, its words do not."""
+    conversation = Conversation(vlm, options=GREEDY)
+    conversation.ask("Describe this image.", SHELF)
+    assert isinstance(conversation.turns[1].parts[0], SaidPart)
+    conversation.save(tmp_path / "chat.json")
+    saved = json.loads((tmp_path / "chat.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps(saved | {"model": "another"}))
+    conversation.load(tmp_path / "other.json")
+    assert isinstance(conversation.turns[1].parts[0], str)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no conversation"),
+        ("[1]", "no conversation"),
+        ('{"format": 9, "model": "x", "turns": []}', "format 9"),
+        ('{"format": 1, "model": "x", "turns": [{"role": "user", "parts": [{"png": "AAAA"}]}]}', "damaged"),
+        ('{"format": 1, "model": "x", "turns": [{"role": "user", "parts": [{"png": "*"}]}]}', "damaged"),
+        ('{"format": 1, "model": "x", "turns": [{"role": "ghost", "parts": []}]}', "no conversation"),
+    ],
+)
+def test_a_damaged_file_is_told(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
+    """Guards files from elsewhere: one sentence, and the conversation stays as it was."""
+    (tmp_path / "chat.json").write_text(content)
+    conversation = Conversation(vlm, system="Be short.")
+    with pytest.raises(OptionError, match=message):
+        conversation.load(tmp_path / "chat.json")
+    assert len(conversation.turns) == 1
+
+
+def test_files_that_cannot_be_had_are_told(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """Guards a wrong path, to read and to write, and leaves nothing behind."""
+    conversation = Conversation(vlm)
+    with pytest.raises(OptionError, match="cannot read"):
+        conversation.load(tmp_path / "none.json")
+    with pytest.raises(OutputError, match="cannot write"):
+        conversation.save(tmp_path / "none" / "chat.json")
+    assert not list(tmp_path.iterdir())

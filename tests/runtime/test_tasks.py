@@ -1,0 +1,125 @@
+"""Tasks as data: prompts in the question's language, forms of answers, and a user's own file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vlrun.errors import OptionError
+from vlrun.tasks import NO_NAMES, Names, built_in, check_names, find, language_of, load_tasks, split_names
+
+GIVEN = {
+    "count": Names(items=("bottle", "can")),
+    "locate": Names(items=("bottle",)),
+    "fields": Names(fields=("number", "total")),
+}
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_task_is_whole(name: str) -> None:
+    """Guards the list: each task has a prompt in both languages without a gap, and a form that is JSON."""
+    task, names = find(name), GIVEN.get(name, NO_NAMES)
+    check_names(task, names)
+    english, chinese = task.question("en", names), task.question("zh", names)
+    assert language_of(english) == "en"
+    assert language_of(chinese) == "zh"
+    for text in (english, chinese, task.steps_question("en", names, "Think.")):
+        assert "{items}" not in text
+        assert "{fields" not in text
+    assert task.schema is None or json.dumps(task.form(names))
+
+
+def test_items_make_the_prompt_and_the_form() -> None:
+    """Guards ``--items``: each is named in the question and required in the answer; without them any name may come."""
+    count, names = find("count"), Names(items=("bottle", "red can"))
+    assert count.question("en", names).startswith("Count bottle, red can in the image.")
+    assert count.question("zh", Names(items=("瓶子", "罐子"))).startswith("数一数图中的瓶子、罐子。")
+    form = count.form(names)
+    assert form is not None
+    items = form["properties"]["items"]  # type: ignore[index]
+    assert items["required"] == ["bottle", "red can"]
+    assert set(items["properties"]) == {"bottle", "red can"}
+    assert items["additionalProperties"] is False
+    free = count.form(NO_NAMES)
+    assert free is not None
+    assert free["properties"]["items"]["additionalProperties"] == {  # type: ignore[index]
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 99999,
+    }
+
+
+def test_what_is_added_stands_below() -> None:
+    """Guards a question beside a task: it is not dropped."""
+    assert find("ocr").question("en", NO_NAMES, "Only the sign.").endswith("\nOnly the sign.")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "message"),
+    [
+        ("locate", NO_NAMES, "needs items"),
+        ("fields", NO_NAMES, "needs fields"),
+        ("ocr", Names(items=("a",)), "takes no items"),
+        ("count", Names(items=tuple(map(str, range(101)))), "at most 100 items"),
+        ("count", Names(items=("x" * 101,)), "100 characters"),
+    ],
+)
+def test_names_that_do_not_fit_are_told(name: str, names: Names, message: str) -> None:
+    """Guards against names that are silently ignored."""
+    with pytest.raises(OptionError, match=message):
+        check_names(find(name), names)
+
+
+def test_names_are_split_as_people_write() -> None:
+    """Guards lists in both languages, and double names, which would make a form with a name twice."""
+    assert split_names(" bottle, can ,,bottle") == ("bottle", "can")
+    assert split_names("瓶子、罐子，袋子") == ("瓶子", "罐子", "袋子")
+    with pytest.raises(OptionError, match="empty"):
+        split_names(" , ")
+
+
+def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
+    """Guards a user's own tasks."""
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[plates]\nabout = "number plates"\nprompt.en = "Read the number plate."\nschema = \'{"type": "string"}\'\n'
+        '[ocr]\nabout = "mine"\nprompt.zh = "读。"\n',
+        encoding="utf-8",
+    )
+    tasks = load_tasks(path)
+    assert find("plates", tasks).form(NO_NAMES) == {"type": "string"}
+    assert find("plates", tasks).question("zh", NO_NAMES) == "Read the number plate."
+    assert find("ocr", tasks).question("en", NO_NAMES) == "读。"
+    assert find("count", tasks) == find("count")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[x\n", "no file of tasks"),
+        (b"[x]\nabout = 'a'\n", "prompt"),
+        (b"[x]\nabout = 'a'\nprompt = {}\n", "needs a prompt"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nspeed = 3\n", "speed"),
+        (b"[x]\nabout = 'a'\nprompt.fr = 'b'\n", "no file of tasks"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{'\n", "no file of tasks"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nimage_tokens = [9, 3]\n", "image_tokens"),
+        (b"\xff", "UTF-8"),
+        (b"#" * (1 << 20) + b"##", "limit"),
+    ],
+)
+def test_a_file_that_is_no_list_of_tasks_is_told(tmp_path: Path, content: bytes, message: str) -> None:
+    """Guards typing errors in a user's file: one sentence, and nothing ignored."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(OptionError, match=message):
+        load_tasks(path)
+
+
+def test_unknown_names_are_told(tmp_path: Path) -> None:
+    """Guards a task or a file that is not there."""
+    with pytest.raises(OptionError, match="there is no task 'cuont': describe, count"):
+        find("cuont")
+    with pytest.raises(OptionError, match="cannot read"):
+        load_tasks(tmp_path / "none.toml")
