@@ -5,6 +5,7 @@ Plain values; knows neither devices nor how an answer is made.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, get_args
 
@@ -81,6 +82,8 @@ class Options:
         if self.detail not in get_args(Detail):
             raise OptionError(f"detail must be one of {', '.join(get_args(Detail))}, not {self.detail}")
         self._check_stops()
+        if self.stop and self.schema is not None:
+            raise OptionError("stop strings would cut the JSON of a schema: leave them out")
         self.sampling(GenerationDefaults(do_sample=True))  # an impossible value is told at once
 
     def _check_stops(self) -> None:
@@ -145,8 +148,9 @@ class Answer:
     """A whole answer. ``notes``: what was left out or changed of the pictures on the way in, in words.
 
     ``value``: what the text says, if a ``schema`` was given and the answer is complete. ``marks``: boxes and points
-    that it names, in pixels of the first picture as it was given. ``tool_calls``: functions that the model wants
-    called. ``heat``: where it looked, if asked for. ``tokens``: of the text, if it is all that the model said.
+    that it names, in pixels of the picture as it was given, if the question was about a single one. ``tool_calls``:
+    functions that the model wants called. ``heat``: where it looked, if asked for. ``tokens``: of the text, if it is
+    all that the model said.
     """
 
     text: str
@@ -167,6 +171,11 @@ class Chunk:
 
     text: str
     answer: Answer | None = None
+
+
+def last_of(chunks: Iterable[Chunk]) -> Answer:
+    """The whole answer at the end of its chunks."""
+    return [chunk.answer for chunk in chunks if chunk.answer][-1]
 
 
 def _first(given: T | None, default: T) -> T:

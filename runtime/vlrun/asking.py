@@ -7,20 +7,36 @@ know how an answer is made.
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vlrun.answer import Answer, Options
+from vlrun.answer import Answer, Chunk, Options
 from vlrun.conversation import Conversation
+from vlrun.engine.request import FinishReason
+from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import OptionError
+from vlrun.media.frame import Frame
 from vlrun.media.image import Picture, open_picture
 from vlrun.media.region import Tiles, cut_tiles
+from vlrun.merging import (
+    Spread,
+    as_json,
+    first_of,
+    in_original,
+    in_thousandths,
+    majority,
+    most_frequent,
+    summed,
+)
 from vlrun.question import DEFAULT_QUESTION, Pictures, listed
 from vlrun.tasks import NO_NAMES, Names, Task, check_names, language_of
 from vlrun.text.grounding import Mark, find_marks
+from vlrun.text.typed import value_of
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
@@ -36,9 +52,6 @@ FIRST_THINK = {
     "zh": "请一步一步思考：逐个部分说出与问题有关的内容。",
 }
 THEN_ANSWER = {"en": "Now give only the answer.", "zh": "现在只给出答案。"}
-
-Spread = Mapping[str, Mapping[str, int]]
-"""How often each value was answered: by its place in the answer, and as JSON. The whole answer's place is empty."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,11 @@ class Inquiry:
             raise OptionError("the answers of this task about parts of a picture cannot be merged: leave out the tiles")
 
     @property
+    def summed(self) -> bool:
+        """Whether the answer has a total, which is told when all of it is there."""
+        return self.task is not None and self.task.merge == "sum"
+
+    @property
     def plain(self) -> bool:
         """Whether it is one question with one answer, which can be streamed as it comes."""
         return self.tiles is None and self.votes == 1 and not self.steps
@@ -89,7 +107,12 @@ class Inquiry:
         if self.votes > 1:
             if given.temperature == 0:
                 raise OptionError("with temperature 0 all votes are the same: leave it out, or ask for one vote")
-            drawn = replace(options, temperature=VOTING_TEMPERATURE, top_p=VOTING_TOP_P, top_k=VOTING_TOP_K)
+            drawn = replace(
+                options,
+                temperature=VOTING_TEMPERATURE,
+                top_p=VOTING_TOP_P if given.top_p is None else given.top_p,
+                top_k=VOTING_TOP_K if given.top_k is None else given.top_k,
+            )
             options = options if options.temperature else drawn
         return options
 
@@ -98,35 +121,50 @@ class Inquiry:
 class Result:
     """What came of an inquiry. ``value``: the answer as data where it has a form; ``answers``: all that were made, part
     by part and vote by vote; ``spread``: how the votes fell, of each part; ``marks`` in pixels of the first picture as
-    it was given; ``reasoning``: what was said first, of each answer; ``notes``: what there is to tell the user.
+    it was given; ``reasoning``: what was said first, of each answer; ``notes``: what there is to tell the user;
+    ``finish_reason``: ``stop`` if what it is made of came to its own end.
     """
 
     text: str
     value: object
     answers: tuple[Answer, ...]
+    finish_reason: FinishReason
     spread: tuple[Spread, ...] = ()
     marks: tuple[Mark, ...] = ()
     reasoning: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
-    def complete(self) -> bool:
-        """Whether every answer came to its own end."""
-        return all(answer.finish_reason == "stop" for answer in self.answers)
-
 
 def inquire(vlm: VLM, pictures: Pictures, inquiry: Inquiry, options: Options | None = None) -> Result:
     """Ask about pictures as the inquiry says. Raises as ``VLM.ask`` does."""
-    options = inquiry.options(options or Options())
+    given = options or Options()
+    asked = inquiry.options(given)
+    vlm.check(asked)
     shown = [open_picture(picture) for picture in listed(pictures)]
     check_pictures(inquiry, len(shown))
     parts = _parts(shown, inquiry.tiles)
-    with ThreadPoolExecutor(TOGETHER, "vlrun-ask") as pool:
-        voices = [
-            [pool.submit(_ask, vlm, part, inquiry, options, vote) for vote in range(inquiry.votes)] for part in parts
+    merge = inquiry.task.merge if inquiry.task is not None and given.schema is None else "none"
+    voted = [_voted(vlm, voices, asked) for voices in _voices(vlm, parts, inquiry, asked)]
+    return finish(_merged(shown, parts, voted, merge, asked), inquiry)
+
+
+def _voices(vlm: VLM, parts: Sequence[Sequence[Picture]], inquiry: Inquiry, options: Options) -> list[list[_Voice]]:
+    """All answers, part by part. If one fails, or the caller is interrupted, the others stop at their next token."""
+    stopped = threading.Event()
+    pool = ThreadPoolExecutor(TOGETHER, "vlrun-ask")
+    try:
+        asked = [
+            [pool.submit(_ask, vlm, part, inquiry, options, vote, stopped) for vote in range(inquiry.votes)]
+            for part in parts
         ]
-        voted = [_voted([voice.result() for voice in part]) for part in voices]
-    return finish(_merged(shown, parts, voted, inquiry), inquiry)
+        done, _ = wait([voice for part in asked for voice in part], return_when=FIRST_EXCEPTION)
+        for voice in done:
+            if (error := voice.exception()) and not isinstance(error, _GivenUp):
+                raise error
+        return [[voice.result() for voice in part] for part in asked]
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def check_pictures(inquiry: Inquiry, pictures: int) -> None:
@@ -145,17 +183,21 @@ def finish(result: Result, inquiry: Inquiry) -> Result:
     items, total = value.get("items"), value.get("total")
     if not isinstance(items, dict) or not all(isinstance(number, int) for number in items.values()):
         return result
-    summed = sum(items.values())
-    if summed == total:
-        return replace(result, text=_json(value))
-    corrected = {**value, "total": summed}
-    note = f"the total was answered as {total}, but the items sum up to {summed}: told is the sum"
-    return replace(result, value=corrected, text=_json(corrected), notes=(*result.notes, note))
+    added = sum(items.values())
+    if added == total:
+        return replace(result, text=as_json(value))
+    corrected = {**value, "total": added}
+    note = f"the total was answered as {total}, but the items sum up to {added}: told is the sum"
+    return replace(result, value=corrected, text=as_json(corrected), notes=(*result.notes, note))
 
 
 def single(answer: Answer) -> Result:
     """One answer as a result."""
-    return Result(answer.text, answer.value, (answer,), marks=answer.marks, notes=answer.notes)
+    return Result(answer.text, answer.value, (answer,), answer.finish_reason, marks=answer.marks, notes=answer.notes)
+
+
+class _GivenUp(Exception):
+    """Another answer failed, and this one is not wanted any more."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +210,12 @@ class _Voice:
 
 @dataclass(frozen=True)
 class _Voted:
-    """What the voices about one part agreed on; ``chosen``: one who said so, or nearly."""
+    """What the voices about one part agreed on: ``data`` is that of its JSON, ``formed`` whether it is any."""
 
     text: str
-    value: object
-    chosen: Answer
+    data: object
+    formed: bool
+    reason: FinishReason
     voices: Sequence[_Voice]
     spread: Spread
 
@@ -189,7 +232,7 @@ def _of_task(given: Options, task: Task, names: Names) -> Options:
         ),
         schema=task.form(names) if given.schema is None else given.schema,
     )
-    if task.image_tokens is None or given.max_image_tokens is not None or given.detail != "auto":
+    if task.image_tokens is None or given.max_image_tokens is not None or given.detail == "low":
         return options
     least, most = task.image_tokens
     return replace(options, min_image_tokens=given.min_image_tokens or least, auto_image_tokens=most)
@@ -202,118 +245,109 @@ def _parts(pictures: Sequence[Picture], tiles: Tiles | None) -> list[list[Pictur
     return [[tile] for tile in cut_tiles(replace(pictures[0], made_in=None), tiles)]
 
 
-def _ask(vlm: VLM, pictures: Sequence[Picture], inquiry: Inquiry, options: Options, vote: int) -> _Voice:
+def _ask(
+    vlm: VLM, pictures: Sequence[Picture], inquiry: Inquiry, options: Options, vote: int, stopped: threading.Event
+) -> _Voice:
+    """One answer. If it fails, the others are given up too."""
     *earlier, last = inquiry.questions()
-    seeded = options if options.seed is None else replace(options, seed=options.seed + vote)
+    seeded = options if options.seed is None else replace(options, seed=(options.seed + vote) % (MAX_SEED + 1))
     free = replace(seeded, schema=None, heatmap=False)
     conversation = Conversation(vlm)
     thoughts = []
     shown: Sequence[Picture] = pictures
-    for question in earlier:
-        thoughts.append(conversation.ask(question, shown, free))
-        shown = ()
-    return _Voice(conversation.ask(last, shown, seeded), tuple(thoughts))
+    try:
+        for question in earlier:
+            thoughts.append(_said(conversation.stream(question, shown, free), stopped))
+            shown = ()
+        return _Voice(_said(conversation.stream(last, shown, seeded), stopped), tuple(thoughts))
+    except BaseException:
+        stopped.set()
+        raise
 
 
-def _voted(voices: Sequence[_Voice]) -> _Voted:
+def _said(chunks: Generator[Chunk], stopped: threading.Event) -> Answer:
+    with closing(chunks):
+        while not stopped.is_set():
+            chunk = next(chunks)
+            if chunk.answer:
+                return chunk.answer
+    raise _GivenUp
+
+
+def _voted(vlm: VLM, voices: Sequence[_Voice], options: Options) -> _Voted:
     """The most frequent answer. Those that were cut short have no voice, unless all were."""
     answers = [voice.answer for voice in voices]
-    whole = [answer for answer in answers if answer.finish_reason == "stop"] or answers
-    if any(answer.value is None for answer in whole):
-        texts = [answer.text.strip() for answer in whole]
+    whole = [answer for answer in answers if answer.finish_reason == "stop"]
+    counted = whole or answers
+    if options.schema is None or not whole:
+        texts = [answer.text.strip() for answer in counted]
         text = Counter(texts).most_common(1)[0][0]
-        chosen = whole[texts.index(text)]
-        return _Voted(chosen.text, None, chosen, voices, {"": Counter(texts)} if len(voices) > 1 else {})
-    spread: dict[str, Mapping[str, int]] = {}
-    value = _majority([answer.value for answer in whole], "", spread)
-    chosen = next((answer for answer in whole if answer.value == value), whole[0])
-    text = chosen.text if chosen.value == value else _json(value)
-    return _Voted(text, value, chosen, voices, spread if len(voices) > 1 else {})
-
-
-def _majority(values: Sequence[object], place: str, spread: dict[str, Mapping[str, int]]) -> object:
-    """The most frequent value; of objects with the same names, that of each name. Of numbers equally frequent the
-    middle one wins, else the first.
-    """
-    first = values[0]
-    if isinstance(first, dict) and all(isinstance(value, dict) and value.keys() == first.keys() for value in values):
-        inside = f"{place}." if place else ""
-        return {
-            name: _majority([value[name] for value in values if isinstance(value, dict)], f"{inside}{name}", spread)
-            for name in first
-        }
-    counts = Counter(_json(value) for value in values)
-    spread[place] = counts
-    most = max(counts.values())
-    best = [json.loads(text) for text, count in counts.items() if count == most]
-    if all(isinstance(value, int | float) for value in best):
-        best.sort()
-        return best[(len(best) - 1) // 2]
-    return best[0]
+        chosen = counted[texts.index(text)]
+        spread: Spread = {"": Counter(texts)}
+        return _Voted(chosen.text, None, False, chosen.finish_reason, voices, spread)
+    values = [json.loads(answer.text) for answer in whole]
+    places: dict[str, Mapping[str, int]] = {}
+    value = majority(values, "", places)
+    if not vlm.holds(as_json(value), options):  # no answer says all of it, and the form does not allow it
+        value, places = most_frequent(values), {"": Counter(map(as_json, values))}
+    return _Voted(as_json(value), value, True, "stop", voices, places)
 
 
 def _merged(
-    pictures: Sequence[Picture], parts: Sequence[Sequence[Picture]], voted: Sequence[_Voted], inquiry: Inquiry
+    pictures: Sequence[Picture],
+    parts: Sequence[Sequence[Picture]],
+    voted: Sequence[_Voted],
+    merge: str,
+    options: Options,
 ) -> Result:
-    answers = tuple(answer for part in voted for voice in part.voices for answer in (*voice.earlier, voice.answer))
-    reasoning = tuple(thought.text for part in voted for voice in part.voices for thought in voice.earlier)
-    spread = tuple(part.spread for part in voted) if inquiry.votes > 1 else ()
-    notes = tuple(dict.fromkeys(note for answer in answers for note in answer.notes))
-    if inquiry.tiles is None:
-        part = voted[0]
-        return Result(part.text, part.value, answers, spread, part.chosen.marks, reasoning, notes)
-    whole = pictures[0]
-    placed = [
-        mark
-        for (tile,), part in zip(parts, voted, strict=True)
-        for mark in find_marks(part.text, tile.size, tile.frame)
-    ]
-    marks = tuple(_in_original(mark, whole) for mark in placed)
-    texts = [f"[{number}/{len(voted)}] {part.text}" for number, part in enumerate(voted, 1)]
-    values = [part.value for part in voted]
-    if any(value is None for value in values):
-        return Result("\n".join(texts), None, answers, spread, marks, reasoning, notes)
-    merge = inquiry.task.merge if inquiry.task is not None else "none"
-    value: object = values  # a form of the user's own: one answer for each part
-    if merge == "boxes":
-        value = [_in_thousandths(mark, whole) for mark in placed if mark.box]
-    elif merge in ("sum", "first"):
-        value = _summed(values) if merge == "sum" else _first_of(values)
-    return Result(_json(value), value, answers, spread, marks, reasoning, notes)
-
-
-def _summed(values: Sequence[object]) -> object:
-    """Numbers added up, name by name."""
-    if all(isinstance(value, dict) for value in values):
-        tables = [value for value in values if isinstance(value, dict)]
-        names = dict.fromkeys(name for table in tables for name in table)
-        return {name: _summed([table[name] for table in tables if name in table]) for name in names}
-    return sum(value for value in values if isinstance(value, int | float))
-
-
-def _first_of(values: Sequence[object]) -> object:
-    """Of every field the first that is not empty."""
-    tables = [value for value in values if isinstance(value, dict)]
-    names = dict.fromkeys(name for table in tables for name in table)
-    return {name: next((table[name] for table in tables if table.get(name)), "") for name in names}
-
-
-def _in_thousandths(mark: Mark, whole: Picture) -> Mapping[str, object]:
-    """A box in Qwen's own way of writing, relative to the picture that was asked about."""
-    sides = (*whole.size, *whole.size)
-    edges = [round(edge / side * 1000) for edge, side in zip(mark.box or (), sides, strict=False)]
-    return {"bbox_2d": edges, "label": mark.label}
-
-
-def _in_original(mark: Mark, whole: Picture) -> Mark:
-    """A mark in the picture that was asked about, in the one that was given."""
-    frame = whole.frame
-    return replace(
-        mark,
-        box=frame.box(*mark.box) if mark.box else None,
-        point=frame.point(*mark.point) if mark.point else None,
+    voices = [voice for part in voted for voice in part.voices]
+    answers = tuple(answer for voice in voices for answer in (*voice.earlier, voice.answer))
+    reasons = [part.reason for part in voted if part.reason != "stop"]
+    cut = sum(answer.finish_reason != "stop" for answer in answers)
+    notes = dict.fromkeys(note for answer in answers for note in answer.notes)
+    if cut and not reasons:
+        notes[f"{cut} of {len(answers)} answers were cut short; the others decided"] = None
+    marks = tuple(_marks(pictures, parts, voted))
+    text, value = _joined(pictures[:1], voted, merge, marks)
+    return Result(
+        text,
+        _as_asked(text, value, options),
+        answers,
+        reasons[0] if reasons else "stop",
+        tuple(part.spread for part in voted) if len(voices) > len(parts) else (),
+        tuple(in_original(mark, pictures[0]) for mark in marks),
+        tuple(thought.text for voice in voices for thought in voice.earlier),
+        tuple(notes),
     )
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _marks(pictures: Sequence[Picture], parts: Sequence[Sequence[Picture]], voted: Sequence[_Voted]) -> Iterator[Mark]:
+    """Places that the answers name, in pixels of the picture that was asked about; none where there are several."""
+    if len(pictures) != 1:
+        return
+    for (shown,), part in zip(parts, voted, strict=True):
+        frame = shown.frame if len(parts) > 1 else Frame(shown.size)
+        yield from find_marks(part.text, shown.size, frame)
+
+
+def _joined(whole: Sequence[Picture], voted: Sequence[_Voted], merge: str, marks: Sequence[Mark]) -> tuple[str, object]:
+    """The answers about all parts as one text, and its data if it is JSON."""
+    if len(voted) == 1:
+        return voted[0].text, voted[0].data
+    if not all(part.formed for part in voted):
+        return "\n".join(f"[{number}/{len(voted)}] {part.text}" for number, part in enumerate(voted, 1)), None
+    value: object = [part.data for part in voted]  # a form of the user's own: one answer for each part
+    if merge == "boxes":
+        value = [in_thousandths(mark, whole[0]) for mark in marks if mark.box]
+    elif merge in ("sum", "first"):
+        data = [part.data for part in voted]
+        value = summed(data) if merge == "sum" else first_of(data)
+    return as_json(value), value
+
+
+def _as_asked(text: str, data: object, options: Options) -> object:
+    """The data as the type that was asked for, if it was one; the merged answers of tiles may be no such thing."""
+    if isinstance(options.schema, type):
+        with suppress(OptionError):
+            return value_of(text, options.schema)
+    return data

@@ -9,18 +9,21 @@ import base64
 import io
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from PIL import Image
 
-from vlrun.answer import Answer, Chunk, Options
+from vlrun.answer import Answer, Chunk, Options, last_of
 from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.media.frame import Frame
 from vlrun.media.image import Picture, open_picture
-from vlrun.question import Pictures, Turn, ask_about
+from vlrun.question import MOST_PICTURES, Pictures, Turn, ask_about
 from vlrun.text.template import Role, SaidPart, Tool, ToolCall
+from vlrun.text.tools import find_tool_calls
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
@@ -44,16 +47,20 @@ class Conversation:
 
     def ask(self, question: str, pictures: Pictures = (), options: Options | None = None) -> Answer:
         """The answer to the next question, with or without further pictures. Raises as ``VLM.ask`` does."""
-        return _last(self.stream(question, pictures, options))
+        return last_of(self.stream(question, pictures, options))
 
-    def stream(self, question: str, pictures: Pictures = (), options: Options | None = None) -> Iterator[Chunk]:
+    def stream(self, question: str, pictures: Pictures = (), options: Options | None = None) -> Generator[Chunk]:
         """The same as it comes."""
         return self._answered(ask_about(pictures, question), options)
 
-    def tool_results(self, results: Sequence[str], options: Options | None = None) -> Iterator[Chunk]:
-        """Go on with what the called tools gave, one result for each call of the last answer, in order."""
-        if not results:
-            raise OptionError("there is no result of a tool")
+    def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
+        """Go on with what the called tools gave, one text for each call of the last answer, in order."""
+        if isinstance(results, str) or not all(isinstance(result, str) for result in results):
+            raise OptionError("the results of tools are a list of texts")
+        said = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
+        called = len(find_tool_calls(said.text if isinstance(said, SaidPart) else str(said)))
+        if len(results) != called or not called:
+            raise OptionError(f"the last answer calls {called} tools, but there are {len(results)} results")
         *earlier, last = (Turn("tool", (result,)) for result in results)
         return self._answered(last, options, tuple(earlier))
 
@@ -65,18 +72,24 @@ class Conversation:
         """Write the conversation with its pictures into one file. Raises OutputError."""
         target = Path(path)
         saved = _Saved(FORMAT, self._vlm.fingerprint, tuple(_saved(turn) for turn in self.turns))
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        encoded = msgspec.json.encode(saved)
+        if len(encoded) > MOST_FILE_BYTES:
+            raise OutputError(f"the conversation has more than {MOST_FILE_BYTES:,} bytes with its pictures, the limit")
         try:
-            part.write_bytes(msgspec.json.encode(saved))
-            part.replace(target)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(f"cannot write '{target}': {error.strerror}") from error
+            part = target.with_name(f"{target.name}.{os.getpid()}.part")
+            with _removed_on_failure(part):
+                part.write_bytes(encoded)
+                part.replace(target)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not the name of a file"
+            raise OutputError(f"cannot write '{target}': {reason}") from error
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on with a conversation that was saved, in place of this one. Raises OptionError if it is none."""
         source = Path(path)
         try:
+            if not source.is_file():
+                raise OptionError(f"cannot read '{source}': no such file")
             if source.stat().st_size > MOST_FILE_BYTES:
                 raise OptionError(f"'{source}' has more than {MOST_FILE_BYTES:,} bytes, the limit for a conversation")
             saved = msgspec.json.decode(source.read_bytes(), type=_Saved)
@@ -87,17 +100,22 @@ class Conversation:
         if saved.format != FORMAT:
             raise OptionError(f"'{source}' has format {saved.format}, but this vlrun reads format {FORMAT}")
         same = saved.model == self._vlm.fingerprint
+        pictures = sum(part.png is not None for turn in saved.turns for part in turn.parts)
         try:
-            self.turns = tuple(_restored(turn, same) for turn in saved.turns)
+            if pictures > MOST_PICTURES:
+                raise ValueError(f"it has {pictures} pictures, more than {MOST_PICTURES}")
+            turns = tuple(_restored(turn, same) for turn in saved.turns)
+            self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, SaidPart))
+            self.turns = turns
         except (VlrunError, ValueError) as error:
             raise OptionError(f"'{source}' is damaged: {error}") from None
 
-    def _answered(self, turn: Turn, options: Options | None, earlier: tuple[Turn, ...] = ()) -> Iterator[Chunk]:
+    def _answered(self, turn: Turn, options: Options | None, earlier: tuple[Turn, ...] = ()) -> Generator[Chunk]:
         asked = (*self.turns, *earlier, turn)
         chunks = self._vlm.chat(asked, options or self._options, self._tools)  # what is wrong is told at once
         return self._kept(asked, chunks)
 
-    def _kept(self, asked: tuple[Turn, ...], chunks: Generator[Chunk]) -> Iterator[Chunk]:
+    def _kept(self, asked: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:
         """The chunks; when they end, or the reader leaves, the turn stays as far as it came."""
         text = ""
         answer: Answer | None = None
@@ -113,11 +131,22 @@ class Conversation:
                 self.turns = (*asked, Turn("assistant", (said,)))
 
 
+@contextmanager
+def _removed_on_failure(part: Path) -> Iterator[None]:
+    """If the block fails, the file that it began is taken away."""
+    try:
+        yield
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 class _SavedPart(msgspec.Struct, omit_defaults=True):
-    """One of text, a picture as PNG in base64, or what a model said."""
+    """One of text, a picture as PNG in base64 with where it lies in its original, or what a model said."""
 
     text: str | None = None
     png: str | None = None
+    made_in: Frame | None = None
     said: tuple[int, ...] = ()
 
 
@@ -146,7 +175,7 @@ def _saved_part(part: str | Picture | SaidPart) -> _SavedPart:
         return _SavedPart(text=part.text, said=part.ids)
     encoded = io.BytesIO()
     Image.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
-    return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"))
+    return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), made_in=part.made_in)
 
 
 def _restored(turn: _SavedTurn, same: bool) -> Turn:
@@ -157,10 +186,6 @@ def _restored(turn: _SavedTurn, same: bool) -> Turn:
 def _restored_part(part: _SavedPart, same: bool) -> str | Picture | SaidPart:
     """The ids of what was said mean something to the same model alone."""
     if part.png is not None:
-        return open_picture(base64.b64decode(part.png, validate=True))
+        return replace(open_picture(base64.b64decode(part.png, validate=True)), made_in=part.made_in)
     text = part.text or ""
     return SaidPart(part.said, text) if part.said and same else text
-
-
-def _last(chunks: Iterator[Chunk]) -> Answer:
-    return [chunk.answer for chunk in chunks if chunk.answer][-1]

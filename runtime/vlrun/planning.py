@@ -21,8 +21,8 @@ BASE_MEMORY = 400 * MIB
 """Of a process beside weights and cache: Python, OpenVINO and its compiled kernels, measured with the 2B model."""
 MEMORY_PER_VISUAL_TOKEN = 280 * 1024
 """Of the vision encoder while it runs, by tokens of the largest picture and per 1,024 of its width (2B, 768 tokens)."""
-BLOCK = 32
 SCALE_BYTES = 8
+FLOAT_BYTES = {"f16": 2, "bf16": 2, "f32": 4}
 PLANNED_ANSWER = 100
 """Tokens of the answer that a plan reckons with."""
 
@@ -51,7 +51,9 @@ class Plan:
     answer: float | None
 
 
-def plan(folder: Path, turns: Sequence[Turn], options: Options, speed: Speed) -> Plan:
+def plan(
+    folder: Path, turns: Sequence[Turn], options: Options, speed: Speed, context: int | None, kv_precision: str
+) -> Plan:
     """Reckon what the model in ``folder`` needs for the answer to ``turns``. Raises as a question would."""
     manifest = manifests.read(folder)
     tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
@@ -60,11 +62,11 @@ def plan(folder: Path, turns: Sequence[Turn], options: Options, speed: Speed) ->
     )
     preparer = Preparer(manifest, template, auto_image_tokens(speed))
     asked = preparer.prepare(turns, options)
-    preparer.check_room(asked, None)
+    preparer.check_room(asked, context)
     patch = manifest.vision.patch
     pictures = tuple(PlannedPicture(g.width * patch, g.height * patch, g.tokens) for _, g in asked.pictures)
     tokens = len(asked.prompt.ids)
-    kv_memory = (tokens + PLANNED_ANSWER) * kv_bytes(manifest.text)
+    kv_memory = (tokens + PLANNED_ANSWER) * kv_bytes(manifest.text, kv_precision)
     return Plan(
         pictures,
         tokens,
@@ -76,13 +78,10 @@ def plan(folder: Path, turns: Sequence[Turn], options: Options, speed: Speed) ->
     )
 
 
-def kv_bytes(text: TextDimensions) -> int:
-    """Of one token in the KV cache at 8 bits: a key with a scale and zero point for each channel of a block, a value
-    with its own.
-    """
-    key = text.head_dim + SCALE_BYTES * text.head_dim // BLOCK
-    value = text.head_dim + SCALE_BYTES
-    return text.layers * text.kv_heads * (key + value)
+def kv_bytes(text: TextDimensions, precision: str) -> int:
+    """Of one token in the KV cache: key and value for each head and layer, at 8 bits with a scale and a zero point."""
+    cell = text.head_dim + SCALE_BYTES if precision == "u8" else text.head_dim * FLOAT_BYTES[precision]
+    return text.layers * text.kv_heads * 2 * cell
 
 
 def _weights(manifest: Manifest) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vlrun.answer import MAX_IMAGE_TOKENS, Options
+from vlrun.answer import Options
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
@@ -41,11 +41,17 @@ class Turn:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question made ready: its prompt, and the pictures with their grids."""
+    """A question made ready: its prompt, the pictures with their grids, and what there is to say about these.
+
+    ``subject``: the picture that places in the answer are in, None if that could be several: that of the last turn
+    which shows any.
+    """
 
     prompt: Prompt
     pictures: Sequence[tuple[Picture, Grid]]
     options: Options
+    notes: tuple[str, ...] = ()
+    subject: Picture | None = None
 
 
 def ask_about(sources: Pictures, question: str) -> Turn:
@@ -56,10 +62,15 @@ def ask_about(sources: Pictures, question: str) -> Turn:
     return Turn("user", (*(open_picture(source) for source in listed(sources)), question))
 
 
+def pictures_of(turn: Turn) -> int:
+    """How many pictures a turn shows."""
+    return sum(isinstance(part, Picture) for part in turn.parts)
+
+
 class Preparer:
     """Makes questions ready for one model. ``auto``: visual tokens a picture that this box sees in good time."""
 
-    def __init__(self, manifest: Manifest, template: ChatTemplate, auto: int = MAX_IMAGE_TOKENS) -> None:
+    def __init__(self, manifest: Manifest, template: ChatTemplate, auto: int = HIGH_DETAIL) -> None:
         self._manifest = manifest
         self._template = template
         self._auto = auto
@@ -69,9 +80,15 @@ class Preparer:
         pictures = [part for turn in turns for part in turn.parts if isinstance(part, Picture)]
         if len(pictures) > MOST_PICTURES or len(tools) > MOST_TOOLS:
             raise OptionError(f"at most {MOST_PICTURES} pictures and {MOST_TOOLS} tools are possible")
-        grids = [self._grid(picture, options) for picture in pictures]
+        most = self._most(options)
+        grids = [self._grid(picture, options, most) for picture in pictures]
         prompt = self._template.encode(named(turns), [grid.tokens for grid in grids], tools)
-        return Asked(prompt, list(zip(pictures, grids, strict=True)), options)
+        notes = tuple(dict.fromkeys(note for picture in pictures for note in picture.notes))
+        if options.detail == "auto" and options.max_image_tokens is None and most < options.auto_image_tokens:
+            wanted = [self._grid(picture, options, options.auto_image_tokens) for picture in pictures]
+            if any(more.tokens > grid.tokens for more, grid in zip(wanted, grids, strict=True)):
+                notes += (f"shown with at most {most} visual tokens a picture, for this box needs long for more",)
+        return Asked(prompt, list(zip(pictures, grids, strict=True)), options, notes, _subject(turns))
 
     def check_room(self, asked: Asked, context: int | None) -> None:
         """Raise ContextLengthExceeded if the prompt leaves no room for an answer in ``context`` tokens, nor in what the
@@ -87,18 +104,30 @@ class Preparer:
             "max_image_tokens or a longer context may help"
         )
 
-    def _grid(self, picture: Picture, options: Options) -> Grid:
+    def _most(self, options: Options) -> int:
+        """Visual tokens a picture at most."""
+        if options.max_image_tokens is not None:
+            return options.max_image_tokens
+        auto = min(options.auto_image_tokens, self._auto)
+        return max(
+            options.min_image_tokens or 0, {"low": LOW_DETAIL, "auto": auto, "high": HIGH_DETAIL}[options.detail]
+        )
+
+    def _grid(self, picture: Picture, options: Options, most: int) -> Grid:
         vision, limits = self._manifest.vision, self._manifest.preprocessing
         token_pixels = (vision.patch * vision.merge) ** 2
-        least, most = options.min_image_tokens or 0, options.max_image_tokens
-        if most is None:
-            slow = self._auto < MAX_IMAGE_TOKENS
-            auto = min(options.auto_image_tokens, self._auto) if slow else options.auto_image_tokens
-            most = max(least, {"low": LOW_DETAIL, "auto": auto, "high": HIGH_DETAIL}[options.detail])
         if most * token_pixels < limits.min_pixels:
             needed = -(-limits.min_pixels // token_pixels)
             raise OptionError(f"max_image_tokens is {most}, but this model needs at least {needed}")
-        return grid_of(picture, limits, vision, max_pixels=most * token_pixels, min_pixels=least * token_pixels)
+        least = (options.min_image_tokens or 0) * token_pixels
+        return grid_of(picture, limits, vision, max_pixels=most * token_pixels, min_pixels=least)
+
+
+def _subject(turns: Sequence[Turn]) -> Picture | None:
+    for turn in reversed(turns):
+        if shown := [part for part in turn.parts if isinstance(part, Picture)]:
+            return shown[0] if len(shown) == 1 else None
+    return None
 
 
 def named(turns: Sequence[Turn]) -> list[Message]:
@@ -107,7 +136,7 @@ def named(turns: Sequence[Turn]) -> list[Message]:
     """
     messages, seen = [], 0
     for turn in turns:
-        alone = seen + sum(isinstance(part, Picture) for part in turn.parts) < 2
+        alone = seen + pictures_of(turn) < 2
         parts: list[str | PicturePart | SaidPart] = []
         for part in turn.parts:
             if isinstance(part, Picture):

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 AUTO_SECONDS = 15.0
 """A new picture that nobody chose a detail for should be understood in that time."""
-AUTO_STEPS = (1280, 1024, 768, 512, 256)
-"""Visual tokens that ``detail`` auto may choose, within what Qwen advises: few, so that the next question finds the
-picture in the cache."""
+AUTO_STEPS = (2560, 1280, 1024, 768, 512, 256)
+"""Visual tokens that ``detail`` auto may choose: few, so that the next question finds the picture in the cache."""
 LEAST_TOKENS = 32
 """Visual tokens of a picture from which on its seconds say something."""
+LEAST_PASSES = 8
+PREFILL_CHUNK = 512
+"""Tokens of a prompt in one pass (``engine.scheduler.Limits``)."""
+ALONE_SECONDS = 0.05
+"""A question that waited longer was not alone."""
 ATTENTION_SHARE = 0.5
 """Of the time for a picture of ``ATTENTION_AT`` visual tokens, what grows with their square (docs/performance.md)."""
 ATTENTION_AT = 768
@@ -61,16 +65,18 @@ class Speed(msgspec.Struct, frozen=True):
         )
 
 
-def of_answer(answer: Answer, pictures: int) -> Speed:
-    """What one answer says. Vision counts for one picture that was encoded, prefill for a prompt that was computed."""
+def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> Speed:
+    """What one answer says, and its pictures' own seconds by visual tokens. Prefill counts for a prompt that was
+    computed; decode by passes of the decoder, of which each may give several tokens.
+    """
     usage, times = answer.usage, answer.timings
     computed = usage.prompt_tokens - usage.cached_tokens
-    fresh = pictures == 1 and usage.cached_tokens < usage.image_tokens and times.vision > 0.001
-    alone = times.queue < 0.05
+    passes = usage.passes - -(-computed // PREFILL_CHUNK)
+    enough = times.tpot is not None and passes >= LEAST_PASSES
     return Speed(
-        vision={usage.image_tokens: times.vision} if fresh and alone and usage.image_tokens >= LEAST_TOKENS else {},
-        prefill=times.prefill / computed if computed >= LEAST_TOKENS and alone else None,
-        decode=times.tpot if usage.passes > LEAST_TOKENS // 4 else None,
+        vision={tokens: seconds for tokens, seconds in vision_seconds.items() if tokens >= LEAST_TOKENS},
+        prefill=times.prefill / computed if computed >= LEAST_TOKENS and times.queue < ALONE_SECONDS else None,
+        decode=(times.tpot or 0) * (usage.completion_tokens - 1) / passes if enough else None,
         load=times.load,
     )
 
@@ -84,20 +90,20 @@ def auto_image_tokens(speed: Speed) -> int:
     return AUTO_STEPS[-1]
 
 
-def known(fingerprint: str, device: str) -> Speed:
-    """What was seen of this model on this box before."""
+def known(fingerprint: str, hints: str) -> Speed:
+    """What was seen of this model, with these hints, on this box before."""
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(_path(fingerprint, device).read_bytes(), type=Speed)
+        return msgspec.json.decode(_path(fingerprint, hints).read_bytes(), type=Speed)
     return Speed()
 
 
-def learn(fingerprint: str, device: str, seen: Speed) -> None:
+def learn(fingerprint: str, hints: str, seen: Speed) -> None:
     """Remember it, if the user's cache folder can be written."""
-    before = known(fingerprint, device)
+    before = known(fingerprint, hints)
     after = before.joined(seen)
     if after == before:
         return
-    path = _path(fingerprint, device)
+    path = _path(fingerprint, hints)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
@@ -113,8 +119,8 @@ def _least(*seconds: float | None) -> float | None:
     return min((value for value in seconds if value is not None), default=None)
 
 
-def _path(fingerprint: str, device: str) -> Path:
-    name = hashlib.sha256(f"{fingerprint} {device} {_processor()} {os.cpu_count()}".encode())
+def _path(fingerprint: str, hints: str) -> Path:
+    name = hashlib.sha256(f"{fingerprint} {hints} {_processor()} {os.cpu_count()}".encode())
     return platformdirs.user_cache_path("vlrun") / "speed" / f"{name.hexdigest()[:32]}.json"
 
 

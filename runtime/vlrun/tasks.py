@@ -174,7 +174,9 @@ def _expanded(schema: object, names: Mapping[str, tuple[str, ...]]) -> object:
         return [name for part in schema for name in _names_or(part, names)]
     if not isinstance(schema, dict):
         return schema
-    open_forms = [part for key, part in schema.get("properties", {}).items() if key in names and not names[key]]
+    properties = schema.get("properties")
+    named = properties if isinstance(properties, dict) else {}
+    open_forms = [part for key, part in named.items() if key in names and not names[key]]
     result = {key: _expanded(part, names) for key, part in schema.items() if key not in names}
     for placeholder in names:
         if placeholder in schema:
@@ -194,8 +196,8 @@ def _parsed(text: str, name: str) -> Mapping[str, Task]:
     try:
         tasks = msgspec.convert(tomllib.loads(text), dict[str, Task])
         for task in tasks.values():
-            if not task.prompt:
-                raise ValueError("a task needs a prompt")
+            if not task.prompt or not all([*task.prompt.values(), *task.steps.values(), *task.anything.values()]):
+                raise ValueError("a task needs a prompt, and no text may be empty")
             if task.image_tokens and not 1 <= task.image_tokens[0] <= task.image_tokens[1] <= MOST_IMAGE_TOKENS:
                 raise ValueError(f"image_tokens must be two numbers from 1 to {MOST_IMAGE_TOKENS}, the least first")
             task.form(Names())

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +20,14 @@ import numpy as np
 
 from vlrun import manifest as manifests
 from vlrun import speed
-from vlrun.answer import MAX_TOKENS, Answer, Chunk, Options, Timings, Usage
+from vlrun.answer import MAX_TOKENS, Answer, Chunk, Options, Timings, Usage, last_of
 from vlrun.cache.names import PictureSpan
 from vlrun.cache.store import may_know
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
 from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
-from vlrun.errors import ContextLengthExceeded, DamagedModel, VlrunError
+from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError, VlrunError
 from vlrun.loading import Opening, Room, store_folder
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture
@@ -101,8 +101,8 @@ class VLM:
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
         tokens = self.manifest.tokens
         self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
-        self.speed = speed.known(fingerprint, hints.device)
-        self._preparer = Preparer(self.manifest, self._template, speed.auto_image_tokens(self.speed))
+        auto = speed.auto_image_tokens(speed.known(fingerprint, str(hints)))
+        self._preparer = Preparer(self.manifest, self._template, auto)
 
     def wait(self) -> None:
         """Until it answers at its full speed. Raises as ``load`` does."""
@@ -112,6 +112,11 @@ class VLM:
     def context(self) -> int:
         """Tokens that a prompt and its answer may have together."""
         return self._opening.running.result().context
+
+    @property
+    def vision_seconds(self) -> Mapping[int, float]:
+        """The least seconds that pictures took to be encoded so far, by their visual tokens."""
+        return dict(self._sight.seconds)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -138,7 +143,7 @@ class VLM:
         Raises MediaError, OptionError, ContextLengthExceeded, DeviceError, or EngineClosed; while the model is still
         loading also what ``load`` raises.
         """
-        return [chunk.answer for chunk in self.stream(pictures, question, options) if chunk.answer][-1]
+        return last_of(self.stream(pictures, question, options))
 
     def stream(
         self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None
@@ -157,6 +162,34 @@ class VLM:
         What it has in common with an earlier one is not computed again. ``vlrun.Conversation`` keeps the turns.
         """
         return self._answer(self._prepare(turns, options or Options(), tools))
+
+    def check(self, options: Options) -> None:
+        """Raise OptionError for a schema that cannot be kept, before any question is asked."""
+        self._grammar(options)
+
+    def check_said(self, said: Iterable[Sequence[int]]) -> None:
+        """Raise OptionError for ids that this model cannot have said, out of a file of strangers."""
+        tokens = self.manifest.tokens
+        never = {tokens.image, tokens.video, tokens.vision_start, tokens.vision_end, *tokens.eos}
+        for ids in said:
+            if any(not 0 <= token < self.manifest.text.vocab_size or token in never for token in ids):
+                raise OptionError("it has tokens that the model cannot have said")
+
+    def holds(self, value: str, options: Options) -> bool:
+        """Whether JSON text validates against the schema of these options."""
+        grammar = self._grammar(options)
+        if grammar is None:
+            return True
+        constraint = grammar.constraint()
+        try:
+            for token in self._template.encode_text(value):
+                constraint.accept(token)
+        except OptionError:
+            return False
+        return constraint.complete
+
+    def _grammar(self, options: Options) -> Grammar | None:
+        return None if options.schema is None else compile_schema(schema_of(options.schema), self._vocabulary)
 
     def score(self, pictures: Pictures, question: str, answer: str) -> FloatRows:
         """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
@@ -178,9 +211,7 @@ class VLM:
     def _prepare(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> _Ready:
         """Everything that can be wrong with a request is found here, before the model works."""
         began = time.perf_counter()
-        grammar = None
-        if options.schema is not None:
-            grammar = compile_schema(schema_of(options.schema), self._vocabulary)
+        grammar = self._grammar(options)
         asked = self._preparer.prepare(turns, options, tools)
         seconds = time.perf_counter() - began
         self._preparer.check_room(asked, self._room.context)
@@ -226,16 +257,15 @@ class VLM:
         asked, figures, schema = ready.asked, stream.figures, ready.asked.options.schema
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
         image_tokens = sum(grid.tokens for _, grid in asked.pictures)
-        pictures = [picture for picture, _ in asked.pictures]
         loaded = self._verified_seconds + self._opening.running.result().seconds
         return Answer(
             text,
             reason,
             Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes),
             _timings(loaded, ready.seconds, figures),
-            notes=tuple(note for picture in pictures for note in picture.notes),
+            notes=asked.notes,
             value=value_of(text, schema) if schema is not None and reason == "stop" and not stopped else None,
-            marks=find_marks(text, pictures[0].size, pictures[0].frame) if pictures else (),
+            marks=find_marks(text, asked.subject.size, asked.subject.frame) if asked.subject else (),
             tool_calls=find_tool_calls(text),
             heat=self._heat(asked, tokens, stream) if asked.options.heatmap else None,
             tokens=() if stopped else tuple(tokens),

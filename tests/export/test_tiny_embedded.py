@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import vlrun
 from vlrun import manifest
 from vlrun.embedded import FOLDER
+from vlrun.tasks import find
 from vlrun.text.template import load_tokenizer
 from vlrun_export.tiny.easy import load_easy
 from vlrun_export.tiny.examples import ARTICLES, EXAMPLES, example
+from vlrun_export.tiny.looking import QUESTIONS as QUESTIONS_LOOKED
+from vlrun_export.tiny.looking import measure
 from vlrun_export.tiny.questions import box_answer
 from vlrun_export.tiny.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS, filled_card
 from vlrun_export.tiny.scores import score_answer
@@ -114,6 +120,75 @@ def test_it_finds_what_it_is_asked_for(vlm: vlrun.VLM, question: str, label: str
     (item,) = [item for item in example("shelf").items if label == f"{item.colour} {item.kind}"]
     answer = vlm.ask(PICTURES / "shelf.png", question).text
     assert score_answer("where", answer, box_answer(item, label)) == 1, answer
+
+
+PAIR = [PICTURES / "shelf.png", PICTURES / "shelf_two.png"]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Which has more bottles?", "Picture 1"),
+        ("How many bottles are in Picture 2?", "3"),
+        ("Which picture has a red bag?", "Picture 1"),
+        ("哪张图片的瓶子更多？", "第1张"),
+    ],
+)
+def test_it_compares_two_pictures(vlm: vlrun.VLM, question: str, answer: str) -> None:
+    """Guards several pictures in one question: it knows which is which, in both languages."""
+    assert vlm.ask(PAIR, question).text == answer
+    if answer.startswith("Picture"):
+        assert vlm.ask(PAIR[::-1], question).text == "Picture 2"
+
+
+def test_it_does_the_tasks(vlm: vlrun.VLM) -> None:
+    """Guards tasks on the real thing: counts, boxes, fields and text in the forms that they promise."""
+    counted = vlrun.inquire(vlm, PICTURES / "shelf.png", inquiry("count", items=("bottle", "can", "bag")))
+    assert counted.value == {"total": 8, "items": {"bottle": 6, "can": 1, "bag": 1}}
+    priced = vlrun.inquire(vlm, PICTURES / "price_tag.png", inquiry("fields", fields=("price", "date")))
+    assert priced.value == {"price": example("price_tag").text, "date": ""}
+    assert vlrun.inquire(vlm, PICTURES / "word.png", inquiry("ocr")).text == example("word").text
+
+
+@pytest.mark.parametrize("name", ["bag", "can", "yellow bottle"])
+def test_it_locates_every_thing(vlm: vlrun.VLM, name: str) -> None:
+    """Guards lists of boxes: as many marks as there are things, each on its own, in pixels of the picture."""
+    scene = example("shelf")
+    located = vlrun.inquire(vlm, PICTURES / "shelf.png", inquiry("locate", items=(name,)))
+    expected = [item.box for item in scene.items if name in (item.kind, f"{item.colour} {item.kind}")]
+    assert len(located.marks) == len(expected)
+    side = scene.image.width
+    for box in expected:
+        pixels = np.array(box) * side
+        assert any(np.abs(np.array(mark.box) - pixels).max() < 0.08 * side for mark in located.marks)
+
+
+def inquiry(name: str, items: tuple[str, ...] = (), fields: tuple[str, ...] = ()) -> vlrun.Inquiry:
+    return vlrun.Inquiry(task=find(name), names=vlrun.Names(items, fields))
+
+
+def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:
+    """Guards forms together with streaming, prompt lookup and batching: the same answer each time, in fewer passes."""
+    bottles = {"bottles": {"type": "integer", "minimum": 0, "maximum": 99}}
+    form = {"type": "object", "properties": bottles, "required": ["bottles"], "additionalProperties": False}
+    options = vlrun.Options(temperature=0, schema=form)
+    alone = vlm.ask(PICTURES / "shelf.png", "How many bottles are there?", options)
+    plain = vlm.ask(PICTURES / "shelf.png", "How many bottles are there?", replace(options, prompt_lookup=False))
+    assert alone.value == plain.value == {"bottles": 6}
+    assert alone.usage.passes < plain.usage.passes
+    chunks = list(vlm.stream(PICTURES / "shelf.png", "How many bottles are there?", options))
+    assert "".join(chunk.text for chunk in chunks) == alone.text
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(vlm.ask, PICTURES / "shelf.png", "How many bottles are there?", options) for _ in range(4)]
+        assert {one.result().text for one in asked} == {alone.text}
+
+
+@pytest.mark.parametrize("question", QUESTIONS_LOOKED)
+def test_it_looks_at_what_it_is_asked_about(vlm: vlrun.VLM, question: str) -> None:
+    """Guards the heat map on held-out scenes: the hottest token lies on the red can far more often than by chance."""
+    looked = measure(vlm, question, 20)
+    assert looked.hottest > 5 * looked.chance
+    assert looked.share > 3 * looked.chance
 
 
 def test_examples_are_small() -> None:

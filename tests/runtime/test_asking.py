@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,7 +14,7 @@ from vlrun import asking
 from vlrun.answer import Answer, Chunk, Options, Timings, Usage
 from vlrun.asking import Inquiry, Result, inquire
 from vlrun.engine.request import FinishReason
-from vlrun.errors import OptionError
+from vlrun.errors import EngineClosed, OptionError
 from vlrun.media.image import Picture, open_picture
 from vlrun.media.region import parse_tiles
 from vlrun.question import Turn
@@ -34,17 +36,27 @@ class Oracle:
     """A model that says what it is told to, in the order of asking, and remembers what it was asked."""
 
     def __init__(self, *texts: str, reason: FinishReason = "stop") -> None:
-        self.texts, self.reason = list(texts), reason
+        self.texts, self.reasons = list(texts), [reason] * len(texts)
         self.asked: list[tuple[Sequence[Turn], Options]] = []
+        self.refuses, self.forbids, self.fails_at = False, "", 0
+
+    def check(self, _: Options) -> None:
+        if self.refuses:
+            raise OptionError("no such schema")
+
+    def holds(self, value: str, _: Options) -> bool:
+        return value != self.forbids
 
     def chat(self, turns: Sequence[Turn], options: Options, _: object = ()) -> Iterator[Chunk]:
         self.asked.append((turns, options))
-        text = self.texts.pop(0)
+        if len(self.asked) == self.fails_at:
+            raise EngineClosed("closed")
+        text, reason = self.texts.pop(0), self.reasons.pop(0)
         pictures = [part for turn in turns for part in turn.parts if isinstance(part, Picture)]
-        value = json.loads(text) if options.schema is not None and self.reason == "stop" else None
+        value = json.loads(text) if options.schema is not None and reason == "stop" else None
         answer = Answer(
             text,
-            self.reason,
+            reason,
             Usage(10, 4, 0, 3, 3),
             Timings(0, 0, 0, 0, 0, 0, 0, 0),
             value=value,
@@ -154,7 +166,7 @@ def test_cut_answers_have_no_vote() -> None:
     """Guards against half a JSON in the majority; and if all are cut, that is told."""
     result = run(Oracle(*[counts(1, 1)[:12]] * 2, reason="length"), Inquiry(task=COUNT, names=BOTTLES, votes=2))
     assert result.value is None
-    assert not result.complete
+    assert result.finish_reason == "length"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +195,7 @@ def test_a_task_sets_what_the_caller_does_not() -> None:
     assert inquiry.options(Options(temperature=0.5, detail="low")).temperature == 0.5
     assert inquiry.options(Options(detail="low")).min_image_tokens is None
     assert inquiry.options(Options(max_image_tokens=300)).min_image_tokens is None
+    assert inquiry.options(Options(detail="high")).min_image_tokens == 1024
 
 
 def test_the_language_follows_the_question() -> None:
@@ -193,3 +206,76 @@ def test_the_language_follows_the_question() -> None:
         "几个？\n请一步一步思考：逐个部分说出与问题有关的内容。",
         "现在只给出答案。",
     )
+
+
+def test_votes_keep_what_the_caller_says() -> None:
+    """Guards against a sampling option that is dropped because there are votes."""
+    options = Inquiry(votes=3).options(Options(top_p=0.3, top_k=5))
+    assert (options.temperature, options.top_p, options.top_k) == (0.7, 0.3, 5)
+
+
+def test_one_cut_vote_does_not_spoil_the_others() -> None:
+    """Guards a whole majority against one answer that ran too long; that is told."""
+    oracle = Oracle(counts(1, 1), counts(1, 1), counts(1, 1)[:9])
+    oracle.reasons = ["stop", "stop", "length"]
+    result = run(oracle, Inquiry(task=COUNT, names=BOTTLES, votes=3))
+    assert result.finish_reason == "stop"
+    assert result.value == {"total": 2, "items": {"bottle": 1, "can": 1}}
+    assert any("1 of 3 answers were cut short" in note for note in result.notes)
+
+
+def test_a_majority_that_the_form_forbids_is_not_told() -> None:
+    """Guards forms: numbers voted one by one may make an answer that nobody gave and no schema allows."""
+    form = {"type": "object"}
+    oracle = Oracle('{"a": "im", "b": 1}', '{"a": "im", "b": 2}', '{"a": "possible", "b": 1}', '{"a": "im", "b": 2}')
+    oracle.forbids = '{"a": "im", "b": 1}'
+    result = run(oracle, Inquiry("?", votes=4), Options(schema=form))
+    assert result.value == {"a": "im", "b": 2}
+
+
+def test_marks_are_those_of_the_answer_that_is_told() -> None:
+    """Guards ``--draw`` with votes: boxes of the answer that won."""
+    lost = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]'
+    won = '[{"bbox_2d": [500, 500, 1000, 1000], "label": "can"}]'
+    result = run(Oracle(lost, won, won), Inquiry(task=find("locate"), names=Names(items=("can",)), votes=3))
+    assert [mark.box for mark in result.marks] == [(48, 48, 96, 96)]
+
+
+def test_types_come_out_of_votes_and_tiles() -> None:
+    """Guards dataclasses in ``Options.schema``: votes are counted on the JSON, the type is made in the end."""
+
+    @dataclasses.dataclass
+    class Stock:
+        bottles: int
+
+    oracle = Oracle('{"bottles": 3}', '{"bottles": 4}', '{"bottles": 4}')
+    assert run(oracle, Inquiry("?", votes=3), Options(schema=Stock)).value == Stock(4)
+    tiled = run(
+        Oracle('{"bottles": 3}', '{"bottles": 4}'), Inquiry("?", tiles=parse_tiles("1x2")), Options(schema=Stock)
+    )
+    assert tiled.value == [{"bottles": 3}, {"bottles": 4}]
+
+
+def test_a_form_of_the_user_s_own_is_not_merged_by_the_task_s_rule() -> None:
+    """Guards ``--task fields --schema ... --tiles``: each part's answer is told, none is lost."""
+    inquiry = Inquiry(task=find("fields"), names=Names(fields=("x",)), tiles=parse_tiles("1x2"))
+    assert run(Oracle("[1]", "[2]"), inquiry, Options(schema={"type": "array"})).value == [[1], [2]]
+
+
+def test_a_form_that_cannot_be_kept_is_told_before_the_reasoning() -> None:
+    """Guards against minutes of reasoning before a schema is refused."""
+    oracle = Oracle("thoughts", "{}")
+    oracle.refuses = True
+    with pytest.raises(OptionError, match="no such schema"):
+        run(oracle, Inquiry("?", steps=True), Options(schema={}))
+    assert not oracle.asked
+
+
+def test_an_interruption_stops_the_other_votes() -> None:
+    """Guards Ctrl+C and failures: what has not begun is not asked any more."""
+    oracle = Oracle(*["1"] * 16)
+    oracle.fails_at = 2
+    with pytest.raises(EngineClosed):
+        run(oracle, Inquiry("?", votes=16))
+    time.sleep(0.2)
+    assert len(oracle.asked) <= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -74,6 +75,38 @@ def test_lines_that_go_on(tmp_path: Path) -> None:
     assert done.stdout == "SALE 12\nSALE 12\n3 red boxes $4.50\n"
 
 
+def test_a_question_that_fails_keeps_its_picture(tmp_path: Path) -> None:
+    """Guards a second picture whose question cannot be asked: it waits for the next one and is not lost."""
+    lines = (
+        f"How many bottles are there?\n/image {EXAMPLES / 'price_tag.png'}\n{'word ' * 5000}\nHow many cans?\n/stats\n"
+    )
+    done = piped(str(EXAMPLES / "shelf.png"), lines=lines, home=tmp_path)
+    assert "the context is" in done.stderr
+    assert "128 visual tokens" in done.stderr
+
+
+def test_a_task_in_a_chat_is_the_task(tmp_path: Path) -> None:
+    """Guards ``/task``: the total is the sum, and a task that needs two pictures says so."""
+    done = piped(str(EXAMPLES / "shelf.png"), lines="/task compare\n/task count bottle,can\n", home=tmp_path)
+    counted = json.loads(done.stdout)
+    assert counted["total"] == sum(counted["items"].values())
+    assert "at least 2 pictures" in done.stderr
+
+
+def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
+    """Guards a chat about a picture that is not there, and one without a way to ask."""
+    done = piped("nowhere.png", lines="How many?\n", home=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    closed = subprocess.run(["sh", "-c", f"{sys.executable} -m vlrun.cli chat <&-"], capture_output=True, check=False)
+    assert closed.returncode == 2
+    assert b"stdin is closed" in closed.stderr
+
+
+def test_what_was_typed_to_the_end_counts(tmp_path: Path) -> None:
+    """Guards a last line without its end."""
+    assert piped(lines='"""Copy this text:\nSALE 12', home=tmp_path).stdout == "SALE 12\n"
+
+
 class Terminal:
     """A chat in a pseudo-terminal, as a person has it."""
 
@@ -103,6 +136,11 @@ class Terminal:
                     self.type("\x1b[1;1R")
                 self.seen += new
 
+    def wait_for_more(self) -> None:
+        shown = len(self.seen.split("2004l")[-1])
+        while len(self.seen.split("2004l")[-1]) == shown:
+            self.seen += os.read(self._main, 4096).decode(errors="replace")
+
     def close(self) -> int:
         code = self.process.wait(60)
         os.close(self._main)
@@ -117,16 +155,23 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     terminal.wait_for("[0m>")
     terminal.type("How many bottles are there?\r")
     terminal.wait_for("6\r\n\x1b")
+    terminal.seen = ""
     long = " ".join(f"word {number}" for number in range(60))
     terminal.type(f"Copy this text: {long}\r")
-    time.sleep(0.6)
+    terminal.wait_for("2004l")  # the line is taken
+    terminal.wait_for_more()  # the answer has begun
     os.kill(terminal.process.pid, signal.SIGINT)
-    time.sleep(0.5)
+    terminal.wait_for("stopped")
     terminal.seen = ""
+    terminal.wait_for("[0m>")
     terminal.type("/stats\r")
-    terminal.wait_for("decoder")
+    terminal.wait_for("MiB at the peak")
+    terminal.seen = ""
+    terminal.wait_for("[0m>")
     terminal.type("half a line\x03")
     terminal.wait_for("Ctrl+D or /exit leaves")
+    terminal.seen = ""
+    terminal.wait_for("[0m>")
     terminal.type("\x04")
     assert terminal.close() == 0
     history = tmp_path / "vlrun" / "chat_history"

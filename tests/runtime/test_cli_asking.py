@@ -91,6 +91,12 @@ def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
         (("--heatmap-word", "can"), 2, "--heatmap"),
         (("--heatmap", "out.png", "--votes", "2"), 2, "one answer"),
         (("--task", "compare"), 2, "at least 2 pictures"),
+        (("--region", ""), 2, "is not a region"),
+        (("--task", ""), 2, "there is no task ''"),
+        (("--tiles", ""), 2, "tiles are"),
+        (("--schema", "{}", "--stop", ","), 2, "would cut the JSON"),
+        (("--draw", "out.png", "--heatmap", "./out.png"), 2, "would be overwritten"),
+        (("--draw", str(SHELF)), 2, "would be overwritten"),
         (("--tasks", "nowhere.toml", "--task", "ocr"), 2, "cannot read the tasks"),
     ],
 )
@@ -140,6 +146,21 @@ def test_a_region_is_seen_alone_and_marks_lie_in_the_whole(home: Path) -> None:
     assert np.abs(np.array(box) - np.array(whole)).max() < 40
 
 
+def test_nothing_is_a_value_too(home: Path) -> None:
+    """Guards scripts that ask for ``value``: 0 is an answer."""
+    told = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
+    assert told["value"] == 0
+
+
+def test_all_questions_are_asked_though_one_is_cut(home: Path) -> None:
+    """Guards the questions behind one whose JSON was cut short."""
+    form = '{"type": "array", "items": {"const": "a long word"}, "minItems": 1, "maxItems": 1}'
+    words = ("-q", "How many?", "-q", "How many cans?", "--schema", form, "--max-tokens", "3", "--json")
+    done = vlrun("ask", SHELF, *words, home=home)
+    assert done.returncode == 11
+    assert len(done.stdout.splitlines()) == 2
+
+
 def test_tasks_are_listed(home: Path, tmp_path: Path) -> None:
     """Guards ``vlrun tasks``: all of them, one in full, and a user's own."""
     (tmp_path / "mine.toml").write_text('[plates]\nabout = "number plates"\nprompt.en = "Read the plate."\n')
@@ -164,3 +185,6 @@ def test_a_plan_tells_what_it_will_cost(home: Path) -> None:
     words_for_people = vlrun("plan", *words, home=home).stdout.decode()
     assert "visual tokens" in words_for_people
     assert "loaded and asked once" not in vlrun("plan", *words, home=home).stderr.decode()
+    assert vlrun("plan", SHELF, "--context", "20", home=home).returncode == 5
+    assert vlrun("plan", SHELF, "--votes", "3", home=home).returncode == 2
+    assert vlrun("plan", SHELF, "--task", "compare", home=home).returncode == 2

@@ -16,6 +16,7 @@ from vlrun.text.template import SaidPart
 
 SHELF = Path(__file__).parents[2] / "examples" / "shelf.png"
 GREEDY = Options(temperature=0, max_tokens=24)
+CALL = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_what_was_broken_off_stays_as_far_as_it_came(vlm: vlrun.VLM) -> None:
     conversation = Conversation(vlm, options=GREEDY)
     stream = conversation.stream("Describe this image.", SHELF)
     shown = next(stream).text
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert conversation.turns[-1] == Turn("assistant", (shown,))
     assert conversation.ask("How many bottles are there?").text
 
@@ -140,3 +141,65 @@ def test_files_that_cannot_be_had_are_told(vlm: vlrun.VLM, tmp_path: Path) -> No
     with pytest.raises(OutputError, match="cannot write"):
         conversation.save(tmp_path / "none" / "chat.json")
     assert not list(tmp_path.iterdir())
+
+
+def test_marks_lie_in_the_picture_that_was_asked_about(vlm: vlrun.VLM) -> None:
+    """Guards boxes in later turns: they are in the turn's own picture, here a part of another; of two, in neither."""
+    everything = Options(schema={"const": {"bbox_2d": [0, 0, 1000, 1000], "label": "all"}})
+    part = vlrun.crop(vlrun.open_picture(SHELF), vlrun.Region(100, 50, 200, 300))
+    conversation = Conversation(vlm)
+    (whole,) = conversation.ask("What?", SHELF, everything).marks
+    (again,) = conversation.ask("And here?", part, everything).marks
+    (still,) = conversation.ask("Sure?", options=everything).marks
+    assert whole.box == (0, 0, 640, 640)
+    assert again.box == still.box == (100, 50, 300, 350)
+    assert not vlm.ask([SHELF, SHELF], "What?", everything).marks
+
+
+def test_parts_of_pictures_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """Guards coordinates after ``load``: a part still knows where it lies."""
+    part = vlrun.crop(vlrun.open_picture(SHELF), vlrun.Region(100, 50, 300, 300))
+    conversation = Conversation(vlm, options=GREEDY)
+    conversation.ask("How many bottles are there?", part)
+    conversation.save(tmp_path / "chat.json")
+    conversation.load(tmp_path / "chat.json")
+    picture = conversation.turns[0].parts[0]
+    assert isinstance(picture, vlrun.Picture)
+    assert picture.frame == part.frame
+
+
+@pytest.mark.parametrize("said", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
+def test_tokens_that_nobody_said_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
+    """Guards files of strangers: ids outside of the vocabulary, and pictures' tokens where there is no picture."""
+    said = said.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
+    content = f'{{"format": 1, "model": "{vlm.fingerprint}", "turns": [{{"role": "assistant", "parts": [{{"text": "x", '
+    (tmp_path / "chat.json").write_text(f'{content}"said": {said}}}]}}]}}')
+    with pytest.raises(OptionError, match=r"damaged|no conversation"):
+        Conversation(vlm).load(tmp_path / "chat.json")
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])
+def test_names_that_are_none_are_told(vlm: vlrun.VLM, path: str) -> None:
+    """Guards a chat against its end by a name that no file can have."""
+    with pytest.raises(OutputError):
+        Conversation(vlm).save(path)
+    with pytest.raises(OptionError):
+        Conversation(vlm).load(path)
+
+
+@pytest.mark.parametrize("results", ["3.50", ["3.50"], [3.5], [], [{"price": 3.5}]])
+def test_results_must_answer_calls(vlm: vlrun.VLM, results: object) -> None:
+    """Guards tools: one text for each call, and none where nothing was called."""
+    conversation = Conversation(vlm, options=GREEDY)
+    conversation.ask("How many bottles are there?", SHELF)
+    with pytest.raises(OptionError, match="tools"):
+        conversation.tool_results(results)  # type: ignore[arg-type]
+
+
+def test_tools_are_called_and_answered(vlm: vlrun.VLM) -> None:
+    """Guards the way of a call: said by the model (here by a turn that was put in), found, and its result goes on."""
+    conversation = Conversation(vlm, options=GREEDY, tools=[{"type": "function", "function": {"name": "now"}}])
+    conversation.turns = (Turn("user", ("What time is it?",)), Turn("assistant", (CALL,)))
+    *_, last = conversation.tool_results(["12:00"])
+    assert last.answer is not None
+    assert [turn.role for turn in conversation.turns] == ["user", "assistant", "tool", "assistant"]

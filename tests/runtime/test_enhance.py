@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from vlrun.media.enhance import enhance
 from vlrun.media.image import open_picture
@@ -89,3 +89,14 @@ def test_a_phone_photo_takes_seconds_not_minutes() -> None:
     began = time.process_time()
     assert "turned" in enhance(bad).notes[-1]
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("ground", "disc"),
+    [((245, 245, 240), (240, 210, 40)), ((128, 128, 128), (140, 50, 170)), ((230, 230, 230), (90, 20, 20))],
+)
+def test_colours_stay_what_they_are(ground: tuple[int, int, int], disc: tuple[int, int, int]) -> None:
+    """Guards questions about colours: with bounds taken from the grey a yellow disc on white came out orange."""
+    image = Image.new("RGB", (400, 400), ground)
+    ImageDraw.Draw(image).ellipse((150, 150, 250, 250), fill=disc)
+    assert tuple(enhance(open_picture(image)).rgb[200, 200]) == disc

@@ -105,6 +105,9 @@ def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
         (b"[x]\nabout = 'a'\nprompt.fr = 'b'\n", "no file of tasks"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{'\n", "no file of tasks"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nimage_tokens = [9, 3]\n", "image_tokens"),
+        (b"[x]\nabout = 'a'\nprompt.en = ''\n", "no text may be empty"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nsteps.en = ''\n", "may be empty"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '[]'\n", "no file of tasks"),
         (b"\xff", "UTF-8"),
         (b"#" * (1 << 20) + b"##", "limit"),
     ],
@@ -115,6 +118,13 @@ def test_a_file_that_is_no_list_of_tasks_is_told(tmp_path: Path, content: bytes,
     path.write_bytes(content)
     with pytest.raises(OptionError, match=message):
         load_tasks(path)
+
+
+def test_odd_forms_are_left_to_the_schema_check(tmp_path: Path) -> None:
+    """Guards against a stack trace: a form whose properties are no object is told as a schema's fault, later."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{\"properties\": []}'\n")
+    assert load_tasks(path)["x"].form(NO_NAMES) == {"properties": []}
 
 
 def test_unknown_names_are_told(tmp_path: Path) -> None:

@@ -47,13 +47,13 @@ DOMAINS = {"shelf": 0.4, "shapes": 0.16, "tag": 0.22, "sign": 0.22}
 ASKED = {"shelf": 12, "shapes": 8, "tag": 3, "sign": 3}
 """Questions about each scene; those asked before are skipped."""
 
-TASKS_ASKED, TURNS_ASKED = 5, 3
+TASKS_ASKED, TURNS_ASKED = 4, 3
 """Of each scene: questions as tasks ask them, and turns of a conversation."""
 
-PAIRS, ASKED_OF_PAIRS = 240, 5
+PAIRS, ASKED_OF_PAIRS = 200, 4
 """Pairs of pictures, each of its own size, and questions about each."""
 
-PAGES = 200
+PAGES = 100
 """Pages to be copied."""
 
 SCENES, EASY = 600, 9673

@@ -35,7 +35,7 @@ from vlrun_export.tiny.scores import score_batch
 from vlrun_export.tiny.vocabulary import SPECIAL, train_tokenizer
 
 BATCH = 16
-STEPS = 10800
+STEPS = 15600
 CHECKPOINT_SECONDS = 300
 
 

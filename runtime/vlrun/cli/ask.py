@@ -6,6 +6,7 @@ Knows click and words for people; everything heavy is imported when the command 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,19 +54,22 @@ class Output:
     stats: bool = False
     as_json: bool = False
 
-    def check(self, pictures: int, inquiries: Sequence[Inquiry]) -> None:
+    def check(self, pictures: Sequence[str], inquiries: Sequence[Inquiry]) -> None:
         """Find out before the model works. Raises OptionError, or OutputError for a file that cannot be written."""
         from vlrun.media.saving import check_target
 
-        targets = [target for target in (self.draw, self.heatmap) if target]
+        targets = [target for target in (self.draw, self.heatmap) if target is not None]
         if self.heatmap_word is not None and not self.heatmap:
             raise OptionError("--heatmap-word chooses a word of the heat map: give --heatmap too")
-        if targets and (pictures != 1 or len(inquiries) != 1):
+        if targets and (len(pictures) != 1 or len(inquiries) != 1):
             raise OptionError("--draw and --heatmap take one picture and one question")
         if self.heatmap and not inquiries[0].plain:
             raise OptionError("--heatmap shows one answer: leave out --tiles, --votes and --steps")
         for target in targets:
             check_target(target)
+        for one, other in itertools.combinations([*targets, *map(Path, pictures)], 2):
+            if one in targets and one.resolve() == other.resolve():
+                raise OptionError(f"'{one}' would be overwritten: --draw and --heatmap need names of their own")
 
 
 def output(command: Callable[..., R]) -> Callable[..., R]:
@@ -98,21 +102,24 @@ def ask(
     from vlrun.asking import check_pictures
 
     inquiries = [asking.inquiry(question) for question in questions]
-    output.check(len(names), inquiries)
+    output.check(names, inquiries)
     for inquiry in inquiries:
         check_pictures(inquiry, len(names))
     shown = open_pictures(names, focus)
     if loading.model is None:
         click.echo(DEMO, err=True)
     vlm = loading.load()
+    cut: AnswerCutShort | None = None
     for number, inquiry in enumerate(inquiries):
         if len(inquiries) > 1 and not output.as_json:
             report.print_text(f"{chr(10) if number else ''}{questions[number]}")
-        _answer(vlm, shown, inquiry, options, output, loading.hints.device)
+        cut = _answer(vlm, shown, inquiry, options, output, str(loading.hints)) or cut
     with contextlib.suppress(
         KeyboardInterrupt
     ):  # all is said; the picture's prefix may still be on its way to the disk
         vlm.close()
+    if cut:
+        raise cut
 
 
 def split(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str], list[str | None]]:
@@ -134,8 +141,10 @@ def split(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str
     return images, [*asked] or [None]
 
 
-def _answer(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output, device: str) -> None:
-    """Ask once, and tell all that was wanted of it."""
+def _answer(
+    vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output, hints: str
+) -> AnswerCutShort | None:
+    """Ask once, and tell all that was wanted of it; what is to be raised in the end."""
     from vlrun import speed
 
     result = _result(vlm, shown, inquiry, replace(options, heatmap=output.heatmap is not None), output)
@@ -150,33 +159,43 @@ def _answer(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options
     if output.stats:
         click.echo(report.stats(result.answers), err=True)
     if len(result.answers) == 1:
-        speed.learn(vlm.fingerprint, device, speed.of_answer(answer, len(shown)))
-    if not result.complete and inquiry.options(options).schema is not None:
-        raise AnswerCutShort("the answer was cut short before its JSON was complete: --max-tokens makes room for more")
-    if not result.complete:
-        click.echo(f"vlrun: the answer was cut short ({answer.finish_reason})", err=True)
+        speed.learn(vlm.fingerprint, hints, speed.of_answer(answer, vlm.vision_seconds))
+    if result.finish_reason == "stop":
+        return None
+    if inquiry.options(options).schema is None:
+        click.echo(f"vlrun: the answer was cut short ({result.finish_reason})", err=True)
+        return None
+    if result.finish_reason == "repetition":
+        return AnswerCutShort("the answer went round in a circle before its JSON was complete")
+    return AnswerCutShort("the answer was cut short before its JSON was complete: --max-tokens makes room for more")
 
 
 def _result(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output) -> Result:
     """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
+    from vlrun.answer import last_of
     from vlrun.asking import finish, inquire, single
 
     pictures = [one.picture for one in shown]
-    summed = inquiry.task is not None and inquiry.task.merge == "sum"
-    if not inquiry.plain:
-        result = inquire(vlm, pictures, inquiry, options)
-    else:
+    streamed = inquiry.plain and not inquiry.summed and not output.as_json
+    if inquiry.plain:
         (question,) = inquiry.questions()
         chunks = vlm.stream(pictures, question, inquiry.options(options))
-        for note in vlm.notes:
-            click.echo(f"vlrun: {note}", err=True)
-        if not summed and not output.as_json:
-            return replace(single(report.print_stream(chunks)), notes=())
-        result = finish(single([chunk.answer for chunk in chunks if chunk.answer][-1]), inquiry)
-    if not output.as_json:
+        _tell_of(vlm)
+        result = finish(single(report.print_stream(chunks) if streamed else last_of(chunks)), inquiry)
+    else:
+        vlm.check(inquiry.options(options))
+        _tell_of(vlm)
+        result = inquire(vlm, pictures, inquiry, options)
+    if not streamed and not output.as_json:
         report.print_text(result.text)
-    told = {note for one in shown for note in one.picture.notes}
+    told = {note for one in shown for note in one.picture.notes}  # when they were opened
     return replace(result, notes=tuple(note for note in result.notes if note not in told))
+
+
+def _tell_of(vlm: VLM) -> None:
+    """What there is to say about the device."""
+    for note in vlm.notes:
+        click.echo(f"vlrun: {note}", err=True)
 
 
 def _names_picture(word: str) -> bool:

@@ -6,7 +6,6 @@ What the words of a user do is ``Repl``'s business.
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 from vlrun.cli import options as option
 from vlrun.cli.ask import DEMO
 from vlrun.cli.repl import HELP, Repl
+from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
     from vlrun.answer import Options
@@ -35,23 +35,23 @@ def chat(images: tuple[str, ...], options: Options, loading: option.Loading) -> 
 
     /help lists what else can be done.
     """
+    if sys.stdin is None:
+        raise OptionError("a chat reads its questions from stdin, but stdin is closed")
     if loading.model is None:
         click.echo(DEMO, err=True)
     repl = Repl(loading.load(), options)
     if images:
-        repl.run(f"/image {shlex.join(images)}")
-    read = _terminal() if sys.stdin.isatty() and sys.stdout.isatty() else _plain
+        repl.show(images)
+    read = _terminal() if sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty() else _plain
     if read is not _plain:
         click.echo(HELP, err=True)
     while not repl.left:
         try:
-            line = _whole(read)
+            repl.run(_whole(read))
         except KeyboardInterrupt:
             click.echo("Ctrl+D or /exit leaves", err=True)
-            continue
         except EOFError:
             break
-        repl.run(line)
     with contextlib.suppress(KeyboardInterrupt):
         repl.close()
 
@@ -61,13 +61,15 @@ def _whole(read: Callable[[str], str]) -> str:
     line = read("> ")
     if line.strip().startswith(BLOCK):
         lines = [line.strip().removeprefix(BLOCK)]
-        while not lines[-1].rstrip().endswith(BLOCK):
-            lines.append(read(". "))
+        with contextlib.suppress(EOFError):  # what was typed counts
+            while not lines[-1].rstrip().endswith(BLOCK):
+                lines.append(read(". "))
         return "\n".join(lines).rstrip().removesuffix(BLOCK).strip()
     lines = [line]
-    while lines[-1].endswith(CONTINUED):
-        lines[-1] = lines[-1].removesuffix(CONTINUED)
-        lines.append(read(". "))
+    with contextlib.suppress(EOFError):
+        while lines[-1].endswith(CONTINUED):
+            lines[-1] = lines[-1].removesuffix(CONTINUED)
+            lines.append(read(". "))
     return "\n".join(lines)
 
 

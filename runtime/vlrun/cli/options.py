@@ -86,7 +86,7 @@ def sampling(command: Callable[..., R]) -> Callable[..., R]:
         from vlrun.answer import Options
 
         schema = given.get("schema")
-        return Options(**{**given, "schema": schema and schema_text(schema)})
+        return Options(**{**given, "schema": None if schema is None else schema_text(schema)})
 
     return grouped(command, "options", _SAMPLING, made)
 
@@ -124,13 +124,13 @@ class Asking:
         from vlrun.media.region import parse_tiles
         from vlrun.tasks import Names, find, load_tasks, split_names
 
-        tasks = load_tasks(self.tasks) if self.tasks else None
+        tasks = load_tasks(self.tasks) if self.tasks is not None else None
         names = Names(*(split_names(given) if given is not None else () for given in (self.items, self.fields)))
         return Inquiry(
             question,
-            find(self.task, tasks) if self.task else None,
+            find(self.task, tasks) if self.task is not None else None,
             names,
-            parse_tiles(self.tiles) if self.tiles else None,
+            parse_tiles(self.tiles) if self.tiles is not None else None,
             self.votes,
             self.steps,
         )

@@ -33,6 +33,9 @@ class Focus:
     enhance: bool = False
 
 
+NO_FOCUS = Focus()
+
+
 def focus(command: Callable[..., R]) -> Callable[..., R]:
     """Add region and enhancement to a command, which receives them as ``focus``."""
     return grouped(command, "focus", _FOCUS, lambda given: Focus(**given))
@@ -50,7 +53,7 @@ def open_pictures(names: Sequence[str], focus: Focus) -> list[Shown]:
     """Open them, telling on stderr what was left out or changed. Raises MediaError and OptionError."""
     from vlrun.media.region import crop, parse_region
 
-    part = parse_region(focus.region) if focus.region else None
+    part = parse_region(focus.region) if focus.region is not None else None
     shown = []
     for name in names:
         original = _open(name)

@@ -12,6 +12,7 @@ import click
 from vlrun.cli import options as option
 from vlrun.cli.ask import split
 from vlrun.cli.pictures import Focus, focus, open_pictures
+from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
     from vlrun.answer import Options
@@ -46,16 +47,21 @@ def plan(
     names, questions = split(words)
     from vlrun import manifest as manifests
     from vlrun import planning
+    from vlrun.asking import check_pictures
     from vlrun.embedded import FOLDER
     from vlrun.question import ask_about
 
     inquiry = asking.inquiry(questions[0])
+    if not inquiry.plain:
+        raise OptionError("a plan tells of one question: leave out --tiles, --votes and --steps")
+    check_pictures(inquiry, len(names))
     shown = [one.picture for one in open_pictures(names, focus)]
     folder = loading.model or FOLDER
     manifests.read(folder)
     speed = _speed(folder, loading)
-    asked = replace(inquiry.options(options), schema=None)
-    planned = planning.plan(folder, [ask_about(shown, inquiry.questions()[-1])], asked, speed)
+    asked = inquiry.options(options)
+    turns = [ask_about(shown, inquiry.questions()[-1])]
+    planned = planning.plan(folder, turns, asked, speed, loading.room.context, loading.hints.kv_precision or "u8")
     click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [picture.size for picture in shown]))
 
 
@@ -64,12 +70,12 @@ def _speed(folder: Path, loading: option.Loading) -> Speed:
     from vlrun import manifest as manifests
     from vlrun import speed
 
-    fingerprint, device = manifests.fingerprint(folder), loading.hints.device
-    known = speed.known(fingerprint, device)
+    fingerprint, hints = manifests.fingerprint(folder), str(loading.hints)
+    known = speed.known(fingerprint, hints)
     if known.prefill is None or not known.vision:
         click.echo("vlrun: nothing was measured here with this model yet: it is loaded and asked once", err=True)
-        speed.learn(fingerprint, device, _measured(loading))
-        known = speed.known(fingerprint, device)
+        speed.learn(fingerprint, hints, _measured(loading))
+        known = speed.known(fingerprint, hints)
     return known
 
 
@@ -78,13 +84,14 @@ def _measured(loading: option.Loading) -> Speed:
 
     from vlrun import speed
     from vlrun.answer import Options
+    from vlrun.loading import Room
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
-    with replace(loading, room=replace(loading.room, kv_disk=0)).load() as vlm:
+    with replace(loading, room=Room()).load() as vlm:
         vlm.wait()
         answer = vlm.ask(np.ascontiguousarray(picture), options=Options(max_tokens=PROBE_TOKENS))
-    return speed.of_answer(answer, 1)
+        return speed.of_answer(answer, vlm.vision_seconds)
 
 
 def _words(planned: Plan, sizes: list[tuple[int, int]]) -> str:

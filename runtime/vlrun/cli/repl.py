@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from vlrun.cli import report
-from vlrun.cli.pictures import Focus, Shown, open_pictures
+from vlrun.cli.pictures import NO_FOCUS, Focus, Shown, open_pictures
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
     from vlrun.answer import Answer, Options
+    from vlrun.asking import Inquiry
     from vlrun.vlm import VLM
 
 HELP = """\
@@ -79,47 +82,66 @@ class Repl:
             raise OptionError(f"there is no {name}; /help lists what there is")
         self._commands[name](words)
 
-    def _ask(self, question: str, options: Options) -> None:
-        shown, self._waiting = self._waiting, []
+    def _ask(self, question: str, options: Options, inquiry: Inquiry | None = None) -> None:
+        """Ask, and print the answer as it comes; that of a task that adds up, when it is whole."""
+        from vlrun.answer import last_of
+        from vlrun.asking import finish, single
+
+        shown, before = self._waiting, self._conversation.turns
+        self._waiting = []
         try:
-            chunks = self._conversation.stream(question, [one.picture for one in shown], options)
-            self._answer = report.print_stream(chunks)
-        except BaseException:
-            turns = self._conversation.turns
-            if not turns or turns[-1].role != "assistant":  # nothing was kept: the pictures wait for the next question
+            with closing(self._conversation.stream(question, [one.picture for one in shown], options)) as chunks:
+                if inquiry is not None and inquiry.summed:
+                    result = finish(single(last_of(chunks)), inquiry)
+                    report.print_text(result.text)
+                    report.tell(replace(result, notes=result.notes[-1:]))
+                    self._answer = result.answers[0]
+                else:
+                    self._answer = report.print_stream(chunks)
+        finally:
+            if self._conversation.turns is before:  # nothing was kept: the pictures wait for the next question
                 self._waiting = [*shown, *self._waiting]
-            raise
         if self._answer.finish_reason != "stop":
             self._say(f"the answer was cut short ({self._answer.finish_reason})")
+
+    def show(self, names: Sequence[str], focus: Focus = NO_FOCUS) -> None:
+        """Show pictures with the next question. Raises MediaError and OptionError."""
+        shown = open_pictures(names, focus)
+        self._waiting += shown
+        self._last_name = names[-1]
+        sizes = ", ".join("{} x {}".format(*one.picture.size) for one in shown)
+        self._say(f"the next question shows {sizes}")
 
     def _image(self, words: Sequence[str]) -> None:
         if not words:
             raise OptionError("/image needs the name of a file")
-        self._show(open_pictures(words, Focus()), words[-1])
+        self.show(words)
 
     def _region(self, words: Sequence[str]) -> None:
         if self._last_name is None:
             raise OptionError("there is no picture yet: /image FILE shows one")
-        self._show(open_pictures([self._last_name], Focus("".join(words))), self._last_name)
-
-    def _show(self, shown: Sequence[Shown], name: str) -> None:
-        self._waiting += shown
-        self._last_name = name
-        sizes = ", ".join("{} x {}".format(*one.picture.size) for one in shown)
-        self._say(f"the next question shows {sizes}")
+        self.show([self._last_name], Focus("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
-        from vlrun.asking import Inquiry
+        from vlrun.asking import Inquiry, check_pictures
+        from vlrun.question import pictures_of
         from vlrun.tasks import NO_NAMES, Names, find, split_names
 
         if not words:
             raise OptionError("/task needs a name, and for some tasks what to look for: /task count bottle,can")
         task, names = find(words[0]), NO_NAMES
         if len(words) > 1:
-            given = split_names(" ".join(words[1:]))
-            names = Names(fields=given) if task.fields != "none" else Names(items=given)
+            listed = split_names(" ".join(words[1:]))
+            names = Names(fields=listed) if task.fields != "none" else Names(items=listed)
         inquiry = Inquiry(task=task, names=names)
-        self._ask(inquiry.questions()[-1], inquiry.options(self._options))
+        check_pictures(inquiry, len(self._waiting) + sum(map(pictures_of, self._conversation.turns)))
+        given = self._options
+        options = replace(  # other visual tokens would have all pictures so far encoded again
+            inquiry.options(given),
+            min_image_tokens=given.min_image_tokens,
+            auto_image_tokens=given.auto_image_tokens,
+        )
+        self._ask(inquiry.questions()[-1], options, inquiry)
 
     def _clear(self, _: Sequence[str]) -> None:
         self._conversation.clear()

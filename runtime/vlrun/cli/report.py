@@ -87,7 +87,7 @@ def draw_heat(answer: Answer, shown: Shown, word: str | None, target: Path) -> N
     from vlrun.media.heat import overlay_heat
     from vlrun.media.saving import save_picture
 
-    if answer.heat is None:
+    if answer.heat is None or not answer.heat.pieces:
         click.echo("vlrun: the answer is empty, so there is no heat map", err=True)
         return
     save_picture(overlay_heat(shown.picture, answer.heat.of(word)), target)
@@ -121,16 +121,13 @@ def _as_dict(result: Result, model: str, question: str | None) -> dict[str, obje
     }
     told: dict[str, object] = {
         "answer": result.text,
-        "finish_reason": "stop"
-        if result.complete
-        else next(a.finish_reason for a in result.answers if a.finish_reason != "stop"),
+        "finish_reason": result.finish_reason,
         "model": model,
         "usage": asdict(last.usage),
         "timings": timings,
     }
     further: dict[str, object] = {
         "question": question,
-        "value": result.value,
         "marks": [asdict(mark) for mark in result.marks],
         "tool_calls": [asdict(call) for call in last.tool_calls],
         "votes": [dict(spread) for spread in result.spread],
@@ -138,7 +135,8 @@ def _as_dict(result: Result, model: str, question: str | None) -> dict[str, obje
         "notes": list(result.notes),
     }
     several = {"answers": len(result.answers)} if len(result.answers) > 1 else {}
-    return told | several | {name: value for name, value in further.items() if value}
+    formed = {"value": result.value} if result.value is not None else {}
+    return told | several | formed | {name: value for name, value in further.items() if value}
 
 
 def _peak_memory() -> int:

@@ -26,7 +26,7 @@ MOST_TILT, LEAST_TILT = 12.0, 0.8
 CLEAR_TILT = 1.35
 """A picture is turned if its lines fall together by so much better than before."""
 DARK, PALE = 165.0, 60.0
-"""Luminance (0..255) that 98 % lie under in a dark picture; distance of the darkest and brightest 2 % in a pale one."""
+"""Levels (0..255): the brightest channel of a dark picture; the room between darkest and brightest of a pale one."""
 LEAST_RANGE = 16.0
 """Pictures with less between dark and bright are plain areas."""
 MEDIAN = 0.35
@@ -46,7 +46,7 @@ def enhance(picture: Picture) -> Picture:
     if tilt:
         image, matrix = _turned(image, tilt)
         notes.append(f"turned by {tilt:.1f} degrees")
-    if light := _light(_grey(image, TILT_SIDE)):
+    if light := _light(image):
         image = image.point(light.table * 3)
         notes.append(light.word)
     radius = _blur(image)
@@ -110,12 +110,20 @@ def _turned(image: Image.Image, degrees: float) -> tuple[Image.Image, Matrix]:
     return turned, (cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
 
 
-def _light(grey: FloatArray) -> _Light | None:
-    """How to brighten a dark picture or spread a pale one; None if it is neither, or plain."""
-    low, middle, high = (float(value) for value in np.percentile(grey, (2, 50, 98)))
+def _light(image: Image.Image) -> _Light | None:
+    """How to brighten a dark picture or spread a pale one; None if it is neither, or plain.
+
+    Bounds are those of the darkest and brightest channel: bounds of the grey would cut a channel off and turn yellow
+    into orange.
+    """
+    small = image.copy()
+    small.thumbnail((TILT_SIDE, TILT_SIDE), Image.Resampling.BOX)
+    rgb = np.asarray(small, np.float32)
+    low, high = float(np.percentile(rgb.min(-1), 2)), float(np.percentile(rgb.max(-1), 99.5))
+    middle = float(np.median(rgb @ np.array([0.299, 0.587, 0.114], np.float32)))
     if high - low < LEAST_RANGE or (high >= DARK and high - low >= PALE):
         return None
-    levels = ((np.arange(256) - low) / (high - low) * 0.96).clip(0, 1)
+    levels = ((np.arange(256) - low) / (high - low) * 0.98).clip(0, 1)
     median = (middle - low) / (high - low)
     gamma = max(0.5, math.log(MEDIAN) / math.log(max(median, 0.02))) if median < MEDIAN else 1.0
     table = np.round(levels**gamma * 255).astype(int).tolist()

@@ -53,7 +53,7 @@ class Region:
             raise OptionError(f"a region in thousandths has no number above 1000: {_REGION_FORM}")
 
     def __str__(self) -> str:
-        text = f"{self.x:g},{self.y:g},{self.width:g},{self.height:g}"
+        text = ",".join(f"{number:.15g}" for number in (self.x, self.y, self.width, self.height))
         return f"{text}/{THOUSANDTHS}" if self.thousandths else text
 
 

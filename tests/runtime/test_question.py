@@ -1,0 +1,105 @@
+"""How much of a picture the model is shown: detail, budgets, tasks, slow boxes, numbers of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vlrun import manifest as manifests
+from vlrun.answer import Options
+from vlrun.embedded import FOLDER
+from vlrun.errors import ContextLengthExceeded, OptionError
+from vlrun.media.image import Picture, open_picture
+from vlrun.question import MOST_PICTURES, Preparer, Turn, ask_about, named
+from vlrun.text.template import ChatTemplate, PicturePart, load_tokenizer
+
+TINY = manifests.read(FOLDER)
+PUBLISHED = replace(
+    TINY,
+    preprocessing=replace(TINY.preprocessing, min_pixels=65_536, max_pixels=16_777_216),
+    text=replace(TINY.text, max_positions=262_144),
+)
+"""The embedded model with the limits of Qwen3-VL-2B."""
+TEMPLATE = ChatTemplate(
+    (FOLDER / "chat_template.jinja").read_text("utf-8"), load_tokenizer(FOLDER / "tokenizer.json"), TINY.tokens.image
+)
+
+
+def picture(width: int, height: int) -> Picture:
+    return open_picture(np.zeros((height, width, 3), np.uint8))
+
+
+def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
+    asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(picture(width, height), "What?")], options)
+    return asked.pictures[0][1].tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "auto", "most"),
+    [
+        (Options(), 2560, 1280),
+        (Options(detail="low"), 2560, 256),
+        (Options(detail="high"), 2560, 2560),
+        (Options(max_image_tokens=700, detail="high"), 2560, 700),
+        (Options(auto_image_tokens=2560), 2560, 2560),
+        (Options(auto_image_tokens=2560), 1280, 1280),
+        (Options(), 512, 512),
+        (Options(auto_image_tokens=2560), 512, 512),
+        (Options(min_image_tokens=1024, auto_image_tokens=2560), 512, 1024),
+        (Options(detail="high"), 512, 2560),
+    ],
+)
+def test_a_photo_is_shown_within_its_budget(options: Options, auto: int, most: int) -> None:
+    """Guards each budget, its order, and that it is used: a phone photo alone would take 16,384 visual tokens."""
+    assert 0.9 * most <= tokens(4000, 3000, options, auto) <= most
+
+
+def test_a_slow_box_says_so() -> None:
+    """Guards against detail that is lowered in silence."""
+    for size, auto, told in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
+        asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(picture(*size), "What?")], Options())
+        assert len(asked.notes) == told
+    low = Preparer(PUBLISHED, TEMPLATE, 512).prepare([ask_about(picture(4000, 3000), "?")], Options(detail="low"))
+    assert not low.notes
+
+
+def test_auto_follows_the_picture() -> None:
+    """Guards against pictures blown up for nothing; only who asks for a least number gets them enlarged."""
+    assert tokens(640, 480, Options()) == 300
+    assert tokens(256, 256, Options()) == 64
+    assert 1024 <= tokens(256, 256, Options(min_image_tokens=1024)) <= 1280
+    assert tokens(640, 480, Options(min_image_tokens=1024, max_image_tokens=256)) <= 256
+
+
+def test_budgets_below_the_model_s_are_told() -> None:
+    """Guards against a picture that is shown smaller than the model can see."""
+    with pytest.raises(OptionError, match="needs at least 64"):
+        tokens(640, 480, Options(max_image_tokens=10))
+
+
+def test_too_many_pictures_are_told() -> None:
+    """Guards memory against a question with a thousand pictures."""
+    preparer = Preparer(PUBLISHED, TEMPLATE)
+    with pytest.raises(OptionError, match=f"at most {MOST_PICTURES} pictures"):
+        preparer.prepare([ask_about([picture(32, 32)] * (MOST_PICTURES + 1), "What?")], Options())
+
+
+def test_prompts_that_do_not_fit_are_told_with_numbers() -> None:
+    """Guards the context, of the model and of the caller."""
+    preparer = Preparer(PUBLISHED, TEMPLATE)
+    asked = preparer.prepare([ask_about(picture(640, 480), "What?")], Options())
+    preparer.check_room(asked, None)
+    with pytest.raises(ContextLengthExceeded, match=r"300 of pictures, .* the context is 100"):
+        preparer.check_room(asked, 100)
+
+
+def test_pictures_are_numbered_from_the_second_on() -> None:
+    """Guards names: several in one turn have numbers, one that was alone has none, and later ones go on."""
+    shown = picture(32, 32)
+    first, second = named([Turn("user", (shown, "a")), Turn("user", (shown, shown, "b"))])
+    assert first.parts == (PicturePart(), "a")
+    assert second.parts == ("Picture 2: ", PicturePart(), "Picture 3: ", PicturePart(), "b")
+    (both,) = named([Turn("user", (shown, shown, "a"))])
+    assert both.parts == ("Picture 1: ", PicturePart(), "Picture 2: ", PicturePart(), "a")

@@ -1,0 +1,67 @@
+"""What is remembered of a box's speed, and what follows from it for the detail of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlrun import speed
+from vlrun.answer import Answer, Timings, Usage
+from vlrun.speed import Speed, auto_image_tokens, of_answer
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
+    usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, passes=22)
+    return Answer("x", "stop", usage, Timings(3, 0.1, queue, vision, 2.0, 6, 0.05, 8))
+
+
+def test_the_least_is_remembered(cache: Path) -> None:
+    """Guards against a busy minute that would be told for ever, and against another model's figures."""
+    for seconds in (5.0, 4.0, 9.0):
+        speed.learn("model", "CPU", of_answer(answer(seconds), {768: seconds}))
+    assert speed.known("model", "CPU").vision == {768: 4.0}
+    assert speed.known("model", "GPU") == speed.known("other", "CPU") == Speed()
+    (file,) = (cache / "vlrun" / "speed").iterdir()
+    file.write_bytes(b"{")
+    assert speed.known("model", "CPU") == Speed()
+
+
+def test_only_work_that_was_done_counts() -> None:
+    """Guards against waiting for others, tokens that a pass gave for free, and pictures that were begun ahead: their
+    own seconds count, not what was left of them.
+    """
+    assert of_answer(answer(0.01), {768: 4.0, 4: 0.1}) == Speed({768: 4.0}, 2.0 / 784, 0.1, 3)
+    assert of_answer(answer(0.01, queue=3.0), {}) == Speed(decode=0.1, load=3)
+    assert of_answer(answer(0.01, cached=768), {}).prefill is None
+
+
+def test_a_slow_box_takes_less_detail() -> None:
+    """Guards a small box against minutes for a photo; where nothing is known, nothing is lowered."""
+    assert auto_image_tokens(Speed()) == 2560
+    assert auto_image_tokens(Speed({768: 1.0}, prefill=0.0003)) == 2560
+    assert auto_image_tokens(Speed({768: 4.0}, prefill=0.003)) == 1280
+    assert auto_image_tokens(Speed({768: 16.0}, prefill=0.01)) == 512
+    assert auto_image_tokens(Speed({768: 400.0}, prefill=0.1)) == 256
+
+
+def test_other_sizes_are_reckoned() -> None:
+    """Guards plans: attention grows with the square, the rest with the number of tokens."""
+    known = Speed({768: 4.0})
+    assert known.vision_seconds(768) == 4.0
+    assert known.vision_seconds(1536) == pytest.approx(12.0)
+    assert known.vision_seconds(384) == pytest.approx(1.5)
+    assert Speed().vision_seconds(768) is None
+
+
+def test_a_read_only_cache_is_no_fault(cache: Path) -> None:
+    """Guards a box whose disk is full or read-only."""
+    (cache / "vlrun").write_text("a file where a folder should be")
+    speed.learn("model", "CPU", Speed(load=1.0))
+    assert speed.known("model", "CPU") == Speed()
