@@ -192,7 +192,7 @@ def _alive() -> int:
 def test_what_cannot_fit_is_not_begun(order: list[str]) -> None:
     """Guards against work for a prompt that is refused anyway: that can be known before the decoder is there."""
     with load(wait=False) as vlm, pytest.raises(ContextLengthExceeded):
-        vlm.ask([PICTURE] * 80, QUESTION)
+        vlm.ask([PICTURE] * 64, "word " * 400)
     assert "picture" not in order
 
 
