@@ -39,7 +39,8 @@ class PlannedPicture:
 @dataclass(frozen=True)
 class Plan:
     """Tokens; ``memory`` and ``kv_memory`` in bytes, the first of the whole process at its peak; seconds of loading,
-    until the first token of the answer, and of ``PLANNED_ANSWER`` tokens, None where this box was never seen at work.
+    until the first token of the answer, and of ``PLANNED_ANSWER`` tokens, None where this box was never seen at work;
+    ``notes``: what there is to say about how the pictures will be shown.
     """
 
     pictures: tuple[PlannedPicture, ...]
@@ -49,6 +50,7 @@ class Plan:
     load: float | None
     ttft: float | None
     answer: float | None
+    notes: tuple[str, ...] = ()
 
 
 def plan(
@@ -75,6 +77,7 @@ def plan(
         speed.load,
         _ttft(pictures, tokens, speed),
         None if speed.decode is None else speed.decode * PLANNED_ANSWER,
+        asked.notes,
     )
 
 

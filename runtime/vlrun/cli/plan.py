@@ -12,6 +12,7 @@ import click
 from vlrun.cli import options as option
 from vlrun.cli.ask import split
 from vlrun.cli.pictures import Focus, focus, open_pictures
+from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def plan(
     asked = inquiry.options(options)
     turns = [ask_about(shown, inquiry.questions()[-1])]
     planned = planning.plan(folder, turns, asked, speed, loading.room.context, loading.hints.kv_precision or "u8")
+    told = {note for picture in shown for note in picture.notes}
+    for note in planned.notes:
+        if note not in told:
+            click.echo(printable(f"vlrun: {note}"), err=True)
     click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [picture.size for picture in shown]))
 
 
