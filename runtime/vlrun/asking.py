@@ -120,9 +120,9 @@ class Inquiry:
 @dataclass(frozen=True)
 class Result:
     """What came of an inquiry. ``value``: the answer as data where it has a form; ``answers``: all that were made, part
-    by part and vote by vote; ``spread``: how the votes fell, of each part; ``marks`` in pixels of the first picture as
-    it was given; ``reasoning``: what was said first, of each answer; ``notes``: what there is to tell the user;
-    ``finish_reason``: ``stop`` if what it is made of came to its own end.
+    by part and vote by vote; ``spread``: how the votes fell, of each part; ``marks`` in pixels of the picture as it
+    was given, none where there are several; ``reasoning``: what was said first, of each answer; ``notes``: what there
+    is to tell the user; ``finish_reason``: ``stop`` if what it is made of came to its own end.
     """
 
     text: str
@@ -178,7 +178,7 @@ def check_pictures(inquiry: Inquiry, pictures: int) -> None:
 def finish(result: Result, inquiry: Inquiry) -> Result:
     """The result with a total that is the sum of its items, and the difference told."""
     value = result.value
-    if inquiry.task is None or inquiry.task.merge != "sum" or not isinstance(value, dict):
+    if not inquiry.summed or not isinstance(value, dict):
         return result
     items, total = value.get("items"), value.get("total")
     if not isinstance(items, dict) or not all(isinstance(number, int) for number in items.values()):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +18,7 @@ import msgspec
 from PIL import Image
 
 from vlrun.answer import Answer, Chunk, Options, last_of
+from vlrun.cache import files
 from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.media.frame import Frame
 from vlrun.media.image import Picture, open_picture
@@ -76,10 +77,7 @@ class Conversation:
         if len(encoded) > MOST_FILE_BYTES:
             raise OutputError(f"the conversation has more than {MOST_FILE_BYTES:,} bytes with its pictures, the limit")
         try:
-            part = target.with_name(f"{target.name}.{os.getpid()}.part")
-            with _removed_on_failure(part):
-                part.write_bytes(encoded)
-                part.replace(target)
+            files.put(target, encoded)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not the name of a file"
             raise OutputError(f"cannot write '{target}': {reason}") from error
@@ -129,16 +127,6 @@ class Conversation:
             if text or answer:
                 said = SaidPart(answer.tokens, text) if answer and answer.tokens else text
                 self.turns = (*asked, Turn("assistant", (said,)))
-
-
-@contextmanager
-def _removed_on_failure(part: Path) -> Iterator[None]:
-    """If the block fails, the file that it began is taken away."""
-    try:
-        yield
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 class _SavedPart(msgspec.Struct, omit_defaults=True):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import platformdirs
 
+from vlrun.cache import files
+
 if TYPE_CHECKING:
     from vlrun.answer import Answer
 
@@ -106,9 +108,7 @@ def learn(fingerprint: str, hints: str, seen: Speed) -> None:
     path = _path(fingerprint, hints)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(msgspec.json.encode(after))
-        part.replace(path)
+        files.put(path, msgspec.json.encode(after))
 
 
 def _effort(tokens: int) -> float:

@@ -22,6 +22,7 @@ import openvino as ov
 import platformdirs
 
 from vlrun import manifest as manifests
+from vlrun.cache import files
 from vlrun.errors import DeviceError, OptionError
 from vlrun.manifest import Manifest
 from vlrun.model.decoder import Decoder, SequenceStep
@@ -76,9 +77,7 @@ def store(tuned: Tuned, folder: Path, device: str) -> None:
     """Keep it. Raises OSError if the cache folder cannot be written."""
     path = _path(folder, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(msgspec.json.encode(tuned))
-    part.replace(path)
+    files.put(path, msgspec.json.encode(tuned))
 
 
 def tune(folder: Path, manifest: Manifest, device: str, tell: Callable[[str], None]) -> Tuned:

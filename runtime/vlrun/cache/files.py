@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, flushed and renamed, each with its own checksum at its end.
+"""Files that are whole or not there: written beside and renamed, those of the cache with a checksum at their end.
 
 Knows bytes and files; does not know what they mean.
 """
@@ -38,6 +38,17 @@ def write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
             file.flush()
             os.fsync(file.fileno())
             part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def put(path: Path, content: bytes) -> None:
+    """The same for a file that others read too: no checksum. Raises OSError, and leaves nothing then."""
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

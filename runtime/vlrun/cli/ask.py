@@ -17,7 +17,7 @@ import click
 from vlrun.cli import options as option
 from vlrun.cli import report
 from vlrun.cli.grouping import grouped
-from vlrun.cli.pictures import Focus, Shown, focus, open_pictures
+from vlrun.cli.pictures import Focus, Shown, focus, open_pictures, untold
 from vlrun.errors import AnswerCutShort, OptionError
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ def _result(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options
         result = inquire(vlm, pictures, inquiry, options)
     if not streamed and not output.as_json:
         report.print_text(result.text)
-    told = {note for one in shown for note in one.picture.notes}  # when they were opened
-    return replace(result, notes=tuple(note for note in result.notes if note not in told))
+    return replace(result, notes=untold(result.notes, shown))
 
 
 def _tell_of(vlm: VLM) -> None:

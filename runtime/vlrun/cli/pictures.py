@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,6 +63,12 @@ def open_pictures(names: Sequence[str], focus: Focus) -> list[Shown]:
             click.echo(printable(f"vlrun: {note}"), err=True)
         shown.append(Shown(original, picture))
     return shown
+
+
+def untold(notes: Iterable[str], shown: Sequence[Shown]) -> tuple[str, ...]:
+    """Notes but those that were told when the pictures were opened."""
+    told = {note for one in shown for note in one.picture.notes}
+    return tuple(note for note in notes if note not in told)
 
 
 def _enhanced(picture: Picture) -> Picture:

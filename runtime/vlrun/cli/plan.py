@@ -11,7 +11,7 @@ import click
 
 from vlrun.cli import options as option
 from vlrun.cli.ask import split
-from vlrun.cli.pictures import Focus, focus, open_pictures
+from vlrun.cli.pictures import Focus, focus, open_pictures, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError
 
@@ -56,18 +56,16 @@ def plan(
     if not inquiry.plain:
         raise OptionError("a plan tells of one question: leave out --tiles, --votes and --steps")
     check_pictures(inquiry, len(names))
-    shown = [one.picture for one in open_pictures(names, focus)]
+    shown = open_pictures(names, focus)
     folder = loading.model or FOLDER
     manifests.read(folder)
     speed = _speed(folder, loading)
     asked = inquiry.options(options)
-    turns = [ask_about(shown, inquiry.questions()[-1])]
+    turns = [ask_about([one.picture for one in shown], inquiry.questions()[-1])]
     planned = planning.plan(folder, turns, asked, speed, loading.room.context, loading.hints.kv_precision or "u8")
-    told = {note for picture in shown for note in picture.notes}
-    for note in planned.notes:
-        if note not in told:
-            click.echo(printable(f"vlrun: {note}"), err=True)
-    click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [picture.size for picture in shown]))
+    for note in untold(planned.notes, shown):
+        click.echo(printable(f"vlrun: {note}"), err=True)
+    click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [one.picture.size for one in shown]))
 
 
 def _speed(folder: Path, loading: option.Loading) -> Speed:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli import report
-from vlrun.cli.pictures import NO_FOCUS, Focus, Shown, open_pictures
+from vlrun.cli.pictures import NO_FOCUS, Focus, Shown, open_pictures, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError, VlrunError
 
@@ -94,7 +94,7 @@ class Repl:
                 if inquiry is not None and inquiry.summed:
                     result = finish(single(last_of(chunks)), inquiry)
                     report.print_text(result.text)
-                    report.tell(replace(result, notes=result.notes[-1:]))
+                    report.tell(replace(result, notes=untold(result.notes, shown)))
                     self._answer = result.answers[0]
                 else:
                     self._answer = report.print_stream(chunks)

@@ -18,11 +18,6 @@ def find_tool_calls(text: str) -> tuple[ToolCall, ...]:
     return tuple(call for found in _CALL.finditer(text) if (call := _parsed(found[1])))
 
 
-def without_tool_calls(text: str) -> str:
-    """What the answer says beside its calls."""
-    return _CALL.sub(lambda found: "" if _parsed(found[1]) else found[0], text).strip()
-
-
 def _parsed(text: str) -> ToolCall | None:
     try:
         call = json.loads(text)
