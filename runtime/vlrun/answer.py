@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, get_args
 
-from vlrun.engine.request import FinishReason
+from vlrun.engine.request import FinishReason, Progress
 from vlrun.engine.sampler import Sampling
 from vlrun.errors import OptionError
 from vlrun.manifest import GenerationDefaults
@@ -24,7 +24,8 @@ MAX_IMAGE_TOKENS = 1280
 """Visual tokens a picture, the upper end of what Qwen advises (256 to 1280); a phone photo alone could take 16384."""
 RANGES = {"max_tokens": 2**20, "max_image_tokens": 16384, "min_image_tokens": 16384, "auto_image_tokens": 16384}
 """The most of options that are counts of tokens; the least is 1."""
-WHOLE_NUMBERS = (*RANGES, "top_k", "seed")
+WHOLE_NUMBERS = (*RANGES, "top_k", "seed", "logprobs")
+MAX_LOGPROBS = 20
 
 Detail: TypeAlias = Literal["low", "auto", "high"]
 
@@ -44,7 +45,8 @@ class Options:
     that goes round in a circle; ``prompt_lookup`` tries several tokens at once where the text suggests them, which
     changes the speed and not the answer. ``schema``: the answer is JSON that validates against this JSON Schema (a
     mapping or its text), or makes a value of this dataclass, TypedDict or Pydantic model. ``heatmap``: the answer tells
-    where each of its tokens looked.
+    where each of its tokens looked. ``logprobs``: it also tells how likely each token was, beside so many others; with
+    ``progress``, how far it is before its first token.
 
     Raises OptionError for a value out of its range.
     """
@@ -67,6 +69,8 @@ class Options:
     prompt_lookup: bool = True
     schema: object = None
     heatmap: bool = False
+    logprobs: int | None = None
+    progress: bool = False
 
     def __post_init__(self) -> None:
         for name in WHOLE_NUMBERS:
@@ -79,6 +83,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= most:
                 raise OptionError(f"{name} must lie between 1 and {most}, not {value}")
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
+            raise OptionError(f"logprobs must lie between 0 and {MAX_LOGPROBS}, not {self.logprobs}")
         if self.detail not in get_args(Detail):
             raise OptionError(f"detail must be one of {', '.join(get_args(Detail))}, not {self.detail}")
         self._check_stops()
@@ -144,13 +150,25 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """How likely the model found a token, before penalties, temperature and schema: the logarithm of its probability.
+    ``raw``: its bytes, which may be part of a character; ``token``: these as text; ``top``: the likeliest at its place.
+    """
+
+    token: str
+    logprob: float
+    raw: bytes
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
 class Answer:
     """A whole answer. ``notes``: what was left out or changed of the pictures on the way in, in words.
 
     ``value``: what the text says, if a ``schema`` was given and the answer is complete. ``marks``: boxes and points
     that it names, in pixels of the picture as it was given, if the question was about a single one. ``tool_calls``:
     functions that the model wants called. ``heat``: where it looked, if asked for. ``tokens``: of the text, if it is
-    all that the model said.
+    all that the model said. ``logprobs``: of its tokens, if asked for.
     """
 
     text: str
@@ -163,14 +181,20 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     heat: Heat | None = None
     tokens: tuple[int, ...] = field(default=(), repr=False)
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of text as it comes. The last chunk carries the whole ``answer``; its own text may be empty."""
+    """A piece of text as it comes, with the ``logprobs`` of the tokens that came since the last one, if asked for.
+    Before the first, chunks without text tell the ``progress``, if asked for. The last chunk carries the whole
+    ``answer``; its own text may be empty.
+    """
 
     text: str
     answer: Answer | None = None
+    progress: Progress | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 def last_of(chunks: Iterable[Chunk]) -> Answer:

@@ -16,6 +16,8 @@
     |- ContextLengthExceeded  5  400   the prompt does not fit
     |- AnswerCutShort        11  200   an answer that had to be JSON ended before it was complete
     |- EngineClosed          10  503   the model was closed while the answer was made
+    |- AnswerCancelled      130  499   whoever asked has left
+    |- ServiceError          12  500   the service cannot start as it was told to
     |- DeviceError            6  503   the device is missing or refuses the model
     |- CheckpointError        7  500   export: a checkpoint that cannot be exported
     |- OutputError            8  500   the target exists, or cannot be written
@@ -33,11 +35,16 @@ from typing import ClassVar
 class VlrunError(Exception):
     """Root of all errors that a user can cause.
 
-    ``exit_code`` is the status of the command line, ``http_status`` that of the service.
+    ``exit_code`` is the status of the command line, ``http_status`` that of the service. ``message`` is in our own
+    words alone, fit for strangers; what a library said of it (``because``) is for the person at this machine.
     """
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str = "", because: object = None) -> None:
+        super().__init__(message if because is None else f"{message}: {because}")
+        self.message = message
 
 
 class OptionError(VlrunError):
@@ -110,6 +117,19 @@ class EngineClosed(VlrunError):
 
     exit_code = 10
     http_status = 503
+
+
+class AnswerCancelled(VlrunError):
+    """Whoever asked has left before the answer was complete. Nobody is there to be told."""
+
+    exit_code = 130
+    http_status = 499
+
+
+class ServiceError(VlrunError):
+    """The service cannot start as it was told to: its address, its keys."""
+
+    exit_code = 12
 
 
 class DeviceError(VlrunError):

@@ -60,10 +60,11 @@ class Room:
 @dataclass(frozen=True)
 class Running:
     """A model that answers. ``context``: tokens that a prompt and its answer may have; ``notes``: what there is to say
-    about the device; ``seconds``: how long it took to open.
+    about the ``device``; ``seconds``: how long it took to open.
     """
 
     engine: Engine
+    device: str
     context: int
     notes: tuple[str, ...]
     seconds: float
@@ -194,7 +195,7 @@ class Opening:
             self._engine = engine
             if self._stopped:
                 engine.stop()
-        return Running(engine, context, notes, time.perf_counter() - self._began)
+        return Running(engine, hints.device, context, notes, time.perf_counter() - self._began)
 
 
 def _start(work: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vlrun.answer import Options
+from vlrun.answer import Detail, Options
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture, PictureSource, open_picture
@@ -31,12 +31,13 @@ MOST_TOOLS = 128
 @dataclass(frozen=True)
 class Turn:
     """One turn of a conversation: texts and pictures in order (open a file with ``vlrun.open_picture``), what the model
-    said token by token, and the tools that it called.
+    said token by token, and the tools that it called. ``details``: of each picture, where they are not the options'.
     """
 
     role: Role
     parts: tuple[str | Picture | SaidPart, ...]
     tool_calls: tuple[ToolCall, ...] = ()
+    details: tuple[Detail, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ def pictures_of(turn: Turn) -> int:
     return sum(isinstance(part, Picture) for part in turn.parts)
 
 
+def _details(turn: Turn, options: Options) -> tuple[Detail, ...]:
+    """Of each picture of a turn."""
+    return turn.details or (options.detail,) * pictures_of(turn)
+
+
 class Preparer:
     """Makes questions ready for one model. ``auto``: visual tokens a picture that this box sees in good time."""
 
@@ -80,13 +86,16 @@ class Preparer:
         pictures = [part for turn in turns for part in turn.parts if isinstance(part, Picture)]
         if len(pictures) > MOST_PICTURES or len(tools) > MOST_TOOLS:
             raise OptionError(f"at most {MOST_PICTURES} pictures and {MOST_TOOLS} tools are possible")
-        most = self._most(options)
-        grids = [self._grid(picture, options, most) for picture in pictures]
+        details = [detail for turn in turns for detail in _details(turn, options)]
+        shown = list(zip(pictures, details, strict=True))
+        grids = [self._grid(picture, options, self._most(options, detail)) for picture, detail in shown]
         prompt = self._template.encode(named(turns), [grid.tokens for grid in grids], tools)
         notes = tuple(dict.fromkeys(note for picture in pictures for note in picture.notes))
-        if options.detail == "auto" and options.max_image_tokens is None and most < options.auto_image_tokens:
-            wanted = [self._grid(picture, options, options.auto_image_tokens) for picture in pictures]
-            if any(more.tokens > grid.tokens for more, grid in zip(wanted, grids, strict=True)):
+        auto, most = options.auto_image_tokens, self._most(options, "auto")
+        if options.max_image_tokens is None and most < auto:
+            alike = zip(shown, grids, strict=True)
+            by_auto = [(picture, grid) for (picture, detail), grid in alike if detail == "auto"]
+            if any(self._grid(picture, options, auto).tokens > grid.tokens for picture, grid in by_auto):
                 notes += (f"shown with at most {most} visual tokens a picture, for this box needs long for more",)
         return Asked(prompt, list(zip(pictures, grids, strict=True)), options, notes, _subject(turns))
 
@@ -104,14 +113,12 @@ class Preparer:
             "max_image_tokens or a longer context may help"
         )
 
-    def _most(self, options: Options) -> int:
+    def _most(self, options: Options, detail: Detail) -> int:
         """Visual tokens a picture at most."""
         if options.max_image_tokens is not None:
             return options.max_image_tokens
         auto = min(options.auto_image_tokens, self._auto)
-        return max(
-            options.min_image_tokens or 0, {"low": LOW_DETAIL, "auto": auto, "high": HIGH_DETAIL}[options.detail]
-        )
+        return max(options.min_image_tokens or 0, {"low": LOW_DETAIL, "auto": auto, "high": HIGH_DETAIL}[detail])
 
     def _grid(self, picture: Picture, options: Options, most: int) -> Grid:
         vision, limits = self._manifest.vision, self._manifest.preprocessing

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +20,15 @@ import numpy as np
 
 from vlrun import manifest as manifests
 from vlrun import speed
-from vlrun.answer import MAX_TOKENS, Answer, Chunk, Options, Timings, Usage, last_of
+from vlrun.answer import MAX_TOKENS, Answer, Chunk, Options, Usage, last_of
 from vlrun.cache.names import PictureSpan
 from vlrun.cache.store import may_know
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Figures, FinishReason, PendingPicture, Request, Stream
+from vlrun.engine.pulse import State
+from vlrun.engine.request import Cancellation, FinishReason, PendingPicture, Progress, Request, Stream
 from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
-from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError, VlrunError
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
 from vlrun.loading import Opening, Room, store_folder
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture
@@ -35,13 +36,16 @@ from vlrun.model.attention import heat
 from vlrun.model.device import Hints
 from vlrun.model.positions import Grid, token_positions
 from vlrun.question import DEFAULT_QUESTION, Asked, Pictures, Preparer, Turn, ask_about
+from vlrun.saying import Said, timings
 from vlrun.sight import Sight, picture_key
 from vlrun.text.detokenizer import Detokenizer, StopStrings
-from vlrun.text.grammar import Grammar, Vocabulary, compile_schema
+from vlrun.text.grammar import Vocabulary
 from vlrun.text.grounding import find_marks
 from vlrun.text.heat import Heat
+from vlrun.text.spelling import Spelling
 from vlrun.text.template import ChatTemplate, Tool, load_tokenizer
-from vlrun.text.tools import find_tool_calls
+from vlrun.text.tool_grammar import AnswerGrammar, compile_answer
+from vlrun.text.tools import BEGIN, ToolChoice, find_tool_calls
 from vlrun.text.typed import schema_of, value_of
 from vlrun.verification import verify
 
@@ -51,8 +55,10 @@ class _Ready:
     """A question that can be answered, the grammar that its answer follows, and how long it took to get there."""
 
     asked: Asked
-    grammar: Grammar | None
+    grammar: AnswerGrammar | None
     seconds: float
+    cancellation: Cancellation
+    calling: bool
 
 
 def load(
@@ -99,6 +105,7 @@ class VLM:
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
+        self._spelling = Spelling(self._tokenizer)
         tokens = self.manifest.tokens
         self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
         auto = speed.auto_image_tokens(speed.known(fingerprint, str(hints)))
@@ -114,6 +121,11 @@ class VLM:
         return self._opening.running.result().context
 
     @property
+    def device(self) -> str:
+        """What it runs on."""
+        return self._opening.running.result().device
+
+    @property
     def vision_seconds(self) -> Mapping[int, float]:
         """The least seconds that pictures took to be encoded so far, by their visual tokens."""
         return dict(self._sight.seconds)
@@ -122,6 +134,10 @@ class VLM:
     def notes(self) -> tuple[str, ...]:
         """What there is to say about the device."""
         return self._opening.running.result().notes
+
+    def state(self) -> State:
+        """How its engine is now; waits until there is one."""
+        return self._engine.state()
 
     def close(self) -> None:
         """Stop: running answers end with EngineClosed, later questions are refused."""
@@ -155,13 +171,35 @@ class VLM:
         return self.chat([ask_about(pictures, question)], options)
 
     def chat(
-        self, turns: Sequence[Turn], options: Options | None = None, tools: Sequence[Tool] = ()
+        self,
+        turns: Sequence[Turn],
+        options: Options | None = None,
+        tools: Sequence[Tool] = (),
+        choice: ToolChoice | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Generator[Chunk]:
-        """The answer to a whole conversation, in which the model may call ``tools``; otherwise as ``stream``.
+        """The answer to a whole conversation, in which the model may call ``tools``; otherwise as ``stream``. It can be
+        ended from another thread by ``cancellation``, and raises AnswerCancelled then.
 
         What it has in common with an earlier one is not computed again. ``vlrun.Conversation`` keeps the turns.
         """
-        return self._answer(self._prepare(turns, options or Options(), tools))
+        return self._answer(self._prepare(turns, options or Options(), tools, choice, cancellation))
+
+    def count(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> tuple[int, int]:
+        """Tokens of a conversation's prompt, and how many of them are visual. Raises as ``chat`` does, but for a prompt
+        that is too long.
+        """
+        asked = self._preparer.prepare(turns, Options(), tools)
+        return len(asked.prompt.ids), sum(grid.tokens for _, grid in asked.pictures)
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text alone. Raises OptionError for text that is no valid Unicode."""
+        return len(self._template.encode_text(text))
+
+    def make_ready_for_schemas(self) -> None:
+        """Make what the first answer with a schema or tools needs: it takes 1 s and keeps other threads waiting."""
+        self._vocabulary.tokens()
+        self._vocabulary.spelling(BEGIN.encode())
 
     def check(self, options: Options) -> None:
         """Raise OptionError for a schema that cannot be kept, before any question is asked."""
@@ -188,8 +226,11 @@ class VLM:
             return False
         return constraint.complete
 
-    def _grammar(self, options: Options) -> Grammar | None:
-        return None if options.schema is None else compile_schema(schema_of(options.schema), self._vocabulary)
+    def _grammar(
+        self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
+    ) -> AnswerGrammar | None:
+        schema = None if options.schema is None else schema_of(options.schema)
+        return compile_answer(schema, tools, choice or ToolChoice(), self._vocabulary)
 
     def score(self, pictures: Pictures, question: str, answer: str) -> FloatRows:
         """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
@@ -203,15 +244,22 @@ class VLM:
                 f"prompt and answer have {len(asked.prompt.ids)} and {len(forced.tokens)} tokens, the context is "
                 f"{self.context}"
             )
-        with self._submitted(asked, forced, len(forced.tokens)) as stream:
+        with self._submitted(asked, forced, len(forced.tokens), Cancellation()) as stream:
             for _ in stream:
                 pass
         return np.stack(forced.rows)
 
-    def _prepare(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> _Ready:
+    def _prepare(
+        self,
+        turns: Sequence[Turn],
+        options: Options,
+        tools: Sequence[Tool] = (),
+        choice: ToolChoice | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> _Ready:
         """Everything that can be wrong with a request is found here, before the model works."""
         began = time.perf_counter()
-        grammar = self._grammar(options)
+        grammar = self._grammar(options, tools, choice)
         asked = self._preparer.prepare(turns, options, tools)
         seconds = time.perf_counter() - began
         self._preparer.check_room(asked, self._room.context)
@@ -222,7 +270,8 @@ class VLM:
         except VlrunError:
             self._sight.forget(asked.pictures)
             raise
-        return _Ready(asked, grammar, seconds)
+        calling = bool(tools) and (choice is None or choice.mode != "none")
+        return _Ready(asked, grammar, seconds, cancellation or Cancellation(), calling)
 
     def _begin(self, pictures: Sequence[tuple[Picture, Grid]]) -> None:
         """Begin to encode while the decoder is being opened, unless what comes out of it seems to be on the disk."""
@@ -234,41 +283,48 @@ class VLM:
     def _answer(self, ready: _Ready) -> Generator[Chunk]:
         asked, options = ready.asked, ready.asked.options
         constraint = ready.grammar.constraint() if ready.grammar else None
-        text, tokens = "", []
         detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
-        with self._submitted(asked, self._sampler(asked, constraint), options.max_tokens or MAX_TOKENS) as stream:
-            for token in stream:
-                if token in self.manifest.tokens.eos:
+        sampler = self._sampler(asked, constraint)
+        said = Said(self._spelling, sampler.likely)
+        with self._submitted(asked, sampler, options.max_tokens or MAX_TOKENS, ready.cancellation) as stream:
+            for item in stream.items():
+                if isinstance(item, Progress):
+                    if options.progress:
+                        yield Chunk("", progress=item)
                     continue
-                tokens.append(token)
-                if piece := stops.push(detokenizer.push(token)):
-                    text += piece
-                    yield Chunk(piece)
+                if item in self.manifest.tokens.eos:
+                    continue
+                said.take(item)
+                if piece := stops.push(detokenizer.push(item)):
+                    yield said.chunk(piece)
                 if stops.found:
                     break
-        last = stops.push(detokenizer.flush()) + stops.flush()
-        yield Chunk(last, self._whole(ready, text + last, tokens, stream, stops.found))
+        last = said.chunk(stops.push(detokenizer.flush()) + stops.flush())
+        yield replace(last, answer=self._whole(ready, said, stream, stops.found))
 
     def _sampler(self, asked: Asked, constraint: Constraint | None) -> Sampler:
-        sampling = asked.options.sampling(self.manifest.generation)
-        return Sampler(sampling, asked.prompt.ids, self.manifest.text.vocab_size, constraint)
+        sampling, most = asked.options.sampling(self.manifest.generation), self.manifest.text.vocab_size
+        return Sampler(sampling, asked.prompt.ids, most, constraint, asked.options.logprobs)
 
-    def _whole(self, ready: _Ready, text: str, tokens: Sequence[int], stream: Stream, stopped: bool) -> Answer:
-        asked, figures, schema = ready.asked, stream.figures, ready.asked.options.schema
+    def _whole(self, ready: _Ready, said: Said, stream: Stream, stopped: bool) -> Answer:
+        asked, figures, schema, text = ready.asked, stream.figures, ready.asked.options.schema, said.text
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
+        calls = find_tool_calls(text) if ready.calling else ()
+        whole = schema is not None and reason == "stop" and not stopped and not calls
         image_tokens = sum(grid.tokens for _, grid in asked.pictures)
         loaded = self._verified_seconds + self._opening.running.result().seconds
         return Answer(
             text,
             reason,
             Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes),
-            _timings(loaded, ready.seconds, figures),
+            timings(loaded, ready.seconds, figures),
             notes=asked.notes,
-            value=value_of(text, schema) if schema is not None and reason == "stop" and not stopped else None,
+            value=value_of(text, schema) if whole else None,
             marks=find_marks(text, asked.subject.size, asked.subject.frame) if asked.subject else (),
-            tool_calls=find_tool_calls(text),
-            heat=self._heat(asked, tokens, stream) if asked.options.heatmap else None,
-            tokens=() if stopped else tuple(tokens),
+            tool_calls=calls,
+            heat=self._heat(asked, said.tokens, stream) if asked.options.heatmap else None,
+            tokens=() if stopped else tuple(said.tokens),
+            logprobs=tuple(said.logprobs),
         )
 
     def _heat(self, asked: Asked, tokens: Sequence[int], stream: Stream) -> Heat | None:
@@ -281,10 +337,15 @@ class VLM:
         return Heat(maps, tuple(detokenizer.push(token) for token in tokens))
 
     @contextmanager
-    def _submitted(self, asked: Asked, chooser: Chooser, max_tokens: int) -> Iterator[Stream]:
+    def _submitted(
+        self, asked: Asked, chooser: Chooser, max_tokens: int, cancellation: Cancellation
+    ) -> Iterator[Stream]:
         """The engine's stream of an answer; afterwards nothing of it goes on."""
         try:
+            if cancellation.cancelled:
+                raise AnswerCancelled("the answer was cancelled")
             with closing(self._engine.submit(self._request(asked, chooser, max_tokens))) as stream:
+                cancellation.watch(stream.close)
                 yield stream
         finally:
             self._sight.forget(asked.pictures)
@@ -321,20 +382,3 @@ def _end(sight: Sight, opening: Opening) -> None:
         sight.close()
     else:
         opening.stop()
-
-
-def _timings(load_seconds: float, preprocess: float, figures: Figures) -> Timings:
-    begun = figures.begun or figures.submitted
-    seen = figures.seen or begun
-    first = figures.first or seen
-    last = figures.last or first
-    return Timings(
-        load=load_seconds,
-        preprocess=preprocess,
-        queue=begun - figures.submitted,
-        vision=seen - begun,
-        prefill=first - seen,
-        ttft=preprocess + first - figures.submitted,
-        tpot=(last - first) / (figures.tokens - 1) if figures.tokens > 1 else None,
-        total=preprocess + last - figures.submitted,
-    )

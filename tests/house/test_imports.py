@@ -13,7 +13,8 @@ import pytest
 from tests.house.tree import ROOMS
 
 WORKBENCH = {"nncf", "onnx", "optimum", "torch", "torchvision", "transformers", "vlrun_export"}
-HEAVY = WORKBENCH | {"PIL", "huggingface_hub", "jinja2", "msgspec", "numpy", "openvino", "tokenizers"}
+SERVER = {"h11", "prometheus_client", "python_multipart", "starlette", "uvicorn", "vlrun.service"}
+HEAVY = WORKBENCH | SERVER | {"PIL", "huggingface_hub", "jinja2", "msgspec", "numpy", "openvino", "tokenizers"}
 HELP = "import sys; sys.argv = ['vlrun', *{arguments}]; from vlrun.cli import main; main()"
 
 # Python itself, click and what both need of the standard library are about 130; OpenVINO with NumPy would be 600.
@@ -44,6 +45,11 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 @pytest.mark.parametrize("module", ["vlrun.vlm", "vlrun.model.decoder", "vlrun.model.vision", "vlrun.text.template"])
 def test_the_runtime_never_loads_the_workbench(module: str) -> None:
     assert not _loaded_by(f"import {module}") & WORKBENCH
+
+
+def test_asking_loads_no_web_server() -> None:
+    """Guards the start of `vlrun ask`."""
+    assert not _loaded_by("import vlrun.cli.ask, vlrun.vlm, vlrun.asking, vlrun.planning") & SERVER
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"]])

@@ -8,7 +8,6 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,12 @@ def _lines(value: str) -> list[str]:
 
 
 def _names(requirements: list[str]) -> set[str]:
-    return {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requirements}
+    return {_name(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in requirements}
+
+
+def _name(distribution: str) -> str:
+    """As PEP 503 writes it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _package(file: Path, name: str) -> str:
@@ -59,18 +63,44 @@ def test_every_package_has_an_init() -> None:
 def test_every_other_file_is_listed_as_data(setup: configparser.ConfigParser) -> None:
     listed = {package: _lines(patterns) for package, patterns in setup["options.package_data"].items()}
     others = [(name, path) for name, path in _room_files() if path.suffix != ".py"]
-    missed = [
-        path
-        for name, path in others
-        if not any(fnmatch(path.name, pattern) for pattern in listed.get(_package(path, name), []))
-    ]
+    missed = [path for name, path in others if not _is_listed(path, name, listed)]
     assert not missed
+
+
+def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
+    """Whether a file is data of its package, or of one above it with the folders between them in the pattern."""
+    for folder in path.parents:
+        if not folder.is_relative_to(ROOMS[name]):
+            return False
+        package = ".".join((name, *folder.relative_to(ROOMS[name]).parts))
+        inside = path.relative_to(folder)
+        if any(
+            inside.match(pattern) and len(inside.parts) == len(Path(pattern).parts)
+            for pattern in listed.get(package, [])
+        ):
+            return True
+    return False
 
 
 def test_runtime_requirements_are_what_the_runtime_imports(setup: configparser.ConfigParser) -> None:
     required = _names(_lines(setup["options"]["install_requires"]))
-    assert not required & WORKBENCH_ONLY
-    assert required == _imported_distributions("vlrun")
+    served = _names(_lines(setup["options.extras_require"]["serve"]))
+    assert not (required | served) & WORKBENCH_ONLY
+    assert required | served == _imported_distributions("vlrun")
+
+
+def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> None:
+    """Guards `vlrun ask` on a box without the web server's packages."""
+    served = _names(_lines(setup["options.extras_require"]["serve"]))
+    service = ROOMS["vlrun"] / "service"
+    others = {
+        module
+        for name, path in _room_files()
+        if name == "vlrun" and path.suffix == ".py" and not path.is_relative_to(service)
+        for module in _imports(path)
+    }
+    homes = importlib.metadata.packages_distributions()
+    assert not {_name(home) for module in others for home in homes.get(module, ())} & served
 
 
 def test_workbench_requirements_cover_what_the_workbench_imports(setup: configparser.ConfigParser) -> None:
@@ -89,7 +119,7 @@ def _imported_distributions(room: str) -> set[str]:
     }
     homes = importlib.metadata.packages_distributions()
     foreign = modules - sys.stdlib_module_names - set(ROOMS)
-    return {max(homes[module], key=len).lower() for module in foreign}
+    return {_name(max(homes[module], key=len)) for module in foreign}
 
 
 def _imports(path: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 from tests.runtime.schema_room import EOS, VOCAB_SIZE, VOCABULARY, closing_tokens, random_answers
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
-from vlrun.text import schema_trial
+from vlrun.text import grammar, schema_trial
 from vlrun.text.grammar import Constraint, Vocabulary, compile_schema
 from vlrun.text.schema_pattern import translate
 
@@ -121,9 +121,29 @@ def test_forced_tokens_are_those_that_pass() -> None:
 def test_control_tokens_stay_out_of_strings() -> None:
     """Guards against ``<think>`` or an image's place in the middle of a string: control tokens are no text."""
     constraint = follow({"type": "string"}, '"')
-    assert not allowed(constraint) & VOCABULARY.control
+    assert not allowed(constraint) & set(VOCABULARY.control.values())
     with pytest.raises(OptionError, match="may not follow"):
-        constraint.accept(min(VOCABULARY.control))
+        constraint.accept(min(VOCABULARY.control.values()))
+
+
+def test_control_tokens_of_any_name_stay_out_of_strings() -> None:
+    """Guards against control tokens that llguidance takes for text, as they have no angle brackets around them."""
+    tokenizer = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
+    (think,) = (token for token in tokenizer["added_tokens"] if token["content"] == "<think>")
+    think["content"] = "think of it"
+    vocabulary = Vocabulary(json.dumps(tokenizer), EOS, VOCAB_SIZE)
+    constraint = compile_schema({"const": "think of it"}, vocabulary).constraint()
+    quote = vocabulary.tokens().tokenize_str('"')[0]
+    assert quote in allowed(constraint)
+    assert think["id"] not in constraint.forced()
+    constraint.accept(quote)
+    assert think["id"] not in allowed(constraint)
+    with pytest.raises(OptionError, match="may not follow"):
+        constraint.accept(think["id"])
+    for letter in 'think of it"':
+        assert think["id"] not in constraint.forced()
+        constraint.accept(vocabulary.tokens().tokenize_str(letter)[0])
+    assert constraint.complete
 
 
 def test_a_property_has_one_spelling() -> None:
@@ -263,6 +283,18 @@ def test_a_schema_is_compiled_once() -> None:
     for number in range(20):
         compile_schema({"const": number}, vocabulary)
     assert compile_schema({"type": "integer", "minimum": 1}, vocabulary) is not first
+
+
+def test_large_grammars_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards memory: sixteen of the largest grammars would take 250 MB for ever."""
+    vocabulary = Vocabulary(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    small = compile_schema({"const": 1}, vocabulary)
+    assert compile_schema({"const": 1}, vocabulary) is small
+    monkeypatch.setattr(grammar, "MOST_KNOWN_LETTERS", 1000)
+    large = compile_schema({"const": "x" * 1000}, vocabulary)
+    assert compile_schema({"const": "x" * 1000}, vocabulary) is large
+    assert compile_schema({"const": 1}, vocabulary) is not small
+    assert compile_schema({"const": "x" * 1000}, vocabulary) is not large
 
 
 def cpu_seconds() -> float:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
+import subprocess
+import sys
+import threading
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +19,7 @@ import pytest
 from PIL import Image
 
 from vlrun.errors import DamagedMedia, MediaError, MediaNotFound, MediaTooLarge, UnsupportedMedia
-from vlrun.media.image import MAX_FILE_BYTES, MAX_PIXELS, open_picture
+from vlrun.media.image import MAX_FILE_BYTES, MAX_PIXELS, Intake, open_picture, picture_size
 
 RED = (200, 30, 40)
 
@@ -22,6 +28,20 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def header(width: int, height: int, colours: int = 2, bits: int = 8) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+
+
+PIXEL = (b"IDAT", zlib.compress(b"\0\1\2\3"))
+END = (b"IEND", b"")
 
 
 def half_red(width: int = 40, height: int = 30) -> Image.Image:
@@ -106,13 +126,9 @@ def test_sixteen_bit_oddities() -> None:
     compares with 8 bits, and grey TIFF in which white is zero.
     """
     rows = b"".join(b"\0" + bytes.fromhex("120034005600") + bytes.fromhex("123456789abc") for _ in range(2))
-    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
-    transparent = bytes.fromhex("001200340056")
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    )
-    assert open_picture(png).rgb[0].tolist() == [[0x12, 0x34, 0x56], [0x12, 0x56, 0x9A]]
+    transparent = (b"tRNS", bytes.fromhex("001200340056"))
+    deep = png(header(2, 2, bits=16), transparent, (b"IDAT", zlib.compress(rows)), END)
+    assert open_picture(deep).rgb[0].tolist() == [[0x12, 0x34, 0x56], [0x12, 0x56, 0x9A]]
     grey = Image.fromarray(np.array([[0, 65535]], np.uint16))
     tiff = encoded(grey, "TIFF")
     assert open_picture(tiff).rgb[0, :, 0].tolist() == [0, 255]
@@ -176,13 +192,8 @@ def test_truncated_jpeg_is_no_picture() -> None:
 @pytest.mark.parametrize("side", [13_000, 60_000])
 def test_bomb_is_refused_before_decoding(side: int) -> None:
     """Guards memory: the header alone decides. The body would decode to half a gigabyte and more."""
-    ihdr = side.to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
-    chunks = [(b"IHDR", ihdr), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big") for name, body in chunks
-    )
     with pytest.raises(MediaTooLarge, match="pixels"):
-        open_picture(png)
+        open_picture(png(header(side, side), (b"IDAT", zlib.compress(b"\0" * 1000)), END))
 
 
 def test_limits_of_arrays_and_bytes(tmp_path: Path) -> None:
@@ -224,3 +235,165 @@ def test_what_is_no_source_at_all() -> None:
     whole = encoded(half_red(400, 300), "JPEG")
     with Image.open(io.BytesIO(whole[: len(whole) // 2])) as lazy, pytest.raises(DamagedMedia):
         open_picture(lazy)
+
+
+STILL = Intake(formats=("JPEG", "PNG", "WEBP", "BMP"), max_pixels=1000 * 1000, animated=False)
+"""As a service narrows it."""
+
+
+BOMB = png(header(1000, 1001), (b"IDAT", b""), END)
+
+
+def animation(kind: str, count: int = 3) -> bytes:
+    frames = [Image.new("RGB", (9, 9), (80 * index, 0, 0)) for index in range(count)]
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO"])
+def test_size_is_read_from_the_header(kind: str) -> None:
+    """Guards the look at a header before anything is decoded: the size is there although the pixels are not, for every
+    format whose directory is not behind them, and it is that of the opened picture.
+    """
+    noise = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
+    whole = encoded(Image.fromarray(noise), kind)
+    assert picture_size(whole) == open_picture(whole).size == (120, 90)
+    if kind in ("JPEG", "PNG", "BMP", "MPO"):
+        cut = whole[: len(whole) // 2]
+        assert picture_size(cut, STILL) == (120, 90)
+        with pytest.raises(DamagedMedia):
+            open_picture(cut, STILL)
+
+
+@pytest.mark.parametrize(
+    ("refused", "error", "words"),
+    [
+        (b"", DamagedMedia, "is empty"),
+        (b"no picture", UnsupportedMedia, r"can read \(JPEG, PNG, WEBP, BMP\)"),
+        (encoded(half_red(), "GIF"), UnsupportedMedia, "can read"),
+        (encoded(half_red(), "TIFF"), UnsupportedMedia, "can read"),
+        (animation("PNG"), UnsupportedMedia, "has 3 frames; only still"),
+        (animation("WEBP"), UnsupportedMedia, "has 3 frames; only still"),
+        (BOMB, MediaTooLarge, "more than 1,000,000 pixels"),
+        (png(header(60_000, 60_000), PIXEL, END), MediaTooLarge, "more than 1,000,000 pixels"),
+        (bytes(MAX_FILE_BYTES + 1), MediaTooLarge, "more than 67,108,864 bytes"),
+    ],
+    ids=["empty", "text", "gif", "tiff", "apng", "webp", "bomb", "pillow's bomb", "bytes"],
+)
+def test_header_and_opening_refuse_alike(refused: bytes, error: type[MediaError], words: str, tmp_path: Path) -> None:
+    """Guards the narrowed intake: what the look at the header refuses, opening refuses in the same words."""
+    with pytest.raises(error, match=f"^the picture .*{words}") as by_header:
+        picture_size(refused, STILL)
+    with pytest.raises(error) as by_opening:
+        open_picture(refused, STILL)
+    assert str(by_header.value) == str(by_opening.value)
+    path = tmp_path / "picture"
+    path.write_bytes(refused)
+    with pytest.raises(error, match=words):
+        open_picture(path, STILL)
+
+
+def test_still_pictures_stay_still() -> None:
+    """Guards phones: an MPO's further frames, and an animation of one frame, are no animation."""
+    for whole in (animation("MPO"), encoded(half_red(9, 9), "WEBP")):
+        assert open_picture(whole, STILL).size == picture_size(whole, STILL) == (9, 9)
+    frame = (b"fcTL", struct.pack(">IIIIIHHBB", 0, 1, 1, 0, 0, 1, 1, 0, 0))
+    assert open_picture(png(header(1, 1), (b"acTL", struct.pack(">II", 1, 0)), frame, PIXEL, END), STILL).size == (1, 1)
+
+
+def test_intake_bounds_what_is_in_memory() -> None:
+    """Guards the limit in pixels for arrays and Pillow images, and that nobody can raise it above Pillow's own."""
+    with pytest.raises(MediaTooLarge, match="the array has 1,001,000 pixels; the limit is 1,000,000"):
+        open_picture(np.zeros((1001, 1000, 3), np.uint8), STILL)
+    with pytest.raises(MediaTooLarge, match="the image has 1,001,000 pixels; the limit is 1,000,000"):
+        open_picture(Image.new("RGB", (1001, 1000)), STILL)
+    with pytest.raises(MediaTooLarge, match=f"more than {MAX_PIXELS:,} pixels"):
+        picture_size(png(header(13_000, 13_000), PIXEL, END), Intake(max_pixels=10**9))
+
+
+def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards hosts that lower Pillow's limit, or turn its warning into an error: a MediaError, whatever is set."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600_000)
+    with pytest.raises(MediaTooLarge):
+        picture_size(BOMB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400_000)
+    with pytest.raises(MediaTooLarge):
+        picture_size(BOMB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pytest.raises(MediaTooLarge):
+        picture_size(BOMB, STILL)
+
+
+def test_whatever_decoders_raise() -> None:
+    """Guards two faults found by fuzzing, which Pillow raises as AssertionError and KeyError: a palette picture without
+    a palette, and a second page that is compressed in an unknown way.
+    """
+    with pytest.raises(DamagedMedia):
+        open_picture(png(header(1, 1, colours=3), (b"IDAT", zlib.compress(b"\0\0")), END))
+    pages = animation("TIFF", 2)
+    compression = struct.pack("<HHI", 259, 3, 1)
+    place = pages.rindex(compression) + len(compression)
+    assert pages.count(compression) == 2
+    with pytest.raises(DamagedMedia):
+        open_picture(pages[:place] + b"\xff\xff" + pages[place + 2 :])
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    """Guards what all threads share: good pictures, bombs, and broken and foreign files at once end each as it should,
+    and the process's filters for warnings are what they were. `warnings.catch_warnings` left its own behind.
+    """
+    good = encoded(half_red(300, 200), "JPEG")
+    files: list[tuple[bytes, type[MediaError] | None]] = [
+        (good, None),
+        (BOMB, MediaTooLarge),
+        (encoded(half_red(), "WEBP"), None),
+        (png(header(9000, 9999), PIXEL, END), MediaTooLarge),
+        (png(header(20_000, 20_000), PIXEL, END), MediaTooLarge),
+        (good[: len(good) // 2], DamagedMedia),
+        (animation("GIF"), UnsupportedMedia),
+        (animation("PNG"), UnsupportedMedia),
+    ]
+    before = list(warnings.filters)
+    together = threading.Barrier(8)
+
+    def work(first: int) -> None:
+        together.wait()
+        for turn in range(40):
+            data, error = files[(first + turn) % len(files)]
+            if error is None:
+                open_picture(data, STILL)
+                continue
+            with pytest.raises(MediaError) as refused:
+                open_picture(data, STILL)
+            assert type(refused.value) is error
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert warnings.filters == before
+
+
+FIRST_OPENINGS = """
+import pathlib, sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from vlrun.media.image import open_picture
+together, data = Barrier(8), pathlib.Path(sys.argv[1]).read_bytes()
+def size(number):
+    together.wait()
+    return open_picture(data).size
+print(set(ThreadPoolExecutor(8).map(size, range(8))))
+"""
+
+
+def test_first_openings_and_silence(tmp_path: Path) -> None:
+    """Guards a service's first second, when Pillow loads its formats in several threads at once; and its log, in which
+    a stranger's odd metadata would be told in Pillow's words.
+    """
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x010E, 2, 1000, 26) + bytes(4)  # cut short
+    path = tmp_path / "odd.webp"
+    path.write_bytes(encoded(half_red(), "WEBP", exif=exif))
+    with pytest.warns(UserWarning, match="larger than file"), Image.open(path) as image:
+        image.getexif()
+    command = [sys.executable, "-c", FIRST_OPENINGS, str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("{(40, 30)}\n", "")

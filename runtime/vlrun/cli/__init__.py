@@ -19,6 +19,7 @@ from vlrun.cli.ask import ask
 from vlrun.cli.bench import bench
 from vlrun.cli.chat import chat
 from vlrun.cli.plan import plan
+from vlrun.cli.serve import serve
 from vlrun.cli.tasks import tasks
 from vlrun.cli.terminal import printable
 from vlrun.cli.tune import tune
@@ -57,8 +58,8 @@ class Commands(click.Group):
 EPILOG = """\b
 Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 picture, 4 model folder,
 5 prompt longer than the context, 6 device, 7 checkpoint, 8 output, 9 self-check
-of an export, 10 model closed, 11 JSON cut short, 130 interrupted, 141 closed
-pipe."""
+of an export, 10 model closed, 11 JSON cut short, 12 the service cannot start,
+130 interrupted, 141 closed pipe."""
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,6 +72,7 @@ commands.add_command(ask)
 commands.add_command(bench)
 commands.add_command(chat)
 commands.add_command(plan)
+commands.add_command(serve)
 commands.add_command(tasks)
 commands.add_command(tune)
 commands.add_command(verify)

@@ -21,7 +21,8 @@ from vlrun.cache.blocks import BlockPool, BlockTable, NoRoom
 from vlrun.cache.features import FeatureCache
 from vlrun.cache.files import Bytes
 from vlrun.cache.store import PrefixStore, StoredPrefix
-from vlrun.engine.request import Arrived, Finished, PendingPicture, Request, Stopped, Stream
+from vlrun.engine.pulse import Pulse, State
+from vlrun.engine.request import Arrived, Finished, PendingPicture, Progress, Request, Stopped, Stream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, VlrunError
@@ -80,6 +81,7 @@ class Engine:
         self._reading = threading.Lock()
         self._looks: dict[bytes, list[tuple[Sequence, int]]] = {}
         self._to_see: queue.SimpleQueue[PendingPicture | None] = queue.SimpleQueue()
+        self._pulse = Pulse()
         self._inbox: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -104,9 +106,30 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise EngineClosed("the model is closed")
+            if self._idle():
+                self._pulse.beat()
             self._inbox.append(partial(self._arrive, sequence, stored))
             self._changed.notify()
         return stream
+
+    def state(self) -> State:
+        """How it is now. May be called in any thread."""
+        idle, pool = self._idle(), self.pool
+        alive = not self._closing and all(thread.is_alive() for thread in self._threads)
+        return State(
+            progressing=alive and (idle or self._pulse.progressing()),
+            still=0.0 if idle else self._pulse.still,
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting) + len(self._inbox),
+            blocks=pool.blocks,
+            free_blocks=pool.free,
+            named_blocks=pool.named,
+            block_bytes=self._decoder.block_bytes,
+            feature_bytes=self.features.bytes,
+        )
+
+    def _idle(self) -> bool:
+        return not (self._inbox or self._scheduler.running or self._scheduler.waiting or self._looks)
 
     def close(self) -> None:
         """Stop at once: running answers end with EngineClosed. No thread is left afterwards, nothing half stored."""
@@ -154,6 +177,7 @@ class Engine:
             if sequence.stream.closed:
                 self._scheduler.drop(sequence)
         for sequence in self._scheduler.admit():
+            sequence.tell_of_vision()
             for index in sorted(sequence.missing):
                 self._look(sequence, index)
         plan = self._scheduler.plan()
@@ -164,6 +188,7 @@ class Engine:
         logits = self._decoder.forward(
             [step for _, step in plan], lambda: self._closing or all(reader.closed for reader in readers)
         )
+        self._pulse.beat()
         for (sequence, step), rows in zip(plan, logits, strict=True):
             self._hand_out(sequence, step, rows)
 
@@ -192,6 +217,8 @@ class Engine:
             stream.put(error)
             return
         now = time.perf_counter()
+        if not tokens:
+            stream.put(Progress("prefill", sequence.table.length, sequence.prompt_length))
         if tokens and sequence.request.watch and stream.keys is None:
             stream.keys = self._decoder.read_keys(sequence.table.blocks, sequence.prompt_length)
         for token, queries in zip(tokens, sequence.looked(len(tokens)), strict=True):
@@ -304,6 +331,7 @@ class Engine:
         return self._closing or all(sequence.stream.closed for sequence, _ in list(self._looks.get(key, ())))
 
     def _seen(self, key: bytes, outcome: FloatArray | Exception) -> None:
+        self._pulse.beat()
         waiting = self._looks.pop(key)
         if isinstance(outcome, Abandoned):
             for sequence, index in waiting:  # one who came at the last moment
@@ -318,6 +346,7 @@ class Engine:
             self.features.put(key, outcome)
             for sequence, index in waiting:
                 sequence.give(index, outcome)
+                sequence.tell_of_vision()
 
     def _fail(self, error: VlrunError) -> None:
         """End every answer with an error."""

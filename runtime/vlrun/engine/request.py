@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vlrun.cache.names import PictureSpan
 from vlrun.engine.sampler import Chooser
+from vlrun.errors import AnswerCancelled
 from vlrun.model.attention import Watched
 from vlrun.model.positions import FloatArray, IntArray
 
@@ -23,6 +24,8 @@ FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
 """``stop``: the model ended its answer or a stop string came; ``length``: ``max_tokens`` or the context was used up;
 ``repetition``: the answer went round in a circle.
 """
+
+Phase: TypeAlias = Literal["vision", "prefill"]
 
 Stopped: TypeAlias = Callable[[], bool]
 """Asked now and then during long work: true means that nobody waits for it any more."""
@@ -88,10 +91,54 @@ class Arrived:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the work before the first token is: ``done`` of ``total`` tokens, visual ones or the prompt's."""
+
+    phase: Phase
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end mark of a stream."""
 
     reason: FinishReason
+
+
+Item: TypeAlias = Arrived | Progress | Finished | BaseException
+
+
+class Cancellation:
+    """Ends answers from any thread: whoever reads them gets AnswerCancelled, and the engine drops them at its next
+    step, prefill chunk or look at a picture.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._ends: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether that was said."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """End all answers that are made with it, and those that will be."""
+        with self._lock:
+            self._cancelled = True
+            ends, self._ends = self._ends, []
+        for end in ends:
+            end()
+
+    def watch(self, end: Callable[[], None]) -> None:
+        """Have ``end`` called when it is cancelled; now, if it is."""
+        with self._lock:
+            if not self._cancelled:
+                self._ends.append(end)
+                return
+        end()
 
 
 class Stream:
@@ -105,17 +152,27 @@ class Stream:
         self._queries: list[npt.NDArray[np.float16]] = []
         self._wake = wake
         self._closed = threading.Event()
-        self._arrived: queue.SimpleQueue[Arrived | Finished | BaseException] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[Item] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[int]:
-        """Tokens, the ending one included; afterwards ``reason`` says why it ended. Raises what went wrong."""
+        """Tokens, the ending one included; otherwise as ``items``."""
+        return (item for item in self.items() if not isinstance(item, Progress))
+
+    def items(self) -> Iterator[int | Progress]:
+        """Progress, then tokens, the ending one included; afterwards ``reason`` says why it ended. Raises what went
+        wrong, and AnswerCancelled once it is closed.
+        """
         while self.reason is None:
             item = self._arrived.get()
+            if self.closed:
+                raise AnswerCancelled("the answer was cancelled")
             if isinstance(item, BaseException):
                 self._arrived.put(item)  # for whoever asks again
                 raise item
             if isinstance(item, Finished):
                 self.reason = item.reason
+            elif isinstance(item, Progress):
+                yield item
             else:
                 figures = self.figures
                 figures.first = item.at if figures.first is None else figures.first
@@ -138,10 +195,11 @@ class Stream:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Leave: the engine drops the answer at its next step, and everything it holds."""
+        """Leave: the engine drops the answer at its next step, and everything it holds. May be called in any thread."""
         self._closed.set()
+        self._arrived.put(AnswerCancelled("the answer was cancelled"))  # wakes whoever reads
         self._wake()
 
-    def put(self, item: Arrived | Finished | BaseException) -> None:
+    def put(self, item: Item) -> None:
         """For the engine: hand over a token, the end mark or an error."""
         self._arrived.put(item)

@@ -75,6 +75,15 @@ class Constraint(Protocol):
         """Tokens that must come next."""
 
 
+@dataclass(frozen=True)
+class Likely:
+    """A token that was chosen, the logarithm of its probability by the model alone, and the likeliest at its place."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
 class Forced:
     """Chooses given tokens, and keeps the logits before each."""
 
@@ -94,12 +103,19 @@ class Forced:
 
 class Sampler:
     """Chooses the tokens of one answer. ``vocab_size``: ids from there on are padding rows and never chosen;
-    ``constraint``: what else is never chosen.
+    ``constraint``: what else is never chosen; ``logprobs``: keep how likely each token was, beside so many others.
     """
 
     def __init__(
-        self, sampling: Sampling, prompt: Sequence[int], vocab_size: int, constraint: Constraint | None = None
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        vocab_size: int,
+        constraint: Constraint | None = None,
+        logprobs: int | None = None,
     ) -> None:
+        self.likely: list[Likely] = []
+        self._logprobs = logprobs
         self._sampling = sampling
         self._constraint = constraint
         self._vocab_size = vocab_size
@@ -118,6 +134,8 @@ class Sampler:
         token = int(np.argmax(scores)) if self._sampling.temperature == 0 else self._draw(scores)
         if self._constraint:
             self._constraint.accept(token)
+        if self._logprobs is not None:
+            self.likely.append(likely(logits[: self._vocab_size], token, self._logprobs))
         self._counts[token] += 1
         self._seen[token] = True
         return token
@@ -168,6 +186,16 @@ def truncate(scores: FloatRow, sampling: Sampling) -> tuple[npt.NDArray[np.int64
         # Of what top-p left, those at least min_p times as likely as the best.
         count = min(count, int(np.count_nonzero(probabilities >= sampling.min_p * probabilities[0])))
     return order[:count], probabilities[:count]
+
+
+def likely(logits: FloatRow, token: int, count: int) -> Likely:
+    """How likely a token is under ``logits [vocab_size]``, beside the ``count`` likeliest, best first."""
+    row = logits.astype(np.float64)
+    row -= row.max()
+    row -= np.log(np.exp(row).sum())
+    best = np.argpartition(-row, min(count, len(row) - 1))[:count] if count else np.zeros(0, np.int64)
+    best = best[np.lexsort((best, -row[best]))]
+    return Likely(token, float(row[token]), tuple((int(other), float(row[other])) for other in best))
 
 
 def _top_k(scores: FloatRow, k: int) -> npt.NDArray[np.int64]:

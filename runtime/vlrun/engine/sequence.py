@@ -16,7 +16,7 @@ from vlrun.cache.blocks import BlockPool, BlockTable
 from vlrun.cache.names import block_names
 from vlrun.engine.lookup import Lookup, verified
 from vlrun.engine.repetition import repeats
-from vlrun.engine.request import FinishReason, PendingPicture, Request, Stream
+from vlrun.engine.request import FinishReason, PendingPicture, Progress, Request, Stream
 from vlrun.model.decoder import SequenceStep, VisualRows
 from vlrun.model.positions import FloatArray
 
@@ -91,6 +91,13 @@ class Sequence:
         self.missing.discard(index)
         if not self.missing:
             self.stream.figures.seen = time.perf_counter()
+
+    def tell_of_vision(self) -> None:
+        """Say how many of the visual tokens that are needed are there."""
+        if pictures := self.request.pictures:
+            missing = sum(pictures[index].span.tokens for index in self.missing)
+            total = sum(picture.span.tokens for picture in pictures)
+            self.stream.put(Progress("vision", total - missing, total))
 
     def prefill_step(self, most: int) -> SequenceStep:
         """The next tokens of the prompt, about ``most``: a chunk ends where a block ends, which is written whole."""

@@ -1,7 +1,8 @@
 """A picture from a file, from bytes or from memory, as upright RGB within limits.
 
 Knows file formats, orientation, transparency and bit depth; does not know the model, which resizes later. The pixel
-limit is checked on the header, before anything is decoded, and only the formats named here are ever opened.
+limit is checked on the header, before anything is decoded, and only the formats named here are ever opened: an `Intake`
+narrows them and the limits for files of strangers. May be used from several threads at once.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import struct
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice, repeat
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +35,64 @@ MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
 """Width x height: Pillow's own warning limit (a quarter GiB of RGB), above every phone's normal picture."""
 
-_DECODER_FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
-"""What Pillow's decoders raise on broken files, from fuzzing and its own test images."""
+MAX_SEGMENTS = 256
+"""Segments and scans of a JPEG, or chunks beside its pixels of a PNG, of which those that are inflated count as 16.
+
+Few bytes cost much there: a scan of 100 bytes goes over the whole picture again (20 ms for 50 megapixels), a chunk of
+1 kB becomes 1 MB (2 ms), and the pieces of EXIF are joined in quadratic time. As a measure, 15 MB of metadata in full
+segments are 240, and progressive pictures have about 10 scans.
+"""
+
+_DECODER_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    Warning,
+)
+"""What Pillow's decoders raise on broken files, from fuzzing and its own test images; and its warnings, for a process
+that has made errors of all warnings.
+"""
+
+# Pillow warns of oddities in metadata, which say nothing to our user, and of bombs, which we refuse by their size. Set
+# once and for good: `warnings.catch_warnings` around each opening races with other threads and leaves filters behind.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _EXIF_ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_INFLATED = (b"iCCP", b"zTXt", b"iTXt")  # each to 1 MB at most, while the header is read
+_INFLATED_WEIGHT = 16
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not: a stuffed 255, filling, a restart inside a scan
+_JPEG_END = 0xD9
+_JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What is opened. ``formats``: Pillow's names; ``max_bytes``: of the file; ``max_pixels``: width x height, at most
+    ``MAX_PIXELS``; ``animated``: whether the first of several frames or pages is taken, or the file refused.
+
+    ``strict``, for files of strangers: more than ``MAX_SEGMENTS``, wrong checksums in a PNG and EXIF data that cannot be
+    read are refused too.
+    """
+
+    formats: tuple[str, ...] = FORMATS
+    max_bytes: int = MAX_FILE_BYTES
+    max_pixels: int = MAX_PIXELS
+    animated: bool = True
+    strict: bool = False
+
+
+EVERYTHING = Intake()
+"""What a person at this machine may open."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +122,34 @@ class Picture:
 PictureSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | Image.Image | npt.NDArray[np.uint8] | Picture
 
 
-def open_picture(source: PictureSource) -> Picture:
+def open_picture(source: PictureSource, intake: Intake = EVERYTHING) -> Picture:
     """A picture from a path, an encoded file's bytes, a Pillow image or an RGB array ``[height, width, 3]`` uint8.
 
-    Raises MediaNotFound, UnsupportedMedia, DamagedMedia or MediaTooLarge, each with one sentence that names the source.
+    Of the last two only ``intake.max_pixels`` is asked. Raises MediaNotFound, UnsupportedMedia, DamagedMedia or
+    MediaTooLarge, each with one sentence that names the source.
     """
     if isinstance(source, Picture):
         return source
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, intake)
     if isinstance(source, Image.Image):
-        return _guarded(lambda: _from_image(source, "the image"), "the image")
+        _check_pixels(source.size, "the image", intake)
+        with _guarded("the image", intake):
+            return _from_image(source, "the image", intake)
     if isinstance(source, bytes | bytearray):
-        return _decode(bytes(source), "the picture")
+        return _decode(bytes(source), "the picture", intake)
     if not isinstance(source, str | os.PathLike):
         raise UnsupportedMedia(f"a picture is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
-    return _decode(_read(Path(source)), f"'{os.fspath(source)}'")
+    return _decode(_read(Path(source), intake), f"'{os.fspath(source)}'", intake)
+
+
+def picture_size(encoded: bytes, intake: Intake = EVERYTHING) -> tuple[int, int]:
+    """Width and height in pixels as an encoded file's header tells them; nothing is decoded, nor turned upright.
+
+    Raises what `open_picture` would raise for its format, bytes, pixels, frames and segments.
+    """
+    with _opened(encoded, "the picture", intake) as image:
+        return image.size
 
 
 def made_from(picture: Picture, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Picture:
@@ -88,73 +158,148 @@ def made_from(picture: Picture, rgb: npt.NDArray[np.uint8], matrix: Matrix, note
     return replace(made, made_in=picture.frame.within(matrix))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, intake: Intake) -> bytes:
     if "://" in os.fspath(path) or os.fspath(path).startswith(("http:/", "https:/")):
         raise MediaNotFound(f"'{path}' is an address: vlrun opens files only, so download it first")
     try:
         if path.is_dir():
             raise MediaNotFound(f"'{path}' is a folder, not a picture")
         with path.open("rb") as file:
-            encoded = file.read(MAX_FILE_BYTES + 1)  # a pipe or a device does not tell its size beforehand
+            encoded = file.read(intake.max_bytes + 1)  # a pipe or a device does not tell its size beforehand
     except FileNotFoundError:
         raise MediaNotFound(f"no such picture: '{path}'") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise MediaNotFound(f"cannot open '{path}': {reason}") from error
-    if len(encoded) > MAX_FILE_BYTES:
-        raise MediaTooLarge(f"'{path}' has more than {MAX_FILE_BYTES:,} bytes, the limit")
+    if len(encoded) > intake.max_bytes:
+        raise MediaTooLarge(f"'{path}' has more than {intake.max_bytes:,} bytes, the limit")
     return encoded
 
 
-def _decode(encoded: bytes, name: str) -> Picture:
+def _decode(encoded: bytes, name: str, intake: Intake) -> Picture:
+    with _opened(encoded, name, intake) as image:
+        return _from_image(image, name, intake)
+
+
+@contextmanager
+def _opened(encoded: bytes, name: str, intake: Intake) -> Iterator[Image.Image]:
+    """The image with its header read, within the intake; its pixels are not decoded yet."""
     if not encoded:
         raise DamagedMedia(f"{name} is empty")
-    if len(encoded) > MAX_FILE_BYTES:
-        raise MediaTooLarge(f"{name} has more than {MAX_FILE_BYTES:,} bytes, the limit")
-
-    def opened() -> Picture:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            return _from_image(image, name)
-
-    return _guarded(opened, name)
-
-
-def _guarded(work: Callable[[], Picture], name: str) -> Picture:
-    """Do the work of Pillow's decoders; whatever they raise ends as a MediaError."""
-    with warnings.catch_warnings():
-        # Pillow warns of oddities in metadata, which say nothing to our user, and of bombs, which we refuse.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            return work()
-        except UnidentifiedImageError:
-            raise UnsupportedMedia(
-                f"{name} is not a picture that vlrun can read ({', '.join(FORMATS)}), or its header is broken"
-            ) from None
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise MediaTooLarge(f"{name} has more than {MAX_PIXELS:,} pixels, the limit") from None
-        except MemoryError:
-            raise MediaTooLarge(f"{name} does not fit into memory") from None
-        except _DECODER_FAULTS as error:
-            raise DamagedMedia(f"{name} is damaged or cut short") from error
+    if len(encoded) > intake.max_bytes:
+        raise MediaTooLarge(f"{name} has more than {intake.max_bytes:,} bytes, the limit")
+    with _guarded(name, intake):
+        if intake.strict:
+            _check_segments(encoded, name)
+        with Image.open(io.BytesIO(encoded), formats=intake.formats) as image:
+            if image.width * image.height > _most_pixels(intake):
+                raise _too_many_pixels(name, intake)
+            if not intake.animated and _frames(image) > 1:
+                raise UnsupportedMedia(f"{name} has {_frames(image)} frames; only still pictures are read here")
+            yield image
 
 
-def _from_image(image: Image.Image, name: str) -> Picture:
+@contextmanager
+def _guarded(name: str, intake: Intake) -> Iterator[None]:
+    """Around the work of Pillow's decoders: whatever they raise ends as a MediaError."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise UnsupportedMedia(
+            f"{name} is not a picture that vlrun can read ({', '.join(intake.formats)}), or its header is broken"
+        ) from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise _too_many_pixels(name, intake) from None
+    except MemoryError:
+        raise MediaTooLarge(f"{name} does not fit into memory") from None
+    except _DECODER_FAULTS as error:
+        raise DamagedMedia(f"{name} is damaged or cut short") from error
+
+
+def _most_pixels(intake: Intake) -> int:
+    return min(intake.max_pixels, MAX_PIXELS)
+
+
+def _too_many_pixels(name: str, intake: Intake) -> MediaTooLarge:
+    return MediaTooLarge(f"{name} has more than {_most_pixels(intake):,} pixels, the limit")
+
+
+def _check_pixels(size: tuple[int, int], name: str, intake: Intake) -> None:
+    """For what is in memory already."""
+    if size[0] * size[1] > _most_pixels(intake):
+        raise MediaTooLarge(f"{name} has {size[0] * size[1]:,} pixels; the limit is {_most_pixels(intake):,}")
+
+
+def _check_segments(encoded: bytes, name: str) -> None:
+    """Of the formats whose headers Pillow reads in Python, piece by piece. To be called within `_guarded`."""
+    for magic, walk in ((_JPEG_MAGIC, _jpeg_segments), (_PNG_MAGIC, _png_chunks)):
+        if encoded.startswith(magic) and len(list(islice(walk(encoded), MAX_SEGMENTS + 1))) > MAX_SEGMENTS:
+            raise MediaTooLarge(f"{name} is made of more than {MAX_SEGMENTS} segments, the limit")
+
+
+def _jpeg_segments(encoded: bytes) -> Iterator[int]:
+    """The marker of each segment and scan, found as libjpeg finds them: whatever else lies between two is skipped."""
+    position = len(_JPEG_MAGIC) - 1
+    while found := _JPEG_MARKER.search(encoded, position):
+        marker = encoded[found.end() - 1]
+        if marker == _JPEG_END:
+            return
+        yield marker
+        position = found.end()
+        if marker not in _JPEG_WITHOUT_LENGTH:
+            position += int.from_bytes(encoded[position : position + 2], "big")
+
+
+def _png_chunks(encoded: bytes) -> Iterator[bytes]:
+    """The name of each chunk that holds no pixels, repeated by its weight. Raises ValueError for a wrong checksum: Pillow
+    looks only at those before the pixels.
+    """
+    chunks = memoryview(encoded)
+    position = len(_PNG_MAGIC)
+    kind = b""
+    while position + 8 <= len(chunks) and kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", chunks, position)
+        end = position + 8 + length
+        if zlib.crc32(chunks[position + 4 : end]) != int.from_bytes(chunks[end : end + 4], "big"):
+            raise ValueError("checksum")
+        if kind != b"IDAT":
+            yield from repeat(kind, _INFLATED_WEIGHT if kind in _INFLATED else 1)
+        position = end + 4
+
+
+def _frames(image: Image.Image) -> int:
+    """How many frames or pages; the further frames of an MPO, which many phones write, are the same scene again."""
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+
+
+def _from_image(image: Image.Image, name: str, intake: Intake) -> Picture:
     if 0 in image.size:
         raise DamagedMedia(f"{name} has no pixels")
     _mend_deep_transparency(image)
-    if image.width * image.height > MAX_PIXELS:
-        raise MediaTooLarge(f"{name} has {image.width * image.height:,} pixels; the limit is {MAX_PIXELS:,}")
     notes = []
-    frames = int(getattr(image, "n_frames", 1))
-    if frames > 1 and image.format != "MPO":  # the further frames of an MPO are the same scene again
+    frames = _frames(image)
+    if frames > 1:
         notes.append(f"{name} has {frames} frames; only the first is used")
         image.seek(0)
     image.load()
     if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0:  # white is zero
         image = Image.fromarray(65535 - np.asarray(image))
+    if intake.strict:
+        _check_exif(image.info.get("exif", b""), name)
     upright = ImageOps.exif_transpose(image) if image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else image
     return _picture(np.asarray(_to_rgb(upright, name)), tuple(notes))
+
+
+def _check_exif(exif: bytes, name: str) -> None:
+    """Whether its first directory, in which the orientation stands, is all there. Pillow passes over most faults, and a
+    picture that lies on its side would be looked at as it lies.
+    """
+    tiff = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+    directory = int.from_bytes(tiff[4:8], order)
+    entries = int.from_bytes(tiff[directory : directory + 2], order)
+    if tiff and (tiff[:4] not in (b"II*\0", b"MM\0*") or directory + 2 + 12 * entries > len(tiff)):
+        raise DamagedMedia(f"{name} has damaged EXIF data")
 
 
 def _mend_deep_transparency(image: Image.Image) -> None:
@@ -188,11 +333,10 @@ def _from_deep_grey(image: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def _from_array(rgb: npt.NDArray[np.uint8]) -> Picture:
+def _from_array(rgb: npt.NDArray[np.uint8], intake: Intake) -> Picture:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise UnsupportedMedia(f"an array must be [height, width, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
-    if rgb.shape[0] * rgb.shape[1] > MAX_PIXELS:
-        raise MediaTooLarge(f"the array has {rgb.shape[0] * rgb.shape[1]:,} pixels; the limit is {MAX_PIXELS:,}")
+    _check_pixels((rgb.shape[1], rgb.shape[0]), "the array", intake)
     return _picture(rgb, ())
 
 

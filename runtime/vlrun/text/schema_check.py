@@ -85,7 +85,7 @@ def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
             raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise OptionError(f"the schema is no JSON: {error}") from error
+        raise OptionError("the schema is no JSON", error) from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Schema:

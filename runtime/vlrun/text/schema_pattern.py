@@ -37,7 +37,7 @@ def translate(pattern: str, where: str) -> str:
         translated = _Translation(pattern, where).run()
         re.compile(pattern)
     except (re.error, IndexError, RecursionError, OverflowError) as error:
-        raise OptionError(f"the pattern at {where} is no regular expression: {error}") from error
+        raise OptionError(f"the pattern at {where} is no regular expression", error) from error
     return translated
 
 

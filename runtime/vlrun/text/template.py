@@ -173,7 +173,7 @@ class ChatTemplate:
         try:
             return self._template.render(messages=messages, tools=tools or None, add_generation_prompt=True)
         except jinja2.TemplateError as error:
-            raise OptionError(f"the model's chat template refuses this conversation: {error}") from error
+            raise OptionError("the model's chat template refuses this conversation", error) from error
         except Exception as error:  # a template is a program of somebody else's
             raise DamagedModel(f"the model's chat template fails: {error}") from error
 

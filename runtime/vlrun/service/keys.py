@@ -1,0 +1,102 @@
+"""API keys: read from a file or from systemd's credentials, compared in constant time.
+
+Keeps digests only, so that no log line, traceback or dump shows a key. Knows no request and no header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlrun.errors import ServiceError
+
+MAX_FILE_BYTES = 64 * 1024
+MAX_KEYS = 100
+KEY = re.compile(r"[!-~]{16,512}")
+"""Visible ASCII, as it has to stand in a header."""
+NAMED = re.compile(r"([A-Za-z0-9._-]{1,64}):[ \t]+(\S.*)")
+"""``name: key``. A key has no space, so that a colon inside one is told apart."""
+CREDENTIAL = "api-key"
+NO_KEY = "none"
+"""What the unit's ``SetCredential=`` says in place of a key, since a missing credential would be fatal."""
+
+
+@dataclass(frozen=True, repr=False)
+class Keys:
+    """Names of the keys, and the SHA-256 of each."""
+
+    digests: tuple[tuple[str, bytes], ...]
+
+    def __repr__(self) -> str:
+        return f"Keys({len(self.digests)})"
+
+    @classmethod
+    def read(cls, path: Path) -> Keys:
+        """Keys of a file: one a line, or ``name: key``; blank lines and those that begin with ``#`` are left out.
+
+        Raises ServiceError for a file that others may write or the world may read, and for one with a line that is no
+        key, with none, or with more than 100.
+        """
+        return cls.parse(_read(path), path)
+
+    @classmethod
+    def credential(cls) -> Keys | None:
+        """Keys that systemd passed as the credential ``api-key``; None without one, and if it says ``none``."""
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        path = Path(folder or ".") / CREDENTIAL
+        if not folder or not path.exists():
+            return None
+        text = _read(path)
+        return None if text.strip() == NO_KEY else cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Keys:
+        """Keys of a file's ``text``; ``path`` is for errors alone. A key without a name is called by its place."""
+        lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+        digests: dict[str, bytes] = {}
+        for number, line in lines:
+            if not line or line.startswith("#"):
+                continue
+            named = NAMED.fullmatch(line)
+            name, key = named.groups() if named else (f"key-{len(digests) + 1}", line)
+            if not KEY.fullmatch(key):
+                raise ServiceError(f"{path}, line {number}: a key is 16 to 512 visible ASCII characters")
+            if name in digests or _digest(key) in digests.values():
+                raise ServiceError(f"{path}, line {number}: this name or key is given twice")
+            digests[name] = _digest(key)
+        if not 1 <= len(digests) <= MAX_KEYS:
+            raise ServiceError(f"{path} holds {len(digests)} keys; it takes 1 to {MAX_KEYS}")
+        return cls(tuple(digests.items()))
+
+    def name_of(self, presented: str) -> str | None:
+        """The name of the key that was presented, or None. Takes as long for every guess: all keys are compared."""
+        digest = _digest(presented)
+        matches = [(hmac.compare_digest(digest, known), name) for name, known in self.digests]
+        return next((name for same, name in matches if same), None)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _read(path: Path) -> str:
+    """Text of a key file, after a look at who else may touch it: at the open file, so that it cannot be exchanged."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ServiceError(f"the key file {path} cannot be read", error.strerror) from None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH | stat.S_IROTH):
+        raise ServiceError(f"the key file {path} may be read or changed by others: chmod 600 {path}")
+    if len(content) > MAX_FILE_BYTES:
+        raise ServiceError(f"the key file {path} is larger than {MAX_FILE_BYTES // 1024} KiB")
+    try:
+        return content.decode("ascii")
+    except UnicodeDecodeError:
+        raise ServiceError(f"the key file {path} holds other than ASCII characters") from None

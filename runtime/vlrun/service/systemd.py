@@ -1,0 +1,50 @@
+"""What the service tells systemd, and when: sd_notify(3), without a library.
+
+READY once the model has answered; WATCHDOG as long as the engine makes progress. Knows the protocol; does not know what
+progress is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+EXTEND_SECONDS = 30
+"""How much longer a start or stop may take, told anew in good time."""
+
+
+class Notifier:
+    """Speaks to systemd, if it listens."""
+
+    def __init__(self, address: str | None = None, watchdog_usec: str | None = None) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET") if address is None else address
+        usec = os.environ.get("WATCHDOG_USEC") if watchdog_usec is None else watchdog_usec
+        self._watchdog = int(usec) / 1e6 if usec and usec.isdecimal() else None
+
+    def ready(self) -> None:
+        """The service answers."""
+        self._send("READY=1\nSTATUS=ready")
+
+    def stopping(self, seconds: float) -> None:
+        """It stops, and may take so long."""
+        self._send(f"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={int((2 * seconds + EXTEND_SECONDS) * 1e6)}")
+
+    async def watch(self, progressing: Callable[[], bool], started: Callable[[], bool]) -> None:
+        """Say that all is well for as long as it is; before it is started, that the start takes longer."""
+        pause = self._watchdog / 3 if self._watchdog else EXTEND_SECONDS / 3
+        while self._address:
+            if not started():
+                self._send(f"STATUS=loading\nEXTEND_TIMEOUT_USEC={EXTEND_SECONDS * 1_000_000}")
+            elif self._watchdog and progressing():
+                self._send("WATCHDOG=1")
+            await asyncio.sleep(pause)
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message.encode(), address)

@@ -1,0 +1,177 @@
+"""A real uvicorn with our protocol class in a thread, and clients that are raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vlrun.service.limits import Limits
+from vlrun.service.protocol import protocol
+
+PATIENCE = 5.0
+"""Seconds after which a test gives up."""
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str | None:
+        """Of an error, whose shape is checked on the way."""
+        error: dict[str, Any] = json.loads(self.body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert self.headers["content-type"] == "application/json"
+        code: str | None = error["code"]
+        return code
+
+
+@dataclass
+class Witness:
+    """An app that answers ``ok`` at once; ``calls``: paths it was called for. The paths of its methods do more."""
+
+    calls: list[str] = field(default_factory=list)
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when the app hears that its client has left."""
+    sent: int = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls.append(scope["path"])
+        stories = {"/endless": self._endless, "/wait": self._wait, "/begin": self._begin, "/large": self._large}
+        stories |= {"/slow": self._slow, "/fail": self._fail}
+        await stories.get(scope["path"], self._ok)(scope, receive, send)
+
+    async def _ok(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def _slow(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer after a while, deaf to the client."""
+        await asyncio.sleep(0.3)
+        await self._ok(scope, receive, send)
+
+    async def _fail(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("zebra")
+
+    async def _large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As many bytes as the query says."""
+        size = int(scope["query_string"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async def _endless(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the client has left."""
+        gone = asyncio.create_task(self._hear(receive))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.done():
+            await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+            self.sent += 1000
+            await asyncio.sleep(0)
+
+    async def _wait(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer never."""
+        await self._hear(receive)
+
+    async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Begin an answer, and never end it."""
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await self._hear(receive)
+
+    async def _hear(self, receive: Receive) -> None:
+        message: Message = {"type": ""}
+        while message["type"] != "http.disconnect":
+            message = await receive()
+        self.left.set()
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A server that runs."""
+
+    port: int
+    server: uvicorn.Server
+
+    def connect(self, receive_buffer: int | None = None) -> socket.socket:
+        """A client, with a receive buffer of so many bytes."""
+        client = socket.socket()
+        client.settimeout(PATIENCE)
+        if receive_buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.connect(("127.0.0.1", self.port))
+        return client
+
+    def ask(self, request: bytes) -> Reply:
+        """The answer to ``request`` on a connection of its own."""
+        with self.connect() as client:
+            shout(client, request)
+            return reply(client)
+
+    def connections(self) -> int:
+        """Open ones, as the server counts them."""
+        return len(self.server.server_state.connections)
+
+
+@contextmanager
+def edge(app: ASGIApp, limits: Limits = LIMITS, listener: socket.socket | None = None) -> Iterator[Edge]:
+    """A server on a free port of loopback, or on ``listener``, until the block ends."""
+    listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
+    place = listener.getsockname()
+    config = uvicorn.Config(app, http=protocol(limits), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+    config.ws_protocol_class = asyncio.Protocol  # it must never be asked for
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    until(lambda: server.started)
+    try:
+        yield Edge(place[1] if listener.family == socket.AF_INET else 0, server)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def shout(client: socket.socket, data: bytes) -> None:
+    """Send what can be sent: whoever is refused may be cut off in the middle."""
+    with suppress(ConnectionError):
+        client.sendall(data)
+
+
+def reply(client: socket.socket, method: str = "GET") -> Reply:
+    """The next answer."""
+    answer = http.client.HTTPResponse(client, method=method)
+    answer.begin()
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    return Reply(answer.status, headers, answer.read())
+
+
+def rest(client: socket.socket) -> bytes:
+    """Everything until the connection ends, which it has to within ``PATIENCE``."""
+    parts = [b""]
+    with suppress(ConnectionError):
+        while part := client.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def until(condition: Any, seconds: float = PATIENCE) -> None:
+    """Wait for ``condition()``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)

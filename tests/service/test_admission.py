@@ -1,0 +1,209 @@
+"""Whose turn it is: bounds, fairness, and that no turn is ever lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlrun.service.admission import Admission
+from vlrun.service.faults import ApiError
+from vlrun.service.limits import Limits
+
+
+class Room:
+    """A queue, and requests that stay as long as they are told to."""
+
+    def __init__(self, parallel: int, queue: int) -> None:
+        self.admission = Admission(Limits(parallel=parallel, queue=queue))
+        self.served: list[str] = []
+        self._ends: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def come(self, name: str, client: str, weight: int = 1) -> asyncio.Task[None]:
+        """A request of a client, named for the test."""
+        self._ends[name] = asyncio.Event()
+        self._tasks[name] = asyncio.ensure_future(self._visit(name, client, weight))
+        await settle()
+        return self._tasks[name]
+
+    async def _visit(self, name: str, client: str, weight: int) -> None:
+        async with self.admission.turn(client, weight):
+            self.served.append(name)
+            await self._ends[name].wait()
+
+    async def end(self, name: str) -> None:
+        """It is answered."""
+        self._ends[name].set()
+        await settle()
+
+    async def leave(self, name: str) -> None:
+        """Its client leaves."""
+        self._tasks[name].cancel()
+        with suppress(asyncio.CancelledError, ApiError):
+            await self._tasks[name]
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
+def test_at_most_so_many_at_once_and_so_many_wait() -> None:
+    """Guards memory and the model: the third waits, the fourth is refused at once and told when to come again."""
+
+    async def story() -> None:
+        room = Room(parallel=2, queue=1)
+        for name in "abc":
+            await room.come(name, "one")
+        assert room.served == ["a", "b"]
+        assert (room.admission.running, room.admission.waiting) == (2, 1)
+        refused = await room.come("d", "one")
+        with pytest.raises(ApiError) as told:
+            await refused
+        assert told.value.status == 429
+        assert told.value.retry_after is not None
+        assert 1 <= told.value.retry_after <= 60
+        await room.end("a")
+        assert room.served == ["a", "b", "c"]
+        for name in "bc":
+            await room.end(name)
+        assert (room.admission.running, room.admission.waiting) == (0, 0)
+
+    run(story)
+
+
+def test_one_that_asks_a_hundred_things_delays_another_by_one() -> None:
+    """Guards fairness: whoever has not had a turn for longest is next, not who came first with all his questions."""
+
+    async def story() -> None:
+        room = Room(parallel=1, queue=20)
+        for number in range(10):
+            await room.come(f"greedy {number}", "greedy")
+        await room.come("quick", "quick")
+        await room.end("greedy 0")
+        await room.end("greedy 1")
+        assert room.served == ["greedy 0", "greedy 1", "quick"]
+
+    run(story)
+
+
+def test_one_that_keeps_coming_back_is_not_preferred() -> None:
+    """Guards those who wait: a client that was just served and comes again has no elder rights."""
+
+    async def story() -> None:
+        room = Room(parallel=1, queue=20)
+        await room.come("first", "patient")
+        for number in range(3):
+            await room.come(f"patient {number}", "patient")
+        await room.come("back 0", "back")
+        await room.end("first")
+        assert room.served[-1] == "patient 0" or room.served[-1] == "back 0"
+        turns = []
+        for number in range(4):
+            current = room.served[-1]
+            turns.append(current)
+            if current.startswith("back"):
+                await room.come(f"back {number + 1}", "back")
+            await room.end(current)
+        assert sum(turn.startswith("patient") for turn in turns) == 2
+
+    run(story)
+
+
+def test_a_full_queue_is_shared() -> None:
+    """Guards newcomers: one that holds the whole queue gives a place to one that has none."""
+
+    async def story() -> None:
+        room = Room(parallel=1, queue=4)
+        tasks = [await room.come(f"greedy {number}", "greedy") for number in range(5)]
+        await room.come("new", "new")
+        with pytest.raises(ApiError) as told:
+            await tasks[4]
+        assert told.value.status == 429
+        assert room.admission.waiting == 4
+        refused = await room.come("greedy again", "greedy")
+        assert refused.done()
+        assert isinstance(refused.exception(), ApiError)
+
+    run(story)
+
+
+def test_heavy_requests_are_not_starved() -> None:
+    """Guards ``n``: one that needs several answers at once is not overtaken for ever by single ones."""
+
+    async def story() -> None:
+        room = Room(parallel=3, queue=20)
+        for name in "ab":
+            await room.come(name, name)
+        await room.come("heavy", "heavy", weight=3)
+        for name in "cde":
+            await room.come(name, name)
+        assert room.served == ["a", "b"]
+        await room.end("a")
+        await room.end("b")
+        assert room.served == ["a", "b", "heavy"]
+        await room.come("heavier", "x", weight=100)
+        for name in ("heavy", "c", "d", "e"):
+            await room.end(name)
+        assert room.served[-1] == "heavier"
+
+    run(story)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 9)), max_size=40), st.data())
+def test_no_turn_is_ever_lost(events: list[tuple[str, int]], data: st.DataObject) -> None:
+    """Guards the counters against every order of coming, ending and leaving: in the end all is free again."""
+
+    async def story() -> None:
+        room = Room(parallel=3, queue=3)
+        names: list[str] = []
+        for what, number in events:
+            if what == "come":
+                names.append(f"{len(names)}")
+                await room.come(names[-1], str(number % 4), 1 + number % 3)
+            elif names:
+                name = names[number % len(names)]
+                await (room.end(name) if what == "end" else room.leave(name))
+            assert 0 <= room.admission.running <= 3
+            assert 0 <= room.admission.waiting <= 3
+        for name in names:
+            await room.end(name)
+        for name in names:
+            await room.leave(name)
+        assert (room.admission.running, room.admission.waiting) == (0, 0)
+        assert not room.admission._clients
+        async with room.admission.turn("last", 3):
+            assert room.admission.running == 3
+
+    run(story)
+
+
+def test_one_who_leaves_as_his_turn_comes_gives_it_on() -> None:
+    """Guards the narrow moment between a turn given and taken."""
+
+    async def story() -> None:
+        room = Room(parallel=1, queue=5)
+        await room.come("a", "a")
+        leaving = await room.come("b", "b")
+        await room.come("c", "c")
+        room._ends["a"].set()
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await settle()
+        assert room.served[-1] == "c" or room.served == ["a", "b"]
+        await room.end("b")
+        await room.end("c")
+        assert (room.admission.running, room.admission.waiting) == (0, 0)
+
+    run(story)

@@ -1,0 +1,390 @@
+"""Rows 1, 2, 3, 5, 6, 7, 8 and 9 of the fault table, where pictures of requests become pixels."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vlrun.errors import DamagedMedia, MediaError, MediaTooLarge, UnsupportedMedia
+from vlrun.media.image import MAX_SEGMENTS, Picture, open_picture, picture_size
+from vlrun.service.faults import ApiError
+from vlrun.service.job import EncodedPicture
+from vlrun.service.limits import Limits
+from vlrun.service.pictures import check, from_data_url, open_encoded
+
+LIMITS = Limits(max_pictures=4, max_megapixels=1, request_megapixels=2)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def header(width: int, height: int) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+
+PIXEL = (b"IDAT", zlib.compress(b"\0\1\2\3"))
+END = (b"IEND", b"")
+NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8))
+JPEG = encoded(NOISE, "JPEG")
+
+
+def data_url(content: bytes, head: str = "data:image/png;base64,") -> str:
+    return head + base64.b64encode(content).decode()
+
+
+def checked_and_opened(content: bytes) -> Picture:
+    picture = from_data_url(data_url(content), "auto", "url")
+    check([picture], LIMITS)
+    return open_encoded(picture, LIMITS)
+
+
+def refused(content: bytes, code: str, kind: type[MediaError]) -> str:
+    """The message of the refusal, in our words."""
+    with pytest.raises(ApiError) as error:
+        checked_and_opened(content)
+    assert (error.value.status, error.value.code, error.value.param) == (400, code, "url")
+    assert type(error.value.__cause__) is kind  # the forms' endpoints make 415 of UnsupportedMedia
+    assert error.value.message.startswith("the picture ")
+    return error.value.message
+
+
+ADDRESSES = [
+    *"http://169.254.169.254/latest/meta-data/ https://example.org/a.png HTTPS://example.org http:/example.org".split(),
+    *"http:\\\\example.org\\a.png //example.org/a.png \\\\host\\share\\a.png ftp://example.org/a.png gopher://x:6379/_x".split(),
+    *"file:///etc/passwd file:/etc/passwd FILE://localhost/etc/passwd /etc/passwd ../../etc/passwd etc/passwd".split(),
+    *"~/.ssh/id_rsa unix:/run/x.sock javascript:alert(1) blob:https://example.org/1 data url(data:image/png,A".split(),
+    *("", " data:image/png;base64,AAAA", "\tdata:image/png;base64,AAAA", "data\n:image/png;base64,AAAA"),
+    *("view-source:data:image/png;base64,AAAA", "ｄata:image/png;base64,AAAA"),
+]
+DISGUISES = [b"/etc/passwd", b"http://169.254.169.254/", b"file:///etc/passwd", b"%!PS\n(/etc/passwd) run\n"]
+
+ANSWERING = """
+import json, pathlib, re, sys
+from vlrun.service.faults import ApiError
+from vlrun.service.limits import Limits
+from vlrun.service.pictures import check, from_data_url, open_encoded
+def answer(urls):
+    try:
+        pictures = [from_data_url(url, "auto", "url") for url in urls]
+        check(pictures, Limits())
+        return [open_encoded(picture, Limits()).size for picture in pictures]
+    except ApiError as error:
+        return [error.status, error.code, error.message]
+requests = json.load(sys.stdin)
+answer(requests[0])  # Pillow loads its formats
+"""
+WATCHED = """
+events = []
+sys.addaudithook(lambda event, args: events.append(event))
+answers = [answer(urls) for urls in requests]
+watched = ("open", "os", "socket", "subprocess", "urllib", "ctypes")
+touched = [event for event in events if event.split(".")[0] in watched]
+open("/dev/null").close()
+print(json.dumps([answers, touched, "open" in events]))
+"""
+GROWTH = """
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
+before = peak()
+answers = [answer(urls) for urls in requests]
+print(json.dumps([answers, peak() - before]))
+"""
+
+
+def run(script: str, requests: list[list[str]]) -> Any:
+    """What a fresh process tells, as JSON, of data URLs."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", ANSWERING + script]
+    done = subprocess.run(
+        command, input=json.dumps(requests).encode(), env=environment, capture_output=True, check=True
+    )
+    assert not done.stderr
+    return json.loads(done.stdout)
+
+
+def test_rows_1_and_2_nothing_is_opened() -> None:
+    """Guards against fetching for strangers: no socket, no name looked up, no file, whatever the URL or the picture
+    says. The interpreter itself reports each such act. The answer is in fixed words, without the address.
+    """
+    disguises = [[data_url(content)] for content in DISGUISES]
+    answers, touched, watching = run(WATCHED, [*disguises, [data_url(JPEG)], *([url] for url in ADDRESSES)])
+    not_allowed = [400, "url_not_allowed", "vlrun fetches nothing: send the picture as a data URL"]
+    assert [answer[1] for answer in answers[: len(DISGUISES)]] == ["unsupported_image"] * len(DISGUISES)
+    assert answers[len(DISGUISES) :] == [[[120, 90]], *[not_allowed] * len(ADDRESSES)]
+    assert touched == []
+    assert watching
+
+
+MALFORMED = [
+    *"data: data:, data:image/png,AAAA data:image/png;base64 data:image/png;base64;charset=utf-8,AAAA".split(),
+    *"data:image/png;charset;base64,AAAA data:image/png;ba\u017fe64,AAAA data:image/*;base64,AAAA".split(),
+    *("data:image/png;charset=a b;base64,AAAA", "data:image/png; base64,AAAA", "data:image/svg+xml;utf8,<svg/>"),
+    *("data:image/png;" + "a=b;" * 100 + "base64,AAAA", "data:image/png" * 10**6, "data:image/png;" + "a" * 10**7),
+]
+FOREIGN = ["", *"text/html image/svg+xml image/gif image/tiff application/octet-stream application/pdf".split()]
+BROKEN = [
+    *("", "\r\n", "AA AA", "AA\tAA", "AAA\u0410", "AAA\0", "AAAA\0"),
+    *"==== A AAA AAAA= AAAA==== AA==AAAA =AAA AAAA,AAAA -_-_ %2B%2B%2B%2B AAAA%3D AAAA#x AAAA?x".split(),
+]
+
+
+@pytest.mark.parametrize(
+    ("urls", "code"),
+    [
+        (MALFORMED, "invalid_image"),
+        ([f"data:{name};base64,AAAA" for name in FOREIGN], "unsupported_image"),
+        ([f"data:image/png;base64,{text}" for text in BROKEN], "invalid_image"),
+    ],
+    ids=["malformed", "foreign type", "broken base64"],
+)
+def test_row_3_data_urls(urls: list[str], code: str) -> None:
+    """Guards strictness: one way to write a picture, of one of four types, and nothing skipped in silence."""
+    for url in urls:
+        with pytest.raises(ApiError) as error:
+            from_data_url(url, "auto", "field")
+        assert (error.value.status, error.value.code, error.value.param) == (400, code, "field"), url[:80]
+        assert error.value.__cause__ is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    content=st.binary(min_size=1, max_size=200),
+    head=st.sampled_from(["data:image/jpeg;base64,", "DATA:Image/JPG;Base64,", "data:image/webp;name=a.b;x=;base64,"]),
+    ending=st.sampled_from(["", "\n", "\r\n"]),
+    width=st.integers(1, 80),
+)
+def test_row_3_good_data_urls(content: bytes, head: str, ending: str, width: int) -> None:
+    """Guards clients: any case, parameters, base64 wrapped as MIME and shells wrap it."""
+    text = base64.b64encode(content).decode()
+    lines = [text[place : place + width] + ending for place in range(0, len(text), width)]
+    assert from_data_url(head + "".join(lines), "low", "field") == EncodedPicture(content, "low", "field")
+
+
+STRICT = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("AQz09+/=-_ \r\n%,;\0é"), max_size=12) | st.from_regex(STRICT, fullmatch=True))
+@example("AAAA=")
+@example("AAAA====")
+def test_row_3_any_base64(text: str) -> None:
+    """Guards against anything but a 400, and against what Python's strict mode passes over: too much padding."""
+    digits = text.replace("\r", "").replace("\n", "")
+    if digits and STRICT.fullmatch(digits):
+        assert from_data_url(data_url(b"") + text, "auto", "url").encoded == base64.b64decode(digits)
+    else:
+        with pytest.raises(ApiError):
+            from_data_url(data_url(b"") + text, "auto", "url")
+
+
+def test_row_3_bytes_decide() -> None:
+    """Guards browsers and phones, which mislabel: a picture is answered under any of the types, and nothing else is."""
+    for kind in ("JPEG", "PNG", "WEBP", "BMP", "MPO"):
+        for name in ("jpeg", "jpg", "png", "webp", "bmp"):
+            url = data_url(encoded(NOISE, kind), f"data:image/{name};base64,")
+            assert open_encoded(from_data_url(url, "auto", "url"), LIMITS).size == (120, 90)
+    refused(b"\0", "unsupported_image", UnsupportedMedia)
+
+
+def bomb(side: int) -> bytes:
+    """A whole PNG of white, which is a thousandth of its pixels' size."""
+    packer = zlib.compressobj(1)
+    rows = (b"\0" + b"\xff" * 3 * side) * 100
+    packed = b"".join(packer.compress(rows) for _ in range(side // 100)) + packer.flush()
+    return png(header(side, side), (b"IDAT", packed), END)
+
+
+def forged(kind: str, width: int, height: int) -> bytes:
+    """A small file whose header tells of another size."""
+    whole = encoded(Image.new("RGB", (16, 8)), kind)
+    if kind == "JPEG":
+        return whole.replace(struct.pack(">HH", 8, 16), struct.pack(">HH", height, width))
+    if kind == "BMP":
+        return whole.replace(struct.pack("<ii", 16, 8), struct.pack("<ii", width, height))
+    canvas = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    frame = bytes(6) + b"\x0f\0\0\x07\0\0" + bytes(4) + whole[12:]
+    chunks = (b"VP8X", b"\2\0\0\0" + canvas), (b"ANIM", bytes(6)), (b"ANMF", frame)
+    body = b"WEBP" + b"".join(name + struct.pack("<I", len(content)) + content for name, content in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_rows_5_and_9_cost_no_memory() -> None:
+    """Guards memory: bombs, and 16 or 50 pictures that are too many together, are refused by their headers. One decoded
+    picture of these would already be more than the process may grow by.
+    """
+    bombs = [
+        bomb(13_000),
+        png(header(60_000, 60_000), PIXEL, END),
+        png(header(1, 1), *[(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**20)))] * 60, PIXEL, END),
+        *(forged("JPEG", 65_500, 65_500), forged("BMP", 60_000, 60_000), forged("WEBP", 13_000, 13_000)),
+    ]
+    requests = [[data_url(JPEG)], *([data_url(content)] for content in bombs)]
+    answers, growth = run(GROWTH, [*requests, [data_url(bomb(6_000))] * 16, [data_url(JPEG)] * 50])
+    assert [answer[1] for answer in answers[1:]] == ["invalid_image"] * len(bombs) + ["too_many_images"] * 2
+    assert growth < 50
+
+
+def test_row_9_counts_before_decoding() -> None:
+    """Guards the budget of a request: the picture that is one too many, or with which the pixels are too many, is
+    named, and no picture is decoded for it: all of these are cut short.
+    """
+    cut = png(header(1000, 700), END)
+    pictures = [EncodedPicture(cut, "auto", f"picture {number}") for number in range(5)]
+    check(pictures[:2], LIMITS)
+    with pytest.raises(ApiError) as pixels:
+        check(pictures[:3], LIMITS)
+    assert pixels.value == ApiError(
+        400, "the pictures of a request may have 2 megapixels together", "too_many_images", "picture 2"
+    )
+    with pytest.raises(ApiError) as count:
+        check(pictures, LIMITS)
+    assert count.value == ApiError(400, "a request may have 4 pictures", "too_many_images", "picture 4")
+    with pytest.raises(ApiError) as first:
+        check([pictures[0], EncodedPicture(b"x", "auto", "second")], LIMITS)
+    assert first.value.param == "second"
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [("JPEG", 5000), ("JPEG", 100), ("PNG", 20_000), ("PNG", 20), ("WEBP", 1000), ("BMP", 1000)],
+)
+def test_row_6_cut_short(kind: str, kept: int) -> None:
+    """Guards against grey halves and library texts."""
+    whole = encoded(NOISE, kind)
+    assert kept < len(whole)
+    assert refused(whole[:kept], "invalid_image", DamagedMedia) == "the picture is damaged or cut short"
+
+
+@pytest.mark.parametrize("chunk", [b"IHDR", b"IDAT", b"tEXt", b"IEND"])
+def test_row_6_checksum(chunk: bytes) -> None:
+    """Guards against a file that was changed on the way: of some chunks Pillow does not look at the checksum."""
+    chunks = [header(1, 1), PIXEL, (b"tEXt", b"a\0b"), END]
+    whole = png(*chunks)
+    end = whole.index(chunk) + 4 + len(dict(chunks)[chunk])
+    refused(whole[:end] + bytes([whole[end] ^ 1]) + whole[end + 1 :], "invalid_image", DamagedMedia)
+    assert checked_and_opened(whole).size == (1, 1)
+
+
+@pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_row_6_exif(kind: str) -> None:
+    """Guards against pictures that lie on their side: Pillow passes over EXIF of which nothing, or half, can be read.
+    What stands elsewhere in it may be broken.
+    """
+    directory = struct.pack("<HHHII", 2, 0x010E, 2, 1000, 90) + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+    good = b"Exif\0\0II*\0\x08\0\0\0" + directory
+    assert checked_and_opened(encoded(NOISE, kind, exif=good)).size == (90, 120)
+    assert checked_and_opened(encoded(NOISE, kind, exif=b"")).size == (120, 90)
+    for broken in (b"Exif\0\0nonsense", good[:-12], good[:20], good.replace(b"II*\0\x08", b"II*\0\x88")):
+        for options in ({}, {"dpi": (72, 72)}):  # of JPEGs with a density Pillow reads the EXIF later
+            content = encoded(NOISE, kind, exif=broken, **options)
+            assert "picture " in refused(content, "invalid_image", DamagedMedia)
+
+
+def frames(kind: str) -> bytes:
+    colours = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    return encoded(colours[0], kind, save_all=True, append_images=colours[1:])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(encoded(NOISE, kind) for kind in "GIF TIFF AVIF JPEG2000 ICO PDF EPS PPM TGA".split()),
+        *(frames(kind) for kind in "GIF PNG WEBP".split()),
+        b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(300),
+        b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+        struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"heic", 0, b"mif1", b"heic") + bytes(100),
+    ],
+    ids="gif tiff avif jp2 ico pdf eps ppm tga gif2 apng webp2 psd svg heic".split(),
+)
+def test_row_7_formats(content: bytes) -> None:
+    """Guards the decoders that a stranger reaches: four, and still pictures only."""
+    refused(content, "unsupported_image", UnsupportedMedia)
+
+
+def test_row_8_odd_pictures() -> None:
+    """Guards what people have: it is answered, like the same picture on the command line."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 160)
+    for content, size in [
+        (encoded(Image.new("RGB", (1, 1)), "PNG"), (1, 1)),
+        (encoded(Image.new("RGB", (1, 20_000)), "PNG"), (1, 20_000)),
+        (encoded(NOISE.convert("CMYK"), "JPEG"), (120, 90)),
+        (encoded(deep, "PNG"), (20, 20)),
+        (encoded(NOISE.quantize(16), "PNG", transparency=3), (120, 90)),
+        (encoded(NOISE.convert("RGBA"), "WEBP"), (120, 90)),
+        (encoded(NOISE.convert("LA"), "PNG"), (120, 90)),
+        (encoded(NOISE.convert("1"), "BMP"), (120, 90)),
+        (encoded(NOISE, "JPEG", exif=exif), (90, 120)),
+        (encoded(NOISE, "JPEG", progressive=True), (120, 90)),
+    ]:
+        picture = checked_and_opened(content)
+        assert picture.size == size
+        assert picture.sha256 == open_picture(content).sha256
+
+
+def jpeg_with(segments: bytes = b"", scans: int = 0) -> bytes:
+    """Segments behind the first marker, and further scans that change nothing before the last."""
+    plain = encoded(NOISE, "JPEG", progressive=True)
+    scan = plain[plain.rindex(b"\xff\xc4") : -2]  # with its table
+    return plain[:2] + segments + plain[2:-2] + scan * scans + plain[-2:]
+
+
+@pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
+@pytest.mark.parametrize(
+    "many",
+    [
+        jpeg_with(b"\xff\xfe\0\2" * 500),
+        jpeg_with((b"\xff\xe1\0\x0aExif\0\0ab") * 500),
+        jpeg_with(scans=250),
+        png(header(1, 1), *[(b"abCd", b"")] * 500, PIXEL, END),
+        png(header(1, 1), PIXEL, *[(b"tEXt", b"a\0b")] * 500, END),
+        png(header(1, 1), *[(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**20)))] * 20, PIXEL, END),
+    ],
+    ids=["comments", "exif", "scans", "chunks", "chunks behind pixels", "profiles"],
+)
+def test_too_many_segments(many: bytes) -> None:
+    """Guards processor time: 11 MB of EXIF in pieces take 15 s to join, of scans an hour. What the command line opens
+    is not touched by that.
+    """
+    assert "made of more than 256 segments" in refused(many, "invalid_image", MediaTooLarge)
+    assert open_picture(many).size == picture_size(many)
+
+
+def test_segments_that_every_picture_has() -> None:
+    """Guards against refusing real pictures: a photo's metadata, ten scans, bytes behind the end that look like
+    markers, pixels in many pieces, a few texts.
+    """
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xda" * 500
+    photo = encoded(NOISE, "JPEG", progressive=True, exif=exif, icc_profile=b"\xff\xda\0\2" * 2**18)
+    assert checked_and_opened(photo + b"\xff\xda\0\2" * MAX_SEGMENTS).size == (120, 90)
+    packed = zlib.compress(b"\0\1\2\3")
+    pieces = [(b"IDAT", packed[index : index + 1]) for index in range(len(packed))] + [(b"IDAT", b"")] * 500
+    texts = [(b"zTXt", b"a\0\0" + zlib.compress(b"x"))] * 10
+    whole = png(header(1, 1), *texts, *pieces, END) + bytes(12 * MAX_SEGMENTS)
+    assert checked_and_opened(whole).rgb.tolist() == [[[1, 2, 3]]]

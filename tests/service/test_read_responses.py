@@ -1,0 +1,227 @@
+"""Requests for responses: what their items become, and that every wrong one is told with its field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vlrun.answer import Options
+from vlrun.service.faults import ApiError
+from vlrun.service.job import EncodedPicture, Job, Said
+from vlrun.service.limits import Limits
+from vlrun.service.openapi_examples import PICTURE
+from vlrun.service.read_responses import read_responses
+from vlrun.service.unsupported import RESPONSES
+from vlrun.service.wire_responses import ResponsesRequest
+from vlrun.text.template import ToolCall
+from vlrun.text.tools import ToolChoice
+
+TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
+CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Bergen"}'}
+RESULT = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+SAID = {"type": "output_text", "text": "Let me see.", "annotations": [], "logprobs": []}
+LOGPROBS = ["message.output_text.logprobs"]
+
+
+def request(items: object = "hi", **more: object) -> dict[str, Any]:
+    return {"model": "vlrun-tiny", "input": items, **more}
+
+
+def message(role: str, *parts: object, **more: object) -> dict[str, Any]:
+    return {"role": role, "content": list(parts), **more}
+
+
+def words(text: str = "hi") -> dict[str, Any]:
+    return {"type": "input_text", "text": text}
+
+
+def image(**more: object) -> dict[str, Any]:
+    return {"type": "input_image", "image_url": PICTURE, **more}
+
+
+def read(value: object, limits: Limits | None = None) -> Job:
+    return read_responses(value, ["vlrun-tiny"], limits or Limits())[0]
+
+
+def refused(value: object, limits: Limits | None = None) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        read(value, limits)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        "hi",
+        [{"role": "user", "content": "hi"}],
+        [{"type": "message", "role": "user", "content": "hi"}],
+        [message("user", words())],
+    ],
+)
+def test_a_plain_question(items: object) -> None:
+    """The ways to say the same; the official client leaves ``type`` out."""
+    assert read(request(items)) == Job(turns=(Said("user", ("hi",)),))
+
+
+def test_pictures_and_texts_keep_their_order() -> None:
+    """A picture stands where it was shown."""
+    (turn,) = read(request([message("user", image(detail="low"), words(), image())])).turns
+    first, text, second = turn.parts
+    assert isinstance(first, EncodedPicture)
+    assert isinstance(second, EncodedPicture)
+    assert (first.detail, text, second.detail) == ("low", "hi", "auto")
+    assert second.param == "input[0].content[2].image_url"
+
+
+def test_instructions_and_system_messages_become_one() -> None:
+    """The model's template knows one, as the first."""
+    said = [message("developer", words("Be kind.")), {"role": "user", "content": "hi"}]
+    job = read(request(said, instructions="Be brief."))
+    assert job.turns == (Said("system", ("Be brief.", "\n\n", "Be kind.")), Said("user", ("hi",)))
+    assert read(request(instructions="Be brief.")).turns[0] == Said("system", ("Be brief.",))
+    late = refused(request([message("user", words()), message("system", words())], instructions="Be brief."))
+    assert late.param == "input[1].role"
+
+
+def test_an_answer_comes_back_as_it_was() -> None:
+    """``input += response.output`` is how clients go on: items with ids, states and nulls."""
+    answered = message("assistant", SAID, id="msg_1", type="message", status="completed", phase=None)
+    called = {**CALL, "id": "fc_1", "status": "completed", "namespace": None}
+    job = read(request([message("user", words()), answered, called, {**CALL, "call_id": "call_2"}, RESULT]))
+    call = ToolCall("weather", '{"city": "Bergen"}')
+    assert job.turns[1:] == (Said("assistant", ("Let me see.",), (call, call)), Said("tool", ("rain",)))
+
+
+def test_a_call_without_text_is_a_turn() -> None:
+    """It belongs to the assistant, not to the user before it."""
+    assert read(request([message("user", words()), CALL, RESULT])).turns[1] == Said(
+        "assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)
+    )
+
+
+def test_all_options_arrive() -> None:
+    """An option that is read and dropped would be worse than one that is refused."""
+    job = read(
+        request(
+            temperature=0.5,
+            top_p=0.9,
+            max_output_tokens=9,
+            stream=True,
+            stream_options={"include_obfuscation": False},
+            include=LOGPROBS,
+            top_logprobs=3,
+            tools=[TOOL],
+            tool_choice={"type": "function", "name": "weather"},
+            parallel_tool_calls=False,
+        )
+    )
+    assert job.options == Options(max_tokens=9, temperature=0.5, top_p=0.9, logprobs=3)
+    assert job.stream
+    function = {"name": "weather", "parameters": {"type": "object"}}
+    assert job.tools == ({"type": "function", "function": function},)
+    assert job.choice == ToolChoice("required", "weather", parallel=False)
+
+
+@pytest.mark.parametrize(
+    ("form", "schema"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        ({"type": "json_schema", "name": "n", "schema": {"type": "array"}}, {"type": "array"}),
+    ],
+)
+def test_formats(form: object, schema: object) -> None:
+    """The schema stands flat there, not as in chat completions."""
+    assert read(request(text={"format": form})).options.schema == schema
+
+
+@pytest.mark.parametrize("name", sorted({*RESPONSES, *ResponsesRequest.__struct_fields__} - {"model", "input"}))
+def test_null_means_left_out(name: str) -> None:
+    """Clients that write out all of their fields send nulls."""
+    assert read(request(**{name: None})) == read(request())
+
+
+@pytest.mark.parametrize("name", sorted(RESPONSES))
+def test_known_fields_that_do_nothing_are_named(name: str) -> None:
+    """An answer without the earlier response that it was to go on from would be another conversation's."""
+    fault = refused(request(**{name: {"id": "x"}}))
+    assert (fault.param, fault.code) == (name, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    "given", [{"store": True}, {"store": False}, {"background": False}, {"truncation": "disabled"}]
+)
+def test_defaults_may_be_said(given: dict[str, object]) -> None:
+    """``store`` is true by OpenAI's default: saying it is the same as not saying it."""
+    assert read(request(**given)) == read(request())
+
+
+@pytest.mark.parametrize(
+    ("value", "param", "words"),
+    [
+        ([], None, "must be an object"),
+        ({"model": "vlrun-tiny"}, "input", "is missing"),
+        (request(5), "input", "must be a string or an array, not a whole number"),
+        (request([]), "input", "must not be empty"),
+        (request([5]), "input[0]", "must be an object"),
+        (request([{"type": "reasoning", "summary": []}]), "input[0].type", 'not "reasoning"'),
+        (request([{"type": "item_reference", "id": "x"}]), "input[0].type", 'not "item_reference"'),
+        (request([message("tool", words())]), "input[0].role", "must be one of assistant, developer, system, user"),
+        (request([{"role": "user"}]), "input[0].content", "is missing"),
+        (request([message("user", {"type": "input_file"})]), "input[0].content[0].type", 'not "input_file"'),
+        (request([message("user", {"type": "input_video"})]), "input[0].content[0].type", "reads no video"),
+        (request([message("user", image(file_id="x"))]), "input[0].content[0].file_id", "is not supported"),
+        (request([message("user", image(image_url="http://x/"))]), "input[0].content[0].image_url", ""),
+        (request([message("user", SAID)]), "input[0].content[0].type", "must be input_text in a message of the user"),
+        (request([message("assistant", words())]), "input[0].content[0].type", "must be output_text"),
+        (request([message("system", image())]), "input[0].content[0].type", "only the user shows pictures"),
+        (request([RESULT]), "input[0].call_id", "no call before it"),
+        (request([{**CALL, "arguments": "[]"}]), "input[0].arguments", "must be the JSON text of an object"),
+        (request([{**CALL, "name": "a b"}]), "input[0].name", "1 to 64"),
+        (request(tools=[{"type": "web_search"}]), "tools[0].type", 'must be function, not "web_search"'),
+        (request(tools=[TOOL, TOOL]), "tools[1].name", "another function has it"),
+        (request(tool_choice={"type": "function", "name": "x"}), "tool_choice", "not among the tools"),
+        (request(tools=[TOOL], tool_choice={"type": "web_search"}), "tool_choice.type", "must be function"),
+        (request(text={"format": {"type": "json_schema", "name": "n"}}), "text.format.schema", "is missing"),
+        (request(text={"verbosity": "low"}), "text.verbosity", "is not supported"),
+        (request(include=["reasoning.encrypted_content"]), "include[0]", "must be message.output_text.logprobs"),
+        (request(top_logprobs=3), "top_logprobs", "needs message.output_text.logprobs"),
+        (request(truncation="auto"), "truncation", "must be disabled"),
+        (request(max_output_tokens=0), "max_output_tokens", "must lie between 1 and 1048576"),
+        (request(temperature=3), "temperature", "must lie between 0 and 2"),
+        (request(stream_options={}), "stream_options", "needs stream"),
+        (request(background=True), "background", "is not supported"),
+        (request(seed=1), "seed", "is unknown"),
+    ],
+)
+def test_wrong_requests_are_told(value: object, param: str | None, words: str) -> None:
+    """Each is a 400 that names its field, in a few words of ours."""
+    fault = refused(value)
+    assert (fault.status, fault.param) == (400, param)
+    assert words in fault.message
+    assert len(fault.message) < 300
+
+
+def test_other_models_are_not_served() -> None:
+    """Row 21."""
+    fault = refused({"model": "gpt-x", "input": "hi"})
+    assert (fault.status, fault.code, fault.param) == (404, "model_not_found", "model")
+
+
+def test_limits_hold_here_too() -> None:
+    """A second way in must not be a way around."""
+    limits = Limits(max_text=100, max_pictures=1, max_schema_bytes=100)
+    wordy: list[tuple[dict[str, Any], str]] = [
+        (request("x" * 51, instructions="x" * 50), "input"),
+        (request([message("user", words("x" * 101))]), "input[0].content[0].text"),
+        (request([CALL, {**RESULT, "output": "x" * 100}]), "input[1].output"),
+        (request([message("user", image(), image())]), "input[0].content[1].image_url"),
+        (request(tools=[{**TOOL, "description": "x" * 101}]), "tools[0].description"),
+        (
+            request(text={"format": {"type": "json_schema", "name": "n", "schema": {"title": "ä" * 50}}}),
+            "text.format.schema",
+        ),
+    ]
+    for value, param in wordy:
+        assert refused(value, limits).param == param

@@ -1,0 +1,159 @@
+"""Row 19 of the fault table: JSON that parses elsewhere and does harm later, and JSON that harms whoever parses it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vlrun.service.faults import ApiError
+from vlrun.service.limits import Limits
+from vlrun.service.strict_json import MAX_NUMBER, MAX_VALUES, parse
+
+LIMITS = Limits(json_depth=8)
+
+
+def refused(body: bytes | str) -> str:
+    """The message of the refusal."""
+    with pytest.raises(ApiError) as error:
+        parse(body if isinstance(body, bytes) else body.encode(), LIMITS)
+    assert (error.value.status, error.value.code, error.value.param) == (400, "invalid_json", None)
+    assert error.value.__cause__ is None
+    return error.value.message
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**62), 10**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(value=VALUES, ascii_only=st.booleans(), indent=st.sampled_from([None, 1]))
+@example(value={'"[{\\"': '\\\\"[[[[[[[[[[[[\\', "\\": ['"']}, ascii_only=True, indent=None)
+@example(value="\U0001f600", ascii_only=True, indent=None)
+def test_reads_what_is_right(value: Any, ascii_only: bool, indent: int | None) -> None:
+    """Guards against refusing or changing good JSON: quotes, brackets and escapes in strings, pairs of surrogates."""
+    written = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
+    assert parse(written.encode(), Limits()) == value
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(st.sampled_from(list('[]{}",:\\u0d8e 1.-x\n\0\ud83d猫')), max_size=40) | st.binary(max_size=40))
+def test_reads_as_the_library_or_refuses(body: bytes | str) -> None:
+    """Guards against a second reading of the same bytes, and against anything but a 400 for the rest."""
+    body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+    try:
+        value = parse(body, LIMITS)
+    except ApiError:
+        refused(body)
+    else:
+        assert value == json.loads(body)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("", "no body"),
+        (" \r\n\t", "no body"),
+        ("\ufeff{}", "byte order mark"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b'{"a": "\xed\xa0\x80"}', "not UTF-8"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        ('{"a": 1}'.encode("utf-16-le"), "not JSON"),
+        ("{'a': 1}", "not JSON"),
+        ('{"a": 1,}', "not JSON"),
+        ('{"a": 1} {}', "not JSON"),
+        ('{"a": 1}\0', "not JSON"),
+        ('"a\0b"', "not JSON"),
+        ('"a\nb"', "not JSON"),
+        ('"a', "not JSON"),
+        ('"\\x41"', "not JSON"),
+        ("[01]", "not JSON"),
+        ("[１]", "not JSON"),
+        ("[NaN]", "NaN, which is no number"),
+        ("[Infinity]", "Infinity, which is no number"),
+        ('{"a": [-Infinity]}', "-Infinity, which is no number"),
+        ("[1e999]", "beyond the range"),
+        ("[-1e309]", "beyond the range"),
+        ('{"a": 1, "b": 2, "a": 1}', "twice"),
+        ('[{"x": {"a": 1, "\\u0061": 2}}]', "twice"),
+        ('"\\u0000"', "NUL"),
+        ('{"a\\u0000": 1}', "NUL"),
+        ('[[{"a": ["b\\u0000"]}]]', "NUL"),
+        ('"\\ud800"', "surrogate"),
+        ('"\\udc00\\ud800"', "surrogate"),
+        ('{"\\uDFFF": 1}', "surrogate"),
+        ('["\\ud83d\\u0041"]', "surrogate"),
+    ],
+)
+def test_refuses_what_is_not_strict(body: bytes | str, words: str) -> None:
+    """Guards every later reader: of two fields one would win, NaN passes any comparison, NUL and half a surrogate pair
+    break tokenizers.
+    """
+    assert words in refused(body)
+
+
+@pytest.mark.parametrize("number", ["9" * 65, "-" + "9" * 64, "0." + "0" * 63, "1e" + "0" * 63, "1" * 100_000])
+def test_long_numbers(number: str) -> None:
+    """Guards time: an integer of 100,000 digits takes Python long, and raises its own words."""
+    assert f"more than {MAX_NUMBER} characters" in refused(number)
+    assert parse(b"9" * 64, LIMITS) == 10**64 - 1
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":', '{"\\"":['])
+def test_depth(opening: str) -> None:
+    """Guards the stack: 100,000 brackets are refused at once, in a thread with a small stack too. The limit is exact,
+    and brackets in strings do not count.
+    """
+    closing = "".join({"[": "]", "{": "}"}.get(bracket, "") for bracket in reversed(opening))
+    levels = LIMITS.json_depth // sum(map(opening.count, "[{"))
+    assert parse(f"{opening * levels}1{closing * levels}".encode(), LIMITS)
+    assert parse(f"{opening * levels}{json.dumps(opening * 100)}{closing * levels}".encode(), LIMITS)
+    assert "deeper than 8 levels" in refused(f"{opening * levels}[]{closing * levels}")
+    messages: list[str] = []
+    size = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=lambda: messages.extend(map(refused, (opening * 100_000, opening * 10_000))))
+    finally:
+        threading.stack_size(size)
+    began = time.monotonic()
+    thread.start()
+    thread.join()
+    assert time.monotonic() - began < 1
+    assert len(messages) == 2
+
+
+@pytest.mark.parametrize("many", ["[[],{}", '["",""', "[1,2", '{"a":1', '["\\"[,{"'])
+def test_number_of_values(many: str) -> None:
+    """Guards memory: 15 MB of empty lists become half a gigabyte. They are refused before they are objects; what
+    strings say does not count.
+    """
+    piece = f",{many[1:]}"
+    body = f"{many}{piece * MAX_VALUES}"  # never closed: a parser would find that out last
+    assert f"more than {MAX_VALUES:,} values" in refused(body)
+    assert parse(json.dumps([piece * MAX_VALUES]).encode(), LIMITS) == [piece * MAX_VALUES]
+    assert parse(json.dumps([0] * (MAX_VALUES - 1)).encode(), LIMITS) == [0] * (MAX_VALUES - 1)
+
+
+def test_time_for_a_large_picture() -> None:
+    """Guards the common case: 15 MB of base64 take about as long as the library's parser alone (12 to 40 ms), and 15 MB
+    of escapes not much more. A loop over characters in Python takes seconds.
+    """
+    for content in ("QUJD" * 2**20 * 4, "\\n" + "QUJD" * 2**20 * 4, '\\"\\\\' * 2**20 * 4, "\\u732b" * 2**20 * 2):
+        body = f'{{"messages": [{{"role": "user", "content": "{content}"}}]}}'.encode()
+        began = time.process_time()
+        parse(body, Limits())
+        assert time.process_time() - began < 0.5
