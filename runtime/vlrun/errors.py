@@ -4,6 +4,8 @@
 
     VlrunError                1  500   the root; never raised itself
     |- OptionError            2  400   an option or argument out of its range
+    |  |- SchemaError          2  400   a JSON schema that cannot be honoured
+    |  '- ToolError            2  400   tools that cannot be called
     |- MediaError             3  400   a picture that cannot be used
     |  |- MediaNotFound       3  400   no such file, or it cannot be opened
     |  |- UnsupportedMedia    3  415   a format that vlrun does not read
@@ -45,6 +47,7 @@ class VlrunError(Exception):
     def __init__(self, message: str = "", because: object = None) -> None:
         super().__init__(message if because is None else f"{message}: {because}")
         self.message = message
+        self.because = because
 
 
 class OptionError(VlrunError):
@@ -52,6 +55,14 @@ class OptionError(VlrunError):
 
     exit_code = 2
     http_status = 400
+
+
+class SchemaError(OptionError):
+    """A JSON schema that is wrong, or that cannot be honoured."""
+
+
+class ToolError(OptionError):
+    """Tools that are described wrongly, or whose parameters cannot be honoured."""
 
 
 class MediaError(VlrunError):

@@ -109,8 +109,8 @@ class Preparer:
         visual = sum(grid.tokens for _, grid in asked.pictures)
         raise ContextLengthExceeded(
             f"the prompt has {length} tokens ({visual} of pictures, {length - visual} of text), "
-            f"but the context is {most}, one of them for the answer: fewer pictures, a smaller "
-            "max_image_tokens or a longer context may help"
+            f"but the context is {most}, one of them for the answer",
+            "fewer pictures, a smaller max_image_tokens or a longer context may help",
         )
 
     def _most(self, options: Options, detail: Detail) -> int:

@@ -212,6 +212,7 @@ def test_cut_response_is_incomplete() -> None:
     assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert told["output"][0]["status"] == "incomplete"
     assert told["vlrun"] == {"finish_reason": "repetition"}
+    assert (told["metadata"], told["text"]) == ({}, {"format": {"type": "text"}})
 
 
 @pytest.mark.parametrize("reason", ["stop", "length"])

@@ -190,6 +190,15 @@ def test_health_is_told_when_it_is_bad_too() -> None:
     assert not validator.is_valid({"status": "stuck"})
 
 
+def test_streams_are_told_as_events() -> None:
+    """What fuzzers hold each event against: JSON as text, or the end mark."""
+    schema = OPEN["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    chunk, end = schema["properties"]["data"]["anyOf"]
+    assert end == {"const": "[DONE]"}
+    names = [found["$ref"].rpartition("/")[2] for found in chunk["contentSchema"]["anyOf"]]
+    assert names == ["ChatCompletionChunk", "ErrorBody"]
+
+
 class _Page(html.parser.HTMLParser):
     """What a page loads, and what it runs by itself."""
 

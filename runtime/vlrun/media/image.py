@@ -80,7 +80,7 @@ class Intake:
     """What is opened. ``formats``: Pillow's names; ``max_bytes``: of the file; ``max_pixels``: width x height, at most
     ``MAX_PIXELS``; ``animated``: whether the first of several frames or pages is taken, or the file refused.
 
-    ``strict``, for files of strangers: more than ``MAX_SEGMENTS``, wrong checksums in a PNG and EXIF data that cannot be
+    ``strict``, for files of strangers: more than ``MAX_SEGMENTS``, a PNG's wrong checksums and EXIF data that cannot be
     read are refused too.
     """
 
@@ -251,8 +251,8 @@ def _jpeg_segments(encoded: bytes) -> Iterator[int]:
 
 
 def _png_chunks(encoded: bytes) -> Iterator[bytes]:
-    """The name of each chunk that holds no pixels, repeated by its weight. Raises ValueError for a wrong checksum: Pillow
-    looks only at those before the pixels.
+    """The name of each chunk that holds no pixels, repeated by its weight. Raises ValueError for a wrong checksum, of
+    which Pillow looks only at those before the pixels.
     """
     chunks = memoryview(encoded)
     position = len(_PNG_MAGIC)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from starlette.routing import Route, Router
@@ -190,7 +190,7 @@ class _Methods:
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an endpoint
-    raise NOWHERE
+    raise replace(NOWHERE)
 
 
 def _said(make: Callable[[Scope], object]) -> Endpoint:
@@ -206,7 +206,7 @@ async def _asset(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: A
     """The documentation page and what it needs."""
     found = asset(scope["path_params"].get("name", "index.html"))
     if found is None:
-        raise NOWHERE
+        raise replace(NOWHERE)
     body, headers = found
     await _send(send, body, headers[b"content-type"], 200, headers)
 

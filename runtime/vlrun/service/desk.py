@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from starlette.types import Receive, Scope, Send
@@ -40,9 +40,10 @@ TOO_LATE = ApiError(504, "the request took longer than its deadline", "deadline_
 
 
 class Voice(Protocol):
-    """How an endpoint says what is answered."""
+    """How an endpoint says what is answered. ``fields``: its names for those that errors of a job name."""
 
     job: Job
+    fields: Mapping[str, str]
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
         """The body of an answer that is not streamed."""
@@ -72,7 +73,7 @@ class Visit:
     endpoint: str
     client: str
     began: float = field(default_factory=time.monotonic)
-    outcome: str = "ok"
+    outcome: str = "500"
     answers: list[Answer] = field(default_factory=list)
 
     @property
@@ -109,7 +110,7 @@ class Desk:
                 if self._log_prompts:
                     texts = [part for part in voice.job.turns[-1].parts if isinstance(part, str)]
                     note("asked", longest=MAX_ASKED, client=visit.client, text="".join(texts))
-                await self._answer(visit, voice, receive, send)
+                visit.outcome = await self._answer(visit, voice, receive, send)
         except AnswerCancelled:
             visit.outcome = "left"
         except ApiError as error:
@@ -127,29 +128,30 @@ class Desk:
 
         return checked() if len(body) < LARGE_BODY else await self.workshop.short(checked)
 
-    async def _answer(self, visit: Visit, voice: Voice, receive: Receive, send: Send) -> None:
-        """Do the work, unless the client leaves, the deadline comes or the service ends."""
+    async def _answer(self, visit: Visit, voice: Voice, receive: Receive, send: Send) -> str:
+        """Do the work, unless the client leaves, the deadline comes or the service ends; how it went."""
         try:
             if isinstance(voice, StreamingVoice) and voice.job.stream:
-                await self._stream(visit, voice, receive, EventStream(send))
-            else:
-                await self._unless_left(receive, self._whole(visit, voice, send))
+                return await self._stream(visit, voice, receive, EventStream(send))
+            await self._unless_left(receive, self._whole(visit, voice, send))
         except AnswerCancelled:
             raise
         except (VlrunError, TimeoutError) as reason:
-            raise _told(reason) from reason
+            raise _told(reason, voice) from reason
+        return "ok"
 
-    async def _stream(self, visit: Visit, voice: StreamingVoice, receive: Receive, stream: EventStream) -> None:
+    async def _stream(self, visit: Visit, voice: StreamingVoice, receive: Receive, stream: EventStream) -> str:
         """A stream that has begun tells by itself what goes wrong."""
         try:
             await self._unless_left(receive, self._streamed(visit, voice, stream))
         except (VlrunError, ApiError, TimeoutError) as reason:
             if not stream.begun or isinstance(reason, AnswerCancelled):
                 raise
-            error = _told(reason)
-            visit.outcome = str(error.status)
+            error = _told(reason, voice)
             await stream.send(*voice.failed(error))
             await stream.end()
+            return str(error.status)
+        return "ok"
 
     async def _whole(self, visit: Visit, voice: Voice, send: Send) -> None:
         answers = await self._answers(visit, voice.job)
@@ -173,6 +175,7 @@ class Desk:
             answers = await self._answers(visit, voice.job, tell)
         finally:
             pulse.cancel()
+            await asyncio.gather(pulse, return_exceptions=True)
         await stream.send(*voice.end(answers))
         await stream.end()
 
@@ -200,7 +203,7 @@ class Desk:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
-            raise STOPPING if ended.done() else AnswerCancelled("the client has left")
+            raise replace(STOPPING) if ended.done() else AnswerCancelled("the client has left")
         finally:
             leaving.cancel()
             working.cancel()
@@ -232,10 +235,12 @@ def client_of(scope: Scope) -> str:
     return f"{scope.get('state', {}).get('key') or ''}@{address[0] if address else 'local'}"
 
 
-def _told(reason: BaseException) -> ApiError:
+def _told(reason: BaseException, voice: Voice) -> ApiError:
     if isinstance(reason, ApiError):
         return reason
-    return api_error(reason) if isinstance(reason, VlrunError) else TOO_LATE
+    error = api_error(reason) if isinstance(reason, VlrunError) else replace(TOO_LATE)
+    error.param = voice.fields.get(error.param or "", error.param)
+    return error
 
 
 async def _left(receive: Receive) -> None:

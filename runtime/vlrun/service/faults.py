@@ -15,10 +15,14 @@ from vlrun.errors import (
     MediaError,
     ModelError,
     OptionError,
+    SchemaError,
+    ToolError,
     UnsupportedMedia,
     VlrunError,
 )
 
+MAX_MESSAGE = 500
+"""Characters of a message that may quote a request."""
 TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -28,10 +32,11 @@ TYPES = {
 """Types by status; of the others those from 500 on are ``server_error``, the rest ``invalid_request_error``."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: contextlib sets the traceback of what passes through it
 class ApiError(Exception):
     """What a client is told. ``param``: the field that is wrong, as a path (``messages[0].content``); ``retry_after``:
-    seconds after which it may try again, None if that would not help.
+    seconds after which it may try again, None if that would not help. Each one raised is made anew: an exception keeps
+    the frames of all that it went through.
     """
 
     status: int
@@ -67,7 +72,7 @@ def api_error(error: VlrunError) -> ApiError:
     """What a client is told of an error of ours. What the machine or the model did is said in fixed words."""
     for kind, (param, code) in _BAD_REQUESTS.items():
         if isinstance(error, kind):
-            return bad_request(error.message, param, code)
+            return bad_request(error.message[:MAX_MESSAGE], param, code)
     match error:
         case EngineClosed():
             return ApiError(503, "the service is stopping", "stopping", retry_after=5)
@@ -80,6 +85,8 @@ _BAD_REQUESTS: dict[type[VlrunError], tuple[str | None, str]] = {
     ContextLengthExceeded: ("messages", "context_length_exceeded"),
     UnsupportedMedia: ("messages", "unsupported_image"),
     MediaError: ("messages", "invalid_image"),
+    SchemaError: ("response_format", "invalid_schema"),
+    ToolError: ("tools", "invalid_schema"),
     OptionError: (None, "invalid_value"),
 }
 """Field and code of what the client caused, the narrower kinds first."""

@@ -70,7 +70,7 @@ def fixed(limits: Limits) -> list[tuple[str, str]]:
         (f"{limits.max_n} answers", "to a request (n)"),
         (f"{limits.max_messages} messages", "in a request"),
         (f"{limits.max_text:,} characters", "of text in a request"),
-        (f"{MAX_TOKENS:,} tokens", "of an answer that asks for no other number (max_tokens)"),
+        (f"{MAX_TOKENS:,} tokens", "of an answer that asks for no other number (max_tokens); the context bounds all"),
         (f"{MAX_STOP_STRINGS} stop strings", f"of 1 to {MAX_STOP_LENGTH} characters"),
         (f"{MOST_TOOLS} tools", "in a request"),
         (f"{limits.max_schema_bytes // 1024} KiB", "of a JSON schema, and 0.6 s of processor time to try it out"),

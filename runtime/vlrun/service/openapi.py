@@ -94,7 +94,9 @@ def _components(model: str, keyed: bool) -> Json:
 
 
 def _completed(schemas: Json, model: str) -> Json:
-    """What the types do not say: the model's name, the form's file, and that items without a type are messages."""
+    """What the types do not say: the model's name, the form's file, that items without a type are messages, and that
+    nothing is stored.
+    """
     for name in ("ChatRequest", "ResponsesRequest"):
         schemas[name]["properties"]["model"] = {"type": "string", "enum": [model]}
     optional = {"anyOf": [{"type": "string", "enum": [model]}, {"type": "null"}], "default": None}
@@ -106,6 +108,7 @@ def _completed(schemas: Json, model: str) -> Json:
     for choice in schemas["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be there
             del choice["items"]["discriminator"]
+    schemas["ChatRequest"]["properties"]["store"] = {"enum": [False, None], "default": None}
     return schemas
 
 

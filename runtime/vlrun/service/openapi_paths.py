@@ -83,6 +83,13 @@ def _json(schema: str) -> Json:
     return {"application/json": {"schema": {"$ref": SCHEMAS.format(name=schema)}}}
 
 
+def _events(data: Json, *others: Json) -> Json:
+    """A stream of events: each has JSON as its data, or is one of ``others``."""
+    told = {"contentMediaType": "application/json", "contentSchema": data}
+    properties = {"event": {"type": "string"}, "data": {"type": "string", "anyOf": [told, *others]}}
+    return {"text/event-stream": {"schema": {"type": "object", "properties": properties, "required": ["data"]}}}
+
+
 def _text(media_type: str) -> Json:
     return {media_type: {"schema": {"type": "string"}}}
 
@@ -108,8 +115,8 @@ def _request(schema: str, examples: Examples) -> Json:
 
 
 def _chat(model: str, common: tuple[int, ...]) -> Json:
-    stream = {"schema": {"$ref": SCHEMAS.format(name="ChatCompletionChunk")}}
-    content = {**_json("ChatCompletion"), "text/event-stream": stream}
+    chunk = {"anyOf": [{"$ref": SCHEMAS.format(name=name)} for name in ("ChatCompletionChunk", "ErrorBody")]}
+    content = {**_json("ChatCompletion"), **_events(chunk, {"const": "[DONE]"})}
     request = _request("ChatRequest", chat_examples(model))
     operation = _posted("createChatCompletion", "Answer a chat", "chat", request, content, (*common, 404))
     told = (
@@ -121,7 +128,7 @@ def _chat(model: str, common: tuple[int, ...]) -> Json:
 
 def _responses(model: str, common: tuple[int, ...]) -> Json:
     (events,), _ = msgspec.json.schema_components([Event], ref_template=SCHEMAS)
-    content = {**_json("Response"), "text/event-stream": {"schema": events}}
+    content = {**_json("Response"), **_events(events)}
     request = _request("ResponsesRequest", responses_examples(model))
     operation = _posted("createResponse", "Answer, in the words of responses", "chat", request, content, (*common, 404))
     told = "With `stream`, server-sent events: each `data` is an event, and `event` its type. Nothing is kept."

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from vlrun.answer import Options
 from vlrun.question import DEFAULT_QUESTION
@@ -20,6 +20,8 @@ from vlrun.service.reading import Reader, options_within, read_as
 from vlrun.service.unsupported import FORM
 from vlrun.service.wire_common import MaxTokens, Temperature, Text, Wire
 
+T = TypeVar("T")
+
 Query = Annotated[Text, Meta(min_length=1, description="The question about the picture.")]
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
@@ -29,8 +31,8 @@ class FormFields(Wire):
     """The fields of the form beside the picture's file, ``image``."""
 
     query: Query = DEFAULT_QUESTION
-    max_tokens: MaxTokens | None = None
-    temperature: Temperature | None = None
+    max_tokens: MaxTokens | UnsetType = UNSET
+    temperature: Temperature | UnsetType = UNSET
 
 
 def read_form(fields: Mapping[str, str], image: bytes | None, limits: Limits) -> Job:
@@ -44,9 +46,13 @@ def read_form(fields: Mapping[str, str], image: bytes | None, limits: Limits) ->
         raise bad_request("image is missing: send the picture's file", "image", "missing_required_parameter")
     given = read_as({name: _plain(name, text) for name, text in fields.items()}, FormFields, FORM)
     with options_within({}):
-        options = Options(max_tokens=given.max_tokens, temperature=given.temperature)
+        options = Options(max_tokens=_given(given.max_tokens), temperature=_given(given.temperature))
     query = Reader(limits).text(given.query, "query")
     return Job(turns=(Said("user", (EncodedPicture(image, "auto", "image"), query)),), options=options)
+
+
+def _given(value: T | UnsetType) -> T | None:
+    return None if isinstance(value, UnsetType) else value
 
 
 def _plain(name: str, text: str) -> str | int | float:

@@ -134,7 +134,9 @@ class Reader:
         """A picture as a data URL."""
         self._pictures += 1
         if self._pictures > self._limits.max_pictures:
-            raise bad_request(f"at most {self._limits.max_pictures} pictures are possible in one request", param)
+            raise bad_request(
+                f"at most {self._limits.max_pictures} pictures are possible in one request", param, "too_many_images"
+            )
         return from_data_url(url, detail or "auto", param)
 
     def call(self, call_id: str, name: str, arguments: str, param: str) -> ToolCall:

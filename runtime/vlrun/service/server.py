@@ -12,18 +12,21 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 
 import uvicorn
 
-from vlrun.errors import ServiceError, VlrunError
+from vlrun.errors import DeviceError, ServiceError
 from vlrun.service.app import Service
-from vlrun.service.journal import note
+from vlrun.service.journal import MAX_ASKED, note
 from vlrun.service.protocol import protocol
 from vlrun.service.systemd import Notifier
 
 BACKLOG = 64
 POLL_SECONDS = 0.1
+END_SECONDS = 10.0
+"""For a step of the device to end when all is over: it is cancelled, and one that hangs does not hear of that."""
 SECOND_SIGNAL = 130
 """The exit code when a second signal ends the process at once."""
 
@@ -97,17 +100,23 @@ async def _run(server: _Server, service: Service, opened: socket.socket, notifie
         if loading.done():
             loading.result()
             notifier.ready()
-            note("ready", url=url_of(opened), model=service.names[0], device=service.vlm.device)
+            _tell(service, opened)
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         await _drain(service, notifier)
     finally:
-        watching.cancel()
-        stopping.cancel()
-        loading.cancel()
+        service.stopping = True
+        service.desk.end()
         server.should_exit = True
-        with contextlib.suppress(VlrunError, OSError):
-            await serving
-        service.close()
+        await serving
+        await _close(service)
+        for task in (watching, stopping, loading):
+            task.cancel()
+
+
+def _tell(service: Service, opened: socket.socket) -> None:
+    vlm = service.vlm
+    notes = "; ".join(vlm.notes) or None
+    note("ready", longest=MAX_ASKED, url=url_of(opened), model=service.names[0], device=vlm.device, notes=notes)
 
 
 def _on_signal(stop: asyncio.Event) -> None:
@@ -136,8 +145,25 @@ async def _drain(service: Service, notifier: Notifier) -> None:
                 await asyncio.sleep(POLL_SECONDS)
 
 
+async def _close(service: Service) -> None:
+    """Stop the model, in a thread: a device that hangs must keep neither a second signal nor the end waiting."""
+    closing = threading.Thread(target=service.close, name="vlrun-close", daemon=True)
+    closing.start()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            while closing.is_alive():
+                await asyncio.sleep(POLL_SECONDS)
+    if closing.is_alive():
+        note("the device does not stop", logging.ERROR)
+        os._exit(DeviceError.exit_code)
+
+
 def inherited_socket() -> socket.socket:
-    """The one listening socket that systemd handed over (sd_listen_fds(3)). Raises ServiceError."""
+    """The one listening TCP socket that systemd handed over (sd_listen_fds(3)). Raises ServiceError."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
         raise ServiceError("--systemd expects one socket from systemd (LISTEN_FDS): start vlrun.socket")
-    return socket.socket(fileno=3)
+    try:
+        opened = socket.socket(fileno=FIRST_INHERITED)
+        kind = opened.family in (socket.AF_INET, socket.AF_INET6), opened.type, 
+    except OSError as error:
+        raise ServiceError("what systemd handed over is no socket", error.strerror) from None

@@ -65,9 +65,8 @@ def _check_shape(text: str, limits: Limits) -> None:
     # may be all escapes, so nothing here loops over characters or escapes in Python.
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")
-    pieces = text.split('"', 2 * MAX_VALUES + 1)
-    outside = "".join(pieces[::2])
-    if len(pieces) > 2 * MAX_VALUES + 1 or sum(map(outside.count, ",:[{")) > MAX_VALUES:
+    outside = "".join(text.split('"', 2 * MAX_VALUES + 1)[::2])
+    if sum(map(outside.count, ",:[{")) > MAX_VALUES:
         raise _refused(f"the request's JSON has more than {MAX_VALUES:,} values")
     depth = 0
     for bracket in _BRACKET.findall(outside):

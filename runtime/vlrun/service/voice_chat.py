@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,8 @@ from vlrun.service.work import Piece
 
 class ChatVoice:
     """The words of one chat completion."""
+
+    fields: Mapping[str, str] = {}
 
     def __init__(self, job: Job, model: str) -> None:
         self.job = job

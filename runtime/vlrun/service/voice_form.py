@@ -5,7 +5,9 @@ Knows multipart forms (RFC 7578), which never touch the disk here; does not know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +27,15 @@ MAX_FIELDS = 16
 MAX_BOUNDARY = 70
 """Characters, RFC 2046, 5.1.1."""
 
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)  # it would repeat strangers' words
+
 Shaped = Callable[[Answer], FormChatAnswer | FormAnalyzeAnswer]
 
 
 class FormVoice:
     """The words of one form's answer."""
+
+    fields: Mapping[str, str] = {"messages": "image"}
 
     def __init__(self, job: Job, shaped: Shaped) -> None:
         self.job = job
@@ -73,20 +79,28 @@ def _parsed(content_type: bytes, body: bytes, limits: Limits) -> tuple[dict[str,
             raise bad_request(f"a form has at most {MAX_FIELDS} fields, each once", code="invalid_form")
         return key
 
+    ends: list[None] = []
+    if not body:
+        raise bad_request("the form is empty", code="invalid_form")
     config: dict[Any, Any] = {"MAX_MEMORY_FILE_SIZE": limits.max_body_mib * MIB, "MAX_BODY_SIZE": len(body)}
     try:
-        parser = FormParser("multipart/form-data", on_field, on_file, boundary=boundary, config=config)
+        parser = FormParser(
+            "multipart/form-data", on_field, on_file, lambda: ends.append(None), boundary, config=config
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError:
-        raise bad_request("the form is damaged", code="invalid_form") from None
+        ends.clear()
+    if not ends:
+        raise bad_request("the form is damaged or cut short", code="invalid_form")
     if others := files.keys() - {"image"}:
         raise bad_request("the only file of the form is image", min(others)[:64], "unknown_parameter")
     return texts, files.get("image")
 
 
 def _text(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise bad_request("the form holds text that is no UTF-8", code="invalid_form") from None
+    with suppress(UnicodeDecodeError):
+        text = raw.decode("utf-8")
+        if "\0" not in text:
+            return text
+    raise bad_request("the form holds text that is no UTF-8, or has a NUL", code="invalid_form")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,8 @@ from vlrun.service.work import Piece
 
 class ResponsesVoice:
     """The words of one response."""
+
+    fields: Mapping[str, str] = {"messages": "input", "response_format": "text.format"}
 
     def __init__(self, job: Job, responding: Responding) -> None:
         self.job = job

@@ -8,14 +8,15 @@ model's own token and never with its letters, so that nobody talks the model int
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.errors import OptionError
+from vlrun.errors import OptionError, SchemaError, ToolError
 from vlrun.text.grammar import SAFE_BYTES, WRITING, Constraint, Grammar, Vocabulary, compile_grammar, compile_schema
 from vlrun.text.schema_check import Schema, checked
 from vlrun.text.schema_refs import is_risky
@@ -172,18 +173,30 @@ def compile_answer(
 ) -> AnswerGrammar | None:
     """What an answer must look like under a schema (None: there is none) and with tools; None if it is free.
 
-    A call that must be made comes in place of the schema's JSON. Raises OptionError as `compile_schema` does, for the
-    schema and for each tool's parameters, and for tools and a choice that are wrong or that this model cannot call.
+    A call that must be made comes in place of the schema's JSON. Raises SchemaError as `compile_schema` raises
+    OptionError, and ToolError for tools, parameters and a choice that are wrong or that this model cannot call.
     """
-    parameters = described(tools, choice)
-    before = None if schema is None else compile_schema(schema, vocabulary)
+    with _as(ToolError):
+        parameters = described(tools, choice)
+    with _as(SchemaError):
+        before = None if schema is None else compile_schema(schema, vocabulary)
     if not parameters:
         return before
     if choice.mode == "none":
         return before or NoCallsGrammar(vocabulary)
     named = parameters if choice.name is None else {choice.name: parameters[choice.name]}
-    calls = _compile_calls(named, choice.parallel, vocabulary)
+    with _as(ToolError):
+        calls = _compile_calls(named, choice.parallel, vocabulary)
     return calls if choice.mode == "required" else MaybeCallsGrammar(before, calls, vocabulary)
+
+
+@contextmanager
+def _as(kind: type[OptionError]) -> Iterator[None]:
+    """What is wrong in this block is wrong with the schema, or with the tools."""
+    try:
+        yield
+    except OptionError as error:
+        raise kind(error.message, error.because) from error
 
 
 def _compile_calls(tools: Mapping[str, Parameters], parallel: bool, vocabulary: Vocabulary) -> Grammar:
