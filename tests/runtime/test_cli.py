@@ -146,7 +146,8 @@ def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
 
 def test_help_tells_the_real_defaults() -> None:
     """Guards numbers that stand twice: in the help and where they rule; and options that reach nothing."""
-    by_others = {"min_image_tokens", "auto_image_tokens", "heatmap"}  # tasks set the budgets, --heatmap the map
+    # Tasks set the budgets, --heatmap the map; the last two are the service's.
+    by_others = {"min_image_tokens", "auto_image_tokens", "heatmap", "logprobs", "progress"}
     assert set(cli_options._SAMPLING) == {field.name for field in fields(Options)} - by_others
     assert set(cli_options._HINTS) == {field.name for field in fields(Hints)}
     given = {**cli_options._SAMPLING, **cli_options._HINTS}

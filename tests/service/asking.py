@@ -82,6 +82,7 @@ class Connection(http.client.HTTPConnection):
         """The answer, during whose life the connection stays open."""
         response = super().getresponse()
         setattr(response, "connection", self)  # noqa: B010 - no attribute that the class knows
+        setattr(self, "_HTTPConnection__response", None)  # noqa: B010 - or the two would keep each other alive
         return response
 
     def leave(self) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlrun.errors import AnswerCancelled
+from vlrun.service.faults import bad_request
 from vlrun.service.limits import Limits
 from vlrun.service.protocol import protocol
 
@@ -101,6 +103,39 @@ class Witness:
         self.left.set()
 
 
+@dataclass
+class App:
+    """What stands behind a guard: it answers with the name of the key, or fails as its path says."""
+
+    calls: list[str] = field(default_factory=list)
+    """Paths that came through the guard."""
+    stopping: bool = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls.append(scope["path"])
+        name = scope["state"].get("key", "-").encode()
+        headers = [(b"content-length", str(len(name)).encode())]
+        match scope["path"]:
+            case "/zebra":
+                raise ValueError("zebra zebra")
+            case "/refused":
+                raise bad_request("not so", "field")
+            case "/cancelled":
+                raise AnswerCancelled
+            case "/stopped":
+                raise asyncio.CancelledError
+            case "/silent":
+                return
+            case "/broken":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+                raise ValueError("zebra zebra")
+            case "/docs":
+                headers += [(b"x-frame-options", b"SAMEORIGIN"), (b"content-security-policy", b"default-src 'self'")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": name})
+
+
 @dataclass(frozen=True)
 class Edge:
     """A server that runs."""
@@ -133,8 +168,10 @@ def edge(app: ASGIApp, limits: Limits = LIMITS, listener: socket.socket | None =
     """A server on a free port of loopback, or on ``listener``, until the block ends."""
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
     place = listener.getsockname()
-    config = uvicorn.Config(app, http=protocol(limits), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
-    config.ws_protocol_class = asyncio.Protocol  # it must never be asked for
+    never_used = asyncio.Protocol  # a websocket's; made like ours it would raise
+    config = uvicorn.Config(
+        app, http=protocol(limits), ws=never_used, lifespan="off", log_config=None, timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import zlib
@@ -19,6 +18,7 @@ from tests.service.room import EXAMPLES, Server
 
 URL = "messages[0].content[0].image_url.url"
 SHELF = (EXAMPLES / "shelf.png").read_bytes()
+MIB = 2**20
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +53,11 @@ def png(width: int, height: int, bits: int, kind: int, pixels: bytes) -> bytes:
 
 
 def zeros(count: int) -> bytes:
-    """At least so many zero bytes, compressed, without ever having them: one block again and again."""
-    block, times = 2**20, -(-count // 2**20)
-    packer = zlib.compressobj(9)
-    start = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
-    body = packer.compress(bytes(block)) + packer.flush(zlib.Z_FULL_FLUSH)
-    head, checksum = (start or b"\x78\xda") if start else b"\x78\xda", ((block * times % 65521) << 16) | 1
-    return head + body.removeprefix(b"\x78\xda") * times + b"\x03\x00" + struct.pack(">I", checksum)
+    """At least so many zero bytes as zlib compresses them, made without having them: one block again and again."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    block, times = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH), -(-count // MIB)
+    adler = (MIB * times % 65521) << 16 | 1
+    return b"\x78\xda" + block * times + b"\x03\x00" + struct.pack(">I", adler)
 
 
 def black(side: int, other: int | None = None) -> bytes:
@@ -145,7 +143,6 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
     "a JPEG with a broken EXIF": lambda: encoded(shelf(), "JPEG", exif=b"Exif\0\0" + b"\xff" * 300),
     "a PNG with a broken EXIF": lambda: SHELF[:33] + chunk(b"eXIf", b"\xff" * 300) + SHELF[33:],
 }
-UNREADABLE = ("a JPEG cut in its header", "a PNG whose pixels are no zlib")
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -154,7 +151,9 @@ def test_a_damaged_picture_is_refused(server: Server, name: str) -> None:
     content = DAMAGED[name]()
     for stream in (False, True):
         reply = post(server, {**shown(data_url(content)), "stream": stream})
-        refused(reply, 400, json.loads(reply.body)["error"]["code"], URL)
+        code = reply.json["error"]["code"]
+        assert code in ("invalid_image", "unsupported_image")  # the latter if the header is broken
+        refused(reply, 400, code, URL)
     assert form(server, content).status in (400, 415)
     assert post(server, {"messages": shown(data_url(content))["messages"]}, "/v1/tokenize").status == 400
 
@@ -186,7 +185,7 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_other_format_is_opened(server: Server, name: str) -> None:
-    """Row 7. Each further format is a further decoder that a stranger may attack: 400 in OpenAI's words, 415 of a form."""
+    """Row 7. Each further format is a further decoder to attack: 400 in OpenAI's words, 415 of a form."""
     content = FORMATS[name]()
     refused(post(server, shown(data_url(content))), 400, "unsupported_image", URL)
     refused(form(server, content), 415, "unsupported_image", "image")

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.service.chat_words import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
 from vlrun.answer import Options
-from vlrun.errors import OptionError
-from vlrun.question import DEFAULT_QUESTION
-from vlrun.service.explain import explain
 from vlrun.service.faults import ApiError
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
 from vlrun.service.openapi_examples import PICTURE
-from vlrun.service.read_chat import read_chat, read_tokenize
-from vlrun.service.read_form import read_form
+from vlrun.service.read_chat import read_chat
 from vlrun.service.unsupported import CHAT
 from vlrun.service.wire_chat import ChatRequest
 from vlrun.text.template import ToolCall
 from vlrun.text.tools import ToolChoice
 
 NAMES = ("vlrun-tiny", "other")
-CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bergen"}'}}
-FUNCTION = {"name": "weather", "description": "The weather.", "parameters": {"type": "object"}}
-TOOL = {"type": "function", "function": {**FUNCTION, "strict": True}}
-NAMED = {"type": "function", "function": {"name": "weather"}}
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
-
-
-def user(*content: object) -> dict[str, Any]:
-    return {"role": "user", "content": content[0] if isinstance(content[0], str) else list(content)}
-
-
-def text(words: str) -> dict[str, Any]:
-    return {"type": "text", "text": words}
-
-
-def image(**more: object) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": PICTURE, **more}}
-
-
-def request(*messages: object, **more: object) -> dict[str, Any]:
-    return {"model": "vlrun-tiny", "messages": list(messages) or [user("hi")], **more}
 
 
 def read(value: object, limits: Limits | None = None) -> Job:
@@ -324,16 +297,6 @@ def test_other_models_are_not_served(name: str) -> None:
     assert read(request(model="other")) == read(request())
 
 
-@pytest.mark.parametrize("name", ["\x1b[31m\r\n", "a" * 10**5, "`$.stream`", "\u202e"])
-def test_names_of_strangers_come_back_cut_and_escaped(name: str) -> None:
-    """Row 44: an error is written into logs and terminals."""
-    for value in (request(**{name: 1}), request({**user("hi"), name: 1}), request(metadata={name[:60]: 5})):
-        fault = refused(value)
-        assert len(fault.message) < 900
-        assert (fault.message + str(fault.param)).isprintable()
-        assert (fault.message + str(fault.param)).isascii()
-
-
 def test_text_is_counted_over_the_whole_request() -> None:
     """Many short messages are as long as a long one; tools and calls are text too."""
     limits = Limits(max_text=100)
@@ -366,138 +329,3 @@ def test_schemas_are_bounded() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": wordy}}
     assert refused(request(tools=[tool]), limits).param == "tools[0].function.parameters"
     assert read(request(response_format=json_schema({"description": "a" * 45})), limits).options.schema
-
-
-BOUNDS = [
-    (field.name, field.type.types[0])
-    for field in msgspec.inspect.type_info(ChatRequest).fields  # type: ignore[attr-defined] # a struct
-    if isinstance(field.type, msgspec.inspect.UnionType)
-    and isinstance(field.type.types[0], msgspec.inspect.IntType | msgspec.inspect.FloatType)
-]
-OF_OPTIONS = [(name, bounds) for name, bounds in BOUNDS if name in Options.__dataclass_fields__]
-
-
-@pytest.mark.parametrize(("name", "bounds"), OF_OPTIONS)
-def test_bounds_are_within_those_of_options(name: str, bounds: Any) -> None:
-    """A bound that the document tells and the options do not keep is a 400 without a field, or none at all."""
-    for value in filter(lambda bound: bound is not None, (bounds.ge, bounds.le)):
-        assert getattr(Options(**{name: value}), name) == value
-    if name != "temperature":  # OpenAI's most is less than ours
-        with pytest.raises(OptionError):
-            Options(**{name: bounds.le + (1 if isinstance(bounds, msgspec.inspect.IntType) else 1e-6)})
-
-
-FULL = request(
-    {"role": "system", "content": [text("Be brief.")]},
-    user(text("hi"), image(detail="low")),
-    {"role": "assistant", "content": None, "tool_calls": [CALL]},
-    {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
-    temperature=1,
-    top_p=0.5,
-    n=2,
-    stop=["x"],
-    metadata={"a": "b"},
-    tools=[TOOL],
-    tool_choice=NAMED,
-    stream=True,
-    stream_options={"include_usage": True},
-    response_format={"type": "text"},
-)
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-def places(value: object) -> list[tuple[Any, Any]]:
-    """Every container with every key in it."""
-    if isinstance(value, dict | list):
-        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-        return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
-    return []
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_whatever_does_not_fit_is_explained(data: st.DataObject) -> None:
-    """The explanation follows the types by itself: where it finds nothing although msgspec refuses, a client is told
-    nothing of use; where it finds a fault in what fits, the two disagree.
-    """
-    value = copy.deepcopy(FULL)
-    container, key = data.draw(st.sampled_from(places(value)))
-    match data.draw(st.sampled_from(["replace", "drop", "add"])):
-        case "replace":
-            container[key] = data.draw(ANYTHING)
-        case "drop":
-            del container[key]
-        case "add" if isinstance(container, dict):
-            container[data.draw(st.text(max_size=5))] = data.draw(ANYTHING)
-    fits = True
-    try:
-        msgspec.convert(value, ChatRequest)
-    except msgspec.ValidationError:
-        fits = False
-    found = "what is described" not in explain(value, ChatRequest).message
-    assert found != fits
-
-
-def test_tokenize_takes_a_conversation_or_a_text() -> None:
-    """The same messages as a chat, so that the count is that of the chat."""
-    limits = Limits()
-    counted = read_tokenize({"messages": [user("hi")], "tools": [TOOL]}, NAMES, limits)
-    assert counted == Job(turns=(Said("user", ("hi",)),), tools=({"type": "function", "function": FUNCTION},))
-    assert read_tokenize({"prompt": "hi", "model": "other"}, NAMES, limits) == "hi"
-
-
-@pytest.mark.parametrize(
-    ("value", "param", "status"),
-    [
-        ({}, "messages", 400),
-        ({"prompt": "hi", "messages": [{"role": "user", "content": "hi"}]}, "prompt", 400),
-        ({"prompt": "hi", "model": "x"}, "model", 404),
-        ({"prompt": "hi", "add_special_tokens": True}, "add_special_tokens", 400),
-        ({"prompt": "x" * 101}, "prompt", 400),
-    ],
-)
-def test_wrong_counts_are_told(value: object, param: str, status: int) -> None:
-    """As of a chat."""
-    with pytest.raises(ApiError) as caught:
-        read_tokenize(value, NAMES, Limits(max_text=100))
-    assert (caught.value.param, caught.value.status) == (param, status)
-
-
-def test_forms_are_jobs_too() -> None:
-    """The tutorials' scripts send a picture, perhaps a question, and texts where numbers belong."""
-    job = read_form({}, b"png", Limits())
-    assert job.turns == (Said("user", (EncodedPicture(b"png", "auto", "image"), DEFAULT_QUESTION)),)
-    job = read_form({"query": "12", "max_tokens": "5", "temperature": "0.5"}, b"png", Limits())
-    assert job.turns[0].parts[1] == "12"
-    assert job.options == Options(max_tokens=5, temperature=0.5)
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"max_tokens": "many"}, "max_tokens must be a whole number"),
-        ({"max_tokens": "0"}, "max_tokens must lie between 1 and"),
-        ({"max_tokens": "1.5"}, "max_tokens must be a whole number"),
-        ({"temperature": "nan"}, "temperature must be a number"),
-        ({"temperature": "3"}, "temperature must lie between 0 and 2"),
-        ({"query": ""}, "query must not be empty"),
-        ({"query": "x" * 101}, "more than 100 characters of text"),
-        ({"image": "picture.png"}, "image must be a file"),
-        ({"prompt": "hi"}, "prompt is unknown"),
-    ],
-)
-def test_wrong_forms_are_told(fields: dict[str, str], words: str) -> None:
-    """A path instead of a file, a number that is none."""
-    with pytest.raises(ApiError, match=words) as caught:
-        read_form(fields, b"png", Limits(max_text=100))
-    assert (caught.value.param, caught.value.status) == (next(iter(fields)), 400)
-
-
-def test_a_form_without_a_picture_is_told() -> None:
-    """There is nothing to answer about."""
-    with pytest.raises(ApiError, match="image is missing"):
-        read_form({"query": "hi"}, None, Limits())

@@ -71,6 +71,8 @@ _INFLATED = (b"iCCP", b"zTXt", b"iTXt")  # each to 1 MB at most, while the heade
 _INFLATED_WEIGHT = 16
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not: a stuffed 255, filling, a restart inside a scan
+_JPEG_SKIPPED = 4096
+_JPEG_SCAN = 0xDA
 _JPEG_END = 0xD9
 _JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
 
@@ -238,13 +240,17 @@ def _check_segments(encoded: bytes, name: str) -> None:
 
 
 def _jpeg_segments(encoded: bytes) -> Iterator[int]:
-    """The marker of each segment and scan, found as libjpeg finds them: whatever else lies between two is skipped."""
+    """The marker of each segment and scan, found as libjpeg finds them: whatever else lies between two is skipped.
+    Before the first scan each `_JPEG_SKIPPED` bytes of that count as a segment, since Pillow skips them one by one.
+    """
     position = len(_JPEG_MAGIC) - 1
+    scanning = False
     while found := _JPEG_MARKER.search(encoded, position):
         marker = encoded[found.end() - 1]
         if marker == _JPEG_END:
             return
-        yield marker
+        yield from repeat(marker, 1 if scanning else 1 + (found.start() - position) // _JPEG_SKIPPED)
+        scanning = scanning or marker == _JPEG_SCAN
         position = found.end()
         if marker not in _JPEG_WITHOUT_LENGTH:
             position += int.from_bytes(encoded[position : position + 2], "big")

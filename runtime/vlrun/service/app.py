@@ -92,7 +92,9 @@ class Service:
         routes = [Route(path, _Methods(methods)) for path, methods in self._paths().items()]
         router = Router(routes, redirect_slashes=False, default=_nowhere)
         access = self.access
-        return AccessLog(Guard(router, access.hosts, access.origins, access.keys, lambda: self.stopping))
+        return AccessLog(
+            Guard(router, access.hosts, access.origins, access.keys, lambda: self.stopping), self.metrics.sent
+        )
 
     def _paths(self) -> dict[str, dict[str, Endpoint]]:
         desk, names, limits = self.desk, self.names, self.limits

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.types import Receive, Scope
 
@@ -45,65 +45,57 @@ class BodyBudget:
         self._held -= count
 
 
-def hold_body(scope: Scope, receive: Receive, limits: Limits, budget: BodyBudget) -> AbstractAsyncContextManager[bytes]:
+@asynccontextmanager
+async def hold_body(scope: Scope, receive: Receive, limits: Limits, budget: BodyBudget) -> AsyncIterator[bytes]:
     """The request's body, which counts against the budget until the block is left, however it is left.
 
     On entering it raises ApiError (400: no valid Content-Length, 408: too slow, 413: too large, 429: no budget), or
     AnswerCancelled if the client leaves.
     """
-    return _HeldBody(scope, receive, limits, budget)
+    share = _Share(limits, budget)
+    try:
+        yield await _read(scope, receive, share, limits.body_seconds)
+    finally:
+        budget.give_back(share.bytes)
 
 
-class _HeldBody(AbstractAsyncContextManager[bytes]):
-    def __init__(self, scope: Scope, receive: Receive, limits: Limits, budget: BodyBudget) -> None:
-        self._scope = scope
-        self._receive = receive
+class _Share:
+    """What one body has of the budget, in ``bytes``."""
+
+    def __init__(self, limits: Limits, budget: BodyBudget) -> None:
+        self.bytes = 0
         self._limits = limits
         self._budget = budget
-        self._taken = 0
 
-    async def __aenter__(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                return await self._read()
-        except BaseException as error:
-            self._give_back()
-            if isinstance(error, TimeoutError):
-                raise ApiError(408, "the body did not arrive in time", "request_timeout", headers=CLOSE) from None
-            raise
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._give_back()
-
-    async def _read(self) -> bytes:
-        """BytesIO hands out its own buffer in the end, where a bytearray would have to be copied."""
-        self._take(_promised(self._scope), step=1)
-        body = io.BytesIO()
-        more = True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise AnswerCancelled("the client left before its request was complete")
-            self._take(body.tell() + len(message.get("body", b"")), step=STEP)
-            body.write(message.get("body", b""))
-            more = message.get("more_body", False)
-        return body.getvalue()
-
-    def _take(self, size: int, step: int) -> None:
+    def grow(self, size: int, step: int) -> None:
         """Have at least ``size`` bytes, in whole steps."""
         if size > self._limits.max_body_mib * MIB:
             most = f"the body is larger than {self._limits.max_body_mib} MiB"
             raise ApiError(413, most, "request_too_large", headers=CLOSE)
-        if size > self._taken:
-            more = -(-(size - self._taken) // step) * step
+        if size > self.bytes:
+            more = -(-(size - self.bytes) // step) * step
             self._budget.take(more)
-            self._taken += more
+            self.bytes += more
 
-    def _give_back(self) -> None:
-        self._budget.give_back(self._taken)
-        self._taken = 0
+
+async def _read(scope: Scope, receive: Receive, share: _Share, seconds: float) -> bytes:
+    """BytesIO hands out its own buffer in the end, where a bytearray would have to be copied."""
+    share.grow(_promised(scope), step=1)
+    body = io.BytesIO()
+    more = True
+    try:
+        async with asyncio.timeout(seconds):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise AnswerCancelled("the client left before its request was complete")
+                part = message.get("body", b"")
+                share.grow(body.tell() + len(part), step=STEP)
+                body.write(part)
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise ApiError(408, "the body did not arrive in time", "request_timeout", headers=CLOSE) from None
+    return body.getvalue()
 
 
 def _promised(scope: Scope) -> int:

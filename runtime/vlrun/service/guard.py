@@ -54,6 +54,7 @@ FAILED = ApiError(500, "the service failed on this request", "internal_error")
 
 _HOST = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _DEFAULT_PORT = re.compile(r":(?:80|443)$")
+_TOLERATED = re.compile(r"x-stainless-[a-z0-9-]{1,40}")
 _HAS_PORT = re.compile(r":[0-9]+$")
 
 
@@ -120,6 +121,8 @@ class Guard:
             return None
         if self.stopping():
             return STOPPING
+        if not _has_body(scope):  # nothing that could be taken for another thing: the route says what is missing
+            return None
         return None if _is_readable(_one(scope, b"content-type")) else FOREIGN_TYPE
 
 
@@ -156,6 +159,17 @@ def _one(scope: Scope, name: bytes) -> str:
     return values[0] if len(values) == 1 else ""
 
 
+def _allowed_headers(scope: Scope) -> bytes:
+    """Of those that a page wants to send: what we read, and what OpenAI's client adds about itself."""
+    asked = (name.strip().lower() for name in ",".join(_values(scope, b"access-control-request-headers")).split(","))
+    return ", ".join(["authorization, content-type", *(name for name in asked if _TOLERATED.fullmatch(name))]).encode()
+
+
+def _has_body(scope: Scope) -> bool:
+    lengths = _values(scope, b"content-length")
+    return bool(_values(scope, b"transfer-encoding") or (lengths and lengths != ["0"]))
+
+
 def _bearer(scope: Scope) -> str:
     """The key that was presented; empty, which no key is, for none."""
     scheme, _, key = _one(scope, b"authorization").partition(" ")
@@ -177,8 +191,7 @@ class _Exchange:
         self._send = send
         self._page = page
         self._begun = False
-        lengths = _values(scope, b"content-length")
-        self._unread = bool(_values(scope, b"transfer-encoding") or (lengths and lengths != ["0"]))
+        self._unread = _has_body(scope)
 
     async def run(self, app: ASGIApp) -> None:
         """Let the app answer. What escapes it becomes an answer or, where that has begun, a closed connection, which is
@@ -213,7 +226,7 @@ class _Exchange:
         """Tell a browser what a page of ``origins`` may send."""
         headers = [
             (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", b"authorization, content-type"),
+            (b"access-control-allow-headers", _allowed_headers(self._scope)),
             (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
         ]
         await self.send({"type": "http.response.start", "status": 204, "headers": headers})

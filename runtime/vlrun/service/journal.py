@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -71,10 +72,11 @@ def set_up(journal: bool, stream: TextIO | None = None) -> None:
 
 
 class AccessLog:
-    """ASGI middleware: one line for each request, when it is over."""
+    """ASGI middleware: one line for each request, when it is over. ``ended`` hears its status, 0 if none was sent."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, ended: Callable[[int], None]) -> None:
         self._app = app
+        self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass it on."""
@@ -92,6 +94,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, sent)
         finally:
+            self._ended(status)
             client = scope.get("client")
             note(
                 "request",

@@ -32,6 +32,9 @@ class Metrics:
             ["endpoint", "outcome"],
             registry=self._registry,
         )
+        self._statuses = Counter(
+            "vlrun_http_answers", "Answers on all paths by status.", ["status"], registry=self._registry
+        )
         self._tokens = Counter(
             "vlrun_tokens",
             "Tokens: of prompts, of these visual ones and cached ones, and of answers.",
@@ -74,6 +77,10 @@ class Metrics:
         """A request is over: ``ok``, ``left``, or the status that it got."""
         self._requests.labels(endpoint, outcome).inc()
         self._request.observe(seconds)
+
+    def sent(self, status: int) -> None:
+        """A request got its answer, whichever path it was for; 0 if it left without one."""
+        self._statuses.labels(str(status) if status else "none").inc()
 
     def text(self) -> bytes:
         """All of it."""

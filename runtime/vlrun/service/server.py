@@ -26,7 +26,10 @@ from vlrun.service.systemd import Notifier
 BACKLOG = 64
 POLL_SECONDS = 0.1
 END_SECONDS = 10.0
-"""For a step of the device to end when all is over: it is cancelled, and one that hangs does not hear of that."""
+"""For the device's last step to end when all is over. It is cancelled within 50 ms, unless it hangs."""
+FIRST_INHERITED = 3
+"""The first descriptor that systemd hands over, ``SD_LISTEN_FDS_START``."""
+WRONG_SOCKET = "what systemd handed over is no listening TCP socket"
 SECOND_SIGNAL = 130
 """The exit code when a second signal ends the process at once."""
 
@@ -108,7 +111,7 @@ async def _run(server: _Server, service: Service, opened: socket.socket, notifie
         service.desk.end()
         server.should_exit = True
         await serving
-        await _close(service)
+        _close(service)
         for task in (watching, stopping, loading):
             task.cancel()
 
@@ -145,17 +148,17 @@ async def _drain(service: Service, notifier: Notifier) -> None:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-async def _close(service: Service) -> None:
-    """Stop the model, in a thread: a device that hangs must keep neither a second signal nor the end waiting."""
-    closing = threading.Thread(target=service.close, name="vlrun-close", daemon=True)
-    closing.start()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(END_SECONDS):
-            while closing.is_alive():
-                await asyncio.sleep(POLL_SECONDS)
-    if closing.is_alive():
-        note("the device does not stop", logging.ERROR)
-        os._exit(DeviceError.exit_code)
+def _close(service: Service) -> None:
+    """Stop the model. A device that hangs ends with the process."""
+    patience = threading.Timer(END_SECONDS, _give_up)
+    patience.start()
+    service.close()
+    patience.cancel()
+
+
+def _give_up() -> None:
+    note("the device does not stop", logging.ERROR)
+    os._exit(DeviceError.exit_code)
 
 
 def inherited_socket() -> socket.socket:
@@ -164,6 +167,11 @@ def inherited_socket() -> socket.socket:
         raise ServiceError("--systemd expects one socket from systemd (LISTEN_FDS): start vlrun.socket")
     try:
         opened = socket.socket(fileno=FIRST_INHERITED)
-        kind = opened.family in (socket.AF_INET, socket.AF_INET6), opened.type, 
-    except OSError as error:
-        raise ServiceError("what systemd handed over is no socket", error.strerror) from None
+    except OSError:
+        raise ServiceError(f"{WRONG_SOCKET}: it is no socket at all") from None
+    opened.set_inheritable(False)
+    listening = opened.type == socket.SOCK_STREAM and opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if not listening or opened.family not in (socket.AF_INET, socket.AF_INET6):
+        opened.close()
+        raise ServiceError(f"{WRONG_SOCKET}: ListenStream= of vlrun.socket must be an address and a port")
+    return opened

@@ -66,7 +66,7 @@ def _check_shape(text: str, limits: Limits) -> None:
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")
     outside = "".join(text.split('"', 2 * MAX_VALUES + 1)[::2])
-    if sum(map(outside.count, ",:[{")) > MAX_VALUES:
+    if max(sum(map(outside.count, signs)) for signs in (",:[{", "]}")) > MAX_VALUES:
         raise _refused(f"the request's JSON has more than {MAX_VALUES:,} values")
     depth = 0
     for bracket in _BRACKET.findall(outside):

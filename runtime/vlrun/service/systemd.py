@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 EXTEND_SECONDS = 30
 """How much longer a start or stop may take, told anew in good time."""
+LONGEST_START = 900.0
+"""Seconds after which a model that has not answered is taken to hang. Compiling takes minutes on a slow box."""
 
 
 class Notifier:
@@ -34,12 +37,14 @@ class Notifier:
 
     async def watch(self, progressing: Callable[[], bool], started: Callable[[], bool]) -> None:
         """Say that all is well for as long as it is; before it is started, that the start takes longer."""
-        pause = self._watchdog / 3 if self._watchdog else EXTEND_SECONDS / 3
+        pause = min(self._watchdog or EXTEND_SECONDS, EXTEND_SECONDS) / 3
+        began = time.monotonic()
         while self._address:
-            if not started():
+            if started():
+                if self._watchdog and progressing():
+                    self._send("WATCHDOG=1")
+            elif time.monotonic() - began < LONGEST_START:
                 self._send(f"STATUS=loading\nEXTEND_TIMEOUT_USEC={EXTEND_SECONDS * 1_000_000}")
-            elif self._watchdog and progressing():
-                self._send("WATCHDOG=1")
             await asyncio.sleep(pause)
 
     def _send(self, message: str) -> None:

@@ -19,6 +19,7 @@ from vlrun.answer import Chunk
 from vlrun.engine.request import Cancellation
 from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import AnswerCancelled
+from vlrun.media.image import Picture
 from vlrun.question import Turn
 from vlrun.service.job import EncodedPicture, Job
 from vlrun.service.limits import Limits
@@ -43,6 +44,7 @@ class Workshop:
         self._vlm = vlm
         self._limits = limits
         self._making = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
+        self._decoding = threading.Lock()
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
 
     async def short(self, work: Callable[[], T]) -> T:
@@ -81,10 +83,15 @@ class Workshop:
         """Its turns, with decoded pictures. To be called in a thread. Raises ApiError."""
         opened = []
         for turn in job.turns:
-            parts = (part if isinstance(part, str) else open_encoded(part, self._limits) for part in turn.parts)
+            parts = (part if isinstance(part, str) else self._decoded(part) for part in turn.parts)
             details = tuple(part.detail for part in turn.parts if isinstance(part, EncodedPicture))
             opened.append(Turn(turn.role, tuple(parts), turn.tool_calls, details))
         return opened
+
+    def _decoded(self, picture: EncodedPicture) -> Picture:
+        """One after the other: a large one takes several times its pixels for a moment."""
+        with self._decoding:
+            return open_encoded(picture, self._limits)
 
     def close(self) -> None:
         """Stop taking work; what runs ends by itself, or with the model."""

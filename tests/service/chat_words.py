@@ -1,0 +1,28 @@
+"""Requests for chat completions, in a few words. For the tests of what reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlrun.service.openapi_examples import PICTURE
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bergen"}'}}
+FUNCTION = {"name": "weather", "description": "The weather.", "parameters": {"type": "object"}}
+TOOL = {"type": "function", "function": {**FUNCTION, "strict": True}}
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+def user(*content: object) -> dict[str, Any]:
+    return {"role": "user", "content": content[0] if isinstance(content[0], str) else list(content)}
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+def image(**more: object) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": PICTURE, **more}}
+
+
+def request(*messages: object, **more: object) -> dict[str, Any]:
+    return {"model": "vlrun-tiny", "messages": list(messages) or [user("hi")], **more}

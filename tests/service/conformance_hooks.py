@@ -1,0 +1,69 @@
+"""What schemathesis does beside its own checks, in its own process: SCHEMATHESIS_HOOKS names this file.
+
+Knows which refusals no JSON Schema can tell; knows no server.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import schemathesis
+from schemathesis import Case, CheckContext, HookContext, Response
+from schemathesis.specs.openapi.checks import RejectedPositiveData, positive_data_acceptance
+
+FEW_TOKENS = 8
+LENGTHS = {
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/responses": ("max_output_tokens",),
+}
+
+UNSAYABLE = (
+    # one field that depends on another's value
+    r"tool_choice is required, but there are no tools",
+    r'tool_choice names ".*", which is not among the tools',
+    r"top_logprobs needs ",
+    r"stream_options needs stream to be true",
+    r"max_tokens and max_completion_tokens differ",
+    r"store must be false",
+    r"messages is missing",  # of tokenize, which takes a prompt too
+    r"prompt is a text alone",
+    r".*\.type must be (in|out)put_text in a message of the (user|assistant)",
+    r".* stands behind other messages: system messages must come first",
+    r".*\.content is missing, and there are no tool_calls",
+    r".*\.tool_call_id is the id of no call before it",
+    r".*\.call_id is the id of no call before it",
+    r".*\.name is taken: another function has it",
+    # what a text, a schema or a file says
+    r".*arguments must be the JSON text of an object",
+    r"the picture's base64 is broken",
+    r"the picture is ",  # empty, no picture, damaged
+    r"the (schema|pattern|parameters|tools)\b",
+    r"a picture of \d+ x \d+ is too narrow a strip",
+    r"the request's JSON has a NUL character in a string",
+    # what is counted over the whole request
+    r"at most \d+ pictures are possible in one request",
+    r"the request has more than \d+ characters of text",
+    r"the prompt has \d+ tokens",
+)
+"""The beginnings of messages to requests that the document allows and the service does not."""
+_UNSAYABLE = re.compile("|".join(UNSAYABLE))
+
+
+@schemathesis.check
+def refuses_only_what_no_schema_can_say(ctx: CheckContext, response: Response, case: Case) -> bool | None:
+    """`positive_data_acceptance`, which would have every request that fits the document answered."""
+    try:
+        positive_data_acceptance(ctx, response, case)
+    except RejectedPositiveData:
+        if not _UNSAYABLE.match(response.json()["error"]["message"]):
+            raise
+    return None
+
+
+@schemathesis.hook
+def before_call(ctx: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+    """Answers are cut short: what matters is their form. A request that is meant to be wrong stays as it is."""
+    names = LENGTHS.get(case.operation.path, ())
+    if case.meta and case.meta.generation.mode.is_positive and isinstance(case.body, dict):
+        case.body = case.body | dict.fromkeys(names, FEW_TOKENS)
