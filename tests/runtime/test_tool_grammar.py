@@ -2,99 +2,39 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.published import PUBLISHED, needs_published
+from tests.runtime.tool_room import (
+    AUTO,
+    REQUIRED,
+    SCHEMAS,
+    TINY,
+    TOOLS,
+    WORD,
+    Dice,
+    Room,
+    check_calls,
+    compiled,
+    function,
+    members,
+    room_of,
+    written,
+)
 from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
-from vlrun.text.detokenizer import Detokenizer
 from vlrun.text.grammar import Vocabulary
-from vlrun.text.template import Tool, ToolCall, load_tokenizer
-from vlrun.text.tool_grammar import MAX_CALLS, AnswerGrammar, MaybeCallsGrammar, compile_answer
+from vlrun.text.template import Tool, ToolCall
+from vlrun.text.tool_grammar import MAX_CALLS, MaybeCallsGrammar, compile_answer
 from vlrun.text.tools import BEGIN, END, ToolCallSplitter, ToolChoice, find_tool_calls
-
-jsonschema = pytest.importorskip("jsonschema")
-
-AUTO, REQUIRED = ToolChoice(), ToolChoice("required")
-
-
-def function(name: str, parameters: object = None) -> Tool:
-    described = {"name": name} if parameters is None else {"name": name, "parameters": parameters}
-    return {"type": "function", "function": described}
-
-
-def members(**properties: object) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-WORD = {"type": "string", "maxLength": 8}
-TOOLS = [
-    function("price_of", members(thing=WORD, unit={"enum": ["€", "kg <b>", 'say "hi"']})),
-    function("price", {"$ref": "#/$defs/it", "$defs": {"it": members(cents={"type": "integer", "maximum": 99})}}),
-    # The same name for another thing: each tool's references stay its own.
-    function("move-to", {"$defs": {"it": {"type": "boolean"}}, **members(up={"$ref": "#/$defs/it"})}),
-    function("plate", members(text={"type": "string", "pattern": "^[A-Z]{1,3} [0-9]{1,4}$"})),
-    function("tags", {"additionalProperties": {"type": "integer", "minimum": 0, "maximum": 9}, "maxProperties": 2}),
-    function("now"),
-]
-SCHEMAS = {str(tool["function"]["name"]): tool["function"].get("parameters", {}) for tool in TOOLS}  # type: ignore[index, attr-defined]
-
-
-@dataclass(frozen=True)
-class Room:
-    """A model that knows nothing, with a real tokenizer."""
-
-    tokenizer: Any
-    vocabulary: Vocabulary
-
-    @property
-    def begin(self) -> int:
-        return self.vocabulary.control[BEGIN]
-
-    def text_of(self, tokens: Sequence[int]) -> str:
-        """As a reader of the answer gets it."""
-        detokenizer = Detokenizer(self.tokenizer)
-        return "".join([*map(detokenizer.push, tokens), detokenizer.flush()])
-
-    def allowed(self, constraint: Any) -> set[int]:
-        scores = np.zeros(self.vocabulary.vocab_size, np.float32)
-        constraint.mask(scores)
-        return {int(token) for token in np.flatnonzero(scores == 0)}
-
-    def ids(self, text: str) -> list[int]:
-        """Ids of a text, marks of calls as their tokens."""
-        return list(self.vocabulary.tokens().tokenize_bytes(text.encode()))
-
-    def letters(self, text: str) -> list[int]:
-        """Ids of a text one letter each, so that no mark becomes a token."""
-        return [token for letter in text for token in self.ids(letter)]
-
-    def follow(self, grammar: AnswerGrammar | None, tokens: Sequence[int]) -> Any:
-        assert grammar
-        constraint = grammar.constraint()
-        for token in tokens:
-            constraint.accept(token)
-        return constraint
-
-
-@cache
-def room_of(folder: Path, eos: tuple[int, ...], size: int) -> Room:
-    return Room(load_tokenizer(folder / "tokenizer.json"), Vocabulary(folder / "tokenizer.json", eos, size))
-
-
-TINY = room_of(FOLDER, (1006, 1004), 1024)
 
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
@@ -102,78 +42,6 @@ def room(request: pytest.FixtureRequest) -> Room:
     made = TINY if request.param == "tiny" else room_of(PUBLISHED, (151645, 151643), 151669)
     made.vocabulary.tokens()
     return made
-
-
-@dataclass
-class Dice:
-    """Random logits that lean more and more to an end. ``calling``: how often a call's mark is the best."""
-
-    room: Room
-    random: np.random.Generator
-    calling: float = 0.0
-
-    def __post_init__(self) -> None:
-        size, tokens = self.room.vocabulary.vocab_size, self.room.vocabulary.tokens()
-        self._pool = self.random.standard_normal(3 * size).astype(np.float32) * 3
-        ends = [i for i in range(size) if tokens.decode_bytes([i])[:1] in (b'"', b"}", b"]")]
-        self._closing = [*ends, *self.room.vocabulary.eos, self.room.vocabulary.control[END]]
-        # Letters of the marks, likely enough to be spelled now and then.
-        self._marks = [i for i in range(size) if (t := tokens.decode_bytes([i])) and t in END.encode() + b">\n>"]
-
-    def roll(self, step: int) -> npt.NDArray[np.float32]:
-        start = int(self.random.integers(2 * self.room.vocabulary.vocab_size))
-        scores = self._pool[start : start + self.room.vocabulary.vocab_size].copy()
-        scores[self._marks] += 4
-        scores[self._closing] += 0.3 * step
-        if self.random.random() < self.calling:
-            scores[self.room.begin] = scores.max() + 1
-        return scores
-
-    def answer(self, grammar: AnswerGrammar, limit: int = 120) -> list[int] | None:
-        """An answer's tokens without its end; None if it was cut short."""
-        constraint, said = grammar.constraint(), list[int]()
-        pending: list[int] = []  # what was promised to come
-        for step in range(limit):
-            forced = list(constraint.forced())
-            assert forced[: len(pending)] == pending[: len(forced)]
-            scores = self.roll(step)
-            constraint.mask(scores)
-            token = int(scores.argmax())
-            assert not forced or token == forced[0]
-            pending = forced[1:]
-            constraint.accept(token)
-            if token in self.room.vocabulary.eos:
-                assert constraint.complete
-                return said
-            said.append(token)
-        return None
-
-    def answers(self, grammar: AnswerGrammar, count: int) -> Iterator[list[int]]:
-        ended = (said for _ in range(10 * count) if (said := self.answer(grammar)) is not None)
-        answers = list(itertools.islice(ended, count))
-        assert len(answers) == count
-        yield from answers
-
-
-def compiled(
-    room: Room, tools: Sequence[Tool] = TOOLS, choice: ToolChoice = REQUIRED, schema: Any = None
-) -> AnswerGrammar:
-    grammar = compile_answer(schema, tools, choice, room.vocabulary)
-    assert grammar
-    return grammar
-
-
-def check_calls(calls: Sequence[ToolCall]) -> None:
-    for call in calls:
-        assert jsonschema.Draft202012Validator(SCHEMAS[call.name]).is_valid(json.loads(call.arguments)), call
-        assert isinstance(json.loads(call.arguments), dict)
-
-
-def written(calls: Sequence[ToolCall]) -> str:
-    """As the chat template writes calls."""
-    return "\n".join(
-        f'<tool_call>\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n</tool_call>' for call in calls
-    )
 
 
 def test_a_call_that_must_come_is_valid(room: Room) -> None:
@@ -224,7 +92,7 @@ def test_a_schema_or_calls(room: Room) -> None:
             assert text == written(calls)
             check_calls(calls)
         else:
-            assert jsonschema.Draft202012Validator(schema).is_valid(json.loads(text)), text
+            assert Draft202012Validator(schema).is_valid(json.loads(text)), text
         calling += bool(calls)
     assert 0 < calling < 100
 
@@ -359,7 +227,7 @@ def test_without_tools_nothing_changes() -> None:
 
 
 def test_tools_that_must_not_be_called_are_not() -> None:
-    """Guards ``none``: the tools stay in the prompt, whose beginning is in the cache, and the model may like to call."""
+    """Guards ``none``: the tools stay in the prompt, whose beginning is cached, and the model may like to call."""
     constraint = TINY.follow(compile_answer(None, TOOLS, ToolChoice("none"), TINY.vocabulary), TINY.ids("Well, "))
     allowed = TINY.allowed(constraint)
     assert TINY.begin not in allowed

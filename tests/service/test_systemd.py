@@ -230,7 +230,7 @@ def test_row_31_a_stop_lets_answers_end(box: Booted) -> None:
 
 
 def test_row_32_killed_under_load(box: Booted) -> None:
-    """After kill -9 what ran is lost; who comes meanwhile waits in the backlog and is answered within 3 s and a load."""
+    """After kill -9 what ran is lost; who comes meanwhile waits in the backlog, is answered within 3 s and a load."""
     load = box.begin_anew()
     lost = [box.inside(lambda: begin(box, endless(stream=True))) for _ in range(3)]
     assert all(connection.getresponse().read(50) for connection in lost)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 Query = Annotated[Text, Meta(min_length=1, description="The question about the picture.")]
 
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,32})?(e-[0-9]{1,2})?", re.ASCII)
 
 
 class FormFields(Wire):
@@ -59,4 +59,4 @@ def _plain(name: str, text: str) -> str | int | float:
     """A form knows texts only: numbers where numbers belong."""
     if name == "query" or not _NUMBER.fullmatch(text):
         return text
-    return float(text) if "." in text else int(text)
+    return int(text) if text.isdigit() else float(text)

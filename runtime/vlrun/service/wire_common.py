@@ -32,12 +32,13 @@ PATTERNS = {FUNCTION_NAME: "1 to 64 of the characters a-z, A-Z, 0-9, _ and -"}
 """What strings must be, in words."""
 FunctionName: TypeAlias = Annotated[str, Meta(pattern=FUNCTION_NAME)]
 CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
 # The pattern is for the document alone: what is wrong with a URL is told by whoever reads it.
 DataURL: TypeAlias = Annotated[
     str,
     Meta(
         description="A picture as a data URL in base64. No URL is ever fetched.",
-        extra_json_schema={"pattern": "^data:image/(png|jpe?g|webp|bmp);base64,[A-Za-z0-9+/]+={0,2}$"},
+        extra_json_schema={"pattern": f"^data:image/(png|jpe?g|webp|bmp);base64,{BASE64}$"},
     ),
 ]
 DetailWord: TypeAlias = Literal["auto", "low", "high"]
