@@ -10,7 +10,8 @@ from typing import Any
 
 import schemathesis
 from schemathesis import Case, CheckContext, HookContext, Response
-from schemathesis.specs.openapi.checks import RejectedPositiveData, positive_data_acceptance
+from schemathesis.core.failures import Failure
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 FEW_TOKENS = 8
 LENGTHS = {
@@ -41,6 +42,7 @@ UNSAYABLE = (
     r"the (schema|pattern|parameters|tools)\b",
     r"a picture of \d+ x \d+ is too narrow a strip",
     r"the request's JSON has a NUL character in a string",
+    r"the form holds text that is no UTF-8, or has a NUL",
     # what is counted over the whole request
     r"at most \d+ pictures are possible in one request",
     r"the request has more than \d+ characters of text",
@@ -51,24 +53,24 @@ _UNSAYABLE = re.compile("|".join(UNSAYABLE))
 
 
 @schemathesis.check
-def refuses_only_what_no_schema_can_say(ctx: CheckContext, response: Response, case: Case) -> bool | None:
+def refuses_only_what_no_schema_can_say(ctx: CheckContext, response: Response, case: Case[Any]) -> bool | None:
     """`positive_data_acceptance`, which would have every request that fits the document answered."""
     try:
         positive_data_acceptance(ctx, response, case)
-    except RejectedPositiveData:
+    except Failure:
         if not _UNSAYABLE.match(response.json()["error"]["message"]):
             raise
     return None
 
 
 @schemathesis.hook
-def filter_case(ctx: HookContext, case: Case) -> bool:
+def filter_case(ctx: HookContext, case: Case[Any]) -> bool:
     """Whatever is sent as a form's question arrives as a text, so that none of another type can be refused."""
     return not (isinstance(case.body, dict) and not isinstance(case.body.get("query", ""), str))
 
 
 @schemathesis.hook
-def before_call(ctx: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+def before_call(ctx: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
     """Answers are cut short: what matters is their form. A request that is meant to be wrong stays as it is."""
     names = LENGTHS.get(case.operation.path, ())
     if names and case.meta and case.meta.generation.mode.is_positive and isinstance(case.body, dict):

@@ -35,9 +35,9 @@ from vlrun.vlm import load
 
 WINDOW = 0.3
 """Seconds without a finished step until anybody asks whether the device computes."""
-STEP = 1.0
+STEP = 2.0
 """Seconds of a slow step."""
-BLOCKED = 2.0
+BLOCKED = 3.0
 """Seconds for which the event loop is blocked."""
 DRAIN = 0.5
 DAY = 86400

@@ -21,7 +21,7 @@ from tests.service.asking import until
 from tests.service.room import LISTENING, READY, ROOT, Server
 from vlrun.embedded import FOLDER
 
-WATCHDOG = 0.6
+WATCHDOG = 1.2
 """Seconds after which systemd would kill the service; it speaks three times as often."""
 
 

@@ -13,6 +13,8 @@ import re
 from vlrun.service.faults import ApiError, bad_request
 from vlrun.service.limits import Limits
 
+EXACT = 2**53
+"""Up to here every whole number is a float of its own."""
 MAX_VALUES = 100_000
 """Of one request, names counted too. An empty list takes 3 bytes of a body and 64 of memory: the bytes are no bound."""
 
@@ -90,7 +92,7 @@ def _real(digits: str) -> float:
     number = float(_short(digits))
     if not math.isfinite(number):
         raise _refused("the request's JSON has a number beyond the range of a float")
-    return number
+    return int(number) if number.is_integer() and abs(number) < EXACT else number  # 8.0 is a whole number in JSON
 
 
 def _short(digits: str) -> str:
