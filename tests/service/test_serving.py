@@ -75,7 +75,7 @@ def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
 
 
 def test_progress_keeps_a_stream_alive(server: Server) -> None:
-    """Guards proxies and dead clients: comments while a picture is seen and the prompt is prefilled, before any text."""
+    """Guards proxies and dead clients: comments while pictures are seen and the prompt is prefilled, before any text."""
     request = asked(new_picture(), new_picture(), "word " * 500, stream=True, max_tokens=1)
     told = list(events(begin(server, request).getresponse()))
     comments = [re.fullmatch(r": (vision|prefill) (\d+) %", line) for line in told if line.startswith(":")]

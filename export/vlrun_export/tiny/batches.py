@@ -7,8 +7,8 @@ questions and the tokenizer, and of the network the size of a patch; does not kn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
@@ -18,6 +18,8 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from vlrun.model.positions import Grid, token_positions
+from vlrun.text.template import ChatTemplate, Message, PicturePart
+from vlrun_export.tiny.calling import conversations, toolbox_for
 from vlrun_export.tiny.easy import EasyPicture
 from vlrun_export.tiny.inquiries import Turns, inquiries, locating
 from vlrun_export.tiny.labels import PatchLabels, look_target, patch_labels, stack_labels
@@ -26,6 +28,8 @@ from vlrun_export.tiny.pages import copying
 from vlrun_export.tiny.pairs import PAIR_DOMAINS, about_pairs
 from vlrun_export.tiny.questions import Exchange, Look, exchanges
 from vlrun_export.tiny.scenes import Scene, draw_scene
+from vlrun_export.tiny.toolbox import Toolbox
+from vlrun_export.tiny.vocabulary import CHAT_TEMPLATE
 from vlrun_export.tiny.wording import SELF
 
 SIZES = {
@@ -43,6 +47,11 @@ LOCATE_CHANCE, TURNS_CHANCE = 0.4, 0.3
 """How many of the questions are those of a task, and how often a row has boxes first, or a conversation."""
 PAIR_CHANCE = 0.16
 """How many batches show pictures in pairs."""
+TOOLS_CHANCE = 0.5
+"""How many batches have tools before the picture: half as many pictures, for their rows are long."""
+TOOLS_DOMAINS = {"shelf": 0.5, "shapes": 0.1, "tag": 0.2, "sign": 0.2}
+TOOLS = (0.75, 0.2, 0.05)
+"""How often there are one, two and three of them."""
 SELF_CHANCE = 0.04
 COPY_CHANCE = 0.3
 """How often a row asks who the model is, or for a copy of a page, without the picture."""
@@ -94,6 +103,7 @@ class Packer:
         self._next = self.encode("<|im_end|>\n<|im_start|>user\n")
         self._end = self.encode("<|im_end|>")[0]
         self._image = self.encode("<|image_pad|>")[0]
+        self._template = ChatTemplate(CHAT_TEMPLATE, tokenizer, self._image)
 
     @lru_cache(maxsize=50_000)  # noqa: B019 - one packer lives as long as its process
     def encode(self, text: str) -> tuple[int, ...]:
@@ -105,22 +115,21 @@ class Packer:
         """The characters, from and to, of each token of a text."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).offsets)
 
-    def pack(self, asked: Iterable[tuple[Turns, bool]], grid: Grid, room: int, pictures: int = 1) -> _Row:
-        """One row: the pictures, then as many conversations as fit into ``room`` tokens. The flag says whether a
-        conversation sees the pictures.
+    def pack(self, asked: Iterable[tuple[Turns, bool]], grid: Grid, room: int, shown: Shown) -> _Row:
+        """One row: what is shown first, then as many conversations as fit into ``room`` tokens. The flag says whether
+        a conversation sees the pictures.
         """
-        prefix, starts = self._prefix(grid, pictures)
-        positions = token_positions(len(prefix), [(start, grid) for start in starts])
-        row = _Row(len(prefix) + room, prefix, positions, starts)
+        positions = token_positions(len(shown.ids), [(start, grid) for start in shown.starts])
+        row = _Row(room, shown, positions)
         for turns, sees in asked:
             spelled = [self._turn(turn, number, sees) for number, turn in enumerate(turns)]
             for turn, first in zip(turns, row.add(turns, spelled, sees), strict=False):
                 row.looks += [(first + place, look) for place, look in self._looks(turn)]
         return row
 
-    def _prefix(self, grid: Grid, pictures: int) -> tuple[list[int], tuple[int, ...]]:
-        """The pictures as a prompt begins with them, and where the visual tokens of each begin."""
-        ids: list[int] = []
+    def show(self, grid: Grid, pictures: int, box: Toolbox | None = None) -> Shown:
+        """The pictures as a prompt begins with them, behind the tools if there are any."""
+        ids = list(self.encode(self._before(box))) if box else []
         starts: list[int] = []
         for number in range(1, pictures + 1):
             begin = "<|im_start|>user\n" if number == 1 else ""
@@ -128,7 +137,13 @@ class Packer:
             ids += self.encode(f"{begin}{name}<|vision_start|>")
             starts.append(len(ids))
             ids += [*[self._image] * grid.tokens, *self.encode("<|vision_end|>")]
-        return ids, tuple(starts)
+        return Shown(tuple(ids), tuple(starts))
+
+    def _before(self, box: Toolbox) -> str:
+        """The system's turn, as the chat template writes it."""
+        system = [Message("system", (box.system,))] if box.system else []
+        whole = self._template.render([*system, Message("user", (PicturePart(),))], box.described)
+        return whole[: whole.index("<|im_start|>user\n")]
 
     def _turn(self, turn: Exchange, number: int, sees: bool) -> tuple[list[int], list[int]]:
         """Ids of a question with all around it, and of its answer with its end."""
@@ -142,12 +157,22 @@ class Packer:
             yield from islice(((place, look) for look in exchange.looks if start < look.end and look.start < end), 1)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What all conversations of a row have before them: its tokens, where the visual tokens of each picture begin, and
+    how many empty places are left before the first of these, so that they begin at one place in all rows of a batch.
+    """
+
+    ids: tuple[int, ...]
+    starts: tuple[int, ...]
+    gap: int = 0
+
+
 class _Row:
     """One row of a batch while it is filled."""
 
-    def __init__(
-        self, length: int, prefix: list[int], positions: npt.NDArray[np.int64], starts: tuple[int, ...]
-    ) -> None:
+    def __init__(self, room: int, shown: Shown, positions: npt.NDArray[np.int64]) -> None:
+        length = len(shown.ids) + shown.gap + room
         self.ids = np.zeros(length, np.int64)
         self.groups = np.full(length, PAD)
         self.targets = np.full(length, NO_TARGET)
@@ -155,11 +180,12 @@ class _Row:
         self.positions = np.zeros((3, length), np.int64)
         self.exchanges: list[tuple[Exchange, int, int]] = []
         self.looks: list[tuple[int, Look]] = []
-        self.starts = starts
-        self.used = len(prefix)
-        self.ids[: self.used] = prefix
-        self.groups[: self.used] = PREFIX
-        self.positions[:, : self.used] = positions
+        self.starts = tuple(start + shown.gap for start in shown.starts)
+        self.used = length - room
+        there = np.r_[: shown.starts[0], self.starts[0] : self.used]
+        self.ids[there] = shown.ids
+        self.groups[there] = PREFIX
+        self.positions[:, there] = positions
         self._following = int(positions.max()) + 1
         self._conversations = 0
 
@@ -202,33 +228,73 @@ def _looks(rows: Sequence[_Row], grid: Grid) -> Looks:
 def make_batch(
     rng: np.random.Generator, packer: Packer, easy: Sequence[EasyPicture], pictures: int, domain: str | None = None
 ) -> Batch:
-    """A batch of ``pictures`` scenes, of mixed domains unless one is given; ``pair`` shows two in a row."""
+    """A batch of ``pictures`` scenes, of mixed domains unless one is given; ``pair`` shows two in a row, ``tools`` half
+    as many pictures, with tools before them.
+    """
     width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
     grid = Grid(height // PATCH, width // PATCH, MERGE)
-    pairs = domain == "pair" or (domain is None and rng.random() < PAIR_CHANCE)
-    if pairs:
-        drawn = [_draw_pair((width, height), rng) for _ in range(pictures // 2)]
-    else:
-        drawn = [_draw(domain or _domain(rng), (width, height), rng, easy) for _ in range(pictures)]
-    rows = [packer.pack(_with_text(asked, rng), grid, TEXT_TOKENS, len(scenes)) for scenes, asked in drawn]
-    shown = [scene for scenes, _ in drawn for scene in scenes]
+    drawn = _draw_all(rng, packer, easy, pictures, grid, domain)
+    rows = [packer.pack(one.asked, grid, TEXT_TOKENS, one.shown) for one in drawn]
+    scenes = [scene for one in drawn for scene in one.scenes]
     return Batch(
         grid=grid,
-        rgb=np.stack([np.asarray(scene.image) for scene in shown]),
+        rgb=np.stack([np.asarray(scene.image) for scene in scenes]),
         ids=np.stack([row.ids for row in rows]),
         groups=np.stack([row.groups for row in rows]),
         targets=np.stack([row.targets for row in rows]),
         weights=np.stack([row.weights for row in rows]),
         positions=np.stack([row.positions for row in rows], 1),
         starts=rows[0].starts,
-        labels=stack_labels([patch_labels(scene, grid) for scene in shown]),
+        labels=stack_labels([patch_labels(scene, grid) for scene in scenes]),
         looks=_looks(rows, grid),
         exchanges=[row.exchanges for row in rows],
     )
 
 
-def _domain(rng: np.random.Generator) -> str:
-    return str(rng.choice(list(DOMAINS), p=list(DOMAINS.values())))
+@dataclass(frozen=True)
+class _Drawn:
+    """One row to be: its scenes, what stands first in it, and what is asked."""
+
+    scenes: list[Scene]
+    shown: Shown
+    asked: Iterable[tuple[Turns, bool]]
+
+
+def _draw_all(
+    rng: np.random.Generator,
+    packer: Packer,
+    easy: Sequence[EasyPicture],
+    pictures: int,
+    grid: Grid,
+    domain: str | None,
+) -> list[_Drawn]:
+    """The rows of a batch, of one kind."""
+    size = grid.width * PATCH, grid.height * PATCH
+    kind = rng.random() if domain is None else 1.0
+    if domain == "tools" or kind < TOOLS_CHANCE:
+        return _draw_with_tools(rng, packer, pictures // 2, grid)
+    if domain == "pair" or kind < TOOLS_CHANCE + (1 - TOOLS_CHANCE) * PAIR_CHANCE:
+        drawn = [_draw_pair(size, rng) for _ in range(pictures // 2)]
+    else:
+        drawn = [_draw(domain or _one_of(DOMAINS, rng), size, rng, easy) for _ in range(pictures)]
+    return [_Drawn(scenes, packer.show(grid, len(scenes)), _with_text(asked, rng)) for scenes, asked in drawn]
+
+
+def _draw_with_tools(rng: np.random.Generator, packer: Packer, rows: int, grid: Grid) -> list[_Drawn]:
+    """Scenes with as many tools each, whose texts are not equally long."""
+    tools = 1 + int(rng.choice(len(TOOLS), p=TOOLS))
+    drawn = []
+    for _ in range(rows):
+        scene = draw_scene(_one_of(TOOLS_DOMAINS, rng), (grid.width * PATCH, grid.height * PATCH), rng)
+        box = toolbox_for(scene, tools, rng)
+        asked = ((turns, True) for turns in islice(conversations(scene, box, rng), MOST_QUESTIONS))
+        drawn.append(_Drawn([scene], packer.show(grid, 1, box), asked))
+    most = max(len(one.shown.ids) for one in drawn)
+    return [replace(one, shown=replace(one.shown, gap=most - len(one.shown.ids))) for one in drawn]
+
+
+def _one_of(shares: Mapping[str, float], rng: np.random.Generator) -> str:
+    return str(rng.choice(list(shares), p=list(shares.values())))
 
 
 def _draw(
@@ -253,7 +319,7 @@ def _draw(
 
 
 def _draw_pair(size: tuple[int, int], rng: np.random.Generator) -> tuple[list[Scene], list[Turns]]:
-    domain = str(rng.choice(list(PAIR_DOMAINS), p=list(PAIR_DOMAINS.values())))
+    domain = _one_of(PAIR_DOMAINS, rng)
     scenes = [draw_scene(domain, size, rng) for _ in range(2)]
     return scenes, [(exchange,) for exchange in islice(about_pairs(scenes, rng), MOST_QUESTIONS)]
 

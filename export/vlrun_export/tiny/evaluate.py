@@ -29,7 +29,11 @@ from PIL import Image
 
 import vlrun
 from vlrun import manifest
+from vlrun.answer import last_of
 from vlrun.model.patches import fit
+from vlrun.question import Turn
+from vlrun.text.tools import ToolChoice
+from vlrun_export.tiny.calling import conversations, result_of, toolbox_for
 from vlrun_export.tiny.easy import load_easy
 from vlrun_export.tiny.inquiries import Turns, inquiries
 from vlrun_export.tiny.pages import copying
@@ -38,6 +42,7 @@ from vlrun_export.tiny.questions import Exchange, exchanges
 from vlrun_export.tiny.report import Judged, markdown, tables, targets
 from vlrun_export.tiny.scenes import HELD_OUT_SEED, draw_scene
 from vlrun_export.tiny.scores import score_answer
+from vlrun_export.tiny.toolbox import Toolbox
 from vlrun_export.tiny.wording import SELF
 
 SIZES = ((640, 480), (512, 512), (800, 450), (480, 640), (384, 384), (720, 480), (640, 640), (400, 640))
@@ -55,6 +60,9 @@ PAIRS, ASKED_OF_PAIRS = 200, 4
 
 PAGES = 100
 """Pages to be copied."""
+
+CALLING, CONVERSATIONS = 120, 3
+"""Scenes with tools, as many of each number of tools, and conversations about each."""
 
 SCENES, EASY = 600, 9673
 """How many scenes and how many of easy-VQA's test questions are asked (it has 9,673)."""
@@ -79,10 +87,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Asked:
-    """Questions of one conversation with their true answers, and the pictures they are about, if any."""
+    """Questions of one conversation with their true answers, the pictures they are about, if any, and the tools that
+    may be called.
+    """
 
     pictures: tuple[Image.Image, ...]
     turns: Turns
+    box: Toolbox | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,8 @@ def held_out(vlm: vlrun.VLM, work: Work) -> Iterator[Asked]:
         yield from (Asked((scene.image,), turns) for turns in islice(inquiries(scene, rng), TASKS_ASKED))
         yield Asked((scene.image,), tuple(islice(exchanges(scene, rng), TURNS_ASKED)))
     yield from (Asked(*pair) for number in range(PAIRS)[work.part :: work.parts] for pair in _pair(vlm, number))
+    for number in range(CALLING)[work.part :: work.parts]:
+        yield from _calling(vlm, number)
     yield from islice(_easy(), work.part, work.easy, work.parts)
     for number in range(PAGES)[work.part :: work.parts]:
         yield Asked((), (copying(np.random.default_rng([HELD_OUT_SEED, number])),))
@@ -127,6 +140,17 @@ def _pair(vlm: vlrun.VLM, number: int) -> Iterator[tuple[tuple[Image.Image, ...]
     yield from ((images, (exchange,)) for exchange in _distinct(about_pairs(scenes, rng), ASKED_OF_PAIRS))
 
 
+def _calling(vlm: vlrun.VLM, number: int) -> Iterator[Asked]:
+    """Conversations about a held-out scene, with tools."""
+    rng = np.random.default_rng([HELD_OUT_SEED + 4, number])
+    drawn = SIZES[int(rng.integers(len(SIZES)))]
+    scene = draw_scene(
+        str(rng.choice(list(DOMAINS), p=list(DOMAINS.values()))), seen_size(vlm, drawn), rng, drawn=drawn
+    )
+    box = toolbox_for(scene, 1 + number % 3, rng)
+    yield from (Asked((scene.image,), turns, box) for turns in islice(conversations(scene, box, rng), CONVERSATIONS))
+
+
 def seen_size(vlm: vlrun.VLM, size: tuple[int, int]) -> tuple[int, int]:
     """Width and height that the runtime gives a picture of ``size`` before the model sees it."""
     vision, limits = vlm.manifest.vision, vlm.manifest.preprocessing
@@ -136,6 +160,9 @@ def seen_size(vlm: vlrun.VLM, size: tuple[int, int]) -> tuple[int, int]:
 
 def judge(vlm: vlrun.VLM, asked: Asked) -> Iterator[Judged]:
     """Ask one question after the other, and compare with the truth. Those that follow others count as turns."""
+    if asked.box:
+        yield from _judge_calls(vlm, asked, asked.box)
+        return
     conversation = vlrun.Conversation(vlm, options=OPTIONS)
     pictures: Sequence[Image.Image] = asked.pictures
     for number, truth in enumerate(asked.turns):
@@ -143,6 +170,29 @@ def judge(vlm: vlrun.VLM, asked: Asked) -> Iterator[Judged]:
         score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
         yield Judged("turn" if number else truth.task, truth.language, truth.answer, score)
         pictures = ()
+
+
+def _judge_calls(vlm: vlrun.VLM, asked: Asked, box: Toolbox) -> Iterator[Judged]:
+    """The same with tools, as a client goes on: with the model's own calls. What follows a wrong answer is wrong too.
+    Calls are asked for twice, once required.
+    """
+    turns = [Turn("system", (box.system,))] if box.system else []
+    shown, right = [vlrun.open_picture(image) for image in asked.pictures], True
+    for truth in asked.turns:
+        result = result_of(truth.question)
+        turns.append(Turn("user", (*shown, truth.question)) if result is None else Turn("tool", (result,)))
+        shown = []
+        task = truth.task if truth.task in ("tool_call", "tool_result") else "tool_plain"
+        if task == "tool_call":
+            forced = last_of(vlm.chat(turns, OPTIONS, box.described, ToolChoice("required")))
+            yield Judged("tool_required", truth.language, truth.answer, score_answer(task, forced.text, truth.answer))
+        score = 0.0
+        if right:
+            answer = last_of(vlm.chat(turns, OPTIONS, box.described))
+            score = score_answer(truth.task, answer.text, truth.answer)
+            turns.append(Turn("assistant", () if answer.tool_calls else (answer.text,), answer.tool_calls))
+        right = score == 1
+        yield Judged(task, truth.language, truth.answer, score)
 
 
 def compare(vlm: vlrun.VLM, reference: vlrun.VLM, asked: Asked) -> Closeness:
@@ -175,7 +225,7 @@ def answer_all(work: Work) -> tuple[dict[str, list[Judged]], Closeness]:
     for number, asked in enumerate(held_out(list(models.values())[-1], work)):
         for name, vlm in models.items():
             judged[name] += judge(vlm, asked)
-        if len(models) == 2 and number % COMPARE_EVERY == 0:
+        if len(models) == 2 and number % COMPARE_EVERY == 0 and not asked.box:
             close += compare(models["int8"], models["fp32"], asked)
         if number % REPORT_EVERY == REPORT_EVERY - 1 and work.part == 0:
             print(f"{number + 1} questions asked by each of {work.parts} processes", flush=True)

@@ -42,6 +42,10 @@ LABELS = {
     "count_in": "two pictures: how many in one",
     "read_in": "two pictures: what one says",
     "compare": "task compare: all differences",
+    "tool_call": "tools, free to call: called, name and all arguments",
+    "tool_required": "tools, a call required: name and all arguments",
+    "tool_plain": "tools, free to call: answered without a call",
+    "tool_result": "answer to a tool's result, word for word",
     "copy": "copy of a page (no picture)",
     "self": "who are you (no picture)",
 }

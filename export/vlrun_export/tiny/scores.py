@@ -10,19 +10,32 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from vlrun.text.tools import ToolCallSplitter
+
 if TYPE_CHECKING:
     from vlrun_export.tiny.batches import Batch
 
 GOOD_IOU = 0.5
+CALLS = ("tool_call", "tool_required")
+"""Tasks whose answer is a call."""
 
 
 def score_answer(task: str, answer: str, truth: str) -> float:
-    """1 for a right answer, else 0: for places, the right labels and an IoU of at least 0.5 of each; otherwise the very
-    text.
+    """1 for a right answer, else 0: for places the right labels and an IoU of at least 0.5 of each; for calls the right
+    name and all arguments, and nothing beside; otherwise the very text.
     """
+    if task in CALLS:
+        return float(_calls(answer) == _calls(truth))
     if task == "locate":
         return float(_least_iou(answer, truth) >= GOOD_IOU)
     return float(box_iou(answer, truth) >= GOOD_IOU) if task == "where" else float(answer == truth)
+
+
+def _calls(answer: str) -> list[object]:
+    """What an answer calls with what, and what else it says."""
+    pieces = ToolCallSplitter()
+    said = [*pieces.push(answer), *pieces.flush()]
+    return [piece if isinstance(piece, str) else (piece.name, json.loads(piece.arguments)) for piece in said]
 
 
 def _least_iou(answer: str, truth: str) -> float:

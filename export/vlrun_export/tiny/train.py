@@ -1,6 +1,7 @@
 """Training of the tiny model: a loss on answers, one on where they look, one on what stands at each visual token.
 
-    python -m vlrun_export.tiny.train OUT [--steps N] [--resume] [--seed S]
+    python -m vlrun_export.tiny.train OUT [--steps N] [--fall SHARE] [--batch N] [--text-only] [--resume]
+                                      [--seed S]
 
 ``OUT`` holds ``tokenizer.json`` (trained first, or taken as it is if there: a change of scenes or questions would give
 another), ``checkpoint`` (a Hugging Face folder, replaced every five minutes) and ``state.pt``, from which ``--resume``
@@ -28,7 +29,18 @@ from transformers import Qwen3VLForConditionalGeneration
 from vlrun_export.tiny.auxiliary import PatchGuesses
 from vlrun_export.tiny.batches import Batch, Packer, make_batch
 from vlrun_export.tiny.easy import load_easy
-from vlrun_export.tiny.learning import Positions, State, forward, make_optimizers, rate, restore, save, step
+from vlrun_export.tiny.learning import (
+    FALL,
+    Positions,
+    State,
+    forward,
+    freeze_vision,
+    make_optimizers,
+    rate,
+    restore,
+    save,
+    step,
+)
 from vlrun_export.tiny.network import BatchedVLM, configuration
 from vlrun_export.tiny.scenes import HELD_OUT_SEED
 from vlrun_export.tiny.scores import score_batch
@@ -39,17 +51,17 @@ STEPS = 15600
 CHECKPOINT_SECONDS = 300
 
 
-def produce(queue: multiprocessing.Queue[Batch], seed: int, first: int, tokenizer_json: str) -> None:
+def produce(queue: multiprocessing.Queue[Batch], seed: int, first: int, tokenizer_json: str, pictures: int) -> None:
     """Worker: batches from number ``first`` on, without end."""
     packer, easy = Packer(Tokenizer.from_str(tokenizer_json)), load_easy("train")
     for number in itertools.count(first):
-        queue.put(make_batch(np.random.default_rng([seed, number]), packer, easy, BATCH))
+        queue.put(make_batch(np.random.default_rng([seed, number]), packer, easy, pictures))
 
 
 def held_out(tokenizer: Tokenizer) -> list[Batch]:
     """Batches that are never trained on, a few of each domain."""
     packer, easy = Packer(tokenizer), load_easy("test")
-    domains = ["shelf", "shelf", "shelf", "pair", "pair", "shapes", "easy", "tag", "sign"]
+    domains = ["shelf", "shelf", "shelf", "pair", "pair", "shapes", "easy", "tag", "sign", "tools"]
     return [
         make_batch(np.random.default_rng(HELD_OUT_SEED + n), packer, easy, BATCH, domain)
         for n, domain in enumerate(domains * 2)
@@ -74,6 +86,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the tiny model.")
     parser.add_argument("out", type=Path, help="folder of the run")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"length of the whole training (default {STEPS})")
+    parser.add_argument("--fall", type=float, default=FALL, help=f"share with a falling learning rate (default {FALL})")
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"pictures a step (default {BATCH})")
+    parser.add_argument("--text-only", action="store_true", help="leave the vision encoder as it is")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/state.pt if it is there")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -83,13 +98,15 @@ def main() -> None:
     saved = options.out / "state.pt"
     if options.resume and saved.exists():
         restore(state, saved)
+    if options.text_only:
+        freeze_vision(state.model)
     context = multiprocessing.get_context("spawn")
     queue: multiprocessing.Queue[Batch] = context.Queue(8)
-    arguments = (queue, options.seed, state.step, tokenizer.to_str())
+    arguments = (queue, options.seed, state.step, tokenizer.to_str(), options.batch)
     worker = context.Process(target=produce, args=arguments, daemon=True)
     worker.start()
     try:
-        run(state, queue, tokenizer, options.out, options.steps)
+        run(state, queue, tokenizer, options.out, options.steps, options.fall)
     finally:
         worker.terminate()
 
@@ -112,14 +129,16 @@ def new_state(tokenizer: Tokenizer, seed: int) -> State:
     return State(batched, guesses, make_optimizers(batched, guesses))
 
 
-def run(state: State, queue: multiprocessing.Queue[Batch], tokenizer: Tokenizer, out: Path, steps: int) -> None:
+def run(
+    state: State, queue: multiprocessing.Queue[Batch], tokenizer: Tokenizer, out: Path, steps: int, fall: float
+) -> None:
     """The loop: train until ``steps`` are done, save and score now and then."""
     grids, tests = Positions(), held_out(tokenizer)
     losses: list[tuple[float, float, float]] = []
     mark = last_save = time.monotonic()
     while state.step < steps:
         batch = queue.get()
-        losses.append(step(state, batch, grids[batch], rate(state, steps)))
+        losses.append(step(state, batch, grids[batch], rate(state, steps, fall)))
         state.step += 1
         now = time.monotonic()
         state.seconds += now - mark

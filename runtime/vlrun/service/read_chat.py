@@ -104,7 +104,7 @@ def _options(request: ChatRequest, limits: Limits) -> Options:
         return Options(
             max_tokens=request.max_completion_tokens or request.max_tokens,
             temperature=request.temperature,
-            top_k=request.top_k,
+            top_k=0 if request.top_k == -1 else request.top_k,
             top_p=request.top_p,
             min_p=request.min_p,
             repetition_penalty=request.repetition_penalty,

@@ -47,7 +47,7 @@ Ignored: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text, description
 MaxTokens: TypeAlias = Annotated[int, Meta(ge=1, le=RANGES["max_tokens"])]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 TopP: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
-TopK: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+TopK: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1, description="0 and -1 are off.")]
 MinP: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 RepetitionPenalty: TypeAlias = Annotated[float, Meta(ge=0.01, le=100)]
