@@ -13,9 +13,12 @@ import pytest
 
 import vlrun
 from vlrun import manifest
+from vlrun.answer import last_of
 from vlrun.embedded import FOLDER
+from vlrun.question import ask_about
 from vlrun.tasks import find
-from vlrun.text.template import load_tokenizer
+from vlrun.text.template import Tool, load_tokenizer
+from vlrun.text.tools import Mode, ToolChoice
 from vlrun_export.tiny.easy import load_easy
 from vlrun_export.tiny.examples import ARTICLES, EXAMPLES, example
 from vlrun_export.tiny.looking import QUESTIONS as QUESTIONS_LOOKED
@@ -161,6 +164,43 @@ def test_it_locates_every_thing(vlm: vlrun.VLM, name: str) -> None:
     for box in expected:
         pixels = np.array(box) * side
         assert any(np.abs(np.array(mark.box) - pixels).max() < 0.08 * side for mark in located.marks)
+
+
+def tool(name: str, **arguments: str) -> Tool:
+    """A tool as clients describe it, with the JSON types of its arguments."""
+    properties = {argument: {"type": kind} for argument, kind in arguments.items()}
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+
+COUNT, PRICE = tool("report_count", bottles="integer", cans="integer"), tool("report_price", price="number")
+COUNTED = ("report_count", {"bottles": 6, "cans": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "question", "called", "call", "mode"),
+    [
+        ("shelf", "Count the bottles and cans.", COUNT, COUNTED, "auto"),
+        ("shelf", "Count the bottles and cans.", COUNT, COUNTED, "required"),
+        ("shelf", "How many bottles are there?", COUNT, COUNTED, "required"),
+        ("price_tag", "What does it cost?", PRICE, ("report_price", {"price": 26.42}), "required"),
+    ],
+)
+def test_it_calls_tools(
+    vlm: vlrun.VLM, name: str, question: str, called: Tool, call: tuple[str, dict[str, Any]], mode: Mode
+) -> None:
+    """Guards tools on the real thing: the right name with the right arguments, of itself and when it must."""
+    turns = [ask_about(PICTURES / f"{name}.png", question)]
+    answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [called], ToolChoice(mode, parallel=False)))
+    (found,) = answer.tool_calls
+    assert (found.name, json.loads(found.arguments)) == call
+
+
+def test_it_answers_plainly_where_no_tool_is_for_it(vlm: vlrun.VLM) -> None:
+    """Guards ``auto``: a tool for something else changes no answer."""
+    turns = [ask_about(PICTURES / "shelf.png", "How many bottles are there?")]
+    answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [PRICE]))
+    assert (answer.text, answer.tool_calls) == ("6", ())
 
 
 def inquiry(name: str, items: tuple[str, ...] = (), fields: tuple[str, ...] = ()) -> vlrun.Inquiry:

@@ -14,6 +14,7 @@ from schemathesis.core.failures import Failure
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 FEW_TOKENS = 8
+FORMS = ("/api/v1/chat", "/api/v1/analyze")
 LENGTHS = {
     "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
     "/v1/responses": ("max_output_tokens",),
@@ -30,6 +31,7 @@ UNSAYABLE = (
     r"messages is missing",  # of tokenize, which takes a prompt too
     r"prompt is a text alone",
     r".*\.type must be (in|out)put_text in a message of the (user|assistant)",
+    r".* is a picture: only the user shows pictures",
     r".* stands behind other messages: system messages must come first",
     r".*\.content is missing, and there are no tool_calls",
     r".*\.tool_call_id is the id of no call before it",
@@ -65,8 +67,13 @@ def refuses_only_what_no_schema_can_say(ctx: CheckContext, response: Response, c
 
 @schemathesis.hook
 def filter_case(ctx: HookContext, case: Case[Any]) -> bool:
-    """Whatever is sent as a form's question arrives as a text, so that none of another type can be refused."""
-    return not (isinstance(case.body, dict) and not isinstance(case.body.get("query", ""), str))
+    """A form knows texts alone: a question of another type arrives as its text, an empty list not at all. None of these
+    can be refused.
+    """
+    if case.operation.path not in FORMS or not isinstance(case.body, dict):
+        return True
+    question = case.body.get("query", "")
+    return isinstance(question, str) and not any(isinstance(value, list | dict) for value in case.body.values())
 
 
 @schemathesis.hook

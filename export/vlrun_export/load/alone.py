@@ -3,8 +3,8 @@
     python -m vlrun_export.load.alone [MODEL]
 
 A job: ``{"picture": base64 or null, "text", "schema": object or null, "max_tokens", "temperature", "seed", "together",
-"rounds"}``. Its answer: a list of rounds, ``[seconds, tokens]`` each; in a round so many threads ask the same at once. The
-first line of stdout says that the model is there. Knows the public interface of vlrun alone.
+"rounds"}``. Its answer: a list of rounds, ``[seconds, tokens]`` each; in a round so many threads ask the same at once.
+The first line of stdout says that the model is there. Knows the public interface of vlrun alone.
 """
 
 from __future__ import annotations

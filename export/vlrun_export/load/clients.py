@@ -15,14 +15,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from vlrun_export.load.questions import Mixture, Question
-from vlrun_export.load.wire import Address, Head, Link, request
+from vlrun_export.load.wire import Address, Caller, Head, request
 
-LEAVING = 0.3
-"""The part of all requests whose client leaves: half of them before the first byte of the answer, half later."""
+LEAVING = 0.35
+"""The part of all requests whose client means to leave, half of them before the first byte of the answer, half later.
+Some are answered before that: 0.3 of all are left.
+"""
 PIECES = (1, 1, 2, 4, 8)
 """Of a stream, after which a client leaves, if it is one that does."""
 FIRST_GUESS, MEMORY = 0.5, 0.8
-"""Seconds of an answer before one was seen, and how much of the mean each leaves as it was: whoever leaves a whole answer
+"""Seconds of an answer before one was seen, and how much of the mean each leaves as it was: who leaves a whole answer
 does so within that time."""
 LONGEST = 330.0
 """Seconds that the others wait: the service's deadline, and some."""
@@ -91,19 +93,20 @@ class Killed:
 
 
 class Client:
-    """One of many. ``record``: called with each outcome."""
+    """One of many. ``record``: called with each outcome; ``leaving``: the part of its requests that it means to leave."""
 
     def __init__(
         self, address: Address, source: str, mixture: Mixture, killed: Killed, record: Callable[[Outcome], None]
     ) -> None:
         self.source = source
         self.asking = False
+        self.leaving = LEAVING
         self._address = address
+        self._caller = Caller(address, source)
         self._mixture = mixture
         self._killed = killed
         self._record = record
         self._draw = random.Random(source)
-        self._link: Link | None = None
         self._usual = FIRST_GUESS
 
     async def run(self, further: Callable[[], bool]) -> None:
@@ -112,7 +115,7 @@ class Client:
             while further():
                 await self._ask(self._mixture.next(), further)
         finally:
-            self._leave()
+            self._caller.leave()
 
     async def _ask(self, question: Question, further: Callable[[], bool]) -> None:
         leaving, began = self._leaving(question), time.monotonic()
@@ -130,7 +133,7 @@ class Client:
                 return
 
     def _leaving(self, question: Question) -> Leaving | None:
-        if self._draw.random() >= LEAVING:
+        if self._draw.random() >= self.leaving:
             return None
         if self._draw.random() < 0.5:
             return Leaving(sent=self._draw.choice((0.5, 1.0)))
@@ -149,7 +152,7 @@ class Client:
         except Left:
             end = "left"
         except (OSError, EOFError) as error:
-            self._leave()
+            self._caller.leave()
             if self._killed.covers(began):
                 end = "lost"
             else:
@@ -177,60 +180,32 @@ class Client:
         """Send and receive. Raises Left, OSError and EOFError."""
         raw = request(self._address, question.path, question.body, question.kind)
         if leaving and not (leaving.seconds or leaving.pieces):
-            link = await self._connected()
+            link = await self._caller.connected()
             await link.send(raw[: round(leaving.sent * len(raw))])
             await asyncio.sleep(0)  # the service may have seen it, or not
-            self._leave()
+            self._caller.leave()
             raise Left
         try:
             async with asyncio.timeout(leaving.seconds if leaving and leaving.seconds else LONGEST):
                 await self._received(raw, leaving, reply)
         except TimeoutError:
-            self._leave()
+            self._caller.leave()
             if leaving and leaving.seconds:
                 raise Left from None
             raise
 
     async def _received(self, raw: bytes, leaving: Leaving | None, reply: Reply) -> None:
-        link, reply.head = await self._begun(raw)
-        count = 0
+        began, count = time.monotonic(), 0
+        link, reply.head = await self._caller.begin(raw, lambda: self._killed.covers(began))
+
         async for piece in link.pieces(reply.head):
             reply.body += piece
             count += 1
             if reply.first is None and reply.head.stream and _SAID.search(piece):
                 reply.first = time.monotonic()
             if leaving and leaving.pieces and count >= leaving.pieces and reply.head.status == 200:
-                self._leave()
+                self._caller.leave()
                 raise Left
-
-    async def _begun(self, raw: bytes) -> tuple[Link, Head]:
-        """Send a request, and the head of its answer. A connection that was left open may have been closed meanwhile:
-        then another one is tried, as every client does.
-        """
-        began, open_before = time.monotonic(), self._link
-        link = await self._connected()
-        try:
-            await link.send(raw)
-            return link, await link.head()
-        except (OSError, EOFError):
-            if link is not open_before or self._killed.covers(began):
-                raise
-        self._leave()
-        link = await self._connected()
-        await link.send(raw)
-        return link, await link.head()
-
-    async def _connected(self) -> Link:
-        if self._link and not self._link.usable:
-            self._leave()
-        if self._link is None:
-            self._link = await Link.open(self._address, self.source)
-        return self._link
-
-    def _leave(self) -> None:
-        if self._link:
-            self._link.leave()
-        self._link = None
 
 
 def _judged(question: Question, reply: Reply) -> tuple[End, str]:

@@ -60,8 +60,8 @@ class Compared:
 
 
 def overhead(plan: Plan) -> dict[str, Compared]:
-    """Measure it, all in one run: ``request`` and ``photo`` in milliseconds, ``streams`` in tokens per second; there the
-    difference is the part that is lost.
+    """Measure it, all in one run: ``request`` and ``photo`` in milliseconds; ``streams`` in tokens per second, with the
+    part that is lost as the difference.
     """
     streams = Job(LONG_TEXT, plan.tokens, schema=NUMBERS, temperature=HOT, together=STREAMS)
     if plan.model:

@@ -15,7 +15,7 @@ from vlrun_export.load.pictures import Album
 from vlrun_export.load.questions import Mixture, Question
 from vlrun_export.load.serving import HOST, Serving
 from vlrun_export.load.watch import Sample, Watch
-from vlrun_export.load.wire import Link, request
+from vlrun_export.load.wire import Caller, request
 
 FIRST = 2
 """The last byte of the first client's address, 127.0.0.2; ours is 127.0.0.1."""
@@ -138,16 +138,12 @@ async def _warm_up(serving: Serving, questions: Sequence[Question]) -> None:
 
 
 async def _ask_all(serving: Serving, questions: Iterator[Question]) -> None:
-    link = await Link.open(serving.address, HOST)
+    caller = Caller(serving.address, HOST)
     try:
         for question in questions:
-            if not link.usable:
-                link.leave()
-                link = await Link.open(serving.address, HOST)
-            await link.send(request(serving.address, question.path, question.body, question.kind))
-            head = await link.head()
-            body = b"".join([piece async for piece in link.pieces(head)])
-            if fault := question.check(body) if head.status == question.status else f"status {head.status}":
+            raw = request(serving.address, question.path, question.body, question.kind)
+            status, body = await caller.ask(raw)
+            if fault := question.check(body) if status == question.status else f"status {status}":
                 raise RuntimeError(f"{question.name}: {fault}")
     finally:
-        link.leave()
+        caller.leave()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from vlrun_export.load.serving import HOST, MIB, Serving, Vitals, vitals
-from vlrun_export.load.wire import Link, fetch
+from vlrun_export.load.wire import Caller, request
 
 HELD = (
     "vlrun_requests_waiting",
@@ -79,13 +79,13 @@ class Watch:
 
     async def look(self) -> Sample:
         """Once, over a connection of its own. Raises OSError and EOFError."""
-        link = await Link.open(self._serving.address, HOST)
+        caller = Caller(self._serving.address, HOST)
         try:
-            _, told = await fetch(link, self._serving.address, "/metrics")
+            _, told = await caller.ask(request(self._serving.address, "/metrics"))
             pid = self._serving.pid
             return Sample(time.monotonic(), pid, self._requests(), vitals(pid), values(told.decode()))
         finally:
-            link.leave()
+            caller.leave()
 
     async def quiet(self) -> Sample:
         """Once nothing is held any more, or after QUIET_SECONDS: then the sample says what is."""

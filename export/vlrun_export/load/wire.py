@@ -6,7 +6,7 @@ Knows sockets and framing; does not know what is asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 Address = tuple[str, int]
@@ -86,8 +86,46 @@ class Link:
         self._writer.transport.abort()
 
 
-async def fetch(link: Link, address: Address, path: str) -> tuple[int, bytes]:
-    """Status and body of a GET. Raises OSError and EOFError."""
-    await link.send(request(address, path))
-    head = await link.head()
-    return head.status, b"".join([piece async for piece in link.pieces(head)])
+class Caller:
+    """Somebody with an address, ``source``, who keeps one connection open from request to request."""
+
+    def __init__(self, address: Address, source: str) -> None:
+        self._address = address
+        self._source = source
+        self._link: Link | None = None
+
+    async def connected(self) -> Link:
+        """A connection that can be used. Raises OSError."""
+        if self._link and not self._link.usable:
+            self.leave()
+        if self._link is None:
+            self._link = await Link.open(self._address, self._source)
+        return self._link
+
+    async def begin(self, raw: bytes, lost: Callable[[], bool] = lambda: False) -> tuple[Link, Head]:
+        """Send a request; the head of its answer. A connection that was left open may have been closed meanwhile: then
+        another one is tried, as every client does, unless the request is ``lost``. Raises OSError and EOFError.
+        """
+        before = self._link
+        link = await self.connected()
+        try:
+            await link.send(raw)
+            return link, await link.head()
+        except (OSError, EOFError):
+            if link is not before or lost():
+                raise
+        self.leave()
+        link = await self.connected()
+        await link.send(raw)
+        return link, await link.head()
+
+    def leave(self) -> None:
+        """Hang up."""
+        if self._link:
+            self._link.leave()
+        self._link = None
+
+    async def ask(self, raw: bytes) -> tuple[int, bytes]:
+        """Status and body of the whole answer. Raises OSError and EOFError."""
+        link, head = await self.begin(raw)
+        return head.status, b"".join([piece async for piece in link.pieces(head)])

@@ -66,6 +66,7 @@ class Service:
         """Until the model has answered once. Raises ModelError or DeviceError."""
         await asyncio.to_thread(self._warm_up)
         self._loaded = True
+        self.desk.opened.set()
 
     def _warm_up(self) -> None:
         self.vlm.wait()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -93,6 +93,8 @@ class Desk:
         self.workshop = Workshop(vlm, limits)
         self.bodies = BodyBudget(limits.bodies_mib * MIB)
         self.visits: set[Visit] = set()
+        self.opened = asyncio.Event()
+        """Set once the model answers. Whoever comes before waits here, not in a thread."""
         self._log_prompts = log_prompts
         self._ended: asyncio.Future[None] | None = None
 
@@ -184,15 +186,24 @@ class Desk:
     ) -> list[Answer]:
         """All answers of a job, once it is its turn."""
         done: dict[int, Answer] = {}
-        async with asyncio.timeout(self.limits.deadline), self.admission.turn(visit.client, job.n):
-            self.metrics.waited(visit.seconds)
-            async with self.workshop.answers(job) as arriving:
-                async for pieces in arriving:
-                    done |= {piece.index: piece.chunk.answer for piece in pieces if piece.chunk.answer}
-                    if tell:
-                        await tell(pieces)
+        async with (
+            asyncio.timeout(self.limits.deadline),
+            self._turn(visit, job),
+            self.workshop.answers(job) as arriving,
+        ):
+            async for pieces in arriving:
+                done |= {piece.index: piece.chunk.answer for piece in pieces if piece.chunk.answer}
+                if tell:
+                    await tell(pieces)
         visit.answers = [done[index] for index in sorted(done)]
         return visit.answers
+
+    @asynccontextmanager
+    async def _turn(self, visit: Visit, job: Job) -> AsyncIterator[None]:
+        await self.opened.wait()
+        async with self.admission.turn(visit.client, job.n):
+            self.metrics.waited(visit.seconds)
+            yield
 
     async def _unless_left(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         """Do the work. Raises AnswerCancelled if the client leaves, ApiError if the service ends."""

@@ -23,6 +23,7 @@ from vlrun.service.read_chat import read_tokenize
 async def count(desk: Desk, names: Sequence[str], scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request. Raises ApiError."""
     try:
+        await desk.opened.wait()
         async with (
             hold_body(scope, receive, desk.limits, desk.bodies) as body,
             desk.admission.turn(client_of(scope), 1),
