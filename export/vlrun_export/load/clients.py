@@ -93,7 +93,7 @@ class Killed:
 
 
 class Client:
-    """One of many. ``record``: called with each outcome; ``leaving``: the part of its requests that it means to leave."""
+    """One of many. ``record``: called with each outcome; ``leaving``: the part of its requests that it will leave."""
 
     def __init__(
         self, address: Address, source: str, mixture: Mixture, killed: Killed, record: Callable[[Outcome], None]
