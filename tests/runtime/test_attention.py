@@ -223,7 +223,7 @@ def test_guesses_prefixes_and_neighbours_change_nothing(vlm: VLM) -> None:
 
 def test_accepted_guesses_only(vlm: VLM) -> None:
     """Guards prompt lookup where it guesses much: an answer that copies."""
-    request = request_for(vlm, [], "Repeat: aa bb cc dd aa bb cc dd aa bb cc dd", 30)
+    request = request_for(vlm, [], "aa bb cc dd aa bb cc dd aa bb cc dd", 60)
     copying = replace(request, eos=frozenset(), guard=False)
     plain, watched = watch(vlm, replace(copying, lookup=False))
     stream = vlm._engine.submit(copying)
