@@ -94,7 +94,9 @@ class Admission:
 
     def _leave(self, waiter: _Waiter) -> None:
         """It waits no more; if it has just got its turn, that goes to the next one."""
-        client = self._clients[waiter.client]
+        client = self._clients.get(waiter.client)
+        if client is None:  # it gave way or was passed over, and its client has nothing here any more
+            return
         if waiter in client.waiting:
             client.waiting.remove(waiter)
             self.waiting -= 1

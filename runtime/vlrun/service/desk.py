@@ -200,8 +200,8 @@ class Desk:
 
     @asynccontextmanager
     async def _turn(self, visit: Visit, job: Job) -> AsyncIterator[None]:
-        await self.opened.wait()
         async with self.admission.turn(visit.client, job.n):
+            await self.opened.wait()
             self.metrics.waited(visit.seconds)
             yield
 
