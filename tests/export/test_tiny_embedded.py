@@ -183,7 +183,6 @@ COUNTED = ("report_count", {"bottles": 6, "cans": 1})
         ("shelf", "Count the bottles and cans.", COUNT, COUNTED, "auto"),
         ("shelf", "Count the bottles and cans.", COUNT, COUNTED, "required"),
         ("shelf", "How many bottles are there?", COUNT, COUNTED, "required"),
-        ("price_tag", "What does it cost?", PRICE, ("report_price", {"price": 26.42}), "required"),
     ],
 )
 def test_it_calls_tools(
