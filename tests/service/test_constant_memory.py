@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from typing import Any
 
@@ -19,8 +20,7 @@ from vlrun_export.load.wire import Caller, request
 TURNS = 10
 MOST_RISE = 0.1
 """MiB a request."""
-PLAN = Plan(clients=12, seconds=120, requests=400, pictures=10, every=0.1)
-"""Of these the last 200 count: compilers keep something of the first of its kind, and caches fill."""
+PLAN = Plan(clients=12, seconds=120, requests=200, pictures=10, every=0.1)
 OPTIONS = ("--kv-memory", "12")
 """MiB, soon full."""
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -41,19 +41,21 @@ async def converse(serving: Serving) -> None:
     caller.leave()
 
 
+@pytest.mark.skipif("VLRUN_SOAK" not in os.environ, reason="needs a quiet machine: VLRUN_SOAK=1")
 @pytest.mark.slow
 def test_memory_files_and_threads_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against whatever is kept of a request: pictures, bodies, blocks, sockets, threads."""
     for name, value in ALLOCATOR.items():
         monkeypatch.setenv(name, value)
     with Serving(OPTIONS) as serving:
+        for _ in range(2):  # compilers keep something of each shape, so the same has come before
+            asyncio.run(soak(serving, PLAN))
         asyncio.run(converse(serving))
         found = asyncio.run(soak(serving, PLAN))
-    half = last_half(found.samples)
-    ends = Counter(outcome.end for outcome in found.outcomes)
+    ends, half = Counter(outcome.end for outcome in found.outcomes), last_half(found.samples)
     assert ends["left"] > 0.2 * len(found.outcomes)
     assert not [outcome.fault for outcome in found.outcomes if outcome.end == "failed"]
     assert slope([(sample.requests, sample.vitals.resident) for sample in half]) < MOST_RISE
-    assert half[0].vitals.threads == found.after.vitals.threads
-    assert found.before.vitals.files == found.after.vitals.files
+    assert found.after.vitals.threads - found.before.vitals.threads <= 1  # a pool starts its last one when it must
+    assert found.after.vitals.files == found.before.vitals.files
     assert not found.after.held

@@ -19,7 +19,6 @@ def encode_image(path: str) -> str:
 payload: Any = {
     "model": "qwen3-vl-2b",
     "messages": [
-        {"role": "system", "content": "You are a helpful assistant."},
         {
             "role": "user",
             "content": [
