@@ -14,9 +14,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tests.service.edge import Edge, edge, reply, rest, shout, until
 from vlrun.errors import AnswerCancelled
-from vlrun.service.bodies import STEP, BodyBudget, hold_body
+from vlrun.service.edge.bodies import STEP, BodyBudget, hold_body
+from vlrun.service.edge.guard import Guard
 from vlrun.service.faults import ApiError
-from vlrun.service.guard import Guard
 from vlrun.service.limits import MIB, Limits
 
 LIMITS = Limits(max_body_mib=2, body_seconds=0.4, bodies_mib=4)

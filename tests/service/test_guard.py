@@ -12,8 +12,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.service.edge import LIMITS, App, Edge, Reply, edge, reply, rest, shout, until
-from vlrun.service.guard import Guard, allowed_hosts
-from vlrun.service.keys import Keys
+from vlrun.service.edge.guard import Guard, allowed_hosts
+from vlrun.service.edge.keys import Keys
 
 KEY, OTHER_KEY = "sk-kiosk-0123456789", "sk-other-0123456789"
 PAGE = "https://kiosk.example"

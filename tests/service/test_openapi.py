@@ -17,15 +17,15 @@ import schemathesis
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from vlrun.service import answers_other
-from vlrun.service.docs_page import TYPES, asset
+from vlrun.service.api import answers_other
+from vlrun.service.api.docs_page import TYPES, asset
+from vlrun.service.api.openapi import document
+from vlrun.service.api.openapi_examples import PICTURE
+from vlrun.service.api.read_chat import read_chat, read_tokenize
+from vlrun.service.api.read_responses import read_responses
+from vlrun.service.api.wire_chat import ChatRequest
+from vlrun.service.api.wire_responses import ResponsesRequest
 from vlrun.service.limits import Limits
-from vlrun.service.openapi import document
-from vlrun.service.openapi_examples import PICTURE
-from vlrun.service.read_chat import read_chat, read_tokenize
-from vlrun.service.read_responses import read_responses
-from vlrun.service.wire_chat import ChatRequest
-from vlrun.service.wire_responses import ResponsesRequest
 
 MODEL = "vlrun-tiny"
 KEYED, OPEN = document(Limits(), MODEL, keyed=True), document(Limits(), MODEL, keyed=False)

@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 
 from tests.service.edge import GET, Edge, Witness, edge, reply, rest, shout, until
-from vlrun.service import protocol as protocol_module
+from vlrun.service.edge import protocol as protocol_module
 from vlrun.service.limits import Limits
 
 MARK = b"zebra"

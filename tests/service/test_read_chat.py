@@ -9,13 +9,13 @@ import pytest
 
 from tests.service.chat_words import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
 from vlrun.answer import Options
+from vlrun.service.api.openapi_examples import PICTURE
+from vlrun.service.api.read_chat import read_chat
+from vlrun.service.api.unsupported import CHAT
+from vlrun.service.api.wire_chat import ChatRequest
 from vlrun.service.faults import ApiError
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
-from vlrun.service.openapi_examples import PICTURE
-from vlrun.service.read_chat import read_chat
-from vlrun.service.unsupported import CHAT
-from vlrun.service.wire_chat import ChatRequest
 from vlrun.text.template import ToolCall
 from vlrun.text.tools import ToolChoice
 

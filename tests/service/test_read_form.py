@@ -7,11 +7,11 @@ import pytest
 from tests.service.chat_words import FUNCTION, TOOL, user
 from vlrun.answer import Options
 from vlrun.question import DEFAULT_QUESTION
+from vlrun.service.api.read_chat import read_tokenize
+from vlrun.service.api.read_form import read_form
 from vlrun.service.faults import ApiError
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
-from vlrun.service.read_chat import read_tokenize
-from vlrun.service.read_form import read_form
 
 NAMES = ("vlrun-tiny", "other")
 
@@ -50,6 +50,12 @@ def test_forms_are_jobs_too() -> None:
     assert job.options == Options(max_tokens=5, temperature=0.5)
 
 
+@pytest.mark.parametrize("text", ["7.918117470151744e-240", "5E-1", "2e0", "0.0", "1e+0"])
+def test_numbers_of_a_form_are_those_of_json(text: str) -> None:
+    """Guards clients that write a float as their language does: an exponent has up to three digits."""
+    assert read_form({"temperature": text}, b"png", Limits()).options.temperature == float(text)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -57,6 +63,7 @@ def test_forms_are_jobs_too() -> None:
         ({"max_tokens": "0"}, "max_tokens must lie between 1 and"),
         ({"max_tokens": "1.5"}, "max_tokens must be a whole number"),
         ({"temperature": "nan"}, "temperature must be a number"),
+        ({"temperature": "1e999"}, "temperature must lie between 0 and 2"),
         ({"temperature": "3"}, "temperature must lie between 0 and 2"),
         ({"query": ""}, "query must not be empty"),
         ({"query": "x" * 101}, "more than 100 characters of text"),

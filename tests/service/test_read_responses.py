@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from vlrun.answer import Options
+from vlrun.service.api.openapi_examples import PICTURE
+from vlrun.service.api.read_responses import read_responses
+from vlrun.service.api.unsupported import RESPONSES
+from vlrun.service.api.wire_responses import ResponsesRequest
 from vlrun.service.faults import ApiError
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
-from vlrun.service.openapi_examples import PICTURE
-from vlrun.service.read_responses import read_responses
-from vlrun.service.unsupported import RESPONSES
-from vlrun.service.wire_responses import ResponsesRequest
 from vlrun.text.template import ToolCall
 from vlrun.text.tools import ToolChoice
 

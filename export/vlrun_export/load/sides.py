@@ -13,7 +13,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -110,23 +112,24 @@ class Alone:
 
 
 class OverHTTP:
-    """The same through a service, over connections that stay open."""
+    """The same through a service, over connections that stay open from round to round."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._sockets = [socket.create_connection(address) for _ in range(STREAMS)]
         self._threads = ThreadPoolExecutor(STREAMS)
-        for opened in self._sockets:
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def do(self, job: Job, rounds: int) -> list[Round]:
-        """So many rounds of it."""
+        """So many rounds of it. Connections are new each time: the service closes those that were idle for long."""
         raw = request(self._address, CHAT, job.body())
-        return [self._round(raw, job.together) for _ in range(rounds)]
+        with ExitStack() as stack:
+            opened = [stack.enter_context(socket.create_connection(self._address)) for _ in range(job.together)]
+            for one in opened:
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return [self._round(raw, opened) for _ in range(rounds)]
 
-    def _round(self, raw: bytes, together: int) -> Round:
+    def _round(self, raw: bytes, opened: Sequence[socket.socket]) -> Round:
         began = time.perf_counter()
-        counts = list(self._threads.map(lambda opened: _asked(opened, raw), self._sockets[:together]))
+        counts = list(self._threads.map(lambda one: _asked(one, raw), opened))
         return time.perf_counter() - began, sum(counts)
 
 

@@ -73,7 +73,7 @@ class Place:
     def access(self) -> Access:
         """Who may come in. Raises ServiceError."""
         from vlrun.service.app import Access
-        from vlrun.service.keys import Keys
+        from vlrun.service.edge.keys import Keys
 
         keys = Keys.read(self.api_key_file) if self.api_key_file else Keys.credential()
         return Access(frozenset(self.allow_host), frozenset(self.allow_origin), keys)

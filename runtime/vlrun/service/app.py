@@ -17,17 +17,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vlrun.answer import Options
 from vlrun.engine.pulse import State
 from vlrun.question import Turn
-from vlrun.service import answers_other as others
-from vlrun.service import voice_chat, voice_form, voice_responses
+from vlrun.service.api import answers_other as others
+from vlrun.service.api import voice_chat, voice_form, voice_responses
+from vlrun.service.api.docs_page import asset
+from vlrun.service.api.openapi import document
 from vlrun.service.desk import Desk, Voice
-from vlrun.service.docs_page import asset
+from vlrun.service.edge.guard import Guard
+from vlrun.service.edge.keys import Keys
 from vlrun.service.faults import ApiError
-from vlrun.service.guard import Guard
 from vlrun.service.journal import AccessLog
-from vlrun.service.keys import Keys
 from vlrun.service.limits import Limits
 from vlrun.service.metrics import CONTENT_TYPE, Metrics
-from vlrun.service.openapi import document
 from vlrun.service.tokenizing import count
 from vlrun.vlm import VLM
 

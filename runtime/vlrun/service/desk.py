@@ -18,15 +18,15 @@ from starlette.types import Receive, Scope, Send
 from vlrun.answer import Answer
 from vlrun.errors import AnswerCancelled, VlrunError
 from vlrun.service.admission import Admission
-from vlrun.service.bodies import BodyBudget, hold_body
+from vlrun.service.edge.bodies import BodyBudget, hold_body
 from vlrun.service.faults import ApiError, api_error
-from vlrun.service.job import Job
+from vlrun.service.job import Job, Piece
 from vlrun.service.journal import MAX_ASKED, note
 from vlrun.service.limits import MIB, Limits
 from vlrun.service.metrics import Metrics
 from vlrun.service.pictures import check
 from vlrun.service.sse import HEARTBEAT_SECONDS, EventStream, comment
-from vlrun.service.work import Piece, Workshop
+from vlrun.service.work import Workshop
 from vlrun.vlm import VLM
 
 T = TypeVar("T")
@@ -170,8 +170,9 @@ class Desk:
             nonlocal opened
             events = [*([] if opened else voice.begin()), *voice.pieces(pieces)]
             opened = True
-            if said := events or _progress(pieces):
-                await stream.send(*said)
+            comments = () if voice.job.include_progress else _progress(pieces)
+            if comments or events:
+                await stream.send(*comments, *events)
 
         try:
             answers = await self._answers(visit, voice.job, tell)
@@ -269,6 +270,6 @@ async def _keep_alive(stream: EventStream) -> None:
 
 
 def _progress(pieces: Sequence[Piece]) -> list[bytes]:
-    """A comment about how far it is, if that was told."""
-    told = [piece.chunk.progress for piece in pieces if piece.chunk.progress]
-    return [comment(f"{told[-1].phase} {100 * told[-1].done // max(told[-1].total, 1)} %")] if told else []
+    """A comment about how far each phase is of which that was told."""
+    told = {piece.chunk.progress.phase: piece.chunk.progress for piece in pieces if piece.chunk.progress}
+    return [comment(f"{phase} {100 * last.done // max(last.total, 1)} %") for phase, last in told.items()]

@@ -1,4 +1,4 @@
-"""What one request wants of the model, whichever endpoint it came through.
+"""What one request wants of the model, whichever endpoint it came through, and the pieces that it gets.
 
 Plain values: texts, pictures as their files' bytes (they are decoded when it is their turn, so that a queue holds no
 pixels), options. Knows neither HTTP nor the engine.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from vlrun.answer import Detail, Options
+from vlrun.answer import Chunk, Detail, Options
 from vlrun.text.template import Role, Tool, ToolCall
 from vlrun.text.tools import ToolChoice
 
@@ -57,3 +57,11 @@ class Job:
     def pictures(self) -> tuple[EncodedPicture, ...]:
         """All pictures, in order."""
         return tuple(part for turn in self.turns for part in turn.parts if isinstance(part, EncodedPicture))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A chunk of one of a job's answers."""
+
+    index: int
+    chunk: Chunk

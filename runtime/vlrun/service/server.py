@@ -19,8 +19,8 @@ import uvicorn
 
 from vlrun.errors import DeviceError, ServiceError
 from vlrun.service.app import Service
+from vlrun.service.edge.protocol import protocol
 from vlrun.service.journal import MAX_ASKED, note
-from vlrun.service.protocol import protocol
 from vlrun.service.systemd import Notifier
 
 BACKLOG = 64

@@ -11,13 +11,13 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled, VlrunError
-from vlrun.service import strict_json
-from vlrun.service.answers_other import TokenCount, token_count
-from vlrun.service.bodies import hold_body
+from vlrun.service.api import strict_json
+from vlrun.service.api.answers_other import TokenCount, token_count
+from vlrun.service.api.read_chat import read_tokenize
 from vlrun.service.desk import Desk, client_of
+from vlrun.service.edge.bodies import hold_body
 from vlrun.service.faults import api_error
 from vlrun.service.pictures import check
-from vlrun.service.read_chat import read_tokenize
 
 
 async def count(desk: Desk, names: Sequence[str], scope: Scope, receive: Receive, send: Send) -> None:

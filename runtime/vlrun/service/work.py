@@ -1,7 +1,7 @@
 """Answers for the event loop: the model's generators run in threads, what they yield arrives in coroutines.
 
-What comes while the loop is busy is handed over together, so that a fast model and many clients cost few wake-ups.
-Knows the model's ``chat`` and jobs; does not know HTTP.
+What comes while the loop is busy, or sooner than anybody reads, is handed over together, so that a fast model and many
+clients cost few wake-ups. Knows the model's ``chat`` and jobs; does not know HTTP.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import IntEnum
 from typing import Any, TypeVar
 
 from vlrun.answer import Chunk
@@ -21,20 +22,17 @@ from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import AnswerCancelled
 from vlrun.media.image import Picture
 from vlrun.question import Turn
-from vlrun.service.job import EncodedPicture, Job
+from vlrun.service.job import EncodedPicture, Job, Piece
 from vlrun.service.limits import Limits
 from vlrun.service.pictures import open_encoded
 from vlrun.vlm import VLM
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Piece:
-    """A chunk of one of a job's answers."""
-
-    index: int
-    chunk: Chunk
+EVERY = 0.05
+"""Seconds between two looks at an answer that goes on. Its first piece and its last never wait. A large model's tokens
+come slower than that; of a small one's hundreds a second each would cost the engine a part of its processor.
+"""
 
 
 class Workshop:
@@ -53,26 +51,21 @@ class Workshop:
 
     @asynccontextmanager
     async def answers(self, job: Job) -> AsyncIterator[AsyncIterator[Sequence[Piece]]]:
-        """The answers of a job whose turn it is, as they come: whatever has come since the last look. All are over at
-        the end of the block, however it ends.
+        """The answers of a job whose turn it is, as they come: whatever has come since the last look. Of a job that is
+        no stream only the last pieces come, with the answers. All are over at the end of the block, however it ends.
 
-        Raises ApiError for pictures, and what ``VLM.chat`` raises: before the block if the job itself is wrong.
+        The first piece raises ApiError for pictures, any of them what ``VLM.chat`` raises.
         """
         cancellation = Cancellation()
         mailbox = _Mailbox()
-        beginning = self._in_thread(lambda: self._begin(job, cancellation))
-        work: list[asyncio.Future[Any]] = [beginning]
+        batch = _Batch(lambda: self._begin(job, cancellation), mailbox, job.stream)
+        makers = min(job.n, self._limits.parallel)
+        work = [asyncio.get_running_loop().run_in_executor(self._making, batch.make) for _ in range(makers)]
         try:
-            to_make, lock = iter(enumerate(await asyncio.shield(beginning))), threading.Lock()
-            makers = min(job.n, self._limits.parallel)
-            work += [self._in_thread(lambda: _make(to_make, lock, mailbox)) for _ in range(makers)]
             yield mailbox.pieces(job.n)
         finally:
             cancellation.cancel()
             await _finished(work)
-
-    def _in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._making, work)
 
     def _begin(self, job: Job, cancellation: Cancellation) -> list[Generator[Chunk]]:
         turns = self.opened(job)
@@ -105,18 +98,34 @@ def _seed(job: Job, index: int) -> int | None:
     return None if seed is None else (seed + index) % (MAX_SEED + 1)
 
 
-def _make(answers: Iterator[tuple[int, Generator[Chunk]]], lock: threading.Lock, mailbox: _Mailbox) -> None:
-    """Make one answer after the other, until none is left."""
-    try:
-        while True:
-            with lock:
-                index, chunks = next(answers, (-1, None))
-            if chunks is None:
-                return
-            for chunk in chunks:
-                mailbox.put(Piece(index, chunk))
-    except BaseException as error:  # noqa: BLE001 - goes to whoever waits
-        mailbox.put(error)
+class _Batch:
+    """The answers of one job, which some threads make, one after the other each. ``begin`` prepares them all."""
+
+    def __init__(self, begin: Callable[[], list[Generator[Chunk]]], mailbox: _Mailbox, stream: bool) -> None:
+        self._begin = begin
+        self._mailbox = mailbox
+        self._stream = stream
+        self._left: Iterator[tuple[int, Generator[Chunk]]] | None = None
+        self._lock = threading.Lock()
+
+    def make(self) -> None:
+        """Make answers until none is left."""
+        try:
+            while answer := self._next():
+                index, chunks = answer
+                for chunk in chunks:
+                    if self._stream or chunk.answer:
+                        self._mailbox.put(Piece(index, chunk))
+        except BaseException as error:  # noqa: BLE001 - goes to whoever waits
+            self._mailbox.put(error)
+
+    def _next(self) -> tuple[int, Generator[Chunk]] | None:
+        """The next to make; whoever comes first begins, the others wait for that."""
+        with self._lock:
+            if self._left is None:
+                self._left = iter(())  # if it fails there is nothing for the others
+                self._left = enumerate(self._begin())
+            return next(self._left, None)
 
 
 async def _finished(work: Sequence[asyncio.Future[Any]]) -> None:
@@ -158,26 +167,35 @@ class _Mailbox:
         self._items: deque[Piece | BaseException] = deque()
         self._arrived = asyncio.Event()
         self._lock = threading.Lock()
-        self._told = False
+        self._told = _Told.NOTHING
+        self._next = 0.0
 
     def put(self, item: Piece | BaseException) -> None:
         """Hand over. Called in a thread."""
+        tell = _Told.SOON if isinstance(item, Piece) and item.chunk.answer is None else _Told.NOW
         with self._lock:
             self._items.append(item)
-            told, self._told = self._told, True
-        if not told:
+            before, self._told = self._told, max(self._told, tell)
+        if before < tell:
             try:
-                self._loop.call_soon_threadsafe(self._arrived.set)
+                self._loop.call_soon_threadsafe(self._arrived.set if tell is _Told.NOW else self._look_soon)
             except RuntimeError:  # the loop is closed: nobody is there any more
                 raise AnswerCancelled("the service has stopped") from None
+
+    def _look_soon(self) -> None:
+        if self._loop.time() < self._next:
+            self._loop.call_at(self._next, self._arrived.set)
+        else:
+            self._arrived.set()
 
     async def pieces(self, answers: int) -> AsyncIterator[Sequence[Piece]]:
         """All pieces of so many answers. Raises what a thread raised."""
         while answers:
             await self._arrived.wait()
             self._arrived.clear()
+            self._next = self._loop.time() + EVERY
             with self._lock:
-                items, self._told = list(self._items), False
+                items, self._told = list(self._items), _Told.NOTHING
                 self._items.clear()
             pieces = _joined(item for item in items if isinstance(item, Piece))
             if pieces:
@@ -186,3 +204,11 @@ class _Mailbox:
                 if not isinstance(item, Piece):
                     raise item
             answers -= sum(piece.chunk.answer is not None for piece in pieces)
+
+
+class _Told(IntEnum):
+    """What the loop was told of what waits in a mailbox."""
+
+    NOTHING = 0
+    SOON = 1
+    NOW = 2

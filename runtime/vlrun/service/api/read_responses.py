@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vlrun.answer import Options
-from vlrun.service.faults import bad_request
-from vlrun.service.job import Job, Part, Said
-from vlrun.service.limits import Limits
-from vlrun.service.reading import (
+from vlrun.service.api.reading import (
     ANY_OBJECT,
     Reader,
     check_model,
@@ -22,8 +19,8 @@ from vlrun.service.reading import (
     tool_choice,
     with_call,
 )
-from vlrun.service.unsupported import RESPONSES
-from vlrun.service.wire_responses import (
+from vlrun.service.api.unsupported import RESPONSES
+from vlrun.service.api.wire_responses import (
     FunctionCallItem,
     FunctionCallOutputItem,
     FunctionChoice,
@@ -37,6 +34,9 @@ from vlrun.service.wire_responses import (
     ResponsesRequest,
     SchemaFormat,
 )
+from vlrun.service.faults import bad_request
+from vlrun.service.job import Job, Part, Said
+from vlrun.service.limits import Limits
 
 RENAMED = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs", "schema": "text.format"}
 """Fields of the request by the names of the options."""

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from vlrun.service.openapi_examples import Examples, chat_examples, responses_examples, tokenize_examples
-from vlrun.service.stream_responses import Event
+from vlrun.service.api.openapi_examples import Examples, chat_examples, responses_examples, tokenize_examples
+from vlrun.service.api.stream_responses import Event
 
 Json: TypeAlias = dict[str, Any]
 

@@ -11,8 +11,8 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from vlrun import answer as made
-from vlrun.service.answers_common import TokenLogprob, logprobs
-from vlrun.service.answers_responses import (
+from vlrun.service.api.answers_common import TokenLogprob, logprobs
+from vlrun.service.api.answers_responses import (
     FunctionCall,
     OutputItem,
     OutputMessage,

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from vlrun import answer as made
-from vlrun.service.answers_chat import ChatUsage, FinishReason, chat_usage, finish_reason
-from vlrun.service.answers_common import Extension, Timings, extension, timings
+from vlrun.service.api.answers_chat import ChatUsage, FinishReason, chat_usage, finish_reason
+from vlrun.service.api.answers_common import Extension, Timings, extension, timings
 
 Status: TypeAlias = Literal["ready", "loading", "stuck", "stopping"]
 

@@ -16,14 +16,14 @@ import msgspec
 
 from vlrun.answer import Detail
 from vlrun.errors import OptionError
-from vlrun.service import strict_json
-from vlrun.service.explain import explain, quoted, unsupported
+from vlrun.service.api import strict_json
+from vlrun.service.api.explain import explain, quoted, unsupported
+from vlrun.service.api.unsupported import Unsupported
+from vlrun.service.api.wire_common import Function, ToolMode
 from vlrun.service.faults import ApiError, bad_request
 from vlrun.service.job import EncodedPicture, Said
 from vlrun.service.limits import Limits
 from vlrun.service.pictures import from_data_url
-from vlrun.service.unsupported import Unsupported
-from vlrun.service.wire_common import Function, ToolMode
 from vlrun.text.template import Tool, ToolCall
 from vlrun.text.tools import ToolChoice
 

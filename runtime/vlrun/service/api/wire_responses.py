@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
-from vlrun.service.wire_common import (
+from vlrun.service.api.wire_common import (
     LIMITS,
     CallId,
     DataURL,

@@ -52,7 +52,7 @@ HEAD_TOO_LARGE = ApiError(431, "the request headers are too large or too many", 
 TOO_MANY = ApiError(503, "too many connections are open", "busy", retry_after=1)
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-_SILENT = logging.getLogger("vlrun.service.protocol")
+_SILENT = logging.getLogger("vlrun.service.edge.protocol")
 """uvicorn logs each bad request and the traceback of each failed app; guard.py says what is worth a line."""
 _SILENT.setLevel(logging.CRITICAL + 1)
 

@@ -16,8 +16,8 @@ from typing import TypeAlias, cast
 
 from msgspec import inspect
 
+from vlrun.service.api.wire_common import PATTERNS
 from vlrun.service.faults import ApiError, bad_request
-from vlrun.service.wire_common import PATTERNS
 
 MAX_QUOTED = 64
 """Characters of a request that an error may repeat."""

@@ -12,15 +12,15 @@ from typing import Any, TypeAlias, cast
 import msgspec
 
 import vlrun
-from vlrun.service import answers_other
-from vlrun.service.answers_chat import ChatCompletion, ChatCompletionChunk
-from vlrun.service.answers_responses import Response
+from vlrun.service.api import answers_other
+from vlrun.service.api.answers_chat import ChatCompletion, ChatCompletionChunk
+from vlrun.service.api.answers_responses import Response
+from vlrun.service.api.openapi_paths import SCHEMAS, error_responses, paths
+from vlrun.service.api.read_form import FormFields
+from vlrun.service.api.stream_responses import Event
+from vlrun.service.api.wire_chat import ChatRequest, TokenizeRequest
+from vlrun.service.api.wire_responses import ResponsesRequest
 from vlrun.service.limits import Limits
-from vlrun.service.openapi_paths import SCHEMAS, error_responses, paths
-from vlrun.service.read_form import FormFields
-from vlrun.service.stream_responses import Event
-from vlrun.service.wire_chat import ChatRequest, TokenizeRequest
-from vlrun.service.wire_responses import ResponsesRequest
 
 Json: TypeAlias = dict[str, Any]
 

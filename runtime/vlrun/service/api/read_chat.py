@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vlrun.answer import Options
-from vlrun.service.faults import bad_request
-from vlrun.service.job import Job, Part, Said
-from vlrun.service.limits import Limits
-from vlrun.service.reading import (
+from vlrun.service.api.reading import (
     ANY_OBJECT,
     Reader,
     check_model,
@@ -21,8 +18,8 @@ from vlrun.service.reading import (
     system_first,
     tool_choice,
 )
-from vlrun.service.unsupported import CHAT, TOKENIZE
-from vlrun.service.wire_chat import (
+from vlrun.service.api.unsupported import CHAT, TOKENIZE
+from vlrun.service.api.wire_chat import (
     AssistantMessage,
     ChatMessage,
     ChatRequest,
@@ -37,7 +34,10 @@ from vlrun.service.wire_chat import (
     ToolMessage,
     UserMessage,
 )
-from vlrun.service.wire_common import FunctionTools, PlainText
+from vlrun.service.api.wire_common import FunctionTools, PlainText
+from vlrun.service.faults import bad_request
+from vlrun.service.job import Job, Part, Said
+from vlrun.service.limits import Limits
 from vlrun.text.template import Tool
 
 RENAMED = {"logprobs": "top_logprobs", "schema": "response_format"}

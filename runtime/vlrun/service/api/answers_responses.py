@@ -12,16 +12,16 @@ from typing import Any, Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from vlrun import answer as made
-from vlrun.service.answers_common import Extension, Timings, TokenLogprob, extension, logprobs, said, timings
-from vlrun.service.faults import ApiError
-from vlrun.service.wire_common import FlatFunctionTools, ToolMode
-from vlrun.service.wire_responses import (
+from vlrun.service.api.answers_common import Extension, Timings, TokenLogprob, extension, logprobs, said, timings
+from vlrun.service.api.wire_common import FlatFunctionTools, ToolMode
+from vlrun.service.api.wire_responses import (
     FunctionChoice,
     ItemStatus,
     PlainFormat,
     ResponsesRequest,
     TextConfig,
 )
+from vlrun.service.faults import ApiError
 from vlrun.text.template import ToolCall
 
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]

@@ -13,18 +13,19 @@ from msgspec import UNSET, Meta, UnsetType
 
 from vlrun.answer import Options
 from vlrun.question import DEFAULT_QUESTION
+from vlrun.service.api.reading import Reader, options_within, read_as
+from vlrun.service.api.unsupported import FORM
+from vlrun.service.api.wire_common import MaxTokens, Temperature, Text, Wire
 from vlrun.service.faults import bad_request
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
-from vlrun.service.reading import Reader, options_within, read_as
-from vlrun.service.unsupported import FORM
-from vlrun.service.wire_common import MaxTokens, Temperature, Text, Wire
 
 T = TypeVar("T")
 
 Query = Annotated[Text, Meta(min_length=1, description="The question about the picture.")]
 
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,32})?(e-[0-9]{1,2})?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,32})?(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
+"""As JSON has it, within the length that any number here may need."""
 
 
 class FormFields(Wire):

@@ -9,15 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from vlrun.answer import Answer
-from vlrun.service import strict_json
-from vlrun.service.answers_chat import ChatCompletionChunk, Chatting
+from vlrun.service.api import strict_json
+from vlrun.service.api.answers_chat import ChatCompletionChunk, Chatting
+from vlrun.service.api.read_chat import read_chat
+from vlrun.service.api.stream_chat import ChatStream
 from vlrun.service.faults import ApiError
-from vlrun.service.job import Job
+from vlrun.service.job import Job, Piece
 from vlrun.service.limits import Limits
-from vlrun.service.read_chat import read_chat
 from vlrun.service.sse import DONE, event
-from vlrun.service.stream_chat import ChatStream
-from vlrun.service.work import Piece
 
 
 class ChatVoice:

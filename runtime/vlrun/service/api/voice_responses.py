@@ -9,15 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from vlrun.answer import Answer
-from vlrun.service import strict_json
-from vlrun.service.answers_responses import Responding
+from vlrun.service.api import strict_json
+from vlrun.service.api.answers_responses import Responding
+from vlrun.service.api.read_responses import read_responses
+from vlrun.service.api.stream_responses import Event, ResponseStream, name_of
 from vlrun.service.faults import ApiError
-from vlrun.service.job import Job
+from vlrun.service.job import Job, Piece
 from vlrun.service.limits import Limits
-from vlrun.service.read_responses import read_responses
 from vlrun.service.sse import event
-from vlrun.service.stream_responses import Event, ResponseStream, name_of
-from vlrun.service.work import Piece
 
 
 class ResponsesVoice:

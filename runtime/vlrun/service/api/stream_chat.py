@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 
 from vlrun import answer as made
-from vlrun.service.answers_chat import (
+from vlrun.service.api.answers_chat import (
     ChatCompletionChunk,
     Chatting,
     ChatUsage,
@@ -23,7 +23,7 @@ from vlrun.service.answers_chat import (
     finish_reason,
     likely,
 )
-from vlrun.service.answers_common import Extension, Timings, extension, timings, told
+from vlrun.service.api.answers_common import Extension, Timings, extension, timings, told
 from vlrun.text.template import ToolCall
 from vlrun.text.tools import ToolCallSplitter
 

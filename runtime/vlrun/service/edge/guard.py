@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled
+from vlrun.service.edge.keys import Keys
 from vlrun.service.faults import ApiError, bad_request
-from vlrun.service.keys import Keys
 
 logger = logging.getLogger("vlrun.service")
 

@@ -1,0 +1,1 @@
+"""What strangers meet first: framing, deadlines and sizes, names and keys. Nothing here knows what a body says."""
