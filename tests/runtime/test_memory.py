@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import shutil
 from pathlib import Path
 
@@ -46,13 +47,37 @@ MACHINE = {"proc/meminfo": "MemTotal:        8388608 kB\nMemFree: 1 kB\n"}
             },
             1500,
         ),
-        ({}, WHERE_UNKNOWN // MIB),
-        ({"proc/meminfo": "nonsense"}, WHERE_UNKNOWN // MIB),
+        (
+            MACHINE
+            | {
+                "proc/self/cgroup": "4:cpuset,memory:/box/one\n1:cpu:/other\n0::/\n",
+                "sys/fs/cgroup/memory/box/memory.limit_in_bytes": f"{1700 * MIB}\n",
+                "sys/fs/cgroup/memory/other/memory.limit_in_bytes": f"{1 * MIB}\n",
+            },
+            1700,
+        ),
+        (MACHINE | {"proc/self/cgroup": "nonsense"}, 8192),
+        ({}, 1024),
+        ({"proc/meminfo": "nonsense"}, 1024),
+        ({"sys/fs/cgroup/memory.max": f"{500 * MIB}\n"}, 500),
     ],
 )
-def test_the_smallest_limit_holds(tmp_path: Path, files: dict[str, str], mib: int) -> None:
-    """Guards a container or a systemd slice from a KV cache sized by the whole machine."""
+def test_the_smallest_limit_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], mib: int
+) -> None:
+    """Guards a container or a systemd slice from a KV cache sized by the whole machine, and a sandbox that hides
+    /proc/meminfo from one sized by nothing.
+    """
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 262144, "SC_PAGE_SIZE": 4096}.__getitem__)
     assert total_memory(write(tmp_path, files)) == mib * MIB
+
+
+def test_memory_that_nobody_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards systems whose sysconf(3) answers -1, or not at all."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": -1, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert total_memory(tmp_path) == WHERE_UNKNOWN
+    monkeypatch.setattr(os, "sysconf", int)
+    assert total_memory(tmp_path) == WHERE_UNKNOWN
 
 
 def residents(path: Path) -> list[int]:

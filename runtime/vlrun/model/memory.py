@@ -13,8 +13,8 @@ from pathlib import Path
 import openvino as ov
 
 MIB = 2**20
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Of cgroup version 2 (as a container sees itself) and version 1."""
+CGROUPS = {"": ("/sys/fs/cgroup", "memory.max"), "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")}
+"""Where a hierarchy of /proc/self/cgroup is, and its limit's file: version 2, which has no name, and version 1."""
 WHERE_UNKNOWN = 4096 * MIB
 MADV_DONTNEED = 4
 """Of madvise(2), the same on all architectures of Linux."""
@@ -25,22 +25,34 @@ LARGE_BYTES = 4096
 
 def total_memory(root: Path = Path("/")) -> int:
     """Bytes of the machine, or of the cgroup that this process lives in if it has a smaller limit."""
-    limits = [WHERE_UNKNOWN]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        limits = [int(_read(root, "/proc/meminfo").split("MemTotal:")[1].split()[0]) * 1024]
-    own = ""
-    with contextlib.suppress(OSError):
-        own = next((line[3:] for line in _read(root, "/proc/self/cgroup").splitlines() if line.startswith("0::")), "")
-    for path in (*CGROUP_LIMITS, *_ancestors(own)):
+    limits = [_installed(root)]
+    for path in _limit_files(root):
         with contextlib.suppress(OSError, ValueError):  # "max" is no limit
             limits.append(int(_read(root, path)))
     return min(limits)
 
 
-def _ancestors(own: str) -> list[str]:
-    """The limit files of a cgroup and of those around it."""
-    parts = [part for part in own.split("/") if part]
-    return [f"/sys/fs/cgroup/{'/'.join(parts[:depth])}/memory.max" for depth in range(1, len(parts) + 1)]
+def _installed(root: Path) -> int:
+    """Bytes of the machine as a container sees it, or, where a sandbox hides /proc/meminfo, as the kernel does."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(_read(root, "/proc/meminfo").split("MemTotal:")[1].split()[0]) * 1024
+    with contextlib.suppress(OSError, ValueError):
+        return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 0) or WHERE_UNKNOWN
+    return WHERE_UNKNOWN
+
+
+def _limit_files(root: Path) -> list[str]:
+    """The limit files of our cgroups and of those around them, the outermost first: a container sees itself there."""
+    own = dict.fromkeys(CGROUPS, "")
+    with contextlib.suppress(OSError, ValueError):
+        for line in _read(root, "/proc/self/cgroup").splitlines():
+            _, names, path = line.split(":", 2)
+            own |= {name: path for name in names.split(",") if name in CGROUPS}
+    found = []
+    for name, (mount, file) in CGROUPS.items():
+        parts = [part for part in own[name].split("/") if part]
+        found += ["/".join((mount, *parts[:depth], file)) for depth in range(len(parts) + 1)]
+    return found
 
 
 def _read(root: Path, path: str) -> str:

@@ -114,7 +114,8 @@ class Admission:
             raise self._busy()
         refused = greediest.waiting.pop()
         self.waiting -= 1
-        refused.turn.set_exception(self._busy())
+        if not refused.turn.done():  # cancelled, and about to be told so
+            refused.turn.set_exception(self._busy())
 
     def _busy(self) -> ApiError:
         return ApiError(429, "too many requests wait already: try again later", "busy", retry_after=self.retry_after())

@@ -218,9 +218,10 @@ class Desk:
             raise replace(STOPPING) if ended.done() else AnswerCancelled("the client has left")
         finally:
             leaving.cancel()
-            working.cancel()
-            with suppress(asyncio.CancelledError, VlrunError, ApiError, TimeoutError):
-                await working
+            if not working.done():  # or what it raised would be raised again, as if it came from here
+                working.cancel()
+                with suppress(asyncio.CancelledError, VlrunError, ApiError, TimeoutError):
+                    await working
 
     def _end(self) -> asyncio.Future[None]:
         if self._ended is None:

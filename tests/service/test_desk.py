@@ -1,0 +1,56 @@
+"""The way of a request, where it ends otherwise than with an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import cast
+
+import pytest
+from starlette.types import Message
+
+from vlrun.errors import AnswerCancelled
+from vlrun.service.desk import Desk
+from vlrun.service.limits import Limits
+from vlrun.service.metrics import Metrics
+from vlrun.vlm import VLM
+
+
+async def staying() -> Message:
+    await asyncio.sleep(10)
+    return {"type": "http.disconnect"}
+
+
+async def leaving() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def desk() -> Desk:
+    return Desk(cast(VLM, None), Limits(), cast(Metrics, None))
+
+
+def test_what_fails_is_told_with_its_own_place() -> None:
+    """Guards the log: an error that is raised again on its way loses the place where it came from."""
+
+    async def broken() -> None:
+        raise ValueError("zebra")
+
+    with pytest.raises(ValueError, match="zebra") as caught:
+        asyncio.run(desk()._unless_left(staying, broken()))
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "broken"
+
+
+def test_work_ends_before_its_client_is_gone() -> None:
+    """Guards the turn of the next one: it begins only when the work for the one who left is over."""
+    told: list[str] = []
+
+    async def working() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(0.01)
+            told.append("over")
+
+    with pytest.raises(AnswerCancelled):
+        asyncio.run(desk()._unless_left(leaving, working()))
+    assert told == ["over"]
