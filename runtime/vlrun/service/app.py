@@ -6,6 +6,7 @@ Knows the routes and the model's state; the words of each endpoint are in its vo
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -99,6 +100,7 @@ class Service:
 
     def _paths(self) -> dict[str, dict[str, Endpoint]]:
         desk, names, limits = self.desk, self.names, self.limits
+        written = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
             "/v1/chat/completions": {"POST": self._voiced("chat", lambda body: voice_chat.read(body, names, limits))},
             "/v1/responses": {
@@ -112,7 +114,7 @@ class Service:
             "/health/live": {"GET": _said(lambda _: others.Alive())},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
-            "/openapi.json": {"GET": _said(lambda _: document(limits, names[0], self.access.keys is not None))},
+            "/openapi.json": {"GET": _said(lambda _: written())},
             "/docs": {"GET": _asset},
             "/docs/{name}": {"GET": _asset},
         }
