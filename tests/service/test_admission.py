@@ -147,6 +147,23 @@ def test_a_full_queue_is_shared() -> None:
     run(story)
 
 
+def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards streams that have begun meanwhile: a client tries again after a status, not after an event."""
+
+    async def story() -> None:
+        room = Room(parallel=1, queue=2)
+        for number in range(3):
+            await room.come(f"greedy {number}", "greedy")
+        monkeypatch.setattr("vlrun.service.admission.SETTLED_SECONDS", 0.0)
+        with pytest.raises(ApiError):
+            await (await room.come("new", "new"))
+        for number in range(3):
+            await room.end(f"greedy {number}")
+        assert room.served == ["greedy 0", "greedy 1", "greedy 2"]
+
+    run(story)
+
+
 def test_heavy_requests_are_not_starved() -> None:
     """Guards ``n``: one that needs several answers at once is not overtaken for ever by single ones."""
 

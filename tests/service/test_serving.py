@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +27,8 @@ from tests.service.asking import (
     until,
 )
 from tests.service.room import EXAMPLES, READY, ROOT, Server, serving
+from vlrun.cli.serve import Place
+from vlrun.errors import ServiceError
 
 
 def test_readiness_says_what_answers(server: Server) -> None:
@@ -216,6 +219,31 @@ def test_it_does_not_start_in_the_wrong_way(options: tuple[str, ...], sentence: 
     assert len([line for line in server.log if line.startswith("vlrun: ")]) <= 2
     assert sentence in server.log[-1]
     assert not any("Traceback" in line for line in server.log)
+
+
+@pytest.mark.parametrize(
+    ("address", "open_to_all"),
+    [
+        ("127.0.0.1", False),
+        ("127.8.9.1", False),
+        ("::1", False),
+        ("::1234", True),
+        ("192.0.2.1", True),
+        ("fe80::1%2", True),
+        ("0.0.0.0", True),
+        ("::", True),
+    ],
+)
+def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, address: str, open_to_all: bool) -> None:
+    """Guards an address that only begins like this machine's own."""
+    opened = SimpleNamespace(getsockname=lambda: (address, 8321), close=lambda: None)
+    monkeypatch.setattr("vlrun.service.server.listen", lambda *_: opened)
+    if open_to_all:
+        with pytest.raises(ServiceError, match="can be reached"):
+            Place().open(keyed=False)
+    else:
+        Place().open(keyed=False)
+    Place().open(keyed=True)
 
 
 def test_a_taken_port_is_told(server: Server) -> None:

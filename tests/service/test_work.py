@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from vlrun.answer import Answer, Chunk, Options
-from vlrun.errors import DeviceError
-from vlrun.service.job import Job, Piece, Said
+from vlrun.engine.request import Cancellation, Progress
+from vlrun.errors import AnswerCancelled, DeviceError
+from vlrun.service.job import EncodedPicture, Job, Piece, Said
 from vlrun.service.limits import Limits
 from vlrun.service.work import EVERY, Workshop
 from vlrun.vlm import VLM
@@ -75,6 +76,32 @@ def test_the_last_piece_does_not_wait() -> None:
     assert min(times) < EVERY / 2
 
 
+def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
+    """Guards the time to the first token: how far the prefill is was told a moment ago."""
+
+    class Prefilling(Told):
+        def chat(self, *_: object) -> Iterator[Chunk]:
+            yield Chunk("", progress=Progress("prefill", 1, 1))
+            time.sleep(EVERY / 10)
+            yield Chunk("first")
+            time.sleep(2 * EVERY)
+            yield Chunk("", answer=LAST)
+
+    async def listen() -> float:
+        workshop = Workshop(cast(VLM, Prefilling(0)), Limits())
+        began = time.monotonic()
+        try:
+            async with workshop.answers(Job((Said("user", ("hi",)),), Options(), stream=True)) as arriving:
+                async for pieces in arriving:
+                    if text([pieces]):
+                        return time.monotonic() - began
+        finally:
+            workshop.close()
+        raise AssertionError("no text")
+
+    assert min(asyncio.run(listen()) for _ in range(5)) < EVERY / 2
+
+
 def test_nobody_is_woken_for_pieces_that_nobody_reads() -> None:
     """Guards answers that are no streams: they come as one."""
     looks, _ = heard(Told(100, pause=0.001))
@@ -110,3 +137,14 @@ def test_what_is_wrong_with_the_job_arrives_once() -> None:
     with pytest.raises(DeviceError, match="no"):
         heard(model, n=4, stream=True)
     assert model.begun == 1
+
+
+def test_whoever_leaves_while_pictures_are_decoded_frees_the_turn_after_one() -> None:
+    """Guards the turn of the next one from sixteen large pictures of somebody who has gone."""
+    cancellation = Cancellation()
+    cancellation.cancel()
+    picture = EncodedPicture(b"this would be refused", "auto", "image")
+    workshop = Workshop(cast(VLM, Told(0)), Limits())
+    with pytest.raises(AnswerCancelled):
+        workshop.opened(Job((Said("user", (picture,)),)), cancellation)
+    workshop.close()

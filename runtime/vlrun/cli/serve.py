@@ -5,6 +5,7 @@ Knows click, and who may be let in; the web server is imported when the command 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,6 @@ R = TypeVar("R")
 
 SERVE_HINT = "'vlrun serve' needs further packages: pip install 'vlrun[serve]', or './scripts/serve' in a clone"
 ANYONE = "let-anyone-in-without-a-key"
-LOOPBACK = ("127.", "::1")
 
 _PLACE: Mapping[str, Mapping[str, Any]] = {
     "host": {"help": "Address of this machine to listen on. [default: 127.0.0.1]"},
@@ -84,7 +84,7 @@ class Place:
 
         opened = inherited_socket() if self.systemd else listen(self.host, self.port)
         address = str(opened.getsockname()[0])
-        if not (keyed or self.anyone or address.startswith(LOOPBACK)):
+        if not (keyed or self.anyone or ipaddress.ip_address(address.partition("%")[0]).is_loopback):
             opened.close()
             raise ServiceError(
                 f"{address} can be reached from other machines: give --api-key-file, or --{ANYONE} if that is meant"

@@ -3,7 +3,8 @@
 As many answers as ``limits.parallel`` are made at once. Whoever comes later waits; the next turn goes to the client
 that has the fewest answers running, and among those to the one that waited longest since its last turn, so that one who
 asks a hundred things delays another by one answer and no more. When the queue is full, the newcomer is refused, unless
-another client holds at least two places more: then its newest one gives way. Lives in one event loop; knows weights and
+another client holds at least two places more: then its newest one gives way, unless that has waited for so long that it
+was promised an answer. Lives in one event loop; knows weights and
 names of clients, not what they want.
 """
 
@@ -25,6 +26,8 @@ FIRST_GUESS = 2.0
 MEMORY = 0.9
 """How much of the mean duration an answer leaves as it was."""
 MOST_RETRY_AFTER = 60
+SETTLED_SECONDS = 5.0
+"""After which whoever waits does not give way any more: by then all that could be told as a status was told."""
 
 
 @dataclass(eq=False)
@@ -33,6 +36,12 @@ class _Waiter:
     weight: int
     turn: asyncio.Future[None]
     number: int
+    came: float = field(default_factory=time.monotonic)
+
+    @property
+    def settled(self) -> bool:
+        """It has waited for too long to be sent away."""
+        return time.monotonic() - self.came >= SETTLED_SECONDS
 
 
 @dataclass
@@ -110,7 +119,7 @@ class Admission:
         """Have the newest request of the client with the most of them give way, or raise ApiError."""
         greediest = max(self._clients.values(), key=lambda other: len(other.waiting))
         own = len(self._clients[client].waiting) if client in self._clients else 0
-        if len(greediest.waiting) < own + 2:
+        if len(greediest.waiting) < own + 2 or greediest.waiting[-1].settled:
             raise self._busy()
         refused = greediest.waiting.pop()
         self.waiting -= 1

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from vlrun.answer import Answer
 from vlrun.errors import AnswerCancelled, VlrunError
-from vlrun.service.admission import Admission
+from vlrun.service.admission import SETTLED_SECONDS, Admission
 from vlrun.service.edge.bodies import BodyBudget, hold_body
 from vlrun.service.faults import ApiError, api_error
 from vlrun.service.job import Job, Piece
@@ -33,8 +33,6 @@ T = TypeVar("T")
 
 LARGE_BODY = 64 * 1024
 """Bytes from which on a body is read in a thread: parsing it would keep streams waiting."""
-SILENCE_SECONDS = 5.0
-"""Before a stream begins although its turn has not come: by then all that could be told as a status was told."""
 STOPPING = ApiError(503, "the service is stopping", "stopping", retry_after=5)
 TOO_LATE = ApiError(504, "the request took longer than its deadline", "deadline_exceeded", retry_after=5)
 
@@ -262,8 +260,8 @@ async def _left(receive: Receive) -> None:
 
 
 async def _keep_alive(stream: EventStream) -> None:
-    """Send a comment whenever nothing was sent for a while."""
-    await asyncio.sleep(SILENCE_SECONDS)
+    """Begin a stream although its turn has not come, and send a comment whenever nothing was sent for a while."""
+    await asyncio.sleep(SETTLED_SECONDS)
     while True:
         if stream.silence >= HEARTBEAT_SECONDS:
             await stream.send(comment("still there"))

@@ -26,7 +26,7 @@ from vlrun.service.systemd import Notifier
 BACKLOG = 64
 POLL_SECONDS = 0.1
 END_SECONDS = 10.0
-"""For the device's last step to end when all is over. It is cancelled within 50 ms, unless it hangs."""
+"""For cancelled answers to end, and then for the device: its last step is cancelled within 50 ms, unless it hangs."""
 FIRST_INHERITED = 3
 """The first descriptor that systemd hands over, ``SD_LISTEN_FDS_START``."""
 WRONG_SOCKET = "what systemd handed over is no listening TCP socket"
@@ -133,7 +133,7 @@ async def _drain(service: Service, notifier: Notifier) -> None:
     """Let running answers end."""
     service.stopping = True
     seconds = service.limits.drain
-    notifier.stopping(seconds)
+    notifier.stopping(seconds + 2 * END_SECONDS)
     note("stopping", requests=service.busy, seconds=seconds)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -143,7 +143,7 @@ async def _drain(service: Service, notifier: Notifier) -> None:
         note("cancelling", logging.WARNING, requests=service.busy)
     service.desk.end()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(END_SECONDS):
             while service.busy:
                 await asyncio.sleep(POLL_SECONDS)
 

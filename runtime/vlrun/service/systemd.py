@@ -33,7 +33,7 @@ class Notifier:
 
     def stopping(self, seconds: float) -> None:
         """It stops, and may take so long."""
-        self._send(f"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={int((2 * seconds + EXTEND_SECONDS) * 1e6)}")
+        self._send(f"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={int((seconds + EXTEND_SECONDS) * 1e6)}")
 
     async def watch(self, progressing: Callable[[], bool], started: Callable[[], bool]) -> None:
         """Say that all is well for as long as it is; before it is started, that the start takes longer."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, VlrunError
 from vlrun.service.api import strict_json
 from vlrun.service.api.answers_other import TokenCount, token_count
@@ -43,5 +44,5 @@ def _counted(desk: Desk, names: Sequence[str], body: bytes) -> TokenCount:
     if isinstance(asked, str):
         return token_count(desk.vlm.count_text(asked), 0, desk.vlm.context)
     check(asked.pictures, desk.limits)
-    tokens, visual = desk.vlm.count(desk.workshop.opened(asked), asked.tools)
+    tokens, visual = desk.vlm.count(desk.workshop.opened(asked, Cancellation()), asked.tools)
     return token_count(tokens, visual, desk.vlm.context)

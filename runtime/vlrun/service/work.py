@@ -30,7 +30,7 @@ from vlrun.vlm import VLM
 T = TypeVar("T")
 
 EVERY = 0.05
-"""Seconds between two looks at an answer that goes on. Its first piece and its last never wait. A large model's tokens
+"""Seconds between two looks at an answer that goes on. Its first text and its end never wait. A large model's tokens
 come slower than that; of a small one's hundreds a second each would cost the engine a part of its processor.
 """
 
@@ -68,22 +68,24 @@ class Workshop:
             await _finished(work)
 
     def _begin(self, job: Job, cancellation: Cancellation) -> list[Generator[Chunk]]:
-        turns = self.opened(job)
+        turns = self.opened(job, cancellation)
         options = [replace(job.options, seed=_seed(job, index), progress=job.stream) for index in range(job.n)]
         return [self._vlm.chat(turns, option, job.tools, job.choice, cancellation) for option in options]
 
-    def opened(self, job: Job) -> list[Turn]:
-        """Its turns, with decoded pictures. To be called in a thread. Raises ApiError."""
+    def opened(self, job: Job, cancellation: Cancellation) -> list[Turn]:
+        """Its turns, with decoded pictures. To be called in a thread. Raises ApiError, and AnswerCancelled."""
         opened = []
         for turn in job.turns:
-            parts = (part if isinstance(part, str) else self._decoded(part) for part in turn.parts)
+            parts = (part if isinstance(part, str) else self._decoded(part, cancellation) for part in turn.parts)
             details = tuple(part.detail for part in turn.parts if isinstance(part, EncodedPicture))
             opened.append(Turn(turn.role, tuple(parts), turn.tool_calls, details))
         return opened
 
-    def _decoded(self, picture: EncodedPicture) -> Picture:
+    def _decoded(self, picture: EncodedPicture, cancellation: Cancellation) -> Picture:
         """One after the other: a large one takes several times its pixels for a moment."""
         with self._decoding:
+            if cancellation.cancelled:
+                raise AnswerCancelled("the answer was cancelled")
             return open_encoded(picture, self._limits)
 
     def close(self) -> None:
@@ -113,11 +115,14 @@ class _Batch:
         try:
             while answer := self._next():
                 index, chunks = answer
+                silent = True
                 for chunk in chunks:
+                    awaited = chunk.answer is not None or (silent and chunk.text != "")
+                    silent = silent and not chunk.text
                     if self._stream or chunk.answer:
-                        self._mailbox.put(Piece(index, chunk))
+                        self._mailbox.put(Piece(index, chunk), awaited)
         except BaseException as error:  # noqa: BLE001 - goes to whoever waits
-            self._mailbox.put(error)
+            self._mailbox.put(error, True)
 
     def _next(self) -> tuple[int, Generator[Chunk]] | None:
         """The next to make; whoever comes first begins, the others wait for that."""
@@ -170,9 +175,9 @@ class _Mailbox:
         self._told = _Told.NOTHING
         self._next = 0.0
 
-    def put(self, item: Piece | BaseException) -> None:
-        """Hand over. Called in a thread."""
-        tell = _Told.SOON if isinstance(item, Piece) and item.chunk.answer is None else _Told.NOW
+    def put(self, item: Piece | BaseException, awaited: bool) -> None:
+        """Hand over; ``awaited``: it must not wait for what comes after it. Called in a thread."""
+        tell = _Told.NOW if awaited else _Told.SOON
         with self._lock:
             self._items.append(item)
             before, self._told = self._told, max(self._told, tell)
