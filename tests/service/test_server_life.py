@@ -85,7 +85,7 @@ def test_it_says_ready_when_the_model_has_answered_and_not_before() -> None:
         until(one.ear.fed)
         assert one.ear.times("WATCHDOG=1")[0] >= one.ear.times("EXTEND")[-1]
         assert one.service.stop() == 0
-        assert one.ear.times("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=31000000") > one.ear.times("READY=1")
+        assert one.ear.times("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=30500000") > one.ear.times("READY=1")
 
 
 def test_a_stop_while_it_loads() -> None:

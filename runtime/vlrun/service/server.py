@@ -133,7 +133,7 @@ async def _drain(service: Service, notifier: Notifier) -> None:
     """Let running answers end."""
     service.stopping = True
     seconds = service.limits.drain
-    notifier.stopping(seconds + 2 * END_SECONDS)
+    notifier.stopping(seconds)
     note("stopping", requests=service.busy, seconds=seconds)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -32,7 +32,7 @@ class Notifier:
         self._send("READY=1\nSTATUS=ready")
 
     def stopping(self, seconds: float) -> None:
-        """It stops, and may take so long."""
+        """It stops: running answers have so long, and what hangs is ended within EXTEND_SECONDS after that."""
         self._send(f"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={int((seconds + EXTEND_SECONDS) * 1e6)}")
 
     async def watch(self, progressing: Callable[[], bool], started: Callable[[], bool]) -> None:
