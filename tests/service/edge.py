@@ -142,6 +142,8 @@ class Edge:
 
     port: int
     server: uvicorn.Server
+    refused: list[int]
+    """Statuses that no application gave."""
 
     def connect(self, receive_buffer: int | None = None) -> socket.socket:
         """A client, with a receive buffer of so many bytes."""
@@ -168,16 +170,22 @@ def edge(app: ASGIApp, limits: Limits = LIMITS, listener: socket.socket | None =
     """A server on a free port of loopback, or on ``listener``, until the block ends."""
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
     place = listener.getsockname()
+    refused: list[int] = []
     never_used = asyncio.Protocol  # a websocket's; made like ours it would raise
     config = uvicorn.Config(
-        app, http=protocol(limits), ws=never_used, lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        app,
+        http=protocol(limits, refused.append),
+        ws=never_used,
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     until(lambda: server.started)
     try:
-        yield Edge(place[1] if listener.family == socket.AF_INET else 0, server)
+        yield Edge(place[1] if listener.family == socket.AF_INET else 0, server, refused)
     finally:
         server.should_exit = True
         thread.join()

@@ -24,7 +24,8 @@ from vlrun.engine import pulse
 from vlrun.errors import DeviceError, VlrunError
 from vlrun.loading import Room
 from vlrun.model.decoder import Decoder, SequenceStep
-from vlrun.model.device import Device
+from vlrun.model.device import Abandoned, Device
+from vlrun.model.patches import Patches
 from vlrun.model.positions import FloatArray
 from vlrun.model.vision import VisionEncoder
 from vlrun.service import journal, server
@@ -62,7 +63,19 @@ def compute_long(decoder: Decoder, steps: Sequence[SequenceStep], stopped: Calla
     until = time.monotonic() + STEP
     while time.monotonic() < until:
         logits = real_forward(decoder, steps, stopped)
+        if stopped():  # as a device is asked to during a step
+            raise Abandoned
     return logits
+
+
+def encode_long(encoder: VisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
+    """The same with a picture."""
+    until = time.monotonic() + STEP
+    while time.monotonic() < until:
+        features = real_encode(encoder, patches, stopped)
+        if stopped():
+            raise Abandoned
+    return features
 
 
 def block(*_: object) -> None:
@@ -86,6 +99,8 @@ def suffer(what: str) -> None:
             replace(VisionEncoder, "encode", hang)
         case "slow":
             replace(Decoder, "forward", compute_long)
+        case "slow vision":
+            replace(VisionEncoder, "encode", encode_long)
         case "block":
             os.kill(os.getpid(), signal.SIGUSR1)
         case "clock":  # each look at it is a day before or after the last one

@@ -139,7 +139,29 @@ def test_the_budget_comes_back_however_the_block_ends(error: BaseException) -> N
     assert budget.held == 0
 
 
-@pytest.mark.parametrize(("lengths", "held"), [((str(MIB),), MIB), ((), STEP)], ids=["promised", "in steps"])
+def test_a_promise_takes_nothing() -> None:
+    """Guards everybody from a few who announce the largest bodies and send none: they kept the budget for 30 s."""
+    budget = BodyBudget(2 * MIB)
+
+    async def both() -> int:
+        never = asyncio.Event()
+
+        async def silent() -> Message:
+            await never.wait()
+            return {"type": "http.disconnect"}
+
+        announced = [asyncio.ensure_future(read(scope(str(2 * MIB)), silent, budget)) for _ in range(20)]
+        await asyncio.sleep(0)
+        found = await read(scope("1000"), receive_from(parts_of(1000, 100, [])), budget)
+        never.set()
+        await asyncio.gather(*announced, return_exceptions=True)
+        return found
+
+    assert asyncio.run(both()) == 1000
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize(("lengths", "held"), [((str(STEP - 1),), STEP - 1), ((), STEP)], ids=["promised", "in steps"])
 def test_whoever_finds_no_budget_waits(lengths: tuple[str, ...], held: int) -> None:
     budget = BodyBudget(held)
 
@@ -213,9 +235,9 @@ def test_a_body_in_one_byte_steps_and_then_nothing_over_a_socket(server: Edge, a
     """Row 26: slow body."""
     with server.connect() as client:
         shout(client, head(server, b"Content-Length: 1000"))
-        until(lambda: app.budget.held == 1000)
         for _ in range(5):
             shout(client, b"x")
+        until(lambda: app.budget.held == 1000)
         began = time.monotonic()
         answer = reply(client)
         assert (answer.status, answer.code, answer.headers["connection"]) == (408, "request_timeout", "close")

@@ -7,10 +7,11 @@ import traceback
 from typing import cast
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from vlrun.errors import AnswerCancelled
 from vlrun.service.desk import Desk
+from vlrun.service.faults import ApiError
 from vlrun.service.limits import Limits
 from vlrun.service.metrics import Metrics
 from vlrun.vlm import VLM
@@ -54,3 +55,27 @@ def test_work_ends_before_its_client_is_gone() -> None:
     with pytest.raises(AnswerCancelled):
         asyncio.run(desk()._unless_left(leaving, working()))
     assert told == ["over"]
+
+
+def test_a_token_count_has_a_deadline() -> None:
+    """Guards row 30 where no answer is made: whoever waits for a turn is told that it did not come."""
+
+    async def story() -> None:
+        hasty = Desk(cast(VLM, None), Limits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
+        scope: Scope = {"type": "http", "headers": []}
+        body: Message = {"type": "http.request", "body": b"{}"}
+        messages = iter([body])
+
+        async def receive() -> Message:
+            return next(messages, None) or await staying()
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        async with hasty.admission.turn("another", 1):
+            with pytest.raises(ApiError) as told:
+                await hasty.compute(scope, receive, send, "tokenize", bytes)
+        assert (told.value.status, told.value.code) == (504, "deadline_exceeded")
+        assert hasty.admission.waiting == hasty.bodies.held == len(hasty.visits) == 0
+
+    asyncio.run(story())

@@ -36,8 +36,10 @@
     test_protocol: a_head_is_bounded_however_it_arrives, malformed_requests_get_400_and_are_cut
 26  test_faults_wire: whoever_is_slow_is_closed_and_others_are_served;
     test_protocol: bytes_that_trickle_in_do_not_put_off_the_deadline, idle_after_an_answer,
-    200_idle_connections_are_closed_and_others_served_meanwhile
-27  test_serving: a_client_that_leaves_frees_its_place, a_client_that_leaves_before_the_first_token
+    200_idle_connections_are_closed_and_others_served_meanwhile,
+    silent_connections_do_not_keep_others_out
+27  test_serving: a_client_that_leaves_frees_its_place, token_counts_of_those_who_left_take_no_place;
+    test_server_life: a_client_that_leaves_before_the_first_token
 28  test_faults_wire: whoever_is_slow_is_closed_and_others_are_served;
     test_protocol: a_client_that_reads_nothing_is_cut_off, a_client_that_reads_slowly_is_not
 29  test_serving: a_full_queue_says_when_to_come_again;

@@ -242,6 +242,8 @@ def test_too_many_pictures_are_refused_before_decoding(server: Server, count: in
     urls = [data_url(black(6_000))] * count
     with little_memory(server, 50):
         refused(post(server, shown(*urls)), 400, "too_many_images", URL.replace("content[0]", "content[16]"))
+        counted = post(server, {"messages": shown(*urls)["messages"]}, "/v1/tokenize")
+        refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[16]"))
 
 
 def test_too_many_pixels_together_are_refused_before_decoding(server: Server) -> None:
@@ -249,6 +251,9 @@ def test_too_many_pixels_together_are_refused_before_decoding(server: Server) ->
     with little_memory(server, 50):
         reply = post(server, shown(*[data_url(black(4_000, 3_000))] * 16))
         refused(reply, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
+        messages = shown(*[data_url(black(4_000, 3_000))] * 16)["messages"]
+        counted = post(server, {"messages": messages}, "/v1/tokenize")
+        refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
 
 
 VIDEO = "data:video/mp4;base64,AAAAGGZ0eXBpc29t"

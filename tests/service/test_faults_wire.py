@@ -136,6 +136,12 @@ def test_types_that_need_no_preflight_are_refused(server: Server, kind: str) -> 
         refused(post(server, shelf(), path, {"Content-Type": kind}), 415, "invalid_type")
 
 
+@pytest.mark.parametrize("path", [path for path in POSTS if path.startswith("/v1")])
+def test_a_form_is_no_json(server: Server, path: str) -> None:
+    """Row 23: the one type that is taken and needs no preflight is taken where forms belong alone."""
+    refused(post(server, shelf(), path, {"Content-Type": "multipart/form-data; boundary=B"}), 415, "invalid_type")
+
+
 WRONG_KEYS = {
     "none": {},
     "empty": {"Authorization": ""},

@@ -319,7 +319,7 @@ def test_a_failure_in_the_middle_ends_the_connection(plain: Edge, caplog: pytest
     assert "zebra" not in caplog.text
 
 
-ENDS = [("/refused", 400, "invalid_value"), ("/cancelled", 503, "stopping"), ("/stopped", 503, "stopping")]
+ENDS = [("/refused", 400, "invalid_value"), ("/stopped", 503, "stopping")]
 ENDS += [("/silent", 500, "internal_error")]
 
 
@@ -356,6 +356,22 @@ def test_a_cancelled_task_ends_as_one(app: App) -> None:
     scope = {"type": "http", "method": "GET", "path": "/stopped", "headers": [(b"host", b"localhost")], "state": {}}
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(Guard(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
+
+
+def test_whoever_has_left_hears_nothing(app: App) -> None:
+    """Guards the log and the counters from a 500 for each client that leaves."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/cancelled", "headers": [(b"host", b"localhost")], "state": {}}
+    asyncio.run(Guard(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
+    assert app.calls[-1] == "/cancelled"
+    assert sent == []
 
 
 def test_lifespan_passes_and_websockets_are_closed() -> None:

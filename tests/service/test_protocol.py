@@ -251,6 +251,30 @@ def test_connections_beyond_the_limit_are_turned_away_and_the_others_kept() -> N
             client.close()
         until(lambda: server.connections() == 0)
         assert server.ask(GET).body == b"ok"
+        assert server.refused == [503] * 3
+
+
+def test_silent_connections_do_not_keep_others_out() -> None:
+    """Guards everybody else from one who opens all connections and says nothing, or half of something; whoever waits
+    for an answer is no such one.
+    """
+    with edge(Witness(), Limits(connections=3)) as server:
+        idle, half, waiting = server.connect(), server.connect(), server.connect()
+        shout(idle, GET)
+        assert reply(idle).body == b"ok"
+        shout(half, GET[:20])
+        shout(waiting, post(b"Content-Length: 2") + b"a")
+        until(lambda: server.connections() == 3)
+        time.sleep(1.05 * protocol_module.SILENT_SECONDS)
+        new = [server.connect(), server.connect()]
+        for client in new:
+            shout(client, GET)
+            assert reply(client).body == b"ok"
+        assert select.select([waiting], [], [], 0)[0] == []
+        assert rest(idle) == rest(half) == b""
+        assert server.refused == []
+        for client in (idle, half, waiting, *new):
+            client.close()
 
 
 def test_a_client_that_reads_nothing_is_cut_off() -> None:

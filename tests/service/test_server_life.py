@@ -25,6 +25,7 @@ from tests.service.asking import (
     endless,
     events,
     get,
+    idle,
     metric,
     new_picture,
     post,
@@ -35,6 +36,7 @@ from tests.service.faulty import BLOCKED, DRAIN, STEP, WINDOW
 from tests.service.room import READY, Server, serving
 from tests.service.watched import WATCHDOG, Program, Watched, form, noise, watched, watched_ready
 from vlrun.embedded import FOLDER
+from vlrun.errors import DeviceError
 
 LATE = 1.5
 """Seconds by which a model compiles longer."""
@@ -97,6 +99,29 @@ def test_a_stop_while_it_loads() -> None:
         assert Reply(waiting.getresponse()).status == 503  # compiling takes longer than draining does
         assert one.service.ended() == 0
         assert not one.ear.times("READY=1")
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/tokenize", {"prompt": "hi"}), ("/v1/chat/completions", shelf())])
+def test_whoever_waits_for_a_model_does_not_keep_the_process(path: str, body: object) -> None:
+    """Guards row 36: a request that waits hears that nothing will come, and the process ends with its exit code."""
+    with watched(late=LATE, refuse=True) as one:
+        waiting, leaving = begin(one.service, body, path), begin(one.service, body, path)
+        leaving.leave()
+        assert Reply(waiting.getresponse()).status == 503
+        assert one.service.ended() == DeviceError.exit_code
+
+
+@pytest.mark.parametrize("what", ["slow", "slow vision"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_first_token(patient: Watched, what: str, stream: bool) -> None:
+    """Guards row 27: neither a picture nor a prompt is computed to its end for nobody."""
+    with patient.suffering(what):
+        connection = begin(patient.service, asked(new_picture(), "How many?", stream=stream))
+        until(lambda: metric(patient.service, "vlrun_engine_running") == 1)
+        time.sleep(STEP / 4)
+        connection.leave()
+        assert until(lambda: idle(patient.service)) < STEP / 2
+    assert well(patient)
 
 
 @pytest.mark.parametrize("contents", [{"decoder.xml": GARBAGE}, {"vision.xml": GARBAGE}, FOREIGN])

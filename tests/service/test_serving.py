@@ -56,14 +56,6 @@ def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool) -> N
     assert post(server, shelf()).text == "6"
 
 
-def test_a_client_that_leaves_before_the_first_token(server: Server) -> None:
-    """Guards row 27 during vision: a picture that nobody waits for is not seen to its end."""
-    for _ in range(5):
-        connection = begin(server, asked(new_picture(), "How many bottles are there?"))
-        connection.leave()
-    until(lambda: idle(server))
-
-
 def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
     """Guards proxies and parsers: content type, no buffering, comments for progress, the end mark."""
     response = begin(server, shelf(stream=True, stream_options={"include_usage": True})).getresponse()
@@ -312,6 +304,25 @@ def test_many_at_once_are_all_answered_right(server: Server) -> None:
     assert len({text for kind, text in answers if kind == 1}) == 1
 
 
+def test_token_counts_of_those_who_left_take_no_place() -> None:
+    """Guards rows 27 and 29: whoever only counts waits in the same queue, and leaves it too."""
+    with serving("--parallel", "1") as narrow:
+        endless_one = begin(narrow, endless(stream=True))
+        until(lambda: metric(narrow, "vlrun_engine_running") == 1)
+        counting = [begin(narrow, {"prompt": "hi"}, "/v1/tokenize") for _ in range(16)]
+        until(lambda: metric(narrow, "vlrun_requests_waiting") == 16)
+        assert post(narrow, shelf()).status == 429
+        for connection in counting:
+            connection.leave()
+        until(lambda: metric(narrow, "vlrun_requests_waiting") == 0)
+        endless_one.leave()
+        until(lambda: idle(narrow))
+        told = get(narrow, "/metrics").body.decode()
+        assert 'vlrun_requests_total{endpoint="tokenize",outcome="left"} 16.0' in told
+        assert 'vlrun_http_answers_total{status="none"} 16.0' in told
+        assert 'status="500"' not in told
+
+
 def test_metrics_tell_what_was_done(server: Server) -> None:
     """Guards the dashboard: each answer is counted, with the tokens that its usage says."""
     before = {name: metric(server, name) for name in ("vlrun_ttft_seconds_count", "vlrun_tokens_total")}
@@ -320,7 +331,20 @@ def test_metrics_tell_what_was_done(server: Server) -> None:
     details = used["prompt_tokens_details"]
     expected = used["total_tokens"] + details["cached_tokens"] + details["image_tokens"]
     assert metric(server, "vlrun_tokens_total") == before["vlrun_tokens_total"] + expected
+    hits = metric(server, "vlrun_cache_hits_total")
+    assert post(server, shelf()).json["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+    assert metric(server, "vlrun_cache_hits_total") == hits + 1
     assert metric(server, "process_resident_memory_bytes") > 50e6
+    assert metric(server, "process_virtual_memory_bytes") > metric(server, "process_resident_memory_bytes")
+    assert metric(server, "process_open_fds") > 3
+    assert metric(server, "process_cpu_seconds_total") > 0
+
+
+def test_refusals_before_any_route_are_counted(server: Server) -> None:
+    """Guards the dashboard on the day of an attack: rows 25 and 26."""
+    before = metric(server, 'vlrun_http_answers_total{status="414"}')
+    assert get(server, "/" + "x" * 5000).status == 414
+    assert metric(server, 'vlrun_http_answers_total{status="414"}') == before + 1
 
 
 def test_curl_of_the_docs_and_scripts_of_tutorials(server: Server) -> None:

@@ -66,8 +66,9 @@ class Admission:
         self.running = 0
 
     @asynccontextmanager
-    async def turn(self, client: str, weight: int) -> AsyncIterator[None]:
+    async def turn(self, client: str, weight: int, brief: bool = False) -> AsyncIterator[None]:
         """Wait for the turn of one request that needs ``weight`` answers at once; they are taken back at the end.
+        ``brief``: it is no answer, and tells nothing about how long one takes.
 
         Raises ApiError 429 if the queue is full.
         """
@@ -77,7 +78,8 @@ class Admission:
         try:
             yield
         finally:
-            self._mean = MEMORY * self._mean + (1 - MEMORY) * (time.monotonic() - began)
+            if not brief:
+                self._mean = MEMORY * self._mean + (1 - MEMORY) * (time.monotonic() - began)
             self.running -= weight
             self._clients[client].running -= weight
             self._forget(client)

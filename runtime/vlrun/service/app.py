@@ -29,7 +29,7 @@ from vlrun.service.faults import ApiError
 from vlrun.service.journal import AccessLog
 from vlrun.service.limits import Limits
 from vlrun.service.metrics import CONTENT_TYPE, Metrics
-from vlrun.service.tokenizing import count
+from vlrun.service.tokenizing import counted
 from vlrun.vlm import VLM
 
 JSON = b"application/json"
@@ -99,14 +99,14 @@ class Service:
         )
 
     def _paths(self) -> dict[str, dict[str, Endpoint]]:
-        desk, names, limits = self.desk, self.names, self.limits
+        names, limits = self.names, self.limits
         written = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
             "/v1/chat/completions": {"POST": self._voiced("chat", lambda body: voice_chat.read(body, names, limits))},
             "/v1/responses": {
                 "POST": self._voiced("responses", lambda body: voice_responses.read(body, names, limits))
             },
-            "/v1/tokenize": {"POST": lambda scope, receive, send: count(desk, names, scope, receive, send)},
+            "/v1/tokenize": {"POST": self._tokenize},
             "/v1/models": {"GET": _said(lambda _: others.models(names, self._started, self._context()))},
             "/v1/models/{name:path}": {"GET": _said(self._model)},
             "/api/v1/chat": {"POST": self._form(others.form_chat_answer)},
@@ -121,6 +121,7 @@ class Service:
 
     def _voiced(self, endpoint: str, read: Callable[[bytes], Voice]) -> Endpoint:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            _check_json(scope)
             await self.desk.respond(scope, receive, send, endpoint, read)
 
         return answer
@@ -136,6 +137,10 @@ class Service:
                 raise voice_form.with_415(error) from error
 
         return answer
+
+    async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _check_json(scope)
+        await self.desk.compute(scope, receive, send, "tokenize", lambda body: counted(self.desk, self.names, body))
 
     def _model(self, scope: Scope) -> others.Model:
         name = scope["path_params"]["name"]
@@ -196,6 +201,12 @@ class _Methods:
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an endpoint
     raise replace(NOWHERE)
+
+
+def _check_json(scope: Scope) -> None:
+    """A browser sends forms to strangers without asking them, so a form is read where forms belong and nowhere else."""
+    if dict(scope["headers"]).get(b"content-type", b"").lower().startswith(b"multipart/"):
+        raise ApiError(415, "the Content-Type must be application/json", "invalid_type")
 
 
 def _said(make: Callable[[Scope], object]) -> Endpoint:

@@ -102,17 +102,44 @@ class Desk:
         """Serve a request for answers. ``read`` makes the voice out of the body. Raises ApiError before anything is
         sent; once a stream has begun, errors are its last event.
         """
+        async with self._visit(scope, receive, endpoint) as (visit, body):
+            voice = await self._read(body, read)
+            if self._log_prompts:
+                texts = [part for part in voice.job.turns[-1].parts if isinstance(part, str)]
+                note("asked", longest=MAX_ASKED, client=visit.client, text="".join(texts))
+            visit.outcome = await self._answer(visit, voice, receive, send)
+
+    async def compute(
+        self, scope: Scope, receive: Receive, send: Send, endpoint: str, work: Callable[[bytes], bytes]
+    ) -> None:
+        """Serve a request for JSON that a thread makes out of its body in little time. Raises ApiError."""
+
+        async def computed() -> bytes:
+            async with asyncio.timeout(self.limits.deadline), self.admission.turn(visit.client, 1, brief=True):
+                await self.opened.wait()
+                return await self.workshop.short(lambda: work(body))
+
+        async with self._visit(scope, receive, endpoint) as (visit, body):
+            try:
+                found = await self._unless_left(receive, computed())
+            except AnswerCancelled:
+                raise
+            except (VlrunError, TimeoutError) as reason:
+                raise _told(reason, {}) from reason
+            await _send_json(send, found)
+            visit.outcome = "ok"
+
+    @asynccontextmanager
+    async def _visit(self, scope: Scope, receive: Receive, endpoint: str) -> AsyncIterator[tuple[Visit, bytes]]:
+        """A request and its body, from its first byte to its end."""
         visit = Visit(endpoint, client_of(scope))
         self.visits.add(visit)
         try:
             async with hold_body(scope, receive, self.limits, self.bodies) as body:
-                voice = await self._read(body, read)
-                if self._log_prompts:
-                    texts = [part for part in voice.job.turns[-1].parts if isinstance(part, str)]
-                    note("asked", longest=MAX_ASKED, client=visit.client, text="".join(texts))
-                visit.outcome = await self._answer(visit, voice, receive, send)
+                yield visit, body
         except AnswerCancelled:
             visit.outcome = "left"
+            raise
         except ApiError as error:
             visit.outcome = str(error.status)
             raise
@@ -137,7 +164,7 @@ class Desk:
         except AnswerCancelled:
             raise
         except (VlrunError, TimeoutError) as reason:
-            raise _told(reason, voice) from reason
+            raise _told(reason, voice.fields) from reason
         return "ok"
 
     async def _stream(self, visit: Visit, voice: StreamingVoice, receive: Receive, stream: EventStream) -> str:
@@ -147,18 +174,14 @@ class Desk:
         except (VlrunError, ApiError, TimeoutError) as reason:
             if not stream.begun or isinstance(reason, AnswerCancelled):
                 raise
-            error = _told(reason, voice)
+            error = _told(reason, voice.fields)
             await stream.send(*voice.failed(error))
             await stream.end()
             return str(error.status)
         return "ok"
 
     async def _whole(self, visit: Visit, voice: Voice, send: Send) -> None:
-        answers = await self._answers(visit, voice.job)
-        body = voice.whole(answers)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await _send_json(send, voice.whole(await self._answers(visit, voice.job)))
 
     async def _streamed(self, visit: Visit, voice: StreamingVoice, stream: EventStream) -> None:
         pulse = asyncio.ensure_future(_keep_alive(stream))
@@ -246,11 +269,18 @@ def client_of(scope: Scope) -> str:
     return f"{scope.get('state', {}).get('key') or ''}@{address[0] if address else 'local'}"
 
 
-def _told(reason: BaseException, voice: Voice) -> ApiError:
+async def _send_json(send: Send, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _told(reason: BaseException, fields: Mapping[str, str]) -> ApiError:
+    """``fields``: an endpoint's names for those of a job."""
     if isinstance(reason, ApiError):
         return reason
     error = api_error(reason) if isinstance(reason, VlrunError) else replace(TOO_LATE)
-    error.param = voice.fields.get(error.param or "", error.param)
+    error.param = fields.get(error.param or "", error.param)
     return error
 
 

@@ -1,14 +1,18 @@
 """What the service counts and measures, for Prometheus (text format 0.0.4).
 
-Knows answers' figures and the engine's state; does not know requests.
+Knows answers' figures, the engine's state and this process; does not know requests.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from vlrun.answer import Answer
@@ -24,7 +28,7 @@ class Metrics:
 
     def __init__(self, state: Callable[[], State | None], queue: Callable[[], dict[str, float]]) -> None:
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self._registry.register(_Process())
         self._registry.register(_Live(state, queue))
         self._requests = Counter(
             "vlrun_requests",
@@ -40,6 +44,9 @@ class Metrics:
             "Tokens: of prompts, of these visual ones and cached ones, and of answers.",
             ["kind"],
             registry=self._registry,
+        )
+        self._hits = Counter(
+            "vlrun_cache_hits", "Answers whose prompt was found in the KV cache, in part.", registry=self._registry
         )
         self._ttft = self._histogram("ttft", "Time to first token, from the request's turn on.", SECONDS)
         self._tpot = self._histogram("tpot", "Time per further output token.", TOKEN_SECONDS)
@@ -64,6 +71,8 @@ class Metrics:
             self._vision.observe(timings.vision)
         if timings.tpot is not None:
             self._tpot.observe(timings.tpot)
+        if usage.cached_tokens:
+            self._hits.inc()
         counts = {
             "prompt": usage.prompt_tokens,
             "image": usage.image_tokens,
@@ -112,6 +121,23 @@ class _Live(Collector):
         }
         for name, value in values.items():
             yield GaugeMetricFamily(f"vlrun_{name}", _TEXTS[name], value=value)
+
+
+class _Process(Collector):
+    """This process, under the names that all exporters have. prometheus_client's own collector tells nothing at all
+    where a sandbox hides /proc/stat, as our unit's does.
+    """
+
+    def collect(self) -> Iterator[Metric]:
+        with suppress(OSError, ValueError, IndexError):
+            pages = [int(size) for size in Path("/proc/self/statm").read_text(encoding="utf-8").split()[:2]]
+            for kind, count in zip(("virtual", "resident"), pages, strict=True):
+                name = f"process_{kind}_memory_bytes"
+                yield GaugeMetricFamily(name, f"{kind.capitalize()} memory.", value=count * os.sysconf("SC_PAGE_SIZE"))
+        with suppress(OSError):
+            opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
+            yield GaugeMetricFamily("process_open_fds", "Open files and sockets.", value=opened)
+        yield CounterMetricFamily("process_cpu_seconds", "Processor time.", value=time.process_time())
 
 
 _TEXTS = {

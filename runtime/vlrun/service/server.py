@@ -62,7 +62,7 @@ def serve(service: Service, opened: socket.socket, notifier: Notifier) -> None:
     """
     config = uvicorn.Config(
         service.application(),
-        http=protocol(service.limits),
+        http=protocol(service.limits, service.metrics.sent),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -70,6 +70,7 @@ def serve(service: Service, opened: socket.socket, notifier: Notifier) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=int(service.limits.idle_seconds),
+        timeout_graceful_shutdown=int(END_SECONDS),
         backlog=BACKLOG,
     )
     server = _Server(config)

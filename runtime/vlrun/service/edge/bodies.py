@@ -16,8 +16,8 @@ from vlrun.errors import AnswerCancelled
 from vlrun.service.faults import ApiError
 from vlrun.service.limits import MIB, Limits
 
-STEP = 1 * MIB
-"""Bytes by which a body of unknown length takes from the budget."""
+STEP = MIB // 4
+"""Bytes by which a body takes from the budget, as they come: a length that is only promised takes nothing."""
 CLOSE = (("connection", "close"),)
 """With each answer to a request whose body was not read, or its rest would be taken for the next request."""
 
@@ -31,7 +31,7 @@ class BodyBudget:
 
     @property
     def held(self) -> int:
-        """Bytes that are taken now, promised ones included."""
+        """Bytes that are taken now."""
         return self._held
 
     def take(self, count: int) -> None:
@@ -64,23 +64,33 @@ class _Share:
 
     def __init__(self, limits: Limits, budget: BodyBudget) -> None:
         self.bytes = 0
+        self._promised = 0
         self._limits = limits
         self._budget = budget
 
-    def grow(self, size: int, step: int) -> None:
-        """Have at least ``size`` bytes, in whole steps."""
+    def promise(self, size: int) -> None:
+        """So many bytes will come; 0 if nobody knows."""
+        self._check(size)
+        self._promised = size
+
+    def grow(self, size: int) -> None:
+        """Have at least ``size`` bytes: whole steps, but not more than will come."""
+        self._check(size)
+        if size > self.bytes:
+            whole = -(-size // STEP) * STEP
+            more = (min(whole, self._promised) if self._promised else whole) - self.bytes
+            self._budget.take(more)
+            self.bytes += more
+
+    def _check(self, size: int) -> None:
         if size > self._limits.max_body_mib * MIB:
             most = f"the body is larger than {self._limits.max_body_mib} MiB"
             raise ApiError(413, most, "request_too_large", headers=CLOSE)
-        if size > self.bytes:
-            more = -(-(size - self.bytes) // step) * step
-            self._budget.take(more)
-            self.bytes += more
 
 
 async def _read(scope: Scope, receive: Receive, share: _Share, seconds: float) -> bytes:
     """BytesIO hands out its own buffer in the end, where a bytearray would have to be copied."""
-    share.grow(_promised(scope), step=1)
+    share.promise(_promised(scope))
     body = io.BytesIO()
     more = True
     try:
@@ -90,7 +100,7 @@ async def _read(scope: Scope, receive: Receive, share: _Share, seconds: float) -
                 if message["type"] == "http.disconnect":
                     raise AnswerCancelled("the client left before its request was complete")
                 part = message.get("body", b"")
-                share.grow(body.tell() + len(part), step=STEP)
+                share.grow(body.tell() + len(part))
                 body.write(part)
                 more = message.get("more_body", False)
     except TimeoutError:

@@ -199,11 +199,12 @@ class _Exchange:
         """
         try:
             await app(self._scope, self.receive, self.send)
-        except (asyncio.CancelledError, AnswerCancelled) as error:  # the client left, and hears nothing, or we stop
+        except AnswerCancelled:  # the client has left, and hears nothing
+            return
+        except asyncio.CancelledError:
             if not self._begun:
                 await self.answer(STOPPING)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            raise
         except Exception as error:  # noqa: BLE001  # a stranger gets no word of it, and the log no word of the stranger
             fault = error if isinstance(error, ApiError) else FAILED
             if fault is FAILED or self._begun:

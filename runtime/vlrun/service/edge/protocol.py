@@ -11,7 +11,8 @@ shape and fixed words. Of uvicorn 0.54's ``H11Protocol`` it relies on these, non
   run;
 - a cycle's ``disconnected`` and ``message_event`` tell the app that its client has left, ``keep_alive = False`` closes
   the connection after the answer; ``send`` waits while ``pause_writing`` is in force;
-- an app that returns in the middle of its answer gets its connection closed.
+- an app that returns in the middle of its answer gets its connection closed;
+- ``self.connections`` is the server's set of all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import contextlib
 import logging
 import re
 import socket
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -39,6 +41,8 @@ MAX_CHUNKS = 16 * 1024
 """Of one body: 15 MiB in 1 KiB each. A chunk costs about 10 us of the event loop, and may be a single byte."""
 BODY_GRACE = 1.0
 """Seconds that a handler has to say 408 by itself before the connection is closed under it."""
+SILENT_SECONDS = 1.0
+"""Of a connection on which nothing is asked: then it gives way if another one would be too many."""
 LINGER_SECONDS = 2.0
 """That a refused client may go on sending into the void: closed at once it would get a reset in place of the answer."""
 
@@ -131,6 +135,7 @@ class _LimitedProtocol(H11Protocol):
     """One connection. ``_phase``: what is waited for until ``_deadline``."""
 
     limits: ClassVar[Limits]
+    answered: ClassVar[Callable[[int], None]]
 
     def __init__(
         self,
@@ -146,20 +151,44 @@ class _LimitedProtocol(H11Protocol):
         self.access_log = False
         self._refused = False
         self._phase = ""
+        self._silent_since = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock, or turn the connection away if there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
+        if len(self.connections) > self.limits.connections and not self._make_room():
             self._refused = True
-            transport.write(_raw_answer(TOO_MANY))
+            self._say(TOO_MANY)
             transport.close()  # at once, since a connection that lingers would be one more
             return
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         transport.set_write_buffer_limits(high=0)  # every byte that waits is noticed: pause_writing, then the deadline
         self._watch()
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been silent for longest, if there is one: nobody may keep others out by opening
+        all there are and saying nothing.
+        """
+        others = (other for other in self.connections if isinstance(other, _LimitedProtocol) and other.silence)
+        longest = max(others, key=lambda other: other.silence, default=None)
+        if longest is None or longest.silence < SILENT_SECONDS:
+            return False
+        longest.transport.close()
+        return True
+
+    @property
+    def silence(self) -> float:
+        """Seconds since an answer, or the beginning, if no whole head of a request has come since; 0 otherwise."""
+        if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
+            return 0.0
+        return self.loop.time() - self._silent_since
+
+    def _say(self, fault: ApiError) -> None:
+        """Answer before any application is asked."""
+        self.transport.write(_raw_answer(fault))
+        type(self).answered(fault.status)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks."""
@@ -187,6 +216,11 @@ class _LimitedProtocol(H11Protocol):
             self._refuse(refused.fault)
         else:
             self._watch()
+
+    def on_response_complete(self) -> None:
+        """From now on it is silent again."""
+        self._silent_since = self.loop.time()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """Bytes wait for the client: from now on it has to read."""
@@ -245,15 +279,16 @@ class _LimitedProtocol(H11Protocol):
             if self.cycle.response_started and not self.cycle.response_complete:
                 self.transport.abort()
                 return
-        self.transport.write(_raw_answer(fault))
+        self._say(fault)
         with contextlib.suppress(OSError):  # it may have left
             self.transport.write_eof()
         self.flow.resume_reading()
         self._set_deadline(LINGER_SECONDS)
 
 
-def protocol(limits: Limits) -> type[H11Protocol]:
-    """The class for uvicorn's ``Config(http=...)``. Its ``timeout_keep_alive``, ``h11_max_incomplete_event_size`` and
+def protocol(limits: Limits, answered: Callable[[int], None]) -> type[H11Protocol]:
+    """The class for uvicorn's ``Config(http=...)``. ``answered`` hears the status of each answer that no application
+    gave. Its ``timeout_keep_alive``, ``h11_max_incomplete_event_size`` and
     access log are not used; ``limit_concurrency`` must be left out, since its answer is uvicorn's own.
     """
-    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits})
+    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits, "answered": staticmethod(answered)})
