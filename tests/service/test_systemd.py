@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from tests.service import boot
-from tests.service.asking import Reply, asked, begin, data_url, endless, events, get, post, shelf, until
+from tests.service.asking import Reply, asked, begin, data_url, endless, events, get, metric, post, shelf, until
 from tests.service.boot import Booted
 from tests.service.watched import Ear, Program, form, noise
 from vlrun.service import systemd
@@ -198,6 +198,13 @@ def test_row_42_a_read_only_root_and_no_home(box: Booted) -> None:
     assert {Path(path).parts[:5] for path in owned.split()} == {("/", "var", "cache", "private", "vlrun")}
     assert "/verified/" in owned
     assert "/prefixes/" in owned
+
+
+def test_what_is_measured_inside(box: Booted) -> None:
+    """Guards the dashboard's memory, where the unit hides /proc/stat."""
+    box.begin_anew()
+    assert box.inside(lambda: metric(box, "process_resident_memory_bytes")) > 50e6
+    assert box.inside(lambda: metric(box, "process_open_fds")) > 3
 
 
 def test_row_42_no_folder_for_temporary_files(box: Booted) -> None:
