@@ -30,8 +30,9 @@ from vlrun.vlm import VLM
 T = TypeVar("T")
 
 EVERY = 0.05
-"""Seconds between two looks at an answer that goes on. Its first text and its end never wait. A large model's tokens
-come slower than that; of a small one's hundreds a second each would cost the engine a part of its processor.
+"""At most so many seconds between two looks at an answer that goes on; its first text and its end never wait. A large
+model's tokens come slower than that; of a small one's hundreds a second each would cost the engine a part of its
+processor.
 """
 
 
@@ -198,7 +199,7 @@ class _Mailbox:
         while answers:
             await self._arrived.wait()
             self._arrived.clear()
-            self._next = self._loop.time() + EVERY
+            self._next = (self._loop.time() // EVERY + 1) * EVERY  # all mailboxes at once: one wake-up for all streams
             with self._lock:
                 items, self._told = list(self._items), _Told.NOTHING
                 self._items.clear()
