@@ -4,8 +4,7 @@ As many answers as ``limits.parallel`` are made at once. Whoever comes later wai
 that has the fewest answers running, and among those to the one that waited longest since its last turn, so that one who
 asks a hundred things delays another by one answer and no more. When the queue is full, the newcomer is refused, unless
 another client holds at least two places more: then its newest one gives way, unless that has waited for so long that it
-was promised an answer. Lives in one event loop; knows weights and
-names of clients, not what they want.
+was promised an answer. Lives in one event loop; knows weights and names of clients, not what they want.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from vlrun.service.api import answers_other as others
 from vlrun.service.api import voice_chat, voice_form, voice_responses
 from vlrun.service.api.docs_page import asset
 from vlrun.service.api.openapi import document
-from vlrun.service.desk import Desk, Voice
+from vlrun.service.desk import Desk, Voice, send_whole
 from vlrun.service.edge.guard import Guard
 from vlrun.service.edge.keys import Keys
 from vlrun.service.faults import ApiError
@@ -32,7 +32,6 @@ from vlrun.service.metrics import CONTENT_TYPE, Metrics
 from vlrun.service.tokenizing import counted
 from vlrun.vlm import VLM
 
-JSON = b"application/json"
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 NOWHERE = ApiError(404, "there is nothing at this path: /docs shows what there is", "not_found")
 
@@ -158,7 +157,7 @@ class Service:
             queue=others.Queue(running=admission.running, waiting=admission.waiting, limit=self.limits.queue),
             notes=list(self.vlm.notes) if self._loaded else [],
         )
-        await _send(send, msgspec.json.encode(told), JSON, 200 if told.ready else 503)
+        await send_whole(send, msgspec.json.encode(told), status=200 if told.ready else 503)
 
     def _status(self) -> others.Status:
         if self.stopping:
@@ -168,7 +167,7 @@ class Service:
         return "ready" if self.progressing() else "stuck"
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - an endpoint
-        await _send(send, self.metrics.text(), CONTENT_TYPE.encode())
+        await send_whole(send, self.metrics.text(), CONTENT_TYPE.encode())
 
     def _context(self) -> int | None:
         return self.vlm.context if self._loaded else None
@@ -213,7 +212,7 @@ def _said(make: Callable[[Scope], object]) -> Endpoint:
     """An endpoint that answers with a value as JSON."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an endpoint
-        await _send(send, msgspec.json.encode(make(scope)), JSON)
+        await send_whole(send, msgspec.json.encode(make(scope)))
 
     return answer
 
@@ -224,12 +223,4 @@ async def _asset(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: A
     if found is None:
         raise replace(NOWHERE)
     body, headers = found
-    await _send(send, body, headers[b"content-type"], 200, headers)
-
-
-async def _send(
-    send: Send, body: bytes, kind: bytes, status: int = 200, more: Mapping[bytes, bytes] | None = None
-) -> None:
-    headers = {b"content-type": kind, b"content-length": str(len(body)).encode(), **(more or {})}
-    await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send_whole(send, body, headers[b"content-type"], 200, headers)

@@ -126,7 +126,7 @@ class Desk:
                 raise
             except (VlrunError, TimeoutError) as reason:
                 raise _told(reason, {}) from reason
-            await _send_json(send, found)
+            await send_whole(send, found)
             visit.outcome = "ok"
 
     @asynccontextmanager
@@ -181,7 +181,7 @@ class Desk:
         return "ok"
 
     async def _whole(self, visit: Visit, voice: Voice, send: Send) -> None:
-        await _send_json(send, voice.whole(await self._answers(visit, voice.job)))
+        await send_whole(send, voice.whole(await self._answers(visit, voice.job)))
 
     async def _streamed(self, visit: Visit, voice: StreamingVoice, stream: EventStream) -> None:
         pulse = asyncio.ensure_future(_keep_alive(stream))
@@ -269,9 +269,16 @@ def client_of(scope: Scope) -> str:
     return f"{scope.get('state', {}).get('key') or ''}@{address[0] if address else 'local'}"
 
 
-async def _send_json(send: Send, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+async def send_whole(
+    send: Send,
+    body: bytes,
+    kind: bytes = b"application/json",
+    status: int = 200,
+    more: Mapping[bytes, bytes] | None = None,
+) -> None:
+    """An answer that is no stream. ``kind``: its content type; ``more``: further headers."""
+    headers = {b"content-type": kind, b"content-length": str(len(body)).encode(), **(more or {})}
+    await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

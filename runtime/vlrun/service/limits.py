@@ -32,7 +32,7 @@ class Limits:
     max_megapixels: int = 50
     """Of one picture, by its header, before anything is decoded."""
     connections: int = 256
-    """Open at once; further ones get 503 and are closed."""
+    """Open at once; for a further one the longest silent one is closed, or it gets 503 itself."""
 
     bodies_mib: int = 256
     """Of all requests that are being read or wait; whoever would need more gets 429."""

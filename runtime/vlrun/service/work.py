@@ -30,8 +30,8 @@ from vlrun.vlm import VLM
 T = TypeVar("T")
 
 EVERY = 0.05
-"""At most so many seconds between two looks at an answer that goes on; its first text and its end never wait. A large
-model's tokens come slower than that; of a small one's hundreds a second each would cost the engine a part of its
+"""At most so many seconds between two looks at an answer that goes on; its first text and its end never wait. A
+real model's tokens come about as slowly; of a tiny one's hundreds a second each would cost the engine a part of its
 processor.
 """
 

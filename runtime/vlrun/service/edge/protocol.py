@@ -171,9 +171,9 @@ class _LimitedProtocol(H11Protocol):
         """Close the connection that has been silent for longest, if there is one: nobody may keep others out by opening
         all there are and saying nothing.
         """
-        others = (other for other in self.connections if isinstance(other, _LimitedProtocol) and other.silence)
-        longest = max(others, key=lambda other: other.silence, default=None)
-        if longest is None or longest.silence < SILENT_SECONDS:
+        others = (other for other in self.connections if isinstance(other, _LimitedProtocol))
+        longest = max(others, key=lambda other: other.silence)  # ourselves at least
+        if longest.silence < SILENT_SECONDS:
             return False
         longest.transport.close()
         return True
