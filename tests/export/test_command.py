@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from tests.small_models import build_checkpoint
 from vlrun import manifest
 
-ROOT = Path(__file__).parents[2]
 PATHS = os.pathsep.join(str(ROOT / room) for room in ("runtime", "export"))
 
 

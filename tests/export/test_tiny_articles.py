@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tests.paths import EXAMPLES
 from vlrun_export.tiny.articles import TRUTH, articles_shelf
 
-PICTURE = Path(__file__).parents[2] / "examples" / "articles_shelf.png"
+PICTURE = EXAMPLES / "articles_shelf.png"
 
 
 def test_the_picture_and_its_truth() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import vlrun
+from tests.paths import EXAMPLES as PICTURES
 from vlrun import manifest
 from vlrun.answer import last_of
 from vlrun.embedded import FOLDER
@@ -28,7 +28,6 @@ from vlrun_export.tiny.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS,
 from vlrun_export.tiny.scores import score_answer
 from vlrun_export.tiny.vocabulary import train_tokenizer
 
-PICTURES = Path(__file__).parents[2] / "examples"
 MOST_BYTES = 12_000_000
 QUESTIONS = [
     ("shelf", "How many bottles are there?", "6"),

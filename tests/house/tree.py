@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 ROOMS = {"vlrun": ROOT / "runtime" / "vlrun", "vlrun_export": ROOT / "export" / "vlrun_export"}
 
 

@@ -12,6 +12,7 @@ import pytest
 from openvino import opset13
 from PIL import Image
 
+from tests.paths import EXAMPLES
 from tests.runtime.engine_room import Greedy
 from vlrun import VLM, Hints, Options, load, manifest
 from vlrun.embedded import FOLDER
@@ -26,7 +27,6 @@ from vlrun.model.device import open_device
 from vlrun.model.positions import FloatArray, Grid
 
 EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
-EXAMPLES = Path(__file__).parents[2] / "examples"
 DIMENSIONS = manifest.read(FOLDER)
 TOKENS = 45
 

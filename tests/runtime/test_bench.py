@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from vlrun.bench.ceiling import Ceiling
 from vlrun.bench.report import FIGURES, Samples, limits, table
 from vlrun.embedded import FOLDER
 
 FLOPS = {"f32", "bf16", "int8"}
-ROOT = Path(__file__).parents[2]
 
 
 def bench(*words: str | Path) -> subprocess.CompletedProcess[str]:

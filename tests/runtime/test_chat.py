@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.paths import EXAMPLES
+
 CHAT = [sys.executable, "-m", "vlrun.cli", "chat", "--temperature", "0", "--kv-disk", "0"]
 
 

@@ -19,12 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.paths import EXAMPLES, RUNTIME
 from vlrun.answer import MAX_TOKENS, Options
 from vlrun.cli import options as cli_options
 from vlrun.cli.terminal import printable
 from vlrun.model.device import Hints
-
-RUNTIME = Path(__file__).parents[2] / "runtime"
 
 
 def command(words: Sequence[str | Path], home: Path) -> tuple[list[str], dict[str, str]]:
@@ -133,7 +132,7 @@ def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
     """Guards the disk cache between real processes that write and read the same file: the same right answer from all,
     the next one starts from it, and nothing half-written is left.
     """
-    shelf = Path(__file__).parents[2] / "examples" / "shelf.png"
+    shelf = EXAMPLES / "shelf.png"
     words: tuple[str | Path, ...] = ("ask", shelf, "How many bottles are there?", "--json")
     arguments, environment = command(words, tmp_path)
     running = [subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE) for _ in range(3)]

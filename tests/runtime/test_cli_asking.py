@@ -11,10 +11,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
+from tests.paths import EXAMPLES
 from tests.runtime.test_cli import vlrun
 from vlrun.tasks import Names, find
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SHELF = EXAMPLES / "shelf.png"
 
 

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 import vlrun
+from tests.paths import EXAMPLES
 from vlrun import Conversation, Options, Turn
 from vlrun.errors import MediaNotFound, OptionError, OutputError
 from vlrun.text.template import SaidPart
 
-SHELF = Path(__file__).parents[2] / "examples" / "shelf.png"
+SHELF = EXAMPLES / "shelf.png"
 GREEDY = Options(temperature=0, max_tokens=24)
 CALL = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
 

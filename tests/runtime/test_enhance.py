@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from tests.paths import EXAMPLES
 from vlrun.media.enhance import enhance
 from vlrun.media.image import open_picture
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = ("shelf", "price_tag", "word", "shapes", "articles_shelf")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.paths import EXAMPLES
 from vlrun import VLM, Hints, Options, Room, load
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, OptionError
@@ -23,7 +24,7 @@ from vlrun.model.patches import Patches
 from vlrun.model.positions import Grid
 from vlrun.model.vision import VisionEncoder
 
-PICTURE = Path(__file__).parents[2] / "examples" / "shelf.png"
+PICTURE = EXAMPLES / "shelf.png"
 QUESTION = "How many bottles are there?"
 OPTIONS = Options(max_tokens=8, temperature=0)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 import vlrun
+from tests.paths import EXAMPLES
 from vlrun.answer import Options
 from vlrun.embedded import FOLDER
 from vlrun.engine.sampler import likely
@@ -18,7 +18,7 @@ from vlrun.errors import OptionError
 from vlrun.text.spelling import Spelling
 from vlrun.vlm import VLM
 
-SHELF = Path(__file__).parents[2] / "examples" / "shelf.png"
+SHELF = EXAMPLES / "shelf.png"
 QUESTION = "How many bottles are there?"
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vlrun
+from tests.paths import EXAMPLES
 from tests.runtime.engine_room import wait_for
 from vlrun.cache.store import PrefixStore
 from vlrun.engine.engine import Engine
@@ -25,7 +26,6 @@ from vlrun.model.decoder import Decoder, SequenceStep
 from vlrun.model.positions import FloatArray
 from vlrun.question import ask_about
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
 SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))
 MIB = 2**20

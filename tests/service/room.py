@@ -11,10 +11,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
+from tests.paths import ROOT
+
 START_SECONDS = 60
 READY = re.compile(r" ready url=(\S+)")
 LISTENING = re.compile(r" listening url=(\S+)")
