@@ -15,7 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from vlrun.manifest import VisionDimensions
-from vlrun.model.positions import patch_positions, token_positions
+from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
 from vlrun_export.probe import Probe
 
 FloatArray = npt.NDArray[np.float32]

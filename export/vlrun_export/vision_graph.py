@@ -1,6 +1,6 @@
 """The vision encoder as one OpenVINO model: the patches of one picture in, embeddings and DeepStack rows out.
 
-Inputs (N patches in merge-block order, as ``vlrun.model.positions.patch_positions`` makes them)::
+Inputs (N patches in merge-block order, as ``vlrun.models.qwen3_vl.positions.patch_positions`` makes them)::
 
     patches           [N, channels * temporal * patch * patch]  f32
     position_indices  [4, N]         i64  corners of the bilinear interpolation in the learned position table

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING
 from vlrun.errors import VlrunError
 
 if TYPE_CHECKING:
-    from vlrun.answer import Answer, Chunk, Options, Timings, Usage
-    from vlrun.asking import Inquiry, Result, inquire
+    from vlrun.backends.openvino.device import Hints
+    from vlrun.backends.openvino.loader import Room
     from vlrun.conversation import Conversation
-    from vlrun.loading import Room
-    from vlrun.media.drawing import draw_marks
+    from vlrun.heatmap.heat_map import Heat
+    from vlrun.heatmap.overlay import overlay_heat
     from vlrun.media.enhance import enhance
-    from vlrun.media.frame import Frame
-    from vlrun.media.heat import overlay_heat
     from vlrun.media.image import Picture, open_picture
     from vlrun.media.region import Region, Tiles, crop
-    from vlrun.model.device import Hints
-    from vlrun.question import Turn
-    from vlrun.tasks import Names, Task, load_tasks
-    from vlrun.text.grounding import Mark
-    from vlrun.text.heat import Heat
-    from vlrun.text.template import ToolCall
+    from vlrun.media.transform import Frame
+    from vlrun.models.qwen3_vl.grounding import Mark
+    from vlrun.prompt.builder import Turn
+    from vlrun.prompt.chat_template import ToolCall
+    from vlrun.tasks.definition import Names, Task, load_tasks
+    from vlrun.tasks.drawing import draw_marks
+    from vlrun.tasks.request import Inquiry, Result, inquire
+    from vlrun.types import Answer, Chunk, Options, Timings, Usage
     from vlrun.vlm import VLM, load
 
 __version__ = "0.1.0"
@@ -70,35 +70,35 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "vlrun.answer",
-    "Chunk": "vlrun.answer",
+    "Answer": "vlrun.types",
+    "Chunk": "vlrun.types",
     "Conversation": "vlrun.conversation",
-    "Frame": "vlrun.media.frame",
-    "Heat": "vlrun.text.heat",
-    "Hints": "vlrun.model.device",
-    "Inquiry": "vlrun.asking",
-    "Mark": "vlrun.text.grounding",
-    "Names": "vlrun.tasks",
-    "Options": "vlrun.answer",
+    "Frame": "vlrun.media.transform",
+    "Heat": "vlrun.heatmap.heat_map",
+    "Hints": "vlrun.backends.openvino.device",
+    "Inquiry": "vlrun.tasks.request",
+    "Mark": "vlrun.models.qwen3_vl.grounding",
+    "Names": "vlrun.tasks.definition",
+    "Options": "vlrun.types",
     "Picture": "vlrun.media.image",
     "Region": "vlrun.media.region",
-    "Result": "vlrun.asking",
-    "Room": "vlrun.loading",
-    "Task": "vlrun.tasks",
+    "Result": "vlrun.tasks.request",
+    "Room": "vlrun.backends.openvino.loader",
+    "Task": "vlrun.tasks.definition",
     "Tiles": "vlrun.media.region",
-    "Timings": "vlrun.answer",
-    "ToolCall": "vlrun.text.template",
-    "Turn": "vlrun.question",
-    "Usage": "vlrun.answer",
+    "Timings": "vlrun.types",
+    "ToolCall": "vlrun.prompt.chat_template",
+    "Turn": "vlrun.prompt.builder",
+    "Usage": "vlrun.types",
     "VLM": "vlrun.vlm",
     "crop": "vlrun.media.region",
-    "draw_marks": "vlrun.media.drawing",
+    "draw_marks": "vlrun.tasks.drawing",
     "enhance": "vlrun.media.enhance",
-    "inquire": "vlrun.asking",
+    "inquire": "vlrun.tasks.request",
     "load": "vlrun.vlm",
-    "load_tasks": "vlrun.tasks",
+    "load_tasks": "vlrun.tasks.definition",
     "open_picture": "vlrun.media.image",
-    "overlay_heat": "vlrun.media.heat",
+    "overlay_heat": "vlrun.heatmap.overlay",
 }
 
 

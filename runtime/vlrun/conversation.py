@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from PIL import Image
 
-from vlrun.answer import Answer, Chunk, Options, last_of
-from vlrun.cache import files
 from vlrun.errors import OptionError, OutputError, VlrunError
-from vlrun.media.frame import Frame
 from vlrun.media.image import Picture, open_picture
-from vlrun.question import MOST_PICTURES, Pictures, Turn, ask_about
-from vlrun.text.template import Role, SaidPart, Tool, ToolCall
-from vlrun.text.tools import find_tool_calls
+from vlrun.media.transform import Frame
+from vlrun.prompt.builder import MOST_PICTURES, Pictures, Turn, ask_about
+from vlrun.prompt.chat_template import Role, SaidPart, Tool, ToolCall
+from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.storage import files
+from vlrun.types import Answer, Chunk, Options, last_of
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM

@@ -19,35 +19,35 @@ from pathlib import Path
 import numpy as np
 
 from vlrun import manifest as manifests
-from vlrun import speed
-from vlrun.answer import MAX_TOKENS, Answer, Chunk, Options, Usage, last_of
-from vlrun.cache.names import PictureSpan
-from vlrun.cache.store import may_know
+from vlrun.backends.openvino.device import Hints
+from vlrun.backends.openvino.loader import Opening, Room, store_folder
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.pulse import State
 from vlrun.engine.request import Cancellation, FinishReason, PendingPicture, Progress, Request, Stream
 from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
+from vlrun.engine.watchdog import State
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
-from vlrun.loading import Opening, Room, store_folder
+from vlrun.heatmap.attention import heat
+from vlrun.heatmap.heat_map import Heat
+from vlrun.kv_cache.block_hash import PictureSpan
+from vlrun.kv_cache.prefix_store import may_know
 from vlrun.manifest import Manifest
 from vlrun.media.image import Picture
-from vlrun.model.attention import heat
-from vlrun.model.device import Hints
-from vlrun.model.positions import Grid, token_positions
-from vlrun.question import DEFAULT_QUESTION, Asked, Pictures, Preparer, Turn, ask_about
-from vlrun.saying import Said, timings
-from vlrun.sight import Sight, picture_key
-from vlrun.text.detokenizer import Detokenizer, StopStrings
-from vlrun.text.grammar import Vocabulary
-from vlrun.text.grounding import find_marks
-from vlrun.text.heat import Heat
-from vlrun.text.spelling import Spelling
-from vlrun.text.template import ChatTemplate, Tool, load_tokenizer
-from vlrun.text.tool_grammar import AnswerGrammar, compile_answer
-from vlrun.text.tools import BEGIN, ToolChoice, find_tool_calls
-from vlrun.text.typed import schema_of, value_of
-from vlrun.verification import verify
+from vlrun.models.qwen3_vl.grounding import find_marks
+from vlrun.models.qwen3_vl.positions import Grid, token_positions
+from vlrun.models.verification import verify
+from vlrun.perf import profile as speed
+from vlrun.prompt.builder import DEFAULT_QUESTION, Asked, Pictures, Preparer, Turn, ask_about
+from vlrun.prompt.chat_template import ChatTemplate, Tool, load_tokenizer
+from vlrun.prompt.detokenizer import Detokenizer, StopStrings
+from vlrun.prompt.output import Said, timings
+from vlrun.prompt.token_bytes import Spelling
+from vlrun.prompt.tool_calls import BEGIN, ToolChoice, find_tool_calls
+from vlrun.structured.grammar import Vocabulary
+from vlrun.structured.python_types import schema_of, value_of
+from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
+from vlrun.types import MAX_TOKENS, Answer, Chunk, Options, Usage, last_of
+from vlrun.vision.encoder_queue import Sight, picture_key
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.small_models import build_checkpoint
 from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import Manifest
-from vlrun.model.positions import token_positions
+from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun_export import check, decoder_graph, exported, vision_graph
 from vlrun_export.check import check_folder, require_passed
 from vlrun_export.checkpoint import open_checkpoint

@@ -12,10 +12,10 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 
 from vlrun import manifest
+from vlrun.backends.openvino.decoder import Decoder, SequenceStep, VisualRows
+from vlrun.backends.openvino.device import Hints, open_device
 from vlrun.manifest import Manifest
-from vlrun.model.decoder import Decoder, SequenceStep, VisualRows
-from vlrun.model.device import Hints, open_device
-from vlrun.model.positions import Grid, token_positions
+from vlrun.models.qwen3_vl.positions import Grid, token_positions
 from vlrun_export import exported
 from vlrun_export.check import check_folder
 from vlrun_export.checkpoint import open_checkpoint

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from vlrun.model.positions import Grid
-from vlrun.text.template import ChatTemplate, Message, PicturePart
-from vlrun.text.tools import ToolChoice, described, find_tool_calls
+from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.prompt.chat_template import ChatTemplate, Message, PicturePart
+from vlrun.prompt.tool_calls import ToolChoice, described, find_tool_calls
 from vlrun_export.tiny import vocabulary
 from vlrun_export.tiny.batches import PREFIX, Packer
 from vlrun_export.tiny.calling import REPORT, conversations, response, result_of, toolbox_for

@@ -13,12 +13,12 @@ import pytest
 import vlrun
 from tests.paths import EXAMPLES as PICTURES
 from vlrun import manifest
-from vlrun.answer import last_of
 from vlrun.embedded import FOLDER
-from vlrun.question import ask_about
-from vlrun.tasks import find
-from vlrun.text.template import Tool, load_tokenizer
-from vlrun.text.tools import Mode, ToolChoice
+from vlrun.prompt.builder import ask_about
+from vlrun.prompt.chat_template import Tool, load_tokenizer
+from vlrun.prompt.tool_calls import Mode, ToolChoice
+from vlrun.tasks.definition import find
+from vlrun.types import last_of
 from vlrun_export.tiny.easy import load_easy
 from vlrun_export.tiny.examples import ARTICLES, EXAMPLES, example
 from vlrun_export.tiny.looking import QUESTIONS as QUESTIONS_LOOKED

@@ -16,7 +16,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from vlrun.manifest import Preprocessing, VisionDimensions
 from vlrun.media.image import open_picture
-from vlrun.model.patches import cut
+from vlrun.vision.patches import cut
 from vlrun_export.tiny import batches, vocabulary
 from vlrun_export.tiny.batches import ALONE, NO_TARGET, PAD, PREFIX, Batch, Packer, make_batch
 from vlrun_export.tiny.learning import forward, look_loss, patches_of

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlrun.model.patches import fit
-from vlrun.model.positions import Grid
+from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.patches import fit
 from vlrun_export.tiny.batches import SIZES
 from vlrun_export.tiny.examples import EXAMPLES, example
 from vlrun_export.tiny.inquiries import inquiries

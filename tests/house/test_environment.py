@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.tree import ROOT
+from tests.paths import ROOT
 
 # Stands in for Python: makes environments of itself, and "installs" a vlrun that repeats its arguments. What it cannot
 # do stands in the file `broken` beside it.

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import vlrun
-from tests.house.tree import ROOMS, ROOT, tracked
+from tests.house.tree import ROOMS, tracked
+from tests.paths import ROOT
 
 WORKBENCH_ONLY = {"torch", "torchvision", "transformers", "optimum", "optimum-intel", "nncf", "onnx", "safetensors"}
 

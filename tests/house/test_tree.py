@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
-from tests.house.tree import ROOT, tracked
+from tests.house.tree import tracked
+from tests.paths import ROOT
 
 MAX_FILE_BYTES = 12_000_000
 MAX_FILE_LINES = 400

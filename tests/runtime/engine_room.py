@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.runtime.fake_decoder import Cell, FakeDecoder, key, query, scores
-from vlrun.cache.names import PictureSpan
-from vlrun.cache.store import PrefixStore
+from vlrun.backends.openvino.device import Abandoned
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import PendingPicture, Request, Stopped, Stream
 from vlrun.engine.sampler import FloatRow
 from vlrun.engine.scheduler import Limits
-from vlrun.model.attention import Watched
-from vlrun.model.device import Abandoned
-from vlrun.model.positions import FloatArray
+from vlrun.heatmap.attention import Watched
+from vlrun.kv_cache.block_hash import PictureSpan
+from vlrun.kv_cache.prefix_store import PrefixStore
+from vlrun.models.qwen3_vl.positions import FloatArray
 
 ROOT = b"model"
 PAD = 49

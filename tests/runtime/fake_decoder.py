@@ -16,9 +16,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.model.decoder import SequenceStep
-from vlrun.model.device import Abandoned
-from vlrun.model.positions import FloatArray
+from vlrun.backends.openvino.decoder import SequenceStep
+from vlrun.backends.openvino.device import Abandoned
+from vlrun.models.qwen3_vl.positions import FloatArray
 
 CLEAR = 997
 """Numbers below it are whole in float16."""

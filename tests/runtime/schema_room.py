@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from vlrun.embedded import FOLDER
-from vlrun.text.grammar import Grammar, Vocabulary
+from vlrun.structured.grammar import Grammar, Vocabulary
 
 EOS = (1006, 1004)
 VOCAB_SIZE = 1024

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from vlrun import asking
-from vlrun.answer import Answer, Chunk, Options, Timings, Usage
-from vlrun.asking import Inquiry, Result, inquire
 from vlrun.engine.request import FinishReason
 from vlrun.errors import EngineClosed, OptionError
 from vlrun.media.image import Picture, open_picture
 from vlrun.media.region import parse_tiles
-from vlrun.question import Turn
-from vlrun.tasks import Names, find
-from vlrun.text.grounding import find_marks
+from vlrun.models.qwen3_vl.grounding import find_marks
+from vlrun.prompt.builder import Turn
+from vlrun.tasks import request as asking
+from vlrun.tasks.definition import Names, find
+from vlrun.tasks.request import Inquiry, Result, inquire
+from vlrun.types import Answer, Chunk, Options, Timings, Usage
 
 
 @pytest.fixture(autouse=True)

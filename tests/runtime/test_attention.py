@@ -15,16 +15,16 @@ from PIL import Image
 from tests.paths import EXAMPLES
 from tests.runtime.engine_room import Greedy
 from vlrun import VLM, Hints, Options, load, manifest
+from vlrun.backends.openvino import decoder as decoders
+from vlrun.backends.openvino.decoder import Decoder, SequenceStep
+from vlrun.backends.openvino.device import open_device
 from vlrun.embedded import FOLDER
 from vlrun.engine.request import Request
 from vlrun.engine.sampler import FloatRow
 from vlrun.errors import OptionError
+from vlrun.heatmap.attention import KeyLayout, Watched, attention, heat, watched_layers
 from vlrun.media.image import PictureSource
-from vlrun.model import decoder as decoders
-from vlrun.model.attention import KeyLayout, Watched, attention, heat, watched_layers
-from vlrun.model.decoder import Decoder, SequenceStep
-from vlrun.model.device import open_device
-from vlrun.model.positions import FloatArray, Grid
+from vlrun.models.qwen3_vl.positions import FloatArray, Grid
 
 EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 DIMENSIONS = manifest.read(FOLDER)

@@ -11,14 +11,14 @@ import openvino as ov
 import pytest
 
 from vlrun import manifest
+from vlrun.backends.openvino.compile_cache import BlobCache
+from vlrun.backends.openvino.decoder import Decoder, SequenceStep
+from vlrun.backends.openvino.device import Device, Hints, open_device
+from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.manifest import DECODER_BIN, VISION_BIN, VISION_XML
-from vlrun.model.blobs import BlobCache
-from vlrun.model.decoder import Decoder, SequenceStep
-from vlrun.model.device import Device, Hints, open_device
-from vlrun.model.patches import Patches
-from vlrun.model.positions import FloatArray, Grid
-from vlrun.model.vision import VisionEncoder
+from vlrun.models.qwen3_vl.positions import FloatArray, Grid
+from vlrun.vision.patches import Patches
 
 FINGERPRINT = manifest.fingerprint(FOLDER)
 DIMENSIONS = manifest.read(FOLDER)

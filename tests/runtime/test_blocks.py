@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlrun.cache.blocks import BlockPool, BlockTable, NoRoom
-from vlrun.cache.names import PictureSpan, block_names
+from vlrun.kv_cache.block_hash import PictureSpan, block_names
+from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
 
 SIZE = 4
 

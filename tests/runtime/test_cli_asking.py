@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from tests.runtime.test_cli import vlrun
-from vlrun.tasks import Names, find
+from vlrun.tasks.definition import Names, find
 
 SHELF = EXAMPLES / "shelf.png"
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from vlrun.errors import OptionError, OutputError
-from vlrun.media import drawing, fonts
-from vlrun.media.drawing import COLOURS, draw_marks, ink_on, luminance
-from vlrun.media.fonts import font_for
-from vlrun.media.heat import INFERNO, MOST_SIDE, overlay_heat
+from vlrun.heatmap.overlay import INFERNO, MOST_SIDE, overlay_heat
 from vlrun.media.image import Picture, open_picture
-from vlrun.media.saving import check_target, save_picture
-from vlrun.text.grounding import Mark
+from vlrun.media.output_file import check_target, save_picture
+from vlrun.models.qwen3_vl.grounding import Mark
+from vlrun.tasks import drawing, fonts
+from vlrun.tasks.drawing import COLOURS, draw_marks, ink_on, luminance
+from vlrun.tasks.fonts import font_for
 
 
 def plain(width: int, height: int, colour: tuple[int, int, int] = (128, 128, 128)) -> Picture:

@@ -109,7 +109,7 @@ def test_pictures_that_share_ids_never_share_an_answer() -> None:
 
 def test_models_never_share_a_block() -> None:
     """Guards the root of the chain: the same prompt has other names with another model or other hints."""
-    from vlrun.cache.names import block_names
+    from vlrun.kv_cache.block_hash import block_names
 
     ids = list(range(12))
     names = [list(block_names(root, ids, [], 4)) for root in (b"one", b"two")]

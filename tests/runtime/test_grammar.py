@@ -14,9 +14,10 @@ import pytest
 from tests.runtime.schema_room import EOS, VOCAB_SIZE, VOCABULARY, closing_tokens, random_answers
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
-from vlrun.text import grammar, schema_trial
-from vlrun.text.grammar import Constraint, Vocabulary, compile_schema
-from vlrun.text.schema_pattern import translate
+from vlrun.structured import grammar
+from vlrun.structured import trial_compile as schema_trial
+from vlrun.structured.grammar import Constraint, Vocabulary, compile_schema
+from vlrun.structured.schema_pattern import translate
 
 jsonschema = pytest.importorskip("jsonschema")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlrun.media.frame import Frame
-from vlrun.text.grounding import Mark, find_marks
+from vlrun.media.transform import Frame
+from vlrun.models.qwen3_vl.grounding import Mark, find_marks
 
 SIZE = (2000, 1000)
 """Not square, so that mixed-up axes show."""

@@ -12,8 +12,8 @@ import pytest
 
 from tests.runtime.schema_room import VOCABULARY, random_answers
 from vlrun.errors import OptionError
-from vlrun.text import grammar
-from vlrun.text.grammar import Grammar, compile_schema
+from vlrun.structured import grammar
+from vlrun.structured.grammar import Grammar, compile_schema
 
 jsonschema = pytest.importorskip("jsonschema")
 SUITE = json.loads(

@@ -16,13 +16,13 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from vlrun import VLM, Hints, Options, Room, load
+from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.device import Abandoned
+from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, OptionError
-from vlrun.model.decoder import Decoder
-from vlrun.model.device import Abandoned
-from vlrun.model.patches import Patches
-from vlrun.model.positions import Grid
-from vlrun.model.vision import VisionEncoder
+from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.patches import Patches
 
 PICTURE = EXAMPLES / "shelf.png"
 QUESTION = "How many bottles are there?"

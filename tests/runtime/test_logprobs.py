@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 
 import vlrun
 from tests.paths import EXAMPLES
-from vlrun.answer import Options
 from vlrun.embedded import FOLDER
 from vlrun.engine.sampler import likely
 from vlrun.errors import OptionError
-from vlrun.text.spelling import Spelling
+from vlrun.prompt.token_bytes import Spelling
+from vlrun.types import Options
 from vlrun.vlm import VLM
 
 SHELF = EXAMPLES / "shelf.png"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.runtime.engine_room import Eye, Greedy, engine_of, prompt, read, request
 from tests.runtime.fake_decoder import VOCABULARY, FakeDecoder
-from vlrun.engine.lookup import Lookup
+from vlrun.engine.prompt_lookup import Lookup
 from vlrun.engine.repetition import LEAST_TOKENS, repeats
 from vlrun.engine.sampler import FloatRow, Sampler, Sampling
 

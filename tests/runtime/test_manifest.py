@@ -20,7 +20,7 @@ from vlrun.manifest import (
     TokenIds,
     VisionDimensions,
 )
-from vlrun.verification import verify
+from vlrun.models.verification import verify
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from openvino import opset13
 
 import vlrun
+from vlrun.backends.openvino.memory import WHERE_UNKNOWN, MappedWeights, total_memory
 from vlrun.embedded import FOLDER
-from vlrun.model.memory import WHERE_UNKNOWN, MappedWeights, total_memory
 
 MIB = 2**20
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 import vlrun
 from tests.paths import EXAMPLES
 from tests.runtime.engine_room import wait_for
-from vlrun.cache.store import PrefixStore
+from vlrun.backends.openvino.decoder import Decoder, SequenceStep
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Request, Stopped
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import Limits
-from vlrun.model.decoder import Decoder, SequenceStep
-from vlrun.model.positions import FloatArray
-from vlrun.question import ask_about
+from vlrun.kv_cache.prefix_store import PrefixStore
+from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.prompt.builder import ask_about
 
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
 SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))

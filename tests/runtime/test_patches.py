@@ -11,7 +11,7 @@ from PIL import Image
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
 from vlrun.media.image import Picture, open_picture
-from vlrun.model.patches import Patches, cut, fit, grid_of
+from vlrun.vision.patches import Patches, cut, fit, grid_of
 
 VISION = VisionDimensions(
     hidden=48, heads=3, depth=5, patch=16, temporal_patch=2, merge=2, position_side=7, deepstack=2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from vlrun.model.positions import Grid, patch_positions, token_positions
+from vlrun.models.qwen3_vl.positions import Grid, patch_positions, token_positions
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

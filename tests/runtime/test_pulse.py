@@ -9,11 +9,11 @@ import pytest
 
 from tests.runtime.engine_room import Eye, alone, engine_of, prompt, read, request, wait_for
 from tests.runtime.fake_decoder import FakeDecoder
-from vlrun.engine import pulse
+from vlrun.engine import watchdog as pulse
 from vlrun.engine.engine import Engine
-from vlrun.engine.pulse import Pulse
 from vlrun.engine.request import Cancellation, Progress
 from vlrun.engine.scheduler import Limits
+from vlrun.engine.watchdog import Pulse
 from vlrun.errors import AnswerCancelled
 
 PICTURE = prompt([1, 2, (b"red", 30), (b"blue", 9), 3, 4], 12)

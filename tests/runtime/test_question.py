@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from vlrun import manifest as manifests
-from vlrun.answer import Options
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.media.image import Picture, open_picture
-from vlrun.question import MOST_PICTURES, Preparer, Turn, ask_about, named
-from vlrun.text.template import ChatTemplate, PicturePart, load_tokenizer
+from vlrun.prompt.builder import MOST_PICTURES, Preparer, Turn, ask_about, named
+from vlrun.prompt.chat_template import ChatTemplate, PicturePart, load_tokenizer
+from vlrun.types import Options
 
 TINY = manifests.read(FOLDER)
 PUBLISHED = replace(

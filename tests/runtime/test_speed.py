@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vlrun import speed
-from vlrun.answer import Answer, Timings, Usage
-from vlrun.speed import Speed, auto_image_tokens, of_answer
+from vlrun.perf import profile as speed
+from vlrun.perf.profile import Speed, auto_image_tokens, of_answer
+from vlrun.types import Answer, Timings, Usage
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ import pytest
 from tests.runtime.engine_room import ROOT, Eye, alone, engine_of, prompt, read, request, wait_for
 from tests.runtime.fake_decoder import FakeDecoder
 from vlrun import Options, Room, load
-from vlrun.cache.store import PrefixStore, StoredPrefix, may_know
 from vlrun.errors import EngineClosed
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
 
 LIMIT = 2**20
 PICTURES = (b"a picture", b"another")
@@ -199,7 +199,7 @@ SHARER = """
 import sys
 from pathlib import Path
 import numpy as np
-from vlrun.cache.store import PrefixStore, StoredPrefix, may_know
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
 for number in range(60):
     store = PrefixStore(Path(sys.argv[1]), b"model", 9000)
     name = bytes([number % 7]) * 32
@@ -225,7 +225,7 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from vlrun.cache import store
+from vlrun.kv_cache import prefix_store as store
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 kept = store.PrefixStore(Path(sys.argv[1]), b"model", 2**20)
 kept.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlrun.errors import OptionError
-from vlrun.tasks import NO_NAMES, Names, built_in, check_names, find, language_of, load_tasks, split_names
+from vlrun.tasks.definition import NO_NAMES, Names, built_in, check_names, find, language_of, load_tasks, split_names
 
 GIVEN = {
     "count": Names(items=("bottle", "can")),

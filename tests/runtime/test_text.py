@@ -15,10 +15,10 @@ from tests.published import PUBLISHED, needs_published
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.media.image import open_picture
-from vlrun.question import Turn, named
-from vlrun.text.detokenizer import Detokenizer, StopStrings
-from vlrun.text.template import ChatTemplate, Message, PicturePart, SaidPart, ToolCall, load_tokenizer
-from vlrun.text.tools import find_tool_calls
+from vlrun.prompt.builder import Turn, named
+from vlrun.prompt.chat_template import ChatTemplate, Message, PicturePart, SaidPart, ToolCall, load_tokenizer
+from vlrun.prompt.detokenizer import Detokenizer, StopStrings
+from vlrun.prompt.tool_calls import find_tool_calls
 
 TINY = load_tokenizer(FOLDER / "tokenizer.json")
 """The embedded model's tokenizer: these tests guard a stranger's clone too."""

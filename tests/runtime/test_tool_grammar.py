@@ -31,10 +31,10 @@ from tests.runtime.tool_room import (
 )
 from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
-from vlrun.text.grammar import Vocabulary
-from vlrun.text.template import Tool, ToolCall
-from vlrun.text.tool_grammar import MAX_CALLS, MaybeCallsGrammar, compile_answer
-from vlrun.text.tools import BEGIN, END, ToolCallSplitter, ToolChoice, find_tool_calls
+from vlrun.prompt.chat_template import Tool, ToolCall
+from vlrun.prompt.tool_calls import BEGIN, END, ToolCallSplitter, ToolChoice, find_tool_calls
+from vlrun.structured.grammar import Vocabulary
+from vlrun.structured.tool_grammar import MAX_CALLS, MaybeCallsGrammar, compile_answer
 
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])

@@ -8,11 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 import vlrun
-from vlrun import loading, manifest, tuning
+from vlrun import manifest
+from vlrun.backends.openvino import autotune as tuning
+from vlrun.backends.openvino import loader as loading
+from vlrun.backends.openvino.autotune import Tuned
+from vlrun.backends.openvino.device import Hints
 from vlrun.cli import commands
 from vlrun.embedded import FOLDER
-from vlrun.model.device import Hints
-from vlrun.tuning import Tuned
 
 
 @pytest.fixture(autouse=True)

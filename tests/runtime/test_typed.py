@@ -12,8 +12,8 @@ import pytest
 
 from tests.runtime.schema_room import VOCABULARY, random_answer
 from vlrun.errors import OptionError
-from vlrun.text.grammar import compile_schema
-from vlrun.text.typed import schema_of, value_of
+from vlrun.structured.grammar import compile_schema
+from vlrun.structured.python_types import schema_of, value_of
 
 jsonschema = pytest.importorskip("jsonschema")
 

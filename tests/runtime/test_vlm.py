@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from vlrun import VLM, Hints, Options, Room, load
+from vlrun.backends.openvino import device
+from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
 from vlrun.engine.engine import Backend, Engine
 from vlrun.engine.request import Request, Stopped
 from vlrun.engine.sampler import Sampler, Sampling
 from vlrun.engine.scheduler import Limits
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
-from vlrun.model import device
-from vlrun.model.decoder import SequenceStep, VisualRows
-from vlrun.question import ask_about
+from vlrun.prompt.builder import ask_about
 
 pytest.importorskip("torch", reason="needs the workbench packages")
 from tests.runtime.reference import Reference
@@ -311,7 +311,7 @@ def test_auto_falls_back_in_words(small_model: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(available_devices=["CPU", *devices]))
     assert [hints.device for hints in device.candidates(Hints(device="AUTO"))] == ["GPU.1", "CPU"]
     monkeypatch.undo()
-    monkeypatch.setattr("vlrun.loading.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
+    monkeypatch.setattr("vlrun.backends.openvino.loader.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
     with load(small_model, hints=Hints(device="AUTO")) as vlm:
         (note,) = vlm.notes
     assert note.startswith("device AUTO: the CPU answers, since there is no device 'GPU.1' here")

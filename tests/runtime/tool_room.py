@@ -15,11 +15,11 @@ import numpy.typing as npt
 from jsonschema import Draft202012Validator
 
 from vlrun.embedded import FOLDER
-from vlrun.text.detokenizer import Detokenizer
-from vlrun.text.grammar import Vocabulary
-from vlrun.text.template import Tool, ToolCall, load_tokenizer
-from vlrun.text.tool_grammar import AnswerGrammar, compile_answer
-from vlrun.text.tools import BEGIN, END, ToolChoice
+from vlrun.prompt.chat_template import Tool, ToolCall, load_tokenizer
+from vlrun.prompt.detokenizer import Detokenizer
+from vlrun.prompt.tool_calls import BEGIN, END, ToolChoice
+from vlrun.structured.grammar import Vocabulary
+from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 
 AUTO, REQUIRED = ToolChoice(), ToolChoice("required")
 

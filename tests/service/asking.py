@@ -15,7 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from tests.service.room import EXAMPLES, Server
+from tests.paths import EXAMPLES
+from tests.service.room import Server
 
 QUESTION = "How many bottles are there?"
 NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}

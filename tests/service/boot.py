@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tests.service.room import ROOT, Server
+from tests.paths import ROOT
+from tests.service.room import Server
 
 T = TypeVar("T")
 

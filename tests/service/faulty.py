@@ -20,18 +20,18 @@ from typing import Any, NoReturn
 
 import openvino as ov
 
-from vlrun.engine import pulse
+from vlrun.backends.openvino.decoder import Decoder, SequenceStep
+from vlrun.backends.openvino.device import Abandoned, Device
+from vlrun.backends.openvino.loader import Room
+from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.engine import watchdog as pulse
 from vlrun.errors import DeviceError, VlrunError
-from vlrun.loading import Room
-from vlrun.model.decoder import Decoder, SequenceStep
-from vlrun.model.device import Abandoned, Device
-from vlrun.model.patches import Patches
-from vlrun.model.positions import FloatArray
-from vlrun.model.vision import VisionEncoder
+from vlrun.models.qwen3_vl.positions import FloatArray
 from vlrun.service import journal, server
 from vlrun.service.app import Access, Service
 from vlrun.service.limits import Limits
 from vlrun.service.systemd import Notifier
+from vlrun.vision.patches import Patches
 from vlrun.vlm import load
 
 WINDOW = 0.3

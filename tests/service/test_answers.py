@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from tests.service.openai_schema import check
-from vlrun.answer import Answer, Chunk, Timings, TokenLogprob, Usage
 from vlrun.engine.request import FinishReason, Progress
 from vlrun.service.api import answers_other
 from vlrun.service.api.answers_chat import ChatCompletionChunk, Chatting
@@ -18,6 +17,7 @@ from vlrun.service.api.stream_chat import ChatStream
 from vlrun.service.api.stream_responses import ResponseStream, name_of
 from vlrun.service.faults import ApiError, bad_request
 from vlrun.service.limits import Limits
+from vlrun.types import Answer, Chunk, Timings, TokenLogprob, Usage
 
 USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, passes=3)
 TIMINGS = Timings(load=9, preprocess=0.1, queue=0.2, vision=0.3, prefill=0.4, ttft=1.0, tpot=None, total=1.5)

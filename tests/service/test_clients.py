@@ -19,8 +19,9 @@ import openai
 import pytest
 from openai import OpenAI
 
+from tests.paths import EXAMPLES, ROOT
 from tests.service.asking import Connection, begin, data_url, endless, get, idle, metric, shelf, until
-from tests.service.room import EXAMPLES, ROOT, Server, serving
+from tests.service.room import Server, serving
 
 SCRIPT = Path(__file__).with_name("openai_client.py")
 TUTORIALS = Path(__file__).with_name("tutorials")

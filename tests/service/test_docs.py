@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.service.room import ROOT, Server
+from tests.paths import ROOT
+from tests.service.room import Server
 
 PAGE = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n((?:(?!```).)*)```\n```text\n(.*?)```", PAGE, re.DOTALL)

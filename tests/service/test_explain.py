@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.service.chat_words import CALL, NAMED, TOOL, image, request, text, user
-from vlrun.answer import Options
 from vlrun.errors import OptionError
 from vlrun.service.api.explain import explain
 from vlrun.service.api.read_chat import read_chat
 from vlrun.service.api.wire_chat import ChatRequest
 from vlrun.service.faults import ApiError
 from vlrun.service.limits import Limits
+from vlrun.types import Options
 
 BOUNDS = [
     (field.name, field.type.types[0])

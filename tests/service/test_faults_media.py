@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.paths import EXAMPLES
 from tests.service.asking import QUESTION, Reply, asked, data_url, picture, post
 from tests.service.refusals import little_memory, refused, unharmed
-from tests.service.room import EXAMPLES, Server
+from tests.service.room import Server
 
 URL = "messages[0].content[0].image_url.url"
 SHELF = (EXAMPLES / "shelf.png").read_bytes()

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
+from tests.paths import EXAMPLES, ROOT
 from tests.service.asking import QUESTION, Reply, asked, post, shelf, until
 from tests.service.refusals import refused, unharmed
-from tests.service.room import EXAMPLES, ROOT, Server, serving
+from tests.service.room import Server, serving
 
 HOOK = """
 import os, sys

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.service.chat_words import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
-from vlrun.answer import Options
+from vlrun.prompt.chat_template import ToolCall
+from vlrun.prompt.tool_calls import ToolChoice
 from vlrun.service.api.openapi_examples import PICTURE
 from vlrun.service.api.read_chat import read_chat
 from vlrun.service.api.unsupported import CHAT
@@ -16,8 +17,7 @@ from vlrun.service.api.wire_chat import ChatRequest
 from vlrun.service.faults import ApiError
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
-from vlrun.text.template import ToolCall
-from vlrun.text.tools import ToolChoice
+from vlrun.types import Options
 
 NAMES = ("vlrun-tiny", "other")
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.service.chat_words import FUNCTION, TOOL, user
-from vlrun.answer import Options
-from vlrun.question import DEFAULT_QUESTION
+from vlrun.prompt.builder import DEFAULT_QUESTION
 from vlrun.service.api.read_chat import read_tokenize
 from vlrun.service.api.read_form import read_form
 from vlrun.service.faults import ApiError
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
+from vlrun.types import Options
 
 NAMES = ("vlrun-tiny", "other")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from vlrun.answer import Options
+from vlrun.prompt.chat_template import ToolCall
+from vlrun.prompt.tool_calls import ToolChoice
 from vlrun.service.api.openapi_examples import PICTURE
 from vlrun.service.api.read_responses import read_responses
 from vlrun.service.api.unsupported import RESPONSES
@@ -14,8 +15,7 @@ from vlrun.service.api.wire_responses import ResponsesRequest
 from vlrun.service.faults import ApiError
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
-from vlrun.text.template import ToolCall
-from vlrun.text.tools import ToolChoice
+from vlrun.types import Options
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Bergen"}'}

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.paths import EXAMPLES, ROOT
 from tests.service.asking import (
     Reply,
     asked,
@@ -26,7 +27,7 @@ from tests.service.asking import (
     shelf,
     until,
 )
-from tests.service.room import EXAMPLES, READY, ROOT, Server, serving
+from tests.service.room import READY, Server, serving
 from vlrun.cli.serve import Place
 from vlrun.errors import ServiceError
 

@@ -252,7 +252,7 @@ def test_row_32_killed_under_load(box: Booted) -> None:
 LOOK = """
 import json, os, socket
 import numpy
-from vlrun.engine import pulse
+from vlrun.engine import watchdog as pulse
 
 ones = numpy.ones((2000, 2000))
 ones @ ones

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from vlrun.answer import Answer, Chunk, Options
 from vlrun.engine.request import Cancellation, Progress
 from vlrun.errors import AnswerCancelled, DeviceError
 from vlrun.service.job import EncodedPicture, Job, Piece, Said
 from vlrun.service.limits import Limits
 from vlrun.service.work import EVERY, Workshop
+from vlrun.types import Answer, Chunk, Options
 from vlrun.vlm import VLM
 
 LAST = cast(Answer, SimpleNamespace())

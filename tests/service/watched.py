@@ -17,8 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from tests.paths import ROOT
 from tests.service.asking import until
-from tests.service.room import LISTENING, READY, ROOT, Server
+from tests.service.room import LISTENING, READY, Server
 from vlrun.embedded import FOLDER
 
 WATCHDOG = 1.2

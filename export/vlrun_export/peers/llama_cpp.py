@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlrun.bench.course import QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
+from vlrun.perf.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
 
 CONTEXT = 4096
 """Tokens; its default, the model's whole length, takes 24 GB."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoTokenizer, Qwen2VLImageProcessor
 
-from vlrun.bench.course import Samples, arguments
+from vlrun.perf.workload import Samples, arguments
 from vlrun_export.peers.torch_reference import run
 
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 from tokenizers import Tokenizer
 
-from vlrun.model.positions import Grid, token_positions
-from vlrun.text.template import ChatTemplate, Message, PicturePart
+from vlrun.models.qwen3_vl.positions import Grid, token_positions
+from vlrun.prompt.chat_template import ChatTemplate, Message, PicturePart
 from vlrun_export.tiny.calling import conversations, toolbox_for
 from vlrun_export.tiny.easy import EasyPicture
 from vlrun_export.tiny.inquiries import Turns, inquiries, locating

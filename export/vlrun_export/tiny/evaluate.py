@@ -29,10 +29,10 @@ from PIL import Image
 
 import vlrun
 from vlrun import manifest
-from vlrun.answer import last_of
-from vlrun.model.patches import fit
-from vlrun.question import Turn
-from vlrun.text.tools import ToolChoice
+from vlrun.prompt.builder import Turn
+from vlrun.prompt.tool_calls import ToolChoice
+from vlrun.types import last_of
+from vlrun.vision.patches import fit
 from vlrun_export.tiny.calling import conversations, result_of, toolbox_for
 from vlrun_export.tiny.easy import load_easy
 from vlrun_export.tiny.inquiries import Turns, inquiries

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vlrun.tasks import Language, Names, find
+from vlrun.tasks.definition import Language, Names, find
 from vlrun_export.tiny.questions import Exchange, Look, box_answer
 from vlrun_export.tiny.scenes import KINDS, SHAPES, Item, Scene
 from vlrun_export.tiny.wording import ZH, plural

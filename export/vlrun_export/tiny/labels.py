@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.model.positions import Grid
+from vlrun.models.qwen3_vl.positions import Grid
 from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS, Box
 from vlrun_export.tiny.questions import Look
 from vlrun_export.tiny.scenes import GLYPHS, KINDS, SHAPES, Scene

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from vlrun.model.positions import Grid
+from vlrun.models.qwen3_vl.positions import Grid
 from vlrun_export.tiny.auxiliary import PatchGuesses
 from vlrun_export.tiny.batches import ALONE, PREFIX, Batch
 from vlrun_export.tiny.checkpoint import save_checkpoint

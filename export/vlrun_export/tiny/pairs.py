@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from vlrun.tasks import Names, find
+from vlrun.tasks.definition import Names, find
 from vlrun_export.tiny.questions import Exchange, Look
 from vlrun_export.tiny.scenes import KINDS, SHAPES, Item, Scene
 from vlrun_export.tiny.wording import ZH, fill, plural

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vlrun.model.patches import fit
+from vlrun.vision.patches import fit
 from vlrun_export.tiny.painting import COLOURS, EASY_COLOURS, RGB, Box, draw_item, grey, vary
 
 KINDS = ("bottle", "can", "box", "bag")

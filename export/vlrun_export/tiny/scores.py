@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from vlrun.text.tools import ToolCallSplitter
+from vlrun.prompt.tool_calls import ToolCallSplitter
 
 if TYPE_CHECKING:
     from vlrun_export.tiny.batches import Batch

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from vlrun.text.template import Tool
+from vlrun.prompt.chat_template import Tool
 from vlrun_export.tiny.wording import ZH, plural
 
 Subject: TypeAlias = Literal["counts", "count", "price", "text"]

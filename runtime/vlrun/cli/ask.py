@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vlrun.cli import options as option
-from vlrun.cli import report
-from vlrun.cli.grouping import grouped
-from vlrun.cli.pictures import Focus, Shown, focus, open_pictures, untold
+from vlrun.cli import output as report
+from vlrun.cli.images import Focus, Shown, focus, open_pictures, untold
+from vlrun.cli.option_groups import grouped
 from vlrun.errors import AnswerCutShort, OptionError
 
 if TYPE_CHECKING:
-    from vlrun.answer import Options
-    from vlrun.asking import Inquiry, Result
+    from vlrun.tasks.request import Inquiry, Result
+    from vlrun.types import Options
     from vlrun.vlm import VLM
 
 R = TypeVar("R")
@@ -56,7 +56,7 @@ class Output:
 
     def check(self, pictures: Sequence[str], inquiries: Sequence[Inquiry]) -> None:
         """Find out before the model works. Raises OptionError, or OutputError for a file that cannot be written."""
-        from vlrun.media.saving import check_target
+        from vlrun.media.output_file import check_target
 
         targets = [target for target in (self.draw, self.heatmap) if target is not None]
         if self.heatmap_word is not None and not self.heatmap:
@@ -99,7 +99,7 @@ def ask(
     IMAGE is a file, or - for stdin. The last word is the question, unless it names a file. docs/asking.md has examples.
     """
     names, questions = split(words, question)
-    from vlrun.asking import check_pictures
+    from vlrun.tasks.request import check_pictures
 
     inquiries = [asking.inquiry(question) for question in questions]
     output.check(names, inquiries)
@@ -145,7 +145,7 @@ def _answer(
     vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output, hints: str
 ) -> AnswerCutShort | None:
     """Ask once, and tell all that was wanted of it; what is to be raised in the end."""
-    from vlrun import speed
+    from vlrun.perf import profile as speed
 
     result = _result(vlm, shown, inquiry, replace(options, heatmap=output.heatmap is not None), output)
     if output.as_json:
@@ -172,8 +172,8 @@ def _answer(
 
 def _result(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output) -> Result:
     """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
-    from vlrun.answer import last_of
-    from vlrun.asking import finish, inquire, single
+    from vlrun.tasks.request import finish, inquire, single
+    from vlrun.types import last_of
 
     pictures = [one.picture for one in shown]
     streamed = inquiry.plain and not inquiry.summed and not output.as_json

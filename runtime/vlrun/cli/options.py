@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vlrun.cli.grouping import grouped
+from vlrun.cli.option_groups import grouped
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
-    from vlrun.answer import Options
-    from vlrun.asking import Inquiry
-    from vlrun.loading import Room
-    from vlrun.model.device import Hints
+    from vlrun.backends.openvino.device import Hints
+    from vlrun.backends.openvino.loader import Room
+    from vlrun.tasks.request import Inquiry
+    from vlrun.types import Options
     from vlrun.vlm import VLM
 
 R = TypeVar("R")
@@ -83,7 +83,7 @@ def sampling(command: Callable[..., R]) -> Callable[..., R]:
     """Add the options of an answer to a command, which receives them as ``options``."""
 
     def made(given: Mapping[str, Any]) -> Options:
-        from vlrun.answer import Options
+        from vlrun.types import Options
 
         schema = given.get("schema")
         return Options(**{**given, "schema": None if schema is None else schema_text(schema)})
@@ -120,9 +120,9 @@ class Asking:
 
     def inquiry(self, question: str | None) -> Inquiry:
         """What is asked. Raises OptionError."""
-        from vlrun.asking import Inquiry
         from vlrun.media.region import parse_tiles
-        from vlrun.tasks import Names, find, load_tasks, split_names
+        from vlrun.tasks.definition import Names, find, load_tasks, split_names
+        from vlrun.tasks.request import Inquiry
 
         tasks = load_tasks(self.tasks) if self.tasks is not None else None
         names = Names(*(split_names(given) if given is not None else () for given in (self.items, self.fields)))
@@ -160,8 +160,8 @@ def loading(command: Callable[..., R]) -> Callable[..., R]:
     """Add model, device and hints to a command, which receives them as ``loading``."""
 
     def made(given: Mapping[str, Any]) -> Loading:
-        from vlrun.loading import Room
-        from vlrun.model.device import Hints
+        from vlrun.backends.openvino.device import Hints
+        from vlrun.backends.openvino.loader import Room
 
         hints = {name: given[name] for name in _HINTS if name in given}
         memory = given["kv_memory"] * MIB if "kv_memory" in given else None

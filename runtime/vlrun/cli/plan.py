@@ -11,14 +11,14 @@ import click
 
 from vlrun.cli import options as option
 from vlrun.cli.ask import split
-from vlrun.cli.pictures import Focus, focus, open_pictures, untold
+from vlrun.cli.images import Focus, focus, open_pictures, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
-    from vlrun.answer import Options
-    from vlrun.planning import Plan
-    from vlrun.speed import Speed
+    from vlrun.perf.estimate import Plan
+    from vlrun.perf.profile import Speed
+    from vlrun.types import Options
 
 MIB = 2**20
 PROBE_SIDE = 512
@@ -47,10 +47,10 @@ def plan(
     """
     names, questions = split(words)
     from vlrun import manifest as manifests
-    from vlrun import planning
-    from vlrun.asking import check_pictures
     from vlrun.embedded import FOLDER
-    from vlrun.question import ask_about
+    from vlrun.perf import estimate as planning
+    from vlrun.prompt.builder import ask_about
+    from vlrun.tasks.request import check_pictures
 
     inquiry = asking.inquiry(questions[0])
     if not inquiry.plain:
@@ -71,7 +71,7 @@ def plan(
 def _speed(folder: Path, loading: option.Loading) -> Speed:
     """What is known of this box and model, measured now if nothing is."""
     from vlrun import manifest as manifests
-    from vlrun import speed
+    from vlrun.perf import profile as speed
 
     fingerprint, hints = manifests.fingerprint(folder), str(loading.hints)
     known = speed.known(fingerprint, hints)
@@ -85,9 +85,9 @@ def _speed(folder: Path, loading: option.Loading) -> Speed:
 def _measured(loading: option.Loading) -> Speed:
     import numpy as np
 
-    from vlrun import speed
-    from vlrun.answer import Options
-    from vlrun.loading import Room
+    from vlrun.backends.openvino.loader import Room
+    from vlrun.perf import profile as speed
+    from vlrun.types import Options
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
@@ -98,7 +98,7 @@ def _measured(loading: option.Loading) -> Speed:
 
 
 def _words(planned: Plan, sizes: list[tuple[int, int]]) -> str:
-    from vlrun.planning import PLANNED_ANSWER
+    from vlrun.perf.estimate import PLANNED_ANSWER
 
     lines = [
         f"picture  {width} x {height}, seen as {seen.width} x {seen.height}: {seen.tokens} visual tokens"

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli import report
-from vlrun.cli.pictures import NO_FOCUS, Focus, Shown, open_pictures, untold
+from vlrun.cli import output as report
+from vlrun.cli.images import NO_FOCUS, Focus, Shown, open_pictures, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
-    from vlrun.answer import Answer, Options
-    from vlrun.asking import Inquiry
+    from vlrun.tasks.request import Inquiry
+    from vlrun.types import Answer, Options
     from vlrun.vlm import VLM
 
 HELP = """\
@@ -84,8 +84,8 @@ class Repl:
 
     def _ask(self, question: str, options: Options, inquiry: Inquiry | None = None) -> None:
         """Ask, and print the answer as it comes; that of a task that adds up, when it is whole."""
-        from vlrun.answer import last_of
-        from vlrun.asking import finish, single
+        from vlrun.tasks.request import finish, single
+        from vlrun.types import last_of
 
         shown, before = self._waiting, self._conversation.turns
         self._waiting = []
@@ -123,9 +123,9 @@ class Repl:
         self.show([self._last_name], Focus("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
-        from vlrun.asking import Inquiry, check_pictures
-        from vlrun.question import pictures_of
-        from vlrun.tasks import NO_NAMES, Names, find, split_names
+        from vlrun.prompt.builder import pictures_of
+        from vlrun.tasks.definition import NO_NAMES, Names, find, split_names
+        from vlrun.tasks.request import Inquiry, check_pictures
 
         if not words:
             raise OptionError("/task needs a name, and for some tasks what to look for: /task count bottle,can")

@@ -15,7 +15,7 @@ import click
 
 from vlrun.cli import options as option
 from vlrun.cli.ask import DEMO
-from vlrun.cli.grouping import grouped
+from vlrun.cli.option_groups import grouped
 from vlrun.errors import OptionError, ServiceError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from vlrun.cli.terminal import printable
 @click.option("--tasks", type=click.Path(path_type=Path), metavar="FILE", help="Tasks of your own, as TOML.")
 def tasks(name: str | None, tasks: Path | None) -> None:
     """List the tasks for `vlrun ask --task`, or show one with its prompts and its form."""
-    from vlrun.tasks import built_in, find, load_tasks
+    from vlrun.tasks.definition import built_in, find, load_tasks
 
     known = load_tasks(tasks) if tasks else built_in()
     if name is None:

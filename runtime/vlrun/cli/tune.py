@@ -16,8 +16,8 @@ def tune(model: Path, device: str) -> None:
     The figures are seconds for a question about a 1024 x 768 picture with 64 tokens of answer.
     """
     from vlrun import manifest as manifests
-    from vlrun import tuning
-    from vlrun.verification import verify
+    from vlrun.backends.openvino import autotune as tuning
+    from vlrun.models.verification import verify
 
     manifest = manifests.read(model)
     verify(manifest, model)

@@ -15,7 +15,7 @@ def verify(model: Path | None) -> None:
     """Check size and SHA-256 of every file of a MODEL folder (default: the embedded one)."""
     from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
-    from vlrun.verification import verify as verify_folder
+    from vlrun.models.verification import verify as verify_folder
 
     folder = model or FOLDER
     manifest = manifests.read(folder)

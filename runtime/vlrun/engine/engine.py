@@ -17,18 +17,18 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from vlrun.cache.blocks import BlockPool, BlockTable, NoRoom
-from vlrun.cache.features import FeatureCache
-from vlrun.cache.files import Bytes
-from vlrun.cache.store import PrefixStore, StoredPrefix
-from vlrun.engine.pulse import Pulse, State
+from vlrun.backends.openvino.decoder import SequenceStep
+from vlrun.backends.openvino.device import Abandoned
 from vlrun.engine.request import Arrived, Finished, PendingPicture, Progress, Request, Stopped, Stream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
+from vlrun.engine.watchdog import Pulse, State
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, VlrunError
-from vlrun.model.decoder import SequenceStep
-from vlrun.model.device import Abandoned
-from vlrun.model.positions import FloatArray
+from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
+from vlrun.kv_cache.feature_cache import FeatureCache
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
+from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.storage.files import Bytes
 
 MIB = 2**20
 FEATURES_BUDGET, TAILS_BUDGET = 192 * MIB, 64 * MIB

@@ -14,11 +14,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.cache.names import PictureSpan
 from vlrun.engine.sampler import Chooser
 from vlrun.errors import AnswerCancelled
-from vlrun.model.attention import Watched
-from vlrun.model.positions import FloatArray, IntArray
+from vlrun.heatmap.attention import Watched
+from vlrun.kv_cache.block_hash import PictureSpan
+from vlrun.models.qwen3_vl.positions import FloatArray, IntArray
 
 FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
 """``stop``: the model ended its answer or a stop string came; ``length``: ``max_tokens`` or the context was used up;

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlrun.cache.blocks import BlockPool, NoRoom
+from vlrun.backends.openvino.decoder import SequenceStep
 from vlrun.engine.sequence import Sequence
-from vlrun.model.decoder import SequenceStep
+from vlrun.kv_cache.block_pool import BlockPool, NoRoom
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from collections.abc import Sequence as Items
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.cache.blocks import BlockPool, BlockTable
-from vlrun.cache.names import block_names
-from vlrun.engine.lookup import Lookup, verified
+from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
+from vlrun.engine.prompt_lookup import Lookup, verified
 from vlrun.engine.repetition import repeats
 from vlrun.engine.request import FinishReason, PendingPicture, Progress, Request, Stream
-from vlrun.model.decoder import SequenceStep, VisualRows
-from vlrun.model.positions import FloatArray
+from vlrun.kv_cache.block_hash import block_names
+from vlrun.kv_cache.block_pool import BlockPool, BlockTable
+from vlrun.models.qwen3_vl.positions import FloatArray
 
 
 class Sequence:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from vlrun.media.frame import IDENTITY, Matrix
 from vlrun.media.image import Picture, made_from
+from vlrun.media.transform import IDENTITY, Matrix
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
-from vlrun.media.frame import Frame, Matrix
+from vlrun.media.transform import Frame, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 """Pillow's names of the formats that vlrun opens. Its JPEG covers MPO, which many phones write as .jpg."""

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from vlrun.errors import OptionError
-from vlrun.media.frame import Matrix
 from vlrun.media.image import Picture, made_from
+from vlrun.media.transform import Matrix
 
 THOUSANDTHS = "1000"
 """What stands behind the slash of a region in thousandths."""

@@ -15,9 +15,8 @@ import msgspec
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vlrun.answer import Options
-from vlrun.engine.pulse import State
-from vlrun.question import Turn
+from vlrun.engine.watchdog import State
+from vlrun.prompt.builder import Turn
 from vlrun.service.api import answers_other as others
 from vlrun.service.api import voice_chat, voice_form, voice_responses
 from vlrun.service.api.docs_page import asset
@@ -30,6 +29,7 @@ from vlrun.service.journal import AccessLog
 from vlrun.service.limits import Limits
 from vlrun.service.metrics import CONTENT_TYPE, Metrics
 from vlrun.service.tokenizing import counted
+from vlrun.types import Options
 from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from starlette.types import Receive, Scope, Send
 
-from vlrun.answer import Answer
 from vlrun.errors import AnswerCancelled, VlrunError
 from vlrun.service.admission import SETTLED_SECONDS, Admission
 from vlrun.service.edge.bodies import BodyBudget, hold_body
@@ -27,6 +26,7 @@ from vlrun.service.metrics import Metrics
 from vlrun.service.pictures import check
 from vlrun.service.sse import HEARTBEAT_SECONDS, EventStream, comment
 from vlrun.service.work import Workshop
+from vlrun.types import Answer
 from vlrun.vlm import VLM
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from vlrun.answer import Chunk, Detail, Options
-from vlrun.text.template import Role, Tool, ToolCall
-from vlrun.text.tools import ToolChoice
+from vlrun.prompt.chat_template import Role, Tool, ToolCall
+from vlrun.prompt.tool_calls import ToolChoice
+from vlrun.types import Chunk, Detail, Options
 
 
 @dataclass(frozen=True)

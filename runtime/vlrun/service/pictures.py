@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import msgspec
 
-from vlrun.answer import Detail
 from vlrun.errors import MediaError
 from vlrun.media.image import Intake, Picture, open_picture, picture_size
 from vlrun.service.faults import ApiError, api_error, bad_request
 from vlrun.service.job import EncodedPicture
 from vlrun.service.limits import MIB, Limits
+from vlrun.types import Detail
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """Pillow's names of what the service opens: what browsers and phones send. Further formats are further decoders that a

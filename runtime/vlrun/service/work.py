@@ -16,15 +16,15 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from vlrun.answer import Chunk
 from vlrun.engine.request import Cancellation
 from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import AnswerCancelled
 from vlrun.media.image import Picture
-from vlrun.question import Turn
+from vlrun.prompt.builder import Turn
 from vlrun.service.job import EncodedPicture, Job, Piece
 from vlrun.service.limits import Limits
 from vlrun.service.pictures import open_encoded
+from vlrun.types import Chunk
 from vlrun.vlm import VLM
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from vlrun import answer as made
+from vlrun import types as made
 from vlrun.service.api.answers_common import Extension, Timings, TokenLogprob, extension, logprobs, said, timings
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from vlrun import answer as made
+from vlrun import types as made
 from vlrun.engine.request import FinishReason, Phase, Progress
-from vlrun.text.template import ToolCall
-from vlrun.text.tools import ToolCallSplitter
+from vlrun.prompt.chat_template import ToolCall
+from vlrun.prompt.tool_calls import ToolCallSplitter
 
 
 class TopLogprob(Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from vlrun import answer as made
+from vlrun import types as made
 from vlrun.service.api.answers_chat import ChatUsage, FinishReason, chat_usage, finish_reason
 from vlrun.service.api.answers_common import Extension, Timings, extension, timings
 

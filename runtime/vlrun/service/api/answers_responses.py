@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from vlrun import answer as made
+from vlrun import types as made
+from vlrun.prompt.chat_template import ToolCall
 from vlrun.service.api.answers_common import Extension, Timings, TokenLogprob, extension, logprobs, said, timings
 from vlrun.service.api.wire_common import FlatFunctionTools, ToolMode
 from vlrun.service.api.wire_responses import (
@@ -22,7 +23,6 @@ from vlrun.service.api.wire_responses import (
     TextConfig,
 )
 from vlrun.service.faults import ApiError
-from vlrun.text.template import ToolCall
 
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vlrun.answer import Options
+from vlrun.prompt.chat_template import Tool
 from vlrun.service.api.reading import (
     ANY_OBJECT,
     Reader,
@@ -38,7 +38,7 @@ from vlrun.service.api.wire_common import FunctionTools, PlainText
 from vlrun.service.faults import bad_request
 from vlrun.service.job import Job, Part, Said
 from vlrun.service.limits import Limits
-from vlrun.text.template import Tool
+from vlrun.types import Options
 
 RENAMED = {"logprobs": "top_logprobs", "schema": "response_format"}
 """Fields of the request by the names of the options."""

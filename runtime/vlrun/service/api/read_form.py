@@ -11,14 +11,14 @@ from typing import Annotated, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType
 
-from vlrun.answer import Options
-from vlrun.question import DEFAULT_QUESTION
+from vlrun.prompt.builder import DEFAULT_QUESTION
 from vlrun.service.api.reading import Reader, options_within, read_as
 from vlrun.service.api.unsupported import FORM
 from vlrun.service.api.wire_common import MaxTokens, Temperature, Text, Wire
 from vlrun.service.faults import bad_request
 from vlrun.service.job import EncodedPicture, Job, Said
 from vlrun.service.limits import Limits
+from vlrun.types import Options
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vlrun.answer import Options
 from vlrun.service.api.reading import (
     ANY_OBJECT,
     Reader,
@@ -37,6 +36,7 @@ from vlrun.service.api.wire_responses import (
 from vlrun.service.faults import bad_request
 from vlrun.service.job import Job, Part, Said
 from vlrun.service.limits import Limits
+from vlrun.types import Options
 
 RENAMED = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs", "schema": "text.format"}
 """Fields of the request by the names of the options."""

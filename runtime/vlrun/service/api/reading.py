@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vlrun.answer import Detail
 from vlrun.errors import OptionError
+from vlrun.prompt.chat_template import Tool, ToolCall
+from vlrun.prompt.tool_calls import ToolChoice
 from vlrun.service.api import strict_json
 from vlrun.service.api.explain import explain, quoted, unsupported
 from vlrun.service.api.unsupported import Unsupported
@@ -24,8 +25,7 @@ from vlrun.service.faults import ApiError, bad_request
 from vlrun.service.job import EncodedPicture, Said
 from vlrun.service.limits import Limits
 from vlrun.service.pictures import from_data_url
-from vlrun.text.template import Tool, ToolCall
-from vlrun.text.tools import ToolChoice
+from vlrun.types import Detail
 
 T = TypeVar("T")
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
-from vlrun import answer as made
+from vlrun import types as made
+from vlrun.prompt.chat_template import ToolCall
+from vlrun.prompt.tool_calls import ToolCallSplitter
 from vlrun.service.api.answers_chat import (
     ChatCompletionChunk,
     Chatting,
@@ -24,8 +26,6 @@ from vlrun.service.api.answers_chat import (
     likely,
 )
 from vlrun.service.api.answers_common import Extension, Timings, extension, timings, told
-from vlrun.text.template import ToolCall
-from vlrun.text.tools import ToolCallSplitter
 
 
 @dataclass

@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from vlrun import answer as made
+from vlrun import types as made
+from vlrun.prompt.tool_calls import ToolCallSplitter
 from vlrun.service.api.answers_common import TokenLogprob, logprobs
 from vlrun.service.api.answers_responses import (
     FunctionCall,
@@ -21,7 +22,6 @@ from vlrun.service.api.answers_responses import (
     Response,
 )
 from vlrun.service.faults import ApiError
-from vlrun.text.tools import ToolCallSplitter
 
 
 class _Event(Struct, tag_field="type"):

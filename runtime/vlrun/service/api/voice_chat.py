@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from vlrun.answer import Answer
 from vlrun.service.api import strict_json
 from vlrun.service.api.answers_chat import ChatCompletionChunk, Chatting
 from vlrun.service.api.read_chat import read_chat
@@ -17,6 +16,7 @@ from vlrun.service.faults import ApiError
 from vlrun.service.job import Job, Piece
 from vlrun.service.limits import Limits
 from vlrun.service.sse import DONE, event
+from vlrun.types import Answer
 
 
 class ChatVoice:

@@ -15,13 +15,13 @@ import msgspec
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-from vlrun.answer import Answer
 from vlrun.errors import UnsupportedMedia
 from vlrun.service.api.answers_other import FormAnalyzeAnswer, FormChatAnswer
 from vlrun.service.api.read_form import read_form
 from vlrun.service.faults import ApiError, bad_request
 from vlrun.service.job import Job
 from vlrun.service.limits import MIB, Limits
+from vlrun.types import Answer
 
 MAX_FIELDS = 16
 MAX_BOUNDARY = 70

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from vlrun.answer import Answer
 from vlrun.service.api import strict_json
 from vlrun.service.api.answers_responses import Responding
 from vlrun.service.api.read_responses import read_responses
@@ -17,6 +16,7 @@ from vlrun.service.faults import ApiError
 from vlrun.service.job import Job, Piece
 from vlrun.service.limits import Limits
 from vlrun.service.sse import event
+from vlrun.types import Answer
 
 
 class ResponsesVoice:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
+from vlrun.prompt.tool_calls import MAX_TOOLS
 from vlrun.service.api.wire_common import (
     LIMITS,
     CallId,
@@ -35,7 +36,6 @@ from vlrun.service.api.wire_common import (
     TopP,
     Wire,
 )
-from vlrun.text.tools import MAX_TOOLS
 
 
 class TextPart(Wire, tag_field="type", tag="text"):

@@ -1,0 +1,1 @@
+"""Inference backends, each behind the protocols of ``vlrun.engine``."""

@@ -1,0 +1,172 @@
+"""The device: which one, with which hints, and how a model runs on it so that it can be stopped.
+
+Knows OpenVINO; does not know what the models compute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from vlrun.backends.openvino.compile_cache import BlobCache
+from vlrun.errors import DamagedModel, DeviceError, OptionError
+
+AUTO = "AUTO"
+POLL_MS = 50
+"""How long it can go unnoticed that nobody waits any more. A finished inference wakes the waiter at once."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Device and OpenVINO hints. None leaves a choice to the plugin. The device ``AUTO`` is an integrated GPU where one
+    is and takes the model, and else the CPU; the loaded model's ``notes`` say which.
+
+    The defaults are the fastest measured for INT8 weights on server and client CPUs (docs/performance.md): activations
+    quantized by groups of 128; for the decoder f32 inference, which beats bf16 even on CPUs that have it, and an 8-bit
+    KV cache. The vision encoder follows the plugin, which takes bf16 where the CPU has it.
+    """
+
+    device: str = "CPU"
+    threads: int | None = None
+    decoder_precision: str | None = "f32"
+    vision_precision: str | None = None
+    kv_precision: str | None = "u8"
+    group_size: int | None = 128
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.device, str):
+            raise OptionError(f"device must be a name such as CPU, not {self.device}")
+        object.__setattr__(self, "device", self.device.upper())
+
+    def decoder_config(self) -> dict[str, str]:
+        """OpenVINO properties for the decoder.
+
+        Keys get a scale for each token, as values have. The CPU plugin's own way, a scale for each channel of a block,
+        quantizes a block anew with every token written to it: what a token reads then depends on how its past was
+        written, and guessed tokens that were wrong leave traces.
+        """
+        by_token = self.device.split(".")[0] == "CPU" and self.kv_precision in {None, "u8"}
+        return self._config(
+            {
+                "INFERENCE_PRECISION_HINT": self.decoder_precision,
+                "KV_CACHE_PRECISION": self.kv_precision,
+                "KEY_CACHE_QUANT_MODE": "BY_TOKEN" if by_token else None,
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size,
+            }
+        )
+
+    def vision_config(self) -> dict[str, str]:
+        """OpenVINO properties for the vision encoder."""
+        return self._config(
+            {"INFERENCE_PRECISION_HINT": self.vision_precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size}
+        )
+
+    def _config(self, hints: Mapping[str, str | int | None]) -> dict[str, str]:
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads, **hints}
+        return {name: str(value) for name, value in hints.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that is there, with the hints for it; ``blobs``: compiled models of earlier processes; ``compiling``:
+    called before each compilation, which takes long and leaves the interpreter to others.
+    """
+
+    core: ov.Core
+    hints: Hints
+    blobs: BlobCache | None = None
+    compiling: Callable[[], None] = lambda: None
+
+    def read_model(self, path: Path) -> ov.Model:
+        """Read an IR. Raises DamagedModel if OpenVINO cannot."""
+        try:
+            return self.core.read_model(path)
+        except RuntimeError as error:
+            raise DamagedModel(
+                f"OpenVINO cannot read '{path.name}' in '{path.parent}': export or copy it again"
+            ) from error
+
+    def compile_model(self, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+        """Compile, or take what was compiled before. ``weights``: the file that the model's constants lie in.
+
+        Raises OptionError for a hint that the device does not know, DeviceError if it refuses the model.
+        """
+        device = self.hints.device
+        self.compiling()
+        try:
+            if self.blobs:
+                return self.blobs.compiled(self.core, model, weights, device, config)
+            return self.core.compile_model(model, device, dict(config))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            for name, value in config.items():
+                if name in str(error):
+                    raise OptionError(f"{device} refuses {name}={value}: {reason}") from error
+            raise DeviceError(f"{device} refuses the model: {reason}") from error
+
+
+def open_device(hints: Hints, blobs: BlobCache | None = None) -> Device:
+    """The device, if it is there. ``blobs`` are used on all but a CPU, whose plugin compiles fast and does not take a
+    decoder under PagedAttention back.
+
+    Raises DeviceError with the names of those that are there.
+    """
+    core = ov.Core()
+    if hints.device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
+        available = ", ".join(core.available_devices) or "none"
+        raise DeviceError(f"there is no device '{hints.device}' here; available: {available}")
+    return Device(core, hints, None if hints.device.split(".")[0] == "CPU" else blobs)
+
+
+def candidates(hints: Hints) -> list[Hints]:
+    """What to try in turn: the device itself; for ``AUTO`` an integrated GPU if there is one, then the CPU."""
+    if hints.device != AUTO:
+        return [hints]
+    core = ov.Core()
+    gpus = [name for name in core.available_devices if name.split(".")[0] == "GPU" and _integrated(core, name)]
+    return [replace(hints, device=name) for name in (*gpus[:1], "CPU")]
+
+
+def _integrated(core: ov.Core, name: str) -> bool:
+    return "INTEGRATED" in str(core.get_property(name, "DEVICE_TYPE")).upper()
+
+
+def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
+    """Check that every port of ``expected`` is there with its shape, in which -1 stands for any size, and that the
+    compiled model has no cache port besides: what the manifest says must be true before memory is handed over.
+
+    Raises DamagedModel.
+    """
+    ports = {port_name: port for port in (*compiled.inputs, *compiled.outputs) for port_name in port.get_names()}
+    caches = {port_name for port_name in ports if port_name.startswith(("key_cache.", "value_cache."))}
+    wrong = caches - expected.keys()
+    for port_name, shape in expected.items():
+        found = ports[port_name].get_partial_shape() if port_name in ports else ov.PartialShape([])
+        if not found.compatible(ov.PartialShape(list(shape))):
+            wrong.add(port_name)
+    if wrong:
+        raise DamagedModel(f"{name} and its manifest do not fit together ('{min(wrong)}'): export or copy it again")
+
+
+class Abandoned(Exception):
+    """An inference was cancelled because nobody waits for its result."""
+
+
+def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]], stopped: Callable[[], bool]) -> None:
+    """Run one inference on shared inputs. Raises Abandoned, within ``POLL_MS``, when ``stopped`` says so."""
+    request.start_async(dict(inputs), share_inputs=True)
+    try:
+        while not request.wait_for(POLL_MS):
+            if stopped():
+                raise Abandoned
+    except BaseException:  # Ctrl+C too: the inputs must outlive the inference
+        request.cancel()
+        with contextlib.suppress(RuntimeError):  # says that it was cancelled
+            request.wait()
+        raise

@@ -1,0 +1,87 @@
+"""The vision encoder on a device: patches of one picture in, visual tokens with their DeepStack rows out.
+
+Knows tensors; knows no file format and no prompt.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vlrun.backends.openvino.device import Device, check_ports, run
+from vlrun.backends.openvino.memory import MappedWeights, give_back
+from vlrun.errors import DeviceError
+from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
+from vlrun.models.qwen3_vl.positions import FloatArray, Grid, patch_positions
+from vlrun.vision.patches import Patches
+
+
+class VisionEncoder:
+    """The compiled vision encoder of a model folder."""
+
+    def __init__(self, device: Device, folder: Path, vision: VisionDimensions) -> None:
+        model = device.read_model(folder / VISION_XML)
+        self._vision = vision
+        self._lock = threading.Lock()
+        self._mapped: MappedWeights | None = MappedWeights(model, folder / VISION_BIN)
+        with self._mapped:
+            self._compiled = device.compile_model(model, folder / VISION_BIN, device.hints.vision_config())
+        check_ports(self._compiled, _expected_ports(vision), f"'{VISION_XML}' in '{folder}'")
+        self._request = self._compiled.create_infer_request()
+
+    def warm_up(self) -> None:
+        """Encode one token, if nothing was encoded yet: the plugin makes its own copy of the weights when it first
+        runs. Raises DeviceError.
+        """
+        grid = Grid(self._vision.merge, self._vision.merge, self._vision.merge)
+        pixels = np.zeros((grid.patches, 3 * self._vision.temporal_patch * self._vision.patch**2), np.float32)
+        try:
+            if self._mapped:
+                self.encode(Patches(pixels, grid), lambda: False)
+        except RuntimeError as error:
+            raise DeviceError(f"the device compiles the vision encoder and cannot run it: {error}") from error
+
+    def encode(self, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
+        """Image features ``[1 + deepstack, tokens, hidden]``: row 0 embeddings, the others DeepStack.
+
+        Raises Abandoned when ``stopped``.
+        """
+        vision = self._vision
+        positions = patch_positions(
+            patches.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta
+        )
+        inputs: dict[str, npt.NDArray[np.generic]] = {
+            "patches": patches.pixels,
+            "position_indices": positions.indices,
+            "position_weights": positions.weights,
+            "rotary_cos": positions.cos,
+            "rotary_sin": positions.sin,
+        }
+        with self._lock:
+            try:
+                with self._mapped or nullcontext():
+                    run(self._request, inputs, stopped)
+                features: FloatArray = self._request.get_output_tensor(0).data.copy()
+                self._mapped = None
+            finally:
+                self._compiled.release_memory()  # as much as half of the weights, for a picture of 1024 x 768
+        give_back()
+        return features
+
+
+def _expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
+    """Ports by the manifest."""
+    head_dim = vision.hidden // vision.heads
+    return {
+        "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],
+        "position_indices": [4, -1],
+        "position_weights": [4, -1],
+        "rotary_cos": [-1, head_dim],
+        "rotary_sin": [-1, head_dim],
+        "features": [1 + vision.deepstack, -1, -1],
+    }

@@ -1,0 +1,61 @@
+"""What an answer has said so far, and how long it took.
+
+Knows tokens, their likelihoods and moments; does not know where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlrun.engine.request import Figures
+from vlrun.engine.sampler import Likely
+from vlrun.prompt.token_bytes import Spelling
+from vlrun.types import Chunk, Timings, TokenLogprob
+
+
+class Said:
+    """The text and tokens so far. ``likely``: how likely each token was, filled before it comes, or empty."""
+
+    def __init__(self, spelling: Spelling, likely: Sequence[Likely]) -> None:
+        self.text = ""
+        self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self._spelling = spelling
+        self._likely = likely
+        self._told = 0
+
+    def take(self, token: int) -> None:
+        """The next token."""
+        self.tokens.append(token)
+        if self._likely:
+            likely = self._likely[len(self.tokens) - 1]
+            top = tuple(self._spelled(*other) for other in likely.top)
+            self.logprobs.append(self._spelled(likely.token, likely.logprob, top))
+
+    def chunk(self, piece: str) -> Chunk:
+        """The next piece of the text, with what is known of its tokens."""
+        self.text += piece
+        since, self._told = self._told, len(self.logprobs)
+        return Chunk(piece, logprobs=tuple(self.logprobs[since:]))
+
+    def _spelled(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        raw = self._spelling.raw(token)
+        return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
+
+
+def timings(load_seconds: float, preprocess: float, figures: Figures) -> Timings:
+    """How long an answer took, by the engine's moments; loading and preprocessing are given in seconds."""
+    begun = figures.begun or figures.submitted
+    seen = figures.seen or begun
+    first = figures.first or seen
+    last = figures.last or first
+    return Timings(
+        load=load_seconds,
+        preprocess=preprocess,
+        queue=begun - figures.submitted,
+        vision=seen - begun,
+        prefill=first - seen,
+        ttft=preprocess + first - figures.submitted,
+        tpot=(last - first) / (figures.tokens - 1) if figures.tokens > 1 else None,
+        total=preprocess + last - figures.submitted,
+    )

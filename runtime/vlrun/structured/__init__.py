@@ -1,0 +1,1 @@
+"""Structured output: JSON Schema and tool calls as grammars that constrain the sampler."""

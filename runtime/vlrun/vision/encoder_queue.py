@@ -1,0 +1,141 @@
+"""From pictures to what the decoder sees of them, by an encoder that may still be on its way.
+
+Pictures can be begun before anybody waits for them: while the decoder is being opened there is nothing better to do.
+Knows pictures and the vision encoder; knows neither prompts nor the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from vlrun.backends.openvino.device import POLL_MS, Abandoned
+from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.manifest import Manifest
+from vlrun.media.image import Picture
+from vlrun.models.qwen3_vl.positions import FloatArray, Grid
+from vlrun.promise import Promise
+from vlrun.vision.patches import cut
+
+T = TypeVar("T")
+
+MOST_BEGUN = 8
+"""Pictures begun and not yet taken. What comes out of one of 1024 x 768 takes 25 MB in the 2B model."""
+
+
+def picture_key(picture: Picture, grid: Grid) -> bytes:
+    """A name for all that a picture's visual tokens depend on, but for the model."""
+    return hashlib.sha256(f"{picture.sha256} {grid}".encode()).digest()
+
+
+class Sight:
+    """Encodes pictures, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
+
+    def __init__(self, vision: Callable[[], Promise[VisionEncoder]], manifest: Manifest) -> None:
+        self._vision = vision
+        self._manifest = manifest
+        self._lock = threading.Lock()
+        self._begun: dict[bytes, _Begun] = {}
+        self._to_do: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
+        self._all: list[_Begun] = []
+        self.seconds: dict[int, float] = {}
+        """The least that pictures took, by their visual tokens."""
+        self._thread: threading.Thread | None = None
+
+    def begin(self, picture: Picture, grid: Grid) -> None:
+        """Begin with a picture before its features are asked for, unless too many are begun already."""
+        key = picture_key(picture, grid)
+        with self._lock:
+            if key in self._begun or len(self._begun) >= MOST_BEGUN:
+                return
+            begun = self._begun[key] = _Begun(picture, grid)
+            self._all.append(begun)
+            self._to_do.put(begun)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="vlrun-ahead", daemon=True)
+                self._thread.start()
+
+    def encode(self, picture: Picture, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
+        """Image features ``[1 + deepstack, tokens, hidden]``. Raises Abandoned when ``stopped``, and what the encoder's
+        opening raises.
+        """
+        with self._lock:
+            begun = self._begun.pop(picture_key(picture, grid), None)
+        if begun is None:
+            return self._encode(picture, grid, stopped)
+        begun.stopped = stopped  # whoever takes it decides from now on
+        return _waited(begun.features, stopped)
+
+    def forget(self, pictures: Iterable[tuple[Picture, Grid]]) -> None:
+        """Stop what was begun and is not needed after all."""
+        for picture, grid in pictures:
+            with self._lock:
+                begun = self._begun.pop(picture_key(picture, grid), None)
+            if begun:
+                begun.stop()
+
+    def stop(self) -> None:
+        """Stop all that was begun, and wait for nothing."""
+        with self._lock:
+            self._begun.clear()
+            for begun in self._all:
+                begun.stop()
+            self._to_do.put(None)
+
+    def close(self) -> None:
+        """Stop all that was begun, and wait until it has."""
+        self.stop()
+        if self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        """The thread."""
+        while (begun := self._to_do.get()) is not None:
+            begun.run(self._encode)
+            with self._lock:
+                self._all.remove(begun)
+
+    def _encode(self, picture: Picture, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
+        if stopped():
+            raise Abandoned
+        encoder = self._vision()
+        patches = cut(picture, grid, self._manifest.preprocessing, self._manifest.vision)
+        opened = _waited(encoder, stopped)
+        began = time.perf_counter()
+        features = opened.encode(patches, stopped)
+        seconds = time.perf_counter() - began
+        with self._lock:
+            self.seconds[grid.tokens] = min(seconds, self.seconds.get(grid.tokens, seconds))
+        return features
+
+
+class _Begun:
+    """A picture that is to be encoded ahead."""
+
+    def __init__(self, picture: Picture, grid: Grid) -> None:
+        self.features: Promise[FloatArray] = Promise()
+        self.stopped: Callable[[], bool] = lambda: False
+        self._picture, self._grid = picture, grid
+
+    def stop(self) -> None:
+        """Nobody wants it."""
+        self.stopped = lambda: True
+
+    def run(self, encode: Callable[[Picture, Grid, Callable[[], bool]], FloatArray]) -> None:
+        """Make the features, unless nobody wants them."""
+        self.features.keep(lambda: encode(self._picture, self._grid, self._unwanted))
+
+    def _unwanted(self) -> bool:
+        return self.stopped()
+
+
+def _waited(promise: Promise[T], stopped: Callable[[], bool]) -> T:
+    """What was promised. Raises Abandoned when ``stopped``."""
+    while not promise.wait(POLL_MS / 1000):
+        if stopped():
+            raise Abandoned
+    return promise.result()

@@ -1,0 +1,100 @@
+"""From upright RGB to the vision encoder's rows: resize within a pixel budget, normalize, cut into patches.
+
+Equal bit for bit to transformers' ``Qwen2VLImageProcessor`` (the Pillow one). Knows pixels and grids, no device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vlrun.errors import MediaTooLarge
+from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.image import Picture
+from vlrun.models.qwen3_vl.positions import FloatArray, Grid
+
+MAX_ASPECT_RATIO = 200
+"""Longer side over shorter side, the limit of the reference (``smart_resize``)."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """One picture for the vision encoder: ``pixels [N, channels * temporal_patch * patch**2]``, normalized, and its
+    grid. The patches of one merge block are neighbours.
+    """
+
+    pixels: FloatArray
+    grid: Grid
+
+
+def grid_of(
+    picture: Picture, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int, min_pixels: int = 0
+) -> Grid:
+    """The patches that a picture will have; ``max_pixels`` lowers the budget of the model and never raises it,
+    ``min_pixels`` has smaller pictures enlarged, within the budget.
+
+    Raises MediaTooLarge for a strip of more than 200 to 1.
+    """
+    width, height = picture.size
+    budget = max(min(max_pixels, preprocessing.max_pixels), preprocessing.min_pixels)
+    least = min(max(min_pixels, preprocessing.min_pixels), budget)
+    height, width = fit(height, width, vision.patch * vision.merge, least, budget)
+    return Grid(height // vision.patch, width // vision.patch, vision.merge)
+
+
+def cut(picture: Picture, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:
+    """Resize, normalize and cut a picture into the patches of ``grid``."""
+    resized = _resize(picture.rgb, grid.height * vision.patch, grid.width * vision.patch)
+    return Patches(pixels=_to_rows(resized, grid, preprocessing, vision), grid=grid)
+
+
+def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The size (height, width) to resize to: multiples of ``factor``, area within limits, aspect ratio kept as far as
+    that allows (``smart_resize`` of the reference).
+    """
+    if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
+        raise MediaTooLarge(
+            f"a picture of {width} x {height} is too narrow a strip: "
+            f"the sides may differ {MAX_ASPECT_RATIO} times at most"
+        )
+    fitted_height, fitted_width = round(height / factor) * factor, round(width / factor) * factor
+    if fitted_height * fitted_width > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        fitted_height = max(factor, math.floor(height / shrink / factor) * factor)
+        fitted_width = max(factor, math.floor(width / shrink / factor) * factor)
+    elif fitted_height * fitted_width < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        fitted_height = math.ceil(height * grow / factor) * factor
+        fitted_width = math.ceil(width * grow / factor) * factor
+    return fitted_height, fitted_width
+
+
+def _resize(rgb: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Bicubic, horizontal pass first. In one call Pillow 13 swaps the passes of some pictures and rounds otherwise."""
+    image = Image.fromarray(rgb)
+    horizontal = image.resize((width, image.height), Image.Resampling.BICUBIC)
+    return np.asarray(horizontal.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _to_rows(
+    rgb: npt.NDArray[np.uint8], grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions
+) -> FloatArray:
+    m, p = vision.merge, vision.patch
+    blocks = rgb.reshape(grid.height // m, m, p, grid.width // m, m, p, 3)
+    channels_first = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(grid.patches, 3, 1, p, p)
+    normalized = np.empty((grid.patches, 3, vision.temporal_patch, p, p), np.float32)
+    for channel, table in enumerate(_normalization(preprocessing)):
+        normalized[:, channel] = table[channels_first[:, channel]]  # a still picture fills every temporal slot
+    return normalized.reshape(grid.patches, -1)
+
+
+def _normalization(preprocessing: Preprocessing) -> FloatArray:
+    """Normalized value of each 8-bit value, ``[3, 256]``, by the reference's steps and roundings."""
+    rescaled = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+    mean = np.array(preprocessing.mean, np.float32)[:, None]
+    std = np.array(preprocessing.std, np.float32)[:, None]
+    return ((rescaled - mean) / std).astype(np.float32)
