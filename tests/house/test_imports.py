@@ -13,7 +13,7 @@ import pytest
 from tests.house.tree import ROOMS
 
 WORKBENCH = {"nncf", "onnx", "optimum", "torch", "torchvision", "transformers", "vlrun_export"}
-SERVER = {"h11", "prometheus_client", "python_multipart", "starlette", "uvicorn", "vlrun.service"}
+SERVER = {"h11", "prometheus_client", "python_multipart", "starlette", "uvicorn", "vlrun.server"}
 HEAVY = WORKBENCH | SERVER | {"PIL", "huggingface_hub", "jinja2", "msgspec", "numpy", "openvino", "tokenizers"}
 HELP = "import sys; sys.argv = ['vlrun', *{arguments}]; from vlrun.cli import main; main()"
 

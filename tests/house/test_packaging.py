@@ -93,7 +93,7 @@ def test_runtime_requirements_are_what_the_runtime_imports(setup: configparser.C
 def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> None:
     """Guards `vlrun ask` on a box without the web server's packages."""
     served = _names(_lines(setup["options.extras_require"]["serve"]))
-    service = ROOMS["vlrun"] / "service"
+    service = ROOMS["vlrun"] / "server"
     others = {
         module
         for name, path in _room_files()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlrun.service.api.openapi_examples import PICTURE
+from vlrun.server.api.openapi_examples import PICTURE
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bergen"}'}}
 FUNCTION = {"name": "weather", "description": "The weather.", "parameters": {"type": "object"}}

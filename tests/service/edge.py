@@ -17,9 +17,9 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled
-from vlrun.service.edge.protocol import protocol
-from vlrun.service.faults import bad_request
-from vlrun.service.limits import Limits
+from vlrun.server.api_errors import bad_request
+from vlrun.server.limits import Limits
+from vlrun.server.middleware.http_protocol import protocol
 
 PATIENCE = 5.0
 """Seconds after which a test gives up."""

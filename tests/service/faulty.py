@@ -27,10 +27,11 @@ from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.engine import watchdog as pulse
 from vlrun.errors import DeviceError, VlrunError
 from vlrun.models.qwen3_vl.positions import FloatArray
-from vlrun.service import journal, server
-from vlrun.service.app import Access, Service
-from vlrun.service.limits import Limits
-from vlrun.service.systemd import Notifier
+from vlrun.server import logging as journal
+from vlrun.server import server
+from vlrun.server.app import Access, Service
+from vlrun.server.limits import Limits
+from vlrun.server.systemd import Notifier
 from vlrun.vision.patches import Patches
 from vlrun.vlm import load
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlrun.service.admission import Admission
-from vlrun.service.faults import ApiError
-from vlrun.service.limits import Limits
+from vlrun.server.admission import Admission
+from vlrun.server.api_errors import ApiError
+from vlrun.server.limits import Limits
 
 
 class Room:
@@ -154,7 +154,7 @@ def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPa
         room = Room(parallel=1, queue=2)
         for number in range(3):
             await room.come(f"greedy {number}", "greedy")
-        monkeypatch.setattr("vlrun.service.admission.SETTLED_SECONDS", 0.0)
+        monkeypatch.setattr("vlrun.server.admission.SETTLED_SECONDS", 0.0)
         with pytest.raises(ApiError):
             await (await room.come("new", "new"))
         for number in range(3):

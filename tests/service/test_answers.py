@@ -9,14 +9,14 @@ import pytest
 
 from tests.service.openai_schema import check
 from vlrun.engine.request import FinishReason, Progress
-from vlrun.service.api import answers_other
-from vlrun.service.api.answers_chat import ChatCompletionChunk, Chatting
-from vlrun.service.api.answers_responses import Responding
-from vlrun.service.api.read_responses import read_responses
-from vlrun.service.api.stream_chat import ChatStream
-from vlrun.service.api.stream_responses import ResponseStream, name_of
-from vlrun.service.faults import ApiError, bad_request
-from vlrun.service.limits import Limits
+from vlrun.server.api import other_responses as answers_other
+from vlrun.server.api.chat_response import ChatCompletionChunk, Chatting
+from vlrun.server.api.chat_stream import ChatStream
+from vlrun.server.api.responses_parser import read_responses
+from vlrun.server.api.responses_response import Responding
+from vlrun.server.api.responses_stream import ResponseStream, name_of
+from vlrun.server.api_errors import ApiError, bad_request
+from vlrun.server.limits import Limits
 from vlrun.types import Answer, Chunk, Timings, TokenLogprob, Usage
 
 USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, passes=3)

@@ -14,10 +14,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tests.service.edge import Edge, edge, reply, rest, shout, until
 from vlrun.errors import AnswerCancelled
-from vlrun.service.edge.bodies import STEP, BodyBudget, hold_body
-from vlrun.service.edge.guard import Guard
-from vlrun.service.faults import ApiError
-from vlrun.service.limits import MIB, Limits
+from vlrun.server.api_errors import ApiError
+from vlrun.server.limits import MIB, Limits
+from vlrun.server.middleware.request_body import STEP, BodyBudget, hold_body
+from vlrun.server.middleware.security import Guard
 
 LIMITS = Limits(max_body_mib=2, body_seconds=0.4, bodies_mib=4)
 

@@ -10,10 +10,10 @@ import pytest
 from starlette.types import Message, Scope
 
 from vlrun.errors import AnswerCancelled
-from vlrun.service.desk import Desk
-from vlrun.service.faults import ApiError
-from vlrun.service.limits import Limits
-from vlrun.service.metrics import Metrics
+from vlrun.server.api_errors import ApiError
+from vlrun.server.limits import Limits
+from vlrun.server.metrics import Metrics
+from vlrun.server.request_handler import Desk
 from vlrun.vlm import VLM
 
 

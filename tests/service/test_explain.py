@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.service.chat_words import CALL, NAMED, TOOL, image, request, text, user
 from vlrun.errors import OptionError
-from vlrun.service.api.explain import explain
-from vlrun.service.api.read_chat import read_chat
-from vlrun.service.api.wire_chat import ChatRequest
-from vlrun.service.faults import ApiError
-from vlrun.service.limits import Limits
+from vlrun.server.api.chat_parser import read_chat
+from vlrun.server.api.chat_request import ChatRequest
+from vlrun.server.api.validation_errors import explain
+from vlrun.server.api_errors import ApiError
+from vlrun.server.limits import Limits
 from vlrun.types import Options
 
 BOUNDS = [

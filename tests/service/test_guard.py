@@ -12,8 +12,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.service.edge import LIMITS, App, Edge, Reply, edge, reply, rest, shout, until
-from vlrun.service.edge.guard import Guard, allowed_hosts
-from vlrun.service.edge.keys import Keys
+from vlrun.server.middleware.api_keys import Keys
+from vlrun.server.middleware.security import Guard, allowed_hosts
 
 KEY, OTHER_KEY = "sk-kiosk-0123456789", "sk-other-0123456789"
 PAGE = "https://kiosk.example"
@@ -302,7 +302,7 @@ def test_a_failure_is_one_line_in_the_log_and_nothing_for_the_stranger(
     assert (answer.status, answer.code) == (500, "internal_error")
     assert b"zebra" not in answer.body
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert (record.name, record.exc_info) == ("vlrun.service", None)
+    assert (record.name, record.exc_info) == ("vlrun.server", None)
     assert record.getMessage().startswith("a request failed: ValueError at ")
     assert "edge.py:" in record.getMessage()
     assert "zebra" not in record.getMessage()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlrun.errors import ServiceError
-from vlrun.service.edge.keys import Keys
+from vlrun.server.middleware.api_keys import Keys
 
 FIRST, SECOND = "sk-first-0123456789", "sk-second:0123456789"
 

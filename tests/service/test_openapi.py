@@ -17,15 +17,15 @@ import schemathesis
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from vlrun.service.api import answers_other
-from vlrun.service.api.docs_page import TYPES, asset
-from vlrun.service.api.openapi import document
-from vlrun.service.api.openapi_examples import PICTURE
-from vlrun.service.api.read_chat import read_chat, read_tokenize
-from vlrun.service.api.read_responses import read_responses
-from vlrun.service.api.wire_chat import ChatRequest
-from vlrun.service.api.wire_responses import ResponsesRequest
-from vlrun.service.limits import Limits
+from vlrun.server.api import other_responses as answers_other
+from vlrun.server.api.chat_parser import read_chat, read_tokenize
+from vlrun.server.api.chat_request import ChatRequest
+from vlrun.server.api.docs_page import TYPES, asset
+from vlrun.server.api.openapi import document
+from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.responses_parser import read_responses
+from vlrun.server.api.responses_request import ResponsesRequest
+from vlrun.server.limits import Limits
 
 MODEL = "vlrun-tiny"
 KEYED, OPEN = document(Limits(), MODEL, keyed=True), document(Limits(), MODEL, keyed=False)

@@ -21,10 +21,10 @@ from PIL import Image
 
 from vlrun.errors import DamagedMedia, MediaError, MediaTooLarge, UnsupportedMedia
 from vlrun.media.image import MAX_SEGMENTS, Picture, open_picture, picture_size
-from vlrun.service.faults import ApiError
-from vlrun.service.job import EncodedPicture
-from vlrun.service.limits import Limits
-from vlrun.service.pictures import check, from_data_url, open_encoded
+from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import EncodedPicture
+from vlrun.server.images import check, from_data_url, open_encoded
+from vlrun.server.limits import Limits
 
 LIMITS = Limits(max_pictures=4, max_megapixels=1, request_megapixels=2)
 
@@ -83,9 +83,9 @@ DISGUISES = [b"/etc/passwd", b"http://169.254.169.254/", b"file:///etc/passwd", 
 
 ANSWERING = """
 import json, pathlib, re, sys
-from vlrun.service.faults import ApiError
-from vlrun.service.limits import Limits
-from vlrun.service.pictures import check, from_data_url, open_encoded
+from vlrun.server.api_errors import ApiError
+from vlrun.server.limits import Limits
+from vlrun.server.images import check, from_data_url, open_encoded
 def answer(urls):
     try:
         pictures = [from_data_url(url, "auto", "url") for url in urls]

@@ -15,8 +15,8 @@ from contextlib import suppress
 import pytest
 
 from tests.service.edge import GET, Edge, Witness, edge, reply, rest, shout, until
-from vlrun.service.edge import protocol as protocol_module
-from vlrun.service.limits import Limits
+from vlrun.server.limits import Limits
+from vlrun.server.middleware import http_protocol as protocol_module
 
 MARK = b"zebra"
 """Stands in each bad request, and must not stand in an answer or a log."""

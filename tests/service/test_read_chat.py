@@ -10,13 +10,13 @@ import pytest
 from tests.service.chat_words import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
 from vlrun.prompt.chat_template import ToolCall
 from vlrun.prompt.tool_calls import ToolChoice
-from vlrun.service.api.openapi_examples import PICTURE
-from vlrun.service.api.read_chat import read_chat
-from vlrun.service.api.unsupported import CHAT
-from vlrun.service.api.wire_chat import ChatRequest
-from vlrun.service.faults import ApiError
-from vlrun.service.job import EncodedPicture, Job, Said
-from vlrun.service.limits import Limits
+from vlrun.server.api.chat_parser import read_chat
+from vlrun.server.api.chat_request import ChatRequest
+from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.unsupported import CHAT
+from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.limits import Limits
 from vlrun.types import Options
 
 NAMES = ("vlrun-tiny", "other")

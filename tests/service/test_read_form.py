@@ -6,11 +6,11 @@ import pytest
 
 from tests.service.chat_words import FUNCTION, TOOL, user
 from vlrun.prompt.builder import DEFAULT_QUESTION
-from vlrun.service.api.read_chat import read_tokenize
-from vlrun.service.api.read_form import read_form
-from vlrun.service.faults import ApiError
-from vlrun.service.job import EncodedPicture, Job, Said
-from vlrun.service.limits import Limits
+from vlrun.server.api.chat_parser import read_tokenize
+from vlrun.server.api.form_parser import read_form
+from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.limits import Limits
 from vlrun.types import Options
 
 NAMES = ("vlrun-tiny", "other")

@@ -8,13 +8,13 @@ import pytest
 
 from vlrun.prompt.chat_template import ToolCall
 from vlrun.prompt.tool_calls import ToolChoice
-from vlrun.service.api.openapi_examples import PICTURE
-from vlrun.service.api.read_responses import read_responses
-from vlrun.service.api.unsupported import RESPONSES
-from vlrun.service.api.wire_responses import ResponsesRequest
-from vlrun.service.faults import ApiError
-from vlrun.service.job import EncodedPicture, Job, Said
-from vlrun.service.limits import Limits
+from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.responses_parser import read_responses
+from vlrun.server.api.responses_request import ResponsesRequest
+from vlrun.server.api.unsupported import RESPONSES
+from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.limits import Limits
 from vlrun.types import Options
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}

@@ -230,7 +230,7 @@ def test_it_does_not_start_in_the_wrong_way(options: tuple[str, ...], sentence: 
 def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, address: str, open_to_all: bool) -> None:
     """Guards an address that only begins like this machine's own."""
     opened = SimpleNamespace(getsockname=lambda: (address, 8321), close=lambda: None)
-    monkeypatch.setattr("vlrun.service.server.listen", lambda *_: opened)
+    monkeypatch.setattr("vlrun.server.server.listen", lambda *_: opened)
     if open_to_all:
         with pytest.raises(ServiceError, match="can be reached"):
             Place().open(keyed=False)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vlrun.service.api.strict_json import MAX_NUMBER, MAX_VALUES, parse
-from vlrun.service.faults import ApiError
-from vlrun.service.limits import Limits
+from vlrun.server.api.strict_json import MAX_NUMBER, MAX_VALUES, parse
+from vlrun.server.api_errors import ApiError
+from vlrun.server.limits import Limits
 
 LIMITS = Limits(json_depth=8)
 

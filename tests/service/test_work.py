@@ -12,9 +12,9 @@ import pytest
 
 from vlrun.engine.request import Cancellation, Progress
 from vlrun.errors import AnswerCancelled, DeviceError
-from vlrun.service.job import EncodedPicture, Job, Piece, Said
-from vlrun.service.limits import Limits
-from vlrun.service.work import EVERY, Workshop
+from vlrun.server.generation_request import EncodedPicture, Job, Piece, Said
+from vlrun.server.limits import Limits
+from vlrun.server.worker_pool import EVERY, Workshop
 from vlrun.types import Answer, Chunk, Options
 from vlrun.vlm import VLM
 

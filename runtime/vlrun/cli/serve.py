@@ -21,8 +21,8 @@ from vlrun.errors import OptionError, ServiceError
 if TYPE_CHECKING:
     import socket
 
-    from vlrun.service.app import Access
-    from vlrun.service.limits import Limits
+    from vlrun.server.app import Access
+    from vlrun.server.limits import Limits
 
 R = TypeVar("R")
 
@@ -72,15 +72,15 @@ class Place:
 
     def access(self) -> Access:
         """Who may come in. Raises ServiceError."""
-        from vlrun.service.app import Access
-        from vlrun.service.edge.keys import Keys
+        from vlrun.server.app import Access
+        from vlrun.server.middleware.api_keys import Keys
 
         keys = Keys.read(self.api_key_file) if self.api_key_file else Keys.credential()
         return Access(frozenset(self.allow_host), frozenset(self.allow_origin), keys)
 
     def open(self, keyed: bool) -> socket.socket:
         """The listening socket. Raises ServiceError, also if strangers could come in without a key."""
-        from vlrun.service.server import inherited_socket, listen
+        from vlrun.server.server import inherited_socket, listen
 
         opened = inherited_socket() if self.systemd else listen(self.host, self.port)
         address = str(opened.getsockname()[0])
@@ -93,7 +93,7 @@ class Place:
 
 
 def _limits(given: Mapping[str, Any]) -> Limits:
-    from vlrun.service.limits import Limits
+    from vlrun.server.limits import Limits
 
     return Limits(**given)
 
@@ -108,7 +108,7 @@ class _Serve(click.Command):
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """The limits as a list."""
-        from vlrun.service.limits import Limits, fixed
+        from vlrun.server.limits import Limits, fixed
 
         with formatter.section("Further limits"):
             formatter.write_dl([(value, text) for value, text in fixed(Limits())])
@@ -124,9 +124,10 @@ def serve(place: Place, limits: Limits, loading: option.Loading) -> None:
     running answers end first, a second one stops at once.
     """
     try:
-        from vlrun.service import journal, server
-        from vlrun.service.app import Service
-        from vlrun.service.systemd import Notifier
+        from vlrun.server import logging as journal
+        from vlrun.server import server
+        from vlrun.server.app import Service
+        from vlrun.server.systemd import Notifier
     except ImportError as error:
         raise OptionError(SERVE_HINT, error) from error
     journal.set_up(place.systemd)

@@ -1,0 +1,31 @@
+"""``POST /v1/tokenize``: how many tokens a prompt takes, its pictures too, without an answer being made.
+
+Knows the model's counting and the request's words; does not know how pictures become tokens, nor the request's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from vlrun.engine.request import Cancellation
+from vlrun.server.api import strict_json
+from vlrun.server.api.chat_parser import read_tokenize
+from vlrun.server.api.other_responses import TokenCount, token_count
+from vlrun.server.images import check
+from vlrun.server.request_handler import Desk
+
+
+def counted(desk: Desk, names: Sequence[str], body: bytes) -> bytes:
+    """The answer to a request's body. To be called in a thread. Raises ApiError and VlrunError."""
+    return msgspec.json.encode(_counted(desk, names, body))
+
+
+def _counted(desk: Desk, names: Sequence[str], body: bytes) -> TokenCount:
+    asked = read_tokenize(strict_json.parse(body, desk.limits), names, desk.limits)
+    if isinstance(asked, str):
+        return token_count(desk.vlm.count_text(asked), 0, desk.vlm.context)
+    check(asked.pictures, desk.limits)
+    tokens, visual = desk.vlm.count(desk.workshop.opened(asked, Cancellation()), asked.tools)
+    return token_count(tokens, visual, desk.vlm.context)
