@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from vlrun_export.load import report
-from vlrun_export.load.clients import Client, Killed, Outcome
-from vlrun_export.load.figures import fairness, percentile, slope
-from vlrun_export.load.overhead import Compared, Plan, goals
-from vlrun_export.load.pictures import Album
-from vlrun_export.load.questions import Mixture
-from vlrun_export.load.serving import Serving, vitals
-from vlrun_export.load.soak import Plan as Soak
-from vlrun_export.load.soak import soak
-from vlrun_export.load.watch import Sample, last_half, values
-from vlrun_export.load.wire import Address, Caller, request
+from benchmarks.load import report
+from benchmarks.load.clients import Client, Killed, Outcome
+from benchmarks.load.figures import fairness, percentile, slope
+from benchmarks.load.overhead import Compared, Plan, goals
+from benchmarks.load.pictures import Album
+from benchmarks.load.questions import Mixture
+from benchmarks.load.serving import Serving, vitals
+from benchmarks.load.soak import Plan as Soak
+from benchmarks.load.soak import soak
+from benchmarks.load.watch import Sample, last_half, values
+from benchmarks.load.wire import Address, Caller, request
 
 BUSY = b"HTTP/1.1 429 Too Many\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 BROKEN = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+from benchmarks import random_checkpoint
 from tests.small_models import build_tokenizer
-from vlrun_export import random_checkpoint
 from vlrun_export.measure import MemoryWatch
 
 

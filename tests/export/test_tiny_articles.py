@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tests.paths import EXAMPLES
-from vlrun_export.tiny.articles import TRUTH, articles_shelf
+from training.articles import TRUTH, articles_shelf
 
 PICTURE = EXAMPLES / "articles_shelf.png"
 

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from training import vocabulary
+from training.batches import PREFIX, Packer
+from training.calling import REPORT, conversations, response, result_of, toolbox_for
+from training.inquiries import Turns
+from training.scenes import Scene, draw_scene
+from training.scores import score_answer
+from training.toolbox import DrawnTool, Toolbox
+from training.vocabulary import CHAT_TEMPLATE, train_tokenizer
 from vlrun.models.qwen3_vl.positions import Grid
 from vlrun.prompt.chat_template import ChatTemplate, Message, PicturePart
 from vlrun.prompt.tool_calls import ToolChoice, described, find_tool_calls
-from vlrun_export.tiny import vocabulary
-from vlrun_export.tiny.batches import PREFIX, Packer
-from vlrun_export.tiny.calling import REPORT, conversations, response, result_of, toolbox_for
-from vlrun_export.tiny.inquiries import Turns
-from vlrun_export.tiny.scenes import Scene, draw_scene
-from vlrun_export.tiny.scores import score_answer
-from vlrun_export.tiny.toolbox import DrawnTool, Toolbox
-from vlrun_export.tiny.vocabulary import CHAT_TEMPLATE, train_tokenizer
 
 DOMAINS = ("shelf", "shapes", "tag", "sign")
 SIZE = (256, 192)

@@ -12,6 +12,14 @@ import pytest
 
 import vlrun
 from tests.paths import EXAMPLES as PICTURES
+from training.easy import load_easy
+from training.examples import ARTICLES, EXAMPLES, example
+from training.looking import QUESTIONS as QUESTIONS_LOOKED
+from training.looking import measure
+from training.questions import box_answer
+from training.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS, filled_card
+from training.scores import score_answer
+from training.vocabulary import train_tokenizer
 from vlrun import manifest
 from vlrun.embedded import FOLDER
 from vlrun.prompt.builder import ask_about
@@ -19,14 +27,6 @@ from vlrun.prompt.chat_template import Tool, load_tokenizer
 from vlrun.prompt.tool_calls import Mode, ToolChoice
 from vlrun.tasks.definition import find
 from vlrun.types import last_of
-from vlrun_export.tiny.easy import load_easy
-from vlrun_export.tiny.examples import ARTICLES, EXAMPLES, example
-from vlrun_export.tiny.looking import QUESTIONS as QUESTIONS_LOOKED
-from vlrun_export.tiny.looking import measure
-from vlrun_export.tiny.questions import box_answer
-from vlrun_export.tiny.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS, filled_card
-from vlrun_export.tiny.scores import score_answer
-from vlrun_export.tiny.vocabulary import train_tokenizer
 
 MOST_BYTES = 12_000_000
 QUESTIONS = [

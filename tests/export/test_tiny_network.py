@@ -14,13 +14,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen3VLForConditionalGeneration
 
-from vlrun.manifest import Preprocessing, VisionDimensions
-from vlrun.media.image import open_picture
-from vlrun.vision.patches import cut
-from vlrun_export.tiny import batches, vocabulary
-from vlrun_export.tiny.batches import ALONE, NO_TARGET, PAD, PREFIX, Batch, Packer, make_batch
-from vlrun_export.tiny.learning import forward, look_loss, patches_of
-from vlrun_export.tiny.network import (
+from training import batches, vocabulary
+from training.batches import ALONE, NO_TARGET, PAD, PREFIX, Batch, Packer, make_batch
+from training.learning import forward, look_loss, patches_of
+from training.network import (
     VISION_HEADS,
     VISION_HIDDEN,
     WATCHED_LAYER,
@@ -29,8 +26,11 @@ from vlrun_export.tiny.network import (
     configuration,
     vision_positions,
 )
-from vlrun_export.tiny.scenes import LEAST_PIXELS, MOST_PIXELS
-from vlrun_export.tiny.vocabulary import SPECIAL, train_tokenizer
+from training.scenes import LEAST_PIXELS, MOST_PIXELS
+from training.vocabulary import SPECIAL, train_tokenizer
+from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.image import open_picture
+from vlrun.vision.patches import cut
 
 HALF = (0.5, 0.5, 0.5)
 PREPROCESSING = Preprocessing(LEAST_PIXELS, MOST_PIXELS, HALF, HALF)

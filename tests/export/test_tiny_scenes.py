@@ -11,16 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlrun.models.qwen3_vl.positions import Grid
-from vlrun.vision.patches import fit
-from vlrun_export.tiny.batches import SIZES
-from vlrun_export.tiny.examples import EXAMPLES, example
-from vlrun_export.tiny.inquiries import inquiries
-from vlrun_export.tiny.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, look_target, patch_labels
-from vlrun_export.tiny.pairs import ANSWERS, about_pairs
-from vlrun_export.tiny.questions import Exchange, Look, exchanges
-from vlrun_export.tiny.report import GOALS, Judged, markdown, tables, targets
-from vlrun_export.tiny.scenes import (
+from training.batches import SIZES
+from training.examples import EXAMPLES, example
+from training.inquiries import inquiries
+from training.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, look_target, patch_labels
+from training.pairs import ANSWERS, about_pairs
+from training.questions import Exchange, Look, exchanges
+from training.report import GOALS, Judged, markdown, tables, targets
+from training.scenes import (
     COLUMN_PIXELS,
     KINDS,
     LEAST_PIXELS,
@@ -34,8 +32,10 @@ from vlrun_export.tiny.scenes import (
     draw_scene,
     original_size,
 )
-from vlrun_export.tiny.scores import box_iou, score_answer
-from vlrun_export.tiny.wording import ZH, plural
+from training.scores import box_iou, score_answer
+from training.wording import ZH, plural
+from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.patches import fit
 
 SIZE = (256, 192)
 SEEDS = range(25)

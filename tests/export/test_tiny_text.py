@@ -11,8 +11,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from tests.published import PUBLISHED, needs_published
-from vlrun_export.tiny import vocabulary
-from vlrun_export.tiny.vocabulary import CHAT_TEMPLATE, PLAIN_ADDED, SPECIAL, VOCABULARY, train_tokenizer
+from training import vocabulary
+from training.vocabulary import CHAT_TEMPLATE, PLAIN_ADDED, SPECIAL, VOCABULARY, train_tokenizer
 
 TOOL = {"type": "function", "function": {"name": "stock", "description": "货", "parameters": {"type": "object"}}}
 CALL = {"type": "function", "function": {"name": "stock", "arguments": {"kind": "bottle", "名": "瓶"}}}

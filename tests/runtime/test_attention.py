@@ -319,7 +319,7 @@ def test_heads_that_point_count_more() -> None:
 def test_it_looks_at_what_it_speaks_of(vlm: VLM) -> None:
     """Guards the sense of it, on held-out shelves: asked for a colour, the answer's heat lies on the thing."""
     pytest.importorskip("vlrun_export", reason="draws its pictures")
-    from vlrun_export.tiny.scenes import HELD_OUT_SEED, draw_scene
+    from training.scenes import HELD_OUT_SEED, draw_scene
 
     shares, hits, chances = [], [], []
     for number in range(30):

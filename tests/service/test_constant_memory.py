@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from vlrun_export.load.pictures import Album
-from vlrun_export.load.serving import HOST, NAME, Serving
-from vlrun_export.load.soak import Plan, soak
-from vlrun_export.load.wire import Caller, request
+from benchmarks.load.pictures import Album
+from benchmarks.load.serving import HOST, NAME, Serving
+from benchmarks.load.soak import Plan, soak
+from benchmarks.load.wire import Caller, request
 
 TURNS = 10
 MOST_RISE = 0.1

@@ -62,7 +62,7 @@ def _participants(model: Path, peers: Path | None, length: tuple[str, ...], clie
 
     def peer(name: str, module: str, folder: str, *further: str) -> Participant | None:
         path = peers / folder if peers else None
-        command = (f"vlrun_export.peers.{module}", str(path), *length, *further)
+        command = (f"benchmarks.peers.{module}", str(path), *length, *further)
         return Participant(name, command) if path and path.is_dir() else None
 
     def slow(name: str, precision: str) -> Participant | None:

@@ -2,7 +2,7 @@
 
     python -m vlrun.perf.workload MODEL --began SECONDS [--rounds N] [--tokens N] [--only PART] [--setting client]
 
-Prints one JSON object of samples. Peers run the same course with their own interfaces (``vlrun_export.peers``); the
+Prints one JSON object of samples. Peers run the same course with their own interfaces (``benchmarks.peers``); the
 prompts, the pictures and the names of the figures stand here. Knows the public interface of vlrun alone.
 """
 

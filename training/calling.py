@@ -1,0 +1,208 @@
+"""Conversations in which tools may be called: when one is, with what, and what is said when it was.
+
+A question about what a tool is told, or a request to report, calls it; any other is answered as if there were no tools.
+When a call was made and its result came, the answer says what was reported, and later questions are answered plainly.
+Knows scenes, tools and words; does not know pixels or tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from training.inquiries import Turns
+from training.questions import Exchange, Look, exchanges
+from training.scenes import KINDS, SHAPES, Item, Scene
+from training.toolbox import Argument, DrawnTool, Subject, Toolbox, draw_toolbox
+from training.wording import TEMPLATES, ZH, listed, plural
+
+CALL_CHANCE, RESULT_CHANCE, FURTHER_CHANCE, EARLIER_CHANCE = 0.65, 0.5, 0.5, 0.12
+"""How often a tool that fits is called, its result comes, a further question follows it, and another came before."""
+FITTING_CHANCE = 0.75
+"""How often one of the tools is for what is in the picture."""
+
+COUNT = {
+    "en": (
+        "Count the {many}.", "How many {many} are there?", "How many {many} are there? {report} them.",
+        "How many {many}?", "{report} the {many}.", "{report} how many {many} there are.", "Please count the {many}.",
+        "{report} the number of {many}.", "{report} the counts.", "Count the {many} and {lower} them.",
+        "Please {lower} the {many}.", "Call {name}.", "Use {name}.",
+    ),
+    "zh": (
+        "数一数{zh}。", "有几个{zh}？", "有几个{zh}？请报告。", "有多少{zh}？请报告。", "报告{zh}的数量。",
+        "请报告数量。", "图中有多少个{zh}？", "调用{name}。",
+    ),
+}  # fmt: skip
+PRICE = {
+    "en": (
+        "What does it cost?", "What does it cost? {report} it.", "{report} the price.", "{report} what it costs.",
+        "What is the price? {report} it.", "Please {lower} the price.", "Read the price and {lower} it.",
+        "Call {name}.",
+    ),
+    "zh": ("报告价格。", "价格是多少？请报告。", "请报告价格。", "调用{name}。"),
+}  # fmt: skip
+TEXT = {
+    "en": (
+        "{report} the text.", "{report} the word.", "{report} what it says.", "What does the sign say? {report} it.",
+        "Read the sign and {lower} it.", "Please {lower} the text.", "Call {name}.",
+    ),
+    "zh": ("报告文字。", "上面写着什么？请报告。", "请报告文字。", "调用{name}。"),
+}  # fmt: skip
+REPORT = ("Report", "Report", "Report", "Save", "Record", "Log", "Send")
+
+GOOD = (
+    '{"ok": true}', '{"ok": true}', "ok", "OK", "done", '{"status": "ok"}', '{"saved": true}', '{"success": true}',
+    "true", '{"result": "ok"}', "saved",
+)  # fmt: skip
+BAD = ('{"ok": false}', '{"error": "not found"}', "error", '{"status": "failed"}', "false", '{"success": false}')
+BAD_CHANCE = 0.2
+REPORTED = {"en": "Reported: {what}.", "zh": "已报告：{what}。"}
+NOT_REPORTED = {"en": "Not reported.", "zh": "没有报告。"}
+
+OPENS, CLOSES = "<tool_response>\n", "\n</tool_response>"
+
+SUBJECT_OF: dict[str, Subject] = {"shelf": "counts", "shapes": "counts", "tag": "price", "sign": "text"}
+
+
+def toolbox_for(scene: Scene, tools: int, rng: np.random.Generator) -> Toolbox:
+    """So many tools, often one of them for what is in the picture."""
+    own = SUBJECT_OF[scene.domain]
+    kinds = SHAPES if scene.domain == "shapes" else KINDS
+    if rng.random() < FITTING_CHANCE:
+        return draw_toolbox(own, kinds, tools, rng)
+    others: list[Subject] = [subject for subject in ("counts", "price", "text") if subject != own]
+    drawn = draw_toolbox(others[int(rng.integers(2))], kinds, min(tools, 2), rng)
+    return Toolbox(tuple(tool for tool in drawn.tools if not _fits(tool, scene)), drawn.system)
+
+
+def conversations(scene: Scene, box: Toolbox, rng: np.random.Generator) -> Iterator[Turns]:
+    """Conversations about the scene with these tools, without end."""
+    fitting = [tool for tool in box.tools if _fits(tool, scene)]
+    plain = exchanges(scene, rng)
+    unrelated = (exchange for exchange in plain if not any(_concerns(exchange, tool) for tool in fitting))
+    while True:
+        if not fitting or rng.random() >= CALL_CHANCE:
+            yield (next(unrelated),)
+            continue
+        tool = fitting[int(rng.integers(len(fitting)))]
+        turns = [next(unrelated)] if rng.random() < EARLIER_CHANCE else []
+        turns += calling(scene, tool, rng)[: 1 + int(rng.random() < RESULT_CHANCE)]
+        if turns[-1].task == "tool_result" and rng.random() < FURTHER_CHANCE:
+            turns.append(next(plain))
+        yield tuple(turns)
+
+
+def calling(scene: Scene, tool: DrawnTool, rng: np.random.Generator) -> tuple[Exchange, Exchange]:
+    """A question that calls the tool, and what is said to the tool's result."""
+    language = "en" if rng.random() < 0.65 else "zh"
+    kinds = [argument.meaning for argument in tool.arguments]
+    if tool.subject == "count":
+        kinds = [_a_kind(scene, rng)]
+    question, asked = _question(tool, kinds, language, rng)
+    answer, looks = _call(scene, tool, asked)
+    call = Exchange("tool_call", language, question, answer, looks)
+    good = rng.random() >= BAD_CHANCE
+    result = str(rng.choice(GOOD if good else BAD))
+    what = _said(scene, tool, asked, language)
+    said = (REPORTED if good else NOT_REPORTED)[language].format(what=what)
+    return call, Exchange("tool_result", language, response(result), said)
+
+
+def response(result: str) -> str:
+    """A tool's result as the chat template shows it, in a turn of the user's."""
+    return f"{OPENS}{result}{CLOSES}"
+
+
+def result_of(question: str) -> str | None:
+    """The bare result of what `response` made, None for a question of the user's."""
+    return question.removeprefix(OPENS).removesuffix(CLOSES) if question.startswith(OPENS) else None
+
+
+def _fits(tool: DrawnTool, scene: Scene) -> bool:
+    """Whether what the tool is told is in the picture."""
+    return ("counts" if tool.subject == "count" else tool.subject) == SUBJECT_OF[scene.domain]
+
+
+def _concerns(exchange: Exchange, tool: DrawnTool) -> bool:
+    """Whether a plain question asks for what the tool is told."""
+    if exchange.task != "count_kind":
+        return {"price": "price", "read": "text"}.get(exchange.task) == tool.subject
+    kinds = [kind for kind in (*KINDS, *SHAPES) if plural(kind) in exchange.question or ZH[kind] in exchange.question]
+    return tool.subject == "count" or any(argument.meaning in kinds for argument in tool.arguments)
+
+
+def _a_kind(scene: Scene, rng: np.random.Generator) -> str:
+    """A kind, rather one of which there are many."""
+    there = [item.kind for item in scene.items]
+    return str(rng.choice([*there, *(SHAPES if scene.domain == "shapes" else KINDS)]))
+
+
+def _question(
+    tool: DrawnTool, kinds: Sequence[str], language: str, rng: np.random.Generator
+) -> tuple[str, Sequence[str]]:
+    """A question that calls the tool, and the kinds that it reports."""
+    report = str(rng.choice(REPORT))
+    if tool.subject in ("price", "text"):
+        own, task = (PRICE, "price") if tool.subject == "price" else (TEXT, "read")
+        template = str(rng.choice(own[language] if rng.random() < 0.6 else TEMPLATES[task][language]))
+        return template.format(report=report, lower=report.lower(), name=tool.name), kinds
+    named = list(kinds)
+    if len(kinds) > 1 and rng.random() < 0.3:  # asked in another order, or for some of them: all are reported
+        named = [str(kind) for kind in rng.permutation(kinds)[: int(rng.integers(1, len(kinds) + 1))]]
+    templates = [t for t in COUNT[language] if tool.subject == "counts" or "{many}" in t or "{zh}" in t]
+    template = str(rng.choice(templates))
+    many, zh = listed([plural(kind) for kind in named]), _zh_listed([ZH[kind] for kind in named])
+    return template.format(many=many, zh=zh, report=report, lower=report.lower(), name=tool.name), kinds
+
+
+def _call(scene: Scene, tool: DrawnTool, kinds: Sequence[str]) -> tuple[str, tuple[Look, ...]]:
+    """The call as the model writes it, and where each value is to be seen."""
+    answer = f'<tool_call>\n{{"name": "{tool.name}", "arguments": {{'
+    looks: list[Look] = []
+    for place, argument in enumerate(tool.arguments):
+        answer += (", " if place else "") + json.dumps(argument.name, ensure_ascii=False) + ": "
+        value, start = _value(scene, argument, kinds), len(answer)
+        answer += value
+        if argument.meaning in ("price", "text"):
+            looks += _spelled(scene, value, start)
+        elif argument.meaning != "item":
+            found = _items(scene, argument, kinds)
+            looks.append(Look(start, len(answer), tuple(item.box for item in found), counted=True))
+    return answer + "}}\n</tool_call>", tuple(looks)
+
+
+def _value(scene: Scene, argument: Argument, kinds: Sequence[str]) -> str:
+    """An argument's value as JSON. A price that is a number keeps its letters: 9.40 is read as it stands there."""
+    if argument.meaning in ("price", "text"):
+        return json.dumps(scene.text) if argument.type == "string" else scene.text.removeprefix("$")
+    return json.dumps(kinds[0]) if argument.meaning == "item" else str(len(_items(scene, argument, kinds)))
+
+
+def _items(scene: Scene, argument: Argument, kinds: Sequence[str]) -> list[Item]:
+    """What an argument counts."""
+    counted = kinds[0] if argument.meaning == "count" else argument.meaning
+    return [item for item in scene.items if item.kind == counted]
+
+
+def _spelled(scene: Scene, value: str, start: int) -> Iterator[Look]:
+    """Each character at its own place; a number has no dollar sign."""
+    glyphs = [glyph for glyph in scene.glyphs if glyph.character in value]
+    first = start + value.index("".join(glyph.character for glyph in glyphs))
+    return (Look(first + place, first + place + 1, (glyph.box,)) for place, glyph in enumerate(glyphs))
+
+
+def _said(scene: Scene, tool: DrawnTool, kinds: Sequence[str], language: str) -> str:
+    """What was reported, in words."""
+    if tool.subject in ("price", "text"):
+        return scene.text
+    numbers = [sum(item.kind == kind for item in scene.items) for kind in kinds]
+    counted = list(zip(numbers, kinds, strict=True))
+    if language == "zh":
+        return _zh_listed([f"{number}个{ZH[kind]}" for number, kind in counted])
+    return listed([f"{number} {kind if number == 1 else plural(kind)}" for number, kind in counted])
+
+
+def _zh_listed(names: Sequence[str]) -> str:
+    return "、".join(names)

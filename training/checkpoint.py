@@ -1,0 +1,50 @@
+"""A checkpoint folder as Hugging Face lays it out, of the trained model. Knows files; does not know training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import Qwen3VLForConditionalGeneration
+
+from training.network import MERGE, PATCH
+from training.scenes import LEAST_PIXELS, MOST_PIXELS
+from training.vocabulary import CHAT_TEMPLATE
+
+
+def save_checkpoint(model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a whole folder and put it in place of an older one."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    weights = {name: value.detach().to(torch.float32).contiguous() for name, value in model.state_dict().items()}
+    weights.pop("lm_head.weight")  # tied
+    save_file(weights, part / "model.safetensors", {"format": "pt"})
+    config = model.config.to_dict()
+    config["architectures"] = ["Qwen3VLForConditionalGeneration"]
+    _write(part / "config.json", config)
+    tokenizer.save(str(part / "tokenizer.json"))
+    (part / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    ends = [tokenizer.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>")]
+    _write(part / "generation_config.json", {"do_sample": False, "eos_token_id": ends, "pad_token_id": ends[1]})
+    _write(part / "tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"})
+    _write(part / "preprocessor_config.json", {
+        "size": {"shortest_edge": LEAST_PIXELS, "longest_edge": MOST_PIXELS},
+        "patch_size": PATCH, "temporal_patch_size": 2, "merge_size": MERGE,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "image_processor_type": "Qwen2VLImageProcessorFast", "processor_class": "Qwen3VLProcessor",
+    })  # fmt: skip
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    part.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
