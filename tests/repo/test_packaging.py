@@ -1,0 +1,144 @@
+"""setup.cfg lists packages, data and requirements by hand; here they are compared with what is there and imported."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vlrun
+from tests.paths import ROOT
+from tests.repo.tree import ROOMS, tracked
+
+WORKBENCH_ONLY = {"torch", "torchvision", "transformers", "optimum", "optimum-intel", "nncf", "onnx", "safetensors"}
+
+
+@pytest.fixture(scope="module")
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def _lines(value: str) -> list[str]:
+    return [line for line in value.splitlines() if line]
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {_name(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in requirements}
+
+
+def _name(distribution: str) -> str:
+    """As PEP 503 writes it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _package(file: Path, name: str) -> str:
+    return ".".join((name, *file.parent.relative_to(ROOMS[name]).parts))
+
+
+def _room_files() -> Iterator[tuple[str, Path]]:
+    for path in tracked():
+        for name, folder in ROOMS.items():
+            if path.is_relative_to(folder):
+                yield name, path
+
+
+def test_every_folder_with_python_is_listed_and_no_other(setup: configparser.ConfigParser) -> None:
+    found = {_package(path, name) for name, path in _room_files() if path.suffix == ".py"}
+    listed = _lines(setup["options"]["packages"])
+    assert listed == sorted(found)
+
+
+def test_every_package_has_an_init() -> None:
+    folders = {path.parent for _, path in _room_files() if path.suffix == ".py"}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_other_file_is_listed_as_data(setup: configparser.ConfigParser) -> None:
+    listed = {package: _lines(patterns) for package, patterns in setup["options.package_data"].items()}
+    others = [(name, path) for name, path in _room_files() if path.suffix != ".py"]
+    missed = [path for name, path in others if not _is_listed(path, name, listed)]
+    assert not missed
+
+
+def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
+    """Whether a file is data of its package, or of one above it with the folders between them in the pattern."""
+    for folder in path.parents:
+        if not folder.is_relative_to(ROOMS[name]):
+            return False
+        package = ".".join((name, *folder.relative_to(ROOMS[name]).parts))
+        inside = path.relative_to(folder)
+        if any(
+            inside.match(pattern) and len(inside.parts) == len(Path(pattern).parts)
+            for pattern in listed.get(package, [])
+        ):
+            return True
+    return False
+
+
+def test_runtime_requirements_are_what_the_runtime_imports(setup: configparser.ConfigParser) -> None:
+    required = _names(_lines(setup["options"]["install_requires"]))
+    served = _names(_lines(setup["options.extras_require"]["serve"]))
+    assert not (required | served) & WORKBENCH_ONLY
+    assert required | served == _imported_distributions("vlrun")
+
+
+def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> None:
+    """Guards `vlrun ask` on a box without the web server's packages."""
+    served = _names(_lines(setup["options.extras_require"]["serve"]))
+    service = ROOMS["vlrun"] / "server"
+    others = {
+        module
+        for name, path in _room_files()
+        if name == "vlrun" and path.suffix == ".py" and not path.is_relative_to(service)
+        for module in _imports(path)
+    }
+    homes = importlib.metadata.packages_distributions()
+    assert not {_name(home) for module in others for home in homes.get(module, ())} & served
+
+
+def test_workbench_requirements_cover_what_the_workbench_imports(setup: configparser.ConfigParser) -> None:
+    extras = setup["options.extras_require"]
+    required = _names(_lines(setup["options"]["install_requires"]))
+    required |= _names(_lines(extras["export"])) | _names(_lines(extras["train"]))
+    required |= _names(_lines(extras["peers"]))
+    assert not _imported_distributions("vlrun_export") - required
+    assert "torchvision" not in required
+
+
+def _imported_distributions(room: str) -> set[str]:
+    """Distributions that a room imports; of several that share a top-level name, the one that setup.cfg can mean."""
+    modules = {
+        module for name, path in _room_files() if name == room and path.suffix == ".py" for module in _imports(path)
+    }
+    homes = importlib.metadata.packages_distributions()
+    foreign = modules - sys.stdlib_module_names - set(ROOMS)
+    return {_name(max(homes[module], key=len)) for module in foreign}
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def test_the_version_is_the_same_everywhere(setup: configparser.ConfigParser) -> None:
+    version = setup["metadata"]["version"]
+    assert vlrun.__version__ == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_license_is_apache_2() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text

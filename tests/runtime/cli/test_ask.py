@@ -1,0 +1,190 @@
+"""``vlrun ask`` and its sisters as people type them: several questions, tasks, forms, pictures out, plans."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+from tests.paths import EXAMPLES
+from tests.runtime.cli.test_main import vlrun
+from vlrun.tasks.definition import Names, find
+
+SHELF = EXAMPLES / "shelf.png"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def test_several_questions_show_the_picture_once(home: Path) -> None:
+    """Guards ``-q ... -q ...``: each answer below its question, and the picture is encoded for the first alone."""
+    words = (SHELF, "-q", "How many bottles are there?", "-q", "Is there a red bag?")
+    told = vlrun("ask", *words, home=home)
+    assert told.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
+    first, second = (json.loads(line) for line in vlrun("ask", *words, "--json", home=home).stdout.splitlines())
+    assert (first["answer"], second["answer"]) == ("6", "yes")
+    assert second["question"] == "Is there a red bag?"
+    assert second["usage"]["cached_tokens"] >= second["usage"]["image_tokens"]
+
+
+def test_a_task_answers_in_its_form(home: Path) -> None:
+    """Guards ``--task count --items``: one JSON object with these names and their sum, in Chinese too."""
+    for items in ("bottle,can", "瓶子,罐子"):
+        done = vlrun("ask", SHELF, "--task", "count", "--items", items, home=home)
+        counted = json.loads(done.stdout)
+        form = find("count").form(Names(items=tuple(items.split(","))))
+        Draft202012Validator(dict(form or {})).validate(counted)
+        assert counted["total"] == sum(counted["items"].values())
+
+
+def test_votes_and_tiles_are_told(home: Path) -> None:
+    """Guards ``--votes`` and ``--tiles``: the answer on stdout, how the votes fell on stderr and in the JSON."""
+    words = (SHELF, "--task", "count", "--items", "bottle", "--votes", "3", "--tiles", "1x2", "--seed", "1")
+    done = vlrun("ask", *words, home=home)
+    assert set(json.loads(done.stdout)["items"]) == {"bottle"}
+    assert done.stderr.decode().count("votes of part") == 4
+    told = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
+    assert told["answers"] == 6
+    assert [sum(part["items.bottle"].values()) for part in told["votes"]] == [3, 3]
+
+
+def test_a_form_from_a_file_or_in_place(home: Path, tmp_path: Path) -> None:
+    """Guards ``--schema``: whatever the model wants to say, the answer validates."""
+    cans = {"cans": {"enum": [0, 1, 2, 3]}}
+    schema = {"type": "object", "properties": cans, "required": ["cans"], "additionalProperties": False}
+    (tmp_path / "form.json").write_text(json.dumps(schema))
+    for given in (json.dumps(schema), str(tmp_path / "form.json")):
+        done = vlrun("ask", SHELF, "How many cans?", "--schema", given, home=home)
+        Draft202012Validator(schema).validate(json.loads(done.stdout))
+
+
+def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
+    """Guards scripts against half an object that looks like success."""
+    done = vlrun("ask", SHELF, "--task", "count", "--max-tokens", "3", home=home)
+    assert done.returncode == 11
+    assert b"cut short before its JSON was complete" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--schema", '{"type": "strnig"}'), 2, "schema"),
+        (("--schema", "nowhere.json"), 2, "cannot read the schema"),
+        (("--schema", '{"$ref": "http://example.com/schema"}'), 2, "schema"),
+        (("--schema", '{"type": "array", "uniqueItems": true}'), 2, "uniqueItems"),
+        (("--task", "cuont"), 2, "there is no task 'cuont'"),
+        (("--task", "locate"), 2, "needs items"),
+        (("--items", "a"), 2, "belong to a task"),
+        (("--task", "count", "--tiles", "0x3"), 2, "tiles are"),
+        (("--votes", "99"), 2, "votes must lie"),
+        (("--region", "1,2,3"), 2, "a region is"),
+        (("--region", "9000,0,5,5"), 2, "outside of the picture"),
+        (("--draw", "nowhere/out.png"), 8, "no folder"),
+        (("--draw", "out.xyz"), 8, "must end in"),
+        (("--heatmap-word", "can"), 2, "--heatmap"),
+        (("--heatmap", "out.png", "--votes", "2"), 2, "one answer"),
+        (("--task", "compare"), 2, "at least 2 pictures"),
+        (("--region", ""), 2, "is not a region"),
+        (("--task", ""), 2, "there is no task ''"),
+        (("--tiles", ""), 2, "tiles are"),
+        (("--schema", "{}", "--stop", ","), 2, "would cut the JSON"),
+        (("--draw", "out.png", "--heatmap", "./out.png"), 2, "would be overwritten"),
+        (("--draw", str(SHELF)), 2, "would be overwritten"),
+        (("--tasks", "nowhere.toml", "--task", "ocr"), 2, "cannot read the tasks"),
+    ],
+)
+def test_wrong_words_are_told_before_the_work(home: Path, words: tuple[str, ...], code: int, message: str) -> None:
+    """Guards typing errors: one sentence, an exit code, and no answer."""
+    done = vlrun("ask", SHELF, "How many?", *words, home=home)
+    assert (done.returncode, done.stdout) == (code, b""), done.stderr
+    assert message in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_hostile_form_is_refused_at_once(home: Path) -> None:
+    """Guards against a schema that would take minutes: it costs no more than an ordinary mistake."""
+    hostile = json.dumps({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"})
+    began = time.monotonic()
+    done = vlrun("ask", SHELF, "How many?", "--schema", hostile, home=home)
+    assert done.returncode == 2, done.stderr
+    assert time.monotonic() - began < 15  # of which loading takes the most on a busy machine
+
+
+def test_boxes_and_heat_come_out_as_pictures(home: Path, tmp_path: Path) -> None:
+    """Guards ``--draw`` and ``--heatmap``: files of the picture's size, changed where the bag is."""
+    words = (SHELF, "Where is the red bag?", "--draw", tmp_path / "boxes.png", "--heatmap", tmp_path / "heat.webp")
+    done = vlrun("ask", *words, "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    ((left, top, right, bottom),) = [mark["box"] for mark in json.loads(done.stdout)["marks"]]
+    before = np.asarray(Image.open(SHELF).convert("RGB"), np.int32)
+    drawn = np.asarray(Image.open(tmp_path / "boxes.png").convert("RGB"), np.int32)
+    assert drawn.shape == before.shape
+    changed = np.abs(drawn - before).sum(-1) > 0
+    assert changed.any()
+    assert not changed[: int(top) - 60].any()
+    heat = np.asarray(Image.open(tmp_path / "heat.webp").convert("RGB"), np.int32)
+    assert heat.shape == before.shape
+    colour = np.ptp(heat, axis=-1)
+    inside = colour[int(top) : int(bottom), int(left) : int(right)].mean()
+    assert inside > 3 * np.median(colour)
+
+
+def test_a_region_is_seen_alone_and_marks_lie_in_the_whole(home: Path) -> None:
+    """Guards ``--region``: the answer is about the part, its boxes are in pixels of the picture."""
+    whole = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--json", home=home).stdout)["marks"][0]["box"]
+    left, top = max(0, int(whole[0]) - 60), max(0, int(whole[1]) - 60)
+    region = f"{left},{top},320,320"
+    part = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--region", region, "--json", home=home).stdout)
+    box = part["marks"][0]["box"]
+    assert np.abs(np.array(box) - np.array(whole)).max() < 40
+
+
+def test_nothing_is_a_value_too(home: Path) -> None:
+    """Guards scripts that ask for ``value``: 0 is an answer."""
+    told = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
+    assert told["value"] == 0
+
+
+def test_all_questions_are_asked_though_one_is_cut(home: Path) -> None:
+    """Guards the questions behind one whose JSON was cut short."""
+    form = '{"type": "array", "items": {"const": "a long word"}, "minItems": 1, "maxItems": 1}'
+    words = ("-q", "How many?", "-q", "How many cans?", "--schema", form, "--max-tokens", "3", "--json")
+    done = vlrun("ask", SHELF, *words, home=home)
+    assert done.returncode == 11
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_tasks_are_listed(home: Path, tmp_path: Path) -> None:
+    """Guards ``vlrun tasks``: all of them, one in full, and a user's own."""
+    (tmp_path / "mine.toml").write_text('[plates]\nabout = "number plates"\nprompt.en = "Read the plate."\n')
+    listed = vlrun("tasks", "--tasks", tmp_path / "mine.toml", home=home).stdout.decode()
+    assert [line.split()[0] for line in listed.splitlines()] == [
+        "describe", "count", "locate", "ocr", "fields", "table", "chart", "report", "handwriting", "html", "compare",
+        "plates",
+    ]  # fmt: skip
+    assert "visual tokens: 1024 to 2560" in vlrun("tasks", "locate", home=home).stdout.decode()
+    assert vlrun("tasks", "nothing", home=home).returncode == 2
+
+
+def test_a_plan_tells_what_it_will_cost(home: Path) -> None:
+    """Guards ``vlrun plan``: the very tokens of the question that follows, and seconds once this box was measured."""
+    words = (SHELF, EXAMPLES / "word.png", "Which has more bottles?")
+    planned = json.loads(vlrun("plan", *words, "--json", home=home).stdout)
+    asked = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
+    assert planned["prompt_tokens"] == asked["usage"]["prompt_tokens"]
+    assert sum(picture["tokens"] for picture in planned["pictures"]) == asked["usage"]["image_tokens"]
+    assert 0 < planned["ttft"] < 60
+    assert planned["memory"] > planned["kv_memory"] > 0
+    words_for_people = vlrun("plan", *words, home=home).stdout.decode()
+    assert "visual tokens" in words_for_people
+    assert "loaded and asked once" not in vlrun("plan", *words, home=home).stderr.decode()
+    assert vlrun("plan", SHELF, "--context", "20", home=home).returncode == 5
+    assert vlrun("plan", SHELF, "--votes", "3", home=home).returncode == 2
+    assert vlrun("plan", SHELF, "--task", "compare", home=home).returncode == 2

@@ -1,0 +1,260 @@
+"""Prefixes on disk: right answers whatever happens to the files, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.engine.fake_decoder import FakeDecoder
+from tests.runtime.engine.requests import ROOT, Eye, alone, engine_of, prompt, read, request, wait_for
+from vlrun import Options, Room, load
+from vlrun.errors import EngineClosed
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
+
+LIMIT = 2**20
+PICTURES = (b"a picture", b"another")
+PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
+OTHER = prompt([1, 2, (b"red", 30), 5], 9)
+
+
+def ask(folder: Path, root: bytes = ROOT, limit: int = LIMIT) -> tuple[int, int]:
+    """Both questions in a new process, so to speak: cached tokens of the first, and pictures encoded."""
+    eye = Eye()
+    with engine_of(FakeDecoder(100), store=PrefixStore(folder, root, limit)) as engine:
+        stream = engine.submit(request(PICTURE, eye))
+        assert read(stream) == alone(PICTURE)
+        assert read(engine.submit(request(OTHER, eye))) == alone(OTHER)
+    return stream.figures.cached, len(eye.encoded)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def test_tomorrow_s_question_starts_at_once(tmp_path: Path) -> None:
+    """Guards the purpose: a new process neither encodes the picture nor prefills it again."""
+    assert ask(tmp_path) == (0, 1)
+    assert ask(tmp_path) == (32, 0)
+    (file,) = files(tmp_path)
+    assert file.stat().st_mode & 0o077 == 0, "others can read what was asked about"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign", "swap"])
+def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -> None:
+    """Guards against wrong answers without an error."""
+    ask(tmp_path)
+    (file,) = files(tmp_path)
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    elif damage == "swap":  # whole, but another prefix under this name
+        other = PrefixStore(tmp_path / "other", ROOT, LIMIT)
+        other.put(StoredPrefix((b"x" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))
+        content = bytearray(files(tmp_path / "other")[0].read_bytes())
+        files(tmp_path / "other")[0].unlink()
+        (tmp_path / "other").rmdir()
+    else:
+        content = {"truncate": content[:-100], "empty": bytearray(), "foreign": bytearray(b"hello" * 99)}[damage]
+    file.write_bytes(content)
+    assert ask(tmp_path) == (0, 1)
+    assert ask(tmp_path) == (32, 0)
+
+
+def test_another_model_s_files_are_not_ours(tmp_path: Path) -> None:
+    """Guards the root: another model, or other hints, find nothing and disturb nothing."""
+    ask(tmp_path)
+    assert ask(tmp_path, b"other model") == (0, 1)
+    assert ask(tmp_path) == (32, 0)
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_prefix_is_found_by_its_first_pictures(tmp_path: Path) -> None:
+    """Guards a question about a known picture and a new one behind it; and that no other picture's files are read."""
+    store = PrefixStore(tmp_path, ROOT, LIMIT)
+    store.put(StoredPrefix((b"n" * 32,), np.ones((1, 2048), np.uint8), PICTURES[:1]))
+    assert store.longest([b"n" * 32, b"m" * 32], 0, PICTURES)
+    assert store.longest([b"n" * 32], 0, PICTURES[1:]) is None
+    assert may_know(tmp_path, PICTURES[:1])
+    assert not may_know(tmp_path, PICTURES)
+
+
+def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
+    """Guards the disk: what was not used for longest goes first, and one too large for all is not written."""
+    store = PrefixStore(tmp_path, ROOT, 10_000)
+    names = [bytes([n]) * 32 for n in range(6)]
+    for name in names[:4]:
+        store.put(StoredPrefix((name,), np.zeros((1, 2500), np.uint8), PICTURES))
+        time.sleep(0.01)
+    assert [store.holds(name, PICTURES) for name in names[:4]] == [False, True, True, True]
+    assert store.longest([names[1]], 0, PICTURES)
+    time.sleep(0.01)
+    store.put(StoredPrefix((names[4],), np.zeros((1, 2500), np.uint8), PICTURES))
+    assert [store.holds(name, PICTURES) for name in names[1:5]] == [True, False, True, True]
+    store.put(StoredPrefix((names[5],), np.zeros((1, 25_000), np.uint8), PICTURES))
+    assert not store.holds(names[5], PICTURES)
+    assert sum(file.stat().st_size for file in files(tmp_path)) <= 10_000
+
+
+def test_full_disk_and_read_only_folder(tmp_path: Path) -> None:
+    """Guards the answer: where nothing can be stored it comes all the same, and nothing half-written stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+    try:
+        assert ask(tmp_path / "full") == (0, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert files(tmp_path / "full") == []
+    (tmp_path / "file").touch()
+    assert ask(tmp_path / "file" / "folder") == (0, 1)
+
+
+def test_a_folder_that_we_may_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the engine's thread after `sudo vlrun ask`: Path.exists raises for such a folder. Tests run as root, who
+    may look into everything, so the refusal is played.
+    """
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    store = PrefixStore(tmp_path, ROOT, LIMIT)
+    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(np, "fromfile", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with engine_of(FakeDecoder(100), store=store) as engine:
+        for _ in range(2):
+            assert read(engine.submit(request(PICTURE, Eye()))) == alone(PICTURE)
+
+
+@pytest.mark.parametrize("broken", ["longest", "put", "write_blocks", "read_blocks"])
+def test_a_store_that_fails_otherwise_fails_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Guards answers, blocks and readers against any fault of storing, also while the engine closes."""
+    if broken == "write_blocks":
+        ask(tmp_path)
+    decoder, store = FakeDecoder(100), PrefixStore(tmp_path, ROOT, LIMIT)
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoder if "blocks" in broken else store, broken, fails)
+    with engine_of(decoder, store=store) as engine:
+        for _ in range(3):
+            assert read(engine.submit(request(PICTURE, Eye()))) == alone(PICTURE)
+        wait_for(lambda: not engine._keeping)
+        decoder.slow = 30
+        last = [engine.submit(request(PICTURE, Eye())) for _ in range(3)]
+        engine.stop()
+        for stream in last:
+            with pytest.raises(EngineClosed):
+                read(stream)
+            with pytest.raises(EngineClosed):
+                read(stream)
+
+
+def test_small_pictures_and_two_of_them(tmp_path: Path) -> None:
+    """Guards prefixes that end in a picture smaller than a block: both pictures' features go along."""
+    two = prompt([1, (b"red", 9), (b"dot", 1), 5], 6)
+    for known in (0, 8):
+        eye = Eye()
+        with engine_of(FakeDecoder(100), store=PrefixStore(tmp_path, ROOT, LIMIT)) as engine:
+            stream = engine.submit(request(two, eye))
+            assert read(stream) == alone(two)
+        assert stream.figures.cached == known
+        assert len(eye.encoded) == (0 if known else 2)
+
+
+def test_many_at_once_store_one_file_and_little_memory(tmp_path: Path) -> None:
+    """Guards memory: of six equal questions one prefix is copied, and at most two are on their way at once."""
+    store = SlowStore(tmp_path, ROOT, LIMIT)
+    with engine_of(FakeDecoder(400), store=store) as engine:
+        streams = [engine.submit(request(PICTURE, Eye())) for _ in range(6)]
+        others = [engine.submit(request(prompt([n, (bytes([n]), 30), 3], 4), Eye())) for n in range(6)]
+        for stream in (*streams, *others):
+            read(stream)
+        assert len(engine._keeping) <= 2
+    assert 1 <= len(files(tmp_path)) <= 3
+
+
+class SlowStore(PrefixStore):
+    """A slow disk."""
+
+    def put(self, prefix: StoredPrefix) -> None:
+        time.sleep(0.3)
+        super().put(prefix)
+
+
+SHARER = """
+import sys
+from pathlib import Path
+import numpy as np
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
+for number in range(60):
+    store = PrefixStore(Path(sys.argv[1]), b"model", 9000)
+    name = bytes([number % 7]) * 32
+    found = store.longest([name], 0, [b"p"])
+    assert found is None or (found.blocks == number % 7).all()
+    store.put(StoredPrefix((name,), np.full((1, 2048), number % 7, np.uint8), (b"p",)))
+"""
+
+
+def test_two_processes_share_the_folder(tmp_path: Path) -> None:
+    """Guards against each other's half-written files, a sweep that takes what is just being written, and a limit that
+    both try to keep.
+    """
+    command: list[str | Path] = [sys.executable, "-c", SHARER, tmp_path]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        assert process.communicate()[1] == b""
+    assert all(file.suffix == ".kv" for file in files(tmp_path))
+    assert sum(file.stat().st_size for file in files(tmp_path)) <= 9000
+
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from vlrun.kv_cache import prefix_store as store
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+kept = store.PrefixStore(Path(sys.argv[1]), b"model", 2**20)
+kept.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))
+"""
+
+
+def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    """Guards the folder: the half-written file is never read, and goes with the next process."""
+    ended = subprocess.run([sys.executable, "-c", WRITER, tmp_path], env=os.environ, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (half,) = files(tmp_path)
+    assert half.suffix == ".part"
+    assert ask(tmp_path) == (0, 1)
+    assert not half.exists()
+    assert len(files(tmp_path)) == 1
+
+
+def test_the_real_decoder_goes_on_from_disk(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the bytes of the plugin's own layout, 8-bit scales and all: the same answer from disk as computed."""
+    from tests.runtime.test_vlm import QUESTION, picture
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options, answers = Options(max_tokens=24, temperature=0), []
+    for _ in range(2):
+        with load(small_model, room=Room(kv_disk=LIMIT * 64)) as vlm:
+            answers.append(vlm.ask([picture(160, 96), picture(320, 200)], QUESTION, options))
+    assert answers[0].text == answers[1].text
+    assert answers[0].usage.cached_tokens == 0
+    assert answers[1].usage.cached_tokens >= 64
+    assert list((tmp_path / "vlrun" / "prefixes").iterdir())
+    with load(small_model) as vlm:
+        assert vlm.ask(picture(160, 96), QUESTION, options).usage.cached_tokens == 0

@@ -1,0 +1,331 @@
+"""Chat completions' requests: what they become, and that every wrong one is told in our words, with the field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.runtime.server.api.chat_requests import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
+from vlrun.prompt.chat_template import ToolCall
+from vlrun.prompt.tool_calls import ToolChoice
+from vlrun.server.api.chat_parser import read_chat
+from vlrun.server.api.chat_request import ChatRequest
+from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.unsupported import CHAT
+from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.limits import Limits
+from vlrun.types import Options
+
+NAMES = ("vlrun-tiny", "other")
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
+
+
+def read(value: object, limits: Limits | None = None) -> Job:
+    return read_chat(value, NAMES, limits or Limits())
+
+
+def refused(value: object, limits: Limits | None = None) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        read(value, limits)
+    return caught.value
+
+
+def json_schema(schema: object) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "count", "schema": schema, "strict": True}}
+
+
+def test_a_plain_question() -> None:
+    """The least that a client sends becomes the model's defaults."""
+    assert read(request()) == Job(turns=(Said("user", ("hi",)),))
+
+
+def test_parts_keep_their_order_and_details() -> None:
+    """A question about the first picture must not become one about the second."""
+    job = read(request(user(image(detail="low"), text("and"), image())))
+    first, words, second = job.turns[0].parts
+    assert isinstance(first, EncodedPicture)
+    assert isinstance(second, EncodedPicture)
+    assert (first.detail, words, second.detail) == ("low", "and", "auto")
+    assert first.encoded.startswith(b"\x89PNG")
+    assert second.param == "messages[0].content[2].image_url.url"
+
+
+def test_all_options_arrive() -> None:
+    """An option that is read and dropped would be worse than one that is refused."""
+    sampling = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.1,
+        "seed": 7,
+        "presence_penalty": -1.5,
+        "frequency_penalty": 1.5,
+        "repetition_penalty": 1.1,
+    }
+    job = read(
+        request(
+            **sampling,
+            max_tokens=9,
+            max_completion_tokens=9,
+            stop=["a", "b"],
+            n=3,
+            logprobs=True,
+            top_logprobs=4,
+            stream=True,
+            stream_options={"include_usage": True, "include_progress": True, "include_obfuscation": False},
+        )
+    )
+    assert job.options == Options(max_tokens=9, stop=("a", "b"), logprobs=4, **sampling)  # type: ignore[arg-type]
+    assert (job.n, job.stream, job.include_usage, job.include_progress) == (3, True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"stop": "end"}, Options(stop=("end",))),
+        ({"max_completion_tokens": 5}, Options(max_tokens=5)),
+        ({"logprobs": True}, Options(logprobs=0)),
+        ({"logprobs": False, "top_logprobs": 0}, Options()),
+        ({"response_format": {"type": "text"}}, Options()),
+        ({"response_format": {"type": "json_object"}}, Options(schema={"type": "object"})),
+        ({"response_format": json_schema(SCHEMA)}, Options(schema=SCHEMA)),
+        ({"temperature": 0}, Options(temperature=0)),
+    ],
+)
+def test_options_in_other_words(given: dict[str, object], options: Options) -> None:
+    """OpenAI's words for what options say otherwise."""
+    assert read(request(**given)).options == options
+
+
+IGNORED: dict[str, object] = {
+    "user": "me",
+    "safety_identifier": "me",
+    "prompt_cache_key": "k",
+    "metadata": {"a": "b"},
+    "store": False,
+    "service_tier": "auto",
+    "modalities": ["text"],
+    "logit_bias": {},
+    "tools": [],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_changes_nothing_is_accepted(name: str) -> None:
+    """Stock clients send it."""
+    assert read(request(**{name: IGNORED[name]})) == read(request())
+
+
+@pytest.mark.parametrize("name", sorted({*CHAT, *ChatRequest.__struct_fields__} - {"model", "messages"}))
+def test_null_means_left_out(name: str) -> None:
+    """Clients that write out all of their fields send nulls."""
+    assert read(request(**{name: None})) == read(request())
+
+
+@pytest.mark.parametrize("name", sorted(CHAT))
+def test_known_fields_that_do_nothing_are_named(name: str) -> None:
+    """Rows 15 and 18: a field that is dropped silently gives an answer to another question; a template from a request
+    is a program from a stranger.
+    """
+    fault = refused(request(**{name: {"1": 5}}))
+    assert (fault.status, fault.param, fault.code) == (400, name, "unsupported_parameter")
+    assert name in fault.message
+
+
+def test_tools_and_their_choice() -> None:
+    """``strict`` is no word for the model; a name says that the call must come."""
+    job = read(request(tools=[TOOL], tool_choice=NAMED, parallel_tool_calls=False))
+    assert job.tools == ({"type": "function", "function": FUNCTION},)
+    assert job.choice == ToolChoice("required", "weather", parallel=False)
+    assert read(request(tools=[TOOL], tool_choice="none")).choice == ToolChoice("none")
+
+
+def test_a_conversation_with_calls() -> None:
+    """A message of the assistant comes back as clients keep it: with nulls, without content."""
+    kept: dict[str, object] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
+    asked = {**kept, "function_call": None, "tool_calls": [CALL]}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": [text("rain")], "name": "weather"}
+    job = read(request(user("and now?"), asked, result, {"role": "assistant", "content": "It rains."}))
+    assert job.turns == (
+        Said("user", ("and now?",)),
+        Said("assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)),
+        Said("tool", ("rain",)),
+        Said("assistant", ("It rains.",)),
+    )
+
+
+def test_a_refusal_is_text() -> None:
+    """Another model's refusal is part of the conversation."""
+    parts = [{"type": "refusal", "refusal": "No."}]
+    for message in ({"role": "assistant", "content": parts}, {"role": "assistant", "refusal": "No."}):
+        assert read(request(message)).turns == (Said("assistant", ("No.",)),)
+
+
+def test_system_messages_become_one() -> None:
+    """The model's template knows one, and leaves out the others without a word."""
+    said = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
+    assert read(request(*said, user("hi"))).turns[0] == Said("system", ("Be brief.", "\n\n", "Be kind."))
+    fault = refused(request(user("hi"), said[0]))
+    assert fault.param == "messages[1].role"
+
+
+def content(part: object, role: str = "user") -> dict[str, Any]:
+    return request({"role": role, "content": [part]})
+
+
+PLACE = "messages[0].content[0]"
+WRONG: list[tuple[object, str | None, str]] = [
+    # row 20: wrong types, null messages, unknown role, missing content
+    ([], None, "must be an object, not an array"),
+    (None, None, "must be an object, not null"),
+    ({"model": "vlrun-tiny"}, "messages", "messages is missing"),
+    (request(model=None), "model", "must be a string, not null"),
+    (request(messages=None), "messages", "must be an array, not null"),
+    (request(messages=[]), "messages", "must not be empty"),
+    (request(messages=[5]), "messages[0]", "must be an object, not a whole number"),
+    (request(messages=[user("hi")] * 513), "messages", "at most 512 elements"),
+    (request({"content": "hi"}), "messages[0].role", "is missing"),
+    (request({"role": "robot", "content": "hi"}), "messages[0].role", "must be one of system, developer, user, assist"),
+    (request({"role": "user"}), "messages[0].content", "is missing"),
+    (request({"role": "user", "content": None}), "messages[0].content", "must be a string or an array, not null"),
+    (request({"role": "user", "content": []}), "messages[0].content", "must not be empty"),
+    (request({"role": "user", "content": {"text": "hi"}}), "messages[0].content", "string or an array, not an object"),
+    (request({"role": "assistant"}), "messages[0].content", "is missing, and there are no tool_calls"),
+    (request({"role": "assistant", "audio": {"id": "x"}}), "messages[0].audio", "is not supported"),
+    (request({**user("hi"), "weight": 1}), "messages[0].weight", "is unknown"),
+    # rows 10 and 11's neighbours: parts that are not read
+    (content({"type": "video_url", "video_url": {"url": PICTURE}}), f"{PLACE}.type", "this version reads no video"),
+    (content({"type": "input_audio"}), f"{PLACE}.type", 'must be one of text, image_url, not "input_audio"'),
+    (content({"type": "file"}), f"{PLACE}.type", 'not "file"'),
+    (content({"text": "hi"}), f"{PLACE}.type", "is missing"),
+    (content({"type": 5}), f"{PLACE}.type", "must be a string, not a whole number"),
+    (content({"type": "image_url", "image_url": PICTURE}), f"{PLACE}.image_url", "must be an object, not a string"),
+    (content(image(detail="original")), f"{PLACE}.image_url.detail", "must be one of auto, high, low"),
+    (content(image(url="file:///etc/passwd")), f"{PLACE}.image_url.url", ""),
+    (content(image(), "system"), f"{PLACE}.type", 'must be text, not "image_url"'),
+    (content(image(), "assistant"), f"{PLACE}.type", 'must be one of text, refusal, not "image_url"'),
+    # calls
+    (request({"role": "tool", "tool_call_id": "x", "content": "hi"}), "messages[0].tool_call_id", "no call before it"),
+    (request({"role": "tool", "content": "hi"}), "messages[0].tool_call_id", "is missing"),
+    # rows 13 to 16: numbers and strings out of their bounds
+    (request(n=10**9), "n", "must lie between 1 and 8"),
+    (request(n=0), "n", "must lie between 1 and 8"),
+    (request(max_tokens=-1), "max_tokens", "must lie between 1 and 1048576"),
+    (request(max_tokens=10**12), "max_tokens", "must lie between 1 and 1048576"),
+    (request(max_tokens=1, max_completion_tokens=2), "max_tokens", "differ"),
+    (request(max_tokens=True), "max_tokens", "must be a whole number, not true or false"),
+    (request(max_tokens=1.5), "max_tokens", "must be a whole number, not a number"),
+    (request(temperature=float("nan")), "temperature", "must lie between 0 and 2"),
+    (request(temperature=float("inf")), "temperature", "must lie between 0 and 2"),
+    (request(temperature="warm"), "temperature", "must be a number, not a string"),
+    (request(top_p=2), "top_p", "must be above 0 and at most 1"),
+    (request(top_p=0), "top_p", "must be above 0 and at most 1"),
+    (request(top_k=-2), "top_k", "must lie between -1 and 2147483647"),
+    (request(min_p=2), "min_p", "must lie between 0 and 1"),
+    (request(seed=2**70), "seed", "must lie between 0 and 9223372036854775807"),
+    (request(seed=-1), "seed", "must lie between 0"),
+    (request(presence_penalty=3), "presence_penalty", "must lie between -2 and 2"),
+    (request(repetition_penalty=0), "repetition_penalty", "must lie between 0.01 and 100"),
+    (request(logprobs=True, top_logprobs=10**6), "top_logprobs", "must lie between 0 and 20"),
+    (request(top_logprobs=5), "top_logprobs", "needs logprobs"),
+    (request(stop=["a"] * 10**4), "stop", "may have at most 16 elements"),
+    (request(stop=""), "stop", "must not be empty"),
+    (request(stop=["a", ""]), "stop[1]", "must not be empty"),
+    (request(stop="a" * 257), "stop", "at most 256 characters"),
+    (request(logit_bias={"1": 100}), "logit_bias", "is not supported"),
+    # what does not go together
+    (request(stream_options={"include_usage": True}), "stream_options", "needs stream"),
+    (request(stream=True, stream_options={"chunk_size": 1}), "stream_options.chunk_size", "is unknown"),
+    (request(stop="x", response_format={"type": "json_object"}), "stop", "would cut the JSON"),
+    (request(store=True), "store", "keeps nothing"),
+    (request(modalities=["text", "audio"]), "modalities[1]", 'must be text, not "audio"'),
+    (request(service_tier="flex"), "service_tier", "must be one of auto, default"),
+    (request(metadata={"a": 5}), "metadata.a", "must be a string"),
+    (request(metadata={"a" * 65: "b"}), "metadata", "has a key that is too long"),
+    (request(response_format={"type": "xml"}), "response_format.type", "must be one of text, json_object, json_schema"),
+    (request(response_format={"type": "json_schema"}), "response_format.json_schema", "is missing"),
+    (request(response_format=json_schema([])), "response_format.json_schema.schema", "must be an object"),
+    # tools
+    (request(tools=[{"type": "custom", "custom": {}}]), "tools[0].type", 'must be function, not "custom"'),
+    (request(tools=[{"type": "function"}]), "tools[0].function", "is missing"),
+    (request(tools=[TOOL, TOOL]), "tools[1].function.name", "another function has it"),
+    (request(tools=[TOOL] * 129), "tools", "at most 128 elements"),
+    (request(tools=[{"type": "function", "function": {"name": "a b"}}]), "tools[0].function.name", "1 to 64 of the"),
+    (request(tools=[{"type": "function", "function": {"name": "a\n"}}]), "tools[0].function.name", "1 to 64 of the"),
+    (request(tool_choice="required"), "tool_choice", "there are no tools"),
+    (request(tool_choice=NAMED), "tool_choice", "not among the tools"),
+    (request(tools=[TOOL], tool_choice="never"), "tool_choice", "must be one of auto, none, required"),
+    (request(tools=[TOOL], tool_choice={"type": "allowed_tools"}), "tool_choice.type", "must be function"),
+]
+
+
+@pytest.mark.parametrize(("value", "param", "words"), WRONG)
+def test_wrong_requests_are_told(value: object, param: str | None, words: str) -> None:
+    """Each is a 400 that names its field, in a few words of ours: rows 10, 13 to 16, 18 and 20."""
+    fault = refused(value)
+    assert (fault.status, fault.param) == (400, param)
+    assert words in fault.message
+    assert not any(foreign in fault.message for foreign in ("`", "$", "Expected", "array`"))
+    assert len(fault.message) < 300
+
+
+def test_video_has_a_code() -> None:
+    """Row 10: clients can tell that it is the version, not the file."""
+    assert refused(content({"type": "video_url"})).code == "unsupported_video"
+
+
+@pytest.mark.parametrize("arguments", ["", "[]", "{", "null", '{"a": 1, "a": 2}', "{}{}", '{"a": NaN}'])
+def test_arguments_of_a_call_are_an_object(arguments: str) -> None:
+    """They stand in the prompt letter for letter: anything else would break out of the call."""
+    call = {**CALL, "function": {"name": "weather", "arguments": arguments}}
+    fault = refused(request({"role": "assistant", "tool_calls": [call]}))
+    assert fault.param == "messages[0].tool_calls[0].function.arguments"
+    assert "must be the JSON text of an object" in fault.message
+
+
+@pytest.mark.parametrize("name", ["../../x", "Vlrun-Tiny", "", "x" * 2**20])
+def test_other_models_are_not_served(name: str) -> None:
+    """Row 21: no path, no alias, and a name of 1 MB does not come back."""
+    fault = refused(request(model=name))
+    assert (fault.status, fault.code, fault.param) == (404, "model_not_found", "model")
+    assert len(fault.message) < 200
+    assert read(request(model="other")) == read(request())
+
+
+def test_text_is_counted_over_the_whole_request() -> None:
+    """Many short messages are as long as a long one; tools and calls are text too."""
+    limits = Limits(max_text=100)
+    assert read(request(*[user("x" * 50)] * 2), limits).turns
+    assert refused(request(*[user("x" * 50)] * 2, user("y")), limits).param == "messages[2].content"
+    assert refused(request(user(text("x" * 90), text("x" * 11))), limits).param == "messages[0].content[1].text"
+    wordy = {"type": "function", "function": {"name": "f", "description": "d" * 101}}
+    assert refused(request(tools=[wordy]), limits).param == "tools[0].function.description"
+    large = {"type": "function", "function": {"name": "f", "parameters": {"description": "d" * 101}}}
+    assert refused(request(tools=[large]), limits).param == "tools[0].function.parameters"
+    called = {**CALL, "function": {"name": "f", "arguments": json.dumps({"a": "x" * 100})}}
+    fault = refused(request({"role": "assistant", "tool_calls": [called]}), limits)
+    assert fault.param == "messages[0].tool_calls[0].function.arguments"
+
+
+def test_pictures_are_counted_over_the_whole_request() -> None:
+    """Row 9: 50 pictures are refused before they are decoded."""
+    limits = Limits(max_pictures=3)
+    assert len(read(request(user(image(), image()), user(image())), limits).pictures) == 3
+    fault = refused(request(user(image(), image()), user(image(), image())), limits)
+    assert fault.param == "messages[1].content[1].image_url.url"
+    assert "at most 3 pictures" in fault.message
+
+
+def test_schemas_are_bounded() -> None:
+    """Row 17's first half: bytes, not characters."""
+    limits, wordy = Limits(max_schema_bytes=100), {"description": "ä" * 45}
+    fault = refused(request(response_format=json_schema(wordy)), limits)
+    assert fault.param == "response_format.json_schema.schema"
+    tool = {"type": "function", "function": {"name": "f", "parameters": wordy}}
+    assert refused(request(tools=[tool]), limits).param == "tools[0].function.parameters"
+    assert read(request(response_format=json_schema({"description": "a" * 45})), limits).options.schema

@@ -1,0 +1,105 @@
+"""What is wrong with a request, in our words: found wherever msgspec finds a fault, and no stranger's word whole."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.runtime.server.api.chat_requests import CALL, NAMED, TOOL, image, request, text, user
+from vlrun.errors import OptionError
+from vlrun.server.api.chat_parser import read_chat
+from vlrun.server.api.chat_request import ChatRequest
+from vlrun.server.api.validation_errors import explain
+from vlrun.server.api_errors import ApiError
+from vlrun.server.limits import Limits
+from vlrun.types import Options
+
+BOUNDS = [
+    (field.name, field.type.types[0])
+    for field in msgspec.inspect.type_info(ChatRequest).fields  # type: ignore[attr-defined] # a struct
+    if isinstance(field.type, msgspec.inspect.UnionType)
+    and isinstance(field.type.types[0], msgspec.inspect.IntType | msgspec.inspect.FloatType)
+]
+OF_OPTIONS = [(name, bounds) for name, bounds in BOUNDS if name in Options.__dataclass_fields__]
+
+
+@pytest.mark.parametrize(("name", "bounds"), OF_OPTIONS)
+def test_bounds_are_within_those_of_options(name: str, bounds: Any) -> None:
+    """A bound that the document tells and the options do not keep is a 400 without a field, or none at all."""
+    for value in filter(lambda bound: bound is not None, (bounds.ge, bounds.le)):
+        assert getattr(Options(**{name: value}), name) == value
+    if name != "temperature":  # OpenAI's most is less than ours
+        with pytest.raises(OptionError):
+            Options(**{name: bounds.le + (1 if isinstance(bounds, msgspec.inspect.IntType) else 1e-6)})
+
+
+FULL = request(
+    {"role": "system", "content": [text("Be brief.")]},
+    user(text("hi"), image(detail="low")),
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    temperature=1,
+    top_p=0.5,
+    n=2,
+    stop=["x"],
+    metadata={"a": "b"},
+    tools=[TOOL],
+    tool_choice=NAMED,
+    stream=True,
+    stream_options={"include_usage": True},
+    response_format={"type": "text"},
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: object) -> list[tuple[Any, Any]]:
+    """Every container with every key in it."""
+    if isinstance(value, dict | list):
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+    return []
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_does_not_fit_is_explained(data: st.DataObject) -> None:
+    """The explanation follows the types by itself: where it finds nothing although msgspec refuses, a client is told
+    nothing of use; where it finds a fault in what fits, the two disagree.
+    """
+    value = copy.deepcopy(FULL)
+    container, key = data.draw(st.sampled_from(places(value)))
+    match data.draw(st.sampled_from(["replace", "drop", "add"])):
+        case "replace":
+            container[key] = data.draw(ANYTHING)
+        case "drop":
+            del container[key]
+        case "add" if isinstance(container, dict):
+            container[data.draw(st.text(max_size=5))] = data.draw(ANYTHING)
+    fits = True
+    try:
+        msgspec.convert(value, ChatRequest)
+    except msgspec.ValidationError:
+        fits = False
+    found = "what is described" not in explain(value, ChatRequest).message
+    assert found != fits
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m\r\n", "a" * 10**5, "`$.stream`", "\u202e"])
+def test_names_of_strangers_come_back_cut_and_escaped(name: str) -> None:
+    """Row 44: an error is written into logs and terminals."""
+    for value in (request(**{name: 1}), request({**user("hi"), name: 1}), request(metadata={name[:60]: 5})):
+        with pytest.raises(ApiError) as caught:
+            read_chat(value, ["vlrun-tiny"], Limits())
+        fault = caught.value
+        assert len(fault.message) < 900
+        assert (fault.message + str(fault.param)).isprintable()
+        assert (fault.message + str(fault.param)).isascii()

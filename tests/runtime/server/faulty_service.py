@@ -1,0 +1,150 @@
+"""A service whose device, clock or event loop can be made to fail, run as a program by the tests.
+
+It does what a line on its standard input says: ``raise``, ``hang decoder``, ``hang vision``, ``slow``, ``block``,
+``clock``, or ``heal``. Its arguments are a model folder, seconds by which compiling takes longer, and ``refuse`` if it
+fails after that. Everything
+but the fault is real.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import openvino as ov
+
+from vlrun.backends.openvino.decoder import Decoder, SequenceStep
+from vlrun.backends.openvino.device import Abandoned, Device
+from vlrun.backends.openvino.loader import Room
+from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.engine import watchdog as pulse
+from vlrun.errors import DeviceError, VlrunError
+from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.server import logging as journal
+from vlrun.server import server
+from vlrun.server.app import Access, Service
+from vlrun.server.limits import Limits
+from vlrun.server.systemd import Notifier
+from vlrun.vision.patches import Patches
+from vlrun.vlm import load
+
+WINDOW = 0.3
+"""Seconds without a finished step until anybody asks whether the device computes."""
+STEP = 2.0
+"""Seconds of a slow step."""
+BLOCKED = 3.0
+"""Seconds for which the event loop is blocked."""
+DRAIN = 0.5
+DAY = 86400
+
+real_forward, real_encode = Decoder.forward, VisionEncoder.encode
+real_compile, real_time = Device.compile_model, time.time
+
+
+def hang(*_: object) -> NoReturn:
+    """Neither return nor compute."""
+    while True:
+        threading.Event().wait()
+
+
+def fail(*_: object) -> NoReturn:
+    """What a driver might say."""
+    raise RuntimeError("[GPU] clWaitForEvents, error code: -14 at /opt/driver/stream.cpp:242")
+
+
+def compute_long(decoder: Decoder, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[FloatArray]:
+    """The same step again and again: the device computes all the time."""
+    until = time.monotonic() + STEP
+    while time.monotonic() < until:
+        logits = real_forward(decoder, steps, stopped)
+        if stopped():  # as a device is asked to during a step
+            raise Abandoned
+    return logits
+
+
+def encode_long(encoder: VisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
+    """The same with a picture."""
+    until = time.monotonic() + STEP
+    while time.monotonic() < until:
+        features = real_encode(encoder, patches, stopped)
+        if stopped():
+            raise Abandoned
+    return features
+
+
+def block(*_: object) -> None:
+    """Called in the thread of the event loop, as handlers of signals are."""
+    time.sleep(BLOCKED)
+
+
+def replace(owner: Any, name: str, value: object) -> None:
+    """Put a fault in its place."""
+    setattr(owner, name, value)
+
+
+def suffer(what: str) -> None:
+    """Begin a fault, or end them all."""
+    match what:
+        case "raise":
+            replace(Decoder, "forward", fail)
+        case "hang decoder":
+            replace(Decoder, "forward", hang)
+        case "hang vision":
+            replace(VisionEncoder, "encode", hang)
+        case "slow":
+            replace(Decoder, "forward", compute_long)
+        case "slow vision":
+            replace(VisionEncoder, "encode", encode_long)
+        case "block":
+            os.kill(os.getpid(), signal.SIGUSR1)
+        case "clock":  # each look at it is a day before or after the last one
+            days = itertools.cycle((DAY, -DAY))
+            replace(time, "time", lambda: real_time() + next(days))
+        case "heal":
+            replace(Decoder, "forward", real_forward)
+            replace(VisionEncoder, "encode", real_encode)
+            replace(time, "time", real_time)
+
+
+def listen_to_orders() -> None:
+    """Obey standard input, and say so."""
+    for line in sys.stdin:
+        suffer(line.strip())
+        sys.stderr.write(f"suffers {line.strip()}\n")
+        sys.stderr.flush()
+
+
+def main(folder: Path, late: float, refuse: bool) -> None:
+    """``vlrun serve``, with small numbers."""
+
+    def compile_late(device: Device, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+        device.compiling()
+        time.sleep(late)
+        if refuse:
+            raise DeviceError("CPU refuses the model: zebra")
+        return real_compile(device, model, weights, config)
+
+    pulse.WINDOW, server.END_SECONDS = WINDOW, 0.5
+    replace(Device, "compile_model", compile_late)
+    signal.signal(signal.SIGUSR1, block)
+    journal.set_up(journal=False)
+    opened = server.listen("127.0.0.1", 0)
+    service = Service(load(folder, room=Room(), wait=False), ("vlrun-tiny",), Limits(drain=DRAIN), Access())
+    threading.Thread(target=listen_to_orders, daemon=True).start()
+    server.serve(service, opened, Notifier())
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "refuse")
+    except VlrunError as error:
+        sys.stderr.write(f"vlrun: {error}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)

@@ -1,0 +1,159 @@
+"""Requests to a service as a program makes them, over real sockets and without a client library."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.paths import EXAMPLES
+from tests.runtime.server.running_server import Server
+
+QUESTION = "How many bottles are there?"
+NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
+"""A schema whose answer takes thousands of tokens."""
+
+
+def data_url(encoded: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
+
+
+def picture(path: Path = EXAMPLES / "shelf.png") -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": data_url(path.read_bytes())}}
+
+
+def new_picture() -> dict[str, Any]:
+    """A picture that no cache knows."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (320, 256), os.urandom(320 * 256 * 3)).save(file, "PNG")
+    return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}
+
+
+def asked(*parts: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """A chat completion's request."""
+    content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+    return {"model": "vlrun-tiny", "messages": [{"role": "user", "content": content}], "temperature": 0, **more}
+
+
+def shelf(**more: Any) -> dict[str, Any]:
+    """The question whose answer is 6."""
+    return asked(picture(), QUESTION, **more)
+
+
+def endless(**more: Any) -> dict[str, Any]:
+    """A request that keeps the model busy for seconds."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": NUMBERS}}
+    return asked("Numbers", **{"temperature": 2, "response_format": wanted, "max_tokens": 3900, **more})
+
+
+class Reply:
+    """A whole answer."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = response.read()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        """The first choice's."""
+        return str(self.json["choices"][0]["message"]["content"])
+
+
+class Connection(http.client.HTTPConnection):
+    """Closed at the latest when nobody refers to it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """The answer, during whose life the connection stays open."""
+        response = super().getresponse()
+        setattr(response, "connection", self)  # noqa: B010 - no attribute that the class knows
+        setattr(self, "_HTTPConnection__response", None)  # noqa: B010 - or the two would keep each other alive
+        return response
+
+    def leave(self) -> None:
+        """Go without a word."""
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.close()
+
+
+def connect(server: Server, seconds: float = 60) -> Connection:
+    return Connection("127.0.0.1", server.port, timeout=seconds)
+
+
+def get(server: Server, path: str, headers: Mapping[str, str] | None = None) -> Reply:
+    connection = connect(server)
+    connection.request("GET", path, headers=dict(headers or {}))
+    return Reply(connection.getresponse())
+
+
+def post(
+    server: Server,
+    body: object,
+    path: str = "/v1/chat/completions",
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """``body``: bytes as they are, anything else as JSON."""
+    begun = begin(server, body, path, headers)
+    return Reply(begun.getresponse())
+
+
+def begin(
+    server: Server,
+    body: object,
+    path: str = "/v1/chat/completions",
+    headers: Mapping[str, str] | None = None,
+) -> Connection:
+    """Send a request and do not wait."""
+    connection = connect(server)
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request("POST", path, raw, {"Content-Type": "application/json", **(headers or {})})
+    return connection
+
+
+def events(response: http.client.HTTPResponse) -> Iterator[str]:
+    """The data of a stream's events, and its comments with their colon."""
+    for line in response:
+        text = line.decode().rstrip("\n")
+        if text.startswith("data: "):
+            yield text.removeprefix("data: ")
+        elif text.startswith(":"):
+            yield text
+
+
+def metric(server: Server, name: str) -> float:
+    """A gauge or counter of /metrics; several of one name as their sum."""
+    lines = get(server, "/metrics").body.decode().splitlines()
+    values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(values)
+
+
+def idle(server: Server) -> bool:
+    """Nothing runs, waits, or is held."""
+    names = ("vlrun_engine_running", "vlrun_engine_waiting", "vlrun_kv_cache_held_bytes", "vlrun_answers_running")
+    return not any(metric(server, name) for name in (*names, "vlrun_requests_waiting", "vlrun_body_bytes"))
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> float:
+    """Wait until it is so; how long that took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise AssertionError("it did not come to that")
+        time.sleep(0.01)
+    return time.monotonic() - began

@@ -1,0 +1,238 @@
+"""Clients as people have them: OpenAI's in two majors, `llm`, curl, and the scripts of tutorials.
+
+What is not in the environment is installed on first use beside it, with pip, and stays there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from openai import OpenAI
+
+from tests.paths import EXAMPLES, ROOT
+from tests.runtime.server.http_client import Connection, begin, data_url, endless, get, idle, metric, shelf, until
+from tests.runtime.server.running_server import Server, serving
+
+SCRIPT = Path(__file__).with_name("openai_client.py")
+TUTORIALS = Path(__file__).with_name("tutorials")
+
+
+def run(*words: str | Path, given: str | None = None, environment: dict[str, str] | None = None) -> str:
+    """What a program says; fails with its errors."""
+    done = subprocess.run(
+        words,
+        input=given,
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def pip() -> list[str]:
+    """A pip that installs elsewhere, this Python's or any."""
+    for python in (sys.executable, "python3", "python"):
+        found = shutil.which(python)
+        if found and not subprocess.run([found, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
+            return [found, "-m", "pip"]
+    pytest.skip("there is no pip to install other clients with")
+
+
+def installed(name: str, requirement: str) -> Path:
+    """The programs of an environment of this name with this package. Skips if it is not there and pip finds none."""
+    folder = Path(os.environ.get("VLRUN_ENV", ROOT / ".venv")) / name
+    done, wanted = folder / "made-for", f"{requirement} {Path(sys.executable).resolve()}"
+    if not done.exists() or done.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        run(sys.executable, "-m", "venv", "--without-pip", folder)
+        install: list[str | Path] = [*pip(), "--python", folder / "bin" / "python", "install", "--quiet", requirement]
+        made = subprocess.run(install, capture_output=True, text=True, check=False)
+        if made.returncode:
+            shutil.rmtree(folder)
+            assert "Could not find a version" in made.stderr, (
+                made.stderr
+            )  # which is all that pip says without a network
+            pytest.skip(f"pip finds no {requirement}")
+        done.write_text(wanted)
+    return folder / "bin"
+
+
+@pytest.mark.slow
+def test_openais_client(server: Server) -> None:
+    """Guards the current major, all that it does."""
+    assert re.match(r"openai 3\.", run(sys.executable, SCRIPT, server.url, EXAMPLES))
+
+
+@pytest.mark.slow
+def test_openais_client_of_an_older_major(server: Server) -> None:
+    """Guards those who have not updated."""
+    python = installed("openai-2", "openai==2.*") / "python"
+    assert re.match(r"openai 2\.", run(python, SCRIPT, server.url, EXAMPLES))
+
+
+def test_llm(server: Server, tmp_path: Path) -> None:
+    """Guards Simon Willison's `llm`: a model by configuration alone, pictures, streams, a schema."""
+    told = f"""
+- model_id: shelf
+  model_name: vlrun-tiny
+  api_base: {server.url}/v1
+  vision: true
+  supports_schema: true
+"""
+    (tmp_path / "extra-openai-models.yaml").write_text(told)
+    own = {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "not-needed"}
+    ask = (installed("llm", "llm==0.36") / "llm", "-m", "shelf", "-a", EXAMPLES / "shelf.png", "-o", "temperature", "0")
+    assert run(*ask, "How many bottles are there?", environment=own) == "6\n"
+    assert run(*ask, "--no-stream", "How many bottles are there?", environment=own) == "6\n"
+    counted = run(
+        *ask, "--schema", "bottles int, cans int", "Count the bottles and cans. Answer in JSON.", environment=own
+    )
+    assert set(json.loads(counted)) >= {"bottles", "cans"}
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Server]:
+    """A service with room for one."""
+    with serving("--parallel", "1", "--queue", "0") as running:
+        yield running
+
+
+@pytest.fixture
+def client(small: Server) -> Iterator[OpenAI]:
+    """OpenAI's, as it comes: it tries twice more."""
+    with OpenAI(base_url=f"{small.url}/v1", api_key="none", timeout=60) as made:
+        yield made
+
+
+def statuses(server: Server, before: int) -> list[str]:
+    """Of the requests since that many lines of the log, in the order of their ends."""
+    lines = [line for line in server.log[before:] if " path=/v1/chat/completions " in line]
+    return [match[1] for line in lines if (match := re.search(r" status=(\S+) ", line))]
+
+
+def test_openais_client_comes_again_when_there_is_room(small: Server, client: OpenAI) -> None:
+    """Guards `Retry-After` and `x-should-retry`: the client waits as long as it is told, and gets its answer."""
+    before = len(small.log)
+    busy: Connection = begin(small, endless(n=8))
+    until(lambda: metric(small, "vlrun_engine_running") == 1)
+    threading.Timer(1.0, busy.leave).start()
+    answer = client.chat.completions.create(**shelf())
+    assert answer.choices[0].message.content == "6"
+    until(lambda: len(statuses(small, before)) >= 3)
+    told = statuses(small, before)
+    assert told[0] == "429"
+    assert told[-1] == "200"
+    until(lambda: idle(small))
+
+
+def test_openais_client_gives_up_with_the_right_error(small: Server, client: OpenAI) -> None:
+    """Guards the end of its patience: RateLimitError, with our words."""
+    busy: Connection = begin(small, endless(n=8))
+    until(lambda: metric(small, "vlrun_engine_running") == 1)
+    with pytest.raises(openai.RateLimitError) as caught:
+        client.with_options(max_retries=0).chat.completions.create(**shelf())
+    assert caught.value.code == "busy"
+    assert "too many requests wait already" in str(caught.value)
+    busy.leave()
+    until(lambda: idle(small))
+
+
+@pytest.mark.parametrize(("given", "kind"), [({"temperature": 9}, "400"), ({"model": "gpt-5"}, "404")])
+def test_openais_client_does_not_repeat_what_is_wrong(
+    small: Server, client: OpenAI, given: dict[str, object], kind: str
+) -> None:
+    """Guards against a retry that cannot help."""
+    before = len(small.log)
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(**{**shelf(), **given})
+    assert str(caught.value.status_code) == kind
+    get(small, "/health/live")
+    until(lambda: any("/health/live" in line for line in small.log[before:]))
+    assert statuses(small, before) == [kind]
+
+
+curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+
+
+@curl
+def test_curl_reads_a_stream(server: Server) -> None:
+    """Guards `curl -N` with the body from a pipe."""
+    body = json.dumps(shelf(stream=True))
+    url, kind = f"{server.url}/v1/chat/completions", "Content-Type: application/json"
+    lines = run("curl", "-sSN", "--fail-with-body", url, "-H", kind, "-d", "@-", given=body).splitlines()
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert data[-1] == "[DONE]"
+    assert "".join(json.loads(line)["choices"][0]["delta"].get("content", "") for line in data[:-1]) == "6"
+
+
+@curl
+def test_curl_sends_a_large_picture(server: Server, tmp_path: Path) -> None:
+    """Guards `Expect: 100-continue`, with which curl asks before it sends more than a megabyte."""
+    content = EXAMPLES.joinpath("shelf.png").read_bytes()
+    large = content[:-12] + b"\x00\x1e\x84\x80teXt" + bytes(2_000_000) + b"\x00\x00\x00\x00" + content[-12:]
+    request = shelf()
+    request["messages"][0]["content"][0]["image_url"]["url"] = data_url(large)
+    (tmp_path / "body.json").write_text(json.dumps(request))
+    url, kind = f"{server.url}/v1/chat/completions", "Content-Type: application/json"
+    done = subprocess.run(
+        ["curl", "-sSv", url, "-H", kind, "-d", f"@{tmp_path / 'body.json'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Expect: 100-continue" in done.stderr
+    assert json.loads(done.stdout)["error"]["code"] == "invalid_image"  # its checksum is wrong, so it was read whole
+
+
+@curl
+def test_curl_sends_a_form(server: Server) -> None:
+    """Guards `curl -F`, and that an error is an exit code for scripts."""
+    image = f"image=@{EXAMPLES / 'shelf.png'}"
+    url = f"{server.url}/api/v1/analyze"
+    assert json.loads(run("curl", "-sS", url, "-F", image, "-F", "query=How many bottles are there?"))["text"] == "6"
+    refused = subprocess.run(
+        ["curl", "-sS", "--fail", url, "-F", "query=x"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 22
+    assert "400" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[Server]:
+    """A service that answers to the name that tutorials use."""
+    with serving("--name", "vlrun-tiny", "--name", "qwen3-vl-2b") as running:
+        yield running
+
+
+SAID = {
+    "form": "6\n.*6.*\n",
+    "payload": r"6\ntokens: \d+ 2\n",
+    "vote": r'\{.*"bottle": 6.*\}\n\{.*"bottle": "[3-5]/5".*\}\n',
+    "lines": "6\n1\n",
+}
+"""What each script prints."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_scripts_of_tutorials_run_as_they_are(named: Server, name: str) -> None:
+    """Guards those who begin with somebody's script."""
+    said = run(sys.executable, TUTORIALS / f"{name}.py", named.url, EXAMPLES / "shelf.png")
+    assert re.fullmatch(SAID[name], said), said
+
+
+def test_every_script_is_run() -> None:
+    """Guards against one that is added and forgotten."""
+    assert {path.stem for path in TUTORIALS.glob("*.py")} == set(SAID)

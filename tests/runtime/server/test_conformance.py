@@ -1,0 +1,200 @@
+"""What the service promises in writing, held against what it does: schemathesis on its own document, and OpenAI's own
+schemas for its answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runtime.server.http_client import (
+    QUESTION,
+    asked,
+    begin,
+    events,
+    get,
+    idle,
+    new_picture,
+    picture,
+    post,
+    shelf,
+    until,
+)
+from tests.runtime.server.openai_schema import check
+from tests.runtime.server.running_server import Server, serving
+
+HOOKS = Path(__file__).with_name("conformance_hooks.py")
+SCHEMATHESIS = "from schemathesis.cli import schemathesis; schemathesis()"
+KEY = "correct-horse-battery-staple"
+
+
+def fuzz(server: Server, folder: Path, *options: str) -> str:
+    """What schemathesis says at its end; fails with all that it says if it found something."""
+    arguments = ["run", f"{server.url}/openapi.json", "--checks", "all", "--exclude-checks", "positive_data_acceptance"]
+    arguments += ["--seed", "5", "--workers", "2", "--request-timeout", "60", "--suppress-health-check", "all"]
+    arguments += ["--no-color", "--output-truncate", "false", "--continue-on-failure", *options]
+    for _ in range(2):  # on a busy machine its own generator may stumble ("Inconsistent results"): a fault comes again
+        done = subprocess.run(
+            [sys.executable, "-c", SCHEMATHESIS, *arguments],
+            cwd=folder,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": str(HOOKS)},
+            capture_output=True,
+            text=True,
+            timeout=250,
+            check=False,
+        )
+        if "Inconsistent results" not in done.stdout:
+            break
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_service_does_what_its_document_says(server: Server, tmp_path: Path) -> None:
+    """Guards generated clients: statuses, content types, headers and shapes of answers, refusal of what does not fit,
+    and of methods that are not there. Thousands of requests, the same ones each time, and none of them a 5xx.
+    """
+    said = fuzz(server, tmp_path, "--max-examples", "30")
+    assert "No issues found" in said
+    assert "Operations:       10 selected" in said
+    until(lambda: idle(server))
+    assert post(server, shelf()).text == "6"
+
+
+def test_the_document_says_where_keys_are_needed(tmp_path: Path) -> None:
+    """Guards `security`: without its key, or with another, each operation but one refuses (ignored_auth)."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY}\n")
+    keys.chmod(0o600)
+    with serving("--api-key-file", str(keys)) as keyed:
+        headers = ("--header", f"Authorization: Bearer {KEY}")
+        said = fuzz(keyed, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "3", *headers)
+        assert "No issues found" in said
+
+
+COUNT = {
+    "type": "object",
+    "properties": {"bottles": {"type": "integer"}, "cans": {"type": "integer"}},
+    "required": ["bottles", "cans"],
+    "additionalProperties": False,
+}
+FUNCTION = {"name": "report_count", "description": "Report.", "parameters": COUNT}
+TOOL = {"type": "function", "function": FUNCTION}
+CALLING = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
+TOLD = {"include_usage": True, "include_progress": True}
+CHATS: dict[str, dict[str, Any]] = {
+    "plain": shelf(),
+    "a new picture": asked(new_picture(), QUESTION),
+    "cut short": shelf(max_tokens=1),
+    "with logprobs": shelf(logprobs=True, top_logprobs=3),
+    "several": shelf(n=3, temperature=1, seed=1),
+    "JSON": shelf(response_format={"type": "json_schema", "json_schema": {"name": "count", "schema": COUNT}}),
+    "a tool's call": shelf(**CALLING, max_tokens=200),
+    "a tool that is not called": shelf(tools=[TOOL], tool_choice="none"),
+    "two answers with calls and logprobs": shelf(**CALLING, max_tokens=200, n=2, logprobs=True, top_logprobs=1),
+}
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_chat_answers_fit_openai(server: Server, name: str) -> None:
+    """Guards clients in typed languages: the answer over HTTP, whole."""
+    reply = post(server, CHATS[name])
+    assert reply.status == 200
+    check(reply.json, "CreateChatCompletionResponse")
+    assert len(reply.json["choices"]) == CHATS[name].get("n", 1)
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
+    """Guards the same with each chunk of a stream, those that tell usage and progress too."""
+    request = CHATS[name] | {"stream": True, "stream_options": TOLD}
+    data = [line for line in events(begin(server, request).getresponse()) if not line.startswith(":")]
+    assert data[-1] == "[DONE]"
+    chunks = [check(json.loads(line), "CreateChatCompletionStreamResponse") for line in data[:-1]]
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert chunks[-1]["usage"]["total_tokens"] > 60
+    finished = [choice["index"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]
+    assert sorted(finished) == list(range(CHATS[name].get("n", 1)))
+
+
+def question(**more: Any) -> dict[str, Any]:
+    """The shelf, in the words of responses."""
+    image = {"type": "input_image", "image_url": picture()["image_url"]["url"], "detail": "auto"}
+    content = [image, {"type": "input_text", "text": QUESTION}]
+    return {"model": "vlrun-tiny", "input": [{"role": "user", "content": content}], "temperature": 0, **more}
+
+
+RESPONSES: dict[str, dict[str, Any]] = {
+    "plain": question(instructions="Answer with a number."),
+    "a text alone": {"model": "vlrun-tiny", "input": "Hello", "max_output_tokens": 5},
+    "cut short": question(max_output_tokens=1),
+    "with logprobs": question(include=["message.output_text.logprobs"], top_logprobs=2),
+    "JSON": question(text={"format": {"type": "json_schema", "name": "count", "schema": COUNT}}),
+    "a tool's call": question(tools=[{"type": "function", **FUNCTION}], tool_choice="required", max_output_tokens=200),
+}
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_responses_fit_openai(server: Server, name: str) -> None:
+    """Guards clients in typed languages."""
+    reply = post(server, RESPONSES[name], "/v1/responses")
+    assert reply.status == 200, reply.body
+    check(reply.json, "Response")
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_events_of_responses_fit_openai(server: Server, name: str) -> None:
+    """Guards the same with each event of a stream, and their numbers."""
+    response = begin(server, RESPONSES[name] | {"stream": True}, "/v1/responses").getresponse()
+    told = [json.loads(line) for line in events(response) if not line.startswith(":")]
+    for event in told:
+        check(event, "ResponseStreamEvent")
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    check(told[-1]["response"], "Response")
+    assert told[-1]["type"] in ("response.completed", "response.incomplete")
+
+
+def test_models_fit_openai(server: Server) -> None:
+    """Guards lists of models in clients."""
+    check(get(server, "/v1/models").json, "ListModelsResponse")
+    check(get(server, "/v1/models/vlrun-tiny").json, "Model")
+
+
+def test_errors_fit_openai(server: Server) -> None:
+    """Guards what clients show of an error, whichever status."""
+    replies = [
+        post(server, shelf(temperature=9)),
+        post(server, b"{"),
+        post(server, shelf(model="gpt-5")),
+        post(server, shelf(), headers={"Content-Type": "text/plain"}),
+        post(server, shelf(), headers={"Origin": "http://evil.example"}),
+        get(server, "/v1/chat/completions"),
+        get(server, "/nowhere"),
+    ]
+    assert [reply.status for reply in replies] == [400, 400, 404, 415, 403, 405, 404]
+    for reply in replies:
+        check(reply.json, "ErrorResponse")
+
+
+def test_an_error_in_a_stream_fits_openai() -> None:
+    """Guards clients that are told of a failure as a chunk, or as an event."""
+    with serving("--deadline", "1") as hasty:
+        wanted = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
+        long = {"temperature": 2, "stream": True}
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": wanted}}
+        chat = asked("Numbers", response_format=form, max_tokens=3900, n=4, **long)
+        last = list(events(begin(hasty, chat).getresponse()))[-1]
+        check(json.loads(last), "ErrorResponse")
+        given = {"model": "vlrun-tiny", "input": "Numbers", "max_output_tokens": 3900, **long}
+        text = {"format": {"type": "json_schema", "name": "x", "schema": wanted}}
+        response = begin(hasty, {**given, "text": text}, "/v1/responses").getresponse()
+        failed = [json.loads(line) for line in events(response) if not line.startswith(":")]
+        for event in failed:
+            check(event, "ResponseStreamEvent")
+        assert failed[-1]["type"] == "response.failed"

@@ -1,0 +1,275 @@
+"""Pictures that strangers send: rows 3 and 5 to 10 of the fault table, over real sockets to the real service."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.paths import EXAMPLES
+from tests.runtime.server.http_client import QUESTION, Reply, asked, data_url, picture, post
+from tests.runtime.server.refusals import little_memory, refused, unharmed
+from tests.runtime.server.running_server import Server
+
+URL = "messages[0].content[0].image_url.url"
+SHELF = (EXAMPLES / "shelf.png").read_bytes()
+MIB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def well(server: Server) -> Iterator[None]:
+    with unharmed(server):
+        yield
+
+
+def shelf() -> Image.Image:
+    return Image.open(io.BytesIO(SHELF)).convert("RGB")
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def shown(*urls: str) -> dict[str, Any]:
+    return asked(*({"type": "image_url", "image_url": {"url": url}} for url in urls), QUESTION)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(width: int, height: int, bits: int, kind: int, pixels: bytes) -> bytes:
+    """A PNG around pixels that are compressed already."""
+    head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def zeros(count: int) -> bytes:
+    """At least so many zero bytes as zlib compresses them, made without having them: one block again and again."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    block, times = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH), -(-count // MIB)
+    adler = (MIB * times % 65521) << 16 | 1
+    return b"\x78\xda" + block * times + b"\x03\x00" + struct.pack(">I", adler)
+
+
+def black(side: int, other: int | None = None) -> bytes:
+    """A PNG of 8 bits a pixel that a decoder would take whole; a few bytes a megapixel."""
+    height = other or side
+    return png(side, height, 8, 0, zeros((side + 1) * height))
+
+
+BROKEN_URLS = {
+    "bad characters": "data:image/png;base64,!!!!",
+    "a digit missing": "data:image/png;base64,iVBORw0KGgo",
+    "padding in the middle": "data:image/png;base64,iVBO==Rw0KGgo=",
+    "the other alphabet": "data:image/png;base64,iVBORw0K-_==",
+    "spaces": "data:image/png;base64,iVBO Rw0K",
+    "not base64": "data:image/png,%89PNG",
+    "nothing": "data:image/png;base64,",
+    "no comma": "data:image/png;base64",
+    "no type": "data:",
+}
+OTHER_TYPES = ("text/html", "image/svg+xml", "image/gif", "image/tiff", "application/pdf", "video/mp4", "x/y")
+
+
+@pytest.mark.parametrize("name", BROKEN_URLS)
+def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
+    """Row 3. Python's decoder passes over what does not belong there, so that two readers see two pictures."""
+    refused(post(server, shown(BROKEN_URLS[name])), 400, "invalid_image", URL)
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+def test_another_type_is_refused(server: Server, kind: str) -> None:
+    """Row 3."""
+    url = data_url(SHELF).replace("image/png", kind)
+    refused(post(server, shown(url)), 400, "unsupported_image", URL)
+
+
+def test_the_bytes_decide_and_not_the_type(server: Server) -> None:
+    """Row 3. Phones and browsers mislabel."""
+    assert post(server, shown(data_url(SHELF, "jpeg"))).text == "6"
+
+
+@pytest.mark.parametrize("size", [(13_000, 13_000), (60_000, 60_000), (7_100, 7_100), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_is_never_decoded(server: Server, size: tuple[int, int]) -> None:
+    """Row 5. 13000 x 13000 pixels decode to 661 MB; Pillow warns, and fails from 178.9 megapixels on."""
+    content = black(*size) if size[0] < 2**20 else png(*size, 8, 0, zlib.compress(bytes(100)))
+    assert len(content) < 5_000_000
+    with little_memory(server, 50):
+        refused(post(server, shown(data_url(content))), 400, "invalid_image", URL)
+    with little_memory(server, 50):
+        refused(form(server, content), 400, "invalid_image", "image")
+
+
+def test_our_bomb_is_one() -> None:
+    """Else the test above proves nothing: what is refused there would have been decoded."""
+    image = Image.open(io.BytesIO(black(2_000)))
+    image.load()
+    assert image.size == (2_000, 2_000)
+
+
+def form(server: Server, content: bytes, path: str = "/api/v1/chat") -> Reply:
+    head = b'--B\r\nContent-Disposition: form-data; name="image"; filename="x.png"\r\n\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    return post(server, head + content + b"\r\n--B--\r\n", path, kind)
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+JPEG = encoded(shelf(), "JPEG", quality=95)
+DAMAGED: dict[str, Callable[[], bytes]] = {
+    "a JPEG cut in the middle": lambda: JPEG[: len(JPEG) // 2],
+    "a JPEG without its last bytes": lambda: JPEG[:-100],
+    "a JPEG cut in its header": lambda: JPEG[:200],
+    "a PNG cut in the middle": lambda: SHELF[: len(SHELF) // 2],
+    "a PNG without its end": lambda: SHELF[:-30],
+    "a PNG with a wrong CRC": lambda: flipped(SHELF),
+    "a PNG whose pixels are too few": lambda: png(100, 100, 8, 0, zlib.compress(bytes(1000))),
+    "a PNG whose pixels are no zlib": lambda: png(100, 100, 8, 0, b"\x00" * 100),
+    "a WebP cut in the middle": lambda: encoded(shelf(), "WEBP")[:2000],
+    "a BMP cut in the middle": lambda: encoded(shelf(), "BMP")[:2000],
+    "a JPEG with a broken EXIF": lambda: encoded(shelf(), "JPEG", exif=b"Exif\0\0" + b"\xff" * 300),
+    "a PNG with a broken EXIF": lambda: SHELF[:33] + chunk(b"eXIf", b"\xff" * 300) + SHELF[33:],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_picture_is_refused(server: Server, name: str) -> None:
+    """Row 6. Half a picture would get half an answer; and what is found after the header came as a 500 once."""
+    content = DAMAGED[name]()
+    for stream in (False, True):
+        reply = post(server, {**shown(data_url(content)), "stream": stream})
+        code = reply.json["error"]["code"]
+        assert code in ("invalid_image", "unsupported_image")  # the latter if the header is broken
+        refused(reply, 400, code, URL)
+    assert form(server, content).status in (400, 415)
+    assert post(server, {"messages": shown(data_url(content))["messages"]}, "/v1/tokenize").status == 400
+
+
+def frames(kind: str) -> bytes:
+    """Two pictures in one file."""
+    first, second = (Image.new("RGB", (32, 32), color) for color in ("red", "blue"))
+    return encoded(first, kind, save_all=True, append_images=[second])
+
+
+FORMATS: dict[str, Callable[[], bytes]] = {
+    "GIF": lambda: encoded(shelf(), "GIF"),
+    "TIFF": lambda: encoded(shelf(), "TIFF"),
+    "PDF": lambda: encoded(shelf(), "PDF"),
+    "PPM": lambda: encoded(shelf(), "PPM"),
+    "ICO": lambda: encoded(shelf(), "ICO"),
+    "JPEG 2000": lambda: encoded(shelf(), "JPEG2000"),
+    "AVIF": lambda: b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(200),
+    "HEIC": lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
+    "PSD": lambda: b"8BPS\0\1" + bytes(200),
+    "EPS": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
+    "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+    "HTML": lambda: b"<html><img src='http://169.254.169.254/'></html>",
+    "animated PNG": lambda: frames("PNG"),
+    "animated WebP": lambda: frames("WEBP"),
+    "noise": lambda: os.urandom(1000),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_other_format_is_opened(server: Server, name: str) -> None:
+    """Row 7. Each further format is a further decoder to attack: 400 in OpenAI's words, 415 of a form."""
+    content = FORMATS[name]()
+    refused(post(server, shown(data_url(content))), 400, "unsupported_image", URL)
+    refused(form(server, content), 415, "unsupported_image", "image")
+    refused(form(server, content, "/api/v1/analyze"), 415, "unsupported_image", "image")
+
+
+def deep() -> bytes:
+    """The shelf with 16 bits a channel."""
+    image = shelf()
+    rows = (image.crop((0, y, image.width, y + 1)).tobytes() for y in range(image.height))
+    doubled = b"".join(b"\0" + bytes(byte for value in row for byte in (value, value)) for row in rows)
+    return png(*image.size, 16, 2, zlib.compress(doubled))
+
+
+def rotated() -> bytes:
+    """Lying on its side, with an EXIF that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn it 90 degrees clockwise"
+    return encoded(shelf().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif.tobytes(), quality=95)
+
+
+ODD: dict[str, Callable[[], bytes]] = {
+    "CMYK": lambda: encoded(shelf().convert("CMYK"), "JPEG", quality=95),
+    "16 bits": deep,
+    "palette": lambda: encoded(shelf().convert("P"), "PNG"),
+    "alpha": lambda: encoded(shelf().convert("RGBA"), "PNG"),
+    "turned by EXIF": rotated,
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_are_answered(server: Server, name: str) -> None:
+    """Row 8."""
+    assert post(server, shown(data_url(ODD[name]()))).text == "6"
+
+
+def test_the_smallest_picture_is_answered(server: Server) -> None:
+    """Row 8."""
+    assert post(server, shown(data_url(encoded(Image.new("RGB", (1, 1)), "PNG")))).status == 200
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
+def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]) -> None:
+    """Row 8."""
+    reply = post(server, shown(data_url(encoded(Image.new("RGB", size), "PNG"))))
+    param = reply.json["error"]["param"]
+    assert param in (URL, "messages")  # the model finds it, and does not know which field it came in
+    assert "200 times" in refused(reply, 400, "invalid_image", param)
+
+
+@pytest.mark.parametrize("count", [17, 50])
+def test_too_many_pictures_are_refused_before_decoding(server: Server, count: int) -> None:
+    """Row 9, GHSA-5r3c-5x4v-8gjh: all pictures were decoded before they were counted."""
+    urls = [data_url(black(6_000))] * count
+    with little_memory(server, 50):
+        refused(post(server, shown(*urls)), 400, "too_many_images", URL.replace("content[0]", "content[16]"))
+        counted = post(server, {"messages": shown(*urls)["messages"]}, "/v1/tokenize")
+        refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[16]"))
+
+
+def test_too_many_pixels_together_are_refused_before_decoding(server: Server) -> None:
+    """Row 9: each picture is within its limit."""
+    with little_memory(server, 50):
+        reply = post(server, shown(*[data_url(black(4_000, 3_000))] * 16))
+        refused(reply, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
+        messages = shown(*[data_url(black(4_000, 3_000))] * 16)["messages"]
+        counted = post(server, {"messages": messages}, "/v1/tokenize")
+        refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
+
+
+VIDEO = "data:video/mp4;base64,AAAAGGZ0eXBpc29t"
+VIDEOS = ({"type": "video_url", "video_url": {"url": VIDEO}}, {"type": "video", "video": [VIDEO]})
+
+
+@pytest.mark.parametrize("part", VIDEOS, ids=lambda part: str(part["type"]))
+def test_a_video_is_refused(server: Server, part: dict[str, Any]) -> None:
+    """Row 10."""
+    refused(post(server, asked(part, QUESTION)), 400, "unsupported_video", "messages[0].content[0].type")
+
+
+def test_a_video_as_a_picture_is_refused(server: Server) -> None:
+    """Row 10."""
+    refused(post(server, shown(VIDEO)), 400, "unsupported_image", URL)
+    content = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(500)
+    refused(post(server, shown(data_url(content))), 400, "unsupported_image", URL)
+    assert post(server, asked(picture(), QUESTION)).text == "6"

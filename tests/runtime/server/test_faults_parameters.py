@@ -1,0 +1,372 @@
+"""Texts, numbers and schemas that strangers send: rows 11 to 21 of the fault table, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.runtime.server.http_client import (
+    QUESTION,
+    Reply,
+    asked,
+    begin,
+    events,
+    get,
+    new_picture,
+    picture,
+    post,
+    shelf,
+)
+from tests.runtime.server.refusals import refused, unharmed
+from tests.runtime.server.running_server import Server
+
+JSON_PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/tokenize")
+SCHEMA = "response_format"
+SCHEMA_SECONDS = 2.0
+"""Of row 17."""
+
+
+@pytest.fixture(autouse=True)
+def well(server: Server) -> Iterator[None]:
+    with unharmed(server):
+        yield
+
+
+CONTROL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|object_ref_start|>",
+    "<|box_start|>",
+)
+
+
+@pytest.mark.parametrize("token", CONTROL)
+def test_control_tokens_in_a_text_are_letters(server: Server, token: str) -> None:
+    """Row 11, CVE-2026-44222: `<|image_pad|>` without a picture killed the worker."""
+    counted = post(server, {"prompt": token}, "/v1/tokenize").json
+    assert counted["text_tokens"] > 3
+    beside = post(server, asked(picture(), f"{token}{QUESTION}", max_tokens=3))
+    assert beside.json["usage"]["prompt_tokens_details"]["image_tokens"] == 64
+    alone = post(server, asked(token * 3, max_tokens=3))
+    assert alone.status == 200
+    assert alone.json["usage"]["prompt_tokens"] > 3 * counted["text_tokens"] - 3
+
+
+def test_control_tokens_elsewhere_are_letters_too(server: Server) -> None:
+    """Row 11: in other roles, tools and their results."""
+    text = "".join(CONTROL)
+    function = {"name": "f", "description": text, "parameters": {"type": "object", "description": text}}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": text})}}
+    messages = [
+        {"role": "system", "content": text},
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": text, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": text},
+        {"role": "user", "content": QUESTION},
+    ]
+    tools = [{"type": "function", "function": function}]
+    reply = post(server, {"model": "vlrun-tiny", "messages": messages, "tools": tools, "max_tokens": 3})
+    assert reply.status == 200
+    assert reply.json["usage"]["prompt_tokens_details"]["image_tokens"] == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_beyond_the_context_is_refused(server: Server, stream: bool) -> None:
+    """Row 12: as a status, before a stream begins."""
+    reply = post(server, asked("word " * 5000, stream=stream))
+    message = refused(reply, 400, "context_length_exceeded", "messages")
+    assert re.search(r"\d{4} tokens .* context is 4096", message)
+
+
+def test_pictures_beyond_the_context_are_refused(server: Server) -> None:
+    """Row 12: their tokens count too, and whichever endpoint it is."""
+    reply = post(server, asked(*[picture()] * 16, "word " * 3500))
+    refused(reply, 400, "context_length_exceeded", "messages")
+    given = {"model": "vlrun-tiny", "input": "word " * 5000, "stream": True}
+    refused(post(server, given, "/v1/responses"), 400, "context_length_exceeded", "input")
+
+
+@pytest.mark.parametrize("letters", ["x", "瓶子", "👩‍👩‍👧‍👦"], ids=["Latin", "Chinese", "emoji"])
+def test_a_megabyte_of_text_keeps_nobody_waiting(server: Server, letters: str) -> None:
+    """Row 12: the tokenizer held the interpreter's lock for up to nine seconds; every stream and the watchdog stood."""
+    text = letters * (2**20 // len(letters) - 5)
+    reply, slowest = watching(server, asked(text))
+    refused(reply, 400, "context_length_exceeded", "messages")
+    assert slowest < 1
+
+
+def watching(server: Server, request: object) -> tuple[Reply, float]:
+    """The answer, and the seconds of the slowest answer that somebody else got meanwhile."""
+    slowest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(post, server, request)
+        while not reply.done():
+            began = time.monotonic()
+            assert get(server, "/health/live").status == 200
+            slowest = max(slowest, time.monotonic() - began)
+    return reply.result(), slowest
+
+
+NUMBERS: dict[str, tuple[Any, ...]] = {
+    "n": (10**9, 9, 0, -1, 1.5, "2", True),
+    "max_tokens": (-1, 0, 10**12, 2**70, 1.5, "5", True),
+    "max_completion_tokens": (-1, 0, 10**12),
+    "temperature": (-0.1, 2.1, 1e300, "1", True),
+    "top_p": (2, 0, -1, 1.0001),
+    "top_k": (-2, 2**40, 1.5),
+    "min_p": (-0.1, 1.1),
+    "seed": (2**70, -1, 2**64, 0.5),
+    "presence_penalty": (-2.1, 2.1),
+    "frequency_penalty": (-2.1, 2.1),
+    "repetition_penalty": (0, -1, 1e9),
+    "top_logprobs": (10**6, 21, -1),
+    "logprobs": (10**6, "yes"),
+    "stop": ("", [""], [None], [str(number) for number in range(10**4)], "x" * 10**5, 5, {}),
+}
+"""Rows 13 to 16: what each field must refuse."""
+FIELDS = [(name, value) for name, values in NUMBERS.items() for value in values]
+
+
+@pytest.mark.parametrize(("name", "value"), FIELDS, ids=lambda value: str(value)[:12])
+def test_a_number_out_of_its_bounds_is_refused(server: Server, name: str, value: Any) -> None:
+    """Rows 13 to 16, CVE-2026-34756 (`n`), CVE-2026-93989 (out of range)."""
+    reply = post(server, asked("Hello", **{name: value}))
+    error = reply.json["error"]
+    assert error["param"] in (name, f"{name}[0]")
+    refused(reply, 400, error["code"], error["param"])
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+@pytest.mark.parametrize("name", ["temperature", "top_p", "seed", "n"])
+def test_numbers_that_are_not_finite_are_refused(server: Server, name: str, number: str) -> None:
+    """Row 14: Python's parser takes them, and NaN lies within any two bounds."""
+    body = json.dumps(asked("Hello", **{name: "?"})).replace('"?"', number)
+    refused(post(server, body.encode()), 400, "invalid_json")
+
+
+UNSUPPORTED: dict[str, Any] = {
+    "min_tokens": 10,
+    "logit_bias": {"99999999": 5},
+    "bad_words": ["x"],
+    "allowed_token_ids": [10**9],
+    "prompt_logprobs": 10**6,
+    "chat_template": "{{ ''.__class__.__mro__ }}",
+    "chat_template_kwargs": {"messages": []},
+    "mm_processor_kwargs": {"max_pixels": 10**12},
+    "media_io_kwargs": {"video": {"num_frames": 10**9}},
+    "guided_regex": "(a+)+b",
+    "use_beam_search": True,
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_what_is_not_supported_is_refused_by_name(server: Server, name: str) -> None:
+    """Rows 13, 15 and 18, CVE-2026-114051 (`min_tokens` above `max_tokens`), CVE-2024-34359, CVE-2026-5760 (templates),
+    CVE-2026-105758: never used, nor ignored in silence.
+    """
+    given = {name: UNSUPPORTED[name]}
+    refused(post(server, asked("Hello", max_tokens=5, **given)), 400, "unsupported_parameter", name)
+    code = "unknown_parameter" if name == "logit_bias" else "unsupported_parameter"  # which OpenAI has for chats alone
+    others = {"/v1/tokenize": {"prompt": "Hello"}, "/v1/responses": {"model": "vlrun-tiny", "input": "Hello"}}
+    for path, request in others.items():
+        refused(post(server, {**request, **given}, path), 400, code, name)
+
+
+@pytest.mark.parametrize("name", ["logit_bias", "bad_words", "stop"])
+def test_a_million_entries_are_refused_before_they_are_read(server: Server, name: str) -> None:
+    """Rows 15 and 16."""
+    many: Any = {str(number): 1 for number in range(10**6)} if name == "logit_bias" else ["x"] * 10**6
+    body = json.dumps(asked("Hello", **{name: many})).encode()
+    began = time.monotonic()
+    refused(post(server, body), 400, "invalid_json")
+    assert time.monotonic() - began < 2
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"], "additionalProperties": False}
+    return schema
+
+
+def text_like(pattern: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}, "required": ["a"]}
+
+
+def under(schema: dict[str, Any]) -> dict[str, Any]:
+    return shelf(max_tokens=3, response_format={"type": SCHEMA_TYPE, SCHEMA_TYPE: {"name": "x", "schema": schema}})
+
+
+SCHEMA_TYPE = "json_schema"
+REFUSED_SCHEMAS = {
+    "30 levels": nested(30),
+    "an endless reference": {"$ref": "#"},
+    "two that refer to each other": {
+        "$ref": "#/$defs/a",
+        "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+    },
+    "an unknown type": {"type": "nonsense"},
+    "too many values": {"type": "object", "properties": {f"a{number}": {"type": "string"} for number in range(2000)}},
+    "too many repetitions": text_like("(a{1,1000}){1,1000}"),
+    "a look-ahead": text_like("(?=a)b"),
+    "a reference back": text_like(r"(a)\1"),
+    "no pattern at all": text_like("(("),
+    "a long pattern": text_like("a" * 3000),
+    "a key with a path": text_like("((") | {"properties": {"/etc/passwd" * 100: {"type": "string", "pattern": "(("}}},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_SCHEMAS)
+def test_a_schema_that_cannot_be_followed_is_refused_in_time(server: Server, name: str) -> None:
+    """Row 17. OpenVINO Model Server ignores what does not compile."""
+    began = time.monotonic()
+    for stream in (False, True):
+        reply = post(server, {**under(REFUSED_SCHEMAS[name]), "stream": stream})
+        refused(reply, 400, "invalid_schema", SCHEMA, said="/etc/passwd")
+    assert time.monotonic() - began < 2 * SCHEMA_SECONDS
+
+
+def test_a_schema_deeper_than_json_may_be_is_refused(server: Server) -> None:
+    """Row 17: 600 levels never reach the compiler."""
+    refused(post(server, under(nested(200))), 400, "invalid_json")
+
+
+PATTERNS = ("(a+)+b", "^(a+)+$", "(a|a)*b", "(.*)*x", "(a|b|ab)*c", r"^(([a-z])+.)+[A-Z]([a-z])+$", "([a-zA-Z]+)*")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_greedy_pattern_costs_no_more_than_its_time(server: Server, pattern: str) -> None:
+    """Row 17, CVE-2026-55574: matched by an automaton, whatever the pattern; others are served meanwhile."""
+    began = time.monotonic()
+    reply, slowest = watching(server, under(text_like(pattern)))
+    assert reply.status == 200
+    assert time.monotonic() - began < SCHEMA_SECONDS
+    assert slowest < 0.5
+
+
+RAW = {
+    "nested arrays": b"[" * 100_000,
+    "nested objects": b'{"a":' * 100_000,
+    "15 MB of closing brackets": b"]" * (15 * 2**20),
+    "nested, 100 levels": b'{"model":"vlrun-tiny","messages":' + b"[" * 100 + b"]" * 100 + b"}",
+    "a number of 100,000 digits": b'{"model":"vlrun-tiny","messages":[],"n":' + b"9" * 100_000 + b"}",
+    "a fraction of 100,000 digits": b'{"model":"vlrun-tiny","messages":[],"top_p":0.' + b"9" * 100_000 + b"}",
+    "a name twice": b'{"model":"vlrun-tiny","model":"vlrun-tiny","messages":[{"role":"user","content":"x"}]}',
+    "a name twice, once escaped": b'{"model":"vlrun-tiny","mod\\u0065l":"x","messages":[]}',
+    "half a surrogate pair": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\\ud800"}]}',
+    "the other half": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\\udc00\\ud800"}]}',
+    "a NUL in a text": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"a\\u0000b"}]}',
+    "a NUL in the JSON": b'{"model":"vlrun-tiny",\0"messages":[]}',
+    "bytes that are no UTF-8": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\xff\xfe"}]}',
+    "a surrogate in UTF-8": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\xed\xa0\x80"}]}',
+    "UTF-16": '{"model":"vlrun-tiny"}'.encode("utf-16"),
+    "a byte order mark": b'\xef\xbb\xbf{"model":"vlrun-tiny","messages":[]}',
+    "a comment": b'{"model":"vlrun-tiny" /* x */}',
+    "two values": b"{}{}",
+    "nothing": b"",
+    "white space": b" \n",
+    "a form's bytes": b"image=1&query=2",
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("path", JSON_PATHS)
+def test_json_that_holds_a_surprise_is_refused(server: Server, path: str, name: str) -> None:
+    """Row 19: RecursionError is no ValueError, and a lone surrogate fails in the tokenizer."""
+    began = time.monotonic()
+    refused(post(server, RAW[name], path), 400, "invalid_json")
+    assert time.monotonic() - began < 2
+
+
+USER = {"role": "user", "content": "x"}
+SHAPES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no messages": ({"messages": ...}, "messages", "missing_required_parameter"),
+    "null messages": ({"messages": None}, "messages", "invalid_type"),
+    "messages as text": ({"messages": "x"}, "messages", "invalid_type"),
+    "messages as an object": ({"messages": {}}, "messages", "invalid_type"),
+    "no message": ({"messages": []}, "messages", "invalid_value"),
+    "a null message": ({"messages": [None]}, "messages[0]", "invalid_type"),
+    "no role": ({"messages": [{"content": "x"}]}, "messages[0].role", "missing_required_parameter"),
+    "another role": ({"messages": [{**USER, "role": "wizard"}]}, "messages[0].role", "invalid_value"),
+    "a role as a number": ({"messages": [{**USER, "role": 5}]}, "messages[0].role", "invalid_type"),
+    "no content": ({"messages": [USER, {"role": "user"}]}, "messages[1].content", "missing_required_parameter"),
+    "null content": ({"messages": [{**USER, "content": None}]}, "messages[0].content", "invalid_type"),
+    "empty content": ({"messages": [{**USER, "content": []}]}, "messages[0].content", "invalid_value"),
+    "content as a number": ({"messages": [{**USER, "content": 5}]}, "messages[0].content", "invalid_type"),
+    "a part as text": ({"messages": [{**USER, "content": ["x"]}]}, "messages[0].content[0]", "invalid_type"),
+    "a part without a type": (
+        {"messages": [{**USER, "content": [{"text": "x"}]}]},
+        "messages[0].content[0].type",
+        "missing_required_parameter",
+    ),
+    "a part of another type": (
+        {"messages": [{**USER, "content": [{"type": "input_audio", "input_audio": {}}]}]},
+        "messages[0].content[0].type",
+        "invalid_value",
+    ),
+    "an unknown field": ({"nonsense": 1}, "nonsense", "unknown_parameter"),
+    "an unknown field within": ({"messages": [{**USER, "x": 1}]}, "messages[0].x", "unknown_parameter"),
+    "stream as text": ({"stream": "yes"}, "stream", "invalid_type"),
+    "a system message behind": (
+        {"messages": [USER, {"role": "system", "content": "x"}]},
+        "messages[1].role",
+        "invalid_value",
+    ),
+    "a result without a call": (
+        {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
+        "messages[0].tool_call_id",
+        "invalid_value",
+    ),
+    "513 messages": ({"messages": [USER] * 513}, "messages", "invalid_value"),
+    "too much text": ({"messages": [{**USER, "content": "x" * (2**20 + 1)}]}, "messages[0].content", "invalid_value"),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_wrong_shape_is_refused_where_it_is_wrong(server: Server, name: str) -> None:
+    """Row 20: `param` says which field."""
+    given, param, code = SHAPES[name]
+    request = {field: value for field, value in {**asked("x"), **given}.items() if value is not ...}
+    refused(post(server, request), 400, code, param, said="wizard")
+
+
+@pytest.mark.parametrize("body", [b"null", b"5", b'"x"', b"[]", b"true"])
+@pytest.mark.parametrize("path", JSON_PATHS)
+def test_json_that_is_no_object_is_refused(server: Server, path: str, body: bytes) -> None:
+    """Row 20."""
+    refused(post(server, body, path), 400, "invalid_type")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "x" * 2**20, "gpt-4o", "", "VLRUN-TINY", "vlrun-tiny\n"])
+def test_another_model_is_not_found(server: Server, name: str) -> None:
+    """Row 21: no path, no flood in the answer, and no longer list than the one name."""
+    said = json.dumps(name[:64])
+    for path in JSON_PATHS:
+        content = {"input": "x"} if path == "/v1/responses" else {"messages": [USER]}
+        refused(post(server, {"model": name} | content, path), 404, "model_not_found", "model", said)
+
+
+@pytest.mark.parametrize("name", ["..%2f..%2fx", "../../x", "x" * 4000, "%00", "%ff%fe", "VLRUN-TINY", ""])
+def test_another_model_is_not_found_by_its_path(server: Server, name: str) -> None:
+    """Row 21."""
+    refused(get(server, f"/v1/models/{name}"), 404, "model_not_found", "model")
+
+
+def test_noise_in_a_stream_of_requests_changes_no_answer(server: Server) -> None:
+    """What one client does wrong is not seen by another that is being answered meanwhile."""
+    response = begin(server, asked(new_picture(), "Describe this image.", stream=True)).getresponse()
+    for body in (*RAW.values(), *(json.dumps(under(schema)).encode() for schema in REFUSED_SCHEMAS.values())):
+        assert post(server, body).status == 400
+    assert list(events(response))[-1] == "[DONE]"

@@ -1,0 +1,272 @@
+"""What a request cannot reach: rows 1 and 2 of the fault table. No socket is opened and no file, whatever it names.
+
+Three witnesses: a listener on loopback that nobody connects to, Python's audit events in the service's own process, and
+the kernel's word (strace) where it may be asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.paths import EXAMPLES, ROOT
+from tests.runtime.server.http_client import QUESTION, Reply, asked, post, shelf, until
+from tests.runtime.server.refusals import refused, unharmed
+from tests.runtime.server.running_server import Server, serving
+
+HOOK = """
+import os, sys
+_SEEN = os.open(os.environ["VLRUN_TEST_SEEN"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_NAMES = ("open", "socket.", "urllib.", "http.", "ftplib.", "subprocess.", "os.system", "os.exec", "os.posix_spawn")
+def _tell(event, args):
+    if event.startswith(_NAMES) and event != "socket.__new__":
+        os.write(_SEEN, f"{event} {args!r}\\n".encode("utf-8", "backslashreplace"))
+sys.addaudithook(_tell)
+"""
+"""Runs before anything else in the service (sitecustomize)."""
+
+
+@dataclass
+class Trap:
+    """What must not be touched: a port that listens, and a picture that lies where the service could read it."""
+
+    listener: socket.socket
+    canary: Path
+    link: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    def untouched(self) -> bool:
+        """Nobody has connected."""
+        try:
+            self.listener.accept()[0].close()
+        except BlockingIOError:
+            return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
+    folder = tmp_path_factory.mktemp("trap")
+    canary, link = folder / "canary.png", folder / "link.png"
+    shutil.copy(EXAMPLES / "shelf.png", canary)
+    link.symlink_to(canary)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield Trap(listener, canary, link)
+
+
+@dataclass
+class Watched:
+    """A service whose every opened file and socket is written down."""
+
+    server: Server
+    seen: Path
+
+    def events(self) -> list[str]:
+        return self.seen.read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "sitecustomize.py").write_text(HOOK)
+    seen = folder / "seen"
+    paths = os.pathsep.join([str(folder), str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")])
+    with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_SEEN": str(seen)}) as server:
+        yield Watched(server, seen)
+
+
+@pytest.fixture(autouse=True)
+def well(watched: Watched) -> Iterator[None]:
+    with unharmed(watched.server):
+        yield
+
+
+ADDRESSES = (
+    "http://{host}/x.png",
+    "https://{host}/x.png",
+    "HTTP://{host}/x.png",
+    "ftp://{host}/x.png",
+    "gopher://{host}/x.png",
+    "blob:http://{host}/x.png",
+    "http:\\\\{host}\\x.png",
+    "http:/\\{host}/x.png",
+    "\\\\{host}\\x.png",
+    "//{host}/x.png",
+    " http://{host}/x.png",
+    "\thttp://{host}/x.png",
+    "http://user:password@{host}/x.png",
+    "http://{host}/redirect?to=http://169.254.169.254/",
+    "http://localhost:{port}/x.png",
+    "http://2130706433:{port}/x.png",
+    "http://0x7f.1:{port}/x.png",
+    "http://[::1]:{port}/x.png",
+    "http://169.254.169.254/latest/meta-data/",
+    "url:http://{host}/x.png",
+    " data:image/png;base64,http://{host}/x.png",
+)
+"""Row 1. Two parsers that disagree, a redirect, another way to write an address: allow lists failed each way."""
+PATHS = (
+    "file:///etc/passwd",
+    "file://{canary}",
+    "file:{canary}",
+    "FILE://{canary}",
+    "{canary}",
+    "{link}",
+    "file://localhost{link}",
+    "/etc/passwd",
+    "../../etc/passwd",
+    "examples/shelf.png",
+    "~/.ssh/id_rsa",
+    "/proc/self/environ",
+    "/dev/zero",
+    "",
+)
+"""Row 2."""
+DISGUISED = (
+    "data:http://{host}/x.png",
+    "data://{host}/x.png",
+    "data:image/png;base64,http://{host}/x.png",
+    "data:image/png,file://{canary}",
+    "data:file://{canary};base64,AAAA",
+    "data:{canary}",
+)
+"""Both, behind the first word of a data URL."""
+MESSAGE_URL = "messages[0].content[0].image_url.url"
+
+
+def filled(address: str, trap: Trap) -> str:
+    host = f"127.0.0.1:{trap.port}"
+    return address.format(host=host, port=trap.port, canary=trap.canary, link=trap.link)
+
+
+def chat(url: str) -> dict[str, Any]:
+    return asked({"type": "image_url", "image_url": {"url": url}}, QUESTION)
+
+
+def everywhere(server: Server, url: str) -> list[tuple[Reply, str]]:
+    """The answers of all endpoints that take a picture's URL, and the field that each has for it."""
+    messages = chat(url)["messages"]
+    item = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
+    return [
+        (post(server, chat(url)), MESSAGE_URL),
+        (post(server, {**chat(url), "stream": True}), MESSAGE_URL),
+        (post(server, {"messages": messages}, "/v1/tokenize"), MESSAGE_URL),
+        (post(server, {"model": "vlrun-tiny", "input": [item]}, "/v1/responses"), "input[0].content[0].image_url"),
+    ]
+
+
+@pytest.mark.parametrize("address", [*ADDRESSES, *PATHS])
+def test_what_is_no_data_url_is_refused(watched: Watched, trap: Trap, address: str) -> None:
+    """CVE-2025-6242, CVE-2026-24779, CVE-2026-34753, CVE-2026-33626, CVE-2026-63764, CVE-2026-56712."""
+    before = len(watched.events())
+    for reply, param in everywhere(watched.server, filled(address, trap)):
+        refused(reply, 400, "url_not_allowed", param)
+    assert quiet(watched.events()[before:])
+    assert trap.untouched()
+
+
+@pytest.mark.parametrize("address", DISGUISED)
+def test_addresses_in_a_data_url_are_no_pictures(watched: Watched, trap: Trap, address: str) -> None:
+    before = len(watched.events())
+    for reply, param in everywhere(watched.server, filled(address, trap)):
+        refused(reply, 400, "invalid_image", param)
+    assert quiet(watched.events()[before:])
+    assert trap.untouched()
+
+
+def quiet(events: list[str]) -> bool:
+    """Nothing was opened at all."""
+    assert events == []
+    return True
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=B"}
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><image href='http://127.0.0.1:%d/x.png'/></svg>"
+
+
+def reference(trap: Trap) -> dict[str, Any]:
+    return {"$ref": f"http://127.0.0.1:{trap.port}/schema.json"}
+
+
+def format_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
+def tool_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "parameters": schema}}
+
+
+def image_part(more: str, content: bytes) -> bytes:
+    head = f'--B\r\nContent-Disposition: form-data; name="image"{more}\r\n\r\n'
+    return head.encode() + content + b"\r\n--B--\r\n"
+
+
+OTHERS: dict[str, Callable[[Trap], object]] = {
+    "a schema's reference": lambda trap: shelf(response_format=format_of(reference(trap))),
+    "a schema's reference to a file": lambda trap: shelf(response_format=format_of({"$ref": f"file://{trap.canary}"})),
+    "a tool's reference": lambda trap: shelf(tools=[tool_of(reference(trap))], tool_choice="required"),
+    "a form's text": lambda trap: image_part("", filled(ADDRESSES[0], trap).encode()),
+    "a form's path": lambda trap: image_part("", str(trap.canary).encode()),
+    "a file's name": lambda trap: image_part(f'; filename="{trap.canary}"', b""),
+    "an SVG that refers": lambda trap: image_part('; filename="x.svg"', SVG % trap.port),
+}
+
+
+@pytest.mark.parametrize("place", OTHERS)
+def test_no_other_field_reaches_anything(watched: Watched, trap: Trap, place: str) -> None:
+    """A second code path was the way around more than one allow list."""
+    body = OTHERS[place](trap)
+    path, headers = ("/api/v1/chat", FORM) if isinstance(body, bytes) else ("/v1/chat/completions", {})
+    before = len(watched.events())
+    assert post(watched.server, body, path, headers).status in (400, 415)
+    events = [event for event in watched.events()[before:] if str(trap.canary) in event or "socket." in event]
+    assert quiet(events)
+    assert trap.untouched()
+
+
+def test_the_witnesses_can_see(watched: Watched, trap: Trap) -> None:
+    """Else the tests above prove nothing: the port takes connections, and what the service opened is written down."""
+    socket.create_connection(("127.0.0.1", trap.port)).close()
+    assert not trap.untouched()
+    assert any(event.startswith("open") and "manifest.json" in event for event in watched.events())
+    assert any(event.startswith("socket.bind") for event in watched.events())
+
+
+def test_the_kernel_saw_nothing(watched: Watched, trap: Trap, tmp_path: Path) -> None:
+    """Libraries in C open files and sockets without telling Python."""
+    pid, log = watched.server.process.pid, tmp_path / "strace"
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    calls = "trace=connect,sendto,sendmsg,open,openat,openat2,execve"
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-e", calls, "-o", str(log), "-p", str(pid)])
+    status = Path(f"/proc/{pid}/status")
+    try:
+        until(lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text())
+        if tracer.poll() is not None:
+            pytest.skip("strace may not look into another process here")
+        for address in (*ADDRESSES, *PATHS, *DISGUISED):
+            assert post(watched.server, chat(filled(address, trap))).status == 400
+        assert post(watched.server, shelf()).text == "6"
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(10)
+    lines = log.read_text().splitlines()
+    assert any("HTTP/1.1 400" in line for line in lines), "strace was deaf"
+    assert not [
+        line for line in lines if re.search(r"connect\(|execve\(|sin_port|passwd|canary|link\.png|environ", line)
+    ]
+    assert trap.untouched()

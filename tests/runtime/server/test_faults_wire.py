@@ -1,0 +1,344 @@
+"""Connections, heads, bodies, keys and the log: rows 4, 22 to 26, 28 and 44 of the fault table, on the real service.
+
+The same with small limits, and many more ways to be crooked, are in test_protocol, test_bodies and test_guard.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.server.http_client import asked, connect, get, idle, metric, post, shelf, until
+from tests.runtime.server.middleware.raw_server import Reply, reply, rest, shout
+from tests.runtime.server.refusals import little_memory, memory, refused, unharmed
+from tests.runtime.server.running_server import Server, serving
+
+MIB = 2**20
+POSTS = ("/v1/chat/completions", "/v1/responses", "/v1/tokenize", "/api/v1/chat", "/api/v1/analyze")
+GETS = ("/v1/models", "/v1/models/vlrun-tiny", "/health/ready", "/metrics", "/openapi.json", "/docs", "/nowhere", "/")
+KEY = "correct-horse-battery-staple"
+
+
+@pytest.fixture(autouse=True)
+def well(server: Server) -> Iterator[None]:
+    with unharmed(server):
+        yield
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path: Path = tmp_path_factory.mktemp("keys") / "keys"
+    path.write_text(f"kiosk: {KEY}\n")
+    path.chmod(0o600)
+    with serving("--api-key-file", str(path), "--log-prompts") as running:
+        yield running
+
+
+def dial(server: Server, receive_buffer: int | None = None) -> socket.socket:
+    """A raw connection."""
+    client = socket.socket()
+    client.settimeout(10)
+    if receive_buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.connect(("127.0.0.1", server.port))
+    return client
+
+
+def head(server: Server, *lines: bytes, first: bytes = b"GET /health/live HTTP/1.1", host: bytes = b"") -> bytes:
+    own = b"Host: " + (host or b"127.0.0.1:%d" % server.port)
+    return b"\r\n".join((first, own, *lines, b"", b""))
+
+
+def ask(server: Server, request: bytes) -> Reply:
+    with dial(server) as client:
+        shout(client, request)
+        return reply(client)
+
+
+def posting(path: str) -> tuple[bytes, bytes]:
+    kind = b"multipart/form-data; boundary=B" if path.startswith("/api") else b"application/json"
+    return b"POST %s HTTP/1.1" % path.encode(), b"Content-Type: " + kind
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_body_that_is_announced_as_too_large_is_never_read(server: Server, path: str) -> None:
+    """Row 4: 413 before a byte of it has come."""
+    first, kind = posting(path)
+    with little_memory(server, 5), dial(server) as client:
+        shout(client, head(server, kind, b"Content-Length: %d" % (64 * MIB), first=first))
+        refused(reply(client), 413, "request_too_large")
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_chunks_beyond_the_limit_are_refused_when_it_is_passed(server: Server, path: str) -> None:
+    """Row 4: 200 MB in chunks went into memory. The answer comes before the client is done, and is not lost."""
+    first, kind = posting(path)
+    with little_memory(server, 45), dial(server) as client:
+        shout(client, head(server, kind, b"Transfer-Encoding: chunked", first=first))
+        for _ in range(40):
+            shout(client, b"100000\r\n" + b" " * MIB + b"\r\n")
+        refused(reply(client), 413, "request_too_large")
+    until(lambda: metric(server, "vlrun_body_bytes") == 0)
+
+
+def test_a_body_at_the_limit_is_read(server: Server) -> None:
+    """Row 4: the number means what it says."""
+    body = json.dumps(shelf()).encode()
+    assert post(server, body + b" " * (15 * MIB - len(body))).text == "6"
+
+
+FOREIGN_HOSTS = ("evil.example", "evil.example:{port}", "169.254.169.254", "127.0.0.1:1", "127.0.0.1.evil.example")
+CROOKED_HOSTS = ("127.0.0.1:{port}/x", "user@127.0.0.1:{port}", "127.0.0.1:{port}, x", "[::1", "a b", "127.0.0.1:99999")
+
+
+@pytest.mark.parametrize("host", [*FOREIGN_HOSTS, *CROOKED_HOSTS])
+def test_a_host_that_is_not_ours_is_refused_before_routing(server: Server, host: str) -> None:
+    """Row 22, CVE-2024-28224 (DNS rebinding), CVE-2026-48710: whatever the path and the method."""
+    name = host.format(port=server.port).encode()
+    for first in (b"GET /health/live", b"GET /nowhere", b"DELETE /v1/chat/completions", b"POST /v1/chat/completions"):
+        answer = ask(server, head(server, first=first + b" HTTP/1.1", host=name))
+        code = json.loads(answer.body)["error"]["code"]
+        assert (answer.status, code) in ((403, "host_not_allowed"), (400, "invalid_host"))
+        refused(answer, answer.status, code)
+
+
+def test_a_request_without_one_host_is_refused(server: Server) -> None:
+    """Row 22."""
+    own = b"Host: 127.0.0.1:%d" % server.port
+    refused(ask(server, b"GET /health/live HTTP/1.1\r\n\r\n"), 400, "malformed_request")
+    refused(ask(server, b"GET /health/live HTTP/1.0\r\n\r\n"), 400, "invalid_host")
+    refused(ask(server, b"\r\n".join((b"GET /health/live HTTP/1.1", own, own, b"", b""))), 400, "malformed_request")
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost.evil.example", "null", "", "file://"])
+def test_a_foreign_page_may_ask_nothing(server: Server, origin: str) -> None:
+    """Row 23: a page in the browser of the kiosk. It may not even read a GET."""
+    for reply_ in (post(server, shelf(), headers={"Origin": origin}), get(server, "/v1/models", {"Origin": origin})):
+        refused(reply_, 403, "origin_not_allowed")
+        assert "access-control-allow-origin" not in reply_.headers
+
+
+SIMPLE = ("text/plain", "application/x-www-form-urlencoded", "text/plain; application/json", "", "application/json5")
+
+
+@pytest.mark.parametrize("kind", SIMPLE)
+def test_types_that_need_no_preflight_are_refused(server: Server, kind: str) -> None:
+    """Row 23: a page could post JSON as plain text without the browser asking first."""
+    for path in POSTS:
+        refused(post(server, shelf(), path, {"Content-Type": kind}), 415, "invalid_type")
+
+
+@pytest.mark.parametrize("path", [path for path in POSTS if path.startswith("/v1")])
+def test_a_form_is_no_json(server: Server, path: str) -> None:
+    """Row 23: the one type that is taken and needs no preflight is taken where forms belong alone."""
+    refused(post(server, shelf(), path, {"Content-Type": "multipart/form-data; boundary=B"}), 415, "invalid_type")
+
+
+WRONG_KEYS = {
+    "none": {},
+    "empty": {"Authorization": ""},
+    "no key": {"Authorization": "Bearer "},
+    "almost, at the end": {"Authorization": f"Bearer {KEY[:-1]}x"},
+    "almost, at the beginning": {"Authorization": f"Bearer x{KEY[1:]}"},
+    "too short": {"Authorization": f"Bearer {KEY[:-1]}"},
+    "too long": {"Authorization": f"Bearer {KEY}x"},
+    "in capitals": {"Authorization": f"Bearer {KEY.upper()}"},
+    "another scheme": {"Authorization": f"Basic {KEY}"},
+    "no scheme": {"Authorization": KEY},
+    "another header": {"X-Api-Key": KEY, "Api-Key": KEY, "Cookie": f"Authorization=Bearer {KEY}"},
+    "not ASCII": {"Authorization": "Bearer schlüssel"},
+    "1000 characters": {"Authorization": f"Bearer {'x' * 1000}"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KEYS)
+def test_without_the_key_nobody_gets_in(keyed: Server, name: str) -> None:
+    """Row 24, CVE-2025-59425. That all keys take the same time is in test_keys."""
+    headers = WRONG_KEYS[name]
+    answers = [get(keyed, path, headers) for path in (*GETS, f"/v1/models?api_key={KEY}")]
+    answers += [post(keyed, shelf(), path, headers) for path in POSTS]
+    for answer in answers:
+        refused(answer, 401, "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert get(keyed, "/health/live", headers).status == 200
+
+
+def test_with_the_key_everybody_gets_in(keyed: Server) -> None:
+    """Row 24: and neither log nor answers ever show it."""
+    right = {"Authorization": f"Bearer {KEY}"}
+    assert [get(keyed, path, right).status for path in GETS[:6]] == [200] * 6
+    assert post(keyed, shelf(), headers=right).text == "6"
+    assert KEY not in "\n".join(keyed.log)
+
+
+LARGE_HEADS = {
+    "300 KB in a header": (431, "headers_too_large", [b"x: " + b"y" * 300_000], b""),
+    "5000 headers": (431, "headers_too_large", [b"x-%d: y" % number for number in range(5000)], b""),
+    "101 headers": (431, "headers_too_large", [b"x-%d: y" % number for number in range(100)], b""),
+    "a target of 100 KB": (414, "target_too_long", [], b"GET /" + b"x" * 100_000 + b" HTTP/1.1"),
+    "a length and chunks": (400, "malformed_request", [b"Content-Length: 5", b"Transfer-Encoding: chunked"], b""),
+    "two lengths": (400, "malformed_request", [b"Content-Length: 5", b"Content-Length: 6"], b""),
+    "two equal lengths": (400, "malformed_request", [b"Content-Length: 5", b"Content-Length: 5"], b""),
+    "a negative length": (400, "malformed_request", [b"Content-Length: -1"], b""),
+    "colours in the target": (400, "malformed_request", [], b"GET /\x1b[31m HTTP/1.1"),
+    "a whole URL": (400, "malformed_request", [], b"GET http://169.254.169.254/ HTTP/1.1"),
+    "a proxy's request": (400, "malformed_request", [], b"CONNECT evil.example:443 HTTP/1.1"),
+    "no HTTP": (400, "malformed_request", [], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_HEADS)
+def test_a_head_that_is_too_large_or_crooked_is_refused(server: Server, name: str) -> None:
+    """Row 25, CVE-2025-48956 (one huge header): h11 alone takes 300 KB in one read, and 5000 headers."""
+    status, code, lines, first = LARGE_HEADS[name]
+    request = head(server, *lines, first=first or b"POST /v1/chat/completions HTTP/1.1")
+    with little_memory(server, 5), dial(server) as client:
+        shout(client, request)
+        refused(reply(client), status, code)
+        assert rest(client) == b""
+
+
+def answered_while(server: Server, seconds: float) -> None:
+    """Others are served, right and soon, for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        assert post(server, shelf()).text == "6"
+        assert time.monotonic() - began < 5
+        time.sleep(0.5)
+
+
+def ends(client: socket.socket, began: float) -> tuple[float, bytes]:
+    """How long after ``began`` the connection ended, and what came until then."""
+    client.settimeout(60)
+    said = rest(client)
+    return time.monotonic() - began, said
+
+
+@pytest.mark.slow
+def test_whoever_is_slow_is_closed_and_others_are_served(server: Server) -> None:
+    """Rows 26 and 28 with the real numbers, all at once: 20 heads that trickle in, 20 bodies, 180 idle connections, and
+    a stream that nobody reads.
+    """
+    first, kind = posting("/v1/chat/completions")
+    with ExitStack() as stack, ThreadPoolExecutor(64) as pool:
+
+        def dialled(count: int) -> list[socket.socket]:
+            return [stack.enter_context(dial(server)) for _ in range(count)]
+
+        idles, deaf = dialled(180), stack.enter_context(dial(server, receive_buffer=2048))
+        for client in idles[:90]:  # the other half says nothing at all
+            shout(client, head(server))
+            assert reply(client).status == 200
+        began = time.monotonic()
+        heads, bodies = dialled(20), dialled(20)
+        for client in heads:
+            shout(client, head(server)[:-4])
+        for client in bodies:
+            shout(client, head(server, kind, b"Content-Length: 1000", first=first) + b"{")
+        content = json.dumps(asked("Numbers", stream=True, **ENDLESS)).encode()
+        shout(deaf, head(server, kind, b"Content-Length: %d" % len(content), first=first) + content)
+        until(lambda: metric(server, "vlrun_engine_running") == 1)
+        waiting = [pool.submit(ends, client, began) for client in (*heads, *bodies)]
+        served = pool.submit(answered_while, server, 30)
+        late = [future.result() for future in waiting]
+        for seconds, said in late[:20]:
+            assert 9 < seconds < 15
+            assert b" 408 " in said
+        for seconds, said in late[20:]:
+            assert 29 < seconds < 36
+            assert b" 408 " in said
+        served.result()
+        for client in idles:
+            assert ends(client, began)[1] == b""
+        assert time.monotonic() - began < 45
+        until(lambda: idle(server), 20)
+        heard = rest(deaf)
+        assert b" 200 " in heard
+        assert b"[DONE]" not in heard
+        assert len(heard) < MIB
+
+
+ENDLESS = {
+    "temperature": 2,
+    "max_tokens": 3900,
+    "logprobs": True,
+    "top_logprobs": 20,
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "x", "schema": {"type": "array", "items": {"type": "integer"}, "minItems": 1000}},
+    },
+}
+"""Kilobytes for each token, so that a client which reads nothing is noticed by the stream's second hundred tokens."""
+
+FORGED = "2026-11-22T00:00:00 info ready url=http://evil.example"
+STRANGE = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
+
+
+def test_paths_cannot_forge_the_log(server: Server) -> None:
+    """Row 44: line breaks, colours, a change of writing direction, a flood."""
+    before = len(server.log)
+    paths = ("/%0d%0a" + FORGED.replace(" ", "%20"), "/%1b[31m%9b%e2%80%ae%e2%80%a8%07%00", "/" + "x" * 4000)
+    for path in paths:
+        assert get(server, path).status == 404
+    until(lambda: sum(" status=404 " in line for line in server.log[before:]) == 3)
+    lines = server.log[before:]
+    assert all(re.match(r"\d{4}-\S+ info request method=(GET|POST) path=", line) for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) < 1500
+
+
+def test_prompts_cannot_forge_the_log(keyed: Server) -> None:
+    """Row 44: with --log-prompts a megabyte of a stranger's text goes there, escaped and cut."""
+    before = len(keyed.log)
+    text = STRANGE.replace("\x00", "")[: MIB - 10]
+    refused(post(keyed, asked(text), headers=right()), 400, "context_length_exceeded", "messages")
+    assert post(keyed, asked(text[:300], max_tokens=3), headers=right()).status == 200
+    until(lambda: sum(" request " in line for line in keyed.log[before:]) == 2)
+    lines = keyed.log[before:]
+    assert all(re.match(r"\d{4}-\S+ info (request|asked|answered) ", line) and line.isprintable() for line in lines)
+    assert not any(line.startswith(FORGED) for line in lines)
+    assert max(map(len, lines)) < 15_000
+
+
+def right() -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
+    """Row 44: a library must not log what it stumbles over."""
+    before = len(server.log)
+    lines = ('name="image"; filename="{}"\r\nContent-Transfer-Encoding: {}', 'name="{}"', "name={}")
+    for line in lines:
+        part = line.replace("{}", f"\x1b[31m {FORGED}")
+        body = f"--B\r\nContent-Disposition: form-data; {part}\r\n\r\nx\r\n--B--\r\n"
+        assert post(
+            server, body.encode(), "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}
+        ).status in (400, 415)
+    assert post(server, b"--A--", "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}).status == 400
+    until(lambda: len(server.log) >= before + 4)
+    assert all(" info request " in line for line in server.log[before:])
+
+
+def test_what_is_refused_again_and_again_leaves_nothing(server: Server) -> None:
+    """An error object that is raised again and again keeps the frames of each time: 4.6 KB for each 404."""
+    connection = connect(server)
+
+    def strangers(count: int) -> None:
+        for _ in range(count):
+            connection.request("GET", "/nowhere")
+            assert connection.getresponse().read()
+
+    strangers(500)
+    before = memory(server)
+    strangers(1500)
+    assert memory(server) - before < 4
+    connection.close()

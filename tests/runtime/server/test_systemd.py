@@ -1,0 +1,332 @@
+"""The units under a real systemd, and the sockets that systemd hands over."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+from PIL import Image
+
+from tests.runtime.server import systemd_container as boot
+from tests.runtime.server.http_client import (
+    Reply,
+    asked,
+    begin,
+    data_url,
+    endless,
+    events,
+    get,
+    metric,
+    post,
+    shelf,
+    until,
+)
+from tests.runtime.server.notify_socket import Ear, Program, form, noise
+from tests.runtime.server.systemd_container import Booted
+from vlrun.server import systemd
+from vlrun.server.systemd import Notifier
+
+UNITS = boot.UNITS
+RISKY = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^[a-z]{3}$"}}, "required": ["a"]}
+"""A schema that is tried out in a process of its own."""
+
+needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
+needs_activate = pytest.mark.skipif(
+    not shutil.which("systemd-socket-activate"), reason="there is no systemd-socket-activate here"
+)
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units, with a program that exists."""
+    for name in ("vlrun.socket", "vlrun.server"):
+        text = (UNITS / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("/opt/vlrun/bin/vlrun", sys.executable))
+    return tmp_path
+
+
+def _analyze(units: Path, *arguments: str) -> str:
+    done = subprocess.run(["systemd-analyze", *arguments], cwd=units, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@needs_analyze
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_units_are_valid_and_tight(units: Path, gpu: bool) -> None:
+    """Guards against a setting that systemd does not know, and one that opens the sandbox: 0.2 of 10; 0.4 with GPU."""
+    if gpu:
+        shutil.copytree(UNITS / "vlrun.server.d", units / "vlrun.server.d")
+    assert not _analyze(units, "verify", "./vlrun.server", "./vlrun.socket")
+    said = _analyze(units, "security", "--offline=yes", f"--threshold={4 if gpu else 2}", "./vlrun.server")
+    assert "Overall exposure level" in said
+
+
+def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a start that hangs: after a long time systemd is left to end it. Guards long watchdogs too, which must not
+    make the pauses longer than the time that was asked for.
+    """
+    monkeypatch.setattr(systemd, "EXTEND_SECONDS", 0.3)
+    monkeypatch.setattr(systemd, "LONGEST_START", 0.5)
+    ear = Ear(f"@vlrun-test-{os.getpid()}-start")
+
+    async def load_for_ever() -> None:
+        watching = asyncio.ensure_future(Notifier(ear.address, "90000000").watch(lambda: True, lambda: False))
+        await asyncio.sleep(1.2)
+        watching.cancel()
+
+    asyncio.run(load_for_ever())
+    until(lambda: len(ear.times("EXTEND_TIMEOUT_USEC")) > 3)
+    ear.close()
+    moments = ear.times("EXTEND_TIMEOUT_USEC")
+    assert moments[-1] - moments[0] < 0.6
+    assert max(after - before for before, after in itertools.pairwise(moments)) < 0.3
+
+
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Hands a descriptor over as systemd does."""
+SERVE = [sys.executable, "-m", "vlrun.cli", "serve", "--systemd", "--kv-disk", "0"]
+
+
+@needs_activate
+def test_a_socket_handed_over_by_systemd() -> None:
+    """Guards socket activation: who connects first starts the service and is answered; it knows where it is, tells when
+    it is ready, and ends well.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ear = Ear(f"@vlrun-test-{os.getpid()}-handed")
+    passed = ["-E", "PYTHONPATH", "-E", f"NOTIFY_SOCKET={ear.address}", "-E", "WATCHDOG_USEC=3000000"]
+    service = Program(["systemd-socket-activate", "-l", f"127.0.0.1:{port}", *passed, *SERVE])
+    service.url = f"http://127.0.0.1:{port}"
+    try:
+        service.wait_for(re.compile("Listening on"))
+        assert post(service, shelf()).text == "6"
+        assert service.wait_for(re.compile("<6>ready url=(\\S+)"))[1] == service.url
+        until(lambda: bool(ear.times("READY=1") and ear.times("WATCHDOG=1")))
+        assert service.stop() == 0
+        assert ear.times("STOPPING=1")
+    finally:
+        service.end()
+        ear.close()
+
+
+def _datagrams() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def _silent() -> socket.socket:
+    opened = socket.socket()
+    opened.bind(("127.0.0.1", 0))
+    return opened
+
+
+def _unix() -> socket.socket:
+    opened = socket.socket(socket.AF_UNIX)
+    opened.bind(f"\0vlrun-test-{os.getpid()}")
+    opened.listen()
+    return opened
+
+
+def _open_to_all() -> socket.socket:
+    return socket.create_server(("0.0.0.0", 0))
+
+
+def _nothing() -> BinaryIO:
+    return Path(os.devnull).open("rb")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (_datagrams, "no listening TCP socket"),
+        (_silent, "no listening TCP socket"),
+        (_unix, "no listening TCP socket"),
+        (_open_to_all, "can be reached from other machines"),
+        (_nothing, "it is no socket at all"),
+    ],
+)
+def test_a_wrong_socket_is_refused(make: Callable[[], socket.socket | BinaryIO], sentence: str) -> None:
+    """Guards a slip in vlrun.socket: told at the start, not by a service that nobody reaches, or everybody."""
+    with make() as opened:
+        number = opened.fileno()
+        service = Program([sys.executable, "-c", HAND_OVER, str(number), *SERVE], descriptors=[number])
+        try:
+            assert service.ended() == 12
+            assert sentence in service.log[-1]
+        finally:
+            service.end()
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Booted]:
+    """A systemd with the units, as they are delivered."""
+    if reason := boot.reason_not_to():
+        pytest.skip(reason)
+    with boot.booted() as running:
+        yield running
+
+
+def _ask(box: Booted, request: Mapping[str, object], **headers: str) -> Reply:
+    return box.inside(lambda: post(box, request, headers=headers))
+
+
+def _right(box: Booted) -> bool:
+    return _ask(box, shelf()).text == "6"
+
+
+def test_row_42_a_read_only_root_and_no_home(box: Booted) -> None:
+    """The unit as it is delivered, on a read-only root: it answers, also with a schema that needs a process of its own
+    to be tried out, and writes to its cache alone. Row 41: it has no devices, and says that the processor answers.
+    """
+    box.begin_anew()
+    assert (box.show("MemoryMax"), box.show("WatchdogUSec")) == (str(6 * 2**30), "30s")
+    assert _right(box)
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": RISKY}}
+    assert _ask(box, asked("Hello", response_format=wanted)).text.startswith('{"a": "')
+    (note,) = box.inside(lambda: get(box, "/health/ready")).json["notes"]
+    assert note.startswith("device AUTO: the CPU answers")
+    assert note in box.run("journalctl", "--unit", "vlrun.server", "--output", "cat")
+    owned = box.run("find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*")
+    assert {Path(path).parts[:5] for path in owned.split()} == {("/", "var", "cache", "private", "vlrun")}
+    assert "/verified/" in owned
+    assert "/prefixes/" in owned
+
+
+def test_what_is_measured_inside(box: Booted) -> None:
+    """Guards the dashboard's memory, where the unit hides /proc/stat."""
+    box.begin_anew()
+    assert box.inside(lambda: metric(box, "process_resident_memory_bytes")) > 50e6
+    assert box.inside(lambda: metric(box, "process_open_fds")) > 3
+
+
+def test_row_42_no_folder_for_temporary_files(box: Booted) -> None:
+    """A form with a picture of 5 MB, where nothing can be written at all, not even a cache."""
+    box.begin_anew("PrivateTmp=no\nInaccessiblePaths=/tmp /var/tmp /dev/shm\nCacheDirectory=\n")
+    body, path, headers = form(noise(), "Hello")
+    assert box.inside(lambda: post(box, body, path, headers)).json["answer"]
+    assert _right(box)
+
+
+def test_row_24_a_key_that_systemd_keeps(box: Booted) -> None:
+    """Guards LoadCredential=: with a file of keys clients need one; without it, as in the other tests, none."""
+    box.run("install", "-m", "600", "/dev/stdin", "/run/keys", given="kiosk: correct-horse-battery\n")
+    box.begin_anew("LoadCredential=api-key:/run/keys\n")
+    assert _ask(box, shelf()).status == 401
+    assert _ask(box, shelf(), Authorization="Bearer correct-horse-battery").text == "6"
+
+
+def test_row_31_a_stop_lets_answers_end(box: Booted) -> None:
+    """``systemctl stop`` under a stream: it goes on to its end, and the service has not failed."""
+    box.begin_anew()
+    request = endless(stream=True, max_tokens=400)
+    response = box.inside(lambda: begin(box, request)).getresponse()
+    response.read(50)
+    box.run("systemctl", "stop", "--no-block", "vlrun.server")
+    assert list(events(response))[-1] == "[DONE]"
+    until(lambda: box.show("ActiveState") == "inactive")
+    assert box.show("Result") == "success"
+    assert box.run("systemctl", "is-active", "vlrun.socket") == "active"
+    assert _right(box)  # whoever connects starts it again
+
+
+def test_row_32_killed_under_load(box: Booted) -> None:
+    """After kill -9 what ran is lost; who comes meanwhile waits in the backlog, is answered within 3 s and a load."""
+    load = box.begin_anew()
+    lost = [box.inside(lambda: begin(box, endless(stream=True))) for _ in range(3)]
+    assert all(connection.getresponse().read(50) for connection in lost)
+    began = time.monotonic()
+    box.run("systemctl", "kill", "--signal", "KILL", "vlrun.server")
+    assert _right(box)
+    assert time.monotonic() - began < 3 + load
+    assert box.show("NRestarts") == "1"
+
+
+LOOK = """
+import json, os, socket
+import numpy
+from vlrun.engine import watchdog as pulse
+
+ones = numpy.ones((2000, 2000))
+ones @ ones
+try:
+    socket.create_connection(("192.0.2.1", 80), 1)
+    network = ""
+except OSError as error:
+    network = error.strerror
+print(json.dumps({"seconds": pulse._device_seconds(), "network": network, "home": "HOME" in os.environ}))
+"""
+
+
+def test_row_43_what_is_seen_inside(box: Booted) -> None:
+    """Guards a slow box against its watchdog: threads that are not Python's, and their time, must be seen in there.
+    Guards against calls out: there is not even a socket for them.
+    """
+    box.run("tee", "/run/look.py", given=LOOK)
+    box.begin_anew("Type=oneshot\nExecStart=\nExecStart=/opt/vlrun/bin/python3 /run/look.py\n")
+    seen = json.loads(box.run("journalctl", "--unit", "vlrun.server", "--output", "cat", "--lines", "1"))
+    assert seen["seconds"] > 0
+    assert seen["network"] == "Address family not supported by protocol"
+    assert not seen["home"]
+
+
+def test_row_33_an_event_loop_that_hangs(box: Booted) -> None:
+    """The watchdog: a process that stands still is killed and started again, and answers whoever waits."""
+    box.begin_anew("WatchdogSec=1\n")
+    box.run("systemctl", "kill", "--kill-who", "main", "--signal", "STOP", "vlrun.server")
+    began = time.monotonic()
+    assert _right(box)
+    assert time.monotonic() - began > 1
+    assert box.show("NRestarts") == "1"
+
+
+def test_row_34_too_much_memory(box: Booted) -> None:
+    """A picture of 24 megapixels under a limit that has no room for it: restarted, the next request is answered."""
+    box.begin_anew()
+    assert _right(box)
+    status = box.run("cat", f"/proc/{box.show('MainPID')}/status")
+    peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+    box.configure(f"MemoryMax={peak + 40 * 2**20}\nMemoryHigh=infinity\n")
+    box.run("systemctl", "restart", "vlrun.server")
+    lost = box.inside(lambda: begin(box, asked(large(), "What is it?")))
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        lost.getresponse()
+    assert _right(box)
+    assert box.show("NRestarts") == "1"
+
+
+def large() -> dict[str, Any]:
+    """A picture of 24 megapixels, 72 MB, in 70 KB."""
+    file = io.BytesIO()
+    Image.new("RGB", (6000, 4000), "white").save(file, "PNG")
+    return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}
+
+
+def test_a_kiosk_never_gives_up(box: Booted) -> None:
+    """Guards StartLimitIntervalSec=0: crashes one after the other must not close the socket for good."""
+    box.begin_anew()
+    box.configure("ExecStart=\nExecStart=/bin/false\nRestartSec=50ms\n")
+    box.run("systemctl", "restart", "--no-block", "vlrun.server")
+    until(lambda: int(box.show("NRestarts")) > 6, 20)
+    assert box.run("systemctl", "is-active", "vlrun.socket") == "active"
+    box.configure()
+    assert _right(box)

@@ -1,0 +1,320 @@
+"""Answers under a schema: always JSON, always valid, never a hostile schema that holds up the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runtime.structured.random_answers import EOS, VOCAB_SIZE, VOCABULARY, closing_tokens, random_answers
+from vlrun.embedded import FOLDER
+from vlrun.errors import DamagedModel, OptionError
+from vlrun.structured import grammar
+from vlrun.structured import trial_compile as schema_trial
+from vlrun.structured.grammar import Constraint, Vocabulary, compile_schema
+from vlrun.structured.schema_pattern import translate
+
+jsonschema = pytest.importorskip("jsonschema")
+
+
+def closed(**properties: object) -> dict[str, Any]:
+    """An object with these members, all of them, and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+WORD = {"type": "string", "minLength": 1, "maxLength": 20}
+BOX = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 1000}, "minItems": 4, "maxItems": 4}
+TREE = {"$ref": "#/$defs/node", "$defs": {"node": closed(name=WORD, children={"type": "array", "maxItems": 2})}}
+TREE["$defs"]["node"]["properties"]["children"]["items"] = {"$ref": "#/$defs/node"}  # type: ignore[index]
+REALISTIC: list[dict[str, Any]] = [
+    closed(objects={"type": "array", "items": closed(label=WORD, bbox_2d=BOX), "maxItems": 5}),
+    closed(brand=WORD, price={"type": "number", "minimum": 0, "maximum": 9999.99}, in_stock={"type": "boolean"}),
+    closed(date={"type": "string", "format": "date"}, total={"type": ["number", "null"]}),
+    closed(answer={"enum": ["yes", "no", "cannot tell"]}, reason={"type": "string", "maxLength": 80}),
+    closed(plate={"type": "string", "pattern": "^[A-Z]{1,3}-[A-Z]{1,2} [0-9]{1,4}$"}),
+    {"type": "array", "items": WORD, "minItems": 1, "maxItems": 6},
+    {"type": "array", "prefixItems": [{"type": "integer"}, WORD], "items": False, "minItems": 2},
+    {"type": "integer", "minimum": -5, "exclusiveMaximum": 300},
+    {"type": "number", "exclusiveMinimum": 0.5, "maximum": 7.25},
+    {"type": "integer", "multipleOf": 25, "minimum": 0, "maximum": 10000},
+    {"enum": ["rot", "grün", 3, None, {"a": [1.5]}, "\u20ac \U0001f600"]},
+    {"const": {"quote": 'say "hi"', "path": "C:\\a/b\n"}},
+    {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 3},
+    {"type": "object", "patternProperties": {"^[a-z]{1,4}$": WORD}, "additionalProperties": False},
+    {"anyOf": [closed(kind={"const": "circle"}, r={"type": "number"}), closed(kind={"const": "box"}, box=BOX)]},
+    {"oneOf": [closed(kind={"const": "a"}, x=WORD), closed(kind={"const": "b"}, y={"type": "integer"})]},
+    {"allOf": [{"type": "object", "properties": {"a": WORD}, "required": ["a"]}, {"properties": {"b": BOX}}]},
+    closed(mail={"type": "string", "format": "email"}, at={"type": "string", "format": "time"}),
+    {"type": "string", "pattern": r"^\S+ \D\W[^\s\d]$", "maxLength": 12},
+    TREE,
+    {"type": "object", "properties": {"título": WORD, 'a "b"': {"type": "integer"}}, "required": ["título"]},
+]
+
+
+@pytest.mark.parametrize("schema", REALISTIC, ids=range(len(REALISTIC)))
+def test_random_answers_are_valid(schema: dict[str, Any]) -> None:
+    """Guards the promise itself, 50 times for each schema: whatever the logits, what ends parses and validates."""
+    compiled = compile_schema(schema, VOCABULARY)
+    validator = jsonschema.Draft202012Validator(schema)
+    texts = random_answers(compiled, np.random.default_rng(3), 50)
+    assert len(texts) == 50
+    for text in texts:
+        assert validator.is_valid(json.loads(text)), text
+
+
+def follow(schema: object, text: str) -> Constraint:
+    """The constraint after this text."""
+    constraint = compile_schema(json.dumps(schema), VOCABULARY).constraint()
+    for token in VOCABULARY.tokens().tokenize_bytes(text.encode()):
+        constraint.accept(token)
+    return constraint
+
+
+def allowed(constraint: Constraint) -> set[int]:
+    scores = np.zeros(VOCAB_SIZE, np.float32)
+    constraint.mask(scores)
+    return {int(token) for token in np.flatnonzero(scores == 0)}
+
+
+def test_only_the_end_follows_a_whole_answer() -> None:
+    """Guards against text behind the JSON, and against answers that are told to be whole when they were cut short."""
+    constraint = follow(closed(a=WORD), '{"a": "x"')
+    assert not constraint.complete
+    assert not allowed(constraint) & set(EOS)
+    constraint.accept(VOCABULARY.tokens().tokenize_str("}")[0])
+    assert constraint.complete
+    assert allowed(constraint) == set(EOS)
+    assert constraint.forced() == []
+    constraint.accept(EOS[1])
+    assert constraint.complete
+    assert allowed(constraint) == set(EOS)
+    with pytest.raises(OptionError, match="may not follow"):
+        constraint.accept(0)
+
+
+def test_a_number_may_end_or_go_on() -> None:
+    """Guards numbers at the root, which are whole after each digit."""
+    constraint = follow({"type": "integer"}, "12")
+    assert constraint.complete
+    assert set(EOS) < allowed(constraint)
+
+
+def test_forced_tokens_are_those_that_pass() -> None:
+    """Guards what prompt lookup guesses: forced tokens pass the constraint, and name the property."""
+    constraint = follow(closed(brand=WORD), "{")
+    forced = constraint.forced()
+    for token in forced:
+        assert allowed(constraint) == {token} or token in allowed(constraint)
+        constraint.accept(token)
+    assert VOCABULARY.tokens().decode_str(forced).startswith('"brand"')
+
+
+def test_control_tokens_stay_out_of_strings() -> None:
+    """Guards against ``<think>`` or an image's place in the middle of a string: control tokens are no text."""
+    constraint = follow({"type": "string"}, '"')
+    assert not allowed(constraint) & set(VOCABULARY.control.values())
+    with pytest.raises(OptionError, match="may not follow"):
+        constraint.accept(min(VOCABULARY.control.values()))
+
+
+def test_control_tokens_of_any_name_stay_out_of_strings() -> None:
+    """Guards against control tokens that llguidance takes for text, as they have no angle brackets around them."""
+    tokenizer = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
+    (think,) = (token for token in tokenizer["added_tokens"] if token["content"] == "<think>")
+    think["content"] = "think of it"
+    vocabulary = Vocabulary(json.dumps(tokenizer), EOS, VOCAB_SIZE)
+    constraint = compile_schema({"const": "think of it"}, vocabulary).constraint()
+    quote = vocabulary.tokens().tokenize_str('"')[0]
+    assert quote in allowed(constraint)
+    assert think["id"] not in constraint.forced()
+    constraint.accept(quote)
+    assert think["id"] not in allowed(constraint)
+    with pytest.raises(OptionError, match="may not follow"):
+        constraint.accept(think["id"])
+    for letter in 'think of it"':
+        assert think["id"] not in constraint.forced()
+        constraint.accept(vocabulary.tokens().tokenize_str(letter)[0])
+    assert constraint.complete
+
+
+def test_a_property_has_one_spelling() -> None:
+    """Guards against letters as hexadecimal escapes, by which llguidance alone lets a property escape its schema."""
+    with pytest.raises(OptionError, match="may not follow"):
+        follow({"type": "object", "properties": {"a": {"type": "integer"}}}, '{"\\u0061": "text"')
+
+
+def test_answers_do_not_disturb_each_other() -> None:
+    """Guards against state that two answers share."""
+    compiled = compile_schema(closed(a=WORD), VOCABULARY)
+    first, second = compiled.constraint(), compiled.constraint()
+    first.accept(VOCABULARY.tokens().tokenize_str("{")[0])
+    assert allowed(first) != allowed(second)
+
+
+def text_schema(**keywords: object) -> dict[str, object]:
+    return {"type": "string", **keywords}
+
+
+CYCLE: dict[str, object] = {"type": "array"}
+CYCLE["items"] = CYCLE
+SHARED: dict[str, object] = {"type": "integer"}
+for _ in range(40):
+    SHARED = {"anyOf": [SHARED, SHARED]}
+CHAIN = {
+    f"d{i}": {
+        "$ref": f"#/$defs/d{i - 1}",
+        "anyOf": [{"type": "object", "properties": {f"p{i}": {"const": j}}, "required": [f"p{i}"]} for j in range(3)],
+    }
+    for i in range(1, 12)
+}
+HOSTILE: dict[str, Any] = {
+    "chain of intersections": {"$ref": "#/$defs/d11", "$defs": {"d0": {"type": "object"}} | CHAIN},
+    "deep text": "[" * 60_000,
+    "deep schema": '{"items":' * 500 + "true" + "}" * 500,
+    "no JSON": "{",
+    "a cycle": CYCLE,
+    "shared": SHARED,
+    "large": text_schema(const="x" * 10**6),
+    "NaN": {"minimum": float("nan")},
+    "infinite": '{"maximum": 1e999}',
+    "digits": '{"const": ' + "9" * 5000 + "}",
+    "surrogate": '{"const": "\\ud800"}',
+    "surrogate key": {"properties": {"\udc00": True}},
+    "same key twice": '{"type": "string", "type": "integer"}',
+    "no string key": {"properties": {1: True}},
+    "bytes": {"const": b"x"},
+    "false": False,
+    "long": text_schema(minLength=10**9),
+    "many items": {"type": "array", "minItems": 10**9},
+    "product of repeats": text_schema(pattern="^(a{1000}){1000}$"),
+    "product of small repeats": text_schema(pattern="((a{30}){30}){30}"),
+    "nested groups": text_schema(pattern="(" * 200 + "a" + ")" * 200),
+    "intersected patterns": {"allOf": [text_schema(pattern=f".*{c}.*{c}.*{c}") for c in "abcdefghijklmnop"]},
+    "many patterns": {"patternProperties": {f"^k{i}$": True for i in range(400)}},
+    "multiples": {"allOf": [{"type": "integer", "multipleOf": m} for m in (997, 991, 983, 977, 971)]},
+    "product of choices": {
+        "allOf": [{"anyOf": [closed(**{f"p{i}": {"const": j}}) for j in range(3)]} for i in range(40)]
+    },
+    "large enum": {"enum": list(range(100_000))},
+    "many properties": {"properties": {f"p{i}": True for i in range(3000)}},
+    "refers to itself": {"$ref": "#"},
+    "refers in a ring": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+    "never ends": {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    "never ends in lists": {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+    "refers to nothing": {"$ref": "#/$defs/a"},
+    "refers to a constant": {"$ref": "#/const", "const": {"type": "integer"}},
+    "refers to the net": {"$ref": "https://example.com/schema.json"},
+    "own grammar options": {"x-guidance": {"lenient": True}},
+    "no answer": {"type": "string", "minLength": 3, "maxLength": 2},
+    "no answer in enum": {"type": "string", "enum": [1]},
+    "misspelled": {"type": "object", "requried": ["a"]},
+    "other draft": {"$schema": "http://json-schema.org/draft-04/schema#"},
+    "unknown format": text_schema(format="ipv5"),
+    "format of a number": {"type": "integer", "format": "date"},
+    "control character": {"const": "\x00"},
+    "inexact number": {"const": 2**53 + 1},
+    "fraction of ten": {"type": "number", "multipleOf": 0.01},
+    "names that may repeat": {"type": "object", "minProperties": 2},
+    "not": {"not": {"type": "integer"}},
+    "unique": {"type": "array", "uniqueItems": True},
+    "overlapping": {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_schemas_are_refused_at_once(name: str) -> None:
+    """Guards the engine against schemas that hang, eat memory or are half obeyed: refused in one sentence, in 2 s."""
+    VOCABULARY.tokens()
+    start = cpu_seconds()
+    with pytest.raises(OptionError) as refusal:
+        compile_schema(HOSTILE[name], VOCABULARY)
+    assert cpu_seconds() - start < 2
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", "(?i)a", "(?P<n>a)", r"(a)\1", r"a\b", "[]", "[a[b]]", "[a--b]", "a*+"])
+def test_patterns_that_dialects_read_differently_are_refused(pattern: str) -> None:
+    """Guards against patterns that llguidance reads otherwise than the reader's validator."""
+    with pytest.raises(OptionError, match="pattern at #/pattern"):
+        translate(pattern, "#/pattern")
+
+
+def test_a_schema_too_complex_ends_with_a_sentence() -> None:
+    """Guards against a hang or a crash where the trouble shows only in the middle of the answer."""
+    compiled = compile_schema(text_schema(pattern="(a|b).{200}$"), VOCABULARY)
+    random = np.random.default_rng(0)
+    constraint, closing = compiled.constraint(), closing_tokens()
+    start = time.perf_counter()
+    with pytest.raises(OptionError, match="cannot go on"):  # noqa: PT012  # which of the two raises is llguidance's choice
+        for _ in range(3000):
+            scores = random.standard_normal(VOCAB_SIZE).astype(np.float32)
+            scores[closing] -= 100
+            constraint.mask(scores)
+            constraint.accept(int(scores.argmax()))
+    assert time.perf_counter() - start < 20
+
+
+def test_tokenizer_as_text_or_damaged(tmp_path: Path) -> None:
+    """Guards the two ways to name a tokenizer, and a file that is none."""
+    text = (FOLDER / "tokenizer.json").read_text("utf-8")
+    assert Vocabulary(text, EOS, VOCAB_SIZE).tokens().vocab_size == VOCAB_SIZE
+    damaged = tmp_path / "tokenizer.json"
+    damaged.write_text("{")
+    with pytest.raises(DamagedModel, match="tokenizer"):
+        Vocabulary(damaged, EOS, VOCAB_SIZE).tokens()
+
+
+def test_a_schema_is_compiled_once() -> None:
+    """Guards votes and tiles, which ask with one schema many times; and another schema is another grammar."""
+    vocabulary = Vocabulary(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    first = compile_schema({"type": "integer", "minimum": 1}, vocabulary)
+    assert compile_schema('{"type": "integer", "minimum": 1}', vocabulary) is first
+    assert compile_schema({"type": "integer", "minimum": 2}, vocabulary) is not first
+    for number in range(20):
+        compile_schema({"const": number}, vocabulary)
+    assert compile_schema({"type": "integer", "minimum": 1}, vocabulary) is not first
+
+
+def test_large_grammars_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards memory: sixteen of the largest grammars would take 250 MB for ever."""
+    vocabulary = Vocabulary(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    small = compile_schema({"const": 1}, vocabulary)
+    assert compile_schema({"const": 1}, vocabulary) is small
+    monkeypatch.setattr(grammar, "MOST_KNOWN_LETTERS", 1000)
+    large = compile_schema({"const": "x" * 1000}, vocabulary)
+    assert compile_schema({"const": "x" * 1000}, vocabulary) is large
+    assert compile_schema({"const": 1}, vocabulary) is not small
+    assert compile_schema({"const": "x" * 1000}, vocabulary) is not large
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended: what a quiet box would take."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def grammar_of(schema: dict[str, object]) -> str:
+    """As llguidance takes it, without our own checks before."""
+    from llguidance import LLMatcher
+
+    return str(LLMatcher.grammar_from_json_schema(json.dumps(schema)))
+
+
+def test_a_trial_is_ended_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards both sides: an ordinary pattern compiles on a busy box, whose clock runs on; an endless one is ended."""
+    assert schema_trial.try_out(grammar_of({"type": "string", "pattern": "^[a-z]{1,5}$"})) == ""
+    endless = grammar_of({"enum": [{"a": number} for number in range(60_000)]})
+    assert "too long" in schema_trial.try_out(endless)
+    monkeypatch.setattr(schema_trial, "WAIT_SECONDS", 0.001)
+    assert "busy" in schema_trial.try_out(endless)

@@ -1,0 +1,134 @@
+"""Schemas from Python types, and answers back into them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import pytest
+
+from tests.runtime.structured.random_answers import VOCABULARY, random_answer
+from vlrun.errors import OptionError
+from vlrun.structured.grammar import compile_schema
+from vlrun.structured.python_types import schema_of, value_of
+
+jsonschema = pytest.importorskip("jsonschema")
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Size(TypedDict):
+    width: int
+    height: float
+
+
+@dataclass
+class Thing:
+    label: str
+    colour: Colour
+    bbox_2d: tuple[int, int, int, int]
+    size: Size
+    sure: Literal["yes", "no"] = "yes"
+
+
+@dataclass
+class Scene:
+    things: list[Thing]
+    counts: dict[str, int]
+    caption: str | None
+    night: bool = False
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Branch:
+    name: Literal["leaf", "twig"]
+    inner: list[Branch]
+
+
+@dataclass
+class Dated:
+    when: dt.datetime
+
+
+@dataclass
+class Anything:
+    what: Any
+
+
+@pytest.mark.parametrize("source", [Scene, Thing, Size, Branch, Colour, int, float, list[Thing], int | None, bool])
+def test_random_answers_become_values(source: object) -> None:
+    """Guards the round trip: every answer under a type's schema is a value of the type, numbers of any length too."""
+    schema = schema_of(source)
+    compiled = compile_schema(schema, VOCABULARY)
+    random = np.random.default_rng(5)
+    texts = [text for _ in range(40) if (text := random_answer(compiled, random, 300)) is not None]
+    assert len(texts) > 20
+    for text in texts:
+        jsonschema.Draft202012Validator(schema).validate(value_of(text, {}))
+        value_of(text, source)
+
+
+def test_value_is_an_instance() -> None:
+    """Guards against plain dictionaries where an instance was asked for."""
+    text = (
+        '{"label": "cup", "colour": "red", "bbox_2d": [1, 2, 3, 4], "size": {"width": 1, "height": 2.5}, "sure": "no"}'
+    )
+    size: Size = {"width": 1, "height": 2.5}
+    assert value_of(text, Thing) == Thing("cup", Colour.RED, (1, 2, 3, 4), size, "no")
+    assert value_of(text, {"type": "object"}) == value_of(text, "{}")
+
+
+def test_objects_are_closed_and_fields_required() -> None:
+    """Guards against members that the type does not know, and fields with no default that are left out."""
+    schema: Any = schema_of(Scene)
+    scene = schema["$defs"]["Scene"]
+    assert scene["required"] == ["things", "counts", "caption"]
+    assert scene["additionalProperties"] is False
+    assert schema["$defs"]["Size"]["additionalProperties"] is False
+
+
+def test_pydantic_models_bring_their_own_schema() -> None:
+    """Guards a user's Pydantic model, nested, with a bound of its own."""
+    pydantic = pytest.importorskip("pydantic")
+    inner = pydantic.create_model("Inner", n=(int, pydantic.Field(ge=0, le=9)))
+    model = pydantic.create_model("Outer", inner=(inner, ...), note=(str | None, None))
+    compiled = compile_schema(schema_of(model), VOCABULARY)
+    text = next(text for seed in range(9) if (text := random_answer(compiled, np.random.default_rng(seed))))
+    assert isinstance(value_of(text, model), model)
+    with pytest.raises(OptionError, match="does not fit 'Outer'"):
+        value_of('{"inner": {"n": 70}}', model)
+
+
+def test_mappings_and_text_are_schemas_already() -> None:
+    """Guards the three plain ways to give a schema."""
+    assert schema_of({"type": "integer"}) == schema_of('{"type": "integer"}') == {"type": "integer"}
+    assert schema_of(True) is True
+    with pytest.raises(OptionError, match="no JSON"):
+        schema_of("{")
+
+
+@pytest.mark.parametrize(
+    "source", [Dated, Anything, set[int], dict[int, str], bytes, complex, object(), 7, None.__class__]
+)
+def test_other_types_are_refused(source: object) -> None:
+    """Guards against types whose schema says less than their values need: a date would be any text."""
+    if source is type(None):
+        assert value_of("null", source) is None
+        return
+    with pytest.raises(OptionError, match="no schema can be made"):
+        schema_of(source)
+
+
+def test_an_answer_cut_short_is_no_value() -> None:
+    """Guards against half an answer that is taken for a value."""
+    sources: list[object] = [Scene, {}]
+    for source in sources:
+        with pytest.raises(OptionError, match="does not fit"):
+            value_of('{"things": [', source)

@@ -1,0 +1,317 @@
+"""Answers that may or must call tools: on random logits, whatever ends is text, a schema's JSON, or valid calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.published import PUBLISHED, needs_published
+from tests.runtime.structured.tool_answers import (
+    AUTO,
+    REQUIRED,
+    SCHEMAS,
+    TINY,
+    TOOLS,
+    WORD,
+    Dice,
+    Room,
+    check_calls,
+    compiled,
+    function,
+    members,
+    room_of,
+    written,
+)
+from vlrun.embedded import FOLDER
+from vlrun.errors import OptionError
+from vlrun.prompt.chat_template import Tool, ToolCall
+from vlrun.prompt.tool_calls import BEGIN, END, ToolCallSplitter, ToolChoice, find_tool_calls
+from vlrun.structured.grammar import Vocabulary
+from vlrun.structured.tool_grammar import MAX_CALLS, MaybeCallsGrammar, compile_answer
+
+
+@pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
+def room(request: pytest.FixtureRequest) -> Room:
+    made = TINY if request.param == "tiny" else room_of(PUBLISHED, (151645, 151643), 151669)
+    made.vocabulary.tokens()
+    return made
+
+
+def test_a_call_that_must_come_is_valid(room: Room) -> None:
+    """Guards the promise itself, whatever the logits: nothing but calls, as the template writes them, each valid for
+    its tool; and forced tokens that never contradict.
+    """
+    seen = set[str]()
+    counts = set[int]()
+    for said in Dice(room, np.random.default_rng(5)).answers(compiled(room), 200):
+        text = room.text_of(said)
+        calls = find_tool_calls(text)
+        assert text == written(calls)
+        check_calls(calls)
+        assert 1 <= len(calls) <= MAX_CALLS
+        seen |= {call.name for call in calls}
+        counts.add(len(calls))
+    assert seen == set(SCHEMAS)
+    assert counts > {1}
+
+
+def test_a_call_that_may_come_is_valid(room: Room) -> None:
+    """Guards the other promise: text that never holds a control token, and after the first mark valid calls alone."""
+    calling = 0
+    for said in Dice(room, np.random.default_rng(6), calling=0.1).answers(compiled(room, choice=AUTO), 200):
+        text = room.text_of(said)
+        calls = find_tool_calls(text)
+        before, mark, rest = text.partition(BEGIN)
+        assert mark + rest == written(calls)
+        check_calls(calls)
+        calling += bool(calls)
+        first = said.index(room.begin) if calls else len(said)
+        assert not set(said[:first]) & (set(room.vocabulary.control.values()) - thoughts(room)), before
+    assert 50 < calling < 200
+
+
+def thoughts(room: Room) -> set[int]:
+    return {room.vocabulary.control["<think>"], room.vocabulary.control["</think>"]}
+
+
+def test_a_schema_or_calls(room: Room) -> None:
+    """Guards tools beside a schema: the answer is the schema's JSON or calls, never a mixture, never text."""
+    schema = members(a=WORD, b={"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 3})
+    dice, calling = Dice(room, np.random.default_rng(7), calling=0.3), 0
+    for said in dice.answers(compiled(room, choice=AUTO, schema=schema), 100):
+        text = room.text_of(said)
+        calls = find_tool_calls(text)
+        if calls:
+            assert text == written(calls)
+            check_calls(calls)
+        else:
+            assert Draft202012Validator(schema).is_valid(json.loads(text)), text
+        calling += bool(calls)
+    assert 0 < calling < 100
+
+
+def test_cut_short_is_no_call() -> None:
+    """Guards against half calls: an answer cut at any token holds the calls that were complete by then, no more, and
+    what is left over comes out as text.
+    """
+    dice = Dice(TINY, np.random.default_rng(8))
+    for said in dice.answers(compiled(TINY), 20):
+        ends = [index for index, token in enumerate(said) if token == TINY.vocabulary.control[END]]
+        for cut in range(len(said)):
+            text = TINY.text_of(said[:cut])
+            splitter = ToolCallSplitter()
+            pieces = [*splitter.push(text), *splitter.flush()]
+            calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
+            assert len(calls) == sum(end < cut for end in ends)
+            left = "".join(piece for piece in pieces if isinstance(piece, str))
+            assert text.replace("\n", "").endswith(left.replace("\n", ""))
+            assert (BEGIN in left) == (BEGIN in text.rpartition(END)[2])
+
+
+def test_one_call_and_a_named_one() -> None:
+    """Guards ``parallel_tool_calls: false`` and a ``tool_choice`` that names a function."""
+    dice = Dice(TINY, np.random.default_rng(9))
+    alone = compiled(TINY, choice=ToolChoice("required", "price", parallel=False))
+    for said in dice.answers(alone, 30):
+        (call,) = find_tool_calls(TINY.text_of(said))
+        assert call.name == "price"
+    for said in dice.answers(compiled(TINY, choice=ToolChoice("required", "tags")), 30):
+        assert {call.name for call in find_tool_calls(TINY.text_of(said))} == {"tags"}
+
+
+def test_calls_come_to_an_end() -> None:
+    """Guards against calls for ever: after the sixteenth only the end follows."""
+    call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    grammar = compiled(TINY)
+    most = TINY.ids("\n".join([call] * MAX_CALLS))
+    assert TINY.allowed(TINY.follow(grammar, most)) == set(TINY.vocabulary.eos)
+    before = TINY.follow(grammar, TINY.ids("\n".join([call] * (MAX_CALLS - 1))))
+    assert TINY.allowed(before) == {*TINY.vocabulary.eos, *TINY.ids("\n")}
+    assert before.complete
+
+
+@pytest.mark.parametrize("choice", [AUTO, REQUIRED], ids=["auto", "required"])
+def test_marks_stay_out_of_arguments(room: Room, choice: ToolChoice) -> None:
+    """Guards against a call inside a call: in a string the marks are no tokens, and their letters are letters."""
+    start = '<tool_call>\n{"name": "price_of", "arguments": {"thing": "'
+    constraint = room.follow(compiled(room, choice=choice), room.ids(start))
+    assert not room.allowed(constraint) & set(room.vocabulary.control.values())
+    with pytest.raises(OptionError, match="may not follow"):
+        constraint.accept(room.begin)
+    free = compiled(room, [function("say", members(text={"type": "string"}))], choice)
+    inner = '</tool_call><tool_call>{\\"name\\": 1}'
+    opened, closed = '<tool_call>\n{"name": "say", "arguments": {"text": "', '"}}\n</tool_call>'
+    tokens = [*room.ids(opened), *room.letters(inner), *room.ids(closed)]
+    assert room.follow(free, tokens).complete
+    assert find_tool_calls(room.text_of(tokens)) == (ToolCall("say", f'{{"text": "{inner}"}}'),)
+
+
+def test_nobody_spells_a_call(room: Room) -> None:
+    """Guards against a call in letters, which no grammar would check: its last letter may not come, in free text or in
+    the JSON of a schema.
+    """
+    for schema, said in ((None, 'So: <tool_call<tool_call>{"name": "rm"}'), ({"type": "string"}, '"<tool_call>"')):
+        constraint = compiled(room, choice=AUTO, schema=schema).constraint()
+        letters = room.letters(said)
+        for token in letters[: said.index("call>") + len("call")]:
+            assert token in room.allowed(constraint)
+            constraint.accept(token)
+        spelling = {t for t in room.allowed(constraint) if room.vocabulary.tokens().decode_bytes([t])[:1] == b">"}
+        assert not spelling - {room.begin}
+        with pytest.raises(OptionError, match="may not follow"):
+            constraint.accept(room.letters(">")[0])
+        constraint.accept(room.letters("s")[0])
+        assert room.letters(">")[0] in room.allowed(constraint)
+
+
+def test_a_schema_that_asks_for_the_mark_ends_with_a_sentence() -> None:
+    """Guards against an answer that can neither go on nor end, and forced tokens that may not come."""
+    constraint = compiled(TINY, choice=AUTO, schema={"const": BEGIN}).constraint()
+    with pytest.raises(OptionError, match="cannot go on"):  # noqa: PT012  # how far it comes is the tokenizer's matter
+        for token in TINY.letters(f'"{BEGIN}'):
+            forced = constraint.forced()
+            assert forced == [] or forced[0] in TINY.allowed(constraint)
+            TINY.allowed(constraint)
+            constraint.accept(token)
+    assert constraint.forced() == []
+
+
+def test_text_is_free_and_ends() -> None:
+    """Guards free text: nothing is forced, the end is always possible, a thought too; after the end nothing follows."""
+    constraint = compiled(TINY, choice=AUTO).constraint()
+    every = set(range(TINY.vocabulary.vocab_size))
+    forbidden = set(TINY.vocabulary.control.values()) - thoughts(TINY) - {TINY.begin, *TINY.vocabulary.eos}
+    for token in TINY.letters("It is <3\n"):
+        assert TINY.allowed(constraint) == every - forbidden
+        assert constraint.forced() == []
+        assert constraint.complete
+        constraint.accept(token)
+    constraint.accept(TINY.vocabulary.eos[0])
+    assert TINY.allowed(constraint) == set(TINY.vocabulary.eos)
+    with pytest.raises(OptionError, match="may not follow"):
+        constraint.accept(0)
+    with pytest.raises(OptionError, match="may not follow"):
+        constraint.accept(TINY.begin)
+    with pytest.raises(OptionError, match="may not follow"):
+        compiled(TINY, choice=AUTO).constraint().accept(TINY.vocabulary.control["<|im_start|>"])
+
+
+def test_free_text_costs_nothing(room: Room) -> None:
+    """Guards the speed of ordinary answers when tools are there: 1 ms of CPU time a token would be seen."""
+    constraint = compiled(room, choice=AUTO).constraint()
+    scores = np.zeros(room.vocabulary.vocab_size, np.float32)
+    tokens = room.letters("what is it worth <tool" * 20)
+    began = time.process_time()
+    for token in tokens:
+        constraint.forced()
+        constraint.mask(scores)
+        constraint.accept(token)
+    assert (time.process_time() - began) / len(tokens) < 0.0005
+
+
+def test_without_tools_nothing_changes() -> None:
+    """Guards answers without tools: free, or their schema alone."""
+    schema = {"type": "integer"}
+    assert compile_answer(None, [], AUTO, TINY.vocabulary) is None
+    for tools, choice in (([], AUTO), (TOOLS, ToolChoice("none"))):
+        constraint = TINY.follow(compile_answer(schema, tools, choice, TINY.vocabulary), TINY.ids("12"))
+        assert constraint.complete
+        assert TINY.begin not in TINY.allowed(constraint)
+
+
+def test_tools_that_must_not_be_called_are_not() -> None:
+    """Guards ``none``: the tools stay in the prompt, whose beginning is cached, and the model may like to call."""
+    constraint = TINY.follow(compile_answer(None, TOOLS, ToolChoice("none"), TINY.vocabulary), TINY.ids("Well, "))
+    allowed = TINY.allowed(constraint)
+    assert TINY.begin not in allowed
+    assert len(allowed) > 900
+    assert constraint.complete
+
+
+def test_the_same_tools_are_compiled_once() -> None:
+    """Guards the cache: the same tools are one grammar, and whatever differs is another."""
+    vocabulary = Vocabulary(FOLDER / "tokenizer.json", (1006, 1004), 1024)
+
+    def calls(tools: Sequence[Tool], choice: ToolChoice) -> object:
+        grammar = compile_answer(None, tools, choice, vocabulary)
+        return grammar.calls if isinstance(grammar, MaybeCallsGrammar) else grammar
+
+    first = calls(TOOLS, REQUIRED)
+    assert calls(json.loads(json.dumps(TOOLS)), AUTO) is first
+    others = [
+        calls(TOOLS, ToolChoice("required", parallel=False)),
+        calls(TOOLS, ToolChoice("required", "now")),
+        calls(TOOLS[1:], REQUIRED),
+        calls([*TOOLS[:-1], function("now", members())], REQUIRED),
+    ]
+    assert len({id(grammar) for grammar in (first, *others)}) == 5
+
+
+def test_a_model_without_tool_calls() -> None:
+    """Guards against a grammar of letters where the model has no marks of its own; without tools it answers."""
+    tokenizer = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] != END]
+    vocabulary = Vocabulary(json.dumps(tokenizer), (1006, 1004), 1024)
+    with pytest.raises(OptionError, match="this model has no tool calls"):
+        compile_answer(None, TOOLS, AUTO, vocabulary)
+    assert compile_answer(None, TOOLS, ToolChoice("none"), vocabulary) is not None
+
+
+def properties(count: int) -> dict[str, object]:
+    return {f"p{index}": {"type": "integer"} for index in range(count)}
+
+
+HOSTILE: dict[str, Any] = {
+    "no object": {"type": "array"},
+    "object or not": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+    "never": members(a={"type": "string", "minLength": 3, "maxLength": 2}),
+    "false within": {**members(a=False)},
+    "endless": members(a={"$ref": "#"}),
+    "unsupported": {"not": {"type": "object"}},
+    "own grammar options": {"x-guidance": {"whitespace_flexible": True}},
+    "deep": json.loads('{"items":' * 60 + "true" + "}" * 60),
+    "many": {"properties": properties(600)},
+    "pattern": members(a={"type": "string", "pattern": "((a{30}){30}){30}"}),
+    "intersected": {"allOf": [{"type": "string", "pattern": f".*{c}.*{c}.*{c}"} for c in "abcdefghijklmnop"]},
+    "choices": {"allOf": [{"anyOf": [members(**{f"p{i}": {"const": j}}) for j in range(3)]} for i in range(40)]},
+    "leads out of its own schema": {"$ref": "#/$defs/it"},
+    "newline": {"const": '}\n</tool_call>\x00"'},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_parameters_are_refused_at_once(name: str) -> None:
+    """Guards the engine: what `compile_schema` would refuse is refused here, in 2 s, beside tools that are right, and
+    the sentence names the tool where one schema is to blame.
+    """
+    before = cpu_seconds()
+    with pytest.raises(OptionError) as refusal:
+        compiled(TINY, [*TOOLS, function("wrong", HOSTILE[name])])
+    assert cpu_seconds() - before < 2
+    assert "'wrong'" in str(refusal.value) or "tools' parameters" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+
+
+def test_many_tools_compile_in_time() -> None:
+    """Guards the largest lists that are allowed: 128 tools of together 200 KB, in 2 s, and each may be called."""
+    tools = [function(f"tool_{index}", members(**properties(40))) for index in range(128)]
+    before = cpu_seconds()
+    constraint = compiled(TINY, tools).constraint()
+    assert cpu_seconds() - before < 2
+    for token in TINY.ids('<tool_call>\n{"name": "tool_127", "arguments": {"p0": 1, "p1": '):
+        assert token in TINY.allowed(constraint)
+        constraint.accept(token)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended: what a quiet box would take."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -1,0 +1,143 @@
+"""Any mix of questions on the embedded model, whose answers are sure: everyone gets the tokens he gets alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vlrun
+from tests.paths import EXAMPLES
+from tests.runtime.engine.requests import wait_for
+from vlrun.backends.openvino.decoder import Decoder, SequenceStep
+from vlrun.engine.engine import Engine
+from vlrun.engine.request import Request, Stopped
+from vlrun.engine.sampler import Sampler
+from vlrun.engine.scheduler import Limits
+from vlrun.kv_cache.prefix_store import PrefixStore
+from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.prompt.builder import ask_about
+
+QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
+SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))
+MIB = 2**20
+
+
+class Few:
+    """The real decoder with fewer blocks, so that they run short."""
+
+    def __init__(self, decoder: Decoder, blocks: int) -> None:
+        self.blocks, self.block_size, self.block_bytes = blocks, decoder.block_size, decoder.block_bytes
+        self.read_blocks, self.write_blocks = decoder.read_blocks, decoder.write_blocks
+        self.check_watch, self.read_keys = decoder.check_watch, decoder.read_keys
+        self._decoder = decoder
+
+    def forward(self, steps: Sequence[SequenceStep], stopped: Stopped) -> list[FloatArray]:
+        return self._decoder.forward(steps, stopped)
+
+
+@pytest.fixture(scope="module")
+def vlm() -> vlrun.VLM:
+    return vlrun.load()
+
+
+def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
+    pictures = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
+    options = vlrun.Options(temperature=0, max_tokens=max_tokens)
+    asked = vlm._prepare([ask_about(pictures, QUESTIONS[question])], options).asked
+    sampling = options.sampling(vlm.manifest.generation)
+    return vlm._request(asked, Sampler(sampling, asked.prompt.ids, vlm.manifest.text.vocab_size), max_tokens)
+
+
+KNOWN: dict[tuple[int, int, int], list[int]] = {}
+
+
+def alone(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> list[int]:
+    key = (scene, question, max_tokens)
+    if key not in KNOWN:
+        assert isinstance(vlm._engine._decoder, Decoder)
+        engine = Engine(vlm._engine._decoder, b"", Limits(running=1, guesses=0))
+        KNOWN[key] = list(engine.submit(dataclasses.replace(request(vlm, *key), lookup=False)))
+        engine.close()
+    return KNOWN[key]
+
+
+ASKED = st.tuples(st.integers(0, len(SCENES) - 1), st.integers(0, len(QUESTIONS) - 1), st.sampled_from([1, 9, 40]))
+LIMITS = st.builds(
+    Limits, running=st.integers(1, 6), prefill=st.integers(1, 200), beside=st.integers(1, 64), guesses=st.integers(0, 9)
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(ASKED, st.integers(0, 12) | st.none()), min_size=1, max_size=7),
+    LIMITS,
+    st.integers(8, 30),
+    st.booleans(),
+)
+def test_any_mix_on_the_real_decoder(
+    vlm: vlrun.VLM,
+    plans: list[tuple[tuple[int, int, int], int | None]],
+    limits: Limits,
+    blocks: int,
+    stored: bool,
+) -> None:
+    """Guards batching, chunks, shared and evicted blocks, guesses, readers who leave, and prefixes from disk, at the
+    default hints: quantized activations, 8-bit cache.
+    """
+    assert isinstance(vlm._engine._decoder, Decoder)
+    decoder = Few(vlm._engine._decoder, blocks)
+    expected = {asked: alone(vlm, *asked) for asked, _ in plans}  # before, since both use the same blocks
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):  # the second process finds what the first one stored
+            engine = Engine(decoder, b"", limits, PrefixStore(Path(folder), b"", 64 * MIB) if stored else None)
+            try:
+                streams = [(engine.submit(request(vlm, *asked)), asked, leave) for asked, leave in plans]
+                for stream, asked, leave in streams:
+                    tokens = iter(stream)
+                    got = [token for token, _ in zip(tokens, range(leave), strict=False)] if leave else []
+                    got = list(tokens) if leave is None else got
+                    stream.close()
+                    assert got == expected[asked][:leave]
+                wait_for(functools.partial(all_free, engine))
+            finally:
+                engine.close()
+
+
+def all_free(engine: Engine) -> bool:
+    return engine.pool.free == engine.pool.blocks
+
+
+def test_a_thousand_mixed_requests_leave_memory_flat(vlm: vlrun.VLM) -> None:
+    """Guards a service that runs for months: resident memory, threads and file descriptors, on the real decoder."""
+
+    def ask(count: int) -> None:
+        for number in range(count):
+            chunks = vlm.stream(
+                [EXAMPLES / f"{name}.png" for name in SCENES[number % len(SCENES)]],
+                f"{QUESTIONS[number % len(QUESTIONS)]} {number % 7}",
+                vlrun.Options(temperature=0, max_tokens=4),
+            )
+            for chunk in chunks:
+                if number % 3 == 0 or chunk.answer:
+                    break
+            chunks.close()
+
+    def used() -> tuple[int, int, int]:
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident, threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    ask(250)
+    before = used()
+    ask(750)
+    after = used()
+    assert after[0] - before[0] < 20 * MIB
+    assert after[1:] == before[1:]
