@@ -1,6 +1,6 @@
 """The shelf of the tutorials: 6 bottles with one half hidden, 9 bags in three colours, 5 boxes in two layers.
 
-Knows how this one picture is drawn and what is true of it. Drawn as the scenes of training are, but with what those
+Knows how this one image is drawn and what is true of it. Drawn as the scenes of training are, but with what those
 never have: a thing half behind another, and boxes that stand on boxes.
 """
 
@@ -16,7 +16,7 @@ from training.scenes import Item
 
 SIDE = 960
 BOARD = SIDE // 3
-"""Pixels of the picture, and of the height of each of its three boards."""
+"""Pixels of the image, and of the height of each of its three boards."""
 PLANK = 18
 WALL, WOOD, POST = (226, 224, 219), (104, 88, 72), (150, 150, 154)
 SEED = 20261122
@@ -26,7 +26,7 @@ BAG_COLOURS = ("red",) * 3 + ("yellow",) * 3 + ("blue",) * 3
 
 
 def articles_shelf() -> tuple[Image.Image, tuple[Item, ...]]:
-    """The picture, and what stands in it, boxes in 0..1."""
+    """The image, and what stands in it, boxes in 0..1."""
     rng = np.random.default_rng(SEED)
     image = Image.new("RGB", (SIDE, SIDE), WALL)
     draw = ImageDraw.Draw(image)

@@ -1,6 +1,6 @@
-"""Batches for training: pictures of one size, several questions packed behind each, and labels for every patch.
+"""Batches for training: images of one size, several questions packed behind each, and labels for every patch.
 
-All questions of a picture, or of a pair, share its visual tokens: a tree mask lets each see the pictures and itself
+All questions of an image, or of a pair, share its visual tokens: a tree mask lets each see the images and itself
 alone, and its positions begin right behind them. A question may be a conversation of several turns. Knows scenes,
 questions and the tokenizer, and of the network the size of a patch; does not know tensors.
 """
@@ -14,11 +14,11 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as PILImage
 from tokenizers import Tokenizer
 
 from training.calling import conversations, toolbox_for
-from training.easy import EasyPicture
+from training.easy import EasyImage
 from training.inquiries import Turns, inquiries, locating
 from training.labels import PatchLabels, look_target, patch_labels, stack_labels
 from training.network import MERGE, PATCH
@@ -30,7 +30,7 @@ from training.toolbox import Toolbox
 from training.vocabulary import CHAT_TEMPLATE
 from training.wording import SELF
 from vlrun.models.qwen3_vl.positions import Grid, token_positions
-from vlrun.prompt.chat_template import ChatTemplate, Message, PicturePart
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
 
 SIZES = {
     (256, 256): 0.28, (288, 224): 0.22, (224, 288): 0.14, (320, 192): 0.1, (192, 320): 0.08, (352, 192): 0.1,
@@ -40,30 +40,30 @@ SIZES = {
 
 DOMAINS = {"shelf": 0.46, "shapes": 0.11, "easy": 0.11, "tag": 0.13, "sign": 0.19}
 TEXT_TOKENS = 232
-"""Room for questions and answers behind each picture."""
+"""Room for questions and answers behind each image."""
 MOST_QUESTIONS = 12
 TASKS_SHARE = 0.35
 LOCATE_CHANCE, TURNS_CHANCE = 0.4, 0.3
 """How many of the questions are those of a task, and how often a row has boxes first, or a conversation."""
 PAIR_CHANCE = 0.16
-"""How many batches show pictures in pairs."""
+"""How many batches show images in pairs."""
 TOOLS_CHANCE = 0.5
-"""How many batches have tools before the picture: half as many pictures, for their rows are long."""
+"""How many batches have tools before the image: half as many images, for their rows are long."""
 TOOLS_DOMAINS = {"shelf": 0.5, "shapes": 0.1, "tag": 0.2, "sign": 0.2}
 TOOLS = (0.75, 0.2, 0.05)
 """How often there are one, two and three of them."""
 SELF_CHANCE = 0.04
 COPY_CHANCE = 0.3
-"""How often a row asks who the model is, or for a copy of a page, without the picture."""
+"""How often a row asks who the model is, or for a copy of a page, without the image."""
 
 NO_TARGET = -100
 PREFIX, PAD, ALONE = 0, -1, 1000
-"""Groups of the tree mask: the shared picture, padding, and from ALONE on exchanges that do not see the picture."""
+"""Groups of the tree mask: the shared image, padding, and from ALONE on exchanges that do not see the image."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Where M positions should look: ``rows [M]``, ``positions [M]``, ``targets [M, 1 + P * tokens]`` for P pictures a
+    """Where M positions should look: ``rows [M]``, ``positions [M]``, ``targets [M, 1 + P * tokens]`` for P images a
     row (``look_target``).
     """
 
@@ -74,9 +74,9 @@ class Looks:
 
 @dataclass(frozen=True)
 class Batch:
-    """``rgb [B * P, H, W, 3]`` uint8, P pictures a row; ``ids``, ``groups``, ``targets [B, T]`` (``NO_TARGET``: no
-    loss), ``weights [B, T]``, ``positions [3, B, T]``; ``starts [P]``: index of each picture's first visual token;
-    ``labels``: of each picture; ``looks``: where answers should look; ``exchanges``: what was asked, with the span of
+    """``rgb [B * P, H, W, 3]`` uint8, P images a row; ``ids``, ``groups``, ``targets [B, T]`` (``NO_TARGET``: no
+    loss), ``weights [B, T]``, ``positions [3, B, T]``; ``starts [P]``: index of each image's first visual token;
+    ``labels``: of each image; ``looks``: where answers should look; ``exchanges``: what was asked, with the span of
     its answer's targets.
     """
 
@@ -94,7 +94,7 @@ class Batch:
 
 
 class Packer:
-    """Puts questions behind pictures, in tokens."""
+    """Puts questions behind images, in tokens."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -117,7 +117,7 @@ class Packer:
 
     def pack(self, asked: Iterable[tuple[Turns, bool]], grid: Grid, room: int, shown: Shown) -> _Row:
         """One row: what is shown first, then as many conversations as fit into ``room`` tokens. The flag says whether
-        a conversation sees the pictures.
+        a conversation sees the images.
         """
         positions = token_positions(len(shown.ids), [(start, grid) for start in shown.starts])
         row = _Row(room, shown, positions)
@@ -127,13 +127,13 @@ class Packer:
                 row.looks += [(first + place, look) for place, look in self._looks(turn)]
         return row
 
-    def show(self, grid: Grid, pictures: int, box: Toolbox | None = None) -> Shown:
-        """The pictures as a prompt begins with them, behind the tools if there are any."""
+    def show(self, grid: Grid, images: int, box: Toolbox | None = None) -> Shown:
+        """The images as a prompt begins with them, behind the tools if there are any."""
         ids = list(self.encode(self._before(box))) if box else []
         starts: list[int] = []
-        for number in range(1, pictures + 1):
+        for number in range(1, images + 1):
             begin = "<|im_start|>user\n" if number == 1 else ""
-            name = f"Picture {number}: " if pictures > 1 else ""  # as chat templates do with add_vision_id
+            name = f"Picture {number}: " if images > 1 else ""  # as chat templates do with add_vision_id
             ids += self.encode(f"{begin}{name}<|vision_start|>")
             starts.append(len(ids))
             ids += [*[self._image] * grid.tokens, *self.encode("<|vision_end|>")]
@@ -142,7 +142,7 @@ class Packer:
     def _before(self, box: Toolbox) -> str:
         """The system's turn, as the chat template writes it."""
         system = [Message("system", (box.system,))] if box.system else []
-        whole = self._template.render([*system, Message("user", (PicturePart(),))], box.described)
+        whole = self._template.render([*system, Message("user", (ImagePlaceholder(),))], box.described)
         return whole[: whole.index("<|im_start|>user\n")]
 
     def _turn(self, turn: Exchange, number: int, sees: bool) -> tuple[list[int], list[int]]:
@@ -159,7 +159,7 @@ class Packer:
 
 @dataclass(frozen=True)
 class Shown:
-    """What all conversations of a row have before them: its tokens, where the visual tokens of each picture begin, and
+    """What all conversations of a row have before them: its tokens, where the visual tokens of each image begin, and
     how many empty places are left before the first of these, so that they begin at one place in all rows of a batch.
     """
 
@@ -216,24 +216,24 @@ class _Row:
 def _looks(rows: Sequence[_Row], grid: Grid) -> Looks:
     """Where the answers of several rows should look."""
     entries = [(number, position, look) for number, row in enumerate(rows) for position, look in row.looks]
-    pictures = len(rows[0].starts)
-    targets = [look_target(look, grid, pictures) for _, _, look in entries]
+    images = len(rows[0].starts)
+    targets = [look_target(look, grid, images) for _, _, look in entries]
     return Looks(
         rows=np.array([row for row, _, _ in entries], np.int64),
         positions=np.array([position for _, position, _ in entries], np.int64),
-        targets=np.array(targets, np.float32).reshape(-1, 1 + pictures * grid.tokens),
+        targets=np.array(targets, np.float32).reshape(-1, 1 + images * grid.tokens),
     )
 
 
 def make_batch(
-    rng: np.random.Generator, packer: Packer, easy: Sequence[EasyPicture], pictures: int, domain: str | None = None
+    rng: np.random.Generator, packer: Packer, easy: Sequence[EasyImage], images: int, domain: str | None = None
 ) -> Batch:
-    """A batch of ``pictures`` scenes, of mixed domains unless one is given; ``pair`` shows two in a row, ``tools`` half
-    as many pictures, with tools before them.
+    """A batch of ``images`` scenes, of mixed domains unless one is given; ``pair`` shows two in a row, ``tools`` half
+    as many images, with tools before them.
     """
     width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
     grid = Grid(height // PATCH, width // PATCH, MERGE)
-    drawn = _draw_all(rng, packer, easy, pictures, grid, domain)
+    drawn = _draw_all(rng, packer, easy, images, grid, domain)
     rows = [packer.pack(one.asked, grid, TEXT_TOKENS, one.shown) for one in drawn]
     scenes = [scene for one in drawn for scene in one.scenes]
     return Batch(
@@ -263,8 +263,8 @@ class _Drawn:
 def _draw_all(
     rng: np.random.Generator,
     packer: Packer,
-    easy: Sequence[EasyPicture],
-    pictures: int,
+    easy: Sequence[EasyImage],
+    images: int,
     grid: Grid,
     domain: str | None,
 ) -> list[_Drawn]:
@@ -272,11 +272,11 @@ def _draw_all(
     size = grid.width * PATCH, grid.height * PATCH
     kind = rng.random() if domain is None else 1.0
     if domain == "tools" or kind < TOOLS_CHANCE:
-        return _draw_with_tools(rng, packer, pictures // 2, grid)
+        return _draw_with_tools(rng, packer, images // 2, grid)
     if domain == "pair" or kind < TOOLS_CHANCE + (1 - TOOLS_CHANCE) * PAIR_CHANCE:
-        drawn = [_draw_pair(size, rng) for _ in range(pictures // 2)]
+        drawn = [_draw_pair(size, rng) for _ in range(images // 2)]
     else:
-        drawn = [_draw(domain or _one_of(DOMAINS, rng), size, rng, easy) for _ in range(pictures)]
+        drawn = [_draw(domain or _one_of(DOMAINS, rng), size, rng, easy) for _ in range(images)]
     return [_Drawn(scenes, packer.show(grid, len(scenes)), _with_text(asked, rng)) for scenes, asked in drawn]
 
 
@@ -298,14 +298,14 @@ def _one_of(shares: Mapping[str, float], rng: np.random.Generator) -> str:
 
 
 def _draw(
-    domain: str, size: tuple[int, int], rng: np.random.Generator, easy: Sequence[EasyPicture]
+    domain: str, size: tuple[int, int], rng: np.random.Generator, easy: Sequence[EasyImage]
 ) -> tuple[list[Scene], list[Turns]]:
     if domain == "easy":
-        picture = easy[int(rng.integers(len(easy)))]
-        resample = Image.Resampling.NEAREST if rng.random() < 0.3 else Image.Resampling.BICUBIC
-        scene = Scene("easy", picture.image.resize(size, resample))
-        chosen = rng.permutation(len(picture.exchanges))[:MOST_QUESTIONS]
-        return [scene], [(picture.exchanges[index],) for index in chosen]
+        image = easy[int(rng.integers(len(easy)))]
+        resample = PILImage.Resampling.NEAREST if rng.random() < 0.3 else PILImage.Resampling.BICUBIC
+        scene = Scene("easy", image.image.resize(size, resample))
+        chosen = rng.permutation(len(image.exchanges))[:MOST_QUESTIONS]
+        return [scene], [(image.exchanges[index],) for index in chosen]
     scene = draw_scene(domain, size, rng)
     plain, tasks = exchanges(scene, rng), inquiries(scene, rng)
     asked: list[Turns] = [(next(plain),) for _ in range(MOST_QUESTIONS)]

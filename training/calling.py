@@ -21,7 +21,7 @@ from training.wording import TEMPLATES, ZH, listed, plural
 CALL_CHANCE, RESULT_CHANCE, FURTHER_CHANCE, EARLIER_CHANCE = 0.65, 0.5, 0.5, 0.12
 """How often a tool that fits is called, its result comes, a further question follows it, and another came before."""
 FITTING_CHANCE = 0.75
-"""How often one of the tools is for what is in the picture."""
+"""How often one of the tools is for what is in the image."""
 
 COUNT = {
     "en": (
@@ -67,7 +67,7 @@ SUBJECT_OF: dict[str, Subject] = {"shelf": "counts", "shapes": "counts", "tag": 
 
 
 def toolbox_for(scene: Scene, tools: int, rng: np.random.Generator) -> Toolbox:
-    """So many tools, often one of them for what is in the picture."""
+    """So many tools, often one of them for what is in the image."""
     own = SUBJECT_OF[scene.domain]
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     if rng.random() < FITTING_CHANCE:
@@ -121,7 +121,7 @@ def result_of(question: str) -> str | None:
 
 
 def _fits(tool: DrawnTool, scene: Scene) -> bool:
-    """Whether what the tool is told is in the picture."""
+    """Whether what the tool is told is in the image."""
     return ("counts" if tool.subject == "count" else tool.subject) == SUBJECT_OF[scene.domain]
 
 

@@ -1,4 +1,4 @@
-"""easy-VQA's pictures and questions, from the package ``easy-vqa`` (MIT). Knows the package, no tokens."""
+"""easy-VQA's images and questions, from the package ``easy-vqa`` (MIT). Knows the package, no tokens."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
-class EasyPicture:
-    """A picture of easy-VQA with its questions and answers."""
+class EasyImage:
+    """An image of easy-VQA with its questions and answers."""
 
     image: Image.Image
     exchanges: tuple[Exchange, ...]
 
 
-def load_easy(split: Split) -> list[EasyPicture]:
-    """All pictures of a split with their questions."""
+def load_easy(split: Split) -> list[EasyImage]:
+    """All images of a split with their questions."""
     if split == "train":
         questions, answers, indices = easy_vqa.get_train_questions()
         paths = easy_vqa.get_train_image_paths()
@@ -33,8 +33,8 @@ def load_easy(split: Split) -> list[EasyPicture]:
     asked: dict[int, list[Exchange]] = defaultdict(list)
     for question, answer, index in zip(questions, answers, indices, strict=True):
         asked[index].append(Exchange("easy", "en", question, answer))
-    pictures = []
+    images = []
     for index, exchanges in asked.items():
         with Image.open(paths[index]) as image:
-            pictures.append(EasyPicture(image.convert("RGB"), tuple(exchanges)))
-    return pictures
+            images.append(EasyImage(image.convert("RGB"), tuple(exchanges)))
+    return images

@@ -46,7 +46,7 @@ from vlrun.types import last_of
 from vlrun.vision.patches import fit
 
 SIZES = ((640, 480), (512, 512), (800, 450), (480, 640), (384, 384), (720, 480), (640, 640), (400, 640))
-"""Width and height of the held-out pictures."""
+"""Width and height of the held-out images."""
 
 DOMAINS = {"shelf": 0.4, "shapes": 0.16, "tag": 0.22, "sign": 0.22}
 ASKED = {"shelf": 12, "shapes": 8, "tag": 3, "sign": 3}
@@ -56,7 +56,7 @@ TASKS_ASKED, TURNS_ASKED = 4, 3
 """Of each scene: questions as tasks ask them, and turns of a conversation."""
 
 PAIRS, ASKED_OF_PAIRS = 200, 4
-"""Pairs of pictures, each of its own size, and questions about each."""
+"""Pairs of images, each of its own size, and questions about each."""
 
 PAGES = 100
 """Pages to be copied."""
@@ -87,11 +87,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Asked:
-    """Questions of one conversation with their true answers, the pictures they are about, if any, and the tools that
+    """Questions of one conversation with their true answers, the images they are about, if any, and the tools that
     may be called.
     """
 
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     turns: Turns
     box: Toolbox | None = None
 
@@ -109,7 +109,7 @@ class Closeness:
 
 
 def held_out(vlm: vlrun.VLM, work: Work) -> Iterator[Asked]:
-    """Questions about held-out scenes, about pictures of easy-VQA's test split at their own size, and about none."""
+    """Questions about held-out scenes, about images of easy-VQA's test split at their own size, and about none."""
     for number in range(work.scenes)[work.part :: work.parts]:
         rng = np.random.default_rng([HELD_OUT_SEED, number])
         domain = str(rng.choice(list(DOMAINS), p=list(DOMAINS.values())))
@@ -152,7 +152,7 @@ def _calling(vlm: vlrun.VLM, number: int) -> Iterator[Asked]:
 
 
 def seen_size(vlm: vlrun.VLM, size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height that the runtime gives a picture of ``size`` before the model sees it."""
+    """Width and height that the runtime gives an image of ``size`` before the model sees it."""
     vision, limits = vlm.manifest.vision, vlm.manifest.preprocessing
     height, width = fit(size[1], size[0], vision.patch * vision.merge, limits.min_pixels, limits.max_pixels)
     return width, height
@@ -164,12 +164,12 @@ def judge(vlm: vlrun.VLM, asked: Asked) -> Iterator[Judged]:
         yield from _judge_calls(vlm, asked, asked.box)
         return
     conversation = vlrun.Conversation(vlm, options=OPTIONS)
-    pictures: Sequence[Image.Image] = asked.pictures
+    images: Sequence[Image.Image] = asked.images
     for number, truth in enumerate(asked.turns):
-        answer = conversation.ask(truth.question, list(pictures))
+        answer = conversation.ask(truth.question, list(images))
         score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
         yield Judged("turn" if number else truth.task, truth.language, truth.answer, score)
-        pictures = ()
+        images = ()
 
 
 def _judge_calls(vlm: vlrun.VLM, asked: Asked, box: Toolbox) -> Iterator[Judged]:
@@ -177,7 +177,7 @@ def _judge_calls(vlm: vlrun.VLM, asked: Asked, box: Toolbox) -> Iterator[Judged]
     Calls are asked for twice, once required.
     """
     turns = [Turn("system", (box.system,))] if box.system else []
-    shown, right = [vlrun.open_picture(image) for image in asked.pictures], True
+    shown, right = [vlrun.open_image(image) for image in asked.images], True
     for truth in asked.turns:
         result = result_of(truth.question)
         turns.append(Turn("user", (*shown, truth.question)) if result is None else Turn("tool", (result,)))
@@ -199,7 +199,7 @@ def compare(vlm: vlrun.VLM, reference: vlrun.VLM, asked: Asked) -> Closeness:
     """Both models' probabilities along the true answer."""
     size = vlm.manifest.text.vocab_size
     ours, theirs = (
-        model.score(list(asked.pictures), asked.turns[0].question, asked.turns[0].answer)[:, :size].astype(np.float64)
+        model.score(list(asked.images), asked.turns[0].question, asked.turns[0].answer)[:, :size].astype(np.float64)
         for model in (vlm, reference)
     )
     p, q = log_softmax(theirs), log_softmax(ours)
@@ -277,8 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _easy() -> Iterator[Asked]:
-    for picture in load_easy("test"):
-        yield from (Asked((picture.image,), (exchange,)) for exchange in picture.exchanges)
+    for image in load_easy("test"):
+        yield from (Asked((image.image,), (exchange,)) for exchange in image.exchanges)
 
 
 def _distinct(asked: Iterator[Exchange], most: int) -> Iterator[Exchange]:

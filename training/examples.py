@@ -1,4 +1,4 @@
-"""The pictures in ``examples/``: held-out scenes, larger than the model sees them, chosen by their seeds.
+"""The images in ``examples/``: held-out scenes, larger than the model sees them, chosen by their seeds.
 
     python -m training.examples OUT
 

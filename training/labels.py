@@ -60,17 +60,17 @@ def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
     return PatchLabels(thing, colour, character, place, box, middles.clip(max=2))
 
 
-def look_target(look: Look, grid: Grid, pictures: int = 1) -> npt.NDArray[np.float32]:
-    """How to share attention between the first token of the prompt and the visual tokens, ``[1 + pictures * tokens]``.
+def look_target(look: Look, grid: Grid, images: int = 1) -> npt.NDArray[np.float32]:
+    """How to share attention between the first token of the prompt and the visual tokens, ``[1 + images * tokens]``.
 
     Of a thing looked at, each token gets as much as it shows of it. Things that are counted get equal shares at their
     middles, and as much goes to the first token: the more there are, the less it gets, which tells their number.
     """
     rows, columns = grid.height // grid.merge, grid.width // grid.merge
-    shares = np.zeros(1 + pictures * grid.tokens, np.float32)
+    shares = np.zeros(1 + images * grid.tokens, np.float32)
     shares[0] = float(look.counted)
     for place, box in enumerate(look.boxes):
-        first = 1 + grid.tokens * (look.pictures[place] if look.pictures else 0)
+        first = 1 + grid.tokens * (look.images[place] if look.images else 0)
         if look.counted:
             shares[first + _token_at(box, grid)] += 1
         else:
@@ -81,7 +81,7 @@ def look_target(look: Look, grid: Grid, pictures: int = 1) -> npt.NDArray[np.flo
 
 
 def stack_labels(labels: Sequence[PatchLabels]) -> PatchLabels:
-    """The labels of several pictures, each field with a new first axis."""
+    """The labels of several images, each field with a new first axis."""
     return PatchLabels(*(np.stack(field) for field in zip(*(_fields(label) for label in labels), strict=True)))
 
 

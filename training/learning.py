@@ -61,12 +61,12 @@ def patches_of(rgb: npt.NDArray[np.uint8], grid: Grid) -> torch.Tensor:
 
 
 def tree_mask(groups: npt.NDArray[np.int64]) -> torch.Tensor:
-    """``[B, 1, T, T]``: true where a token may look: back, at its group, and at the picture if its group sees it."""
+    """``[B, 1, T, T]``: true where a token may look: back, at its group, and at the image if its group sees it."""
     g = torch.from_numpy(groups)
     same = g[:, :, None] == g[:, None, :]
-    picture = (g[:, None, :] == PREFIX) & (g[:, :, None] < ALONE)
+    image = (g[:, None, :] == PREFIX) & (g[:, :, None] < ALONE)
     causal = torch.ones(g.shape[1], g.shape[1], dtype=torch.bool).tril()
-    return ((same | picture) & causal)[:, None]
+    return ((same | image) & causal)[:, None]
 
 
 def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tuple[torch.Tensor, ...]:

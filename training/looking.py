@@ -29,7 +29,7 @@ OPTIONS = vlrun.Options(temperature=0, max_tokens=64, heatmap=True)
 @dataclass(frozen=True)
 class Looked:
     """Of one question, or the mean of several: the share of the heat that lies on the thing (and half a token around
-    it), whether the hottest token does, and what both would be by chance: that area's share of the picture.
+    it), whether the hottest token does, and what both would be by chance: that area's share of the image.
     """
 
     share: float

@@ -1,7 +1,7 @@
-"""The tiny Qwen3-VL: its configuration, and a forward over transformers' own modules that takes a batch of pictures.
+"""The tiny Qwen3-VL: its configuration, and a forward over transformers' own modules that takes a batch of images.
 
-transformers encodes pictures one by one; here all pictures of a batch have one grid, and several questions share one
-picture. Knows tensors; does not know scenes or strings.
+transformers encodes images one by one; here all images of a batch have one grid, and several questions share one
+image. Knows tensors; does not know scenes or strings.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def configuration(vocab_size: int, ids: dict[str, int]) -> Qwen3VLConfig:
 
 @dataclass(frozen=True)
 class VisionPositions:
-    """Position inputs shared by all pictures of one grid, as tensors."""
+    """Position inputs shared by all images of one grid, as tensors."""
 
     indices: torch.Tensor
     weights: torch.Tensor
@@ -84,7 +84,7 @@ class BatchedVLM(torch.nn.Module):
 
     def encode(self, patches: torch.Tensor, positions: VisionPositions) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Visual tokens ``[B, N/4, hidden]`` and the DeepStack rows, of ``patches [B, N, 768]``, one of the two equal
-        frames of a still picture.
+        frames of a still image.
         """
         visual = self.model.model.visual
         batch = patches.shape[0]
@@ -109,8 +109,8 @@ class BatchedVLM(torch.nn.Module):
         starts: Sequence[int],
         watched: Watched | None = None,
     ) -> torch.Tensor:
-        """Hidden states ``[B, T, hidden]`` after the final norm; picture p of a row stands at tokens ``starts[p] ..``;
-        ``visual`` and ``deep``: ``[B * P, N/4, hidden]``, the pictures of a row one behind the other.
+        """Hidden states ``[B, T, hidden]`` after the final norm; image p of a row stands at tokens ``starts[p] ..``;
+        ``visual`` and ``deep``: ``[B * P, N/4, hidden]``, the images of a row one behind the other.
 
         ``positions [3, B, T]``; ``mask [B, 1, T, T]`` is true where a token may look; ``watched`` is filled.
         """
@@ -130,7 +130,7 @@ class BatchedVLM(torch.nn.Module):
 
 
 def _placed(hidden: torch.Tensor, visual: torch.Tensor, starts: Sequence[int], *, add: bool) -> torch.Tensor:
-    """``hidden [B, T, hidden]`` with the pictures' rows in place of, or added to, what stands at ``starts``."""
+    """``hidden [B, T, hidden]`` with the images' rows in place of, or added to, what stands at ``starts``."""
     rows = visual.unflatten(0, (-1, len(starts))).to(hidden.dtype)
     pieces, end = [], 0
     for number, start in enumerate(starts):

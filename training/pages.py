@@ -1,6 +1,6 @@
 """Pages of text that are to be copied word for word: what a transcript asks of the decoder, and prompt lookup serves.
 
-Knows words; knows no pictures and no tokens.
+Knows words; knows no images and no tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from training.scenes import KINDS, SHAPES, WORDS
 from training.wording import COMMON_WORDS, COPY, ZH, plural
 
 MOST_LINES, MOST_WORDS = 7, 5
-"""Of a page, and of a line: as much as fits behind a picture in training, twice."""
+"""Of a page, and of a line: as much as fits behind an image in training, twice."""
 
 
 def copying(rng: np.random.Generator, *, lines: int | None = None) -> Exchange:

@@ -1,4 +1,4 @@
-"""Questions about two pictures, with their true answers. Knows scenes and words; does not know pixels or tokens."""
+"""Questions about two images, with their true answers. Knows scenes and words; does not know pixels or tokens."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def _more(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> E
     kind = _kind(scenes, rng)
     first, second = (len(_of(scene, kind)) for scene in scenes)
     answer = ANSWERS[language][0 if first > second else 1 if second > first else 2]
-    items, pictures = _both(scenes, kind)
-    look = Look(0, len(answer), tuple(item.box for item in items), counted=True, pictures=pictures)
+    items, images = _both(scenes, kind)
+    look = Look(0, len(answer), tuple(item.box for item in items), counted=True, images=images)
     return Exchange("which_more", language, fill(str(rng.choice(MORE[language])), kind), answer, (look,))
 
 
 def _count(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> Exchange:
-    kind, picture = _kind(scenes, rng), int(rng.integers(2))
-    items = _of(scenes[picture], kind)
-    template = str(rng.choice(COUNT[language])).replace("{number}", str(picture + 1))
+    kind, image = _kind(scenes, rng), int(rng.integers(2))
+    items = _of(scenes[image], kind)
+    template = str(rng.choice(COUNT[language])).replace("{number}", str(image + 1))
     answer = str(len(items))
     boxes = tuple(item.box for item in items)
-    look = Look(0, len(answer), boxes, counted=True, pictures=(picture,) * len(items))
+    look = Look(0, len(answer), boxes, counted=True, images=(image,) * len(items))
     return Exchange("count_in", language, fill(template, kind), answer, (look,))
 
 
@@ -74,18 +74,18 @@ def _which(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> 
     if not alone:
         return None
     kind, colour = alone[int(rng.integers(len(alone)))]
-    picture = 0 if (kind, colour) in first else 1
-    answer = ANSWERS[language][picture]
-    boxes = tuple(item.box for item in scenes[picture].items if (item.kind, item.colour) == (kind, colour))
-    look = Look(0, len(answer), boxes, pictures=(picture,) * len(boxes))
+    image = 0 if (kind, colour) in first else 1
+    answer = ANSWERS[language][image]
+    boxes = tuple(item.box for item in scenes[image].items if (item.kind, item.colour) == (kind, colour))
+    look = Look(0, len(answer), boxes, images=(image,) * len(boxes))
     return Exchange("which_has", language, fill(str(rng.choice(WHICH[language])), kind, colour), answer, (look,))
 
 
 def _read(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> Exchange:
-    picture = int(rng.integers(2))
-    scene = scenes[picture]
-    looks = tuple(Look(at, at + 1, (glyph.box,), pictures=(picture,)) for at, glyph in enumerate(scene.glyphs))
-    question = str(rng.choice(READ[language])).format(number=picture + 1)
+    image = int(rng.integers(2))
+    scene = scenes[image]
+    looks = tuple(Look(at, at + 1, (glyph.box,), images=(image,)) for at, glyph in enumerate(scene.glyphs))
+    question = str(rng.choice(READ[language])).format(number=image + 1)
     return Exchange("read_in", language, question, scene.text, looks)
 
 
@@ -98,11 +98,11 @@ def _compare(scenes: Sequence[Scene], language: str, _: np.random.Generator) -> 
             continue
         answer += ("; " if language == "en" else "；") if answer else ""
         answer += f"{plural(kind)}: " if language == "en" else f"{ZH[kind]}："
-        for picture, items in enumerate(found):
-            answer += (" and " if language == "en" else "和") if picture else ""
+        for image, items in enumerate(found):
+            answer += (" and " if language == "en" else "和") if image else ""
             boxes = tuple(item.box for item in items)
             end = len(answer) + len(str(len(items)))
-            looks.append(Look(len(answer), end, boxes, counted=True, pictures=(picture,) * len(items)))
+            looks.append(Look(len(answer), end, boxes, counted=True, images=(image,) * len(items)))
             answer += str(len(items))
     same = "Nothing: there are as many of each kind" if language == "en" else "没有不同：每种数量都一样"
     question = find("compare").question("en" if language == "en" else "zh", Names())
@@ -122,5 +122,5 @@ def _of(scene: Scene, kind: str) -> list[Item]:
 
 
 def _both(scenes: Sequence[Scene], kind: str) -> tuple[list[Item], tuple[int, ...]]:
-    found = [(item, picture) for picture, scene in enumerate(scenes) for item in _of(scene, kind)]
-    return [item for item, _ in found], tuple(picture for _, picture in found)
+    found = [(item, image) for image, scene in enumerate(scenes) for item in _of(scene, kind)]
+    return [item for item, _ in found], tuple(image for _, image in found)

@@ -21,15 +21,15 @@ from training.wording import FURTHER, TEMPLATES, ZH, fill, listed, plural
 
 @dataclass(frozen=True)
 class Look:
-    """What one must look at to say characters ``start`` to ``end`` of an answer: ``boxes`` in 0..1 of the picture,
-    which are ``counted`` or not; ``pictures``: which picture each is in, the first if nothing is said.
+    """What one must look at to say characters ``start`` to ``end`` of an answer: ``boxes`` in 0..1 of the image,
+    which are ``counted`` or not; ``images``: which image each is in, the first if nothing is said.
     """
 
     start: int
     end: int
     boxes: tuple[Box, ...]
     counted: bool = False
-    pictures: tuple[int, ...] = ()
+    images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

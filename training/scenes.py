@@ -1,4 +1,4 @@
-"""Pictures drawn with Pillow, and the truth about them: shelves, price tags, signs, plain shapes.
+"""Images drawn with Pillow, and the truth about them: shelves, price tags, signs, plain shapes.
 
 Knows drawing and what was drawn; does not know questions, tokens or the model. Everything comes from one seeded
 generator, so a seed names a scene. Text is drawn in the font inside Pillow itself, so nothing need be installed.
@@ -31,12 +31,12 @@ PROPORTIONS = {"bottle": (0.86, 0.42), "can": (0.6, 0.64), "box": (0.6, 1.0), "b
 
 SHELF_PIXELS = 85
 COLUMN_PIXELS = 50
-"""The least room of a shelf and of an item on it, in pixels of the final picture: a patch has 16."""
+"""The least room of a shelf and of an item on it, in pixels of the final image: a patch has 16."""
 MOST_ITEMS = 12
 
 PIXEL_FACTOR = 32
 LEAST_PIXELS, MOST_PIXELS = 256 * 224, 288 * 256
-"""The model sees every picture with sides that are multiples of the one and an area between the others."""
+"""The model sees every image with sides that are multiples of the one and an area between the others."""
 
 HELD_OUT_SEED = 10**9
 """Seeds from here on are never trained on."""
@@ -44,7 +44,7 @@ HELD_OUT_SEED = 10**9
 
 @dataclass(frozen=True)
 class Item:
-    """A thing in the picture, and where, in 0..1 of its width and height."""
+    """A thing in the image, and where, in 0..1 of its width and height."""
 
     kind: str
     colour: str
@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Glyph:
-    """A character in the picture, and where, in 0..1 of its width and height."""
+    """A character in the image, and where, in 0..1 of its width and height."""
 
     character: str
     box: Box
@@ -61,7 +61,7 @@ class Glyph:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and all that is true of it. ``domain``: shelf, tag, sign, shapes or easy; ``text``: what is written."""
+    """An image and all that is true of it. ``domain``: shelf, tag, sign, shapes or easy; ``text``: what is written."""
 
     domain: str
     image: Image.Image
@@ -77,7 +77,7 @@ def draw_scene(
     """Draw a scene of ``domain`` that is to be seen at ``size`` (width, height) pixels: nothing in it is smaller than
     the model can see there.
 
-    It is drawn as large as pictures are that come in from outside, and resized as the runtime resizes them, which may
+    It is drawn as large as images are that come in from outside, and resized as the runtime resizes them, which may
     stretch it; with ``drawn`` it is drawn at that size and stays so, for one who resizes it himself.
     """
     makers: dict[str, Callable[[tuple[int, int], np.random.Generator], Scene]] = {
@@ -92,7 +92,7 @@ def draw_scene(
 
 
 def original_size(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height of a picture that the runtime resizes to ``size``: often of other proportions, for sides are
+    """Width and height of an image that the runtime resizes to ``size``: often of other proportions, for sides are
     multiples of 32 pixels.
     """
     side = np.sqrt(size[0] * size[1])
@@ -225,7 +225,7 @@ def _one_easy_shape(size: tuple[int, int], rng: np.random.Generator) -> Scene:
 
 
 def _worn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light, noise and compression as pictures have them."""
+    """Light, noise and compression as images have them."""
     pixels = np.asarray(image, np.float32)
     if rng.random() < 0.7:
         pixels = pixels * rng.uniform(0.85, 1.1) + rng.uniform(-12, 12)

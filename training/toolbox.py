@@ -1,7 +1,7 @@
 """Tools in OpenAI's form that a drawn scene could be told to: of every name, with every wording, for counts, prices and
 texts.
 
-Knows what tools look like and what each argument means; knows neither pictures nor tokens, nor when a tool is called.
+Knows what tools look like and what each argument means; knows neither images nor tokens, nor when a tool is called.
 """
 
 from __future__ import annotations

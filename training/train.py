@@ -51,11 +51,11 @@ STEPS = 15600
 CHECKPOINT_SECONDS = 300
 
 
-def produce(queue: multiprocessing.Queue[Batch], seed: int, first: int, tokenizer_json: str, pictures: int) -> None:
+def produce(queue: multiprocessing.Queue[Batch], seed: int, first: int, tokenizer_json: str, images: int) -> None:
     """Worker: batches from number ``first`` on, without end."""
     packer, easy = Packer(Tokenizer.from_str(tokenizer_json)), load_easy("train")
     for number in itertools.count(first):
-        queue.put(make_batch(np.random.default_rng([seed, number]), packer, easy, pictures))
+        queue.put(make_batch(np.random.default_rng([seed, number]), packer, easy, images))
 
 
 def held_out(tokenizer: Tokenizer) -> list[Batch]:

@@ -3,7 +3,7 @@
 A byte-level BPE of 1,024 entries with Qwen's control tokens. Digits and capital letters stand alone, so that numbers
 and words are read out character by character. It is learnt from the questions of drawn scenes: a change there, or in
 how scenes are drawn, changes the vocabulary, so a trained model keeps its own ``tokenizer.json``. Knows strings and
-ids; does not know pictures or weights.
+ids; does not know images or weights.
 """
 
 from __future__ import annotations

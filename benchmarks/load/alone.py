@@ -2,7 +2,7 @@
 
     python -m benchmarks.load.alone [MODEL]
 
-A job: ``{"picture": base64 or null, "text", "schema": object or null, "max_tokens", "temperature", "seed", "together",
+A job: ``{"image": base64 or null, "text", "schema": object or null, "max_tokens", "temperature", "seed", "together",
 "rounds"}``. Its answer: a list of rounds, ``[seconds, tokens]`` each; in a round so many threads ask the same at once.
 The first line of stdout says that the model is there. Knows the public interface of vlrun alone.
 """
@@ -31,15 +31,15 @@ def main() -> None:
 
 def _round(vlm: vlrun.VLM, threads: ThreadPoolExecutor, job: Mapping[str, Any]) -> tuple[float, int]:
     options = vlrun.Options(**{name: job[name] for name in ("max_tokens", "temperature", "seed", "schema")})
-    encoded = base64.b64decode(job["picture"]) if job["picture"] else None
+    encoded = base64.b64decode(job["image"]) if job["image"] else None
     began = time.perf_counter()
     counts = list(threads.map(lambda _: _ask(vlm, encoded, job["text"], options), range(job["together"])))
     return time.perf_counter() - began, sum(counts)
 
 
 def _ask(vlm: vlrun.VLM, encoded: bytes | None, text: str, options: vlrun.Options) -> int:
-    """One answer, from the picture's bytes on; its tokens."""
-    parts = (text,) if encoded is None else (vlrun.open_picture(encoded), text)
+    """One answer, from the image's bytes on; its tokens."""
+    parts = (text,) if encoded is None else (vlrun.open_image(encoded), text)
     *_, last = vlm.chat([vlrun.Turn("user", parts)], options)
     return last.answer.usage.completion_tokens if last.answer else 0
 

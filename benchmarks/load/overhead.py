@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load.figures import percentile
-from benchmarks.load.pictures import SHELF_QUESTION, photo, shelf
+from benchmarks.load.images import SHELF_QUESTION, photo, shelf
 from benchmarks.load.report import Goal
 from benchmarks.load.serving import Serving
 from benchmarks.load.sides import STREAMS, Alone, Job, OverHTTP, Round
@@ -129,7 +129,7 @@ def goals(told: Mapping[str, Compared]) -> list[Goal]:
 def table(plan: Plan, told: Mapping[str, Compared]) -> list[str]:
     """In Markdown."""
     lines = [f"| {plan.name} model | over HTTP | engine alone | HTTP costs (quartiles) |", "| --- | --- | --- | --- |"]
-    for name, words in (("request", "a request, picture of 4 KB"), ("photo", "a request, photo of 1024 x 768")):
+    for name, words in (("request", "a request, image of 4 KB"), ("photo", "a request, photo of 1024 x 768")):
         if name in told:
             one = told[name]
             cost = f"{one.difference:.2f} ms ({one.quartiles[0]:.2f} to {one.quartiles[1]:.2f})"

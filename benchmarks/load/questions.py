@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.load.pictures import SHELF_ANSWER, SHELF_QUESTION, Album, data_url, shelf
+from benchmarks.load.images import SHELF_ANSWER, SHELF_QUESTION, Album, data_url, shelf
 from benchmarks.load.serving import NAME
 from benchmarks.load.wire import JSON
 
@@ -28,9 +28,9 @@ SCHEMA = {
 TURNS = 10
 """Of the client in a conversation, before it begins another one."""
 SHOWN = 0.6
-"""The part of its turns that bring a picture."""
+"""The part of its turns that bring an image."""
 SMALL = 0.6
-"""The part of the album that such pictures come from, the smaller ones: a context has an end."""
+"""The part of the album that such images come from, the smaller ones: a context has an end."""
 LEAST_TOKENS, MOST_TOKENS = 8, 48
 _BOUNDARY = "----vlrun-load"
 
@@ -62,7 +62,7 @@ class Mixture:
         self._draw = random.Random(seed)
         self._talk: list[dict[str, Any]] = []
         self._shares: dict[Callable[[], Question], int] = {
-            self._picture: 26,
+            self._image: 26,
             self._shelf: 14,
             self._text: 14,
             self._conversation: 14,
@@ -80,10 +80,10 @@ class Mixture:
         return self._draw.choices(makers, [self._shares[maker] for maker in makers])[0]()
 
     def warm_up(self) -> list[Question]:
-        """Every picture once, the largest first, since what is large is read in threads of its own; and a bit of
+        """Every image once, the largest first, since what is large is read in threads of its own; and a bit of
         everything.
         """
-        about_each = [self._chat("a picture", self._asked(url)) for url in reversed(self._album.urls)]
+        about_each = [self._chat("an image", self._asked(url)) for url in reversed(self._album.urls)]
         return [*about_each, *(make() for make in self._shares)]
 
     def _chat(
@@ -104,14 +104,14 @@ class Mixture:
         )
 
     def _asked(self, url: str | None = None) -> list[dict[str, Any]]:
-        picture = {"type": "image_url", "image_url": {"url": url or self._draw.choice(self._album.urls)}}
-        return [{"role": "user", "content": [picture, {"type": "text", "text": self._draw.choice(ASKED)}]}]
+        image = {"type": "image_url", "image_url": {"url": url or self._draw.choice(self._album.urls)}}
+        return [{"role": "user", "content": [image, {"type": "text", "text": self._draw.choice(ASKED)}]}]
 
-    def _picture(self) -> Question:
-        return self._chat("a picture", self._asked())
+    def _image(self) -> Question:
+        return self._chat("an image", self._asked())
 
     def _strange(self) -> Question:
-        return self._chat("a new picture", self._asked(self._album.strange(self._draw)))
+        return self._chat("a new image", self._asked(self._album.strange(self._draw)))
 
     def _shelf(self) -> Question:
         return self._chat("the shelf", _about_shelf(), self._judge)
@@ -127,7 +127,7 @@ class Mixture:
         return self._chat("a schema", self._asked(), _is_object, response_format=form)
 
     def _conversation(self) -> Question:
-        """A further turn, most often with another picture. What the model said is put in its mouth: the client may
+        """A further turn, most often with another image. What the model said is put in its mouth: the client may
         have left before it heard it.
         """
         if len(self._talk) >= 2 * TURNS:
@@ -139,7 +139,7 @@ class Mixture:
         return self._chat("a conversation", self._talk, max_tokens=LEAST_TOKENS)
 
     def _small(self) -> str:
-        """A picture of which ten fit into a conversation."""
+        """An image of which ten fit into a conversation."""
         urls = self._album.urls
         return self._draw.choice(urls[: math.ceil(SMALL * len(urls))])
 
@@ -171,8 +171,8 @@ class Mixture:
 
 
 def _about_shelf() -> list[dict[str, Any]]:
-    picture = {"type": "image_url", "image_url": {"url": data_url(shelf())}}
-    return [{"role": "user", "content": [picture, {"type": "text", "text": SHELF_QUESTION}]}]
+    image = {"type": "image_url", "image_url": {"url": data_url(shelf())}}
+    return [{"role": "user", "content": [image, {"type": "text", "text": SHELF_QUESTION}]}]
 
 
 def _whole(body: bytes, check: Check) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.load.pictures import data_url
+from benchmarks.load.images import data_url
 from benchmarks.load.questions import CHAT
 from benchmarks.load.serving import NAME
 from benchmarks.load.wire import Address, request
@@ -40,22 +40,22 @@ class Job:
 
     text: str
     tokens: int
-    picture: bytes | None = None
+    image: bytes | None = None
     schema: object = None
     temperature: float = 0.0
     together: int = 1
 
     def told(self, rounds: int) -> str:
         """For the engine alone."""
-        picture = base64.b64encode(self.picture).decode() if self.picture else None
-        told = {"picture": picture, "text": self.text, "schema": self.schema, "together": self.together}
+        image = base64.b64encode(self.image).decode() if self.image else None
+        told = {"image": image, "text": self.text, "schema": self.schema, "together": self.together}
         return json.dumps({**told, **self._sampling(), "rounds": rounds})
 
     def body(self) -> bytes:
         """For the service: one answer whole, several as streams."""
         content: list[dict[str, Any]] = [{"type": "text", "text": self.text}]
-        if self.picture:
-            content.insert(0, {"type": "image_url", "image_url": {"url": data_url(self.picture)}})
+        if self.image:
+            content.insert(0, {"type": "image_url", "image_url": {"url": data_url(self.image)}})
         body: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": content}]}
         body |= self._sampling()
         if self.schema:

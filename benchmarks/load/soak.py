@@ -1,4 +1,4 @@
-"""The soak: many clients for minutes on one service, from the first picture to the last connection closed.
+"""The soak: many clients for minutes on one service, from the first image to the last connection closed.
 
 Knows the course of events; what came out of it is judged in ``report``.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.load.clients import Client, Killed, Outcome
-from benchmarks.load.pictures import Album
+from benchmarks.load.images import Album
 from benchmarks.load.questions import Mixture, Question
 from benchmarks.load.serving import HOST, Serving
 from benchmarks.load.watch import Sample, Watch
@@ -27,14 +27,14 @@ POLL_SECONDS = 0.05
 @dataclass(frozen=True)
 class Plan:
     """How much: ``clients`` for ``seconds`` or, if that comes first, until they have made ``requests``, about so many
-    ``pictures``. ``kill``: end the service in the middle and start it again; ``trained``: whether its model can count
+    ``images``. ``kill``: end the service in the middle and start it again; ``trained``: whether its model can count
     bottles; ``every``: seconds between two looks at it.
     """
 
     clients: int = 32
     seconds: float = 600.0
     requests: int | None = None
-    pictures: int = 36
+    images: int = 36
     kill: bool = False
     trained: bool = True
     seed: int = 5
@@ -101,7 +101,7 @@ class _Visit:
 
 async def soak(serving: Serving, plan: Plan) -> Found:
     """Run it. The service must be ready."""
-    album, outcomes, killed = Album(plan.pictures, plan.seed), list[Outcome](), Killed()
+    album, outcomes, killed = Album(plan.images, plan.seed), list[Outcome](), Killed()
     watch = Watch(serving, lambda: len(outcomes), plan.every)
     await _warm_up(serving, Mixture(album, str(plan.seed), plan.trained).warm_up())
     before = await watch.quiet()

@@ -40,7 +40,7 @@ class Sample:
 
     @property
     def cached(self) -> float:
-        """MiB that the service says it keeps of pictures; the KV cache is not among them, it has its room."""
+        """MiB that the service says it keeps of images; the KV cache is not among them, it has its room."""
         return self.values.get("vlrun_feature_cache_bytes", 0.0) / MIB
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import openvino as ov
 
-from vlrun.perf.workload import CLIENT, QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
+from vlrun.perf.workload import CLIENT, QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
 
 BEST: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
 HINTS: dict[str, dict[str, str | int]] = {"": {}, "best": BEST, CLIENT: {"INFERENCE_PRECISION_HINT": "f32"}}
@@ -30,14 +30,14 @@ def main() -> None:
 
     ask(TEXT, [], 1)
     samples.since_start("start_to_text")
-    ask(QUESTIONS[0], [ov.Tensor(np.array(picture(WARM_UP))[None])], 2)
+    ask(QUESTIONS[0], [ov.Tensor(np.array(image(WARM_UP))[None])], 2)
     for number in range(options.rounds):
-        image = [ov.Tensor(np.array(picture(number))[None])]
-        ttft, tpot = ask(QUESTIONS[0], image, options.tokens)
+        pil_image = [ov.Tensor(np.array(image(number))[None])]
+        ttft, tpot = ask(QUESTIONS[0], pil_image, options.tokens)
         samples.add("ttft_new", ttft)
         samples.add("tpot", tpot)
         for question in QUESTIONS[1:]:
-            samples.add("ttft_again", ask(question, image, 2)[0])
+            samples.add("ttft_again", ask(question, pil_image, 2)[0])
     samples.memory()
     samples.print()
 

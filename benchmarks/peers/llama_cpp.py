@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlrun.perf.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
+from vlrun.perf.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
 
 CONTEXT = 4096
 """Tokens; its default, the model's whole length, takes 24 GB."""
@@ -37,14 +37,14 @@ def main() -> None:
     try:
         _ask(url, TEXT, None, 1)
         samples.since_start("start_to_text")
-        _ask(url, QUESTIONS[0], picture(WARM_UP), 2)
+        _ask(url, QUESTIONS[0], image(WARM_UP), 2)
         for number in range(options.rounds):
-            ttft, tpot, tokens = _ask(url, QUESTIONS[0], picture(number), options.tokens)
+            ttft, tpot, tokens = _ask(url, QUESTIONS[0], image(number), options.tokens)
             samples.add("prompt_tokens", tokens)
             samples.add("ttft_new", ttft)
             samples.add("tpot", tpot)
             for question in QUESTIONS[1:]:
-                samples.add("ttft_again", _ask(url, question, picture(number), 2)[0])
+                samples.add("ttft_again", _ask(url, question, image(number), 2)[0])
         samples.memory(server.pid)
     finally:
         server.kill()

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLImageProcessor
 from transformers.generation.streamers import BaseStreamer
 
-from vlrun.perf.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, picture
+from vlrun.perf.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
 
 
 class Moments(BaseStreamer):
@@ -30,14 +30,14 @@ class Moments(BaseStreamer):
 
 
 def run(model: Any, tokenizer: Any, processor: Any, samples: Samples, options: argparse.Namespace) -> None:
-    """The course. ``processor``: of pictures alone; the prompt is Qwen's, by hand."""
+    """The course. ``processor``: of images alone; the prompt is Qwen's, by hand."""
 
-    def ask(question: str, image: object, tokens: int) -> list[float]:
+    def ask(question: str, pil_image: object, tokens: int) -> list[float]:
         began = time.perf_counter()
         inputs: dict[str, Any] = {}
         seen = ""
-        if image is not None:
-            pixels = processor(images=[image], max_pixels=1280 * 32 * 32, return_tensors="pt")
+        if pil_image is not None:
+            pixels = processor(images=[pil_image], max_pixels=1280 * 32 * 32, return_tensors="pt")
             inputs = {"pixel_values": pixels["pixel_values"], "image_grid_thw": pixels["image_grid_thw"]}
             count = int(pixels["image_grid_thw"].prod()) // 4
             seen = f"<|vision_start|>{'<|image_pad|>' * count}<|vision_end|>"
@@ -53,13 +53,13 @@ def run(model: Any, tokenizer: Any, processor: Any, samples: Samples, options: a
 
     ask(TEXT, None, 1)
     samples.since_start("start_to_text")
-    ask(QUESTIONS[0], picture(WARM_UP), 2)
+    ask(QUESTIONS[0], image(WARM_UP), 2)
     for number in range(options.rounds):
-        moments = ask(QUESTIONS[0], picture(number), options.tokens)
+        moments = ask(QUESTIONS[0], image(number), options.tokens)
         samples.add("ttft_new", moments[0])
         samples.add("tpot", (moments[-1] - moments[0]) / (len(moments) - 1))
         for question in QUESTIONS[1:]:
-            samples.add("ttft_again", ask(question, picture(number), 1)[0])
+            samples.add("ttft_again", ask(question, image(number), 1)[0])
     samples.memory()
     samples.print()
 

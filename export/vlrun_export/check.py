@@ -1,4 +1,4 @@
-"""The export proves itself: how far the written models stray from transformers on one short prompt with a picture.
+"""The export proves itself: how far the written models stray from transformers on one short prompt with an image.
 
 Compared are the vision encoder's embeddings, each DeepStack row and the logits of every token of the prompt. Knows
 figures and their limits; does not know how either side computes.

@@ -103,7 +103,7 @@ def token_ids(checkpoint: Checkpoint) -> TokenIds:
 
 
 def preprocessing(checkpoint: Checkpoint) -> Preprocessing:
-    """Limits and normalization of still pictures, from preprocessor_config.json."""
+    """Limits and normalization of still images, from preprocessor_config.json."""
     folder = checkpoint.folder
     raw = read_json(folder, "preprocessor_config.json")
     vision = checkpoint.config.vision_config

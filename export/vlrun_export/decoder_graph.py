@@ -49,7 +49,7 @@ class JoinedCache:
 
 
 class DecoderGraph(torch.nn.Module):
-    """Embedding, picture rows, layers with DeepStack, gathered rows, norm and head, in one forward pass."""
+    """Embedding, image rows, layers with DeepStack, gathered rows, norm and head, in one forward pass."""
 
     def __init__(self, text: Qwen3VLTextModel, head: torch.nn.Linear, deepstack: int) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ PROPERTIES = {
 
 
 def run_vision(model: Path, probe: Probe, vision: VisionDimensions) -> FloatArray:
-    """Features ``[1 + D, tokens, hidden]`` of the probe's picture."""
+    """Features ``[1 + D, tokens, hidden]`` of the probe's image."""
     where = patch_positions(probe.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
     inputs: Inputs = {
         "patches": probe.patches,
@@ -41,7 +41,7 @@ def run_vision(model: Path, probe: Probe, vision: VisionDimensions) -> FloatArra
 
 
 def run_decoder(model: Path, probe: Probe, features: FloatArray) -> FloatArray:
-    """Logits ``[T, vocab_rows]`` of the probe, with its picture's ``features`` ``[1 + D, tokens, hidden]``."""
+    """Logits ``[T, vocab_rows]`` of the probe, with its image's ``features`` ``[1 + D, tokens, hidden]``."""
     length = len(probe.ids)
     visual_features = np.zeros((len(features), 1, length, features.shape[2]), np.float32)
     visual_features[:, 0, probe.visual] = features

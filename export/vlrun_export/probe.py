@@ -1,4 +1,4 @@
-"""The short prompt with a drawn picture on which an export is checked.
+"""The short prompt with a drawn image on which an export is checked.
 
 A red square and a blue disc on a gradient, small enough for any checkpoint, and one question with its answer in
 Qwen's chat format. Knows the layout of patches and prompts; does not know who reads them.
@@ -18,7 +18,7 @@ from vlrun.models.qwen3_vl.positions import Grid
 from vlrun_export.checkpoint import Checkpoint
 
 BLOCKS_HIGH, BLOCKS_WIDE = 5, 7
-"""Size of the picture in merge blocks: odd and not square, so that rows and columns cannot be confused."""
+"""Size of the image in merge blocks: odd and not square, so that rows and columns cannot be confused."""
 
 BEFORE = "<|im_start|>user\n<|vision_start|>"
 AFTER = (
@@ -29,7 +29,7 @@ AFTER = (
 
 @dataclass(frozen=True)
 class Probe:
-    """A prompt: ``ids [T]``, ``patches [N, channels * temporal * patch^2]`` of its picture, and where that starts."""
+    """A prompt: ``ids [T]``, ``patches [N, channels * temporal * patch^2]`` of its image, and where that starts."""
 
     ids: npt.NDArray[np.int64]
     patches: npt.NDArray[np.float32]
@@ -50,18 +50,18 @@ def make_probe(
     tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.folder / manifest.TOKENIZER))
     before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (BEFORE, AFTER))
     ids = np.array([*before, *[tokens.image] * grid.tokens, *after], np.int64)
-    picture = _draw(grid.height * vision.patch, grid.width * vision.patch)
-    pixels = (picture - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+    image = _draw(grid.height * vision.patch, grid.width * vision.patch)
+    pixels = (image - np.array(preprocessing.mean)) / np.array(preprocessing.std)
     return Probe(ids, _cut(pixels.astype(np.float32), grid, vision), grid, start=len(before))
 
 
 def _draw(height: int, width: int) -> npt.NDArray[np.float64]:
     """RGB in 0..1."""
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
-    picture = np.stack([0.4 + 0.3 * columns, 0.5 + 0.2 * rows, 0.6 - 0.2 * columns], axis=-1)
-    picture[(abs(rows - 0.35) < 0.15) & (abs(columns - 0.3) < 0.15)] = 0.85, 0.1, 0.1
-    picture[(rows - 0.4) ** 2 + (columns - 0.7) ** 2 < 0.15**2] = 0.1, 0.2, 0.8
-    return picture
+    image = np.stack([0.4 + 0.3 * columns, 0.5 + 0.2 * rows, 0.6 - 0.2 * columns], axis=-1)
+    image[(abs(rows - 0.35) < 0.15) & (abs(columns - 0.3) < 0.15)] = 0.85, 0.1, 0.1
+    image[(rows - 0.4) ** 2 + (columns - 0.7) ** 2 < 0.15**2] = 0.1, 0.2, 0.8
+    return image
 
 
 def _cut(pixels: npt.NDArray[np.float32], grid: Grid, vision: VisionDimensions) -> npt.NDArray[np.float32]:

@@ -32,7 +32,7 @@ class Reference:
 
 
 def run_reference(checkpoint: Checkpoint, ids: npt.NDArray[np.int64], patches: FloatArray, grid: Grid) -> Reference:
-    """Run the prompt ``ids [T]`` with one picture (``patches``, ``grid``) through transformers."""
+    """Run the prompt ``ids [T]`` with one image (``patches``, ``grid``) through transformers."""
     model = _streamed_model(checkpoint)
     tokens = torch.from_numpy(ids)[None]
     pixels = torch.from_numpy(patches)

@@ -1,4 +1,4 @@
-"""The vision encoder as one OpenVINO model: the patches of one picture in, embeddings and DeepStack rows out.
+"""The vision encoder as one OpenVINO model: the patches of one image in, embeddings and DeepStack rows out.
 
 Inputs (N patches in merge-block order, as ``vlrun.models.qwen3_vl.positions.patch_positions`` makes them)::
 
@@ -10,7 +10,7 @@ Inputs (N patches in merge-block order, as ``vlrun.models.qwen3_vl.positions.pat
 
 Output: ``features [1 + D, N / merge^2, hidden]`` f32; row 0: embeddings, rows 1..D: DeepStack.
 
-One picture, or one pair of video frames, a call: the reference masks attention at their borders, so no mask is
+One image, or one pair of video frames, a call: the reference masks attention at their borders, so no mask is
 needed. The modules are transformers' own (4.57.6, ``modeling_qwen3_vl.py``); only what cannot be traced for any N is
 written here, after ``Qwen3VLVisionModel.forward`` and ``Qwen3VLVisionAttention.forward``. Knows no files and no
 quantization.

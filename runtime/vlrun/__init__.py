@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
     from vlrun.media.enhance import enhance
-    from vlrun.media.image import Picture, open_picture
+    from vlrun.media.image import Image, open_image
     from vlrun.media.region import Region, Tiles, crop
     from vlrun.media.transform import Frame
     from vlrun.models.qwen3_vl.grounding import Mark
@@ -44,11 +44,11 @@ __all__ = [
     "Frame",
     "Heat",
     "Hints",
+    "Image",
     "Inquiry",
     "Mark",
     "Names",
     "Options",
-    "Picture",
     "Region",
     "Result",
     "Room",
@@ -65,7 +65,7 @@ __all__ = [
     "inquire",
     "load",
     "load_tasks",
-    "open_picture",
+    "open_image",
     "overlay_heat",
 ]
 
@@ -80,7 +80,7 @@ _HOMES = {
     "Mark": "vlrun.models.qwen3_vl.grounding",
     "Names": "vlrun.tasks.definition",
     "Options": "vlrun.types",
-    "Picture": "vlrun.media.image",
+    "Image": "vlrun.media.image",
     "Region": "vlrun.media.region",
     "Result": "vlrun.tasks.request",
     "Room": "vlrun.backends.openvino.loader",
@@ -97,7 +97,7 @@ _HOMES = {
     "inquire": "vlrun.tasks.request",
     "load": "vlrun.vlm",
     "load_tasks": "vlrun.tasks.definition",
-    "open_picture": "vlrun.media.image",
+    "open_image": "vlrun.media.image",
     "overlay_heat": "vlrun.heatmap.overlay",
 }
 

@@ -1,4 +1,4 @@
-"""A conversation about pictures: its turns, kept so that each costs only its new tokens, and saved to a file.
+"""A conversation about images: its turns, kept so that each costs only its new tokens, and saved to a file.
 
 Knows turns and files; does not know how an answer is made.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from PIL import Image
+from PIL import Image as PILImage
 
 from vlrun.errors import OptionError, OutputError, VlrunError
-from vlrun.media.image import Picture, open_picture
+from vlrun.media.image import Image, open_image
 from vlrun.media.transform import Frame
-from vlrun.prompt.builder import MOST_PICTURES, Pictures, Turn, ask_about
+from vlrun.prompt.builder import MOST_IMAGES, Images, Turn, ask_about
 from vlrun.prompt.chat_template import Role, SaidPart, Tool, ToolCall
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MOST_FILE_BYTES = 512 * 2**20
-"""A conversation file carries its pictures, as PNG."""
+"""A conversation file carries its images, as PNG."""
 
 
 class Conversation:
@@ -46,13 +46,13 @@ class Conversation:
         self._tools = tuple(tools)
         self.turns: tuple[Turn, ...] = self._system
 
-    def ask(self, question: str, pictures: Pictures = (), options: Options | None = None) -> Answer:
-        """The answer to the next question, with or without further pictures. Raises as ``VLM.ask`` does."""
-        return last_of(self.stream(question, pictures, options))
+    def ask(self, question: str, images: Images = (), options: Options | None = None) -> Answer:
+        """The answer to the next question, with or without further images. Raises as ``VLM.ask`` does."""
+        return last_of(self.stream(question, images, options))
 
-    def stream(self, question: str, pictures: Pictures = (), options: Options | None = None) -> Generator[Chunk]:
+    def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
         """The same as it comes."""
-        return self._answered(ask_about(pictures, question), options)
+        return self._answered(ask_about(images, question), options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
         """Go on with what the called tools gave, one text for each call of the last answer, in order."""
@@ -70,12 +70,12 @@ class Conversation:
         self.turns = self._system
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation with its pictures into one file. Raises OutputError."""
+        """Write the conversation with its images into one file. Raises OutputError."""
         target = Path(path)
         saved = _Saved(FORMAT, self._vlm.fingerprint, tuple(_saved(turn) for turn in self.turns))
         encoded = msgspec.json.encode(saved)
         if len(encoded) > MOST_FILE_BYTES:
-            raise OutputError(f"the conversation has more than {MOST_FILE_BYTES:,} bytes with its pictures, the limit")
+            raise OutputError(f"the conversation has more than {MOST_FILE_BYTES:,} bytes with its images, the limit")
         try:
             files.put(target, encoded)
         except (OSError, ValueError) as error:
@@ -98,10 +98,10 @@ class Conversation:
         if saved.format != FORMAT:
             raise OptionError(f"'{source}' has format {saved.format}, but this vlrun reads format {FORMAT}")
         same = saved.model == self._vlm.fingerprint
-        pictures = sum(part.png is not None for turn in saved.turns for part in turn.parts)
+        images = sum(part.png is not None for turn in saved.turns for part in turn.parts)
         try:
-            if pictures > MOST_PICTURES:
-                raise ValueError(f"it has {pictures} pictures, more than {MOST_PICTURES}")
+            if images > MOST_IMAGES:
+                raise ValueError(f"it has {images} images, more than {MOST_IMAGES}")
             turns = tuple(_restored(turn, same) for turn in saved.turns)
             self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, SaidPart))
             self.turns = turns
@@ -130,7 +130,7 @@ class Conversation:
 
 
 class _SavedPart(msgspec.Struct, omit_defaults=True):
-    """One of text, a picture as PNG in base64 with where it lies in its original, or what a model said."""
+    """One of text, an image as PNG in base64 with where it lies in its original, or what a model said."""
 
     text: str | None = None
     png: str | None = None
@@ -156,13 +156,13 @@ def _saved(turn: Turn) -> _SavedTurn:
     return _SavedTurn(turn.role, tuple(_saved_part(part) for part in turn.parts), turn.tool_calls)
 
 
-def _saved_part(part: str | Picture | SaidPart) -> _SavedPart:
+def _saved_part(part: str | Image | SaidPart) -> _SavedPart:
     if isinstance(part, str):
         return _SavedPart(text=part)
     if isinstance(part, SaidPart):
         return _SavedPart(text=part.text, said=part.ids)
     encoded = io.BytesIO()
-    Image.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
+    PILImage.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
     return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), made_in=part.made_in)
 
 
@@ -171,9 +171,9 @@ def _restored(turn: _SavedTurn, same: bool) -> Turn:
     return Turn(role, tuple(_restored_part(part, same) for part in turn.parts), turn.tool_calls)
 
 
-def _restored_part(part: _SavedPart, same: bool) -> str | Picture | SaidPart:
+def _restored_part(part: _SavedPart, same: bool) -> str | Image | SaidPart:
     """The ids of what was said mean something to the same model alone."""
     if part.png is not None:
-        return replace(open_picture(base64.b64decode(part.png, validate=True)), made_in=part.made_in)
+        return replace(open_image(base64.b64decode(part.png, validate=True)), made_in=part.made_in)
     text = part.text or ""
     return SaidPart(part.said, text) if part.said and same else text

@@ -6,7 +6,7 @@
     |- OptionError            2  400   an option or argument out of its range
     |  |- SchemaError          2  400   a JSON schema that cannot be honoured
     |  '- ToolError            2  400   tools that cannot be called
-    |- MediaError             3  400   a picture that cannot be used
+    |- MediaError             3  400   an image that cannot be used
     |  |- MediaNotFound       3  400   no such file, or it cannot be opened
     |  |- UnsupportedMedia    3  415   a format that vlrun does not read
     |  |- DamagedMedia        3  400   the file is empty, cut short or broken
@@ -66,7 +66,7 @@ class ToolError(OptionError):
 
 
 class MediaError(VlrunError):
-    """A picture that cannot be used."""
+    """An image that cannot be used."""
 
     exit_code = 3
     http_status = 400

@@ -80,7 +80,7 @@ class TokenIds:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Still pictures: limits of H x W after resizing, in pixels; mean and standard deviation of RGB in 0..1."""
+    """Still images: limits of H x W after resizing, in pixels; mean and standard deviation of RGB in 0..1."""
 
     min_pixels: Positive
     max_pixels: Positive

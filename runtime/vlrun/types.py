@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 MAX_TOKENS = 1024
 MAX_IMAGE_TOKENS = 1280
-"""Visual tokens a picture, the upper end of what Qwen advises (256 to 1280); a phone photo alone could take 16384."""
+"""Visual tokens an image, the upper end of what Qwen advises (256 to 1280); a phone photo alone could take 16384."""
 RANGES = {"max_tokens": 2**20, "max_image_tokens": 16384, "min_image_tokens": 16384, "auto_image_tokens": 16384}
 """The most of options that are counts of tokens; the least is 1."""
 WHOLE_NUMBERS = (*RANGES, "top_k", "seed", "logprobs")
@@ -39,9 +39,9 @@ MAX_STOP_LENGTH = 256
 class Options:
     """How to answer. What is None follows the model's own defaults (its manifest); ``temperature`` 0 is greedy.
 
-    ``max_tokens`` bounds the answer (1,024). ``detail``: visual tokens of each picture, 256 (low), 2,560 (high), or up
+    ``max_tokens`` bounds the answer (1,024). ``detail``: visual tokens of each image, 256 (low), 2,560 (high), or up
     to ``auto_image_tokens``, fewer where this box is known to be slow (auto); ``max_image_tokens`` bounds them by a
-    number instead, and pictures of less than ``min_image_tokens`` are enlarged. ``repetition_guard`` ends an answer
+    number instead, and images of less than ``min_image_tokens`` are enlarged. ``repetition_guard`` ends an answer
     that goes round in a circle; ``prompt_lookup`` tries several tokens at once where the text suggests them, which
     changes the speed and not the answer. ``schema``: the answer is JSON that validates against this JSON Schema (a
     mapping or its text), or makes a value of this dataclass, TypedDict or Pydantic model. ``heatmap``: the answer tells
@@ -132,7 +132,7 @@ class Usage:
 @dataclass(frozen=True)
 class Timings:
     """Seconds. ``load`` belongs to the model, the rest to this answer; waiting for the caller is not counted, nor for
-    the model to be loaded: what became of pictures meanwhile (``vlrun.load(wait=False)``) counts as loading.
+    the model to be loaded: what became of images meanwhile (``vlrun.load(wait=False)``) counts as loading.
 
     ``queue``: until there was room; ``vision`` and ``prefill``: each as long as it took beside other answers; ``ttft``:
     time to first token, from the question, with all of these; ``tpot``: time per further output token, None if there
@@ -163,10 +163,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. ``notes``: what was left out or changed of the pictures on the way in, in words.
+    """A whole answer. ``notes``: what was left out or changed of the images on the way in, in words.
 
     ``value``: what the text says, if a ``schema`` was given and the answer is complete. ``marks``: boxes and points
-    that it names, in pixels of the picture as it was given, if the question was about a single one. ``tool_calls``:
+    that it names, in pixels of the image as it was given, if the question was about a single one. ``tool_calls``:
     functions that the model wants called. ``heat``: where it looked, if asked for. ``tokens``: of the text, if it is
     all that the model said. ``logprobs``: of its tokens, if asked for.
     """

@@ -1,4 +1,4 @@
-"""The whole story: pictures and a question in, an answer out.
+"""The whole story: images and a question in, an answer out.
 
 ``VLM.stream`` is where a newcomer starts reading. Command line, service and benchmark all consume it, and nothing else
 touches the engine. Knows neither click nor HTTP.
@@ -23,21 +23,21 @@ from vlrun.backends.openvino.device import Hints
 from vlrun.backends.openvino.loader import Opening, Room, store_folder
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Cancellation, FinishReason, PendingPicture, Progress, Request, Stream
+from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, Stream
 from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
 from vlrun.engine.watchdog import State
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
 from vlrun.heatmap.attention import heat
 from vlrun.heatmap.heat_map import Heat
-from vlrun.kv_cache.block_hash import PictureSpan
+from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.kv_cache.prefix_store import may_know
 from vlrun.manifest import Manifest
-from vlrun.media.image import Picture
+from vlrun.media.image import Image
 from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.models.qwen3_vl.positions import Grid, token_positions
 from vlrun.models.verification import verify
 from vlrun.perf import profile as speed
-from vlrun.prompt.builder import DEFAULT_QUESTION, Asked, Pictures, Preparer, Turn, ask_about
+from vlrun.prompt.builder import DEFAULT_QUESTION, Asked, Images, Preparer, Turn, ask_about
 from vlrun.prompt.chat_template import ChatTemplate, Tool, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import Said, timings
@@ -47,7 +47,7 @@ from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types import MAX_TOKENS, Answer, Chunk, Options, Usage, last_of
-from vlrun.vision.encoder_queue import Sight, picture_key
+from vlrun.vision.encoder_queue import Sight, image_key
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def load(
     wait: bool = True,
 ) -> VLM:
     """Load a model folder, or the embedded model if none is given. Without ``wait`` it goes on loading in the
-    background: the first question begins with its pictures meanwhile, and raises what is wrong with the model.
+    background: the first question begins with its images meanwhile, and raises what is wrong with the model.
 
     Raises ModelError for a folder that cannot be used, DeviceError for a device that is not there, OptionError for room
     that the model cannot use.
@@ -127,7 +127,7 @@ class VLM:
 
     @property
     def vision_seconds(self) -> Mapping[int, float]:
-        """The least seconds that pictures took to be encoded so far, by their visual tokens."""
+        """The least seconds that images took to be encoded so far, by their visual tokens."""
         return dict(self._sight.seconds)
 
     @property
@@ -153,22 +153,22 @@ class VLM:
     def _engine(self) -> Engine:
         return self._opening.running.result().engine
 
-    def ask(self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
-        """The answer to a question about one picture, several, or none (an empty list).
+    def ask(self, images: Images, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
+        """The answer to a question about one image, several, or none (an empty list).
 
         Raises MediaError, OptionError, ContextLengthExceeded, DeviceError, or EngineClosed; while the model is still
         loading also what ``load`` raises.
         """
-        return last_of(self.stream(pictures, question, options))
+        return last_of(self.stream(images, question, options))
 
     def stream(
-        self, pictures: Pictures, question: str = DEFAULT_QUESTION, options: Options | None = None
+        self, images: Images, question: str = DEFAULT_QUESTION, options: Options | None = None
     ) -> Generator[Chunk]:
         """The answer as it comes; the last chunk carries the whole. Closing the iterator stops the work.
 
-        Pictures and question are checked at once, the work begins with the first chunk. Raises as ``ask`` does.
+        Images and question are checked at once, the work begins with the first chunk. Raises as ``ask`` does.
         """
-        return self.chat([ask_about(pictures, question)], options)
+        return self.chat([ask_about(images, question)], options)
 
     def chat(
         self,
@@ -190,7 +190,7 @@ class VLM:
         that is too long.
         """
         asked = self._preparer.prepare(turns, Options(), tools)
-        return len(asked.prompt.ids), sum(grid.tokens for _, grid in asked.pictures)
+        return len(asked.prompt.ids), sum(grid.tokens for _, grid in asked.images)
 
     def count_text(self, text: str) -> int:
         """Tokens of a text alone. Raises OptionError for text that is no valid Unicode."""
@@ -232,12 +232,12 @@ class VLM:
         schema = None if options.schema is None else schema_of(options.schema)
         return compile_answer(schema, tools, choice or ToolChoice(), self._vocabulary)
 
-    def score(self, pictures: Pictures, question: str, answer: str) -> FloatRows:
+    def score(self, images: Images, question: str, answer: str) -> FloatRows:
         """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
         model finds that answer. Raises as ``ask`` does.
         """
         options = Options(repetition_guard=False, prompt_lookup=False)
-        asked = self._prepare([ask_about(pictures, question)], options).asked
+        asked = self._prepare([ask_about(images, question)], options).asked
         forced = Forced([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
         if len(asked.prompt.ids) + len(forced.tokens) > self.context:
             raise ContextLengthExceeded(
@@ -264,21 +264,21 @@ class VLM:
         seconds = time.perf_counter() - began
         self._preparer.check_room(asked, self._room.context)
         if not self._opening.running.done:
-            self._begin(asked.pictures)
+            self._begin(asked.images)
         try:
             self._preparer.check_room(asked, self.context)
         except VlrunError:
-            self._sight.forget(asked.pictures)
+            self._sight.forget(asked.images)
             raise
         calling = bool(tools) and (choice is None or choice.mode != "none")
         return _Ready(asked, grammar, seconds, cancellation or Cancellation(), calling)
 
-    def _begin(self, pictures: Sequence[tuple[Picture, Grid]]) -> None:
+    def _begin(self, images: Sequence[tuple[Image, Grid]]) -> None:
         """Begin to encode while the decoder is being opened, unless what comes out of it seems to be on the disk."""
-        keys = [picture_key(picture, grid) for picture, grid in pictures]
+        keys = [image_key(image, grid) for image, grid in images]
         if not (self._room.kv_disk and may_know(store_folder(), keys)):
-            for picture, grid in pictures:
-                self._sight.begin(picture, grid)
+            for image, grid in images:
+                self._sight.begin(image, grid)
 
     def _answer(self, ready: _Ready) -> Generator[Chunk]:
         asked, options = ready.asked, ready.asked.options
@@ -311,7 +311,7 @@ class VLM:
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
         calls = find_tool_calls(text) if ready.calling else ()
         whole = schema is not None and reason == "stop" and not stopped and not calls
-        image_tokens = sum(grid.tokens for _, grid in asked.pictures)
+        image_tokens = sum(grid.tokens for _, grid in asked.images)
         loaded = self._verified_seconds + self._opening.running.result().seconds
         return Answer(
             text,
@@ -329,9 +329,9 @@ class VLM:
 
     def _heat(self, asked: Asked, tokens: Sequence[int], stream: Stream) -> Heat | None:
         """Where each token looked."""
-        if stream.watched is None or not asked.pictures:
+        if stream.watched is None or not asked.images:
             return None
-        placed = zip(asked.prompt.slots, asked.pictures, strict=True)
+        placed = zip(asked.prompt.slots, asked.images, strict=True)
         maps = tuple(heat(stream.watched, start, grid)[: len(tokens)] for start, (_, grid) in placed)
         detokenizer = Detokenizer(self._tokenizer)
         return Heat(maps, tuple(detokenizer.push(token) for token in tokens))
@@ -348,16 +348,16 @@ class VLM:
                 cancellation.watch(stream.close)
                 yield stream
         finally:
-            self._sight.forget(asked.pictures)
+            self._sight.forget(asked.images)
 
     def _request(self, asked: Asked, chooser: Chooser, max_tokens: int) -> Request:
         """Put everything together for the engine."""
         prompt = asked.prompt
-        placed = list(zip(prompt.slots, asked.pictures, strict=True))
+        placed = list(zip(prompt.slots, asked.images, strict=True))
         return Request(
             ids=np.array(prompt.ids, np.int64),
             positions=token_positions(len(prompt.ids), [(start, grid) for start, (_, grid) in placed]),
-            pictures=tuple(self._pending(start, picture, grid) for start, (picture, grid) in placed),
+            images=tuple(self._pending(start, image, grid) for start, (image, grid) in placed),
             chooser=chooser,
             max_tokens=min(max_tokens, self.context - len(prompt.ids)),
             eos=frozenset(self.manifest.tokens.eos),
@@ -366,10 +366,10 @@ class VLM:
             watch=asked.options.heatmap,
         )
 
-    def _pending(self, start: int, picture: Picture, grid: Grid) -> PendingPicture:
-        """A picture named by all that its visual tokens depend on; the model is named by the root."""
-        span = PictureSpan(start, grid.tokens, picture_key(picture, grid))
-        return PendingPicture(span, partial(self._sight.encode, picture, grid))
+    def _pending(self, start: int, image: Image, grid: Grid) -> PendingImage:
+        """An image named by all that its visual tokens depend on; the model is named by the root."""
+        span = ImageSpan(start, grid.tokens, image_key(image, grid))
+        return PendingImage(span, partial(self._sight.encode, image, grid))
 
 
 def _end(sight: Sight, opening: Opening) -> None:

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.load import report
 from benchmarks.load.clients import Client, Killed, Outcome
 from benchmarks.load.figures import fairness, percentile, slope
+from benchmarks.load.images import Album
 from benchmarks.load.overhead import Compared, Plan, goals
-from benchmarks.load.pictures import Album
 from benchmarks.load.questions import Mixture
 from benchmarks.load.serving import Serving, vitals
 from benchmarks.load.soak import Plan as Soak
@@ -81,7 +81,7 @@ def test_every_question_has_a_status_and_a_check() -> None:
     assert [one.body for one in first] == [one.body for one in second]
     drawn = [question for mixture in (Mixture(album, "y"),) for question in (mixture.next() for _ in range(300))]
     assert {question.name.partition(",")[0] for question in drawn} == {
-        *("a picture", "the shelf", "text", "a conversation", "a schema", "two answers", "a new picture"),
+        *("an image", "the shelf", "text", "a conversation", "a schema", "two answers", "a new image"),
         *("tokens counted", "a form", "a wrong request"),
     }
     assert {question.status for question in drawn} == {200, 400, 404}
@@ -188,7 +188,7 @@ def test_goals_of_the_overhead() -> None:
 
 def test_a_short_soak() -> None:
     """Guards the soak itself, against a real service: everything comes, many leave, one kill loses what was running."""
-    plan = Soak(clients=24, seconds=8, pictures=8, kill=True, every=0.2)
+    plan = Soak(clients=24, seconds=8, images=8, kill=True, every=0.2)
     with Serving() as serving:
         found = asyncio.run(soak(serving, plan))
     told = report.figures(found)

@@ -78,8 +78,8 @@ def test_a_real_fault_fails_even_at_int8(
 def test_wrong_positions_fail(
     int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards the limits: a picture laid out wrongly is no rounding error."""
-    monkeypatch.setattr(exported, "token_positions", lambda length, pictures: token_positions(length, pictures)[order])
+    """Guards the limits: an image laid out wrongly is no rounding error."""
+    monkeypatch.setattr(exported, "token_positions", lambda length, images: token_positions(length, images)[order])
     results = check_folder(open_checkpoint(small_checkpoint), *int8_export)
     with pytest.raises(CheckFailed):
         require_passed(results)

@@ -91,14 +91,14 @@ def never() -> bool:
 
 def _step(
     ids: np.ndarray,
-    pictures: list[tuple[int, Grid]],
+    images: list[tuple[int, Grid]],
     past: int,
     size: int,
     blocks: range,
     probe: Probe | None,
     features: exported.FloatArray,
 ) -> SequenceStep:
-    positions = token_positions(len(ids), pictures)[:, past : past + size]
+    positions = token_positions(len(ids), images)[:, past : past + size]
     visuals = []
     if probe is not None:
         first = max(probe.visual.start, past)
@@ -110,7 +110,7 @@ def _step(
 
 
 def _plain_logits(folder: Path, ids: np.ndarray) -> exported.FloatArray:
-    """Logits of a prompt without a picture, from the stateful form."""
+    """Logits of a prompt without an image, from the stateful form."""
     described = manifest.read(folder)
     empty = Probe(ids, np.zeros((0, 0), np.float32), Grid(0, 0, 1), start=0)
     nothing = np.zeros((1 + described.vision.deepstack, 0, described.text.hidden), np.float32)

@@ -66,8 +66,8 @@ def stranger(tmp_path: Path) -> Stranger:
 
 
 def test_the_first_call_installs_and_answers(stranger: Stranger) -> None:
-    run = stranger.ask("a picture.png", "How many?")
-    assert (run.returncode, run.stdout) == (0, "answer: ask a picture.png How many?\n")
+    run = stranger.ask("an image.png", "How many?")
+    assert (run.returncode, run.stdout) == (0, "answer: ask an image.png How many?\n")
     assert stranger.installs() == 1
 
 

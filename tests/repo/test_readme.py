@@ -11,7 +11,7 @@ from tests.paths import ROOT
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards examples that nobody runs: only the names of the model and of the pictures are others here."""
+    """Guards examples that nobody runs: only the names of the model and of the images are others here."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     shelf = ROOT / "examples" / "shelf.png"

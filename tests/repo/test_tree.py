@@ -27,7 +27,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            continue  # a picture, or weights
+            continue  # an image, or weights
         found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in MACHINE.finditer(text)]
     assert not found
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 import vlrun
 from tests.paths import EXAMPLES
@@ -54,11 +54,11 @@ def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
     assert last.answer.text == said.text
 
 
-def test_pictures_get_their_numbers(vlm: vlrun.VLM) -> None:
-    """Guards a second picture in a later turn: the first one stays as it is in the cache, the second has its number."""
+def test_images_get_their_numbers(vlm: vlrun.VLM) -> None:
+    """Guards a second image in a later turn: the first one stays as it is in the cache, the second has its number."""
     conversation = Conversation(vlm, options=GREEDY)
     first = conversation.ask("How many bottles are there?", SHELF)
-    second = conversation.ask("And here?", Image.new("RGB", (256, 256), "white"))
+    second = conversation.ask("And here?", PILImage.new("RGB", (256, 256), "white"))
     assert second.usage.cached_tokens >= first.usage.prompt_tokens // 32 * 32
     assert second.usage.image_tokens == 128
 
@@ -87,7 +87,7 @@ def test_what_failed_is_not_kept(vlm: vlrun.VLM) -> None:
 
 
 def test_a_file_carries_all_of_it(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards ``save`` and ``load``: same turns, same pictures, and the next answer as if nothing had been between."""
+    """Guards ``save`` and ``load``: same turns, same images, and the next answer as if nothing had been between."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     conversation.save(tmp_path / "chat.json")
@@ -95,10 +95,10 @@ def test_a_file_carries_all_of_it(vlm: vlrun.VLM, tmp_path: Path) -> None:
     again.load(tmp_path / "chat.json")
     assert [turn.role for turn in again.turns] == ["user", "assistant"]
     assert again.turns[1] == conversation.turns[1]
-    picture, original = again.turns[0].parts[0], conversation.turns[0].parts[0]
-    assert isinstance(picture, vlrun.Picture)
-    assert isinstance(original, vlrun.Picture)
-    assert picture.sha256 == original.sha256
+    image, original = again.turns[0].parts[0], conversation.turns[0].parts[0]
+    assert isinstance(image, vlrun.Image)
+    assert isinstance(original, vlrun.Image)
+    assert image.sha256 == original.sha256
     assert again.ask("How many cans?").text == conversation.ask("How many cans?").text
 
 
@@ -144,10 +144,10 @@ def test_files_that_cannot_be_had_are_told(vlm: vlrun.VLM, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_marks_lie_in_the_picture_that_was_asked_about(vlm: vlrun.VLM) -> None:
-    """Guards boxes in later turns: they are in the turn's own picture, here a part of another; of two, in neither."""
+def test_marks_lie_in_the_image_that_was_asked_about(vlm: vlrun.VLM) -> None:
+    """Guards boxes in later turns: they are in the turn's own image, here a part of another; of two, in neither."""
     everything = Options(schema={"const": {"bbox_2d": [0, 0, 1000, 1000], "label": "all"}})
-    part = vlrun.crop(vlrun.open_picture(SHELF), vlrun.Region(100, 50, 200, 300))
+    part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 200, 300))
     conversation = Conversation(vlm)
     (whole,) = conversation.ask("What?", SHELF, everything).marks
     (again,) = conversation.ask("And here?", part, everything).marks
@@ -157,21 +157,21 @@ def test_marks_lie_in_the_picture_that_was_asked_about(vlm: vlrun.VLM) -> None:
     assert not vlm.ask([SHELF, SHELF], "What?", everything).marks
 
 
-def test_parts_of_pictures_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> None:
+def test_parts_of_images_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> None:
     """Guards coordinates after ``load``: a part still knows where it lies."""
-    part = vlrun.crop(vlrun.open_picture(SHELF), vlrun.Region(100, 50, 300, 300))
+    part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 300, 300))
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", part)
     conversation.save(tmp_path / "chat.json")
     conversation.load(tmp_path / "chat.json")
-    picture = conversation.turns[0].parts[0]
-    assert isinstance(picture, vlrun.Picture)
-    assert picture.frame == part.frame
+    image = conversation.turns[0].parts[0]
+    assert isinstance(image, vlrun.Image)
+    assert image.frame == part.frame
 
 
 @pytest.mark.parametrize("said", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
 def test_tokens_that_nobody_said_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
-    """Guards files of strangers: ids outside of the vocabulary, and pictures' tokens where there is no picture."""
+    """Guards files of strangers: ids outside of the vocabulary, and images' tokens where there is no image."""
     said = said.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
     content = f'{{"format": 1, "model": "{vlm.fingerprint}", "turns": [{{"role": "assistant", "parts": [{{"text": "x", '
     (tmp_path / "chat.json").write_text(f'{content}"said": {said}}}]}}]}}')

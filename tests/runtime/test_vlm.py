@@ -1,4 +1,4 @@
-"""From picture to tokens against transformers, and every path of the cache against every other."""
+"""From image to tokens against transformers, and every path of the cache against every other."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PENALTY = 1.5
 QUESTION = "How many bottles are there? 这里有几个瓶子？"
 
 
-def picture(width: int, height: int) -> Image.Image:
+def image(width: int, height: int) -> Image.Image:
     """Smooth coloured noise: unlike white noise, something that a resize does not average away."""
     rng = np.random.default_rng(width * 10_000 + height)
     small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-# Odd sides, portrait, landscape, panorama, the smallest, two pictures, text only.
+# Odd sides, portrait, landscape, panorama, the smallest, two images, text only.
 SCENES = {
     "odd": [(133, 97)],
     "portrait": [(96, 320)],
@@ -107,7 +107,7 @@ def test_equals_transformers(vlm: VLM, reference: Reference, scene: str) -> None
     """Guards the whole way: preprocessing, vision, DeepStack, positions, cache. Logits within 1e-4 of the reference's
     scale at every step, 64 greedy tokens identical.
     """
-    images = [picture(*size) for size in SCENES[scene]]
+    images = [image(*size) for size in SCENES[scene]]
     request = request_for(vlm, images)
     tokens, logits = run(vlm, request)
     assert tokens == reference.greedy(request, images, vlm.manifest.text.vocab_size, PENALTY)
@@ -119,8 +119,8 @@ def test_equals_transformers(vlm: VLM, reference: Reference, scene: str) -> None
 @pytest.mark.parametrize("scene", ["odd", "two", "text"])
 @pytest.mark.parametrize("chunk", [1, 64])
 def test_chunked_prefill_equals_whole(vlm: VLM, scene: str, chunk: int) -> None:
-    """Guards chunk borders, in the middle of a picture too."""
-    request = request_for(vlm, [picture(*size) for size in SCENES[scene]], max_tokens=12)
+    """Guards chunk borders, in the middle of an image too."""
+    request = request_for(vlm, [image(*size) for size in SCENES[scene]], max_tokens=12)
     tokens, logits = run(vlm, request)
     chunked_tokens, chunked_logits = run(vlm, request, chunk)
     assert chunked_tokens == tokens
@@ -130,7 +130,7 @@ def test_chunked_prefill_equals_whole(vlm: VLM, scene: str, chunk: int) -> None:
 @pytest.mark.parametrize("scene", ["odd", "two", "text"])
 def test_cached_equals_uncached(vlm: VLM, scene: str) -> None:
     """Guards the KV cache: each decode step equals a prefill of everything so far."""
-    request = request_for(vlm, [picture(*size) for size in SCENES[scene]], max_tokens=6)
+    request = request_for(vlm, [image(*size) for size in SCENES[scene]], max_tokens=6)
     tokens, logits = run(vlm, request)
     for step in range(1, 6):
         following = int(request.positions.max()) + 1 + np.arange(step)
@@ -148,7 +148,7 @@ def test_many_at_once_do_not_mix(vlm: VLM) -> None:
     """Guards a step of the real decoder with prompts and answers of several lengths, and its prefix cache: everyone
     gets what he gets alone, the second time out of the cache too.
     """
-    requests = [request_for(vlm, [picture(*size) for size in SCENES[scene]], max_tokens=20) for scene in SCENES]
+    requests = [request_for(vlm, [image(*size) for size in SCENES[scene]], max_tokens=20) for scene in SCENES]
     alone = [run(vlm, request)[0] for request in requests]
     for _ in range(2):
         fresh = [dataclasses.replace(r, chooser=greedy(vlm, r.ids.tolist())) for r in requests]
@@ -157,14 +157,14 @@ def test_many_at_once_do_not_mix(vlm: VLM) -> None:
     assert all(s.figures.cached > 32 for s, r in zip(streams, requests, strict=True) if len(r.ids) > 96)
 
 
-def test_one_changed_pixel_is_another_picture(vlm: VLM, tmp_path: Path) -> None:
+def test_one_changed_pixel_is_another_image(vlm: VLM, tmp_path: Path) -> None:
     """Guards against yesterday's answer: an overwritten file of the same name and size, one pixel apart."""
     path = tmp_path / "snap.png"
-    image = picture(160, 96)
+    snap = image(160, 96)
     counts = []
     for value in (0, 0, 1):
-        image.putpixel((3, 3), (value, 0, 0))
-        image.save(path)
+        snap.putpixel((3, 3), (value, 0, 0))
+        snap.save(path)
         counts.append(vlm.ask(path, QUESTION, Options(max_tokens=2)).usage.cached_tokens)
     again = vlm.ask(
         path,
@@ -226,11 +226,11 @@ def test_closed_models_say_so(small_model: Path) -> None:
 def test_batched_equals_alone(vlm: VLM) -> None:
     """Guards the layout of a step with several sequences of different lengths and pasts."""
     decoder = vlm._engine._decoder
-    requests = [request_for(vlm, [picture(*size)]) for size in ((133, 97), (96, 320))]
+    requests = [request_for(vlm, [image(*size)]) for size in ((133, 97), (96, 320))]
     steps = []
     for number, request in enumerate(requests):
         blocks = list(range(number * 40, number * 40 + 40))
-        (seen,) = request.pictures
+        (seen,) = request.images
         visuals = (VisualRows(seen.span.start, seen.encode(never)),)
         steps.append(SequenceStep(request.ids, request.positions, 0, blocks, visuals, rows=1 + number * 2))
     together = decoder.forward(steps, never)
@@ -249,7 +249,7 @@ def never() -> bool:
 
 def test_stopping_early_frees_blocks(vlm: VLM) -> None:
     """Guards against leaks: a reader who leaves gives the blocks back at once."""
-    chunks = vlm.stream(picture(133, 97), QUESTION, Options(temperature=0))
+    chunks = vlm.stream(image(133, 97), QUESTION, Options(temperature=0))
     next(chunks)
     assert vlm._engine.pool.free < vlm._engine.pool.blocks
     chunks.close()
@@ -259,8 +259,8 @@ def test_stopping_early_frees_blocks(vlm: VLM) -> None:
 def test_stream_and_ask_say_the_same(vlm: VLM) -> None:
     """Guards the two names of one thing, and the figures of the answer."""
     options = Options(max_tokens=30, temperature=0.8, seed=5)
-    chunks = list(vlm.stream(picture(133, 97), QUESTION, options))
-    answer = vlm.ask(picture(133, 97), QUESTION, options)
+    chunks = list(vlm.stream(image(133, 97), QUESTION, options))
+    answer = vlm.ask(image(133, 97), QUESTION, options)
     assert chunks[-1].answer is not None
     assert "".join(chunk.text for chunk in chunks) == answer.text == chunks[-1].answer.text
     assert answer.usage.completion_tokens <= 30
@@ -272,8 +272,8 @@ def test_stream_and_ask_say_the_same(vlm: VLM) -> None:
 def test_context_limit(small_model: Path) -> None:
     """Guards the end of the context: refused before work starts, with numbers; an answer ends where it is full."""
     vlm = load(small_model, hints=EXACT, room=Room(context=64))
-    with pytest.raises(ContextLengthExceeded, match=r"tokens \(\d+ of pictures, \d+ of text\), but the context is 64"):
-        vlm.stream([picture(320, 200)] * 2, QUESTION)
+    with pytest.raises(ContextLengthExceeded, match=r"tokens \(\d+ of images, \d+ of text\), but the context is 64"):
+        vlm.stream([image(320, 200)] * 2, QUESTION)
     answer = vlm.ask([], "Hi", Options(temperature=0))
     assert answer.finish_reason in ("length", "stop")
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= 64
@@ -282,9 +282,9 @@ def test_context_limit(small_model: Path) -> None:
 def test_stop_string_ends_the_answer(vlm: VLM) -> None:
     """Guards stop strings end to end: text before it stays, finish reason is stop."""
     options = Options(max_tokens=60, temperature=0)
-    whole = vlm.ask(picture(133, 97), QUESTION, options).text
+    whole = vlm.ask(image(133, 97), QUESTION, options).text
     stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
-    answer = vlm.ask(picture(133, 97), QUESTION, dataclasses.replace(options, stop=(stop,)))
+    answer = vlm.ask(image(133, 97), QUESTION, dataclasses.replace(options, stop=(stop,)))
     assert answer.text == whole[: whole.find(stop)]
     assert answer.finish_reason == "stop"
 

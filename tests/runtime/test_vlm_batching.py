@@ -50,9 +50,9 @@ def vlm() -> vlrun.VLM:
 
 
 def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
-    pictures = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
+    images = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
     options = vlrun.Options(temperature=0, max_tokens=max_tokens)
-    asked = vlm._prepare([ask_about(pictures, QUESTIONS[question])], options).asked
+    asked = vlm._prepare([ask_about(images, QUESTIONS[question])], options).asked
     sampling = options.sampling(vlm.manifest.generation)
     return vlm._request(asked, Sampler(sampling, asked.prompt.ids, vlm.manifest.text.vocab_size), max_tokens)
 

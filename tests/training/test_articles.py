@@ -10,13 +10,13 @@ from PIL import Image
 from tests.paths import EXAMPLES
 from training.articles import TRUTH, articles_shelf
 
-PICTURE = EXAMPLES / "articles_shelf.png"
+IMAGE = EXAMPLES / "articles_shelf.png"
 
 
-def test_the_picture_and_its_truth() -> None:
-    """Guards the figures in the docs: the picture is the one that the code draws, with as many things as it says."""
+def test_the_image_and_its_truth() -> None:
+    """Guards the figures in the docs: the image is the one that the code draws, with as many things as it says."""
     image, items = articles_shelf()
-    assert np.array_equal(np.asarray(Image.open(PICTURE).convert("RGB")), np.asarray(image))
+    assert np.array_equal(np.asarray(Image.open(IMAGE).convert("RGB")), np.asarray(image))
     assert Counter(item.kind for item in items) == TRUTH == {"bottle": 6, "bag": 9, "box": 5}
     assert len({item.colour for item in items if item.kind == "bag"}) == 3
     boxes = [item.box for item in items if item.kind == "box"]

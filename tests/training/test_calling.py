@@ -23,7 +23,7 @@ from training.scores import score_answer
 from training.toolbox import DrawnTool, Toolbox
 from training.vocabulary import CHAT_TEMPLATE, train_tokenizer
 from vlrun.models.qwen3_vl.positions import Grid
-from vlrun.prompt.chat_template import ChatTemplate, Message, PicturePart
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
 from vlrun.prompt.tool_calls import ToolChoice, described, find_tool_calls
 
 DOMAINS = ("shelf", "shapes", "tag", "sign")
@@ -56,7 +56,7 @@ def test_tools_are_those_that_the_runtime_takes(domain: str, tools: int) -> None
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_calls_are_true(domain: str) -> None:
-    """Guards the truth: one call of a tool that is there, valid, with what is in the picture and looks at just that."""
+    """Guards the truth: one call of a tool that is there, valid, with what is in the image and looks at just that."""
     called = 0
     for seed in range(20):
         scene, box, asked = drawn(domain, seed, 1 + seed % 3)
@@ -77,7 +77,7 @@ SHAPES = ("circle", "rectangle", "triangle")
 
 
 def letters(value: object, scene: Scene) -> str:
-    """What of the picture a value is read from: a price keeps its last digit."""
+    """What of the image a value is read from: a price keeps its last digit."""
     return scene.text.removeprefix("$") if isinstance(value, float) else str(value)
 
 
@@ -149,7 +149,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.mark.parametrize("system", [None, "Be short."])
 def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None) -> None:
-    """Guards the bytes: tools, picture, call and result stand in a row token for token as a client's turns are told."""
+    """Guards the bytes: tools, image, call and result stand in a row token for token as a client's turns are told."""
     image, grid = tokenizer.token_to_id("<|image_pad|>"), Grid(4, 6, 2)
     packer, template = Packer(tokenizer), ChatTemplate(CHAT_TEMPLATE, tokenizer, image)
     _, box, asked = next(one for one in (drawn("shelf", seed, 2) for seed in range(99)) if longest(one[2]))
@@ -159,7 +159,7 @@ def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None
     (call,) = find_tool_calls(turns[0].answer)
     said = [
         *([Message("system", (system,))] if system else []),
-        Message("user", (PicturePart(), turns[0].question)),
+        Message("user", (ImagePlaceholder(), turns[0].question)),
         Message("assistant", (), (call,)),
         Message("tool", (str(result_of(turns[1].question)),)),
         Message("assistant", (turns[1].answer,)),

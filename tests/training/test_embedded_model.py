@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vlrun
-from tests.paths import EXAMPLES as PICTURES
+from tests.paths import EXAMPLES as IMAGES
 from training.easy import load_easy
 from training.examples import ARTICLES, EXAMPLES, example
 from training.looking import QUESTIONS as QUESTIONS_LOOKED
@@ -104,14 +104,14 @@ def test_folder_is_small_and_whole() -> None:
 @pytest.mark.slow
 def test_its_tokenizer_comes_out_of_the_code() -> None:
     """Guards the card's claim that training can be repeated: a changed question or scene changes the vocabulary."""
-    easy_questions = [exchange.question for picture in load_easy("train") for exchange in picture.exchanges]
+    easy_questions = [exchange.question for image in load_easy("train") for exchange in image.exchanges]
     assert train_tokenizer(easy_questions).to_str() == load_tokenizer(FOLDER / manifest.TOKENIZER).to_str()
 
 
 @pytest.mark.parametrize(("name", "question", "answer"), QUESTIONS)
 def test_it_answers_the_examples(vlm: vlrun.VLM, name: str, question: str, answer: str) -> None:
     """Guards the first command of the README, in both languages: it really sees."""
-    assert vlm.ask(PICTURES / f"{name}.png", question).text == answer
+    assert vlm.ask(IMAGES / f"{name}.png", question).text == answer
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_it_answers_the_examples(vlm: vlrun.VLM, name: str, question: str, answe
 def test_it_finds_what_it_is_asked_for(vlm: vlrun.VLM, question: str, label: str) -> None:
     """Guards boxes: Qwen's format, the right thing among nine, in both languages."""
     (item,) = [item for item in example("shelf").items if label == f"{item.colour} {item.kind}"]
-    answer = vlm.ask(PICTURES / "shelf.png", question).text
+    answer = vlm.ask(IMAGES / "shelf.png", question).text
     assert score_answer("where", answer, box_answer(item, label)) == 1, answer
 
 
-PAIR = [PICTURES / "shelf.png", PICTURES / "shelf_two.png"]
+PAIR = [IMAGES / "shelf.png", IMAGES / "shelf_two.png"]
 
 
 @pytest.mark.parametrize(
@@ -136,27 +136,27 @@ PAIR = [PICTURES / "shelf.png", PICTURES / "shelf_two.png"]
         ("哪张图片的瓶子更多？", "第1张"),
     ],
 )
-def test_it_compares_two_pictures(vlm: vlrun.VLM, question: str, answer: str) -> None:
-    """Guards several pictures in one question: it knows which is which, in both languages."""
+def test_it_compares_two_images(vlm: vlrun.VLM, question: str, answer: str) -> None:
+    """Guards several images in one question: it knows which is which, in both languages."""
     assert vlm.ask(PAIR, question).text == answer
-    if answer.startswith("Picture"):
+    if answer.startswith("Image"):
         assert vlm.ask(PAIR[::-1], question).text == "Picture 2"
 
 
 def test_it_does_the_tasks(vlm: vlrun.VLM) -> None:
     """Guards tasks on the real thing: counts, boxes, fields and text in the forms that they promise."""
-    counted = vlrun.inquire(vlm, PICTURES / "shelf.png", inquiry("count", items=("bottle", "can", "bag")))
+    counted = vlrun.inquire(vlm, IMAGES / "shelf.png", inquiry("count", items=("bottle", "can", "bag")))
     assert counted.value == {"total": 8, "items": {"bottle": 6, "can": 1, "bag": 1}}
-    priced = vlrun.inquire(vlm, PICTURES / "price_tag.png", inquiry("fields", fields=("price", "date")))
+    priced = vlrun.inquire(vlm, IMAGES / "price_tag.png", inquiry("fields", fields=("price", "date")))
     assert priced.value == {"price": example("price_tag").text, "date": ""}
-    assert vlrun.inquire(vlm, PICTURES / "word.png", inquiry("ocr")).text == example("word").text
+    assert vlrun.inquire(vlm, IMAGES / "word.png", inquiry("ocr")).text == example("word").text
 
 
 @pytest.mark.parametrize("name", ["bag", "can", "yellow bottle"])
 def test_it_locates_every_thing(vlm: vlrun.VLM, name: str) -> None:
-    """Guards lists of boxes: as many marks as there are things, each on its own, in pixels of the picture."""
+    """Guards lists of boxes: as many marks as there are things, each on its own, in pixels of the image."""
     scene = example("shelf")
-    located = vlrun.inquire(vlm, PICTURES / "shelf.png", inquiry("locate", items=(name,)))
+    located = vlrun.inquire(vlm, IMAGES / "shelf.png", inquiry("locate", items=(name,)))
     expected = [item.box for item in scene.items if name in (item.kind, f"{item.colour} {item.kind}")]
     assert len(located.marks) == len(expected)
     side = scene.image.width
@@ -188,7 +188,7 @@ def test_it_calls_tools(
     vlm: vlrun.VLM, name: str, question: str, called: Tool, call: tuple[str, dict[str, Any]], mode: Mode
 ) -> None:
     """Guards tools on the real thing: the right name with the right arguments, of itself and when it must."""
-    turns = [ask_about(PICTURES / f"{name}.png", question)]
+    turns = [ask_about(IMAGES / f"{name}.png", question)]
     answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [called], ToolChoice(mode, parallel=False)))
     (found,) = answer.tool_calls
     assert (found.name, json.loads(found.arguments)) == call
@@ -196,7 +196,7 @@ def test_it_calls_tools(
 
 def test_it_answers_plainly_where_no_tool_is_for_it(vlm: vlrun.VLM) -> None:
     """Guards ``auto``: a tool for something else changes no answer."""
-    turns = [ask_about(PICTURES / "shelf.png", "How many bottles are there?")]
+    turns = [ask_about(IMAGES / "shelf.png", "How many bottles are there?")]
     answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [PRICE]))
     assert (answer.text, answer.tool_calls) == ("6", ())
 
@@ -210,14 +210,14 @@ def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:
     bottles = {"bottles": {"type": "integer", "minimum": 0, "maximum": 99}}
     form = {"type": "object", "properties": bottles, "required": ["bottles"], "additionalProperties": False}
     options = vlrun.Options(temperature=0, schema=form)
-    alone = vlm.ask(PICTURES / "shelf.png", "How many bottles are there?", options)
-    plain = vlm.ask(PICTURES / "shelf.png", "How many bottles are there?", replace(options, prompt_lookup=False))
+    alone = vlm.ask(IMAGES / "shelf.png", "How many bottles are there?", options)
+    plain = vlm.ask(IMAGES / "shelf.png", "How many bottles are there?", replace(options, prompt_lookup=False))
     assert alone.value == plain.value == {"bottles": 6}
     assert alone.usage.passes < plain.usage.passes
-    chunks = list(vlm.stream(PICTURES / "shelf.png", "How many bottles are there?", options))
+    chunks = list(vlm.stream(IMAGES / "shelf.png", "How many bottles are there?", options))
     assert "".join(chunk.text for chunk in chunks) == alone.text
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(vlm.ask, PICTURES / "shelf.png", "How many bottles are there?", options) for _ in range(4)]
+        asked = [pool.submit(vlm.ask, IMAGES / "shelf.png", "How many bottles are there?", options) for _ in range(4)]
         assert {one.result().text for one in asked} == {alone.text}
 
 
@@ -231,6 +231,6 @@ def test_it_looks_at_what_it_is_asked_about(vlm: vlrun.VLM, question: str) -> No
 
 def test_examples_are_small() -> None:
     """Guards the clone's size: all examples are there, each under 100 KB."""
-    sizes = {path.stem: path.stat().st_size for path in PICTURES.glob("*.png")}
+    sizes = {path.stem: path.stat().st_size for path in IMAGES.glob("*.png")}
     assert sizes.keys() == {*EXAMPLES, ARTICLES}
     assert all(size < 100_000 for size in sizes.values())

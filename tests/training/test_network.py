@@ -29,7 +29,7 @@ from training.network import (
 from training.scenes import LEAST_PIXELS, MOST_PIXELS
 from training.vocabulary import SPECIAL, train_tokenizer
 from vlrun.manifest import Preprocessing, VisionDimensions
-from vlrun.media.image import open_picture
+from vlrun.media.image import open_image
 from vlrun.vision.patches import cut
 
 HALF = (0.5, 0.5, 0.5)
@@ -46,16 +46,16 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module", params=["shapes", "pair", "tools"])
 def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
-    """Two pictures, each with questions that do not see it, several that do and a conversation; two pairs; and two
-    pictures behind tools.
+    """Two images, each with questions that do not see it, several that do and a conversation; two pairs; and two
+    images behind tools.
     """
     with pytest.MonkeyPatch.context() as patch:
         for chance in ("SELF_CHANCE", "TURNS_CHANCE"):
             patch.setattr(batches, chance, 1.0)
         patch.setattr(batches, "COPY_CHANCE", 0.0)
         patch.setattr(batches, "LOCATE_CHANCE", 0.0)
-        pictures = 2 if request.param == "shapes" else 4
-        return make_batch(np.random.default_rng(3), Packer(tokenizer), [], pictures, request.param)
+        images = 2 if request.param == "shapes" else 4
+        return make_batch(np.random.default_rng(3), Packer(tokenizer), [], images, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +71,13 @@ def model(tokenizer: Tokenizer) -> Qwen3VLForConditionalGeneration:
     return made
 
 
-def patch_rows(batch: Batch, picture: int) -> torch.Tensor:
-    """As the runtime cuts the picture."""
-    return torch.from_numpy(cut(open_picture(batch.rgb[picture]), batch.grid, PREPROCESSING, VISION).pixels)
+def patch_rows(batch: Batch, image: int) -> torch.Tensor:
+    """As the runtime cuts the image."""
+    return torch.from_numpy(cut(open_image(batch.rgb[image]), batch.grid, PREPROCESSING, VISION).pixels)
 
 
 def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, group: int) -> torch.Tensor:
-    """The logits of transformers for one question on its own, behind its picture if it sees one."""
+    """The logits of transformers for one question on its own, behind its image if it sees one."""
     ids, groups = batch.ids[row], batch.groups[row]
     own = ids[groups == group]
     if group >= ALONE:
@@ -85,7 +85,7 @@ def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, gr
     whole = torch.from_numpy(np.concatenate([ids[groups == PREFIX], own]))[None]
     shown = range(row * len(batch.starts), (row + 1) * len(batch.starts))
     grid = torch.tensor([[1, batch.grid.height, batch.grid.width] for _ in shown])
-    pixels = torch.cat([patch_rows(batch, picture) for picture in shown])
+    pixels = torch.cat([patch_rows(batch, image) for image in shown])
     return model(input_ids=whole, pixel_values=pixels, image_grid_thw=grid).logits[0, -len(own) :]
 
 

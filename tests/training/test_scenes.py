@@ -79,7 +79,7 @@ def test_a_scene_may_stay_large() -> None:
 
 
 def test_shelves_are_within_limits() -> None:
-    """Guards what the model card promises: at most eight of one kind asked about, twelve items, all in the picture."""
+    """Guards what the model card promises: at most eight of one kind asked about, twelve items, all in the image."""
     for seed in SEEDS:
         drawn = scene("shelf", seed)
         assert len(drawn.items) <= min(MOST_ITEMS, (SIZE[0] // COLUMN_PIXELS) * (SIZE[1] // SHELF_PIXELS))
@@ -169,7 +169,7 @@ def test_patch_labels() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_originals_become_what_is_trained(size: tuple[int, int]) -> None:
-    """Guards the stretch: training shows pictures as the runtime would resize them, of more than one proportion."""
+    """Guards the stretch: training shows images as the runtime would resize them, of more than one proportion."""
     rng = np.random.default_rng(0)
     originals = [original_size(size, rng) for _ in range(40)]
     for width, height in originals:
@@ -315,7 +315,7 @@ def test_reasoning_goes_shelf_by_shelf() -> None:
     assert checked > 10
 
 
-def test_questions_about_two_pictures_are_true() -> None:
+def test_questions_about_two_images_are_true() -> None:
     """Guards pairs: which has more, how many in one, which has a thing, what differs."""
     seen: Counter[str] = Counter()
     for seed in range(40):
@@ -335,14 +335,14 @@ def test_questions_about_two_pictures_are_true() -> None:
                 different = sum(counts[0][kind] != counts[1][kind] for kind in KIND_NAMES)
                 assert len(exchange.looks) == 2 * different
             for look in exchange.looks:
-                assert len(look.pictures) == len(look.boxes)
+                assert len(look.images) == len(look.boxes)
     assert set(seen) == {"which_more", "count_in", "which_has", "compare"}
 
 
-def test_looks_at_the_second_picture_lie_behind_the_first() -> None:
+def test_looks_at_the_second_image_lie_behind_the_first() -> None:
     """Guards what attention is taught on pairs."""
     grid = Grid(4, 4, 2)
-    look = Look(0, 1, ((0.0, 0.0, 0.5, 0.5),), pictures=(1,))
+    look = Look(0, 1, ((0.0, 0.0, 0.5, 0.5),), images=(1,))
     assert look_target(look, grid, 2).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
 
 

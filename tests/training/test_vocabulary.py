@@ -27,7 +27,7 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
             {"role": "user", "content": "Hi"},
         ]
     },
-    "pictures": {
+    "images": {
         "messages": [
             {"role": "user", "content": [IMAGE, {"type": "text", "text": "and"}, {"image": "a.png"}, {"text": "?"}]},
             {"role": "assistant", "content": "Six."},
@@ -71,7 +71,7 @@ def render(source: str, values: dict[str, Any]) -> str:
 @pytest.mark.parametrize("generate", [True, False])
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_template_renders_as_the_published_one(name: str, generate: bool) -> None:
-    """Guards the claim that the tiny model speaks Qwen's format: byte for byte, with tools, pictures and videos."""
+    """Guards the claim that the tiny model speaks Qwen's format: byte for byte, with tools, images and videos."""
     values = CONVERSATIONS[name] | {"add_generation_prompt": generate}
     published = (PUBLISHED / "chat_template.jinja").read_text("utf-8")
     assert render(CHAT_TEMPLATE, values) == render(published, values)

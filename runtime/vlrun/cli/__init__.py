@@ -56,7 +56,7 @@ class Commands(click.Group):
 
 
 EPILOG = """\b
-Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 picture, 4 model folder,
+Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 image, 4 model folder,
 5 prompt longer than the context, 6 device, 7 checkpoint, 8 output, 9 self-check
 of an export, 10 model closed, 11 JSON cut short, 12 the service cannot start,
 130 interrupted, 141 closed pipe."""
@@ -65,7 +65,7 @@ of an export, 10 model closed, 11 JSON cut short, 12 the service cannot start,
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vlrun.__version__, prog_name="vlrun")
 def commands() -> None:
-    """Ask Qwen3-VL about pictures, on this machine's own CPU."""
+    """Ask Qwen3-VL about images, on this machine's own CPU."""
 
 
 commands.add_command(ask)

@@ -1,4 +1,4 @@
-"""``vlrun ask``: questions about one picture or several. The answers go to stdout, all else to stderr.
+"""``vlrun ask``: questions about one image or several. The answers go to stdout, all else to stderr.
 
 Knows click and words for people; everything heavy is imported when the command runs.
 """
@@ -16,7 +16,7 @@ import click
 
 from vlrun.cli import options as option
 from vlrun.cli import output as report
-from vlrun.cli.images import Focus, Shown, focus, open_pictures, untold
+from vlrun.cli.images import Focus, Shown, focus, open_images, untold
 from vlrun.cli.option_groups import grouped
 from vlrun.errors import AnswerCutShort, OptionError
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .mpo .heic .heif .avif .svg .pdf .psd".split()
 )
-"""What a missing picture's name ends in, so that a typing error is told as such and not taken for a question."""
+"""What a missing image's name ends in, so that a typing error is told as such and not taken for a question."""
 
 DEMO = "vlrun: no --model given, so the tiny embedded demo model answers; it knows only its own world"
 
 
 _OUTPUT: Mapping[str, Mapping[str, Any]] = {
-    "draw": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "The picture with the answer's boxes."},
+    "draw": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "The image with the answer's boxes."},
     "heatmap": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "What the answer looked at."},
     "heatmap_word": {"metavar": "TEXT", "help": "What one word of the answer looked at."},
     "stats": {"is_flag": True, "help": "Print times, tokens and peak memory to stderr."},
@@ -54,20 +54,20 @@ class Output:
     stats: bool = False
     as_json: bool = False
 
-    def check(self, pictures: Sequence[str], inquiries: Sequence[Inquiry]) -> None:
+    def check(self, images: Sequence[str], inquiries: Sequence[Inquiry]) -> None:
         """Find out before the model works. Raises OptionError, or OutputError for a file that cannot be written."""
         from vlrun.media.output_file import check_target
 
         targets = [target for target in (self.draw, self.heatmap) if target is not None]
         if self.heatmap_word is not None and not self.heatmap:
             raise OptionError("--heatmap-word chooses a word of the heat map: give --heatmap too")
-        if targets and (len(pictures) != 1 or len(inquiries) != 1):
-            raise OptionError("--draw and --heatmap take one picture and one question")
+        if targets and (len(images) != 1 or len(inquiries) != 1):
+            raise OptionError("--draw and --heatmap take one image and one question")
         if self.heatmap and not inquiries[0].plain:
             raise OptionError("--heatmap shows one answer: leave out --tiles, --votes and --steps")
         for target in targets:
             check_target(target)
-        for one, other in itertools.combinations([*targets, *map(Path, pictures)], 2):
+        for one, other in itertools.combinations([*targets, *map(Path, images)], 2):
             if one in targets and one.resolve() == other.resolve():
                 raise OptionError(f"'{one}' would be overwritten: --draw and --heatmap need names of their own")
 
@@ -79,7 +79,7 @@ def output(command: Callable[..., R]) -> Callable[..., R]:
 
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
-@click.option("-q", "--question", multiple=True, help="A question; every word is then a picture. May be repeated.")
+@click.option("-q", "--question", multiple=True, help="A question; every word is then an image. May be repeated.")
 @option.asking
 @focus
 @output
@@ -99,13 +99,13 @@ def ask(
     IMAGE is a file, or - for stdin. The last word is the question, unless it names a file. docs/asking.md has examples.
     """
     names, questions = split(words, question)
-    from vlrun.tasks.request import check_pictures
+    from vlrun.tasks.request import check_images
 
     inquiries = [asking.inquiry(question) for question in questions]
     output.check(names, inquiries)
     for inquiry in inquiries:
-        check_pictures(inquiry, len(names))
-    shown = open_pictures(names, focus)
+        check_images(inquiry, len(names))
+    shown = open_images(names, focus)
     if loading.model is None:
         click.echo(DEMO, err=True)
     vlm = loading.load()
@@ -114,30 +114,28 @@ def ask(
         if len(inquiries) > 1 and not output.as_json:
             report.print_text(f"{chr(10) if number else ''}{questions[number]}")
         cut = _answer(vlm, shown, inquiry, options, output, str(loading.hints)) or cut
-    with contextlib.suppress(
-        KeyboardInterrupt
-    ):  # all is said; the picture's prefix may still be on its way to the disk
+    with contextlib.suppress(KeyboardInterrupt):  # all is said; the image's prefix may still be on its way to the disk
         vlm.close()
     if cut:
         raise cut
 
 
 def split(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str], list[str | None]]:
-    """Pictures and questions: without ``--question`` the last word is the question, unless it is -, a file, or one word
-    that is named like a picture.
+    """Images and questions: without ``--question`` the last word is the question, unless it is -, a file, or one word
+    that is named like an image.
 
-    Raises OptionError without a picture, or with an empty question.
+    Raises OptionError without an image, or with an empty question.
     """
     images, asked = list(words), list(questions)
-    if not asked and words and not _names_picture(words[-1]):
+    if not asked and words and not _names_image(words[-1]):
         asked = [images.pop()]
     if any(not question.strip() for question in asked):
-        raise OptionError("the question is empty; leave it out to have the picture described")
+        raise OptionError("the question is empty; leave it out to have the image described")
     if not images:
         given = f": '{asked[0]}' is neither a file nor named like one" if asked else ""
-        raise OptionError(f"no picture given{given}")
+        raise OptionError(f"no image given{given}")
     if images.count("-") > 1:
-        raise OptionError("only one picture can come from stdin")
+        raise OptionError("only one image can come from stdin")
     return images, [*asked] or [None]
 
 
@@ -175,17 +173,17 @@ def _result(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options
     from vlrun.tasks.request import finish, inquire, single
     from vlrun.types import last_of
 
-    pictures = [one.picture for one in shown]
+    images = [one.image for one in shown]
     streamed = inquiry.plain and not inquiry.summed and not output.as_json
     if inquiry.plain:
         (question,) = inquiry.questions()
-        chunks = vlm.stream(pictures, question, inquiry.options(options))
+        chunks = vlm.stream(images, question, inquiry.options(options))
         _tell_of(vlm)
         result = finish(single(report.print_stream(chunks) if streamed else last_of(chunks)), inquiry)
     else:
         vlm.check(inquiry.options(options))
         _tell_of(vlm)
-        result = inquire(vlm, pictures, inquiry, options)
+        result = inquire(vlm, images, inquiry, options)
     if not streamed and not output.as_json:
         report.print_text(result.text)
     return replace(result, notes=untold(result.notes, shown))
@@ -197,11 +195,11 @@ def _tell_of(vlm: VLM) -> None:
         click.echo(f"vlrun: {note}", err=True)
 
 
-def _names_picture(word: str) -> bool:
+def _names_image(word: str) -> bool:
     if word == "-":
         return True
     try:
         path = Path(word)
-        return path.is_file() or (path.suffix.lower() in PICTURE_SUFFIXES and not any(map(str.isspace, word)))
+        return path.is_file() or (path.suffix.lower() in IMAGE_SUFFIXES and not any(map(str.isspace, word)))
     except (OSError, ValueError):  # longer than a path may be, or with a NUL
         return False

@@ -19,7 +19,7 @@ AS_CLIENT = ", client CPU"
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
 @click.option("--turns", type=click.IntRange(1, 100), default=2, show_default=True, help="Processes of each.")
-@click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Pictures in each process.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images in each process.")
 @click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens of each answer.")
 @click.option("--peers", type=click.Path(path_type=Path), metavar="DIR", help="Also the peers that have a folder here.")
 @click.option("--client", is_flag=True, help="Also as a CPU without AVX-512 and bf16 would do it.")

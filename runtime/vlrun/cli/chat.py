@@ -31,7 +31,7 @@ BLOCK = '"""'
 @option.sampling
 @option.loading
 def chat(images: tuple[str, ...], options: Options, loading: option.Loading) -> None:
-    """Talk about pictures. Each turn costs only its new tokens; Ctrl+C stops an answer, Ctrl+D leaves.
+    """Talk about images. Each turn costs only its new tokens; Ctrl+C stops an answer, Ctrl+D leaves.
 
     /help lists what else can be done.
     """

@@ -1,4 +1,4 @@
-"""Pictures as a command line names them: files or stdin, a part of them, made clearer. Knows click and files."""
+"""Images as a command line names them: files or stdin, a part of them, made clearer. Knows click and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlrun.cli.terminal import printable, silent_libraries
 from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
 
 if TYPE_CHECKING:
-    from vlrun.media.image import Picture
+    from vlrun.media.image import Image
 
 
 R = TypeVar("R")
@@ -27,7 +27,7 @@ _FOCUS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Focus:
-    """What of a picture is shown, and how."""
+    """What of an image is shown, and how."""
 
     region: str | None = None
     enhance: bool = False
@@ -43,13 +43,13 @@ def focus(command: Callable[..., R]) -> Callable[..., R]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture as it was given, and what of it the model is shown."""
+    """An image as it was given, and what of it the model is shown."""
 
-    original: Picture
-    picture: Picture
+    original: Image
+    image: Image
 
 
-def open_pictures(names: Sequence[str], focus: Focus) -> list[Shown]:
+def open_images(names: Sequence[str], focus: Focus) -> list[Shown]:
     """Open them, telling on stderr what was left out or changed. Raises MediaError and OptionError."""
     from vlrun.media.region import crop, parse_region
 
@@ -57,41 +57,41 @@ def open_pictures(names: Sequence[str], focus: Focus) -> list[Shown]:
     shown = []
     for name in names:
         original = _open(name)
-        picture = crop(original, part) if part else original
-        picture = _enhanced(picture) if focus.enhance else picture
-        for note in picture.notes:
+        image = crop(original, part) if part else original
+        image = _enhanced(image) if focus.enhance else image
+        for note in image.notes:
             click.echo(printable(f"vlrun: {note}"), err=True)
-        shown.append(Shown(original, picture))
+        shown.append(Shown(original, image))
     return shown
 
 
 def untold(notes: Iterable[str], shown: Sequence[Shown]) -> tuple[str, ...]:
-    """Notes but those that were told when the pictures were opened."""
-    told = {note for one in shown for note in one.picture.notes}
+    """Notes but those that were told when the images were opened."""
+    told = {note for one in shown for note in one.image.notes}
     return tuple(note for note in notes if note not in told)
 
 
-def _enhanced(picture: Picture) -> Picture:
+def _enhanced(image: Image) -> Image:
     from vlrun.media.enhance import enhance
 
-    return enhance(picture)
+    return enhance(image)
 
 
-def _open(name: str) -> Picture:
-    from vlrun.media.image import open_picture
+def _open(name: str) -> Image:
+    from vlrun.media.image import open_image
 
     with silent_libraries():
-        return open_picture(_read_stdin() if name == "-" else name)
+        return open_image(_read_stdin() if name == "-" else name)
 
 
 def _read_stdin() -> bytes:
     from vlrun.media.image import MAX_FILE_BYTES
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise OptionError("- reads a picture from stdin, but stdin is closed or a terminal")
+        raise OptionError("- reads an image from stdin, but stdin is closed or a terminal")
     encoded = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     if len(encoded) > MAX_FILE_BYTES:
-        raise MediaTooLarge(f"the picture on stdin has more than {MAX_FILE_BYTES:,} bytes, the limit")
+        raise MediaTooLarge(f"the image on stdin has more than {MAX_FILE_BYTES:,} bytes, the limit")
     if not encoded:
-        raise DamagedMedia("the picture on stdin is empty")
+        raise DamagedMedia("the image on stdin is empty")
     return encoded

@@ -38,7 +38,7 @@ _SAMPLING: Mapping[str, Mapping[str, Any]] = {
     "frequency_penalty": {"type": float, "help": "The same, for each time. [default: the model's]"},
     "seed": {"type": int, "help": "Makes drawn answers repeatable."},
     "stop": {"multiple": True, "metavar": "TEXT", "help": "End the answer before TEXT; may be repeated."},
-    "detail": {"type": click.Choice(["low", "auto", "high"]), "help": "Visual tokens a picture. [default: auto]"},
+    "detail": {"type": click.Choice(["low", "auto", "high"]), "help": "Visual tokens an image. [default: auto]"},
     "max_image_tokens": {"type": int, "help": "The same as a number. [default: by --detail]"},
     "schema": {"metavar": "FILE|JSON", "help": "Answer in JSON that validates against this JSON Schema."},
     "repetition_guard": {
@@ -49,7 +49,7 @@ _SAMPLING: Mapping[str, Mapping[str, Any]] = {
     "prompt_lookup": {"is_flag": True, "default": None, "help": "Guess ahead where the text repeats. [default: yes]"},
 }
 
-_KV_DISK = "What pictures became, kept on disk for the next question; 0 keeps nothing. [default: 2048]"
+_KV_DISK = "What images became, kept on disk for the next question; 0 keeps nothing. [default: 2048]"
 _DEFAULT_MODEL = "Model folder. [default: the tiny embedded one]"
 _PRECISION = click.Choice(["f32", "f16", "bf16"])
 _MODEL: Mapping[str, Mapping[str, Any]] = {
@@ -73,7 +73,7 @@ _ASKING: Mapping[str, Mapping[str, Any]] = {
     "tasks": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "Tasks of your own, as TOML."},
     "items": {"metavar": "A,B", "help": "What the task is to count or locate."},
     "fields": {"metavar": "A,B", "help": "What the task is to fill in."},
-    "tiles": {"metavar": "CxR", "help": "Ask of each of C x R parts of the picture, and merge."},
+    "tiles": {"metavar": "CxR", "help": "Ask of each of C x R parts of the image, and merge."},
     "votes": {"type": int, "help": "Draw so many answers; the most frequent wins. [default: 1]"},
     "steps": {"is_flag": True, "help": "Reason first, then answer."},
 }

@@ -1,4 +1,4 @@
-"""What a command prints of an answer: the text as it comes, one JSON object, figures, pictures with marks and heat.
+"""What a command prints of an answer: the text as it comes, one JSON object, figures, images with marks and heat.
 
 Knows click and words for people; does not know how answers are made.
 """
@@ -70,27 +70,27 @@ def tell(result: Result) -> None:
 
 
 def draw(result: Result, shown: Shown, target: Path) -> None:
-    """Write the picture with boxes and points. Raises OutputError."""
-    from vlrun.media.output_file import save_picture
+    """Write the image with boxes and points. Raises OutputError."""
+    from vlrun.media.output_file import save_image
     from vlrun.tasks.drawing import draw_marks
 
     drawn = draw_marks(shown.original, result.marks)
-    save_picture(drawn.image, target)
+    save_image(drawn.image, target)
     if not result.marks:
-        click.echo("vlrun: the answer names no place, so nothing is drawn on the picture", err=True)
+        click.echo("vlrun: the answer names no place, so nothing is drawn on the image", err=True)
     for line in drawn.legend:
         click.echo(printable(f"vlrun: {line}"), err=True)
 
 
 def draw_heat(answer: Answer, shown: Shown, word: str | None, target: Path) -> None:
-    """Write the picture with what the answer, or one word of it, looked at. Raises OptionError and OutputError."""
+    """Write the image with what the answer, or one word of it, looked at. Raises OptionError and OutputError."""
     from vlrun.heatmap.overlay import overlay_heat
-    from vlrun.media.output_file import save_picture
+    from vlrun.media.output_file import save_image
 
     if answer.heat is None or not answer.heat.pieces:
         click.echo("vlrun: the answer is empty, so there is no heat map", err=True)
         return
-    save_picture(overlay_heat(shown.picture, answer.heat.of(word)), target)
+    save_image(overlay_heat(shown.image, answer.heat.of(word)), target)
 
 
 def stats(answers: Sequence[Answer]) -> str:

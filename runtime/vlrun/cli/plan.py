@@ -11,7 +11,7 @@ import click
 
 from vlrun.cli import options as option
 from vlrun.cli.ask import split
-from vlrun.cli.images import Focus, focus, open_pictures, untold
+from vlrun.cli.images import Focus, focus, open_images, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 PROBE_SIDE = 512
-"""Of the picture that is looked at to measure a box for the first time, in pixels."""
+"""Of the image that is looked at to measure a box for the first time, in pixels."""
 PROBE_TOKENS = 24
 
 
@@ -50,22 +50,22 @@ def plan(
     from vlrun.embedded import FOLDER
     from vlrun.perf import estimate as planning
     from vlrun.prompt.builder import ask_about
-    from vlrun.tasks.request import check_pictures
+    from vlrun.tasks.request import check_images
 
     inquiry = asking.inquiry(questions[0])
     if not inquiry.plain:
         raise OptionError("a plan tells of one question: leave out --tiles, --votes and --steps")
-    check_pictures(inquiry, len(names))
-    shown = open_pictures(names, focus)
+    check_images(inquiry, len(names))
+    shown = open_images(names, focus)
     folder = loading.model or FOLDER
     manifests.read(folder)
     speed = _speed(folder, loading)
     asked = inquiry.options(options)
-    turns = [ask_about([one.picture for one in shown], inquiry.questions()[-1])]
+    turns = [ask_about([one.image for one in shown], inquiry.questions()[-1])]
     planned = planning.plan(folder, turns, asked, speed, loading.room.context, loading.hints.kv_precision or "u8")
     for note in untold(planned.notes, shown):
         click.echo(printable(f"vlrun: {note}"), err=True)
-    click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [one.picture.size for one in shown]))
+    click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [one.image.size for one in shown]))
 
 
 def _speed(folder: Path, loading: option.Loading) -> Speed:
@@ -90,10 +90,10 @@ def _measured(loading: option.Loading) -> Speed:
     from vlrun.types import Options
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
-    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
+    image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
     with replace(loading, room=Room()).load() as vlm:
         vlm.wait()
-        answer = vlm.ask(np.ascontiguousarray(picture), options=Options(max_tokens=PROBE_TOKENS))
+        answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
         return speed.of_answer(answer, vlm.vision_seconds)
 
 
@@ -101,8 +101,8 @@ def _words(planned: Plan, sizes: list[tuple[int, int]]) -> str:
     from vlrun.perf.estimate import PLANNED_ANSWER
 
     lines = [
-        f"picture  {width} x {height}, seen as {seen.width} x {seen.height}: {seen.tokens} visual tokens"
-        for (width, height), seen in zip(sizes, planned.pictures, strict=True)
+        f"image  {width} x {height}, seen as {seen.width} x {seen.height}: {seen.tokens} visual tokens"
+        for (width, height), seen in zip(sizes, planned.images, strict=True)
     ]
     return "\n".join(
         [
@@ -110,7 +110,7 @@ def _words(planned: Plan, sizes: list[tuple[int, int]]) -> str:
             f"prompt   {planned.prompt_tokens} tokens",
             f"memory   about {planned.memory / MIB:,.0f} MiB at the peak, {planned.kv_memory / MIB:.0f} of KV cache",
             f"load     {_seconds(planned.load)}",
-            f"TTFT     {_seconds(planned.ttft)}, of a picture that is new",
+            f"TTFT     {_seconds(planned.ttft)}, of an image that is new",
             f"answer   {_seconds(planned.answer)} more for {PLANNED_ANSWER} tokens",
         ]
     )

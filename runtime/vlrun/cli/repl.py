@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli import output as report
-from vlrun.cli.images import NO_FOCUS, Focus, Shown, open_pictures, untold
+from vlrun.cli.images import NO_FOCUS, Focus, Shown, open_images, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError, VlrunError
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from vlrun.vlm import VLM
 
 HELP = """\
-/image FILE...       show pictures with the next question
-/region X,Y,W,H      show a part of the last picture with it
+/image FILE...       show images with the next question
+/region X,Y,W,H      show a part of the last image with it
 /task NAME [A,B]     ask as `vlrun ask --task` does
 /clear               forget the conversation
-/save FILE           write it to a file, pictures and all
+/save FILE           write it to a file, images and all
 /load FILE           go on with one
 /stats               times and tokens of the last answer
 /exit                leave, as Ctrl+D does
@@ -90,7 +90,7 @@ class Repl:
         shown, before = self._waiting, self._conversation.turns
         self._waiting = []
         try:
-            with closing(self._conversation.stream(question, [one.picture for one in shown], options)) as chunks:
+            with closing(self._conversation.stream(question, [one.image for one in shown], options)) as chunks:
                 if inquiry is not None and inquiry.summed:
                     result = finish(single(last_of(chunks)), inquiry)
                     report.print_text(result.text)
@@ -99,17 +99,17 @@ class Repl:
                 else:
                     self._answer = report.print_stream(chunks)
         finally:
-            if self._conversation.turns is before:  # nothing was kept: the pictures wait for the next question
+            if self._conversation.turns is before:  # nothing was kept: the images wait for the next question
                 self._waiting = [*shown, *self._waiting]
         if self._answer.finish_reason != "stop":
             self._say(f"the answer was cut short ({self._answer.finish_reason})")
 
     def show(self, names: Sequence[str], focus: Focus = NO_FOCUS) -> None:
-        """Show pictures with the next question. Raises MediaError and OptionError."""
-        shown = open_pictures(names, focus)
+        """Show images with the next question. Raises MediaError and OptionError."""
+        shown = open_images(names, focus)
         self._waiting += shown
         self._last_name = names[-1]
-        sizes = ", ".join("{} x {}".format(*one.picture.size) for one in shown)
+        sizes = ", ".join("{} x {}".format(*one.image.size) for one in shown)
         self._say(f"the next question shows {sizes}")
 
     def _image(self, words: Sequence[str]) -> None:
@@ -119,13 +119,13 @@ class Repl:
 
     def _region(self, words: Sequence[str]) -> None:
         if self._last_name is None:
-            raise OptionError("there is no picture yet: /image FILE shows one")
+            raise OptionError("there is no image yet: /image FILE shows one")
         self.show([self._last_name], Focus("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
-        from vlrun.prompt.builder import pictures_of
+        from vlrun.prompt.builder import images_of
         from vlrun.tasks.definition import NO_NAMES, Names, find, split_names
-        from vlrun.tasks.request import Inquiry, check_pictures
+        from vlrun.tasks.request import Inquiry, check_images
 
         if not words:
             raise OptionError("/task needs a name, and for some tasks what to look for: /task count bottle,can")
@@ -134,9 +134,9 @@ class Repl:
             listed = split_names(" ".join(words[1:]))
             names = Names(fields=listed) if task.fields != "none" else Names(items=listed)
         inquiry = Inquiry(task=task, names=names)
-        check_pictures(inquiry, len(self._waiting) + sum(map(pictures_of, self._conversation.turns)))
+        check_images(inquiry, len(self._waiting) + sum(map(images_of, self._conversation.turns)))
         given = self._options
-        options = replace(  # other visual tokens would have all pictures so far encoded again
+        options = replace(  # other visual tokens would have all images so far encoded again
             inquiry.options(given),
             min_image_tokens=given.min_image_tokens,
             auto_image_tokens=given.auto_image_tokens,

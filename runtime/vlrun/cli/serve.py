@@ -50,8 +50,8 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
     "deadline": {"type": click.FloatRange(1, 86400), "help": "Seconds for a request, waiting too. [default: 300]"},
     "drain": {"type": click.FloatRange(0, 3600), "help": "Seconds for running answers at a stop. [default: 30]"},
     "max_body_mib": {"type": click.IntRange(1, 256), "help": "Of a request; more is 413. [default: 15]"},
-    "max_pictures": {"type": click.IntRange(1, 64), "help": "In a request. [default: 16]"},
-    "max_megapixels": {"type": click.IntRange(1, 89), "help": "Of a picture. [default: 50]"},
+    "max_images": {"type": click.IntRange(1, 64), "help": "In a request. [default: 16]"},
+    "max_megapixels": {"type": click.IntRange(1, 89), "help": "Of an image. [default: 50]"},
     "connections": {"type": click.IntRange(1, 10000), "help": "Open at once; more get 503. [default: 256]"},
 }
 

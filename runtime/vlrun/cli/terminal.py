@@ -13,8 +13,8 @@ _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str) -> str:
-    """The text without control characters but line ends and tabs, and without what turns its direction: neither a
-    picture nor a file's name must steer the reader's terminal. ``--json`` has an answer letter for letter.
+    """The text without control characters but line ends and tabs, and without what turns its direction: neither an
+    image nor a file's name must steer the reader's terminal. ``--json`` has an answer letter for letter.
     """
     return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in _TURNING))
 

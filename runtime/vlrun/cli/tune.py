@@ -13,7 +13,7 @@ import click
 def tune(model: Path, device: str) -> None:
     """Measure which hints are fastest on this machine, in a minute or two; `vlrun ask` uses them from then on.
 
-    The figures are seconds for a question about a 1024 x 768 picture with 64 tokens of answer.
+    The figures are seconds for a question about a 1024 x 768 image with 64 tokens of answer.
     """
     from vlrun import manifest as manifests
     from vlrun.backends.openvino import autotune as tuning

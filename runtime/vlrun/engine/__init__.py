@@ -1,1 +1,1 @@
-"""Ids and logits: which token comes next. Knows neither text nor pictures."""
+"""Ids and logits: which token comes next. Knows neither text nor images."""

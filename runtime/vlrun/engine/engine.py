@@ -1,8 +1,8 @@
-"""The engine: one thread that owns the decoder, one that has pictures encoded, and the streams out of them.
+"""The engine: one thread that owns the decoder, one that has images encoded, and the streams out of them.
 
 Callers submit requests and read streams; everything else happens in the decoder's thread, one round after the other:
 take what arrived, drop whom nobody reads, let the waiting in, run a step, hand out tokens. Knows ids, features and
-logits; knows neither text nor pictures, nor which backend the decoder drives.
+logits; knows neither text nor images, nor which backend the decoder drives.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Protocol
 
 from vlrun.backends.openvino.decoder import SequenceStep
 from vlrun.backends.openvino.device import Abandoned
-from vlrun.engine.request import Arrived, Finished, PendingPicture, Progress, Request, Stopped, Stream
+from vlrun.engine.request import Arrived, Finished, PendingImage, Progress, Request, Stopped, Stream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
 from vlrun.engine.watchdog import Pulse, State
@@ -32,7 +32,7 @@ from vlrun.storage.files import Bytes
 
 MIB = 2**20
 FEATURES_BUDGET, TAILS_BUDGET = 192 * MIB, 64 * MIB
-"""Features of a 1024 x 768 picture in the 2B model take 25 MB, those of its last 31 tokens 1 MB."""
+"""Features of a 1024 x 768 image in the 2B model take 25 MB, those of its last 31 tokens 1 MB."""
 
 
 MOST_KEEPING = 2
@@ -63,7 +63,7 @@ class Backend(Protocol):
 
 
 class Engine:
-    """Answers requests with one decoder, several at a time. ``root`` names the model and how it runs; finished picture
+    """Answers requests with one decoder, several at a time. ``root`` names the model and how it runs; finished image
     prefixes go to ``store`` and come from there, if there is one.
     """
 
@@ -80,7 +80,7 @@ class Engine:
         self._keeping: set[bytes] = set()
         self._reading = threading.Lock()
         self._looks: dict[bytes, list[tuple[Sequence, int]]] = {}
-        self._to_see: queue.SimpleQueue[PendingPicture | None] = queue.SimpleQueue()
+        self._to_see: queue.SimpleQueue[PendingImage | None] = queue.SimpleQueue()
         self._pulse = Pulse()
         self._inbox: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
@@ -236,11 +236,11 @@ class Engine:
         """What the disk has of its prompt beyond the blocks that are known, as far as can be seen from outside. One
         caller at a time: the next one finds most often what this one brings.
         """
-        if not self._store or not sequence.request.pictures or self._closing:
+        if not self._store or not sequence.request.images or self._closing:
             return None
         names = sequence.prompt_names()
         with self._reading, suppress(OSError, MemoryError, ValueError):  # an answer needs no store
-            keys = [picture.span.key for picture in sequence.request.pictures]
+            keys = [image.span.key for image in sequence.request.images]
             prefix = self._store.longest(names, len(self.pool.find(names)), keys)
             if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
                 return prefix
@@ -272,10 +272,10 @@ class Engine:
             table.release()
 
     def _remember(self, sequence: Sequence) -> None:
-        """Have the finished prefix of the sequence's pictures stored, unless it is too large or already on its way."""
-        if not self._store or not sequence.request.pictures or len(self._keeping) >= MOST_KEEPING:
+        """Have the finished prefix of the sequence's images stored, unless it is too large or already on its way."""
+        if not self._store or not sequence.request.images or len(self._keeping) >= MOST_KEEPING:
             return
-        spans = [picture.span for picture in sequence.request.pictures]
+        spans = [image.span for image in sequence.request.images]
         count = (spans[-1].start + spans[-1].tokens) // self.pool.block_size
         names = tuple(sequence.prompt_names()[:count])
         if not names or not self._store.fits(count * self._decoder.block_bytes) or names[-1] in self._keeping:
@@ -285,7 +285,7 @@ class Engine:
             behind = span.start + span.tokens - count * self.pool.block_size
             if behind > 0:
                 tail = self.features.get(span.key, span.tokens, max(0, span.tokens - behind))
-                if tail is None:  # too large to be kept: without it the picture would have to be encoded again
+                if tail is None:  # too large to be kept: without it the image would have to be encoded again
                     return
                 tails.append((span.key, tail))
         keys = tuple(span.key for span in spans)
@@ -302,25 +302,25 @@ class Engine:
             self._keeping.discard(prefix.names[-1])
 
     def _look(self, sequence: Sequence, index: int) -> None:
-        """Get the features of a picture: out of the cache, or from the vision thread, once for all who want them."""
-        picture, begin = sequence.wanted(index)
-        features = self.features.get(picture.span.key, picture.span.tokens, begin)
+        """Get the features of an image: out of the cache, or from the vision thread, once for all who want them."""
+        image, begin = sequence.wanted(index)
+        features = self.features.get(image.span.key, image.span.tokens, begin)
         if features is not None:
             sequence.give(index, features)
             return
-        waiting = self._looks.setdefault(picture.span.key, [])
+        waiting = self._looks.setdefault(image.span.key, [])
         waiting.append((sequence, index))
         if len(waiting) == 1:
-            self._to_see.put(picture)
+            self._to_see.put(image)
 
     def _see(self) -> None:
         """The vision encoder's thread."""
-        while (picture := self._to_see.get()) is not None:
-            key = picture.span.key
+        while (image := self._to_see.get()) is not None:
+            key = image.span.key
             try:
                 if self._unwanted(key):
                     raise Abandoned
-                outcome: FloatArray | Exception = picture.encode(partial(self._unwanted, key))
+                outcome: FloatArray | Exception = image.encode(partial(self._unwanted, key))
             except Exception as error:  # noqa: BLE001 - goes to those who wait for it
                 outcome = error
             with self._changed:

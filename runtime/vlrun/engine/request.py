@@ -1,6 +1,6 @@
 """What the engine is asked for, and the stream that its tokens come through.
 
-Knows ids, positions and features; knows neither text nor pictures, nor when anything runs.
+Knows ids, positions and features; knows neither text nor images, nor when anything runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vlrun.engine.sampler import Chooser
 from vlrun.errors import AnswerCancelled
 from vlrun.heatmap.attention import Watched
-from vlrun.kv_cache.block_hash import PictureSpan
+from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.models.qwen3_vl.positions import FloatArray, IntArray
 
 FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
@@ -32,18 +32,18 @@ Stopped: TypeAlias = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class PendingPicture:
+class PendingImage:
     """Visual tokens at their place in the prompt. ``encode`` makes their features ``[1 + deepstack, tokens, hidden]``;
     it is called in the engine's vision thread, and only if they are not known.
     """
 
-    span: PictureSpan
+    span: ImageSpan
     encode: Callable[[Stopped], FloatArray]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: ``ids [T]``, M-RoPE ``positions [3, T]``, its pictures, and how to go on.
+    """One prompt: ``ids [T]``, M-RoPE ``positions [3, T]``, its images, and how to go on.
 
     Generation ends after ``max_tokens``, after a token of ``eos``, or with ``guard`` when it goes round in a circle.
     With ``lookup``, tokens that the text so far suggests, or that must come, are tried several at a time; the outcome
@@ -53,7 +53,7 @@ class Request:
 
     ids: IntArray
     positions: IntArray
-    pictures: tuple[PendingPicture, ...]
+    images: tuple[PendingImage, ...]
     chooser: Chooser
     max_tokens: int
     eos: frozenset[int]
@@ -111,7 +111,7 @@ Item: TypeAlias = Arrived | Progress | Finished | BaseException
 
 class Cancellation:
     """Ends answers from any thread: whoever reads them gets AnswerCancelled, and the engine drops them at its next
-    step, prefill chunk or look at a picture.
+    step, prefill chunk or look at an image.
     """
 
     def __init__(self) -> None:

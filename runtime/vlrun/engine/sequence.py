@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
 from vlrun.engine.prompt_lookup import Lookup, verified
 from vlrun.engine.repetition import repeats
-from vlrun.engine.request import FinishReason, PendingPicture, Progress, Request, Stream
+from vlrun.engine.request import FinishReason, PendingImage, Progress, Request, Stream
 from vlrun.kv_cache.block_hash import block_names
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable
 from vlrun.models.qwen3_vl.positions import FloatArray
@@ -33,7 +33,7 @@ class Sequence:
         self.passes = 0
         self.kept = False
         self.missing: set[int] = set()
-        """Pictures whose features are still to come."""
+        """Images whose features are still to come."""
         self._pool = pool
         self._root = root
         self._names: list[bytes] = []
@@ -71,7 +71,7 @@ class Sequence:
         self._named = len(found)
         self.stream.figures.begun = time.perf_counter()
         self.stream.figures.cached = self.table.length
-        ends = (picture.span.start + picture.span.tokens for picture in self.request.pictures)
+        ends = (image.span.start + image.span.tokens for image in self.request.images)
         self.missing = {index for index, end in enumerate(ends) if end > self.table.length}
 
     def close(self) -> None:
@@ -80,13 +80,13 @@ class Sequence:
         self._features.clear()
         self._queries = None
 
-    def wanted(self, index: int) -> tuple[PendingPicture, int]:
-        """A picture, and the first of its tokens whose features are needed."""
-        picture = self.request.pictures[index]
-        return picture, max(0, self.table.length - picture.span.start)
+    def wanted(self, index: int) -> tuple[PendingImage, int]:
+        """An image, and the first of its tokens whose features are needed."""
+        image = self.request.images[index]
+        return image, max(0, self.table.length - image.span.start)
 
     def give(self, index: int, features: FloatArray) -> None:
-        """Hand over the features of the picture's last tokens, as many as are needed or more."""
+        """Hand over the features of the image's last tokens, as many as are needed or more."""
         self._features[index] = features
         self.missing.discard(index)
         if not self.missing:
@@ -94,9 +94,9 @@ class Sequence:
 
     def tell_of_vision(self) -> None:
         """Say how many of the visual tokens that are needed are there."""
-        if pictures := self.request.pictures:
-            missing = sum(pictures[index].span.tokens for index in self.missing)
-            total = sum(picture.span.tokens for picture in pictures)
+        if images := self.request.images:
+            missing = sum(images[index].span.tokens for index in self.missing)
+            total = sum(image.span.tokens for image in images)
             self.stream.put(Progress("vision", total - missing, total))
 
     def prefill_step(self, most: int) -> SequenceStep:
@@ -175,12 +175,12 @@ class Sequence:
     def _visuals(self, start: int, end: int) -> Items[VisualRows]:
         """The visual rows between tokens ``start`` and ``end`` of the prompt, counted from ``start``."""
         rows = []
-        for index, picture in enumerate(self.request.pictures):
-            first = picture.span.start
-            low, high = max(start, first), min(end, first + picture.span.tokens)
+        for index, image in enumerate(self.request.images):
+            first = image.span.start
+            low, high = max(start, first), min(end, first + image.span.tokens)
             if low < high:
                 features = self._features[index]
-                known_from = first + picture.span.tokens - features.shape[1]
+                known_from = first + image.span.tokens - features.shape[1]
                 rows.append(VisualRows(low - start, features[:, low - known_from : high - known_from]))
         return rows
 
@@ -196,7 +196,7 @@ class Sequence:
         size = self._pool.block_size
         if length // size > len(self._names):
             parent = self._names[-1] if self._names else self._root
-            spans = [picture.span for picture in self.request.pictures]
+            spans = [image.span for image in self.request.images]
             text = self.text[: length - length % size]
             self._names += block_names(parent, text, spans, size, len(self._names))
         return self._names[: length // size]

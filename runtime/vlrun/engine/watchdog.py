@@ -16,10 +16,10 @@ CPU_SHARE = 0.01
 """Of one core: less than this, over ``WINDOW`` seconds, is no computing. A unit held to 30 % of a core does more."""
 WINDOW = 20.0
 """Seconds without a finished step before anybody asks whether something is still computed: a step takes less even at a
-third of a slow core, a large picture may take longer.
+third of a slow core, a large image may take longer.
 """
 LONGEST = 900.0
-"""Seconds after which one step, or one picture, is taken for an endless loop, however much it computes."""
+"""Seconds after which one step, or one image, is taken for an endless loop, however much it computes."""
 
 
 @dataclass(frozen=True)

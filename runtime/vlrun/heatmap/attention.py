@@ -1,4 +1,4 @@
-"""What a token looked at: the keys in the cache's blocks, the attention of queries on them, and heat on a picture.
+"""What a token looked at: the keys in the cache's blocks, the attention of queries on them, and heat on an image.
 
 Knows how the CPU plugin lays out keys and the softmax over them; knows neither text nor pixels, nor who owns a block.
 
@@ -6,7 +6,7 @@ Heat is attention, with two corrections that others found necessary. Some tokens
 first token of a text (Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2023), patches of plain
 background (Darcet et al., "Vision Transformers Need Registers", 2023), and visual tokens inside a decoder (Kang et al.,
 "See What You Are Told: Visual Attention Sink in Large Multimodal Models", 2025). They are taken out. And few heads
-tell where a thing is: those that look at the picture much and at few places of it (Kang et al., "Your Large
+tell where a thing is: those that look at the image much and at few places of it (Kang et al., "Your Large
 Vision-Language Model Only Needs A Few Attention Heads For Visual Grounding", 2025). They count for more.
 """
 
@@ -28,15 +28,15 @@ AT_ONCE = 32
 
 SINK_DISTANCE = 0.5
 """A visual token is a sink if its keys' distance to the first token's is less than this part of the distance to what
-visual tokens have in common. In the embedded model, which has no sinks, none in 100 pictures comes below 0.86."""
+visual tokens have in common. In the embedded model, which has no sinks, none in 100 images comes below 0.86."""
 
 ALWAYS, STANDS_OUT = 0.1, 5.0
 """A corner is a sink if all but this part of an answer looks at it so many times as much as at any of its neighbours,
-and as at half of the picture."""
+and as at half of the image."""
 
-LEAST_ANSWER, LEAST_PICTURE = 8, 256
-"""Tokens of an answer and of a picture: where there are fewer, that says nothing. A thing may fill the corner of a
-small picture and be all that the answer is about: in the embedded model's, of 64 tokens, in one answer of 100."""
+LEAST_ANSWER, LEAST_IMAGE = 8, 256
+"""Tokens of an answer and of an image: where there are fewer, that says nothing. A thing may fill the corner of a
+small image and be all that the answer is about: in the embedded model's, of 64 tokens, in one answer of 100."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def watched_layers(layers: int) -> tuple[int, ...]:
     """The layers whose attention is watched: an eighth of them, from the middle on.
 
     The first layers gather what stands together and the last ones choose words; in between, answers fetch from the
-    picture what they need. Of 28 layers these are 14, 15 and 16; of the embedded model's 5 it is 2, the layer that was
+    image what they need. Of 28 layers these are 14, 15 and 16; of the embedded model's 5 it is 2, the layer that was
     trained to look at what it speaks of.
     """
     return tuple(range(layers // 2, layers // 2 + max(1, layers // 8)))
@@ -109,10 +109,10 @@ class Watched:
 
 
 def heat(watched: Watched, start: int, grid: Grid) -> FloatArray:
-    """How much each token of an answer looked where, ``[A, rows, columns]``, at the picture of ``grid`` whose visual
+    """How much each token of an answer looked where, ``[A, rows, columns]``, at the image of ``grid`` whose visual
     tokens stand in the prompt from ``start`` on.
 
-    Each is a map of the picture's visual tokens: attention, averaged over layers and heads, a head counting by how
+    Each is a map of the image's visual tokens: attention, averaged over layers and heads, a head counting by how
     ``_pointed`` its look is. Sums are not 1: a token that looks at the words before it leaves a paler map. To be
     compared within one answer, and summed over the tokens of a word.
     """
@@ -159,7 +159,7 @@ def _looks(watched: Watched, span: slice, sinks: npt.NDArray[np.bool_]) -> Float
 def _pointed(weights: FloatArray) -> FloatArray:
     """How much each head points at few places, ``[A, heads, N]`` to ``[A, heads, 1]``: 1 for one that sees a single
     token, 0 for one that sees all alike, in between by its entropy, squared. How much of its attention falls on the
-    picture at all counts besides: that is in ``weights``.
+    image at all counts besides: that is in ``weights``.
     """
     shares = weights / np.maximum(weights.sum(-1, keepdims=True), np.finfo(np.float32).tiny)
     entropy = -(shares * np.log(np.maximum(shares, np.finfo(np.float32).tiny))).sum(-1, keepdims=True)
@@ -184,7 +184,7 @@ def _always_looked_at(maps: FloatArray) -> npt.NDArray[np.bool_]:
     """Which corners ``[N]`` an answer ``[A, rows, columns]`` looks at from beginning to end, and not around them."""
     count, rows, columns = maps.shape
     found = np.zeros((rows, columns), np.bool_)
-    if count >= LEAST_ANSWER and found.size >= LEAST_PICTURE:
+    if count >= LEAST_ANSWER and found.size >= LEAST_IMAGE:
         always = np.quantile(maps, ALWAYS, axis=0)
         for row, column in ((0, 0), (0, columns - 1), (rows - 1, 0), (rows - 1, columns - 1)):
             near = np.sort(always[_around(row, column)], axis=None)[:-1]

@@ -17,20 +17,20 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Heat:
-    """``maps``: of each picture ``[tokens, rows, columns]``, a cell for each visual token; ``pieces``: the text of each
+    """``maps``: of each image ``[tokens, rows, columns]``, a cell for each visual token; ``pieces``: the text of each
     token of the answer.
     """
 
     maps: tuple[FloatArray, ...]
     pieces: tuple[str, ...]
 
-    def of(self, word: str | None = None, picture: int = 0) -> FloatArray:
+    def of(self, word: str | None = None, image: int = 0) -> FloatArray:
         """The heat of a word, wherever the answer says it, or of the whole answer, ``[rows, columns]``.
 
         Raises OptionError if the answer does not say it.
         """
         wanted = list(range(len(self.pieces))) if word is None else self._tokens_of(word)
-        mean: FloatArray = self.maps[picture][wanted].mean(0)
+        mean: FloatArray = self.maps[image][wanted].mean(0)
         return mean
 
     def _tokens_of(self, word: str) -> list[int]:

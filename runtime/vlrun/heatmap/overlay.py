@@ -1,4 +1,4 @@
-"""A heat map laid over a picture: where a value per visual token is high.
+"""A heat map laid over an image: where a value per visual token is high.
 
 Knows colours and enlarging; does not know what the values mean or which model gave them.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as PILImage
 
 from vlrun.errors import OptionError
-from vlrun.media.image import Picture
+from vlrun.media.image import Image
 
 MOST_SIDE = 2048
 """Pixels of the longer side that comes out: a heat map has a few dozens of cells, so more pixels show nothing more."""
@@ -35,15 +35,15 @@ order shows in grey and to the colour-blind too.
 """
 
 GREY_RANGE = (40.0, 170.0)
-"""The picture below becomes grey between these levels, so that neither its blacks nor its whites hide the heat."""
+"""The image below becomes grey between these levels, so that neither its blacks nor its whites hide the heat."""
 COLOUR = 0.3
-"""How much of the picture's colour the grey keeps: red on green of the same lightness would be lost without it."""
+"""How much of the image's colour the grey keeps: red on green of the same lightness would be lost without it."""
 OPACITY = 0.72
-"""Of places at least half as hot as the hottest; a cold one shows the picture alone."""
+"""Of places at least half as hot as the hottest; a cold one shows the image alone."""
 
 
-def overlay_heat(picture: Picture, heat: npt.NDArray[np.float32]) -> Image.Image:
-    """The picture in grey under ``heat [rows, columns]``, relative to its highest value; at most MOST_SIDE pixels long.
+def overlay_heat(image: Image, heat: npt.NDArray[np.float32]) -> PILImage.Image:
+    """The image in grey under ``heat [rows, columns]``, relative to its highest value; at most MOST_SIDE pixels long.
 
     Without any heat it keeps its colours. Raises OptionError if a value is negative or not a number.
     """
@@ -51,23 +51,23 @@ def overlay_heat(picture: Picture, heat: npt.NDArray[np.float32]) -> Image.Image
         raise OptionError(f"a heat map has rows and columns, not the shape {list(heat.shape)}")
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise OptionError("a heat map has values of 0 and more, without NaN and infinity")
-    image = Image.fromarray(picture.rgb)
-    image.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.LANCZOS)
+    pil_image = PILImage.fromarray(image.rgb)
+    pil_image.thumbnail((MOST_SIDE, MOST_SIDE), PILImage.Resampling.LANCZOS)
     highest = float(heat.max())
     if highest == 0:
-        return image
-    share = _enlarged((heat.astype(np.float64) / highest).astype(np.float32), image.size)
+        return pil_image
+    share = _enlarged((heat.astype(np.float64) / highest).astype(np.float32), pil_image.size)
     low, high = GREY_RANGE
-    grey = np.asarray(image.convert("L"), np.float32)[..., None]
-    base = low + (high - low) / 255 * (grey + COLOUR * (np.asarray(image, np.float32) - grey))
+    grey = np.asarray(pil_image.convert("L"), np.float32)[..., None]
+    base = low + (high - low) / 255 * (grey + COLOUR * (np.asarray(pil_image, np.float32) - grey))
     opacity = OPACITY * np.minimum(2 * share, 1)[..., None]
     mixed = base + opacity * (_coloured(share) - base)
-    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+    return PILImage.fromarray(np.rint(mixed).astype(np.uint8))
 
 
 def _enlarged(share: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Shares 0..1 for each pixel ``[height, width]``. At the borders Pillow weighs only what is there: none is dark."""
-    smooth = Image.fromarray(share).resize(size, Image.Resampling.BICUBIC)
+    smooth = PILImage.fromarray(share).resize(size, PILImage.Resampling.BICUBIC)
     return np.clip(np.asarray(smooth, np.float32), 0, 1)  # bicubic swings beyond steep slopes
 
 

@@ -1,8 +1,8 @@
-"""Image features in memory: what the vision encoder made of the pictures seen last, within a budget of bytes.
+"""Image features in memory: what the vision encoder made of the images seen last, within a budget of bytes.
 
-The KV cache shares full blocks only, so the last few visual tokens of a known picture are computed again, and for them
-its features are needed: the last rows of every picture are kept apart, in a small budget of their own, where they
-outlive the whole. Knows arrays and keys; does not know pictures.
+The KV cache shares full blocks only, so the last few visual tokens of a known image are computed again, and for them
+its features are needed: the last rows of every image are kept apart, in a small budget of their own, where they
+outlive the whole. Knows arrays and keys; does not know images.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class FeatureCache:
         self._tails.put(key, features[:, -self._tail :].copy() if features.shape[1] > self._tail else features)
 
     def put_tail(self, key: bytes, features: FloatArray) -> None:
-        """Keep the features of a picture's last tokens, unless more of them are known."""
+        """Keep the features of an image's last tokens, unless more of them are known."""
         known = self._tails.get(key)
         if known is None or known.shape[1] < features.shape[1]:
             self._tails.put(key, features)
 
     def get(self, key: bytes, tokens: int, begin: int) -> FloatArray | None:
-        """Tokens ``begin ..`` of the ``tokens`` of a picture, if they are known."""
+        """Tokens ``begin ..`` of the ``tokens`` of an image, if they are known."""
         for kept in (self._whole, self._tails):
             features = kept.get(key)
             if features is not None and features.shape[1] >= tokens - begin:

@@ -1,6 +1,6 @@
-"""Prefixes on disk: the keys and values of a picture's tokens, so that tomorrow's question about it starts at once.
+"""Prefixes on disk: the keys and values of an image's tokens, so that tomorrow's question about it starts at once.
 
-One file for each prefix, named by its pictures and by its last block, whose name stands for all that it depends on. A
+One file for each prefix, named by its images and by its last block, whose name stands for all that it depends on. A
 file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut short or not ours
 is removed and never used. Several processes may share the folder; the files used least recently go when it grows beyond
 its limit. Nothing that fails here fails an answer. Knows bytes and files; does not know what they mean.
@@ -31,14 +31,14 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """``blocks [n, block_bytes]`` with their ``names``, of the ``pictures`` with these keys; ``tails``: of each picture
+    """``blocks [n, block_bytes]`` with their ``names``, of the ``images`` with these keys; ``tails``: of each image
     that reaches behind the last full block its key and the features ``[rows, tokens, hidden]`` of the visual tokens
     there.
     """
 
     names: tuple[bytes, ...]
     blocks: Bytes
-    pictures: tuple[bytes, ...]
+    images: tuple[bytes, ...]
     tails: tuple[tuple[bytes, FloatArray], ...] = ()
 
     @property
@@ -51,19 +51,19 @@ class _Header(msgspec.Struct, array_like=True):
     root: bytes
     names: list[bytes]
     block_bytes: int
-    pictures: list[bytes]
+    images: list[bytes]
     tails: list[tuple[bytes, tuple[int, int, int]]]
 
 
-def label(pictures: Sequence[bytes]) -> str:
-    """What the files of some pictures' prefixes begin with, whichever the model."""
-    return hashlib.sha256(b"".join(pictures)).hexdigest()[:16]
+def label(images: Sequence[bytes]) -> str:
+    """What the files of some images' prefixes begin with, whichever the model."""
+    return hashlib.sha256(b"".join(images)).hexdigest()[:16]
 
 
-def may_know(folder: Path, pictures: Sequence[bytes]) -> bool:
-    """Whether a prefix of these pictures, given by their keys, seems to be stored; perhaps by another model."""
+def may_know(folder: Path, images: Sequence[bytes]) -> bool:
+    """Whether a prefix of these images, given by their keys, seems to be stored; perhaps by another model."""
     try:
-        return any(folder.glob(f"{label(pictures)}-*{SUFFIX}"))
+        return any(folder.glob(f"{label(images)}-*{SUFFIX}"))
     except OSError:
         return False
 
@@ -81,11 +81,11 @@ class PrefixStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.sweep(folder)
 
-    def longest(self, names: Sequence[bytes], known: int, pictures: Sequence[bytes]) -> StoredPrefix | None:
-        """The longest stored prefix among ``names`` that has more than ``known`` blocks, of the first of these pictures
+    def longest(self, names: Sequence[bytes], known: int, images: Sequence[bytes]) -> StoredPrefix | None:
+        """The longest stored prefix among ``names`` that has more than ``known`` blocks, of the first of these images
         or more of them.
         """
-        found = self._found(pictures)
+        found = self._found(images)
         for count in range(len(names), known, -1):
             path = found.get(names[count - 1].hex())
             prefix = self._read(path, tuple(names[:count])) if path else None
@@ -94,10 +94,10 @@ class PrefixStore:
                 return prefix
         return None
 
-    def holds(self, name: bytes, pictures: Sequence[bytes]) -> bool:
-        """Whether the prefix of these pictures that ends with this block seems to be there."""
+    def holds(self, name: bytes, images: Sequence[bytes]) -> bool:
+        """Whether the prefix of these images that ends with this block seems to be there."""
         try:
-            return self._path(name, pictures).exists()
+            return self._path(name, images).exists()
         except OSError:  # a folder that we may not look into
             return False
 
@@ -109,23 +109,23 @@ class PrefixStore:
         """Write a prefix, and make room for it. A full or read-only disk is no error: then there is no file."""
         shapes = [(key, tail.shape) for key, tail in prefix.tails]
         tails = [tail for _, tail in prefix.tails]
-        header = msgspec.msgpack.encode((self.root, prefix.names, prefix.blocks.shape[1], prefix.pictures, shapes))
+        header = msgspec.msgpack.encode((self.root, prefix.names, prefix.blocks.shape[1], prefix.images, shapes))
         contents = [np.ascontiguousarray(part).data.cast("B") for part in (prefix.blocks, *tails)]
         parts: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(8, "little"), header, *contents]
         if self.fits(prefix.bytes):
             with contextlib.suppress(OSError):
-                files.write(self._path(prefix.names[-1], prefix.pictures), parts)
+                files.write(self._path(prefix.names[-1], prefix.images), parts)
                 files.shrink(self._folder.glob(f"*{SUFFIX}"), self._limit)
 
-    def _path(self, name: bytes, pictures: Sequence[bytes]) -> Path:
-        return self._folder / f"{label(pictures)}-{name.hex()}{SUFFIX}"
+    def _path(self, name: bytes, images: Sequence[bytes]) -> Path:
+        return self._folder / f"{label(images)}-{name.hex()}{SUFFIX}"
 
-    def _found(self, pictures: Sequence[bytes]) -> dict[str, Path]:
-        """What there is of these pictures, or the first of them, by the name of the last block, in hex."""
+    def _found(self, images: Sequence[bytes]) -> dict[str, Path]:
+        """What there is of these images, or the first of them, by the name of the last block, in hex."""
         found = {}
         with contextlib.suppress(OSError):
-            for count in range(1, len(pictures) + 1):
-                for path in self._folder.glob(f"{label(pictures[:count])}-*{SUFFIX}"):
+            for count in range(1, len(images) + 1):
+                for path in self._folder.glob(f"{label(images[:count])}-*{SUFFIX}"):
                     found[path.stem.partition("-")[2]] = path
         return found
 
@@ -157,4 +157,4 @@ class PrefixStore:
         for key, shape in header.tails:
             start, end = end, end + 4 * math.prod(shape)
             tails.append((key, body[start:end].copy().view(np.float32).reshape(shape)))
-        return StoredPrefix(tuple(header.names), blocks, tuple(header.pictures), tuple(tails))
+        return StoredPrefix(tuple(header.names), blocks, tuple(header.images), tuple(tails))

@@ -1,6 +1,6 @@
 """Blurry, dark or tilted photos made clearer: each step only where it is measured to be needed, and told.
 
-Deterministic; a good picture comes out as it went in, pixel for pixel. Knows pixels; does not know what they show.
+Deterministic; a good image comes out as it went in, pixel for pixel. Knows pixels; does not know what they show.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image as PILImage
+from PIL import ImageFilter
 
-from vlrun.media.image import Picture, made_from
+from vlrun.media.image import Image, made_from
 from vlrun.media.transform import IDENTITY, Matrix
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,11 +25,11 @@ LEAST_SIDE = 32
 MOST_TILT, LEAST_TILT = 12.0, 0.8
 """Degrees."""
 CLEAR_TILT = 1.35
-"""A picture is turned if its lines fall together by so much better than before."""
+"""An image is turned if its lines fall together by so much better than before."""
 DARK, PALE = 165.0, 60.0
-"""Levels (0..255): the brightest channel of a dark picture; the room between darkest and brightest of a pale one."""
+"""Levels (0..255): the brightest channel of a dark image; the room between darkest and brightest of a pale one."""
 LEAST_RANGE = 16.0
-"""Pictures with less between dark and bright are plain areas."""
+"""Images with less between dark and bright are plain areas."""
 MEDIAN = 0.35
 BLURRED = 0.27
 """Steepness of the steepest edges: their change over one pixel as a part of that over eight. Sharp ones reach 1."""
@@ -37,25 +38,25 @@ SPREAD = 0.4
 MOST_RADIUS = 4.0
 
 
-def enhance(picture: Picture) -> Picture:
-    """The picture straightened, brightened and sharpened where it needs it; ``notes`` say what was done."""
-    if min(picture.size) < LEAST_SIDE:
-        return picture
-    image, matrix, notes = Image.fromarray(picture.rgb), IDENTITY, []
-    tilt = _tilt(_grey(image, TILT_SIDE))
+def enhance(image: Image) -> Image:
+    """The image straightened, brightened and sharpened where it needs it; ``notes`` say what was done."""
+    if min(image.size) < LEAST_SIDE:
+        return image
+    pil_image, matrix, notes = PILImage.fromarray(image.rgb), IDENTITY, []
+    tilt = _tilt(_grey(pil_image, TILT_SIDE))
     if tilt:
-        image, matrix = _turned(image, tilt)
+        pil_image, matrix = _turned(pil_image, tilt)
         notes.append(f"turned by {tilt:.1f} degrees")
-    if light := _light(image):
-        image = image.point(light.table * 3)
+    if light := _light(pil_image):
+        pil_image = pil_image.point(light.table * 3)
         notes.append(light.word)
-    radius = _blur(image)
+    radius = _blur(pil_image)
     if radius:
-        image = image.filter(ImageFilter.UnsharpMask(radius, percent=150, threshold=2))
+        pil_image = pil_image.filter(ImageFilter.UnsharpMask(radius, percent=150, threshold=2))
         notes.append("sharpened")
     if not notes:
-        return picture
-    return made_from(picture, np.asarray(image), matrix, (f"the picture was {' and '.join(notes)}",))
+        return image
+    return made_from(image, np.asarray(pil_image), matrix, (f"the image was {' and '.join(notes)}",))
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,15 @@ class _Light:
     word: str
 
 
-def _grey(image: Image.Image, side: int) -> FloatArray:
+def _grey(pil_image: PILImage.Image, side: int) -> FloatArray:
     """Luminance 0..255 of a copy with ``side`` pixels at most, ``[height, width]``."""
-    grey = image.convert("L")
-    grey.thumbnail((side, side), Image.Resampling.BOX)
+    grey = pil_image.convert("L")
+    grey.thumbnail((side, side), PILImage.Resampling.BOX)
     return np.asarray(grey, np.float32)
 
 
 def _tilt(grey: FloatArray) -> float:
-    """Degrees that the picture must be turned, counterclockwise, for its lines to be level or upright; 0 if unclear."""
+    """Degrees that the image must be turned, counterclockwise, for its lines to be level or upright; 0 if unclear."""
     steep = np.minimum(np.abs(np.diff(grey, axis=0))[:, :-1], 60)  # of level lines
     across = np.minimum(np.abs(np.diff(grey, axis=1))[:-1], 60)
     if min(steep.shape) < LEAST_SIDE or not steep.any():
@@ -88,36 +89,36 @@ def _tilt(grey: FloatArray) -> float:
 
 
 def _order(steep: FloatArray, across: FloatArray, angle: float) -> float:
-    """How much the edges of a picture turned by ``angle`` fall into few rows and columns."""
-    turned = (Image.fromarray(edges).rotate(angle, Image.Resampling.BILINEAR) for edges in (steep, across))
+    """How much the edges of an image turned by ``angle`` fall into few rows and columns."""
+    turned = (PILImage.fromarray(edges).rotate(angle, PILImage.Resampling.BILINEAR) for edges in (steep, across))
     rows, columns = (_middle(edges) for edges in turned)
     return float((rows.mean(1) ** 2).sum() / len(rows) + (columns.mean(0) ** 2).sum() / columns.shape[1])
 
 
-def _middle(image: Image.Image) -> FloatArray:
-    """What of a turned picture has no empty corners."""
-    width, height = image.size
-    return np.asarray(image.crop((width // 7, height // 7, width - width // 7, height - height // 7)), np.float32)
+def _middle(pil_image: PILImage.Image) -> FloatArray:
+    """What of a turned image has no empty corners."""
+    width, height = pil_image.size
+    return np.asarray(pil_image.crop((width // 7, height // 7, width - width // 7, height - height // 7)), np.float32)
 
 
-def _turned(image: Image.Image, degrees: float) -> tuple[Image.Image, Matrix]:
-    """The picture turned about its middle, at its size, and the matrix that takes its pixels into those before."""
-    border = np.concatenate([np.asarray(image)[0], np.asarray(image)[-1]])
+def _turned(pil_image: PILImage.Image, degrees: float) -> tuple[PILImage.Image, Matrix]:
+    """The image turned about its middle, at its size, and the matrix that takes its pixels into those before."""
+    border = np.concatenate([np.asarray(pil_image)[0], np.asarray(pil_image)[-1]])
     red, green, blue = (int(value) for value in np.median(border, axis=0))
-    turned = image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(red, green, blue))
+    turned = pil_image.rotate(degrees, PILImage.Resampling.BICUBIC, fillcolor=(red, green, blue))
     cos, sin = math.cos(math.radians(-degrees)), math.sin(math.radians(-degrees))
-    x, y = image.width / 2, image.height / 2
+    x, y = pil_image.width / 2, pil_image.height / 2
     return turned, (cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
 
 
-def _light(image: Image.Image) -> _Light | None:
-    """How to brighten a dark picture or spread a pale one; None if it is neither, or plain.
+def _light(pil_image: PILImage.Image) -> _Light | None:
+    """How to brighten a dark image or spread a pale one; None if it is neither, or plain.
 
     Bounds are those of the darkest and brightest channel: bounds of the grey would cut a channel off and turn yellow
     into orange.
     """
-    small = image.copy()
-    small.thumbnail((TILT_SIDE, TILT_SIDE), Image.Resampling.BOX)
+    small = pil_image.copy()
+    small.thumbnail((TILT_SIDE, TILT_SIDE), PILImage.Resampling.BOX)
     rgb = np.asarray(small, np.float32)
     low, high = float(np.percentile(rgb.min(-1), 2)), float(np.percentile(rgb.max(-1), 99.5))
     middle = float(np.median(rgb @ np.array([0.299, 0.587, 0.114], np.float32)))
@@ -130,15 +131,15 @@ def _light(image: Image.Image) -> _Light | None:
     return _Light(table, "brightened" if high < DARK else "given more contrast")
 
 
-def _blur(image: Image.Image) -> float:
-    """Radius of the unsharp mask that a blurry picture needs, in its own pixels; 0 for a sharp one."""
-    grey = _grey(image, BLUR_SIDE)
+def _blur(pil_image: PILImage.Image) -> float:
+    """Radius of the unsharp mask that a blurry image needs, in its own pixels; 0 for a sharp one."""
+    grey = _grey(pil_image, BLUR_SIDE)
     if min(grey.shape) < LEAST_SIDE:
         return 0.0
     steepness = max(_steepness(grey), _steepness(grey.T))
     if not 0 < steepness < BLURRED:
         return 0.0
-    return float(min(SPREAD / steepness, MOST_RADIUS) * max(image.size) / max(grey.shape))
+    return float(min(SPREAD / steepness, MOST_RADIUS) * max(pil_image.size) / max(grey.shape))
 
 
 def _steepness(grey: FloatArray) -> float:

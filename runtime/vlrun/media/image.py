@@ -1,4 +1,4 @@
-"""A picture from a file, from bytes or from memory, as upright RGB within limits.
+"""An image from a file, from bytes or from memory, as upright RGB within limits.
 
 Knows file formats, orientation, transparency and bit depth; does not know the model, which resizes later. The pixel
 limit is checked on the header, before anything is decoded, and only the formats named here are ever opened: an `Intake`
@@ -23,7 +23,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image as PILImage
+from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
 from vlrun.media.transform import Frame, Matrix
@@ -33,14 +34,14 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
-"""Width x height: Pillow's own warning limit (a quarter GiB of RGB), above every phone's normal picture."""
+"""Width x height: Pillow's own warning limit (a quarter GiB of RGB), above every phone's normal image."""
 
 MAX_SEGMENTS = 256
 """Segments and scans of a JPEG, or chunks beside its pixels of a PNG, of which those that are inflated count as 16.
 
-Few bytes cost much there: a scan of 100 bytes goes over the whole picture again (20 ms for 50 megapixels), a chunk of
+Few bytes cost much there: a scan of 100 bytes goes over the whole image again (20 ms for 50 megapixels), a chunk of
 1 kB becomes 1 MB (2 ms), and the pieces of EXIF are joined in quadratic time. As a measure, 15 MB of metadata in full
-segments are 240, and progressive pictures have about 10 scans.
+segments are 240, and progressive images have about 10 scans.
 """
 
 _DECODER_FAULTS = (
@@ -98,11 +99,11 @@ EVERYTHING = Intake()
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """Upright pixels ``rgb [height, width, 3]`` uint8, and a hash of size and pixels that names the content.
 
     ``notes`` tells what was left out or changed on the way in, in words for the user; ``made_in``: where it lies in the
-    picture that it was made from.
+    image that it was made from.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -112,7 +113,7 @@ class Picture:
 
     @property
     def frame(self) -> Frame:
-        """Where it lies in its original; a picture that was not made from another is its own."""
+        """Where it lies in its original; an image that was not made from another is its own."""
         return self.made_in or Frame(self.size)
 
     @property
@@ -121,43 +122,43 @@ class Picture:
         return self.rgb.shape[1], self.rgb.shape[0]
 
 
-PictureSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | Image.Image | npt.NDArray[np.uint8] | Picture
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | PILImage.Image | npt.NDArray[np.uint8] | Image
 
 
-def open_picture(source: PictureSource, intake: Intake = EVERYTHING) -> Picture:
-    """A picture from a path, an encoded file's bytes, a Pillow image or an RGB array ``[height, width, 3]`` uint8.
+def open_image(source: ImageSource, intake: Intake = EVERYTHING) -> Image:
+    """An image from a path, an encoded file's bytes, a Pillow image or an RGB array ``[height, width, 3]`` uint8.
 
     Of the last two only ``intake.max_pixels`` is asked. Raises MediaNotFound, UnsupportedMedia, DamagedMedia or
     MediaTooLarge, each with one sentence that names the source.
     """
-    if isinstance(source, Picture):
+    if isinstance(source, Image):
         return source
     if isinstance(source, np.ndarray):
         return _from_array(source, intake)
-    if isinstance(source, Image.Image):
+    if isinstance(source, PILImage.Image):
         _check_pixels(source.size, "the image", intake)
         with _guarded("the image", intake):
             return _from_image(source, "the image", intake)
     if isinstance(source, bytes | bytearray):
-        return _decode(bytes(source), "the picture", intake)
+        return _decode(bytes(source), "the image", intake)
     if not isinstance(source, str | os.PathLike):
-        raise UnsupportedMedia(f"a picture is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
+        raise UnsupportedMedia(f"an image is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
     return _decode(_read(Path(source), intake), f"'{os.fspath(source)}'", intake)
 
 
-def picture_size(encoded: bytes, intake: Intake = EVERYTHING) -> tuple[int, int]:
+def image_size(encoded: bytes, intake: Intake = EVERYTHING) -> tuple[int, int]:
     """Width and height in pixels as an encoded file's header tells them; nothing is decoded, nor turned upright.
 
-    Raises what `open_picture` would raise for its format, bytes, pixels, frames and segments.
+    Raises what `open_image` would raise for its format, bytes, pixels, frames and segments.
     """
-    with _opened(encoded, "the picture", intake) as image:
-        return image.size
+    with _opened(encoded, "the image", intake) as pil_image:
+        return pil_image.size
 
 
-def made_from(picture: Picture, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Picture:
-    """A picture made from another, with its notes and further ones. ``matrix`` takes its pixels into the other's."""
-    made = _picture(rgb, (*picture.notes, *notes))
-    return replace(made, made_in=picture.frame.within(matrix))
+def made_from(image: Image, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Image:
+    """An image made from another, with its notes and further ones. ``matrix`` takes its pixels into the other's."""
+    made = _image(rgb, (*image.notes, *notes))
+    return replace(made, made_in=image.frame.within(matrix))
 
 
 def _read(path: Path, intake: Intake) -> bytes:
@@ -165,11 +166,11 @@ def _read(path: Path, intake: Intake) -> bytes:
         raise MediaNotFound(f"'{path}' is an address: vlrun opens files only, so download it first")
     try:
         if path.is_dir():
-            raise MediaNotFound(f"'{path}' is a folder, not a picture")
+            raise MediaNotFound(f"'{path}' is a folder, not an image")
         with path.open("rb") as file:
             encoded = file.read(intake.max_bytes + 1)  # a pipe or a device does not tell its size beforehand
     except FileNotFoundError:
-        raise MediaNotFound(f"no such picture: '{path}'") from None
+        raise MediaNotFound(f"no such image: '{path}'") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise MediaNotFound(f"cannot open '{path}': {reason}") from error
@@ -178,13 +179,13 @@ def _read(path: Path, intake: Intake) -> bytes:
     return encoded
 
 
-def _decode(encoded: bytes, name: str, intake: Intake) -> Picture:
-    with _opened(encoded, name, intake) as image:
-        return _from_image(image, name, intake)
+def _decode(encoded: bytes, name: str, intake: Intake) -> Image:
+    with _opened(encoded, name, intake) as pil_image:
+        return _from_image(pil_image, name, intake)
 
 
 @contextmanager
-def _opened(encoded: bytes, name: str, intake: Intake) -> Iterator[Image.Image]:
+def _opened(encoded: bytes, name: str, intake: Intake) -> Iterator[PILImage.Image]:
     """The image with its header read, within the intake; its pixels are not decoded yet."""
     if not encoded:
         raise DamagedMedia(f"{name} is empty")
@@ -193,12 +194,12 @@ def _opened(encoded: bytes, name: str, intake: Intake) -> Iterator[Image.Image]:
     with _guarded(name, intake):
         if intake.strict:
             _check_segments(encoded, name)
-        with Image.open(io.BytesIO(encoded), formats=intake.formats) as image:
-            if image.width * image.height > _most_pixels(intake):
+        with PILImage.open(io.BytesIO(encoded), formats=intake.formats) as pil_image:
+            if pil_image.width * pil_image.height > _most_pixels(intake):
                 raise _too_many_pixels(name, intake)
-            if not intake.animated and _frames(image) > 1:
-                raise UnsupportedMedia(f"{name} has {_frames(image)} frames; only still pictures are read here")
-            yield image
+            if not intake.animated and _frames(pil_image) > 1:
+                raise UnsupportedMedia(f"{name} has {_frames(pil_image)} frames; only still images are read here")
+            yield pil_image
 
 
 @contextmanager
@@ -208,9 +209,9 @@ def _guarded(name: str, intake: Intake) -> Iterator[None]:
         yield
     except UnidentifiedImageError:
         raise UnsupportedMedia(
-            f"{name} is not a picture that vlrun can read ({', '.join(intake.formats)}), or its header is broken"
+            f"{name} is not an image that vlrun can read ({', '.join(intake.formats)}), or its header is broken"
         ) from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except (PILImage.DecompressionBombWarning, PILImage.DecompressionBombError):
         raise _too_many_pixels(name, intake) from None
     except MemoryError:
         raise MediaTooLarge(f"{name} does not fit into memory") from None
@@ -273,32 +274,34 @@ def _png_chunks(encoded: bytes) -> Iterator[bytes]:
         position = end + 4
 
 
-def _frames(image: Image.Image) -> int:
+def _frames(pil_image: PILImage.Image) -> int:
     """How many frames or pages; the further frames of an MPO, which many phones write, are the same scene again."""
-    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    return 1 if pil_image.format == "MPO" else int(getattr(pil_image, "n_frames", 1))
 
 
-def _from_image(image: Image.Image, name: str, intake: Intake) -> Picture:
-    if 0 in image.size:
+def _from_image(pil_image: PILImage.Image, name: str, intake: Intake) -> Image:
+    if 0 in pil_image.size:
         raise DamagedMedia(f"{name} has no pixels")
-    _mend_deep_transparency(image)
+    _mend_deep_transparency(pil_image)
     notes = []
-    frames = _frames(image)
+    frames = _frames(pil_image)
     if frames > 1:
         notes.append(f"{name} has {frames} frames; only the first is used")
-        image.seek(0)
-    image.load()
-    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0:  # white is zero
-        image = Image.fromarray(65535 - np.asarray(image))
+        pil_image.seek(0)
+    pil_image.load()
+    if (
+        pil_image.mode.startswith("I;16") and getattr(pil_image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
+    ):  # white is zero
+        pil_image = PILImage.fromarray(65535 - np.asarray(pil_image))
     if intake.strict:
-        _check_exif(image.info.get("exif", b""), name)
-    upright = ImageOps.exif_transpose(image) if image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else image
-    return _picture(np.asarray(_to_rgb(upright, name)), tuple(notes))
+        _check_exif(pil_image.info.get("exif", b""), name)
+    upright = ImageOps.exif_transpose(pil_image) if pil_image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else pil_image
+    return _image(np.asarray(_to_rgb(upright, name)), tuple(notes))
 
 
 def _check_exif(exif: bytes, name: str) -> None:
-    """Whether its first directory, in which the orientation stands, is all there. Pillow passes over most faults, and a
-    picture that lies on its side would be looked at as it lies.
+    """Whether its first directory, in which the orientation stands, is all there. Pillow passes over most faults, and
+    an image that lies on its side would be looked at as it lies.
     """
     tiff = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
     order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
@@ -308,46 +311,46 @@ def _check_exif(exif: bytes, name: str) -> None:
         raise DamagedMedia(f"{name} has damaged EXIF data")
 
 
-def _mend_deep_transparency(image: Image.Image) -> None:
+def _mend_deep_transparency(pil_image: PILImage.Image) -> None:
     """Forget the transparent colour of a PNG with 16 bits a channel: Pillow gives 8 bits of each pixel, with which the
     16 bits of that colour cannot be compared.
     """
-    if isinstance(image, ImageFile.ImageFile) and [tile.args for tile in image.tile] == ["RGB;16B"]:
-        image.info.pop("transparency", None)
+    if isinstance(pil_image, ImageFile.ImageFile) and [tile.args for tile in pil_image.tile] == ["RGB;16B"]:
+        pil_image.info.pop("transparency", None)
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(pil_image: PILImage.Image, name: str) -> PILImage.Image:
     """Eight-bit RGB: deep grey is scaled (Pillow would clip it), transparency goes on white."""
-    if image.mode.startswith("I"):
-        return _from_deep_grey(image, name)
-    if image.mode == "F":
+    if pil_image.mode.startswith("I"):
+        return _from_deep_grey(pil_image, name)
+    if pil_image.mode == "F":
         raise UnsupportedMedia(f"{name} holds floating-point pixels; save it as 8- or 16-bit first")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if pil_image.has_transparency_data:
+        rgba = pil_image.convert("RGBA")
+        white = PILImage.new("RGBA", rgba.size, "white")
+        return PILImage.alpha_composite(white, rgba).convert("RGB")
+    return pil_image if pil_image.mode == "RGB" else pil_image.convert("RGB")
 
 
-def _from_deep_grey(image: Image.Image, name: str) -> Image.Image:
-    grey = np.asarray(image)
+def _from_deep_grey(pil_image: PILImage.Image, name: str) -> PILImage.Image:
+    grey = np.asarray(pil_image)
     if grey.size and (grey.min() < 0 or grey.max() > 65535):
         raise UnsupportedMedia(f"{name} holds pixels of more than 16 bits; save it as 8- or 16-bit first")
-    transparent = image.info.get("transparency")  # the one level of a PNG that shows what is behind it
+    transparent = pil_image.info.get("transparency")  # the one level of a PNG that shows what is behind it
     if isinstance(transparent, int):
         grey = np.where(grey == transparent, 65535, grey)
-    return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    return PILImage.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def _from_array(rgb: npt.NDArray[np.uint8], intake: Intake) -> Picture:
+def _from_array(rgb: npt.NDArray[np.uint8], intake: Intake) -> Image:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise UnsupportedMedia(f"an array must be [height, width, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
     _check_pixels((rgb.shape[1], rgb.shape[0]), "the array", intake)
-    return _picture(rgb, ())
+    return _image(rgb, ())
 
 
-def _picture(rgb: npt.NDArray[np.uint8], notes: tuple[str, ...]) -> Picture:
+def _image(rgb: npt.NDArray[np.uint8], notes: tuple[str, ...]) -> Image:
     contiguous = np.ascontiguousarray(rgb)
     digest = hashlib.sha256(repr(contiguous.shape).encode())  # 30x100 and 100x30 must not collide
     digest.update(contiguous.data)
-    return Picture(rgb=contiguous, sha256=digest.hexdigest(), notes=notes)
+    return Image(rgb=contiguous, sha256=digest.hexdigest(), notes=notes)

@@ -1,6 +1,6 @@
-"""Pictures on disk: written whole or not at all, and whether they can be is known before the work.
+"""Images on disk: written whole or not at all, and whether they can be is known before the work.
 
-Knows files; does not know what a picture shows.
+Knows files; does not know what an image shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Ask before the work is done whether ``save_picture`` can write there. Raises OutputError if it cannot."""
+    """Ask before the work is done whether ``save_image`` can write there. Raises OutputError if it cannot."""
     name = os.fspath(path)
     if Path(name).suffix.lower() not in _SUFFIXES:
         raise OutputError(f"cannot write '{name}': its name must end in {', '.join(_SUFFIXES)}")
@@ -39,7 +39,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"cannot write '{name}': '{target.parent}' is not yours to write in")
 
 
-def save_picture(image: Image.Image, path: str | os.PathLike[str]) -> None:
+def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Write PNG, JPEG or WebP, as the name says: the whole file, or none and OutputError."""
     check_target(path)
     name = os.fspath(path)

@@ -1,4 +1,4 @@
-"""Parts of a picture at full resolution: one region of it, or tiles that cover it.
+"""Parts of an image at full resolution: one region of it, or tiles that cover it.
 
 Knows how people write both, and what the parts' frames are; does not know the model, nor what becomes of the parts.
 """
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from vlrun.errors import OptionError
-from vlrun.media.image import Picture, made_from
+from vlrun.media.image import Image, made_from
 from vlrun.media.transform import Matrix
 
 THOUSANDTHS = "1000"
@@ -24,17 +24,17 @@ _REGION_FORM = "a region is x,y,width,height in pixels, as 120,40,300,200, or in
 _TILES_FORM = (
     f"tiles are COLUMNSxROWS, as 1x3, each 1 to {MOST_ON_A_SIDE}, more than one tile and at most {MOST_TILES} in all"
 )
-# Nine digits are more than any picture needs; \d would take the digits of other scripts too.
+# Nine digits are more than any image needs; \d would take the digits of other scripts too.
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _TILES = re.compile(r"\s*([0-9]{1,2})\s*[xX]\s*([0-9]{1,2})\s*")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box in a picture, of ``width`` and ``height`` from the corner at ``x`` (left) and ``y`` (top).
+    """A box in an image, of ``width`` and ``height`` from the corner at ``x`` (left) and ``y`` (top).
 
-    In whole pixels, or with ``thousandths`` in those of the picture's width and height (0 to 1000, decimals allowed).
-    A region may reach beyond the picture. Raises OptionError for other numbers.
+    In whole pixels, or with ``thousandths`` in those of the image's width and height (0 to 1000, decimals allowed).
+    A region may reach beyond the image. Raises OptionError for other numbers.
     """
 
     x: float
@@ -70,19 +70,19 @@ def parse_region(text: str) -> Region:
     return Region(x, y, width, height, thousandths=bool(slash))
 
 
-def crop(picture: Picture, region: Region) -> Picture:
-    """The part of ``picture`` in ``region``, clipped to the picture, at full resolution.
+def crop(image: Image, region: Region) -> Image:
+    """The part of ``image`` in ``region``, clipped to the image, at full resolution.
 
     Thousandths are rounded outwards, to the pixels that the region touches. Raises OptionError if the region lies
     wholly outside.
     """
-    width, height = picture.size
+    width, height = image.size
     across, down = (width / 1000, height / 1000) if region.thousandths else (1, 1)
     left, right = _touched(region.x * across, (region.x + region.width) * across)
     top, bottom = _touched(region.y * down, (region.y + region.height) * down)
     if left >= width or top >= height:
-        raise OptionError(f"the region {region} lies outside of the picture, which has {width} x {height} pixels")
-    return _part(picture, left, top, min(right, width), min(bottom, height))
+        raise OptionError(f"the region {region} lies outside of the image, which has {width} x {height} pixels")
+    return _part(image, left, top, min(right, width), min(bottom, height))
 
 
 def _touched(begin: float, end: float) -> tuple[int, int]:
@@ -114,26 +114,26 @@ def parse_tiles(text: str) -> Tiles:
     return Tiles(int(found[1]), int(found[2]))
 
 
-def cut_tiles(picture: Picture, tiles: Tiles) -> tuple[Picture, ...]:
-    """The tiles of ``picture`` in reading order, at full resolution; together they hold each pixel once.
+def cut_tiles(image: Image, tiles: Tiles) -> tuple[Image, ...]:
+    """The tiles of ``image`` in reading order, at full resolution; together they hold each pixel once.
 
     Raises OptionError if a tile would have a side of less than 32 pixels.
     """
-    width, height = picture.size
+    width, height = image.size
     if width // tiles.columns < LEAST_SIDE or height // tiles.rows < LEAST_SIDE:
         raise OptionError(
-            f"{tiles} tiles of a picture of {width} x {height} pixels would be {width // tiles.columns} x "
+            f"{tiles} tiles of an image of {width} x {height} pixels would be {width // tiles.columns} x "
             f"{height // tiles.rows}, and a side has at least {LEAST_SIDE}"
         )
     across = [width * column // tiles.columns for column in range(tiles.columns + 1)]
     down = [height * row // tiles.rows for row in range(tiles.rows + 1)]
     return tuple(
-        _part(picture, across[column], down[row], across[column + 1], down[row + 1])
+        _part(image, across[column], down[row], across[column + 1], down[row + 1])
         for row in range(tiles.rows)
         for column in range(tiles.columns)
     )
 
 
-def _part(picture: Picture, left: int, top: int, right: int, bottom: int) -> Picture:
+def _part(image: Image, left: int, top: int, right: int, bottom: int) -> Image:
     moved: Matrix = (1.0, 0.0, float(left), 0.0, 1.0, float(top))
-    return made_from(picture, picture.rgb[top:bottom, left:right], moved)
+    return made_from(image, image.rgb[top:bottom, left:right], moved)

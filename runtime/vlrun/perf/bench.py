@@ -18,11 +18,11 @@ from vlrun.perf import ceiling
 from vlrun.perf.ceiling import Ceiling
 
 FIGURES = {
-    "prompt_tokens": ("tokens of the prompt with a picture", 1.0, "tokens"),
+    "prompt_tokens": ("tokens of the prompt with an image", 1.0, "tokens"),
     "load": ("load", 1.0, "s"),
     "start_to_text": ("start of process to first token of a text", 1.0, "s"),
-    "ttft_new": ("TTFT, new picture", 1.0, "s"),
-    "ttft_again": ("TTFT, next question on the same picture", 1.0, "s"),
+    "ttft_new": ("TTFT, new image", 1.0, "s"),
+    "ttft_again": ("TTFT, next question on the same image", 1.0, "s"),
     "ttft_disk": ("the same in a new process, from disk", 1.0, "s"),
     "vision": ("vision encoder", 1.0, "s"),
     "prefill": ("prefill", 1.0, "s"),

@@ -20,7 +20,7 @@ MIB = 2**20
 BASE_MEMORY = 400 * MIB
 """Of a process beside weights and cache: Python, OpenVINO and its compiled kernels, measured with the 2B model."""
 MEMORY_PER_VISUAL_TOKEN = 280 * 1024
-"""Of the vision encoder while it runs, by tokens of the largest picture and per 1,024 of its width (2B, 768 tokens)."""
+"""Of the vision encoder while it runs, by tokens of the largest image and per 1,024 of its width (2B, 768 tokens)."""
 SCALE_BYTES = 8
 FLOAT_BYTES = {"f16": 2, "bf16": 2, "f32": 4}
 PLANNED_ANSWER = 100
@@ -28,7 +28,7 @@ PLANNED_ANSWER = 100
 
 
 @dataclass(frozen=True)
-class PlannedPicture:
+class PlannedImage:
     """Width and height as shown to the model, in pixels, and its visual tokens."""
 
     width: int
@@ -40,10 +40,10 @@ class PlannedPicture:
 class Plan:
     """Tokens; ``memory`` and ``kv_memory`` in bytes, the first of the whole process at its peak; seconds of loading,
     until the first token of the answer, and of ``PLANNED_ANSWER`` tokens, None where this box was never seen at work;
-    ``notes``: what there is to say about how the pictures will be shown.
+    ``notes``: what there is to say about how the images will be shown.
     """
 
-    pictures: tuple[PlannedPicture, ...]
+    images: tuple[PlannedImage, ...]
     prompt_tokens: int
     kv_memory: int
     memory: int
@@ -66,16 +66,16 @@ def plan(
     asked = preparer.prepare(turns, options)
     preparer.check_room(asked, context)
     patch = manifest.vision.patch
-    pictures = tuple(PlannedPicture(g.width * patch, g.height * patch, g.tokens) for _, g in asked.pictures)
+    images = tuple(PlannedImage(g.width * patch, g.height * patch, g.tokens) for _, g in asked.images)
     tokens = len(asked.prompt.ids)
     kv_memory = (tokens + PLANNED_ANSWER) * kv_bytes(manifest.text, kv_precision)
     return Plan(
-        pictures,
+        images,
         tokens,
         kv_memory,
-        _weights(manifest) + kv_memory + BASE_MEMORY + _working(manifest, pictures),
+        _weights(manifest) + kv_memory + BASE_MEMORY + _working(manifest, images),
         speed.load,
-        _ttft(pictures, tokens, speed),
+        _ttft(images, tokens, speed),
         None if speed.decode is None else speed.decode * PLANNED_ANSWER,
         asked.notes,
     )
@@ -91,13 +91,13 @@ def _weights(manifest: Manifest) -> int:
     return sum(manifest.files[name].size for name in (manifests.DECODER_BIN, manifests.VISION_BIN))
 
 
-def _working(manifest: Manifest, pictures: Sequence[PlannedPicture]) -> int:
-    largest = max((picture.tokens for picture in pictures), default=0)
+def _working(manifest: Manifest, images: Sequence[PlannedImage]) -> int:
+    largest = max((image.tokens for image in images), default=0)
     return largest * MEMORY_PER_VISUAL_TOKEN * manifest.vision.hidden // 1024
 
 
-def _ttft(pictures: Sequence[PlannedPicture], tokens: int, speed: Speed) -> float | None:
-    seen = [speed.vision_seconds(picture.tokens) for picture in pictures]
+def _ttft(images: Sequence[PlannedImage], tokens: int, speed: Speed) -> float | None:
+    seen = [speed.vision_seconds(image.tokens) for image in images]
     if speed.prefill is None or None in seen:
         return None
     return sum(seconds for seconds in seen if seconds is not None) + tokens * speed.prefill

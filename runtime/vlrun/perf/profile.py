@@ -1,7 +1,7 @@
 """How fast this box has been with a model: what ``vlrun plan`` tells, and how much detail it can afford.
 
 The least seconds ever seen are kept, for a busy machine is slower than it is. Knows clocks and one small file; knows
-neither devices nor pictures.
+neither devices nor images.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from vlrun.types import Answer
 
 AUTO_SECONDS = 15.0
-"""A new picture that nobody chose a detail for should be understood in that time."""
+"""A new image that nobody chose a detail for should be understood in that time."""
 AUTO_STEPS = (2560, 1280, 1024, 768, 512, 256)
-"""Visual tokens that ``detail`` auto may choose: few, so that the next question finds the picture in the cache."""
+"""Visual tokens that ``detail`` auto may choose: few, so that the next question finds the image in the cache."""
 LEAST_TOKENS = 32
-"""Visual tokens of a picture from which on its seconds say something."""
+"""Visual tokens of an image from which on its seconds say something."""
 LEAST_PASSES = 8
 PREFILL_CHUNK = 512
 """Tokens of a prompt in one pass (``engine.scheduler.Limits``)."""
 ALONE_SECONDS = 0.05
 """A question that waited longer was not alone."""
 ATTENTION_SHARE = 0.5
-"""Of the time for a picture of ``ATTENTION_AT`` visual tokens, what grows with their square (docs/performance.md)."""
+"""Of the time for an image of ``ATTENTION_AT`` visual tokens, what grows with their square (docs/performance.md)."""
 ATTENTION_AT = 768
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """Seconds: ``vision`` by visual tokens of a picture, ``prefill`` and ``decode`` per token, ``load``."""
+    """Seconds: ``vision`` by visual tokens of an image, ``prefill`` and ``decode`` per token, ``load``."""
 
     vision: Mapping[int, float] = {}
     prefill: float | None = None
@@ -47,7 +47,7 @@ class Speed(msgspec.Struct, frozen=True):
     load: float | None = None
 
     def vision_seconds(self, tokens: int) -> float | None:
-        """For a picture of so many visual tokens, reckoned from the nearest one that was seen; None if none was."""
+        """For an image of so many visual tokens, reckoned from the nearest one that was seen; None if none was."""
         if not self.vision:
             return None
         nearest = min(self.vision, key=lambda seen: abs(seen - tokens))
@@ -68,7 +68,7 @@ class Speed(msgspec.Struct, frozen=True):
 
 
 def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> Speed:
-    """What one answer says, and its pictures' own seconds by visual tokens. Prefill counts for a prompt that was
+    """What one answer says, and its images' own seconds by visual tokens. Prefill counts for a prompt that was
     computed; decode by passes of the decoder, of which each may give several tokens.
     """
     usage, times = answer.usage, answer.timings
@@ -84,7 +84,7 @@ def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> Speed:
 
 
 def auto_image_tokens(speed: Speed) -> int:
-    """Visual tokens a picture that this box sees in ``AUTO_SECONDS``; the most where nothing is known."""
+    """Visual tokens an image that this box sees in ``AUTO_SECONDS``; the most where nothing is known."""
     for tokens in AUTO_STEPS[:-1]:
         seconds = speed.vision_seconds(tokens)
         if seconds is None or seconds + tokens * (speed.prefill or 0) <= AUTO_SECONDS:

@@ -1,9 +1,9 @@
-"""The course that every participant runs, in a process of its own: load, text, new pictures, the same picture again.
+"""The course that every participant runs, in a process of its own: load, text, new images, the same image again.
 
     python -m vlrun.perf.workload MODEL --began SECONDS [--rounds N] [--tokens N] [--only PART] [--setting client]
 
 Prints one JSON object of samples. Peers run the same course with their own interfaces (``benchmarks.peers``); the
-prompts, the pictures and the names of the figures stand here. Knows the public interface of vlrun alone.
+prompts, the images and the names of the figures stand here. Knows the public interface of vlrun alone.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 TEXT = "Name three colours."
 QUESTIONS = ("Describe this image in detail.", "How many bottles are there?", "What is written here?")
-PICTURE_SIZE = (1024, 768)
+IMAGE_SIZE = (1024, 768)
 """Width and height: 768 visual tokens of Qwen3-VL."""
 WARM_UP = 1_000_000
-"""Number of the picture that is not measured."""
+"""Number of the image that is not measured."""
 TOGETHER = 4
 CLIENT = "client"
 """The setting that imitates a client CPU, with ``CLIENT_ENVIRONMENT``: no bf16, so f32 for both halves."""
@@ -76,10 +76,10 @@ class Samples:
         sys.stdout.flush()
 
 
-def picture(number: int) -> Image.Image:
+def image(number: int) -> Image.Image:
     """Smooth coloured noise, another for each number."""
     rng = np.random.default_rng([1024, number])
-    return Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(PICTURE_SIZE, Image.Resampling.BICUBIC)
+    return Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(IMAGE_SIZE, Image.Resampling.BICUBIC)
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -110,9 +110,9 @@ def _course(options: argparse.Namespace, samples: Samples) -> None:
     with samples.timed("load"):
         vlm = vlrun.load(options.model, hints=_hints(options))
     vlm.ask([], TEXT, _plain(1))
-    vlm.ask(picture(WARM_UP), QUESTIONS[0], plain)
+    vlm.ask(image(WARM_UP), QUESTIONS[0], plain)
     for number in range(options.rounds):
-        answer = vlm.ask(picture(number), QUESTIONS[0], plain)
+        answer = vlm.ask(image(number), QUESTIONS[0], plain)
         samples.add("prompt_tokens", answer.usage.prompt_tokens)
         samples.add("ttft_new", answer.timings.ttft)
         samples.add("vision", answer.timings.vision)
@@ -120,11 +120,11 @@ def _course(options: argparse.Namespace, samples: Samples) -> None:
         if answer.timings.tpot is not None:
             samples.add("tpot", answer.timings.tpot)
         for question in QUESTIONS[1:]:
-            samples.add("ttft_again", vlm.ask(picture(number), question, plain).timings.ttft)
+            samples.add("ttft_again", vlm.ask(image(number), question, plain).timings.ttft)
     samples.memory()
     for _ in range(options.rounds):
-        one = _tokens_per_second(lambda: vlm.ask(picture(0), QUESTIONS[1], plain).usage.completion_tokens, 1)
-        four = _tokens_per_second(lambda: vlm.ask(picture(0), QUESTIONS[1], plain).usage.completion_tokens, TOGETHER)
+        one = _tokens_per_second(lambda: vlm.ask(image(0), QUESTIONS[1], plain).usage.completion_tokens, 1)
+        four = _tokens_per_second(lambda: vlm.ask(image(0), QUESTIONS[1], plain).usage.completion_tokens, TOGETHER)
         samples.add("tokens_per_second_one", one)
         samples.add("tokens_per_second_four", four)
     vlm.close()
@@ -140,11 +140,11 @@ def _text(options: argparse.Namespace, samples: Samples) -> None:
 
 
 def _disk(options: argparse.Namespace, samples: Samples) -> None:
-    """Ask about a picture, with the cache on disk: ``keep`` it there, or start from it."""
+    """Ask about an image, with the cache on disk: ``keep`` it there, or start from it."""
     import vlrun
 
     with vlrun.load(options.model, hints=_hints(options), room=vlrun.Room(kv_disk=1024 * MIB)) as vlm:
-        answer = vlm.ask(picture(0), QUESTIONS[0], _plain(options.tokens))
+        answer = vlm.ask(image(0), QUESTIONS[0], _plain(options.tokens))
         if options.only == "disk":
             samples.add("ttft_disk", answer.timings.ttft)
 

@@ -27,8 +27,8 @@ Tool: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True)
-class PicturePart:
-    """The place of the next picture in a message."""
+class ImagePlaceholder:
+    """The place of the next image in a message."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SaidPart:
     text: str
 
 
-Part: TypeAlias = str | PicturePart | SaidPart
+Part: TypeAlias = str | ImagePlaceholder | SaidPart
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: text and places of pictures, in order; of the assistant also the tools that it called."""
+    """One turn: text and places of images, in order; of the assistant also the tools that it called."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -63,7 +63,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a rendered conversation; ``slots[i]`` is the index of the first visual token of picture i."""
+    """Token ids of a rendered conversation; ``slots[i]`` is the index of the first visual token of image i."""
 
     ids: tuple[int, ...]
     slots: tuple[int, ...]
@@ -99,10 +99,10 @@ class ChatTemplate:
         """The conversation as one string, control tokens in letters, ready for the model's answer."""
         return self._render([_plain(message) for message in messages], tools)
 
-    def encode(self, messages: Sequence[Message], picture_tokens: Sequence[int], tools: Sequence[Tool] = ()) -> Prompt:
-        """Token ids of the conversation; the i-th picture takes ``picture_tokens[i]`` visual tokens.
+    def encode(self, messages: Sequence[Message], image_tokens: Sequence[int], tools: Sequence[Tool] = ()) -> Prompt:
+        """Token ids of the conversation; the i-th image takes ``image_tokens[i]`` visual tokens.
 
-        Raises OptionError if the template shows another number of pictures, or for text that is no valid Unicode.
+        Raises OptionError if the template shows another number of images, or for text that is no valid Unicode.
         """
         ids: list[int] = []
         slots: list[int] = []
@@ -113,14 +113,14 @@ class ChatTemplate:
                 ids.extend(piece.ids)
             elif piece != self._image_token:
                 ids.append(piece)
-            elif len(slots) < len(picture_tokens):
-                count = picture_tokens[len(slots)]
+            elif len(slots) < len(image_tokens):
+                count = image_tokens[len(slots)]
                 slots.append(len(ids))
                 ids.extend([self._image_token] * count)
             else:
-                raise OptionError("the prompt has more places for pictures than there are pictures")
-        if len(slots) != len(picture_tokens):
-            raise OptionError(f"the prompt has {len(slots)} places for {len(picture_tokens)} pictures")
+                raise OptionError("the prompt has more places for images than there are images")
+        if len(slots) != len(image_tokens):
+            raise OptionError(f"the prompt has {len(slots)} places for {len(image_tokens)} images")
         return Prompt(ids=tuple(ids), slots=tuple(slots))
 
     def encode_text(self, text: str) -> list[int]:
@@ -195,7 +195,7 @@ class _Marks:
 
     def message(self, message: Message) -> Message:
         """The message with a mark in place of all that was given."""
-        parts = tuple(part if isinstance(part, PicturePart) else self.of(part) for part in message.parts)
+        parts = tuple(part if isinstance(part, ImagePlaceholder) else self.of(part) for part in message.parts)
         calls = tuple(ToolCall(self.of(call.name), self.of(call.arguments)) for call in message.tool_calls)
         return replace(message, parts=parts, tool_calls=calls)
 
@@ -225,7 +225,7 @@ def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 def _plain(message: Message) -> dict[str, object]:
-    """A message as chat templates read it: a list of parts only where there is a picture."""
+    """A message as chat templates read it: a list of parts only where there is an image."""
     texts = [part.text if isinstance(part, SaidPart) else part for part in message.parts]
     content = [{"type": "text", "text": text} if isinstance(text, str) else {"type": "image"} for text in texts]
     plain: dict[str, object] = {"role": message.role, "content": content}

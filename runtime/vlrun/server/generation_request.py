@@ -1,6 +1,6 @@
 """What one request wants of the model, whichever endpoint it came through, and the pieces that it gets.
 
-Plain values: texts, pictures as their files' bytes (they are decoded when it is their turn, so that a queue holds no
+Plain values: texts, images as their files' bytes (they are decoded when it is their turn, so that a queue holds no
 pixels), options. Knows neither HTTP nor the engine.
 """
 
@@ -15,15 +15,15 @@ from vlrun.types import Chunk, Detail, Options
 
 
 @dataclass(frozen=True)
-class EncodedPicture:
-    """A picture's file as it came. ``param``: the request's field that it came in, for errors."""
+class EncodedImage:
+    """An image's file as it came. ``param``: the request's field that it came in, for errors."""
 
     encoded: bytes
     detail: Detail
     param: str
 
 
-Part: TypeAlias = str | EncodedPicture
+Part: TypeAlias = str | EncodedImage
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Said:
 class Job:
     """A conversation that waits for ``n`` answers.
 
-    ``options`` says how to answer; its ``detail`` is not used, each picture has its own. ``stream``: tokens as they
+    ``options`` says how to answer; its ``detail`` is not used, each image has its own. ``stream``: tokens as they
     come; with ``include_usage`` a last chunk tells what it cost, with ``include_progress`` chunks without choices tell
     how far vision and prefill are.
     """
@@ -54,9 +54,9 @@ class Job:
     include_progress: bool = False
 
     @property
-    def pictures(self) -> tuple[EncodedPicture, ...]:
-        """All pictures, in order."""
-        return tuple(part for turn in self.turns for part in turn.parts if isinstance(part, EncodedPicture))
+    def images(self) -> tuple[EncodedImage, ...]:
+        """All images, in order."""
+        return tuple(part for turn in self.turns for part in turn.parts if isinstance(part, EncodedImage))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Pictures of a request: bytes out of a data URL, looked at together before any is decoded, then opened one by one.
+"""Images of a request: bytes out of a data URL, looked at together before any is decoded, then opened one by one.
 
-Knows data URLs and what the service takes of pictures; does not know file formats, which `vlrun.media` reads. Nothing
+Knows data URLs and what the service takes of images; does not know file formats, which `vlrun.media` reads. Nothing
 in here opens a file or a socket: whatever is no data URL is refused by its first characters.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import replace
 import msgspec
 
 from vlrun.errors import MediaError
-from vlrun.media.image import Intake, Picture, open_picture, picture_size
+from vlrun.media.image import Image, Intake, image_size, open_image
 from vlrun.server.api_errors import ApiError, api_error, bad_request
-from vlrun.server.generation_request import EncodedPicture
+from vlrun.server.generation_request import EncodedImage
 from vlrun.server.limits import MIB, Limits
 from vlrun.types import Detail
 
@@ -31,8 +31,8 @@ _HEAD = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII 
 _LONGEST_HEAD = 256
 
 
-def from_data_url(url: str, detail: Detail, param: str) -> EncodedPicture:
-    """The picture's file out of ``data:image/jpeg;base64,...``.
+def from_data_url(url: str, detail: Detail, param: str) -> EncodedImage:
+    """The image's file out of ``data:image/jpeg;base64,...``.
 
     The type must be that of JPEG, PNG, WebP or BMP, but what the bytes are is decided by the bytes: browsers and phones
     mislabel. The base64 is that of RFC 4648 with its padding; line breaks (CR, LF) in it are ignored, and nothing else.
@@ -41,45 +41,45 @@ def from_data_url(url: str, detail: Detail, param: str) -> EncodedPicture:
     ``invalid_image`` for what is broken or empty.
     """
     if url[:5].lower() != "data:":
-        raise bad_request("vlrun fetches nothing: send the picture as a data URL", param, "url_not_allowed")
+        raise bad_request("vlrun fetches nothing: send the image as a data URL", param, "url_not_allowed")
     head = _HEAD.match(url, 0, _LONGEST_HEAD)
     if head is None:
-        raise bad_request("a picture's data URL must begin like data:image/jpeg;base64,", param, "invalid_image")
+        raise bad_request("an image's data URL must begin like data:image/jpeg;base64,", param, "invalid_image")
     if head[1].lower() not in _MEDIA_TYPES:
-        raise bad_request(f"a picture's type must be one of {', '.join(_MEDIA_TYPES)}", param, "unsupported_image")
+        raise bad_request(f"an image's type must be one of {', '.join(_MEDIA_TYPES)}", param, "unsupported_image")
     encoded = _from_base64(url[head.end() :], param)
     if not encoded:
-        raise bad_request("the picture is empty", param, "invalid_image")
-    return EncodedPicture(encoded, detail, param)
+        raise bad_request("the image is empty", param, "invalid_image")
+    return EncodedImage(encoded, detail, param)
 
 
-def check(pictures: Sequence[EncodedPicture], limits: Limits) -> None:
-    """Look at the headers of all pictures of a request, in order; none is decoded.
+def check(images: Sequence[EncodedImage], limits: Limits) -> None:
+    """Look at the headers of all images of a request, in order; none is decoded.
 
-    Raises ApiError 400 with the ``param`` of the first picture that is one too many, that cannot be opened by its
+    Raises ApiError 400 with the ``param`` of the first image that is one too many, that cannot be opened by its
     header, or with which they have too many pixels together. Where a MediaError stands behind it, it is the cause.
     """
-    if len(pictures) > limits.max_pictures:
-        beyond = pictures[limits.max_pictures].param
-        raise bad_request(f"a request may have {limits.max_pictures} pictures", beyond, "too_many_images")
+    if len(images) > limits.max_images:
+        beyond = images[limits.max_images].param
+        raise bad_request(f"a request may have {limits.max_images} images", beyond, "too_many_images")
     pixels = 0
-    for picture in pictures:
+    for image in images:
         try:
-            width, height = picture_size(picture.encoded, _intake(limits))
+            width, height = image_size(image.encoded, _intake(limits))
         except MediaError as error:
-            raise _told(error, picture) from error
+            raise _told(error, image) from error
         pixels += width * height
         if pixels > limits.request_megapixels * _MEGA:
-            message = f"the pictures of a request may have {limits.request_megapixels} megapixels together"
-            raise bad_request(message, picture.param, "too_many_images")
+            message = f"the images of a request may have {limits.request_megapixels} megapixels together"
+            raise bad_request(message, image.param, "too_many_images")
 
 
-def open_encoded(picture: EncodedPicture, limits: Limits) -> Picture:
-    """The picture, decoded. Raises ApiError 400 with its ``param``; the cause is the MediaError."""
+def open_encoded(image: EncodedImage, limits: Limits) -> Image:
+    """The image, decoded. Raises ApiError 400 with its ``param``; the cause is the MediaError."""
     try:
-        return open_picture(picture.encoded, _intake(limits))
+        return open_image(image.encoded, _intake(limits))
     except MediaError as error:
-        raise _told(error, picture) from error
+        raise _told(error, image) from error
 
 
 def _intake(limits: Limits) -> Intake:
@@ -92,8 +92,8 @@ def _intake(limits: Limits) -> Intake:
     )
 
 
-def _told(error: MediaError, picture: EncodedPicture) -> ApiError:
-    return replace(api_error(error), param=picture.param)
+def _told(error: MediaError, image: EncodedImage) -> ApiError:
+    return replace(api_error(error), param=image.param)
 
 
 def _from_base64(text: str, param: str) -> bytes:
@@ -102,4 +102,4 @@ def _from_base64(text: str, param: str) -> bytes:
     try:
         return msgspec.convert(text, bytes)  # strict, and in half of binascii's time
     except msgspec.ValidationError:
-        raise bad_request("the picture's base64 is broken", param, "invalid_image") from None
+        raise bad_request("the image's base64 is broken", param, "invalid_image") from None

@@ -27,17 +27,17 @@ class Limits:
     """Seconds that running answers have left when the service is told to stop."""
     max_body_mib: int = 15
     """Of one request; more is 413."""
-    max_pictures: int = 16
+    max_images: int = 16
     """In one request, over all its messages."""
     max_megapixels: int = 50
-    """Of one picture, by its header, before anything is decoded."""
+    """Of one image, by its header, before anything is decoded."""
     connections: int = 256
     """Open at once; for a further one the longest silent one is closed, or it gets 503 itself."""
 
     bodies_mib: int = 256
     """Of all requests that are being read or wait; whoever would need more gets 429."""
     request_megapixels: int = 100
-    """Of all pictures of one request together."""
+    """Of all images of one request together."""
     max_n: int = 8
     """Answers to one request; never more than ``parallel`` run at once."""
     max_messages: int = 512
@@ -66,7 +66,7 @@ def fixed(limits: Limits) -> list[tuple[str, str]]:
     """The limits without an option, as rows of a number and what it bounds."""
     return [
         (f"{limits.bodies_mib} MiB", "of all requests being read or waiting; more is 429"),
-        (f"{limits.request_megapixels} megapixels", "of all pictures of a request; more is 400"),
+        (f"{limits.request_megapixels} megapixels", "of all images of a request; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
         (f"{limits.max_messages} messages", "in a request"),
         (f"{limits.max_text:,} characters", "of text in a request"),

@@ -50,7 +50,7 @@ class Metrics:
         )
         self._ttft = self._histogram("ttft", "Time to first token, from the request's turn on.", SECONDS)
         self._tpot = self._histogram("tpot", "Time per further output token.", TOKEN_SECONDS)
-        self._vision = self._histogram("vision", "Encoding of an answer's pictures.", SECONDS)
+        self._vision = self._histogram("vision", "Encoding of an answer's images.", SECONDS)
         self._prefill = self._histogram("prefill", "Prefill of an answer's prompt.", SECONDS)
         self._queue = self._histogram("queue", "Waiting for a turn.", SECONDS)
         self._request = self._histogram("request", "Whole requests.", SECONDS)

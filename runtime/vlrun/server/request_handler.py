@@ -150,7 +150,7 @@ class Desk:
     async def _read(self, body: bytes, read: Callable[[bytes], Voice]) -> Voice:
         def checked() -> Voice:
             voice = read(body)
-            check(voice.job.pictures, self.limits)
+            check(voice.job.images, self.limits)
             return voice
 
         return checked() if len(body) < LARGE_BODY else await self.workshop.short(checked)

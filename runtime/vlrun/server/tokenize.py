@@ -1,6 +1,6 @@
-"""``POST /v1/tokenize``: how many tokens a prompt takes, its pictures too, without an answer being made.
+"""``POST /v1/tokenize``: how many tokens a prompt takes, its images too, without an answer being made.
 
-Knows the model's counting and the request's words; does not know how pictures become tokens, nor the request's way.
+Knows the model's counting and the request's words; does not know how images become tokens, nor the request's way.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def _counted(desk: Desk, names: Sequence[str], body: bytes) -> TokenCount:
     asked = read_tokenize(strict_json.parse(body, desk.limits), names, desk.limits)
     if isinstance(asked, str):
         return token_count(desk.vlm.count_text(asked), 0, desk.vlm.context)
-    check(asked.pictures, desk.limits)
+    check(asked.images, desk.limits)
     tokens, visual = desk.vlm.count(desk.workshop.opened(asked, Cancellation()), asked.tools)
     return token_count(tokens, visual, desk.vlm.context)

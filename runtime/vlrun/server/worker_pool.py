@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from vlrun.engine.request import Cancellation
 from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import AnswerCancelled
-from vlrun.media.image import Picture
+from vlrun.media.image import Image
 from vlrun.prompt.builder import Turn
-from vlrun.server.generation_request import EncodedPicture, Job, Piece
+from vlrun.server.generation_request import EncodedImage, Job, Piece
 from vlrun.server.images import open_encoded
 from vlrun.server.limits import Limits
 from vlrun.types import Chunk
@@ -55,7 +55,7 @@ class Workshop:
         """The answers of a job whose turn it is, as they come: whatever has come since the last look. Of a job that is
         no stream only the last pieces come, with the answers. All are over at the end of the block, however it ends.
 
-        The first piece raises ApiError for pictures, any of them what ``VLM.chat`` raises.
+        The first piece raises ApiError for images, any of them what ``VLM.chat`` raises.
         """
         cancellation = Cancellation()
         mailbox = _Mailbox()
@@ -74,20 +74,20 @@ class Workshop:
         return [self._vlm.chat(turns, option, job.tools, job.choice, cancellation) for option in options]
 
     def opened(self, job: Job, cancellation: Cancellation) -> list[Turn]:
-        """Its turns, with decoded pictures. To be called in a thread. Raises ApiError, and AnswerCancelled."""
+        """Its turns, with decoded images. To be called in a thread. Raises ApiError, and AnswerCancelled."""
         opened = []
         for turn in job.turns:
             parts = (part if isinstance(part, str) else self._decoded(part, cancellation) for part in turn.parts)
-            details = tuple(part.detail for part in turn.parts if isinstance(part, EncodedPicture))
+            details = tuple(part.detail for part in turn.parts if isinstance(part, EncodedImage))
             opened.append(Turn(turn.role, tuple(parts), turn.tool_calls, details))
         return opened
 
-    def _decoded(self, picture: EncodedPicture, cancellation: Cancellation) -> Picture:
+    def _decoded(self, image: EncodedImage, cancellation: Cancellation) -> Image:
         """One after the other: a large one takes several times its pixels for a moment."""
         with self._decoding:
             if cancellation.cancelled:
                 raise AnswerCancelled("the answer was cancelled")
-            return open_encoded(picture, self._limits)
+            return open_encoded(image, self._limits)
 
     def close(self) -> None:
         """Stop taking work; what runs ends by itself, or with the model."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from vlrun.media.image import Picture
+from vlrun.media.image import Image
 from vlrun.models.qwen3_vl.grounding import Mark
 
 Spread = Mapping[str, Mapping[str, int]]
@@ -64,15 +64,15 @@ def first_of(values: Sequence[object]) -> object:
     return {name: next((table[name] for table in tables if table.get(name) not in (None, "")), "") for name in names}
 
 
-def in_thousandths(mark: Mark, whole: Picture) -> Mapping[str, object]:
-    """A box in Qwen's own way of writing, relative to the picture that was asked about."""
+def in_thousandths(mark: Mark, whole: Image) -> Mapping[str, object]:
+    """A box in Qwen's own way of writing, relative to the image that was asked about."""
     sides = (*whole.size, *whole.size)
     edges = [round(edge / side * 1000) for edge, side in zip(mark.box or (), sides, strict=False)]
     return {"bbox_2d": edges, "label": mark.label}
 
 
-def in_original(mark: Mark, whole: Picture) -> Mark:
-    """A mark in the picture that was asked about, in the one that was given."""
+def in_original(mark: Mark, whole: Image) -> Mark:
+    """A mark in the image that was asked about, in the one that was given."""
     frame = whole.frame
     return replace(
         mark,

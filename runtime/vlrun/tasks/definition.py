@@ -1,7 +1,7 @@
 """Tasks by name: a prompt in two languages, the form of the answer, how to sample, and how many visual tokens it needs.
 
 They are data (``tasks.toml`` beside this file), and a user's own file adds to them. Knows words and JSON Schemas; knows
-neither pictures nor a model.
+neither images nor a model.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vlrun.errors import OptionError
 Language: TypeAlias = Literal["en", "zh"]
 Need: TypeAlias = Literal["none", "optional", "required"]
 Merge: TypeAlias = Literal["none", "join", "sum", "boxes", "first"]
-"""How answers about parts of a picture become one: not at all, text below text, numbers added up, boxes put together
-in the whole picture, or of every field the first that is not empty.
+"""How answers about parts of an image become one: not at all, text below text, numbers added up, boxes put together
+in the whole image, or of every field the first that is not empty.
 """
 
 BUILT_IN = Path(__file__).parent / "tasks.toml"
@@ -46,7 +46,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task as its file has it. ``image_tokens``: least and most visual tokens a picture; ``steps``: what is asked
+    """One task as its file has it. ``image_tokens``: least and most visual tokens an image; ``steps``: what is asked
     first where reasoning is wanted; ``anything``: what ``{items}`` says when none are given; ``schema``: JSON Schema,
     in which a property named ``{items}`` or ``{fields}`` stands for each of them.
     """
@@ -57,7 +57,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     anything: Mapping[Language, str] = {}
     items: Need = "none"
     fields: Need = "none"
-    pictures: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    images: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     image_tokens: tuple[int, int] | None = None
     sampling: Sampling = Sampling()
     merge: Merge = "none"

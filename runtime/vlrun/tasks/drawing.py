@@ -1,4 +1,4 @@
-"""Boxes, points and their labels drawn on a picture so that they can be read on any background.
+"""Boxes, points and their labels drawn on an image so that they can be read on any background.
 
 Knows pixels; does not know where the marks come from. Pillow's own font has little more than English,
 so other labels are written in an installed font that has all their characters, or as a number of a legend.
@@ -14,9 +14,10 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
 
-from vlrun.media.image import Picture
+from vlrun.media.image import Image
 from vlrun.tasks.fonts import font_for, own_font
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -39,11 +40,11 @@ LEAST_FONT = 10
 """Pixels; smaller letters of Pillow's font cannot be read."""
 MOST_CHARACTERS = 80
 CROWD = 0.25
-"""Labels get smaller before they cover more of the picture than this."""
+"""Labels get smaller before they cover more of the image than this."""
 
 
 class Drawable(Protocol):
-    """A label with a box (left, top, right, bottom) or a point (x, y), in pixels of the picture to draw on."""
+    """A label with a box (left, top, right, bottom) or a point (x, y), in pixels of the image to draw on."""
 
     @property
     def label(self) -> str:
@@ -60,9 +61,9 @@ class Drawable(Protocol):
 
 @dataclass(frozen=True)
 class Drawn:
-    """The picture with its marks. ``legend[n - 1]`` is the label that stands as number ``n``, for want of a font."""
+    """The image with its marks. ``legend[n - 1]`` is the label that stands as number ``n``, for want of a font."""
 
-    image: Image.Image
+    image: PILImage.Image
     legend: tuple[str, ...]
 
 
@@ -89,36 +90,36 @@ class _Plate:
     size: tuple[int, int]
 
 
-def draw_marks(picture: Picture, marks: Sequence[Drawable]) -> Drawn:
-    """The picture with ``marks`` drawn on it; equal labels have equal colours. Marks beyond its borders move inside."""
-    image = Image.fromarray(picture.rgb).copy()
-    side = math.sqrt(image.width * image.height)
+def draw_marks(image: Image, marks: Sequence[Drawable]) -> Drawn:
+    """The image with ``marks`` drawn on it; equal labels have equal colours. Marks beyond its borders move inside."""
+    pil_image = PILImage.fromarray(image.rgb).copy()
+    side = math.sqrt(pil_image.width * pil_image.height)
     pen = _Pen(line=max(1, round(side / 320)), edge=max(1, round(side / 900)))
     marks = _different(marks)
     labels = [_plain(mark.label) for mark in marks]
     order = {label: place for place, label in enumerate(dict.fromkeys(labels))}
     colours = [COLOURS[order[label] % len(COLOURS)] for label in labels]
-    targets = [_target(mark, image.size, pen) for mark in marks]
-    draw = ImageDraw.Draw(image)
+    targets = [_target(mark, pil_image.size, pen) for mark in marks]
+    draw = ImageDraw.Draw(pil_image)
     for place in sorted(range(len(marks)), key=lambda place: -_surface(targets[place])):  # small ones stay visible
         outline = _box_outline if marks[place].box is not None else _point_outline
         outline(draw, targets[place], colours[place], pen)
     texts, legend = _texts(labels)
-    font_size = _font_size(texts, image.size)
+    font_size = _font_size(texts, pil_image.size)
     by = pen.width
     outsides = [(left - by, top - by, right + by, bottom + by) for left, top, right, bottom in targets]
     plates = [
-        _plate(text, font_size, colour, target, image.width)
+        _plate(text, font_size, colour, target, pil_image.width)
         for text, colour, target in zip(texts, colours, outsides, strict=True)
         if text
     ]
     points = [outside for mark, outside in zip(marks, outsides, strict=True) if mark.box is None]
-    arranged = list(zip(plates, _arranged(plates, points, image.size), strict=True))
+    arranged = list(zip(plates, _arranged(plates, points, pil_image.size), strict=True))
     for plate, area in arranged:
         _draw_leader(draw, plate, area, pen)
     for plate, area in arranged:
         _draw_plate(draw, plate, area, pen)
-    return Drawn(image, legend)
+    return Drawn(pil_image, legend)
 
 
 def _different(marks: Sequence[Drawable]) -> list[Drawable]:
@@ -138,7 +139,7 @@ def _plain(label: str) -> str:
 
 
 def _target(mark: Drawable, size: tuple[int, int], pen: _Pen) -> Area:
-    """The pixels of a box, or of a point's disc, with room for the outline around them inside the picture."""
+    """The pixels of a box, or of a point's disc, with room for the outline around them inside the image."""
     if mark.box is not None:
         left, top, right, bottom = mark.box
     else:
@@ -189,7 +190,7 @@ def _texts(labels: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _font_size(texts: Sequence[str], size: tuple[int, int]) -> int:
-    """Pixels: by the picture, and smaller where there is much to write."""
+    """Pixels: by the image, and smaller where there is much to write."""
     surface = size[0] * size[1]
     wanted = math.sqrt(surface) / 34
     written = sum(min(len(text), 24) for text in texts) * wanted**2  # a letter is half as wide as its plate is high
@@ -217,7 +218,7 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
 
 
 def _arranged(plates: Sequence[_Plate], taken: Sequence[Area], size: tuple[int, int]) -> Iterator[Area]:
-    """A place for each plate within the picture: the nearest to its target that is free, or the least covered one."""
+    """A place for each plate within the image: the nearest to its target that is free, or the least covered one."""
     occupied = np.array([*taken, *[(0, 0, 0, 0)] * len(plates)], np.int64).reshape(-1, 4)
     for number, plate in enumerate(plates, len(taken)):
         areas = _candidates(plate, size)

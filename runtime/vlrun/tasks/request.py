@@ -19,11 +19,11 @@ from vlrun.conversation import Conversation
 from vlrun.engine.request import FinishReason
 from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import OptionError
-from vlrun.media.image import Picture, open_picture
+from vlrun.media.image import Image, open_image
 from vlrun.media.region import Tiles, cut_tiles
 from vlrun.media.transform import Frame
 from vlrun.models.qwen3_vl.grounding import Mark, find_marks
-from vlrun.prompt.builder import DEFAULT_QUESTION, Pictures, listed
+from vlrun.prompt.builder import DEFAULT_QUESTION, Images, listed
 from vlrun.structured.python_types import value_of
 from vlrun.tasks.aggregation import (
     Spread,
@@ -45,7 +45,7 @@ MOST_VOTES = 16
 TOGETHER = 8
 """Answers that run at once, as many as the engine takes into one call."""
 VOTING_TEMPERATURE, VOTING_TOP_P, VOTING_TOP_K = 0.7, 0.8, 20
-"""Where an answer would be greedy, votes are drawn as Qwen advises for its Instruct models with pictures."""
+"""Where an answer would be greedy, votes are drawn as Qwen advises for its Instruct models with images."""
 
 FIRST_THINK = {
     "en": "Think step by step: say what you see that matters for this question, part by part.",
@@ -58,7 +58,7 @@ THEN_ANSWER = {"en": "Now give only the answer.", "zh": "现在只给出答案�
 class Inquiry:
     """What to ask, and how carefully. ``question`` is asked as it is, or added to what the ``task`` says.
 
-    ``tiles``: asked of each part of the picture by itself, and the answers merged; ``votes``: so many answers, of which
+    ``tiles``: asked of each part of the image by itself, and the answers merged; ``votes``: so many answers, of which
     the most frequent wins; ``steps``: reasoning in words first, then the answer.
     """
 
@@ -77,7 +77,7 @@ class Inquiry:
         elif self.names != NO_NAMES:
             raise OptionError("items and fields belong to a task: choose one")
         if self.tiles is not None and self.task is not None and self.task.merge == "none":
-            raise OptionError("the answers of this task about parts of a picture cannot be merged: leave out the tiles")
+            raise OptionError("the answers of this task about parts of an image cannot be merged: leave out the tiles")
 
     @property
     def summed(self) -> bool:
@@ -120,7 +120,7 @@ class Inquiry:
 @dataclass(frozen=True)
 class Result:
     """What came of an inquiry. ``value``: the answer as data where it has a form; ``answers``: all that were made, part
-    by part and vote by vote; ``spread``: how the votes fell, of each part; ``marks`` in pixels of the picture as it
+    by part and vote by vote; ``spread``: how the votes fell, of each part; ``marks`` in pixels of the image as it
     was given, none where there are several; ``reasoning``: what was said first, of each answer; ``notes``: what there
     is to tell the user; ``finish_reason``: ``stop`` if what it is made of came to its own end.
     """
@@ -135,20 +135,20 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-def inquire(vlm: VLM, pictures: Pictures, inquiry: Inquiry, options: Options | None = None) -> Result:
-    """Ask about pictures as the inquiry says. Raises as ``VLM.ask`` does."""
+def inquire(vlm: VLM, images: Images, inquiry: Inquiry, options: Options | None = None) -> Result:
+    """Ask about images as the inquiry says. Raises as ``VLM.ask`` does."""
     given = options or Options()
     asked = inquiry.options(given)
     vlm.check(asked)
-    shown = [open_picture(picture) for picture in listed(pictures)]
-    check_pictures(inquiry, len(shown))
+    shown = [open_image(image) for image in listed(images)]
+    check_images(inquiry, len(shown))
     parts = _parts(shown, inquiry.tiles)
     merge = inquiry.task.merge if inquiry.task is not None and given.schema is None else "none"
     voted = [_voted(vlm, voices, asked) for voices in _voices(vlm, parts, inquiry, asked)]
     return finish(_merged(shown, parts, voted, merge, asked), inquiry)
 
 
-def _voices(vlm: VLM, parts: Sequence[Sequence[Picture]], inquiry: Inquiry, options: Options) -> list[list[_Voice]]:
+def _voices(vlm: VLM, parts: Sequence[Sequence[Image]], inquiry: Inquiry, options: Options) -> list[list[_Voice]]:
     """All answers, part by part. If one fails, or the caller is interrupted, the others stop at their next token."""
     stopped = threading.Event()
     pool = ThreadPoolExecutor(TOGETHER, "vlrun-ask")
@@ -167,12 +167,12 @@ def _voices(vlm: VLM, parts: Sequence[Sequence[Picture]], inquiry: Inquiry, opti
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def check_pictures(inquiry: Inquiry, pictures: int) -> None:
-    """Raise OptionError if the inquiry needs another number of pictures."""
-    if inquiry.task is not None and pictures < inquiry.task.pictures:
-        raise OptionError(f"this task needs at least {inquiry.task.pictures} pictures")
-    if inquiry.tiles is not None and pictures != 1:
-        raise OptionError("tiles are cut out of one picture, not of several")
+def check_images(inquiry: Inquiry, images: int) -> None:
+    """Raise OptionError if the inquiry needs another number of images."""
+    if inquiry.task is not None and images < inquiry.task.images:
+        raise OptionError(f"this task needs at least {inquiry.task.images} images")
+    if inquiry.tiles is not None and images != 1:
+        raise OptionError("tiles are cut out of one image, not of several")
 
 
 def finish(result: Result, inquiry: Inquiry) -> Result:
@@ -238,15 +238,15 @@ def _of_task(given: Options, task: Task, names: Names) -> Options:
     return replace(options, min_image_tokens=given.min_image_tokens or least, auto_image_tokens=most)
 
 
-def _parts(pictures: Sequence[Picture], tiles: Tiles | None) -> list[list[Picture]]:
-    """What is asked about, one after the other. Tiles lie in the picture that is asked about, whatever that lies in."""
+def _parts(images: Sequence[Image], tiles: Tiles | None) -> list[list[Image]]:
+    """What is asked about, one after the other. Tiles lie in the image that is asked about, whatever that lies in."""
     if tiles is None:
-        return [list(pictures)]
-    return [[tile] for tile in cut_tiles(replace(pictures[0], made_in=None), tiles)]
+        return [list(images)]
+    return [[tile] for tile in cut_tiles(replace(images[0], made_in=None), tiles)]
 
 
 def _ask(
-    vlm: VLM, pictures: Sequence[Picture], inquiry: Inquiry, options: Options, vote: int, stopped: threading.Event
+    vlm: VLM, images: Sequence[Image], inquiry: Inquiry, options: Options, vote: int, stopped: threading.Event
 ) -> _Voice:
     """One answer. If it fails, the others are given up too."""
     *earlier, last = inquiry.questions()
@@ -254,7 +254,7 @@ def _ask(
     free = replace(seeded, schema=None, heatmap=False)
     conversation = Conversation(vlm)
     thoughts = []
-    shown: Sequence[Picture] = pictures
+    shown: Sequence[Image] = images
     try:
         for question in earlier:
             thoughts.append(_said(conversation.stream(question, shown, free), stopped))
@@ -294,8 +294,8 @@ def _voted(vlm: VLM, voices: Sequence[_Voice], options: Options) -> _Voted:
 
 
 def _merged(
-    pictures: Sequence[Picture],
-    parts: Sequence[Sequence[Picture]],
+    images: Sequence[Image],
+    parts: Sequence[Sequence[Image]],
     voted: Sequence[_Voted],
     merge: str,
     options: Options,
@@ -307,30 +307,30 @@ def _merged(
     notes = dict.fromkeys(note for answer in answers for note in answer.notes)
     if cut and not reasons:
         notes[f"{cut} of {len(answers)} answers were cut short; the others decided"] = None
-    marks = tuple(_marks(pictures, parts, voted))
-    text, value = _joined(pictures[:1], voted, merge, marks)
+    marks = tuple(_marks(images, parts, voted))
+    text, value = _joined(images[:1], voted, merge, marks)
     return Result(
         text,
         _as_asked(text, value, options),
         answers,
         reasons[0] if reasons else "stop",
         tuple(part.spread for part in voted) if len(voices) > len(parts) else (),
-        tuple(in_original(mark, pictures[0]) for mark in marks),
+        tuple(in_original(mark, images[0]) for mark in marks),
         tuple(thought.text for voice in voices for thought in voice.earlier),
         tuple(notes),
     )
 
 
-def _marks(pictures: Sequence[Picture], parts: Sequence[Sequence[Picture]], voted: Sequence[_Voted]) -> Iterator[Mark]:
-    """Places that the answers name, in pixels of the picture that was asked about; none where there are several."""
-    if len(pictures) != 1:
+def _marks(images: Sequence[Image], parts: Sequence[Sequence[Image]], voted: Sequence[_Voted]) -> Iterator[Mark]:
+    """Places that the answers name, in pixels of the image that was asked about; none where there are several."""
+    if len(images) != 1:
         return
     for (shown,), part in zip(parts, voted, strict=True):
         frame = shown.frame if len(parts) > 1 else Frame(shown.size)
         yield from find_marks(part.text, shown.size, frame)
 
 
-def _joined(whole: Sequence[Picture], voted: Sequence[_Voted], merge: str, marks: Sequence[Mark]) -> tuple[str, object]:
+def _joined(whole: Sequence[Image], voted: Sequence[_Voted], merge: str, marks: Sequence[Mark]) -> tuple[str, object]:
     """The answers about all parts as one text, and its data if it is JSON."""
     if len(voted) == 1:
         return voted[0].text, voted[0].data

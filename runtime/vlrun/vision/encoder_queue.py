@@ -1,7 +1,7 @@
-"""From pictures to what the decoder sees of them, by an encoder that may still be on its way.
+"""From images to what the decoder sees of them, by an encoder that may still be on its way.
 
-Pictures can be begun before anybody waits for them: while the decoder is being opened there is nothing better to do.
-Knows pictures and the vision encoder; knows neither prompts nor the engine.
+Images can be begun before anybody waits for them: while the decoder is being opened there is nothing better to do.
+Knows images and the vision encoder; knows neither prompts nor the engine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 from vlrun.backends.openvino.device import POLL_MS, Abandoned
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.manifest import Manifest
-from vlrun.media.image import Picture
+from vlrun.media.image import Image
 from vlrun.models.qwen3_vl.positions import FloatArray, Grid
 from vlrun.promise import Promise
 from vlrun.vision.patches import cut
@@ -24,16 +24,16 @@ from vlrun.vision.patches import cut
 T = TypeVar("T")
 
 MOST_BEGUN = 8
-"""Pictures begun and not yet taken. What comes out of one of 1024 x 768 takes 25 MB in the 2B model."""
+"""Images begun and not yet taken. What comes out of one of 1024 x 768 takes 25 MB in the 2B model."""
 
 
-def picture_key(picture: Picture, grid: Grid) -> bytes:
-    """A name for all that a picture's visual tokens depend on, but for the model."""
-    return hashlib.sha256(f"{picture.sha256} {grid}".encode()).digest()
+def image_key(image: Image, grid: Grid) -> bytes:
+    """A name for all that an image's visual tokens depend on, but for the model."""
+    return hashlib.sha256(f"{image.sha256} {grid}".encode()).digest()
 
 
 class Sight:
-    """Encodes pictures, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
+    """Encodes images, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
 
     def __init__(self, vision: Callable[[], Promise[VisionEncoder]], manifest: Manifest) -> None:
         self._vision = vision
@@ -43,38 +43,38 @@ class Sight:
         self._to_do: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
         self._all: list[_Begun] = []
         self.seconds: dict[int, float] = {}
-        """The least that pictures took, by their visual tokens."""
+        """The least that images took, by their visual tokens."""
         self._thread: threading.Thread | None = None
 
-    def begin(self, picture: Picture, grid: Grid) -> None:
-        """Begin with a picture before its features are asked for, unless too many are begun already."""
-        key = picture_key(picture, grid)
+    def begin(self, image: Image, grid: Grid) -> None:
+        """Begin with an image before its features are asked for, unless too many are begun already."""
+        key = image_key(image, grid)
         with self._lock:
             if key in self._begun or len(self._begun) >= MOST_BEGUN:
                 return
-            begun = self._begun[key] = _Begun(picture, grid)
+            begun = self._begun[key] = _Begun(image, grid)
             self._all.append(begun)
             self._to_do.put(begun)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="vlrun-ahead", daemon=True)
                 self._thread.start()
 
-    def encode(self, picture: Picture, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
+    def encode(self, image: Image, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
         """Image features ``[1 + deepstack, tokens, hidden]``. Raises Abandoned when ``stopped``, and what the encoder's
         opening raises.
         """
         with self._lock:
-            begun = self._begun.pop(picture_key(picture, grid), None)
+            begun = self._begun.pop(image_key(image, grid), None)
         if begun is None:
-            return self._encode(picture, grid, stopped)
+            return self._encode(image, grid, stopped)
         begun.stopped = stopped  # whoever takes it decides from now on
         return _waited(begun.features, stopped)
 
-    def forget(self, pictures: Iterable[tuple[Picture, Grid]]) -> None:
+    def forget(self, images: Iterable[tuple[Image, Grid]]) -> None:
         """Stop what was begun and is not needed after all."""
-        for picture, grid in pictures:
+        for image, grid in images:
             with self._lock:
-                begun = self._begun.pop(picture_key(picture, grid), None)
+                begun = self._begun.pop(image_key(image, grid), None)
             if begun:
                 begun.stop()
 
@@ -99,11 +99,11 @@ class Sight:
             with self._lock:
                 self._all.remove(begun)
 
-    def _encode(self, picture: Picture, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
+    def _encode(self, image: Image, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
         if stopped():
             raise Abandoned
         encoder = self._vision()
-        patches = cut(picture, grid, self._manifest.preprocessing, self._manifest.vision)
+        patches = cut(image, grid, self._manifest.preprocessing, self._manifest.vision)
         opened = _waited(encoder, stopped)
         began = time.perf_counter()
         features = opened.encode(patches, stopped)
@@ -114,20 +114,20 @@ class Sight:
 
 
 class _Begun:
-    """A picture that is to be encoded ahead."""
+    """An image that is to be encoded ahead."""
 
-    def __init__(self, picture: Picture, grid: Grid) -> None:
+    def __init__(self, image: Image, grid: Grid) -> None:
         self.features: Promise[FloatArray] = Promise()
         self.stopped: Callable[[], bool] = lambda: False
-        self._picture, self._grid = picture, grid
+        self._image, self._grid = image, grid
 
     def stop(self) -> None:
         """Nobody wants it."""
         self.stopped = lambda: True
 
-    def run(self, encode: Callable[[Picture, Grid, Callable[[], bool]], FloatArray]) -> None:
+    def run(self, encode: Callable[[Image, Grid, Callable[[], bool]], FloatArray]) -> None:
         """Make the features, unless nobody wants them."""
-        self.features.keep(lambda: encode(self._picture, self._grid, self._unwanted))
+        self.features.keep(lambda: encode(self._image, self._grid, self._unwanted))
 
     def _unwanted(self) -> bool:
         return self.stopped()

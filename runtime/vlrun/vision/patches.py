@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
-from vlrun.media.image import Picture
+from vlrun.media.image import Image
 from vlrun.models.qwen3_vl.positions import FloatArray, Grid
 
 MAX_ASPECT_RATIO = 200
@@ -23,7 +23,7 @@ MAX_ASPECT_RATIO = 200
 
 @dataclass(frozen=True)
 class Patches:
-    """One picture for the vision encoder: ``pixels [N, channels * temporal_patch * patch**2]``, normalized, and its
+    """One image for the vision encoder: ``pixels [N, channels * temporal_patch * patch**2]``, normalized, and its
     grid. The patches of one merge block are neighbours.
     """
 
@@ -32,23 +32,23 @@ class Patches:
 
 
 def grid_of(
-    picture: Picture, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int, min_pixels: int = 0
+    image: Image, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int, min_pixels: int = 0
 ) -> Grid:
-    """The patches that a picture will have; ``max_pixels`` lowers the budget of the model and never raises it,
-    ``min_pixels`` has smaller pictures enlarged, within the budget.
+    """The patches that an image will have; ``max_pixels`` lowers the budget of the model and never raises it,
+    ``min_pixels`` has smaller images enlarged, within the budget.
 
     Raises MediaTooLarge for a strip of more than 200 to 1.
     """
-    width, height = picture.size
+    width, height = image.size
     budget = max(min(max_pixels, preprocessing.max_pixels), preprocessing.min_pixels)
     least = min(max(min_pixels, preprocessing.min_pixels), budget)
     height, width = fit(height, width, vision.patch * vision.merge, least, budget)
     return Grid(height // vision.patch, width // vision.patch, vision.merge)
 
 
-def cut(picture: Picture, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:
-    """Resize, normalize and cut a picture into the patches of ``grid``."""
-    resized = _resize(picture.rgb, grid.height * vision.patch, grid.width * vision.patch)
+def cut(image: Image, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:
+    """Resize, normalize and cut an image into the patches of ``grid``."""
+    resized = _resize(image.rgb, grid.height * vision.patch, grid.width * vision.patch)
     return Patches(pixels=_to_rows(resized, grid, preprocessing, vision), grid=grid)
 
 
@@ -58,7 +58,7 @@ def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) 
     """
     if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
         raise MediaTooLarge(
-            f"a picture of {width} x {height} is too narrow a strip: "
+            f"an image of {width} x {height} is too narrow a strip: "
             f"the sides may differ {MAX_ASPECT_RATIO} times at most"
         )
     fitted_height, fitted_width = round(height / factor) * factor, round(width / factor) * factor
@@ -74,10 +74,10 @@ def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) 
 
 
 def _resize(rgb: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Bicubic, horizontal pass first. In one call Pillow 13 swaps the passes of some pictures and rounds otherwise."""
-    image = Image.fromarray(rgb)
-    horizontal = image.resize((width, image.height), Image.Resampling.BICUBIC)
-    return np.asarray(horizontal.resize((width, height), Image.Resampling.BICUBIC))
+    """Bicubic, horizontal pass first. In one call Pillow 13 swaps the passes of some images and rounds otherwise."""
+    image = PILImage.fromarray(rgb)
+    horizontal = image.resize((width, image.height), PILImage.Resampling.BICUBIC)
+    return np.asarray(horizontal.resize((width, height), PILImage.Resampling.BICUBIC))
 
 
 def _to_rows(
@@ -88,7 +88,7 @@ def _to_rows(
     channels_first = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(grid.patches, 3, 1, p, p)
     normalized = np.empty((grid.patches, 3, vision.temporal_patch, p, p), np.float32)
     for channel, table in enumerate(_normalization(preprocessing)):
-        normalized[:, channel] = table[channels_first[:, channel]]  # a still picture fills every temporal slot
+        normalized[:, channel] = table[channels_first[:, channel]]  # a still image fills every temporal slot
     return normalized.reshape(grid.patches, -1)
 
 

@@ -1,4 +1,4 @@
-"""``vlrun ask`` and its sisters as people type them: several questions, tasks, forms, pictures out, plans."""
+"""``vlrun ask`` and its sisters as people type them: several questions, tasks, forms, images out, plans."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-def test_several_questions_show_the_picture_once(home: Path) -> None:
-    """Guards ``-q ... -q ...``: each answer below its question, and the picture is encoded for the first alone."""
+def test_several_questions_show_the_image_once(home: Path) -> None:
+    """Guards ``-q ... -q ...``: each answer below its question, and the image is encoded for the first alone."""
     words = (SHELF, "-q", "How many bottles are there?", "-q", "Is there a red bag?")
     told = vlrun("ask", *words, home=home)
     assert told.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
@@ -85,12 +85,12 @@ def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
         (("--task", "count", "--tiles", "0x3"), 2, "tiles are"),
         (("--votes", "99"), 2, "votes must lie"),
         (("--region", "1,2,3"), 2, "a region is"),
-        (("--region", "9000,0,5,5"), 2, "outside of the picture"),
+        (("--region", "9000,0,5,5"), 2, "outside of the image"),
         (("--draw", "nowhere/out.png"), 8, "no folder"),
         (("--draw", "out.xyz"), 8, "must end in"),
         (("--heatmap-word", "can"), 2, "--heatmap"),
         (("--heatmap", "out.png", "--votes", "2"), 2, "one answer"),
-        (("--task", "compare"), 2, "at least 2 pictures"),
+        (("--task", "compare"), 2, "at least 2 images"),
         (("--region", ""), 2, "is not a region"),
         (("--task", ""), 2, "there is no task ''"),
         (("--tiles", ""), 2, "tiles are"),
@@ -117,8 +117,8 @@ def test_a_hostile_form_is_refused_at_once(home: Path) -> None:
     assert time.monotonic() - began < 15  # of which loading takes the most on a busy machine
 
 
-def test_boxes_and_heat_come_out_as_pictures(home: Path, tmp_path: Path) -> None:
-    """Guards ``--draw`` and ``--heatmap``: files of the picture's size, changed where the bag is."""
+def test_boxes_and_heat_come_out_as_images(home: Path, tmp_path: Path) -> None:
+    """Guards ``--draw`` and ``--heatmap``: files of the image's size, changed where the bag is."""
     words = (SHELF, "Where is the red bag?", "--draw", tmp_path / "boxes.png", "--heatmap", tmp_path / "heat.webp")
     done = vlrun("ask", *words, "--json", home=home)
     assert done.returncode == 0, done.stderr
@@ -137,7 +137,7 @@ def test_boxes_and_heat_come_out_as_pictures(home: Path, tmp_path: Path) -> None
 
 
 def test_a_region_is_seen_alone_and_marks_lie_in_the_whole(home: Path) -> None:
-    """Guards ``--region``: the answer is about the part, its boxes are in pixels of the picture."""
+    """Guards ``--region``: the answer is about the part, its boxes are in pixels of the image."""
     whole = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--json", home=home).stdout)["marks"][0]["box"]
     left, top = max(0, int(whole[0]) - 60), max(0, int(whole[1]) - 60)
     region = f"{left},{top},320,320"
@@ -179,7 +179,7 @@ def test_a_plan_tells_what_it_will_cost(home: Path) -> None:
     planned = json.loads(vlrun("plan", *words, "--json", home=home).stdout)
     asked = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
     assert planned["prompt_tokens"] == asked["usage"]["prompt_tokens"]
-    assert sum(picture["tokens"] for picture in planned["pictures"]) == asked["usage"]["image_tokens"]
+    assert sum(image["tokens"] for image in planned["images"]) == asked["usage"]["image_tokens"]
     assert 0 < planned["ttft"] < 60
     assert planned["memory"] > planned["kv_memory"] > 0
     words_for_people = vlrun("plan", *words, home=home).stdout.decode()

@@ -59,7 +59,7 @@ never read
         "TTFT",
         "300 x 300",
         "there is no /nonsense",
-        "no such picture: 'nowhere.png'",
+        "no such image: 'nowhere.png'",
         "there is no task 'nothing'",
         "/region",
         "cannot read 'nowhere.json'",
@@ -76,8 +76,8 @@ def test_lines_that_go_on(tmp_path: Path) -> None:
     assert done.stdout == "SALE 12\nSALE 12\n3 red boxes $4.50\n"
 
 
-def test_a_question_that_fails_keeps_its_picture(tmp_path: Path) -> None:
-    """Guards a second picture whose question cannot be asked: it waits for the next one and is not lost."""
+def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
+    """Guards a second image whose question cannot be asked: it waits for the next one and is not lost."""
     lines = (
         f"How many bottles are there?\n/image {EXAMPLES / 'price_tag.png'}\n{'word ' * 5000}\nHow many cans?\n/stats\n"
     )
@@ -87,15 +87,15 @@ def test_a_question_that_fails_keeps_its_picture(tmp_path: Path) -> None:
 
 
 def test_a_task_in_a_chat_is_the_task(tmp_path: Path) -> None:
-    """Guards ``/task``: the total is the sum, and a task that needs two pictures says so."""
+    """Guards ``/task``: the total is the sum, and a task that needs two images says so."""
     done = piped(str(EXAMPLES / "shelf.png"), lines="/task compare\n/task count bottle,can\n", home=tmp_path)
     counted = json.loads(done.stdout)
     assert counted["total"] == sum(counted["items"].values())
-    assert "at least 2 pictures" in done.stderr
+    assert "at least 2 images" in done.stderr
 
 
 def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
-    """Guards a chat about a picture that is not there, and one without a way to ask."""
+    """Guards a chat about an image that is not there, and one without a way to ask."""
     done = piped("nowhere.png", lines="How many?\n", home=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     closed = subprocess.run(["sh", "-c", f"{sys.executable} -m vlrun.cli chat <&-"], capture_output=True, check=False)

@@ -40,7 +40,7 @@ def vlrun(*words: str | Path, home: Path, stdin: bytes = b"", **environment: str
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures and things that are none."""
+    """A folder with images and things that are none."""
     folder = tmp_path_factory.mktemp("shop")
     rng = np.random.default_rng(3)
     image = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((320, 240))
@@ -48,7 +48,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image.save(folder / "two words.jpg")
     image.save(folder / "moving.gif", save_all=True, append_images=[image.rotate(90)])
     (folder / "empty.png").touch()
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     data = (folder / "two words.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
     image.save(folder / "cut.tif", compression="tiff_lzw")
@@ -85,7 +85,7 @@ def test_json_is_one_object(shop: Path, small_model: Path) -> None:
 
 
 def test_an_answer_cannot_steer_the_terminal(shop: Path, small_model: Path) -> None:
-    """Guards readers against a picture whose text holds escape sequences; random weights utter any byte."""
+    """Guards readers against an image whose text holds escape sequences; random weights utter any byte."""
     words = (shop / "shelf.png", "Hi", "--temperature", "1", "--max-tokens", "200")
     for seed in map(str, range(10)):
         exact = json.loads(ask(shop, small_model, *words, "--seed", seed, "--json").stdout)["answer"]
@@ -100,7 +100,7 @@ def test_an_answer_cannot_steer_the_terminal(shop: Path, small_model: Path) -> N
     assert printable("a\x1b[31m\x07b\r\nc\td\x9be") == "a[31mb\nc\tde"
 
 
-def test_picture_from_stdin_equals_file(shop: Path, small_model: Path) -> None:
+def test_image_from_stdin_equals_file(shop: Path, small_model: Path) -> None:
     """Guards '-': the same bytes give the same answer."""
     words = ("How many?", "--temperature", "0", "--max-tokens", "12")
     from_file = ask(shop, small_model, shop / "two words.jpg", *words)
@@ -119,7 +119,7 @@ def test_question_that_looks_like_a_file(shop: Path, small_model: Path) -> None:
     assert json.loads(named.stdout)["usage"] == json.loads(given.stdout)["usage"]
 
 
-def test_the_next_process_knows_the_picture(shop: Path, small_model: Path, tmp_path: Path) -> None:
+def test_the_next_process_knows_the_image(shop: Path, small_model: Path, tmp_path: Path) -> None:
     """Guards the cache on disk and its switch: the same answer, prefill spared (vision too: test_loading)."""
     words = ("ask", "--model", small_model, shop / "shelf.png", "How many?", "--json", "--temperature", "0")
     answers = [json.loads(vlrun(*words, home=tmp_path).stdout) for _ in range(2)]
@@ -162,8 +162,8 @@ def test_help_tells_the_real_defaults() -> None:
                 assert told.endswith(f"[default: {value}]"), told
 
 
-def test_two_pictures_and_default_question(shop: Path, small_model: Path) -> None:
-    """Guards the reading of the words: two pictures, no question."""
+def test_two_images_and_default_question(shop: Path, small_model: Path) -> None:
+    """Guards the reading of the words: two images, no question."""
     done = ask(shop, small_model, shop / "shelf.png", shop / "two words.jpg", "--json", "--max-tokens", "2")
     one = ask(shop, small_model, shop / "shelf.png", "--json", "--max-tokens", "2")
     tokens = [json.loads(run.stdout)["usage"]["image_tokens"] for run in (done, one)]
@@ -171,25 +171,25 @@ def test_two_pictures_and_default_question(shop: Path, small_model: Path) -> Non
 
 
 WRONG = [
-    (["missing.jpg", "How many?"], 3, "no such picture: 'missing.jpg'"),
-    (["missing.jpg"], 3, "no such picture: 'missing.jpg'"),
+    (["missing.jpg", "How many?"], 3, "no such image: 'missing.jpg'"),
+    (["missing.jpg"], 3, "no such image: 'missing.jpg'"),
     (["{shop}/empty.png"], 3, "is empty"),
-    (["{shop}/notes.txt"], 3, "not a picture that vlrun can read"),
+    (["{shop}/notes.txt"], 3, "not an image that vlrun can read"),
     (["{shop}/cut.jpg"], 3, "damaged or cut short"),
     (["{shop}/cut.tif"], 3, "damaged or cut short"),
-    (["bell\a\x9b.jpg"], 3, "no such picture: 'bell.jpg'"),
+    (["bell\a\x9b.jpg"], 3, "no such image: 'bell.jpg'"),
     (["{shop}/shelf.png", "x", "--model", "Qwen/Qwen3-VL-2B-Instruct"], 4, "'vlrun export' makes one"),
     (["{shop}/strip.png"], 3, "too narrow a strip"),
     (["{shop}", "x"], 3, "is a folder"),
     (["https://example.org/a.jpg", "x"], 3, "download it first"),
-    (["How many bottles?"], 2, "no picture given: 'How many bottles?' is neither a file nor named like one"),
-    ([], 2, "no picture given"),
+    (["How many bottles?"], 2, "no image given: 'How many bottles?' is neither a file nor named like one"),
+    ([], 2, "no image given"),
     (["{shop}/shelf.png", " "], 2, "the question is empty"),
     (["{shop}/shelf.png", ""], 2, "the question is empty"),
     (["/dev/zero", "x"], 3, "more than 67,108,864 bytes"),
     (["{shop}/shelf.png", "x", "--seed", "1" * 400], 2, "seed must lie between"),
     (["{shop}/shelf.png", "x", "--max-image-tokens", "1"], 2, "needs at least 4"),
-    (["-", "-", "x"], 2, "only one picture"),
+    (["-", "-", "x"], 2, "only one image"),
     (["-", "x"], 3, "on stdin is empty"),
     (["{shop}/shelf.png", "--temperature", "nan"], 2, "temperature"),
     (["{shop}/shelf.png", "--temperature", "hot"], 2, "not a valid float"),

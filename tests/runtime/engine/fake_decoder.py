@@ -1,6 +1,6 @@
 """A decoder without a device: its next token depends on every id, position and visual row that its blocks hold.
 
-So any mix-up of blocks, lengths or pictures changes an answer. It prefers to go on as the text went on before, so that
+So any mix-up of blocks, lengths or images changes an answer. It prefers to go on as the text went on before, so that
 guesses are right now and then.
 """
 

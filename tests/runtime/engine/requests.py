@@ -12,17 +12,17 @@ import numpy as np
 from tests.runtime.engine.fake_decoder import Cell, FakeDecoder, key, query, scores
 from vlrun.backends.openvino.device import Abandoned
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import PendingPicture, Request, Stopped, Stream
+from vlrun.engine.request import PendingImage, Request, Stopped, Stream
 from vlrun.engine.sampler import FloatRow
 from vlrun.engine.scheduler import Limits
 from vlrun.heatmap.attention import Watched
-from vlrun.kv_cache.block_hash import PictureSpan
+from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.models.qwen3_vl.positions import FloatArray
 
 ROOT = b"model"
 PAD = 49
-"""The id of visual tokens: the same for all pictures."""
+"""The id of visual tokens: the same for all images."""
 EOS = 7
 
 
@@ -62,34 +62,34 @@ def features(key: bytes, tokens: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt in short: ids, pictures as (start, tokens, key)."""
+    """A prompt in short: ids, images as (start, tokens, key)."""
 
     ids: tuple[int, ...]
-    pictures: tuple[tuple[int, int, bytes], ...]
+    images: tuple[tuple[int, int, bytes], ...]
     max_tokens: int
 
 
 def prompt(words: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Asked:
-    """A prompt of ids and pictures, each picture a key and its number of tokens."""
+    """A prompt of ids and images, each image a key and its number of tokens."""
     ids: list[int] = []
-    pictures = []
+    images = []
     for word in words:
         if isinstance(word, int):
             ids.append(word)
         else:
-            pictures.append((len(ids), word[1], word[0]))
+            images.append((len(ids), word[1], word[0]))
             ids += [PAD] * word[1]
-    return Asked(tuple(ids), tuple(pictures), max_tokens)
+    return Asked(tuple(ids), tuple(images), max_tokens)
 
 
 def request(asked: Asked, eye: Eye, lookup: bool = True, watch: bool = False) -> Request:
-    def pending(start: int, tokens: int, key: bytes) -> PendingPicture:
-        return PendingPicture(PictureSpan(start, tokens, key), lambda stopped: eye.encode(key, tokens, stopped))
+    def pending(start: int, tokens: int, key: bytes) -> PendingImage:
+        return PendingImage(ImageSpan(start, tokens, key), lambda stopped: eye.encode(key, tokens, stopped))
 
     return Request(
         ids=np.array(asked.ids),
         positions=np.tile(np.arange(len(asked.ids)), (3, 1)),
-        pictures=tuple(pending(*picture) for picture in asked.pictures),
+        images=tuple(pending(*image) for image in asked.images),
         chooser=Greedy(),
         max_tokens=asked.max_tokens,
         eos=frozenset({EOS}),
@@ -121,7 +121,7 @@ def watched_alone(asked: Asked, answer: Sequence[int]) -> Watched:
 def cells(asked: Asked) -> list[Cell]:
     """What a prompt writes."""
     seen: dict[int, bytes] = {}
-    for start, tokens, name in asked.pictures:
+    for start, tokens, name in asked.images:
         seen |= {start + place: features(name, tokens)[:, place].tobytes() for place in range(tokens)}
     return [(token, (place,) * 3, seen.get(place, b"")) for place, token in enumerate(asked.ids)]
 

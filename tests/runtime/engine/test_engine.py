@@ -78,7 +78,7 @@ def test_everyone_gets_the_tokens_he_gets_alone(
                     assert np.array_equal(watched.keys, expected.keys)
 
 
-PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
+IMAGE = prompt([1, 2, (b"red", 30), 3, 4], 12)
 
 
 def test_a_second_question_costs_its_own_tokens() -> None:
@@ -86,7 +86,7 @@ def test_a_second_question_costs_its_own_tokens() -> None:
     decoder, eye = FakeDecoder(100), Eye()
     other = prompt([1, 2, (b"red", 30), 5, 5, 5], 12)
     with engine_of(decoder) as engine:
-        assert read(engine.submit(request(PICTURE, eye))) == alone(PICTURE)
+        assert read(engine.submit(request(IMAGE, eye))) == alone(IMAGE)
         ran = len(decoder.calls)
         stream = engine.submit(request(other, eye))
         assert read(stream) == alone(other)
@@ -95,13 +95,13 @@ def test_a_second_question_costs_its_own_tokens() -> None:
     assert eye.encoded == [b"red"]
 
 
-def test_pictures_that_share_ids_never_share_an_answer() -> None:
-    """Guards the field's recurring bug: a cache keyed by token ids gives one picture the answer of another."""
+def test_images_that_share_ids_never_share_an_answer() -> None:
+    """Guards the field's recurring bug: a cache keyed by token ids gives one image the answer of another."""
     decoder, eye = FakeDecoder(100), Eye()
-    other = replace(PICTURE, pictures=((2, 30, b"blue"),))
-    assert alone(PICTURE) != alone(other)
+    other = replace(IMAGE, images=((2, 30, b"blue"),))
+    assert alone(IMAGE) != alone(other)
     with engine_of(decoder) as engine:
-        for asked in (PICTURE, other, PICTURE):
+        for asked in (IMAGE, other, IMAGE):
             stream = engine.submit(request(asked, eye))
             assert read(stream) == alone(asked)
     assert eye.encoded == [b"red", b"blue"]
@@ -123,11 +123,11 @@ def test_the_same_question_at_once_is_computed_once() -> None:
     eye.slow = 0.05
     other = prompt([9, 9, 9], 3)
     with engine_of(decoder, Limits(prefill=8)) as engine:
-        streams = [engine.submit(request(PICTURE, eye)) for _ in range(4)]
+        streams = [engine.submit(request(IMAGE, eye)) for _ in range(4)]
         quick = engine.submit(request(other, eye))
         assert read(quick) == alone(other)
-        assert all(stream.figures.first is None for stream in streams), "the quick one waited for the picture"
-        assert [read(stream) for stream in streams] == [alone(PICTURE)] * 4
+        assert all(stream.figures.first is None for stream in streams), "the quick one waited for the image"
+        assert [read(stream) for stream in streams] == [alone(IMAGE)] * 4
         assert [stream.figures.cached for stream in streams] == [0, 32, 32, 32]
     assert eye.encoded == [b"red"]
 
@@ -174,17 +174,17 @@ def test_a_reader_who_leaves_during_vision_or_prefill() -> None:
     decoder, eye = FakeDecoder(100), Eye()
     eye.slow = 30
     with engine_of(decoder) as engine:
-        stream = engine.submit(request(PICTURE, eye))
+        stream = engine.submit(request(IMAGE, eye))
         wait_for(lambda: bool(engine._looks))
         stream.close()
         wait_for(lambda: engine.pool.free == 100 and not engine._looks)
         eye.slow, decoder.slow = 0, 30
-        stream = engine.submit(request(PICTURE, eye))
+        stream = engine.submit(request(IMAGE, eye))
         wait_for(lambda: bool(decoder.calls))
         stream.close()
         wait_for(lambda: engine.pool.free == 100)
         decoder.slow = 0
-        assert read(engine.submit(request(PICTURE, eye))) == alone(PICTURE)
+        assert read(engine.submit(request(IMAGE, eye))) == alone(IMAGE)
 
 
 def test_faults_reach_those_whom_they_concern() -> None:
@@ -194,7 +194,7 @@ def test_faults_reach_those_whom_they_concern() -> None:
     with engine_of(decoder) as engine:
         eye.fault = RuntimeError("out of memory")
         with pytest.raises(DeviceError, match="the device failed: out of memory"):
-            read(engine.submit(request(PICTURE, eye)))
+            read(engine.submit(request(IMAGE, eye)))
         decoder.fault = RuntimeError("no more")
         with pytest.raises(DeviceError, match="the device failed: no more"):
             read(engine.submit(request(text, eye)))
@@ -205,10 +205,10 @@ def test_faults_reach_those_whom_they_concern() -> None:
                 raise OptionError("never")
 
         bad = engine.submit(replace(request(text, eye), chooser=Picky()))
-        good = engine.submit(request(PICTURE, eye))
+        good = engine.submit(request(IMAGE, eye))
         with pytest.raises(OptionError, match="never"):
             read(bad)
-        assert read(good) == alone(PICTURE)
+        assert read(good) == alone(IMAGE)
 
 
 def test_closing_ends_everything() -> None:
@@ -228,11 +228,11 @@ def test_closing_ends_everything() -> None:
 
 
 def test_features_outlive_evicted_blocks() -> None:
-    """Guards against encoding a picture again only because its blocks had to go."""
+    """Guards against encoding an image again only because its blocks had to go."""
     decoder, eye = FakeDecoder(14), Eye()
     crowd = [prompt([n] * 30, 3) for n in range(10, 14)]
     with engine_of(decoder) as engine:
-        for asked in (PICTURE, *crowd, PICTURE):
+        for asked in (IMAGE, *crowd, IMAGE):
             stream = engine.submit(request(asked, eye))
             assert read(stream) == alone(asked)
         assert stream.figures.cached == 0
@@ -250,9 +250,9 @@ def test_what_cannot_be_watched_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(decoder, "read_keys", None)
     with engine_of(decoder) as engine:
         with pytest.raises(OptionError, match="heat maps need another cache"):
-            engine.submit(request(PICTURE, eye, watch=True))
-        stream = engine.submit(request(PICTURE, eye))
-        assert read(stream) == alone(PICTURE)
+            engine.submit(request(IMAGE, eye, watch=True))
+        stream = engine.submit(request(IMAGE, eye))
+        assert read(stream) == alone(IMAGE)
     assert stream.watched is None
     assert not any(step.watch for steps in decoder.calls for step in steps)
 
@@ -329,14 +329,14 @@ class Foretelling(Greedy):
 
 def test_tokens_that_must_come_are_run_together() -> None:
     """Guards forms: what a grammar foretells costs one pass, and what it foretells wrongly changes nothing."""
-    tokens = alone(PICTURE)
+    tokens = alone(IMAGE)
     eye = Eye()
     with engine_of(FakeDecoder(60)) as engine:
-        right = engine.submit(replace(request(PICTURE, eye), chooser=Foretelling([tokens[1:6]])))
+        right = engine.submit(replace(request(IMAGE, eye), chooser=Foretelling([tokens[1:6]])))
         assert read(right) == tokens
-        wrong = engine.submit(replace(request(PICTURE, eye), chooser=Foretelling([[1, 1], [], [2, 2, 2]])))
+        wrong = engine.submit(replace(request(IMAGE, eye), chooser=Foretelling([[1, 1], [], [2, 2, 2]])))
         assert read(wrong) == tokens
-        plain = engine.submit(replace(request(PICTURE, eye), chooser=Foretelling([tokens[1:6]]), lookup=False))
+        plain = engine.submit(replace(request(IMAGE, eye), chooser=Foretelling([tokens[1:6]]), lookup=False))
         assert read(plain) == tokens
     assert right.figures.passes <= len(tokens) - 4
     assert plain.figures.passes == len(tokens)

@@ -16,7 +16,7 @@ from vlrun.engine.scheduler import Limits
 from vlrun.engine.watchdog import Pulse
 from vlrun.errors import AnswerCancelled
 
-PICTURE = prompt([1, 2, (b"red", 30), (b"blue", 9), 3, 4], 12)
+IMAGE = prompt([1, 2, (b"red", 30), (b"blue", 9), 3, 4], 12)
 
 
 @pytest.mark.parametrize("slow", ["vision", "prefill"])
@@ -28,7 +28,7 @@ def test_a_reader_who_waits_is_woken_by_a_cancellation(slow: str) -> None:
     ended = threading.Event()
 
     def reads() -> None:
-        stream = engine.submit(request(PICTURE, eye))
+        stream = engine.submit(request(IMAGE, eye))
         cancellation.watch(stream.close)
         with pytest.raises(AnswerCancelled):
             read(stream)
@@ -41,7 +41,7 @@ def test_a_reader_who_waits_is_woken_by_a_cancellation(slow: str) -> None:
         cancellation.cancel()
         assert ended.wait(5)
         wait_for(lambda: engine.pool.free == 100)
-        late = engine.submit(request(PICTURE, eye))
+        late = engine.submit(request(IMAGE, eye))
         cancellation.watch(late.close)
         with pytest.raises(AnswerCancelled):
             read(late)
@@ -49,15 +49,15 @@ def test_a_reader_who_waits_is_woken_by_a_cancellation(slow: str) -> None:
 
 
 def test_progress_comes_before_the_first_token() -> None:
-    """Guards progress: pictures as they are seen, the prompt as it is prefilled, each to its end."""
+    """Guards progress: images as they are seen, the prompt as it is prefilled, each to its end."""
     with engine_of(FakeDecoder(100), Limits(prefill=16)) as engine:
-        items = list(engine.submit(request(PICTURE, Eye())).items())
+        items = list(engine.submit(request(IMAGE, Eye())).items())
     told = [item for item in items if isinstance(item, Progress)]
     assert items[: len(told)] == told
     assert [item.done for item in told if item.phase == "vision"] == [0, 30, 39]
     assert [item.done for item in told if item.phase == "prefill"] == [16, 32]
     assert {(item.phase, item.total) for item in told} == {("vision", 39), ("prefill", 43)}
-    assert [item for item in items if not isinstance(item, Progress)] == alone(PICTURE)
+    assert [item for item in items if not isinstance(item, Progress)] == alone(IMAGE)
 
 
 def _hang_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

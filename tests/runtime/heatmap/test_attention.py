@@ -23,7 +23,7 @@ from vlrun.engine.request import Request
 from vlrun.engine.sampler import FloatRow
 from vlrun.errors import OptionError
 from vlrun.heatmap.attention import KeyLayout, Watched, attention, heat, watched_layers
-from vlrun.media.image import PictureSource
+from vlrun.media.image import ImageSource
 from vlrun.models.qwen3_vl.positions import FloatArray, Grid
 
 EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
@@ -111,7 +111,7 @@ def test_layers_in_the_middle() -> None:
     assert watched_layers(1) == (0,)
 
 
-def test_never_a_wrong_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_never_a_wrong_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards layouts that are not known, and graphs without attention of that name: refused in a sentence."""
     with pytest.raises(OptionError, match=r"heat maps need a KV cache .* this is u4"):
         embedded(Hints(kv_precision="u4")).check_watch()
@@ -147,7 +147,7 @@ def vlm() -> VLM:
     return load(hints=EXACT)
 
 
-def request_for(vlm: VLM, pictures: Sequence[PictureSource], question: str, max_tokens: int = 40) -> Request:
+def request_for(vlm: VLM, images: Sequence[ImageSource], question: str, max_tokens: int = 40) -> Request:
     """What the engine gets for a question: greedy, watched."""
 
     class TakenError(Exception):
@@ -159,7 +159,7 @@ def request_for(vlm: VLM, pictures: Sequence[PictureSource], question: str, max_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vlm._engine, "submit", take)
         with pytest.raises(TakenError) as taken:
-            vlm.ask(list(pictures), question, Options(max_tokens=max_tokens))
+            vlm.ask(list(images), question, Options(max_tokens=max_tokens))
     request: Request = taken.value.args[0]
     return replace(request, chooser=Greedy(), watch=True)
 
@@ -207,7 +207,7 @@ QUESTION = "Describe this image."
 def test_guesses_prefixes_and_neighbours_change_nothing(vlm: VLM) -> None:
     """Guards the rows: of several that ran at once those that were accepted, out of the cache, beside others."""
     shelf, word = EXAMPLES / "shelf.png", EXAMPLES / "word.png"
-    requests = [request_for(vlm, pictures, QUESTION) for pictures in ([shelf], [word], [word, shelf], [])]
+    requests = [request_for(vlm, images, QUESTION) for images in ([shelf], [word], [word, shelf], [])]
     vlm._engine.pool.forget()
     alone = [watch(vlm, replace(request, lookup=False)) for request in requests]
     for cached in (False, True):
@@ -299,7 +299,7 @@ def test_sinks_are_taken_out() -> None:
 
 @pytest.mark.parametrize(("count", "rows", "removed"), [(10, 16, True), (4, 16, False), (10, 8, False)])
 def test_corners_that_every_token_looks_at(count: int, rows: int, removed: bool) -> None:
-    """Guards corners that draw attention by themselves, where answer and picture are large enough to tell."""
+    """Guards corners that draw attention by themselves, where answer and image are large enough to tell."""
     watched, _, thing = planted(count, rows, 20)
     watched.keys[0, 1 + 19, 0] += thing
     maps = heat(watched, 1, Grid(2 * rows, 40, 2))
@@ -318,7 +318,7 @@ def test_heads_that_point_count_more() -> None:
 
 def test_it_looks_at_what_it_speaks_of(vlm: VLM) -> None:
     """Guards the sense of it, on held-out shelves: asked for a colour, the answer's heat lies on the thing."""
-    pytest.importorskip("vlrun_export", reason="draws its pictures")
+    pytest.importorskip("vlrun_export", reason="draws its images")
     from training.scenes import HELD_OUT_SEED, draw_scene
 
     shares, hits, chances = [], [], []
@@ -328,7 +328,7 @@ def test_it_looks_at_what_it_speaks_of(vlm: VLM) -> None:
         for item in single[:1]:
             request = request_for(vlm, [scene.image], f"What color is the {item.kind}?")
             _, watched = watch(vlm, request)
-            looked = heat(watched, request.pictures[0].span.start, grid_of(request))[0]
+            looked = heat(watched, request.images[0].span.start, grid_of(request))[0]
             inside = box_mask(item.box, *looked.shape)
             shares.append(looked[inside].sum() / looked.sum())
             hits.append(inside.flat[looked.argmax()])
@@ -339,8 +339,8 @@ def test_it_looks_at_what_it_speaks_of(vlm: VLM) -> None:
 
 
 def grid_of(request: Request) -> Grid:
-    """Of the only picture, from its positions."""
-    span = request.pictures[0].span
+    """Of the only image, from its positions."""
+    span = request.images[0].span
     _, rows, columns = np.ptp(request.positions[:, span.start : span.start + span.tokens], axis=1) + 1
     return Grid(int(rows) * 2, int(columns) * 2, 2)
 

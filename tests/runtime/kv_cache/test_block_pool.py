@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlrun.kv_cache.block_hash import PictureSpan, block_names
+from vlrun.kv_cache.block_hash import ImageSpan, block_names
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
 
 SIZE = 4
@@ -96,22 +96,22 @@ def test_the_end_of_the_oldest_text_is_forgotten_first() -> None:
 
 
 def test_names_cover_all_that_a_block_depends_on() -> None:
-    """Guards the key of the cache: earlier ids, own ids, which picture, and which part of it."""
+    """Guards the key of the cache: earlier ids, own ids, which image, and which part of it."""
     ids = [1, 9, 9, 9, 9, 9, 9, 2, 3, 4, 5, 6]
 
-    def names(ids: list[int], *pictures: PictureSpan) -> list[bytes]:
-        return list(block_names(b"root", ids, pictures, SIZE))
+    def names(ids: list[int], *images: ImageSpan) -> list[bytes]:
+        return list(block_names(b"root", ids, images, SIZE))
 
-    plain = names(ids, PictureSpan(1, 6, b"red"))
+    plain = names(ids, ImageSpan(1, 6, b"red"))
     assert len(set(plain)) == 3
-    assert plain[:2] == names(ids[:9], PictureSpan(1, 6, b"red"))
+    assert plain[:2] == names(ids[:9], ImageSpan(1, 6, b"red"))
     others = [
-        names([0, *ids[1:]], PictureSpan(1, 6, b"red")),
-        names(ids, PictureSpan(1, 6, b"blue")),
-        names(ids, PictureSpan(0, 6, b"red")),
+        names([0, *ids[1:]], ImageSpan(1, 6, b"red")),
+        names(ids, ImageSpan(1, 6, b"blue")),
+        names(ids, ImageSpan(0, 6, b"red")),
         names(ids),
     ]
     for other in others:
         assert not set(other) & set(plain)
-    later = list(block_names(plain[0], ids, [PictureSpan(1, 6, b"red")], SIZE, begin=1))
+    later = list(block_names(plain[0], ids, [ImageSpan(1, 6, b"red")], SIZE, begin=1))
     assert later == plain[1:]

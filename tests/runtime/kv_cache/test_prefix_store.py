@@ -21,17 +21,17 @@ from vlrun.errors import EngineClosed
 from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
 
 LIMIT = 2**20
-PICTURES = (b"a picture", b"another")
-PICTURE = prompt([1, 2, (b"red", 30), 3, 4], 12)
+IMAGES = (b"an image", b"another")
+IMAGE = prompt([1, 2, (b"red", 30), 3, 4], 12)
 OTHER = prompt([1, 2, (b"red", 30), 5], 9)
 
 
 def ask(folder: Path, root: bytes = ROOT, limit: int = LIMIT) -> tuple[int, int]:
-    """Both questions in a new process, so to speak: cached tokens of the first, and pictures encoded."""
+    """Both questions in a new process, so to speak: cached tokens of the first, and images encoded."""
     eye = Eye()
     with engine_of(FakeDecoder(100), store=PrefixStore(folder, root, limit)) as engine:
-        stream = engine.submit(request(PICTURE, eye))
-        assert read(stream) == alone(PICTURE)
+        stream = engine.submit(request(IMAGE, eye))
+        assert read(stream) == alone(IMAGE)
         assert read(engine.submit(request(OTHER, eye))) == alone(OTHER)
     return stream.figures.cached, len(eye.encoded)
 
@@ -41,7 +41,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_tomorrow_s_question_starts_at_once(tmp_path: Path) -> None:
-    """Guards the purpose: a new process neither encodes the picture nor prefills it again."""
+    """Guards the purpose: a new process neither encodes the image nor prefills it again."""
     assert ask(tmp_path) == (0, 1)
     assert ask(tmp_path) == (32, 0)
     (file,) = files(tmp_path)
@@ -77,14 +77,14 @@ def test_another_model_s_files_are_not_ours(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 2
 
 
-def test_a_prefix_is_found_by_its_first_pictures(tmp_path: Path) -> None:
-    """Guards a question about a known picture and a new one behind it; and that no other picture's files are read."""
+def test_a_prefix_is_found_by_its_first_images(tmp_path: Path) -> None:
+    """Guards a question about a known image and a new one behind it; and that no other image's files are read."""
     store = PrefixStore(tmp_path, ROOT, LIMIT)
-    store.put(StoredPrefix((b"n" * 32,), np.ones((1, 2048), np.uint8), PICTURES[:1]))
-    assert store.longest([b"n" * 32, b"m" * 32], 0, PICTURES)
-    assert store.longest([b"n" * 32], 0, PICTURES[1:]) is None
-    assert may_know(tmp_path, PICTURES[:1])
-    assert not may_know(tmp_path, PICTURES)
+    store.put(StoredPrefix((b"n" * 32,), np.ones((1, 2048), np.uint8), IMAGES[:1]))
+    assert store.longest([b"n" * 32, b"m" * 32], 0, IMAGES)
+    assert store.longest([b"n" * 32], 0, IMAGES[1:]) is None
+    assert may_know(tmp_path, IMAGES[:1])
+    assert not may_know(tmp_path, IMAGES)
 
 
 def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
     store = PrefixStore(tmp_path, ROOT, 10_000)
     names = [bytes([n]) * 32 for n in range(6)]
     for name in names[:4]:
-        store.put(StoredPrefix((name,), np.zeros((1, 2500), np.uint8), PICTURES))
+        store.put(StoredPrefix((name,), np.zeros((1, 2500), np.uint8), IMAGES))
         time.sleep(0.01)
-    assert [store.holds(name, PICTURES) for name in names[:4]] == [False, True, True, True]
-    assert store.longest([names[1]], 0, PICTURES)
+    assert [store.holds(name, IMAGES) for name in names[:4]] == [False, True, True, True]
+    assert store.longest([names[1]], 0, IMAGES)
     time.sleep(0.01)
-    store.put(StoredPrefix((names[4],), np.zeros((1, 2500), np.uint8), PICTURES))
-    assert [store.holds(name, PICTURES) for name in names[1:5]] == [True, False, True, True]
-    store.put(StoredPrefix((names[5],), np.zeros((1, 25_000), np.uint8), PICTURES))
-    assert not store.holds(names[5], PICTURES)
+    store.put(StoredPrefix((names[4],), np.zeros((1, 2500), np.uint8), IMAGES))
+    assert [store.holds(name, IMAGES) for name in names[1:5]] == [True, False, True, True]
+    store.put(StoredPrefix((names[5],), np.zeros((1, 25_000), np.uint8), IMAGES))
+    assert not store.holds(names[5], IMAGES)
     assert sum(file.stat().st_size for file in files(tmp_path)) <= 10_000
 
 
@@ -133,7 +133,7 @@ def test_a_folder_that_we_may_not_look_into(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
     with engine_of(FakeDecoder(100), store=store) as engine:
         for _ in range(2):
-            assert read(engine.submit(request(PICTURE, Eye()))) == alone(PICTURE)
+            assert read(engine.submit(request(IMAGE, Eye()))) == alone(IMAGE)
 
 
 @pytest.mark.parametrize("broken", ["longest", "put", "write_blocks", "read_blocks"])
@@ -151,10 +151,10 @@ def test_a_store_that_fails_otherwise_fails_no_answer(
     monkeypatch.setattr(decoder if "blocks" in broken else store, broken, fails)
     with engine_of(decoder, store=store) as engine:
         for _ in range(3):
-            assert read(engine.submit(request(PICTURE, Eye()))) == alone(PICTURE)
+            assert read(engine.submit(request(IMAGE, Eye()))) == alone(IMAGE)
         wait_for(lambda: not engine._keeping)
         decoder.slow = 30
-        last = [engine.submit(request(PICTURE, Eye())) for _ in range(3)]
+        last = [engine.submit(request(IMAGE, Eye())) for _ in range(3)]
         engine.stop()
         for stream in last:
             with pytest.raises(EngineClosed):
@@ -163,8 +163,8 @@ def test_a_store_that_fails_otherwise_fails_no_answer(
                 read(stream)
 
 
-def test_small_pictures_and_two_of_them(tmp_path: Path) -> None:
-    """Guards prefixes that end in a picture smaller than a block: both pictures' features go along."""
+def test_small_images_and_two_of_them(tmp_path: Path) -> None:
+    """Guards prefixes that end in an image smaller than a block: both images' features go along."""
     two = prompt([1, (b"red", 9), (b"dot", 1), 5], 6)
     for known in (0, 8):
         eye = Eye()
@@ -179,7 +179,7 @@ def test_many_at_once_store_one_file_and_little_memory(tmp_path: Path) -> None:
     """Guards memory: of six equal questions one prefix is copied, and at most two are on their way at once."""
     store = SlowStore(tmp_path, ROOT, LIMIT)
     with engine_of(FakeDecoder(400), store=store) as engine:
-        streams = [engine.submit(request(PICTURE, Eye())) for _ in range(6)]
+        streams = [engine.submit(request(IMAGE, Eye())) for _ in range(6)]
         others = [engine.submit(request(prompt([n, (bytes([n]), 30), 3], 4), Eye())) for n in range(6)]
         for stream in (*streams, *others):
             read(stream)
@@ -245,16 +245,16 @@ def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
 
 def test_the_real_decoder_goes_on_from_disk(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the bytes of the plugin's own layout, 8-bit scales and all: the same answer from disk as computed."""
-    from tests.runtime.test_vlm import QUESTION, picture
+    from tests.runtime.test_vlm import QUESTION, image
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     options, answers = Options(max_tokens=24, temperature=0), []
     for _ in range(2):
         with load(small_model, room=Room(kv_disk=LIMIT * 64)) as vlm:
-            answers.append(vlm.ask([picture(160, 96), picture(320, 200)], QUESTION, options))
+            answers.append(vlm.ask([image(160, 96), image(320, 200)], QUESTION, options))
     assert answers[0].text == answers[1].text
     assert answers[0].usage.cached_tokens == 0
     assert answers[1].usage.cached_tokens >= 64
     assert list((tmp_path / "vlrun" / "prefixes").iterdir())
     with load(small_model) as vlm:
-        assert vlm.ask(picture(160, 96), QUESTION, options).usage.cached_tokens == 0
+        assert vlm.ask(image(160, 96), QUESTION, options).usage.cached_tokens == 0

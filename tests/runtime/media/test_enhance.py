@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tests.paths import EXAMPLES
 from vlrun.media.enhance import enhance
-from vlrun.media.image import open_picture
+from vlrun.media.image import open_image
 
 NAMES = ("shelf", "price_tag", "word", "shapes", "articles_shelf")
 
@@ -33,19 +33,19 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_good_picture_stays_as_it_is(name: str) -> None:
+def test_a_good_image_stays_as_it_is(name: str) -> None:
     """Guards against an enhancement that harms: pixel for pixel the same, and nothing told."""
-    picture = open_picture(EXAMPLES / f"{name}.png")
-    assert enhance(picture) is picture
+    image = open_image(EXAMPLES / f"{name}.png")
+    assert enhance(image) is image
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_is_found_and_mended(name: str, fault: str) -> None:
-    """Guards each step: it is told, and the picture comes nearer to what it was before the fault."""
+    """Guards each step: it is told, and the image comes nearer to what it was before the fault."""
     harm, word, left = FAULTS[fault]
     good = Image.open(EXAMPLES / f"{name}.png").convert("RGB")
-    bad = open_picture(harm(good))
+    bad = open_image(harm(good))
     better = enhance(bad)
     assert word in better.notes[-1]
     assert distance(better.rgb, np.asarray(good)) < left * distance(bad.rgb, np.asarray(good))
@@ -56,17 +56,17 @@ def test_all_at_once() -> None:
     """Guards the order of the steps: tilt is seen in the dark, blur after the light."""
     good = Image.open(EXAMPLES / "shelf.png").convert("RGB")
     bad = tilted(4)(good).point(lambda level: level // 4).filter(ImageFilter.GaussianBlur(3))
-    notes = enhance(open_picture(bad)).notes[-1]
-    assert notes == "the picture was turned by -4.0 degrees and brightened and sharpened"
+    notes = enhance(open_image(bad)).notes[-1]
+    assert notes == "the image was turned by -4.0 degrees and brightened and sharpened"
 
 
-def test_marks_on_a_turned_picture_find_back() -> None:
+def test_marks_on_a_turned_image_find_back() -> None:
     """Guards boxes: a point that stands upright again is told where the photo has it, within two pixels."""
     good = Image.open(EXAMPLES / "shelf.png").convert("RGB")
     marked = good.copy()
     marked.paste((255, 0, 255), (500, 100, 506, 106))
     bad = tilted(5)(marked)
-    found = enhance(open_picture(bad))
+    found = enhance(open_image(bad))
     pink = np.argwhere(np.abs(found.rgb.astype(int) - (255, 0, 255)).sum(-1) < 120).mean(0)[::-1]
     x, y = found.frame.point(*(pink + 0.5))
     there = np.argwhere(np.abs(np.asarray(bad).astype(int) - (255, 0, 255)).sum(-1) < 120).mean(0)[::-1]
@@ -74,17 +74,17 @@ def test_marks_on_a_turned_picture_find_back() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 31), (300, 40), (64, 64)])
-def test_plain_and_tiny_pictures_survive(size: tuple[int, int]) -> None:
+def test_plain_and_tiny_images_survive(size: tuple[int, int]) -> None:
     """Guards against percentiles of nothing."""
     for level in (0, 77, 255):
-        picture = open_picture(np.full((size[1], size[0], 3), level, np.uint8))
-        assert enhance(picture) is picture
+        image = open_image(np.full((size[1], size[0], 3), level, np.uint8))
+        assert enhance(image) is image
 
 
 def test_a_phone_photo_takes_seconds_not_minutes() -> None:
     """Guards against work on all of twelve megapixels at every angle."""
     photo = Image.open(EXAMPLES / "shelf.png").convert("RGB").resize((4000, 3000))
-    bad = open_picture(tilted(4)(photo).point(lambda level: level // 3))
+    bad = open_image(tilted(4)(photo).point(lambda level: level // 3))
     began = time.process_time()
     assert "turned" in enhance(bad).notes[-1]
     assert time.process_time() - began < 20
@@ -98,4 +98,4 @@ def test_colours_stay_what_they_are(ground: tuple[int, int, int], disc: tuple[in
     """Guards questions about colours: with bounds taken from the grey a yellow disc on white came out orange."""
     image = Image.new("RGB", (400, 400), ground)
     ImageDraw.Draw(image).ellipse((150, 150, 250, 250), fill=disc)
-    assert tuple(enhance(open_picture(image)).rgb[200, 200]) == disc
+    assert tuple(enhance(open_image(image)).rgb[200, 200]) == disc

@@ -1,4 +1,4 @@
-"""Pictures as people have them: turned, transparent, deep, animated, broken, too large, or no pictures at all."""
+"""Images as people have them: turned, transparent, deep, animated, broken, too large, or no images at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from vlrun.errors import DamagedMedia, MediaError, MediaNotFound, MediaTooLarge, UnsupportedMedia
-from vlrun.media.image import MAX_FILE_BYTES, MAX_PIXELS, Intake, open_picture, picture_size
+from vlrun.media.image import MAX_FILE_BYTES, MAX_PIXELS, Intake, image_size, open_image
 
 RED = (200, 30, 40)
 
@@ -54,12 +54,12 @@ def half_red(width: int = 40, height: int = 30) -> Image.Image:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_reads_every_named_format(kind: str, tmp_path: Path) -> None:
     """Guards the list of formats."""
-    path = tmp_path / f"picture.{kind.lower()}"
+    path = tmp_path / f"image.{kind.lower()}"
     path.write_bytes(encoded(half_red(), kind))
-    picture = open_picture(path)
-    assert picture.size == (40, 30)
-    assert np.abs(picture.rgb[5, 5].astype(int) - RED).max() < 12
-    assert picture.rgb[5, 35].min() > 243
+    image = open_image(path)
+    assert image.size == (40, 30)
+    assert np.abs(image.rgb[5, 5].astype(int) - RED).max() < 12
+    assert image.rgb[5, 35].min() > 243
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -78,47 +78,47 @@ def test_turns_phone_photos_upright(orientation: int) -> None:
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = open_picture(encoded(stored, "PNG", exif=exif))
-    np.testing.assert_array_equal(picture.rgb, np.asarray(upright))
+    image = open_image(encoded(stored, "PNG", exif=exif))
+    np.testing.assert_array_equal(image.rgb, np.asarray(upright))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_goes_on_white(mode: str) -> None:
     """Guards against black backgrounds: a cut-out product photo lies on white."""
-    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+    source = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    source.paste((0, 0, 0, 255), (0, 0, 4, 8))
     if mode == "PA":
-        picture = open_picture(encoded(image.quantize(4), "PNG"))
+        image = open_image(encoded(source.quantize(4), "PNG"))
     else:
-        picture = open_picture(encoded(image.convert(mode), "PNG"))
-    assert picture.rgb[0, 0].tolist() == [0, 0, 0]
-    assert picture.rgb[0, 7].tolist() == [255, 255, 255]
+        image = open_image(encoded(source.convert(mode), "PNG"))
+    assert image.rgb[0, 0].tolist() == [0, 0, 0]
+    assert image.rgb[0, 7].tolist() == [255, 255, 255]
 
 
 def test_palette_with_transparent_colour() -> None:
-    """Guards the tRNS chunk of palette pictures."""
+    """Guards the tRNS chunk of palette images."""
     image = Image.new("P", (4, 4), 0)
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((1, 1), 1)
-    assert open_picture(encoded(image, "PNG", transparency=0)).rgb[0, 0].tolist() == [255, 255, 255]
+    assert open_image(encoded(image, "PNG", transparency=0)).rgb[0, 0].tolist() == [255, 255, 255]
 
 
 def test_cmyk_and_grey() -> None:
     """Guards print files and scans."""
-    cmyk = open_picture(encoded(half_red().convert("CMYK"), "JPEG", quality=95))
+    cmyk = open_image(encoded(half_red().convert("CMYK"), "JPEG", quality=95))
     assert np.abs(cmyk.rgb[5, 5].astype(int) - RED).max() < 12
-    assert open_picture(encoded(half_red().convert("L"), "PNG")).rgb.shape == (30, 40, 3)
-    assert open_picture(encoded(half_red().convert("1"), "PNG")).rgb[5, 35].tolist() == [255, 255, 255]
+    assert open_image(encoded(half_red().convert("L"), "PNG")).rgb.shape == (30, 40, 3)
+    assert open_image(encoded(half_red().convert("1"), "PNG")).rgb[5, 35].tolist() == [255, 255, 255]
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     """Guards X-rays and scans: Pillow's own conversion turns most of them white."""
     ramp = np.linspace(0, 65535, 64 * 4).astype(np.uint16).reshape(4, 64)
-    picture = open_picture(encoded(Image.fromarray(ramp), "PNG"))
-    np.testing.assert_allclose(picture.rgb[..., 0], ramp / 257, atol=0.51)
-    through = open_picture(encoded(Image.fromarray(ramp), "PNG", transparency=int(ramp[1, 2])))
+    image = open_image(encoded(Image.fromarray(ramp), "PNG"))
+    np.testing.assert_allclose(image.rgb[..., 0], ramp / 257, atol=0.51)
+    through = open_image(encoded(Image.fromarray(ramp), "PNG", transparency=int(ramp[1, 2])))
     assert through.rgb[1, 2].tolist() == [255, 255, 255]
-    assert (through.rgb != picture.rgb).any(-1).sum() == 1
+    assert (through.rgb != image.rgb).any(-1).sum() == 1
 
 
 def test_sixteen_bit_oddities() -> None:
@@ -128,19 +128,19 @@ def test_sixteen_bit_oddities() -> None:
     rows = b"".join(b"\0" + bytes.fromhex("120034005600") + bytes.fromhex("123456789abc") for _ in range(2))
     transparent = (b"tRNS", bytes.fromhex("001200340056"))
     deep = png(header(2, 2, bits=16), transparent, (b"IDAT", zlib.compress(rows)), END)
-    assert open_picture(deep).rgb[0].tolist() == [[0x12, 0x34, 0x56], [0x12, 0x56, 0x9A]]
+    assert open_image(deep).rgb[0].tolist() == [[0x12, 0x34, 0x56], [0x12, 0x56, 0x9A]]
     grey = Image.fromarray(np.array([[0, 65535]], np.uint16))
     tiff = encoded(grey, "TIFF")
-    assert open_picture(tiff).rgb[0, :, 0].tolist() == [0, 255]
+    assert open_image(tiff).rgb[0, :, 0].tolist() == [0, 255]
     tag = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
     assert tiff.count(tag) == 1
-    assert open_picture(tiff.replace(tag, tag[:8] + bytes(4))).rgb[0, :, 0].tolist() == [255, 0]
+    assert open_image(tiff.replace(tag, tag[:8] + bytes(4))).rgb[0, :, 0].tolist() == [255, 0]
 
 
-def test_a_picture_without_pixels() -> None:
+def test_a_image_without_pixels() -> None:
     """Guards against a division by zero."""
     with pytest.raises(DamagedMedia, match="has no pixels"):
-        open_picture(Image.new("RGB", (0, 5)))
+        open_image(Image.new("RGB", (0, 5)))
 
 
 def test_animation_uses_first_frame_and_says_so() -> None:
@@ -148,19 +148,19 @@ def test_animation_uses_first_frame_and_says_so() -> None:
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue", "lime")]
     for kind in ("GIF", "PNG", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
-        picture = open_picture(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
-        assert picture.rgb[0, 0].tolist() == [255, 0, 0]
-        assert "3 frames; only the first" in picture.notes[0]
+        image = open_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+        assert image.rgb[0, 0].tolist() == [255, 0, 0]
+        assert "3 frames; only the first" in image.notes[0]
 
 
 def test_hash_covers_size_and_pixels() -> None:
-    """Guards the cache's key: same bytes in another shape, or one changed pixel, is another picture."""
+    """Guards the cache's key: same bytes in another shape, or one changed pixel, is another image."""
     flat = np.zeros((30, 100, 3), np.uint8)
     changed = flat.copy()
     changed[29, 99, 2] = 1
-    hashes = {open_picture(a).sha256 for a in (flat, flat.reshape(100, 30, 3), changed)}
+    hashes = {open_image(a).sha256 for a in (flat, flat.reshape(100, 30, 3), changed)}
     assert len(hashes) == 3
-    assert open_picture(encoded(Image.fromarray(flat), "PNG")).sha256 == open_picture(flat).sha256
+    assert open_image(encoded(Image.fromarray(flat), "PNG")).sha256 == open_image(flat).sha256
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
@@ -169,72 +169,72 @@ def test_cut_short_or_flipped_is_told(kind: str) -> None:
     rng = np.random.default_rng(7)
     good = encoded(Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)), kind)
     for cut in range(0, len(good) - 1, max(1, len(good) // 60)):
-        _picture_or_media_error(good[:cut])
+        _image_or_media_error(good[:cut])
     for _ in range(150):
         broken = bytearray(good)
         for place in rng.integers(0, min(len(good), 400), 3):
             broken[place] = rng.integers(0, 256)
-        _picture_or_media_error(bytes(broken))
+        _image_or_media_error(bytes(broken))
 
 
-def _picture_or_media_error(data: bytes) -> None:
+def _image_or_media_error(data: bytes) -> None:
     with contextlib.suppress(MediaError):
-        open_picture(data)
+        open_image(data)
 
 
-def test_truncated_jpeg_is_no_picture() -> None:
+def test_truncated_jpeg_is_no_image() -> None:
     """Guards against grey lower halves: a photo cut short by a power cut is refused."""
     good = encoded(half_red(400, 300), "JPEG")
     with pytest.raises(DamagedMedia, match="damaged or cut short"):
-        open_picture(good[: len(good) // 2])
+        open_image(good[: len(good) // 2])
 
 
 @pytest.mark.parametrize("side", [13_000, 60_000])
 def test_bomb_is_refused_before_decoding(side: int) -> None:
     """Guards memory: the header alone decides. The body would decode to half a gigabyte and more."""
     with pytest.raises(MediaTooLarge, match="pixels"):
-        open_picture(png(header(side, side), (b"IDAT", zlib.compress(b"\0" * 1000)), END))
+        open_image(png(header(side, side), (b"IDAT", zlib.compress(b"\0" * 1000)), END))
 
 
 def test_limits_of_arrays_and_bytes(tmp_path: Path) -> None:
     """Guards the other two ways in, and the limit in bytes on a sparse file."""
     with pytest.raises(UnsupportedMedia, match="uint8"):
-        open_picture(np.zeros((4, 4), np.uint8))
+        open_image(np.zeros((4, 4), np.uint8))
     with pytest.raises(MediaTooLarge):
-        open_picture(np.broadcast_to(np.zeros(3, np.uint8), (MAX_PIXELS // 1000 + 1, 1000, 3)))
+        open_image(np.broadcast_to(np.zeros(3, np.uint8), (MAX_PIXELS // 1000 + 1, 1000, 3)))
     large = tmp_path / "large.png"
     with large.open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
     with pytest.raises(MediaTooLarge, match="more than 67,108,864 bytes"):
-        open_picture(large)
+        open_image(large)
 
 
 @pytest.mark.parametrize(
     ("content", "error"),
     [(b"", DamagedMedia), *((bytes(text, "ascii"), UnsupportedMedia) for text in ("hello", "%PDF-1.7\n", "<svg/>"))],
 )
-def test_no_picture_at_all(content: bytes, error: type[MediaError], tmp_path: Path) -> None:
-    """Guards the sentence for things that are no pictures."""
+def test_no_image_at_all(content: bytes, error: type[MediaError], tmp_path: Path) -> None:
+    """Guards the sentence for things that are no images."""
     path = tmp_path / "thing.png"
     path.write_bytes(content)
     with pytest.raises(error, match=r"thing\.png"):
-        open_picture(path)
+        open_image(path)
 
 
 def test_paths_that_cannot_be_opened(tmp_path: Path) -> None:
     """Guards missing files, folders, addresses and impossible names."""
     for path in (tmp_path / "none.jpg", tmp_path, "https://example.org/a.jpg", "a\0b", "x" * 5000):
         with pytest.raises(MediaNotFound):
-            open_picture(path)
+            open_image(path)
 
 
 def test_what_is_no_source_at_all() -> None:
     """Guards Python callers: a wrong type, or a lazy Pillow image that breaks when it is read, is a MediaError."""
     with pytest.raises(UnsupportedMedia, match="not NoneType"):
-        open_picture(None)  # type: ignore[arg-type]
+        open_image(None)  # type: ignore[arg-type]
     whole = encoded(half_red(400, 300), "JPEG")
     with Image.open(io.BytesIO(whole[: len(whole) // 2])) as lazy, pytest.raises(DamagedMedia):
-        open_picture(lazy)
+        open_image(lazy)
 
 
 STILL = Intake(formats=("JPEG", "PNG", "WEBP", "BMP"), max_pixels=1000 * 1000, animated=False)
@@ -252,23 +252,23 @@ def animation(kind: str, count: int = 3) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO"])
 def test_size_is_read_from_the_header(kind: str) -> None:
     """Guards the look at a header before anything is decoded: the size is there although the pixels are not, for every
-    format whose directory is not behind them, and it is that of the opened picture.
+    format whose directory is not behind them, and it is that of the opened image.
     """
     noise = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
     whole = encoded(Image.fromarray(noise), kind)
-    assert picture_size(whole) == open_picture(whole).size == (120, 90)
+    assert image_size(whole) == open_image(whole).size == (120, 90)
     if kind in ("JPEG", "PNG", "BMP", "MPO"):
         cut = whole[: len(whole) // 2]
-        assert picture_size(cut, STILL) == (120, 90)
+        assert image_size(cut, STILL) == (120, 90)
         with pytest.raises(DamagedMedia):
-            open_picture(cut, STILL)
+            open_image(cut, STILL)
 
 
 @pytest.mark.parametrize(
     ("refused", "error", "words"),
     [
         (b"", DamagedMedia, "is empty"),
-        (b"no picture", UnsupportedMedia, r"can read \(JPEG, PNG, WEBP, BMP\)"),
+        (b"no image", UnsupportedMedia, r"can read \(JPEG, PNG, WEBP, BMP\)"),
         (encoded(half_red(), "GIF"), UnsupportedMedia, "can read"),
         (encoded(half_red(), "TIFF"), UnsupportedMedia, "can read"),
         (animation("PNG"), UnsupportedMedia, "has 3 frames; only still"),
@@ -281,64 +281,64 @@ def test_size_is_read_from_the_header(kind: str) -> None:
 )
 def test_header_and_opening_refuse_alike(refused: bytes, error: type[MediaError], words: str, tmp_path: Path) -> None:
     """Guards the narrowed intake: what the look at the header refuses, opening refuses in the same words."""
-    with pytest.raises(error, match=f"^the picture .*{words}") as by_header:
-        picture_size(refused, STILL)
+    with pytest.raises(error, match=f"^the image .*{words}") as by_header:
+        image_size(refused, STILL)
     with pytest.raises(error) as by_opening:
-        open_picture(refused, STILL)
+        open_image(refused, STILL)
     assert str(by_header.value) == str(by_opening.value)
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(refused)
     with pytest.raises(error, match=words):
-        open_picture(path, STILL)
+        open_image(path, STILL)
 
 
-def test_still_pictures_stay_still() -> None:
+def test_still_images_stay_still() -> None:
     """Guards phones: an MPO's further frames, and an animation of one frame, are no animation."""
     for whole in (animation("MPO"), encoded(half_red(9, 9), "WEBP")):
-        assert open_picture(whole, STILL).size == picture_size(whole, STILL) == (9, 9)
+        assert open_image(whole, STILL).size == image_size(whole, STILL) == (9, 9)
     frame = (b"fcTL", struct.pack(">IIIIIHHBB", 0, 1, 1, 0, 0, 1, 1, 0, 0))
-    assert open_picture(png(header(1, 1), (b"acTL", struct.pack(">II", 1, 0)), frame, PIXEL, END), STILL).size == (1, 1)
+    assert open_image(png(header(1, 1), (b"acTL", struct.pack(">II", 1, 0)), frame, PIXEL, END), STILL).size == (1, 1)
 
 
 def test_intake_bounds_what_is_in_memory() -> None:
     """Guards the limit in pixels for arrays and Pillow images, and that nobody can raise it above Pillow's own."""
     with pytest.raises(MediaTooLarge, match="the array has 1,001,000 pixels; the limit is 1,000,000"):
-        open_picture(np.zeros((1001, 1000, 3), np.uint8), STILL)
+        open_image(np.zeros((1001, 1000, 3), np.uint8), STILL)
     with pytest.raises(MediaTooLarge, match="the image has 1,001,000 pixels; the limit is 1,000,000"):
-        open_picture(Image.new("RGB", (1001, 1000)), STILL)
+        open_image(Image.new("RGB", (1001, 1000)), STILL)
     with pytest.raises(MediaTooLarge, match=f"more than {MAX_PIXELS:,} pixels"):
-        picture_size(png(header(13_000, 13_000), PIXEL, END), Intake(max_pixels=10**9))
+        image_size(png(header(13_000, 13_000), PIXEL, END), Intake(max_pixels=10**9))
 
 
 def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards hosts that lower Pillow's limit, or turn its warning into an error: a MediaError, whatever is set."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600_000)
     with pytest.raises(MediaTooLarge):
-        picture_size(BOMB)
+        image_size(BOMB)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400_000)
     with pytest.raises(MediaTooLarge):
-        picture_size(BOMB)
+        image_size(BOMB)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(MediaTooLarge):
-        picture_size(BOMB, STILL)
+        image_size(BOMB, STILL)
 
 
 def test_whatever_decoders_raise() -> None:
-    """Guards two faults found by fuzzing, which Pillow raises as AssertionError and KeyError: a palette picture without
+    """Guards two faults found by fuzzing, which Pillow raises as AssertionError and KeyError: a palette image without
     a palette, and a second page that is compressed in an unknown way.
     """
     with pytest.raises(DamagedMedia):
-        open_picture(png(header(1, 1, colours=3), (b"IDAT", zlib.compress(b"\0\0")), END))
+        open_image(png(header(1, 1, colours=3), (b"IDAT", zlib.compress(b"\0\0")), END))
     pages = animation("TIFF", 2)
     compression = struct.pack("<HHI", 259, 3, 1)
     place = pages.rindex(compression) + len(compression)
     assert pages.count(compression) == 2
     with pytest.raises(DamagedMedia):
-        open_picture(pages[:place] + b"\xff\xff" + pages[place + 2 :])
+        open_image(pages[:place] + b"\xff\xff" + pages[place + 2 :])
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    """Guards what all threads share: good pictures, bombs, and broken and foreign files at once end each as it should,
+    """Guards what all threads share: good images, bombs, and broken and foreign files at once end each as it should,
     and the process's filters for warnings are what they were. `warnings.catch_warnings` left its own behind.
     """
     good = encoded(half_red(300, 200), "JPEG")
@@ -360,10 +360,10 @@ def test_threads_do_not_disturb_each_other() -> None:
         for turn in range(40):
             data, error = files[(first + turn) % len(files)]
             if error is None:
-                open_picture(data, STILL)
+                open_image(data, STILL)
                 continue
             with pytest.raises(MediaError) as refused:
-                open_picture(data, STILL)
+                open_image(data, STILL)
             assert type(refused.value) is error
 
     with ThreadPoolExecutor(8) as threads:
@@ -375,11 +375,11 @@ FIRST_OPENINGS = """
 import pathlib, sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from vlrun.media.image import open_picture
+from vlrun.media.image import open_image
 together, data = Barrier(8), pathlib.Path(sys.argv[1]).read_bytes()
 def size(number):
     together.wait()
-    return open_picture(data).size
+    return open_image(data).size
 print(set(ThreadPoolExecutor(8).map(size, range(8))))
 """
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from vlrun.errors import OptionError
-from vlrun.media.image import Picture, open_picture
+from vlrun.media.image import Image, open_image
 from vlrun.media.region import Region, Tiles, crop, cut_tiles, parse_region, parse_tiles
 
 
-def noise(width: int, height: int) -> Picture:
-    return open_picture(np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8))
+def noise(width: int, height: int) -> Image:
+    return open_image(np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_regions_made_in_python_are_checked_too(numbers: tuple[float, float, flo
 
 def test_crop_takes_the_pixels_and_knows_the_way_back() -> None:
     """Guards swapped axes, the cache's key, and boxes that end up elsewhere in the original."""
-    picture = noise(90, 60)
-    part = crop(picture, Region(10, 20, 30, 25))
-    np.testing.assert_array_equal(part.rgb, picture.rgb[20:45, 10:40])
-    assert part.sha256 == open_picture(picture.rgb[20:45, 10:40]).sha256
+    image = noise(90, 60)
+    part = crop(image, Region(10, 20, 30, 25))
+    np.testing.assert_array_equal(part.rgb, image.rgb[20:45, 10:40])
+    assert part.sha256 == open_image(image.rgb[20:45, 10:40]).sha256
     assert part.frame.point(1, 2) == (11, 22)
     deeper = crop(part, Region(5, 6, 10, 10))
     assert deeper.frame.size == (90, 60)
@@ -67,30 +67,30 @@ def test_crop_takes_the_pixels_and_knows_the_way_back() -> None:
 
 def test_thousandths_are_rounded_outwards() -> None:
     """Guards thin regions: one that touches a pixel has it, and rounding errors add none."""
-    picture = noise(90, 60)
-    assert crop(picture, parse_region("0,333,1000,333/1000")).rgb.shape == (21, 90, 3)
-    assert crop(picture, parse_region("500,500,0.1,0.1/1000")).size == (1, 1)
+    image = noise(90, 60)
+    assert crop(image, parse_region("0,333,1000,333/1000")).rgb.shape == (21, 90, 3)
+    assert crop(image, parse_region("500,500,0.1,0.1/1000")).size == (1, 1)
     assert crop(noise(1000, 100), parse_region("100.1,0,200.9,1000/1000")).size == (201, 100)
 
 
-def test_regions_are_clipped_to_the_picture() -> None:
-    """Guards regions that reach beyond the edge, and tells those that miss the picture its size."""
-    picture = noise(90, 60)
-    assert crop(picture, Region(80, 50, 999999999, 100)).size == (10, 10)
+def test_regions_are_clipped_to_the_image() -> None:
+    """Guards regions that reach beyond the edge, and tells those that miss the image its size."""
+    image = noise(90, 60)
+    assert crop(image, Region(80, 50, 999999999, 100)).size == (10, 10)
     for text in ("90,0,5,5", "0,60,5,5", "1000,0,5,5/1000"):
         with pytest.raises(OptionError, match="which has 90 x 60 pixels"):
-            crop(picture, parse_region(text))
+            crop(image, parse_region(text))
 
 
 def test_notes_stay_with_the_parts() -> None:
     """Guards the user's right to know that the first frame of many was cut."""
-    picture = Picture(noise(64, 64).rgb, "0" * 64, notes=("only the first frame is used",))
-    assert crop(picture, Region(0, 0, 5, 5)).notes == picture.notes
+    image = Image(noise(64, 64).rgb, "0" * 64, notes=("only the first frame is used",))
+    assert crop(image, Region(0, 0, 5, 5)).notes == image.notes
 
 
 @pytest.mark.parametrize("text", ["", "3", "1x1", "0x3", "9x1", "5x4", "1x3x2", "-1x3", "1,3", "1.5x2", "111x1", "axb"])
 def test_what_are_no_tiles(text: str) -> None:
-    """Guards against stack traces, and against a hundred pictures from one."""
+    """Guards against stack traces, and against a hundred images from one."""
     with pytest.raises(OptionError, match="COLUMNSxROWS"):
         parse_tiles(text)
 
@@ -98,12 +98,12 @@ def test_what_are_no_tiles(text: str) -> None:
 @pytest.mark.parametrize("text", ["1x3", "2x2", " 3 X 5 ", "8x2"])
 def test_tiles_cover_every_pixel_once(text: str) -> None:
     """Guards lost and doubled rows where the sides do not divide, the order, and each tile's frame."""
-    picture, tiles = noise(401, 307), parse_tiles(text)
+    image, tiles = noise(401, 307), parse_tiles(text)
     covered = np.zeros((307, 401), int)
     corners = []
-    for part in cut_tiles(picture, tiles):
+    for part in cut_tiles(image, tiles):
         left, top, right, bottom = (round(edge) for edge in part.frame.box(0, 0, *part.size))
-        np.testing.assert_array_equal(part.rgb, picture.rgb[top:bottom, left:right])
+        np.testing.assert_array_equal(part.rgb, image.rgb[top:bottom, left:right])
         covered[top:bottom, left:right] += 1
         corners.append((top, left))
     assert (covered == 1).all()

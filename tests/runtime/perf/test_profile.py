@@ -1,4 +1,4 @@
-"""What is remembered of a box's speed, and what follows from it for the detail of pictures."""
+"""What is remembered of a box's speed, and what follows from it for the detail of images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_least_is_remembered(cache: Path) -> None:
 
 
 def test_only_work_that_was_done_counts() -> None:
-    """Guards against waiting for others, tokens that a pass gave for free, and pictures that were begun ahead: their
+    """Guards against waiting for others, tokens that a pass gave for free, and images that were begun ahead: their
     own seconds count, not what was left of them.
     """
     assert of_answer(answer(0.01), {768: 4.0, 4: 0.1}) == Speed({768: 4.0}, 2.0 / 784, 0.1, 3)

@@ -1,4 +1,4 @@
-"""How much of a picture the model is shown: detail, budgets, tasks, slow boxes, numbers of pictures."""
+"""How much of an image the model is shown: detail, budgets, tasks, slow boxes, numbers of images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, OptionError
-from vlrun.media.image import Picture, open_picture
-from vlrun.prompt.builder import MOST_PICTURES, Preparer, Turn, ask_about, named
-from vlrun.prompt.chat_template import ChatTemplate, PicturePart, load_tokenizer
+from vlrun.media.image import Image, open_image
+from vlrun.prompt.builder import MOST_IMAGES, Preparer, Turn, ask_about, named
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
 from vlrun.types import Options
 
 TINY = manifests.read(FOLDER)
@@ -27,13 +27,13 @@ TEMPLATE = ChatTemplate(
 )
 
 
-def picture(width: int, height: int) -> Picture:
-    return open_picture(np.zeros((height, width, 3), np.uint8))
+def image(width: int, height: int) -> Image:
+    return open_image(np.zeros((height, width, 3), np.uint8))
 
 
 def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
-    asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(picture(width, height), "What?")], options)
-    return asked.pictures[0][1].tokens
+    asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(width, height), "What?")], options)
+    return asked.images[0][1].tokens
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_a_photo_is_shown_within_its_budget(options: Options, auto: int, most: i
 def test_a_slow_box_says_so() -> None:
     """Guards against detail that is lowered in silence."""
     for size, auto, told in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
-        asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(picture(*size), "What?")], Options())
+        asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(*size), "What?")], Options())
         assert len(asked.notes) == told
-    low = Preparer(PUBLISHED, TEMPLATE, 512).prepare([ask_about(picture(4000, 3000), "?")], Options(detail="low"))
+    low = Preparer(PUBLISHED, TEMPLATE, 512).prepare([ask_about(image(4000, 3000), "?")], Options(detail="low"))
     assert not low.notes
 
 
-def test_auto_follows_the_picture() -> None:
-    """Guards against pictures blown up for nothing; only who asks for a least number gets them enlarged."""
+def test_auto_follows_the_image() -> None:
+    """Guards against images blown up for nothing; only who asks for a least number gets them enlarged."""
     assert tokens(640, 480, Options()) == 300
     assert tokens(256, 256, Options()) == 64
     assert 1024 <= tokens(256, 256, Options(min_image_tokens=1024)) <= 1280
@@ -74,32 +74,32 @@ def test_auto_follows_the_picture() -> None:
 
 
 def test_budgets_below_the_model_s_are_told() -> None:
-    """Guards against a picture that is shown smaller than the model can see."""
+    """Guards against an image that is shown smaller than the model can see."""
     with pytest.raises(OptionError, match="needs at least 64"):
         tokens(640, 480, Options(max_image_tokens=10))
 
 
-def test_too_many_pictures_are_told() -> None:
-    """Guards memory against a question with a thousand pictures."""
+def test_too_many_images_are_told() -> None:
+    """Guards memory against a question with a thousand images."""
     preparer = Preparer(PUBLISHED, TEMPLATE)
-    with pytest.raises(OptionError, match=f"at most {MOST_PICTURES} pictures"):
-        preparer.prepare([ask_about([picture(32, 32)] * (MOST_PICTURES + 1), "What?")], Options())
+    with pytest.raises(OptionError, match=f"at most {MOST_IMAGES} images"):
+        preparer.prepare([ask_about([image(32, 32)] * (MOST_IMAGES + 1), "What?")], Options())
 
 
 def test_prompts_that_do_not_fit_are_told_with_numbers() -> None:
     """Guards the context, of the model and of the caller."""
     preparer = Preparer(PUBLISHED, TEMPLATE)
-    asked = preparer.prepare([ask_about(picture(640, 480), "What?")], Options())
+    asked = preparer.prepare([ask_about(image(640, 480), "What?")], Options())
     preparer.check_room(asked, None)
-    with pytest.raises(ContextLengthExceeded, match=r"300 of pictures, .* the context is 100"):
+    with pytest.raises(ContextLengthExceeded, match=r"300 of images, .* the context is 100"):
         preparer.check_room(asked, 100)
 
 
-def test_pictures_are_numbered_from_the_second_on() -> None:
+def test_images_are_numbered_from_the_second_on() -> None:
     """Guards names: several in one turn have numbers, one that was alone has none, and later ones go on."""
-    shown = picture(32, 32)
+    shown = image(32, 32)
     first, second = named([Turn("user", (shown, "a")), Turn("user", (shown, shown, "b"))])
-    assert first.parts == (PicturePart(), "a")
-    assert second.parts == ("Picture 2: ", PicturePart(), "Picture 3: ", PicturePart(), "b")
+    assert first.parts == (ImagePlaceholder(), "a")
+    assert second.parts == ("Picture 2: ", ImagePlaceholder(), "Picture 3: ", ImagePlaceholder(), "b")
     (both,) = named([Turn("user", (shown, shown, "a"))])
-    assert both.parts == ("Picture 1: ", PicturePart(), "Picture 2: ", PicturePart(), "a")
+    assert both.parts == ("Picture 1: ", ImagePlaceholder(), "Picture 2: ", ImagePlaceholder(), "a")

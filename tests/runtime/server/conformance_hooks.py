@@ -31,7 +31,7 @@ UNSAYABLE = (
     r"messages is missing",  # of tokenize, which takes a prompt too
     r"prompt is a text alone",
     r".*\.type must be (in|out)put_text in a message of the (user|assistant)",
-    r".* is a picture: only the user shows pictures",
+    r".* is an image: only the user shows images",
     r".* stands behind other messages: system messages must come first",
     r".*\.content is missing, and there are no tool_calls",
     r".*\.tool_call_id is the id of no call before it",
@@ -39,14 +39,14 @@ UNSAYABLE = (
     r".*\.name is taken: another function has it",
     # what a text, a schema or a file says
     r".*arguments must be the JSON text of an object",
-    r"the picture's base64 is broken",
-    r"the picture is ",  # empty, no picture, damaged
+    r"the image's base64 is broken",
+    r"the image is ",  # empty, no image, damaged
     r"the (schema|pattern|parameters|tools)\b",
-    r"a picture of \d+ x \d+ is too narrow a strip",
+    r"an image of \d+ x \d+ is too narrow a strip",
     r"the request's JSON has a NUL character in a string",
     r"the form holds text that is no UTF-8, or has a NUL",
     # what is counted over the whole request
-    r"at most \d+ pictures are possible in one request",
+    r"at most \d+ images are possible in one request",
     r"the request has more than \d+ characters of text",
     r"the prompt has \d+ tokens",
 )

@@ -70,7 +70,7 @@ def compute_long(decoder: Decoder, steps: Sequence[SequenceStep], stopped: Calla
 
 
 def encode_long(encoder: VisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
-    """The same with a picture."""
+    """The same with an image."""
     until = time.monotonic() + STEP
     while time.monotonic() < until:
         features = real_encode(encoder, patches, stopped)

@@ -27,12 +27,12 @@ def data_url(encoded: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
-def picture(path: Path = EXAMPLES / "shelf.png") -> dict[str, Any]:
+def image(path: Path = EXAMPLES / "shelf.png") -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": data_url(path.read_bytes())}}
 
 
-def new_picture() -> dict[str, Any]:
-    """A picture that no cache knows."""
+def new_image() -> dict[str, Any]:
+    """An image that no cache knows."""
     file = io.BytesIO()
     Image.frombytes("RGB", (320, 256), os.urandom(320 * 256 * 3)).save(file, "PNG")
     return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}
@@ -46,7 +46,7 @@ def asked(*parts: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
 
 def shelf(**more: Any) -> dict[str, Any]:
     """The question whose answer is 6."""
-    return asked(picture(), QUESTION, **more)
+    return asked(image(), QUESTION, **more)
 
 
 def endless(**more: Any) -> dict[str, Any]:

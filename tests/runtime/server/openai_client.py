@@ -22,7 +22,7 @@ QUESTION = "How many bottles are there?"
 CLIENT: Any = OpenAI(base_url=f"{BASE_URL}/v1", api_key="none-is-needed-here", max_retries=0, timeout=60)
 
 
-def picture(name: str, detail: str = "auto") -> dict[str, Any]:
+def image(name: str, detail: str = "auto") -> dict[str, Any]:
     encoded = base64.b64encode((EXAMPLES / name).read_bytes()).decode()
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded}", "detail": detail}}
 
@@ -31,7 +31,7 @@ def user(*parts: object) -> dict[str, Any]:
     return {"role": "user", "content": [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]}
 
 
-SHELF = user(picture("shelf.png"), QUESTION)
+SHELF = user(image("shelf.png"), QUESTION)
 COUNT: dict[str, Any] = {
     "type": "object",
     "properties": {"bottles": {"type": "integer"}, "cans": {"type": "integer"}},
@@ -64,7 +64,7 @@ def streamed() -> None:
 
 
 def progress() -> None:
-    fresh = user(picture("shapes.png"), "What is there?")
+    fresh = user(image("shapes.png"), "What is there?")
     chunks = list(chat(messages=[fresh], stream=True, stream_options={"include_progress": True}))
     told = [chunk.vlrun["progress"] for chunk in chunks if getattr(chunk, "vlrun", None)]
     assert told and told[-1]["percent"] <= 100 and {"vision"} <= {t["phase"] for t in told}, told
@@ -79,21 +79,21 @@ def turns() -> None:
     assert answer.usage.prompt_tokens_details.cached_tokens > 60
 
 
-def pictures() -> None:
-    both = user(picture("shelf.png"), picture("shelf_two.png", "low"), "Which picture has more bottles?")
+def images() -> None:
+    both = user(image("shelf.png"), image("shelf_two.png", "low"), "Which picture has more bottles?")
     answer = chat(messages=[both])
     assert answer.choices[0].message.content in ("1", "2", "Picture 1", "Picture 2"), answer
     assert answer.usage.prompt_tokens_details.image_tokens > 100
 
 
 def chinese() -> None:
-    answer = chat(messages=[user(picture("shelf.png"), "有多少个瓶子？")])
+    answer = chat(messages=[user(image("shelf.png"), "有多少个瓶子？")])
     assert "6" in answer.choices[0].message.content, answer
 
 
 def schema() -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "count", "schema": COUNT, "strict": True}}
-    question = user(picture("shelf.png"), "Count the bottles and cans. Answer in JSON.")
+    question = user(image("shelf.png"), "Count the bottles and cans. Answer in JSON.")
     answer = chat(messages=[question], response_format=wanted)
     assert json.loads(answer.choices[0].message.content)["bottles"] == 6, answer
     streamed = chat(messages=[question], response_format=wanted, stream=True)
@@ -112,7 +112,7 @@ def parsed() -> None:
         bottles: int
         cans: int
 
-    question = user(picture("shelf.png"), "Count the bottles and cans. Answer in JSON.")
+    question = user(image("shelf.png"), "Count the bottles and cans. Answer in JSON.")
     parse = CLIENT.chat.completions.parse
     answer = parse(model=MODEL, messages=[question], temperature=0, response_format=Count)
     assert answer.choices[0].message.parsed.bottles == 6
@@ -125,7 +125,7 @@ TOOL: dict[str, Any] = {
 
 
 def tools() -> None:
-    question = user(picture("shelf.png"), "Count the bottles and cans.")
+    question = user(image("shelf.png"), "Count the bottles and cans.")
     forced = {"type": "function", "function": {"name": "report_count"}}
     for choice in (forced, "required"):
         answer = chat(messages=[question], tools=[TOOL], tool_choice=choice, parallel_tool_calls=False)
@@ -168,17 +168,17 @@ def logprobs() -> None:
 
 
 def endings() -> None:
-    cut = chat(messages=[user(picture("shelf.png"), "Describe this image.")], max_tokens=3)
+    cut = chat(messages=[user(image("shelf.png"), "Describe this image.")], max_tokens=3)
     assert cut.choices[0].finish_reason == "length" and cut.usage.completion_tokens == 3
-    whole = chat(messages=[user(picture("shelf.png"), "Describe this image.")])
+    whole = chat(messages=[user(image("shelf.png"), "Describe this image.")])
     word = whole.choices[0].message.content.split()[2]
-    stopped = chat(messages=[user(picture("shelf.png"), "Describe this image.")], stop=[word])
+    stopped = chat(messages=[user(image("shelf.png"), "Describe this image.")], stop=[word])
     assert stopped.choices[0].finish_reason == "stop"
     assert word not in stopped.choices[0].message.content
 
 
 def responses() -> None:
-    encoded = picture("shelf.png")["image_url"]["url"]
+    encoded = image("shelf.png")["image_url"]["url"]
     content = [
         {"type": "input_image", "image_url": encoded, "detail": "auto"},
         {"type": "input_text", "text": QUESTION},
@@ -236,7 +236,7 @@ def errors() -> None:
 def main() -> None:
     print("openai", openai.__version__)
     for check in (
-        plain, streamed, progress, turns, pictures, chinese, schema, parsed, several, logprobs, endings,
+        plain, streamed, progress, turns, images, chinese, schema, parsed, several, logprobs, endings,
         models, errors, responses, tools,
     ):  # fmt: skip
         began = time.monotonic()

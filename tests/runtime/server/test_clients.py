@@ -84,7 +84,7 @@ def test_openais_client_of_an_older_major(server: Server) -> None:
 
 
 def test_llm(server: Server, tmp_path: Path) -> None:
-    """Guards Simon Willison's `llm`: a model by configuration alone, pictures, streams, a schema."""
+    """Guards Simon Willison's `llm`: a model by configuration alone, images, streams, a schema."""
     told = f"""
 - model_id: shelf
   model_name: vlrun-tiny
@@ -179,7 +179,7 @@ def test_curl_reads_a_stream(server: Server) -> None:
 
 
 @curl
-def test_curl_sends_a_large_picture(server: Server, tmp_path: Path) -> None:
+def test_curl_sends_a_large_image(server: Server, tmp_path: Path) -> None:
     """Guards `Expect: 100-continue`, with which curl asks before it sends more than a megabyte."""
     content = EXAMPLES.joinpath("shelf.png").read_bytes()
     large = content[:-12] + b"\x00\x1e\x84\x80teXt" + bytes(2_000_000) + b"\x00\x00\x00\x00" + content[-12:]

@@ -20,8 +20,8 @@ from tests.runtime.server.http_client import (
     events,
     get,
     idle,
-    new_picture,
-    picture,
+    image,
+    new_image,
     post,
     shelf,
     until,
@@ -90,7 +90,7 @@ CALLING = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": Fa
 TOLD = {"include_usage": True, "include_progress": True}
 CHATS: dict[str, dict[str, Any]] = {
     "plain": shelf(),
-    "a new picture": asked(new_picture(), QUESTION),
+    "a new image": asked(new_image(), QUESTION),
     "cut short": shelf(max_tokens=1),
     "with logprobs": shelf(logprobs=True, top_logprobs=3),
     "several": shelf(n=3, temperature=1, seed=1),
@@ -125,8 +125,8 @@ def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
 
 def question(**more: Any) -> dict[str, Any]:
     """The shelf, in the words of responses."""
-    image = {"type": "input_image", "image_url": picture()["image_url"]["url"], "detail": "auto"}
-    content = [image, {"type": "input_text", "text": QUESTION}]
+    shown = {"type": "input_image", "image_url": image()["image_url"]["url"], "detail": "auto"}
+    content = [shown, {"type": "input_text", "text": QUESTION}]
     return {"model": "vlrun-tiny", "input": [{"role": "user", "content": content}], "temperature": 0, **more}
 
 

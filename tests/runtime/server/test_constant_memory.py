@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load.pictures import Album
+from benchmarks.load.images import Album
 from benchmarks.load.serving import HOST, NAME, Serving
 from benchmarks.load.soak import Plan, soak
 from benchmarks.load.wire import Caller, request
@@ -16,7 +16,7 @@ from benchmarks.load.wire import Caller, request
 TURNS = 10
 MOST_RISE = 0.1
 """MiB a request, over the last two of five rounds."""
-PLAN = Plan(clients=12, seconds=120, requests=300, pictures=10, every=0.1)
+PLAN = Plan(clients=12, seconds=120, requests=300, images=10, every=0.1)
 OPTIONS = ("--kv-memory", "12")
 """MiB, soon full."""
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -24,7 +24,7 @@ ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC
 
 
 async def converse(serving: Serving) -> None:
-    """Ten turns, each with a picture of another size."""
+    """Ten turns, each with an image of another size."""
     caller = Caller(serving.address, HOST)
     messages: list[dict[str, Any]] = []
     for url in Album(2 * TURNS, 3).urls[:TURNS]:
@@ -39,7 +39,7 @@ async def converse(serving: Serving) -> None:
 
 @pytest.mark.slow
 def test_memory_files_and_threads_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards against whatever is kept of a request: pictures, bodies, blocks, sockets, threads. Compilers keep a part
+    """Guards against whatever is kept of a request: images, bodies, blocks, sockets, threads. Compilers keep a part
     of each shape, so the same requests come again and again; what they have in memory at rest is compared.
     """
     for name, value in ALLOCATOR.items():

@@ -1,21 +1,21 @@
 """The fault table, row by row: where each is proved. Tests without a folder lie beside this one.
 
- 1  test_faults_reach: what_is_no_data_url_is_refused, addresses_in_a_data_url_are_no_pictures,
+ 1  test_faults_reach: what_is_no_data_url_is_refused, addresses_in_a_data_url_are_no_images,
     no_other_field_reaches_anything, the_kernel_saw_nothing
  2  test_faults_reach: what_is_no_data_url_is_refused, no_other_field_reaches_anything, the_kernel_saw_nothing
  3  test_faults_media: a_broken_data_url_is_refused, another_type_is_refused, the_bytes_decide_and_not_the_type
  4  test_faults_wire: a_body_that_is_announced_as_too_large_is_never_read,
     chunks_beyond_the_limit_are_refused_when_it_is_passed, a_body_at_the_limit_is_read
  5  test_faults_media: a_bomb_is_never_decoded
- 6  test_faults_media: a_damaged_picture_is_refused
+ 6  test_faults_media: a_damaged_image_is_refused
  7  test_faults_media: no_other_format_is_opened
- 8  test_faults_media: odd_pictures_are_answered, the_smallest_picture_is_answered,
+ 8  test_faults_media: odd_images_are_answered, the_smallest_image_is_answered,
     a_strip_is_refused_in_clear_words
- 9  test_faults_media: too_many_pictures_are_refused_before_decoding,
+ 9  test_faults_media: too_many_images_are_refused_before_decoding,
     too_many_pixels_together_are_refused_before_decoding
-10  test_faults_media: a_video_is_refused, a_video_as_a_picture_is_refused
+10  test_faults_media: a_video_is_refused, a_video_as_a_image_is_refused
 11  test_faults_parameters: control_tokens_in_a_text_are_letters, control_tokens_elsewhere_are_letters_too
-12  test_faults_parameters: a_prompt_beyond_the_context_is_refused, pictures_beyond_the_context_are_refused,
+12  test_faults_parameters: a_prompt_beyond_the_context_is_refused, images_beyond_the_context_are_refused,
     a_megabyte_of_text_keeps_nobody_waiting
 13  test_faults_parameters: a_number_out_of_its_bounds_is_refused, what_is_not_supported_is_refused_by_name
 14  test_faults_parameters: a_number_out_of_its_bounds_is_refused, numbers_that_are_not_finite_are_refused

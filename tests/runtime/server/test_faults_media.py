@@ -1,4 +1,4 @@
-"""Pictures that strangers send: rows 3 and 5 to 10 of the fault table, over real sockets to the real service."""
+"""Images that strangers send: rows 3 and 5 to 10 of the fault table, over real sockets to the real service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.paths import EXAMPLES
-from tests.runtime.server.http_client import QUESTION, Reply, asked, data_url, picture, post
+from tests.runtime.server.http_client import QUESTION, Reply, asked, data_url, image, post
 from tests.runtime.server.refusals import little_memory, refused, unharmed
 from tests.runtime.server.running_server import Server
 
@@ -83,7 +83,7 @@ OTHER_TYPES = ("text/html", "image/svg+xml", "image/gif", "image/tiff", "applica
 
 @pytest.mark.parametrize("name", BROKEN_URLS)
 def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
-    """Row 3. Python's decoder passes over what does not belong there, so that two readers see two pictures."""
+    """Row 3. Python's decoder passes over what does not belong there, so that two readers see two images."""
     refused(post(server, shown(BROKEN_URLS[name])), 400, "invalid_image", URL)
 
 
@@ -147,8 +147,8 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_picture_is_refused(server: Server, name: str) -> None:
-    """Row 6. Half a picture would get half an answer; and what is found after the header came as a 500 once."""
+def test_a_damaged_image_is_refused(server: Server, name: str) -> None:
+    """Row 6. Half an image would get half an answer; and what is found after the header came as a 500 once."""
     content = DAMAGED[name]()
     for stream in (False, True):
         reply = post(server, {**shown(data_url(content)), "stream": stream})
@@ -160,7 +160,7 @@ def test_a_damaged_picture_is_refused(server: Server, name: str) -> None:
 
 
 def frames(kind: str) -> bytes:
-    """Two pictures in one file."""
+    """Two images in one file."""
     first, second = (Image.new("RGB", (32, 32), color) for color in ("red", "blue"))
     return encoded(first, kind, save_all=True, append_images=[second])
 
@@ -218,12 +218,12 @@ ODD: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_pictures_are_answered(server: Server, name: str) -> None:
+def test_odd_images_are_answered(server: Server, name: str) -> None:
     """Row 8."""
     assert post(server, shown(data_url(ODD[name]()))).text == "6"
 
 
-def test_the_smallest_picture_is_answered(server: Server) -> None:
+def test_the_smallest_image_is_answered(server: Server) -> None:
     """Row 8."""
     assert post(server, shown(data_url(encoded(Image.new("RGB", (1, 1)), "PNG")))).status == 200
 
@@ -238,8 +238,8 @@ def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]
 
 
 @pytest.mark.parametrize("count", [17, 50])
-def test_too_many_pictures_are_refused_before_decoding(server: Server, count: int) -> None:
-    """Row 9, GHSA-5r3c-5x4v-8gjh: all pictures were decoded before they were counted."""
+def test_too_many_images_are_refused_before_decoding(server: Server, count: int) -> None:
+    """Row 9, GHSA-5r3c-5x4v-8gjh: all images were decoded before they were counted."""
     urls = [data_url(black(6_000))] * count
     with little_memory(server, 50):
         refused(post(server, shown(*urls)), 400, "too_many_images", URL.replace("content[0]", "content[16]"))
@@ -248,7 +248,7 @@ def test_too_many_pictures_are_refused_before_decoding(server: Server, count: in
 
 
 def test_too_many_pixels_together_are_refused_before_decoding(server: Server) -> None:
-    """Row 9: each picture is within its limit."""
+    """Row 9: each image is within its limit."""
     with little_memory(server, 50):
         reply = post(server, shown(*[data_url(black(4_000, 3_000))] * 16))
         refused(reply, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
@@ -267,9 +267,9 @@ def test_a_video_is_refused(server: Server, part: dict[str, Any]) -> None:
     refused(post(server, asked(part, QUESTION)), 400, "unsupported_video", "messages[0].content[0].type")
 
 
-def test_a_video_as_a_picture_is_refused(server: Server) -> None:
+def test_a_video_as_a_image_is_refused(server: Server) -> None:
     """Row 10."""
     refused(post(server, shown(VIDEO)), 400, "unsupported_image", URL)
     content = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(500)
     refused(post(server, shown(data_url(content))), 400, "unsupported_image", URL)
-    assert post(server, asked(picture(), QUESTION)).text == "6"
+    assert post(server, asked(image(), QUESTION)).text == "6"

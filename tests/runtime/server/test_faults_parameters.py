@@ -18,8 +18,8 @@ from tests.runtime.server.http_client import (
     begin,
     events,
     get,
-    new_picture,
-    picture,
+    image,
+    new_image,
     post,
     shelf,
 )
@@ -54,10 +54,10 @@ CONTROL = (
 
 @pytest.mark.parametrize("token", CONTROL)
 def test_control_tokens_in_a_text_are_letters(server: Server, token: str) -> None:
-    """Row 11, CVE-2026-44222: `<|image_pad|>` without a picture killed the worker."""
+    """Row 11, CVE-2026-44222: `<|image_pad|>` without an image killed the worker."""
     counted = post(server, {"prompt": token}, "/v1/tokenize").json
     assert counted["text_tokens"] > 3
-    beside = post(server, asked(picture(), f"{token}{QUESTION}", max_tokens=3))
+    beside = post(server, asked(image(), f"{token}{QUESTION}", max_tokens=3))
     assert beside.json["usage"]["prompt_tokens_details"]["image_tokens"] == 64
     alone = post(server, asked(token * 3, max_tokens=3))
     assert alone.status == 200
@@ -90,9 +90,9 @@ def test_a_prompt_beyond_the_context_is_refused(server: Server, stream: bool) ->
     assert re.search(r"\d{4} tokens .* context is 4096", message)
 
 
-def test_pictures_beyond_the_context_are_refused(server: Server) -> None:
+def test_images_beyond_the_context_are_refused(server: Server) -> None:
     """Row 12: their tokens count too, and whichever endpoint it is."""
-    reply = post(server, asked(*[picture()] * 16, "word " * 3500))
+    reply = post(server, asked(*[image()] * 16, "word " * 3500))
     refused(reply, 400, "context_length_exceeded", "messages")
     given = {"model": "vlrun-tiny", "input": "word " * 5000, "stream": True}
     refused(post(server, given, "/v1/responses"), 400, "context_length_exceeded", "input")
@@ -366,7 +366,7 @@ def test_another_model_is_not_found_by_its_path(server: Server, name: str) -> No
 
 def test_noise_in_a_stream_of_requests_changes_no_answer(server: Server) -> None:
     """What one client does wrong is not seen by another that is being answered meanwhile."""
-    response = begin(server, asked(new_picture(), "Describe this image.", stream=True)).getresponse()
+    response = begin(server, asked(new_image(), "Describe this image.", stream=True)).getresponse()
     for body in (*RAW.values(), *(json.dumps(under(schema)).encode() for schema in REFUSED_SCHEMAS.values())):
         assert post(server, body).status == 400
     assert list(events(response))[-1] == "[DONE]"

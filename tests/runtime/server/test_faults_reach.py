@@ -38,7 +38,7 @@ sys.addaudithook(_tell)
 
 @dataclass
 class Trap:
-    """What must not be touched: a port that listens, and a picture that lies where the service could read it."""
+    """What must not be touched: a port that listens, and an image that lies where the service could read it."""
 
     listener: socket.socket
     canary: Path
@@ -158,7 +158,7 @@ def chat(url: str) -> dict[str, Any]:
 
 
 def everywhere(server: Server, url: str) -> list[tuple[Reply, str]]:
-    """The answers of all endpoints that take a picture's URL, and the field that each has for it."""
+    """The answers of all endpoints that take an image's URL, and the field that each has for it."""
     messages = chat(url)["messages"]
     item = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
     return [
@@ -180,7 +180,7 @@ def test_what_is_no_data_url_is_refused(watched: Watched, trap: Trap, address: s
 
 
 @pytest.mark.parametrize("address", DISGUISED)
-def test_addresses_in_a_data_url_are_no_pictures(watched: Watched, trap: Trap, address: str) -> None:
+def test_addresses_in_a_data_url_are_no_images(watched: Watched, trap: Trap, address: str) -> None:
     before = len(watched.events())
     for reply, param in everywhere(watched.server, filled(address, trap)):
         refused(reply, 400, "invalid_image", param)

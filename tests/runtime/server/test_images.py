@@ -1,4 +1,4 @@
-"""Rows 1, 2, 3, 5, 6, 7, 8 and 9 of the fault table, where pictures of requests become pixels."""
+"""Rows 1, 2, 3, 5, 6, 7, 8 and 9 of the fault table, where images of requests become pixels."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as PILImage
 
 from vlrun.errors import DamagedMedia, MediaError, MediaTooLarge, UnsupportedMedia
-from vlrun.media.image import MAX_SEGMENTS, Picture, open_picture, picture_size
+from vlrun.media.image import MAX_SEGMENTS, Image, image_size, open_image
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import EncodedPicture
+from vlrun.server.generation_request import EncodedImage
 from vlrun.server.images import check, from_data_url, open_encoded
 from vlrun.server.limits import Limits
 
-LIMITS = Limits(max_pictures=4, max_megapixels=1, request_megapixels=2)
+LIMITS = Limits(max_images=4, max_megapixels=1, request_megapixels=2)
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: PILImage.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -47,7 +47,7 @@ def header(width: int, height: int) -> tuple[bytes, bytes]:
 
 PIXEL = (b"IDAT", zlib.compress(b"\0\1\2\3"))
 END = (b"IEND", b"")
-NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8))
+NOISE = PILImage.fromarray(np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8))
 JPEG = encoded(NOISE, "JPEG")
 
 
@@ -55,10 +55,10 @@ def data_url(content: bytes, head: str = "data:image/png;base64,") -> str:
     return head + base64.b64encode(content).decode()
 
 
-def checked_and_opened(content: bytes) -> Picture:
-    picture = from_data_url(data_url(content), "auto", "url")
-    check([picture], LIMITS)
-    return open_encoded(picture, LIMITS)
+def checked_and_opened(content: bytes) -> Image:
+    image = from_data_url(data_url(content), "auto", "url")
+    check([image], LIMITS)
+    return open_encoded(image, LIMITS)
 
 
 def refused(content: bytes, code: str, kind: type[MediaError]) -> str:
@@ -67,7 +67,7 @@ def refused(content: bytes, code: str, kind: type[MediaError]) -> str:
         checked_and_opened(content)
     assert (error.value.status, error.value.code, error.value.param) == (400, code, "url")
     assert type(error.value.__cause__) is kind  # the forms' endpoints make 415 of UnsupportedMedia
-    assert error.value.message.startswith("the picture ")
+    assert error.value.message.startswith("the image ")
     return error.value.message
 
 
@@ -88,9 +88,9 @@ from vlrun.server.limits import Limits
 from vlrun.server.images import check, from_data_url, open_encoded
 def answer(urls):
     try:
-        pictures = [from_data_url(url, "auto", "url") for url in urls]
-        check(pictures, Limits())
-        return [open_encoded(picture, Limits()).size for picture in pictures]
+        images = [from_data_url(url, "auto", "url") for url in urls]
+        check(images, Limits())
+        return [open_encoded(image, Limits()).size for image in images]
     except ApiError as error:
         return [error.status, error.code, error.message]
 requests = json.load(sys.stdin)
@@ -126,12 +126,12 @@ def run(script: str, requests: list[list[str]]) -> Any:
 
 
 def test_rows_1_and_2_nothing_is_opened() -> None:
-    """Guards against fetching for strangers: no socket, no name looked up, no file, whatever the URL or the picture
+    """Guards against fetching for strangers: no socket, no name looked up, no file, whatever the URL or the image
     says. The interpreter itself reports each such act. The answer is in fixed words, without the address.
     """
     disguises = [[data_url(content)] for content in DISGUISES]
     answers, touched, watching = run(WATCHED, [*disguises, [data_url(JPEG)], *([url] for url in ADDRESSES)])
-    not_allowed = [400, "url_not_allowed", "vlrun fetches nothing: send the picture as a data URL"]
+    not_allowed = [400, "url_not_allowed", "vlrun fetches nothing: send the image as a data URL"]
     assert [answer[1] for answer in answers[: len(DISGUISES)]] == ["unsupported_image"] * len(DISGUISES)
     assert answers[len(DISGUISES) :] == [[[120, 90]], *[not_allowed] * len(ADDRESSES)]
     assert touched == []
@@ -161,7 +161,7 @@ BROKEN = [
     ids=["malformed", "foreign type", "broken base64"],
 )
 def test_row_3_data_urls(urls: list[str], code: str) -> None:
-    """Guards strictness: one way to write a picture, of one of four types, and nothing skipped in silence."""
+    """Guards strictness: one way to write an image, of one of four types, and nothing skipped in silence."""
     for url in urls:
         with pytest.raises(ApiError) as error:
             from_data_url(url, "auto", "field")
@@ -180,7 +180,7 @@ def test_row_3_good_data_urls(content: bytes, head: str, ending: str, width: int
     """Guards clients: any case, parameters, base64 wrapped as MIME and shells wrap it."""
     text = base64.b64encode(content).decode()
     lines = [text[place : place + width] + ending for place in range(0, len(text), width)]
-    assert from_data_url(head + "".join(lines), "low", "field") == EncodedPicture(content, "low", "field")
+    assert from_data_url(head + "".join(lines), "low", "field") == EncodedImage(content, "low", "field")
 
 
 STRICT = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
@@ -201,7 +201,7 @@ def test_row_3_any_base64(text: str) -> None:
 
 
 def test_row_3_bytes_decide() -> None:
-    """Guards browsers and phones, which mislabel: a picture is answered under any of the types, and nothing else is."""
+    """Guards browsers and phones, which mislabel: an image is answered under any of the types, and nothing else is."""
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "MPO"):
         for name in ("jpeg", "jpg", "png", "webp", "bmp"):
             url = data_url(encoded(NOISE, kind), f"data:image/{name};base64,")
@@ -219,7 +219,7 @@ def bomb(side: int) -> bytes:
 
 def forged(kind: str, width: int, height: int) -> bytes:
     """A small file whose header tells of another size."""
-    whole = encoded(Image.new("RGB", (16, 8)), kind)
+    whole = encoded(PILImage.new("RGB", (16, 8)), kind)
     if kind == "JPEG":
         return whole.replace(struct.pack(">HH", 8, 16), struct.pack(">HH", height, width))
     if kind == "BMP":
@@ -232,8 +232,8 @@ def forged(kind: str, width: int, height: int) -> bytes:
 
 
 def test_rows_5_and_9_cost_no_memory() -> None:
-    """Guards memory: bombs, and 16 or 50 pictures that are too many together, are refused by their headers. One decoded
-    picture of these would already be more than the process may grow by.
+    """Guards memory: bombs, and 16 or 50 images that are too many together, are refused by their headers. One decoded
+    image of these would already be more than the process may grow by.
     """
     bombs = [
         bomb(13_000),
@@ -248,18 +248,18 @@ def test_rows_5_and_9_cost_no_memory() -> None:
 
 
 def test_row_9_counts_before_decoding() -> None:
-    """Guards the budget of a request: the picture that is one too many, or with which the pixels are too many, is
-    named, and no picture is decoded for it: all of these are cut short.
+    """Guards the budget of a request: the image that is one too many, or with which the pixels are too many, is
+    named, and no image is decoded for it: all of these are cut short.
     """
     cut = png(header(1000, 700), END)
-    pictures = [EncodedPicture(cut, "auto", f"picture {number}") for number in range(5)]
-    large = EncodedPicture(png(header(1000, 1001), END), "auto", "large")
-    check(pictures[:2], LIMITS)
+    images = [EncodedImage(cut, "auto", f"image {number}") for number in range(5)]
+    large = EncodedImage(png(header(1000, 1001), END), "auto", "large")
+    check(images[:2], LIMITS)
     for shown, code, message, place in [
-        (pictures[:3], "too_many_images", "the pictures of a request may have 2 megapixels together", "picture 2"),
-        (pictures, "too_many_images", "a request may have 4 pictures", "picture 4"),
-        ([pictures[0], EncodedPicture(b"", "auto", "second")], "invalid_image", "the picture is empty", "second"),
-        ([large], "invalid_image", "the picture has more than 1,000,000 pixels, the limit", "large"),
+        (images[:3], "too_many_images", "the images of a request may have 2 megapixels together", "image 2"),
+        (images, "too_many_images", "a request may have 4 images", "image 4"),
+        ([images[0], EncodedImage(b"", "auto", "second")], "invalid_image", "the image is empty", "second"),
+        ([large], "invalid_image", "the image has more than 1,000,000 pixels, the limit", "large"),
     ]:
         with pytest.raises(ApiError) as error:
             check(shown, LIMITS)
@@ -275,7 +275,7 @@ def test_row_6_cut_short(kind: str, kept: int) -> None:
     """Guards against grey halves and library texts."""
     whole = encoded(NOISE, kind)
     assert kept < len(whole)
-    assert refused(whole[:kept], "invalid_image", DamagedMedia) == "the picture is damaged or cut short"
+    assert refused(whole[:kept], "invalid_image", DamagedMedia) == "the image is damaged or cut short"
 
 
 @pytest.mark.parametrize("chunk", [b"IHDR", b"IDAT", b"tEXt", b"IEND"])
@@ -291,7 +291,7 @@ def test_row_6_checksum(chunk: bytes) -> None:
 @pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_row_6_exif(kind: str) -> None:
-    """Guards against pictures that lie on their side: Pillow passes over EXIF of which nothing, or half, can be read.
+    """Guards against images that lie on their side: Pillow passes over EXIF of which nothing, or half, can be read.
     What stands elsewhere in it may be broken.
     """
     directory = struct.pack("<HHHII", 2, 0x010E, 2, 1000, 90) + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
@@ -301,11 +301,11 @@ def test_row_6_exif(kind: str) -> None:
     for broken in (b"Exif\0\0nonsense", good[:-12], good[:20], good.replace(b"II*\0\x08", b"II*\0\x88")):
         for options in ({}, {"dpi": (72, 72)}):  # of JPEGs with a density Pillow reads the EXIF later
             content = encoded(NOISE, kind, exif=broken, **options)
-            assert "picture " in refused(content, "invalid_image", DamagedMedia)
+            assert "image " in refused(content, "invalid_image", DamagedMedia)
 
 
 def frames(kind: str) -> bytes:
-    colours = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    colours = [PILImage.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     return encoded(colours[0], kind, save_all=True, append_images=colours[1:])
 
 
@@ -321,18 +321,18 @@ def frames(kind: str) -> bytes:
     ids="gif tiff avif jp2 ico pdf eps ppm tga gif2 apng webp2 psd svg heic".split(),
 )
 def test_row_7_formats(content: bytes) -> None:
-    """Guards the decoders that a stranger reaches: four, and still pictures only."""
+    """Guards the decoders that a stranger reaches: four, and still images only."""
     refused(content, "unsupported_image", UnsupportedMedia)
 
 
-def test_row_8_odd_pictures() -> None:
-    """Guards what people have: it is answered, like the same picture on the command line."""
-    exif = Image.Exif()
+def test_row_8_odd_images() -> None:
+    """Guards what people have: it is answered, like the same image on the command line."""
+    exif = PILImage.Exif()
     exif[0x0112] = 6
-    deep = Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 160)
+    deep = PILImage.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 160)
     for content, size in [
-        (encoded(Image.new("RGB", (1, 1)), "PNG"), (1, 1)),
-        (encoded(Image.new("RGB", (1, 20_000)), "PNG"), (1, 20_000)),
+        (encoded(PILImage.new("RGB", (1, 1)), "PNG"), (1, 1)),
+        (encoded(PILImage.new("RGB", (1, 20_000)), "PNG"), (1, 20_000)),
         (encoded(NOISE.convert("CMYK"), "JPEG"), (120, 90)),
         (encoded(deep, "PNG"), (20, 20)),
         (encoded(NOISE.quantize(16), "PNG", transparency=3), (120, 90)),
@@ -342,9 +342,9 @@ def test_row_8_odd_pictures() -> None:
         (encoded(NOISE, "JPEG", exif=exif), (90, 120)),
         (encoded(NOISE, "JPEG", progressive=True), (120, 90)),
     ]:
-        picture = checked_and_opened(content)
-        assert picture.size == size
-        assert picture.sha256 == open_picture(content).sha256
+        image = checked_and_opened(content)
+        assert image.size == size
+        assert image.sha256 == open_image(content).sha256
 
 
 def jpeg_with(segments: bytes = b"", scans: int = 0) -> bytes:
@@ -373,14 +373,14 @@ def test_too_many_segments(many: bytes) -> None:
     to decode. What the command line opens is not touched by that.
     """
     assert "made of more than 256 segments" in refused(many, "invalid_image", MediaTooLarge)
-    assert open_picture(many).size == picture_size(many)
+    assert open_image(many).size == image_size(many)
 
 
-def test_segments_that_every_picture_has() -> None:
-    """Guards against refusing real pictures: a photo's metadata and filling, ten scans, bytes behind the end that look
+def test_segments_that_every_image_has() -> None:
+    """Guards against refusing real images: a photo's metadata and filling, ten scans, bytes behind the end that look
     like markers, pixels in many pieces, a few texts.
     """
-    exif = Image.Exif()
+    exif = PILImage.Exif()
     exif[0x010E] = "\xff\xda" * 500
     photo = encoded(NOISE, "JPEG", progressive=True, exif=exif, icc_profile=b"\xff\xda\0\2" * 2**18)
     photo = photo[:2] + b"\xff" * 2**16 + photo[2:]

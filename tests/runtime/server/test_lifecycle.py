@@ -28,7 +28,7 @@ from tests.runtime.server.http_client import (
     get,
     idle,
     metric,
-    new_picture,
+    new_image,
     post,
     shelf,
     until,
@@ -114,9 +114,9 @@ def test_whoever_waits_for_a_model_does_not_keep_the_process(path: str, body: ob
 @pytest.mark.parametrize("what", ["slow", "slow vision"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_before_the_first_token(patient: Watched, what: str, stream: bool) -> None:
-    """Guards row 27: neither a picture nor a prompt is computed to its end for nobody."""
+    """Guards row 27: neither an image nor a prompt is computed to its end for nobody."""
     with patient.suffering(what):
-        connection = begin(patient.service, asked(new_picture(), "How many?", stream=stream))
+        connection = begin(patient.service, asked(new_image(), "How many?", stream=stream))
         until(lambda: metric(patient.service, "vlrun_engine_running") == 1)
         time.sleep(STEP / 4)
         connection.leave()
@@ -156,7 +156,7 @@ def test_a_device_that_hangs(part: str) -> None:
     with watched_ready() as one:
         until(lambda: well(one))
         one.service.order(f"hang {part}")
-        hanging = begin(one.service, asked(new_picture(), "What is it?"))
+        hanging = begin(one.service, asked(new_image(), "What is it?"))
         until(lambda: get(one.service, "/health/ready").status == 503)
         assert get(one.service, "/health/ready").json["status"] == "stuck"
         assert get(one.service, "/health/live").status == 200
@@ -259,7 +259,7 @@ def test_a_clock_that_jumps(patient: Watched) -> None:
 
 def test_no_file_can_be_written() -> None:
     """Guards row 42 without a namespace: no home, no folder for caches or temporary files, and no file that may grow.
-    A form with a picture of 5 MB is answered.
+    A form with an image of 5 MB is answered.
     """
     folders = ["-u", "HOME", "TMPDIR=/proc/nowhere", "XDG_CACHE_HOME=/proc/nowhere"]
     serve = [sys.executable, "-m", "vlrun.cli", "serve", "--port", "0"]

@@ -20,9 +20,9 @@ from tests.runtime.server.http_client import (
     events,
     get,
     idle,
+    image,
     metric,
-    new_picture,
-    picture,
+    new_image,
     post,
     shelf,
     until,
@@ -72,7 +72,7 @@ def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
 
 def test_progress_keeps_a_stream_alive(server: Server) -> None:
     """Guards proxies and dead clients: comments during vision and prefill, before any text comes."""
-    request = asked(new_picture(), new_picture(), "word " * 500, stream=True, max_tokens=1)
+    request = asked(new_image(), new_image(), "word " * 500, stream=True, max_tokens=1)
     told = list(events(begin(server, request).getresponse()))
     comments = [re.fullmatch(r": (vision|prefill) (\d+) %", line) for line in told if line.startswith(":")]
     seen = [(match[1], int(match[2])) for match in comments if match]
@@ -297,7 +297,7 @@ def test_many_at_once_are_all_answered_right(server: Server) -> None:
 
     def ask(number: int) -> tuple[int, str]:
         name, question, _ = questions[number % 2]
-        return number % 2, post(server, asked(picture(EXAMPLES / name), question)).text
+        return number % 2, post(server, asked(image(EXAMPLES / name), question)).text
 
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(ask, range(24)))

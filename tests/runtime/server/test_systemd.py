@@ -220,7 +220,7 @@ def test_what_is_measured_inside(box: Booted) -> None:
 
 
 def test_row_42_no_folder_for_temporary_files(box: Booted) -> None:
-    """A form with a picture of 5 MB, where nothing can be written at all, not even a cache."""
+    """A form with an image of 5 MB, where nothing can be written at all, not even a cache."""
     box.begin_anew("PrivateTmp=no\nInaccessiblePaths=/tmp /var/tmp /dev/shm\nCacheDirectory=\n")
     body, path, headers = form(noise(), "Hello")
     assert box.inside(lambda: post(box, body, path, headers)).json["answer"]
@@ -300,7 +300,7 @@ def test_row_33_an_event_loop_that_hangs(box: Booted) -> None:
 
 
 def test_row_34_too_much_memory(box: Booted) -> None:
-    """A picture of 24 megapixels under a limit that has no room for it: restarted, the next request is answered."""
+    """An image of 24 megapixels under a limit that has no room for it: restarted, the next request is answered."""
     box.begin_anew()
     assert _right(box)
     status = box.run("cat", f"/proc/{box.show('MainPID')}/status")
@@ -315,7 +315,7 @@ def test_row_34_too_much_memory(box: Booted) -> None:
 
 
 def large() -> dict[str, Any]:
-    """A picture of 24 megapixels, 72 MB, in 70 KB."""
+    """An image of 24 megapixels, 72 MB, in 70 KB."""
     file = io.BytesIO()
     Image.new("RGB", (6000, 4000), "white").save(file, "PNG")
     return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}

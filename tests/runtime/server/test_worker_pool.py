@@ -12,7 +12,7 @@ import pytest
 
 from vlrun.engine.request import Cancellation, Progress
 from vlrun.errors import AnswerCancelled, DeviceError
-from vlrun.server.generation_request import EncodedPicture, Job, Piece, Said
+from vlrun.server.generation_request import EncodedImage, Job, Piece, Said
 from vlrun.server.limits import Limits
 from vlrun.server.worker_pool import EVERY, Workshop
 from vlrun.types import Answer, Chunk, Options
@@ -139,12 +139,12 @@ def test_what_is_wrong_with_the_job_arrives_once() -> None:
     assert model.begun == 1
 
 
-def test_whoever_leaves_while_pictures_are_decoded_frees_the_turn_after_one() -> None:
-    """Guards the turn of the next one from sixteen large pictures of somebody who has gone."""
+def test_whoever_leaves_while_images_are_decoded_frees_the_turn_after_one() -> None:
+    """Guards the turn of the next one from sixteen large images of somebody who has gone."""
     cancellation = Cancellation()
     cancellation.cancel()
-    picture = EncodedPicture(b"this would be refused", "auto", "image")
+    image = EncodedImage(b"this would be refused", "auto", "image")
     workshop = Workshop(cast(VLM, Told(0)), Limits())
     with pytest.raises(AnswerCancelled):
-        workshop.opened(Job((Said("user", (picture,)),)), cancellation)
+        workshop.opened(Job((Said("user", (image,)),)), cancellation)
     workshop.close()

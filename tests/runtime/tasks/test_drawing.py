@@ -1,4 +1,4 @@
-"""Marks and heat on pictures, seen as pixels: readable on any background, whole at any size, written whole or not."""
+"""Marks and heat on images, seen as pixels: readable on any background, whole at any size, written whole or not."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from vlrun.errors import OptionError, OutputError
 from vlrun.heatmap.overlay import INFERNO, MOST_SIDE, overlay_heat
-from vlrun.media.image import Picture, open_picture
-from vlrun.media.output_file import check_target, save_picture
+from vlrun.media.image import Image, open_image
+from vlrun.media.output_file import check_target, save_image
 from vlrun.models.qwen3_vl.grounding import Mark
 from vlrun.tasks import drawing, fonts
 from vlrun.tasks.drawing import COLOURS, draw_marks, ink_on, luminance
 from vlrun.tasks.fonts import font_for
 
 
-def plain(width: int, height: int, colour: tuple[int, int, int] = (128, 128, 128)) -> Picture:
-    return open_picture(np.full((height, width, 3), colour, np.uint8))
+def plain(width: int, height: int, colour: tuple[int, int, int] = (128, 128, 128)) -> Image:
+    return open_image(np.full((height, width, 3), colour, np.uint8))
 
 
-def noise(width: int, height: int) -> Picture:
-    return open_picture(np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8))
+def noise(width: int, height: int) -> Image:
+    return open_image(np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def box(label: str, *edges: float) -> Mark:
@@ -60,7 +60,7 @@ BACKGROUNDS = [
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=["white", "black", "same", "red", "noise"])
-def test_lines_and_labels_stand_out_of_any_background(background: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_and_labels_stand_out_of_any_background(background: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards red boxes on red apples: a line has neighbours of its own, and a label its own plate and rim."""
     can = box("can", 60, 80, 260, 200)
     ((left, top, right, bottom),) = areas_of([can], background.size, monkeypatch)
@@ -88,7 +88,7 @@ def test_ink_can_be_read_on_every_plate() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (64, 64), (3000, 20), (640, 480), (2000, 1500)])
 def test_every_size_and_edge(size: tuple[int, int]) -> None:
-    """Guards against boxes of no size, on or beyond the border, and against pictures smaller than a line."""
+    """Guards against boxes of no size, on or beyond the border, and against images smaller than a line."""
     width, height = size
     marks = [
         box("all", 0, 0, width, height),
@@ -104,13 +104,13 @@ def test_every_size_and_edge(size: tuple[int, int]) -> None:
     assert draw_marks(plain(*size), [Mark("nowhere", None, None)]).image.getpixel((0, 0)) == (128, 128, 128)
 
 
-def test_the_picture_itself_stays_as_it_is() -> None:
-    """Guards the cached picture: drawing on it would change the next answer."""
-    picture = plain(100, 100)
-    draw_marks(picture, [box("can", 10, 10, 90, 90)])
-    overlay_heat(picture, np.ones((4, 4), np.float32)).paste((1, 2, 3), (0, 0, 50, 50))
-    overlay_heat(picture, np.zeros((4, 4), np.float32)).paste((1, 2, 3), (0, 0, 50, 50))
-    assert (picture.rgb == 128).all()
+def test_the_image_itself_stays_as_it_is() -> None:
+    """Guards the cached image: drawing on it would change the next answer."""
+    image = plain(100, 100)
+    draw_marks(image, [box("can", 10, 10, 90, 90)])
+    overlay_heat(image, np.ones((4, 4), np.float32)).paste((1, 2, 3), (0, 0, 50, 50))
+    overlay_heat(image, np.zeros((4, 4), np.float32)).paste((1, 2, 3), (0, 0, 50, 50))
+    assert (image.rgb == 128).all()
 
 
 def overlaps(one: drawing.Area, other: drawing.Area) -> bool:
@@ -132,7 +132,7 @@ def test_labels_stay_inside_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_mark_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards against a picture papered with one label by a model that repeats itself."""
+    """Guards against an image papered with one label by a model that repeats itself."""
     assert len(areas_of([box("can", 300, 200, 340, 240)] * 50, (640, 480), monkeypatch)) == 1
 
 
@@ -216,11 +216,11 @@ def test_even_heat_is_even() -> None:
     assert len(np.unique(np.asarray(overlay_heat(plain(333, 77), np.full((3, 9), 5, np.float32))))) <= 3
 
 
-def test_the_picture_can_be_recognized_under_heat() -> None:
+def test_the_image_can_be_recognized_under_heat() -> None:
     """Guards the opacity: what was light stays lighter, even at the hottest place."""
     halves = np.zeros((64, 64, 3), np.uint8)
     halves[:, 32:] = 255
-    shown = np.asarray(overlay_heat(open_picture(halves), np.ones((4, 4), np.float32))).astype(int)
+    shown = np.asarray(overlay_heat(open_image(halves), np.ones((4, 4), np.float32))).astype(int)
     assert shown[10, 50].sum() > shown[10, 10].sum() + 60
 
 
@@ -230,13 +230,13 @@ def test_colours_of_heat_are_ordered() -> None:
     assert light == sorted(set(light))
 
 
-def test_no_heat_leaves_the_picture() -> None:
+def test_no_heat_leaves_the_image() -> None:
     """Guards the empty map, which has no highest value to divide by."""
-    picture = noise(100, 50)
-    np.testing.assert_array_equal(np.asarray(overlay_heat(picture, np.zeros((3, 3), np.float32))), picture.rgb)
+    image = noise(100, 50)
+    np.testing.assert_array_equal(np.asarray(overlay_heat(image, np.zeros((3, 3), np.float32))), image.rgb)
 
 
-def test_heat_on_a_large_picture_is_limited() -> None:
+def test_heat_on_a_large_image_is_limited() -> None:
     """Guards time and memory: nobody needs a heat map of 89 megapixels."""
     assert overlay_heat(plain(5000, 500), HOT_CORNER).size == (MOST_SIDE, 205)
 
@@ -245,21 +245,21 @@ def test_heat_on_a_large_picture_is_limited() -> None:
     "heat", [np.full((2, 2), np.nan), np.full((2, 2), np.inf), -np.ones((2, 2)), np.ones(4), np.ones((0, 4))]
 )
 def test_what_is_no_heat(heat: np.typing.NDArray[np.float64]) -> None:
-    """Guards against a black picture without a word."""
+    """Guards against a black image without a word."""
     with pytest.raises(OptionError, match="a heat map has"):
         overlay_heat(plain(10, 10), heat.astype(np.float32))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp"])
-def test_pictures_are_written_whole(suffix: str, tmp_path: Path) -> None:
+def test_images_are_written_whole(suffix: str, tmp_path: Path) -> None:
     """Guards formats by name, files that others may read, links that stay links, and nothing left beside."""
     target = tmp_path / f"out{suffix}"
     link = tmp_path / f"link{suffix}"
     link.symlink_to(target)
     for path in (target, link):
-        save_picture(Image.new("RGB", (30, 20), (200, 30, 40)), path)
+        save_image(PILImage.new("RGB", (30, 20), (200, 30, 40)), path)
     assert link.is_symlink()
-    assert open_picture(link).size == (30, 20)
+    assert open_image(link).size == (30, 20)
     umask = os.umask(0)
     os.umask(umask)
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
@@ -283,7 +283,7 @@ def test_targets_are_checked_before_the_work(name: str, sentence: str, tmp_path:
     with pytest.raises(OutputError, match=sentence):
         check_target(tmp_path / name)
     with pytest.raises(OutputError, match=sentence):
-        save_picture(Image.new("RGB", (3, 3)), tmp_path / name)
+        save_image(PILImage.new("RGB", (3, 3)), tmp_path / name)
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards yesterday's picture: it is replaced by a whole one or not at all, and the sentence says why."""
+    """Guards yesterday's image: it is replaced by a whole one or not at all, and the sentence says why."""
     target = tmp_path / "out.png"
     target.write_bytes(b"yesterday")
 
@@ -303,12 +303,12 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        save_picture(Image.new("RGB", (3, 3)), target)
+        save_image(PILImage.new("RGB", (3, 3)), target)
     assert target.read_bytes() == b"yesterday"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_picture_too_large_for_its_format(tmp_path: Path) -> None:
+def test_a_image_too_large_for_its_format(tmp_path: Path) -> None:
     """Guards WebP's limit of 16383 pixels, which Pillow tells in its own words."""
     with pytest.raises(OutputError, match=r"out\.webp"):
-        save_picture(Image.new("RGB", (17_000, 1)), tmp_path / "out.webp")
+        save_image(PILImage.new("RGB", (17_000, 1)), tmp_path / "out.webp")

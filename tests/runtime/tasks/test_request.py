@@ -12,7 +12,7 @@ import pytest
 
 from vlrun.engine.request import FinishReason
 from vlrun.errors import EngineClosed, OptionError
-from vlrun.media.image import Picture, open_picture
+from vlrun.media.image import Image, open_image
 from vlrun.media.region import parse_tiles
 from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.prompt.builder import Turn
@@ -52,7 +52,7 @@ class Oracle:
         if len(self.asked) == self.fails_at:
             raise EngineClosed("closed")
         text, reason = self.texts.pop(0), self.reasons.pop(0)
-        pictures = [part for turn in turns for part in turn.parts if isinstance(part, Picture)]
+        images = [part for turn in turns for part in turn.parts if isinstance(part, Image)]
         value = json.loads(text) if options.schema is not None and reason == "stop" else None
         answer = Answer(
             text,
@@ -60,17 +60,17 @@ class Oracle:
             Usage(10, 4, 0, 3, 3),
             Timings(0, 0, 0, 0, 0, 0, 0, 0),
             value=value,
-            marks=find_marks(text, pictures[0].size, pictures[0].frame) if pictures else (),
+            marks=find_marks(text, images[0].size, images[0].frame) if images else (),
         )
         yield Chunk(text, answer)
 
 
-def picture(width: int = 96, height: int = 96) -> Picture:
-    return open_picture(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+def image(width: int = 96, height: int = 96) -> Image:
+    return open_image(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def run(oracle: Oracle, inquiry: Inquiry, options: Options | None = None) -> Result:
-    return inquire(oracle, picture(), inquiry, options)  # type: ignore[arg-type]
+    return inquire(oracle, image(), inquiry, options)  # type: ignore[arg-type]
 
 
 def counts(bottles: int, cans: int, total: int | None = None) -> str:
@@ -121,12 +121,12 @@ def test_tiles_add_up() -> None:
     oracle = Oracle(counts(6, 0), counts(0, 9), counts(1, 2))
     result = run(oracle, Inquiry(task=COUNT, names=BOTTLES, tiles=parse_tiles("1x3")))
     assert result.value == {"total": 18, "items": {"bottle": 7, "can": 11}}
-    shown = [part for turns, _ in oracle.asked for turn in turns for part in turn.parts if isinstance(part, Picture)]
+    shown = [part for turns, _ in oracle.asked for turn in turns for part in turn.parts if isinstance(part, Image)]
     assert [one.size for one in shown] == [(96, 32)] * 3
     assert len({one.sha256 for one in shown}) == 3
 
 
-def test_boxes_of_tiles_lie_in_the_whole_picture() -> None:
+def test_boxes_of_tiles_lie_in_the_whole_image() -> None:
     """Guards coordinates: those of a tile are relative to it."""
     box = '[{"bbox_2d": [0, 0, 500, 1000], "label": "can"}]'
     inquiry = Inquiry(task=find("locate"), names=Names(items=("can",)), tiles=parse_tiles("2x1"))
@@ -142,7 +142,7 @@ def test_texts_of_tiles_are_numbered() -> None:
 
 
 def test_steps_think_first_and_answer_then() -> None:
-    """Guards the order: reasoning without a form, then the answer in it, in one conversation with one picture."""
+    """Guards the order: reasoning without a form, then the answer in it, in one conversation with one image."""
     oracle = Oracle("Row 1: 6 bottles.", counts(6, 0))
     result = run(oracle, Inquiry(task=COUNT, names=BOTTLES, steps=True))
     assert result.reasoning == ("Row 1: 6 bottles.",)
@@ -152,7 +152,7 @@ def test_steps_think_first_and_answer_then() -> None:
     assert formed.schema is not None
     assert [turn.role for turn in second] == ["user", "assistant", "user"]
     assert second[0] == first[0]
-    assert not any(isinstance(part, Picture) for part in second[2].parts)
+    assert not any(isinstance(part, Image) for part in second[2].parts)
 
 
 def test_a_wrong_total_is_told() -> None:
@@ -177,7 +177,7 @@ def test_cut_answers_have_no_vote() -> None:
         (lambda: Inquiry(names=BOTTLES), "belong to a task"),
         (lambda: Inquiry(task=COUNT, names=Names(fields=("x",))), "takes no fields"),
         (lambda: Inquiry(task=find("chart"), tiles=parse_tiles("1x2")), "cannot be merged"),
-        (lambda: run(Oracle(), Inquiry(task=find("compare"))), "at least 2 pictures"),
+        (lambda: run(Oracle(), Inquiry(task=find("compare"))), "at least 2 images"),
     ],
 )
 def test_what_cannot_be_asked_is_told(make: object, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Preprocessing against transformers' Pillow processor: every bit, or the model sees another picture."""
+"""Preprocessing against transformers' Pillow processor: every bit, or the model sees another image."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
-from vlrun.media.image import Picture, open_picture
+from vlrun.media.image import Image, open_image
 from vlrun.vision.patches import Patches, cut, fit, grid_of
 
 VISION = VisionDimensions(
@@ -23,13 +23,13 @@ def preprocessing(mean: float = 0.5, std: float = 0.5) -> Preprocessing:
     return Preprocessing(65_536, 1_048_576, (mean, 0.5, 0.4), (std, 0.5, 0.6))
 
 
-def cut_within(picture: Picture, limits: Preprocessing, budget: int) -> Patches:
-    return cut(picture, grid_of(picture, limits, VISION, budget), limits, VISION)
+def cut_within(image: Image, limits: Preprocessing, budget: int) -> Patches:
+    return cut(image, grid_of(image, limits, VISION, budget), limits, VISION)
 
 
-def noise(width: int, height: int) -> Image.Image:
+def noise(width: int, height: int) -> PILImage.Image:
     rng = np.random.default_rng(width * 10_000 + height)
-    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+    return PILImage.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
 
 
 # Portrait, landscape, tiny, large, panorama, odd sides: growing, shrinking and unchanged.
@@ -52,25 +52,25 @@ def test_equals_the_reference_bit_for_bit(width: int, height: int, mean: float, 
     image = noise(width, height)
     shrunk_flat = _passes_swapped(image)  # Pillow 13 rounds these otherwise; the reference under it does too
     expected = reference(shrunk_flat, return_tensors="np")
-    patches = cut_within(open_picture(image), preprocessing(mean, std), BUDGET)
+    patches = cut_within(open_image(image), preprocessing(mean, std), BUDGET)
     assert [1, patches.grid.height, patches.grid.width] == expected["image_grid_thw"][0].tolist()
     np.testing.assert_array_equal(patches.pixels, expected["pixel_values"])
 
 
-def _passes_swapped(image: Image.Image) -> Image.Image:
-    """The picture already resized in width, as the reference did it before Pillow 13 swapped the passes."""
+def _passes_swapped(image: PILImage.Image) -> PILImage.Image:
+    """The image already resized in width, as the reference did it before Pillow 13 swapped the passes."""
     height, width = fit(image.height, image.width, 32, 65_536, 1_048_576)
-    return image.resize((width, image.height), Image.Resampling.BICUBIC).resize(
-        (width, height), Image.Resampling.BICUBIC
+    return image.resize((width, image.height), PILImage.Resampling.BICUBIC).resize(
+        (width, height), PILImage.Resampling.BICUBIC
     )
 
 
 def test_golden_hash() -> None:
-    """Guards against a Pillow that resizes in another way, on a picture whose height shrinks more than its width.
+    """Guards against a Pillow that resizes in another way, on an image whose height shrinks more than its width.
 
     The hash is that of transformers 4.57.6 under Pillow 12.3, the last that resizes as the reference was made with.
     """
-    patches = cut_within(open_picture(noise(300, 1900)), preprocessing(), 300 * 600)
+    patches = cut_within(open_image(noise(300, 1900)), preprocessing(), 300 * 600)
     assert hashlib.sha256(patches.pixels.tobytes()).hexdigest() == (
         "fbb76506cf3928e2e40bbb648e3d4dea6d6166c6c2024820f8ebdc37fc7cfd0d"
     )
@@ -78,10 +78,10 @@ def test_golden_hash() -> None:
 
 def test_budget_lowers_but_never_raises() -> None:
     """Guards the memory of a small box: a phone photo must not take 16,384 tokens because the model could."""
-    picture = open_picture(noise(1200, 900))
-    assert grid_of(picture, preprocessing(), VISION, 256 * 32 * 32).tokens <= 256
-    assert grid_of(picture, preprocessing(), VISION, 10**9).tokens <= 1_048_576 // 32**2
-    assert grid_of(picture, preprocessing(), VISION, 1).tokens * 32**2 <= 65_536  # the model's minimum holds
+    image = open_image(noise(1200, 900))
+    assert grid_of(image, preprocessing(), VISION, 256 * 32 * 32).tokens <= 256
+    assert grid_of(image, preprocessing(), VISION, 10**9).tokens <= 1_048_576 // 32**2
+    assert grid_of(image, preprocessing(), VISION, 1).tokens * 32**2 <= 65_536  # the model's minimum holds
 
 
 def test_aspect_ratio_limit() -> None:

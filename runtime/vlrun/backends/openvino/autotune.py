@@ -32,11 +32,11 @@ from vlrun.storage import files
 from vlrun.vision.patches import Patches
 
 PROMPT, ANSWER = 784, 64
-"""A question about a 1024 x 768 picture and its answer, in tokens: what the hints are to be fast for."""
+"""A question about a 1024 x 768 image and its answer, in tokens: what the hints are to be fast for."""
 PREFILL, DECODED = 256, 10
 """Tokens that are run to find out."""
 GRID_SIDE = 32
-"""Patches along each side of the picture that is encoded to find out."""
+"""Patches along each side of the image that is encoded to find out."""
 MEMORY = 512 * 2**20
 LEAST_GAIN = 0.03
 """What other hints must save, as a part, to be taken in place of the defaults."""
@@ -162,7 +162,7 @@ def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
 
 
 def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
-    """The encoder on a picture, the second time: the first one makes its copy of the weights."""
+    """The encoder on an image, the second time: the first one makes its copy of the weights."""
     encoder = VisionEncoder(device, folder, manifest.vision)
     vision = manifest.vision
     grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)

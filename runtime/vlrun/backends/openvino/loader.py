@@ -43,7 +43,7 @@ KV_SHARE = 4
 class Room:
     """How much the model may hold. ``context``: tokens of one prompt and its answer, None for as many as the model and
     the KV cache allow; ``kv_memory``: bytes of the KV cache, shared by all answers, None for a fourth of the memory;
-    ``kv_disk``: bytes of the user's cache folder for what is known of pictures, so that the next process knows it too.
+    ``kv_disk``: bytes of the user's cache folder for what is known of images, so that the next process knows it too.
     """
 
     context: int | None = None
@@ -75,7 +75,7 @@ class Opening:
     each in a thread of its own, on the first device that takes them. Where no hints but the device are given, those
     that ``vlrun tune`` found for it are used.
 
-    The encoder is there first as a rule, and can see pictures while the decoder is still compiled. Both promises end
+    The encoder is there first as a rule, and can see images while the decoder is still compiled. Both promises end
     with DamagedModel or DeviceError if it goes wrong, ``running`` also with OptionError for room that the model cannot
     use.
     """
@@ -96,7 +96,7 @@ class Opening:
         _start(partial(self._open, hints))
 
     def vision(self) -> Promise[VisionEncoder]:
-        """The vision encoder, whose opening begins now if it has not begun: a question without pictures needs none."""
+        """The vision encoder, whose opening begins now if it has not begun: a question without images needs none."""
         with self._lock:
             begin, self._wanted = not self._wanted, True
             if begin and self._chosen:
@@ -235,7 +235,7 @@ def _context(room: Room, manifest: Manifest, decoder: Decoder) -> int:
 
 
 def _root(fingerprint: str, hints: Hints, decoder: Decoder) -> bytes:
-    """A name for the model, for how it runs and for our own way with pictures: what another one computed must never be
+    """A name for the model, for how it runs and for our own way with images: what another one computed must never be
     taken for its own.
     """
     return hashlib.sha256(f"{CACHE_VERSION} {fingerprint} {hints} {decoder.name}".encode()).digest()

@@ -1,4 +1,4 @@
-"""The vision encoder on a device: patches of one picture in, visual tokens with their DeepStack rows out.
+"""The vision encoder on a device: patches of one image in, visual tokens with their DeepStack rows out.
 
 Knows tensors; knows no file format and no prompt.
 """
@@ -69,7 +69,7 @@ class VisionEncoder:
                 features: FloatArray = self._request.get_output_tensor(0).data.copy()
                 self._mapped = None
             finally:
-                self._compiled.release_memory()  # as much as half of the weights, for a picture of 1024 x 768
+                self._compiled.release_memory()  # as much as half of the weights, for an image of 1024 x 768
         give_back()
         return features
 

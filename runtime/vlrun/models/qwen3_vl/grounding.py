@@ -1,4 +1,4 @@
-"""Boxes and points in an answer: what Qwen writes about places, as marks in the pixels of the user's picture.
+"""Boxes and points in an answer: what Qwen writes about places, as marks in the pixels of the user's image.
 
 Knows Qwen's two ways of writing places (objects with ``bbox_2d`` or ``point_2d``, and ``<|box_start|>`` tokens), also
 in prose, fenced, badly quoted or cut short; does not know the model, nor how marks are drawn. Reads each character a
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from vlrun.media.transform import Frame
 
 GRID = 1000.0
-"""Qwen writes places in thousandths of the picture's width and height."""
+"""Qwen writes places in thousandths of the image's width and height."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled ``box`` (left, top, right, bottom), or a ``point`` (x, y), in pixels of the original picture.
+    """A labelled ``box`` (left, top, right, bottom), or a ``point`` (x, y), in pixels of the original image.
 
     ``label`` is one line without control characters or spaces around it, and empty if the answer gives none.
     """
@@ -30,7 +30,7 @@ class Mark:
 
 
 def find_marks(text: str, size: tuple[int, int], frame: Frame) -> tuple[Mark, ...]:
-    """The marks of an answer about a picture of ``size`` (width, height) that lies in its original as ``frame`` says.
+    """The marks of an answer about an image of ``size`` (width, height) that lies in its original as ``frame`` says.
 
     In the order in which they begin. Values outside 0..1000 are clamped and swapped corners put right; a place that is
     not made of two or four finite numbers is left out. Of an answer cut short the last mark counts if its coordinates

@@ -18,7 +18,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Grid:
-    """Patches of one picture (or one pair of video frames), in rows and columns; both multiples of ``merge``."""
+    """Patches of one image (or one pair of video frames), in rows and columns; both multiples of ``merge``."""
 
     height: int
     width: int
@@ -60,16 +60,16 @@ def patch_positions(grid: Grid, position_side: int, head_dim: int, theta: float)
     return PatchPositions(indices=indices, weights=weights, cos=cos, sin=sin)
 
 
-def token_positions(length: int, pictures: Sequence[tuple[int, Grid]]) -> IntArray:
+def token_positions(length: int, images: Sequence[tuple[int, Grid]]) -> IntArray:
     """M-RoPE positions ``[3, length]`` (rows: time, height, width) of a prompt (``get_rope_index``).
 
-    ``pictures``: index of the first visual token and grid of each picture, in order. Text counts up in all three rows;
-    a picture keeps one time, spans its merged grid in height and width, and text goes on after its largest position.
+    ``images``: index of the first visual token and grid of each image, in order. Text counts up in all three rows;
+    an image keeps one time, spans its merged grid in height and width, and text goes on after its largest position.
     """
     positions = np.empty((3, length), np.int64)
     cursor = 0
     following = 0
-    for start, grid in pictures:
+    for start, grid in images:
         positions[:, cursor:start] = np.arange(following, following + start - cursor)
         following += start - cursor
         rows, columns = grid.height // grid.merge, grid.width // grid.merge

@@ -164,7 +164,7 @@ def _assistant(message: AssistantMessage, place: str, reader: Reader) -> Said:
 def _parts(
     content: str | Sequence[PlainText | TextPart | ImagePart | RefusalPart], place: str, reader: Reader
 ) -> tuple[Part, ...]:
-    """Texts and pictures of a message, in order."""
+    """Texts and images of a message, in order."""
     if isinstance(content, str):
         return (reader.text(content, place),)
     return tuple(_part(part, f"{place}[{index}]", reader) for index, part in enumerate(content))
@@ -173,7 +173,7 @@ def _parts(
 def _part(part: PlainText | TextPart | ImagePart | RefusalPart, place: str, reader: Reader) -> Part:
     match part:
         case ImagePart(image_url=image):
-            return reader.picture(image.url, image.detail, f"{place}.image_url.url")
+            return reader.image(image.url, image.detail, f"{place}.image_url.url")
         case RefusalPart():
             return reader.text(part.refusal, f"{place}.refusal")
     return reader.text(part.text, f"{place}.text")

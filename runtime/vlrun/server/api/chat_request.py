@@ -45,14 +45,14 @@ class TextPart(Wire, tag_field="type", tag="text"):
 
 
 class ImageURL(Wire):
-    """Where a picture is: in the URL itself."""
+    """Where an image is: in the URL itself."""
 
     url: DataURL
     detail: DetailWord | None = None
 
 
 class ImagePart(Wire, tag_field="type", tag="image_url"):
-    """A picture: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP or BMP."""
 
     image_url: ImageURL
 

@@ -68,7 +68,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 class PromptDetails(Struct, frozen=True):
-    """Of the prompt's tokens: those that did not have to run again, and those of pictures (an extension)."""
+    """Of the prompt's tokens: those that did not have to run again, and those of images (an extension)."""
 
     cached_tokens: int
     image_tokens: int

@@ -37,7 +37,7 @@ BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-
 DataURL: TypeAlias = Annotated[
     str,
     Meta(
-        description="A picture as a data URL in base64. No URL is ever fetched.",
+        description="An image as a data URL in base64. No URL is ever fetched.",
         extra_json_schema={"pattern": f"^data:image/(png|jpe?g|webp|bmp);base64,{BASE64}$"},
     ),
 ]

@@ -33,7 +33,7 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """Seconds of one answer: before the queue, in it, for its pictures and its prompt, to its first token, per further
+    """Seconds of one answer: before the queue, in it, for its images and its prompt, to its first token, per further
     token (null if there was only one), and in all. Of several answers those of the slowest.
     """
 
@@ -57,7 +57,7 @@ class Told(Struct, frozen=True):
 
 class Extension(Struct, frozen=True, omit_defaults=True):
     """What OpenAI's answers have no place for: why an answer that went round in a circle ended (``repetition``), what
-    was left out or changed of the pictures, and how far the work is.
+    was left out or changed of the images, and how far the work is.
     """
 
     finish_reason: FinishReason | None = None

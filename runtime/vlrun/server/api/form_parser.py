@@ -1,4 +1,4 @@
-"""The tutorials' endpoints, ``POST /api/v1/chat`` and ``POST /api/v1/analyze``: a form with a picture and a question.
+"""The tutorials' endpoints, ``POST /api/v1/chat`` and ``POST /api/v1/analyze``: a form with an image and a question.
 
 Knows the form's fields; knows neither multipart nor the model.
 """
@@ -16,20 +16,20 @@ from vlrun.server.api.common_request import MaxTokens, Temperature, Text, Wire
 from vlrun.server.api.request_parser import Reader, options_within, read_as
 from vlrun.server.api.unsupported import FORM
 from vlrun.server.api_errors import bad_request
-from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.generation_request import EncodedImage, Job, Said
 from vlrun.server.limits import Limits
 from vlrun.types import Options
 
 T = TypeVar("T")
 
-Query = Annotated[Text, Meta(min_length=1, description="The question about the picture.")]
+Query = Annotated[Text, Meta(min_length=1, description="The question about the image.")]
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,32})?(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
 """As JSON has it, within the length that any number here may need."""
 
 
 class FormFields(Wire):
-    """The fields of the form beside the picture's file, ``image``."""
+    """The fields of the form beside the image's file, ``image``."""
 
     query: Query = DEFAULT_QUESTION
     max_tokens: MaxTokens | UnsetType = UNSET
@@ -44,12 +44,12 @@ def read_form(fields: Mapping[str, str], image: bytes | None, limits: Limits) ->
     if "image" in fields:
         raise bad_request("image must be a file, not a text", "image", "invalid_type")
     if image is None:
-        raise bad_request("image is missing: send the picture's file", "image", "missing_required_parameter")
+        raise bad_request("image is missing: send the image's file", "image", "missing_required_parameter")
     given = read_as({name: _plain(name, text) for name, text in fields.items()}, FormFields, FORM)
     with options_within({}):
         options = Options(max_tokens=_given(given.max_tokens), temperature=_given(given.temperature))
     query = Reader(limits).text(given.query, "query")
-    return Job(turns=(Said("user", (EncodedPicture(image, "auto", "image"), query)),), options=options)
+    return Job(turns=(Said("user", (EncodedImage(image, "auto", "image"), query)),), options=options)
 
 
 def _given(value: T | UnsetType) -> T | None:

@@ -43,9 +43,9 @@ TYPES = (
 )
 """What the paths refer to."""
 TAGS = (
-    ("chat", "Answers to conversations with pictures, as OpenAI's clients ask for them"),
+    ("chat", "Answers to conversations with images, as OpenAI's clients ask for them"),
     ("models", "What is served, and how it counts"),
-    ("forms", "A picture and a question as a form"),
+    ("forms", "An image and a question as a form"),
     ("service", "How the service is doing"),
 )
 
@@ -57,7 +57,7 @@ def document(limits: Limits, model: str, keyed: bool) -> Json:
         "info": {
             "title": "vlrun",
             "version": vlrun.__version__,
-            "summary": "Questions about pictures",
+            "summary": "Questions about images",
             "description": _description(limits),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -71,10 +71,10 @@ def document(limits: Limits, model: str, keyed: bool) -> Json:
 
 def _description(limits: Limits) -> str:
     """What there is to know before the first request."""
-    return f"""One vision-language model behind the words of OpenAI's API. Unknown fields are refused by name; pictures
+    return f"""One vision-language model behind the words of OpenAI's API. Unknown fields are refused by name; images
 come as data URLs or files, and no URL is ever fetched.
 
-Limits of one request: {limits.max_body_mib} MiB; {limits.max_pictures} pictures, each of at most
+Limits of one request: {limits.max_body_mib} MiB; {limits.max_images} images, each of at most
 {limits.max_megapixels} megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages;
 {limits.max_text} characters of text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JSON;
 {limits.max_n} answers; {limits.deadline:g} seconds. {limits.parallel} answers are made at once, {limits.queue} requests
@@ -101,7 +101,7 @@ def _completed(schemas: Json, model: str) -> Json:
         schemas[name]["properties"]["model"] = {"type": "string", "enum": [model]}
     optional = {"anyOf": [{"type": "string", "enum": [model]}, {"type": "null"}], "default": None}
     schemas["TokenizeRequest"]["properties"]["model"] = optional
-    file = {"type": "string", "format": "binary", "description": "The picture's file: PNG, JPEG, WebP or BMP."}
+    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
     form = schemas["FormFields"]
     schemas["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
     schemas["MessageItem"]["required"].remove("type")

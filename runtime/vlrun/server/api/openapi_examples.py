@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 Examples: TypeAlias = Mapping[str, Mapping[str, Any]]
 
-PICTURE = (
+IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////cHh7/Hx2WAAAAg0lEQVR42r3QsQ2DQBQE"
     "0ccHCTJTAu4Ed+QSrwSXQAmEJwtxDpCtC4gcsNFoVtpguTa3jMCzP0RTSgJ9KSvBwEAw0hFMBMFMQ0tCk0IDs/jOx4FTbToYa/ODAYbT6j/IkE+rDdba"
     "7LDUpkDSYuYhSBSChZ1gZSPIZII3L1qY79XPF+QDrEEctGfYTQAAAAAASUVORK5CYII="
@@ -19,7 +19,7 @@ PICTURE = (
 
 _QUESTION = [
     {"type": "text", "text": "What is in this picture?"},
-    {"type": "image_url", "image_url": {"url": PICTURE, "detail": "low"}},
+    {"type": "image_url", "image_url": {"url": IMAGE, "detail": "low"}},
 ]
 _SHAPE = {
     "type": "object",
@@ -36,15 +36,15 @@ _WEATHER = {
 
 def chat_examples(model: str) -> Examples:
     """Of chat completions."""
-    picture = {"model": model, "messages": [{"role": "user", "content": _QUESTION}], "max_tokens": 64}
+    image = {"model": model, "messages": [{"role": "user", "content": _QUESTION}], "max_tokens": 64}
     schema = {"type": "json_schema", "json_schema": {"name": "thing", "schema": _SHAPE, "strict": True}}
     weather = [{"role": "user", "content": "What is the weather in Bergen?"}]
     tools = [{"type": "function", "function": _WEATHER}]
     return {
         "text": _example("A question", {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}),
-        "picture": _example("A question about a picture", picture),
-        "stream": _example("As it comes", {**picture, "stream": True, "stream_options": {"include_usage": True}}),
-        "schema": _example("An answer under a JSON schema", {**picture, "response_format": schema}),
+        "image": _example("A question about an image", image),
+        "stream": _example("As it comes", {**image, "stream": True, "stream_options": {"include_usage": True}}),
+        "schema": _example("An answer under a JSON schema", {**image, "response_format": schema}),
         "tools": _example("With a tool that it may call", {"model": model, "messages": weather, "tools": tools}),
     }
 
@@ -53,23 +53,23 @@ def responses_examples(model: str) -> Examples:
     """Of responses."""
     content = [
         {"type": "input_text", "text": "What is in this picture?"},
-        {"type": "input_image", "image_url": PICTURE, "detail": "low"},
+        {"type": "input_image", "image_url": IMAGE, "detail": "low"},
     ]
-    picture = {"model": model, "input": [{"type": "message", "role": "user", "content": content}]}
+    image = {"model": model, "input": [{"type": "message", "role": "user", "content": content}]}
     schema = {"format": {"type": "json_schema", "name": "thing", "schema": _SHAPE, "strict": True}}
     return {
         "text": _example("A question", {"model": model, "instructions": "Be brief.", "input": "Say hello."}),
-        "picture": _example("A question about a picture", picture),
-        "stream": _example("As it comes", {**picture, "stream": True}),
-        "schema": _example("An answer under a JSON schema", {**picture, "text": schema}),
+        "image": _example("A question about an image", image),
+        "stream": _example("As it comes", {**image, "stream": True}),
+        "schema": _example("An answer under a JSON schema", {**image, "text": schema}),
     }
 
 
 def tokenize_examples(model: str) -> Examples:
     """Of counting tokens."""
-    picture = {"model": model, "messages": [{"role": "user", "content": _QUESTION}]}
+    image = {"model": model, "messages": [{"role": "user", "content": _QUESTION}]}
     return {
-        "conversation": _example("A conversation with a picture", picture),
+        "conversation": _example("A conversation with an image", image),
         "text": _example("A text alone", {"prompt": "How many tokens is this?"}),
     }
 

@@ -30,7 +30,7 @@ WORDS = {
     408: "The request came too slowly",
     413: "The body is too large",
     414: "The path is too long",
-    415: "A content type that is not read; of forms also a picture's format",
+    415: "A content type that is not read; of forms also an image's format",
     429: "The queue is full: try again later",
     431: "The headers are too large",
     500: "The service failed on this request",
@@ -49,8 +49,8 @@ def paths(model: str, keyed: bool) -> Json:
         "/v1/tokenize": {"post": _tokenize(model, common)},
         "/v1/models": {"get": _got("listModels", "The names of the model", "models", _json("Models"), common)},
         "/v1/models/{model}": {"get": _model(model, common)},
-        "/api/v1/chat": {"post": _form("formChat", "Ask about a picture", "FormChatAnswer", common)},
-        "/api/v1/analyze": {"post": _form("formAnalyze", "Have a picture described", "FormAnalyzeAnswer", common)},
+        "/api/v1/chat": {"post": _form("formChat", "Ask about an image", "FormChatAnswer", common)},
+        "/api/v1/analyze": {"post": _form("formAnalyze", "Have an image described", "FormAnalyzeAnswer", common)},
         "/health/live": {"get": _alive(keyed)},
         "/health/ready": {"get": _ready(common)},
         "/metrics": {"get": _got("metrics", "Figures for Prometheus", "service", _text("text/plain"), common)},
@@ -137,7 +137,7 @@ def _responses(model: str, common: tuple[int, ...]) -> Json:
 
 def _tokenize(model: str, common: tuple[int, ...]) -> Json:
     request, content = _request("TokenizeRequest", tokenize_examples(model)), _json("TokenCount")
-    return _posted("tokenize", "Count the tokens of a prompt, pictures too", "models", request, content, (*common, 404))
+    return _posted("tokenize", "Count the tokens of a prompt, images too", "models", request, content, (*common, 404))
 
 
 def _model(model: str, common: tuple[int, ...]) -> Json:

@@ -1,4 +1,4 @@
-"""What reading a request is made of, whichever endpoint it came through: types, the model's name, texts, pictures,
+"""What reading a request is made of, whichever endpoint it came through: types, the model's name, texts, images,
 functions, schemas, options, each within the limits.
 
 Knows the words of errors; knows no endpoint.
@@ -22,7 +22,7 @@ from vlrun.server.api.common_request import Function, ToolMode
 from vlrun.server.api.unsupported import Unsupported
 from vlrun.server.api.validation_errors import explain, quoted, unsupported
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.generation_request import EncodedPicture, Said
+from vlrun.server.generation_request import EncodedImage, Said
 from vlrun.server.images import from_data_url
 from vlrun.server.limits import Limits
 from vlrun.types import Detail
@@ -113,7 +113,7 @@ def tool_choice(mode: ToolMode | None, name: str | None, parallel: bool | None, 
 
 
 class Reader:
-    """Reads one request: counts its characters and pictures, and remembers the calls that it tells of.
+    """Reads one request: counts its characters and images, and remembers the calls that it tells of.
 
     Methods raise ApiError (400); ``param`` is the field that is read, as a path.
     """
@@ -121,7 +121,7 @@ class Reader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._characters = 0
-        self._pictures = 0
+        self._images = 0
         self._calls: set[str] = set()
         self._functions: set[str] = set()
 
@@ -130,12 +130,12 @@ class Reader:
         self._count(len(text), param)
         return text
 
-    def picture(self, url: str, detail: Detail | None, param: str) -> EncodedPicture:
-        """A picture as a data URL."""
-        self._pictures += 1
-        if self._pictures > self._limits.max_pictures:
+    def image(self, url: str, detail: Detail | None, param: str) -> EncodedImage:
+        """An image as a data URL."""
+        self._images += 1
+        if self._images > self._limits.max_images:
             raise bad_request(
-                f"at most {self._limits.max_pictures} pictures are possible in one request", param, "too_many_images"
+                f"at most {self._limits.max_images} images are possible in one request", param, "too_many_images"
             )
         return from_data_url(url, detail or "auto", param)
 

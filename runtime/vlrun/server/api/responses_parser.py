@@ -128,7 +128,7 @@ def _add(turns: list[Said], item: InputItem, place: str, reader: Reader) -> None
 
 
 def _parts(message: MessageItem, place: str, reader: Reader) -> tuple[Part, ...]:
-    """Texts and pictures of a message, in order."""
+    """Texts and images of a message, in order."""
     if isinstance(message.content, str):
         return (reader.text(message.content, place),)
     parts = enumerate(message.content)
@@ -143,8 +143,8 @@ def _part(part: InputText | InputImage | OutputText | Refusal, role: str, place:
     match part:
         case InputImage():
             if role != "user":
-                raise bad_request(f"{place} is a picture: only the user shows pictures", f"{place}.type")
-            return reader.picture(part.image_url, part.detail, f"{place}.image_url")
+                raise bad_request(f"{place} is an image: only the user shows images", f"{place}.type")
+            return reader.image(part.image_url, part.detail, f"{place}.image_url")
         case Refusal():
             return reader.text(part.refusal, f"{place}.refusal")
     return reader.text(part.text, f"{place}.text")

@@ -39,7 +39,7 @@ class InputText(Wire, tag_field="type", tag="input_text"):
 
 
 class InputImage(Wire, tag_field="type", tag="input_image"):
-    """A picture: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP or BMP."""
 
     image_url: DataURL
     detail: DetailWord | None = None
@@ -61,7 +61,7 @@ class Refusal(Wire, tag_field="type", tag="refusal"):
 
 
 class MessageItem(Wire, tag_field="type", tag="message"):
-    """A turn. Pictures stand in those of the user; ``output_text`` and ``refusal`` in those of the assistant."""
+    """A turn. Images stand in those of the user; ``output_text`` and ``refusal`` in those of the assistant."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: Text | Annotated[list[InputText | InputImage | OutputText | Refusal], Meta(min_length=1)]

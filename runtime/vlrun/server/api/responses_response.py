@@ -58,7 +58,7 @@ OutputItem: TypeAlias = OutputMessage | FunctionCall
 
 
 class InputDetails(Struct, frozen=True):
-    """Of the prompt's tokens: those that did not have to run again, and those of pictures (an extension)."""
+    """Of the prompt's tokens: those that did not have to run again, and those of images (an extension)."""
 
     cached_tokens: int
     image_tokens: int

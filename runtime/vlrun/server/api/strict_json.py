@@ -63,7 +63,7 @@ def _check_shape(text: str, limits: Limits) -> None:
     """Nesting and number of values, before a parser makes objects of them. Where the text is no JSON the count is right
     up to the first fault, which is as far as a parser gets.
     """
-    # Once the escaped quotes are gone, each quote begins or ends a string. A picture's string has megabytes, and a text
+    # Once the escaped quotes are gone, each quote begins or ends a string. An image's string has megabytes, and a text
     # may be all escapes, so nothing here loops over characters or escapes in Python.
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")

@@ -104,7 +104,7 @@ class Guard:
             return NO_HOST
         if host not in allowed:
             return FOREIGN_HOST
-        if not _values(scope, b"origin"):  # a page's picture or script: it could see at least that it loads
+        if not _values(scope, b"origin"):  # a page's image or script: it could see at least that it loads
             embedded = _one(scope, b"sec-fetch-site") == "cross-site" and _one(scope, b"sec-fetch-mode") != "navigate"
             return FOREIGN_ORIGIN if embedded else None
         origins = self.origins | {f"http://{host}" for host in allowed}

@@ -24,7 +24,7 @@ from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, Engin
 from vlrun.models.qwen3_vl.positions import Grid
 from vlrun.vision.patches import Patches
 
-PICTURE = EXAMPLES / "shelf.png"
+IMAGE = EXAMPLES / "shelf.png"
 QUESTION = "How many bottles are there?"
 OPTIONS = Options(max_tokens=8, temperature=0)
 
@@ -36,20 +36,20 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What happened when: a decoder that opens slowly, and every picture that is encoded."""
+    """What happened when: a decoder that opens slowly, and every image that is encoded."""
     happened: list[str] = []
     open_decoder, encode = Decoder.__init__, VisionEncoder.encode
 
     def slowly(self: Decoder, *given: Any) -> None:
         given[0].compiling()  # the compiler is what takes long
         until, least = time.monotonic() + 60, time.monotonic() + 2
-        while time.monotonic() < least or (_ahead() and "picture" not in happened and time.monotonic() < until):
+        while time.monotonic() < least or (_ahead() and "image" not in happened and time.monotonic() < until):
             time.sleep(0.01)
         open_decoder(self, *given)
         happened.append("decoder")
 
     def noted(self: VisionEncoder, *given: Any) -> Any:
-        happened.append("picture")
+        happened.append("image")
         return encode(self, *given)
 
     monkeypatch.setattr(Decoder, "__init__", slowly)
@@ -61,52 +61,52 @@ def _ahead() -> bool:
     return any(thread.name == "vlrun-ahead" for thread in threading.enumerate())
 
 
-def test_the_first_picture_is_encoded_while_the_decoder_opens(order: list[str]) -> None:
+def test_the_first_image_is_encoded_while_the_decoder_opens(order: list[str]) -> None:
     """Guards the overlap: encoded once, before the decoder is there; not at all if the disk seems to know it."""
     with load(room=Room(kv_disk=2**30), wait=False) as vlm:
-        first = vlm.ask(PICTURE, QUESTION, OPTIONS)
-    assert order == ["picture", "decoder"]
+        first = vlm.ask(IMAGE, QUESTION, OPTIONS)
+    assert order == ["image", "decoder"]
     order.clear()
     with load(room=Room(kv_disk=2**30), wait=False) as vlm:
-        again = vlm.ask(PICTURE, QUESTION, OPTIONS)
+        again = vlm.ask(IMAGE, QUESTION, OPTIONS)
     assert order == ["decoder"]
     assert again.text == first.text == "6"
     assert again.usage.cached_tokens
 
 
 def test_a_hint_that_is_wrong_costs_time_alone(order: list[str], tmp_path: Path) -> None:
-    """Guards a prefix that is stored and cannot be used (another model's, a damaged one): the picture is encoded."""
+    """Guards a prefix that is stored and cannot be used (another model's, a damaged one): the image is encoded."""
     with load(room=Room(kv_disk=2**30)) as vlm:
-        first = vlm.ask(PICTURE, QUESTION, OPTIONS)
+        first = vlm.ask(IMAGE, QUESTION, OPTIONS)
     (stored,) = (tmp_path / "vlrun" / "prefixes").glob("*.kv")
     stored.write_bytes(b"x" * 1000)
     order.clear()
     with load(room=Room(kv_disk=2**30), wait=False) as vlm:
-        assert vlm.ask(PICTURE, QUESTION, OPTIONS).text == first.text
-    assert order == ["decoder", "picture"]
+        assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == first.text
+    assert order == ["decoder", "image"]
 
 
 def test_two_at_once_share_what_was_begun(order: list[str]) -> None:
-    """Guards two threads that ask about one picture while the model is loading."""
+    """Guards two threads that ask about one image while the model is loading."""
     answers: list[str] = []
     with load(wait=False) as vlm:
         threads = [
-            threading.Thread(target=lambda: answers.append(vlm.ask(PICTURE, QUESTION, OPTIONS).text)) for _ in range(2)
+            threading.Thread(target=lambda: answers.append(vlm.ask(IMAGE, QUESTION, OPTIONS).text)) for _ in range(2)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert answers == ["6", "6"]
-    assert order == ["picture", "decoder"]
+    assert order == ["image", "decoder"]
 
 
 def test_what_is_wrong_comes_with_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards ``wait=False``: errors of the device, the room and either half arrive as themselves, and close ends."""
     with load(hints=Hints(device="GPU"), wait=False) as vlm, pytest.raises(DeviceError, match="no device 'GPU'"):
-        vlm.ask(PICTURE, QUESTION)
+        vlm.ask(IMAGE, QUESTION)
     with load(room=Room(context=10**6), wait=False) as vlm, pytest.raises(OptionError, match="at most"):
-        vlm.ask(PICTURE, QUESTION)
+        vlm.ask(IMAGE, QUESTION)
 
     def damaged(*_: object) -> None:
         raise DamagedModel("the vision encoder is damaged")
@@ -115,7 +115,7 @@ def test_what_is_wrong_comes_with_the_first_question(monkeypatch: pytest.MonkeyP
     with load(wait=False) as vlm:
         assert vlm.ask([], "Hi", OPTIONS).usage.completion_tokens  # a text needs no eyes
         with pytest.raises(DamagedModel, match="vision encoder"):
-            vlm.ask(PICTURE, QUESTION)
+            vlm.ask(IMAGE, QUESTION)
     with pytest.raises(DamagedModel, match="vision encoder"):
         load()
 
@@ -132,12 +132,12 @@ def test_an_encoder_that_fails_is_told_to_the_one_who_asked(monkeypatch: pytest.
     monkeypatch.setattr(VisionEncoder, "encode", fails_once)
     with load(wait=False) as vlm:
         with pytest.raises(DeviceError, match="out of memory"):
-            vlm.ask(PICTURE, QUESTION, OPTIONS)
-        assert vlm.ask(PICTURE, QUESTION, OPTIONS).text == "6"
+            vlm.ask(IMAGE, QUESTION, OPTIONS)
+        assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == "6"
 
 
 def test_closing_stops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards pictures that nobody wants any more: close waits for none of them to be encoded, whether they were taken
+    """Guards images that nobody wants any more: close waits for none of them to be encoded, whether they were taken
     by the engine or not, and leaves no thread in the middle of an inference.
     """
     encoded = []
@@ -151,8 +151,8 @@ def test_closing_stops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VisionEncoder, "encode", for_ever)
     before = set(threading.enumerate())
     vlm = load(wait=False)
-    pictures = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(4)]
-    chunks = vlm.stream(pictures, QUESTION)
+    images = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(4)]
+    chunks = vlm.stream(images, QUESTION)
 
     def read() -> None:
         with pytest.raises(EngineClosed):
@@ -193,8 +193,8 @@ def _alive() -> int:
 def test_what_cannot_fit_is_not_begun(order: list[str]) -> None:
     """Guards against work for a prompt that is refused anyway: that can be known before the decoder is there."""
     with load(wait=False) as vlm, pytest.raises(ContextLengthExceeded):
-        vlm.ask([PICTURE] * 64, "word " * 400)
-    assert "picture" not in order
+        vlm.ask([IMAGE] * 64, "word " * 400)
+    assert "image" not in order
 
 
 def test_a_folder_that_is_replaced_while_it_loads(tmp_path: Path, order: list[str]) -> None:
@@ -205,7 +205,7 @@ def test_a_folder_that_is_replaced_while_it_loads(tmp_path: Path, order: list[st
         manifest = (folder / "manifest.json").read_bytes()
         (folder / "manifest.json").write_bytes(manifest.replace(b"vlrun-tiny", b"vlrun-tony"))
         with pytest.raises(DamagedModel, match="replaced while it was being loaded"):
-            vlm.ask(PICTURE, QUESTION)
+            vlm.ask(IMAGE, QUESTION)
 
 
 def test_ctrl_c_in_an_inference_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ CAN_TEXT = '{"bbox_2d": [10, 20, 30, 40], "label": "red can"}'
         CAN_TEXT,
         f"[{CAN_TEXT}]",
         f"```json\n[\n\t{CAN_TEXT}\n]\n```",
-        f"It's there, [see] {{the}} picture's left: {CAN_TEXT}. Don't you see it?",
+        f"It's there, [see] {{the}} image's left: {CAN_TEXT}. Don't you see it?",
         str([json.loads(CAN_TEXT)]),
         str({"bbox_2d": (10, 20, 30, 40), "label": "red can"}),
         '{"label": "red can", "bbox_2d": [10.0, 2e1, 30., +40]}',
@@ -104,7 +104,7 @@ def test_garbage_is_left_out_and_nothing_else(place: str) -> None:
 
 
 def test_points_clamping_and_tokens() -> None:
-    """Guards points, values beyond the picture, and the older Qwen's tokens with several boxes to one label."""
+    """Guards points, values beyond the image, and the older Qwen's tokens with several boxes to one label."""
     assert marks('{"point_2d": [500, 1200], "label": "tip"}') == (Mark("tip", None, (1000.0, 1000.0)),)
     assert marks('{"bbox_2d": [-5, 0, 1001, 1000]}') == (boxed("", 0, 0, 1000, 1000),)
     text = (
@@ -114,10 +114,10 @@ def test_points_clamping_and_tokens() -> None:
 
 
 def test_places_are_those_of_the_original() -> None:
-    """Guards crops and turned pictures: the model saw a part, the user wants places in the whole."""
+    """Guards crops and turned images: the model saw a part, the user wants places in the whole."""
     crop = Frame((100, 100)).within((1, 0, 30, 0, 1, 40))
     assert find_marks(CAN_TEXT, (50, 50), crop)[0].box == (30.5, 41.0, 31.5, 42.0)
-    turned = Frame((100, 200)).within((0, -1, 100, 1, 0, 0))  # the picture is 200 wide and 100 high
+    turned = Frame((100, 200)).within((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
     assert find_marks('{"bbox_2d": [0, 0, 500, 100]}', (200, 100), turned)[0].box == (90.0, 0.0, 100.0, 100.0)
 
 

@@ -31,7 +31,7 @@ GRIDS = [(2, 2), (16, 16), (48, 48), (96, 2), (2, 130), (30, 38), (64, 48), (94,
 
 @pytest.mark.parametrize(("height", "width"), GRIDS)
 def test_patch_positions_equal_the_reference(vision_model: object, height: int, width: int) -> None:
-    """Guards corner choice, weights and merge order: a wrong one blurs every picture a little."""
+    """Guards corner choice, weights and merge order: a wrong one blurs every image a little."""
     positions = patch_positions(Grid(height, width, 2), SIDE, HEAD_DIM, 10000.0)
     thw = torch.tensor([[1, height, width]])
     with torch.no_grad():
@@ -54,24 +54,24 @@ PROMPTS: list[list[tuple[int, int, int]]] = [
 ]
 
 
-@pytest.mark.parametrize("pictures", PROMPTS)
-def test_token_positions_equal_get_rope_index(pictures: Sequence[tuple[int, int, int]]) -> None:
-    """Guards M-RoPE: text only, one picture, several pictures with and without text between them."""
-    ids, places = _prompt(pictures)
+@pytest.mark.parametrize("images", PROMPTS)
+def test_token_positions_equal_get_rope_index(images: Sequence[tuple[int, int, int]]) -> None:
+    """Guards M-RoPE: text only, one image, several images with and without text between them."""
+    ids, places = _prompt(images)
     config = transformers.Qwen3VLConfig(image_token_id=IMAGE, vision_start_token_id=START, vision_end_token_id=END)
     model = type("Bare", (), {"config": config})()
     rope_index = transformers.models.qwen3_vl.modeling_qwen3_vl.Qwen3VLModel.get_rope_index
-    grids = torch.tensor([[1, h, w] for _, h, w in pictures]) if pictures else None
+    grids = torch.tensor([[1, h, w] for _, h, w in images]) if images else None
     expected, delta = rope_index(model, torch.tensor([ids]), grids, None, torch.ones(1, len(ids), dtype=torch.long))
     ours = token_positions(len(ids), places)
     np.testing.assert_array_equal(ours, expected[:, 0].numpy())
     assert ours.max() + 1 - len(ids) == int(delta), "the next token would stand elsewhere"
 
 
-def _prompt(pictures: Sequence[tuple[int, int, int]]) -> tuple[list[int], list[tuple[int, Grid]]]:
+def _prompt(images: Sequence[tuple[int, int, int]]) -> tuple[list[int], list[tuple[int, Grid]]]:
     ids: list[int] = []
     places = []
-    for text, height, width in pictures:
+    for text, height, width in images:
         ids += [1] * text + [START]
         grid = Grid(height, width, 2)
         places.append((len(ids), grid))

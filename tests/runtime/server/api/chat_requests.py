@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.openapi_examples import IMAGE
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bergen"}'}}
 FUNCTION = {"name": "weather", "description": "The weather.", "parameters": {"type": "object"}}
@@ -21,7 +21,7 @@ def text(words: str) -> dict[str, Any]:
 
 
 def image(**more: object) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": PICTURE, **more}}
+    return {"type": "image_url", "image_url": {"url": IMAGE, **more}}
 
 
 def request(*messages: object, **more: object) -> dict[str, Any]:

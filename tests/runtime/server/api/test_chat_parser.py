@@ -12,10 +12,10 @@ from vlrun.prompt.chat_template import ToolCall
 from vlrun.prompt.tool_calls import ToolChoice
 from vlrun.server.api.chat_parser import read_chat
 from vlrun.server.api.chat_request import ChatRequest
-from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.unsupported import CHAT
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.generation_request import EncodedImage, Job, Said
 from vlrun.server.limits import Limits
 from vlrun.types import Options
 
@@ -43,11 +43,11 @@ def test_a_plain_question() -> None:
 
 
 def test_parts_keep_their_order_and_details() -> None:
-    """A question about the first picture must not become one about the second."""
+    """A question about the first image must not become one about the second."""
     job = read(request(user(image(detail="low"), text("and"), image())))
     first, words, second = job.turns[0].parts
-    assert isinstance(first, EncodedPicture)
-    assert isinstance(second, EncodedPicture)
+    assert isinstance(first, EncodedImage)
+    assert isinstance(second, EncodedImage)
     assert (first.detail, words, second.detail) == ("low", "and", "auto")
     assert first.encoded.startswith(b"\x89PNG")
     assert second.param == "messages[0].content[2].image_url.url"
@@ -199,12 +199,12 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request({"role": "assistant", "audio": {"id": "x"}}), "messages[0].audio", "is not supported"),
     (request({**user("hi"), "weight": 1}), "messages[0].weight", "is unknown"),
     # rows 10 and 11's neighbours: parts that are not read
-    (content({"type": "video_url", "video_url": {"url": PICTURE}}), f"{PLACE}.type", "this version reads no video"),
+    (content({"type": "video_url", "video_url": {"url": IMAGE}}), f"{PLACE}.type", "this version reads no video"),
     (content({"type": "input_audio"}), f"{PLACE}.type", 'must be one of text, image_url, not "input_audio"'),
     (content({"type": "file"}), f"{PLACE}.type", 'not "file"'),
     (content({"text": "hi"}), f"{PLACE}.type", "is missing"),
     (content({"type": 5}), f"{PLACE}.type", "must be a string, not a whole number"),
-    (content({"type": "image_url", "image_url": PICTURE}), f"{PLACE}.image_url", "must be an object, not a string"),
+    (content({"type": "image_url", "image_url": IMAGE}), f"{PLACE}.image_url", "must be an object, not a string"),
     (content(image(detail="original")), f"{PLACE}.image_url.detail", "must be one of auto, high, low"),
     (content(image(url="file:///etc/passwd")), f"{PLACE}.image_url.url", ""),
     (content(image(), "system"), f"{PLACE}.type", 'must be text, not "image_url"'),
@@ -312,13 +312,13 @@ def test_text_is_counted_over_the_whole_request() -> None:
     assert fault.param == "messages[0].tool_calls[0].function.arguments"
 
 
-def test_pictures_are_counted_over_the_whole_request() -> None:
-    """Row 9: 50 pictures are refused before they are decoded."""
-    limits = Limits(max_pictures=3)
-    assert len(read(request(user(image(), image()), user(image())), limits).pictures) == 3
+def test_images_are_counted_over_the_whole_request() -> None:
+    """Row 9: 50 images are refused before they are decoded."""
+    limits = Limits(max_images=3)
+    assert len(read(request(user(image(), image()), user(image())), limits).images) == 3
     fault = refused(request(user(image(), image()), user(image(), image())), limits)
     assert fault.param == "messages[1].content[1].image_url.url"
-    assert "at most 3 pictures" in fault.message
+    assert "at most 3 images" in fault.message
 
 
 def test_schemas_are_bounded() -> None:

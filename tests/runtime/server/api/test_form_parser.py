@@ -9,7 +9,7 @@ from vlrun.prompt.builder import DEFAULT_QUESTION
 from vlrun.server.api.chat_parser import read_tokenize
 from vlrun.server.api.form_parser import read_form
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.generation_request import EncodedImage, Job, Said
 from vlrun.server.limits import Limits
 from vlrun.types import Options
 
@@ -42,9 +42,9 @@ def test_wrong_counts_are_told(value: object, param: str, status: int) -> None:
 
 
 def test_forms_are_jobs_too() -> None:
-    """The tutorials' scripts send a picture, perhaps a question, and texts where numbers belong."""
+    """The tutorials' scripts send an image, perhaps a question, and texts where numbers belong."""
     job = read_form({}, b"png", Limits())
-    assert job.turns == (Said("user", (EncodedPicture(b"png", "auto", "image"), DEFAULT_QUESTION)),)
+    assert job.turns == (Said("user", (EncodedImage(b"png", "auto", "image"), DEFAULT_QUESTION)),)
     job = read_form({"query": "12", "max_tokens": "5", "temperature": "0.5"}, b"png", Limits())
     assert job.turns[0].parts[1] == "12"
     assert job.options == Options(max_tokens=5, temperature=0.5)
@@ -67,7 +67,7 @@ def test_numbers_of_a_form_are_those_of_json(text: str) -> None:
         ({"temperature": "3"}, "temperature must lie between 0 and 2"),
         ({"query": ""}, "query must not be empty"),
         ({"query": "x" * 101}, "more than 100 characters of text"),
-        ({"image": "picture.png"}, "image must be a file"),
+        ({"image": "image.png"}, "image must be a file"),
         ({"prompt": "hi"}, "prompt is unknown"),
     ],
 )
@@ -78,7 +78,7 @@ def test_wrong_forms_are_told(fields: dict[str, str], words: str) -> None:
     assert (caught.value.param, caught.value.status) == (next(iter(fields)), 400)
 
 
-def test_a_form_without_a_picture_is_told() -> None:
+def test_a_form_without_a_image_is_told() -> None:
     """There is nothing to answer about."""
     with pytest.raises(ApiError, match="image is missing"):
         read_form({"query": "hi"}, None, Limits())

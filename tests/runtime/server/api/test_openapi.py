@@ -22,7 +22,7 @@ from vlrun.server.api.chat_parser import read_chat, read_tokenize
 from vlrun.server.api.chat_request import ChatRequest
 from vlrun.server.api.docs_page import TYPES, asset
 from vlrun.server.api.openapi import document
-from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.responses_parser import read_responses
 from vlrun.server.api.responses_request import ResponsesRequest
 from vlrun.server.limits import Limits
@@ -121,11 +121,11 @@ def test_examples_are_read_and_valid(path: str) -> None:
         assert valid(example["value"], name)
 
 
-def test_the_example_is_a_picture() -> None:
+def test_the_example_is_a_image() -> None:
     """It is written out in letters."""
-    picture = Image.open(io.BytesIO(base64.b64decode(PICTURE.partition(",")[2])))
-    assert picture.size == (64, 64)
-    assert picture.convert("RGB").getpixel((32, 32)) == (220, 30, 30)
+    image = Image.open(io.BytesIO(base64.b64decode(IMAGE.partition(",")[2])))
+    assert image.size == (64, 64)
+    assert image.convert("RGB").getpixel((32, 32)) == (220, 30, 30)
 
 
 BASE: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
@@ -176,8 +176,8 @@ def test_document_is_made_of_the_types(kind: type[msgspec.Struct]) -> None:
 
 def test_limits_are_those_of_the_service() -> None:
     """Whoever starts it with other limits gets them told."""
-    told = document(Limits(max_pictures=3, queue=7), MODEL, keyed=False)["info"]["description"]
-    assert "3 pictures" in told
+    told = document(Limits(max_images=3, queue=7), MODEL, keyed=False)["info"]["description"]
+    assert "3 images" in told
     assert "7 requests" in told
 
 

@@ -103,7 +103,7 @@ def test_finish_reasons_are_openais(ours: FinishReason, theirs: str) -> None:
     assert choice.get("vlrun", {}).get("finish_reason") == ("repetition" if ours == "repetition" else None)
 
 
-def test_notes_about_pictures_are_told() -> None:
+def test_notes_about_images_are_told() -> None:
     """A client could not know that the rest of an animation was left out."""
     (choice,) = check(CHATTING.whole([answer(notes=("made smaller",))]), "CreateChatCompletionResponse")["choices"]
     assert choice["vlrun"] == {"notes": ["made smaller"]}
@@ -265,7 +265,7 @@ def test_errors_fit_openai() -> None:
 
 
 def test_count_of_tokens_adds_up() -> None:
-    """Text and pictures make up the whole; a prompt that is too long leaves nothing."""
+    """Text and images make up the whole; a prompt that is too long leaves nothing."""
     assert answers_other.token_count(40, 30, 100) == answers_other.TokenCount(
         count=40, image_tokens=30, text_tokens=10, context=100, remaining=60
     )

@@ -8,12 +8,12 @@ import pytest
 
 from vlrun.prompt.chat_template import ToolCall
 from vlrun.prompt.tool_calls import ToolChoice
-from vlrun.server.api.openapi_examples import PICTURE
+from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.responses_parser import read_responses
 from vlrun.server.api.responses_request import ResponsesRequest
 from vlrun.server.api.unsupported import RESPONSES
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import EncodedPicture, Job, Said
+from vlrun.server.generation_request import EncodedImage, Job, Said
 from vlrun.server.limits import Limits
 from vlrun.types import Options
 
@@ -37,7 +37,7 @@ def words(text: str = "hi") -> dict[str, Any]:
 
 
 def image(**more: object) -> dict[str, Any]:
-    return {"type": "input_image", "image_url": PICTURE, **more}
+    return {"type": "input_image", "image_url": IMAGE, **more}
 
 
 def read(value: object, limits: Limits | None = None) -> Job:
@@ -64,12 +64,12 @@ def test_a_plain_question(items: object) -> None:
     assert read(request(items)) == Job(turns=(Said("user", ("hi",)),))
 
 
-def test_pictures_and_texts_keep_their_order() -> None:
-    """A picture stands where it was shown."""
+def test_images_and_texts_keep_their_order() -> None:
+    """An image stands where it was shown."""
     (turn,) = read(request([message("user", image(detail="low"), words(), image())])).turns
     first, text, second = turn.parts
-    assert isinstance(first, EncodedPicture)
-    assert isinstance(second, EncodedPicture)
+    assert isinstance(first, EncodedImage)
+    assert isinstance(second, EncodedImage)
     assert (first.detail, text, second.detail) == ("low", "hi", "auto")
     assert second.param == "input[0].content[2].image_url"
 
@@ -175,7 +175,7 @@ def test_defaults_may_be_said(given: dict[str, object]) -> None:
         (request([message("user", image(image_url="http://x/"))]), "input[0].content[0].image_url", ""),
         (request([message("user", SAID)]), "input[0].content[0].type", "must be input_text in a message of the user"),
         (request([message("assistant", words())]), "input[0].content[0].type", "must be output_text"),
-        (request([message("system", image())]), "input[0].content[0].type", "only the user shows pictures"),
+        (request([message("system", image())]), "input[0].content[0].type", "only the user shows images"),
         (request([RESULT]), "input[0].call_id", "no call before it"),
         (request([{**CALL, "arguments": "[]"}]), "input[0].arguments", "must be the JSON text of an object"),
         (request([{**CALL, "name": "a b"}]), "input[0].name", "1 to 64"),
@@ -211,7 +211,7 @@ def test_other_models_are_not_served() -> None:
 
 def test_limits_hold_here_too() -> None:
     """A second way in must not be a way around."""
-    limits = Limits(max_text=100, max_pictures=1, max_schema_bytes=100)
+    limits = Limits(max_text=100, max_images=1, max_schema_bytes=100)
     wordy: list[tuple[dict[str, Any], str]] = [
         (request("x" * 51, instructions="x" * 50), "input"),
         (request([message("user", words("x" * 101))]), "input[0].content[0].text"),

@@ -148,7 +148,7 @@ def test_number_of_values(many: str) -> None:
     assert parse(json.dumps([0] * (MAX_VALUES - 1)).encode(), LIMITS) == [0] * (MAX_VALUES - 1)
 
 
-def test_time_for_a_large_picture() -> None:
+def test_time_for_a_large_image() -> None:
     """Guards the common case: 15 MB of base64 take about as long as the library's parser alone (12 to 40 ms), and 15 MB
     of escapes not much more. A loop over characters in Python takes seconds.
     """

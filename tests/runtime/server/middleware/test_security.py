@@ -151,7 +151,7 @@ FETCHES = [("cross-site", "no-cors", 403), ("cross-site", "navigate", 200), ("sa
 
 @pytest.mark.parametrize(("site", "mode", "status"), FETCHES)
 def test_a_foreign_page_may_link_here_but_embed_nothing(plain: Edge, site: str, mode: str, status: int) -> None:
-    """Pictures and scripts are asked for without an Origin, and tell by loading that the service is there."""
+    """Images and scripts are asked for without an Origin, and tell by loading that the service is there."""
     assert ask(plain, f"Sec-Fetch-Site: {site}", f"Sec-Fetch-Mode: {mode}").status == status
 
 

@@ -1,4 +1,4 @@
-"""As tutorials do it: a stream read line by line, over several turns. URL PICTURE."""
+"""As tutorials do it: a stream read line by line, over several turns. URL IMAGE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-BASE, PICTURE = sys.argv[1:]
+BASE, IMAGE = sys.argv[1:]
 MODEL = requests.get(f"{BASE}/v1/models", timeout=10).json()["data"][0]["id"]
 
 
@@ -28,7 +28,7 @@ def stream(messages: list[dict[str, Any]]) -> str:
     return text
 
 
-with open(PICTURE, "rb") as file:  # noqa: PTH123 - as people write it
+with open(IMAGE, "rb") as file:  # noqa: PTH123 - as people write it
     url = f"data:image/png;base64,{base64.b64encode(file.read()).decode()}"
 history: list[dict[str, Any]] = []
 for question in ("How many bottles are there?", "How many cans are there?"):

@@ -1,4 +1,4 @@
-"""As tutorials do it: a payload in OpenAI's form, by hand, with all the knobs. URL PICTURE."""
+"""As tutorials do it: a payload in OpenAI's form, by hand, with all the knobs. URL IMAGE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-BASE, PICTURE = sys.argv[1:]
+BASE, IMAGE = sys.argv[1:]
 
 
 def encode_image(path: str) -> str:
@@ -24,7 +24,7 @@ payload: Any = {
             "content": [
                 {
                     "type": "image_url",
-                    "image_url": {"url": f"data:image/jpeg;base64,{encode_image(PICTURE)}", "detail": "high"},
+                    "image_url": {"url": f"data:image/jpeg;base64,{encode_image(IMAGE)}", "detail": "high"},
                 },
                 {"type": "text", "text": "How many bottles are there?"},
             ],

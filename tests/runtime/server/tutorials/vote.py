@@ -1,4 +1,4 @@
-"""As tutorials do it: a shelf counted into JSON, several times, and the majority counts. URL PICTURE."""
+"""As tutorials do it: a shelf counted into JSON, several times, and the majority counts. URL IMAGE."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import requests
 
-BASE, PICTURE = sys.argv[1:]
+BASE, IMAGE = sys.argv[1:]
 RUNS = 5
 PROMPT = "Count the bottles and cans. Answer in JSON."
 
-with open(PICTURE, "rb") as file:  # noqa: PTH123 - as people write it
+with open(IMAGE, "rb") as file:  # noqa: PTH123 - as people write it
     image = base64.b64encode(file.read()).decode()
 
 

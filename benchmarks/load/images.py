@@ -1,4 +1,4 @@
-"""Pictures as many people send them: parts of the examples in all sizes, as PNG, JPEG and WebP. Knows Pillow alone."""
+"""Images as many people send them: parts of the examples in all sizes, as PNG, JPEG and WebP. Knows Pillow alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHELF_QUESTION, SHELF_ANSWER = "How many bottles are there?", "6"
 LEAST_SIDE, MOST_SIDE = 64, 1600
 """Pixels of the longer side."""
 STRANGE = (320, 256)
-"""Pixels of a picture that nobody has seen before, width and height."""
+"""Pixels of an image that nobody has seen before, width and height."""
 PHOTO = (1024, 768)
 _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
@@ -29,7 +29,7 @@ def shelf() -> bytes:
 
 
 def photo() -> bytes:
-    """A picture as a camera makes it: a JPEG of ``PHOTO`` pixels with some noise."""
+    """An image as a camera makes it: a JPEG of ``PHOTO`` pixels with some noise."""
     whole = Image.open(EXAMPLES / SHELF).convert("RGB").resize(PHOTO)
     noise = Image.effect_noise(PHOTO, 40).convert("RGB")
     file = io.BytesIO()
@@ -38,12 +38,12 @@ def photo() -> bytes:
 
 
 def data_url(encoded: bytes, kind: str = "image/png") -> str:
-    """As a chat completion takes a picture."""
+    """As a chat completion takes an image."""
     return f"data:{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
 class Album:
-    """``count`` pictures as data URLs in ``urls``, the same for the same ``seed``: sizes even on a logarithmic scale
+    """``count`` images as data URLs in ``urls``, the same for the same ``seed``: sizes even on a logarithmic scale
     from the least to the most.
     """
 
@@ -53,15 +53,15 @@ class Album:
         draw = random.Random(seed)
         growth = math.log(MOST_SIDE / LEAST_SIDE) / max(count - 1, 1)
         sides = [round(LEAST_SIDE * math.exp(growth * number)) for number in range(count)]
-        self.urls: Sequence[str] = [self._picture(side, draw) for side in sides]
+        self.urls: Sequence[str] = [self._image(side, draw) for side in sides]
 
     def strange(self, draw: random.Random) -> str:
-        """A small picture that was never there before: noise over a part of an example."""
+        """A small image that was never there before: noise over a part of an example."""
         part = self._part(draw).resize(STRANGE)
         noise = Image.frombytes("RGB", STRANGE, draw.randbytes(3 * STRANGE[0] * STRANGE[1]))
         return _encoded(Image.blend(part, noise, 0.1), "JPEG")
 
-    def _picture(self, side: int, draw: random.Random) -> str:
+    def _image(self, side: int, draw: random.Random) -> str:
         part = self._part(draw)
         scale = side / max(part.size)
         size = tuple(max(round(length * scale), LEAST_SIDE // 2) for length in part.size)
@@ -75,7 +75,7 @@ class Album:
         return whole.crop((left, top, left + width, top + height))
 
 
-def _encoded(picture: Image.Image, form: str) -> str:
+def _encoded(image: Image.Image, form: str) -> str:
     file = io.BytesIO()
-    picture.save(file, form)
+    image.save(file, form)
     return data_url(file.getvalue(), _FORMATS[form])
