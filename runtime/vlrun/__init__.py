@@ -17,7 +17,7 @@ from vlrun.errors import VlrunError
 
 if TYPE_CHECKING:
     from vlrun.backends.openvino.device import Hints
-    from vlrun.backends.openvino.loader import Room
+    from vlrun.backends.openvino.loader import CacheConfig
     from vlrun.conversation import Conversation
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat

@@ -20,7 +20,7 @@ import numpy as np
 
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.device import Hints
-from vlrun.backends.openvino.loader import Opening, Room, store_folder
+from vlrun.backends.openvino.loader import CacheConfig, Opening, store_folder
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, Stream
@@ -65,7 +65,7 @@ def load(
     folder: str | os.PathLike[str] | None = None,
     *,
     hints: Hints | None = None,
-    room: Room | None = None,
+    room: CacheConfig | None = None,
     wait: bool = True,
 ) -> VLM:
     """Load a model folder, or the embedded model if none is given. Without ``wait`` it goes on loading in the
@@ -74,7 +74,7 @@ def load(
     Raises ModelError for a folder that cannot be used, DeviceError for a device that is not there, OptionError for room
     that the model cannot use.
     """
-    vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), room or Room())
+    vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), room or CacheConfig())
     try:
         if wait:
             vlm.wait()
@@ -89,7 +89,7 @@ class VLM:
     ``with`` block, to stop its threads; its memory is free when nobody refers to it any more.
     """
 
-    def __init__(self, folder: Path, hints: Hints, room: Room) -> None:
+    def __init__(self, folder: Path, hints: Hints, room: CacheConfig) -> None:
         began = time.perf_counter()
         self._room = room
         self.manifest: Manifest = manifests.read(folder)

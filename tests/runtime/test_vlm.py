@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlrun import VLM, Hints, Options, Room, load
+from vlrun import VLM, CacheConfig, Hints, Options, load
 from vlrun.backends.openvino import device
 from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
 from vlrun.engine.engine import Backend, Engine
@@ -207,9 +207,9 @@ def test_scores_are_whole(vlm: VLM) -> None:
 def test_impossible_room_is_refused(small_model: Path) -> None:
     """Guards against an option that is lowered in silence, and a cache larger than the memory."""
     with pytest.raises(OptionError, match="made for 4096 at most"):
-        load(small_model, room=Room(context=5000))
+        load(small_model, room=CacheConfig(context=5000))
     with pytest.raises(OptionError, match="MiB here"):
-        load(small_model, room=Room(kv_memory=2**60))
+        load(small_model, room=CacheConfig(kv_memory=2**60))
 
 
 def test_closed_models_say_so(small_model: Path) -> None:
@@ -271,7 +271,7 @@ def test_stream_and_ask_say_the_same(vlm: VLM) -> None:
 
 def test_context_limit(small_model: Path) -> None:
     """Guards the end of the context: refused before work starts, with numbers; an answer ends where it is full."""
-    vlm = load(small_model, hints=EXACT, room=Room(context=64))
+    vlm = load(small_model, hints=EXACT, room=CacheConfig(context=64))
     with pytest.raises(ContextLengthExceeded, match=r"tokens \(\d+ of images, \d+ of text\), but the context is 64"):
         vlm.stream([image(320, 200)] * 2, QUESTION)
     answer = vlm.ask([], "Hi", Options(temperature=0))

@@ -17,7 +17,7 @@ from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
     from vlrun.backends.openvino.device import Hints
-    from vlrun.backends.openvino.loader import Room
+    from vlrun.backends.openvino.loader import CacheConfig
     from vlrun.tasks.request import Inquiry
     from vlrun.types import Options
     from vlrun.vlm import VLM
@@ -146,7 +146,7 @@ class Loading:
     """Which model a command is to load, and how. ``model`` None is the embedded one."""
 
     model: Path | None
-    room: Room
+    room: CacheConfig
     hints: Hints
 
     def load(self) -> VLM:
@@ -161,11 +161,11 @@ def loading(command: Callable[..., R]) -> Callable[..., R]:
 
     def made(given: Mapping[str, Any]) -> Loading:
         from vlrun.backends.openvino.device import Hints
-        from vlrun.backends.openvino.loader import Room
+        from vlrun.backends.openvino.loader import CacheConfig
 
         hints = {name: given[name] for name in _HINTS if name in given}
         memory = given["kv_memory"] * MIB if "kv_memory" in given else None
-        room = Room(given.get("context"), memory, given["kv_disk"] * MIB)
+        room = CacheConfig(given.get("context"), memory, given["kv_disk"] * MIB)
         return Loading(given.get("model"), room, Hints(**hints))
 
     return grouped(command, "loading", {**_MODEL, **_HINTS}, made)

@@ -85,13 +85,13 @@ def _speed(folder: Path, loading: option.Loading) -> Speed:
 def _measured(loading: option.Loading) -> Speed:
     import numpy as np
 
-    from vlrun.backends.openvino.loader import Room
+    from vlrun.backends.openvino.loader import CacheConfig
     from vlrun.perf import profile as speed
     from vlrun.types import Options
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
-    with replace(loading, room=Room()).load() as vlm:
+    with replace(loading, room=CacheConfig()).load() as vlm:
         vlm.wait()
         answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
         return speed.of_answer(answer, vlm.vision_seconds)

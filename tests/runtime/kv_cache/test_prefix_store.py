@@ -16,7 +16,7 @@ import pytest
 
 from tests.runtime.engine.fake_decoder import FakeDecoder
 from tests.runtime.engine.requests import ROOT, Eye, alone, engine_of, prompt, read, request, wait_for
-from vlrun import Options, Room, load
+from vlrun import CacheConfig, Options, load
 from vlrun.errors import EngineClosed
 from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
 
@@ -250,7 +250,7 @@ def test_the_real_decoder_goes_on_from_disk(small_model: Path, tmp_path: Path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     options, answers = Options(max_tokens=24, temperature=0), []
     for _ in range(2):
-        with load(small_model, room=Room(kv_disk=LIMIT * 64)) as vlm:
+        with load(small_model, room=CacheConfig(kv_disk=LIMIT * 64)) as vlm:
             answers.append(vlm.ask([image(160, 96), image(320, 200)], QUESTION, options))
     assert answers[0].text == answers[1].text
     assert answers[0].usage.cached_tokens == 0

@@ -22,7 +22,7 @@ import openvino as ov
 
 from vlrun.backends.openvino.decoder import Decoder, SequenceStep
 from vlrun.backends.openvino.device import Abandoned, Device
-from vlrun.backends.openvino.loader import Room
+from vlrun.backends.openvino.loader import CacheConfig
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.engine import watchdog as pulse
 from vlrun.errors import DeviceError, VlrunError
@@ -136,7 +136,7 @@ def main(folder: Path, late: float, refuse: bool) -> None:
     signal.signal(signal.SIGUSR1, block)
     journal.set_up(journal=False)
     opened = server.listen("127.0.0.1", 0)
-    service = Service(load(folder, room=Room(), wait=False), ("vlrun-tiny",), Limits(drain=DRAIN), Access())
+    service = Service(load(folder, room=CacheConfig(), wait=False), ("vlrun-tiny",), Limits(drain=DRAIN), Access())
     threading.Thread(target=listen_to_orders, daemon=True).start()
     server.serve(service, opened, Notifier())
 

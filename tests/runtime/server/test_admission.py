@@ -15,7 +15,7 @@ from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import Limits
 
 
-class Room:
+class CacheConfig:
     """A queue, and requests that stay as long as they are told to."""
 
     def __init__(self, parallel: int, queue: int) -> None:
@@ -71,7 +71,7 @@ def test_at_most_so_many_at_once_and_so_many_wait() -> None:
     """Guards memory and the model: the third waits, the fourth is refused at once and told when to come again."""
 
     async def story() -> None:
-        room = Room(parallel=2, queue=1)
+        room = CacheConfig(parallel=2, queue=1)
         for name in "abc":
             await room.come(name, "one")
         assert room.served == ["a", "b"]
@@ -95,7 +95,7 @@ def test_one_that_asks_a_hundred_things_delays_another_by_one() -> None:
     """Guards fairness: whoever has not had a turn for longest is next, not who came first with all his questions."""
 
     async def story() -> None:
-        room = Room(parallel=1, queue=20)
+        room = CacheConfig(parallel=1, queue=20)
         for number in range(10):
             await room.come(f"greedy {number}", "greedy")
         await room.come("quick", "quick")
@@ -110,7 +110,7 @@ def test_one_that_keeps_coming_back_is_not_preferred() -> None:
     """Guards those who wait: a client that was just served and comes again has no elder rights."""
 
     async def story() -> None:
-        room = Room(parallel=1, queue=20)
+        room = CacheConfig(parallel=1, queue=20)
         await room.come("first", "patient")
         for number in range(3):
             await room.come(f"patient {number}", "patient")
@@ -133,7 +133,7 @@ def test_a_full_queue_is_shared() -> None:
     """Guards newcomers: one that holds the whole queue gives a place to one that has none."""
 
     async def story() -> None:
-        room = Room(parallel=1, queue=4)
+        room = CacheConfig(parallel=1, queue=4)
         tasks = [await room.come(f"greedy {number}", "greedy") for number in range(5)]
         await room.come("new", "new")
         with pytest.raises(ApiError) as told:
@@ -151,7 +151,7 @@ def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPa
     """Guards streams that have begun meanwhile: a client tries again after a status, not after an event."""
 
     async def story() -> None:
-        room = Room(parallel=1, queue=2)
+        room = CacheConfig(parallel=1, queue=2)
         for number in range(3):
             await room.come(f"greedy {number}", "greedy")
         monkeypatch.setattr("vlrun.server.admission.SETTLED_SECONDS", 0.0)
@@ -168,7 +168,7 @@ def test_heavy_requests_are_not_starved() -> None:
     """Guards ``n``: one that needs several answers at once is not overtaken for ever by single ones."""
 
     async def story() -> None:
-        room = Room(parallel=3, queue=20)
+        room = CacheConfig(parallel=3, queue=20)
         for name in "ab":
             await room.come(name, name)
         await room.come("heavy", "heavy", weight=3)
@@ -198,7 +198,7 @@ def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
     """
 
     async def story() -> None:
-        room = Room(parallel=3, queue=3)
+        room = CacheConfig(parallel=3, queue=3)
         tasks: list[asyncio.Task[None]] = []
         for what, number, steps in events:
             chosen = number % max(len(tasks), 1)
@@ -228,7 +228,7 @@ def test_one_that_gives_way_may_just_have_left() -> None:
     """Guards the newcomer from the fault of another's future (seen under load: a 500 in 75,000 requests)."""
 
     async def story() -> None:
-        room = Room(parallel=1, queue=2)
+        room = CacheConfig(parallel=1, queue=2)
         tasks = [await room.come(f"greedy {number}", "greedy") for number in range(3)]
         new = room.begin("new", "new")
         tasks[2].cancel()  # and the newcomer comes first
@@ -247,7 +247,7 @@ def test_one_who_leaves_as_his_turn_comes_gives_it_on() -> None:
     """Guards the narrow moment between a turn given and taken."""
 
     async def story() -> None:
-        room = Room(parallel=1, queue=5)
+        room = CacheConfig(parallel=1, queue=5)
         await room.come("a", "a")
         leaving = await room.come("b", "b")
         await room.come("c", "c")
@@ -269,7 +269,7 @@ def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
     """
 
     async def story() -> None:
-        room = Room(parallel=1, queue=2)
+        room = CacheConfig(parallel=1, queue=2)
         tasks = [await room.come(f"greedy {number}", "greedy") for number in range(3)]
         for task in tasks[:2]:
             task.cancel()

@@ -20,8 +20,8 @@ from tests.runtime.structured.tool_answers import (
     TINY,
     TOOLS,
     WORD,
+    CacheConfig,
     Dice,
-    Room,
     check_calls,
     compiled,
     function,
@@ -38,13 +38,13 @@ from vlrun.structured.tool_grammar import MAX_CALLS, MaybeCallsGrammar, compile_
 
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
-def room(request: pytest.FixtureRequest) -> Room:
+def room(request: pytest.FixtureRequest) -> CacheConfig:
     made = TINY if request.param == "tiny" else room_of(PUBLISHED, (151645, 151643), 151669)
     made.vocabulary.tokens()
     return made
 
 
-def test_a_call_that_must_come_is_valid(room: Room) -> None:
+def test_a_call_that_must_come_is_valid(room: CacheConfig) -> None:
     """Guards the promise itself, whatever the logits: nothing but calls, as the template writes them, each valid for
     its tool; and forced tokens that never contradict.
     """
@@ -62,7 +62,7 @@ def test_a_call_that_must_come_is_valid(room: Room) -> None:
     assert counts > {1}
 
 
-def test_a_call_that_may_come_is_valid(room: Room) -> None:
+def test_a_call_that_may_come_is_valid(room: CacheConfig) -> None:
     """Guards the other promise: text that never holds a control token, and after the first mark valid calls alone."""
     calling = 0
     for said in Dice(room, np.random.default_rng(6), calling=0.1).answers(compiled(room, choice=AUTO), 200):
@@ -77,11 +77,11 @@ def test_a_call_that_may_come_is_valid(room: Room) -> None:
     assert 50 < calling < 200
 
 
-def thoughts(room: Room) -> set[int]:
+def thoughts(room: CacheConfig) -> set[int]:
     return {room.vocabulary.control["<think>"], room.vocabulary.control["</think>"]}
 
 
-def test_a_schema_or_calls(room: Room) -> None:
+def test_a_schema_or_calls(room: CacheConfig) -> None:
     """Guards tools beside a schema: the answer is the schema's JSON or calls, never a mixture, never text."""
     schema = members(a=WORD, b={"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 3})
     dice, calling = Dice(room, np.random.default_rng(7), calling=0.3), 0
@@ -138,7 +138,7 @@ def test_calls_come_to_an_end() -> None:
 
 
 @pytest.mark.parametrize("choice", [AUTO, REQUIRED], ids=["auto", "required"])
-def test_marks_stay_out_of_arguments(room: Room, choice: ToolChoice) -> None:
+def test_marks_stay_out_of_arguments(room: CacheConfig, choice: ToolChoice) -> None:
     """Guards against a call inside a call: in a string the marks are no tokens, and their letters are letters."""
     start = '<tool_call>\n{"name": "price_of", "arguments": {"thing": "'
     constraint = room.follow(compiled(room, choice=choice), room.ids(start))
@@ -153,7 +153,7 @@ def test_marks_stay_out_of_arguments(room: Room, choice: ToolChoice) -> None:
     assert find_tool_calls(room.text_of(tokens)) == (ToolCall("say", f'{{"text": "{inner}"}}'),)
 
 
-def test_nobody_spells_a_call(room: Room) -> None:
+def test_nobody_spells_a_call(room: CacheConfig) -> None:
     """Guards against a call in letters, which no grammar would check: its last letter may not come, in free text or in
     the JSON of a schema.
     """
@@ -203,7 +203,7 @@ def test_text_is_free_and_ends() -> None:
         compiled(TINY, choice=AUTO).constraint().accept(TINY.vocabulary.control["<|im_start|>"])
 
 
-def test_free_text_costs_nothing(room: Room) -> None:
+def test_free_text_costs_nothing(room: CacheConfig) -> None:
     """Guards the speed of ordinary answers when tools are there: 1 ms of CPU time a token would be seen."""
     constraint = compiled(room, choice=AUTO).constraint()
     scores = np.zeros(room.vocabulary.vocab_size, np.float32)

@@ -47,7 +47,7 @@ SCHEMAS = {str(tool["function"]["name"]): tool["function"].get("parameters", {})
 
 
 @dataclass(frozen=True)
-class Room:
+class CacheConfig:
     """A model that knows nothing, with a real tokenizer."""
 
     tokenizer: Any
@@ -84,8 +84,8 @@ class Room:
 
 
 @cache
-def room_of(folder: Path, eos: tuple[int, ...], size: int) -> Room:
-    return Room(load_tokenizer(folder / "tokenizer.json"), Vocabulary(folder / "tokenizer.json", eos, size))
+def room_of(folder: Path, eos: tuple[int, ...], size: int) -> CacheConfig:
+    return CacheConfig(load_tokenizer(folder / "tokenizer.json"), Vocabulary(folder / "tokenizer.json", eos, size))
 
 
 TINY = room_of(FOLDER, (1006, 1004), 1024)
@@ -95,7 +95,7 @@ TINY = room_of(FOLDER, (1006, 1004), 1024)
 class Dice:
     """Random logits that lean more and more to an end. ``calling``: how often a call's mark is the best."""
 
-    room: Room
+    room: CacheConfig
     random: np.random.Generator
     calling: float = 0.0
 
@@ -143,7 +143,7 @@ class Dice:
 
 
 def compiled(
-    room: Room, tools: Sequence[Tool] = TOOLS, choice: ToolChoice = REQUIRED, schema: Any = None
+    room: CacheConfig, tools: Sequence[Tool] = TOOLS, choice: ToolChoice = REQUIRED, schema: Any = None
 ) -> AnswerGrammar:
     grammar = compile_answer(schema, tools, choice, room.vocabulary)
     assert grammar

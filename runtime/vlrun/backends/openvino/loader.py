@@ -40,7 +40,7 @@ KV_SHARE = 4
 
 
 @dataclass(frozen=True)
-class Room:
+class CacheConfig:
     """How much the model may hold. ``context``: tokens of one prompt and its answer, None for as many as the model and
     the KV cache allow; ``kv_memory``: bytes of the KV cache, shared by all answers, None for a fourth of the memory;
     ``kv_disk``: bytes of the user's cache folder for what is known of images, so that the next process knows it too.
@@ -80,7 +80,7 @@ class Opening:
     use.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, room: Room) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, room: CacheConfig) -> None:
         self.running: Promise[Running] = Promise()
         self.compiling = threading.Event()
         """From here on there is time for other things: until here they would only be in the way."""
@@ -220,7 +220,7 @@ def _tuned(folder: Path, hints: Hints) -> Hints:
     return tuned.applied(hints) if tuned else hints
 
 
-def _context(room: Room, manifest: Manifest, decoder: Decoder) -> int:
+def _context(room: CacheConfig, manifest: Manifest, decoder: Decoder) -> int:
     """Tokens that one prompt and its answer may have."""
     held, wanted = decoder.blocks * decoder.block_size, room.context
     if wanted is not None and wanted > manifest.text.max_positions:

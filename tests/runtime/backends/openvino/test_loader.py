@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.paths import EXAMPLES
-from vlrun import VLM, Hints, Options, Room, load
+from vlrun import VLM, CacheConfig, Hints, Options, load
 from vlrun.backends.openvino.decoder import Decoder
 from vlrun.backends.openvino.device import Abandoned
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
@@ -63,11 +63,11 @@ def _ahead() -> bool:
 
 def test_the_first_image_is_encoded_while_the_decoder_opens(order: list[str]) -> None:
     """Guards the overlap: encoded once, before the decoder is there; not at all if the disk seems to know it."""
-    with load(room=Room(kv_disk=2**30), wait=False) as vlm:
+    with load(room=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         first = vlm.ask(IMAGE, QUESTION, OPTIONS)
     assert order == ["image", "decoder"]
     order.clear()
-    with load(room=Room(kv_disk=2**30), wait=False) as vlm:
+    with load(room=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         again = vlm.ask(IMAGE, QUESTION, OPTIONS)
     assert order == ["decoder"]
     assert again.text == first.text == "6"
@@ -76,12 +76,12 @@ def test_the_first_image_is_encoded_while_the_decoder_opens(order: list[str]) ->
 
 def test_a_hint_that_is_wrong_costs_time_alone(order: list[str], tmp_path: Path) -> None:
     """Guards a prefix that is stored and cannot be used (another model's, a damaged one): the image is encoded."""
-    with load(room=Room(kv_disk=2**30)) as vlm:
+    with load(room=CacheConfig(kv_disk=2**30)) as vlm:
         first = vlm.ask(IMAGE, QUESTION, OPTIONS)
     (stored,) = (tmp_path / "vlrun" / "prefixes").glob("*.kv")
     stored.write_bytes(b"x" * 1000)
     order.clear()
-    with load(room=Room(kv_disk=2**30), wait=False) as vlm:
+    with load(room=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == first.text
     assert order == ["decoder", "image"]
 
@@ -105,7 +105,7 @@ def test_what_is_wrong_comes_with_the_first_question(monkeypatch: pytest.MonkeyP
     """Guards ``wait=False``: errors of the device, the room and either half arrive as themselves, and close ends."""
     with load(hints=Hints(device="GPU"), wait=False) as vlm, pytest.raises(DeviceError, match="no device 'GPU'"):
         vlm.ask(IMAGE, QUESTION)
-    with load(room=Room(context=10**6), wait=False) as vlm, pytest.raises(OptionError, match="at most"):
+    with load(room=CacheConfig(context=10**6), wait=False) as vlm, pytest.raises(OptionError, match="at most"):
         vlm.ask(IMAGE, QUESTION)
 
     def damaged(*_: object) -> None:
@@ -177,7 +177,7 @@ def test_a_load_that_fails_leaves_nothing() -> None:
     alive, before = _alive(), set(threading.enumerate())
     for _ in range(3):
         with pytest.raises(OptionError, match="at most"):
-            load(room=Room(context=10**6))
+            load(room=CacheConfig(context=10**6))
     until = time.monotonic() + 20
     while time.monotonic() < until and (_alive() > alive or set(threading.enumerate()) - before):
         time.sleep(0.05)
