@@ -20,7 +20,7 @@ import numpy as np
 
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.device import Hints
-from vlrun.backends.openvino.loader import CacheConfig, Opening, store_folder
+from vlrun.backends.openvino.loader import CacheConfig, ModelLoader, store_folder
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, Stream
@@ -97,7 +97,7 @@ class VLM:
         if manifests.read(folder) != self.manifest:
             raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
         verify(self.manifest, folder)
-        self._opening = Opening(folder, self.manifest, fingerprint, hints, room)
+        self._opening = ModelLoader(folder, self.manifest, fingerprint, hints, room)
         self._verified_seconds = time.perf_counter() - began
         self._sight = Sight(self._opening.vision, self.manifest)
         self._end = weakref.finalize(self, _end, self._sight, self._opening)
@@ -372,7 +372,7 @@ class VLM:
         return PendingImage(span, partial(self._sight.encode, image, grid))
 
 
-def _end(sight: Sight, opening: Opening) -> None:
+def _end(sight: Sight, opening: ModelLoader) -> None:
     """What happens when nobody refers to a model any more, which may be noticed in any thread, or at the end of the
     process, which must not leave a thread in the middle of an inference.
     """

@@ -58,7 +58,7 @@ class CacheConfig:
 
 
 @dataclass(frozen=True)
-class Running:
+class LoadedModel:
     """A model that answers. ``context``: tokens that a prompt and its answer may have; ``notes``: what there is to say
     about the ``device``; ``seconds``: how long it took to open.
     """
@@ -70,7 +70,7 @@ class Running:
     seconds: float
 
 
-class Opening:
+class ModelLoader:
     """A model on its way: the decoder is opened at once, the vision encoder beside it as soon as somebody asks for it,
     each in a thread of its own, on the first device that takes them. Where no hints but the device are given, those
     that ``vlrun tune`` found for it are used.
@@ -81,7 +81,7 @@ class Opening:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, room: CacheConfig) -> None:
-        self.running: Promise[Running] = Promise()
+        self.running: Promise[LoadedModel] = Promise()
         self.compiling = threading.Event()
         """From here on there is time for other things: until here they would only be in the way."""
         self._seeing: Promise[VisionEncoder] = Promise()
@@ -147,10 +147,10 @@ class Opening:
     def _try(self, hints: Hints) -> list[str]:
         """Open both halves on a device that may refuse them, also when they first run; why it did."""
         vision: Promise[VisionEncoder] = Promise()
-        running: Promise[Running] = Promise()
+        running: Promise[LoadedModel] = Promise()
         notes = (f"device AUTO: {hints.device} answers",)
 
-        def both() -> Running:
+        def both() -> LoadedModel:
             device = self._device(hints)
             _start(partial(vision.keep, partial(self._vision, device)))
             try:
@@ -184,7 +184,7 @@ class Opening:
         deepstack = self._manifest.vision.deepstack
         return Decoder(device, self._folder, text, deepstack, memory, text.max_positions * MOST_FULL)
 
-    def _run(self, decoder: Decoder, hints: Hints, notes: tuple[str, ...]) -> Running:
+    def _run(self, decoder: Decoder, hints: Hints, notes: tuple[str, ...]) -> LoadedModel:
         context = _context(self._room, self._manifest, decoder)
         if manifests.fingerprint(self._folder) != self._fingerprint:  # what is cached would carry another's name
             raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
@@ -195,7 +195,7 @@ class Opening:
             self._engine = engine
             if self._stopped:
                 engine.stop()
-        return Running(engine, hints.device, context, notes, time.perf_counter() - self._began)
+        return LoadedModel(engine, hints.device, context, notes, time.perf_counter() - self._began)
 
 
 def _start(work: Callable[[], None]) -> None:
