@@ -47,7 +47,7 @@ from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types import MAX_TOKENS, Answer, Chunk, Options, Usage, last_of
-from vlrun.vision.encoder_queue import Sight, image_key
+from vlrun.vision.encoder_queue import EncoderQueue, image_key
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class VLM:
         verify(self.manifest, folder)
         self._opening = ModelLoader(folder, self.manifest, fingerprint, hints, room)
         self._verified_seconds = time.perf_counter() - began
-        self._sight = Sight(self._opening.vision, self.manifest)
+        self._sight = EncoderQueue(self._opening.vision, self.manifest)
         self._end = weakref.finalize(self, _end, self._sight, self._opening)
         self._opening.compiling.wait()  # the tokenizer's parser does not let other threads run meanwhile
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
@@ -372,7 +372,7 @@ class VLM:
         return PendingImage(span, partial(self._sight.encode, image, grid))
 
 
-def _end(sight: Sight, opening: ModelLoader) -> None:
+def _end(sight: EncoderQueue, opening: ModelLoader) -> None:
     """What happens when nobody refers to a model any more, which may be noticed in any thread, or at the end of the
     process, which must not leave a thread in the middle of an inference.
     """

@@ -32,7 +32,7 @@ def image_key(image: Image, grid: Grid) -> bytes:
     return hashlib.sha256(f"{image.sha256} {grid}".encode()).digest()
 
 
-class Sight:
+class EncoderQueue:
     """Encodes images, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
 
     def __init__(self, vision: Callable[[], Promise[VisionEncoder]], manifest: Manifest) -> None:
