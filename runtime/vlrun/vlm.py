@@ -25,7 +25,7 @@ from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, Stream
 from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
-from vlrun.engine.watchdog import State
+from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
 from vlrun.heatmap.attention import heat
 from vlrun.heatmap.heat_map import Heat
@@ -135,7 +135,7 @@ class VLM:
         """What there is to say about the device."""
         return self._opening.running.result().notes
 
-    def state(self) -> State:
+    def state(self) -> EngineState:
         """How its engine is now; waits until there is one."""
         return self._engine.state()
 

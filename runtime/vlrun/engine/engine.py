@@ -22,7 +22,7 @@ from vlrun.backends.openvino.device import Abandoned
 from vlrun.engine.request import Arrived, Finished, PendingImage, Progress, Request, Stopped, Stream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
-from vlrun.engine.watchdog import Pulse, State
+from vlrun.engine.watchdog import EngineState, Watchdog
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, VlrunError
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
 from vlrun.kv_cache.feature_cache import FeatureCache
@@ -81,7 +81,7 @@ class Engine:
         self._reading = threading.Lock()
         self._looks: dict[bytes, list[tuple[Sequence, int]]] = {}
         self._to_see: queue.SimpleQueue[PendingImage | None] = queue.SimpleQueue()
-        self._pulse = Pulse()
+        self._pulse = Watchdog()
         self._inbox: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -112,11 +112,11 @@ class Engine:
             self._changed.notify()
         return stream
 
-    def state(self) -> State:
+    def state(self) -> EngineState:
         """How it is now. May be called in any thread."""
         idle, pool = self._idle(), self.pool
         alive = not self._closing and all(thread.is_alive() for thread in self._threads)
-        return State(
+        return EngineState(
             progressing=alive and (idle or self._pulse.progressing()),
             still=0.0 if idle else self._pulse.still,
             running=len(self._scheduler.running),

@@ -23,7 +23,7 @@ LONGEST = 900.0
 
 
 @dataclass(frozen=True)
-class State:
+class EngineState:
     """An engine at one moment. ``progressing``: it is idle, or gets on; ``still``: seconds since it last finished
     something, 0 if it is idle; then sequences and blocks of the KV cache, and bytes of image features.
     """
@@ -51,7 +51,7 @@ def _device_seconds() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-class Pulse:
+class Watchdog:
     """Told of every step that ends. Says whether the next one is only slow, or hangs: a device that computes takes time
     of the processor, one that hangs takes none.
     """

@@ -15,7 +15,7 @@ import msgspec
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vlrun.engine.watchdog import State
+from vlrun.engine.watchdog import EngineState
 from vlrun.prompt.builder import Turn
 from vlrun.server.api import chat_adapter as voice_chat
 from vlrun.server.api import form_adapter as voice_form
@@ -174,7 +174,7 @@ class Service:
     def _context(self) -> int | None:
         return self.vlm.context if self._loaded else None
 
-    def _state(self) -> State | None:
+    def _state(self) -> EngineState | None:
         return self.vlm.state() if self._loaded else None
 
     def _counts(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vlrun.engine.watchdog import State
+from vlrun.engine.watchdog import EngineState
 from vlrun.types import Answer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,7 +26,7 @@ TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0
 class Metrics:
     """The registry of one service. ``state``: the engine's, None while the model is loading."""
 
-    def __init__(self, state: Callable[[], State | None], queue: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, state: Callable[[], EngineState | None], queue: Callable[[], dict[str, float]]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Process())
         self._registry.register(_Live(state, queue))
@@ -99,7 +99,7 @@ class Metrics:
 class _Live(Collector):
     """Gauges that are read when they are asked for."""
 
-    def __init__(self, state: Callable[[], State | None], queue: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, state: Callable[[], EngineState | None], queue: Callable[[], dict[str, float]]) -> None:
         self._state = state
         self._queue = queue
 

@@ -13,7 +13,7 @@ from vlrun.engine import watchdog as pulse
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, Progress
 from vlrun.engine.scheduler import Limits
-from vlrun.engine.watchdog import Pulse
+from vlrun.engine.watchdog import Watchdog
 from vlrun.errors import AnswerCancelled
 
 IMAGE = prompt([1, 2, (b"red", 30), (b"blue", 9), 3, 4], 12)
@@ -86,7 +86,7 @@ def test_a_slow_step_that_computes_is_progress_for_a_time(monkeypatch: pytest.Mo
     _hang_at_once(monkeypatch)
     monkeypatch.setattr(pulse, "_device_seconds", time.monotonic)
     monkeypatch.setattr(pulse, "LONGEST", 1.0)
-    beating = Pulse()
+    beating = Watchdog()
     until = time.monotonic() + 0.8
     while time.monotonic() < until:
         assert beating.progressing()
