@@ -40,7 +40,7 @@ from vlrun.perf import profile as speed
 from vlrun.prompt.builder import DEFAULT_QUESTION, Asked, Images, Preparer, Turn, ask_about
 from vlrun.prompt.chat_template import ChatTemplate, Tool, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
-from vlrun.prompt.output import Said, timings
+from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import Spelling
 from vlrun.prompt.tool_calls import BEGIN, ToolChoice, find_tool_calls
 from vlrun.structured.grammar import Vocabulary
@@ -285,7 +285,7 @@ class VLM:
         constraint = ready.grammar.constraint() if ready.grammar else None
         detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
         sampler = self._sampler(asked, constraint)
-        said = Said(self._spelling, sampler.likely)
+        said = OutputAccumulator(self._spelling, sampler.likely)
         with self._submitted(asked, sampler, options.max_tokens or MAX_TOKENS, ready.cancellation) as stream:
             for item in stream.items():
                 if isinstance(item, Progress):
@@ -306,7 +306,7 @@ class VLM:
         sampling, most = asked.options.sampling(self.manifest.generation), self.manifest.text.vocab_size
         return Sampler(sampling, asked.prompt.ids, most, constraint, asked.options.logprobs)
 
-    def _whole(self, ready: _Ready, said: Said, stream: Stream, stopped: bool) -> Answer:
+    def _whole(self, ready: _Ready, said: OutputAccumulator, stream: Stream, stopped: bool) -> Answer:
         asked, figures, schema, text = ready.asked, stream.figures, ready.asked.options.schema, said.text
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
         calls = find_tool_calls(text) if ready.calling else ()

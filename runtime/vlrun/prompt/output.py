@@ -13,7 +13,7 @@ from vlrun.prompt.token_bytes import Spelling
 from vlrun.types import Chunk, Timings, TokenLogprob
 
 
-class Said:
+class OutputAccumulator:
     """The text and tokens so far. ``likely``: how likely each token was, filled before it comes, or empty."""
 
     def __init__(self, spelling: Spelling, likely: Sequence[Likely]) -> None:
