@@ -21,7 +21,7 @@ from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.media.image import Image, open_image
 from vlrun.media.transform import Frame
 from vlrun.prompt.builder import MOST_IMAGES, Images, Turn, ask_about
-from vlrun.prompt.chat_template import Role, SaidPart, Tool, ToolCall
+from vlrun.prompt.chat_template import GeneratedText, Role, Tool, ToolCall
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.types import Answer, Chunk, Options, last_of
@@ -59,7 +59,7 @@ class Conversation:
         if isinstance(results, str) or not all(isinstance(result, str) for result in results):
             raise OptionError("the results of tools are a list of texts")
         said = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
-        called = len(find_tool_calls(said.text if isinstance(said, SaidPart) else str(said)))
+        called = len(find_tool_calls(said.text if isinstance(said, GeneratedText) else str(said)))
         if len(results) != called or not called:
             raise OptionError(f"the last answer calls {called} tools, but there are {len(results)} results")
         *earlier, last = (Turn("tool", (result,)) for result in results)
@@ -103,7 +103,7 @@ class Conversation:
             if images > MOST_IMAGES:
                 raise ValueError(f"it has {images} images, more than {MOST_IMAGES}")
             turns = tuple(_restored(turn, same) for turn in saved.turns)
-            self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, SaidPart))
+            self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, GeneratedText))
             self.turns = turns
         except (VlrunError, ValueError) as error:
             raise OptionError(f"'{source}' is damaged: {error}") from None
@@ -125,7 +125,7 @@ class Conversation:
                     yield chunk
         finally:
             if text or answer:
-                said = SaidPart(answer.tokens, text) if answer and answer.tokens else text
+                said = GeneratedText(answer.tokens, text) if answer and answer.tokens else text
                 self.turns = (*asked, Turn("assistant", (said,)))
 
 
@@ -156,10 +156,10 @@ def _saved(turn: Turn) -> _SavedTurn:
     return _SavedTurn(turn.role, tuple(_saved_part(part) for part in turn.parts), turn.tool_calls)
 
 
-def _saved_part(part: str | Image | SaidPart) -> _SavedPart:
+def _saved_part(part: str | Image | GeneratedText) -> _SavedPart:
     if isinstance(part, str):
         return _SavedPart(text=part)
-    if isinstance(part, SaidPart):
+    if isinstance(part, GeneratedText):
         return _SavedPart(text=part.text, said=part.ids)
     encoded = io.BytesIO()
     PILImage.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
@@ -171,9 +171,9 @@ def _restored(turn: _SavedTurn, same: bool) -> Turn:
     return Turn(role, tuple(_restored_part(part, same) for part in turn.parts), turn.tool_calls)
 
 
-def _restored_part(part: _SavedPart, same: bool) -> str | Image | SaidPart:
+def _restored_part(part: _SavedPart, same: bool) -> str | Image | GeneratedText:
     """The ids of what was said mean something to the same model alone."""
     if part.png is not None:
         return replace(open_image(base64.b64decode(part.png, validate=True)), made_in=part.made_in)
     text = part.text or ""
-    return SaidPart(part.said, text) if part.said and same else text
+    return GeneratedText(part.said, text) if part.said and same else text

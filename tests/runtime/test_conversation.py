@@ -13,7 +13,7 @@ import vlrun
 from tests.paths import EXAMPLES
 from vlrun import Conversation, Options, Turn
 from vlrun.errors import MediaNotFound, OptionError, OutputError
-from vlrun.prompt.chat_template import SaidPart
+from vlrun.prompt.chat_template import GeneratedText
 
 SHELF = EXAMPLES / "shelf.png"
 GREEDY = Options(temperature=0, max_tokens=24)
@@ -106,7 +106,7 @@ def test_another_model_s_tokens_are_not_taken(vlm: vlrun.VLM, tmp_path: Path) ->
     """Guards a file of another model: its token ids mean something else, its words do not."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
-    assert isinstance(conversation.turns[1].parts[0], SaidPart)
+    assert isinstance(conversation.turns[1].parts[0], GeneratedText)
     conversation.save(tmp_path / "chat.json")
     saved = json.loads((tmp_path / "chat.json").read_text())
     (tmp_path / "other.json").write_text(json.dumps(saved | {"model": "another"}))

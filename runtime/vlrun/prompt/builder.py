@@ -15,7 +15,16 @@ from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource, open_image
 from vlrun.models.qwen3_vl.positions import Grid
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Prompt, Role, SaidPart, Tool, ToolCall
+from vlrun.prompt.chat_template import (
+    ChatTemplate,
+    GeneratedText,
+    ImagePlaceholder,
+    Message,
+    Prompt,
+    Role,
+    Tool,
+    ToolCall,
+)
 from vlrun.types import Detail, Options
 from vlrun.vision.patches import grid_of
 
@@ -35,7 +44,7 @@ class Turn:
     """
 
     role: Role
-    parts: tuple[str | Image | SaidPart, ...]
+    parts: tuple[str | Image | GeneratedText, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     details: tuple[Detail, ...] = ()
 
@@ -144,7 +153,7 @@ def named(turns: Sequence[Turn]) -> list[Message]:
     messages, seen = [], 0
     for turn in turns:
         alone = seen + images_of(turn) < 2
-        parts: list[str | ImagePlaceholder | SaidPart] = []
+        parts: list[str | ImagePlaceholder | GeneratedText] = []
         for part in turn.parts:
             if isinstance(part, Image):
                 seen += 1

@@ -32,7 +32,7 @@ class ImagePlaceholder:
 
 
 @dataclass(frozen=True)
-class SaidPart:
+class GeneratedText:
     """What the model itself said, token by token: encoded again, its text could become other tokens, whose past is not
     in the cache.
     """
@@ -41,7 +41,7 @@ class SaidPart:
     text: str
 
 
-Part: TypeAlias = str | ImagePlaceholder | SaidPart
+Part: TypeAlias = str | ImagePlaceholder | GeneratedText
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class ChatTemplate:
         for piece in self._pieces(messages, tools):
             if isinstance(piece, str):
                 ids.extend(self.encode_text(piece))
-            elif isinstance(piece, SaidPart):
+            elif isinstance(piece, GeneratedText):
                 ids.extend(piece.ids)
             elif piece != self._image_token:
                 ids.append(piece)
@@ -133,7 +133,7 @@ class ChatTemplate:
         except (UnicodeError, TypeError) as error:
             raise OptionError("the text holds characters that are no valid Unicode") from error
 
-    def _pieces(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[str | int | SaidPart]:
+    def _pieces(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[str | int | GeneratedText]:
         """Plain text, control tokens and what the model said in turn. Text runs on across the seams of template and
         user, as the reference tokenizes it, so that a word never breaks there.
         """
@@ -156,7 +156,7 @@ class ChatTemplate:
         if text:
             yield text
 
-    def _seams(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[tuple[str, str | SaidPart]]:
+    def _seams(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[tuple[str, str | GeneratedText]]:
         """The rendered prompt as (template's own letters, what was given) in turn.
 
         The template sees a random mark instead of each text, which nobody can guess and therefore nobody can forge.
@@ -185,10 +185,10 @@ class _Marks:
 
     def __init__(self) -> None:
         self._secret = secrets.token_hex(16)
-        self.given: list[str | SaidPart] = []
+        self.given: list[str | GeneratedText] = []
         self.pattern = re.compile(f"{self._secret}:([0-9]+):")
 
-    def of(self, given: str | SaidPart) -> str:
+    def of(self, given: str | GeneratedText) -> str:
         """A mark for it."""
         self.given.append(given)
         return f"{self._secret}:{len(self.given) - 1}:"
@@ -226,7 +226,7 @@ def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
 
 def _plain(message: Message) -> dict[str, object]:
     """A message as chat templates read it: a list of parts only where there is an image."""
-    texts = [part.text if isinstance(part, SaidPart) else part for part in message.parts]
+    texts = [part.text if isinstance(part, GeneratedText) else part for part in message.parts]
     content = [{"type": "text", "text": text} if isinstance(text, str) else {"type": "image"} for text in texts]
     plain: dict[str, object] = {"role": message.role, "content": content}
     if all(isinstance(text, str) for text in texts):

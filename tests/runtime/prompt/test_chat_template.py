@@ -16,7 +16,7 @@ from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.media.image import open_image
 from vlrun.prompt.builder import Turn, named
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, SaidPart, ToolCall, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate, GeneratedText, ImagePlaceholder, Message, ToolCall, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.tool_calls import find_tool_calls
 
@@ -150,7 +150,7 @@ def test_what_the_model_said_is_put_in_token_by_token() -> None:
     """Guards the cache over turns: text encoded again could become other tokens."""
     ids = (*TINY.encode("s").ids, *TINY.encode("i").ids, *TINY.encode("x").ids)
     assert list(ids) != TINY.encode("six").ids
-    said = Message("assistant", (SaidPart(ids, "six"),))
+    said = Message("assistant", (GeneratedText(ids, "six"),))
     prompt = tiny_template().encode([Message("user", ("How many?",)), said, Message("user", ("Sure?",))], [])
     assert "".join(f" {i}" for i in ids) in "".join(f" {i}" for i in prompt.ids)
     assert "six<|im_end|>" in tiny_template().render([Message("user", ("How many?",)), said])
