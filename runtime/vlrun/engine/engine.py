@@ -19,7 +19,7 @@ from typing import Protocol
 
 from vlrun.backends.openvino.decoder import SequenceStep
 from vlrun.backends.openvino.device import Abandoned
-from vlrun.engine.request import Arrived, Finished, PendingImage, Progress, Request, Stopped, Stream
+from vlrun.engine.request import FinishEvent, PendingImage, Progress, Request, Stopped, Stream, TokenEvent
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
 from vlrun.engine.watchdog import EngineState, Watchdog
@@ -222,9 +222,9 @@ class Engine:
         if tokens and sequence.request.watch and stream.keys is None:
             stream.keys = self._decoder.read_keys(sequence.table.blocks, sequence.prompt_length)
         for token, queries in zip(tokens, sequence.looked(len(tokens)), strict=True):
-            stream.put(Arrived(token, now, sequence.passes, queries))
+            stream.put(TokenEvent(token, now, sequence.passes, queries))
         if reason:
-            stream.put(Finished(reason))
+            stream.put(FinishEvent(reason))
         if tokens and not sequence.kept:
             sequence.kept = True
             with suppress(OSError, MemoryError, ValueError, RuntimeError):  # an answer needs no store

@@ -63,7 +63,7 @@ class Request:
 
 
 @dataclass
-class Figures:
+class RequestMetrics:
     """How an answer was made: moments by ``time.perf_counter`` and counts of tokens. ``first``, ``last``, ``passes``
     and ``tokens`` speak of the tokens that were read: the engine may be ahead.
     """
@@ -79,7 +79,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Arrived:
+class TokenEvent:
     """A token, when it was there, and the decoder's passes up to it; if it is watched, also the queries that it came
     from, ``[L, heads, head_dim]``.
     """
@@ -100,13 +100,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishEvent:
     """The end mark of a stream."""
 
     reason: FinishReason
 
 
-Item: TypeAlias = Arrived | Progress | Finished | BaseException
+StreamItem: TypeAlias = TokenEvent | Progress | FinishEvent | BaseException
 
 
 class Cancellation:
@@ -145,14 +145,14 @@ class Stream:
     """The tokens of one answer as they come. Whoever reads it may leave at any time: ``close`` it."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.figures = Figures()
+        self.figures = RequestMetrics()
         self.reason: FinishReason | None = None
         self.keys: FloatArray | None = None
         """Of a watched prompt, ``[L, T, kv_heads, head_dim]``, from the first token on."""
         self._queries: list[npt.NDArray[np.float16]] = []
         self._wake = wake
         self._closed = threading.Event()
-        self._arrived: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[StreamItem] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[int]:
         """Tokens, the ending one included; otherwise as ``items``."""
@@ -169,7 +169,7 @@ class Stream:
             if isinstance(item, BaseException):
                 self._arrived.put(item)  # for whoever asks again
                 raise item
-            if isinstance(item, Finished):
+            if isinstance(item, FinishEvent):
                 self.reason = item.reason
             elif isinstance(item, Progress):
                 yield item
@@ -200,6 +200,6 @@ class Stream:
         self._arrived.put(AnswerCancelled("the answer was cancelled"))  # wakes whoever reads
         self._wake()
 
-    def put(self, item: Item) -> None:
+    def put(self, item: StreamItem) -> None:
         """For the engine: hand over a token, the end mark or an error."""
         self._arrived.put(item)

@@ -76,7 +76,7 @@ class Constraint(Protocol):
 
 
 @dataclass(frozen=True)
-class Likely:
+class TokenScore:
     """A token that was chosen, the logarithm of its probability by the model alone, and the likeliest at its place."""
 
     token: int
@@ -114,7 +114,7 @@ class Sampler:
         constraint: Constraint | None = None,
         logprobs: int | None = None,
     ) -> None:
-        self.likely: list[Likely] = []
+        self.likely: list[TokenScore] = []
         self._logprobs = logprobs
         self._sampling = sampling
         self._constraint = constraint
@@ -188,14 +188,14 @@ def truncate(scores: FloatRow, sampling: Sampling) -> tuple[npt.NDArray[np.int64
     return order[:count], probabilities[:count]
 
 
-def likely(logits: FloatRow, token: int, count: int) -> Likely:
+def likely(logits: FloatRow, token: int, count: int) -> TokenScore:
     """How likely a token is under ``logits [vocab_size]``, beside the ``count`` likeliest, best first."""
     row = logits.astype(np.float64)
     row -= row.max()
     row -= np.log(np.exp(row).sum())
     best = np.argpartition(-row, min(count, len(row) - 1))[:count] if count else np.zeros(0, np.int64)
     best = best[np.lexsort((best, -row[best]))]
-    return Likely(token, float(row[token]), tuple((int(other), float(row[other])) for other in best))
+    return TokenScore(token, float(row[token]), tuple((int(other), float(row[other])) for other in best))
 
 
 def _top_k(scores: FloatRow, k: int) -> npt.NDArray[np.int64]:

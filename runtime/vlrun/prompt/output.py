@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlrun.engine.request import Figures
-from vlrun.engine.sampler import Likely
+from vlrun.engine.request import RequestMetrics
+from vlrun.engine.sampler import TokenScore
 from vlrun.prompt.token_bytes import Spelling
 from vlrun.types import Chunk, Timings, TokenLogprob
 
@@ -16,7 +16,7 @@ from vlrun.types import Chunk, Timings, TokenLogprob
 class OutputAccumulator:
     """The text and tokens so far. ``likely``: how likely each token was, filled before it comes, or empty."""
 
-    def __init__(self, spelling: Spelling, likely: Sequence[Likely]) -> None:
+    def __init__(self, spelling: Spelling, likely: Sequence[TokenScore]) -> None:
         self.text = ""
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob] = []
@@ -43,7 +43,7 @@ class OutputAccumulator:
         return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
 
 
-def timings(load_seconds: float, preprocess: float, figures: Figures) -> Timings:
+def timings(load_seconds: float, preprocess: float, figures: RequestMetrics) -> Timings:
     """How long an answer took, by the engine's moments; loading and preprocessing are given in seconds."""
     begun = figures.begun or figures.submitted
     seen = figures.seen or begun
