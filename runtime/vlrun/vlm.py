@@ -23,7 +23,7 @@ from vlrun.backends.openvino.device import Hints
 from vlrun.backends.openvino.loader import CacheConfig, ModelLoader, store_folder
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, Stream
+from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, TokenStream
 from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
@@ -306,7 +306,7 @@ class VLM:
         sampling, most = asked.options.sampling(self.manifest.generation), self.manifest.text.vocab_size
         return Sampler(sampling, asked.prompt.ids, most, constraint, asked.options.logprobs)
 
-    def _whole(self, ready: _Ready, said: OutputAccumulator, stream: Stream, stopped: bool) -> Answer:
+    def _whole(self, ready: _Ready, said: OutputAccumulator, stream: TokenStream, stopped: bool) -> Answer:
         asked, figures, schema, text = ready.asked, stream.figures, ready.asked.options.schema, said.text
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
         calls = find_tool_calls(text) if ready.calling else ()
@@ -327,7 +327,7 @@ class VLM:
             logprobs=tuple(said.logprobs),
         )
 
-    def _heat(self, asked: Asked, tokens: Sequence[int], stream: Stream) -> Heat | None:
+    def _heat(self, asked: Asked, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
         """Where each token looked."""
         if stream.watched is None or not asked.images:
             return None
@@ -339,7 +339,7 @@ class VLM:
     @contextmanager
     def _submitted(
         self, asked: Asked, chooser: Chooser, max_tokens: int, cancellation: Cancellation
-    ) -> Iterator[Stream]:
+    ) -> Iterator[TokenStream]:
         """The engine's stream of an answer; afterwards nothing of it goes on."""
         try:
             if cancellation.cancelled:

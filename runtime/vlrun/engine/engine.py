@@ -19,7 +19,7 @@ from typing import Protocol
 
 from vlrun.backends.openvino.decoder import SequenceStep
 from vlrun.backends.openvino.device import Abandoned
-from vlrun.engine.request import FinishEvent, PendingImage, Progress, Request, Stopped, Stream, TokenEvent
+from vlrun.engine.request import FinishEvent, PendingImage, Progress, Request, Stopped, TokenEvent, TokenStream
 from vlrun.engine.scheduler import Limits, Scheduler
 from vlrun.engine.sequence import Sequence
 from vlrun.engine.watchdog import EngineState, Watchdog
@@ -90,7 +90,7 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, request: Request) -> Stream:
+    def submit(self, request: Request) -> TokenStream:
         """Begin an answer. Raises ContextLengthExceeded if it can never fit, OptionError if it is to be watched and
         cannot be here, EngineClosed after ``close``.
         """
@@ -99,7 +99,7 @@ class Engine:
         room, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
         if needed > room:
             raise ContextLengthExceeded(f"prompt and answer may take {needed} tokens, but the KV cache holds {room}")
-        stream = Stream(self._wake)
+        stream = TokenStream(self._wake)
         stream.figures.submitted = time.perf_counter()
         sequence = Sequence(request, stream, self.pool, self._root)
         stored = self._stored(sequence)  # read here, in the caller's thread: running answers go on meanwhile

@@ -141,7 +141,7 @@ class Cancellation:
         end()
 
 
-class Stream:
+class TokenStream:
     """The tokens of one answer as they come. Whoever reads it may leave at any time: ``close`` it."""
 
     def __init__(self, wake: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
 from vlrun.engine.prompt_lookup import Lookup, verified
 from vlrun.engine.repetition import repeats
-from vlrun.engine.request import FinishReason, PendingImage, Progress, Request, Stream
+from vlrun.engine.request import FinishReason, PendingImage, Progress, Request, TokenStream
 from vlrun.kv_cache.block_hash import block_names
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable
 from vlrun.models.qwen3_vl.positions import FloatArray
@@ -24,7 +24,7 @@ from vlrun.models.qwen3_vl.positions import FloatArray
 class Sequence:
     """A request on its way, from the queue to the last token."""
 
-    def __init__(self, request: Request, stream: Stream, pool: BlockPool, root: bytes) -> None:
+    def __init__(self, request: Request, stream: TokenStream, pool: BlockPool, root: bytes) -> None:
         self.request = request
         self.stream = stream
         self.table = BlockTable(pool)

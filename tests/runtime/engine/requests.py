@@ -12,7 +12,7 @@ import numpy as np
 from tests.runtime.engine.fake_decoder import Cell, FakeDecoder, key, query, scores
 from vlrun.backends.openvino.device import Abandoned
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import PendingImage, Request, Stopped, Stream
+from vlrun.engine.request import PendingImage, Request, Stopped, TokenStream
 from vlrun.engine.sampler import FloatRow
 from vlrun.engine.scheduler import Limits
 from vlrun.heatmap.attention import Watched
@@ -144,5 +144,5 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def read(stream: Stream) -> list[int]:
+def read(stream: TokenStream) -> list[int]:
     return list(stream)
