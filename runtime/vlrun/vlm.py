@@ -24,7 +24,7 @@ from vlrun.backends.openvino.loader import CacheConfig, ModelLoader, store_folde
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, TokenStream
-from vlrun.engine.sampler import Chooser, Constraint, FloatRows, Forced, Sampler
+from vlrun.engine.sampler import Constraint, FloatRows, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
 from vlrun.heatmap.attention import heat
@@ -238,7 +238,7 @@ class VLM:
         """
         options = Options(repetition_guard=False, prompt_lookup=False)
         asked = self._prepare([ask_about(images, question)], options).asked
-        forced = Forced([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
+        forced = TeacherForcedSampler([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
         if len(asked.prompt.ids) + len(forced.tokens) > self.context:
             raise ContextLengthExceeded(
                 f"prompt and answer have {len(asked.prompt.ids)} and {len(forced.tokens)} tokens, the context is "
@@ -338,7 +338,7 @@ class VLM:
 
     @contextmanager
     def _submitted(
-        self, asked: Asked, chooser: Chooser, max_tokens: int, cancellation: Cancellation
+        self, asked: Asked, chooser: TokenSampler, max_tokens: int, cancellation: Cancellation
     ) -> Iterator[TokenStream]:
         """The engine's stream of an answer; afterwards nothing of it goes on."""
         try:
@@ -350,7 +350,7 @@ class VLM:
         finally:
             self._sight.forget(asked.images)
 
-    def _request(self, asked: Asked, chooser: Chooser, max_tokens: int) -> Request:
+    def _request(self, asked: Asked, chooser: TokenSampler, max_tokens: int) -> Request:
         """Put everything together for the engine."""
         prompt = asked.prompt
         placed = list(zip(prompt.slots, asked.images, strict=True))

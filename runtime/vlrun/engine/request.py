@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.engine.sampler import Chooser
+from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import AnswerCancelled
 from vlrun.heatmap.attention import Watched
 from vlrun.kv_cache.block_hash import ImageSpan
@@ -54,7 +54,7 @@ class Request:
     ids: IntArray
     positions: IntArray
     images: tuple[PendingImage, ...]
-    chooser: Chooser
+    chooser: TokenSampler
     max_tokens: int
     eos: frozenset[int]
     guard: bool = True

@@ -52,7 +52,7 @@ class Sampling:
             raise OptionError("top_p must be above 0")
 
 
-class Chooser(Protocol):
+class TokenSampler(Protocol):
     """Says which token comes next, given ``logits [vocab_rows]``. Called once for each token, in order."""
 
     def choose(self, logits: FloatRow) -> int:
@@ -84,7 +84,7 @@ class TokenScore:
     top: tuple[tuple[int, float], ...]
 
 
-class Forced:
+class TeacherForcedSampler:
     """Chooses given tokens, and keeps the logits before each."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
