@@ -36,7 +36,7 @@ _CHINESE = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
 _SPLIT = re.compile("[,，、]")
 
 
-class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TaskSampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of an answer that a task sets where the caller does not; names as in ``vlrun.Options``."""
 
     temperature: float | None = None
@@ -59,7 +59,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: Need = "none"
     images: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     image_tokens: tuple[int, int] | None = None
-    sampling: Sampling = Sampling()
+    sampling: TaskSampling = TaskSampling()
     merge: Merge = "none"
     schema: str | None = None
 
