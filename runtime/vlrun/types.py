@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 from vlrun.engine.request import FinishReason, Progress
-from vlrun.engine.sampler import Sampling
+from vlrun.engine.sampler import SamplingParams
 from vlrun.errors import OptionError
 from vlrun.heatmap.heat_map import Heat
 from vlrun.manifest import GenerationDefaults
@@ -101,10 +101,10 @@ class Options:
                 f"at most {MAX_STOP_STRINGS} stop strings of 1 to {MAX_STOP_LENGTH} characters are possible"
             )
 
-    def sampling(self, defaults: GenerationDefaults) -> Sampling:
+    def sampling(self, defaults: GenerationDefaults) -> SamplingParams:
         """The sampling of an answer, with the model's defaults where the caller gave nothing."""
         temperature = defaults.temperature if defaults.do_sample else 0.0
-        return Sampling(
+        return SamplingParams(
             temperature=_first(self.temperature, temperature),
             top_k=_first(self.top_k, defaults.top_k),
             top_p=_first(self.top_p, defaults.top_p),

@@ -18,7 +18,7 @@ from vlrun.backends.openvino import device
 from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
 from vlrun.engine.engine import Backend, Engine
 from vlrun.engine.request import Request, Stopped
-from vlrun.engine.sampler import Sampler, Sampling
+from vlrun.engine.sampler import Sampler, SamplingParams
 from vlrun.engine.scheduler import Limits
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
 from vlrun.prompt.builder import ask_about
@@ -69,7 +69,7 @@ def request_for(vlm: VLM, images: Sequence[Image.Image], max_tokens: int = 64) -
 
 def greedy(vlm: VLM, prompt: Sequence[int]) -> Sampler:
     """A fresh sampler: it counts what it chose."""
-    sampling = Sampling(temperature=0, repetition_penalty=PENALTY)
+    sampling = SamplingParams(temperature=0, repetition_penalty=PENALTY)
     return Sampler(sampling, list(prompt), vlm.manifest.text.vocab_size)
 
 

@@ -22,7 +22,7 @@ MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How a token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off, as are a
     repetition penalty of 1 and presence and frequency penalties of 0.
 
@@ -108,7 +108,7 @@ class Sampler:
 
     def __init__(
         self,
-        sampling: Sampling,
+        sampling: SamplingParams,
         prompt: Sequence[int],
         vocab_size: int,
         constraint: Constraint | None = None,
@@ -167,7 +167,7 @@ class Sampler:
         return int(tokens[min(index, len(tokens) - 1)])
 
 
-def truncate(scores: FloatRow, sampling: Sampling) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def truncate(scores: FloatRow, sampling: SamplingParams) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Tokens that may be drawn, best first, with their probabilities (which sum to 1 before truncation by top-p).
 
     ``scores [vocab_size]``: logits after the penalties; ``sampling.temperature`` must not be 0.

@@ -10,7 +10,7 @@ from tests.runtime.engine.fake_decoder import VOCABULARY, FakeDecoder
 from tests.runtime.engine.requests import Eye, Greedy, engine_of, prompt, read, request
 from vlrun.engine.prompt_lookup import Lookup
 from vlrun.engine.repetition import LEAST_TOKENS, repeats
-from vlrun.engine.sampler import FloatRow, Sampler, Sampling
+from vlrun.engine.sampler import FloatRow, Sampler, SamplingParams
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
@@ -20,7 +20,7 @@ def test_guesses_change_the_passes_and_not_the_answer(temperature: float) -> Non
     answers, passes = [], []
     for lookup in (False, True):
         with engine_of(FakeDecoder(100)) as engine:
-            sampler = Sampler(Sampling(temperature=temperature, seed=3), asked.ids, VOCABULARY)
+            sampler = Sampler(SamplingParams(temperature=temperature, seed=3), asked.ids, VOCABULARY)
             stream = engine.submit(replace(request(asked, eye, lookup), chooser=sampler, eos=frozenset()))
             answers.append(read(stream))
             passes.append(stream.figures.passes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlrun.engine.sampler import MAX_SEED, Sampler, Sampling, truncate
+from vlrun.engine.sampler import MAX_SEED, Sampler, SamplingParams, truncate
 from vlrun.errors import DeviceError, OptionError
 
 VOCAB = 50
@@ -38,7 +38,7 @@ def test_kept_tokens_and_probabilities_equal_the_reference(
     steps += [generation.MinPLogitsWarper(min_p)] if min_p else []
     expected = generation.LogitsProcessorList(steps)(torch.zeros(1, 1, dtype=torch.long), scores)
     expected = expected.softmax(-1)[0].numpy()
-    tokens, probabilities = truncate(logits(seed), Sampling(temperature, top_k, top_p, min_p))
+    tokens, probabilities = truncate(logits(seed), SamplingParams(temperature, top_k, top_p, min_p))
     ours = np.zeros(VOCAB)
     ours[tokens] = probabilities / probabilities.sum()
     np.testing.assert_allclose(ours, expected, atol=1e-6)
@@ -49,7 +49,7 @@ def test_repetition_penalty_equals_the_reference() -> None:
     torch = pytest.importorskip("torch")
     generation = pytest.importorskip("transformers.generation.logits_process")
     row, prompt = logits(3), [4, 9, 9, 11]
-    sampler = Sampler(Sampling(temperature=0, repetition_penalty=5.0), prompt, VOCAB)
+    sampler = Sampler(SamplingParams(temperature=0, repetition_penalty=5.0), prompt, VOCAB)
     chosen: list[int] = []
     for _ in range(6):
         history = torch.tensor([prompt + chosen])
@@ -62,9 +62,9 @@ def test_presence_and_frequency_count_the_answer_alone() -> None:
     """Guards OpenAI's definition: presence once, frequency each time, the prompt never."""
     row = np.zeros(VOCAB, np.float32)
     row[7], row[8] = 1.0, 0.5
-    presence = Sampler(Sampling(temperature=0, presence_penalty=0.4), [7, 7, 7], VOCAB)
+    presence = Sampler(SamplingParams(temperature=0, presence_penalty=0.4), [7, 7, 7], VOCAB)
     assert [presence.choose(row) for _ in range(3)] == [7, 7, 7]  # 1.0 - 0.4 stays above 0.5
-    frequency = Sampler(Sampling(temperature=0, frequency_penalty=0.4), [7, 7, 7], VOCAB)
+    frequency = Sampler(SamplingParams(temperature=0, frequency_penalty=0.4), [7, 7, 7], VOCAB)
     assert [frequency.choose(row) for _ in range(3)] == [7, 7, 8]  # 1.0, 0.6, then 0.2 against 0.5
 
 
@@ -74,16 +74,16 @@ def test_padding_rows_are_never_chosen(seed: int, temperature: float) -> None:
     """Guards against ids that no tokenizer knows: the head has more rows than there are tokens."""
     row = logits(1, VOCAB + 30)
     row[VOCAB:] = 100
-    sampler = Sampler(Sampling(temperature=temperature, seed=seed), [], VOCAB)
+    sampler = Sampler(SamplingParams(temperature=temperature, seed=seed), [], VOCAB)
     assert all(sampler.choose(row) < VOCAB for _ in range(20))
 
 
 def test_seed_repeats_and_distribution_holds() -> None:
     """Guards seeds, and that drawing follows the probabilities (chi-square over 4,000 draws)."""
     row = logits(5, 8)
-    draws = [[Sampler(Sampling(seed=s), [], 8).choose(row) for s in range(4000)] for _ in range(2)]
+    draws = [[Sampler(SamplingParams(seed=s), [], 8).choose(row) for s in range(4000)] for _ in range(2)]
     assert draws[0] == draws[1]
-    tokens, probabilities = truncate(row, Sampling())
+    tokens, probabilities = truncate(row, SamplingParams())
     expected = np.zeros(8)
     expected[tokens] = probabilities * 4000
     counts = np.bincount(draws[0], minlength=8)
@@ -111,16 +111,16 @@ def test_seed_repeats_and_distribution_holds() -> None:
 def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     """Guards every limit."""
     with pytest.raises(OptionError, match=next(iter(wrong))):
-        Sampling(**wrong)  # type: ignore[arg-type]
+        SamplingParams(**wrong)  # type: ignore[arg-type]
 
 
 def test_tiny_temperature_is_greedy() -> None:
     """Guards against an overflow that drew the worst token: near 0, temperature means the likeliest token."""
     row = logits(4)
-    assert Sampler(Sampling(temperature=1e-320, seed=1), [], VOCAB).choose(row) == int(row.argmax())
+    assert Sampler(SamplingParams(temperature=1e-320, seed=1), [], VOCAB).choose(row) == int(row.argmax())
 
 
 def test_broken_numerics_are_told() -> None:
     """Guards against silent garbage from a device whose output is not a number."""
     with pytest.raises(DeviceError, match="not finite"):
-        Sampler(Sampling(temperature=0), [], VOCAB).choose(np.full(VOCAB, np.nan, np.float32))
+        Sampler(SamplingParams(temperature=0), [], VOCAB).choose(np.full(VOCAB, np.nan, np.float32))
