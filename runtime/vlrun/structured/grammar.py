@@ -132,7 +132,7 @@ class Vocabulary:
             raise DamagedModel(f"the model's tokenizer cannot be held to a schema: {_line(error)}") from error
 
 
-class Constraint:
+class GrammarConstraint:
     """What may follow in one answer. Used by one thread; `Grammar.constraint` makes one for each answer.
 
     ``marks``: the control tokens that the grammar itself uses. Every method raises OptionError if the schema turns out
@@ -198,9 +198,9 @@ class Grammar:
         self._vocabulary = vocabulary
         self._marks = marks
 
-    def constraint(self) -> Constraint:
+    def constraint(self) -> GrammarConstraint:
         """What may follow in one answer, from its beginning."""
-        return Constraint(self._matcher.deep_copy(), self._vocabulary, self._marks)
+        return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary, self._marks)
 
 
 def compile_schema(schema: Mapping[str, object] | bool | str, vocabulary: Vocabulary) -> Grammar:

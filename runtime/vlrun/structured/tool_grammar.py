@@ -22,8 +22,8 @@ from vlrun.prompt.tool_calls import BEGIN, END, Parameters, ToolChoice, describe
 from vlrun.structured.grammar import (
     SAFE_BYTES,
     WRITING,
-    Constraint,
     Grammar,
+    GrammarConstraint,
     Vocabulary,
     compile_grammar,
     compile_schema,
@@ -40,7 +40,7 @@ _THOUGHT = frozenset({"<think>", "</think>"})
 _LETTERS = BEGIN.encode()
 
 
-class FreeText:
+class FreeTextConstraint:
     """A constraint under which everything may follow but control tokens."""
 
     complete = True
@@ -71,13 +71,15 @@ class FreeText:
         return []
 
 
-class MaybeCalls:
+class OptionalToolCallsConstraint:
     """A constraint under which an answer begins as text or as a schema's JSON, or ends in calls.
 
     Free text may come before a call, JSON may not.
     """
 
-    def __init__(self, before: Constraint | FreeText, calls: Constraint, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, before: GrammarConstraint | FreeTextConstraint, calls: GrammarConstraint, vocabulary: Vocabulary
+    ) -> None:
         self._before = before
         self._calls = calls
         self._vocabulary = vocabulary
@@ -120,7 +122,7 @@ class MaybeCalls:
                 raise OptionError(f"token {token} may not follow: it is not the model's own {BEGIN}")
             self._before.accept(token)
             self._spelled = spelled
-            self._may_call = isinstance(self._before, FreeText) and token not in self._vocabulary.eos
+            self._may_call = isinstance(self._before, FreeTextConstraint) and token not in self._vocabulary.eos
 
     def forced(self) -> list[int]:
         """The tokens that must come next, none if there is a choice."""
@@ -146,31 +148,31 @@ class MaybeCalls:
 
 
 @dataclass(frozen=True)
-class MaybeCallsGrammar:
+class OptionalToolCallsGrammar:
     """What an answer looks like in which tools may be called: ``before`` if they are not, None for free text."""
 
     before: Grammar | None
     calls: Grammar
     vocabulary: Vocabulary
 
-    def constraint(self) -> MaybeCalls:
+    def constraint(self) -> OptionalToolCallsConstraint:
         """What may follow in one answer, from its beginning."""
-        before = self.before.constraint() if self.before else FreeText(self.vocabulary)
-        return MaybeCalls(before, self.calls.constraint(), self.vocabulary)
+        before = self.before.constraint() if self.before else FreeTextConstraint(self.vocabulary)
+        return OptionalToolCallsConstraint(before, self.calls.constraint(), self.vocabulary)
 
 
 @dataclass(frozen=True)
-class NoCallsGrammar:
+class NoToolCallsGrammar:
     """What an answer looks like in which the tools that the prompt describes must not be called: free text."""
 
     vocabulary: Vocabulary
 
-    def constraint(self) -> FreeText:
+    def constraint(self) -> FreeTextConstraint:
         """What may follow in one answer, from its beginning."""
-        return FreeText(self.vocabulary)
+        return FreeTextConstraint(self.vocabulary)
 
 
-AnswerGrammar: TypeAlias = Grammar | MaybeCallsGrammar | NoCallsGrammar
+AnswerGrammar: TypeAlias = Grammar | OptionalToolCallsGrammar | NoToolCallsGrammar
 
 
 def compile_answer(
@@ -191,11 +193,11 @@ def compile_answer(
     if not parameters:
         return before
     if choice.mode == "none":
-        return before or NoCallsGrammar(vocabulary)
+        return before or NoToolCallsGrammar(vocabulary)
     named = parameters if choice.name is None else {choice.name: parameters[choice.name]}
     with _as(ToolError):
         calls = _compile_calls(named, choice.parallel, vocabulary)
-    return calls if choice.mode == "required" else MaybeCallsGrammar(before, calls, vocabulary)
+    return calls if choice.mode == "required" else OptionalToolCallsGrammar(before, calls, vocabulary)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.structured import grammar
 from vlrun.structured import trial_compile as schema_trial
-from vlrun.structured.grammar import Constraint, Vocabulary, compile_schema
+from vlrun.structured.grammar import GrammarConstraint, Vocabulary, compile_schema
 from vlrun.structured.schema_pattern import translate
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -72,7 +72,7 @@ def test_random_answers_are_valid(schema: dict[str, Any]) -> None:
         assert validator.is_valid(json.loads(text)), text
 
 
-def follow(schema: object, text: str) -> Constraint:
+def follow(schema: object, text: str) -> GrammarConstraint:
     """The constraint after this text."""
     constraint = compile_schema(json.dumps(schema), VOCABULARY).constraint()
     for token in VOCABULARY.tokens().tokenize_bytes(text.encode()):
@@ -80,7 +80,7 @@ def follow(schema: object, text: str) -> Constraint:
     return constraint
 
 
-def allowed(constraint: Constraint) -> set[int]:
+def allowed(constraint: GrammarConstraint) -> set[int]:
     scores = np.zeros(VOCAB_SIZE, np.float32)
     constraint.mask(scores)
     return {int(token) for token in np.flatnonzero(scores == 0)}

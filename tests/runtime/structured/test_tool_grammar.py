@@ -34,7 +34,7 @@ from vlrun.errors import OptionError
 from vlrun.prompt.chat_template import Tool, ToolCall
 from vlrun.prompt.tool_calls import BEGIN, END, ToolCallSplitter, ToolChoice, find_tool_calls
 from vlrun.structured.grammar import Vocabulary
-from vlrun.structured.tool_grammar import MAX_CALLS, MaybeCallsGrammar, compile_answer
+from vlrun.structured.tool_grammar import MAX_CALLS, OptionalToolCallsGrammar, compile_answer
 
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
@@ -241,7 +241,7 @@ def test_the_same_tools_are_compiled_once() -> None:
 
     def calls(tools: Sequence[Tool], choice: ToolChoice) -> object:
         grammar = compile_answer(None, tools, choice, vocabulary)
-        return grammar.calls if isinstance(grammar, MaybeCallsGrammar) else grammar
+        return grammar.calls if isinstance(grammar, OptionalToolCallsGrammar) else grammar
 
     first = calls(TOOLS, REQUIRED)
     assert calls(json.loads(json.dumps(TOOLS)), AUTO) is first
