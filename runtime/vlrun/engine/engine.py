@@ -20,7 +20,7 @@ from typing import Protocol
 from vlrun.backends.openvino.decoder import SequenceStep
 from vlrun.backends.openvino.device import Abandoned
 from vlrun.engine.request import FinishEvent, PendingImage, Progress, Request, Stopped, TokenEvent, TokenStream
-from vlrun.engine.scheduler import Limits, Scheduler
+from vlrun.engine.scheduler import Scheduler, SchedulerConfig
 from vlrun.engine.sequence import Sequence
 from vlrun.engine.watchdog import EngineState, Watchdog
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, VlrunError
@@ -68,13 +68,13 @@ class Engine:
     """
 
     def __init__(
-        self, decoder: Backend, root: bytes, limits: Limits | None = None, store: PrefixStore | None = None
+        self, decoder: Backend, root: bytes, limits: SchedulerConfig | None = None, store: PrefixStore | None = None
     ) -> None:
         self.pool = BlockPool(decoder.blocks, decoder.block_size)
         self.features = FeatureCache(FEATURES_BUDGET, decoder.block_size - 1, TAILS_BUDGET)
         self._decoder = decoder
         self._root = root
-        self._scheduler = Scheduler(self.pool, limits or Limits())
+        self._scheduler = Scheduler(self.pool, limits or SchedulerConfig())
         self._store = store
         self._to_keep: queue.SimpleQueue[StoredPrefix | None] = queue.SimpleQueue()
         self._keeping: set[bytes] = set()

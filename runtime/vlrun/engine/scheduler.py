@@ -16,7 +16,7 @@ from vlrun.kv_cache.block_pool import BlockPool, NoRoom
 
 
 @dataclass(frozen=True)
-class Limits:
+class SchedulerConfig:
     """``running``: sequences in one call; ``prefill``: tokens of prompts in one call, and ``beside`` running answers;
     ``guesses``: guessed tokens in one call.
     """
@@ -30,7 +30,7 @@ class Limits:
 class Scheduler:
     """The queue of waiting sequences and the running ones."""
 
-    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+    def __init__(self, pool: BlockPool, limits: SchedulerConfig) -> None:
         self._pool = pool
         self._limits = limits
         self.waiting: list[Sequence] = []
