@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
 
     from vlrun.server.app import Access
-    from vlrun.server.limits import Limits
+    from vlrun.server.limits import ServerLimits
 
 R = TypeVar("R")
 
@@ -92,10 +92,10 @@ class Place:
         return opened
 
 
-def _limits(given: Mapping[str, Any]) -> Limits:
-    from vlrun.server.limits import Limits
+def _limits(given: Mapping[str, Any]) -> ServerLimits:
+    from vlrun.server.limits import ServerLimits
 
-    return Limits(**given)
+    return ServerLimits(**given)
 
 
 def _grouped(command: Callable[..., R]) -> Callable[..., R]:
@@ -108,16 +108,16 @@ class _Serve(click.Command):
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """The limits as a list."""
-        from vlrun.server.limits import Limits, fixed
+        from vlrun.server.limits import ServerLimits, fixed
 
         with formatter.section("Further limits"):
-            formatter.write_dl([(value, text) for value, text in fixed(Limits())])
+            formatter.write_dl([(value, text) for value, text in fixed(ServerLimits())])
 
 
 @click.command(cls=_Serve)
 @_grouped
 @option.loading
-def serve(place: Place, limits: Limits, loading: option.Loading) -> None:
+def serve(place: Place, limits: ServerLimits, loading: option.Loading) -> None:
     """Answer over HTTP as OpenAI's API does: http://127.0.0.1:8321/v1.
 
     docs/service.md tells about endpoints, keys, limits and errors. The log goes to stderr; Ctrl+C or SIGTERM lets

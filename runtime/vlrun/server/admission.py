@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
 FIRST_GUESS = 2.0
 """Seconds of an answer, before one was seen."""
@@ -55,7 +55,7 @@ class _Client:
 class Admission:
     """The queue. ``waiting`` and ``running`` count requests and answers."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self._parallel = limits.parallel
         self._queue = limits.queue
         self._clients: dict[str, _Client] = {}

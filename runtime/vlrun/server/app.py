@@ -24,7 +24,7 @@ from vlrun.server.api import responses_adapter as voice_responses
 from vlrun.server.api.docs_page import asset
 from vlrun.server.api.openapi import document
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.logging import AccessLog
 from vlrun.server.metrics import CONTENT_TYPE, Metrics
 from vlrun.server.middleware.api_keys import Keys
@@ -51,7 +51,7 @@ class Service:
     """One model behind HTTP. ``names``: what clients may call it, the first is what it calls itself."""
 
     def __init__(
-        self, vlm: VLM, names: tuple[str, ...], limits: Limits, access: Access, log_prompts: bool = False
+        self, vlm: VLM, names: tuple[str, ...], limits: ServerLimits, access: Access, log_prompts: bool = False
     ) -> None:
         self.vlm = vlm
         self.names = names

@@ -16,7 +16,7 @@ from vlrun.errors import MediaError
 from vlrun.media.image import Image, Intake, image_size, open_image
 from vlrun.server.api_errors import ApiError, api_error, bad_request
 from vlrun.server.generation_request import EncodedImage
-from vlrun.server.limits import MIB, Limits
+from vlrun.server.limits import MIB, ServerLimits
 from vlrun.types import Detail
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -53,7 +53,7 @@ def from_data_url(url: str, detail: Detail, param: str) -> EncodedImage:
     return EncodedImage(encoded, detail, param)
 
 
-def check(images: Sequence[EncodedImage], limits: Limits) -> None:
+def check(images: Sequence[EncodedImage], limits: ServerLimits) -> None:
     """Look at the headers of all images of a request, in order; none is decoded.
 
     Raises ApiError 400 with the ``param`` of the first image that is one too many, that cannot be opened by its
@@ -74,7 +74,7 @@ def check(images: Sequence[EncodedImage], limits: Limits) -> None:
             raise bad_request(message, image.param, "too_many_images")
 
 
-def open_encoded(image: EncodedImage, limits: Limits) -> Image:
+def open_encoded(image: EncodedImage, limits: ServerLimits) -> Image:
     """The image, decoded. Raises ApiError 400 with its ``param``; the cause is the MediaError."""
     try:
         return open_image(image.encoded, _intake(limits))
@@ -82,7 +82,7 @@ def open_encoded(image: EncodedImage, limits: Limits) -> Image:
         raise _told(error, image) from error
 
 
-def _intake(limits: Limits) -> Intake:
+def _intake(limits: ServerLimits) -> Intake:
     return Intake(
         formats=FORMATS,
         max_bytes=limits.max_body_mib * MIB,

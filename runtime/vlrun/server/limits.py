@@ -14,7 +14,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """The numbers. Those of the first group have an option of ``vlrun serve`` each."""
 
     parallel: int = 4
@@ -62,7 +62,7 @@ class Limits:
     """That a connection may stay open between two requests."""
 
 
-def fixed(limits: Limits) -> list[tuple[str, str]]:
+def fixed(limits: ServerLimits) -> list[tuple[str, str]]:
     """The limits without an option, as rows of a number and what it bounds."""
     return [
         (f"{limits.bodies_mib} MiB", "of all requests being read or waiting; more is 429"),

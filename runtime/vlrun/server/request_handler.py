@@ -20,7 +20,7 @@ from vlrun.server.admission import SETTLED_SECONDS, Admission
 from vlrun.server.api_errors import ApiError, api_error
 from vlrun.server.generation_request import Job, Piece
 from vlrun.server.images import check
-from vlrun.server.limits import MIB, Limits
+from vlrun.server.limits import MIB, ServerLimits
 from vlrun.server.logging import MAX_ASKED, note
 from vlrun.server.metrics import Metrics
 from vlrun.server.middleware.request_body import BodyBudget, hold_body
@@ -83,7 +83,7 @@ class Visit:
 class Desk:
     """Serves requests with one model. ``log_prompts``: write questions and answers into the log."""
 
-    def __init__(self, vlm: VLM, limits: Limits, metrics: Metrics, log_prompts: bool = False) -> None:
+    def __init__(self, vlm: VLM, limits: ServerLimits, metrics: Metrics, log_prompts: bool = False) -> None:
         self.vlm = vlm
         self.limits = limits
         self.metrics = metrics

@@ -23,7 +23,7 @@ from vlrun.media.image import Image
 from vlrun.prompt.builder import Turn
 from vlrun.server.generation_request import EncodedImage, Job, Piece
 from vlrun.server.images import open_encoded
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Chunk
 from vlrun.vlm import VLM
 
@@ -39,7 +39,7 @@ processor.
 class Workshop:
     """The threads that work for requests: one for each answer that may be made at once, and two for short work."""
 
-    def __init__(self, vlm: VLM, limits: Limits) -> None:
+    def __init__(self, vlm: VLM, limits: ServerLimits) -> None:
         self._vlm = vlm
         self._limits = limits
         self._making = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")

@@ -30,7 +30,7 @@ from vlrun.models.qwen3_vl.positions import FloatArray
 from vlrun.server import logging as journal
 from vlrun.server import server
 from vlrun.server.app import Access, Service
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.systemd import Notifier
 from vlrun.vision.patches import Patches
 from vlrun.vlm import load
@@ -136,7 +136,9 @@ def main(folder: Path, late: float, refuse: bool) -> None:
     signal.signal(signal.SIGUSR1, block)
     journal.set_up(journal=False)
     opened = server.listen("127.0.0.1", 0)
-    service = Service(load(folder, room=CacheConfig(), wait=False), ("vlrun-tiny",), Limits(drain=DRAIN), Access())
+    service = Service(
+        load(folder, room=CacheConfig(), wait=False), ("vlrun-tiny",), ServerLimits(drain=DRAIN), Access()
+    )
     threading.Thread(target=listen_to_orders, daemon=True).start()
     server.serve(service, opened, Notifier())
 

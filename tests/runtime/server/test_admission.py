@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from vlrun.server.admission import Admission
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
 
 class CacheConfig:
     """A queue, and requests that stay as long as they are told to."""
 
     def __init__(self, parallel: int, queue: int) -> None:
-        self.admission = Admission(Limits(parallel=parallel, queue=queue))
+        self.admission = Admission(ServerLimits(parallel=parallel, queue=queue))
         self.served: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

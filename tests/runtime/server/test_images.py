@@ -24,9 +24,9 @@ from vlrun.media.image import MAX_SEGMENTS, Image, image_size, open_image
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.images import check, from_data_url, open_encoded
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
-LIMITS = Limits(max_images=4, max_megapixels=1, request_megapixels=2)
+LIMITS = ServerLimits(max_images=4, max_megapixels=1, request_megapixels=2)
 
 
 def encoded(image: PILImage.Image, kind: str, **options: object) -> bytes:
@@ -89,8 +89,8 @@ from vlrun.server.images import check, from_data_url, open_encoded
 def answer(urls):
     try:
         images = [from_data_url(url, "auto", "url") for url in urls]
-        check(images, Limits())
-        return [open_encoded(image, Limits()).size for image in images]
+        check(images, ServerLimits())
+        return [open_encoded(image, ServerLimits()).size for image in images]
     except ApiError as error:
         return [error.status, error.code, error.message]
 requests = json.load(sys.stdin)

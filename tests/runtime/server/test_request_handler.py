@@ -11,7 +11,7 @@ from starlette.types import Message, Scope
 
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.metrics import Metrics
 from vlrun.server.request_handler import Desk
 from vlrun.vlm import VLM
@@ -27,7 +27,7 @@ async def leaving() -> Message:
 
 
 def desk() -> Desk:
-    return Desk(cast(VLM, None), Limits(), cast(Metrics, None))
+    return Desk(cast(VLM, None), ServerLimits(), cast(Metrics, None))
 
 
 def test_what_fails_is_told_with_its_own_place() -> None:
@@ -61,7 +61,7 @@ def test_a_token_count_has_a_deadline() -> None:
     """Guards row 30 where no answer is made: whoever waits for a turn is told that it did not come."""
 
     async def story() -> None:
-        hasty = Desk(cast(VLM, None), Limits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
+        hasty = Desk(cast(VLM, None), ServerLimits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
         scope: Scope = {"type": "http", "headers": []}
         body: Message = {"type": "http.request", "body": b"{}"}
         messages = iter([body])

@@ -13,7 +13,7 @@ import pytest
 from vlrun.engine.request import Cancellation, Progress
 from vlrun.errors import AnswerCancelled, DeviceError
 from vlrun.server.generation_request import EncodedImage, Job, Piece, Said
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.worker_pool import EVERY, Workshop
 from vlrun.types import Answer, Chunk, Options
 from vlrun.vlm import VLM
@@ -40,7 +40,7 @@ def heard(model: Told, **asked: Any) -> tuple[list[Sequence[Piece]], float]:
     """What arrives of a job, look by look, and how many seconds it took."""
 
     async def listen() -> tuple[list[Sequence[Piece]], float]:
-        workshop = Workshop(cast(VLM, model), Limits())
+        workshop = Workshop(cast(VLM, model), ServerLimits())
         began = time.monotonic()
         try:
             async with workshop.answers(Job((Said("user", ("hi",)),), Options(), **asked)) as arriving:
@@ -88,7 +88,7 @@ def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
             yield Chunk("", answer=LAST)
 
     async def listen() -> float:
-        workshop = Workshop(cast(VLM, Prefilling(0)), Limits())
+        workshop = Workshop(cast(VLM, Prefilling(0)), ServerLimits())
         began = time.monotonic()
         try:
             async with workshop.answers(Job((Said("user", ("hi",)),), Options(), stream=True)) as arriving:
@@ -144,7 +144,7 @@ def test_whoever_leaves_while_images_are_decoded_frees_the_turn_after_one() -> N
     cancellation = Cancellation()
     cancellation.cancel()
     image = EncodedImage(b"this would be refused", "auto", "image")
-    workshop = Workshop(cast(VLM, Told(0)), Limits())
+    workshop = Workshop(cast(VLM, Told(0)), ServerLimits())
     with pytest.raises(AnswerCancelled):
         workshop.opened(Job((Said("user", (image,)),)), cancellation)
     workshop.close()

@@ -14,7 +14,7 @@ from vlrun.server.api.chat_response import ChatCompletionChunk, Chatting
 from vlrun.server.api.chat_stream import ChatStream
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import Job, Piece
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import DONE, event
 from vlrun.types import Answer
 
@@ -51,7 +51,7 @@ class ChatVoice:
         return [event(error.body())]
 
 
-def read(body: bytes, names: Sequence[str], limits: Limits) -> ChatVoice:
+def read(body: bytes, names: Sequence[str], limits: ServerLimits) -> ChatVoice:
     """The voice of a request. Raises ApiError."""
     return ChatVoice(read_chat(strict_json.parse(body, limits), names, limits), names[0])
 

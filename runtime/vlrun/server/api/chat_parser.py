@@ -37,14 +37,14 @@ from vlrun.server.api.request_parser import (
 from vlrun.server.api.unsupported import CHAT, TOKENIZE
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import Job, Part, Said
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
 RENAMED = {"logprobs": "top_logprobs", "schema": "response_format"}
 """Fields of the request by the names of the options."""
 
 
-def read_chat(value: object, names: Sequence[str], limits: Limits) -> Job:
+def read_chat(value: object, names: Sequence[str], limits: ServerLimits) -> Job:
     """A chat completion's request as a job. ``value``: its JSON; ``names``: of the model.
 
     Raises ApiError: 404 for another model, 400 for whatever else is wrong, with the field.
@@ -69,7 +69,7 @@ def read_chat(value: object, names: Sequence[str], limits: Limits) -> Job:
     )
 
 
-def read_tokenize(value: object, names: Sequence[str], limits: Limits) -> Job | str:
+def read_tokenize(value: object, names: Sequence[str], limits: ServerLimits) -> Job | str:
     """What is to be counted: a conversation with its tools, or a text alone. Raises ApiError as ``read_chat`` does."""
     request = read_as(value, TokenizeRequest, TOKENIZE)
     if request.model is not None:
@@ -97,7 +97,7 @@ def _check_together(request: ChatRequest) -> None:
         raise bad_request("store must be false: this service keeps nothing", "store", "unsupported_value")
 
 
-def _options(request: ChatRequest, limits: Limits) -> Options:
+def _options(request: ChatRequest, limits: ServerLimits) -> Options:
     """How to answer."""
     schema = _schema(request, limits)
     with options_within(RENAMED):
@@ -117,7 +117,7 @@ def _options(request: ChatRequest, limits: Limits) -> Options:
         )
 
 
-def _schema(request: ChatRequest, limits: Limits) -> Mapping[str, object] | None:
+def _schema(request: ChatRequest, limits: ServerLimits) -> Mapping[str, object] | None:
     match request.response_format:
         case JsonObjectFormat():
             return ANY_OBJECT

@@ -11,10 +11,10 @@ from msgspec import Meta, Struct
 
 from vlrun.engine.sampler import MAX_SEED
 from vlrun.prompt.tool_calls import MAX_TOOLS
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import MAX_STOP_LENGTH, MAX_STOP_STRINGS, RANGES
 
-LIMITS = Limits()
+LIMITS = ServerLimits()
 """Of those that have no option of ``vlrun serve``: they are part of the types."""
 
 METADATA_KEYS, METADATA_KEY, METADATA_VALUE = 16, 64, 512

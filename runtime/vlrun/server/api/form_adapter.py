@@ -20,7 +20,7 @@ from vlrun.server.api.form_parser import read_form
 from vlrun.server.api.other_responses import FormAnalyzeAnswer, FormChatAnswer
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import Job
-from vlrun.server.limits import MIB, Limits
+from vlrun.server.limits import MIB, ServerLimits
 from vlrun.types import Answer
 
 MAX_FIELDS = 16
@@ -46,7 +46,7 @@ class FormVoice:
         return msgspec.json.encode(self._shaped(answers[0]))
 
 
-def read(content_type: bytes, body: bytes, shaped: Shaped, limits: Limits) -> FormVoice:
+def read(content_type: bytes, body: bytes, shaped: Shaped, limits: ServerLimits) -> FormVoice:
     """The voice of a form. Raises ApiError."""
     texts, image = _parsed(content_type, body, limits)
     return FormVoice(read_form(texts, image, limits), shaped)
@@ -57,7 +57,7 @@ def with_415(error: ApiError) -> ApiError:
     return replace(error, status=415) if isinstance(error.__cause__, UnsupportedMedia) else error
 
 
-def _parsed(content_type: bytes, body: bytes, limits: Limits) -> tuple[dict[str, str], bytes | None]:
+def _parsed(content_type: bytes, body: bytes, limits: ServerLimits) -> tuple[dict[str, str], bytes | None]:
     """Texts by their fields, and the bytes of the file ``image``."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")

@@ -17,7 +17,7 @@ from vlrun.server.api.request_parser import Reader, options_within, read_as
 from vlrun.server.api.unsupported import FORM
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import EncodedImage, Job, Said
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class FormFields(Wire):
     temperature: Temperature | UnsetType = UNSET
 
 
-def read_form(fields: Mapping[str, str], image: bytes | None, limits: Limits) -> Job:
+def read_form(fields: Mapping[str, str], image: bytes | None, limits: ServerLimits) -> Job:
     """A form as a job. ``fields``: its texts; ``image``: the bytes of its file, None if there is none.
 
     Raises ApiError (400) for whatever is wrong, with the field.

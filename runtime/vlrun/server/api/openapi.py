@@ -20,7 +20,7 @@ from vlrun.server.api.openapi_paths import SCHEMAS, error_responses, paths
 from vlrun.server.api.responses_request import ResponsesRequest
 from vlrun.server.api.responses_response import Response
 from vlrun.server.api.responses_stream import Event
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
 
@@ -50,7 +50,7 @@ TAGS = (
 )
 
 
-def document(limits: Limits, model: str, keyed: bool) -> Json:
+def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
     """The document. ``model``: the name that the service calls its model by; ``keyed``: API keys are needed."""
     return {
         "openapi": "3.1.0",
@@ -69,7 +69,7 @@ def document(limits: Limits, model: str, keyed: bool) -> Json:
     }
 
 
-def _description(limits: Limits) -> str:
+def _description(limits: ServerLimits) -> str:
     """What there is to know before the first request."""
     return f"""One vision-language model behind the words of OpenAI's API. Unknown fields are refused by name; images
 come as data URLs or files, and no URL is ever fetched.

@@ -24,7 +24,7 @@ from vlrun.server.api.validation_errors import explain, quoted, unsupported
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import EncodedImage, Said
 from vlrun.server.images import from_data_url
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Detail
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def system_first(turns: Sequence[Said], params: Sequence[str]) -> tuple[Said, ..
     return (Said("system", tuple(parts[1:])), *turns[count:])
 
 
-def object_text(text: str, param: str, limits: Limits) -> str:
+def object_text(text: str, param: str, limits: ServerLimits) -> str:
     """The text itself, if it is the JSON of an object. Raises ApiError (400)."""
     try:
         value = strict_json.parse(text.encode(), limits)
@@ -93,7 +93,7 @@ def object_text(text: str, param: str, limits: Limits) -> str:
     return text
 
 
-def check_schema(schema: Mapping[str, Any], param: str, limits: Limits) -> int:
+def check_schema(schema: Mapping[str, Any], param: str, limits: ServerLimits) -> int:
     """Its characters as JSON. Raises ApiError (400) for a schema of too many bytes."""
     text = json.dumps(schema, ensure_ascii=False)
     if len(text.encode()) > limits.max_schema_bytes:
@@ -118,7 +118,7 @@ class Reader:
     Methods raise ApiError (400); ``param`` is the field that is read, as a path.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._characters = 0
         self._images = 0

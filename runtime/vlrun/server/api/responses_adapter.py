@@ -14,7 +14,7 @@ from vlrun.server.api.responses_response import Responding
 from vlrun.server.api.responses_stream import Event, ResponseStream, name_of
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import Job, Piece
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import event
 from vlrun.types import Answer
 
@@ -50,7 +50,7 @@ class ResponsesVoice:
         return _events(self._stream.fail(error))
 
 
-def read(body: bytes, names: Sequence[str], limits: Limits) -> ResponsesVoice:
+def read(body: bytes, names: Sequence[str], limits: ServerLimits) -> ResponsesVoice:
     """The voice of a request. Raises ApiError."""
     job, request = read_responses(strict_json.parse(body, limits), names, limits)
     return ResponsesVoice(job, Responding(f"resp_{secrets.token_hex(12)}", int(time.time()), names[0], request))

@@ -35,14 +35,14 @@ from vlrun.server.api.responses_request import (
 from vlrun.server.api.unsupported import RESPONSES
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import Job, Part, Said
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
 RENAMED = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs", "schema": "text.format"}
 """Fields of the request by the names of the options."""
 
 
-def read_responses(value: object, names: Sequence[str], limits: Limits) -> tuple[Job, ResponsesRequest]:
+def read_responses(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[Job, ResponsesRequest]:
     """A response's request as a job; and as it came, since its answer repeats much of it. ``value``: its JSON;
     ``names``: of the model.
 
@@ -72,7 +72,7 @@ def _with_types(value: object) -> object:
     return {**value, "input": items}
 
 
-def _options(request: ResponsesRequest, limits: Limits) -> Options:
+def _options(request: ResponsesRequest, limits: ServerLimits) -> Options:
     """How to answer."""
     if request.top_logprobs and not request.include:
         needed = "top_logprobs needs message.output_text.logprobs in include"
@@ -90,7 +90,7 @@ def _options(request: ResponsesRequest, limits: Limits) -> Options:
         )
 
 
-def _schema(request: ResponsesRequest, limits: Limits) -> Mapping[str, object] | None:
+def _schema(request: ResponsesRequest, limits: ServerLimits) -> Mapping[str, object] | None:
     match request.text.format if request.text else None:
         case ObjectFormat():
             return ANY_OBJECT

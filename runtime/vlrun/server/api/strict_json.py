@@ -11,7 +11,7 @@ import math
 import re
 
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
 EXACT = 2**53
 """Up to here every whole number is a float of its own."""
@@ -25,7 +25,7 @@ _BRACKET = re.compile(r"[\[\]{}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # the parser has joined whole pairs
 
 
-def parse(body: bytes, limits: Limits) -> object:
+def parse(body: bytes, limits: ServerLimits) -> object:
     """The value of a body in UTF-8. Raises ApiError 400, ``invalid_json``.
 
     A byte order mark is refused, as RFC 8259 (8.1) lets a parser do.
@@ -59,7 +59,7 @@ def _decoded(body: bytes) -> str:
     return text
 
 
-def _check_shape(text: str, limits: Limits) -> None:
+def _check_shape(text: str, limits: ServerLimits) -> None:
     """Nesting and number of values, before a parser makes objects of them. Where the text is no JSON the count is right
     up to the first fault, which is as far as a parser gets.
     """

@@ -32,7 +32,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
 SEND_BUFFER = 64 * 1024
 """Bytes of the kernel's send buffer, which Linux doubles. Without it a client that reads nothing is noticed megabytes
@@ -72,7 +72,7 @@ class _Refused(Exception):
 class _Connection(h11.Connection):
     """h11, which parses a head of any size that arrives in one read, and takes what smugglers and floods need."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         super().__init__(h11.SERVER, limits.header_bytes)
         self._limits = limits
         self._chunks = 0
@@ -93,7 +93,7 @@ class _Connection(h11.Connection):
         return event
 
 
-def _judge_head(waiting: bytes, limits: Limits) -> ApiError | None:
+def _judge_head(waiting: bytes, limits: ServerLimits) -> ApiError | None:
     """What is wrong with the head of a request, or with as much of it as came; the rest is for h11 to find."""
     end = _HEAD_END.search(waiting, 0, limits.header_bytes)
     if end is None and len(waiting) <= limits.header_bytes:
@@ -134,7 +134,7 @@ def _raw_answer(fault: ApiError) -> bytes:
 class _LimitedProtocol(H11Protocol):
     """One connection. ``_phase``: what is waited for until ``_deadline``."""
 
-    limits: ClassVar[Limits]
+    limits: ClassVar[ServerLimits]
     answered: ClassVar[Callable[[int], None]]
 
     def __init__(
@@ -286,7 +286,7 @@ class _LimitedProtocol(H11Protocol):
         self._set_deadline(LINGER_SECONDS)
 
 
-def protocol(limits: Limits, answered: Callable[[int], None]) -> type[H11Protocol]:
+def protocol(limits: ServerLimits, answered: Callable[[int], None]) -> type[H11Protocol]:
     """The class for uvicorn's ``Config(http=...)``. ``answered`` hears the status of each answer that no application
     gave. Its ``timeout_keep_alive``, ``h11_max_incomplete_event_size`` and
     access log are not used; ``limit_concurrency`` must be left out, since its answer is uvicorn's own.

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import MIB, Limits
+from vlrun.server.limits import MIB, ServerLimits
 
 STEP = MIB // 4
 """Bytes by which a body takes from the budget, as they come: a length that is only promised takes nothing."""
@@ -46,7 +46,7 @@ class BodyBudget:
 
 
 @asynccontextmanager
-async def hold_body(scope: Scope, receive: Receive, limits: Limits, budget: BodyBudget) -> AsyncIterator[bytes]:
+async def hold_body(scope: Scope, receive: Receive, limits: ServerLimits, budget: BodyBudget) -> AsyncIterator[bytes]:
     """The request's body, which counts against the budget until the block is left, however it is left.
 
     On entering it raises ApiError (400: no valid Content-Length, 408: too slow, 413: too large, 429: no budget), or
@@ -62,7 +62,7 @@ async def hold_body(scope: Scope, receive: Receive, limits: Limits, budget: Body
 class _Share:
     """What one body has of the budget, in ``bytes``."""
 
-    def __init__(self, limits: Limits, budget: BodyBudget) -> None:
+    def __init__(self, limits: ServerLimits, budget: BodyBudget) -> None:
         self.bytes = 0
         self._promised = 0
         self._limits = limits

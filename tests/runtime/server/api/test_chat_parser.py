@@ -16,18 +16,18 @@ from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.unsupported import CHAT
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, Job, Said
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
 NAMES = ("vlrun-tiny", "other")
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
-def read(value: object, limits: Limits | None = None) -> Job:
-    return read_chat(value, NAMES, limits or Limits())
+def read(value: object, limits: ServerLimits | None = None) -> Job:
+    return read_chat(value, NAMES, limits or ServerLimits())
 
 
-def refused(value: object, limits: Limits | None = None) -> ApiError:
+def refused(value: object, limits: ServerLimits | None = None) -> ApiError:
     with pytest.raises(ApiError) as caught:
         read(value, limits)
     return caught.value
@@ -299,7 +299,7 @@ def test_other_models_are_not_served(name: str) -> None:
 
 def test_text_is_counted_over_the_whole_request() -> None:
     """Many short messages are as long as a long one; tools and calls are text too."""
-    limits = Limits(max_text=100)
+    limits = ServerLimits(max_text=100)
     assert read(request(*[user("x" * 50)] * 2), limits).turns
     assert refused(request(*[user("x" * 50)] * 2, user("y")), limits).param == "messages[2].content"
     assert refused(request(user(text("x" * 90), text("x" * 11))), limits).param == "messages[0].content[1].text"
@@ -314,7 +314,7 @@ def test_text_is_counted_over_the_whole_request() -> None:
 
 def test_images_are_counted_over_the_whole_request() -> None:
     """Row 9: 50 images are refused before they are decoded."""
-    limits = Limits(max_images=3)
+    limits = ServerLimits(max_images=3)
     assert len(read(request(user(image(), image()), user(image())), limits).images) == 3
     fault = refused(request(user(image(), image()), user(image(), image())), limits)
     assert fault.param == "messages[1].content[1].image_url.url"
@@ -323,7 +323,7 @@ def test_images_are_counted_over_the_whole_request() -> None:
 
 def test_schemas_are_bounded() -> None:
     """Row 17's first half: bytes, not characters."""
-    limits, wordy = Limits(max_schema_bytes=100), {"description": "ä" * 45}
+    limits, wordy = ServerLimits(max_schema_bytes=100), {"description": "ä" * 45}
     fault = refused(request(response_format=json_schema(wordy)), limits)
     assert fault.param == "response_format.json_schema.schema"
     tool = {"type": "function", "function": {"name": "f", "parameters": wordy}}

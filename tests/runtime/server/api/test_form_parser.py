@@ -10,7 +10,7 @@ from vlrun.server.api.chat_parser import read_tokenize
 from vlrun.server.api.form_parser import read_form
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, Job, Said
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
 NAMES = ("vlrun-tiny", "other")
@@ -18,7 +18,7 @@ NAMES = ("vlrun-tiny", "other")
 
 def test_tokenize_takes_a_conversation_or_a_text() -> None:
     """The same messages as a chat, so that the count is that of the chat."""
-    limits = Limits()
+    limits = ServerLimits()
     counted = read_tokenize({"messages": [user("hi")], "tools": [TOOL]}, NAMES, limits)
     assert counted == Job(turns=(Said("user", ("hi",)),), tools=({"type": "function", "function": FUNCTION},))
     assert read_tokenize({"prompt": "hi", "model": "other"}, NAMES, limits) == "hi"
@@ -37,15 +37,15 @@ def test_tokenize_takes_a_conversation_or_a_text() -> None:
 def test_wrong_counts_are_told(value: object, param: str, status: int) -> None:
     """As of a chat."""
     with pytest.raises(ApiError) as caught:
-        read_tokenize(value, NAMES, Limits(max_text=100))
+        read_tokenize(value, NAMES, ServerLimits(max_text=100))
     assert (caught.value.param, caught.value.status) == (param, status)
 
 
 def test_forms_are_jobs_too() -> None:
     """The tutorials' scripts send an image, perhaps a question, and texts where numbers belong."""
-    job = read_form({}, b"png", Limits())
+    job = read_form({}, b"png", ServerLimits())
     assert job.turns == (Said("user", (EncodedImage(b"png", "auto", "image"), DEFAULT_QUESTION)),)
-    job = read_form({"query": "12", "max_tokens": "5", "temperature": "0.5"}, b"png", Limits())
+    job = read_form({"query": "12", "max_tokens": "5", "temperature": "0.5"}, b"png", ServerLimits())
     assert job.turns[0].parts[1] == "12"
     assert job.options == Options(max_tokens=5, temperature=0.5)
 
@@ -53,7 +53,7 @@ def test_forms_are_jobs_too() -> None:
 @pytest.mark.parametrize("text", ["7.918117470151744e-240", "5E-1", "2e0", "0.0", "1e+0"])
 def test_numbers_of_a_form_are_those_of_json(text: str) -> None:
     """Guards clients that write a float as their language does: an exponent has up to three digits."""
-    assert read_form({"temperature": text}, b"png", Limits()).options.temperature == float(text)
+    assert read_form({"temperature": text}, b"png", ServerLimits()).options.temperature == float(text)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_numbers_of_a_form_are_those_of_json(text: str) -> None:
 def test_wrong_forms_are_told(fields: dict[str, str], words: str) -> None:
     """A path instead of a file, a number that is none."""
     with pytest.raises(ApiError, match=words) as caught:
-        read_form(fields, b"png", Limits(max_text=100))
+        read_form(fields, b"png", ServerLimits(max_text=100))
     assert (caught.value.param, caught.value.status) == (next(iter(fields)), 400)
 
 
 def test_a_form_without_a_image_is_told() -> None:
     """There is nothing to answer about."""
     with pytest.raises(ApiError, match="image is missing"):
-        read_form({"query": "hi"}, None, Limits())
+        read_form({"query": "hi"}, None, ServerLimits())

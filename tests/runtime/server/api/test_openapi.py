@@ -25,10 +25,10 @@ from vlrun.server.api.openapi import document
 from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.responses_parser import read_responses
 from vlrun.server.api.responses_request import ResponsesRequest
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
 MODEL = "vlrun-tiny"
-KEYED, OPEN = document(Limits(), MODEL, keyed=True), document(Limits(), MODEL, keyed=False)
+KEYED, OPEN = document(ServerLimits(), MODEL, keyed=True), document(ServerLimits(), MODEL, keyed=False)
 READERS = {
     "/v1/chat/completions": read_chat,
     "/v1/responses": read_responses,
@@ -117,7 +117,7 @@ def test_examples_are_read_and_valid(path: str) -> None:
     name = content["schema"]["$ref"].rpartition("/")[2]
     assert len(content["examples"]) >= 2
     for example in content["examples"].values():
-        assert READERS[path](example["value"], [MODEL], Limits())
+        assert READERS[path](example["value"], [MODEL], ServerLimits())
         assert valid(example["value"], name)
 
 
@@ -176,7 +176,7 @@ def test_document_is_made_of_the_types(kind: type[msgspec.Struct]) -> None:
 
 def test_limits_are_those_of_the_service() -> None:
     """Whoever starts it with other limits gets them told."""
-    told = document(Limits(max_images=3, queue=7), MODEL, keyed=False)["info"]["description"]
+    told = document(ServerLimits(max_images=3, queue=7), MODEL, keyed=False)["info"]["description"]
     assert "3 images" in told
     assert "7 requests" in told
 

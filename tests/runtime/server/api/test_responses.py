@@ -16,7 +16,7 @@ from vlrun.server.api.responses_parser import read_responses
 from vlrun.server.api.responses_response import Responding
 from vlrun.server.api.responses_stream import ResponseStream, name_of
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Answer, Chunk, Timings, TokenLogprob, Usage
 
 USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, passes=3)
@@ -51,7 +51,7 @@ def streamed(stream: ChatStream, whole: Answer) -> list[dict[str, Any]]:
 
 def responding(**more: Any) -> Responding:
     value = {"model": "m", "input": "hi", **more}
-    return Responding("resp_abc", 1_790_000_000, "vlrun-tiny", read_responses(value, ["m"], Limits())[1])
+    return Responding("resp_abc", 1_790_000_000, "vlrun-tiny", read_responses(value, ["m"], ServerLimits())[1])
 
 
 def events(made: Responding, whole: Answer) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from vlrun.server.api.responses_request import ResponsesRequest
 from vlrun.server.api.unsupported import RESPONSES
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, Job, Said
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
@@ -40,11 +40,11 @@ def image(**more: object) -> dict[str, Any]:
     return {"type": "input_image", "image_url": IMAGE, **more}
 
 
-def read(value: object, limits: Limits | None = None) -> Job:
-    return read_responses(value, ["vlrun-tiny"], limits or Limits())[0]
+def read(value: object, limits: ServerLimits | None = None) -> Job:
+    return read_responses(value, ["vlrun-tiny"], limits or ServerLimits())[0]
 
 
-def refused(value: object, limits: Limits | None = None) -> ApiError:
+def refused(value: object, limits: ServerLimits | None = None) -> ApiError:
     with pytest.raises(ApiError) as caught:
         read(value, limits)
     return caught.value
@@ -211,7 +211,7 @@ def test_other_models_are_not_served() -> None:
 
 def test_limits_hold_here_too() -> None:
     """A second way in must not be a way around."""
-    limits = Limits(max_text=100, max_images=1, max_schema_bytes=100)
+    limits = ServerLimits(max_text=100, max_images=1, max_schema_bytes=100)
     wordy: list[tuple[dict[str, Any], str]] = [
         (request("x" * 51, instructions="x" * 50), "input"),
         (request([message("user", words("x" * 101))]), "input[0].content[0].text"),

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from vlrun.server.api.strict_json import MAX_NUMBER, MAX_VALUES, parse
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 
-LIMITS = Limits(json_depth=8)
+LIMITS = ServerLimits(json_depth=8)
 
 
 def refused(body: bytes | str) -> str:
@@ -46,7 +46,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 def test_reads_what_is_right(value: Any, ascii_only: bool, indent: int | None) -> None:
     """Guards against refusing or changing good JSON: quotes, brackets and escapes in strings, pairs of surrogates."""
     written = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
-    assert parse(written.encode(), Limits()) == value
+    assert parse(written.encode(), ServerLimits()) == value
 
 
 @settings(max_examples=500, deadline=None)
@@ -155,5 +155,5 @@ def test_time_for_a_large_image() -> None:
     for content in ("QUJD" * 2**20 * 4, "\\n" + "QUJD" * 2**20 * 4, '\\"\\\\' * 2**20 * 4, "\\u732b" * 2**20 * 2):
         body = f'{{"messages": [{{"role": "user", "content": "{content}"}}]}}'.encode()
         began = time.process_time()
-        parse(body, Limits())
+        parse(body, ServerLimits())
         assert time.process_time() - began < 0.5

@@ -16,7 +16,7 @@ from vlrun.server.api.chat_parser import read_chat
 from vlrun.server.api.chat_request import ChatRequest
 from vlrun.server.api.validation_errors import explain
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
 BOUNDS = [
@@ -98,7 +98,7 @@ def test_names_of_strangers_come_back_cut_and_escaped(name: str) -> None:
     """Row 44: an error is written into logs and terminals."""
     for value in (request(**{name: 1}), request({**user("hi"), name: 1}), request(metadata={name[:60]: 5})):
         with pytest.raises(ApiError) as caught:
-            read_chat(value, ["vlrun-tiny"], Limits())
+            read_chat(value, ["vlrun-tiny"], ServerLimits())
         fault = caught.value
         assert len(fault.message) < 900
         assert (fault.message + str(fault.param)).isprintable()

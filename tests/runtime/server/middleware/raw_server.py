@@ -18,13 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import bad_request
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware.http_protocol import protocol
 
 PATIENCE = 5.0
 """Seconds after which a test gives up."""
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-LIMITS = Limits()
+LIMITS = ServerLimits()
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Edge:
 
 
 @contextmanager
-def edge(app: ASGIApp, limits: Limits = LIMITS, listener: socket.socket | None = None) -> Iterator[Edge]:
+def edge(app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | None = None) -> Iterator[Edge]:
     """A server on a free port of loopback, or on ``listener``, until the block ends."""
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
     place = listener.getsockname()

@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 
 from tests.runtime.server.middleware.raw_server import GET, Edge, Witness, edge, reply, rest, shout, until
-from vlrun.server.limits import Limits
+from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware import http_protocol as protocol_module
 
 MARK = b"zebra"
@@ -141,7 +141,7 @@ def trickle(client: socket.socket, data: bytes) -> None:
 @pytest.mark.parametrize("before", [b"", GET], ids=["first request", "further request"])
 def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> None:
     """Slow headers: uvicorn never closes such a connection."""
-    with edge(Witness(), Limits(header_seconds=0.3)) as server, server.connect() as client:
+    with edge(Witness(), ServerLimits(header_seconds=0.3)) as server, server.connect() as client:
         if before:
             shout(client, before)
             assert reply(client).status == 200
@@ -155,7 +155,7 @@ def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> Non
 
 def test_200_idle_connections_are_closed_and_others_served_meanwhile() -> None:
     """Uvicorn leaves a connection that never says anything open for ever."""
-    with edge(Witness(), Limits(header_seconds=0.5)) as server:
+    with edge(Witness(), ServerLimits(header_seconds=0.5)) as server:
         idle = [server.connect() for _ in range(200)]
         until(lambda: server.connections() == 200)
         assert server.ask(GET).body == b"ok"
@@ -166,7 +166,7 @@ def test_200_idle_connections_are_closed_and_others_served_meanwhile() -> None:
 
 
 def test_idle_after_an_answer() -> None:
-    with edge(Witness(), Limits(idle_seconds=0.4, header_seconds=0.1)) as server, server.connect() as client:
+    with edge(Witness(), ServerLimits(idle_seconds=0.4, header_seconds=0.1)) as server, server.connect() as client:
         for _ in range(3):
             shout(client, GET)
             assert reply(client).body == b"ok"
@@ -177,13 +177,13 @@ def test_idle_after_an_answer() -> None:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> Limits:
+def hasty(monkeypatch: pytest.MonkeyPatch) -> ServerLimits:
     """Deadlines that a test can wait for."""
     monkeypatch.setattr(protocol_module, "BODY_GRACE", 0.1)
-    return Limits(body_seconds=0.2)
+    return ServerLimits(body_seconds=0.2)
 
 
-def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(hasty: Limits) -> None:
+def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(hasty: ServerLimits) -> None:
     """Slow body: the app hears of it too, or it would wait for ever."""
     witness = Witness()
     with edge(witness, hasty) as server, server.connect() as client:
@@ -198,7 +198,7 @@ def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(hasty: L
 
 
 @pytest.mark.parametrize("path", [b"/", b"/slow"], ids=["a head", "a body that the app does not read"])
-def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(hasty: Limits, path: bytes) -> None:
+def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(hasty: ServerLimits, path: bytes) -> None:
     """Closed with bytes unread a connection is reset, and many systems then throw away the answer that came before."""
     size = 8_000_000
     framing = b"x: " if path == b"/" else b"Content-Length: %d\r\n\r\n" % (size + 1)
@@ -218,7 +218,7 @@ def test_a_refused_client_that_stays_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         until(lambda: server.connections() == 0, seconds=1)
 
 
-def test_an_answer_that_is_on_its_way_gets_no_second_one(hasty: Limits) -> None:
+def test_an_answer_that_is_on_its_way_gets_no_second_one(hasty: ServerLimits) -> None:
     """The answer is complete and waits for its reader when the body's time is over."""
     with edge(Witness(), hasty) as server, server.connect(receive_buffer=2048) as client:
         shout(client, head(b"Content-Length: 9", b"Connection: close", first=b"POST /large?1000000 HTTP/1.1"))
@@ -237,7 +237,7 @@ def test_a_connection_that_ended_is_forgotten(strict: Edge) -> None:
 
 
 def test_connections_beyond_the_limit_are_turned_away_and_the_others_kept() -> None:
-    with edge(Witness(), Limits(connections=3)) as server:
+    with edge(Witness(), ServerLimits(connections=3)) as server:
         kept = [server.connect() for _ in range(3)]
         until(lambda: server.connections() == 3)
         for _ in range(3):
@@ -258,7 +258,7 @@ def test_silent_connections_do_not_keep_others_out() -> None:
     """Guards everybody else from one who opens all connections and says nothing, or half of something; whoever waits
     for an answer is no such one.
     """
-    with edge(Witness(), Limits(connections=3)) as server:
+    with edge(Witness(), ServerLimits(connections=3)) as server:
         idle, half, waiting = server.connect(), server.connect(), server.connect()
         shout(idle, GET)
         assert reply(idle).body == b"ok"
@@ -280,7 +280,7 @@ def test_silent_connections_do_not_keep_others_out() -> None:
 def test_a_client_that_reads_nothing_is_cut_off() -> None:
     """Row 28: the stream waits for the client for ever, its slot with it; and what it makes piles up."""
     witness = Witness()
-    with edge(witness, Limits(write_seconds=0.4)) as server, server.connect(receive_buffer=2048) as client:
+    with edge(witness, ServerLimits(write_seconds=0.4)) as server, server.connect(receive_buffer=2048) as client:
         began = time.monotonic()
         shout(client, head(first=b"GET /endless HTTP/1.1"))
         assert witness.left.wait(3)
@@ -293,7 +293,7 @@ def test_a_client_that_reads_nothing_is_cut_off() -> None:
 def test_a_client_that_reads_slowly_is_not(path: bytes) -> None:
     """However long it takes: the deadline is for reading nothing."""
     witness = Witness()
-    with edge(witness, Limits(write_seconds=0.3)) as server, server.connect(receive_buffer=16_384) as client:
+    with edge(witness, ServerLimits(write_seconds=0.3)) as server, server.connect(receive_buffer=16_384) as client:
         shout(client, head(b"Connection: close", first=b"GET " + path + b" HTTP/1.1"))
         size, end = 0, time.monotonic() + 1.2
         while time.monotonic() < end:
@@ -308,7 +308,7 @@ def test_a_client_that_reads_slowly_is_not(path: bytes) -> None:
 
 def test_a_finished_answer_that_nobody_reads_is_not_kept() -> None:
     """The app is done and the connection closing, but its last bytes wait, few as they are: nobody looks after them."""
-    with edge(Witness(), Limits(write_seconds=0.3)) as server:
+    with edge(Witness(), ServerLimits(write_seconds=0.3)) as server:
         clients = [server.connect(receive_buffer=2048) for _ in range(12)]
         for number, client in enumerate(clients):
             path = b"/large?%d" % (30_000 * number)
@@ -377,7 +377,7 @@ def test_noise() -> None:
     whole = (
         post(b"Content-Length: 5", b"Connection: close") + MARK + post(b"Transfer-Encoding: chunked") + b"5\r\nzebra"
     )
-    with edge(Witness(), Limits(header_seconds=0.3, body_seconds=0.1)) as server:
+    with edge(Witness(), ServerLimits(header_seconds=0.3, body_seconds=0.1)) as server:
         for turn in range(300):
             noise = bytearray(whole if turn % 3 else chance.randbytes(200))
             for _ in range(chance.randrange(4)):

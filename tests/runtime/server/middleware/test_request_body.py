@@ -15,11 +15,11 @@ from starlette.types import Message, Receive, Scope, Send
 from tests.runtime.server.middleware.raw_server import Edge, edge, reply, rest, shout, until
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import MIB, Limits
+from vlrun.server.limits import MIB, ServerLimits
 from vlrun.server.middleware.request_body import STEP, BodyBudget, hold_body
 from vlrun.server.middleware.security import Guard
 
-LIMITS = Limits(max_body_mib=2, body_seconds=0.4, bodies_mib=4)
+LIMITS = ServerLimits(max_body_mib=2, body_seconds=0.4, bodies_mib=4)
 
 
 def scope(*lengths: str) -> Scope:
