@@ -41,7 +41,7 @@ from vlrun.prompt.builder import DEFAULT_QUESTION, Asked, Images, Preparer, Turn
 from vlrun.prompt.chat_template import ChatTemplate, Tool, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
-from vlrun.prompt.token_bytes import Spelling
+from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tool_calls import BEGIN, ToolChoice, find_tool_calls
 from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.python_types import schema_of, value_of
@@ -105,7 +105,7 @@ class VLM:
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
-        self._spelling = Spelling(self._tokenizer)
+        self._spelling = TokenBytes(self._tokenizer)
         tokens = self.manifest.tokens
         self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
         auto = speed.auto_image_tokens(speed.known(fingerprint, str(hints)))

@@ -18,7 +18,7 @@ LONGEST_PAUSE = 256
 """Tokens for which nothing is guessed after a guess that was all wrong; doubled each time up to the longest."""
 
 
-class Lookup:
+class PromptLookup:
     """Guesses for one answer. ``text``: prompt and answer, to which the owner appends."""
 
     def __init__(self, text: list[int]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
-from vlrun.engine.prompt_lookup import Lookup, verified
+from vlrun.engine.prompt_lookup import PromptLookup, verified
 from vlrun.engine.repetition import repeats
 from vlrun.engine.request import FinishReason, PendingImage, Progress, Request, TokenStream
 from vlrun.kv_cache.block_hash import block_names
@@ -40,7 +40,7 @@ class Sequence:
         self._named = 0
         self._features: dict[int, FloatArray] = {}
         self._following = int(request.positions.max()) + 1
-        self._lookup = Lookup(self.text) if request.lookup else None
+        self._lookup = PromptLookup(self.text) if request.lookup else None
         self._guessed: list[int] = []
         self._forced = False
         self._queries: FloatArray | None = None

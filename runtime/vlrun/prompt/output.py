@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from vlrun.engine.request import RequestMetrics
 from vlrun.engine.sampler import TokenScore
-from vlrun.prompt.token_bytes import Spelling
+from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.types import Chunk, Timings, TokenLogprob
 
 
 class OutputAccumulator:
     """The text and tokens so far. ``likely``: how likely each token was, filled before it comes, or empty."""
 
-    def __init__(self, spelling: Spelling, likely: Sequence[TokenScore]) -> None:
+    def __init__(self, spelling: TokenBytes, likely: Sequence[TokenScore]) -> None:
         self.text = ""
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob] = []

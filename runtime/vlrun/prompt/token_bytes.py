@@ -10,7 +10,7 @@ from functools import cache
 from tokenizers import Tokenizer
 
 
-class Spelling:
+class TokenBytes:
     """The bytes of a tokenizer's tokens."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.runtime.engine.fake_decoder import VOCABULARY, FakeDecoder
 from tests.runtime.engine.requests import Eye, Greedy, engine_of, prompt, read, request
-from vlrun.engine.prompt_lookup import Lookup
+from vlrun.engine.prompt_lookup import PromptLookup
 from vlrun.engine.repetition import LEAST_TOKENS, repeats
 from vlrun.engine.sampler import FloatRow, Sampler, SamplingParams
 
@@ -31,7 +31,7 @@ def test_guesses_change_the_passes_and_not_the_answer(temperature: float) -> Non
 def test_guesses_pause_where_they_do_not_pay() -> None:
     """Guards the cost: after wrong guesses nothing is tried for a while, and longer each time."""
     text = [1, 2, 3, 1, 2]
-    lookup = Lookup(text)
+    lookup = PromptLookup(text)
     assert lookup.guess(8) == [3, 1, 2]
     assert lookup.guess(1) == [3]
     tried = 0

@@ -14,7 +14,7 @@ from tests.paths import EXAMPLES
 from vlrun.embedded import FOLDER
 from vlrun.engine.sampler import likely
 from vlrun.errors import OptionError
-from vlrun.prompt.token_bytes import Spelling
+from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.types import Options
 from vlrun.vlm import VLM
 
@@ -66,7 +66,7 @@ def test_ties_and_small_vocabularies() -> None:
 def test_tokens_spell_any_text() -> None:
     """Guards characters that are cut between tokens: their bytes are told, whatever they look like alone."""
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
-    spelling = Spelling(tokenizer)
+    spelling = TokenBytes(tokenizer)
     for text in ("6 bottles", "多少个瓶子？", "naïve 🙂\n\tÿ­"):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         assert b"".join(spelling.raw(token) for token in ids).decode() == text
