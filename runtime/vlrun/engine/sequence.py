@@ -16,7 +16,7 @@ from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
 from vlrun.engine.prompt_lookup import PromptLookup, verified
 from vlrun.engine.repetition import repeats
 from vlrun.engine.request import FinishReason, PendingImage, Progress, Request, TokenStream
-from vlrun.kv_cache.block_hash import block_names
+from vlrun.kv_cache.block_hash import block_hashes
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable
 from vlrun.models.qwen3_vl.positions import FloatArray
 
@@ -198,5 +198,5 @@ class Sequence:
             parent = self._names[-1] if self._names else self._root
             spans = [image.span for image in self.request.images]
             text = self.text[: length - length % size]
-            self._names += block_names(parent, text, spans, size, len(self._names))
+            self._names += block_hashes(parent, text, spans, size, len(self._names))
         return self._names[: length // size]

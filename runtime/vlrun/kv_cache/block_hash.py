@@ -24,7 +24,7 @@ class ImageSpan:
     key: bytes
 
 
-def block_names(
+def block_hashes(
     parent: bytes, ids: Sequence[int], images: Sequence[ImageSpan], block_size: int, begin: int = 0
 ) -> Iterator[bytes]:
     """Names of the full blocks of ``ids`` that lie behind block ``begin``, whose predecessor is named ``parent``."""

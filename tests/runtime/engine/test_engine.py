@@ -113,10 +113,10 @@ def test_images_that_share_ids_never_share_an_answer() -> None:
 
 def test_models_never_share_a_block() -> None:
     """Guards the root of the chain: the same prompt has other names with another model or other hints."""
-    from vlrun.kv_cache.block_hash import block_names
+    from vlrun.kv_cache.block_hash import block_hashes
 
     ids = list(range(12))
-    names = [list(block_names(root, ids, [], 4)) for root in (b"one", b"two")]
+    names = [list(block_hashes(root, ids, [], 4)) for root in (b"one", b"two")]
     assert len(names[0]) == 3
     assert not set(names[0]) & set(names[1])
 

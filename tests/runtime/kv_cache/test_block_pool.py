@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlrun.kv_cache.block_hash import ImageSpan, block_names
+from vlrun.kv_cache.block_hash import ImageSpan, block_hashes
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
 
 SIZE = 4
@@ -100,7 +100,7 @@ def test_names_cover_all_that_a_block_depends_on() -> None:
     ids = [1, 9, 9, 9, 9, 9, 9, 2, 3, 4, 5, 6]
 
     def names(ids: list[int], *images: ImageSpan) -> list[bytes]:
-        return list(block_names(b"root", ids, images, SIZE))
+        return list(block_hashes(b"root", ids, images, SIZE))
 
     plain = names(ids, ImageSpan(1, 6, b"red"))
     assert len(set(plain)) == 3
@@ -113,5 +113,5 @@ def test_names_cover_all_that_a_block_depends_on() -> None:
     ]
     for other in others:
         assert not set(other) & set(plain)
-    later = list(block_names(plain[0], ids, [ImageSpan(1, 6, b"red")], SIZE, begin=1))
+    later = list(block_hashes(plain[0], ids, [ImageSpan(1, 6, b"red")], SIZE, begin=1))
     assert later == plain[1:]
