@@ -37,7 +37,7 @@ from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.models.qwen3_vl.positions import Grid, token_positions
 from vlrun.models.verification import verify
 from vlrun.perf import profile as speed
-from vlrun.prompt.builder import DEFAULT_QUESTION, Asked, Images, Preparer, Turn, ask_about
+from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, Turn, ask_about
 from vlrun.prompt.chat_template import ChatTemplate, Tool, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
@@ -54,7 +54,7 @@ from vlrun.vision.encoder_queue import EncoderQueue, image_key
 class _Ready:
     """A question that can be answered, the grammar that its answer follows, and how long it took to get there."""
 
-    asked: Asked
+    asked: BuiltPrompt
     grammar: AnswerGrammar | None
     seconds: float
     cancellation: Cancellation
@@ -109,7 +109,7 @@ class VLM:
         tokens = self.manifest.tokens
         self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
         auto = speed.auto_image_tokens(speed.known(fingerprint, str(hints)))
-        self._preparer = Preparer(self.manifest, self._template, auto)
+        self._preparer = PromptBuilder(self.manifest, self._template, auto)
 
     def wait(self) -> None:
         """Until it answers at its full speed. Raises as ``load`` does."""
@@ -302,7 +302,7 @@ class VLM:
         last = said.chunk(stops.push(detokenizer.flush()) + stops.flush())
         yield replace(last, answer=self._whole(ready, said, stream, stops.found))
 
-    def _sampler(self, asked: Asked, constraint: Constraint | None) -> Sampler:
+    def _sampler(self, asked: BuiltPrompt, constraint: Constraint | None) -> Sampler:
         sampling, most = asked.options.sampling(self.manifest.generation), self.manifest.text.vocab_size
         return Sampler(sampling, asked.prompt.ids, most, constraint, asked.options.logprobs)
 
@@ -327,7 +327,7 @@ class VLM:
             logprobs=tuple(said.logprobs),
         )
 
-    def _heat(self, asked: Asked, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
+    def _heat(self, asked: BuiltPrompt, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
         """Where each token looked."""
         if stream.watched is None or not asked.images:
             return None
@@ -338,7 +338,7 @@ class VLM:
 
     @contextmanager
     def _submitted(
-        self, asked: Asked, chooser: TokenSampler, max_tokens: int, cancellation: Cancellation
+        self, asked: BuiltPrompt, chooser: TokenSampler, max_tokens: int, cancellation: Cancellation
     ) -> Iterator[TokenStream]:
         """The engine's stream of an answer; afterwards nothing of it goes on."""
         try:
@@ -350,7 +350,7 @@ class VLM:
         finally:
             self._sight.forget(asked.images)
 
-    def _request(self, asked: Asked, chooser: TokenSampler, max_tokens: int) -> Request:
+    def _request(self, asked: BuiltPrompt, chooser: TokenSampler, max_tokens: int) -> Request:
         """Put everything together for the engine."""
         prompt = asked.prompt
         placed = list(zip(prompt.slots, asked.images, strict=True))

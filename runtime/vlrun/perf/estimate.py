@@ -12,7 +12,7 @@ from pathlib import Path
 from vlrun import manifest as manifests
 from vlrun.manifest import Manifest, TextDimensions
 from vlrun.perf.profile import Speed, auto_image_tokens
-from vlrun.prompt.builder import Preparer, Turn
+from vlrun.prompt.builder import PromptBuilder, Turn
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.types import Options
 
@@ -62,7 +62,7 @@ def plan(
     template = ChatTemplate(
         (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8"), tokenizer, manifest.tokens.image
     )
-    preparer = Preparer(manifest, template, auto_image_tokens(speed))
+    preparer = PromptBuilder(manifest, template, auto_image_tokens(speed))
     asked = preparer.prepare(turns, options)
     preparer.check_room(asked, context)
     patch = manifest.vision.patch

@@ -50,7 +50,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Asked:
+class BuiltPrompt:
     """A question made ready: its prompt, the images with their grids, and what there is to say about these.
 
     ``subject``: the image that places in the answer are in, None if that could be several: that of the last turn
@@ -82,7 +82,7 @@ def _details(turn: Turn, options: Options) -> tuple[Detail, ...]:
     return turn.details or (options.detail,) * images_of(turn)
 
 
-class Preparer:
+class PromptBuilder:
     """Makes questions ready for one model. ``auto``: visual tokens an image that this box sees in good time."""
 
     def __init__(self, manifest: Manifest, template: ChatTemplate, auto: int = HIGH_DETAIL) -> None:
@@ -90,7 +90,7 @@ class Preparer:
         self._template = template
         self._auto = auto
 
-    def prepare(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> Asked:
+    def prepare(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """A conversation that waits for the model's answer. Raises OptionError and MediaError."""
         images = [part for turn in turns for part in turn.parts if isinstance(part, Image)]
         if len(images) > MOST_IMAGES or len(tools) > MOST_TOOLS:
@@ -106,9 +106,9 @@ class Preparer:
             by_auto = [(image, grid) for (image, detail), grid in alike if detail == "auto"]
             if any(self._grid(image, options, auto).tokens > grid.tokens for image, grid in by_auto):
                 notes += (f"shown with at most {most} visual tokens an image, for this box needs long for more",)
-        return Asked(prompt, list(zip(images, grids, strict=True)), options, notes, _subject(turns))
+        return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, notes, _subject(turns))
 
-    def check_room(self, asked: Asked, context: int | None) -> None:
+    def check_room(self, asked: BuiltPrompt, context: int | None) -> None:
         """Raise ContextLengthExceeded if the prompt leaves no room for an answer in ``context`` tokens, nor in what the
         model was made for.
         """
