@@ -11,7 +11,7 @@ from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.media.image import Image, open_image
-from vlrun.prompt.builder import MOST_IMAGES, Preparer, Turn, ask_about, named
+from vlrun.prompt.builder import MOST_IMAGES, PromptBuilder, Turn, ask_about, named
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
 from vlrun.types import Options
 
@@ -32,7 +32,7 @@ def image(width: int, height: int) -> Image:
 
 
 def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
-    asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(width, height), "What?")], options)
+    asked = PromptBuilder(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(width, height), "What?")], options)
     return asked.images[0][1].tokens
 
 
@@ -59,9 +59,9 @@ def test_a_photo_is_shown_within_its_budget(options: Options, auto: int, most: i
 def test_a_slow_box_says_so() -> None:
     """Guards against detail that is lowered in silence."""
     for size, auto, told in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
-        asked = Preparer(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(*size), "What?")], Options())
+        asked = PromptBuilder(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(*size), "What?")], Options())
         assert len(asked.notes) == told
-    low = Preparer(PUBLISHED, TEMPLATE, 512).prepare([ask_about(image(4000, 3000), "?")], Options(detail="low"))
+    low = PromptBuilder(PUBLISHED, TEMPLATE, 512).prepare([ask_about(image(4000, 3000), "?")], Options(detail="low"))
     assert not low.notes
 
 
@@ -81,14 +81,14 @@ def test_budgets_below_the_model_s_are_told() -> None:
 
 def test_too_many_images_are_told() -> None:
     """Guards memory against a question with a thousand images."""
-    preparer = Preparer(PUBLISHED, TEMPLATE)
+    preparer = PromptBuilder(PUBLISHED, TEMPLATE)
     with pytest.raises(OptionError, match=f"at most {MOST_IMAGES} images"):
         preparer.prepare([ask_about([image(32, 32)] * (MOST_IMAGES + 1), "What?")], Options())
 
 
 def test_prompts_that_do_not_fit_are_told_with_numbers() -> None:
     """Guards the context, of the model and of the caller."""
-    preparer = Preparer(PUBLISHED, TEMPLATE)
+    preparer = PromptBuilder(PUBLISHED, TEMPLATE)
     asked = preparer.prepare([ask_about(image(640, 480), "What?")], Options())
     preparer.check_room(asked, None)
     with pytest.raises(ContextLengthExceeded, match=r"300 of images, .* the context is 100"):
