@@ -21,7 +21,7 @@ from vlrun.backends.openvino.decoder import Decoder, SequenceStep
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Request, Stopped
 from vlrun.engine.sampler import Sampler
-from vlrun.engine.scheduler import ServerLimits
+from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.models.qwen3_vl.positions import FloatArray
 from vlrun.prompt.builder import ask_about
@@ -64,7 +64,7 @@ def alone(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> list[in
     key = (scene, question, max_tokens)
     if key not in KNOWN:
         assert isinstance(vlm._engine._decoder, Decoder)
-        engine = Engine(vlm._engine._decoder, b"", ServerLimits(running=1, guesses=0))
+        engine = Engine(vlm._engine._decoder, b"", SchedulerConfig(running=1, guesses=0))
         KNOWN[key] = list(engine.submit(dataclasses.replace(request(vlm, *key), lookup=False)))
         engine.close()
     return KNOWN[key]
@@ -72,7 +72,7 @@ def alone(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> list[in
 
 ASKED = st.tuples(st.integers(0, len(SCENES) - 1), st.integers(0, len(QUESTIONS) - 1), st.sampled_from([1, 9, 40]))
 LIMITS = st.builds(
-    ServerLimits,
+    SchedulerConfig,
     running=st.integers(1, 6),
     prefill=st.integers(1, 200),
     beside=st.integers(1, 64),
@@ -90,7 +90,7 @@ LIMITS = st.builds(
 def test_any_mix_on_the_real_decoder(
     vlm: vlrun.VLM,
     plans: list[tuple[tuple[int, int, int], int | None]],
-    limits: ServerLimits,
+    limits: SchedulerConfig,
     blocks: int,
     stored: bool,
 ) -> None:

@@ -29,7 +29,7 @@ LEAST_TOKENS = 32
 """Visual tokens of an image from which on its seconds say something."""
 LEAST_PASSES = 8
 PREFILL_CHUNK = 512
-"""Tokens of a prompt in one pass (``engine.scheduler.Limits``)."""
+"""Tokens of a prompt in one pass (``engine.scheduler.SchedulerConfig``)."""
 ALONE_SECONDS = 0.05
 """A question that waited longer was not alone."""
 ATTENTION_SHARE = 0.5

@@ -14,7 +14,7 @@ from vlrun.backends.openvino.device import Abandoned
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import PendingImage, Request, Stopped, TokenStream
 from vlrun.engine.sampler import FloatRow
-from vlrun.engine.scheduler import ServerLimits
+from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.heatmap.attention import Watched
 from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.kv_cache.prefix_store import PrefixStore
@@ -128,7 +128,7 @@ def cells(asked: Asked) -> list[Cell]:
 
 @contextmanager
 def engine_of(
-    decoder: FakeDecoder, limits: ServerLimits | None = None, store: PrefixStore | None = None
+    decoder: FakeDecoder, limits: SchedulerConfig | None = None, store: PrefixStore | None = None
 ) -> Iterator[Engine]:
     engine = Engine(decoder, store.root if store else ROOT, limits, store)
     try:

@@ -30,14 +30,14 @@ from tests.runtime.engine.requests import (
 )
 from vlrun.engine.engine import Engine
 from vlrun.engine.sampler import FloatRow
-from vlrun.engine.scheduler import ServerLimits
+from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
 
 WORDS = st.one_of(st.integers(0, 5), st.sampled_from([(b"red", 9), (b"blue", 9), (b"dot", 3)]))
 PROMPTS = st.lists(WORDS, min_size=1, max_size=6)
 ASKED = st.builds(prompt, PROMPTS, st.integers(1, 20))
 LIMITS = st.builds(
-    ServerLimits,
+    SchedulerConfig,
     running=st.integers(1, 5),
     prefill=st.integers(1, 40),
     beside=st.integers(1, 20),
@@ -52,7 +52,7 @@ LIMITS = st.builds(
     st.integers(20, 60),
 )
 def test_everyone_gets_the_tokens_he_gets_alone(
-    plans: list[tuple[Asked, int | None, bool]], limits: ServerLimits, blocks: int
+    plans: list[tuple[Asked, int | None, bool]], limits: SchedulerConfig, blocks: int
 ) -> None:
     """Guards everything at once: sharing, eviction, chunks, batching, guesses, readers who leave after some tokens, and
     what those who watch are told of the tokens that they read.
@@ -126,7 +126,7 @@ def test_the_same_question_at_once_is_computed_once() -> None:
     decoder, eye = FakeDecoder(200), Eye()
     eye.slow = 0.05
     other = prompt([9, 9, 9], 3)
-    with engine_of(decoder, ServerLimits(prefill=8)) as engine:
+    with engine_of(decoder, SchedulerConfig(prefill=8)) as engine:
         streams = [engine.submit(request(IMAGE, eye)) for _ in range(4)]
         quick = engine.submit(request(other, eye))
         assert read(quick) == alone(other)
@@ -141,7 +141,7 @@ def test_a_long_prompt_does_not_freeze_a_running_answer() -> None:
     decoder, eye = FakeDecoder(200), Eye()
     long, short = prompt([1] * 200, 2), prompt([2, 3], 60)
     decoder.slow = 0.002
-    with engine_of(decoder, ServerLimits(prefill=512, beside=8)) as engine:
+    with engine_of(decoder, SchedulerConfig(prefill=512, beside=8)) as engine:
         first = iter(engine.submit(request(replace(short, max_tokens=400), eye, lookup=False)))
         next(first)
         second = engine.submit(request(long, eye))

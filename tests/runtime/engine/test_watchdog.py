@@ -12,7 +12,7 @@ from tests.runtime.engine.requests import Eye, alone, engine_of, prompt, read, r
 from vlrun.engine import watchdog as pulse
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, Progress
-from vlrun.engine.scheduler import ServerLimits
+from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.engine.watchdog import Watchdog
 from vlrun.errors import AnswerCancelled
 
@@ -50,7 +50,7 @@ def test_a_reader_who_waits_is_woken_by_a_cancellation(slow: str) -> None:
 
 def test_progress_comes_before_the_first_token() -> None:
     """Guards progress: images as they are seen, the prompt as it is prefilled, each to its end."""
-    with engine_of(FakeDecoder(100), ServerLimits(prefill=16)) as engine:
+    with engine_of(FakeDecoder(100), SchedulerConfig(prefill=16)) as engine:
         items = list(engine.submit(request(IMAGE, Eye())).items())
     told = [item for item in items if isinstance(item, Progress)]
     assert items[: len(told)] == told
