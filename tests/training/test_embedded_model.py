@@ -145,18 +145,18 @@ def test_it_compares_two_images(vlm: vlrun.VLM, question: str, answer: str) -> N
 
 def test_it_does_the_tasks(vlm: vlrun.VLM) -> None:
     """Guards tasks on the real thing: counts, boxes, fields and text in the forms that they promise."""
-    counted = vlrun.inquire(vlm, IMAGES / "shelf.png", inquiry("count", items=("bottle", "can", "bag")))
+    counted = vlrun.run_task(vlm, IMAGES / "shelf.png", inquiry("count", items=("bottle", "can", "bag")))
     assert counted.value == {"total": 8, "items": {"bottle": 6, "can": 1, "bag": 1}}
-    priced = vlrun.inquire(vlm, IMAGES / "price_tag.png", inquiry("fields", fields=("price", "date")))
+    priced = vlrun.run_task(vlm, IMAGES / "price_tag.png", inquiry("fields", fields=("price", "date")))
     assert priced.value == {"price": example("price_tag").text, "date": ""}
-    assert vlrun.inquire(vlm, IMAGES / "word.png", inquiry("ocr")).text == example("word").text
+    assert vlrun.run_task(vlm, IMAGES / "word.png", inquiry("ocr")).text == example("word").text
 
 
 @pytest.mark.parametrize("name", ["bag", "can", "yellow bottle"])
 def test_it_locates_every_thing(vlm: vlrun.VLM, name: str) -> None:
     """Guards lists of boxes: as many marks as there are things, each on its own, in pixels of the image."""
     scene = example("shelf")
-    located = vlrun.inquire(vlm, IMAGES / "shelf.png", inquiry("locate", items=(name,)))
+    located = vlrun.run_task(vlm, IMAGES / "shelf.png", inquiry("locate", items=(name,)))
     expected = [item.box for item in scene.items if name in (item.kind, f"{item.colour} {item.kind}")]
     assert len(located.marks) == len(expected)
     side = scene.image.width
@@ -201,8 +201,8 @@ def test_it_answers_plainly_where_no_tool_is_for_it(vlm: vlrun.VLM) -> None:
     assert (answer.text, answer.tool_calls) == ("6", ())
 
 
-def inquiry(name: str, items: tuple[str, ...] = (), fields: tuple[str, ...] = ()) -> vlrun.Inquiry:
-    return vlrun.Inquiry(task=find(name), names=vlrun.Names(items, fields))
+def inquiry(name: str, items: tuple[str, ...] = (), fields: tuple[str, ...] = ()) -> vlrun.TaskRequest:
+    return vlrun.TaskRequest(task=find(name), names=vlrun.Names(items, fields))
 
 
 def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:

@@ -21,7 +21,7 @@ from vlrun.cli.option_groups import grouped
 from vlrun.errors import AnswerCutShort, OptionError
 
 if TYPE_CHECKING:
-    from vlrun.tasks.request import Inquiry, Result
+    from vlrun.tasks.request import Result, TaskRequest
     from vlrun.types import Options
     from vlrun.vlm import VLM
 
@@ -54,7 +54,7 @@ class Output:
     stats: bool = False
     as_json: bool = False
 
-    def check(self, images: Sequence[str], inquiries: Sequence[Inquiry]) -> None:
+    def check(self, images: Sequence[str], inquiries: Sequence[TaskRequest]) -> None:
         """Find out before the model works. Raises OptionError, or OutputError for a file that cannot be written."""
         from vlrun.media.output_file import check_target
 
@@ -140,7 +140,7 @@ def split(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str
 
 
 def _answer(
-    vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output, hints: str
+    vlm: VLM, shown: Sequence[Shown], inquiry: TaskRequest, options: Options, output: Output, hints: str
 ) -> AnswerCutShort | None:
     """Ask once, and tell all that was wanted of it; what is to be raised in the end."""
     from vlrun.perf import profile as speed
@@ -168,9 +168,9 @@ def _answer(
     return AnswerCutShort("the answer was cut short before its JSON was complete: --max-tokens makes room for more")
 
 
-def _result(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options, output: Output) -> Result:
+def _result(vlm: VLM, shown: Sequence[Shown], inquiry: TaskRequest, options: Options, output: Output) -> Result:
     """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
-    from vlrun.tasks.request import finish, inquire, single
+    from vlrun.tasks.request import finish, run_task, single
     from vlrun.types import last_of
 
     images = [one.image for one in shown]
@@ -183,7 +183,7 @@ def _result(vlm: VLM, shown: Sequence[Shown], inquiry: Inquiry, options: Options
     else:
         vlm.check(inquiry.options(options))
         _tell_of(vlm)
-        result = inquire(vlm, images, inquiry, options)
+        result = run_task(vlm, images, inquiry, options)
     if not streamed and not output.as_json:
         report.print_text(result.text)
     return replace(result, notes=untold(result.notes, shown))

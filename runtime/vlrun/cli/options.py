@@ -18,7 +18,7 @@ from vlrun.errors import OptionError
 if TYPE_CHECKING:
     from vlrun.backends.openvino.device import Hints
     from vlrun.backends.openvino.loader import CacheConfig
-    from vlrun.tasks.request import Inquiry
+    from vlrun.tasks.request import TaskRequest
     from vlrun.types import Options
     from vlrun.vlm import VLM
 
@@ -118,15 +118,15 @@ class Asking:
     votes: int = 1
     steps: bool = False
 
-    def inquiry(self, question: str | None) -> Inquiry:
+    def inquiry(self, question: str | None) -> TaskRequest:
         """What is asked. Raises OptionError."""
         from vlrun.media.region import parse_tiles
         from vlrun.tasks.definition import Names, find, load_tasks, split_names
-        from vlrun.tasks.request import Inquiry
+        from vlrun.tasks.request import TaskRequest
 
         tasks = load_tasks(self.tasks) if self.tasks is not None else None
         names = Names(*(split_names(given) if given is not None else () for given in (self.items, self.fields)))
-        return Inquiry(
+        return TaskRequest(
             question,
             find(self.task, tasks) if self.task is not None else None,
             names,

@@ -16,7 +16,7 @@ from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
-    from vlrun.tasks.request import Inquiry
+    from vlrun.tasks.request import TaskRequest
     from vlrun.types import Answer, Options
     from vlrun.vlm import VLM
 
@@ -82,7 +82,7 @@ class Repl:
             raise OptionError(f"there is no {name}; /help lists what there is")
         self._commands[name](words)
 
-    def _ask(self, question: str, options: Options, inquiry: Inquiry | None = None) -> None:
+    def _ask(self, question: str, options: Options, inquiry: TaskRequest | None = None) -> None:
         """Ask, and print the answer as it comes; that of a task that adds up, when it is whole."""
         from vlrun.tasks.request import finish, single
         from vlrun.types import last_of
@@ -125,7 +125,7 @@ class Repl:
     def _task(self, words: Sequence[str]) -> None:
         from vlrun.prompt.builder import images_of
         from vlrun.tasks.definition import NO_NAMES, Names, find, split_names
-        from vlrun.tasks.request import Inquiry, check_images
+        from vlrun.tasks.request import TaskRequest, check_images
 
         if not words:
             raise OptionError("/task needs a name, and for some tasks what to look for: /task count bottle,can")
@@ -133,7 +133,7 @@ class Repl:
         if len(words) > 1:
             listed = split_names(" ".join(words[1:]))
             names = Names(fields=listed) if task.fields != "none" else Names(items=listed)
-        inquiry = Inquiry(task=task, names=names)
+        inquiry = TaskRequest(task=task, names=names)
         check_images(inquiry, len(self._waiting) + sum(map(images_of, self._conversation.turns)))
         given = self._options
         options = replace(  # other visual tokens would have all images so far encoded again

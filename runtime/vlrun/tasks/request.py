@@ -55,7 +55,7 @@ THEN_ANSWER = {"en": "Now give only the answer.", "zh": "现在只给出答案�
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class TaskRequest:
     """What to ask, and how carefully. ``question`` is asked as it is, or added to what the ``task`` says.
 
     ``tiles``: asked of each part of the image by itself, and the answers merged; ``votes``: so many answers, of which
@@ -135,7 +135,7 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-def inquire(vlm: VLM, images: Images, inquiry: Inquiry, options: Options | None = None) -> Result:
+def run_task(vlm: VLM, images: Images, inquiry: TaskRequest, options: Options | None = None) -> Result:
     """Ask about images as the inquiry says. Raises as ``VLM.ask`` does."""
     given = options or Options()
     asked = inquiry.options(given)
@@ -148,7 +148,7 @@ def inquire(vlm: VLM, images: Images, inquiry: Inquiry, options: Options | None 
     return finish(_merged(shown, parts, voted, merge, asked), inquiry)
 
 
-def _voices(vlm: VLM, parts: Sequence[Sequence[Image]], inquiry: Inquiry, options: Options) -> list[list[_Voice]]:
+def _voices(vlm: VLM, parts: Sequence[Sequence[Image]], inquiry: TaskRequest, options: Options) -> list[list[_Voice]]:
     """All answers, part by part. If one fails, or the caller is interrupted, the others stop at their next token."""
     stopped = threading.Event()
     pool = ThreadPoolExecutor(TOGETHER, "vlrun-ask")
@@ -167,7 +167,7 @@ def _voices(vlm: VLM, parts: Sequence[Sequence[Image]], inquiry: Inquiry, option
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def check_images(inquiry: Inquiry, images: int) -> None:
+def check_images(inquiry: TaskRequest, images: int) -> None:
     """Raise OptionError if the inquiry needs another number of images."""
     if inquiry.task is not None and images < inquiry.task.images:
         raise OptionError(f"this task needs at least {inquiry.task.images} images")
@@ -175,7 +175,7 @@ def check_images(inquiry: Inquiry, images: int) -> None:
         raise OptionError("tiles are cut out of one image, not of several")
 
 
-def finish(result: Result, inquiry: Inquiry) -> Result:
+def finish(result: Result, inquiry: TaskRequest) -> Result:
     """The result with a total that is the sum of its items, and the difference told."""
     value = result.value
     if not inquiry.summed or not isinstance(value, dict):
@@ -246,7 +246,7 @@ def _parts(images: Sequence[Image], tiles: Tiles | None) -> list[list[Image]]:
 
 
 def _ask(
-    vlm: VLM, images: Sequence[Image], inquiry: Inquiry, options: Options, vote: int, stopped: threading.Event
+    vlm: VLM, images: Sequence[Image], inquiry: TaskRequest, options: Options, vote: int, stopped: threading.Event
 ) -> _Voice:
     """One answer. If it fails, the others are given up too."""
     *earlier, last = inquiry.questions()
