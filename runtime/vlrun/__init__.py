@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vlrun.prompt.chat_template import ToolCall
     from vlrun.tasks.definition import Names, Task, load_tasks
     from vlrun.tasks.drawing import draw_marks
-    from vlrun.tasks.request import Result, TaskRequest, run_task
+    from vlrun.tasks.request import TaskRequest, TaskResult, run_task
     from vlrun.types import Answer, Chunk, Options, Timings, Usage
     from vlrun.vlm import VLM, load
 

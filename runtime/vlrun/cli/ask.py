@@ -21,7 +21,7 @@ from vlrun.cli.option_groups import grouped
 from vlrun.errors import AnswerCutShort, OptionError
 
 if TYPE_CHECKING:
-    from vlrun.tasks.request import Result, TaskRequest
+    from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.types import Options
     from vlrun.vlm import VLM
 
@@ -168,7 +168,7 @@ def _answer(
     return AnswerCutShort("the answer was cut short before its JSON was complete: --max-tokens makes room for more")
 
 
-def _result(vlm: VLM, shown: Sequence[Shown], inquiry: TaskRequest, options: Options, output: Output) -> Result:
+def _result(vlm: VLM, shown: Sequence[Shown], inquiry: TaskRequest, options: Options, output: Output) -> TaskResult:
     """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
     from vlrun.tasks.request import finish, run_task, single
     from vlrun.types import last_of

@@ -19,7 +19,7 @@ from vlrun.cli.terminal import printable
 
 if TYPE_CHECKING:
     from vlrun.cli.images import Shown
-    from vlrun.tasks.request import Result
+    from vlrun.tasks.request import TaskResult
     from vlrun.types import Answer, Chunk
 
 MIB = 2**20
@@ -49,14 +49,14 @@ def forgive_stdout() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def print_json(result: Result, model: str, question: str | None) -> None:
+def print_json(result: TaskResult, model: str, question: str | None) -> None:
     """Print one JSON object. Control characters are escaped: terminals obey them."""
     readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     told = json.dumps(_as_dict(result, model, question), ensure_ascii=not readable)
     click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", told))
 
 
-def tell(result: Result) -> None:
+def tell(result: TaskResult) -> None:
     """Say on stderr what there is to say beside the answer."""
     for thought in result.reasoning:
         click.echo(printable(f"vlrun: reasoning: {thought}"), err=True)
@@ -69,7 +69,7 @@ def tell(result: Result) -> None:
         click.echo(printable(f"vlrun: {note}"), err=True)
 
 
-def draw(result: Result, shown: Shown, target: Path) -> None:
+def draw(result: TaskResult, shown: Shown, target: Path) -> None:
     """Write the image with boxes and points. Raises OutputError."""
     from vlrun.media.output_file import save_image
     from vlrun.tasks.drawing import draw_marks
@@ -114,7 +114,7 @@ def stats(answers: Sequence[Answer]) -> str:
     )
 
 
-def _as_dict(result: Result, model: str, question: str | None) -> dict[str, object]:
+def _as_dict(result: TaskResult, model: str, question: str | None) -> dict[str, object]:
     last = result.answers[-1]
     timings = {
         name: seconds if seconds is None else round(seconds, 6) for name, seconds in asdict(last.timings).items()

@@ -118,7 +118,7 @@ class TaskRequest:
 
 
 @dataclass(frozen=True)
-class Result:
+class TaskResult:
     """What came of an inquiry. ``value``: the answer as data where it has a form; ``answers``: all that were made, part
     by part and vote by vote; ``spread``: how the votes fell, of each part; ``marks`` in pixels of the image as it
     was given, none where there are several; ``reasoning``: what was said first, of each answer; ``notes``: what there
@@ -135,7 +135,7 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-def run_task(vlm: VLM, images: Images, inquiry: TaskRequest, options: Options | None = None) -> Result:
+def run_task(vlm: VLM, images: Images, inquiry: TaskRequest, options: Options | None = None) -> TaskResult:
     """Ask about images as the inquiry says. Raises as ``VLM.ask`` does."""
     given = options or Options()
     asked = inquiry.options(given)
@@ -175,7 +175,7 @@ def check_images(inquiry: TaskRequest, images: int) -> None:
         raise OptionError("tiles are cut out of one image, not of several")
 
 
-def finish(result: Result, inquiry: TaskRequest) -> Result:
+def finish(result: TaskResult, inquiry: TaskRequest) -> TaskResult:
     """The result with a total that is the sum of its items, and the difference told."""
     value = result.value
     if not inquiry.summed or not isinstance(value, dict):
@@ -191,9 +191,11 @@ def finish(result: Result, inquiry: TaskRequest) -> Result:
     return replace(result, value=corrected, text=as_json(corrected), notes=(*result.notes, note))
 
 
-def single(answer: Answer) -> Result:
+def single(answer: Answer) -> TaskResult:
     """One answer as a result."""
-    return Result(answer.text, answer.value, (answer,), answer.finish_reason, marks=answer.marks, notes=answer.notes)
+    return TaskResult(
+        answer.text, answer.value, (answer,), answer.finish_reason, marks=answer.marks, notes=answer.notes
+    )
 
 
 class _GivenUp(Exception):
@@ -299,7 +301,7 @@ def _merged(
     voted: Sequence[_Voted],
     merge: str,
     options: Options,
-) -> Result:
+) -> TaskResult:
     voices = [voice for part in voted for voice in part.voices]
     answers = tuple(answer for voice in voices for answer in (*voice.earlier, voice.answer))
     reasons = [part.reason for part in voted if part.reason != "stop"]
@@ -309,7 +311,7 @@ def _merged(
         notes[f"{cut} of {len(answers)} answers were cut short; the others decided"] = None
     marks = tuple(_marks(images, parts, voted))
     text, value = _joined(images[:1], voted, merge, marks)
-    return Result(
+    return TaskResult(
         text,
         _as_asked(text, value, options),
         answers,

@@ -18,7 +18,7 @@ from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.prompt.builder import Turn
 from vlrun.tasks import request as asking
 from vlrun.tasks.definition import Names, find
-from vlrun.tasks.request import Result, TaskRequest, run_task
+from vlrun.tasks.request import TaskRequest, TaskResult, run_task
 from vlrun.types import Answer, Chunk, Options, Timings, Usage
 
 
@@ -69,7 +69,7 @@ def image(width: int = 96, height: int = 96) -> Image:
     return open_image(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def run(oracle: Oracle, inquiry: TaskRequest, options: Options | None = None) -> Result:
+def run(oracle: Oracle, inquiry: TaskRequest, options: Options | None = None) -> TaskResult:
     return run_task(oracle, image(), inquiry, options)  # type: ignore[arg-type]
 
 
