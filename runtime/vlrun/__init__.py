@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vlrun.models.qwen3_vl.grounding import Mark
     from vlrun.prompt.builder import Turn
     from vlrun.prompt.chat_template import ToolCall
-    from vlrun.tasks.definition import Names, Task, load_tasks
+    from vlrun.tasks.definition import Task, TaskArguments, load_tasks
     from vlrun.tasks.drawing import draw_marks
     from vlrun.tasks.request import TaskRequest, TaskResult, run_task
     from vlrun.types import Answer, Chunk, Options, Timings, Usage

@@ -202,7 +202,7 @@ def test_it_answers_plainly_where_no_tool_is_for_it(vlm: vlrun.VLM) -> None:
 
 
 def inquiry(name: str, items: tuple[str, ...] = (), fields: tuple[str, ...] = ()) -> vlrun.TaskRequest:
-    return vlrun.TaskRequest(task=find(name), names=vlrun.Names(items, fields))
+    return vlrun.TaskRequest(task=find(name), names=vlrun.TaskArguments(items, fields))
 
 
 def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:

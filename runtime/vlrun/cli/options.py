@@ -121,11 +121,11 @@ class Asking:
     def inquiry(self, question: str | None) -> TaskRequest:
         """What is asked. Raises OptionError."""
         from vlrun.media.region import parse_tiles
-        from vlrun.tasks.definition import Names, find, load_tasks, split_names
+        from vlrun.tasks.definition import TaskArguments, find, load_tasks, split_names
         from vlrun.tasks.request import TaskRequest
 
         tasks = load_tasks(self.tasks) if self.tasks is not None else None
-        names = Names(*(split_names(given) if given is not None else () for given in (self.items, self.fields)))
+        names = TaskArguments(*(split_names(given) if given is not None else () for given in (self.items, self.fields)))
         return TaskRequest(
             question,
             find(self.task, tasks) if self.task is not None else None,

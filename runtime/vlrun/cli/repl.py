@@ -124,15 +124,15 @@ class Repl:
 
     def _task(self, words: Sequence[str]) -> None:
         from vlrun.prompt.builder import images_of
-        from vlrun.tasks.definition import NO_NAMES, Names, find, split_names
+        from vlrun.tasks.definition import NO_ARGUMENTS, TaskArguments, find, split_names
         from vlrun.tasks.request import TaskRequest, check_images
 
         if not words:
             raise OptionError("/task needs a name, and for some tasks what to look for: /task count bottle,can")
-        task, names = find(words[0]), NO_NAMES
+        task, names = find(words[0]), NO_ARGUMENTS
         if len(words) > 1:
             listed = split_names(" ".join(words[1:]))
-            names = Names(fields=listed) if task.fields != "none" else Names(items=listed)
+            names = TaskArguments(fields=listed) if task.fields != "none" else TaskArguments(items=listed)
         inquiry = TaskRequest(task=task, names=names)
         check_images(inquiry, len(self._waiting) + sum(map(images_of, self._conversation.turns)))
         given = self._options

@@ -63,24 +63,24 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merge: Merge = "none"
     schema: str | None = None
 
-    def question(self, language: Language, names: Names, more: str = "") -> str:
+    def question(self, language: Language, names: TaskArguments, more: str = "") -> str:
         """The prompt, with what was given put in, and ``more`` that the user has to say below it."""
         return "\n".join([_filled(self._in(self.prompt, language), self._words(language, names), names), more]).strip()
 
-    def steps_question(self, language: Language, names: Names, usual: str = "") -> str:
+    def steps_question(self, language: Language, names: TaskArguments, usual: str = "") -> str:
         """What is asked first, before the answer: the task's own words, or its question with the ``usual`` ones."""
         if self.steps:
             return _filled(self._in(self.steps, language), self._words(language, names), names)
         return self.question(language, names, usual)
 
-    def form(self, names: Names) -> Mapping[str, object] | None:
+    def form(self, names: TaskArguments) -> Mapping[str, object] | None:
         """The JSON Schema of the answer, None for free text."""
         if self.schema is None:
             return None
         known = {"{items}": names.items, "{fields}": names.fields}
         return msgspec.convert(_expanded(json.loads(self.schema), known), dict[str, object])
 
-    def _words(self, language: Language, names: Names) -> str:
+    def _words(self, language: Language, names: TaskArguments) -> str:
         return _listed(names.items, language) or self._in(self.anything or _ANYTHING, language)
 
     @staticmethod
@@ -88,14 +88,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return texts.get(language) or texts.get("en") or texts["zh"]
 
 
-class Names(msgspec.Struct, frozen=True):
+class TaskArguments(msgspec.Struct, frozen=True):
     """What a task is to count, find or fill in."""
 
     items: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
 
 
-NO_NAMES = Names()
+NO_ARGUMENTS = TaskArguments()
 _ANYTHING: Mapping[Language, str] = {"en": "everything", "zh": "所有物品"}
 
 
@@ -133,7 +133,7 @@ def find(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
     return known[name]
 
 
-def check_names(task: Task, names: Names) -> None:
+def check_names(task: Task, names: TaskArguments) -> None:
     """Raise OptionError where a task lacks its items or fields, or has no use for them, or they are none to be used."""
     for kind, need, given in (("items", task.items, names.items), ("fields", task.fields, names.fields)):
         if need == "required" and not given:
@@ -161,7 +161,7 @@ def _listed(names: Sequence[str], language: Language) -> str:
     return ("、" if language == "zh" else ", ").join(names)
 
 
-def _filled(text: str, items: str, names: Names) -> str:
+def _filled(text: str, items: str, names: TaskArguments) -> str:
     language = language_of(text)
     form = json.dumps(dict.fromkeys(names.fields, ""), ensure_ascii=False)
     known = {"{items}": items, "{fields}": _listed(names.fields, language), "{fields:json}": form}
@@ -200,7 +200,7 @@ def _parsed(text: str, name: str) -> Mapping[str, Task]:
                 raise ValueError("a task needs a prompt, and no text may be empty")
             if task.image_tokens and not 1 <= task.image_tokens[0] <= task.image_tokens[1] <= MOST_IMAGE_TOKENS:
                 raise ValueError(f"image_tokens must be two numbers from 1 to {MOST_IMAGE_TOKENS}, the least first")
-            task.form(Names())
+            task.form(TaskArguments())
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, RecursionError) as error:
         raise OptionError(f"'{name}' is no file of tasks: {' '.join(str(error).split())}") from None
     return tasks

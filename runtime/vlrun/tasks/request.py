@@ -35,7 +35,7 @@ from vlrun.tasks.aggregation import (
     most_frequent,
     summed,
 )
-from vlrun.tasks.definition import NO_NAMES, Names, Task, check_names, language_of
+from vlrun.tasks.definition import NO_ARGUMENTS, Task, TaskArguments, check_names, language_of
 from vlrun.types import Answer, Chunk, Options
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TaskRequest:
 
     question: str | None = None
     task: Task | None = None
-    names: Names = NO_NAMES
+    names: TaskArguments = NO_ARGUMENTS
     tiles: Tiles | None = None
     votes: int = 1
     steps: bool = False
@@ -74,7 +74,7 @@ class TaskRequest:
             raise OptionError(f"votes must lie between 1 and {MOST_VOTES}, not {self.votes}")
         if self.task is not None:
             check_names(self.task, self.names)
-        elif self.names != NO_NAMES:
+        elif self.names != NO_ARGUMENTS:
             raise OptionError("items and fields belong to a task: choose one")
         if self.tiles is not None and self.task is not None and self.task.merge == "none":
             raise OptionError("the answers of this task about parts of an image cannot be merged: leave out the tiles")
@@ -222,7 +222,7 @@ class _Voted:
     spread: Spread
 
 
-def _of_task(given: Options, task: Task, names: Names) -> Options:
+def _of_task(given: Options, task: Task, names: TaskArguments) -> Options:
     sampling = task.sampling
     options = replace(
         given,

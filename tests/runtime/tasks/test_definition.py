@@ -8,19 +8,28 @@ from pathlib import Path
 import pytest
 
 from vlrun.errors import OptionError
-from vlrun.tasks.definition import NO_NAMES, Names, built_in, check_names, find, language_of, load_tasks, split_names
+from vlrun.tasks.definition import (
+    NO_ARGUMENTS,
+    TaskArguments,
+    built_in,
+    check_names,
+    find,
+    language_of,
+    load_tasks,
+    split_names,
+)
 
 GIVEN = {
-    "count": Names(items=("bottle", "can")),
-    "locate": Names(items=("bottle",)),
-    "fields": Names(fields=("number", "total")),
+    "count": TaskArguments(items=("bottle", "can")),
+    "locate": TaskArguments(items=("bottle",)),
+    "fields": TaskArguments(fields=("number", "total")),
 }
 
 
 @pytest.mark.parametrize("name", built_in())
 def test_every_task_is_whole(name: str) -> None:
     """Guards the list: each task has a prompt in both languages without a gap, and a form that is JSON."""
-    task, names = find(name), GIVEN.get(name, NO_NAMES)
+    task, names = find(name), GIVEN.get(name, NO_ARGUMENTS)
     check_names(task, names)
     english, chinese = task.question("en", names), task.question("zh", names)
     assert language_of(english) == "en"
@@ -33,16 +42,16 @@ def test_every_task_is_whole(name: str) -> None:
 
 def test_items_make_the_prompt_and_the_form() -> None:
     """Guards ``--items``: each is named in the question and required in the answer; without them any name may come."""
-    count, names = find("count"), Names(items=("bottle", "red can"))
+    count, names = find("count"), TaskArguments(items=("bottle", "red can"))
     assert count.question("en", names).startswith("Count bottle, red can in the image.")
-    assert count.question("zh", Names(items=("瓶子", "罐子"))).startswith("数一数图中的瓶子、罐子。")
+    assert count.question("zh", TaskArguments(items=("瓶子", "罐子"))).startswith("数一数图中的瓶子、罐子。")
     form = count.form(names)
     assert form is not None
     items = form["properties"]["items"]  # type: ignore[index]
     assert items["required"] == ["bottle", "red can"]
     assert set(items["properties"]) == {"bottle", "red can"}
     assert items["additionalProperties"] is False
-    free = count.form(NO_NAMES)
+    free = count.form(NO_ARGUMENTS)
     assert free is not None
     assert free["properties"]["items"]["additionalProperties"] == {  # type: ignore[index]
         "type": "integer",
@@ -53,20 +62,20 @@ def test_items_make_the_prompt_and_the_form() -> None:
 
 def test_what_is_added_stands_below() -> None:
     """Guards a question beside a task: it is not dropped."""
-    assert find("ocr").question("en", NO_NAMES, "Only the sign.").endswith("\nOnly the sign.")
+    assert find("ocr").question("en", NO_ARGUMENTS, "Only the sign.").endswith("\nOnly the sign.")
 
 
 @pytest.mark.parametrize(
     ("name", "names", "message"),
     [
-        ("locate", NO_NAMES, "needs items"),
-        ("fields", NO_NAMES, "needs fields"),
-        ("ocr", Names(items=("a",)), "takes no items"),
-        ("count", Names(items=tuple(map(str, range(101)))), "at most 100 items"),
-        ("count", Names(items=("x" * 101,)), "100 characters"),
+        ("locate", NO_ARGUMENTS, "needs items"),
+        ("fields", NO_ARGUMENTS, "needs fields"),
+        ("ocr", TaskArguments(items=("a",)), "takes no items"),
+        ("count", TaskArguments(items=tuple(map(str, range(101)))), "at most 100 items"),
+        ("count", TaskArguments(items=("x" * 101,)), "100 characters"),
     ],
 )
-def test_names_that_do_not_fit_are_told(name: str, names: Names, message: str) -> None:
+def test_names_that_do_not_fit_are_told(name: str, names: TaskArguments, message: str) -> None:
     """Guards against names that are silently ignored."""
     with pytest.raises(OptionError, match=message):
         check_names(find(name), names)
@@ -89,9 +98,9 @@ def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     tasks = load_tasks(path)
-    assert find("plates", tasks).form(NO_NAMES) == {"type": "string"}
-    assert find("plates", tasks).question("zh", NO_NAMES) == "Read the number plate."
-    assert find("ocr", tasks).question("en", NO_NAMES) == "读。"
+    assert find("plates", tasks).form(NO_ARGUMENTS) == {"type": "string"}
+    assert find("plates", tasks).question("zh", NO_ARGUMENTS) == "Read the number plate."
+    assert find("ocr", tasks).question("en", NO_ARGUMENTS) == "读。"
     assert find("count", tasks) == find("count")
 
 
@@ -124,7 +133,7 @@ def test_odd_forms_are_left_to_the_schema_check(tmp_path: Path) -> None:
     """Guards against a stack trace: a form whose properties are no object is told as a schema's fault, later."""
     path = tmp_path / "mine.toml"
     path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{\"properties\": []}'\n")
-    assert load_tasks(path)["x"].form(NO_NAMES) == {"properties": []}
+    assert load_tasks(path)["x"].form(NO_ARGUMENTS) == {"properties": []}
 
 
 def test_unknown_names_are_told(tmp_path: Path) -> None:

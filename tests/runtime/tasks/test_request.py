@@ -17,7 +17,7 @@ from vlrun.media.region import parse_tiles
 from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.prompt.builder import Turn
 from vlrun.tasks import request as asking
-from vlrun.tasks.definition import Names, find
+from vlrun.tasks.definition import TaskArguments, find
 from vlrun.tasks.request import TaskRequest, TaskResult, run_task
 from vlrun.types import Answer, Chunk, Options, Timings, Usage
 
@@ -29,7 +29,7 @@ def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 COUNT = find("count")
-BOTTLES = Names(items=("bottle", "can"))
+BOTTLES = TaskArguments(items=("bottle", "can"))
 
 
 class Oracle:
@@ -129,7 +129,7 @@ def test_tiles_add_up() -> None:
 def test_boxes_of_tiles_lie_in_the_whole_image() -> None:
     """Guards coordinates: those of a tile are relative to it."""
     box = '[{"bbox_2d": [0, 0, 500, 1000], "label": "can"}]'
-    inquiry = TaskRequest(task=find("locate"), names=Names(items=("can",)), tiles=parse_tiles("2x1"))
+    inquiry = TaskRequest(task=find("locate"), names=TaskArguments(items=("can",)), tiles=parse_tiles("2x1"))
     result = run(Oracle("[]", box), inquiry)
     assert result.value == [{"bbox_2d": [500, 0, 750, 1000], "label": "can"}]
     assert [mark.box for mark in result.marks] == [(48, 0, 72, 96)]
@@ -175,7 +175,7 @@ def test_cut_answers_have_no_vote() -> None:
         (lambda: TaskRequest(votes=0), "between 1 and 16, not 0"),
         (lambda: TaskRequest(votes=17), "between 1 and 16, not 17"),
         (lambda: TaskRequest(names=BOTTLES), "belong to a task"),
-        (lambda: TaskRequest(task=COUNT, names=Names(fields=("x",))), "takes no fields"),
+        (lambda: TaskRequest(task=COUNT, names=TaskArguments(fields=("x",))), "takes no fields"),
         (lambda: TaskRequest(task=find("chart"), tiles=parse_tiles("1x2")), "cannot be merged"),
         (lambda: run(Oracle(), TaskRequest(task=find("compare"))), "at least 2 images"),
     ],
@@ -188,7 +188,7 @@ def test_what_cannot_be_asked_is_told(make: object, message: str) -> None:
 
 def test_a_task_sets_what_the_caller_does_not() -> None:
     """Guards the order of options: the caller's word, then the task's."""
-    inquiry = TaskRequest(task=find("locate"), names=Names(items=("can",)))
+    inquiry = TaskRequest(task=find("locate"), names=TaskArguments(items=("can",)))
     options = inquiry.options(Options(max_tokens=7))
     assert (options.temperature, options.presence_penalty, options.max_tokens) == (0, 0, 7)
     assert (options.min_image_tokens, options.auto_image_tokens) == (1024, 2560)
@@ -200,7 +200,7 @@ def test_a_task_sets_what_the_caller_does_not() -> None:
 
 def test_the_language_follows_the_question() -> None:
     """Guards Chinese users: Chinese items or a Chinese question make a Chinese prompt."""
-    assert TaskRequest(task=COUNT, names=Names(items=("瓶子",))).questions()[0].startswith("数一数")
+    assert TaskRequest(task=COUNT, names=TaskArguments(items=("瓶子",))).questions()[0].startswith("数一数")
     assert TaskRequest("请数一数", task=COUNT).questions()[0].startswith("数一数")
     assert TaskRequest("几个？", steps=True).questions() == (
         "几个？\n请一步一步思考：逐个部分说出与问题有关的内容。",
@@ -237,7 +237,7 @@ def test_marks_are_those_of_the_answer_that_is_told() -> None:
     """Guards ``--draw`` with votes: boxes of the answer that won."""
     lost = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]'
     won = '[{"bbox_2d": [500, 500, 1000, 1000], "label": "can"}]'
-    result = run(Oracle(lost, won, won), TaskRequest(task=find("locate"), names=Names(items=("can",)), votes=3))
+    result = run(Oracle(lost, won, won), TaskRequest(task=find("locate"), names=TaskArguments(items=("can",)), votes=3))
     assert [mark.box for mark in result.marks] == [(48, 48, 96, 96)]
 
 
@@ -258,7 +258,7 @@ def test_types_come_out_of_votes_and_tiles() -> None:
 
 def test_a_form_of_the_user_s_own_is_not_merged_by_the_task_s_rule() -> None:
     """Guards ``--task fields --schema ... --tiles``: each part's answer is told, none is lost."""
-    inquiry = TaskRequest(task=find("fields"), names=Names(fields=("x",)), tiles=parse_tiles("1x2"))
+    inquiry = TaskRequest(task=find("fields"), names=TaskArguments(fields=("x",)), tiles=parse_tiles("1x2"))
     assert run(Oracle("[1]", "[2]"), inquiry, Options(schema={"type": "array"})).value == [[1], [2]]
 
 
