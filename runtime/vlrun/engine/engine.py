@@ -18,7 +18,7 @@ from functools import partial
 from typing import Protocol
 
 from vlrun.backends.openvino.decoder import SequenceStep
-from vlrun.backends.openvino.device import Abandoned
+from vlrun.backends.openvino.device import InferenceCancelled
 from vlrun.engine.request import FinishEvent, PendingImage, Progress, Request, Stopped, TokenEvent, TokenStream
 from vlrun.engine.scheduler import Scheduler, SchedulerConfig
 from vlrun.engine.sequence import Sequence
@@ -158,7 +158,7 @@ class Engine:
             while not self._closing:
                 try:
                     self._round()
-                except Abandoned:
+                except InferenceCancelled:
                     continue  # all its readers have left, or the engine closes
                 except Exception as error:  # noqa: BLE001 - its readers must hear of it, the next ones be served
                     self._fail(error if isinstance(error, VlrunError) else DeviceError(f"the device failed: {error}"))
@@ -319,7 +319,7 @@ class Engine:
             key = image.span.key
             try:
                 if self._unwanted(key):
-                    raise Abandoned
+                    raise InferenceCancelled
                 outcome: FloatArray | Exception = image.encode(partial(self._unwanted, key))
             except Exception as error:  # noqa: BLE001 - goes to those who wait for it
                 outcome = error
@@ -333,7 +333,7 @@ class Engine:
     def _seen(self, key: bytes, outcome: FloatArray | Exception) -> None:
         self._pulse.beat()
         waiting = self._looks.pop(key)
-        if isinstance(outcome, Abandoned):
+        if isinstance(outcome, InferenceCancelled):
             for sequence, index in waiting:  # one who came at the last moment
                 if not sequence.stream.closed:
                     self._look(sequence, index)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from vlrun.backends.openvino.device import POLL_MS, Abandoned
+from vlrun.backends.openvino.device import POLL_MS, InferenceCancelled
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image
@@ -101,7 +101,7 @@ class EncoderQueue:
 
     def _encode(self, image: Image, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
         if stopped():
-            raise Abandoned
+            raise InferenceCancelled
         encoder = self._vision()
         patches = cut(image, grid, self._manifest.preprocessing, self._manifest.vision)
         opened = _waited(encoder, stopped)
@@ -137,5 +137,5 @@ def _waited(promise: Promise[T], stopped: Callable[[], bool]) -> T:
     """What was promised. Raises Abandoned when ``stopped``."""
     while not promise.wait(POLL_MS / 1000):
         if stopped():
-            raise Abandoned
+            raise InferenceCancelled
     return promise.result()

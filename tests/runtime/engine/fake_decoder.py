@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlrun.backends.openvino.decoder import SequenceStep
-from vlrun.backends.openvino.device import Abandoned
+from vlrun.backends.openvino.device import InferenceCancelled
 from vlrun.models.qwen3_vl.positions import FloatArray
 
 CLEAR = 997
@@ -48,7 +48,7 @@ class FakeDecoder:
             if stopped():
                 for step in steps:
                     self._write(replace(step, ids=step.ids + 1))  # half-done work leaves anything behind
-                raise Abandoned
+                raise InferenceCancelled
         if self.fault:
             raise self.fault
         for step in steps:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.runtime.engine.fake_decoder import Cell, FakeDecoder, key, query, scores
-from vlrun.backends.openvino.device import Abandoned
+from vlrun.backends.openvino.device import InferenceCancelled
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import PendingImage, Request, Stopped, TokenStream
 from vlrun.engine.sampler import FloatRow
@@ -49,7 +49,7 @@ class Eye:
         while time.monotonic() < until:
             time.sleep(0.001)
             if stopped():
-                raise Abandoned
+                raise InferenceCancelled
         if self.fault:
             raise self.fault
         self.encoded.append(key)

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import openvino as ov
 
 from vlrun.backends.openvino.decoder import Decoder, SequenceStep
-from vlrun.backends.openvino.device import Abandoned, Device
+from vlrun.backends.openvino.device import Device, InferenceCancelled
 from vlrun.backends.openvino.loader import CacheConfig
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.engine import watchdog as pulse
@@ -65,7 +65,7 @@ def compute_long(decoder: Decoder, steps: Sequence[SequenceStep], stopped: Calla
     while time.monotonic() < until:
         logits = real_forward(decoder, steps, stopped)
         if stopped():  # as a device is asked to during a step
-            raise Abandoned
+            raise InferenceCancelled
     return logits
 
 
@@ -75,7 +75,7 @@ def encode_long(encoder: VisionEncoder, patches: Patches, stopped: Callable[[], 
     while time.monotonic() < until:
         features = real_encode(encoder, patches, stopped)
         if stopped():
-            raise Abandoned
+            raise InferenceCancelled
     return features
 
 

@@ -154,7 +154,7 @@ def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]
         raise DamagedModel(f"{name} and its manifest do not fit together ('{min(wrong)}'): export or copy it again")
 
 
-class Abandoned(Exception):
+class InferenceCancelled(Exception):
     """An inference was cancelled because nobody waits for its result."""
 
 
@@ -164,7 +164,7 @@ def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]],
     try:
         while not request.wait_for(POLL_MS):
             if stopped():
-                raise Abandoned
+                raise InferenceCancelled
     except BaseException:  # Ctrl+C too: the inputs must outlive the inference
         request.cancel()
         with contextlib.suppress(RuntimeError):  # says that it was cancelled

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.paths import EXAMPLES
 from vlrun import VLM, CacheConfig, Hints, Options, load
 from vlrun.backends.openvino.decoder import Decoder
-from vlrun.backends.openvino.device import Abandoned
+from vlrun.backends.openvino.device import InferenceCancelled
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, OptionError
@@ -146,7 +146,7 @@ def test_closing_stops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
         encoded.append(patches)
         while not stopped():
             time.sleep(0.01)
-        raise Abandoned
+        raise InferenceCancelled
 
     monkeypatch.setattr(VisionEncoder, "encode", for_ever)
     before = set(threading.enumerate())
