@@ -26,7 +26,7 @@ LIMIT = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class BlobCache:
+class CompileCache:
     """Blobs in ``folder`` for the model whose manifest has this ``fingerprint``."""
 
     folder: Path

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from vlrun.backends.openvino.compile_cache import BlobCache
+from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.errors import DamagedModel, DeviceError, OptionError
 
 AUTO = "AUTO"
@@ -80,7 +80,7 @@ class Device:
 
     core: ov.Core
     hints: Hints
-    blobs: BlobCache | None = None
+    blobs: CompileCache | None = None
     compiling: Callable[[], None] = lambda: None
 
     def read_model(self, path: Path) -> ov.Model:
@@ -111,7 +111,7 @@ class Device:
             raise DeviceError(f"{device} refuses the model: {reason}") from error
 
 
-def open_device(hints: Hints, blobs: BlobCache | None = None) -> Device:
+def open_device(hints: Hints, blobs: CompileCache | None = None) -> Device:
     """The device, if it is there. ``blobs`` are used on all but a CPU, whose plugin compiles fast and does not take a
     decoder under PagedAttention back.
 

@@ -18,7 +18,7 @@ import platformdirs
 
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.autotune import stored
-from vlrun.backends.openvino.compile_cache import BlobCache
+from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import Decoder
 from vlrun.backends.openvino.device import AUTO, Device, Hints, candidates, open_device
 from vlrun.backends.openvino.memory import total_memory
@@ -170,7 +170,7 @@ class ModelLoader:
         return []
 
     def _device(self, hints: Hints) -> Device:
-        blobs = BlobCache(platformdirs.user_cache_path("vlrun") / "compiled", self._fingerprint)
+        blobs = CompileCache(platformdirs.user_cache_path("vlrun") / "compiled", self._fingerprint)
         return replace(open_device(hints, blobs), compiling=self.compiling.set)
 
     def _vision(self, device: Device) -> VisionEncoder:

@@ -11,7 +11,7 @@ import openvino as ov
 import pytest
 
 from vlrun import manifest
-from vlrun.backends.openvino.compile_cache import BlobCache
+from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import Decoder, SequenceStep
 from vlrun.backends.openvino.device import Device, Hints, open_device
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
@@ -45,7 +45,7 @@ class CountingCore:
 
 def device(blobs: Path, fingerprint: str = FINGERPRINT, **hints: Any) -> tuple[Device, CountingCore]:
     core = CountingCore()
-    return Device(core, Hints(**hints), BlobCache(blobs, fingerprint)), core
+    return Device(core, Hints(**hints), CompileCache(blobs, fingerprint)), core
 
 
 def seen(on: Device, folder: Path = FOLDER) -> FloatArray:
@@ -141,7 +141,7 @@ def test_a_device_that_knows_no_cache_compiles(tmp_path: Path, truth: FloatArray
             return super().compile_model(*given)
 
     core = Plain()
-    on = Device(core, Hints(), BlobCache(tmp_path, FINGERPRINT))
+    on = Device(core, Hints(), CompileCache(tmp_path, FINGERPRINT))
     assert np.array_equal(seen(on), truth)
     assert not list(tmp_path.iterdir())
 
@@ -156,5 +156,5 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, 
 
 def test_cpus_have_no_use_for_it(tmp_path: Path) -> None:
     """Guards the choice: on a CPU nothing is written, as it does not pay there."""
-    assert open_device(Hints(), BlobCache(tmp_path, FINGERPRINT)).blobs is None
+    assert open_device(Hints(), CompileCache(tmp_path, FINGERPRINT)).blobs is None
     assert {DECODER_BIN, VISION_BIN, VISION_XML} <= DIMENSIONS.files.keys()
