@@ -16,8 +16,8 @@ from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
-    from vlrun.perf.estimate import Plan
-    from vlrun.perf.profile import Speed
+    from vlrun.perf.estimate import CostEstimate
+    from vlrun.perf.profile import SpeedProfile
     from vlrun.types import Options
 
 MIB = 2**20
@@ -68,7 +68,7 @@ def plan(
     click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [one.image.size for one in shown]))
 
 
-def _speed(folder: Path, loading: option.Loading) -> Speed:
+def _speed(folder: Path, loading: option.Loading) -> SpeedProfile:
     """What is known of this box and model, measured now if nothing is."""
     from vlrun import manifest as manifests
     from vlrun.perf import profile as speed
@@ -82,7 +82,7 @@ def _speed(folder: Path, loading: option.Loading) -> Speed:
     return known
 
 
-def _measured(loading: option.Loading) -> Speed:
+def _measured(loading: option.Loading) -> SpeedProfile:
     import numpy as np
 
     from vlrun.backends.openvino.loader import CacheConfig
@@ -97,7 +97,7 @@ def _measured(loading: option.Loading) -> Speed:
         return speed.of_answer(answer, vlm.vision_seconds)
 
 
-def _words(planned: Plan, sizes: list[tuple[int, int]]) -> str:
+def _words(planned: CostEstimate, sizes: list[tuple[int, int]]) -> str:
     from vlrun.perf.estimate import PLANNED_ANSWER
 
     lines = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vlrun import manifest as manifests
 from vlrun.manifest import Manifest, TextDimensions
-from vlrun.perf.profile import Speed, auto_image_tokens
+from vlrun.perf.profile import SpeedProfile, auto_image_tokens
 from vlrun.prompt.builder import PromptBuilder, Turn
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.types import Options
@@ -28,7 +28,7 @@ PLANNED_ANSWER = 100
 
 
 @dataclass(frozen=True)
-class PlannedImage:
+class EstimatedImage:
     """Width and height as shown to the model, in pixels, and its visual tokens."""
 
     width: int
@@ -37,13 +37,13 @@ class PlannedImage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CostEstimate:
     """Tokens; ``memory`` and ``kv_memory`` in bytes, the first of the whole process at its peak; seconds of loading,
     until the first token of the answer, and of ``PLANNED_ANSWER`` tokens, None where this box was never seen at work;
     ``notes``: what there is to say about how the images will be shown.
     """
 
-    images: tuple[PlannedImage, ...]
+    images: tuple[EstimatedImage, ...]
     prompt_tokens: int
     kv_memory: int
     memory: int
@@ -54,8 +54,8 @@ class Plan:
 
 
 def plan(
-    folder: Path, turns: Sequence[Turn], options: Options, speed: Speed, context: int | None, kv_precision: str
-) -> Plan:
+    folder: Path, turns: Sequence[Turn], options: Options, speed: SpeedProfile, context: int | None, kv_precision: str
+) -> CostEstimate:
     """Reckon what the model in ``folder`` needs for the answer to ``turns``. Raises as a question would."""
     manifest = manifests.read(folder)
     tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
@@ -66,10 +66,10 @@ def plan(
     asked = preparer.prepare(turns, options)
     preparer.check_room(asked, context)
     patch = manifest.vision.patch
-    images = tuple(PlannedImage(g.width * patch, g.height * patch, g.tokens) for _, g in asked.images)
+    images = tuple(EstimatedImage(g.width * patch, g.height * patch, g.tokens) for _, g in asked.images)
     tokens = len(asked.prompt.ids)
     kv_memory = (tokens + PLANNED_ANSWER) * kv_bytes(manifest.text, kv_precision)
-    return Plan(
+    return CostEstimate(
         images,
         tokens,
         kv_memory,
@@ -91,12 +91,12 @@ def _weights(manifest: Manifest) -> int:
     return sum(manifest.files[name].size for name in (manifests.DECODER_BIN, manifests.VISION_BIN))
 
 
-def _working(manifest: Manifest, images: Sequence[PlannedImage]) -> int:
+def _working(manifest: Manifest, images: Sequence[EstimatedImage]) -> int:
     largest = max((image.tokens for image in images), default=0)
     return largest * MEMORY_PER_VISUAL_TOKEN * manifest.vision.hidden // 1024
 
 
-def _ttft(images: Sequence[PlannedImage], tokens: int, speed: Speed) -> float | None:
+def _ttft(images: Sequence[EstimatedImage], tokens: int, speed: SpeedProfile) -> float | None:
     seen = [speed.vision_seconds(image.tokens) for image in images]
     if speed.prefill is None or None in seen:
         return None

@@ -38,7 +38,7 @@ ATTENTION_AT = 768
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-class Speed(msgspec.Struct, frozen=True):
+class SpeedProfile(msgspec.Struct, frozen=True):
     """Seconds: ``vision`` by visual tokens of an image, ``prefill`` and ``decode`` per token, ``load``."""
 
     vision: Mapping[int, float] = {}
@@ -53,13 +53,13 @@ class Speed(msgspec.Struct, frozen=True):
         nearest = min(self.vision, key=lambda seen: abs(seen - tokens))
         return self.vision[nearest] * _effort(tokens) / _effort(nearest)
 
-    def joined(self, other: Speed) -> Speed:
+    def joined(self, other: SpeedProfile) -> SpeedProfile:
         """The faster of both in each."""
         vision = {
             tokens: min(known[tokens] for known in (self.vision, other.vision) if tokens in known)
             for tokens in {**self.vision, **other.vision}
         }
-        return Speed(
+        return SpeedProfile(
             vision,
             _least(self.prefill, other.prefill),
             _least(self.decode, other.decode),
@@ -67,7 +67,7 @@ class Speed(msgspec.Struct, frozen=True):
         )
 
 
-def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> Speed:
+def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> SpeedProfile:
     """What one answer says, and its images' own seconds by visual tokens. Prefill counts for a prompt that was
     computed; decode by passes of the decoder, of which each may give several tokens.
     """
@@ -75,7 +75,7 @@ def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> Speed:
     computed = usage.prompt_tokens - usage.cached_tokens
     passes = usage.passes - -(-computed // PREFILL_CHUNK)
     enough = times.tpot is not None and passes >= LEAST_PASSES
-    return Speed(
+    return SpeedProfile(
         vision={tokens: seconds for tokens, seconds in vision_seconds.items() if tokens >= LEAST_TOKENS},
         prefill=times.prefill / computed if computed >= LEAST_TOKENS and times.queue < ALONE_SECONDS else None,
         decode=(times.tpot or 0) * (usage.completion_tokens - 1) / passes if enough else None,
@@ -83,7 +83,7 @@ def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> Speed:
     )
 
 
-def auto_image_tokens(speed: Speed) -> int:
+def auto_image_tokens(speed: SpeedProfile) -> int:
     """Visual tokens an image that this box sees in ``AUTO_SECONDS``; the most where nothing is known."""
     for tokens in AUTO_STEPS[:-1]:
         seconds = speed.vision_seconds(tokens)
@@ -92,14 +92,14 @@ def auto_image_tokens(speed: Speed) -> int:
     return AUTO_STEPS[-1]
 
 
-def known(fingerprint: str, hints: str) -> Speed:
+def known(fingerprint: str, hints: str) -> SpeedProfile:
     """What was seen of this model, with these hints, on this box before."""
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(_path(fingerprint, hints).read_bytes(), type=Speed)
-    return Speed()
+        return msgspec.json.decode(_path(fingerprint, hints).read_bytes(), type=SpeedProfile)
+    return SpeedProfile()
 
 
-def learn(fingerprint: str, hints: str, seen: Speed) -> None:
+def learn(fingerprint: str, hints: str, seen: SpeedProfile) -> None:
     """Remember it, if the user's cache folder can be written."""
     before = known(fingerprint, hints)
     after = before.joined(seen)

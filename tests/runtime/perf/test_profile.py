@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vlrun.perf import profile as speed
-from vlrun.perf.profile import Speed, auto_image_tokens, of_answer
+from vlrun.perf.profile import SpeedProfile, auto_image_tokens, of_answer
 from vlrun.types import Answer, Timings, Usage
 
 
@@ -27,41 +27,41 @@ def test_the_least_is_remembered(cache: Path) -> None:
     for seconds in (5.0, 4.0, 9.0):
         speed.learn("model", "CPU", of_answer(answer(seconds), {768: seconds}))
     assert speed.known("model", "CPU").vision == {768: 4.0}
-    assert speed.known("model", "GPU") == speed.known("other", "CPU") == Speed()
+    assert speed.known("model", "GPU") == speed.known("other", "CPU") == SpeedProfile()
     (file,) = (cache / "vlrun" / "speed").iterdir()
     file.write_bytes(b"{")
-    assert speed.known("model", "CPU") == Speed()
+    assert speed.known("model", "CPU") == SpeedProfile()
 
 
 def test_only_work_that_was_done_counts() -> None:
     """Guards against waiting for others, tokens that a pass gave for free, and images that were begun ahead: their
     own seconds count, not what was left of them.
     """
-    assert of_answer(answer(0.01), {768: 4.0, 4: 0.1}) == Speed({768: 4.0}, 2.0 / 784, 0.1, 3)
-    assert of_answer(answer(0.01, queue=3.0), {}) == Speed(decode=0.1, load=3)
+    assert of_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
+    assert of_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
     assert of_answer(answer(0.01, cached=768), {}).prefill is None
 
 
 def test_a_slow_box_takes_less_detail() -> None:
     """Guards a small box against minutes for a photo; where nothing is known, nothing is lowered."""
-    assert auto_image_tokens(Speed()) == 2560
-    assert auto_image_tokens(Speed({768: 1.0}, prefill=0.0003)) == 2560
-    assert auto_image_tokens(Speed({768: 4.0}, prefill=0.003)) == 1280
-    assert auto_image_tokens(Speed({768: 16.0}, prefill=0.01)) == 512
-    assert auto_image_tokens(Speed({768: 400.0}, prefill=0.1)) == 256
+    assert auto_image_tokens(SpeedProfile()) == 2560
+    assert auto_image_tokens(SpeedProfile({768: 1.0}, prefill=0.0003)) == 2560
+    assert auto_image_tokens(SpeedProfile({768: 4.0}, prefill=0.003)) == 1280
+    assert auto_image_tokens(SpeedProfile({768: 16.0}, prefill=0.01)) == 512
+    assert auto_image_tokens(SpeedProfile({768: 400.0}, prefill=0.1)) == 256
 
 
 def test_other_sizes_are_reckoned() -> None:
     """Guards plans: attention grows with the square, the rest with the number of tokens."""
-    known = Speed({768: 4.0})
+    known = SpeedProfile({768: 4.0})
     assert known.vision_seconds(768) == 4.0
     assert known.vision_seconds(1536) == pytest.approx(12.0)
     assert known.vision_seconds(384) == pytest.approx(1.5)
-    assert Speed().vision_seconds(768) is None
+    assert SpeedProfile().vision_seconds(768) is None
 
 
 def test_a_read_only_cache_is_no_fault(cache: Path) -> None:
     """Guards a box whose disk is full or read-only."""
     (cache / "vlrun").write_text("a file where a folder should be")
-    speed.learn("model", "CPU", Speed(load=1.0))
-    assert speed.known("model", "CPU") == Speed()
+    speed.learn("model", "CPU", SpeedProfile(load=1.0))
+    assert speed.known("model", "CPU") == SpeedProfile()
