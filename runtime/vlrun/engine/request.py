@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import AnswerCancelled
-from vlrun.heatmap.attention import Watched
+from vlrun.heatmap.attention import AttentionTrace
 from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.models.qwen3_vl.positions import FloatArray, IntArray
 
@@ -183,11 +183,11 @@ class TokenStream:
                 yield item.token
 
     @property
-    def watched(self) -> Watched | None:
+    def watched(self) -> AttentionTrace | None:
         """What the tokens that were read so far looked at; None if the request is not watched, or none was read."""
         if self.keys is None or not self._queries:
             return None
-        return Watched(np.stack(self._queries), self.keys)
+        return AttentionTrace(np.stack(self._queries), self.keys)
 
     @property
     def closed(self) -> bool:

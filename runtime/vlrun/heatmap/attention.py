@@ -99,7 +99,7 @@ def watched_layers(layers: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Watched:
+class AttentionTrace:
     """The attention of an answer's A tokens on its prompt of T tokens in L layers: ``queries [A, L, heads, head_dim]``,
     of the positions that each token came from, and ``keys [L, T, kv_heads, head_dim]``.
     """
@@ -108,7 +108,7 @@ class Watched:
     keys: FloatArray
 
 
-def heat(watched: Watched, start: int, grid: Grid) -> FloatArray:
+def heat(watched: AttentionTrace, start: int, grid: Grid) -> FloatArray:
     """How much each token of an answer looked where, ``[A, rows, columns]``, at the image of ``grid`` whose visual
     tokens stand in the prompt from ``start`` on.
 
@@ -141,7 +141,7 @@ def attention(queries: FloatArray, keys: FloatArray) -> FloatArray:
     return by_head.reshape(count, heads, len(keys))
 
 
-def _looks(watched: Watched, span: slice, sinks: npt.NDArray[np.bool_]) -> FloatArray:
+def _looks(watched: AttentionTrace, span: slice, sinks: npt.NDArray[np.bool_]) -> FloatArray:
     """Attention of the answer's tokens on the visual tokens in ``span`` but the sinks, ``[A, N]``, over heads and
     layers.
     """

@@ -15,7 +15,7 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import PendingImage, Request, Stopped, TokenStream
 from vlrun.engine.sampler import FloatRow
 from vlrun.engine.scheduler import SchedulerConfig
-from vlrun.heatmap.attention import Watched
+from vlrun.heatmap.attention import AttentionTrace
 from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.models.qwen3_vl.positions import FloatArray
@@ -109,13 +109,13 @@ def alone(asked: Asked) -> list[int]:
     return answer
 
 
-def watched_alone(asked: Asked, answer: Sequence[int]) -> Watched:
+def watched_alone(asked: Asked, answer: Sequence[int]) -> AttentionTrace:
     """By definition, what the tokens of an answer looked at."""
     prompt = cells(asked)
     places = enumerate(answer, len(prompt))
     text = prompt + [(token, (place,) * 3, b"") for place, token in places]
     queries = [query(text[:length]) for length in range(len(prompt), len(text))]
-    return Watched(np.stack(queries).astype(np.float16), np.stack([key(cell) for cell in prompt])[None])
+    return AttentionTrace(np.stack(queries).astype(np.float16), np.stack([key(cell) for cell in prompt])[None])
 
 
 def cells(asked: Asked) -> list[Cell]:

@@ -22,7 +22,7 @@ from vlrun.embedded import FOLDER
 from vlrun.engine.request import Request
 from vlrun.engine.sampler import FloatRow
 from vlrun.errors import OptionError
-from vlrun.heatmap.attention import KeyLayout, Watched, attention, heat, watched_layers
+from vlrun.heatmap.attention import AttentionTrace, KeyLayout, attention, heat, watched_layers
 from vlrun.media.image import ImageSource
 from vlrun.models.qwen3_vl.positions import FloatArray, Grid
 
@@ -164,7 +164,7 @@ def request_for(vlm: VLM, images: Sequence[ImageSource], question: str, max_toke
     return replace(request, chooser=Greedy(), watch=True)
 
 
-def watch(vlm: VLM, request: Request) -> tuple[list[int], Watched]:
+def watch(vlm: VLM, request: Request) -> tuple[list[int], AttentionTrace]:
     """The tokens of an answer and what they looked at."""
     stream = vlm._engine.submit(request)
     tokens = list(stream)
@@ -173,7 +173,7 @@ def watch(vlm: VLM, request: Request) -> tuple[list[int], Watched]:
     return tokens, stream.watched
 
 
-def near(ours: Watched, theirs: Watched) -> None:
+def near(ours: AttentionTrace, theirs: AttentionTrace) -> None:
     """As near as float16 and another order of sums allow."""
     for one, other in ((ours.queries, theirs.queries), (ours.keys, theirs.keys)):
         np.testing.assert_allclose(one, other, atol=2e-3 * np.abs(other).max())
@@ -267,7 +267,7 @@ def test_nothing_is_kept_unasked(vlm: VLM) -> None:
     assert np.array_equal(answers[0][1], answers[1][1])
 
 
-def planted(count: int, rows: int, columns: int) -> tuple[Watched, FloatArray, FloatArray]:
+def planted(count: int, rows: int, columns: int) -> tuple[AttentionTrace, FloatArray, FloatArray]:
     """Keys ``[1, 2 + N, 1, 8]`` of visual tokens behind a first token and before a last one, and queries of ``count``
     tokens: a thing in the middle is looked at; what a sink has, and what the thing has.
     """
@@ -278,7 +278,7 @@ def planted(count: int, rows: int, columns: int) -> tuple[Watched, FloatArray, F
     keys[0, 0, 0] += sink
     keys[0, 1 + rows // 2 * columns + columns // 2, 0] += thing
     queries = np.tile(sink + thing, (count, 1, 2, 1)).astype(np.float16)
-    return Watched(queries, keys), sink, thing
+    return AttentionTrace(queries, keys), sink, thing
 
 
 def test_sinks_are_taken_out() -> None:
