@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vlrun.media.enhance import enhance
     from vlrun.media.image import Image, open_image
     from vlrun.media.region import Region, Tiles, crop
-    from vlrun.media.transform import Frame
+    from vlrun.media.transform import ImageTransform
     from vlrun.models.qwen3_vl.grounding import Mark
     from vlrun.prompt.builder import Turn
     from vlrun.prompt.chat_template import ToolCall

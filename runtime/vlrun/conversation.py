@@ -19,7 +19,7 @@ from PIL import Image as PILImage
 
 from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.media.image import Image, open_image
-from vlrun.media.transform import Frame
+from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import MOST_IMAGES, Images, Turn, ask_about
 from vlrun.prompt.chat_template import GeneratedText, Role, Tool, ToolCall
 from vlrun.prompt.tool_calls import find_tool_calls
@@ -134,7 +134,7 @@ class _SavedPart(msgspec.Struct, omit_defaults=True):
 
     text: str | None = None
     png: str | None = None
-    made_in: Frame | None = None
+    made_in: ImageTransform | None = None
     said: tuple[int, ...] = ()
 
 

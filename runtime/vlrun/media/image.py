@@ -27,7 +27,7 @@ from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
-from vlrun.media.transform import Frame, Matrix
+from vlrun.media.transform import ImageTransform, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 """Pillow's names of the formats that vlrun opens. Its JPEG covers MPO, which many phones write as .jpg."""
@@ -109,12 +109,12 @@ class Image:
     rgb: npt.NDArray[np.uint8]
     sha256: str
     notes: tuple[str, ...] = ()
-    made_in: Frame | None = None
+    made_in: ImageTransform | None = None
 
     @property
-    def frame(self) -> Frame:
+    def frame(self) -> ImageTransform:
         """Where it lies in its original; an image that was not made from another is its own."""
-        return self.made_in or Frame(self.size)
+        return self.made_in or ImageTransform(self.size)
 
     @property
     def size(self) -> tuple[int, int]:

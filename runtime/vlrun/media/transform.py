@@ -16,7 +16,7 @@ IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageTransform:
     """An original of ``size`` (width, height) pixels, and the ``matrix`` that takes an image's pixels into it."""
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ class Frame:
         across, down = zip(*corners, strict=True)
         return min(across), min(down), max(across), max(down)
 
-    def within(self, matrix: Matrix) -> Frame:
+    def within(self, matrix: Matrix) -> ImageTransform:
         """The frame of an image made from this one, whose pixels ``matrix`` takes into this one's."""
         a, b, c, d, e, f = self.matrix
         p, q, r, s, t, u = matrix

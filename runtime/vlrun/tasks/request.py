@@ -21,7 +21,7 @@ from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import Tiles, cut_tiles
-from vlrun.media.transform import Frame
+from vlrun.media.transform import ImageTransform
 from vlrun.models.qwen3_vl.grounding import Mark, find_marks
 from vlrun.prompt.builder import DEFAULT_QUESTION, Images, listed
 from vlrun.structured.python_types import value_of
@@ -328,7 +328,7 @@ def _marks(images: Sequence[Image], parts: Sequence[Sequence[Image]], voted: Seq
     if len(images) != 1:
         return
     for (shown,), part in zip(parts, voted, strict=True):
-        frame = shown.frame if len(parts) > 1 else Frame(shown.size)
+        frame = shown.frame if len(parts) > 1 else ImageTransform(shown.size)
         yield from find_marks(part.text, shown.size, frame)
 
 

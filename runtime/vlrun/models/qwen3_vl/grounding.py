@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from vlrun.media.transform import Frame
+from vlrun.media.transform import ImageTransform
 
 GRID = 1000.0
 """Qwen writes places in thousandths of the image's width and height."""
@@ -29,7 +29,7 @@ class Mark:
     point: tuple[float, float] | None
 
 
-def find_marks(text: str, size: tuple[int, int], frame: Frame) -> tuple[Mark, ...]:
+def find_marks(text: str, size: tuple[int, int], frame: ImageTransform) -> tuple[Mark, ...]:
     """The marks of an answer about an image of ``size`` (width, height) that lies in its original as ``frame`` says.
 
     In the order in which they begin. Values outside 0..1000 are clamped and swapped corners put right; a place that is

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlrun.media.transform import Frame
+from vlrun.media.transform import ImageTransform
 from vlrun.models.qwen3_vl.grounding import Mark, find_marks
 
 SIZE = (2000, 1000)
 """Not square, so that mixed-up axes show."""
-FRAME = Frame(SIZE)
+FRAME = ImageTransform(SIZE)
 
 
 def marks(text: str) -> tuple[Mark, ...]:
@@ -115,9 +115,9 @@ def test_points_clamping_and_tokens() -> None:
 
 def test_places_are_those_of_the_original() -> None:
     """Guards crops and turned images: the model saw a part, the user wants places in the whole."""
-    crop = Frame((100, 100)).within((1, 0, 30, 0, 1, 40))
+    crop = ImageTransform((100, 100)).within((1, 0, 30, 0, 1, 40))
     assert find_marks(CAN_TEXT, (50, 50), crop)[0].box == (30.5, 41.0, 31.5, 42.0)
-    turned = Frame((100, 200)).within((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
+    turned = ImageTransform((100, 200)).within((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
     assert find_marks('{"bbox_2d": [0, 0, 500, 100]}', (200, 100), turned)[0].box == (90.0, 0.0, 100.0, 100.0)
 
 
