@@ -1,7 +1,7 @@
 """An image from a file, from bytes or from memory, as upright RGB within limits.
 
 Knows file formats, orientation, transparency and bit depth; does not know the model, which resizes later. The pixel
-limit is checked on the header, before anything is decoded, and only the formats named here are ever opened: an `Intake`
+limit is checked on the header, before anything is decoded, and only the formats named here are ever opened: an `ImageLimits`
 narrows them and the limits for files of strangers. May be used from several threads at once.
 """
 
@@ -79,7 +79,7 @@ _JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
 
 
 @dataclass(frozen=True)
-class Intake:
+class ImageLimits:
     """What is opened. ``formats``: Pillow's names; ``max_bytes``: of the file; ``max_pixels``: width x height, at most
     ``MAX_PIXELS``; ``animated``: whether the first of several frames or pages is taken, or the file refused.
 
@@ -94,7 +94,7 @@ class Intake:
     strict: bool = False
 
 
-EVERYTHING = Intake()
+EVERYTHING = ImageLimits()
 """What a person at this machine may open."""
 
 
@@ -125,7 +125,7 @@ class Image:
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | PILImage.Image | npt.NDArray[np.uint8] | Image
 
 
-def open_image(source: ImageSource, intake: Intake = EVERYTHING) -> Image:
+def open_image(source: ImageSource, intake: ImageLimits = EVERYTHING) -> Image:
     """An image from a path, an encoded file's bytes, a Pillow image or an RGB array ``[height, width, 3]`` uint8.
 
     Of the last two only ``intake.max_pixels`` is asked. Raises MediaNotFound, UnsupportedMedia, DamagedMedia or
@@ -146,7 +146,7 @@ def open_image(source: ImageSource, intake: Intake = EVERYTHING) -> Image:
     return _decode(_read(Path(source), intake), f"'{os.fspath(source)}'", intake)
 
 
-def image_size(encoded: bytes, intake: Intake = EVERYTHING) -> tuple[int, int]:
+def image_size(encoded: bytes, intake: ImageLimits = EVERYTHING) -> tuple[int, int]:
     """Width and height in pixels as an encoded file's header tells them; nothing is decoded, nor turned upright.
 
     Raises what `open_image` would raise for its format, bytes, pixels, frames and segments.
@@ -161,7 +161,7 @@ def made_from(image: Image, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: t
     return replace(made, made_in=image.frame.within(matrix))
 
 
-def _read(path: Path, intake: Intake) -> bytes:
+def _read(path: Path, intake: ImageLimits) -> bytes:
     if "://" in os.fspath(path) or os.fspath(path).startswith(("http:/", "https:/")):
         raise MediaNotFound(f"'{path}' is an address: vlrun opens files only, so download it first")
     try:
@@ -179,13 +179,13 @@ def _read(path: Path, intake: Intake) -> bytes:
     return encoded
 
 
-def _decode(encoded: bytes, name: str, intake: Intake) -> Image:
+def _decode(encoded: bytes, name: str, intake: ImageLimits) -> Image:
     with _opened(encoded, name, intake) as pil_image:
         return _from_image(pil_image, name, intake)
 
 
 @contextmanager
-def _opened(encoded: bytes, name: str, intake: Intake) -> Iterator[PILImage.Image]:
+def _opened(encoded: bytes, name: str, intake: ImageLimits) -> Iterator[PILImage.Image]:
     """The image with its header read, within the intake; its pixels are not decoded yet."""
     if not encoded:
         raise DamagedMedia(f"{name} is empty")
@@ -203,7 +203,7 @@ def _opened(encoded: bytes, name: str, intake: Intake) -> Iterator[PILImage.Imag
 
 
 @contextmanager
-def _guarded(name: str, intake: Intake) -> Iterator[None]:
+def _guarded(name: str, intake: ImageLimits) -> Iterator[None]:
     """Around the work of Pillow's decoders: whatever they raise ends as a MediaError."""
     try:
         yield
@@ -219,15 +219,15 @@ def _guarded(name: str, intake: Intake) -> Iterator[None]:
         raise DamagedMedia(f"{name} is damaged or cut short") from error
 
 
-def _most_pixels(intake: Intake) -> int:
+def _most_pixels(intake: ImageLimits) -> int:
     return min(intake.max_pixels, MAX_PIXELS)
 
 
-def _too_many_pixels(name: str, intake: Intake) -> MediaTooLarge:
+def _too_many_pixels(name: str, intake: ImageLimits) -> MediaTooLarge:
     return MediaTooLarge(f"{name} has more than {_most_pixels(intake):,} pixels, the limit")
 
 
-def _check_pixels(size: tuple[int, int], name: str, intake: Intake) -> None:
+def _check_pixels(size: tuple[int, int], name: str, intake: ImageLimits) -> None:
     """For what is in memory already."""
     if size[0] * size[1] > _most_pixels(intake):
         raise MediaTooLarge(f"{name} has {size[0] * size[1]:,} pixels; the limit is {_most_pixels(intake):,}")
@@ -279,7 +279,7 @@ def _frames(pil_image: PILImage.Image) -> int:
     return 1 if pil_image.format == "MPO" else int(getattr(pil_image, "n_frames", 1))
 
 
-def _from_image(pil_image: PILImage.Image, name: str, intake: Intake) -> Image:
+def _from_image(pil_image: PILImage.Image, name: str, intake: ImageLimits) -> Image:
     if 0 in pil_image.size:
         raise DamagedMedia(f"{name} has no pixels")
     _mend_deep_transparency(pil_image)
@@ -342,7 +342,7 @@ def _from_deep_grey(pil_image: PILImage.Image, name: str) -> PILImage.Image:
     return PILImage.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def _from_array(rgb: npt.NDArray[np.uint8], intake: Intake) -> Image:
+def _from_array(rgb: npt.NDArray[np.uint8], intake: ImageLimits) -> Image:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise UnsupportedMedia(f"an array must be [height, width, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
     _check_pixels((rgb.shape[1], rgb.shape[0]), "the array", intake)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from vlrun.errors import MediaError
-from vlrun.media.image import Image, Intake, image_size, open_image
+from vlrun.media.image import Image, ImageLimits, image_size, open_image
 from vlrun.server.api_errors import ApiError, api_error, bad_request
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.limits import MIB, ServerLimits
@@ -82,8 +82,8 @@ def open_encoded(image: EncodedImage, limits: ServerLimits) -> Image:
         raise _told(error, image) from error
 
 
-def _intake(limits: ServerLimits) -> Intake:
-    return Intake(
+def _intake(limits: ServerLimits) -> ImageLimits:
+    return ImageLimits(
         formats=FORMATS,
         max_bytes=limits.max_body_mib * MIB,
         max_pixels=limits.max_megapixels * _MEGA,

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from vlrun.errors import DamagedMedia, MediaError, MediaNotFound, MediaTooLarge, UnsupportedMedia
-from vlrun.media.image import MAX_FILE_BYTES, MAX_PIXELS, Intake, image_size, open_image
+from vlrun.media.image import MAX_FILE_BYTES, MAX_PIXELS, ImageLimits, image_size, open_image
 
 RED = (200, 30, 40)
 
@@ -237,7 +237,7 @@ def test_what_is_no_source_at_all() -> None:
         open_image(lazy)
 
 
-STILL = Intake(formats=("JPEG", "PNG", "WEBP", "BMP"), max_pixels=1000 * 1000, animated=False)
+STILL = ImageLimits(formats=("JPEG", "PNG", "WEBP", "BMP"), max_pixels=1000 * 1000, animated=False)
 """As a service narrows it."""
 
 
@@ -307,7 +307,7 @@ def test_intake_bounds_what_is_in_memory() -> None:
     with pytest.raises(MediaTooLarge, match="the image has 1,001,000 pixels; the limit is 1,000,000"):
         open_image(Image.new("RGB", (1001, 1000)), STILL)
     with pytest.raises(MediaTooLarge, match=f"more than {MAX_PIXELS:,} pixels"):
-        image_size(png(header(13_000, 13_000), PIXEL, END), Intake(max_pixels=10**9))
+        image_size(png(header(13_000, 13_000), PIXEL, END), ImageLimits(max_pixels=10**9))
 
 
 def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
