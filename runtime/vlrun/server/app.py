@@ -29,7 +29,7 @@ from vlrun.server.logging import AccessLog
 from vlrun.server.metrics import CONTENT_TYPE, Metrics
 from vlrun.server.middleware.api_keys import Keys
 from vlrun.server.middleware.security import Guard
-from vlrun.server.request_handler import Desk, Voice, send_whole
+from vlrun.server.request_handler import RequestHandler, Voice, send_whole
 from vlrun.server.tokenize import counted
 from vlrun.types import Options
 from vlrun.vlm import VLM
@@ -62,7 +62,7 @@ class Service:
         self._started = int(time.time())
         self._loaded = False
         self.metrics = Metrics(self._state, self._counts)
-        self.desk = Desk(vlm, limits, self.metrics, log_prompts)
+        self.desk = RequestHandler(vlm, limits, self.metrics, log_prompts)
 
     async def load(self) -> None:
         """Until the model has answered once. Raises ModelError or DeviceError."""

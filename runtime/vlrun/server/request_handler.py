@@ -65,7 +65,7 @@ class StreamingVoice(Voice, Protocol):
 
 
 @dataclass(eq=False)
-class Visit:
+class RequestContext:
     """One request on its way, for the log and the metrics."""
 
     endpoint: str
@@ -80,7 +80,7 @@ class Visit:
         return time.monotonic() - self.began
 
 
-class Desk:
+class RequestHandler:
     """Serves requests with one model. ``log_prompts``: write questions and answers into the log."""
 
     def __init__(self, vlm: VLM, limits: ServerLimits, metrics: Metrics, log_prompts: bool = False) -> None:
@@ -90,7 +90,7 @@ class Desk:
         self.admission = Admission(limits)
         self.workshop = Workshop(vlm, limits)
         self.bodies = BodyBudget(limits.bodies_mib * MIB)
-        self.visits: set[Visit] = set()
+        self.visits: set[RequestContext] = set()
         self.opened = asyncio.Event()
         """Set once the model answers. Whoever comes before waits here, not in a thread."""
         self._log_prompts = log_prompts
@@ -130,9 +130,11 @@ class Desk:
             visit.outcome = "ok"
 
     @asynccontextmanager
-    async def _visit(self, scope: Scope, receive: Receive, endpoint: str) -> AsyncIterator[tuple[Visit, bytes]]:
+    async def _visit(
+        self, scope: Scope, receive: Receive, endpoint: str
+    ) -> AsyncIterator[tuple[RequestContext, bytes]]:
         """A request and its body, from its first byte to its end."""
-        visit = Visit(endpoint, client_of(scope))
+        visit = RequestContext(endpoint, client_of(scope))
         self.visits.add(visit)
         try:
             async with hold_body(scope, receive, self.limits, self.bodies) as body:
@@ -155,7 +157,7 @@ class Desk:
 
         return checked() if len(body) < LARGE_BODY else await self.workshop.short(checked)
 
-    async def _answer(self, visit: Visit, voice: Voice, receive: Receive, send: Send) -> str:
+    async def _answer(self, visit: RequestContext, voice: Voice, receive: Receive, send: Send) -> str:
         """Do the work, unless the client leaves, the deadline comes or the service ends; how it went."""
         try:
             if isinstance(voice, StreamingVoice) and voice.job.stream:
@@ -167,7 +169,7 @@ class Desk:
             raise _told(reason, voice.fields) from reason
         return "ok"
 
-    async def _stream(self, visit: Visit, voice: StreamingVoice, receive: Receive, stream: EventStream) -> str:
+    async def _stream(self, visit: RequestContext, voice: StreamingVoice, receive: Receive, stream: EventStream) -> str:
         """A stream that has begun tells by itself what goes wrong."""
         try:
             await self._unless_left(receive, self._streamed(visit, voice, stream))
@@ -180,10 +182,10 @@ class Desk:
             return str(error.status)
         return "ok"
 
-    async def _whole(self, visit: Visit, voice: Voice, send: Send) -> None:
+    async def _whole(self, visit: RequestContext, voice: Voice, send: Send) -> None:
         await send_whole(send, voice.whole(await self._answers(visit, voice.job)))
 
-    async def _streamed(self, visit: Visit, voice: StreamingVoice, stream: EventStream) -> None:
+    async def _streamed(self, visit: RequestContext, voice: StreamingVoice, stream: EventStream) -> None:
         pulse = asyncio.ensure_future(_keep_alive(stream))
         opened = False
 
@@ -204,7 +206,10 @@ class Desk:
         await stream.end()
 
     async def _answers(
-        self, visit: Visit, job: Job, tell: Callable[[Sequence[Piece]], Coroutine[Any, Any, None]] | None = None
+        self,
+        visit: RequestContext,
+        job: Job,
+        tell: Callable[[Sequence[Piece]], Coroutine[Any, Any, None]] | None = None,
     ) -> list[Answer]:
         """All answers of a job, once it is its turn."""
         done: dict[int, Answer] = {}
@@ -221,7 +226,7 @@ class Desk:
         return visit.answers
 
     @asynccontextmanager
-    async def _turn(self, visit: Visit, job: Job) -> AsyncIterator[None]:
+    async def _turn(self, visit: RequestContext, job: Job) -> AsyncIterator[None]:
         async with self.admission.turn(visit.client, job.n):
             await self.opened.wait()
             self.metrics.waited(visit.seconds)
@@ -254,7 +259,7 @@ class Desk:
         if not self._end().done():
             self._end().set_result(None)
 
-    def _tell(self, visit: Visit) -> None:
+    def _tell(self, visit: RequestContext) -> None:
         """Into metrics and log."""
         self.metrics.ended(visit.endpoint, visit.outcome, visit.seconds)
         for answer in visit.answers:

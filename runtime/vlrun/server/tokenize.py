@@ -14,15 +14,15 @@ from vlrun.server.api import strict_json
 from vlrun.server.api.chat_parser import read_tokenize
 from vlrun.server.api.other_responses import TokenCount, token_count
 from vlrun.server.images import check
-from vlrun.server.request_handler import Desk
+from vlrun.server.request_handler import RequestHandler
 
 
-def counted(desk: Desk, names: Sequence[str], body: bytes) -> bytes:
+def counted(desk: RequestHandler, names: Sequence[str], body: bytes) -> bytes:
     """The answer to a request's body. To be called in a thread. Raises ApiError and VlrunError."""
     return msgspec.json.encode(_counted(desk, names, body))
 
 
-def _counted(desk: Desk, names: Sequence[str], body: bytes) -> TokenCount:
+def _counted(desk: RequestHandler, names: Sequence[str], body: bytes) -> TokenCount:
     asked = read_tokenize(strict_json.parse(body, desk.limits), names, desk.limits)
     if isinstance(asked, str):
         return token_count(desk.vlm.count_text(asked), 0, desk.vlm.context)

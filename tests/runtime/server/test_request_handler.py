@@ -13,7 +13,7 @@ from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
 from vlrun.server.metrics import Metrics
-from vlrun.server.request_handler import Desk
+from vlrun.server.request_handler import RequestHandler
 from vlrun.vlm import VLM
 
 
@@ -26,8 +26,8 @@ async def leaving() -> Message:
     return {"type": "http.disconnect"}
 
 
-def desk() -> Desk:
-    return Desk(cast(VLM, None), ServerLimits(), cast(Metrics, None))
+def desk() -> RequestHandler:
+    return RequestHandler(cast(VLM, None), ServerLimits(), cast(Metrics, None))
 
 
 def test_what_fails_is_told_with_its_own_place() -> None:
@@ -61,7 +61,7 @@ def test_a_token_count_has_a_deadline() -> None:
     """Guards row 30 where no answer is made: whoever waits for a turn is told that it did not come."""
 
     async def story() -> None:
-        hasty = Desk(cast(VLM, None), ServerLimits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
+        hasty = RequestHandler(cast(VLM, None), ServerLimits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
         scope: Scope = {"type": "http", "headers": []}
         body: Message = {"type": "http.request", "body": b"{}"}
         messages = iter([body])
