@@ -29,7 +29,7 @@ from vlrun.server.logging import AccessLog
 from vlrun.server.metrics import CONTENT_TYPE, Metrics
 from vlrun.server.middleware.api_keys import Keys
 from vlrun.server.middleware.security import Guard
-from vlrun.server.request_handler import RequestHandler, Voice, send_whole
+from vlrun.server.request_handler import RequestHandler, ResponseAdapter, send_whole
 from vlrun.server.tokenize import counted
 from vlrun.types import Options
 from vlrun.vlm import VLM
@@ -120,7 +120,7 @@ class Service:
             "/docs/{name}": {"GET": _asset},
         }
 
-    def _voiced(self, endpoint: str, read: Callable[[bytes], Voice]) -> Endpoint:
+    def _voiced(self, endpoint: str, read: Callable[[bytes], ResponseAdapter]) -> Endpoint:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             _check_json(scope)
             await self.desk.respond(scope, receive, send, endpoint, read)

@@ -1,6 +1,6 @@
 """The way of one request: its body, its job, its turn, its answers, whole or as a stream, and every way it can end.
 
-The endpoints differ in words only: each brings a ``Voice``. Knows ASGI, the queue and the threads; does not know the
+The endpoints differ in words only: each brings a ``ResponseAdapter``. Knows ASGI, the queue and the threads; does not know the
 words.
 """
 
@@ -37,7 +37,7 @@ STOPPING = ApiError(503, "the service is stopping", "stopping", retry_after=5)
 TOO_LATE = ApiError(504, "the request took longer than its deadline", "deadline_exceeded", retry_after=5)
 
 
-class Voice(Protocol):
+class ResponseAdapter(Protocol):
     """How an endpoint says what is answered. ``fields``: its names for those that errors of a job name."""
 
     job: Job
@@ -48,7 +48,7 @@ class Voice(Protocol):
 
 
 @runtime_checkable
-class StreamingVoice(Voice, Protocol):
+class StreamingResponseAdapter(ResponseAdapter, Protocol):
     """How it says that as a stream."""
 
     def begin(self) -> Sequence[bytes]:
@@ -97,7 +97,7 @@ class RequestHandler:
         self._ended: asyncio.Future[None] | None = None
 
     async def respond(
-        self, scope: Scope, receive: Receive, send: Send, endpoint: str, read: Callable[[bytes], Voice]
+        self, scope: Scope, receive: Receive, send: Send, endpoint: str, read: Callable[[bytes], ResponseAdapter]
     ) -> None:
         """Serve a request for answers. ``read`` makes the voice out of the body. Raises ApiError before anything is
         sent; once a stream has begun, errors are its last event.
@@ -149,18 +149,18 @@ class RequestHandler:
             self.visits.discard(visit)
             self._tell(visit)
 
-    async def _read(self, body: bytes, read: Callable[[bytes], Voice]) -> Voice:
-        def checked() -> Voice:
+    async def _read(self, body: bytes, read: Callable[[bytes], ResponseAdapter]) -> ResponseAdapter:
+        def checked() -> ResponseAdapter:
             voice = read(body)
             check(voice.job.images, self.limits)
             return voice
 
         return checked() if len(body) < LARGE_BODY else await self.workshop.short(checked)
 
-    async def _answer(self, visit: RequestContext, voice: Voice, receive: Receive, send: Send) -> str:
+    async def _answer(self, visit: RequestContext, voice: ResponseAdapter, receive: Receive, send: Send) -> str:
         """Do the work, unless the client leaves, the deadline comes or the service ends; how it went."""
         try:
-            if isinstance(voice, StreamingVoice) and voice.job.stream:
+            if isinstance(voice, StreamingResponseAdapter) and voice.job.stream:
                 return await self._stream(visit, voice, receive, EventStream(send))
             await self._unless_left(receive, self._whole(visit, voice, send))
         except AnswerCancelled:
@@ -169,7 +169,9 @@ class RequestHandler:
             raise _told(reason, voice.fields) from reason
         return "ok"
 
-    async def _stream(self, visit: RequestContext, voice: StreamingVoice, receive: Receive, stream: EventStream) -> str:
+    async def _stream(
+        self, visit: RequestContext, voice: StreamingResponseAdapter, receive: Receive, stream: EventStream
+    ) -> str:
         """A stream that has begun tells by itself what goes wrong."""
         try:
             await self._unless_left(receive, self._streamed(visit, voice, stream))
@@ -182,10 +184,10 @@ class RequestHandler:
             return str(error.status)
         return "ok"
 
-    async def _whole(self, visit: RequestContext, voice: Voice, send: Send) -> None:
+    async def _whole(self, visit: RequestContext, voice: ResponseAdapter, send: Send) -> None:
         await send_whole(send, voice.whole(await self._answers(visit, voice.job)))
 
-    async def _streamed(self, visit: RequestContext, voice: StreamingVoice, stream: EventStream) -> None:
+    async def _streamed(self, visit: RequestContext, voice: StreamingResponseAdapter, stream: EventStream) -> None:
         pulse = asyncio.ensure_future(_keep_alive(stream))
         opened = False
 

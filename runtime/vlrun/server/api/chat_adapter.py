@@ -19,7 +19,7 @@ from vlrun.server.sse import DONE, event
 from vlrun.types import Answer
 
 
-class ChatVoice:
+class ChatAdapter:
     """The words of one chat completion."""
 
     fields: Mapping[str, str] = {}
@@ -51,9 +51,9 @@ class ChatVoice:
         return [event(error.body())]
 
 
-def read(body: bytes, names: Sequence[str], limits: ServerLimits) -> ChatVoice:
+def read(body: bytes, names: Sequence[str], limits: ServerLimits) -> ChatAdapter:
     """The voice of a request. Raises ApiError."""
-    return ChatVoice(read_chat(strict_json.parse(body, limits), names, limits), names[0])
+    return ChatAdapter(read_chat(strict_json.parse(body, limits), names, limits), names[0])
 
 
 def _events(chunks: Iterable[ChatCompletionChunk]) -> list[bytes]:

@@ -32,7 +32,7 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)  # it would
 Shaped = Callable[[Answer], FormChatAnswer | FormAnalyzeAnswer]
 
 
-class FormVoice:
+class FormAdapter:
     """The words of one form's answer."""
 
     fields: Mapping[str, str] = {"messages": "image"}
@@ -46,10 +46,10 @@ class FormVoice:
         return msgspec.json.encode(self._shaped(answers[0]))
 
 
-def read(content_type: bytes, body: bytes, shaped: Shaped, limits: ServerLimits) -> FormVoice:
+def read(content_type: bytes, body: bytes, shaped: Shaped, limits: ServerLimits) -> FormAdapter:
     """The voice of a form. Raises ApiError."""
     texts, image = _parsed(content_type, body, limits)
-    return FormVoice(read_form(texts, image, limits), shaped)
+    return FormAdapter(read_form(texts, image, limits), shaped)
 
 
 def with_415(error: ApiError) -> ApiError:

@@ -19,7 +19,7 @@ from vlrun.server.sse import event
 from vlrun.types import Answer
 
 
-class ResponsesVoice:
+class ResponsesAdapter:
     """The words of one response."""
 
     fields: Mapping[str, str] = {"messages": "input", "response_format": "text.format"}
@@ -50,10 +50,10 @@ class ResponsesVoice:
         return _events(self._stream.fail(error))
 
 
-def read(body: bytes, names: Sequence[str], limits: ServerLimits) -> ResponsesVoice:
+def read(body: bytes, names: Sequence[str], limits: ServerLimits) -> ResponsesAdapter:
     """The voice of a request. Raises ApiError."""
     job, request = read_responses(strict_json.parse(body, limits), names, limits)
-    return ResponsesVoice(job, Responding(f"resp_{secrets.token_hex(12)}", int(time.time()), names[0], request))
+    return ResponsesAdapter(job, Responding(f"resp_{secrets.token_hex(12)}", int(time.time()), names[0], request))
 
 
 def _events(events: Iterable[Event]) -> list[bytes]:
