@@ -27,7 +27,7 @@ Part: TypeAlias = str | EncodedImage
 
 
 @dataclass(frozen=True)
-class Said:
+class RequestMessage:
     """One turn of the conversation."""
 
     role: Role
@@ -36,7 +36,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Job:
+class GenerationRequest:
     """A conversation that waits for ``n`` answers.
 
     ``options`` says how to answer; its ``detail`` is not used, each image has its own. ``stream``: tokens as they
@@ -44,7 +44,7 @@ class Job:
     how far vision and prefill are.
     """
 
-    turns: tuple[Said, ...]
+    turns: tuple[RequestMessage, ...]
     options: Options = field(default_factory=Options)
     tools: tuple[Tool, ...] = ()
     choice: ToolChoice = field(default_factory=ToolChoice)
@@ -60,7 +60,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerChunk:
     """A chunk of one of a job's answers."""
 
     index: int

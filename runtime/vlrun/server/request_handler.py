@@ -18,14 +18,14 @@ from starlette.types import Receive, Scope, Send
 from vlrun.errors import AnswerCancelled, VlrunError
 from vlrun.server.admission import SETTLED_SECONDS, Admission
 from vlrun.server.api_errors import ApiError, api_error
-from vlrun.server.generation_request import Job, Piece
+from vlrun.server.generation_request import AnswerChunk, GenerationRequest
 from vlrun.server.images import check
 from vlrun.server.limits import MIB, ServerLimits
 from vlrun.server.logging import MAX_ASKED, note
 from vlrun.server.metrics import Metrics
 from vlrun.server.middleware.request_body import BodyBudget, hold_body
 from vlrun.server.sse import HEARTBEAT_SECONDS, EventStream, comment
-from vlrun.server.worker_pool import Workshop
+from vlrun.server.worker_pool import WorkerPool
 from vlrun.types import Answer
 from vlrun.vlm import VLM
 
@@ -40,7 +40,7 @@ TOO_LATE = ApiError(504, "the request took longer than its deadline", "deadline_
 class ResponseAdapter(Protocol):
     """How an endpoint says what is answered. ``fields``: its names for those that errors of a job name."""
 
-    job: Job
+    job: GenerationRequest
     fields: Mapping[str, str]
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
@@ -54,7 +54,7 @@ class StreamingResponseAdapter(ResponseAdapter, Protocol):
     def begin(self) -> Sequence[bytes]:
         """The first events of a stream."""
 
-    def pieces(self, pieces: Sequence[Piece]) -> Sequence[bytes]:
+    def pieces(self, pieces: Sequence[AnswerChunk]) -> Sequence[bytes]:
         """The events of what has come."""
 
     def end(self, answers: Sequence[Answer]) -> Sequence[bytes]:
@@ -88,7 +88,7 @@ class RequestHandler:
         self.limits = limits
         self.metrics = metrics
         self.admission = Admission(limits)
-        self.workshop = Workshop(vlm, limits)
+        self.workshop = WorkerPool(vlm, limits)
         self.bodies = BodyBudget(limits.bodies_mib * MIB)
         self.visits: set[RequestContext] = set()
         self.opened = asyncio.Event()
@@ -191,7 +191,7 @@ class RequestHandler:
         pulse = asyncio.ensure_future(_keep_alive(stream))
         opened = False
 
-        async def tell(pieces: Sequence[Piece]) -> None:
+        async def tell(pieces: Sequence[AnswerChunk]) -> None:
             nonlocal opened
             events = [*([] if opened else voice.begin()), *voice.pieces(pieces)]
             opened = True
@@ -210,8 +210,8 @@ class RequestHandler:
     async def _answers(
         self,
         visit: RequestContext,
-        job: Job,
-        tell: Callable[[Sequence[Piece]], Coroutine[Any, Any, None]] | None = None,
+        job: GenerationRequest,
+        tell: Callable[[Sequence[AnswerChunk]], Coroutine[Any, Any, None]] | None = None,
     ) -> list[Answer]:
         """All answers of a job, once it is its turn."""
         done: dict[int, Answer] = {}
@@ -228,7 +228,7 @@ class RequestHandler:
         return visit.answers
 
     @asynccontextmanager
-    async def _turn(self, visit: RequestContext, job: Job) -> AsyncIterator[None]:
+    async def _turn(self, visit: RequestContext, job: GenerationRequest) -> AsyncIterator[None]:
         async with self.admission.turn(visit.client, job.n):
             await self.opened.wait()
             self.metrics.waited(visit.seconds)
@@ -312,7 +312,7 @@ async def _keep_alive(stream: EventStream) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS - stream.silence)
 
 
-def _progress(pieces: Sequence[Piece]) -> list[bytes]:
+def _progress(pieces: Sequence[AnswerChunk]) -> list[bytes]:
     """A comment about how far each phase is of which that was told."""
     told = {piece.chunk.progress.phase: piece.chunk.progress for piece in pieces if piece.chunk.progress}
     return [comment(f"{phase} {100 * last.done // max(last.total, 1)} %") for phase, last in told.items()]

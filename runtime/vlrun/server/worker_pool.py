@@ -21,7 +21,7 @@ from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import AnswerCancelled
 from vlrun.media.image import Image
 from vlrun.prompt.builder import Turn
-from vlrun.server.generation_request import EncodedImage, Job, Piece
+from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
 from vlrun.server.images import open_encoded
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Chunk
@@ -36,7 +36,7 @@ processor.
 """
 
 
-class Workshop:
+class WorkerPool:
     """The threads that work for requests: one for each answer that may be made at once, and two for short work."""
 
     def __init__(self, vlm: VLM, limits: ServerLimits) -> None:
@@ -51,7 +51,7 @@ class Workshop:
         return await asyncio.get_running_loop().run_in_executor(self._short, work)
 
     @asynccontextmanager
-    async def answers(self, job: Job) -> AsyncIterator[AsyncIterator[Sequence[Piece]]]:
+    async def answers(self, job: GenerationRequest) -> AsyncIterator[AsyncIterator[Sequence[AnswerChunk]]]:
         """The answers of a job whose turn it is, as they come: whatever has come since the last look. Of a job that is
         no stream only the last pieces come, with the answers. All are over at the end of the block, however it ends.
 
@@ -68,12 +68,12 @@ class Workshop:
             cancellation.cancel()
             await _finished(work)
 
-    def _begin(self, job: Job, cancellation: Cancellation) -> list[Generator[Chunk]]:
+    def _begin(self, job: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
         turns = self.opened(job, cancellation)
         options = [replace(job.options, seed=_seed(job, index), progress=job.stream) for index in range(job.n)]
         return [self._vlm.chat(turns, option, job.tools, job.choice, cancellation) for option in options]
 
-    def opened(self, job: Job, cancellation: Cancellation) -> list[Turn]:
+    def opened(self, job: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
         """Its turns, with decoded images. To be called in a thread. Raises ApiError, and AnswerCancelled."""
         opened = []
         for turn in job.turns:
@@ -95,7 +95,7 @@ class Workshop:
         self._short.shutdown(wait=False, cancel_futures=True)
 
 
-def _seed(job: Job, index: int) -> int | None:
+def _seed(job: GenerationRequest, index: int) -> int | None:
     """Each answer of a seeded job has a seed of its own."""
     seed = job.options.seed
     return None if seed is None else (seed + index) % (MAX_SEED + 1)
@@ -121,7 +121,7 @@ class _Batch:
                     awaited = chunk.answer is not None or (silent and chunk.text != "")
                     silent = silent and not chunk.text
                     if self._stream or chunk.answer:
-                        self._mailbox.put(Piece(index, chunk), awaited)
+                        self._mailbox.put(AnswerChunk(index, chunk), awaited)
         except BaseException as error:  # noqa: BLE001 - goes to whoever waits
             self._mailbox.put(error, True)
 
@@ -149,9 +149,9 @@ async def _finished(work: Sequence[asyncio.Future[Any]]) -> None:
         raise asyncio.CancelledError
 
 
-def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+def _joined(pieces: Iterable[AnswerChunk]) -> list[AnswerChunk]:
     """Pieces of one answer that came together, as one."""
-    joined: list[Piece] = []
+    joined: list[AnswerChunk] = []
     for piece in pieces:
         before = joined[-1] if joined else None
         if before and before.index == piece.index and not before.chunk.progress and not piece.chunk.progress:
@@ -159,7 +159,7 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
             whole = Chunk(
                 chunks[0].text + chunks[1].text, chunks[1].answer, None, chunks[0].logprobs + chunks[1].logprobs
             )
-            joined[-1] = Piece(piece.index, whole)
+            joined[-1] = AnswerChunk(piece.index, whole)
         else:
             joined.append(piece)
     return joined
@@ -170,13 +170,13 @@ class _Mailbox:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._items: deque[Piece | BaseException] = deque()
+        self._items: deque[AnswerChunk | BaseException] = deque()
         self._arrived = asyncio.Event()
         self._lock = threading.Lock()
         self._told = _Told.NOTHING
         self._next = 0.0
 
-    def put(self, item: Piece | BaseException, awaited: bool) -> None:
+    def put(self, item: AnswerChunk | BaseException, awaited: bool) -> None:
         """Hand over; ``awaited``: it must not wait for what comes after it. Called in a thread."""
         tell = _Told.NOW if awaited else _Told.SOON
         with self._lock:
@@ -194,7 +194,7 @@ class _Mailbox:
         else:
             self._arrived.set()
 
-    async def pieces(self, answers: int) -> AsyncIterator[Sequence[Piece]]:
+    async def pieces(self, answers: int) -> AsyncIterator[Sequence[AnswerChunk]]:
         """All pieces of so many answers. Raises what a thread raised."""
         while answers:
             await self._arrived.wait()
@@ -203,11 +203,11 @@ class _Mailbox:
             with self._lock:
                 items, self._told = list(self._items), _Told.NOTHING
                 self._items.clear()
-            pieces = _joined(item for item in items if isinstance(item, Piece))
+            pieces = _joined(item for item in items if isinstance(item, AnswerChunk))
             if pieces:
                 yield pieces
             for item in items:
-                if not isinstance(item, Piece):
+                if not isinstance(item, AnswerChunk):
                     raise item
             answers -= sum(piece.chunk.answer is not None for piece in pieces)
 

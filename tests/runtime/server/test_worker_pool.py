@@ -12,9 +12,9 @@ import pytest
 
 from vlrun.engine.request import Cancellation, Progress
 from vlrun.errors import AnswerCancelled, DeviceError
-from vlrun.server.generation_request import EncodedImage, Job, Piece, Said
+from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.server.worker_pool import EVERY, Workshop
+from vlrun.server.worker_pool import EVERY, WorkerPool
 from vlrun.types import Answer, Chunk, Options
 from vlrun.vlm import VLM
 
@@ -36,14 +36,16 @@ class Told:
         yield Chunk("", answer=LAST)
 
 
-def heard(model: Told, **asked: Any) -> tuple[list[Sequence[Piece]], float]:
+def heard(model: Told, **asked: Any) -> tuple[list[Sequence[AnswerChunk]], float]:
     """What arrives of a job, look by look, and how many seconds it took."""
 
-    async def listen() -> tuple[list[Sequence[Piece]], float]:
-        workshop = Workshop(cast(VLM, model), ServerLimits())
+    async def listen() -> tuple[list[Sequence[AnswerChunk]], float]:
+        workshop = WorkerPool(cast(VLM, model), ServerLimits())
         began = time.monotonic()
         try:
-            async with workshop.answers(Job((Said("user", ("hi",)),), Options(), **asked)) as arriving:
+            async with workshop.answers(
+                GenerationRequest((RequestMessage("user", ("hi",)),), Options(), **asked)
+            ) as arriving:
                 return [pieces async for pieces in arriving], time.monotonic() - began
         finally:
             workshop.close()
@@ -51,7 +53,7 @@ def heard(model: Told, **asked: Any) -> tuple[list[Sequence[Piece]], float]:
     return asyncio.run(listen())
 
 
-def text(looks: Sequence[Sequence[Piece]], index: int = 0) -> str:
+def text(looks: Sequence[Sequence[AnswerChunk]], index: int = 0) -> str:
     return "".join(piece.chunk.text for pieces in looks for piece in pieces if piece.index == index)
 
 
@@ -88,10 +90,12 @@ def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
             yield Chunk("", answer=LAST)
 
     async def listen() -> float:
-        workshop = Workshop(cast(VLM, Prefilling(0)), ServerLimits())
+        workshop = WorkerPool(cast(VLM, Prefilling(0)), ServerLimits())
         began = time.monotonic()
         try:
-            async with workshop.answers(Job((Said("user", ("hi",)),), Options(), stream=True)) as arriving:
+            async with workshop.answers(
+                GenerationRequest((RequestMessage("user", ("hi",)),), Options(), stream=True)
+            ) as arriving:
                 async for pieces in arriving:
                     if text([pieces]):
                         return time.monotonic() - began
@@ -144,7 +148,7 @@ def test_whoever_leaves_while_images_are_decoded_frees_the_turn_after_one() -> N
     cancellation = Cancellation()
     cancellation.cancel()
     image = EncodedImage(b"this would be refused", "auto", "image")
-    workshop = Workshop(cast(VLM, Told(0)), ServerLimits())
+    workshop = WorkerPool(cast(VLM, Told(0)), ServerLimits())
     with pytest.raises(AnswerCancelled):
-        workshop.opened(Job((Said("user", (image,)),)), cancellation)
+        workshop.opened(GenerationRequest((RequestMessage("user", (image,)),)), cancellation)
     workshop.close()

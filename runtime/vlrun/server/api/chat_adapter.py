@@ -13,7 +13,7 @@ from vlrun.server.api.chat_parser import read_chat
 from vlrun.server.api.chat_response import ChatCompletionChunk, Chatting
 from vlrun.server.api.chat_stream import ChatStream
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import Job, Piece
+from vlrun.server.generation_request import AnswerChunk, GenerationRequest
 from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import DONE, event
 from vlrun.types import Answer
@@ -24,7 +24,7 @@ class ChatAdapter:
 
     fields: Mapping[str, str] = {}
 
-    def __init__(self, job: Job, model: str) -> None:
+    def __init__(self, job: GenerationRequest, model: str) -> None:
         self.job = job
         calling = bool(job.tools) and job.choice.mode != "none"
         self._chatting = Chatting(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model, calling)
@@ -38,7 +38,7 @@ class ChatAdapter:
         """The first chunk of each choice."""
         return _events(self._stream.begin())
 
-    def pieces(self, pieces: Sequence[Piece]) -> list[bytes]:
+    def pieces(self, pieces: Sequence[AnswerChunk]) -> list[bytes]:
         """Chunks of what has come."""
         return _events(chunk for piece in pieces for chunk in self._stream.take(piece.index, piece.chunk))
 

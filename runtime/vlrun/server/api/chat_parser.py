@@ -36,7 +36,7 @@ from vlrun.server.api.request_parser import (
 )
 from vlrun.server.api.unsupported import CHAT, TOKENIZE
 from vlrun.server.api_errors import bad_request
-from vlrun.server.generation_request import Job, Part, Said
+from vlrun.server.generation_request import GenerationRequest, Part, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
@@ -44,7 +44,7 @@ RENAMED = {"logprobs": "top_logprobs", "schema": "response_format"}
 """Fields of the request by the names of the options."""
 
 
-def read_chat(value: object, names: Sequence[str], limits: ServerLimits) -> Job:
+def read_chat(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest:
     """A chat completion's request as a job. ``value``: its JSON; ``names``: of the model.
 
     Raises ApiError: 404 for another model, 400 for whatever else is wrong, with the field.
@@ -57,7 +57,7 @@ def read_chat(value: object, names: Sequence[str], limits: ServerLimits) -> Job:
     chosen = request.tool_choice
     mode, name = (None, chosen.function.name) if isinstance(chosen, NamedToolChoice) else (chosen, None)
     stream = request.stream_options or StreamOptions()
-    return Job(
+    return GenerationRequest(
         turns=_turns(request.messages, reader),
         options=_options(request, limits),
         tools=tools,
@@ -69,7 +69,7 @@ def read_chat(value: object, names: Sequence[str], limits: ServerLimits) -> Job:
     )
 
 
-def read_tokenize(value: object, names: Sequence[str], limits: ServerLimits) -> Job | str:
+def read_tokenize(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest | str:
     """What is to be counted: a conversation with its tools, or a text alone. Raises ApiError as ``read_chat`` does."""
     request = read_as(value, TokenizeRequest, TOKENIZE)
     if request.model is not None:
@@ -82,7 +82,7 @@ def read_tokenize(value: object, names: Sequence[str], limits: ServerLimits) -> 
     if request.messages is None:
         raise bad_request("messages is missing", "messages", "missing_required_parameter")
     tools = _tools(request.tools, reader)
-    return Job(turns=_turns(request.messages, reader), tools=tools)
+    return GenerationRequest(turns=_turns(request.messages, reader), tools=tools)
 
 
 def _check_together(request: ChatRequest) -> None:
@@ -131,24 +131,24 @@ def _tools(tools: FunctionTools | None, reader: Reader) -> tuple[Tool, ...]:
     return tuple(reader.tool(tool.function, f"tools[{index}].function") for index, tool in enumerate(tools or ()))
 
 
-def _turns(messages: Sequence[ChatMessage], reader: Reader) -> tuple[Said, ...]:
+def _turns(messages: Sequence[ChatMessage], reader: Reader) -> tuple[RequestMessage, ...]:
     turns = [_turn(message, f"messages[{index}]", reader) for index, message in enumerate(messages)]
     return system_first(turns, [f"messages[{index}].role" for index in range(len(turns))])
 
 
-def _turn(message: ChatMessage, place: str, reader: Reader) -> Said:
+def _turn(message: ChatMessage, place: str, reader: Reader) -> RequestMessage:
     match message:
         case AssistantMessage():
             return _assistant(message, place, reader)
         case UserMessage():
-            return Said("user", _parts(message.content, f"{place}.content", reader))
+            return RequestMessage("user", _parts(message.content, f"{place}.content", reader))
         case ToolMessage():
             reader.result(message.tool_call_id, f"{place}.tool_call_id")
-            return Said("tool", _parts(message.content, f"{place}.content", reader))
-    return Said("system", _parts(message.content, f"{place}.content", reader))
+            return RequestMessage("tool", _parts(message.content, f"{place}.content", reader))
+    return RequestMessage("system", _parts(message.content, f"{place}.content", reader))
 
 
-def _assistant(message: AssistantMessage, place: str, reader: Reader) -> Said:
+def _assistant(message: AssistantMessage, place: str, reader: Reader) -> RequestMessage:
     content = message.refusal if message.content is None else message.content
     if content is None and not message.tool_calls:
         needed = f"{place}.content is missing, and there are no tool_calls"
@@ -158,7 +158,7 @@ def _assistant(message: AssistantMessage, place: str, reader: Reader) -> Said:
         param = f"{place}.tool_calls[{index}].function.arguments"
         calls.append(reader.call(call.id, call.function.name, call.function.arguments, param))
     parts = () if content is None else _parts(content, f"{place}.content", reader)
-    return Said("assistant", parts, tuple(calls))
+    return RequestMessage("assistant", parts, tuple(calls))
 
 
 def _parts(

@@ -19,7 +19,7 @@ from vlrun.errors import UnsupportedMedia
 from vlrun.server.api.form_parser import read_form
 from vlrun.server.api.other_responses import FormAnalyzeAnswer, FormChatAnswer
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.generation_request import Job
+from vlrun.server.generation_request import GenerationRequest
 from vlrun.server.limits import MIB, ServerLimits
 from vlrun.types import Answer
 
@@ -37,7 +37,7 @@ class FormAdapter:
 
     fields: Mapping[str, str] = {"messages": "image"}
 
-    def __init__(self, job: Job, shaped: Shaped) -> None:
+    def __init__(self, job: GenerationRequest, shaped: Shaped) -> None:
         self.job = job
         self._shaped = shaped
 

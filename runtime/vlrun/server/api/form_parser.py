@@ -16,7 +16,7 @@ from vlrun.server.api.common_request import MaxTokens, Temperature, Text, Wire
 from vlrun.server.api.request_parser import Reader, options_within, read_as
 from vlrun.server.api.unsupported import FORM
 from vlrun.server.api_errors import bad_request
-from vlrun.server.generation_request import EncodedImage, Job, Said
+from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
@@ -36,7 +36,7 @@ class FormFields(Wire):
     temperature: Temperature | UnsetType = UNSET
 
 
-def read_form(fields: Mapping[str, str], image: bytes | None, limits: ServerLimits) -> Job:
+def read_form(fields: Mapping[str, str], image: bytes | None, limits: ServerLimits) -> GenerationRequest:
     """A form as a job. ``fields``: its texts; ``image``: the bytes of its file, None if there is none.
 
     Raises ApiError (400) for whatever is wrong, with the field.
@@ -49,7 +49,9 @@ def read_form(fields: Mapping[str, str], image: bytes | None, limits: ServerLimi
     with options_within({}):
         options = Options(max_tokens=_given(given.max_tokens), temperature=_given(given.temperature))
     query = Reader(limits).text(given.query, "query")
-    return Job(turns=(Said("user", (EncodedImage(image, "auto", "image"), query)),), options=options)
+    return GenerationRequest(
+        turns=(RequestMessage("user", (EncodedImage(image, "auto", "image"), query)),), options=options
+    )
 
 
 def _given(value: T | UnsetType) -> T | None:

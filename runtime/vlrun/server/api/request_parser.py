@@ -22,7 +22,7 @@ from vlrun.server.api.common_request import Function, ToolMode
 from vlrun.server.api.unsupported import Unsupported
 from vlrun.server.api.validation_errors import explain, quoted, unsupported
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.generation_request import EncodedImage, Said
+from vlrun.server.generation_request import EncodedImage, RequestMessage
 from vlrun.server.images import from_data_url
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Detail
@@ -66,7 +66,7 @@ def options_within(renamed: Mapping[str, str]) -> Iterator[None]:
         raise bad_request(error.message, renamed.get(option, option)) from None
 
 
-def system_first(turns: Sequence[Said], params: Sequence[str]) -> tuple[Said, ...]:
+def system_first(turns: Sequence[RequestMessage], params: Sequence[str]) -> tuple[RequestMessage, ...]:
     """The turns with all system messages as one: the model's template knows one, as the first. ``params``: the fields
     that they came in.
 
@@ -79,7 +79,7 @@ def system_first(turns: Sequence[Said], params: Sequence[str]) -> tuple[Said, ..
     if count < 2:
         return tuple(turns)
     parts = [part for turn in turns[:count] for part in (SEAM, *turn.parts)]
-    return (Said("system", tuple(parts[1:])), *turns[count:])
+    return (RequestMessage("system", tuple(parts[1:])), *turns[count:])
 
 
 def object_text(text: str, param: str, limits: ServerLimits) -> str:
@@ -171,9 +171,9 @@ class Reader:
             raise bad_request(f"the request has more than {self._limits.max_text} characters of text", param)
 
 
-def with_call(turns: list[Said], call: ToolCall) -> None:
+def with_call(turns: list[RequestMessage], call: ToolCall) -> None:
     """Add a call to the assistant's turn: the last one, or a new one behind it."""
     if turns and turns[-1].role == "assistant":
         turns[-1] = replace(turns[-1], tool_calls=(*turns[-1].tool_calls, call))
     else:
-        turns.append(Said("assistant", (), (call,)))
+        turns.append(RequestMessage("assistant", (), (call,)))

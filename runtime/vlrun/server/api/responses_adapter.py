@@ -13,7 +13,7 @@ from vlrun.server.api.responses_parser import read_responses
 from vlrun.server.api.responses_response import Responding
 from vlrun.server.api.responses_stream import Event, ResponseStream, name_of
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import Job, Piece
+from vlrun.server.generation_request import AnswerChunk, GenerationRequest
 from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import event
 from vlrun.types import Answer
@@ -24,7 +24,7 @@ class ResponsesAdapter:
 
     fields: Mapping[str, str] = {"messages": "input", "response_format": "text.format"}
 
-    def __init__(self, job: Job, responding: Responding) -> None:
+    def __init__(self, job: GenerationRequest, responding: Responding) -> None:
         self.job = job
         self._responding = responding
         self._stream = ResponseStream(responding)
@@ -37,7 +37,7 @@ class ResponsesAdapter:
         """The response as it begins."""
         return _events(self._stream.begin())
 
-    def pieces(self, pieces: Sequence[Piece]) -> list[bytes]:
+    def pieces(self, pieces: Sequence[AnswerChunk]) -> list[bytes]:
         """Events of what has come; the last piece brings all that is left to say."""
         return _events(event for piece in pieces for event in self._stream.take(piece.chunk))
 

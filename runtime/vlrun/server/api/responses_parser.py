@@ -34,7 +34,7 @@ from vlrun.server.api.responses_request import (
 )
 from vlrun.server.api.unsupported import RESPONSES
 from vlrun.server.api_errors import bad_request
-from vlrun.server.generation_request import Job, Part, Said
+from vlrun.server.generation_request import GenerationRequest, Part, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
@@ -42,7 +42,9 @@ RENAMED = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs", "schem
 """Fields of the request by the names of the options."""
 
 
-def read_responses(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[Job, ResponsesRequest]:
+def read_responses(
+    value: object, names: Sequence[str], limits: ServerLimits
+) -> tuple[GenerationRequest, ResponsesRequest]:
     """A response's request as a job; and as it came, since its answer repeats much of it. ``value``: its JSON;
     ``names``: of the model.
 
@@ -54,7 +56,7 @@ def read_responses(value: object, names: Sequence[str], limits: ServerLimits) ->
     tools = tuple(reader.tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools or ()))
     chosen = request.tool_choice
     mode, name = (None, chosen.name) if isinstance(chosen, FunctionChoice) else (chosen, None)
-    job = Job(
+    job = GenerationRequest(
         turns=_turns(request, reader),
         options=_options(request, limits),
         tools=tools,
@@ -100,13 +102,13 @@ def _schema(request: ResponsesRequest, limits: ServerLimits) -> Mapping[str, obj
     return None
 
 
-def _turns(request: ResponsesRequest, reader: Reader) -> tuple[Said, ...]:
-    turns: list[Said] = []
+def _turns(request: ResponsesRequest, reader: Reader) -> tuple[RequestMessage, ...]:
+    turns: list[RequestMessage] = []
     if request.instructions is not None:
-        turns.append(Said("system", (reader.text(request.instructions, "instructions"),)))
+        turns.append(RequestMessage("system", (reader.text(request.instructions, "instructions"),)))
     params = ["instructions"] * len(turns)
     if isinstance(request.input, str):
-        turns.append(Said("user", (reader.text(request.input, "input"),)))
+        turns.append(RequestMessage("user", (reader.text(request.input, "input"),)))
         return tuple(turns)
     for index, item in enumerate(request.input):
         _add(turns, item, f"input[{index}]", reader)
@@ -114,17 +116,17 @@ def _turns(request: ResponsesRequest, reader: Reader) -> tuple[Said, ...]:
     return system_first(turns, params)
 
 
-def _add(turns: list[Said], item: InputItem, place: str, reader: Reader) -> None:
+def _add(turns: list[RequestMessage], item: InputItem, place: str, reader: Reader) -> None:
     """An item as a turn, or as part of the last one."""
     match item:
         case FunctionCallItem():
             with_call(turns, reader.call(item.call_id, item.name, item.arguments, f"{place}.arguments"))
         case FunctionCallOutputItem():
             reader.result(item.call_id, f"{place}.call_id")
-            turns.append(Said("tool", (reader.text(item.output, f"{place}.output"),)))
+            turns.append(RequestMessage("tool", (reader.text(item.output, f"{place}.output"),)))
         case MessageItem():
             role = "system" if item.role == "developer" else item.role
-            turns.append(Said(role, _parts(item, f"{place}.content", reader)))
+            turns.append(RequestMessage(role, _parts(item, f"{place}.content", reader)))
 
 
 def _parts(message: MessageItem, place: str, reader: Reader) -> tuple[Part, ...]:

@@ -15,7 +15,7 @@ from vlrun.server.api.chat_request import ChatRequest
 from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.unsupported import CHAT
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import EncodedImage, Job, Said
+from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
@@ -23,7 +23,7 @@ NAMES = ("vlrun-tiny", "other")
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
-def read(value: object, limits: ServerLimits | None = None) -> Job:
+def read(value: object, limits: ServerLimits | None = None) -> GenerationRequest:
     return read_chat(value, NAMES, limits or ServerLimits())
 
 
@@ -39,7 +39,7 @@ def json_schema(schema: object) -> dict[str, Any]:
 
 def test_a_plain_question() -> None:
     """The least that a client sends becomes the model's defaults."""
-    assert read(request()) == Job(turns=(Said("user", ("hi",)),))
+    assert read(request()) == GenerationRequest(turns=(RequestMessage("user", ("hi",)),))
 
 
 def test_parts_keep_their_order_and_details() -> None:
@@ -152,10 +152,10 @@ def test_a_conversation_with_calls() -> None:
     result = {"role": "tool", "tool_call_id": "call_1", "content": [text("rain")], "name": "weather"}
     job = read(request(user("and now?"), asked, result, {"role": "assistant", "content": "It rains."}))
     assert job.turns == (
-        Said("user", ("and now?",)),
-        Said("assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)),
-        Said("tool", ("rain",)),
-        Said("assistant", ("It rains.",)),
+        RequestMessage("user", ("and now?",)),
+        RequestMessage("assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)),
+        RequestMessage("tool", ("rain",)),
+        RequestMessage("assistant", ("It rains.",)),
     )
 
 
@@ -163,13 +163,13 @@ def test_a_refusal_is_text() -> None:
     """Another model's refusal is part of the conversation."""
     parts = [{"type": "refusal", "refusal": "No."}]
     for message in ({"role": "assistant", "content": parts}, {"role": "assistant", "refusal": "No."}):
-        assert read(request(message)).turns == (Said("assistant", ("No.",)),)
+        assert read(request(message)).turns == (RequestMessage("assistant", ("No.",)),)
 
 
 def test_system_messages_become_one() -> None:
     """The model's template knows one, and leaves out the others without a word."""
     said = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
-    assert read(request(*said, user("hi"))).turns[0] == Said("system", ("Be brief.", "\n\n", "Be kind."))
+    assert read(request(*said, user("hi"))).turns[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
     fault = refused(request(user("hi"), said[0]))
     assert fault.param == "messages[1].role"
 

@@ -9,7 +9,7 @@ from vlrun.prompt.builder import DEFAULT_QUESTION
 from vlrun.server.api.chat_parser import read_tokenize
 from vlrun.server.api.form_parser import read_form
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import EncodedImage, Job, Said
+from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
@@ -20,7 +20,9 @@ def test_tokenize_takes_a_conversation_or_a_text() -> None:
     """The same messages as a chat, so that the count is that of the chat."""
     limits = ServerLimits()
     counted = read_tokenize({"messages": [user("hi")], "tools": [TOOL]}, NAMES, limits)
-    assert counted == Job(turns=(Said("user", ("hi",)),), tools=({"type": "function", "function": FUNCTION},))
+    assert counted == GenerationRequest(
+        turns=(RequestMessage("user", ("hi",)),), tools=({"type": "function", "function": FUNCTION},)
+    )
     assert read_tokenize({"prompt": "hi", "model": "other"}, NAMES, limits) == "hi"
 
 
@@ -44,7 +46,7 @@ def test_wrong_counts_are_told(value: object, param: str, status: int) -> None:
 def test_forms_are_jobs_too() -> None:
     """The tutorials' scripts send an image, perhaps a question, and texts where numbers belong."""
     job = read_form({}, b"png", ServerLimits())
-    assert job.turns == (Said("user", (EncodedImage(b"png", "auto", "image"), DEFAULT_QUESTION)),)
+    assert job.turns == (RequestMessage("user", (EncodedImage(b"png", "auto", "image"), DEFAULT_QUESTION)),)
     job = read_form({"query": "12", "max_tokens": "5", "temperature": "0.5"}, b"png", ServerLimits())
     assert job.turns[0].parts[1] == "12"
     assert job.options == Options(max_tokens=5, temperature=0.5)

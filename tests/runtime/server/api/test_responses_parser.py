@@ -13,7 +13,7 @@ from vlrun.server.api.responses_parser import read_responses
 from vlrun.server.api.responses_request import ResponsesRequest
 from vlrun.server.api.unsupported import RESPONSES
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import EncodedImage, Job, Said
+from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types import Options
 
@@ -40,7 +40,7 @@ def image(**more: object) -> dict[str, Any]:
     return {"type": "input_image", "image_url": IMAGE, **more}
 
 
-def read(value: object, limits: ServerLimits | None = None) -> Job:
+def read(value: object, limits: ServerLimits | None = None) -> GenerationRequest:
     return read_responses(value, ["vlrun-tiny"], limits or ServerLimits())[0]
 
 
@@ -61,7 +61,7 @@ def refused(value: object, limits: ServerLimits | None = None) -> ApiError:
 )
 def test_a_plain_question(items: object) -> None:
     """The ways to say the same; the official client leaves ``type`` out."""
-    assert read(request(items)) == Job(turns=(Said("user", ("hi",)),))
+    assert read(request(items)) == GenerationRequest(turns=(RequestMessage("user", ("hi",)),))
 
 
 def test_images_and_texts_keep_their_order() -> None:
@@ -78,8 +78,8 @@ def test_instructions_and_system_messages_become_one() -> None:
     """The model's template knows one, as the first."""
     said = [message("developer", words("Be kind.")), {"role": "user", "content": "hi"}]
     job = read(request(said, instructions="Be brief."))
-    assert job.turns == (Said("system", ("Be brief.", "\n\n", "Be kind.")), Said("user", ("hi",)))
-    assert read(request(instructions="Be brief.")).turns[0] == Said("system", ("Be brief.",))
+    assert job.turns == (RequestMessage("system", ("Be brief.", "\n\n", "Be kind.")), RequestMessage("user", ("hi",)))
+    assert read(request(instructions="Be brief.")).turns[0] == RequestMessage("system", ("Be brief.",))
     late = refused(request([message("user", words()), message("system", words())], instructions="Be brief."))
     assert late.param == "input[1].role"
 
@@ -90,12 +90,15 @@ def test_an_answer_comes_back_as_it_was() -> None:
     called = {**CALL, "id": "fc_1", "status": "completed", "namespace": None}
     job = read(request([message("user", words()), answered, called, {**CALL, "call_id": "call_2"}, RESULT]))
     call = ToolCall("weather", '{"city": "Bergen"}')
-    assert job.turns[1:] == (Said("assistant", ("Let me see.",), (call, call)), Said("tool", ("rain",)))
+    assert job.turns[1:] == (
+        RequestMessage("assistant", ("Let me see.",), (call, call)),
+        RequestMessage("tool", ("rain",)),
+    )
 
 
 def test_a_call_without_text_is_a_turn() -> None:
     """It belongs to the assistant, not to the user before it."""
-    assert read(request([message("user", words()), CALL, RESULT])).turns[1] == Said(
+    assert read(request([message("user", words()), CALL, RESULT])).turns[1] == RequestMessage(
         "assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)
     )
 
