@@ -73,9 +73,9 @@ class Place:
     def access(self) -> Access:
         """Who may come in. Raises ServiceError."""
         from vlrun.server.app import Access
-        from vlrun.server.middleware.api_keys import Keys
+        from vlrun.server.middleware.api_keys import ApiKeys
 
-        keys = Keys.read(self.api_key_file) if self.api_key_file else Keys.credential()
+        keys = ApiKeys.read(self.api_key_file) if self.api_key_file else ApiKeys.credential()
         return Access(frozenset(self.allow_host), frozenset(self.allow_origin), keys)
 
     def open(self, keyed: bool) -> socket.socket:
@@ -127,7 +127,7 @@ def serve(place: Place, limits: ServerLimits, loading: option.Loading) -> None:
         from vlrun.server import logging as journal
         from vlrun.server import server
         from vlrun.server.app import Service
-        from vlrun.server.systemd import Notifier
+        from vlrun.server.systemd import SystemdNotifier
     except ImportError as error:
         raise OptionError(SERVE_HINT, error) from error
     journal.set_up(place.systemd)
@@ -137,4 +137,4 @@ def serve(place: Place, limits: ServerLimits, loading: option.Loading) -> None:
         click.echo(DEMO, err=True)
     vlm = loading.load()
     service = Service(vlm, place.name or (vlm.manifest.name,), limits, access, place.log_prompts)
-    server.serve(service, opened, Notifier())
+    server.serve(service, opened, SystemdNotifier())

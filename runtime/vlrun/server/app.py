@@ -25,10 +25,10 @@ from vlrun.server.api.docs_page import asset
 from vlrun.server.api.openapi import document
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
-from vlrun.server.logging import AccessLog
+from vlrun.server.logging import AccessLogMiddleware
 from vlrun.server.metrics import CONTENT_TYPE, Metrics
-from vlrun.server.middleware.api_keys import Keys
-from vlrun.server.middleware.security import Guard
+from vlrun.server.middleware.api_keys import ApiKeys
+from vlrun.server.middleware.security import SecurityMiddleware
 from vlrun.server.request_handler import RequestHandler, ResponseAdapter, send_whole
 from vlrun.server.tokenize import counted
 from vlrun.types import Options
@@ -44,7 +44,7 @@ class Access:
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
-    keys: Keys | None = None
+    keys: ApiKeys | None = None
 
 
 class Service:
@@ -95,8 +95,9 @@ class Service:
         routes = [Route(path, _Methods(methods)) for path, methods in self._paths().items()]
         router = Router(routes, redirect_slashes=False, default=_nowhere)
         access = self.access
-        return AccessLog(
-            Guard(router, access.hosts, access.origins, access.keys, lambda: self.stopping), self.metrics.sent
+        return AccessLogMiddleware(
+            SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping),
+            self.metrics.sent,
         )
 
     def _paths(self) -> dict[str, dict[str, Endpoint]]:

@@ -71,7 +71,7 @@ def set_up(journal: bool, stream: TextIO | None = None) -> None:
     LOGGER.setLevel(logging.INFO)
 
 
-class AccessLog:
+class AccessLogMiddleware:
     """ASGI middleware: one line for each request, when it is over. ``ended`` hears its status, 0 if none was sent."""
 
     def __init__(self, app: ASGIApp, ended: Callable[[int], None]) -> None:

@@ -21,7 +21,7 @@ from vlrun.errors import DeviceError, ServiceError
 from vlrun.server.app import Service
 from vlrun.server.logging import MAX_ASKED, note
 from vlrun.server.middleware.http_protocol import protocol
-from vlrun.server.systemd import Notifier
+from vlrun.server.systemd import SystemdNotifier
 
 BACKLOG = 64
 POLL_SECONDS = 0.1
@@ -55,7 +55,7 @@ def url_of(opened: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(service: Service, opened: socket.socket, notifier: Notifier) -> None:
+def serve(service: Service, opened: socket.socket, notifier: SystemdNotifier) -> None:
     """Serve until a signal says stop.
 
     Raises what is wrong with the model, if it cannot be loaded.
@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(server: _Server, service: Service, opened: socket.socket, notifier: Notifier) -> None:
+async def _run(server: _Server, service: Service, opened: socket.socket, notifier: SystemdNotifier) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,7 +130,7 @@ def _on_signal(stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _drain(service: Service, notifier: Notifier) -> None:
+async def _drain(service: Service, notifier: SystemdNotifier) -> None:
     """Let running answers end."""
     service.stopping = True
     seconds = service.limits.drain

@@ -19,7 +19,7 @@ LONGEST_START = 900.0
 """Seconds after which a model that has not answered is taken to hang. Compiling takes minutes on a slow box."""
 
 
-class Notifier:
+class SystemdNotifier:
     """Speaks to systemd, if it listens."""
 
     def __init__(self, address: str | None = None, watchdog_usec: str | None = None) -> None:

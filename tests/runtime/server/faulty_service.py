@@ -31,7 +31,7 @@ from vlrun.server import logging as journal
 from vlrun.server import server
 from vlrun.server.app import Access, Service
 from vlrun.server.limits import ServerLimits
-from vlrun.server.systemd import Notifier
+from vlrun.server.systemd import SystemdNotifier
 from vlrun.vision.patches import Patches
 from vlrun.vlm import load
 
@@ -140,7 +140,7 @@ def main(folder: Path, late: float, refuse: bool) -> None:
         load(folder, room=CacheConfig(), wait=False), ("vlrun-tiny",), ServerLimits(drain=DRAIN), Access()
     )
     threading.Thread(target=listen_to_orders, daemon=True).start()
-    server.serve(service, opened, Notifier())
+    server.serve(service, opened, SystemdNotifier())
 
 
 if __name__ == "__main__":

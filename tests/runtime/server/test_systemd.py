@@ -38,7 +38,7 @@ from tests.runtime.server.http_client import (
 from tests.runtime.server.notify_socket import Ear, Program, form, noise
 from tests.runtime.server.systemd_container import Booted
 from vlrun.server import systemd
-from vlrun.server.systemd import Notifier
+from vlrun.server.systemd import SystemdNotifier
 
 UNITS = boot.UNITS
 RISKY = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^[a-z]{3}$"}}, "required": ["a"]}
@@ -85,7 +85,7 @@ def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPa
     ear = Ear(f"@vlrun-test-{os.getpid()}-start")
 
     async def load_for_ever() -> None:
-        watching = asyncio.ensure_future(Notifier(ear.address, "90000000").watch(lambda: True, lambda: False))
+        watching = asyncio.ensure_future(SystemdNotifier(ear.address, "90000000").watch(lambda: True, lambda: False))
         await asyncio.sleep(1.2)
         watching.cancel()
 

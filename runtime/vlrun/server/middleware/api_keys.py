@@ -27,16 +27,16 @@ NO_KEY = "none"
 
 
 @dataclass(frozen=True, repr=False)
-class Keys:
+class ApiKeys:
     """Names of the keys, and the SHA-256 of each."""
 
     digests: tuple[tuple[str, bytes], ...]
 
     def __repr__(self) -> str:
-        return f"Keys({len(self.digests)})"
+        return f"ApiKeys({len(self.digests)})"
 
     @classmethod
-    def read(cls, path: Path) -> Keys:
+    def read(cls, path: Path) -> ApiKeys:
         """Keys of a file: one a line, or ``name: key``; blank lines and those that begin with ``#`` are left out.
 
         Raises ServiceError for a file that others may write or the world may read, and for one with a line that is no
@@ -45,7 +45,7 @@ class Keys:
         return cls.parse(_read(path), path)
 
     @classmethod
-    def credential(cls) -> Keys | None:
+    def credential(cls) -> ApiKeys | None:
         """Keys that systemd passed as the credential ``api-key``; None without one, and if it says ``none``."""
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         path = Path(folder or ".") / CREDENTIAL
@@ -55,7 +55,7 @@ class Keys:
         return None if text.strip() == NO_KEY else cls.parse(text, path)
 
     @classmethod
-    def parse(cls, text: str, path: Path) -> Keys:
+    def parse(cls, text: str, path: Path) -> ApiKeys:
         """Keys of a file's ``text``; ``path`` is for errors alone. A key without a name is called by its place."""
         lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
         digests: dict[str, bytes] = {}

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.middleware.api_keys import Keys
+from vlrun.server.middleware.api_keys import ApiKeys
 
 logger = logging.getLogger("vlrun.server")
 
@@ -59,7 +59,7 @@ _HAS_PORT = re.compile(r":[0-9]+$")
 
 
 @dataclass(frozen=True)
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware around the whole app.
 
     ``hosts``: names, besides the address that was connected to, under which the service is asked for; with a port if it
@@ -70,7 +70,7 @@ class Guard:
     app: ASGIApp
     hosts: frozenset[str]
     origins: frozenset[str]
-    keys: Keys | None
+    keys: ApiKeys | None
     stopping: Callable[[], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlrun.errors import ServiceError
-from vlrun.server.middleware.api_keys import Keys
+from vlrun.server.middleware.api_keys import ApiKeys
 
 FIRST, SECOND = "sk-first-0123456789", "sk-second:0123456789"
 
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_names_by_place_and_by_word(file: Path) -> None:
     file.write_text(f"# keys of the house\r\n\n{FIRST}\nkiosk:  {SECOND} \n{'x' * 16}\n")
-    keys = Keys.read(file)
+    keys = ApiKeys.read(file)
     assert [keys.name_of(key) for key in (FIRST, SECOND, "x" * 16)] == ["key-1", "kiosk", "key-3"]
 
 
@@ -31,13 +31,13 @@ def test_names_by_place_and_by_word(file: Path) -> None:
 )
 def test_almost_right_is_wrong(file: Path, guess: str) -> None:
     file.write_text(f"{FIRST}\nkiosk: {SECOND}\n")
-    assert Keys.read(file).name_of(guess) is None
+    assert ApiKeys.read(file).name_of(guess) is None
 
 
 def test_every_key_is_compared_for_every_guess(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An early end tells how far down the list a key stands; ``==`` tells how much of a guess is right."""
     file.write_text(f"{FIRST}\n{SECOND}\n{'x' * 16}\n")
-    keys, compared = Keys.read(file), []
+    keys, compared = ApiKeys.read(file), []
 
     def compare(guess: bytes, known: bytes) -> bool:
         compared.append((len(guess), len(known)))
@@ -52,7 +52,7 @@ def test_every_key_is_compared_for_every_guess(file: Path, monkeypatch: pytest.M
 
 def test_a_key_is_never_shown(file: Path) -> None:
     file.write_text(FIRST)
-    keys = Keys.read(file)
+    keys = ApiKeys.read(file)
     assert FIRST not in f"{keys} {keys!r} {vars(keys)}"
 
 
@@ -76,7 +76,7 @@ BAD = {
 def test_a_bad_file_is_refused_without_showing_it(file: Path, name: str) -> None:
     file.write_text(BAD[name], encoding="utf-8")
     with pytest.raises(ServiceError) as caught:
-        Keys.read(file)
+        ApiKeys.read(file)
     assert str(file) in str(caught.value)
     assert "0123456789" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -85,7 +85,7 @@ def test_a_bad_file_is_refused_without_showing_it(file: Path, name: str) -> None
 
 def test_the_most_that_is_taken(file: Path) -> None:
     file.write_text("\n".join(f"{number:0512d}" for number in range(100)))
-    assert len(Keys.read(file).digests) == 100
+    assert len(ApiKeys.read(file).digests) == 100
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o604, 0o666, 0o644])
@@ -93,37 +93,37 @@ def test_a_file_that_others_may_change_or_all_may_read_is_refused(file: Path, mo
     file.write_text(FIRST)
     file.chmod(mode)
     with pytest.raises(ServiceError, match="chmod 600"):
-        Keys.read(file)
+        ApiKeys.read(file)
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o440, 0o640])
 def test_a_group_may_read(file: Path, mode: int) -> None:
     file.write_text(FIRST)
     file.chmod(mode)
-    assert Keys.read(file).name_of(FIRST) == "key-1"
+    assert ApiKeys.read(file).name_of(FIRST) == "key-1"
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="cannot be read"):
-        Keys.read(tmp_path / "nothing")
+        ApiKeys.read(tmp_path / "nothing")
     with pytest.raises(ServiceError, match="cannot be read"):
-        Keys.read(tmp_path)
+        ApiKeys.read(tmp_path)
 
 
 def test_the_credential(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The unit sets ``none``, since systemd does not start a service whose credential is missing."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    assert Keys.credential() is None
+    assert ApiKeys.credential() is None
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(file.parent))
     for text in ("none", "none\n"):
         file.write_text(text)
-        assert Keys.credential() is None
+        assert ApiKeys.credential() is None
     file.write_text(FIRST)
-    keys = Keys.credential()
+    keys = ApiKeys.credential()
     assert keys is not None
     assert keys.name_of(FIRST) == "key-1"
     file.write_text("")  # an empty file is a mistake, and no reason to let everybody in
     with pytest.raises(ServiceError):
-        Keys.credential()
+        ApiKeys.credential()
     file.unlink()
-    assert Keys.credential() is None
+    assert ApiKeys.credential() is None

@@ -17,7 +17,7 @@ from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import MIB, ServerLimits
 from vlrun.server.middleware.request_body import STEP, BodyBudget, hold_body
-from vlrun.server.middleware.security import Guard
+from vlrun.server.middleware.security import SecurityMiddleware
 
 LIMITS = ServerLimits(max_body_mib=2, body_seconds=0.4, bodies_mib=4)
 
@@ -198,7 +198,7 @@ def app() -> Counting:
 
 @pytest.fixture(scope="module")
 def server(app: Counting) -> Iterator[Edge]:
-    guard = Guard(app, frozenset(), frozenset(), None, lambda: False)
+    guard = SecurityMiddleware(app, frozenset(), frozenset(), None, lambda: False)
     with edge(guard, LIMITS) as running:
         yield running
 

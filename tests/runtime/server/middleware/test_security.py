@@ -12,8 +12,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.runtime.server.middleware.raw_server import LIMITS, App, Edge, Reply, edge, reply, rest, shout, until
-from vlrun.server.middleware.api_keys import Keys
-from vlrun.server.middleware.security import Guard, allowed_hosts
+from vlrun.server.middleware.api_keys import ApiKeys
+from vlrun.server.middleware.security import SecurityMiddleware, allowed_hosts
 
 KEY, OTHER_KEY = "sk-kiosk-0123456789", "sk-other-0123456789"
 PAGE = "https://kiosk.example"
@@ -29,7 +29,7 @@ def app() -> App:
 @pytest.fixture(scope="module")
 def plain(app: App) -> Iterator[Edge]:
     """No key, no names, no pages: as it is without options."""
-    with edge(Guard(app, NO_NAMES, NO_NAMES, None, lambda: app.stopping)) as server:
+    with edge(SecurityMiddleware(app, NO_NAMES, NO_NAMES, None, lambda: app.stopping)) as server:
         yield server
 
 
@@ -40,7 +40,7 @@ def keyed(app: App, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     file.touch(mode=0o600)
     file.write_text(f"kiosk: {KEY}\n{OTHER_KEY}\n")
     hosts = frozenset({"vlm.example", "Proxy.example:443"})
-    with edge(Guard(app, hosts, frozenset({PAGE}), Keys.read(file), lambda: app.stopping)) as server:
+    with edge(SecurityMiddleware(app, hosts, frozenset({PAGE}), ApiKeys.read(file), lambda: app.stopping)) as server:
         yield server
 
 
@@ -337,7 +337,7 @@ def test_a_socket_in_the_file_system(app: App, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
-    with edge(Guard(app, frozenset({"vlm.example"}), NO_NAMES, None, lambda: False), LIMITS, listener):
+    with edge(SecurityMiddleware(app, frozenset({"vlm.example"}), NO_NAMES, None, lambda: False), LIMITS, listener):
         for host, status in (("localhost", 200), ("vlm.example", 200), ("evil.example", 403), ("localhost:80", 403)):
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(path)
@@ -355,7 +355,7 @@ def test_a_cancelled_task_ends_as_one(app: App) -> None:
 
     scope = {"type": "http", "method": "GET", "path": "/stopped", "headers": [(b"host", b"localhost")], "state": {}}
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(Guard(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
+        asyncio.run(SecurityMiddleware(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
 
 
 def test_whoever_has_left_hears_nothing(app: App) -> None:
@@ -369,7 +369,7 @@ def test_whoever_has_left_hears_nothing(app: App) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/cancelled", "headers": [(b"host", b"localhost")], "state": {}}
-    asyncio.run(Guard(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
+    asyncio.run(SecurityMiddleware(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
     assert app.calls[-1] == "/cancelled"
     assert sent == []
 
@@ -388,7 +388,7 @@ def test_lifespan_passes_and_websockets_are_closed() -> None:
         sent.append(message)
 
     async def both() -> None:
-        guard = Guard(app, NO_NAMES, NO_NAMES, None, lambda: False)
+        guard = SecurityMiddleware(app, NO_NAMES, NO_NAMES, None, lambda: False)
         await guard({"type": "lifespan"}, receive, send)
         await guard({"type": "websocket"}, receive, send)
 
