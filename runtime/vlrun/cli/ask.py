@@ -16,7 +16,7 @@ import click
 
 from vlrun.cli import options as option
 from vlrun.cli import output as report
-from vlrun.cli.images import Focus, Shown, focus, open_images, untold
+from vlrun.cli.images import ImageOptions, LoadedImage, focus, open_images, untold
 from vlrun.cli.option_groups import grouped
 from vlrun.errors import AnswerCutShort, OptionError
 
@@ -88,11 +88,11 @@ def output(command: Callable[..., R]) -> Callable[..., R]:
 def ask(
     words: tuple[str, ...],
     question: tuple[str, ...],
-    asking: option.Asking,
-    focus: Focus,
+    asking: option.TaskOptions,
+    focus: ImageOptions,
     output: Output,
     options: Options,
-    loading: option.Loading,
+    loading: option.ModelOptions,
 ) -> None:
     """Ask a QUESTION about each IMAGE together (default: describe).
 
@@ -140,7 +140,7 @@ def split(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str
 
 
 def _answer(
-    vlm: VLM, shown: Sequence[Shown], inquiry: TaskRequest, options: Options, output: Output, hints: str
+    vlm: VLM, shown: Sequence[LoadedImage], inquiry: TaskRequest, options: Options, output: Output, hints: str
 ) -> AnswerCutShort | None:
     """Ask once, and tell all that was wanted of it; what is to be raised in the end."""
     from vlrun.perf import profile as speed
@@ -168,7 +168,9 @@ def _answer(
     return AnswerCutShort("the answer was cut short before its JSON was complete: --max-tokens makes room for more")
 
 
-def _result(vlm: VLM, shown: Sequence[Shown], inquiry: TaskRequest, options: Options, output: Output) -> TaskResult:
+def _result(
+    vlm: VLM, shown: Sequence[LoadedImage], inquiry: TaskRequest, options: Options, output: Output
+) -> TaskResult:
     """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
     from vlrun.tasks.request import finish, run_task, single
     from vlrun.types import last_of

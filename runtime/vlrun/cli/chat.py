@@ -30,7 +30,7 @@ BLOCK = '"""'
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @option.sampling
 @option.loading
-def chat(images: tuple[str, ...], options: Options, loading: option.Loading) -> None:
+def chat(images: tuple[str, ...], options: Options, loading: option.ModelOptions) -> None:
     """Talk about images. Each turn costs only its new tokens; Ctrl+C stops an answer, Ctrl+D leaves.
 
     /help lists what else can be done.

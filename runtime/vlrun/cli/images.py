@@ -26,30 +26,30 @@ _FOCUS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Focus:
+class ImageOptions:
     """What of an image is shown, and how."""
 
     region: str | None = None
     enhance: bool = False
 
 
-NO_FOCUS = Focus()
+NO_IMAGE_OPTIONS = ImageOptions()
 
 
 def focus(command: Callable[..., R]) -> Callable[..., R]:
     """Add region and enhancement to a command, which receives them as ``focus``."""
-    return grouped(command, "focus", _FOCUS, lambda given: Focus(**given))
+    return grouped(command, "focus", _FOCUS, lambda given: ImageOptions(**given))
 
 
 @dataclass(frozen=True)
-class Shown:
+class LoadedImage:
     """An image as it was given, and what of it the model is shown."""
 
     original: Image
     image: Image
 
 
-def open_images(names: Sequence[str], focus: Focus) -> list[Shown]:
+def open_images(names: Sequence[str], focus: ImageOptions) -> list[LoadedImage]:
     """Open them, telling on stderr what was left out or changed. Raises MediaError and OptionError."""
     from vlrun.media.region import crop, parse_region
 
@@ -61,11 +61,11 @@ def open_images(names: Sequence[str], focus: Focus) -> list[Shown]:
         image = _enhanced(image) if focus.enhance else image
         for note in image.notes:
             click.echo(printable(f"vlrun: {note}"), err=True)
-        shown.append(Shown(original, image))
+        shown.append(LoadedImage(original, image))
     return shown
 
 
-def untold(notes: Iterable[str], shown: Sequence[Shown]) -> tuple[str, ...]:
+def untold(notes: Iterable[str], shown: Sequence[LoadedImage]) -> tuple[str, ...]:
     """Notes but those that were told when the images were opened."""
     told = {note for one in shown for note in one.image.notes}
     return tuple(note for note in notes if note not in told)

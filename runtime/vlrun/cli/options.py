@@ -107,7 +107,7 @@ def schema_text(given: str) -> str:
 
 
 @dataclass(frozen=True)
-class Asking:
+class TaskOptions:
     """How a command is to ask; the question comes to it."""
 
     task: str | None = None
@@ -138,11 +138,11 @@ class Asking:
 
 def asking(command: Callable[..., R]) -> Callable[..., R]:
     """Add tasks and ways of asking to a command, which receives them as ``asking``."""
-    return grouped(command, "asking", _ASKING, lambda given: Asking(**given))
+    return grouped(command, "asking", _ASKING, lambda given: TaskOptions(**given))
 
 
 @dataclass(frozen=True)
-class Loading:
+class ModelOptions:
     """Which model a command is to load, and how. ``model`` None is the embedded one."""
 
     model: Path | None
@@ -159,13 +159,13 @@ class Loading:
 def loading(command: Callable[..., R]) -> Callable[..., R]:
     """Add model, device and hints to a command, which receives them as ``loading``."""
 
-    def made(given: Mapping[str, Any]) -> Loading:
+    def made(given: Mapping[str, Any]) -> ModelOptions:
         from vlrun.backends.openvino.device import Hints
         from vlrun.backends.openvino.loader import CacheConfig
 
         hints = {name: given[name] for name in _HINTS if name in given}
         memory = given["kv_memory"] * MIB if "kv_memory" in given else None
         room = CacheConfig(given.get("context"), memory, given["kv_disk"] * MIB)
-        return Loading(given.get("model"), room, Hints(**hints))
+        return ModelOptions(given.get("model"), room, Hints(**hints))
 
     return grouped(command, "loading", {**_MODEL, **_HINTS}, made)

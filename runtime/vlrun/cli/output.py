@@ -18,7 +18,7 @@ import click
 from vlrun.cli.terminal import printable
 
 if TYPE_CHECKING:
-    from vlrun.cli.images import Shown
+    from vlrun.cli.images import LoadedImage
     from vlrun.tasks.request import TaskResult
     from vlrun.types import Answer, Chunk
 
@@ -69,7 +69,7 @@ def tell(result: TaskResult) -> None:
         click.echo(printable(f"vlrun: {note}"), err=True)
 
 
-def draw(result: TaskResult, shown: Shown, target: Path) -> None:
+def draw(result: TaskResult, shown: LoadedImage, target: Path) -> None:
     """Write the image with boxes and points. Raises OutputError."""
     from vlrun.media.output_file import save_image
     from vlrun.tasks.drawing import draw_marks
@@ -82,7 +82,7 @@ def draw(result: TaskResult, shown: Shown, target: Path) -> None:
         click.echo(printable(f"vlrun: {line}"), err=True)
 
 
-def draw_heat(answer: Answer, shown: Shown, word: str | None, target: Path) -> None:
+def draw_heat(answer: Answer, shown: LoadedImage, word: str | None, target: Path) -> None:
     """Write the image with what the answer, or one word of it, looked at. Raises OptionError and OutputError."""
     from vlrun.heatmap.overlay import overlay_heat
     from vlrun.media.output_file import save_image

@@ -11,7 +11,7 @@ import click
 
 from vlrun.cli import options as option
 from vlrun.cli.ask import split
-from vlrun.cli.images import Focus, focus, open_images, untold
+from vlrun.cli.images import ImageOptions, focus, open_images, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError
 
@@ -35,10 +35,10 @@ PROBE_TOKENS = 24
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(
     words: tuple[str, ...],
-    asking: option.Asking,
-    focus: Focus,
+    asking: option.TaskOptions,
+    focus: ImageOptions,
     options: Options,
-    loading: option.Loading,
+    loading: option.ModelOptions,
     as_json: bool,
 ) -> None:
     """Tell what a question about each IMAGE together would cost: visual tokens, memory, and seconds on this box.
@@ -68,7 +68,7 @@ def plan(
     click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [one.image.size for one in shown]))
 
 
-def _speed(folder: Path, loading: option.Loading) -> SpeedProfile:
+def _speed(folder: Path, loading: option.ModelOptions) -> SpeedProfile:
     """What is known of this box and model, measured now if nothing is."""
     from vlrun import manifest as manifests
     from vlrun.perf import profile as speed
@@ -82,7 +82,7 @@ def _speed(folder: Path, loading: option.Loading) -> SpeedProfile:
     return known
 
 
-def _measured(loading: option.Loading) -> SpeedProfile:
+def _measured(loading: option.ModelOptions) -> SpeedProfile:
     import numpy as np
 
     from vlrun.backends.openvino.loader import CacheConfig

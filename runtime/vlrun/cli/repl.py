@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli import output as report
-from vlrun.cli.images import NO_FOCUS, Focus, Shown, open_images, untold
+from vlrun.cli.images import NO_IMAGE_OPTIONS, ImageOptions, LoadedImage, open_images, untold
 from vlrun.cli.terminal import printable
 from vlrun.errors import OptionError, VlrunError
 
@@ -42,7 +42,7 @@ class Repl:
         self._vlm = vlm
         self._options = options
         self._conversation = Conversation(vlm, options=options)
-        self._waiting: list[Shown] = []
+        self._waiting: list[LoadedImage] = []
         self._last_name: str | None = None
         self._answer: Answer | None = None
         self._commands: Mapping[str, Callable[[Sequence[str]], None]] = {
@@ -104,7 +104,7 @@ class Repl:
         if self._answer.finish_reason != "stop":
             self._say(f"the answer was cut short ({self._answer.finish_reason})")
 
-    def show(self, names: Sequence[str], focus: Focus = NO_FOCUS) -> None:
+    def show(self, names: Sequence[str], focus: ImageOptions = NO_IMAGE_OPTIONS) -> None:
         """Show images with the next question. Raises MediaError and OptionError."""
         shown = open_images(names, focus)
         self._waiting += shown
@@ -120,7 +120,7 @@ class Repl:
     def _region(self, words: Sequence[str]) -> None:
         if self._last_name is None:
             raise OptionError("there is no image yet: /image FILE shows one")
-        self.show([self._last_name], Focus("".join(words)))
+        self.show([self._last_name], ImageOptions("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
         from vlrun.prompt.builder import images_of

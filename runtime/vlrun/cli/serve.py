@@ -57,7 +57,7 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class ListenOptions:
     """Where the service stands, and who may come in."""
 
     host: str = "127.0.0.1"
@@ -100,7 +100,7 @@ def _limits(given: Mapping[str, Any]) -> ServerLimits:
 
 def _grouped(command: Callable[..., R]) -> Callable[..., R]:
     placed = grouped(command, "limits", _LIMITS, _limits)
-    return grouped(placed, "place", _PLACE, lambda given: Place(**given))
+    return grouped(placed, "place", _PLACE, lambda given: ListenOptions(**given))
 
 
 class _Serve(click.Command):
@@ -117,7 +117,7 @@ class _Serve(click.Command):
 @click.command(cls=_Serve)
 @_grouped
 @option.loading
-def serve(place: Place, limits: ServerLimits, loading: option.Loading) -> None:
+def serve(place: ListenOptions, limits: ServerLimits, loading: option.ModelOptions) -> None:
     """Answer over HTTP as OpenAI's API does: http://127.0.0.1:8321/v1.
 
     docs/service.md tells about endpoints, keys, limits and errors. The log goes to stderr; Ctrl+C or SIGTERM lets
