@@ -1,16 +1,17 @@
-"""vlrun: Qwen3-VL on the Intel machine that already stands there.
+"""Run Qwen3-VL on Intel CPUs and integrated GPUs, offline.
 
     import vlrun
 
     vlm = vlrun.load()                                  # the embedded model; or vlrun.load("qwen3-vl-2b-int8")
     print(vlm.ask("shelf.png", "How many bottles are there?").text)
 
-Nothing heavy is imported until a model is loaded.
+Importing this package loads no inference backend: each public name is imported when it is first used.
 """
 
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING
 
 from vlrun.errors import VlrunError
@@ -39,20 +40,20 @@ __version__ = "0.1.0"
 __all__ = [
     "VLM",
     "Answer",
+    "CacheConfig",
     "Chunk",
     "Conversation",
-    "Frame",
     "Heat",
     "Hints",
     "Image",
-    "Inquiry",
+    "ImageTransform",
     "Mark",
-    "Names",
     "Options",
     "Region",
-    "Result",
-    "Room",
     "Task",
+    "TaskArguments",
+    "TaskRequest",
+    "TaskResult",
     "Tiles",
     "Timings",
     "ToolCall",
@@ -62,29 +63,29 @@ __all__ = [
     "crop",
     "draw_marks",
     "enhance",
-    "inquire",
     "load",
     "load_tasks",
     "open_image",
     "overlay_heat",
+    "run_task",
 ]
 
-_HOMES = {
+_MODULES = {
     "Answer": "vlrun.types",
+    "CacheConfig": "vlrun.backends.openvino.loader",
     "Chunk": "vlrun.types",
     "Conversation": "vlrun.conversation",
-    "Frame": "vlrun.media.transform",
     "Heat": "vlrun.heatmap.heat_map",
     "Hints": "vlrun.backends.openvino.device",
-    "Inquiry": "vlrun.tasks.request",
-    "Mark": "vlrun.models.qwen3_vl.grounding",
-    "Names": "vlrun.tasks.definition",
-    "Options": "vlrun.types",
     "Image": "vlrun.media.image",
+    "ImageTransform": "vlrun.media.transform",
+    "Mark": "vlrun.models.qwen3_vl.grounding",
+    "Options": "vlrun.types",
     "Region": "vlrun.media.region",
-    "Result": "vlrun.tasks.request",
-    "Room": "vlrun.backends.openvino.loader",
     "Task": "vlrun.tasks.definition",
+    "TaskArguments": "vlrun.tasks.definition",
+    "TaskRequest": "vlrun.tasks.request",
+    "TaskResult": "vlrun.tasks.request",
     "Tiles": "vlrun.media.region",
     "Timings": "vlrun.types",
     "ToolCall": "vlrun.prompt.chat_template",
@@ -94,16 +95,30 @@ _HOMES = {
     "crop": "vlrun.media.region",
     "draw_marks": "vlrun.tasks.drawing",
     "enhance": "vlrun.media.enhance",
-    "inquire": "vlrun.tasks.request",
     "load": "vlrun.vlm",
     "load_tasks": "vlrun.tasks.definition",
     "open_image": "vlrun.media.image",
     "overlay_heat": "vlrun.heatmap.overlay",
+    "run_task": "vlrun.tasks.request",
 }
+
+_DEPRECATED = {
+    "Frame": "ImageTransform",
+    "Inquiry": "TaskRequest",
+    "Names": "TaskArguments",
+    "Picture": "Image",
+    "Result": "TaskResult",
+    "Room": "CacheConfig",
+    "inquire": "run_task",
+    "open_picture": "open_image",
+}
+"""Former public names that documentation used, and the names that replace them."""
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: ``vlrun --help`` must not load OpenVINO."""
-    if name not in _HOMES:
+    if name in _DEPRECATED:
+        warnings.warn(f"vlrun.{name} is now vlrun.{_DEPRECATED[name]}", DeprecationWarning, stacklevel=2)
+        name = _DEPRECATED[name]
+    if name not in _MODULES:
         raise AttributeError(f"module 'vlrun' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

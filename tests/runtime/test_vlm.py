@@ -19,7 +19,7 @@ from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
 from vlrun.engine.engine import Backend, Engine
 from vlrun.engine.request import Request, Stopped
 from vlrun.engine.sampler import Sampler, SamplingParams
-from vlrun.engine.scheduler import ServerLimits
+from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
 from vlrun.prompt.builder import ask_about
 
@@ -92,7 +92,7 @@ class Recorder:
 def run(vlm: VLM, request: Request, chunk: int = 512) -> tuple[list[int], np.ndarray]:
     """Tokens, and the logits after the prompt and after every token but the last, with an empty cache."""
     recorder = Recorder(vlm._engine._decoder)
-    engine = Engine(recorder, b"", ServerLimits(prefill=chunk))
+    engine = Engine(recorder, b"", SchedulerConfig(prefill=chunk))
     plain = dataclasses.replace(request, chooser=greedy(vlm, request.ids.tolist()), lookup=False)
     try:
         tokens = list(engine.submit(plain))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from tests.runtime.cli.test_main import vlrun
-from vlrun.tasks.definition import Names, find
+from vlrun.tasks.definition import TaskArguments, find
 
 SHELF = EXAMPLES / "shelf.png"
 
@@ -39,7 +39,7 @@ def test_a_task_answers_in_its_form(home: Path) -> None:
     for items in ("bottle,can", "瓶子,罐子"):
         done = vlrun("ask", SHELF, "--task", "count", "--items", items, home=home)
         counted = json.loads(done.stdout)
-        form = find("count").form(Names(items=tuple(items.split(","))))
+        form = find("count").form(TaskArguments(items=tuple(items.split(","))))
         Draft202012Validator(dict(form or {})).validate(counted)
         assert counted["total"] == sum(counted["items"].values())
 

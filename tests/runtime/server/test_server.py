@@ -28,7 +28,7 @@ from tests.runtime.server.http_client import (
     until,
 )
 from tests.runtime.server.running_server import READY, Server, serving
-from vlrun.cli.serve import Place
+from vlrun.cli.serve import ListenOptions
 from vlrun.errors import ServiceError
 
 
@@ -233,10 +233,10 @@ def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, a
     monkeypatch.setattr("vlrun.server.server.listen", lambda *_: opened)
     if open_to_all:
         with pytest.raises(ServiceError, match="can be reached"):
-            Place().open(keyed=False)
+            ListenOptions().open(keyed=False)
     else:
-        Place().open(keyed=False)
-    Place().open(keyed=True)
+        ListenOptions().open(keyed=False)
+    ListenOptions().open(keyed=True)
 
 
 def test_a_taken_port_is_told(server: Server) -> None:
