@@ -29,8 +29,9 @@ from training.scenes import Scene, draw_scene
 from training.toolbox import Toolbox
 from training.vocabulary import CHAT_TEMPLATE
 from training.wording import SELF
-from vlrun.models.qwen3_vl.positions import Grid, token_positions
+from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
+from vlrun.vision.grid import Grid
 
 SIZES = {
     (256, 256): 0.28, (288, 224): 0.22, (224, 288): 0.14, (320, 192): 0.1, (192, 320): 0.08, (352, 192): 0.1,

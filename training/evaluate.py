@@ -40,9 +40,8 @@ from training.scores import score_answer
 from training.toolbox import Toolbox
 from training.wording import SELF
 from vlrun import manifest
-from vlrun.prompt.builder import Turn
-from vlrun.prompt.tool_calls import ToolChoice
-from vlrun.types import last_of
+from vlrun.types.answer import last_of
+from vlrun.types.turn import ToolChoice, Turn
 from vlrun.vision.patches import fit
 
 SIZES = ((640, 480), (512, 512), (800, 450), (480, 640), (384, 384), (720, 480), (640, 640), (400, 640))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from training.painting import COLOURS, EASY_COLOURS, Box
 from training.questions import Look
 from training.scenes import GLYPHS, KINDS, SHAPES, Scene
-from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.grid import Grid
 
 THINGS = ("", *KINDS, *SHAPES)
 PALETTE = ("", *dict.fromkeys([*COLOURS, *EASY_COLOURS]))

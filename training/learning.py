@@ -19,7 +19,7 @@ from training.auxiliary import PatchGuesses
 from training.batches import ALONE, PREFIX, Batch
 from training.checkpoint import save_checkpoint
 from training.network import MERGE, PATCH, BatchedVLM, VisionPositions, Watched, vision_positions
-from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.grid import Grid
 
 PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
 WARM_UP_STEPS = 100

@@ -16,7 +16,8 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen3_vl.modeling_qwen3_vl import rotate_half
 
-from vlrun.models.qwen3_vl.positions import Grid, patch_positions
+from vlrun.models.qwen3_vl.positions import patch_positions
+from vlrun.vision.grid import Grid
 
 PATCH = 16
 MERGE = 2

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from training.wording import ZH, plural
-from vlrun.prompt.chat_template import Tool
+from vlrun.types.turn import Tool
 
 Subject: TypeAlias = Literal["counts", "count", "price", "text"]
 """How many of each of some kinds, how many of one kind that is named, what something costs, what is written."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import openvino as ov
 
-from vlrun.perf.workload import CLIENT, QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
+from vlrun.bench.workload import CLIENT, QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
 
 BEST: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
 HINTS: dict[str, dict[str, str | int]] = {"": {}, "best": BEST, CLIENT: {"INFERENCE_PRECISION_HINT": "f32"}}

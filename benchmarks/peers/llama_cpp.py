@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlrun.perf.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
+from vlrun.bench.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
 
 CONTEXT = 4096
 """Tokens; its default, the model's whole length, takes 24 GB."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import AutoTokenizer, Qwen2VLImageProcessor
 
 from benchmarks.peers.torch_reference import run
-from vlrun.perf.workload import Samples, arguments
+from vlrun.bench.workload import Samples, arguments
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLImageProcessor
 from transformers.generation.streamers import BaseStreamer
 
-from vlrun.perf.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
+from vlrun.bench.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
 
 
 class Moments(BaseStreamer):

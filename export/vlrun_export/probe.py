@@ -14,7 +14,7 @@ import tokenizers
 
 from vlrun import manifest
 from vlrun.manifest import Preprocessing, TokenIds, VisionDimensions
-from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.grid import Grid
 from vlrun_export.checkpoint import Checkpoint
 
 BLOCKS_HIGH, BLOCKS_WIDE = 5, 7

@@ -17,7 +17,7 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding, Qwen3VLVisionRotaryEmbedding
 
-from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.grid import Grid
 from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, VISION_PREFIX, Checkpoint
 
 FloatArray = npt.NDArray[np.float32]

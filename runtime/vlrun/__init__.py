@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from vlrun.errors import VlrunError
 
 if TYPE_CHECKING:
-    from vlrun.backends.openvino.device import Hints
-    from vlrun.backends.openvino.loader import CacheConfig
+    from vlrun.backends.openvino.hints import Hints
     from vlrun.conversation import Conversation
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
@@ -26,13 +25,14 @@ if TYPE_CHECKING:
     from vlrun.media.image import Image, open_image
     from vlrun.media.region import Region, Tiles, crop
     from vlrun.media.transform import ImageTransform
-    from vlrun.models.qwen3_vl.grounding import Mark
-    from vlrun.prompt.builder import Turn
-    from vlrun.prompt.chat_template import ToolCall
     from vlrun.tasks.definition import Task, TaskArguments, load_tasks
     from vlrun.tasks.drawing import draw_marks
     from vlrun.tasks.request import TaskRequest, TaskResult, run_task
-    from vlrun.types import Answer, Chunk, Options, Timings, Usage
+    from vlrun.types.answer import Answer, Chunk, Timings, Usage
+    from vlrun.types.cache_config import CacheConfig
+    from vlrun.types.mark import Mark
+    from vlrun.types.options import Options
+    from vlrun.types.turn import ToolCall, Turn
     from vlrun.vlm import VLM, load
 
 __version__ = "0.1.0"
@@ -71,26 +71,26 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Answer": "vlrun.types",
-    "CacheConfig": "vlrun.backends.openvino.loader",
-    "Chunk": "vlrun.types",
+    "Answer": "vlrun.types.answer",
+    "CacheConfig": "vlrun.types.cache_config",
+    "Chunk": "vlrun.types.answer",
     "Conversation": "vlrun.conversation",
     "Heat": "vlrun.heatmap.heat_map",
-    "Hints": "vlrun.backends.openvino.device",
+    "Hints": "vlrun.backends.openvino.hints",
     "Image": "vlrun.media.image",
     "ImageTransform": "vlrun.media.transform",
-    "Mark": "vlrun.models.qwen3_vl.grounding",
-    "Options": "vlrun.types",
+    "Mark": "vlrun.types.mark",
+    "Options": "vlrun.types.options",
     "Region": "vlrun.media.region",
     "Task": "vlrun.tasks.definition",
     "TaskArguments": "vlrun.tasks.definition",
     "TaskRequest": "vlrun.tasks.request",
     "TaskResult": "vlrun.tasks.request",
     "Tiles": "vlrun.media.region",
-    "Timings": "vlrun.types",
-    "ToolCall": "vlrun.prompt.chat_template",
-    "Turn": "vlrun.prompt.builder",
-    "Usage": "vlrun.types",
+    "Timings": "vlrun.types.answer",
+    "ToolCall": "vlrun.types.turn",
+    "Turn": "vlrun.types.turn",
+    "Usage": "vlrun.types.answer",
     "VLM": "vlrun.vlm",
     "crop": "vlrun.media.region",
     "draw_marks": "vlrun.tasks.drawing",

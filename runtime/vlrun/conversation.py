@@ -20,11 +20,12 @@ from PIL import Image as PILImage
 from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.media.image import Image, open_image
 from vlrun.media.transform import ImageTransform
-from vlrun.prompt.builder import MOST_IMAGES, Images, Turn, ask_about
-from vlrun.prompt.chat_template import GeneratedText, Role, Tool, ToolCall
+from vlrun.prompt.builder import MOST_IMAGES, Images, ask_about
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
-from vlrun.types import Answer, Chunk, Options, last_of
+from vlrun.types.answer import Answer, Chunk, last_of
+from vlrun.types.options import Options
+from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall, Turn
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM

@@ -166,3 +166,7 @@ class CheckFailed(VlrunError):
     """Export: the exported model strays from the reference by more than the threshold."""
 
     exit_code = 9
+
+
+class InferenceCancelled(Exception):
+    """An inference was cancelled because nobody waits for its result. Internal: it never reaches a caller."""

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from vlrun import manifest as manifests
-from vlrun.backends.openvino.device import Hints
-from vlrun.backends.openvino.loader import CacheConfig, ModelLoader, store_folder
+from vlrun.backends.openvino.hints import Hints
+from vlrun.backends.openvino.loader import ModelLoader, store_folder
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Cancellation, FinishReason, PendingImage, Progress, Request, TokenStream
+from vlrun.engine.request import Cancellation, PendingImage, Request, TokenStream
 from vlrun.engine.sampler import Constraint, FloatRows, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
@@ -34,20 +34,24 @@ from vlrun.kv_cache.prefix_store import may_know
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image
 from vlrun.models.qwen3_vl.grounding import find_marks
-from vlrun.models.qwen3_vl.positions import Grid, token_positions
+from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.models.verification import verify
 from vlrun.perf import profile as speed
-from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, Turn, ask_about
-from vlrun.prompt.chat_template import ChatTemplate, Tool, load_tokenizer
+from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, ask_about
+from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
-from vlrun.prompt.tool_calls import BEGIN, ToolChoice, find_tool_calls
+from vlrun.prompt.tool_calls import BEGIN, find_tool_calls
 from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
-from vlrun.types import MAX_TOKENS, Answer, Chunk, Options, Usage, last_of
+from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
+from vlrun.types.cache_config import CacheConfig
+from vlrun.types.options import MAX_TOKENS, Options
+from vlrun.types.turn import Tool, ToolChoice, Turn
 from vlrun.vision.encoder_queue import EncoderQueue, image_key
+from vlrun.vision.grid import Grid
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 
 from vlrun import manifest
-from vlrun.backends.openvino.decoder import Decoder, SequenceStep, VisualRows
-from vlrun.backends.openvino.device import Hints, open_device
+from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.device import open_device
+from vlrun.backends.openvino.hints import Hints
+from vlrun.engine.backend import SequenceStep, VisualRows
 from vlrun.manifest import Manifest
-from vlrun.models.qwen3_vl.positions import Grid, token_positions
+from vlrun.models.qwen3_vl.positions import token_positions
+from vlrun.vision.grid import Grid
 from vlrun_export import exported
 from vlrun_export.check import check_folder
 from vlrun_export.checkpoint import open_checkpoint

@@ -13,7 +13,7 @@ import vlrun
 from tests.paths import EXAMPLES
 from vlrun import Conversation, Options, Turn
 from vlrun.errors import MediaNotFound, OptionError, OutputError
-from vlrun.prompt.chat_template import GeneratedText
+from vlrun.types.turn import GeneratedText
 
 SHELF = EXAMPLES / "shelf.png"
 GREEDY = Options(temperature=0, max_tokens=24)

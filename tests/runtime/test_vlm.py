@@ -15,13 +15,14 @@ from PIL import Image
 
 from vlrun import VLM, CacheConfig, Hints, Options, load
 from vlrun.backends.openvino import device
-from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
-from vlrun.engine.engine import Backend, Engine
+from vlrun.engine.backend import Backend, SequenceStep, VisualRows
+from vlrun.engine.engine import Engine
 from vlrun.engine.request import Request, Stopped
-from vlrun.engine.sampler import Sampler, SamplingParams
+from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
 from vlrun.prompt.builder import ask_about
+from vlrun.types.sampling import SamplingParams
 
 pytest.importorskip("torch", reason="needs the workbench packages")
 from tests.runtime.reference import Reference

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 import vlrun
 from tests.paths import EXAMPLES
 from tests.runtime.engine.requests import wait_for
-from vlrun.backends.openvino.decoder import Decoder, SequenceStep
+from vlrun.backends.openvino.decoder import Decoder
+from vlrun.engine.backend import SequenceStep
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Request, Stopped
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.kv_cache.prefix_store import PrefixStore
-from vlrun.models.qwen3_vl.positions import FloatArray
 from vlrun.prompt.builder import ask_about
+from vlrun.types.arrays import FloatArray
 
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
 SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))

@@ -22,9 +22,10 @@ from training.scenes import Scene, draw_scene
 from training.scores import score_answer
 from training.toolbox import DrawnTool, Toolbox
 from training.vocabulary import CHAT_TEMPLATE, train_tokenizer
-from vlrun.models.qwen3_vl.positions import Grid
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
-from vlrun.prompt.tool_calls import ToolChoice, described, find_tool_calls
+from vlrun.prompt.tool_calls import described, find_tool_calls
+from vlrun.types.turn import ToolChoice
+from vlrun.vision.grid import Grid
 
 DOMAINS = ("shelf", "shapes", "tag", "sign")
 SIZE = (256, 192)

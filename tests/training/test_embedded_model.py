@@ -23,10 +23,10 @@ from training.vocabulary import train_tokenizer
 from vlrun import manifest
 from vlrun.embedded import FOLDER
 from vlrun.prompt.builder import ask_about
-from vlrun.prompt.chat_template import Tool, load_tokenizer
-from vlrun.prompt.tool_calls import Mode, ToolChoice
+from vlrun.prompt.chat_template import load_tokenizer
 from vlrun.tasks.definition import find
-from vlrun.types import last_of
+from vlrun.types.answer import last_of
+from vlrun.types.turn import Mode, Tool, ToolChoice
 
 MOST_BYTES = 12_000_000
 QUESTIONS = [

@@ -34,7 +34,7 @@ from training.scenes import (
 )
 from training.scores import box_iou, score_answer
 from training.wording import ZH, plural
-from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.vision.grid import Grid
 from vlrun.vision.patches import fit
 
 SIZE = (256, 192)

@@ -22,7 +22,7 @@ from vlrun.errors import AnswerCutShort, OptionError
 
 if TYPE_CHECKING:
     from vlrun.tasks.request import TaskRequest, TaskResult
-    from vlrun.types import Options
+    from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
 R = TypeVar("R")
@@ -173,7 +173,7 @@ def _result(
 ) -> TaskResult:
     """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
     from vlrun.tasks.request import finish, run_task, single
-    from vlrun.types import last_of
+    from vlrun.types.answer import last_of
 
     images = [one.image for one in shown]
     streamed = inquiry.plain and not inquiry.summed and not output.as_json

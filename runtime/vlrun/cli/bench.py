@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vlrun.perf.bench import Participant
+    from vlrun.bench.report import Participant
 
 OURS, GENAI = "vlrun", "openvino-genai"
 AS_CLIENT = ", client CPU"
@@ -30,10 +30,10 @@ def bench(model: Path, turns: int, rounds: int, tokens: int, peers: Path | None,
     transformers) and `llama` (llama-server, model.gguf and mmproj.gguf), or some of them.
     """
     from vlrun import manifest as manifests
+    from vlrun.bench import copying
+    from vlrun.bench import report as report
     from vlrun.errors import DeviceError
     from vlrun.models.verification import verify
-    from vlrun.perf import bench as report
-    from vlrun.perf import copying
 
     verify(manifests.read(model), model)  # once, before anything is timed
     participants = _participants(model, peers, ("--rounds", str(rounds), "--tokens", str(tokens)), client)
@@ -57,8 +57,8 @@ def bench(model: Path, turns: int, rounds: int, tokens: int, peers: Path | None,
 
 def _participants(model: Path, peers: Path | None, length: tuple[str, ...], client: bool) -> list[Participant]:
     """Ourselves first, then every peer whose folder is there."""
-    from vlrun.perf.bench import Participant
-    from vlrun.perf.workload import CLIENT, CLIENT_ENVIRONMENT
+    from vlrun.bench.report import Participant
+    from vlrun.bench.workload import CLIENT, CLIENT_ENVIRONMENT
 
     def peer(name: str, module: str, folder: str, *further: str) -> Participant | None:
         path = peers / folder if peers else None
@@ -69,7 +69,7 @@ def _participants(model: Path, peers: Path | None, length: tuple[str, ...], clie
         found = peer(name, "torch_reference", "checkpoint", "--setting", precision, "--rounds", "1", "--tokens", "8")
         return Participant(found.name, found.command, once=True) if found else None
 
-    own = ("vlrun.perf.workload", str(model), *length)
+    own = ("vlrun.bench.workload", str(model), *length)
     wanted = [
         Participant(OURS, own, parts=(("--only", "text"), (), ("--only", "keep"), ("--only", "disk"))),
         peer(GENAI, "genai", "optimum"),

@@ -19,7 +19,7 @@ from vlrun.cli.repl import HELP, Repl
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
-    from vlrun.types import Options
+    from vlrun.types.options import Options
 
 HISTORY = "chat_history"
 CONTINUED = "\\"

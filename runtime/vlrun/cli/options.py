@@ -16,10 +16,10 @@ from vlrun.cli.option_groups import grouped
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
-    from vlrun.backends.openvino.device import Hints
-    from vlrun.backends.openvino.loader import CacheConfig
+    from vlrun.backends.openvino.hints import Hints
     from vlrun.tasks.request import TaskRequest
-    from vlrun.types import Options
+    from vlrun.types.cache_config import CacheConfig
+    from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
 R = TypeVar("R")
@@ -83,7 +83,7 @@ def sampling(command: Callable[..., R]) -> Callable[..., R]:
     """Add the options of an answer to a command, which receives them as ``options``."""
 
     def made(given: Mapping[str, Any]) -> Options:
-        from vlrun.types import Options
+        from vlrun.types.options import Options
 
         schema = given.get("schema")
         return Options(**{**given, "schema": None if schema is None else schema_text(schema)})
@@ -160,8 +160,8 @@ def loading(command: Callable[..., R]) -> Callable[..., R]:
     """Add model, device and hints to a command, which receives them as ``loading``."""
 
     def made(given: Mapping[str, Any]) -> ModelOptions:
-        from vlrun.backends.openvino.device import Hints
-        from vlrun.backends.openvino.loader import CacheConfig
+        from vlrun.backends.openvino.hints import Hints
+        from vlrun.types.cache_config import CacheConfig
 
         hints = {name: given[name] for name in _HINTS if name in given}
         memory = given["kv_memory"] * MIB if "kv_memory" in given else None

@@ -20,7 +20,7 @@ from vlrun.cli.terminal import printable
 if TYPE_CHECKING:
     from vlrun.cli.images import LoadedImage
     from vlrun.tasks.request import TaskResult
-    from vlrun.types import Answer, Chunk
+    from vlrun.types.answer import Answer, Chunk
 
 MIB = 2**20
 

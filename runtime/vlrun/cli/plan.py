@@ -18,7 +18,7 @@ from vlrun.errors import OptionError
 if TYPE_CHECKING:
     from vlrun.perf.estimate import CostEstimate
     from vlrun.perf.profile import SpeedProfile
-    from vlrun.types import Options
+    from vlrun.types.options import Options
 
 MIB = 2**20
 PROBE_SIDE = 512
@@ -85,9 +85,9 @@ def _speed(folder: Path, loading: option.ModelOptions) -> SpeedProfile:
 def _measured(loading: option.ModelOptions) -> SpeedProfile:
     import numpy as np
 
-    from vlrun.backends.openvino.loader import CacheConfig
     from vlrun.perf import profile as speed
-    from vlrun.types import Options
+    from vlrun.types.cache_config import CacheConfig
+    from vlrun.types.options import Options
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)

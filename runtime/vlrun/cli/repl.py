@@ -17,7 +17,8 @@ from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
     from vlrun.tasks.request import TaskRequest
-    from vlrun.types import Answer, Options
+    from vlrun.types.answer import Answer
+    from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
 HELP = """\
@@ -85,7 +86,7 @@ class Repl:
     def _ask(self, question: str, options: Options, inquiry: TaskRequest | None = None) -> None:
         """Ask, and print the answer as it comes; that of a task that adds up, when it is whole."""
         from vlrun.tasks.request import finish, single
-        from vlrun.types import last_of
+        from vlrun.types.answer import last_of
 
         shown, before = self._waiting, self._conversation.turns
         self._waiting = []

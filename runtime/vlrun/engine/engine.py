@@ -12,23 +12,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from collections.abc import Sequence as Items
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
 
-from vlrun.backends.openvino.decoder import SequenceStep
-from vlrun.backends.openvino.device import InferenceCancelled
-from vlrun.engine.request import FinishEvent, PendingImage, Progress, Request, Stopped, TokenEvent, TokenStream
+from vlrun.engine.backend import Backend, SequenceStep
+from vlrun.engine.request import FinishEvent, PendingImage, Request, TokenEvent, TokenStream
 from vlrun.engine.scheduler import Scheduler, SchedulerConfig
 from vlrun.engine.sequence import Sequence
 from vlrun.engine.watchdog import EngineState, Watchdog
-from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, VlrunError
+from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, InferenceCancelled, VlrunError
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
-from vlrun.kv_cache.feature_cache import FeatureCache
 from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
-from vlrun.models.qwen3_vl.positions import FloatArray
-from vlrun.storage.files import Bytes
+from vlrun.types.answer import Progress
+from vlrun.types.arrays import FloatArray
+from vlrun.vision.feature_cache import FeatureCache
 
 MIB = 2**20
 FEATURES_BUDGET, TAILS_BUDGET = 192 * MIB, 64 * MIB
@@ -37,29 +34,6 @@ FEATURES_BUDGET, TAILS_BUDGET = 192 * MIB, 64 * MIB
 
 MOST_KEEPING = 2
 """Prefixes on their way to the disk at once; each takes its size in memory. What comes meanwhile is not stored."""
-
-
-class Backend(Protocol):
-    """What the engine needs of a decoder."""
-
-    blocks: int
-    block_size: int
-    block_bytes: int
-
-    def forward(self, steps: Items[SequenceStep], stopped: Stopped) -> list[FloatArray]:
-        """Run steps together; of each its last ``rows`` rows of logits. Raises Abandoned when ``stopped``."""
-
-    def read_blocks(self, blocks: Items[int]) -> Bytes:
-        """What blocks hold, ``[len(blocks), block_bytes]``."""
-
-    def write_blocks(self, blocks: Items[int], content: Bytes) -> None:
-        """Put back what ``read_blocks`` gave, into any blocks."""
-
-    def check_watch(self) -> None:
-        """Raises OptionError if it cannot tell what tokens look at."""
-
-    def read_keys(self, blocks: Items[int], tokens: int) -> FloatArray:
-        """Keys of the first ``tokens`` tokens in ``blocks``, ``[L, tokens, kv_heads, head_dim]``."""
 
 
 class Engine:

@@ -9,23 +9,17 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from vlrun.engine.backend import AttentionTrace
 from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import AnswerCancelled
-from vlrun.heatmap.attention import AttentionTrace
 from vlrun.kv_cache.block_hash import ImageSpan
-from vlrun.models.qwen3_vl.positions import FloatArray, IntArray
-
-FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
-"""``stop``: the model ended its answer or a stop string came; ``length``: ``max_tokens`` or the context was used up;
-``repetition``: the answer went round in a circle.
-"""
-
-Phase: TypeAlias = Literal["vision", "prefill"]
+from vlrun.types.answer import FinishReason, Progress
+from vlrun.types.arrays import FloatArray, IntArray
 
 Stopped: TypeAlias = Callable[[], bool]
 """Asked now and then during long work: true means that nobody waits for it any more."""
@@ -88,15 +82,6 @@ class TokenEvent:
     at: float
     passes: int
     queries: npt.NDArray[np.float16] | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the work before the first token is: ``done`` of ``total`` tokens, visual ones or the prompt's."""
-
-    phase: Phase
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlrun.backends.openvino.decoder import SequenceStep
+from vlrun.engine.backend import SequenceStep
 from vlrun.engine.sequence import Sequence
 from vlrun.kv_cache.block_pool import BlockPool, NoRoom
 

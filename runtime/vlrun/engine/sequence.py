@@ -12,13 +12,14 @@ from collections.abc import Sequence as Items
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.backends.openvino.decoder import SequenceStep, VisualRows
+from vlrun.engine.backend import SequenceStep, VisualRows
 from vlrun.engine.prompt_lookup import PromptLookup, verified
 from vlrun.engine.repetition import repeats
-from vlrun.engine.request import FinishReason, PendingImage, Progress, Request, TokenStream
+from vlrun.engine.request import PendingImage, Request, TokenStream
 from vlrun.kv_cache.block_hash import block_hashes
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable
-from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.types.answer import FinishReason, Progress
+from vlrun.types.arrays import FloatArray
 
 
 class Sequence:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from vlrun.errors import OptionError
-
-FloatArray = npt.NDArray[np.float32]
+from vlrun.types.arrays import FloatArray
 
 
 @dataclass(frozen=True)

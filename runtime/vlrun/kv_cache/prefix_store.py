@@ -14,19 +14,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from vlrun.storage import files
-from vlrun.storage.files import Bytes
+from vlrun.types.arrays import Bytes, FloatArray
 
 MAGIC = b"vlrunKV2"
 SUFFIX = ".kv"
-
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """An image from a file, from bytes or from memory, as upright RGB within limits.
 
 Knows file formats, orientation, transparency and bit depth; does not know the model, which resizes later. The pixel
-limit is checked on the header, before anything is decoded, and only the formats named here are ever opened: an `ImageLimits`
-narrows them and the limits for files of strangers. May be used from several threads at once.
+limit is checked on the header, before anything is decoded, and only the formats named here are ever opened;
+`ImageLimits` narrows them and the limits for untrusted files. May be used from several threads at once.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The benchmark: a fixed course for vlrun and its peers, and what the machine could do at best."""
+"""Measured speed of a model on this machine, and the cost of a request estimated from it."""

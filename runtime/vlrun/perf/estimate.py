@@ -12,9 +12,10 @@ from pathlib import Path
 from vlrun import manifest as manifests
 from vlrun.manifest import Manifest, TextDimensions
 from vlrun.perf.profile import SpeedProfile, auto_image_tokens
-from vlrun.prompt.builder import PromptBuilder, Turn
+from vlrun.prompt.builder import PromptBuilder
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
-from vlrun.types import Options
+from vlrun.types.options import Options
+from vlrun.types.turn import Turn
 
 MIB = 2**20
 BASE_MEMORY = 400 * MIB

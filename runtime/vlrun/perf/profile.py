@@ -19,7 +19,7 @@ import platformdirs
 from vlrun.storage import files
 
 if TYPE_CHECKING:
-    from vlrun.types import Answer
+    from vlrun.types.answer import Answer
 
 AUTO_SECONDS = 15.0
 """A new image that nobody chose a detail for should be understood in that time."""

@@ -14,18 +14,10 @@ from typing import TypeAlias
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource, open_image
-from vlrun.models.qwen3_vl.positions import Grid
-from vlrun.prompt.chat_template import (
-    ChatTemplate,
-    GeneratedText,
-    ImagePlaceholder,
-    Message,
-    Prompt,
-    Role,
-    Tool,
-    ToolCall,
-)
-from vlrun.types import Detail, Options
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Prompt
+from vlrun.types.options import Detail, Options
+from vlrun.types.turn import GeneratedText, Tool, Turn
+from vlrun.vision.grid import Grid
 from vlrun.vision.patches import grid_of
 
 DEFAULT_QUESTION = "Describe this image."
@@ -35,18 +27,6 @@ LOW_DETAIL, HIGH_DETAIL = 256, 2560
 """Visual tokens an image: the least that Qwen advises, and twice its most, for small print."""
 MOST_IMAGES = 64
 MOST_TOOLS = 128
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation: texts and images in order (open a file with ``vlrun.open_image``), what the model
-    said token by token, and the tools that it called. ``details``: of each image, where they are not the options'.
-    """
-
-    role: Role
-    parts: tuple[str | Image | GeneratedText, ...]
-    tool_calls: tuple[ToolCall, ...] = ()
-    details: tuple[Detail, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from vlrun.errors import DamagedModel, OptionError
-
-Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
-Tool: TypeAlias = Mapping[str, object]
-"""A function that the model may call, as OpenAI describes it: ``{"type": "function", "function": {"name": ...}}``."""
+from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall
 
 
 @dataclass(frozen=True)
@@ -31,25 +28,7 @@ class ImagePlaceholder:
     """The place of the next image in a message."""
 
 
-@dataclass(frozen=True)
-class GeneratedText:
-    """What the model itself said, token by token: encoded again, its text could become other tokens, whose past is not
-    in the cache.
-    """
-
-    ids: tuple[int, ...]
-    text: str
-
-
 Part: TypeAlias = str | ImagePlaceholder | GeneratedText
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A function that the model wants called. ``arguments``: a JSON object, as text letter for letter."""
-
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True)

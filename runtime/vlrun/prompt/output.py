@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from vlrun.engine.request import RequestMetrics
 from vlrun.engine.sampler import TokenScore
 from vlrun.prompt.token_bytes import TokenBytes
-from vlrun.types import Chunk, Timings, TokenLogprob
+from vlrun.types.answer import Chunk, Timings, TokenLogprob
 
 
 class OutputAccumulator:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast, get_args
+from typing import TypeAlias, cast
 
 import msgspec
 
 from vlrun.errors import OptionError
-from vlrun.prompt.chat_template import Tool, ToolCall
 from vlrun.structured.schema_check import plain_schema
+from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 
@@ -24,7 +23,6 @@ MAX_TOOLS = 128
 MAX_TOOLS_BYTES = 256 * 1024
 """All tools as JSON text."""
 
-Mode: TypeAlias = Literal["auto", "required", "none"]
 Parameters: TypeAlias = Mapping[str, object]
 """A JSON schema of a call's arguments."""
 
@@ -33,21 +31,6 @@ _MEMBERS = frozenset({"type", "function"})
 _OF_FUNCTIONS = frozenset({"name", "description", "parameters", "strict"})
 _OUTSIDE_STRINGS = re.compile(f'"|{END}')
 _INSIDE_STRINGS = re.compile(r'"|\\.', re.DOTALL)
-
-
-@dataclass(frozen=True)
-class ToolChoice:
-    """Whether the model may call tools (``auto``), must (``required``, the one called ``name`` if given), or must not
-    (``none``); and whether it may call several in one answer.
-    """
-
-    mode: Mode = "auto"
-    name: str | None = None
-    parallel: bool = True
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise OptionError(f"the choice of tools must be one of {', '.join(get_args(Mode))}")
 
 
 def described(tools: Sequence[Tool], choice: ToolChoice) -> dict[str, Parameters]:

@@ -16,7 +16,6 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vlrun.engine.watchdog import EngineState
-from vlrun.prompt.builder import Turn
 from vlrun.server.api import chat_adapter as voice_chat
 from vlrun.server.api import form_adapter as voice_form
 from vlrun.server.api import other_responses as others
@@ -31,7 +30,8 @@ from vlrun.server.middleware.api_keys import ApiKeys
 from vlrun.server.middleware.security import SecurityMiddleware
 from vlrun.server.request_handler import RequestHandler, ResponseAdapter, send_whole
 from vlrun.server.tokenize import counted
-from vlrun.types import Options
+from vlrun.types.options import Options
+from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]

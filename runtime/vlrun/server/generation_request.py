@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from vlrun.prompt.chat_template import Role, Tool, ToolCall
-from vlrun.prompt.tool_calls import ToolChoice
-from vlrun.types import Chunk, Detail, Options
+from vlrun.types.answer import Chunk
+from vlrun.types.options import Detail, Options
+from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from vlrun.media.image import Image, ImageLimits, image_size, open_image
 from vlrun.server.api_errors import ApiError, api_error, bad_request
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.limits import MIB, ServerLimits
-from vlrun.types import Detail
+from vlrun.types.options import Detail
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """Pillow's names of what the service opens: what browsers and phones send. Further formats are further decoders that a

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlrun.prompt.builder import MOST_TOOLS
-from vlrun.types import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_TOKENS
+from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_TOKENS
 
 MIB = 2**20
 

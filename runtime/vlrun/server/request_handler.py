@@ -1,7 +1,6 @@
 """The way of one request: its body, its job, its turn, its answers, whole or as a stream, and every way it can end.
 
-The endpoints differ in words only: each brings a ``ResponseAdapter``. Knows ASGI, the queue and the threads; does not know the
-words.
+Each endpoint brings a ``ResponseAdapter``. Knows ASGI, the queue and the threads; knows no endpoint's schema.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from vlrun.server.metrics import Metrics
 from vlrun.server.middleware.request_body import BodyBudget, hold_body
 from vlrun.server.sse import HEARTBEAT_SECONDS, EventStream, comment
 from vlrun.server.worker_pool import WorkerPool
-from vlrun.types import Answer
+from vlrun.types.answer import Answer
 from vlrun.vlm import VLM
 
 T = TypeVar("T")

@@ -17,14 +17,14 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import AnswerCancelled
 from vlrun.media.image import Image
-from vlrun.prompt.builder import Turn
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
 from vlrun.server.images import open_encoded
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Chunk
+from vlrun.types.answer import Chunk
+from vlrun.types.sampling import MAX_SEED
+from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
 
 T = TypeVar("T")

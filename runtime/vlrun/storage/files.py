@@ -12,15 +12,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
+
+from vlrun.types.arrays import Bytes
 
 PART = ".part"
 CHECKSUM_BYTES = hashlib.sha256().digest_size
-
-Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 def write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlrun.errors import OptionError, SchemaError, ToolError
-from vlrun.prompt.chat_template import Tool
-from vlrun.prompt.tool_calls import BEGIN, END, Parameters, ToolChoice, described, in_parameters
+from vlrun.prompt.tool_calls import BEGIN, END, Parameters, described, in_parameters
 from vlrun.structured.grammar import (
     SAFE_BYTES,
     WRITING,
@@ -30,6 +29,7 @@ from vlrun.structured.grammar import (
 )
 from vlrun.structured.schema_check import Schema, checked
 from vlrun.structured.schema_refs import is_risky
+from vlrun.types.turn import Tool, ToolChoice
 
 MAX_CALLS = 16
 """In one answer."""

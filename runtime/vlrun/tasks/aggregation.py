@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vlrun.media.image import Image
-from vlrun.models.qwen3_vl.grounding import Mark
+from vlrun.types.mark import Mark
 
 Spread = Mapping[str, Mapping[str, int]]
 """How often each value was answered: by its place in the answer, and as JSON. The whole answer's place is empty."""

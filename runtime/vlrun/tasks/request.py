@@ -16,13 +16,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vlrun.conversation import Conversation
-from vlrun.engine.request import FinishReason
-from vlrun.engine.sampler import MAX_SEED
 from vlrun.errors import OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import Tiles, cut_tiles
 from vlrun.media.transform import ImageTransform
-from vlrun.models.qwen3_vl.grounding import Mark, find_marks
+from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.prompt.builder import DEFAULT_QUESTION, Images, listed
 from vlrun.structured.python_types import value_of
 from vlrun.tasks.aggregation import (
@@ -36,7 +34,10 @@ from vlrun.tasks.aggregation import (
     summed,
 )
 from vlrun.tasks.definition import NO_ARGUMENTS, Task, TaskArguments, check_names, language_of
-from vlrun.types import Answer, Chunk, Options
+from vlrun.types.answer import Answer, Chunk, FinishReason
+from vlrun.types.mark import Mark
+from vlrun.types.options import Options
+from vlrun.types.sampling import MAX_SEED
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM

@@ -11,20 +11,28 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from vlrun.backends.openvino.device import POLL_MS, InferenceCancelled
-from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.errors import InferenceCancelled
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image
-from vlrun.models.qwen3_vl.positions import FloatArray, Grid
 from vlrun.promise import Promise
-from vlrun.vision.patches import cut
+from vlrun.types.arrays import FloatArray
+from vlrun.vision.grid import Grid
+from vlrun.vision.patches import Patches, cut
 
 T = TypeVar("T")
 
+POLL_SECONDS = 0.05
 MOST_BEGUN = 8
 """Images begun and not yet taken. What comes out of one of 1024 x 768 takes 25 MB in the 2B model."""
+
+
+class VisionEncoder(Protocol):
+    """What the queue needs of a backend's vision encoder."""
+
+    def encode(self, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
+        """Image features ``[1 + deepstack, tokens, hidden]``. Raises InferenceCancelled when ``stopped``."""
 
 
 def image_key(image: Image, grid: Grid) -> bytes:
@@ -35,7 +43,7 @@ def image_key(image: Image, grid: Grid) -> bytes:
 class EncoderQueue:
     """Encodes images, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
 
-    def __init__(self, vision: Callable[[], Promise[VisionEncoder]], manifest: Manifest) -> None:
+    def __init__(self, vision: Callable[[], Promise[Any]], manifest: Manifest) -> None:
         self._vision = vision
         self._manifest = manifest
         self._lock = threading.Lock()
@@ -135,7 +143,7 @@ class _Begun:
 
 def _waited(promise: Promise[T], stopped: Callable[[], bool]) -> T:
     """What was promised. Raises Abandoned when ``stopped``."""
-    while not promise.wait(POLL_MS / 1000):
+    while not promise.wait(POLL_SECONDS):
         if stopped():
             raise InferenceCancelled
     return promise.result()

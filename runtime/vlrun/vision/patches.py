@@ -15,7 +15,8 @@ from PIL import Image as PILImage
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
 from vlrun.media.image import Image
-from vlrun.models.qwen3_vl.positions import FloatArray, Grid
+from vlrun.types.arrays import FloatArray
+from vlrun.vision.grid import Grid
 
 MAX_ASPECT_RATIO = 200
 """Longer side over shorter side, the limit of the reference (``smart_resize``)."""

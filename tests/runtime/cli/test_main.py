@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from tests.paths import EXAMPLES, RUNTIME
-from vlrun.backends.openvino.device import Hints
+from vlrun.backends.openvino.hints import Hints
 from vlrun.cli import options as cli_options
 from vlrun.cli.terminal import printable
-from vlrun.types import MAX_TOKENS, Options
+from vlrun.types.options import MAX_TOKENS, Options
 
 
 def command(words: Sequence[str | Path], home: Path) -> tuple[list[str], dict[str, str]]:

@@ -16,9 +16,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.backends.openvino.decoder import SequenceStep
-from vlrun.backends.openvino.device import InferenceCancelled
-from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.engine.backend import SequenceStep
+from vlrun.errors import InferenceCancelled
+from vlrun.types.arrays import FloatArray
 
 CLEAR = 997
 """Numbers below it are whole in float16."""

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.runtime.engine.fake_decoder import Cell, FakeDecoder, key, query, scores
-from vlrun.backends.openvino.device import InferenceCancelled
+from vlrun.engine.backend import AttentionTrace
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import PendingImage, Request, Stopped, TokenStream
 from vlrun.engine.sampler import FloatRow
 from vlrun.engine.scheduler import SchedulerConfig
-from vlrun.heatmap.attention import AttentionTrace
+from vlrun.errors import InferenceCancelled
 from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.kv_cache.prefix_store import PrefixStore
-from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.types.arrays import FloatArray
 
 ROOT = b"model"
 PAD = 49

@@ -10,7 +10,8 @@ from tests.runtime.engine.fake_decoder import VOCABULARY, FakeDecoder
 from tests.runtime.engine.requests import Eye, Greedy, engine_of, prompt, read, request
 from vlrun.engine.prompt_lookup import PromptLookup
 from vlrun.engine.repetition import LEAST_TOKENS, repeats
-from vlrun.engine.sampler import FloatRow, Sampler, SamplingParams
+from vlrun.engine.sampler import FloatRow, Sampler
+from vlrun.types.sampling import SamplingParams
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlrun.engine.sampler import MAX_SEED, Sampler, SamplingParams, truncate
+from vlrun.engine.sampler import Sampler, truncate
 from vlrun.errors import DeviceError, OptionError
+from vlrun.types.sampling import MAX_SEED, SamplingParams
 
 VOCAB = 50
 

@@ -11,10 +11,11 @@ from tests.runtime.engine.fake_decoder import FakeDecoder
 from tests.runtime.engine.requests import Eye, alone, engine_of, prompt, read, request, wait_for
 from vlrun.engine import watchdog as pulse
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Cancellation, Progress
+from vlrun.engine.request import Cancellation
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.engine.watchdog import Watchdog
 from vlrun.errors import AnswerCancelled
+from vlrun.types.answer import Progress
 
 IMAGE = prompt([1, 2, (b"red", 30), (b"blue", 9), 3, 4], 12)
 

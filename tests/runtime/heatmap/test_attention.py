@@ -16,15 +16,18 @@ from tests.paths import EXAMPLES
 from tests.runtime.engine.requests import Greedy
 from vlrun import VLM, Hints, Options, load, manifest
 from vlrun.backends.openvino import decoder as decoders
-from vlrun.backends.openvino.decoder import Decoder, SequenceStep
+from vlrun.backends.openvino.decoder import Decoder
 from vlrun.backends.openvino.device import open_device
+from vlrun.backends.openvino.key_layout import KeyLayout, watched_layers
 from vlrun.embedded import FOLDER
+from vlrun.engine.backend import AttentionTrace, SequenceStep
 from vlrun.engine.request import Request
 from vlrun.engine.sampler import FloatRow
 from vlrun.errors import OptionError
-from vlrun.heatmap.attention import AttentionTrace, KeyLayout, attention, heat, watched_layers
+from vlrun.heatmap.attention import attention, heat
 from vlrun.media.image import ImageSource
-from vlrun.models.qwen3_vl.positions import FloatArray, Grid
+from vlrun.types.arrays import FloatArray
+from vlrun.vision.grid import Grid
 
 EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 DIMENSIONS = manifest.read(FOLDER)

@@ -8,7 +8,7 @@ import pytest
 
 from vlrun.perf import profile as speed
 from vlrun.perf.profile import SpeedProfile, auto_image_tokens, of_answer
-from vlrun.types import Answer, Timings, Usage
+from vlrun.types.answer import Answer, Timings, Usage
 
 
 @pytest.fixture(autouse=True)

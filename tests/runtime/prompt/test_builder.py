@@ -11,9 +11,10 @@ from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.media.image import Image, open_image
-from vlrun.prompt.builder import MOST_IMAGES, PromptBuilder, Turn, ask_about, named
+from vlrun.prompt.builder import MOST_IMAGES, PromptBuilder, ask_about, named
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
-from vlrun.types import Options
+from vlrun.types.options import Options
+from vlrun.types.turn import Turn
 
 TINY = manifests.read(FOLDER)
 PUBLISHED = replace(

@@ -15,10 +15,11 @@ from tests.published import PUBLISHED, needs_published
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.media.image import open_image
-from vlrun.prompt.builder import Turn, named
-from vlrun.prompt.chat_template import ChatTemplate, GeneratedText, ImagePlaceholder, Message, ToolCall, load_tokenizer
+from vlrun.prompt.builder import named
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.types.turn import GeneratedText, ToolCall, Turn
 
 TINY = load_tokenizer(FOLDER / "tokenizer.json")
 """The embedded model's tokenizer: these tests guard a stranger's clone too."""

@@ -15,7 +15,7 @@ from vlrun.embedded import FOLDER
 from vlrun.engine.sampler import likely
 from vlrun.errors import OptionError
 from vlrun.prompt.token_bytes import TokenBytes
-from vlrun.types import Options
+from vlrun.types.options import Options
 from vlrun.vlm import VLM
 
 SHELF = EXAMPLES / "shelf.png"

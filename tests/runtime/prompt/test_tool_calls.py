@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrun.errors import OptionError
-from vlrun.prompt.chat_template import ToolCall
-from vlrun.prompt.tool_calls import MAX_TOOLS, MAX_TOOLS_BYTES, ToolCallSplitter, ToolChoice, described, find_tool_calls
+from vlrun.prompt.tool_calls import MAX_TOOLS, MAX_TOOLS_BYTES, ToolCallSplitter, described, find_tool_calls
+from vlrun.types.turn import ToolCall, ToolChoice
 
 F = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 G = '<tool_call>{"name": "g"}</tool_call>'

@@ -20,18 +20,19 @@ from typing import Any, NoReturn
 
 import openvino as ov
 
-from vlrun.backends.openvino.decoder import Decoder, SequenceStep
-from vlrun.backends.openvino.device import Device, InferenceCancelled
-from vlrun.backends.openvino.loader import CacheConfig
+from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.device import Device
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.engine import watchdog as pulse
-from vlrun.errors import DeviceError, VlrunError
-from vlrun.models.qwen3_vl.positions import FloatArray
+from vlrun.engine.backend import SequenceStep
+from vlrun.errors import DeviceError, InferenceCancelled, VlrunError
 from vlrun.server import logging as journal
 from vlrun.server import server
 from vlrun.server.app import Access, Service
 from vlrun.server.limits import ServerLimits
 from vlrun.server.systemd import SystemdNotifier
+from vlrun.types.arrays import FloatArray
+from vlrun.types.cache_config import CacheConfig
 from vlrun.vision.patches import Patches
 from vlrun.vlm import load
 

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from vlrun.engine.request import Cancellation, Progress
+from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, DeviceError
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.server.worker_pool import EVERY, WorkerPool
-from vlrun.types import Answer, Chunk, Options
+from vlrun.types.answer import Answer, Chunk, Progress
+from vlrun.types.options import Options
 from vlrun.vlm import VLM
 
 LAST = cast(Answer, SimpleNamespace())

@@ -31,10 +31,10 @@ from tests.runtime.structured.tool_answers import (
 )
 from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
-from vlrun.prompt.chat_template import Tool, ToolCall
-from vlrun.prompt.tool_calls import BEGIN, END, ToolCallSplitter, ToolChoice, find_tool_calls
+from vlrun.prompt.tool_calls import BEGIN, END, ToolCallSplitter, find_tool_calls
 from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.tool_grammar import MAX_CALLS, OptionalToolCallsGrammar, compile_answer
+from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from jsonschema import Draft202012Validator
 
 from vlrun.embedded import FOLDER
-from vlrun.prompt.chat_template import Tool, ToolCall, load_tokenizer
+from vlrun.prompt.chat_template import load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer
-from vlrun.prompt.tool_calls import BEGIN, END, ToolChoice
+from vlrun.prompt.tool_calls import BEGIN, END
 from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
+from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
 AUTO, REQUIRED = ToolChoice(), ToolChoice("required")
 

@@ -14,10 +14,10 @@ from vlrun.errors import OptionError, OutputError
 from vlrun.heatmap.overlay import INFERNO, MOST_SIDE, overlay_heat
 from vlrun.media.image import Image, open_image
 from vlrun.media.output_file import check_target, save_image
-from vlrun.models.qwen3_vl.grounding import Mark
 from vlrun.tasks import drawing, fonts
 from vlrun.tasks.drawing import COLOURS, draw_marks, ink_on, luminance
 from vlrun.tasks.fonts import font_for
+from vlrun.types.mark import Mark
 
 
 def plain(width: int, height: int, colour: tuple[int, int, int] = (128, 128, 128)) -> Image:

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from vlrun.engine.request import FinishReason
 from vlrun.errors import EngineClosed, OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import parse_tiles
 from vlrun.models.qwen3_vl.grounding import find_marks
-from vlrun.prompt.builder import Turn
 from vlrun.tasks import request as asking
 from vlrun.tasks.definition import TaskArguments, find
 from vlrun.tasks.request import TaskRequest, TaskResult, run_task
-from vlrun.types import Answer, Chunk, Options, Timings, Usage
+from vlrun.types.answer import Answer, Chunk, FinishReason, Timings, Usage
+from vlrun.types.options import Options
+from vlrun.types.turn import Turn
 
 
 @pytest.fixture(autouse=True)

@@ -22,13 +22,15 @@ import openvino as ov
 import platformdirs
 
 from vlrun import manifest as manifests
-from vlrun.backends.openvino.decoder import Decoder, SequenceStep
-from vlrun.backends.openvino.device import Device, Hints, open_device
+from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.device import Device, open_device
+from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.engine.backend import SequenceStep
 from vlrun.errors import DeviceError, OptionError
 from vlrun.manifest import Manifest
-from vlrun.models.qwen3_vl.positions import Grid
 from vlrun.storage import files
+from vlrun.vision.grid import Grid
 from vlrun.vision.patches import Patches
 
 PROMPT, ANSWER = 784, 64

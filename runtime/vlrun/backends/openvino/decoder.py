@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,39 +20,15 @@ from openvino import opset13
 from openvino._offline_transformations import paged_attention_transformation
 
 from vlrun.backends.openvino.device import Device, check_ports, run
+from vlrun.backends.openvino.key_layout import KeyLayout, key_layout, watched_layers
 from vlrun.backends.openvino.memory import MappedWeights
+from vlrun.engine.backend import SequenceStep
 from vlrun.errors import DamagedModel, DeviceError, OptionError
-from vlrun.heatmap.attention import KeyLayout, key_layout, watched_layers
 from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
-from vlrun.models.qwen3_vl.positions import FloatArray, IntArray
+from vlrun.types.arrays import FloatArray, IntArray
 
 WATCHED_QUERIES = "watched_queries"
 """The output that we add to the graph: queries of the watched layers, ``[rows, L * heads * head_dim]``."""
-
-
-@dataclass(frozen=True)
-class VisualRows:
-    """Visual tokens of a step: ``features [1 + deepstack, n, hidden]`` stand at tokens ``start .. start + n``."""
-
-    start: int
-    features: FloatArray
-
-
-@dataclass(frozen=True)
-class SequenceStep:
-    """The next tokens of one sequence: ``ids [T]``, ``positions [3, T]``, after ``past`` tokens in ``blocks``.
-
-    ``blocks`` must have room for ``past + T`` tokens. ``rows``: of how many of its last tokens the logits are wanted;
-    ``watch`` is given the queries of the same tokens in the watched layers, ``[rows, L, heads, head_dim]``.
-    """
-
-    ids: IntArray
-    positions: IntArray
-    past: int
-    blocks: Sequence[int]
-    visuals: tuple[VisualRows, ...] = ()
-    rows: int = 1
-    watch: Callable[[FloatArray], None] | None = None
 
 
 class Decoder:

@@ -20,7 +20,8 @@ from vlrun import manifest as manifests
 from vlrun.backends.openvino.autotune import stored
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import Decoder
-from vlrun.backends.openvino.device import AUTO, Device, Hints, candidates, open_device
+from vlrun.backends.openvino.device import AUTO, Device, candidates, open_device
+from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.memory import total_memory
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.engine.engine import Engine
@@ -28,6 +29,7 @@ from vlrun.errors import DamagedModel, DeviceError, OptionError
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
 from vlrun.promise import Promise
+from vlrun.types.cache_config import CacheConfig
 
 MOST_FULL = 8
 """Answers of full length that the KV cache has room for at most: where the model is small and the memory large."""
@@ -37,24 +39,6 @@ CACHE_VERSION = 1
 """To be raised when preprocessing, positions or prompts change, so that no stored prefix of before is used."""
 KV_SHARE = 4
 """Without another word the KV cache may take this part of the memory, a fourth; it is taken only as the cache fills."""
-
-
-@dataclass(frozen=True)
-class CacheConfig:
-    """How much the model may hold. ``context``: tokens of one prompt and its answer, None for as many as the model and
-    the KV cache allow; ``kv_memory``: bytes of the KV cache, shared by all answers, None for a fourth of the memory;
-    ``kv_disk``: bytes of the user's cache folder for what is known of images, so that the next process knows it too.
-    """
-
-    context: int | None = None
-    kv_memory: int | None = None
-    kv_disk: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least, unit in (("context", 1, "token"), ("kv_memory", 1, "byte"), ("kv_disk", 0, "bytes")):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise OptionError(f"{name} must be a whole number of at least {least} {unit}, not {value}")
 
 
 @dataclass(frozen=True)

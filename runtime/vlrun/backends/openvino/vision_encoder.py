@@ -17,7 +17,9 @@ from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.memory import MappedWeights, give_back
 from vlrun.errors import DeviceError
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
-from vlrun.models.qwen3_vl.positions import FloatArray, Grid, patch_positions
+from vlrun.models.qwen3_vl.positions import patch_positions
+from vlrun.types.arrays import FloatArray
+from vlrun.vision.grid import Grid
 from vlrun.vision.patches import Patches
 
 

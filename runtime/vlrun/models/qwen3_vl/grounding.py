@@ -12,21 +12,10 @@ import re
 from dataclasses import dataclass, field
 
 from vlrun.media.transform import ImageTransform
+from vlrun.types.mark import Mark
 
 GRID = 1000.0
 """Qwen writes places in thousandths of the image's width and height."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A labelled ``box`` (left, top, right, bottom), or a ``point`` (x, y), in pixels of the original image.
-
-    ``label`` is one line without control characters or spaces around it, and empty if the answer gives none.
-    """
-
-    label: str
-    box: tuple[float, float, float, float] | None
-    point: tuple[float, float] | None
 
 
 def find_marks(text: str, size: tuple[int, int], frame: ImageTransform) -> tuple[Mark, ...]:

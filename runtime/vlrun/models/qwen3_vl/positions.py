@@ -10,29 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Patches of one image (or one pair of video frames), in rows and columns; both multiples of ``merge``."""
-
-    height: int
-    width: int
-    merge: int
-
-    @property
-    def patches(self) -> int:
-        """Rows that the vision encoder reads."""
-        return self.height * self.width
-
-    @property
-    def tokens(self) -> int:
-        """Visual tokens that the decoder reads: one for each merge x merge block of patches."""
-        return self.patches // self.merge**2
+from vlrun.types.arrays import FloatArray, IntArray
+from vlrun.vision.grid import Grid
 
 
 @dataclass(frozen=True)

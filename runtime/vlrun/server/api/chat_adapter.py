@@ -16,7 +16,7 @@ from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest
 from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import DONE, event
-from vlrun.types import Answer
+from vlrun.types.answer import Answer
 
 
 class ChatAdapter:

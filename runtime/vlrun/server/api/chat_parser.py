@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vlrun.prompt.chat_template import Tool
 from vlrun.server.api.chat_request import (
     AssistantMessage,
     ChatMessage,
@@ -38,7 +37,8 @@ from vlrun.server.api.unsupported import CHAT, TOKENIZE
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import GenerationRequest, Part, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Options
+from vlrun.types.options import Options
+from vlrun.types.turn import Tool
 
 RENAMED = {"logprobs": "top_logprobs", "schema": "response_format"}
 """Fields of the request by the names of the options."""

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from vlrun import types as made
 from vlrun.server.api.common_response import Extension, Timings, TokenLogprob, extension, logprobs, said, timings
+from vlrun.types import answer as made
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 

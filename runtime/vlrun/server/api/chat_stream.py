@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
-from vlrun import types as made
-from vlrun.prompt.chat_template import ToolCall
 from vlrun.prompt.tool_calls import ToolCallSplitter
 from vlrun.server.api.chat_response import (
     ChatCompletionChunk,
@@ -26,6 +24,8 @@ from vlrun.server.api.chat_response import (
     likely,
 )
 from vlrun.server.api.common_response import Extension, Timings, extension, timings, told
+from vlrun.types import answer as made
+from vlrun.types.turn import ToolCall
 
 
 @dataclass

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from vlrun import types as made
-from vlrun.engine.request import FinishReason, Phase, Progress
-from vlrun.prompt.chat_template import ToolCall
 from vlrun.prompt.tool_calls import ToolCallSplitter
+from vlrun.types import answer as made
+from vlrun.types.answer import FinishReason, Phase, Progress
+from vlrun.types.turn import ToolCall
 
 
 class TopLogprob(Struct, frozen=True):

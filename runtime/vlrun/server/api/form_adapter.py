@@ -21,7 +21,7 @@ from vlrun.server.api.other_responses import FormAnalyzeAnswer, FormChatAnswer
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import GenerationRequest
 from vlrun.server.limits import MIB, ServerLimits
-from vlrun.types import Answer
+from vlrun.types.answer import Answer
 
 MAX_FIELDS = 16
 MAX_BOUNDARY = 70

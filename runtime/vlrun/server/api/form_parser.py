@@ -18,7 +18,7 @@ from vlrun.server.api.unsupported import FORM
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Options
+from vlrun.types.options import Options
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from vlrun import types as made
 from vlrun.server.api.chat_response import ChatUsage, FinishReason, chat_usage, finish_reason
 from vlrun.server.api.common_response import Extension, Timings, extension, timings
+from vlrun.types import answer as made
 
 Status: TypeAlias = Literal["ready", "loading", "stuck", "stopping"]
 

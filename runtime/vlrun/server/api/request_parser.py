@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from vlrun.errors import OptionError
-from vlrun.prompt.chat_template import Tool, ToolCall
-from vlrun.prompt.tool_calls import ToolChoice
 from vlrun.server.api import strict_json
 from vlrun.server.api.common_request import Function, ToolMode
 from vlrun.server.api.unsupported import Unsupported
@@ -25,7 +23,8 @@ from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import EncodedImage, RequestMessage
 from vlrun.server.images import from_data_url
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Detail
+from vlrun.types.options import Detail
+from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ from vlrun.server.api.unsupported import RESPONSES
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import GenerationRequest, Part, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Options
+from vlrun.types.options import Options
 
 RENAMED = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs", "schema": "text.format"}
 """Fields of the request by the names of the options."""

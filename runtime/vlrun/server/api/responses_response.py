@@ -11,8 +11,6 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from vlrun import types as made
-from vlrun.prompt.chat_template import ToolCall
 from vlrun.server.api.common_request import FlatFunctionTools, ToolMode
 from vlrun.server.api.common_response import Extension, Timings, TokenLogprob, extension, logprobs, said, timings
 from vlrun.server.api.responses_request import (
@@ -23,6 +21,8 @@ from vlrun.server.api.responses_request import (
     TextConfig,
 )
 from vlrun.server.api_errors import ApiError
+from vlrun.types import answer as made
+from vlrun.types.turn import ToolCall
 
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
 

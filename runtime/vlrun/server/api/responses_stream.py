@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from vlrun import types as made
 from vlrun.prompt.tool_calls import ToolCallSplitter
 from vlrun.server.api.common_response import TokenLogprob, logprobs
 from vlrun.server.api.responses_response import (
@@ -22,6 +21,7 @@ from vlrun.server.api.responses_response import (
     Response,
 )
 from vlrun.server.api_errors import ApiError
+from vlrun.types import answer as made
 
 
 class _Event(Struct, tag_field="type"):

@@ -12,7 +12,7 @@ from vlrun import manifest
 from vlrun.backends.openvino import autotune as tuning
 from vlrun.backends.openvino import loader as loading
 from vlrun.backends.openvino.autotune import Tuned
-from vlrun.backends.openvino.device import Hints
+from vlrun.backends.openvino.hints import Hints
 from vlrun.cli import commands
 from vlrun.embedded import FOLDER
 

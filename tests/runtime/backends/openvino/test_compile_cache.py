@@ -12,12 +12,15 @@ import pytest
 
 from vlrun import manifest
 from vlrun.backends.openvino.compile_cache import CompileCache
-from vlrun.backends.openvino.decoder import Decoder, SequenceStep
-from vlrun.backends.openvino.device import Device, Hints, open_device
+from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.device import Device, open_device
+from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.embedded import FOLDER
+from vlrun.engine.backend import SequenceStep
 from vlrun.manifest import DECODER_BIN, VISION_BIN, VISION_XML
-from vlrun.models.qwen3_vl.positions import FloatArray, Grid
+from vlrun.types.arrays import FloatArray
+from vlrun.vision.grid import Grid
 from vlrun.vision.patches import Patches
 
 FINGERPRINT = manifest.fingerprint(FOLDER)

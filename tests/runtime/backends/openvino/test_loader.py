@@ -17,11 +17,10 @@ from PIL import Image
 from tests.paths import EXAMPLES
 from vlrun import VLM, CacheConfig, Hints, Options, load
 from vlrun.backends.openvino.decoder import Decoder
-from vlrun.backends.openvino.device import InferenceCancelled
 from vlrun.backends.openvino.vision_encoder import VisionEncoder
 from vlrun.embedded import FOLDER
-from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, OptionError
-from vlrun.models.qwen3_vl.positions import Grid
+from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, InferenceCancelled, OptionError
+from vlrun.vision.grid import Grid
 from vlrun.vision.patches import Patches
 
 IMAGE = EXAMPLES / "shelf.png"

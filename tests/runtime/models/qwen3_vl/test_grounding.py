@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrun.media.transform import ImageTransform
-from vlrun.models.qwen3_vl.grounding import Mark, find_marks
+from vlrun.models.qwen3_vl.grounding import find_marks
+from vlrun.types.mark import Mark
 
 SIZE = (2000, 1000)
 """Not square, so that mixed-up axes show."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from vlrun.models.qwen3_vl.positions import Grid, patch_positions, token_positions
+from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
+from vlrun.vision.grid import Grid
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from tests.runtime.server.api.chat_requests import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
-from vlrun.prompt.chat_template import ToolCall
-from vlrun.prompt.tool_calls import ToolChoice
 from vlrun.server.api.chat_parser import read_chat
 from vlrun.server.api.chat_request import ChatRequest
 from vlrun.server.api.openapi_examples import IMAGE
@@ -17,7 +15,8 @@ from vlrun.server.api.unsupported import CHAT
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Options
+from vlrun.types.options import Options
+from vlrun.types.turn import ToolCall, ToolChoice
 
 NAMES = ("vlrun-tiny", "other")
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}

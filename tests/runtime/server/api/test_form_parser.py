@@ -11,7 +11,7 @@ from vlrun.server.api.form_parser import read_form
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Options
+from vlrun.types.options import Options
 
 NAMES = ("vlrun-tiny", "other")
 

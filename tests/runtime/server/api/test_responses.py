@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from tests.runtime.server.openai_schema import check
-from vlrun.engine.request import FinishReason, Progress
 from vlrun.server.api import other_responses as answers_other
 from vlrun.server.api.chat_response import ChatCompletionChunk, Chatting
 from vlrun.server.api.chat_stream import ChatStream
@@ -17,7 +16,7 @@ from vlrun.server.api.responses_response import Responding
 from vlrun.server.api.responses_stream import ResponseStream, name_of
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Answer, Chunk, Timings, TokenLogprob, Usage
+from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Timings, TokenLogprob, Usage
 
 USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, passes=3)
 TIMINGS = Timings(load=9, preprocess=0.1, queue=0.2, vision=0.3, prefill=0.4, ttft=1.0, tpot=None, total=1.5)

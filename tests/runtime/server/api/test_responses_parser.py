@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from vlrun.prompt.chat_template import ToolCall
-from vlrun.prompt.tool_calls import ToolChoice
 from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.responses_parser import read_responses
 from vlrun.server.api.responses_request import ResponsesRequest
@@ -15,7 +13,8 @@ from vlrun.server.api.unsupported import RESPONSES
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Options
+from vlrun.types.options import Options
+from vlrun.types.turn import ToolCall, ToolChoice
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Bergen"}'}

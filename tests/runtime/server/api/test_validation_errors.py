@@ -17,7 +17,7 @@ from vlrun.server.api.chat_request import ChatRequest
 from vlrun.server.api.validation_errors import explain
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
-from vlrun.types import Options
+from vlrun.types.options import Options
 
 BOUNDS = [
     (field.name, field.type.types[0])

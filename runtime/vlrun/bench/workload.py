@@ -1,6 +1,6 @@
 """The course that every participant runs, in a process of its own: load, text, new images, the same image again.
 
-    python -m vlrun.perf.workload MODEL --began SECONDS [--rounds N] [--tokens N] [--only PART] [--setting client]
+    python -m vlrun.bench.workload MODEL --began SECONDS [--rounds N] [--tokens N] [--only PART] [--setting client]
 
 Prints one JSON object of samples. Peers run the same course with their own interfaces (``benchmarks.peers``); the
 prompts, the images and the names of the figures stand here. Knows the public interface of vlrun alone.

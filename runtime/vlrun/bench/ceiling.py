@@ -11,7 +11,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13
 
-from vlrun.backends.openvino.device import Hints
+from vlrun.backends.openvino.hints import Hints
 
 READ_BYTES = 1024 * 2**20
 """Read by all threads together: far more than any cache."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.float32]
+from vlrun.types.arrays import FloatArray
 
 
 class FeatureCache:

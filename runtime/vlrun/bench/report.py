@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vlrun.bench import ceiling
+from vlrun.bench.ceiling import Ceiling
 from vlrun.errors import DeviceError
-from vlrun.perf import ceiling
-from vlrun.perf.ceiling import Ceiling
 
 FIGURES = {
     "prompt_tokens": ("tokens of the prompt with an image", 1.0, "tokens"),

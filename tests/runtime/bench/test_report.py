@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
+from vlrun.bench.ceiling import Ceiling
+from vlrun.bench.report import FIGURES, Samples, limits, table
 from vlrun.embedded import FOLDER
-from vlrun.perf.bench import FIGURES, Samples, limits, table
-from vlrun.perf.ceiling import Ceiling
 
 FLOPS = {"f32", "bf16", "int8"}
 

@@ -1,0 +1,58 @@
+"""Device and OpenVINO properties, as the user chooses them. Imports no OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vlrun.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Device and OpenVINO hints. None leaves a choice to the plugin. The device ``AUTO`` is an integrated GPU where one
+    is and takes the model, and else the CPU; the loaded model's ``notes`` say which.
+
+    The defaults are the fastest measured for INT8 weights on server and client CPUs (docs/performance.md): activations
+    quantized by groups of 128; for the decoder f32 inference, which beats bf16 even on CPUs that have it, and an 8-bit
+    KV cache. The vision encoder follows the plugin, which takes bf16 where the CPU has it.
+    """
+
+    device: str = "CPU"
+    threads: int | None = None
+    decoder_precision: str | None = "f32"
+    vision_precision: str | None = None
+    kv_precision: str | None = "u8"
+    group_size: int | None = 128
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.device, str):
+            raise OptionError(f"device must be a name such as CPU, not {self.device}")
+        object.__setattr__(self, "device", self.device.upper())
+
+    def decoder_config(self) -> dict[str, str]:
+        """OpenVINO properties for the decoder.
+
+        Keys get a scale for each token, as values have. The CPU plugin's own way, a scale for each channel of a block,
+        quantizes a block anew with every token written to it: what a token reads then depends on how its past was
+        written, and guessed tokens that were wrong leave traces.
+        """
+        by_token = self.device.split(".")[0] == "CPU" and self.kv_precision in {None, "u8"}
+        return self._config(
+            {
+                "INFERENCE_PRECISION_HINT": self.decoder_precision,
+                "KV_CACHE_PRECISION": self.kv_precision,
+                "KEY_CACHE_QUANT_MODE": "BY_TOKEN" if by_token else None,
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size,
+            }
+        )
+
+    def vision_config(self) -> dict[str, str]:
+        """OpenVINO properties for the vision encoder."""
+        return self._config(
+            {"INFERENCE_PRECISION_HINT": self.vision_precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size}
+        )
+
+    def _config(self, hints: Mapping[str, str | int | None]) -> dict[str, str]:
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads, **hints}
+        return {name: str(value) for name, value in hints.items() if value is not None}
