@@ -31,7 +31,7 @@ def bench(model: Path, turns: int, rounds: int, tokens: int, peers: Path | None,
     """
     from vlrun import manifest as manifests
     from vlrun.bench import copying
-    from vlrun.bench import report as report
+    from vlrun.bench import report
     from vlrun.errors import DeviceError
     from vlrun.models.verification import verify
 

@@ -114,7 +114,7 @@ class EncoderQueue:
         patches = cut(image, grid, self._manifest.preprocessing, self._manifest.vision)
         opened = _waited(encoder, stopped)
         began = time.perf_counter()
-        features = opened.encode(patches, stopped)
+        features: FloatArray = opened.encode(patches, stopped)
         seconds = time.perf_counter() - began
         with self._lock:
             self.seconds[grid.tokens] = min(seconds, self.seconds.get(grid.tokens, seconds))
