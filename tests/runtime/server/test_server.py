@@ -108,7 +108,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         refused = post(small, shelf())
         assert refused.status == 429
         assert refused.json["error"] == {
-            "message": "too many requests wait already: try again later",
+            "message": "too many requests are waiting: try again later",
             "type": "rate_limit_error",
             "param": None,
             "code": "busy",
@@ -197,7 +197,7 @@ def test_keys_are_needed_everywhere_but_live(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--host", "0.0.0.0"), "can be reached from other machines"),
+        (("--host", "0.0.0.0"), "other machines can reach"),
         (("--host", "no-such-name.invalid"), "cannot listen on no-such-name.invalid"),
         (("--api-key-file", "no/such/file"), "cannot be read"),
         (("--model", "no/such/model"), "no/such/model"),
@@ -232,7 +232,7 @@ def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, a
     opened = SimpleNamespace(getsockname=lambda: (address, 8321), close=lambda: None)
     monkeypatch.setattr("vlrun.server.server.listen", lambda *_: opened)
     if open_to_all:
-        with pytest.raises(ServiceError, match="can be reached"):
+        with pytest.raises(ServiceError, match="other machines can reach"):
             ListenOptions().open(keyed=False)
     else:
         ListenOptions().open(keyed=False)

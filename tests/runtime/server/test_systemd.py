@@ -161,7 +161,7 @@ def _nothing() -> BinaryIO:
         (_datagrams, "no listening TCP socket"),
         (_silent, "no listening TCP socket"),
         (_unix, "no listening TCP socket"),
-        (_open_to_all, "can be reached from other machines"),
+        (_open_to_all, "other machines can reach"),
         (_nothing, "it is no socket at all"),
     ],
 )
