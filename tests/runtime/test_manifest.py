@@ -58,6 +58,7 @@ def test_round_trip(folder: Path) -> None:
     assert read == manifest(dict(read.files))
 
 
+@pytest.mark.fault(36)
 def test_hashes_are_checked_once_and_after_a_change(folder: Path) -> None:
     """Guards both halves of 'once': a checked folder costs no second reading, a touched one does, and a flipped byte of
     the same size is found although the folder was good before.
@@ -84,6 +85,7 @@ def test_missing_required_file_in_the_list(folder: Path) -> None:
         manifests.read(folder)
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize(
     "text", ["", "null", "[1", '{"format": 1}', '{"format": 1, "family": "qwen3-vl"}', "[" * 100_000]
 )
