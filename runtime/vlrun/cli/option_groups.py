@@ -19,7 +19,8 @@ def grouped(
 ) -> Callable[..., R]:
     """The command with an option for each member; what is given of them arrives as one value, made when it runs.
 
-    An option bears its member's name; ``option`` names it otherwise. A flag with a default has a ``--no-`` form too.
+    An option bears its member's name; ``option`` names it otherwise, ``aliases`` are further names. A flag with a
+    default has a ``--no-`` form too.
     """
 
     @functools.wraps(command)
@@ -32,6 +33,7 @@ def grouped(
     for member, attributes in reversed(list(members.items())):
         word = attributes.get("option", member.replace("_", "-"))
         declared = f"--{word}/--no-{word}" if "is_flag" in attributes and "default" in attributes else f"--{word}"
-        plain = {key: value for key, value in attributes.items() if key != "option"}
-        decorated = click.option(declared, member, **plain)(decorated)
+        aliases = [f"--{alias}" for alias in attributes.get("aliases", ())]
+        plain = {key: value for key, value in attributes.items() if key not in ("option", "aliases")}
+        decorated = click.option(declared, *aliases, member, **plain)(decorated)
     return decorated

@@ -22,10 +22,11 @@ def marked() -> dict[int, list[str]]:
     tests: dict[int, list[str]] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
-                    for row in decorator.args:
-                        tests.setdefault(ast.literal_eval(row), []).append(f"{path.name}::{node.name}")
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            marks = [mark for mark in node.decorator_list if isinstance(mark, ast.Call)]
+            for row in (row for mark in marks if ast.unparse(mark.func) == "pytest.mark.fault" for row in mark.args):
+                tests.setdefault(ast.literal_eval(row), []).append(f"{path.name}::{node.name}")
     return tests
 
 
