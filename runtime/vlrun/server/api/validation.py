@@ -68,8 +68,8 @@ _NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.
 def convert(value: object, kind: type[T], unsupported: Mapping[str, object]) -> T:
     """Convert parsed JSON to a request type. Raises ApiError (400); ``unsupported`` fields are refused by name."""
     if isinstance(value, dict):
-        for name in value.keys() & unsupported.keys():
-            if value[name] not in (None, unsupported[name]):
+        for name, member in value.items():
+            if name in unsupported and member not in (None, unsupported[name]):
                 raise not_supported(name)
         value = {name: member for name, member in value.items() if name not in unsupported}
     try:
@@ -115,8 +115,8 @@ def explain(message: str, value: object, kind: type) -> ApiError:
 
 
 def _named_field(problem: str, name: str, parent: str) -> ApiError:
-    shown = quoted(name)
-    path = f"{parent}." * bool(parent) + shown[1:].replace('"', "", 1)
+    escaped = json.dumps(name[:MAX_QUOTED])[1:-1] + "..." * (len(name) > MAX_QUOTED)
+    path = f"{parent}.{escaped}" if parent else escaped
     if problem.startswith("missing"):
         return bad_request(f"{path} is missing", path, "missing_required_parameter")
     return bad_request(f"{path} is unknown", path, "unknown_parameter")
