@@ -57,7 +57,7 @@ UNSUPPORTED_CHAT = dict.fromkeys((_OPENAI_CHAT + _OTHER_SERVERS).split()) | {"lo
 UNSUPPORTED_RESPONSES = dict.fromkeys((_OPENAI_RESPONSES + _OTHER_SERVERS).split()) | {"background": False}
 UNSUPPORTED_TOKENIZE = dict.fromkeys(_OTHER_SERVERS.split())
 
-_LOCATED = re.compile(r"(?P<reason>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[\w.\[\]]*)`)?", re.DOTALL)
+_LOCATION = re.compile(r"(`key` in )?`\$([\w.\[\]]*)`")
 _STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
 _WRONG_TYPE = re.compile(r"Expected `(.*?)`, got `(.*)`")
 _WRONG_LENGTH = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)")
@@ -90,13 +90,13 @@ def not_supported(path: str) -> ApiError:
 
 def explain(message: str, value: object, kind: type) -> ApiError:
     """Translate the message of a msgspec.ValidationError about ``value``, which should be a ``kind``."""
-    located = _LOCATED.fullmatch(message)
-    reason, path = (located["reason"], located["path"] or "") if located else (message, "")
-    path = path.removeprefix(".").replace("[...]", "")
+    reason, _, place = message.rpartition(" - at ")
+    location = _LOCATION.fullmatch(place)
+    reason, path = (reason, location[2].removeprefix(".").replace("[...]", "")) if location else (message, "")
     if match := _NAMED_FIELD.fullmatch(reason):
         return _named_field(match[1], match[2], path)
     subject = path or "the request"
-    if located and located["key"]:
+    if location and location[1]:
         return bad_request(f"{subject} has a key that is too long", path or None)
     if match := _WRONG_TYPE.fullmatch(reason):
         if match[1] == "null":
@@ -107,10 +107,10 @@ def explain(message: str, value: object, kind: type) -> ApiError:
     problem = _bound(reason)
     if problem is None:
         found, choices = _look_up(path, value, _type_info(kind))
-        if found in VIDEO_PARTS:
+        if isinstance(found, str) and found in VIDEO_PARTS:
             return bad_request("this version does not support video", path, "unsupported_video")
-        allowed = f"{'one of ' * (len(choices) > 1)}{', '.join(choices)}"
-        problem = f"must be {allowed}, not {quoted(str(found))}"
+        allowed = "one of " * (len(choices) > 1) + ", ".join(choices)
+        problem = f"must be {allowed}, not {quoted(str(found))}" if choices else "is not valid"
     return bad_request(f"{subject} {problem}", path or None)
 
 
