@@ -81,7 +81,7 @@ def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPa
     make the pauses longer than the time that was asked for.
     """
     monkeypatch.setattr(systemd, "EXTEND_SECONDS", 0.3)
-    monkeypatch.setattr(systemd, "LONGEST_START", 0.5)
+    monkeypatch.setattr(systemd, "MAX_START_SECONDS", 0.5)
     ear = Ear(f"@vlrun-test-{os.getpid()}-start")
 
     async def load_for_ever() -> None:
@@ -158,9 +158,9 @@ def _nothing() -> BinaryIO:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (_datagrams, "no listening TCP socket"),
-        (_silent, "no listening TCP socket"),
-        (_unix, "no listening TCP socket"),
+        (_datagrams, "did not pass a listening TCP socket"),
+        (_silent, "did not pass a listening TCP socket"),
+        (_unix, "did not pass a listening TCP socket"),
         (_open_to_all, "other machines can reach"),
         (_nothing, "it is no socket at all"),
     ],
