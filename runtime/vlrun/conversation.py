@@ -18,6 +18,7 @@ import msgspec
 from PIL import Image as PILImage
 
 from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import MOST_IMAGES, Images, ask_about
@@ -78,7 +79,7 @@ class Conversation:
         if len(encoded) > MOST_FILE_BYTES:
             raise OutputError(f"the conversation has more than {MOST_FILE_BYTES:,} bytes with its images, the limit")
         try:
-            files.put(target, encoded)
+            files.write_atomic(target, encoded)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not the name of a file"
             raise OutputError(f"cannot write '{target}': {reason}") from error
@@ -104,7 +105,7 @@ class Conversation:
             if images > MOST_IMAGES:
                 raise ValueError(f"it has {images} images, more than {MOST_IMAGES}")
             turns = tuple(_restored(turn, same) for turn in saved.turns)
-            self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, GeneratedText))
+            _check_tokens(self._vlm.manifest, turns)
             self.turns = turns
         except (VlrunError, ValueError) as error:
             raise OptionError(f"'{source}' is damaged: {error}") from None
@@ -178,3 +179,12 @@ def _restored_part(part: _SavedPart, same: bool) -> str | Image | GeneratedText:
         return replace(open_image(base64.b64decode(part.png, validate=True)), made_in=part.made_in)
     text = part.text or ""
     return GeneratedText(part.said, text) if part.said and same else text
+
+
+def _check_tokens(manifest: Manifest, turns: Sequence[Turn]) -> None:
+    """Raise OptionError for generated tokens that the model cannot have generated: the file is untrusted."""
+    tokens = manifest.tokens
+    never = {tokens.image, tokens.video, tokens.vision_start, tokens.vision_end, *tokens.eos}
+    ids = (token for turn in turns for part in turn.parts if isinstance(part, GeneratedText) for token in part.ids)
+    if any(not 0 <= token < manifest.text.vocab_size or token in never for token in ids):
+        raise OptionError("it has tokens that the model cannot have generated")

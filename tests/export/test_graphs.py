@@ -12,12 +12,13 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 
 from vlrun import manifest
-from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import open_device
 from vlrun.backends.openvino.hints import Hints
-from vlrun.engine.backend import SequenceStep, VisualRows
+from vlrun.engine.backend import PlacedFeatures, SequenceStep
 from vlrun.manifest import Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
+from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun_export import exported
 from vlrun_export.check import check_folder
@@ -71,7 +72,7 @@ def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_mo
 def test_two_sequences_in_chunks_equal_one_pass(small_model: Path, probe: Probe, features: exported.FloatArray) -> None:
     """Guards the PagedAttention form: a batch, chunked prefill and several tokens a step must not change a logit."""
     described = manifest.read(small_model)
-    decoder = Decoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
+    decoder = OpenVINODecoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
     plain = np.roll(probe.ids, 7)
     plain[plain == described.tokens.image] = 5
     whole = [exported.run_decoder(small_model / "decoder.xml", probe, features), _plain_logits(small_model, plain)]
@@ -83,8 +84,8 @@ def test_two_sequences_in_chunks_equal_one_pass(small_model: Path, probe: Probe,
             _step(plain, [], past, size, range(blocks, 2 * blocks), None, features),
         ]
         past += size
-        for (ours,), theirs in zip(decoder.forward(steps, never), whole, strict=True):
-            assert np.abs(ours - theirs[past - 1]).max() < 1e-5 * np.abs(theirs).max()
+        for output, theirs in zip(decoder.forward(steps, never), whole, strict=True):
+            assert np.abs(output.logits[0] - theirs[past - 1]).max() < 1e-5 * np.abs(theirs).max()
 
 
 def never() -> bool:
@@ -108,7 +109,7 @@ def _step(
         last = min(probe.visual.stop, past + size)
         if first < last:
             rows = features[:, first - probe.visual.start : last - probe.visual.start]
-            visuals.append(VisualRows(first - past, rows))
+            visuals.append(PlacedFeatures(first - past, ImageFeatures(rows)))
     return SequenceStep(ids[past : past + size], positions, past, list(blocks), tuple(visuals))
 
 
@@ -189,13 +190,13 @@ def test_far_positions_keep_their_angles(small_model: Path, probe: Probe) -> Non
 def _bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
     described = manifest.read(folder)
     hints = Hints(decoder_precision="bf16", kv_precision="bf16")
-    decoder = Decoder(open_device(hints), folder, described.text, described.vision.deepstack, 2**30, 256)
+    decoder = OpenVINODecoder(open_device(hints), folder, described.text, described.vision.deepstack, 2**30, 256)
     positions = token_positions(len(ids), []) + offset
     blocks = list(range(math.ceil(len(ids) / decoder.block_size)))
     rows = []
     for index in range(len(ids)):
         step = SequenceStep(ids[index : index + 1], positions[:, index : index + 1], index, blocks)
-        rows.append(decoder.forward([step], never)[0][0])
+        rows.append(decoder.forward([step], never)[0].logits[0])
     return np.stack(rows)
 
 

@@ -143,7 +143,7 @@ def _disk(options: argparse.Namespace, samples: Samples) -> None:
     """Ask about an image, with the cache on disk: ``keep`` it there, or start from it."""
     import vlrun
 
-    with vlrun.load(options.model, hints=_hints(options), room=vlrun.CacheConfig(kv_disk=1024 * MIB)) as vlm:
+    with vlrun.load(options.model, hints=_hints(options), cache=vlrun.CacheConfig(kv_disk=1024 * MIB)) as vlm:
         answer = vlm.ask(image(0), QUESTIONS[0], _plain(options.tokens))
         if options.only == "disk":
             samples.add("ttft_disk", answer.timings.ttft)

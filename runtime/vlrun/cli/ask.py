@@ -183,7 +183,7 @@ def _result(
         _tell_of(vlm)
         result = finish(single(report.print_stream(chunks) if streamed else last_of(chunks)), inquiry)
     else:
-        vlm.check(inquiry.options(options))
+        vlm.grammar(inquiry.options(options))
         _tell_of(vlm)
         result = run_task(vlm, images, inquiry, options)
     if not streamed and not output.as_json:

@@ -153,7 +153,7 @@ class ModelOptions:
         """Load it, in the background. Raises as ``vlrun.load`` does."""
         from vlrun.vlm import load
 
-        return load(self.model, hints=self.hints, room=self.room, wait=False)
+        return load(self.model, hints=self.hints, cache=self.room, wait=False)
 
 
 def loading(command: Callable[..., R]) -> Callable[..., R]:

@@ -108,7 +108,7 @@ def learn(fingerprint: str, hints: str, seen: SpeedProfile) -> None:
     path = _path(fingerprint, hints)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.put(path, msgspec.json.encode(after))
+        files.write_atomic(path, msgspec.json.encode(after))
 
 
 def _effort(tokens: int) -> float:

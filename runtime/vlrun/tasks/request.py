@@ -140,7 +140,7 @@ def run_task(vlm: VLM, images: Images, inquiry: TaskRequest, options: Options | 
     """Ask about images as the inquiry says. Raises as ``VLM.ask`` does."""
     given = options or Options()
     asked = inquiry.options(given)
-    vlm.check(asked)
+    vlm.grammar(asked)
     shown = [open_image(image) for image in listed(images)]
     check_images(inquiry, len(shown))
     parts = _parts(shown, inquiry.tiles)
@@ -291,7 +291,7 @@ def _voted(vlm: VLM, voices: Sequence[_Voice], options: Options) -> _Voted:
     values = [json.loads(answer.text) for answer in whole]
     places: dict[str, Mapping[str, int]] = {}
     value = majority(values, "", places)
-    if not vlm.holds(as_json(value), options):  # no answer says all of it, and the form does not allow it
+    if not _validates(vlm, as_json(value), options):  # no answer says all of it, and the form does not allow it
         value, places = most_frequent(values), {"": Counter(map(as_json, values))}
     return _Voted(as_json(value), value, True, "stop", voices, places)
 
@@ -354,3 +354,17 @@ def _as_asked(text: str, data: object, options: Options) -> object:
         with suppress(OptionError):
             return value_of(text, options.schema)
     return data
+
+
+def _validates(vlm: VLM, text: str, options: Options) -> bool:
+    """Return whether JSON text validates against the schema of the options."""
+    grammar = vlm.grammar(options)
+    if grammar is None:
+        return True
+    constraint = grammar.constraint()
+    try:
+        for token in vlm.template.encode_text(text):
+            constraint.accept(token)
+    except OptionError:
+        return False
+    return constraint.complete

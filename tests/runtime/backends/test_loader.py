@@ -16,12 +16,12 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from vlrun import VLM, CacheConfig, Hints, Options, load
-from vlrun.backends.openvino.decoder import Decoder
-from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.backends.openvino.decoder import OpenVINODecoder
+from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, InferenceCancelled, OptionError
 from vlrun.vision.grid import Grid
-from vlrun.vision.patches import Patches
+from vlrun.vision.vision_encoder import Patches
 
 IMAGE = EXAMPLES / "shelf.png"
 QUESTION = "How many bottles are there?"
@@ -37,36 +37,36 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happened when: a decoder that opens slowly, and every image that is encoded."""
     happened: list[str] = []
-    open_decoder, encode = Decoder.__init__, VisionEncoder.encode
+    open_decoder, encode = OpenVINODecoder.__init__, OpenVINOVisionEncoder.encode
 
-    def slowly(self: Decoder, *given: Any) -> None:
-        given[0].compiling()  # the compiler is what takes long
+    def slowly(self: OpenVINODecoder, *given: Any) -> None:
+        given[0].compiling.set()  # the compiler is what takes long
         until, least = time.monotonic() + 60, time.monotonic() + 2
-        while time.monotonic() < least or (_ahead() and "image" not in happened and time.monotonic() < until):
+        while time.monotonic() < least or (_encoding() and "image" not in happened and time.monotonic() < until):
             time.sleep(0.01)
         open_decoder(self, *given)
         happened.append("decoder")
 
-    def noted(self: VisionEncoder, *given: Any) -> Any:
+    def noted(self: OpenVINOVisionEncoder, *given: Any) -> Any:
         happened.append("image")
         return encode(self, *given)
 
-    monkeypatch.setattr(Decoder, "__init__", slowly)
-    monkeypatch.setattr(VisionEncoder, "encode", noted)
+    monkeypatch.setattr(OpenVINODecoder, "__init__", slowly)
+    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", noted)
     return happened
 
 
-def _ahead() -> bool:
-    return any(thread.name == "vlrun-ahead" for thread in threading.enumerate())
+def _encoding() -> bool:
+    return any(thread.name == "vlrun-vision" for thread in threading.enumerate())
 
 
 def test_the_first_image_is_encoded_while_the_decoder_opens(order: list[str]) -> None:
     """Guards the overlap: encoded once, before the decoder is there; not at all if the disk seems to know it."""
-    with load(room=CacheConfig(kv_disk=2**30), wait=False) as vlm:
+    with load(cache=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         first = vlm.ask(IMAGE, QUESTION, OPTIONS)
     assert order == ["image", "decoder"]
     order.clear()
-    with load(room=CacheConfig(kv_disk=2**30), wait=False) as vlm:
+    with load(cache=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         again = vlm.ask(IMAGE, QUESTION, OPTIONS)
     assert order == ["decoder"]
     assert again.text == first.text == "6"
@@ -75,12 +75,12 @@ def test_the_first_image_is_encoded_while_the_decoder_opens(order: list[str]) ->
 
 def test_a_hint_that_is_wrong_costs_time_alone(order: list[str], tmp_path: Path) -> None:
     """Guards a prefix that is stored and cannot be used (another model's, a damaged one): the image is encoded."""
-    with load(room=CacheConfig(kv_disk=2**30)) as vlm:
+    with load(cache=CacheConfig(kv_disk=2**30)) as vlm:
         first = vlm.ask(IMAGE, QUESTION, OPTIONS)
     (stored,) = (tmp_path / "vlrun" / "prefixes").glob("*.kv")
     stored.write_bytes(b"x" * 1000)
     order.clear()
-    with load(room=CacheConfig(kv_disk=2**30), wait=False) as vlm:
+    with load(cache=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == first.text
     assert order == ["decoder", "image"]
 
@@ -104,13 +104,13 @@ def test_what_is_wrong_comes_with_the_first_question(monkeypatch: pytest.MonkeyP
     """Guards ``wait=False``: errors of the device, the room and either half arrive as themselves, and close ends."""
     with load(hints=Hints(device="GPU"), wait=False) as vlm, pytest.raises(DeviceError, match="no device 'GPU'"):
         vlm.ask(IMAGE, QUESTION)
-    with load(room=CacheConfig(context=10**6), wait=False) as vlm, pytest.raises(OptionError, match="at most"):
+    with load(cache=CacheConfig(context=10**6), wait=False) as vlm, pytest.raises(OptionError, match="at most"):
         vlm.ask(IMAGE, QUESTION)
 
     def damaged(*_: object) -> None:
         raise DamagedModel("the vision encoder is damaged")
 
-    monkeypatch.setattr(VisionEncoder, "__init__", damaged)
+    monkeypatch.setattr(OpenVINOVisionEncoder, "__init__", damaged)
     with load(wait=False) as vlm:
         assert vlm.ask([], "Hi", OPTIONS).usage.completion_tokens  # a text needs no eyes
         with pytest.raises(DamagedModel, match="vision encoder"):
@@ -121,14 +121,14 @@ def test_what_is_wrong_comes_with_the_first_question(monkeypatch: pytest.MonkeyP
 
 def test_an_encoder_that_fails_is_told_to_the_one_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards an encoding that fails ahead of the question: the answer fails, the model lives."""
-    encode, failures = VisionEncoder.encode, [RuntimeError("out of memory")]
+    encode, failures = OpenVINOVisionEncoder.encode, [RuntimeError("out of memory")]
 
-    def fails_once(self: VisionEncoder, *given: Any) -> Any:
+    def fails_once(self: OpenVINOVisionEncoder, *given: Any) -> Any:
         if failures:
             raise failures.pop()
         return encode(self, *given)
 
-    monkeypatch.setattr(VisionEncoder, "encode", fails_once)
+    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", fails_once)
     with load(wait=False) as vlm:
         with pytest.raises(DeviceError, match="out of memory"):
             vlm.ask(IMAGE, QUESTION, OPTIONS)
@@ -141,13 +141,13 @@ def test_closing_stops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     encoded = []
 
-    def for_ever(_: VisionEncoder, patches: object, stopped: Callable[[], bool]) -> None:
+    def for_ever(_: OpenVINOVisionEncoder, patches: object, stopped: Callable[[], bool]) -> None:
         encoded.append(patches)
         while not stopped():
             time.sleep(0.01)
         raise InferenceCancelled
 
-    monkeypatch.setattr(VisionEncoder, "encode", for_ever)
+    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", for_ever)
     before = set(threading.enumerate())
     vlm = load(wait=False)
     images = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(4)]
@@ -176,7 +176,7 @@ def test_a_load_that_fails_leaves_nothing() -> None:
     alive, before = _alive(), set(threading.enumerate())
     for _ in range(3):
         with pytest.raises(OptionError, match="at most"):
-            load(room=CacheConfig(context=10**6))
+            load(cache=CacheConfig(context=10**6))
     until = time.monotonic() + 20
     while time.monotonic() < until and (_alive() > alive or set(threading.enumerate()) - before):
         time.sleep(0.05)
@@ -186,7 +186,7 @@ def test_a_load_that_fails_leaves_nothing() -> None:
 
 def _alive() -> int:
     gc.collect()
-    return sum(type(one) in (VLM, Decoder, VisionEncoder) for one in gc.get_objects())
+    return sum(type(one) in (VLM, OpenVINODecoder, OpenVINOVisionEncoder) for one in gc.get_objects())
 
 
 def test_what_cannot_fit_is_not_begun(order: list[str]) -> None:
@@ -213,12 +213,12 @@ def test_ctrl_c_in_an_inference_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> No
     def interrupted(*_: object) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(VisionEncoder, "warm_up", lambda self: _interrupted_encode(self, interrupted))
+    monkeypatch.setattr(OpenVINOVisionEncoder, "warm_up", lambda self: _interrupted_encode(self, interrupted))
     with pytest.raises(KeyboardInterrupt):
         load()
 
 
-def _interrupted_encode(encoder: VisionEncoder, interrupted: Callable[..., bool]) -> None:
+def _interrupted_encode(encoder: OpenVINOVisionEncoder, interrupted: Callable[..., bool]) -> None:
     grid = Grid(64, 64, 2)
     pixels = np.zeros((grid.patches, 3 * 2 * 16**2), np.float32)
     encoder.encode(Patches(pixels, grid), interrupted)
