@@ -58,7 +58,7 @@ def test_full_pool_refuses_and_keeps_what_it_has() -> None:
     pool = BlockPool(3, 32)
     table = opened(pool, 33)
     assert pool.free == 1
-    with pytest.raises(OutOfBlocks, match="2 blocks are wanted, 1 is free"):
+    with pytest.raises(OutOfBlocks, match="2 blocks requested, 1 free"):
         opened(pool, 64)
     assert (table.blocks, pool.free) == ([], 1)
     table.release()

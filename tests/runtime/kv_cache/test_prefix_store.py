@@ -37,7 +37,7 @@ OTHER = make_prompt([1, 2, (b"red", 30), 5], 9)
 def ask(folder: Path, root: bytes = ROOT, limit: int = LIMIT) -> tuple[int, int]:
     """Both questions in a new process, so to speak: cached tokens of the first, and images encoded."""
     encoder = FakeEncoder()
-    with running_engine(FakeDecoder(100), store=PrefixStore(folder, root, limit)) as engine:
+    with running_engine(FakeDecoder(100), encoder, store=PrefixStore(folder, root, limit)) as engine:
         stream = engine.submit(make_request(IMAGE))
         assert list(stream) == expected_tokens(IMAGE)
         assert list(engine.submit(make_request(OTHER))) == expected_tokens(OTHER)
@@ -176,7 +176,7 @@ def test_small_images_and_two_of_them(tmp_path: Path) -> None:
     two = make_prompt([1, (b"red", 9), (b"dot", 1), 5], 6)
     for known in (0, 8):
         encoder = FakeEncoder()
-        with running_engine(FakeDecoder(100), store=PrefixStore(tmp_path, ROOT, LIMIT)) as engine:
+        with running_engine(FakeDecoder(100), encoder, store=PrefixStore(tmp_path, ROOT, LIMIT)) as engine:
             stream = engine.submit(make_request(two))
             assert list(stream) == expected_tokens(two)
         assert stream.metrics.cached_tokens == known
