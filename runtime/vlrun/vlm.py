@@ -20,7 +20,7 @@ import numpy as np
 
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.hints import Hints
-from vlrun.backends.openvino.loader import ModelLoader, store_folder
+from vlrun.backends.openvino.loader import ModelLoader
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PendingImage, Request, TokenStream
@@ -43,6 +43,7 @@ from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tool_calls import BEGIN, find_tool_calls
+from vlrun.storage import cache_paths
 from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
@@ -280,7 +281,7 @@ class VLM:
     def _begin(self, images: Sequence[tuple[Image, Grid]]) -> None:
         """Begin to encode while the decoder is being opened, unless what comes out of it seems to be on the disk."""
         keys = [image_key(image, grid) for image, grid in images]
-        if not (self._room.kv_disk and may_know(store_folder(), keys)):
+        if not (self._room.kv_disk and may_know(cache_paths.prefix_store(), keys)):
             for image, grid in images:
                 self._sight.begin(image, grid)
 

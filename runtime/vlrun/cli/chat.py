@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +20,6 @@ from vlrun.errors import OptionError
 if TYPE_CHECKING:
     from vlrun.types.options import Options
 
-HISTORY = "chat_history"
 CONTINUED = "\\"
 BLOCK = '"""'
 
@@ -83,15 +81,16 @@ def _plain(_: str) -> str:
 
 def _terminal() -> Callable[[str], str]:
     """A line editor with history, which lies in the user's cache folder, readable by the user alone."""
-    import platformdirs
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+    from vlrun.storage import cache_paths
+
     history: History = InMemoryHistory()
     with contextlib.suppress(OSError):
-        folder = Path(platformdirs.user_cache_path("vlrun"))
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / HISTORY).touch(mode=0o600)
-        history = FileHistory(str(folder / HISTORY))
+        path = cache_paths.chat_history()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        history = FileHistory(str(path))
     session: PromptSession[str] = PromptSession(history=history)
     return session.prompt

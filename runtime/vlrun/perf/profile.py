@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import platformdirs
 
-from vlrun.storage import files
+from vlrun.storage import cache_paths, files
 
 if TYPE_CHECKING:
     from vlrun.types.answer import Answer
@@ -121,7 +120,7 @@ def _least(*seconds: float | None) -> float | None:
 
 def _path(fingerprint: str, hints: str) -> Path:
     name = hashlib.sha256(f"{fingerprint} {hints} {_processor()} {os.cpu_count()}".encode())
-    return platformdirs.user_cache_path("vlrun") / "speed" / f"{name.hexdigest()[:32]}.json"
+    return cache_paths.speed_profiles() / f"{name.hexdigest()[:32]}.json"
 
 
 def _processor() -> str:

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-import platformdirs
-
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.autotune import stored
 from vlrun.backends.openvino.compile_cache import CompileCache
@@ -29,6 +27,7 @@ from vlrun.errors import DamagedModel, DeviceError, OptionError
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
 from vlrun.promise import Promise
+from vlrun.storage import cache_paths
 from vlrun.types.cache_config import CacheConfig
 
 MOST_FULL = 8
@@ -154,7 +153,7 @@ class ModelLoader:
         return []
 
     def _device(self, hints: Hints) -> Device:
-        blobs = CompileCache(platformdirs.user_cache_path("vlrun") / "compiled", self._fingerprint)
+        blobs = CompileCache(cache_paths.compiled_models(), self._fingerprint)
         return replace(open_device(hints, blobs), compiling=self.compiling.set)
 
     def _vision(self, device: Device) -> VisionEncoder:
@@ -173,7 +172,7 @@ class ModelLoader:
         if manifests.fingerprint(self._folder) != self._fingerprint:  # what is cached would carry another's name
             raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
         root = _root(self._fingerprint, hints, decoder)
-        store = PrefixStore(store_folder(), root, self._room.kv_disk) if self._room.kv_disk else None
+        store = PrefixStore(cache_paths.prefix_store(), root, self._room.kv_disk) if self._room.kv_disk else None
         engine = Engine(decoder, root, store=store)
         with self._lock:
             self._engine = engine
@@ -189,11 +188,6 @@ def _start(work: Callable[[], None]) -> None:
 
 def _raise(error: BaseException) -> NoReturn:
     raise error
-
-
-def store_folder() -> Path:
-    """Where prefixes are kept on disk."""
-    return platformdirs.user_cache_path("vlrun") / "prefixes"
 
 
 def _tuned(folder: Path, hints: Hints) -> Hints:
