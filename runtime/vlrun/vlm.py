@@ -36,7 +36,7 @@ from vlrun.media.image import Image
 from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.models.verification import verify
-from vlrun.perf import profile as speed
+from vlrun.perf.profile import auto_image_tokens, load_profile
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, ask_about
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
@@ -113,7 +113,7 @@ class VLM:
         self._spelling = TokenBytes(self._tokenizer)
         tokens = self.manifest.tokens
         self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
-        auto = speed.auto_image_tokens(speed.known(fingerprint, str(hints)))
+        auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
         self._preparer = PromptBuilder(self.manifest, self._template, auto)
 
     def wait(self) -> None:
@@ -325,7 +325,7 @@ class VLM:
             timings(loaded, ready.seconds, figures),
             notes=asked.notes,
             value=value_of(text, schema) if whole else None,
-            marks=find_marks(text, asked.subject.size, asked.subject.frame) if asked.subject else (),
+            marks=find_marks(text, asked.subject.size, asked.subject.to_original) if asked.subject else (),
             tool_calls=calls,
             heat=self._heat(asked, said.tokens, stream) if asked.options.heatmap else None,
             tokens=() if stopped else tuple(said.tokens),
