@@ -16,7 +16,7 @@ import numpy as np
 from training.questions import Exchange, Look, box_answer
 from training.scenes import KINDS, SHAPES, Item, Scene
 from training.wording import ZH, plural
-from vlrun.tasks.definition import Language, TaskArguments, find
+from vlrun.tasks.definition import Language, TaskArguments, find_task
 
 Turns: TypeAlias = tuple[Exchange, ...]
 """A conversation: every question follows the answer before it."""
@@ -68,7 +68,7 @@ def _count(scene: Scene, language: Language, rng: np.random.Generator) -> Exchan
     spans = [number.span() for number in re.finditer("[0-9]+", answer)]
     looks = [_counted(span, of) for span, of in zip(spans, [everything, *found], strict=True)]
     return Exchange(
-        "count", language, find("count").question(language, TaskArguments(items=items)), answer, tuple(looks)
+        "count", language, find_task("count").question(language, TaskArguments(items=items)), answer, tuple(looks)
     )
 
 
@@ -86,7 +86,7 @@ def _steps(scene: Scene, language: Language) -> Exchange:
             answer += f"{len(found)} {name}" if language == "en" else f"{len(found)}个{ZH[kind]}"
         answer += (("" if kinds else "nothing") + ". ") if language == "en" else ("" if kinds else "没有东西") + "。"
     return Exchange(
-        "steps", language, find("count").steps_question(language, TaskArguments()), answer.strip(), tuple(looks)
+        "steps", language, find_task("count").steps_question(language, TaskArguments()), answer.strip(), tuple(looks)
     )
 
 
@@ -120,7 +120,7 @@ def _locate(scene: Scene, language: Language, rng: np.random.Generator) -> Excha
         looks.append(Look(len(answer) + box.index("["), len(answer) + box.index("]") + 1, (item.box,)))
         answer += box
     items = tuple(_named(kind, language, colour) for kind, colour in names)
-    question = find("locate").question(language, TaskArguments(items=items))
+    question = find_task("locate").question(language, TaskArguments(items=items))
     return Exchange("locate", language, question, answer + "]", tuple(looks))
 
 
@@ -141,12 +141,12 @@ def _fields(scene: Scene, language: Language, rng: np.random.Generator) -> Excha
     names += [str(name) for name in rng.permutation(ABSENT[language])[: int(rng.integers(0, 3))]]
     fields = tuple(str(name) for name in rng.permutation(names))
     answer = json.dumps({name: scene.text if name == names[0] else "" for name in fields}, ensure_ascii=False)
-    question = find("fields").question(language, TaskArguments(fields=fields))
+    question = find_task("fields").question(language, TaskArguments(fields=fields))
     return Exchange("fields", language, question, answer, _of_text(scene, answer, f": {json.dumps(scene.text)}"))
 
 
 def _ocr(scene: Scene, language: Language) -> Exchange:
-    question = find("ocr").question(language, TaskArguments())
+    question = find_task("ocr").question(language, TaskArguments())
     return Exchange("ocr", language, question, scene.text, _of_text(scene, scene.text, scene.text))
 
 

@@ -59,7 +59,7 @@ def _looked(vlm: vlrun.VLM, scene: Scene, item: Item, question: str) -> Looked:
     answer = vlm.ask([scene.image], question.format(colour=item.colour, kind=item.kind).replace("a o", "an o"), OPTIONS)
     if answer.heat is None:
         raise RuntimeError("the answer has no heat")
-    heat = answer.heat.of()
+    heat = answer.heat.mean()
     inside = _covered(item.box, heat.shape[0], heat.shape[1])
     return Looked(float(heat[inside].sum() / heat.sum()), float(inside.flat[heat.argmax()]), float(inside.mean()))
 

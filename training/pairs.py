@@ -10,7 +10,7 @@ import numpy as np
 from training.questions import Exchange, Look
 from training.scenes import KINDS, SHAPES, Item, Scene
 from training.wording import ZH, fill, plural
-from vlrun.tasks.definition import TaskArguments, find
+from vlrun.tasks.definition import TaskArguments, find_task
 
 PAIR_DOMAINS = {"shelf": 0.7, "shapes": 0.18, "sign": 0.07, "tag": 0.05}
 
@@ -105,7 +105,7 @@ def _compare(scenes: Sequence[Scene], language: str, _: np.random.Generator) -> 
             looks.append(Look(len(answer), end, boxes, counted=True, images=(image,) * len(items)))
             answer += str(len(items))
     same = "Nothing: there are as many of each kind" if language == "en" else "没有不同：每种数量都一样"
-    question = find("compare").question("en" if language == "en" else "zh", TaskArguments())
+    question = find_task("compare").question("en" if language == "en" else "zh", TaskArguments())
     return Exchange("compare", language, question, (answer or same) + ("." if language == "en" else "。"), tuple(looks))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from vlrun import manifest as manifests
 from vlrun.backends import open_backends
-from vlrun.backends.loader import LoadedModel, ModelLoader, prefix_folder
+from vlrun.backends.loader import LoadedModel, ModelLoader
 from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
@@ -33,13 +33,14 @@ from vlrun.manifest import Manifest
 from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.models.verification import verify
-from vlrun.perf import profile
+from vlrun.perf.profile import auto_image_tokens, load_profile
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, ask_about
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.storage import cache_paths
 from vlrun.structured.grammar import Vocabulary
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
@@ -140,7 +141,7 @@ class VLM:
         self.template = ChatTemplate(source, self._tokenizer, manifest.tokens.image)
         self.vocabulary = Vocabulary(folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
-        auto = profile.auto_image_tokens(profile.known(fingerprint, str(hints)))
+        auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
         self._builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
@@ -302,7 +303,7 @@ class VLM:
 
     def _prefetch(self, images: Sequence[PreparedImage]) -> None:
         """Encode images while the decoder is loading, unless the disk seems to have their prefix."""
-        if not (self._cache.kv_disk and may_contain(prefix_folder(), [image.key for image in images])):
+        if not (self._cache.kv_disk and may_contain(cache_paths.prefix_store(), [image.key for image in images])):
             self._loader.encoder_queue.prefetch(images)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
@@ -360,7 +361,7 @@ class VLM:
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
             value=value_of(text, options.schema) if complete_json else None,
-            marks=find_marks(text, subject.size, subject.frame) if subject else (),
+            marks=find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=self._heat(prepared, output.tokens, stream) if options.heatmap else None,
             tokens=() if stopped else tuple(output.tokens),

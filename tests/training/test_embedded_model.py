@@ -24,7 +24,7 @@ from vlrun import manifest
 from vlrun.embedded import FOLDER
 from vlrun.prompt.builder import ask_about
 from vlrun.prompt.chat_template import load_tokenizer
-from vlrun.tasks.definition import find
+from vlrun.tasks.definition import find_task
 from vlrun.types.answer import last_of
 from vlrun.types.turn import Mode, Tool, ToolChoice
 
@@ -202,7 +202,7 @@ def test_it_answers_plainly_where_no_tool_is_for_it(vlm: vlrun.VLM) -> None:
 
 
 def inquiry(name: str, items: tuple[str, ...] = (), fields: tuple[str, ...] = ()) -> vlrun.TaskRequest:
-    return vlrun.TaskRequest(task=find(name), names=vlrun.TaskArguments(items, fields))
+    return vlrun.TaskRequest(task=find_task(name), arguments=vlrun.TaskArguments(items, fields))
 
 
 def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:

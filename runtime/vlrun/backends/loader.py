@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
-
 from vlrun import manifest as manifests
 from vlrun.backends.system_memory import MIB, total_memory
 from vlrun.engine.backend import Backend, Decoder
@@ -20,6 +18,7 @@ from vlrun.engine.engine import Engine
 from vlrun.errors import DamagedModel, DeviceError, OptionError, as_vlrun_error, result_of
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
+from vlrun.storage import cache_paths
 from vlrun.types.cache_config import CacheConfig
 from vlrun.vision.encoder_queue import EncoderQueue
 from vlrun.vision.image_encoder import ImageEncoder
@@ -188,7 +187,7 @@ class ModelLoader:
         if manifests.fingerprint(self._folder) != self._fingerprint:  # caches would carry the name of another model
             raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
         root = _root_hash(self._fingerprint, backend, decoder)
-        store = PrefixStore(prefix_folder(), root, self._cache.kv_disk) if self._cache.kv_disk else None
+        store = PrefixStore(cache_paths.prefix_store(), root, self._cache.kv_disk) if self._cache.kv_disk else None
         engine = Engine(decoder, self.encoder_queue, root, store=store)
         with self._lock:
             self._engine = engine
@@ -208,11 +207,6 @@ def _fulfil(future: Future[T], make: Callable[[], T]) -> None:
         future.set_result(make())
     except BaseException as raised:  # noqa: BLE001 - goes to everyone who waits
         future.set_exception(as_vlrun_error(raised))
-
-
-def prefix_folder() -> Path:
-    """Return the folder of the prefix store."""
-    return platformdirs.user_cache_path("vlrun") / "prefixes"
 
 
 def _context(cache: CacheConfig, manifest: Manifest, decoder: Decoder) -> int:

@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import openvino as ov
-import platformdirs
 
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.decoder import OpenVINODecoder
@@ -29,7 +28,7 @@ from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine.backend import SequenceStep
 from vlrun.errors import DeviceError, OptionError
 from vlrun.manifest import Manifest
-from vlrun.storage import files
+from vlrun.storage import cache_paths, files
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
@@ -190,4 +189,4 @@ def _path(folder: Path, device: str) -> Path:
     """Return where the result for this model, device and OpenVINO is stored."""
     processor = ov.Core().get_property(device, "FULL_DEVICE_NAME")
     name = hashlib.sha256(f"{manifests.fingerprint(folder)} {processor} {ov.get_version()} {os.cpu_count()}".encode())
-    return platformdirs.user_cache_path("vlrun") / "tuned" / f"{name.hexdigest()[:32]}.json"
+    return cache_paths.tuned_hints() / f"{name.hexdigest()[:32]}.json"

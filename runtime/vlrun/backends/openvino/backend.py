@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import platformdirs
-
 from vlrun.backends.openvino.autotune import load_tuned
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import OpenVINODecoder
@@ -16,6 +14,7 @@ from vlrun.backends.openvino.device import Device, candidates, open_device
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.manifest import Manifest
+from vlrun.storage import cache_paths
 
 MAX_FULL_ANSWERS = 8
 """Answers of full length that the KV cache holds at most, where the model is small and the memory large."""
@@ -53,7 +52,7 @@ class OpenVINOBackend:
 
     @cached_property
     def _device(self) -> Device:
-        cache = CompileCache(platformdirs.user_cache_path("vlrun") / "compiled", self.fingerprint)
+        cache = CompileCache(cache_paths.compiled_models(), self.fingerprint)
         return open_device(self.hints, cache, self.compiling)
 
 
