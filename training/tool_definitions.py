@@ -1,8 +1,4 @@
-"""Tools in OpenAI's form that a drawn scene could be told to: of every name, with every wording, for counts, prices and
-texts.
-
-Knows what tools look like and what each argument means; knows neither images nor tokens, nor when a tool is called.
-"""
+"""Draws tool definitions in OpenAI's format, for counts, prices and texts, with varied names and descriptions."""
 
 from __future__ import annotations
 
@@ -12,15 +8,15 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from training.wording import ZH, plural
+from training.templates import ZH, plural
 from vlrun.types.turn import Tool
 
 Subject: TypeAlias = Literal["counts", "count", "price", "text"]
-"""How many of each of some kinds, how many of one kind that is named, what something costs, what is written."""
+"""What a tool is for: counts of several kinds, the count of one named kind, a price, a text."""
 
 SUBJECTS: tuple[Subject, ...] = ("counts", "price", "text")
 NAMED_COUNT_CHANCE = 0.15
-"""How often a tool for counts takes one kind with its count."""
+"""Probability that a tool for counts takes one kind with its count."""
 
 VERBS = (
     "report", "report", "report", "report", "set", "save", "store", "log", "record", "submit", "send", "write", "add",
@@ -41,13 +37,13 @@ DESCRIPTIONS: Mapping[Subject, tuple[str, ...]] = {
 PRICES, TEXTS = ("price", "cost", "amount", "value"), ("text", "word", "label", "content", "sign")
 ITEMS, NUMBERS = ("item", "kind", "name", "thing"), ("count", "number", "quantity", "amount")
 COUNT_NAMES = ("{many}", "{many}", "{many}", "{one}", "{one}_count", "num_{many}", "{many}_count", "{zh}")
-"""What the argument for a kind is called; the plural most often."""
+"""Names of the argument for a kind; the plural is most frequent."""
 SYSTEMS = ("You are a helpful assistant.", "Be short.", "Use the tools.", "You count things on shelves.")
 
 
 @dataclass(frozen=True)
 class Argument:
-    """What one argument means (a kind of thing, or ``item``, ``count``, ``price``, ``text``), and its JSON type."""
+    """An argument: its name, meaning (a kind, or ``item``, ``count``, ``price``, ``text``) and JSON type."""
 
     name: str
     meaning: str
@@ -55,39 +51,39 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class DrawnTool:
-    """A tool, what it is told, and its arguments in their order."""
+class ToolDefinition:
+    """A tool: its subject, its arguments in order, and ``definition`` as a client sends it."""
 
     subject: Subject
     name: str
     arguments: tuple[Argument, ...]
-    described: Tool
+    definition: Tool
 
 
 @dataclass(frozen=True)
-class Toolbox:
-    """What stands before a conversation: tools, and what the system says, if anything."""
+class Toolset:
+    """The tools of a conversation, and its system message, if any."""
 
-    tools: tuple[DrawnTool, ...]
+    tools: tuple[ToolDefinition, ...]
     system: str | None = None
 
     @property
-    def described(self) -> list[Tool]:
-        """The tools as they are sent."""
-        return [tool.described for tool in self.tools]
+    def definitions(self) -> list[Tool]:
+        """The tools as a client sends them."""
+        return [tool.definition for tool in self.tools]
 
 
-def draw_toolbox(subject: Subject, kinds: Sequence[str], tools: int, rng: np.random.Generator) -> Toolbox:
-    """So many tools, one of them for ``subject``, each for something else; counts are of ``kinds``."""
+def draw_toolset(subject: Subject, kinds: Sequence[str], tools: int, rng: np.random.Generator) -> Toolset:
+    """Draw ``tools`` tools for different subjects, one of them ``subject``; counts are of ``kinds``."""
     others = [other for other in SUBJECTS if other != subject]
     subjects = [subject, *(others[index] for index in rng.permutation(len(others))[: tools - 1])]
     drawn = [draw_tool(subjects[index], kinds, rng) for index in rng.permutation(len(subjects))]
     names = {tool.name: tool for tool in drawn}  # one name may be drawn twice
-    return Toolbox(tuple(names.values()), str(rng.choice(SYSTEMS)) if rng.random() < 0.1 else None)
+    return Toolset(tuple(names.values()), str(rng.choice(SYSTEMS)) if rng.random() < 0.1 else None)
 
 
-def draw_tool(subject: Subject, kinds: Sequence[str], rng: np.random.Generator) -> DrawnTool:
-    """A tool for a subject, of some name."""
+def draw_tool(subject: Subject, kinds: Sequence[str], rng: np.random.Generator) -> ToolDefinition:
+    """Draw a tool for a subject."""
     if subject == "counts" and rng.random() < NAMED_COUNT_CHANCE:
         subject = "count"
     name, arguments = _name(subject, rng), _arguments(subject, kinds, rng)
@@ -103,7 +99,7 @@ def draw_tool(subject: Subject, kinds: Sequence[str], rng: np.random.Generator) 
     function["parameters"] = parameters
     if rng.random() < 0.07:
         function["strict"] = True
-    return DrawnTool(subject, name, arguments, {"type": "function", "function": function})
+    return ToolDefinition(subject, name, arguments, {"type": "function", "function": function})
 
 
 def _name(subject: Subject, rng: np.random.Generator) -> str:

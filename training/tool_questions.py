@@ -1,8 +1,8 @@
-"""Conversations in which tools may be called: when one is, with what, and what is said when it was.
+"""Conversations with tools: when a tool is called, with which arguments, and what is answered to its result.
 
-A question about what a tool is told, or a request to report, calls it; any other is answered as if there were no tools.
-When a call was made and its result came, the answer says what was reported, and later questions are answered plainly.
-Knows scenes, tools and words; does not know pixels or tokens.
+A question about what a tool takes, or a request to report it, calls the tool; any other question is answered as if
+there were no tools. After a call and its result, the answer says what was reported; later questions are answered
+plainly.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from training.inquiries import Turns
-from training.questions import Exchange, Look, exchanges
+from training.qa import AttentionTarget, QAPair, Turns
+from training.scene_questions import qa_pairs
 from training.scenes import KINDS, SHAPES, Item, Scene
-from training.toolbox import Argument, DrawnTool, Subject, Toolbox, draw_toolbox
-from training.wording import TEMPLATES, ZH, listed, plural
+from training.templates import TEMPLATES, ZH, join_names, plural
+from training.tool_definitions import Argument, Subject, ToolDefinition, Toolset, draw_toolset
 
 CALL_CHANCE, RESULT_CHANCE, FURTHER_CHANCE, EARLIER_CHANCE = 0.65, 0.5, 0.5, 0.12
-"""How often a tool that fits is called, its result comes, a further question follows it, and another came before."""
+"""Probability of a call if a tool fits, of its result, of a further question, and of an earlier one."""
 FITTING_CHANCE = 0.75
-"""How often one of the tools is for what is in the image."""
+"""Probability that one of the tools fits the image."""
 
 COUNT = {
     "en": (
@@ -66,143 +66,143 @@ OPENS, CLOSES = "<tool_response>\n", "\n</tool_response>"
 SUBJECT_OF: dict[str, Subject] = {"shelf": "counts", "shapes": "counts", "tag": "price", "sign": "text"}
 
 
-def toolbox_for(scene: Scene, tools: int, rng: np.random.Generator) -> Toolbox:
-    """So many tools, often one of them for what is in the image."""
+def draw_toolset_for(scene: Scene, tools: int, rng: np.random.Generator) -> Toolset:
+    """Draw ``tools`` tools; often one of them fits the image."""
     own = SUBJECT_OF[scene.domain]
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     if rng.random() < FITTING_CHANCE:
-        return draw_toolbox(own, kinds, tools, rng)
+        return draw_toolset(own, kinds, tools, rng)
     others: list[Subject] = [subject for subject in ("counts", "price", "text") if subject != own]
-    drawn = draw_toolbox(others[int(rng.integers(2))], kinds, min(tools, 2), rng)
-    return Toolbox(tuple(tool for tool in drawn.tools if not _fits(tool, scene)), drawn.system)
+    drawn = draw_toolset(others[int(rng.integers(2))], kinds, min(tools, 2), rng)
+    return Toolset(tuple(tool for tool in drawn.tools if not _fits(tool, scene)), drawn.system)
 
 
-def conversations(scene: Scene, box: Toolbox, rng: np.random.Generator) -> Iterator[Turns]:
-    """Conversations about the scene with these tools, without end."""
-    fitting = [tool for tool in box.tools if _fits(tool, scene)]
-    plain = exchanges(scene, rng)
-    unrelated = (exchange for exchange in plain if not any(_concerns(exchange, tool) for tool in fitting))
+def tool_conversations(scene: Scene, toolset: Toolset, rng: np.random.Generator) -> Iterator[Turns]:
+    """Yield conversations about the scene with these tools without end."""
+    fitting = [tool for tool in toolset.tools if _fits(tool, scene)]
+    plain = qa_pairs(scene, rng)
+    unrelated = (qa for qa in plain if not any(_concerns(qa, tool) for tool in fitting))
     while True:
         if not fitting or rng.random() >= CALL_CHANCE:
             yield (next(unrelated),)
             continue
         tool = fitting[int(rng.integers(len(fitting)))]
         turns = [next(unrelated)] if rng.random() < EARLIER_CHANCE else []
-        turns += calling(scene, tool, rng)[: 1 + int(rng.random() < RESULT_CHANCE)]
+        turns += tool_turns(scene, tool, rng)[: 1 + int(rng.random() < RESULT_CHANCE)]
         if turns[-1].task == "tool_result" and rng.random() < FURTHER_CHANCE:
             turns.append(next(plain))
         yield tuple(turns)
 
 
-def calling(scene: Scene, tool: DrawnTool, rng: np.random.Generator) -> tuple[Exchange, Exchange]:
-    """A question that calls the tool, and what is said to the tool's result."""
+def tool_turns(scene: Scene, tool: ToolDefinition, rng: np.random.Generator) -> tuple[QAPair, QAPair]:
+    """Draw a question that calls the tool, and the answer to the tool's result."""
     language = "en" if rng.random() < 0.65 else "zh"
     kinds = [argument.meaning for argument in tool.arguments]
     if tool.subject == "count":
         kinds = [_a_kind(scene, rng)]
     question, asked = _question(tool, kinds, language, rng)
-    answer, looks = _call(scene, tool, asked)
-    call = Exchange("tool_call", language, question, answer, looks)
+    answer, attention = _call(scene, tool, asked)
+    call = QAPair("tool_call", language, question, answer, attention)
     good = rng.random() >= BAD_CHANCE
     result = str(rng.choice(GOOD if good else BAD))
-    what = _said(scene, tool, asked, language)
-    said = (REPORTED if good else NOT_REPORTED)[language].format(what=what)
-    return call, Exchange("tool_result", language, response(result), said)
+    what = _reported(scene, tool, asked, language)
+    reply = (REPORTED if good else NOT_REPORTED)[language].format(what=what)
+    return call, QAPair("tool_result", language, response(result), reply)
 
 
 def response(result: str) -> str:
-    """A tool's result as the chat template shows it, in a turn of the user's."""
+    """A tool's result as the chat template renders it, in a user turn."""
     return f"{OPENS}{result}{CLOSES}"
 
 
 def result_of(question: str) -> str | None:
-    """The bare result of what `response` made, None for a question of the user's."""
+    """The result inside a rendered response; None if the question comes from the user."""
     return question.removeprefix(OPENS).removesuffix(CLOSES) if question.startswith(OPENS) else None
 
 
-def _fits(tool: DrawnTool, scene: Scene) -> bool:
-    """Whether what the tool is told is in the image."""
+def _fits(tool: ToolDefinition, scene: Scene) -> bool:
+    """Whether the image shows what the tool is for."""
     return ("counts" if tool.subject == "count" else tool.subject) == SUBJECT_OF[scene.domain]
 
 
-def _concerns(exchange: Exchange, tool: DrawnTool) -> bool:
-    """Whether a plain question asks for what the tool is told."""
-    if exchange.task != "count_kind":
-        return {"price": "price", "read": "text"}.get(exchange.task) == tool.subject
-    kinds = [kind for kind in (*KINDS, *SHAPES) if plural(kind) in exchange.question or ZH[kind] in exchange.question]
+def _concerns(qa: QAPair, tool: ToolDefinition) -> bool:
+    """Whether a plain question asks for what the tool is for."""
+    if qa.task != "count_kind":
+        return {"price": "price", "read": "text"}.get(qa.task) == tool.subject
+    kinds = [kind for kind in (*KINDS, *SHAPES) if plural(kind) in qa.question or ZH[kind] in qa.question]
     return tool.subject == "count" or any(argument.meaning in kinds for argument in tool.arguments)
 
 
 def _a_kind(scene: Scene, rng: np.random.Generator) -> str:
-    """A kind, rather one of which there are many."""
+    """Draw a kind, preferring frequent ones."""
     there = [item.kind for item in scene.items]
     return str(rng.choice([*there, *(SHAPES if scene.domain == "shapes" else KINDS)]))
 
 
 def _question(
-    tool: DrawnTool, kinds: Sequence[str], language: str, rng: np.random.Generator
+    tool: ToolDefinition, kinds: Sequence[str], language: str, rng: np.random.Generator
 ) -> tuple[str, Sequence[str]]:
-    """A question that calls the tool, and the kinds that it reports."""
+    """Draw a question that calls the tool, and the kinds that the call reports."""
     report = str(rng.choice(REPORT))
     if tool.subject in ("price", "text"):
         own, task = (PRICE, "price") if tool.subject == "price" else (TEXT, "read")
         template = str(rng.choice(own[language] if rng.random() < 0.6 else TEMPLATES[task][language]))
         return template.format(report=report, lower=report.lower(), name=tool.name), kinds
     named = list(kinds)
-    if len(kinds) > 1 and rng.random() < 0.3:  # asked in another order, or for some of them: all are reported
+    if len(kinds) > 1 and rng.random() < 0.3:  # another order, or a part: the call has all of them
         named = [str(kind) for kind in rng.permutation(kinds)[: int(rng.integers(1, len(kinds) + 1))]]
     templates = [t for t in COUNT[language] if tool.subject == "counts" or "{many}" in t or "{zh}" in t]
     template = str(rng.choice(templates))
-    many, zh = listed([plural(kind) for kind in named]), _zh_listed([ZH[kind] for kind in named])
+    many, zh = join_names([plural(kind) for kind in named]), _join_zh([ZH[kind] for kind in named])
     return template.format(many=many, zh=zh, report=report, lower=report.lower(), name=tool.name), kinds
 
 
-def _call(scene: Scene, tool: DrawnTool, kinds: Sequence[str]) -> tuple[str, tuple[Look, ...]]:
-    """The call as the model writes it, and where each value is to be seen."""
+def _call(scene: Scene, tool: ToolDefinition, kinds: Sequence[str]) -> tuple[str, tuple[AttentionTarget, ...]]:
+    """The call as the model writes it, with an attention target for each value."""
     answer = f'<tool_call>\n{{"name": "{tool.name}", "arguments": {{'
-    looks: list[Look] = []
+    attention: list[AttentionTarget] = []
     for place, argument in enumerate(tool.arguments):
         answer += (", " if place else "") + json.dumps(argument.name, ensure_ascii=False) + ": "
         value, start = _value(scene, argument, kinds), len(answer)
         answer += value
         if argument.meaning in ("price", "text"):
-            looks += _spelled(scene, value, start)
+            attention += _spelled(scene, value, start)
         elif argument.meaning != "item":
             found = _items(scene, argument, kinds)
-            looks.append(Look(start, len(answer), tuple(item.box for item in found), counted=True))
-    return answer + "}}\n</tool_call>", tuple(looks)
+            attention.append(AttentionTarget(start, len(answer), tuple(item.box for item in found), counted=True))
+    return answer + "}}\n</tool_call>", tuple(attention)
 
 
 def _value(scene: Scene, argument: Argument, kinds: Sequence[str]) -> str:
-    """An argument's value as JSON. A price that is a number keeps its letters: 9.40 is read as it stands there."""
+    """An argument's value as JSON. A numeric price keeps its digits: 9.40 stays 9.40."""
     if argument.meaning in ("price", "text"):
         return json.dumps(scene.text) if argument.type == "string" else scene.text.removeprefix("$")
     return json.dumps(kinds[0]) if argument.meaning == "item" else str(len(_items(scene, argument, kinds)))
 
 
 def _items(scene: Scene, argument: Argument, kinds: Sequence[str]) -> list[Item]:
-    """What an argument counts."""
+    """The items that an argument counts."""
     counted = kinds[0] if argument.meaning == "count" else argument.meaning
     return [item for item in scene.items if item.kind == counted]
 
 
-def _spelled(scene: Scene, value: str, start: int) -> Iterator[Look]:
-    """Each character at its own place; a number has no dollar sign."""
+def _spelled(scene: Scene, value: str, start: int) -> Iterator[AttentionTarget]:
+    """One target for each character; a number has no dollar sign."""
     glyphs = [glyph for glyph in scene.glyphs if glyph.character in value]
     first = start + value.index("".join(glyph.character for glyph in glyphs))
-    return (Look(first + place, first + place + 1, (glyph.box,)) for place, glyph in enumerate(glyphs))
+    return (AttentionTarget(first + place, first + place + 1, (glyph.box,)) for place, glyph in enumerate(glyphs))
 
 
-def _said(scene: Scene, tool: DrawnTool, kinds: Sequence[str], language: str) -> str:
+def _reported(scene: Scene, tool: ToolDefinition, kinds: Sequence[str], language: str) -> str:
     """What was reported, in words."""
     if tool.subject in ("price", "text"):
         return scene.text
     numbers = [sum(item.kind == kind for item in scene.items) for kind in kinds]
     counted = list(zip(numbers, kinds, strict=True))
     if language == "zh":
-        return _zh_listed([f"{number}个{ZH[kind]}" for number, kind in counted])
-    return listed([f"{number} {kind if number == 1 else plural(kind)}" for number, kind in counted])
+        return _join_zh([f"{number}个{ZH[kind]}" for number, kind in counted])
+    return join_names([f"{number} {kind if number == 1 else plural(kind)}" for number, kind in counted])
 
 
-def _zh_listed(names: Sequence[str]) -> str:
+def _join_zh(names: Sequence[str]) -> str:
     return "、".join(names)

@@ -1,7 +1,4 @@
-"""How questions and answers are worded, in English and Chinese.
-
-Knows words; knows neither scenes nor what is true of them.
-"""
+"""Templates of questions and answers, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -89,11 +86,11 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 
-FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
+ADDED_TEMPLATES: dict[tuple[str, str], tuple[str, ...]] = {
     ("where", "zh"): ("{zhname}在什么地方？", "{zhname}在哪？"),
     ("count_colour_kind", "zh"): ("有几个{zhcolour}的{zh}？", "{zhcolour}的{zh}有多少个？"),
 }
-"""Wordings that were added when the vocabulary was there: by task and language."""
+"""Wordings by task and language that were added after the tokenizer was trained."""
 
 PLURAL = {"box": "boxes"}
 ZH = {
@@ -122,17 +119,17 @@ SELF = {
 }
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names as one says them: a, b and c."""
+def join_names(names: Sequence[str]) -> str:
+    """Join names: a, b and c."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def fill(template: str, kind: str, colour: str = "red") -> str:
-    """A template with the names of a thing and a colour put in."""
+    """Fill in the names of a kind and a colour."""
     filled = template.format(kind=kind, kinds=plural(kind), zh=ZH[kind], colour=colour, zhcolour=ZH[colour])
     return filled.replace(" a orange", " an orange")
 
 
 def plural(kind: str) -> str:
-    """Several of a kind."""
+    """The English plural of a kind."""
     return PLURAL.get(kind, kind + "s")

@@ -1,9 +1,8 @@
-"""The figures of an evaluation: tables, targets, the file beside the model that records them, and its model card.
+"""Tables and targets of an evaluation, and the model card that shows them.
 
-    python -m training.report SCORES CARD
+    python -m training.model_card SCORES CARD
 
-writes the tables of SCORES (JSON) into CARD, between its two marks. Knows judged answers; does not know how the model
-was asked.
+writes the tables of SCORES (JSON) into CARD, between its two marks.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-LABELS = {
+TASK_LABELS = {
     "easy": "easy-VQA, test split",
     "count_kind": "how many of a kind",
     "count_colour_kind": "how many of a kind and colour",
@@ -37,47 +36,46 @@ LABELS = {
     "fields": "task fields",
     "ocr": "task ocr",
     "turn": "a later turn of a conversation",
-    "which_more": "two pictures: which has more",
-    "which_has": "two pictures: which has a ...",
-    "count_in": "two pictures: how many in one",
-    "read_in": "two pictures: what one says",
+    "which_more": "two images: which has more",
+    "which_has": "two images: which has a ...",
+    "count_in": "two images: how many in one",
+    "read_in": "two images: what one says",
     "compare": "task compare: all differences",
     "tool_call": "tools, free to call: called, name and all arguments",
     "tool_required": "tools, a call required: name and all arguments",
     "tool_plain": "tools, free to call: answered without a call",
     "tool_result": "answer to a tool's result, word for word",
-    "copy": "copy of a page (no picture)",
-    "self": "who are you (no picture)",
+    "copy": "copy of a page (no image)",
+    "self": "who are you (no image)",
 }
-"""Every task in the order of the tables."""
+"""Label of every task, in the order of the tables."""
 
 GOALS = {
     "easy": 0.95, "count_kind": 0.95, "count_colour_kind": 0.95, "count_items": 0.95, "price": 0.95, "read": 0.95,
     "where": 0.90,
 }  # fmt: skip
-"""Share of right answers that the embedded model must reach, both languages together; of counts those up to eight."""
+"""Required share of right answers, both languages together; for counts, of those up to eight."""
 
-MOST_COUNTED = 8
+MAX_COUNT = 8
 COUNTS = ("count_kind", "count_colour_kind", "count_items", "count_shelves", "count_in")
 """Tasks whose answer is one number."""
 
-MOST_LOSS = 0.005
-"""Share of right answers that INT8 may cost, in the mean over the tasks with a goal: one task alone has too few
-questions to measure that.
-"""
+MAX_INT8_LOSS = 0.005
+"""Share of right answers that INT8 may cost, in the mean over the tasks with a goal; one task alone has too few
+questions."""
 
-MOST_KL, LEAST_AGREEMENT = 0.01, 0.97
-"""INT8 against FP32, mean over the positions of all answers."""
+MAX_KL, MIN_AGREEMENT = 0.01, 0.97
+"""INT8 compared with FP32, mean over the positions of all answers."""
 
-SHOWN = re.compile("(?<=<!-- scores -->\n).*?(?=<!-- end of scores -->)", re.DOTALL)
-"""Where the tables stand in a model card."""
+SCORES_SECTION = re.compile("(?<=<!-- scores -->\n).*?(?=<!-- end of scores -->)", re.DOTALL)
+"""The generated part of a model card."""
 
 Table: TypeAlias = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One answer, judged: 1 is right, 0 is wrong."""
+class ScoredAnswer:
+    """``score``: 1 for a right answer, 0 for a wrong one."""
 
     task: str
     language: str
@@ -85,24 +83,24 @@ class Judged:
     score: float
 
 
-def tables(judged: Iterable[Judged]) -> dict[str, Table]:
-    """Share of right answers and number of questions: per task and language, and of counts by kind per true count."""
+def tables(scored: Iterable[ScoredAnswer]) -> dict[str, Table]:
+    """Share of right answers and number of questions by task and language, and for counts of a kind by true count."""
     tasks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     counts: dict[str, list[float]] = defaultdict(list)
-    for answer in judged:
-        within = answer.task not in COUNTS or int(answer.truth) <= MOST_COUNTED
+    for answer in scored:
+        within = answer.task not in COUNTS or int(answer.truth) <= MAX_COUNT
         for language in (answer.language, "both", *(["goal"] if within else [])):
             tasks[answer.task][language].append(answer.score)
         if answer.task == "count_kind":
             counts[answer.truth].append(answer.score)
     return {
-        "tasks": {task: {name: _share(s) for name, s in tasks[task].items()} for task in LABELS if task in tasks},
+        "tasks": {task: {name: _share(s) for name, s in tasks[task].items()} for task in TASK_LABELS if task in tasks},
         "count_kind_by_truth": {truth: _share(counts[truth]) for truth in sorted(counts, key=int)},
     }
 
 
 def targets(precisions: Mapping[str, Mapping[str, Table]], kl: float, agreement: float) -> dict[str, dict[str, Any]]:
-    """Each target with what was measured, in INT8, and whether that reaches it."""
+    """Each target with the INT8 measurement, and whether it is met."""
     int8, fp32 = precisions["int8"]["tasks"], precisions["fp32"]["tasks"]
     found = {
         task: {"goal": goal, "measured": int8[task]["goal"]["score"], "met": int8[task]["goal"]["score"] >= goal}
@@ -111,14 +109,14 @@ def targets(precisions: Mapping[str, Mapping[str, Table]], kl: float, agreement:
     }
     losses = [fp32[task]["goal"]["score"] - int8[task]["goal"]["score"] for task in found]
     loss = sum(losses) / max(len(losses), 1)
-    found["int8_loss"] = {"goal": MOST_LOSS, "measured": round(loss, 4), "met": round(loss, 4) <= MOST_LOSS}
-    found["int8_kl"] = {"goal": MOST_KL, "measured": kl, "met": kl <= MOST_KL}
-    found["int8_agreement"] = {"goal": LEAST_AGREEMENT, "measured": agreement, "met": agreement >= LEAST_AGREEMENT}
+    found["int8_loss"] = {"goal": MAX_INT8_LOSS, "measured": round(loss, 4), "met": round(loss, 4) <= MAX_INT8_LOSS}
+    found["int8_kl"] = {"goal": MAX_KL, "measured": kl, "met": kl <= MAX_KL}
+    found["int8_agreement"] = {"goal": MIN_AGREEMENT, "measured": agreement, "met": agreement >= MIN_AGREEMENT}
     return found
 
 
 def markdown(scores: Mapping[str, Any]) -> str:
-    """The tables for people."""
+    """The tables in Markdown."""
     names = list(scores["precisions"])
     heads = [f"{name.upper()} {language}" for name in names for language in ("English", "Chinese")]
     lines = _rows(["task", "questions", *heads], _task_rows(scores["precisions"], names))
@@ -133,21 +131,21 @@ def markdown(scores: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def filled_card(card: str, scores: Mapping[str, Any]) -> str:
-    """The model card with the tables of ``scores`` between its marks."""
+def fill_model_card(card: str, scores: Mapping[str, Any]) -> str:
+    """Put the tables of ``scores`` between the marks of a model card."""
     measured = f"Measured on {scores['date']} with {scores['questions']:,} questions, through the runtime.\n\n"
-    close = ""
+    divergence = ""
     if "kl" in scores:
-        close = (
+        divergence = (
             f"\nINT8 against FP32 over {scores['positions']:,} positions of answers: mean KL {scores['kl']:.5f}, the "
             f"same most likely token in {100 * scores['agreement']:.2f} %.\n"
         )
-    return SHOWN.sub(lambda _: f"{measured}{markdown(scores)}\n{close}", card)
+    return SCORES_SECTION.sub(lambda _: f"{measured}{markdown(scores)}\n{divergence}", card)
 
 
 def _task_rows(precisions: Mapping[str, Any], names: Sequence[str]) -> Iterable[list[str]]:
     last = precisions[names[-1]]["tasks"]
-    for task, label in LABELS.items():
+    for task, label in TASK_LABELS.items():
         if task in last:
             cells = [precisions[n]["tasks"][task].get(language) for n in names for language in ("en", "zh")]
             shares = [f"{100 * cell['score']:.1f} %" if cell else "" for cell in cells]
@@ -176,5 +174,5 @@ def _share(scores: Sequence[float]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     scores_path, card_path = (Path(argument) for argument in sys.argv[1:])
-    shown = filled_card(card_path.read_text(encoding="utf-8"), json.loads(scores_path.read_text(encoding="utf-8")))
-    card_path.write_text(shown, encoding="utf-8")
+    card = fill_model_card(card_path.read_text(encoding="utf-8"), json.loads(scores_path.read_text(encoding="utf-8")))
+    card_path.write_text(card, encoding="utf-8")

@@ -1,7 +1,4 @@
-"""How each thing looks: what it is drawn with, in which colours.
-
-Knows Pillow's brushes; knows neither where things stand nor what is asked about them.
-"""
+"""Draws single items and shapes with Pillow, and defines their colours."""
 
 from __future__ import annotations
 
@@ -38,18 +35,18 @@ EASY_COLOURS: dict[str, RGB] = {
 
 def draw_item(draw: ImageDraw.ImageDraw, kind: str, colour: RGB, box: Box) -> None:
     """Draw one item or shape into ``box`` (pixels)."""
-    PAINTERS[kind](draw, colour, box)
+    RENDERERS[kind](draw, colour, box)
 
 
 def grey(rng: np.random.Generator, low: int, high: int) -> RGB:
-    """A greyish colour of about a level from ``low`` to ``high``."""
+    """Draw a greyish colour with a level of about ``low`` to ``high``."""
     level = rng.integers(low, high)
     red, green, blue = np.clip(level + rng.integers(-14, 15, 3), 0, 255)
     return int(red), int(green), int(blue)
 
 
 def vary(colour: RGB, rng: np.random.Generator) -> RGB:
-    """The colour as it looks on one thing of many."""
+    """Vary a colour slightly, as between copies of an item."""
     red, green, blue = np.clip(np.array(colour) + rng.integers(-12, 13, 3), 0, 255)
     return int(red), int(green), int(blue)
 
@@ -115,7 +112,7 @@ def _tint(colour: RGB, factor: float) -> RGB:
     return red, green, blue
 
 
-PAINTERS: Mapping[str, Callable[[ImageDraw.ImageDraw, RGB, Box], None]] = {
+RENDERERS: Mapping[str, Callable[[ImageDraw.ImageDraw, RGB, Box], None]] = {
     "bottle": _bottle,
     "can": _can,
     "box": _carton,

@@ -1,8 +1,6 @@
-"""Does the heat of an answer lie on what was asked about? Measured on held-out shelves, against chance.
+"""Measures on held-out shelves whether the heat map of an answer lies on the item asked about, compared with chance.
 
-    python -m training.looking [MODEL] [--scenes N]
-
-Knows the runtime, scenes and heat; does not know how attention is computed.
+python -m training.heatmap_evaluation [MODEL] [--scenes N]
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import vlrun
-from training.painting import Box
+from training.rendering import Box
 from training.scenes import HELD_OUT_SEED, Item, Scene, draw_scene
 
 SCENES = 100
@@ -27,9 +25,11 @@ OPTIONS = vlrun.Options(temperature=0, max_tokens=64, heatmap=True)
 
 
 @dataclass(frozen=True)
-class Looked:
-    """Of one question, or the mean of several: the share of the heat that lies on the thing (and half a token around
-    it), whether the hottest token does, and what both would be by chance: that area's share of the image.
+class HeatmapScore:
+    """The heat map of one question, or the mean of several.
+
+    ``share``: part of the heat on the item and half a token around it; ``hottest``: whether the hottest token lies
+    there; ``chance``: that area's part of the image, which both would equal by chance.
     """
 
     share: float
@@ -37,15 +37,15 @@ class Looked:
     chance: float
 
 
-def measure(vlm: vlrun.VLM, question: str, scenes: int) -> Looked:
-    """The mean over so many held-out shelves."""
-    looked = [_looked(vlm, scene, item, question) for scene, item in islice(_single_things(), scenes)]
-    share, hottest, chance = np.mean([(one.share, one.hottest, one.chance) for one in looked], 0)
-    return Looked(float(share), float(hottest), float(chance))
+def measure_heatmap(vlm: vlrun.VLM, question: str, scenes: int) -> HeatmapScore:
+    """Mean over ``scenes`` held-out shelves."""
+    scores = [_score(vlm, scene, item, question) for scene, item in islice(_single_things(), scenes)]
+    share, hottest, chance = np.mean([(one.share, one.hottest, one.chance) for one in scores], 0)
+    return HeatmapScore(float(share), float(hottest), float(chance))
 
 
 def _single_things() -> Iterator[tuple[Scene, Item]]:
-    """Held-out shelves with a thing that is the only one of its kind."""
+    """Held-out shelves, each with an item that is the only one of its kind."""
     for number in count():
         rng = np.random.default_rng([HELD_OUT_SEED + 3, number])
         scene = draw_scene("shelf", SIZE, rng, drawn=DRAWN)
@@ -55,17 +55,17 @@ def _single_things() -> Iterator[tuple[Scene, Item]]:
             yield scene, alone[0]
 
 
-def _looked(vlm: vlrun.VLM, scene: Scene, item: Item, question: str) -> Looked:
+def _score(vlm: vlrun.VLM, scene: Scene, item: Item, question: str) -> HeatmapScore:
     answer = vlm.ask([scene.image], question.format(colour=item.colour, kind=item.kind).replace("a o", "an o"), OPTIONS)
     if answer.heat is None:
         raise RuntimeError("the answer has no heat")
     heat = answer.heat.of()
     inside = _covered(item.box, heat.shape[0], heat.shape[1])
-    return Looked(float(heat[inside].sum() / heat.sum()), float(inside.flat[heat.argmax()]), float(inside.mean()))
+    return HeatmapScore(float(heat[inside].sum() / heat.sum()), float(inside.flat[heat.argmax()]), float(inside.mean()))
 
 
 def _covered(box: Box, rows: int, columns: int) -> npt.NDArray[np.bool_]:
-    """Tokens whose middle lies in the box, or half a token around it."""
+    """Tokens whose centre lies in the box or half a token around it."""
     left, top, right, bottom = box
     x, y = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
     across = (x >= left - 0.5 / columns) & (x <= right + 0.5 / columns)
@@ -75,15 +75,15 @@ def _covered(box: Box, rows: int, columns: int) -> npt.NDArray[np.bool_]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description="Heat on held-out shelves, against chance.")
+    parser = argparse.ArgumentParser(description="Measure heat maps on held-out shelves.")
     parser.add_argument("model", type=Path, nargs="?", help="a model folder (default: the embedded one)")
     parser.add_argument("--scenes", type=int, default=SCENES)
     options = parser.parse_args(arguments)
-    print("| question | heat on the thing | hottest token on it | by chance |\n| --- | --- | --- | --- |")
+    print("| question | heat on the item | hottest token on it | by chance |\n| --- | --- | --- | --- |")
     with vlrun.load(options.model) as vlm:
         for question in QUESTIONS:
-            looked = measure(vlm, question, options.scenes)
-            print(f"| {question} | {looked.share:.0%} | {looked.hottest:.0%} | {looked.chance:.1%} |")
+            score = measure_heatmap(vlm, question, options.scenes)
+            print(f"| {question} | {score.share:.0%} | {score.hottest:.0%} | {score.chance:.1%} |")
 
 
 if __name__ == "__main__":

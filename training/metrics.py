@@ -1,4 +1,4 @@
-"""How right an answer is. Knows answers as text; does not know who gave them."""
+"""Scores of answers: exact match, IoU of boxes, equality of tool calls."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from vlrun.prompt.tool_calls import ToolCallSplitter
 if TYPE_CHECKING:
     from training.batches import Batch
 
-GOOD_IOU = 0.5
-CALLS = ("tool_call", "tool_required")
-"""Tasks whose answer is a call."""
+MIN_IOU = 0.5
+CALL_TASKS = ("tool_call", "tool_required")
+"""Tasks whose answer is a tool call."""
 
 
 def score_answer(task: str, answer: str, truth: str) -> float:
-    """1 for a right answer, else 0: for places the right labels and an IoU of at least 0.5 of each; for calls the right
-    name and all arguments, and nothing beside; otherwise the very text.
+    """Score an answer with 1 or 0.
+
+    Boxes need the right labels and an IoU of at least 0.5 each; tool calls the right name and all arguments, with
+    nothing beside them; all other answers must equal the truth.
     """
-    if task in CALLS:
+    if task in CALL_TASKS:
         return float(_calls(answer) == _calls(truth))
     if task == "locate":
-        return float(_least_iou(answer, truth) >= GOOD_IOU)
-    return float(box_iou(answer, truth) >= GOOD_IOU) if task == "where" else float(answer == truth)
+        return float(_least_iou(answer, truth) >= MIN_IOU)
+    return float(box_iou(answer, truth) >= MIN_IOU) if task == "where" else float(answer == truth)
 
 
 def _calls(answer: str) -> list[object]:
-    """What an answer calls with what, and what else it says."""
-    pieces = ToolCallSplitter()
-    said = [*pieces.push(answer), *pieces.flush()]
-    return [piece if isinstance(piece, str) else (piece.name, json.loads(piece.arguments)) for piece in said]
+    """The calls and the text in an answer."""
+    splitter = ToolCallSplitter()
+    found = [*splitter.push(answer), *splitter.flush()]
+    return [piece if isinstance(piece, str) else (piece.name, json.loads(piece.arguments)) for piece in found]
 
 
 def _least_iou(answer: str, truth: str) -> float:
-    """Least IoU of two lists of boxes, one by one in their order; 0 if they are not as many."""
+    """Smallest IoU of two lists of boxes in order; 0 if their lengths differ."""
     try:
         given, expected = json.loads(answer), json.loads(truth)
         pairs = [(json.dumps(a), json.dumps(b)) for a, b in zip(given, expected, strict=True)]
@@ -49,7 +51,7 @@ def _least_iou(answer: str, truth: str) -> float:
 
 
 def box_iou(answer: str, truth: str) -> float:
-    """IoU of two answers in Qwen's grounding format; 0 if the first does not parse or has another label."""
+    """IoU of two answers in Qwen's grounding format; 0 if the answer does not parse or its label differs."""
     try:
         given, expected = json.loads(answer), json.loads(truth)
         if given["label"] != expected["label"] or len(given["bbox_2d"]) != 4:
@@ -60,20 +62,20 @@ def box_iou(answer: str, truth: str) -> float:
 
 
 def score_batch(batch: Batch, predicted: npt.NDArray[np.int64], tokenizer: Tokenizer) -> Iterator[tuple[str, float]]:
-    """Task and score of each exchange of a batch, from the tokens predicted at its targets, in order."""
+    """Task and score of each question in a batch, from the tokens predicted at all targets, in order."""
     wanted = batch.targets >= 0
     tokens = np.full(batch.targets.shape, -1)
     tokens[wanted] = predicted
-    for row, exchanges in enumerate(batch.exchanges):
-        for exchange, first, end in exchanges:
-            guess = tokens[row, first : end - 1].tolist()
-            if exchange.task in ("where", "locate"):
-                text = tokenizer.decode(guess)
+    for row, qa_pairs in enumerate(batch.qa_pairs):
+        for qa, first, end in qa_pairs:
+            predicted_answer = tokens[row, first : end - 1].tolist()
+            if qa.task in ("where", "locate"):
+                text = tokenizer.decode(predicted_answer)
             else:
-                text = exchange.answer if guess == batch.targets[row, first : end - 1].tolist() else ""
+                text = qa.answer if predicted_answer == batch.targets[row, first : end - 1].tolist() else ""
             ended = tokens[row, end - 1] == batch.targets[row, end - 1]
-            name = exchange.task if exchange.language == "en" else f"{exchange.task}_{exchange.language}"
-            yield name, score_answer(exchange.task, text, exchange.answer) if ended else 0.0
+            name = qa.task if qa.language == "en" else f"{qa.task}_{qa.language}"
+            yield name, score_answer(qa.task, text, qa.answer) if ended else 0.0
 
 
 def _iou(a: list[float], b: list[float]) -> float:

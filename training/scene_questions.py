@@ -1,7 +1,6 @@
-"""Questions about a scene with their true answers, in English and Chinese.
+"""Questions about one scene with their true answers, in English and Chinese.
 
-A question is only asked where the scene has one answer to it. Knows what people ask and what is true; does not know
-pixels or tokens.
+A question is asked only where the scene has exactly one answer to it.
 """
 
 from __future__ import annotations
@@ -10,53 +9,31 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from training.painting import COLOURS, EASY_COLOURS, Box
+from training.qa import AttentionTarget, QAPair
+from training.rendering import COLOURS, EASY_COLOURS
 from training.scenes import KINDS, SHAPES, Item, Scene
-from training.wording import FURTHER, TEMPLATES, ZH, fill, listed, plural
+from training.templates import ADDED_TEMPLATES, TEMPLATES, ZH, fill, join_names, plural
 
 
-@dataclass(frozen=True)
-class Look:
-    """What one must look at to say characters ``start`` to ``end`` of an answer: ``boxes`` in 0..1 of the image,
-    which are ``counted`` or not; ``images``: which image each is in, the first if nothing is said.
-    """
+def qa_pairs(scene: Scene, rng: np.random.Generator, *, added_templates: bool = True) -> Iterator[QAPair]:
+    """Yield questions about the scene without end: tasks in random order, all possible ones equally often.
 
-    start: int
-    end: int
-    boxes: tuple[Box, ...]
-    counted: bool = False
-    images: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A question, its answer, what it tests (``task``), its language, and what each part of the answer is about."""
-
-    task: str
-    language: str
-    question: str
-    answer: str
-    looks: tuple[Look, ...] = ()
-
-
-def exchanges(scene: Scene, rng: np.random.Generator, *, further: bool = True) -> Iterator[Exchange]:
-    """Questions about the scene, without end, tasks in random order and all possible ones equally often. Without
-    ``further`` only in the words that the vocabulary was made of.
+    Without ``added_templates``, only the wordings that the tokenizer was trained on are used.
     """
     tasks = _tasks(scene)
     while True:
         for index in rng.permutation(len(tasks)):
             task = tasks[index]
             language = "en" if rng.random() < 0.6 else "zh"
-            yield from _ask(task, scene, language, rng, further)
+            yield from _ask(task, scene, language, rng, added_templates)
 
 
 def _tasks(scene: Scene) -> list[str]:
-    """What can be asked about the scene, with weight by repetition."""
+    """The tasks that fit the scene, repeated by weight."""
     if scene.domain == "shelf":
         return _shelf_tasks(scene)
     if scene.domain == "shapes":
@@ -79,14 +56,14 @@ def _shape_tasks(scene: Scene) -> list[str]:
     return tasks + (["colour", "colour"] if _single_kinds(scene.items) else [])
 
 
-def _ask(task: str, scene: Scene, language: str, rng: np.random.Generator, further: bool) -> Iterator[Exchange]:
-    more = FURTHER.get((task, language), ()) if further else ()
+def _ask(task: str, scene: Scene, language: str, rng: np.random.Generator, added_templates: bool) -> Iterator[QAPair]:
+    more = ADDED_TEMPLATES.get((task, language), ()) if added_templates else ()
     template = str(rng.choice([*TEMPLATES[task][language], *more]))
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     counts = Counter(item.kind for item in scene.items)
     if task == "describe":
         answer = _description(scene, language)
-        yield Exchange(task, language, template, answer, _looks_of_description(scene, answer))
+        yield QAPair(task, language, template, answer, _attention_of_description(scene, answer))
     elif task == "count_kind":
         kind = _balanced_kind(counts, kinds, rng)
         yield _counting(task, language, fill(template, kind), [item for item in scene.items if item.kind == kind])
@@ -95,23 +72,23 @@ def _ask(task: str, scene: Scene, language: str, rng: np.random.Generator, furth
     elif task == "count_items":
         yield _counting(task, language, template, scene.items)
     elif task == "count_shelves":
-        yield Exchange(task, language, template, str(scene.shelves))
+        yield QAPair(task, language, template, str(scene.shelves))
     elif task == "json":
         answer = json.dumps({kind: counts[kind] for kind in kinds if counts[kind]})
-        yield Exchange(task, language, template, answer, _looks_of_counts(scene, answer))
+        yield QAPair(task, language, template, answer, _attention_of_counts(scene, answer))
     elif task in ("price", "read"):
-        yield Exchange(task, language, template, scene.text, _looks_of_text(scene, scene.text))
+        yield QAPair(task, language, template, scene.text, _attention_of_text(scene, scene.text))
     else:
-        yield _about_one(task, scene, language, template, rng, further)
+        yield _about_one(task, scene, language, template, rng, added_templates)
 
 
 def _balanced_kind(counts: Counter[str], kinds: Sequence[str], rng: np.random.Generator) -> str:
-    """Rather a kind that is there often: otherwise most answers would be 0 and 1."""
+    """Draw a kind, preferring frequent ones: otherwise most answers would be 0 or 1."""
     weights = np.array([counts[kind] + 0.2 for kind in kinds])
     return str(rng.choice(kinds, p=weights / weights.sum()))
 
 
-def _about_colour_and_kind(task: str, scene: Scene, language: str, template: str, rng: np.random.Generator) -> Exchange:
+def _about_colour_and_kind(task: str, scene: Scene, language: str, template: str, rng: np.random.Generator) -> QAPair:
     counts = Counter((item.kind, item.colour) for item in scene.items)
     if counts and rng.random() < (0.5 if task == "exists" else 0.8):
         weights = np.array(list(counts.values()), np.float64)
@@ -124,17 +101,17 @@ def _about_colour_and_kind(task: str, scene: Scene, language: str, template: str
         return asked
     yes, no = ("yes", "no") if language == "en" else ("有", "没有")
     answer = yes if found else no
-    return replace(asked, answer=answer, looks=(replace(asked.looks[0], end=len(answer)),))
+    return replace(asked, answer=answer, attention=(replace(asked.attention[0], end=len(answer)),))
 
 
-def _counting(task: str, language: str, question: str, items: Sequence[Item]) -> Exchange:
+def _counting(task: str, language: str, question: str, items: Sequence[Item]) -> QAPair:
     answer = str(len(items))
-    look = Look(0, len(answer), tuple(item.box for item in items), counted=True)
-    return Exchange(task, language, question, answer, (look,))
+    target = AttentionTarget(0, len(answer), tuple(item.box for item in items), counted=True)
+    return QAPair(task, language, question, answer, (target,))
 
 
 def _near_miss(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """A kind and a colour that are (mostly) not there together, though each of them may be."""
+    """Draw a kind and a colour that are mostly absent together, though each may be there."""
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     palette = list(COLOURS) if scene.domain == "shelf" or len(scene.items) > 1 else list(EASY_COLOURS)
     kind, colour = str(rng.choice(kinds)), str(rng.choice(palette))
@@ -145,27 +122,27 @@ def _near_miss(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _about_one(
-    task: str, scene: Scene, language: str, template: str, rng: np.random.Generator, further: bool
-) -> Exchange:
+    task: str, scene: Scene, language: str, template: str, rng: np.random.Generator, added_templates: bool
+) -> QAPair:
     pool = {"where": _singular, "colour": _single_kinds, "which_shape": _single_colours}[task](scene.items)
     item = pool[int(rng.integers(len(pool)))]
     if task == "where":
         alone = item in _single_kinds(scene.items)
         bare = alone and rng.random() < 0.5
         name = item.kind if bare else f"{item.colour} {item.kind}"
-        between = str(rng.choice(["", "的"])) if further else ""
+        between = str(rng.choice(["", "的"])) if added_templates else ""
         zhname = ZH[item.kind] if bare else ZH[item.colour] + between + ZH[item.kind]
         answer = box_answer(item, name)
-        look = Look(answer.index("["), answer.index("]") + 1, (item.box,))
-        return Exchange(task, language, template.format(name=name, zhname=zhname), answer, (look,))
+        target = AttentionTarget(answer.index("["), answer.index("]") + 1, (item.box,))
+        return QAPair(task, language, template.format(name=name, zhname=zhname), answer, (target,))
     answer = item.colour if task == "colour" else item.kind
     answer = answer if language == "en" else ZH[answer]
-    look = Look(0, len(answer), (item.box,))
-    return Exchange(task, language, fill(template, item.kind, item.colour), answer, (look,))
+    target = AttentionTarget(0, len(answer), (item.box,))
+    return QAPair(task, language, fill(template, item.kind, item.colour), answer, (target,))
 
 
 def box_answer(item: Item, label: str) -> str:
-    """Qwen's grounding format, coordinates in 0-1000, here rounded to tens: finer than a patch sees."""
+    """A box in Qwen's grounding format: coordinates in 0..1000, rounded to tens, which is finer than a patch."""
     box = [min(1000, max(0, round(edge * 100) * 10)) for edge in item.box]
     return json.dumps({"bbox_2d": box, "label": label})
 
@@ -182,53 +159,57 @@ def _description(scene: Scene, language: str) -> str:
         stock = "、".join(f"{counts[k]}个{ZH[k]}" for k in KINDS if counts[k])
         return f"货架上有{stock}。" if stock else "货架是空的。"
     names = [f"{counts[k]} {k if counts[k] == 1 else plural(k)}" for k in KINDS if counts[k]]
-    return f"A shelf with {listed(names)}." if names else "An empty shelf."
+    return f"A shelf with {join_names(names)}." if names else "An empty shelf."
 
 
 def _list_shapes(scene: Scene, language: str) -> str:
     items = _in_reading_order(scene.items)
     if language == "zh":
         return "、".join(f"{ZH[item.colour]}{ZH[item.kind]}" for item in items) + "。"
-    return listed([f"{item.colour} {item.kind}" for item in items]) + "."
+    return join_names([f"{item.colour} {item.kind}" for item in items]) + "."
 
 
 def _in_reading_order(items: Sequence[Item]) -> list[Item]:
     return sorted(items, key=lambda item: (item.box[1] > 0.45, item.box[0]))
 
 
-def _looks_of_description(scene: Scene, answer: str) -> tuple[Look, ...]:
+def _attention_of_description(scene: Scene, answer: str) -> tuple[AttentionTarget, ...]:
     if scene.domain in ("tag", "sign"):
-        return _looks_of_text(scene, answer)
-    return _looks_of_list(scene, answer) if scene.domain == "shapes" else _looks_of_counts(scene, answer)
+        return _attention_of_text(scene, answer)
+    return _attention_of_list(scene, answer) if scene.domain == "shapes" else _attention_of_counts(scene, answer)
 
 
-def _looks_of_text(scene: Scene, answer: str) -> tuple[Look, ...]:
-    """Each character at its own place."""
+def _attention_of_text(scene: Scene, answer: str) -> tuple[AttentionTarget, ...]:
+    """One target for each character."""
     start = answer.index(scene.text)
-    return tuple(Look(start + place, start + place + 1, (glyph.box,)) for place, glyph in enumerate(scene.glyphs))
+    return tuple(
+        AttentionTarget(start + place, start + place + 1, (glyph.box,)) for place, glyph in enumerate(scene.glyphs)
+    )
 
 
-def _looks_of_list(scene: Scene, answer: str) -> tuple[Look, ...]:
-    """Each shape's colour and kind."""
-    looks, start = [], 0
+def _attention_of_list(scene: Scene, answer: str) -> tuple[AttentionTarget, ...]:
+    """One target for each shape, over its colour and kind."""
+    attention, start = [], 0
     for item in _in_reading_order(scene.items):
         names = (item.kind, ZH[item.kind])
         end = min(answer.index(name, start) + len(name) for name in names if name in answer[start:])
-        looks.append(Look(start, end, (item.box,)))
+        attention.append(AttentionTarget(start, end, (item.box,)))
         start = end
-    return tuple(looks)
+    return tuple(attention)
 
 
-def _looks_of_counts(scene: Scene, answer: str) -> tuple[Look, ...]:
-    """Each number, for the kinds in their order."""
+def _attention_of_counts(scene: Scene, answer: str) -> tuple[AttentionTarget, ...]:
+    """One target for each number, in the order of the kinds."""
     present = [kind for kind in KINDS if any(item.kind == kind for item in scene.items)]
     numbers = re.finditer("[0-9]+", answer)
     boxes = (tuple(item.box for item in scene.items if item.kind == kind) for kind in present)
-    return tuple(Look(*number.span(), found, counted=True) for number, found in zip(numbers, boxes, strict=True))
+    return tuple(
+        AttentionTarget(*number.span(), found, counted=True) for number, found in zip(numbers, boxes, strict=True)
+    )
 
 
 def _singular(items: Sequence[Item]) -> list[Item]:
-    """Items that their kind and colour name alone."""
+    """Items with a unique combination of kind and colour."""
     counts = Counter((item.kind, item.colour) for item in items)
     return [item for item in items if counts[item.kind, item.colour] == 1]
 

@@ -1,4 +1,4 @@
-"""easy-VQA's images and questions, from the package ``easy-vqa`` (MIT). Knows the package, no tokens."""
+"""The images and questions of easy-VQA, from the package ``easy-vqa`` (MIT)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Literal
 import easy_vqa
 from PIL import Image
 
-from training.questions import Exchange
+from training.qa import QAPair
 
 Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
-class EasyImage:
+class EasyVQAImage:
     """An image of easy-VQA with its questions and answers."""
 
     image: Image.Image
-    exchanges: tuple[Exchange, ...]
+    qa_pairs: tuple[QAPair, ...]
 
 
-def load_easy(split: Split) -> list[EasyImage]:
+def load_easy_vqa(split: Split) -> list[EasyVQAImage]:
     """All images of a split with their questions."""
     if split == "train":
         questions, answers, indices = easy_vqa.get_train_questions()
@@ -30,11 +30,11 @@ def load_easy(split: Split) -> list[EasyImage]:
     else:
         questions, answers, indices = easy_vqa.get_test_questions()
         paths = easy_vqa.get_test_image_paths()
-    asked: dict[int, list[Exchange]] = defaultdict(list)
+    asked: dict[int, list[QAPair]] = defaultdict(list)
     for question, answer, index in zip(questions, answers, indices, strict=True):
-        asked[index].append(Exchange("easy", "en", question, answer))
+        asked[index].append(QAPair("easy", "en", question, answer))
     images = []
-    for index, exchanges in asked.items():
+    for index, qa_pairs in asked.items():
         with Image.open(paths[index]) as image:
-            images.append(EasyImage(image.convert("RGB"), tuple(exchanges)))
+            images.append(EasyVQAImage(image.convert("RGB"), tuple(qa_pairs)))
     return images

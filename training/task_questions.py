@@ -1,7 +1,4 @@
-"""Questions as vlrun's tasks ask them, in the runtime's very words, with their true answers; some in two turns.
-
-Knows tasks and what is true of a scene; does not know pixels or tokens.
-"""
+"""Questions in the exact words of vlrun's tasks, with their true answers; some take two turns."""
 
 from __future__ import annotations
 
@@ -9,29 +6,26 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 import numpy as np
 
-from training.questions import Exchange, Look, box_answer
+from training.qa import AttentionTarget, QAPair, Turns
+from training.scene_questions import box_answer
 from training.scenes import KINDS, SHAPES, Item, Scene
-from training.wording import ZH, plural
+from training.templates import ZH, plural
 from vlrun.tasks.definition import Language, TaskArguments, find
 
-Turns: TypeAlias = tuple[Exchange, ...]
-"""A conversation: every question follows the answer before it."""
-
-MOST_BOXES = 6
+MAX_BOXES = 6
 FIELDS: dict[str, dict[Language, tuple[str, ...]]] = {
     "tag": {"en": ("price",), "zh": ("价格",)},
     "sign": {"en": ("word", "text"), "zh": ("文字",)},
 }
 ABSENT: dict[Language, tuple[str, ...]] = {"en": ("number", "date", "total"), "zh": ("日期", "总数")}
-"""Fields that the scenes never have."""
+"""Fields that no scene has."""
 
 
-def inquiries(scene: Scene, rng: np.random.Generator) -> Iterator[Turns]:
-    """What tasks ask about the scene, without end."""
+def task_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Turns]:
+    """Yield questions of tasks about the scene without end."""
     while True:
         language = _language(rng)
         if scene.domain in FIELDS:
@@ -44,8 +38,8 @@ def inquiries(scene: Scene, rng: np.random.Generator) -> Iterator[Turns]:
             yield (_count(scene, language, rng),)
 
 
-def locating(scene: Scene, rng: np.random.Generator) -> Turns:
-    """Boxes around all things of a kind, or of two."""
+def locate_question(scene: Scene, rng: np.random.Generator) -> Turns:
+    """Ask for boxes around all items of one or two kinds."""
     return (_locate(scene, _language(rng), rng),)
 
 
@@ -53,7 +47,7 @@ def _language(rng: np.random.Generator) -> Language:
     return "en" if rng.random() < 0.6 else "zh"
 
 
-def _count(scene: Scene, language: Language, rng: np.random.Generator) -> Exchange:
+def _count(scene: Scene, language: Language, rng: np.random.Generator) -> QAPair:
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     counts = Counter(item.kind for item in scene.items)
     anything = rng.random() < 0.3
@@ -66,27 +60,27 @@ def _count(scene: Scene, language: Language, rng: np.random.Generator) -> Exchan
     answer = json.dumps({"total": sum(numbers.values()), "items": numbers}, ensure_ascii=False)
     everything = [item for of_kind in found for item in of_kind]
     spans = [number.span() for number in re.finditer("[0-9]+", answer)]
-    looks = [_counted(span, of) for span, of in zip(spans, [everything, *found], strict=True)]
-    return Exchange(
-        "count", language, find("count").question(language, TaskArguments(items=items)), answer, tuple(looks)
+    attention = [_counted(span, of) for span, of in zip(spans, [everything, *found], strict=True)]
+    return QAPair(
+        "count", language, find("count").question(language, TaskArguments(items=items)), answer, tuple(attention)
     )
 
 
-def _steps(scene: Scene, language: Language) -> Exchange:
-    """What stands on each shelf, from the top."""
-    answer, looks = "", []
+def _steps(scene: Scene, language: Language) -> QAPair:
+    """Ask for the items shelf by shelf, from the top."""
+    answer, attention = "", []
     for number, shelf in enumerate(_shelves(scene), 1):
         answer += f"Row {number}: " if language == "en" else f"第{number}行："
         kinds = [kind for kind in KINDS if any(item.kind == kind for item in shelf)]
         for place, kind in enumerate(kinds):
             found = [item for item in shelf if item.kind == kind]
             answer += (", " if language == "en" else "、") if place else ""
-            looks.append(_counted((len(answer), len(answer) + len(str(len(found)))), found))
+            attention.append(_counted((len(answer), len(answer) + len(str(len(found)))), found))
             name = kind if len(found) == 1 else plural(kind)
             answer += f"{len(found)} {name}" if language == "en" else f"{len(found)}个{ZH[kind]}"
         answer += (("" if kinds else "nothing") + ". ") if language == "en" else ("" if kinds else "没有东西") + "。"
-    return Exchange(
-        "steps", language, find("count").steps_question(language, TaskArguments()), answer.strip(), tuple(looks)
+    return QAPair(
+        "steps", language, find("count").steps_question(language, TaskArguments()), answer.strip(), tuple(attention)
     )
 
 
@@ -98,7 +92,7 @@ def _shelves(scene: Scene) -> list[list[Item]]:
     ]
 
 
-def _locate(scene: Scene, language: Language, rng: np.random.Generator) -> Exchange:
+def _locate(scene: Scene, language: Language, rng: np.random.Generator) -> QAPair:
     kinds = SHAPES if scene.domain == "shapes" else KINDS
     present = [kind for kind in kinds if any(item.kind == kind for item in scene.items)]
     names: list[tuple[str, str | None]] = []
@@ -108,24 +102,24 @@ def _locate(scene: Scene, language: Language, rng: np.random.Generator) -> Excha
         of_a_colour = colours and rng.random() < 0.35
         names.append((kind, str(rng.choice(colours)) if of_a_colour else None))
     names = list(dict.fromkeys(names))
-    if len({kind for kind, _ in names}) < len(names) or len(_matching(scene, names)) > MOST_BOXES:
+    if len({kind for kind, _ in names}) < len(names) or len(_matching(scene, names)) > MAX_BOXES:
         names = names[:1]
     found = _matching(scene, names)
-    if len(found) > MOST_BOXES:
+    if len(found) > MAX_BOXES:
         return _count(scene, language, rng)
-    answer, looks = "[", []
+    answer, attention = "[", []
     for place, (item, label) in enumerate(found):
         answer += ", " if place else ""
         box = box_answer(item, label)
-        looks.append(Look(len(answer) + box.index("["), len(answer) + box.index("]") + 1, (item.box,)))
+        attention.append(AttentionTarget(len(answer) + box.index("["), len(answer) + box.index("]") + 1, (item.box,)))
         answer += box
     items = tuple(_named(kind, language, colour) for kind, colour in names)
     question = find("locate").question(language, TaskArguments(items=items))
-    return Exchange("locate", language, question, answer + "]", tuple(looks))
+    return QAPair("locate", language, question, answer + "]", tuple(attention))
 
 
 def _matching(scene: Scene, names: Sequence[tuple[str, str | None]]) -> list[tuple[Item, str]]:
-    """Items that bear one of the names, in reading order, each with its label, which is English as the model's are."""
+    """Items with one of the names, in reading order, each with its label, which is always English."""
     found = [
         (item, kind if colour is None else f"{colour} {kind}")
         for item in scene.items
@@ -136,28 +130,30 @@ def _matching(scene: Scene, names: Sequence[tuple[str, str | None]]) -> list[tup
     return sorted(found, key=lambda one: (int(one[0].box[3] * rows - 0.01), one[0].box[0]))
 
 
-def _fields(scene: Scene, language: Language, rng: np.random.Generator) -> Exchange:
+def _fields(scene: Scene, language: Language, rng: np.random.Generator) -> QAPair:
     names = [str(rng.choice(FIELDS[scene.domain][language]))]
     names += [str(name) for name in rng.permutation(ABSENT[language])[: int(rng.integers(0, 3))]]
     fields = tuple(str(name) for name in rng.permutation(names))
     answer = json.dumps({name: scene.text if name == names[0] else "" for name in fields}, ensure_ascii=False)
     question = find("fields").question(language, TaskArguments(fields=fields))
-    return Exchange("fields", language, question, answer, _of_text(scene, answer, f": {json.dumps(scene.text)}"))
+    return QAPair("fields", language, question, answer, _of_text(scene, answer, f": {json.dumps(scene.text)}"))
 
 
-def _ocr(scene: Scene, language: Language) -> Exchange:
+def _ocr(scene: Scene, language: Language) -> QAPair:
     question = find("ocr").question(language, TaskArguments())
-    return Exchange("ocr", language, question, scene.text, _of_text(scene, scene.text, scene.text))
+    return QAPair("ocr", language, question, scene.text, _of_text(scene, scene.text, scene.text))
 
 
-def _of_text(scene: Scene, answer: str, around: str) -> tuple[Look, ...]:
-    """Each character at its own place; ``around``: where in the answer the text stands."""
+def _of_text(scene: Scene, answer: str, around: str) -> tuple[AttentionTarget, ...]:
+    """One target for each character of the text, which stands in the answer within ``around``."""
     start = answer.index(around) + around.index(scene.text)
-    return tuple(Look(start + place, start + place + 1, (glyph.box,)) for place, glyph in enumerate(scene.glyphs))
+    return tuple(
+        AttentionTarget(start + place, start + place + 1, (glyph.box,)) for place, glyph in enumerate(scene.glyphs)
+    )
 
 
-def _counted(span: tuple[int, int], items: Sequence[Item]) -> Look:
-    return Look(*span, tuple(item.box for item in items), counted=True)
+def _counted(span: tuple[int, int], items: Sequence[Item]) -> AttentionTarget:
+    return AttentionTarget(*span, tuple(item.box for item in items), counted=True)
 
 
 def _named(kind: str, language: Language, colour: str | None = None) -> str:

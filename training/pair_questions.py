@@ -1,4 +1,4 @@
-"""Questions about two images, with their true answers. Knows scenes and words; does not know pixels or tokens."""
+"""Questions about two images, with their true answers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from training.questions import Exchange, Look
+from training.qa import AttentionTarget, QAPair
 from training.scenes import KINDS, SHAPES, Item, Scene
-from training.wording import ZH, fill, plural
+from training.templates import ZH, fill, plural
 from vlrun.tasks.definition import TaskArguments, find
 
 PAIR_DOMAINS = {"shelf": 0.7, "shapes": 0.18, "sign": 0.07, "tag": 0.05}
@@ -36,39 +36,39 @@ READ = {
 ANSWERS = {"en": ("Picture 1", "Picture 2", "Both the same"), "zh": ("第1张", "第2张", "一样多")}
 
 
-def about_pairs(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[Exchange]:
+def pair_questions(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[QAPair]:
     """Questions about two scenes of one domain, without end."""
-    makers: list[Callable[[Sequence[Scene], str, np.random.Generator], Exchange | None]] = [_read]
+    makers: list[Callable[[Sequence[Scene], str, np.random.Generator], QAPair | None]] = [_read]
     if scenes[0].domain not in ("sign", "tag"):
         makers = [_more, _more, _count, _count, _which, *([_compare] if scenes[0].domain == "shelf" else [])]
     while True:
         language = "en" if rng.random() < 0.6 else "zh"
-        exchange = makers[int(rng.integers(len(makers)))](scenes, language, rng)
-        if exchange:
-            yield exchange
+        qa = makers[int(rng.integers(len(makers)))](scenes, language, rng)
+        if qa:
+            yield qa
 
 
-def _more(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> Exchange:
+def _more(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> QAPair:
     kind = _kind(scenes, rng)
     first, second = (len(_of(scene, kind)) for scene in scenes)
     answer = ANSWERS[language][0 if first > second else 1 if second > first else 2]
     items, images = _both(scenes, kind)
-    look = Look(0, len(answer), tuple(item.box for item in items), counted=True, images=images)
-    return Exchange("which_more", language, fill(str(rng.choice(MORE[language])), kind), answer, (look,))
+    target = AttentionTarget(0, len(answer), tuple(item.box for item in items), counted=True, images=images)
+    return QAPair("which_more", language, fill(str(rng.choice(MORE[language])), kind), answer, (target,))
 
 
-def _count(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> Exchange:
+def _count(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> QAPair:
     kind, image = _kind(scenes, rng), int(rng.integers(2))
     items = _of(scenes[image], kind)
     template = str(rng.choice(COUNT[language])).replace("{number}", str(image + 1))
     answer = str(len(items))
     boxes = tuple(item.box for item in items)
-    look = Look(0, len(answer), boxes, counted=True, images=(image,) * len(items))
-    return Exchange("count_in", language, fill(template, kind), answer, (look,))
+    target = AttentionTarget(0, len(answer), boxes, counted=True, images=(image,) * len(items))
+    return QAPair("count_in", language, fill(template, kind), answer, (target,))
 
 
-def _which(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> Exchange | None:
-    """Which of them has a thing that only one has; None if there is no such thing."""
+def _which(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> QAPair | None:
+    """Ask which image has an item that the other lacks; None if there is no such item."""
     first, second = ({(item.kind, item.colour) for item in scene.items} for scene in scenes)
     alone = sorted(first ^ second)
     if not alone:
@@ -77,21 +77,23 @@ def _which(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> 
     image = 0 if (kind, colour) in first else 1
     answer = ANSWERS[language][image]
     boxes = tuple(item.box for item in scenes[image].items if (item.kind, item.colour) == (kind, colour))
-    look = Look(0, len(answer), boxes, images=(image,) * len(boxes))
-    return Exchange("which_has", language, fill(str(rng.choice(WHICH[language])), kind, colour), answer, (look,))
+    target = AttentionTarget(0, len(answer), boxes, images=(image,) * len(boxes))
+    return QAPair("which_has", language, fill(str(rng.choice(WHICH[language])), kind, colour), answer, (target,))
 
 
-def _read(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> Exchange:
+def _read(scenes: Sequence[Scene], language: str, rng: np.random.Generator) -> QAPair:
     image = int(rng.integers(2))
     scene = scenes[image]
-    looks = tuple(Look(at, at + 1, (glyph.box,), images=(image,)) for at, glyph in enumerate(scene.glyphs))
+    attention = tuple(
+        AttentionTarget(at, at + 1, (glyph.box,), images=(image,)) for at, glyph in enumerate(scene.glyphs)
+    )
     question = str(rng.choice(READ[language])).format(number=image + 1)
-    return Exchange("read_in", language, question, scene.text, looks)
+    return QAPair("read_in", language, question, scene.text, attention)
 
 
-def _compare(scenes: Sequence[Scene], language: str, _: np.random.Generator) -> Exchange:
-    """The kinds of which there are not as many."""
-    answer, looks = "", []
+def _compare(scenes: Sequence[Scene], language: str, _: np.random.Generator) -> QAPair:
+    """Ask for the differences: kinds with different counts."""
+    answer, attention = "", []
     for kind in KINDS:
         found = [_of(scene, kind) for scene in scenes]
         if len(found[0]) == len(found[1]):
@@ -102,15 +104,17 @@ def _compare(scenes: Sequence[Scene], language: str, _: np.random.Generator) -> 
             answer += (" and " if language == "en" else "和") if image else ""
             boxes = tuple(item.box for item in items)
             end = len(answer) + len(str(len(items)))
-            looks.append(Look(len(answer), end, boxes, counted=True, images=(image,) * len(items)))
+            attention.append(AttentionTarget(len(answer), end, boxes, counted=True, images=(image,) * len(items)))
             answer += str(len(items))
     same = "Nothing: there are as many of each kind" if language == "en" else "没有不同：每种数量都一样"
     question = find("compare").question("en" if language == "en" else "zh", TaskArguments())
-    return Exchange("compare", language, question, (answer or same) + ("." if language == "en" else "。"), tuple(looks))
+    return QAPair(
+        "compare", language, question, (answer or same) + ("." if language == "en" else "。"), tuple(attention)
+    )
 
 
 def _kind(scenes: Sequence[Scene], rng: np.random.Generator) -> str:
-    """Rather a kind that is there often."""
+    """Draw a kind, preferring frequent ones."""
     kinds = SHAPES if scenes[0].domain == "shapes" else KINDS
     counts = Counter(item.kind for scene in scenes for item in scene.items)
     weights = np.array([counts[kind] + 0.4 for kind in kinds])
