@@ -1,7 +1,7 @@
-"""A `vlrun serve` of our own, on a socket that outlives it: watched from outside, killed, started again.
+"""A `vlrun serve` process on a socket that outlives it, so that it can be killed and started again.
 
-The socket is handed over as systemd does it (sd_listen_fds(3)), so whoever connects while nobody serves waits in its
-backlog. Knows processes and /proc; does not know what is asked.
+The socket is passed as systemd does it (sd_listen_fds(3)); clients that connect while no process serves wait in its
+backlog.
 """
 
 from __future__ import annotations
@@ -20,110 +20,112 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.load.wire import Address
+from benchmarks.load.http_client import Address
 
 HOST = "127.0.0.1"
-NAME = "loaded"
-"""What clients call the model."""
+MODEL_NAME = "loaded"
+"""The model's name in requests."""
 BACKLOG = 64
-"""As in the unit file: ``Backlog=``."""
+"""As ``Backlog=`` in the unit file."""
 START_SECONDS, STOP_SECONDS = 300, 60
 POLL_SECONDS = 0.05
 MIB = 2**20
 
-_HAND_OVER = (
+_SOCKET_ACTIVATION = (
     "import os, sys\n"
     "os.dup2(int(sys.argv[1]), 3)\n"
     "os.environ |= {'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid())}\n"
     "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
 )
-"""Run in the new process, whose number LISTEN_PID must be: puts the socket where systemd would."""
-_COMPLAINT = re.compile(rb"^(?:<[0-3]>.*|Traceback.*|\w*Warning.*)", re.MULTILINE)
-"""Errors by their priority (sd-daemon(3)), and what Python says by itself."""
+"""Run in the new process, whose id LISTEN_PID must be: moves the socket where systemd would put it."""
+_LOGGED_ERROR = re.compile(rb"^(?:<[0-3]>.*|Traceback.*|\w*Warning.*)", re.MULTILINE)
+"""Log lines of priority error (sd-daemon(3)), and Python's own tracebacks and warnings."""
 
 
 @dataclass(frozen=True)
-class Vitals:
-    """A process as Linux sees it: MiB resident and of these anonymous, open files, threads, seconds of processor."""
+class ProcessStats:
+    """A process as Linux sees it: resident and anonymous MiB, open files, threads, seconds of CPU time."""
 
     resident: float
     anonymous: float
     files: int
     threads: int
-    processor: float
+    cpu_seconds: float
 
 
-def vitals(process: int | str) -> Vitals:
-    """As it is now. Raises OSError if it is gone."""
+def process_stats(process: int | str) -> ProcessStats:
+    """Read the current figures of a process. Raises OSError if it has ended."""
     folder = Path("/proc") / str(process)
     status = dict(line.split(":", 1) for line in (folder / "status").read_text(encoding="utf-8").splitlines())
     times = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return Vitals(
+    return ProcessStats(
         resident=int(status["VmRSS"].split()[0]) * 1024 / MIB,
         anonymous=int(status["RssAnon"].split()[0]) * 1024 / MIB,
         files=len(list((folder / "fd").iterdir())),
         threads=int(status["Threads"]),
-        processor=(int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK"),  # utime and stime, proc(5)
+        cpu_seconds=(int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK"),  # utime and stime, proc(5)
     )
 
 
-class Serving:
-    """A running service. ``options``: further ones of `vlrun serve`. Use it in a ``with`` block: it is ready inside,
-    and gone behind it.
+class ServiceProcess:
+    """A running service. ``options``: further options of `vlrun serve`. As a context manager it waits until ready, and
+    stops.
     """
 
     def __init__(self, options: Sequence[str] = ()) -> None:
         self._options = options
         self._socket = socket.create_server((HOST, 0), backlog=BACKLOG)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _stop
         self.address: Address = self._socket.getsockname()
         self._process = self._start()
 
     @property
     def pid(self) -> int:
-        """Of the process that serves now."""
+        """Id of the current process."""
         return self._process.pid
 
-    def __enter__(self) -> Serving:
+    def __enter__(self) -> ServiceProcess:
         try:
             self.wait()
         except BaseException:
-            self._end()
+            self._stop()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._stop()
 
     def wait(self) -> None:
-        """Until the model answers. Raises RuntimeError with its last words if it does not come to that."""
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until and self._process.poll() is None:
+        """Wait until the service is ready. Raises RuntimeError with the end of its log if it does not start."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
             if self._ready():
                 return
             time.sleep(POLL_SECONDS)
-        raise RuntimeError(f"the service did not start, its last words: {self._said()[-500:].decode(errors='replace')}")
+        raise RuntimeError(
+            f"the service did not start; the end of its log: {self._log_content()[-500:].decode(errors='replace')}"
+        )
 
     def kill(self) -> None:
-        """End it in the middle of whatever it does, with SIGKILL."""
+        """Kill the process with SIGKILL."""
         self._process.kill()
         self._process.wait()
 
     def restart(self) -> None:
-        """Start it again on the same socket; it may not be ready yet."""
+        """Start a new process on the same socket, without waiting until it is ready."""
         self._process = self._start()
 
-    def complaints(self) -> list[str]:
-        """What it logged as errors so far."""
-        return [line.decode(errors="replace") for line in _COMPLAINT.findall(self._said())]
+    def log_errors(self) -> list[str]:
+        """The errors in the log so far."""
+        return [line.decode(errors="replace") for line in _LOGGED_ERROR.findall(self._log_content())]
 
     def _start(self) -> subprocess.Popen[bytes]:
         number = self._socket.fileno()
-        serve = ["-m", "vlrun.cli", "serve", "--systemd", "--kv-disk", "0", "--name", NAME, *self._options]
+        serve = ["-m", "vlrun.cli", "serve", "--systemd", "--kv-disk", "0", "--name", MODEL_NAME, *self._options]
         return subprocess.Popen(
-            [sys.executable, "-c", _HAND_OVER, str(number), *serve],
+            [sys.executable, "-c", _SOCKET_ACTIVATION, str(number), *serve],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             pass_fds=[number],
             stdin=subprocess.DEVNULL,
@@ -141,12 +143,12 @@ class Serving:
         finally:
             connection.close()
 
-    def _said(self) -> bytes:
-        """Its log; the place in the file, which the process shares, stays where it is."""
+    def _log_content(self) -> bytes:
+        """The log so far; the file position, shared with the process, is not moved."""
         number = self._log.fileno()
         return os.pread(number, os.fstat(number).st_size, 0)
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_SECONDS)

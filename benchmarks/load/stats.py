@@ -1,4 +1,4 @@
-"""The arithmetic of a load test: percentiles, slopes, fairness. Knows numbers alone."""
+"""Statistics of a load test: percentiles, slopes, fairness."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from collections.abc import Mapping, Sequence
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which ``share`` (0 to 1) of all lie, between the two nearest if need be; NaN of no values."""
+    """Percentile ``share`` (0 to 1) of the values, interpolated; NaN of no values."""
     if not values:
         return math.nan
     ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
+    index = share * (len(ordered) - 1)
+    below = math.floor(index)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    return ordered[below] + (index - below) * (ordered[above] - ordered[below])
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Rise per step to the right, by least squares; NaN unless the points stand at two places at least."""
-    if len({across for across, _ in points}) < 2:
+    """Slope of the least-squares line through points (x, y); NaN unless there are two different x."""
+    if len({x for x, _ in points}) < 2:
         return math.nan
     return statistics.linear_regression(*zip(*points, strict=True)).slope
 
 
 def fairness(waits: Mapping[str, Sequence[float]]) -> tuple[float, float, float]:
-    """Of the medians of every client's waits: the least, the middle, the most. Clients that never waited for anything
-    do not count; NaN of none.
+    """Smallest, middle and largest median wait of the clients.
+
+    Clients without any wait do not count; NaN if there are none.
     """
     medians = [statistics.median(seconds) for seconds in waits.values() if seconds]
     if not medians:

@@ -1,7 +1,4 @@
-"""The two sides of a comparison: the same job through a service, and through the engine alone.
-
-Knows sockets and processes; what is compared, and how often, is said in ``overhead``.
-"""
+"""The two targets of the overhead measurement: a generation job through the service, and through the engine alone."""
 
 from __future__ import annotations
 
@@ -21,47 +18,47 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.load.http_client import Address, request
 from benchmarks.load.images import data_url
-from benchmarks.load.questions import CHAT
-from benchmarks.load.serving import NAME
-from benchmarks.load.wire import Address, request
+from benchmarks.load.request_mix import CHAT
+from benchmarks.load.service_process import MODEL_NAME
 
 STREAMS = 4
-"""At most, at once."""
+"""Most concurrent streams."""
 SEED = 1
 READ = 1 << 16
-"""Bytes at a time."""
+"""Bytes per read."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A question, and how often: ``together`` at once in each round. The draw of tokens is the same on both sides."""
+class GenerationJob:
+    """A question, asked ``concurrency`` times at once in each round. Both targets draw the same tokens."""
 
     text: str
     tokens: int
     image: bytes | None = None
     schema: object = None
     temperature: float = 0.0
-    together: int = 1
+    concurrency: int = 1
 
-    def told(self, rounds: int) -> str:
-        """For the engine alone."""
+    def engine_job(self, rounds: int) -> str:
+        """The job as JSON for ``engine_process``."""
         image = base64.b64encode(self.image).decode() if self.image else None
-        told = {"image": image, "text": self.text, "schema": self.schema, "together": self.together}
-        return json.dumps({**told, **self._sampling(), "rounds": rounds})
+        job = {"image": image, "text": self.text, "schema": self.schema, "concurrency": self.concurrency}
+        return json.dumps({**job, **self._sampling(), "rounds": rounds})
 
     def body(self) -> bytes:
-        """For the service: one answer whole, several as streams."""
+        """The body of a chat completion: a single answer whole, several as streams."""
         content: list[dict[str, Any]] = [{"type": "text", "text": self.text}]
         if self.image:
             content.insert(0, {"type": "image_url", "image_url": {"url": data_url(self.image)}})
-        body: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": content}]}
+        body: dict[str, Any] = {"model": MODEL_NAME, "messages": [{"role": "user", "content": content}]}
         body |= self._sampling()
         if self.schema:
             form = {"name": "answer", "schema": self.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
-        if self.together > 1:
+        if self.concurrency > 1:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return json.dumps(body).encode()
 
@@ -70,24 +67,24 @@ class Job:
 
 
 Round = tuple[float, int]
-"""Seconds, and tokens of all answers together."""
+"""Seconds of a round, and tokens of all its answers."""
 
 
-class Alone:
-    """The engine without HTTP, in a process of its own."""
+class EngineTarget:
+    """The engine without HTTP, in its own process."""
 
     def __init__(self, model: Path | None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load.alone", *([str(model)] if model else [])],
+            [sys.executable, "-m", "benchmarks.load.engine_process", *([str(model)] if model else [])],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def __enter__(self) -> Alone:
-        if self._heard() != "ready":
-            raise RuntimeError("the engine alone did not start")
+    def __enter__(self) -> EngineTarget:
+        if self._receive() != "ready":
+            raise RuntimeError("the engine process did not start")
         return self
 
     def __exit__(
@@ -96,52 +93,52 @@ class Alone:
         self._process.kill()
         self._process.communicate()
 
-    def do(self, job: Job, rounds: int) -> list[Round]:
-        """So many rounds of it."""
+    def run(self, job: GenerationJob, rounds: int) -> list[Round]:
+        """Run ``rounds`` rounds of the job."""
         if self._process.stdin is None:
-            raise RuntimeError("the engine alone cannot be told anything")
-        self._process.stdin.write(job.told(rounds) + "\n")
+            raise RuntimeError("the engine process has no stdin")
+        self._process.stdin.write(job.engine_job(rounds) + "\n")
         self._process.stdin.flush()
-        return [(seconds, tokens) for seconds, tokens in self._heard()]
+        return [(seconds, tokens) for seconds, tokens in self._receive()]
 
-    def _heard(self) -> Any:
+    def _receive(self) -> Any:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            raise RuntimeError("the engine alone has ended")
+            raise RuntimeError("the engine process has ended")
         return json.loads(line)
 
 
-class OverHTTP:
-    """The same through a service, over connections that stay open from round to round."""
+class HTTPTarget:
+    """The service, with connections that stay open from round to round."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._threads = ThreadPoolExecutor(STREAMS)
 
-    def do(self, job: Job, rounds: int) -> list[Round]:
-        """So many rounds of it. Connections are new each time: the service closes those that were idle for long."""
+    def run(self, job: GenerationJob, rounds: int) -> list[Round]:
+        """Run ``rounds`` rounds of the job, on new connections: the service closes those that are idle for long."""
         raw = request(self._address, CHAT, job.body())
         with ExitStack() as stack:
-            opened = [stack.enter_context(socket.create_connection(self._address)) for _ in range(job.together)]
+            opened = [stack.enter_context(socket.create_connection(self._address)) for _ in range(job.concurrency)]
             for one in opened:
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return [self._round(raw, opened) for _ in range(rounds)]
 
     def _round(self, raw: bytes, opened: Sequence[socket.socket]) -> Round:
         began = time.perf_counter()
-        counts = list(self._threads.map(lambda one: _asked(one, raw), opened))
+        counts = list(self._threads.map(lambda one: _send(one, raw), opened))
         return time.perf_counter() - began, sum(counts)
 
 
-def _asked(opened: socket.socket, raw: bytes) -> int:
-    """Send a request and read the answer with as little work as possible; its tokens."""
+def _send(opened: socket.socket, raw: bytes) -> int:
+    """Send a request and read the answer with as little work as possible; returns the number of tokens."""
     opened.sendall(raw)
     answer = bytearray()
     while not _complete(answer):
-        piece = opened.recv(READ)
-        if not piece:
+        chunk = opened.recv(READ)
+        if not chunk:
             raise RuntimeError("the service closed the connection")
-        answer += piece
+        answer += chunk
     if not answer.startswith(b"HTTP/1.1 200 "):
         raise RuntimeError(f"the service refused: {answer[:500].decode(errors='replace')}")
     usage = answer.rpartition(b'"completion_tokens":')[2]
