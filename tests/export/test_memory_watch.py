@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from vlrun_export.measure import MemoryWatch
+from vlrun_export.memory_watch import MemoryWatch
 
 
 def test_memory_is_measured() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.small_models import CHAT_TEMPLATE, VOCAB_ROWS, build_checkpoint, build_tokenizer
 from vlrun import manifest
 from vlrun.manifest import GenerationDefaults
-from vlrun_export import contents
+from vlrun_export import manifest_fields
 from vlrun_export.checkpoint import open_checkpoint
 
 
@@ -22,7 +22,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def generation(folder: Path, **settings: Any) -> GenerationDefaults:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, **settings}))
-    return contents.generation_defaults(open_checkpoint(folder))
+    return manifest_fields.generation_defaults(open_checkpoint(folder))
 
 
 def test_the_folder_verifies(small_model: Path) -> None:
@@ -39,7 +39,7 @@ def test_the_folder_verifies(small_model: Path) -> None:
 def test_dimensions_are_the_checkpoint_s(checkpoint: Path) -> None:
     """Guards against defaults of transformers' classes, which belong to another model."""
     opened = open_checkpoint(checkpoint)
-    text, vision = contents.text_dimensions(opened), contents.vision_dimensions(opened)
+    text, vision = manifest_fields.text_dimensions(opened), manifest_fields.vision_dimensions(opened)
     assert (text.hidden, text.layers, text.heads, text.kv_heads, text.head_dim) == (64, 4, 4, 2, 32)
     assert (vision.hidden, vision.depth, vision.position_side, vision.deepstack) == (48, 5, 7, 3)
     assert text.vocab_rows == VOCAB_ROWS
@@ -47,7 +47,7 @@ def test_dimensions_are_the_checkpoint_s(checkpoint: Path) -> None:
 
 def test_padding_rows_are_no_tokens(checkpoint: Path) -> None:
     """Guards sampling: ids beyond the tokenizer exist as rows of logits only."""
-    text = contents.text_dimensions(open_checkpoint(checkpoint))
+    text = manifest_fields.text_dimensions(open_checkpoint(checkpoint))
     assert text.vocab_size == build_tokenizer().get_vocab_size() < text.vocab_rows
 
 
@@ -73,7 +73,7 @@ def test_generation_stays_neutral_where_the_file_is_silent(checkpoint: Path) -> 
 def test_ends_of_generation(checkpoint: Path, eos: int | list[int], expected: tuple[int, ...]) -> None:
     """Guards the stop: one id and several are both in use."""
     generation(checkpoint, eos_token_id=eos)
-    assert contents.token_ids(open_checkpoint(checkpoint)).eos == expected
+    assert manifest_fields.token_ids(open_checkpoint(checkpoint)).eos == expected
 
 
 @pytest.mark.parametrize("place", ["chat_template.json", "tokenizer_config.json"])
@@ -83,7 +83,7 @@ def test_the_template_travels_under_one_name(checkpoint: Path, tmp_path: Path, p
     (checkpoint / "chat_template.jinja").unlink()
     (checkpoint / place).write_text(json.dumps({"chat_template": template}))
     (tmp_path / "out").mkdir()
-    contents.copy_files(open_checkpoint(checkpoint), tmp_path / "out")
+    manifest_fields.copy_files(open_checkpoint(checkpoint), tmp_path / "out")
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == template
 
 
@@ -93,5 +93,5 @@ def test_pixel_limits_in_the_older_form(checkpoint: Path) -> None:
     value = json.loads(path.read_text())
     del value["size"]
     path.write_text(json.dumps({**value, "min_pixels": 1024, "max_pixels": 4096}))
-    limits = contents.preprocessing(open_checkpoint(checkpoint))
+    limits = manifest_fields.preprocessing(open_checkpoint(checkpoint))
     assert (limits.min_pixels, limits.max_pixels) == (1024, 4096)

@@ -15,16 +15,16 @@ import pytest
 from vlrun.errors import OutputError
 from vlrun.manifest import MANIFEST
 from vlrun_export.export import export_checkpoint
-from vlrun_export.folder import whole_folder
+from vlrun_export.model_folder import atomic_folder
 
 
 def write_model(out: Path, text: str, force: bool = False) -> None:
-    with whole_folder(out, force) as folder:
+    with atomic_folder(out, force) as folder:
         (folder / MANIFEST).write_text(text)
 
 
 def write_and_fail(out: Path, fault: BaseException, force: bool = False) -> None:
-    with whole_folder(out, force) as folder:
+    with atomic_folder(out, force) as folder:
         (folder / "decoder.bin").write_bytes(b"half")
         raise fault
 
@@ -59,8 +59,8 @@ def test_disk_fills_while_openvino_writes(tmp_path: Path, small_checkpoint: Path
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from vlrun_export.folder import whole_folder
-with whole_folder(Path(sys.argv[1]), force=True) as folder:
+from vlrun_export.model_folder import whole_folder
+with atomic_folder(Path(sys.argv[1]), force=True) as folder:
     (folder / "decoder.bin").write_bytes(b"half")
     print("writing", flush=True)
     os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "dies" else sys.stdin.read()
@@ -151,7 +151,7 @@ def test_force_puts_the_old_model_back(tmp_path: Path, monkeypatch: pytest.Monke
 def test_force_spares_what_is_no_model(tmp_path: Path) -> None:
     """Guards home directories: --force replaces models only."""
     (tmp_path / "letters.txt").touch()
-    with pytest.raises(OutputError, match="no model folder"):
+    with pytest.raises(OutputError, match="not a model folder"):
         write_model(tmp_path, "model", force=True)
     assert (tmp_path / "letters.txt").exists()
 

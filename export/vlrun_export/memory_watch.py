@@ -1,7 +1,7 @@
-"""Peak memory of a process, as Linux counts it: all resident pages, and the anonymous ones that are no mapped file.
+"""Peak memory of a process as Linux counts it: resident pages, and anonymous pages, which are not mapped from a file.
 
-Weights mapped from a file are resident too, but the system may drop them at any time; anonymous pages it may not. Run
-as ``python -m vlrun_export.measure COMMAND...`` it measures any other program and ends in one line of JSON on stderr.
+Weights mapped from a file are resident too, but the kernel may drop them at any time. As ``python -m
+vlrun_export.memory_watch COMMAND...`` it measures any program and prints one line of JSON to stderr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PeakMemory:
     anonymous: int = 0
 
     def sample(self, process: int | str) -> None:
-        """Look at ``/proc/PROCESS/status`` once; a process that has ended changes nothing."""
+        """Read ``/proc/PROCESS/status`` once; does nothing if the process has ended."""
         try:
             lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -37,7 +37,7 @@ class PeakMemory:
 
 
 class MemoryWatch:
-    """Samples a process in a thread while the ``with`` block runs; ``peak`` holds the result."""
+    """Samples a process in a thread while the ``with`` block runs; ``peak`` has the result."""
 
     def __init__(self, process: int | str = "self") -> None:
         self.peak = PeakMemory()
@@ -60,7 +60,7 @@ class MemoryWatch:
 
 
 def main(command: list[str]) -> int:
-    """Run a command, measure it, print one line of JSON on stderr, and return its exit status."""
+    """Run a command and print its peak memory as JSON to stderr; returns its exit status."""
     start = time.perf_counter()
     process = subprocess.Popen(command)
     with MemoryWatch(process.pid) as watch:

@@ -1,7 +1,7 @@
-"""What the checkpoint's own files say: dimensions, token ids, preprocessing, generation defaults; and their copies.
+"""The manifest's fields from the checkpoint's own files: dimensions, token ids, preprocessing, generation defaults.
 
-Every number comes from a file of the checkpoint, never from a default of a class: what is missing is an error. Knows
-JSON keys; does not know weights or graphs.
+Every number comes from a file of the checkpoint, never from a default of a class; what is missing raises
+CheckpointError.
 """
 
 from __future__ import annotations
@@ -19,19 +19,16 @@ from vlrun_export.checkpoint import Checkpoint, read_json
 
 CONFIGURATION = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json")
 COPIED = (*CONFIGURATION, manifest.TOKENIZER)
-"""Files that travel along as they are; the chat template travels under one name, wherever it came from."""
+"""Files that are copied as they are; the chat template always gets one name, wherever it came from."""
 
 RECOMMENDED_PRESENCE_PENALTY = 1.5
-"""What Qwen's model card asks for with Qwen3-VL Instruct, but its generation_config.json lacks
-(QwenLM/Qwen3-VL#1825)."""
+"""Qwen's model card recommends it for Qwen3-VL Instruct; its generation_config.json lacks it (QwenLM/Qwen3-VL#1825)."""
 
 TOOLS = ("torch", "transformers", "optimum-intel", "nncf", "openvino")
 
 
 def copy_files(checkpoint: Checkpoint, out: Path) -> None:
-    """Copy tokenizer, configuration and chat template to ``out``. Raises CheckpointError if a needed one is
-    missing.
-    """
+    """Copy tokenizer, configuration and chat template to ``out``. Raises CheckpointError if one is missing."""
     for name in COPIED:
         if (checkpoint.folder / name).is_file():
             (out / name).write_bytes(_read(checkpoint.folder / name))
@@ -39,7 +36,7 @@ def copy_files(checkpoint: Checkpoint, out: Path) -> None:
 
 
 def chat_template(folder: Path) -> str:
-    """The Jinja2 chat template, from the first place that holds one. Raises CheckpointError if none does."""
+    """Read the Jinja2 chat template from the first file that has one. Raises CheckpointError if none has."""
     if (folder / manifest.CHAT_TEMPLATE).is_file():
         return _read(folder / manifest.CHAT_TEMPLATE).decode("utf-8", errors="replace")
     for name in ("chat_template.json", "tokenizer_config.json"):
@@ -56,7 +53,7 @@ def text_dimensions(checkpoint: Checkpoint) -> TextDimensions:
     tokens = _count_tokens(checkpoint.folder)
     if tokens > config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer of '{checkpoint.folder}' has {tokens} tokens, but the model only {config.vocab_size}"
+            f"the tokenizer of '{checkpoint.folder}' has {tokens} tokens, but the model has only {config.vocab_size}"
         )
     return TextDimensions(
         hidden=config.hidden_size,
@@ -86,9 +83,7 @@ def vision_dimensions(checkpoint: Checkpoint) -> VisionDimensions:
 
 
 def token_ids(checkpoint: Checkpoint) -> TokenIds:
-    """Ids with a meaning, from config.json; the ends of generation from generation_config.json or else
-    config.json.
-    """
+    """Ids of special tokens from config.json, and end tokens from generation_config.json or else config.json."""
     config = checkpoint.config
     ends = _generation(checkpoint.folder).get("eos_token_id", config.text_config.eos_token_id)
     if ends is None:
@@ -115,7 +110,7 @@ def preprocessing(checkpoint: Checkpoint) -> Preprocessing:
     for key, value in expected.items():
         if raw.get(key) != value:
             raise CheckpointError(
-                f"the {key} of '{folder}' is {value} in config.json, but not in preprocessor_config.json"
+                f"the {key} of '{folder}' is {value} in config.json, but {raw.get(key)} in preprocessor_config.json"
             )
     size = raw.get("size") or {}
     try:
@@ -126,15 +121,15 @@ def preprocessing(checkpoint: Checkpoint) -> Preprocessing:
             std=_rgb(raw["image_std"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"preprocessor_config.json of '{folder}' lacks or breaks {error}") from error
+        raise CheckpointError(f"preprocessor_config.json of '{folder}' has no valid {error}") from error
 
 
 def generation_defaults(checkpoint: Checkpoint) -> GenerationDefaults:
-    """Sampling settings of generation_config.json; what it does not name stays neutral, and greedy if it does not
-    sample.
+    """Sampling settings of generation_config.json. Keys that it lacks stay neutral; without do_sample, decoding is
+    greedy.
 
-    Qwen's recommended presence penalty is filled in where a sampling Instruct checkpoint lacks the key. Thinking
-    checkpoints, known by the ``<think>`` in their template, are recommended to run without.
+    Qwen's recommended presence penalty is added where a sampling Instruct checkpoint lacks the key. It is not
+    recommended for Thinking checkpoints, which have ``<think>`` in their template.
     """
     raw = _generation(checkpoint.folder)
     do_sample = bool(raw.get("do_sample", False))

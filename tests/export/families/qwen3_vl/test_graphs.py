@@ -19,27 +19,27 @@ from vlrun.engine.backend import SequenceStep, VisualRows
 from vlrun.manifest import Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.vision.grid import Grid
-from vlrun_export import exported
+from vlrun_export import exported_model
 from vlrun_export.check import check_folder
 from vlrun_export.checkpoint import open_checkpoint
-from vlrun_export.decoder_graph import build_decoder
-from vlrun_export.probe import Probe, make_probe
+from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt, make_check_prompt
+from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
 from vlrun_export.quantize import compress
-from vlrun_export.quiet import quiet
+from vlrun_export.quiet_libraries import quiet_libraries
 
 EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 
 
 @pytest.fixture(scope="module")
-def probe(small_checkpoint: Path, small_model: Path) -> Probe:
+def prompt(small_checkpoint: Path, small_model: Path) -> CheckPrompt:
     described = manifest.read(small_model)
     checkpoint = open_checkpoint(small_checkpoint)
-    return make_probe(checkpoint, described.vision, described.tokens, described.preprocessing)
+    return make_check_prompt(checkpoint, described.vision, described.tokens, described.preprocessing)
 
 
 @pytest.fixture(scope="module")
-def features(small_model: Path, probe: Probe) -> exported.FloatArray:
-    return exported.run_vision(small_model / "vision.xml", probe, manifest.read(small_model).vision)
+def features(small_model: Path, prompt: CheckPrompt) -> exported_model.FloatArray:
+    return exported_model.run_vision(small_model / "vision.xml", prompt, manifest.read(small_model).vision)
 
 
 def test_fp32_equals_transformers(small_checkpoint: Path, small_model: Path) -> None:
@@ -50,36 +50,41 @@ def test_fp32_equals_transformers(small_checkpoint: Path, small_model: Path) -> 
     assert [result.value for result in results if "top-1" in result.name] == [1.0]
 
 
-def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_model: Path, probe: Probe) -> None:
+def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_model: Path, prompt: CheckPrompt) -> None:
     """Guards the layer-by-layer reference itself: it must be the model that ``from_pretrained`` gives."""
-    from vlrun_export.reference import run_reference
+    from vlrun_export.families.qwen3_vl.reference import run_reference
 
-    streamed = run_reference(open_checkpoint(small_checkpoint), probe.ids, probe.patches, probe.grid)
+    streamed = run_reference(open_checkpoint(small_checkpoint), prompt.ids, prompt.patches, prompt.grid)
     model = Qwen3VLForConditionalGeneration.from_pretrained(small_checkpoint, dtype=torch.float32).eval()
-    ids = torch.from_numpy(probe.ids)[None]
-    shape = torch.tensor([[1, probe.grid.height, probe.grid.width]])
+    ids = torch.from_numpy(prompt.ids)[None]
+    shape = torch.tensor([[1, prompt.grid.height, prompt.grid.width]])
     with torch.inference_mode():
         whole = model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=torch.from_numpy(probe.patches),
+            pixel_values=torch.from_numpy(prompt.patches),
             image_grid_thw=shape,
         )
     np.testing.assert_allclose(streamed.logits, whole.logits[0].numpy(), atol=1e-5)
 
 
-def test_two_sequences_in_chunks_equal_one_pass(small_model: Path, probe: Probe, features: exported.FloatArray) -> None:
+def test_two_sequences_in_chunks_equal_one_pass(
+    small_model: Path, prompt: CheckPrompt, features: exported_model.FloatArray
+) -> None:
     """Guards the PagedAttention form: a batch, chunked prefill and several tokens a step must not change a logit."""
     described = manifest.read(small_model)
     decoder = Decoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
-    plain = np.roll(probe.ids, 7)
+    plain = np.roll(prompt.ids, 7)
     plain[plain == described.tokens.image] = 5
-    whole = [exported.run_decoder(small_model / "decoder.xml", probe, features), _plain_logits(small_model, plain)]
+    whole = [
+        exported_model.run_decoder(small_model / "decoder.xml", prompt, features),
+        _plain_logits(small_model, plain),
+    ]
     blocks = math.ceil(len(plain) / decoder.block_size)
     past = 0
     for size in (20, 30, 10, 1, 3):
         steps = [
-            _step(probe.ids, [(probe.start, probe.grid)], past, size, range(blocks), probe, features),
+            _step(prompt.ids, [(prompt.start, prompt.grid)], past, size, range(blocks), prompt, features),
             _step(plain, [], past, size, range(blocks, 2 * blocks), None, features),
         ]
         past += size
@@ -98,33 +103,33 @@ def _step(
     past: int,
     size: int,
     blocks: range,
-    probe: Probe | None,
-    features: exported.FloatArray,
+    prompt: CheckPrompt | None,
+    features: exported_model.FloatArray,
 ) -> SequenceStep:
     positions = token_positions(len(ids), images)[:, past : past + size]
     visuals = []
-    if probe is not None:
-        first = max(probe.visual.start, past)
-        last = min(probe.visual.stop, past + size)
+    if prompt is not None:
+        first = max(prompt.visual.start, past)
+        last = min(prompt.visual.stop, past + size)
         if first < last:
-            rows = features[:, first - probe.visual.start : last - probe.visual.start]
+            rows = features[:, first - prompt.visual.start : last - prompt.visual.start]
             visuals.append(VisualRows(first - past, rows))
     return SequenceStep(ids[past : past + size], positions, past, list(blocks), tuple(visuals))
 
 
-def _plain_logits(folder: Path, ids: np.ndarray) -> exported.FloatArray:
+def _plain_logits(folder: Path, ids: np.ndarray) -> exported_model.FloatArray:
     """Logits of a prompt without an image, from the stateful form."""
     described = manifest.read(folder)
-    empty = Probe(ids, np.zeros((0, 0), np.float32), Grid(0, 0, 1), start=0)
+    empty = CheckPrompt(ids, np.zeros((0, 0), np.float32), Grid(0, 0, 1), start=0)
     nothing = np.zeros((1 + described.vision.deepstack, 0, described.text.hidden), np.float32)
-    return exported.run_decoder(folder / "decoder.xml", empty, nothing)
+    return exported_model.run_decoder(folder / "decoder.xml", empty, nothing)
 
 
 def test_only_asked_rows_get_logits(small_model: Path) -> None:
     """Guards prefill: rows are gathered before the head, in the order asked for."""
     model = ov.Core().read_model(small_model / "decoder.xml")
     described = manifest.read(small_model)
-    request = ov.compile_model(model, "CPU", exported.PROPERTIES).create_infer_request()
+    request = ov.compile_model(model, "CPU", exported_model.PROPERTIES).create_infer_request()
     inputs = {
         "input_ids": np.arange(8)[None],
         "position_ids": np.broadcast_to(np.arange(8), (3, 1, 8)),
@@ -160,7 +165,7 @@ def matrices_of(model: ov.Model) -> list[ov.Node]:
 
 def test_matrices_are_mapped_not_copied(small_checkpoint: Path) -> None:
     """Guards lean export: a traced graph holds matrices as the checkpoint's own bfloat16, never as float32."""
-    with quiet():
+    with quiet_libraries():
         traced = build_decoder(open_checkpoint(small_checkpoint), None)
     matrices = matrices_of(traced.model)
     assert len(matrices) >= 7 * 4 + 1
@@ -169,19 +174,19 @@ def test_matrices_are_mapped_not_copied(small_checkpoint: Path) -> None:
 
 def test_int8_leaves_no_matrix_out(small_checkpoint: Path) -> None:
     """Guards the compression: every matrix of the decoder is stored in eight bits."""
-    with quiet():
+    with quiet_libraries():
         traced = build_decoder(open_checkpoint(small_checkpoint), None)
         compress(traced.model, "int8", 0)
     matrices = matrices_of(traced.model)
     assert {op.get_element_type() for op in matrices} == {ov.Type.u8}
 
 
-def test_far_positions_keep_their_angles(small_model: Path, probe: Probe) -> None:
+def test_far_positions_keep_their_angles(small_model: Path, prompt: CheckPrompt) -> None:
     """Guards long contexts: where the plugin computes in bfloat16, 100,003 must not become 99,840."""
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU does not compute in bfloat16")
-    near, far = (_bf16_logits(small_model, probe.ids, offset) for offset in (0, 100_003))
-    exact = _plain_logits(small_model, probe.ids)
+    near, far = (_bf16_logits(small_model, prompt.ids, offset) for offset in (0, 100_003))
+    exact = _plain_logits(small_model, prompt.ids)
     noise = np.abs(near - exact).mean()
     assert np.abs(far - exact).mean() < 1.5 * noise
 

@@ -1,7 +1,7 @@
 """The short prompt with a drawn image on which an export is checked.
 
-A red square and a blue disc on a gradient, small enough for any checkpoint, and one question with its answer in
-Qwen's chat format. Knows the layout of patches and prompts; does not know who reads them.
+The image shows a red square and a blue disc on a gradient and is small enough for any checkpoint; the prompt has a
+question and its answer in Qwen's chat format.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ AFTER = (
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A prompt: ``ids [T]``, ``patches [N, channels * temporal * patch^2]`` of its image, and where that starts."""
+class CheckPrompt:
+    """A prompt ``ids [T]`` with the ``patches [N, channels * temporal * patch^2]`` of its image, which starts at
+    ``start``.
+    """
 
     ids: npt.NDArray[np.int64]
     patches: npt.NDArray[np.float32]
@@ -42,21 +44,21 @@ class Probe:
         return slice(self.start, self.start + self.grid.tokens)
 
 
-def make_probe(
+def make_check_prompt(
     checkpoint: Checkpoint, vision: VisionDimensions, tokens: TokenIds, preprocessing: Preprocessing
-) -> Probe:
-    """The prompt for a checkpoint, in its own vocabulary and patch size."""
+) -> CheckPrompt:
+    """Build the prompt in the checkpoint's own vocabulary and patch size."""
     grid = Grid(BLOCKS_HIGH * vision.merge, BLOCKS_WIDE * vision.merge, vision.merge)
     tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.folder / manifest.TOKENIZER))
     before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (BEFORE, AFTER))
     ids = np.array([*before, *[tokens.image] * grid.tokens, *after], np.int64)
     image = _draw(grid.height * vision.patch, grid.width * vision.patch)
     pixels = (image - np.array(preprocessing.mean)) / np.array(preprocessing.std)
-    return Probe(ids, _cut(pixels.astype(np.float32), grid, vision), grid, start=len(before))
+    return CheckPrompt(ids, _cut(pixels.astype(np.float32), grid, vision), grid, start=len(before))
 
 
 def _draw(height: int, width: int) -> npt.NDArray[np.float64]:
-    """RGB in 0..1."""
+    """Draw the image, RGB in 0..1."""
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     image = np.stack([0.4 + 0.3 * columns, 0.5 + 0.2 * rows, 0.6 - 0.2 * columns], axis=-1)
     image[(abs(rows - 0.35) < 0.15) & (abs(columns - 0.3) < 0.15)] = 0.85, 0.1, 0.1
@@ -65,8 +67,9 @@ def _draw(height: int, width: int) -> npt.NDArray[np.float64]:
 
 
 def _cut(pixels: npt.NDArray[np.float32], grid: Grid, vision: VisionDimensions) -> npt.NDArray[np.float32]:
-    """``[H, W, 3]`` to patches in merge-block order, each ``[3, temporal, patch, patch]`` flat; a still fills all
-    frames.
+    """Cut ``[H, W, 3]`` into patches in merge-block order, each ``[3, temporal, patch, patch]`` flattened.
+
+    A still image fills all frames.
     """
     m, p = grid.merge, vision.patch
     blocks = pixels.reshape(grid.height // m, m, p, grid.width // m, m, p, 3).transpose(0, 3, 1, 4, 6, 2, 5)

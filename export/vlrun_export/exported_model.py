@@ -1,7 +1,7 @@
-"""Runs a written model folder on the CPU, without the runtime: what the check compares with transformers.
+"""Runs the exported models on the CPU, independently of the runtime, for the comparison with transformers.
 
-The decoder runs in its stateful form, in one pass. Float32 and no dynamic quantization, so that only graphs and
-stored weights can differ from the reference.
+The decoder runs in its stateful form, in one pass. Everything is float32 without dynamic quantization, so that only the
+graphs and the stored weights can differ from the reference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import openvino as ov
 
 from vlrun.manifest import VisionDimensions
 from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
-from vlrun_export.probe import Probe
+from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt
 
 FloatArray = npt.NDArray[np.float32]
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -27,29 +27,29 @@ PROPERTIES = {
 }
 
 
-def run_vision(model: Path, probe: Probe, vision: VisionDimensions) -> FloatArray:
-    """Features ``[1 + D, tokens, hidden]`` of the probe's image."""
-    where = patch_positions(probe.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
+def run_vision(model: Path, prompt: CheckPrompt, vision: VisionDimensions) -> FloatArray:
+    """Features ``[1 + D, tokens, hidden]`` of the prompt's image."""
+    positions = patch_positions(prompt.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
     inputs: Inputs = {
-        "patches": probe.patches,
-        "position_indices": where.indices,
-        "position_weights": where.weights,
-        "rotary_cos": where.cos,
-        "rotary_sin": where.sin,
+        "patches": prompt.patches,
+        "position_indices": positions.indices,
+        "position_weights": positions.weights,
+        "rotary_cos": positions.cos,
+        "rotary_sin": positions.sin,
     }
     return _infer(model, inputs, "features")
 
 
-def run_decoder(model: Path, probe: Probe, features: FloatArray) -> FloatArray:
-    """Logits ``[T, vocab_rows]`` of the probe, with its image's ``features`` ``[1 + D, tokens, hidden]``."""
-    length = len(probe.ids)
+def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray) -> FloatArray:
+    """Logits ``[T, vocab_rows]`` of the prompt, with its image's ``features`` ``[1 + D, tokens, hidden]``."""
+    length = len(prompt.ids)
     visual_features = np.zeros((len(features), 1, length, features.shape[2]), np.float32)
-    visual_features[:, 0, probe.visual] = features
+    visual_features[:, 0, prompt.visual] = features
     visual_mask = np.zeros((1, length, 1), np.float32)
-    visual_mask[:, probe.visual] = 1
+    visual_mask[:, prompt.visual] = 1
     inputs: Inputs = {
-        "input_ids": probe.ids[None],
-        "position_ids": token_positions(length, [(probe.start, probe.grid)])[:, None],
+        "input_ids": prompt.ids[None],
+        "position_ids": token_positions(length, [(prompt.start, prompt.grid)])[:, None],
         "attention_mask": np.ones((1, length), np.int64),
         "visual_features": visual_features,
         "visual_mask": visual_mask,

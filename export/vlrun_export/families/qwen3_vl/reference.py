@@ -1,8 +1,7 @@
-"""transformers' own model on the checkpoint's weights, with only one layer of them in memory at a time.
+"""transformers' own model on the checkpoint's weights, with only one layer in memory at a time.
 
-The whole ``Qwen3VLForConditionalGeneration`` runs in float32, exactly as transformers defines it; each layer's
-weights are read when its turn comes and dropped after it, so that a checkpoint of any size can be checked beside its
-export. Knows nothing of OpenVINO.
+The whole ``Qwen3VLForConditionalGeneration`` runs in float32. The weights of each layer are loaded when it is called
+and dropped afterwards, so a checkpoint of any size can be checked.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ def run_reference(checkpoint: Checkpoint, ids: npt.NDArray[np.int64], patches: F
     tokens = torch.from_numpy(ids)[None]
     pixels = torch.from_numpy(patches)
     shape = torch.tensor([[1, grid.height, grid.width]])
-    seen: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
-    model.model.visual.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
+    model.model.visual.register_forward_hook(lambda module, inputs, output: features.append(output))
     with torch.inference_mode():
         # Without a mask, transformers would take repeated M-RoPE positions for packed sequences.
         mask = torch.ones_like(tokens)
         output = model(input_ids=tokens, attention_mask=mask, pixel_values=pixels, image_grid_thw=shape)
-    embeddings, deepstack = seen[0]
+    embeddings, deepstack = features[0]
     return Reference(torch.stack([embeddings, *deepstack]).numpy(), output.logits[0].numpy())
 
 
@@ -61,7 +60,7 @@ def _streamed_model(checkpoint: Checkpoint) -> Any:
     for prefix, half in ((VISION_PREFIX, vision), (TEXT_PREFIX, text)):
         for name, module in _layers(half):
             _stream(module, checkpoint, f"{prefix}{name}.")
-    # Its device is asked for before its turn has come.
+    # Its device is read before it is called, so it is loaded at once.
     checkpoint.load(vision.pos_embed, f"{VISION_PREFIX}pos_embed.", torch.float32)
     head = f"{TEXT_PREFIX}embed_tokens." if checkpoint.tied else HEAD.removesuffix("weight")
     _stream(model.lm_head, checkpoint, head)
@@ -69,7 +68,7 @@ def _streamed_model(checkpoint: Checkpoint) -> Any:
 
 
 def _layers(half: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """The children of a half, with lists of layers taken apart; those without weights are left out."""
+    """The layers of a half: its children, with lists of layers split, without those that have no weights."""
     found = []
     for name, child in half.named_children():
         parts = child.named_children() if isinstance(child, torch.nn.ModuleList) else [("", child)]
@@ -78,7 +77,7 @@ def _layers(half: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
 
 
 def _stream(module: torch.nn.Module, checkpoint: Checkpoint, prefix: str) -> None:
-    """Load a module's weights when it is called, and drop them after it."""
+    """Load a module's weights when it is called, and drop them afterwards."""
 
     def load(called: torch.nn.Module, _: object) -> None:
         checkpoint.load(called, prefix, torch.float32)

@@ -1,6 +1,4 @@
-"""Keeps the third-party libraries of the workbench quiet: their bars, tables and warnings are not about the user's
-model.
-"""
+"""Silences the progress bars, tables and warnings of third-party libraries during an export."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ LOGGERS = ("nncf", "transformers", "optimum", "torch", "openvino")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Silence standard output, Python warnings and the libraries' loggers (below ERROR) inside the block."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]

@@ -1,8 +1,7 @@
-"""A model folder that is whole or not there.
+"""Writes a model folder atomically.
 
-Everything is written to a hidden sibling, flushed to the disk, and renamed at the end; an error, a full disk or
-Ctrl+C leaves nothing behind, and what a kill or a power cut left behind goes with the next try. Knows directories and
-names; does not know what the files mean, except that a folder that is to be replaced must look like a model.
+Everything is written to a hidden sibling, flushed to disk and renamed at the end. An error, a full disk or Ctrl+C
+leaves nothing behind; what a kill or a power cut left is removed by the next export.
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ from vlrun.errors import OutputError
 
 
 @contextmanager
-def whole_folder(out: Path, force: bool) -> Iterator[Path]:
-    """Yield an empty folder that becomes ``out`` when the block ends well, and vanishes when it does not.
+def atomic_folder(out: Path, force: bool) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``out`` when the block succeeds, and is removed otherwise.
 
-    Raises OutputError if ``out`` exists (with ``force``: if it is no model folder), or if it cannot be written.
+    Raises:
+        OutputError: ``out`` exists (with ``force``: and is not a model folder), or cannot be written.
     """
     out = Path(os.path.realpath(out))
-    with contextlib.suppress(OSError):  # a folder that cannot be read: the next line says so
+    with contextlib.suppress(OSError):  # an unreadable folder is reported by the next line
         _recover(out)
     _check_target(out, force)
     parts = _sibling(out, "part")
@@ -60,15 +60,15 @@ def _check_target(out: Path, force: bool) -> None:
     if not out.exists():
         return
     if not force:
-        raise OutputError(f"'{out}' exists already: choose another folder, or replace it with --force")
+        raise OutputError(f"'{out}' already exists; choose another folder, or replace it with --force")
     if not (out / manifest.MANIFEST).is_file():
-        raise OutputError(f"'{out}' exists and is no model folder, so --force does not replace it: remove it yourself")
+        raise OutputError(
+            f"'{out}' exists and is not a model folder, so --force does not replace it; remove it yourself"
+        )
 
 
 def _publish(parts: Path, out: Path, force: bool) -> None:
-    """Rename ``parts`` to ``out``; an old ``out`` is moved aside first, put back if that fails, and removed at the
-    end.
-    """
+    """Rename ``parts`` to ``out``. An old ``out`` is moved aside first, restored on failure, and removed at the end."""
     _check_target(out, force)
     old = _sibling(out, "old")
     with _locked(out) if out.exists() else contextlib.nullcontext():
@@ -89,8 +89,8 @@ def _publish(parts: Path, out: Path, force: bool) -> None:
 
 
 def _recover(out: Path) -> None:
-    """Clean up after exports to ``out`` that were killed: half-written siblings go, an old model that had just been
-    moved aside comes back.
+    """Clean up after killed exports to ``out``: remove incomplete siblings, and restore an old model that was moved
+    aside.
     """
     ours = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.(part|old)")
     beside = out.parent.iterdir() if out.parent.is_dir() else ()
@@ -104,7 +104,7 @@ def _recover(out: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder that ends with the process at the latest. Raises BlockingIOError if another holds it."""
+    """Lock a folder until the block or the process ends. Raises BlockingIOError if another process holds the lock."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,5 +114,5 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _sibling(out: Path, suffix: str) -> Path:
-    """A hidden name beside ``out``, on the same file system, that nobody else uses."""
+    """An unused hidden name beside ``out``, on the same file system."""
     return out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.{suffix}")

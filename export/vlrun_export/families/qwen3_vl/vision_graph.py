@@ -10,10 +10,9 @@ Inputs (N patches in merge-block order, as ``vlrun.models.qwen3_vl.positions.pat
 
 Output: ``features [1 + D, N / merge^2, hidden]`` f32; row 0: embeddings, rows 1..D: DeepStack.
 
-One image, or one pair of video frames, a call: the reference masks attention at their borders, so no mask is
-needed. The modules are transformers' own (4.57.6, ``modeling_qwen3_vl.py``); only what cannot be traced for any N is
-written here, after ``Qwen3VLVisionModel.forward`` and ``Qwen3VLVisionAttention.forward``. Knows no files and no
-quantization.
+Each call takes one image or one pair of video frames. The reference masks attention between them, so no mask is needed.
+The modules are transformers' own (4.57.6, ``modeling_qwen3_vl.py``); only what cannot be traced for any N is written
+here, after ``Qwen3VLVisionModel.forward`` and ``Qwen3VLVisionAttention.forward``.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ class VisionGraph(torch.nn.Module):
 
 
 def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
-    """Trace the checkpoint's vision half. ``matrices``: dtype of the weight matrices, or None for the checkpoint's
-    own.
+    """Trace the checkpoint's vision encoder. ``matrices``: dtype of the weight matrices; None keeps the
+    checkpoint's.
     """
     config = checkpoint.config.vision_config
     with torch.device("meta"):
@@ -75,9 +74,7 @@ def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> Traced
 def _attend(
     attention: Qwen3VLVisionAttention, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> torch.Tensor:
-    """Attention among all patches. The reference cuts the sequence by a Python list, which would freeze its
-    length.
-    """
+    """Attention among all patches. The reference splits the sequence by a Python list, which would fix its length."""
     count = hidden.shape[0]
     query, key, value = attention.qkv(hidden).reshape(count, 3, attention.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
     query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
@@ -87,7 +84,7 @@ def _attend(
 
 
 def _linear(convolution: torch.nn.Conv3d) -> torch.nn.Linear:
-    """The patch embedding as a matrix product: its kernel covers exactly one patch."""
+    """The patch embedding as a matrix product, because its kernel covers exactly one patch."""
     weight = convolution.weight.flatten(1)
     with torch.device("meta"):
         linear = torch.nn.Linear(weight.shape[1], weight.shape[0])

@@ -16,8 +16,8 @@ Output: ``logits [S, vocab_rows]`` f32.
 inputs are ``input_ids [T]``, ``position_ids [3, T]``, ``visual_features [1 + D, T, 1, hidden]``, ``visual_mask [T, 1,
 1]``, ``logit_rows [S]`` and the block tables and caches of PagedAttention.
 
-The layers, norms and rotary angles are transformers' own modules (4.57.6, ``modeling_qwen3_vl.py``); only the order
-in which they are called is written here, after ``Qwen3VLTextModel.forward``. Knows no files and no quantization.
+The layers, norms and rotary angles are transformers' own modules (4.57.6, ``modeling_qwen3_vl.py``); only the order of
+their calls is written here, after ``Qwen3VLTextModel.forward``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from vlrun_export.tracing import Port, TracedGraph, trace
 
 
 class JoinedCache:
-    """The part of transformers' cache protocol that its attention calls: past and new keys joined, and remembered.
+    """The part of transformers' cache protocol that its attention calls: concatenates past and new keys and values.
 
-    ``DynamicCache`` itself creates its layers lazily, which cannot be traced.
+    ``DynamicCache`` creates its layers lazily, which cannot be traced.
     """
 
     def __init__(self, past: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -49,7 +49,7 @@ class JoinedCache:
 
 
 class DecoderGraph(torch.nn.Module):
-    """Embedding, image rows, layers with DeepStack, gathered rows, norm and head, in one forward pass."""
+    """Embedding, visual rows, layers with DeepStack, gathered rows, norm and head in one forward pass."""
 
     def __init__(self, text: Qwen3VLTextModel, head: torch.nn.Linear, deepstack: int) -> None:
         super().__init__()
@@ -82,9 +82,7 @@ class DecoderGraph(torch.nn.Module):
 
 
 def build_decoder(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
-    """Trace the checkpoint's decoder. ``matrices``: dtype of the weight matrices, or None for the checkpoint's
-    own.
-    """
+    """Trace the checkpoint's decoder. ``matrices``: dtype of the weight matrices; None keeps the checkpoint's."""
     from optimum.exporters.openvino.stateful import patch_stateful_decoder
 
     config = checkpoint.config.text_config
