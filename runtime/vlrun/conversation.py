@@ -20,7 +20,7 @@ from PIL import Image as PILImage
 from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.media.image import Image, open_image
 from vlrun.media.transform import ImageTransform
-from vlrun.prompt.builder import MOST_IMAGES, Images, ask_about
+from vlrun.prompt.builder import MAX_IMAGES, Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.types.answer import Answer, Chunk, last_of
@@ -53,14 +53,15 @@ class Conversation:
 
     def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
         """The same as it comes."""
-        return self._answered(ask_about(images, question), options)
+        return self._answered(user_turn(images, question), options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
         """Go on with what the called tools gave, one text for each call of the last answer, in order."""
         if isinstance(results, str) or not all(isinstance(result, str) for result in results):
             raise OptionError("the results of tools are a list of texts")
         said = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
-        called = len(find_tool_calls(said.text if isinstance(said, GeneratedText) else str(said)))
+        text = said.text if isinstance(said, GeneratedText) else str(said)
+        called = len(find_tool_calls(text, self._vlm.family.tool_calls))
         if len(results) != called or not called:
             raise OptionError(f"the last answer calls {called} tools, but there are {len(results)} results")
         *earlier, last = (Turn("tool", (result,)) for result in results)
@@ -101,8 +102,8 @@ class Conversation:
         same = saved.model == self._vlm.fingerprint
         images = sum(part.png is not None for turn in saved.turns for part in turn.parts)
         try:
-            if images > MOST_IMAGES:
-                raise ValueError(f"it has {images} images, more than {MOST_IMAGES}")
+            if images > MAX_IMAGES:
+                raise ValueError(f"it has {images} images, more than {MAX_IMAGES}")
             turns = tuple(_restored(turn, same) for turn in saved.turns)
             self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, GeneratedText))
             self.turns = turns

@@ -33,17 +33,16 @@ from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.kv_cache.prefix_store import may_know
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image
-from vlrun.models.qwen3_vl.grounding import find_marks
-from vlrun.models.qwen3_vl.positions import token_positions
+from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
 from vlrun.perf import profile as speed
-from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, ask_about
+from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
-from vlrun.prompt.tool_calls import BEGIN, find_tool_calls
-from vlrun.structured.grammar import Vocabulary
+from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
@@ -100,6 +99,7 @@ class VLM:
         self.fingerprint = fingerprint = manifests.fingerprint(folder)
         if manifests.read(folder) != self.manifest:
             raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
+        self.family = family_of(self.manifest)
         verify(self.manifest, folder)
         self._opening = ModelLoader(folder, self.manifest, fingerprint, hints, room)
         self._verified_seconds = time.perf_counter() - began
@@ -111,9 +111,10 @@ class VLM:
         self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
         self._spelling = TokenBytes(self._tokenizer)
         tokens = self.manifest.tokens
-        self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
+        vocab_size = self.manifest.text.vocab_size
+        self._grammar_tokenizer = GrammarTokenizer(folder / manifests.TOKENIZER, tokens.eos, vocab_size)
         auto = speed.auto_image_tokens(speed.known(fingerprint, str(hints)))
-        self._preparer = PromptBuilder(self.manifest, self._template, auto)
+        self._prompt_builder = PromptBuilder(self.manifest, self._template, auto)
 
     def wait(self) -> None:
         """Until it answers at its full speed. Raises as ``load`` does."""
@@ -172,7 +173,7 @@ class VLM:
 
         Images and question are checked at once, the work begins with the first chunk. Raises as ``ask`` does.
         """
-        return self.chat([ask_about(images, question)], options)
+        return self.chat([user_turn(images, question)], options)
 
     def chat(
         self,
@@ -193,7 +194,7 @@ class VLM:
         """Tokens of a conversation's prompt, and how many of them are visual. Raises as ``chat`` does, but for a prompt
         that is too long.
         """
-        asked = self._preparer.prepare(turns, Options(), tools)
+        asked = self._prompt_builder.build(turns, Options(), tools)
         return len(asked.prompt.ids), sum(grid.tokens for _, grid in asked.images)
 
     def count_text(self, text: str) -> int:
@@ -202,8 +203,8 @@ class VLM:
 
     def make_ready_for_schemas(self) -> None:
         """Make what the first answer with a schema or tools needs: it takes 1 s and keeps other threads waiting."""
-        self._vocabulary.tokens()
-        self._vocabulary.spelling(BEGIN.encode())
+        self._grammar_tokenizer.load()
+        self._grammar_tokenizer.completing_tokens(self.family.tool_calls.begin.encode())
 
     def check(self, options: Options) -> None:
         """Raise OptionError for a schema that cannot be kept, before any question is asked."""
@@ -234,14 +235,14 @@ class VLM:
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
     ) -> AnswerGrammar | None:
         schema = None if options.schema is None else schema_of(options.schema)
-        return compile_answer(schema, tools, choice or ToolChoice(), self._vocabulary)
+        return compile_answer(schema, tools, choice or ToolChoice(), self._grammar_tokenizer, self.family)
 
     def score(self, images: Images, question: str, answer: str) -> FloatRows:
         """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
         model finds that answer. Raises as ``ask`` does.
         """
         options = Options(repetition_guard=False, prompt_lookup=False)
-        asked = self._prepare([ask_about(images, question)], options).asked
+        asked = self._prepare([user_turn(images, question)], options).asked
         forced = TeacherForcedSampler([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
         if len(asked.prompt.ids) + len(forced.tokens) > self.context:
             raise ContextLengthExceeded(
@@ -264,13 +265,13 @@ class VLM:
         """Everything that can be wrong with a request is found here, before the model works."""
         began = time.perf_counter()
         grammar = self._grammar(options, tools, choice)
-        asked = self._preparer.prepare(turns, options, tools)
+        asked = self._prompt_builder.build(turns, options, tools)
         seconds = time.perf_counter() - began
-        self._preparer.check_room(asked, self._room.context)
+        self._prompt_builder.check_context(asked, self._room.context)
         if not self._opening.running.done:
             self._begin(asked.images)
         try:
-            self._preparer.check_room(asked, self.context)
+            self._prompt_builder.check_context(asked, self.context)
         except VlrunError:
             self._sight.forget(asked.images)
             raise
@@ -298,7 +299,7 @@ class VLM:
                     continue
                 if item in self.manifest.tokens.eos:
                     continue
-                said.take(item)
+                said.add_token(item)
                 if piece := stops.push(detokenizer.push(item)):
                     yield said.chunk(piece)
                 if stops.found:
@@ -313,7 +314,7 @@ class VLM:
     def _whole(self, ready: _Ready, said: OutputAccumulator, stream: TokenStream, stopped: bool) -> Answer:
         asked, figures, schema, text = ready.asked, stream.figures, ready.asked.options.schema, said.text
         reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
-        calls = find_tool_calls(text) if ready.calling else ()
+        calls = find_tool_calls(text, self.family.tool_calls) if ready.calling else ()
         whole = schema is not None and reason == "stop" and not stopped and not calls
         image_tokens = sum(grid.tokens for _, grid in asked.images)
         loaded = self._verified_seconds + self._opening.running.result().seconds
@@ -324,7 +325,7 @@ class VLM:
             timings(loaded, ready.seconds, figures),
             notes=asked.notes,
             value=value_of(text, schema) if whole else None,
-            marks=find_marks(text, asked.subject.size, asked.subject.frame) if asked.subject else (),
+            marks=self.family.find_marks(text, asked.subject.size, asked.subject.frame) if asked.subject else (),
             tool_calls=calls,
             heat=self._heat(asked, said.tokens, stream) if asked.options.heatmap else None,
             tokens=() if stopped else tuple(said.tokens),
@@ -335,7 +336,7 @@ class VLM:
         """Where each token looked."""
         if stream.watched is None or not asked.images:
             return None
-        placed = zip(asked.prompt.slots, asked.images, strict=True)
+        placed = zip(asked.prompt.image_offsets, asked.images, strict=True)
         maps = tuple(heat(stream.watched, start, grid)[: len(tokens)] for start, (_, grid) in placed)
         detokenizer = Detokenizer(self._tokenizer)
         return Heat(maps, tuple(detokenizer.push(token) for token in tokens))
@@ -357,10 +358,10 @@ class VLM:
     def _request(self, asked: BuiltPrompt, chooser: TokenSampler, max_tokens: int) -> Request:
         """Put everything together for the engine."""
         prompt = asked.prompt
-        placed = list(zip(prompt.slots, asked.images, strict=True))
+        placed = list(zip(prompt.image_offsets, asked.images, strict=True))
         return Request(
             ids=np.array(prompt.ids, np.int64),
-            positions=token_positions(len(prompt.ids), [(start, grid) for start, (_, grid) in placed]),
+            positions=self.family.token_positions(len(prompt.ids), [(start, grid) for start, (_, grid) in placed]),
             images=tuple(self._pending(start, image, grid) for start, (image, grid) in placed),
             chooser=chooser,
             max_tokens=min(max_tokens, self.context - len(prompt.ids)),

@@ -24,7 +24,7 @@ from vlrun.engine.request import Request, Stopped
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.kv_cache.prefix_store import PrefixStore
-from vlrun.prompt.builder import ask_about
+from vlrun.prompt.builder import user_turn
 from vlrun.types.arrays import FloatArray
 
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
@@ -53,7 +53,7 @@ def vlm() -> vlrun.VLM:
 def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
     images = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
     options = vlrun.Options(temperature=0, max_tokens=max_tokens)
-    asked = vlm._prepare([ask_about(images, QUESTIONS[question])], options).asked
+    asked = vlm._prepare([user_turn(images, QUESTIONS[question])], options).asked
     sampling = options.sampling(vlm.manifest.generation)
     return vlm._request(asked, Sampler(sampling, asked.prompt.ids, vlm.manifest.text.vocab_size), max_tokens)
 

@@ -22,8 +22,10 @@ from training.scenes import Scene, draw_scene
 from training.scores import score_answer
 from training.toolbox import DrawnTool, Toolbox
 from training.vocabulary import CHAT_TEMPLATE, train_tokenizer
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
-from vlrun.prompt.tool_calls import described, find_tool_calls
+from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.structured.tool_check import check_tools
 from vlrun.types.turn import ToolChoice
 from vlrun.vision.grid import Grid
 
@@ -47,7 +49,7 @@ def test_tools_are_those_that_the_runtime_takes(domain: str, tools: int) -> None
     sizes = Counter()  # type: Counter[int]
     for seed in range(15):
         _, box, _ = drawn(domain, seed, tools)
-        parameters = described(box.described, ToolChoice())
+        parameters = check_tools(box.described, ToolChoice())
         sizes[len(parameters)] += 1
         for tool in box.tools:
             jsonschema.Draft202012Validator.check_schema(parameters[tool.name])
@@ -63,9 +65,9 @@ def test_calls_are_true(domain: str) -> None:
         scene, box, asked = drawn(domain, seed, 1 + seed % 3)
         tools = {tool.name: tool for tool in box.tools}
         for call in (turn for turns in asked for turn in turns if turn.task == "tool_call"):
-            (found,) = find_tool_calls(call.answer)
+            (found,) = find_tool_calls(call.answer, TOOL_CALLS)
             tool, arguments = tools[found.name], json.loads(found.arguments)
-            jsonschema.validate(arguments, described([tool.described], ToolChoice())[found.name])
+            jsonschema.validate(arguments, check_tools([tool.described], ToolChoice())[found.name])
             assert arguments == truth(scene, tool, arguments)
             looked = [call.answer[look.start : look.end] for look in call.looks]
             values = [value for value in arguments.values() if value not in ("bottle", "can", "box", "bag", *SHAPES)]
@@ -157,7 +159,7 @@ def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None
     box, turns = replace(box, system=system), longest(asked)
     shown = replace(packer.show(grid, 1, box), gap=7)
     row = packer.pack([(turns, True)], grid, 400, shown)
-    (call,) = find_tool_calls(turns[0].answer)
+    (call,) = find_tool_calls(turns[0].answer, TOOL_CALLS)
     said = [
         *([Message("system", (system,))] if system else []),
         Message("user", (ImagePlaceholder(), turns[0].question)),
@@ -171,7 +173,7 @@ def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None
     there = np.flatnonzero((groups == PREFIX) | (groups == PREFIX + 1))
     assert ids[there[: len(expected.ids)]].tolist() == list(expected.ids)
     assert row.positions[0, there].tolist() == sorted(row.positions[0, there].tolist())
-    assert row.starts == (expected.slots[0] + 7,)
+    assert row.starts == (expected.image_offsets[0] + 7,)
 
 
 def longest(asked: list[Turns]) -> Turns:

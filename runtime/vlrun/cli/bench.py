@@ -30,8 +30,7 @@ def bench(model: Path, turns: int, rounds: int, tokens: int, peers: Path | None,
     transformers) and `llama` (llama-server, model.gguf and mmproj.gguf), or some of them.
     """
     from vlrun import manifest as manifests
-    from vlrun.bench import copying
-    from vlrun.bench import report
+    from vlrun.bench import copying, report
     from vlrun.errors import DeviceError
     from vlrun.models.verification import verify
 

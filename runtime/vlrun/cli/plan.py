@@ -49,7 +49,7 @@ def plan(
     from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
     from vlrun.perf import estimate as planning
-    from vlrun.prompt.builder import ask_about
+    from vlrun.prompt.builder import user_turn
     from vlrun.tasks.request import check_images
 
     inquiry = asking.inquiry(questions[0])
@@ -61,7 +61,7 @@ def plan(
     manifests.read(folder)
     speed = _speed(folder, loading)
     asked = inquiry.options(options)
-    turns = [ask_about([one.image for one in shown], inquiry.questions()[-1])]
+    turns = [user_turn([one.image for one in shown], inquiry.questions()[-1])]
     planned = planning.plan(folder, turns, asked, speed, loading.room.context, loading.hints.kv_precision or "u8")
     for note in untold(planned.notes, shown):
         click.echo(printable(f"vlrun: {note}"), err=True)

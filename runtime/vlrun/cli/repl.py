@@ -124,7 +124,7 @@ class Repl:
         self.show([self._last_name], ImageOptions("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
-        from vlrun.prompt.builder import images_of
+        from vlrun.prompt.builder import image_count
         from vlrun.tasks.definition import NO_ARGUMENTS, TaskArguments, find, split_names
         from vlrun.tasks.request import TaskRequest, check_images
 
@@ -135,7 +135,7 @@ class Repl:
             listed = split_names(" ".join(words[1:]))
             names = TaskArguments(fields=listed) if task.fields != "none" else TaskArguments(items=listed)
         inquiry = TaskRequest(task=task, names=names)
-        check_images(inquiry, len(self._waiting) + sum(map(images_of, self._conversation.turns)))
+        check_images(inquiry, len(self._waiting) + sum(map(image_count, self._conversation.turns)))
         given = self._options
         options = replace(  # other visual tokens would have all images so far encoded again
             inquiry.options(given),

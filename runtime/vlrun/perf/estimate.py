@@ -63,9 +63,9 @@ def plan(
     template = ChatTemplate(
         (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8"), tokenizer, manifest.tokens.image
     )
-    preparer = PromptBuilder(manifest, template, auto_image_tokens(speed))
-    asked = preparer.prepare(turns, options)
-    preparer.check_room(asked, context)
+    builder = PromptBuilder(manifest, template, auto_image_tokens(speed))
+    asked = builder.build(turns, options)
+    builder.check_context(asked, context)
     patch = manifest.vision.patch
     images = tuple(EstimatedImage(g.width * patch, g.height * patch, g.tokens) for _, g in asked.images)
     tokens = len(asked.prompt.ids)

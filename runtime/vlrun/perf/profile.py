@@ -73,7 +73,7 @@ def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> SpeedProfi
     """
     usage, times = answer.usage, answer.timings
     computed = usage.prompt_tokens - usage.cached_tokens
-    passes = usage.passes - -(-computed // PREFILL_CHUNK)
+    passes = usage.forward_passes - -(-computed // PREFILL_CHUNK)
     enough = times.tpot is not None and passes >= LEAST_PASSES
     return SpeedProfile(
         vision={tokens: seconds for tokens, seconds in vision_seconds.items() if tokens >= LEAST_TOKENS},

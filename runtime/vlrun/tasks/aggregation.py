@@ -64,13 +64,6 @@ def first_of(values: Sequence[object]) -> object:
     return {name: next((table[name] for table in tables if table.get(name) not in (None, "")), "") for name in names}
 
 
-def in_thousandths(mark: Mark, whole: Image) -> Mapping[str, object]:
-    """A box in Qwen's own way of writing, relative to the image that was asked about."""
-    sides = (*whole.size, *whole.size)
-    edges = [round(edge / side * 1000) for edge, side in zip(mark.box or (), sides, strict=False)]
-    return {"bbox_2d": edges, "label": mark.label}
-
-
 def in_original(mark: Mark, whole: Image) -> Mark:
     """A mark in the image that was asked about, in the one that was given."""
     frame = whole.frame

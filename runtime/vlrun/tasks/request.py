@@ -20,15 +20,14 @@ from vlrun.errors import OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import Tiles, cut_tiles
 from vlrun.media.transform import ImageTransform
-from vlrun.models.qwen3_vl.grounding import find_marks
-from vlrun.prompt.builder import DEFAULT_QUESTION, Images, listed
+from vlrun.models.family import ModelFamily
+from vlrun.prompt.builder import DEFAULT_QUESTION, Images, as_list
 from vlrun.structured.python_types import value_of
 from vlrun.tasks.aggregation import (
     Spread,
     as_json,
     first_of,
     in_original,
-    in_thousandths,
     majority,
     most_frequent,
     summed,
@@ -37,7 +36,7 @@ from vlrun.tasks.definition import NO_ARGUMENTS, Task, TaskArguments, check_name
 from vlrun.types.answer import Answer, Chunk, FinishReason
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
-from vlrun.types.sampling import MAX_SEED
+from vlrun.types.sampling import MAX_SEED, SamplingParams
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 MOST_VOTES = 16
 TOGETHER = 8
 """Answers that run at once, as many as the engine takes into one call."""
-VOTING_TEMPERATURE, VOTING_TOP_P, VOTING_TOP_K = 0.7, 0.8, 20
-"""Where an answer would be greedy, votes are drawn as Qwen advises for its Instruct models with images."""
 
 FIRST_THINK = {
     "en": "Think step by step: say what you see that matters for this question, part by part.",
@@ -104,18 +101,9 @@ class TaskRequest:
 
     def options(self, given: Options) -> Options:
         """The options of its answers: what the caller gave, then what the task says. Raises OptionError."""
-        options = given if self.task is None else _of_task(given, self.task, self.names)
-        if self.votes > 1:
-            if given.temperature == 0:
-                raise OptionError("with temperature 0 all votes are the same: leave it out, or ask for one vote")
-            drawn = replace(
-                options,
-                temperature=VOTING_TEMPERATURE,
-                top_p=VOTING_TOP_P if given.top_p is None else given.top_p,
-                top_k=VOTING_TOP_K if given.top_k is None else given.top_k,
-            )
-            options = options if options.temperature else drawn
-        return options
+        if self.votes > 1 and given.temperature == 0:
+            raise OptionError("with temperature 0 all votes are the same: leave it out, or ask for one vote")
+        return given if self.task is None else _of_task(given, self.task, self.names)
 
 
 @dataclass(frozen=True)
@@ -140,13 +128,15 @@ def run_task(vlm: VLM, images: Images, inquiry: TaskRequest, options: Options | 
     """Ask about images as the inquiry says. Raises as ``VLM.ask`` does."""
     given = options or Options()
     asked = inquiry.options(given)
+    if inquiry.votes > 1 and not asked.temperature:
+        asked = _sampled(asked, vlm.family.voting)
     vlm.check(asked)
-    shown = [open_image(image) for image in listed(images)]
+    shown = [open_image(image) for image in as_list(images)]
     check_images(inquiry, len(shown))
     parts = _parts(shown, inquiry.tiles)
     merge = inquiry.task.merge if inquiry.task is not None and given.schema is None else "none"
     voted = [_voted(vlm, voices, asked) for voices in _voices(vlm, parts, inquiry, asked)]
-    return finish(_merged(shown, parts, voted, merge, asked), inquiry)
+    return finish(_merged(shown, parts, voted, merge, asked, vlm.family), inquiry)
 
 
 def _voices(vlm: VLM, parts: Sequence[Sequence[Image]], inquiry: TaskRequest, options: Options) -> list[list[_Voice]]:
@@ -221,6 +211,16 @@ class _Voted:
     reason: FinishReason
     voices: Sequence[_Voice]
     spread: Spread
+
+
+def _sampled(options: Options, voting: SamplingParams) -> Options:
+    """Options with the sampling for votes, which would all be the same if decoding were greedy."""
+    return replace(
+        options,
+        temperature=voting.temperature,
+        top_p=voting.top_p if options.top_p is None else options.top_p,
+        top_k=voting.top_k if options.top_k is None else options.top_k,
+    )
 
 
 def _of_task(given: Options, task: Task, names: TaskArguments) -> Options:
@@ -302,6 +302,7 @@ def _merged(
     voted: Sequence[_Voted],
     merge: str,
     options: Options,
+    family: ModelFamily,
 ) -> TaskResult:
     voices = [voice for part in voted for voice in part.voices]
     answers = tuple(answer for voice in voices for answer in (*voice.earlier, voice.answer))
@@ -310,8 +311,8 @@ def _merged(
     notes = dict.fromkeys(note for answer in answers for note in answer.notes)
     if cut and not reasons:
         notes[f"{cut} of {len(answers)} answers were cut short; the others decided"] = None
-    marks = tuple(_marks(images, parts, voted))
-    text, value = _joined(images[:1], voted, merge, marks)
+    marks = tuple(_marks(images, parts, voted, family))
+    text, value = _joined(images[:1], voted, merge, marks, family)
     return TaskResult(
         text,
         _as_asked(text, value, options),
@@ -324,16 +325,20 @@ def _merged(
     )
 
 
-def _marks(images: Sequence[Image], parts: Sequence[Sequence[Image]], voted: Sequence[_Voted]) -> Iterator[Mark]:
+def _marks(
+    images: Sequence[Image], parts: Sequence[Sequence[Image]], voted: Sequence[_Voted], family: ModelFamily
+) -> Iterator[Mark]:
     """Places that the answers name, in pixels of the image that was asked about; none where there are several."""
     if len(images) != 1:
         return
     for (shown,), part in zip(parts, voted, strict=True):
         frame = shown.frame if len(parts) > 1 else ImageTransform(shown.size)
-        yield from find_marks(part.text, shown.size, frame)
+        yield from family.find_marks(part.text, shown.size, frame)
 
 
-def _joined(whole: Sequence[Image], voted: Sequence[_Voted], merge: str, marks: Sequence[Mark]) -> tuple[str, object]:
+def _joined(
+    whole: Sequence[Image], voted: Sequence[_Voted], merge: str, marks: Sequence[Mark], family: ModelFamily
+) -> tuple[str, object]:
     """The answers about all parts as one text, and its data if it is JSON."""
     if len(voted) == 1:
         return voted[0].text, voted[0].data
@@ -341,7 +346,7 @@ def _joined(whole: Sequence[Image], voted: Sequence[_Voted], merge: str, marks: 
         return "\n".join(f"[{number}/{len(voted)}] {part.text}" for number, part in enumerate(voted, 1)), None
     value: object = [part.data for part in voted]  # a form of the user's own: one answer for each part
     if merge == "boxes":
-        value = [in_thousandths(mark, whole[0]) for mark in marks if mark.box]
+        value = [family.format_box(mark, whole[0].size) for mark in marks if mark.box]
     elif merge in ("sum", "first"):
         data = [part.data for part in voted]
         value = summed(data) if merge == "sum" else first_of(data)
