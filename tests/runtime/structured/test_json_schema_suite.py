@@ -39,7 +39,9 @@ def test_every_schema_is_honoured_or_refused(monkeypatch: pytest.MonkeyPatch) ->
     """Guards against schemas that are accepted and half obeyed: no random answer, and no instance that the suite calls
     invalid, gets past a schema that was accepted. The counts change when llguidance does.
     """
-    monkeypatch.setattr(grammar, "try_compile", lambda _: "")  # nothing here is hostile, and a process each takes minutes
+    monkeypatch.setattr(
+        grammar, "try_compile", lambda _: ""
+    )  # nothing here is hostile, and a process each takes minutes
     random = np.random.default_rng(7)
     honoured = honoured_cases = finished = 0
     for group in SUITE:

@@ -13,7 +13,7 @@ import pytest
 from vlrun.errors import EngineClosed, OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import parse_tiles
-from vlrun.models.qwen3_vl.grounding import find_marks
+from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.tasks import request as asking
 from vlrun.tasks.definition import TaskArguments, find
 from vlrun.tasks.request import TaskRequest, TaskResult, run_task
@@ -34,6 +34,8 @@ BOTTLES = TaskArguments(items=("bottle", "can"))
 
 class Oracle:
     """A model that says what it is told to, in the order of asking, and remembers what it was asked."""
+
+    family = QWEN3_VL
 
     def __init__(self, *texts: str, reason: FinishReason = "stop") -> None:
         self.texts, self.reasons = list(texts), [reason] * len(texts)
@@ -60,7 +62,7 @@ class Oracle:
             Usage(10, 4, 0, 3, 3),
             Timings(0, 0, 0, 0, 0, 0, 0, 0),
             value=value,
-            marks=find_marks(text, images[0].size, images[0].frame) if images else (),
+            marks=QWEN3_VL.find_marks(text, images[0].size, images[0].frame) if images else (),
         )
         yield Chunk(text, answer)
 
@@ -210,8 +212,10 @@ def test_the_language_follows_the_question() -> None:
 
 def test_votes_keep_what_the_caller_says() -> None:
     """Guards against a sampling option that is dropped because there are votes."""
-    options = TaskRequest(votes=3).options(Options(top_p=0.3, top_k=5))
-    assert (options.temperature, options.top_p, options.top_k) == (0.7, 0.3, 5)
+    oracle = Oracle("6", "6", "6")
+    run(oracle, TaskRequest("How many?", votes=3), Options(top_p=0.3, top_k=5))
+    for _, options in oracle.asked:
+        assert (options.temperature, options.top_p, options.top_k) == (0.7, 0.3, 5)
 
 
 def test_one_cut_vote_does_not_spoil_the_others() -> None:
