@@ -14,7 +14,8 @@ import msgspec
 from msgspec import inspect
 
 from vlrun.errors import OptionError
-from vlrun.structured.schema_check import MAX_NUMBER, Schema, plain_schema
+from vlrun.structured.schema_check import MAX_NUMBER, plain_schema
+from vlrun.structured.schema_refs import Schema
 
 _SCALARS = (inspect.IntType, inspect.FloatType, inspect.StrType, inspect.BoolType, inspect.NoneType)
 _CHOICES = (inspect.LiteralType, inspect.EnumType)

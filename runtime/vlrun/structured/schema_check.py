@@ -7,6 +7,7 @@ was exclusive.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -66,7 +67,7 @@ def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
             if len(schema) > MAX_BYTES:
                 raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
             value = json.loads(schema, object_pairs_hook=_unique)
-        _check_extent(value)
+        _check_extent(value, itertools.count())
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=dict)
         if len(text.encode()) > MAX_BYTES:
             raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
@@ -82,30 +83,17 @@ def _unique(pairs: list[tuple[str, object]]) -> Schema:
     return members
 
 
-def _check_extent(value: object) -> None:
-    """Breadth first and counted, so that deep, cyclic and shared structures end."""
-    level, count = [value], 0
-    for _ in range(MAX_DEPTH):
-        inner: list[object] = []
-        for member in _members(level):
-            inner.append(member)
-            count += 1
-            if count >= MAX_VALUES:
-                raise OptionError(f"the schema has more than {MAX_VALUES} values")
-        if not inner:
-            return
-        level = inner
-    raise OptionError(f"the schema is nested deeper than {MAX_DEPTH} levels")
-
-
-def _members(values: list[object]) -> Iterator[object]:
-    for value in values:
-        if isinstance(value, Mapping):
-            if not all(isinstance(key, str) for key in value):
-                raise OptionError("the schema has a key that is not a string")
-            yield from value.values()
-        elif isinstance(value, list | tuple):
-            yield from value
+def _check_extent(value: object, counter: Iterator[int], depth: int = 0) -> None:
+    """Bounded, so that deep, cyclic and shared structures end."""
+    if depth == MAX_DEPTH:
+        raise OptionError(f"the schema is nested deeper than {MAX_DEPTH} levels")
+    if next(counter) == MAX_VALUES:
+        raise OptionError(f"the schema has more than {MAX_VALUES} values")
+    if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+        raise OptionError("the schema has a key that is not a string")
+    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for member in members:
+        _check_extent(member, counter, depth + 1)
 
 
 def _schema(schema: object, where: str) -> Schema | bool:

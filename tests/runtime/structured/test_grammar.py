@@ -218,6 +218,8 @@ HOSTILE: dict[str, Any] = {
     "no answer in enum": {"type": "string", "enum": [1]},
     "misspelled": {"type": "object", "requried": ["a"]},
     "other draft": {"$schema": "http://json-schema.org/draft-04/schema#"},
+    "object as draft": {"$schema": {}},
+    "object as format": text_schema(format={}),
     "unknown format": text_schema(format="ipv5"),
     "format of a number": {"type": "integer", "format": "date"},
     "control character": {"const": "\x00"},
