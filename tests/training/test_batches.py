@@ -16,6 +16,7 @@ from training.batches import NO_TARGET, PAD, PREFIX, Batch, Packer
 from training.qa import Turns
 from training.tool_questions import result_of
 from training.vocabulary import CHAT_TEMPLATE
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.vision.grid import Grid
@@ -80,7 +81,7 @@ def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None
     toolset, turns = replace(toolset, system=system), longest(asked)
     prefix = replace(packer.build_prefix(grid, 1, toolset), padding=7)
     row = packer.pack([(turns, True)], grid, 400, prefix)
-    (call,) = find_tool_calls(turns[0].answer)
+    (call,) = find_tool_calls(turns[0].answer, TOOL_CALLS)
     said = [
         *([Message("system", (system,))] if system else []),
         Message("user", (ImagePlaceholder(), turns[0].question)),
@@ -94,4 +95,4 @@ def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None
     there = np.flatnonzero((groups == PREFIX) | (groups == PREFIX + 1))
     assert ids[there[: len(expected.ids)]].tolist() == list(expected.ids)
     assert row.positions[0, there].tolist() == sorted(row.positions[0, there].tolist())
-    assert row.starts == (expected.slots[0] + 7,)
+    assert row.starts == (expected.image_offsets[0] + 7,)

@@ -22,13 +22,13 @@ from training.scene_questions import box_answer
 from training.vocabulary import train_tokenizer
 from vlrun import manifest
 from vlrun.embedded import FOLDER
-from vlrun.prompt.builder import ask_about
+from vlrun.prompt.builder import user_turn
 from vlrun.prompt.chat_template import load_tokenizer
 from vlrun.tasks.definition import find_task
 from vlrun.types.answer import last_of
 from vlrun.types.turn import Mode, Tool, ToolChoice
 
-MOST_BYTES = 12_000_000
+MAX_BYTES = 12_000_000
 QUESTIONS = [
     ("shelf", "How many bottles are there?", "6"),
     ("shelf", "有几个瓶子？", "6"),
@@ -97,7 +97,7 @@ def test_int8_is_as_close_to_fp32_as_asked(scores: dict[str, Any]) -> None:
 
 def test_folder_is_small_and_whole() -> None:
     """Guards the wheel's size, and that the files are those that were exported."""
-    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= MOST_BYTES
+    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= MAX_BYTES
     manifest.check_hashes(manifest.read(FOLDER), FOLDER)
 
 
@@ -188,7 +188,7 @@ def test_it_calls_tools(
     vlm: vlrun.VLM, name: str, question: str, called: Tool, call: tuple[str, dict[str, Any]], mode: Mode
 ) -> None:
     """Guards tools on the real thing: the right name with the right arguments, of itself and when it must."""
-    turns = [ask_about(IMAGES / f"{name}.png", question)]
+    turns = [user_turn(IMAGES / f"{name}.png", question)]
     answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [called], ToolChoice(mode, parallel=False)))
     (found,) = answer.tool_calls
     assert (found.name, json.loads(found.arguments)) == call
@@ -196,7 +196,7 @@ def test_it_calls_tools(
 
 def test_it_answers_plainly_where_no_tool_is_for_it(vlm: vlrun.VLM) -> None:
     """Guards ``auto``: a tool for something else changes no answer."""
-    turns = [ask_about(IMAGES / "shelf.png", "How many bottles are there?")]
+    turns = [user_turn(IMAGES / "shelf.png", "How many bottles are there?")]
     answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [PRICE]))
     assert (answer.text, answer.tool_calls) == ("6", ())
 
@@ -213,7 +213,7 @@ def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:
     alone = vlm.ask(IMAGES / "shelf.png", "How many bottles are there?", options)
     plain = vlm.ask(IMAGES / "shelf.png", "How many bottles are there?", replace(options, prompt_lookup=False))
     assert alone.value == plain.value == {"bottles": 6}
-    assert alone.usage.passes < plain.usage.passes
+    assert alone.usage.forward_passes < plain.usage.forward_passes
     chunks = list(vlm.stream(IMAGES / "shelf.png", "How many bottles are there?", options))
     assert "".join(chunk.text for chunk in chunks) == alone.text
     with ThreadPoolExecutor(4) as pool:

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from tests.training.scenes import DOMAINS, drawn_with_tools
-from vlrun.prompt.tool_calls import described
+from vlrun.structured.tool_check import check_tools
 from vlrun.types.turn import ToolChoice
 
 
@@ -20,7 +20,7 @@ def test_tools_are_those_that_the_runtime_takes(domain: str, tools: int) -> None
     sizes = Counter()  # type: Counter[int]
     for seed in range(15):
         _, toolset, _ = drawn_with_tools(domain, seed, tools)
-        parameters = described(toolset.definitions, ToolChoice())
+        parameters = check_tools(toolset.definitions, ToolChoice())
         sizes[len(parameters)] += 1
         for tool in toolset.tools:
             jsonschema.Draft202012Validator.check_schema(parameters[tool.name])

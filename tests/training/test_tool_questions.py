@@ -15,7 +15,9 @@ from tests.training.scenes import DOMAINS, drawn_with_tools
 from training.scenes import Scene
 from training.tool_definitions import ToolDefinition
 from training.tool_questions import REPORT, response, result_of
-from vlrun.prompt.tool_calls import described, find_tool_calls
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
+from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.structured.tool_check import check_tools
 from vlrun.types.turn import ToolChoice
 
 
@@ -27,9 +29,9 @@ def test_calls_are_true(domain: str) -> None:
         scene, toolset, asked = drawn_with_tools(domain, seed, 1 + seed % 3)
         tools = {tool.name: tool for tool in toolset.tools}
         for call in (turn for turns in asked for turn in turns if turn.task == "tool_call"):
-            (found,) = find_tool_calls(call.answer)
+            (found,) = find_tool_calls(call.answer, TOOL_CALLS)
             tool, arguments = tools[found.name], json.loads(found.arguments)
-            jsonschema.validate(arguments, described([tool.definition], ToolChoice())[found.name])
+            jsonschema.validate(arguments, check_tools([tool.definition], ToolChoice())[found.name])
             assert arguments == truth(scene, tool, arguments)
             looked = [call.answer[target.start : target.end] for target in call.attention]
             values = [value for value in arguments.values() if value not in ("bottle", "can", "box", "bag", *SHAPES)]

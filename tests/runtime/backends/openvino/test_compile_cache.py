@@ -19,6 +19,7 @@ from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import SequenceStep
 from vlrun.manifest import DECODER_BIN, VISION_BIN, VISION_XML
+from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
@@ -54,7 +55,11 @@ def device(blobs: Path, fingerprint: str = FINGERPRINT, **hints: Any) -> tuple[D
 def seen(on: Device, folder: Path = FOLDER) -> FloatArray:
     grid = Grid(4, 4, 2)
     pixels = np.random.default_rng(0).standard_normal((16, 3 * 2 * DIMENSIONS.vision.patch**2)).astype(np.float32)
-    return OpenVINOVisionEncoder(on, folder, DIMENSIONS.vision).encode(Patches(pixels, grid), lambda: False).values
+    return (
+        OpenVINOVisionEncoder(on, folder, DIMENSIONS.vision, QWEN3_VL)
+        .encode(Patches(pixels, grid), lambda: False)
+        .values
+    )
 
 
 @pytest.fixture(scope="module")
