@@ -23,7 +23,7 @@ from vlrun.errors import DamagedMedia, MediaError, MediaTooLarge, UnsupportedMed
 from vlrun.media.image import MAX_SEGMENTS, Image, image_size, open_image
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage
-from vlrun.server.images import check, from_data_url, open_encoded
+from vlrun.server.images import check_images, from_data_url, open_encoded
 from vlrun.server.limits import ServerLimits
 
 LIMITS = ServerLimits(max_images=4, max_megapixels=1, request_megapixels=2)
@@ -57,7 +57,7 @@ def data_url(content: bytes, head: str = "data:image/png;base64,") -> str:
 
 def checked_and_opened(content: bytes) -> Image:
     image = from_data_url(data_url(content), "auto", "url")
-    check([image], LIMITS)
+    check_images([image], LIMITS)
     return open_encoded(image, LIMITS)
 
 
@@ -84,12 +84,12 @@ DISGUISES = [b"/etc/passwd", b"http://169.254.169.254/", b"file:///etc/passwd", 
 ANSWERING = """
 import json, pathlib, re, sys
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
-from vlrun.server.images import check, from_data_url, open_encoded
+from vlrun.server.limits import ServerLimits
+from vlrun.server.images import check_images, from_data_url, open_encoded
 def answer(urls):
     try:
         images = [from_data_url(url, "auto", "url") for url in urls]
-        check(images, ServerLimits())
+        check_images(images, ServerLimits())
         return [open_encoded(image, ServerLimits()).size for image in images]
     except ApiError as error:
         return [error.status, error.code, error.message]
@@ -254,15 +254,15 @@ def test_row_9_counts_before_decoding() -> None:
     cut = png(header(1000, 700), END)
     images = [EncodedImage(cut, "auto", f"image {number}") for number in range(5)]
     large = EncodedImage(png(header(1000, 1001), END), "auto", "large")
-    check(images[:2], LIMITS)
+    check_images(images[:2], LIMITS)
     for shown, code, message, place in [
         (images[:3], "too_many_images", "the images of a request may have 2 megapixels together", "image 2"),
-        (images, "too_many_images", "a request may have 4 images", "image 4"),
+        (images, "too_many_images", "a request may have at most 4 images", "image 4"),
         ([images[0], EncodedImage(b"", "auto", "second")], "invalid_image", "the image is empty", "second"),
         ([large], "invalid_image", "the image has more than 1,000,000 pixels, the limit", "large"),
     ]:
         with pytest.raises(ApiError) as error:
-            check(shown, LIMITS)
+            check_images(shown, LIMITS)
         assert (error.value.status, error.value.code) == (400, code)
         assert (error.value.message, error.value.param) == (message, place)
 

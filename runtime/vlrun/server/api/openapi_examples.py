@@ -1,7 +1,4 @@
-"""Examples of requests in the OpenAPI document: each one works as it stands, with curl too.
-
-Plain values. Knows the endpoints' words; knows no schema.
-"""
+"""Examples of requests for the OpenAPI document. Each one works as it stands."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ IMAGE = (
 )
 """A red disc on white, 64x64 pixels."""
 
-_QUESTION = [
-    {"type": "text", "text": "What is in this picture?"},
-    {"type": "image_url", "image_url": {"url": IMAGE, "detail": "low"}},
-]
+_QUESTION = "What is in this image?"
 _SHAPE = {
     "type": "object",
     "properties": {"shape": {"type": "string", "maxLength": 40}, "color": {"type": "string", "maxLength": 40}},
@@ -34,45 +28,53 @@ _WEATHER = {
 }
 
 
+def _image_message() -> dict[str, Any]:
+    image = {"type": "image_url", "image_url": {"url": IMAGE, "detail": "low"}}
+    return {"role": "user", "content": [{"type": "text", "text": _QUESTION}, image]}
+
+
 def chat_examples(model: str) -> Examples:
-    """Of chat completions."""
-    image = {"model": model, "messages": [{"role": "user", "content": _QUESTION}], "max_tokens": 64}
+    """Examples of chat completions."""
+    image = {"model": model, "messages": [_image_message()], "max_tokens": 64}
     schema = {"type": "json_schema", "json_schema": {"name": "thing", "schema": _SHAPE, "strict": True}}
     weather = [{"role": "user", "content": "What is the weather in Bergen?"}]
     tools = [{"type": "function", "function": _WEATHER}]
-    return {
-        "text": _example("A question", {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}),
-        "image": _example("A question about an image", image),
-        "stream": _example("As it comes", {**image, "stream": True, "stream_options": {"include_usage": True}}),
-        "schema": _example("An answer under a JSON schema", {**image, "response_format": schema}),
-        "tools": _example("With a tool that it may call", {"model": model, "messages": weather, "tools": tools}),
-    }
+    return _named(
+        {
+            "A question": {"model": model, "messages": [{"role": "user", "content": "Say hello."}]},
+            "A question about an image": image,
+            "A stream": {**image, "stream": True, "stream_options": {"include_usage": True}},
+            "A JSON schema": {**image, "response_format": schema},
+            "A tool": {"model": model, "messages": weather, "tools": tools},
+        }
+    )
 
 
 def responses_examples(model: str) -> Examples:
-    """Of responses."""
-    content = [
-        {"type": "input_text", "text": "What is in this picture?"},
-        {"type": "input_image", "image_url": IMAGE, "detail": "low"},
-    ]
-    image = {"model": model, "input": [{"type": "message", "role": "user", "content": content}]}
+    """Examples of responses."""
+    image = {"type": "input_image", "image_url": IMAGE, "detail": "low"}
+    content = [{"type": "input_text", "text": _QUESTION}, image]
+    asked = {"model": model, "input": [{"type": "message", "role": "user", "content": content}]}
     schema = {"format": {"type": "json_schema", "name": "thing", "schema": _SHAPE, "strict": True}}
-    return {
-        "text": _example("A question", {"model": model, "instructions": "Be brief.", "input": "Say hello."}),
-        "image": _example("A question about an image", image),
-        "stream": _example("As it comes", {**image, "stream": True}),
-        "schema": _example("An answer under a JSON schema", {**image, "text": schema}),
-    }
+    return _named(
+        {
+            "A question": {"model": model, "instructions": "Be brief.", "input": "Say hello."},
+            "A question about an image": asked,
+            "A stream": {**asked, "stream": True},
+            "A JSON schema": {**asked, "text": schema},
+        }
+    )
 
 
 def tokenize_examples(model: str) -> Examples:
-    """Of counting tokens."""
-    image = {"model": model, "messages": [{"role": "user", "content": _QUESTION}]}
-    return {
-        "conversation": _example("A conversation with an image", image),
-        "text": _example("A text alone", {"prompt": "How many tokens is this?"}),
-    }
+    """Examples of token counts."""
+    return _named(
+        {
+            "A conversation with an image": {"model": model, "messages": [_image_message()]},
+            "A text": {"prompt": "How many tokens is this?"},
+        }
+    )
 
 
-def _example(summary: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"summary": summary, "value": value}
+def _named(examples: Mapping[str, Any]) -> Examples:
+    return {summary.lower().replace(" ", "-"): {"summary": summary, "value": examples[summary]} for summary in examples}
