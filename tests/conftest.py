@@ -1,13 +1,46 @@
-"""Small models that every room's tests share: random weights, the real architecture, exported once a session."""
+"""The fast tier (``--fast``), and the small models that tests share: random weights in the real architecture."""
 
 from __future__ import annotations
 
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Never
 
 import pytest
 
+TORCH_PACKAGES = {"nncf", "onnx", "optimum", "torch", "torchvision", "transformers"}
+
 SMALL = {"tied": (True, (1, 3), 11), "untied": (False, (0, 2, 4), 12)}
 """Name -> tied embeddings, DeepStack levels, seed."""
+
+
+class SkipTorch(MetaPathFinder):
+    """Skip whatever imports torch or a package that needs it: a test module, a test or the tests of a fixture."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname in TORCH_PACKAGES:
+            _skip(fullname)
+
+
+def _skip(package: str) -> Never:
+    pytest.skip(f"the fast tier does not import {package}", allow_module_level=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out slow tests and all that import torch")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        sys.meta_path.insert(0, SkipTorch())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session", params=list(SMALL))
