@@ -27,6 +27,8 @@ from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.prompt.builder import ask_about
 from vlrun.types.arrays import FloatArray
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
 SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))
 MIB = 2**20

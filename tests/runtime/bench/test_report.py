@@ -15,6 +15,8 @@ from vlrun.bench.ceiling import Ceiling
 from vlrun.bench.report import FIGURES, Samples, limits, table
 from vlrun.embedded import FOLDER
 
+pytestmark = pytest.mark.slow
+
 FLOPS = {"f32", "bf16", "int8"}
 
 

@@ -16,6 +16,8 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.cli import commands
 from vlrun.embedded import FOLDER
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
