@@ -8,15 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SLOW_IMPORTS = {
-    "nncf",
-    "onnx",
-    "optimum",
-    "tests.runtime.server.running_server",
-    "torch",
-    "torchvision",
-    "transformers",
-}
+SLOW_IMPORTS = frozenset("nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split())
 """Modules that the fast tier never imports: torch and what needs it, and the helper that starts a real service."""
 
 SMALL = {"tied": (True, (1, 3), 11), "untied": (False, (0, 2, 4), 12)}

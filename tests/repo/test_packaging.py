@@ -114,13 +114,9 @@ def test_workbench_requirements_cover_what_the_workbench_imports(setup: configpa
 
 
 def _imported_distributions(package: str) -> set[str]:
-    """Distributions that a package imports; of several with the same top-level name, the one that setup.cfg can mean."""
-    modules = {
-        module
-        for name, path in _package_files()
-        if name == package and path.suffix == ".py"
-        for module in _imports(path)
-    }
+    """Distributions that a package imports; if several have the same top-level name, the one in setup.cfg."""
+    sources = [path for name, path in _package_files() if name == package and path.suffix == ".py"]
+    modules = {module for path in sources for module in _imports(path)}
     homes = importlib.metadata.packages_distributions()
     third_party = modules - sys.stdlib_module_names - set(PACKAGES)
     return {_name(max(homes[module], key=len)) for module in third_party}
