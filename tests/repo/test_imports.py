@@ -57,7 +57,7 @@ def test_the_runtime_never_loads_the_workbench(module: str) -> None:
 
 def test_asking_loads_no_web_server() -> None:
     """Guards the startup time of `vlrun ask`."""
-    assert not _loaded_by("import vlrun.cli.ask, vlrun.vlm, vlrun.tasks.request, vlrun.perf.estimate") & SERVER
+    assert not _loaded_by("import vlrun.cli.ask, vlrun.vlm, vlrun.tasks.run, vlrun.perf.estimate") & SERVER
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"]])

@@ -18,6 +18,9 @@ from tests.repo.tree import PACKAGES, tracked
 
 WORKBENCH_ONLY = {"torch", "torchvision", "transformers", "optimum", "optimum-intel", "nncf", "onnx", "safetensors"}
 
+CLONE_ONLY = (ROOT / "benchmarks", ROOT / "training")
+"""Packages that the wheel leaves out."""
+
 
 @pytest.fixture(scope="module")
 def setup() -> configparser.ConfigParser:
@@ -87,7 +90,7 @@ def test_runtime_requirements_are_what_the_runtime_imports(setup: configparser.C
     required = _names(_lines(setup["options"]["install_requires"]))
     served = _names(_lines(setup["options.extras_require"]["serve"]))
     assert not (required | served) & WORKBENCH_ONLY
-    assert required | served == _imported_distributions("vlrun")
+    assert required | served == _imported_distributions(PACKAGES["vlrun"])
 
 
 def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> None:
@@ -109,16 +112,21 @@ def test_workbench_requirements_cover_what_the_workbench_imports(setup: configpa
     required = _names(_lines(setup["options"]["install_requires"]))
     required |= _names(_lines(extras["export"])) | _names(_lines(extras["train"]))
     required |= _names(_lines(extras["peers"]))
-    assert not _imported_distributions("vlrun_export") - required
+    assert not _imported_distributions(PACKAGES["vlrun_export"], *CLONE_ONLY) - required
     assert "torchvision" not in required
 
 
-def _imported_distributions(package: str) -> set[str]:
-    """Distributions that a package imports; if several have the same top-level name, the one in setup.cfg."""
-    sources = [path for name, path in _package_files() if name == package and path.suffix == ".py"]
+def test_the_wheel_has_neither_benchmarks_nor_training(setup: configparser.ConfigParser) -> None:
+    packages = {package.partition(".")[0] for package in _lines(setup["options"]["packages"])}
+    assert packages == set(PACKAGES)
+
+
+def _imported_distributions(*folders: Path) -> set[str]:
+    """Distributions that folders import; if several have the same top-level name, the one in setup.cfg."""
+    sources = [path for path in tracked() if path.suffix == ".py" and any(map(path.is_relative_to, folders))]
     modules = {module for path in sources for module in _imports(path)}
     homes = importlib.metadata.packages_distributions()
-    third_party = modules - sys.stdlib_module_names - set(PACKAGES)
+    third_party = modules - sys.stdlib_module_names - set(PACKAGES) - {folder.name for folder in CLONE_ONLY}
     return {_name(max(homes[module], key=len)) for module in third_party}
 
 

@@ -117,12 +117,12 @@ def test_another_model_s_tokens_are_not_taken(vlm: vlrun.VLM, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no conversation"),
-        ("[1]", "no conversation"),
+        ("", "not a conversation"),
+        ("[1]", "not a conversation"),
         ('{"format": 9, "model": "x", "turns": []}', "format 9"),
         ('{"format": 1, "model": "x", "turns": [{"role": "user", "parts": [{"png": "AAAA"}]}]}', "damaged"),
         ('{"format": 1, "model": "x", "turns": [{"role": "user", "parts": [{"png": "*"}]}]}', "damaged"),
-        ('{"format": 1, "model": "x", "turns": [{"role": "ghost", "parts": []}]}', "no conversation"),
+        ('{"format": 1, "model": "x", "turns": [{"role": "ghost", "parts": []}]}', "not a conversation"),
     ],
 )
 def test_a_damaged_file_is_told(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
@@ -166,7 +166,7 @@ def test_parts_of_images_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> Non
     conversation.load(tmp_path / "chat.json")
     image = conversation.turns[0].parts[0]
     assert isinstance(image, vlrun.Image)
-    assert image.frame == part.frame
+    assert image.to_original == part.to_original
 
 
 @pytest.mark.parametrize("said", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
@@ -175,7 +175,7 @@ def test_tokens_that_nobody_said_are_refused(vlm: vlrun.VLM, tmp_path: Path, sai
     said = said.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
     content = f'{{"format": 1, "model": "{vlm.fingerprint}", "turns": [{{"role": "assistant", "parts": [{{"text": "x", '
     (tmp_path / "chat.json").write_text(f'{content}"said": {said}}}]}}]}}')
-    with pytest.raises(OptionError, match=r"damaged|no conversation"):
+    with pytest.raises(OptionError, match=r"damaged|not a conversation"):
         Conversation(vlm).load(tmp_path / "chat.json")
 
 

@@ -6,16 +6,15 @@ Knows click, and who may be let in; the web server is imported when the command 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vlrun.cli import options as option
-from vlrun.cli.ask import DEMO
-from vlrun.cli.option_groups import grouped
+from vlrun.cli.option_groups import option_group
+from vlrun.cli.options import ModelOptions, with_model_options
 from vlrun.errors import OptionError, ServiceError
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from vlrun.server.app import Access
     from vlrun.server.limits import ServerLimits
-
-R = TypeVar("R")
 
 SERVE_HINT = "'vlrun serve' needs further packages: pip install 'vlrun[serve]', or './scripts/serve' in a clone"
 ANYONE = "let-anyone-in-without-a-key"
@@ -98,11 +95,6 @@ def _limits(given: Mapping[str, Any]) -> ServerLimits:
     return ServerLimits(**given)
 
 
-def _grouped(command: Callable[..., R]) -> Callable[..., R]:
-    placed = grouped(command, "limits", _LIMITS, _limits)
-    return grouped(placed, "place", _PLACE, lambda given: ListenOptions(**given))
-
-
 class _Serve(click.Command):
     """Tells the limits that have no option in the end of its help."""
 
@@ -115,9 +107,10 @@ class _Serve(click.Command):
 
 
 @click.command(cls=_Serve)
-@_grouped
-@option.loading
-def serve(place: ListenOptions, limits: ServerLimits, loading: option.ModelOptions) -> None:
+@option_group("place", _PLACE, lambda given: ListenOptions(**given))
+@option_group("limits", _LIMITS, _limits)
+@with_model_options
+def serve(place: ListenOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
     """Answer over HTTP as OpenAI's API does: http://127.0.0.1:8321/v1.
 
     docs/service.md tells about endpoints, keys, limits and errors. The log goes to stderr; Ctrl+C or SIGTERM lets
@@ -133,8 +126,6 @@ def serve(place: ListenOptions, limits: ServerLimits, loading: option.ModelOptio
     journal.set_up(place.systemd)
     access = place.access()
     opened = place.open(access.keys is not None)
-    if loading.model is None:
-        click.echo(DEMO, err=True)
-    vlm = loading.load()
+    vlm = model_options.load()
     service = Service(vlm, place.name or (vlm.manifest.name,), limits, access, place.log_prompts)
     server.serve(service, opened, SystemdNotifier())

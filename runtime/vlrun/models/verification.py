@@ -10,9 +10,8 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-import platformdirs
-
 from vlrun.manifest import Manifest, check_hashes, check_sizes, fingerprint
+from vlrun.storage import cache_paths
 
 
 def verify(manifest: Manifest, folder: Path, *, again: bool = False) -> None:
@@ -21,7 +20,7 @@ def verify(manifest: Manifest, folder: Path, *, again: bool = False) -> None:
     Raises DamagedModel.
     """
     check_sizes(manifest, folder)
-    stamp = platformdirs.user_cache_path("vlrun") / "verified" / _state(manifest, folder)
+    stamp = cache_paths.verified_models() / _state(manifest, folder)
     with contextlib.suppress(OSError):  # a home that cannot be read or written costs a check at each load, no more
         if stamp.exists() and not again:
             return

@@ -43,19 +43,19 @@ class OutputAccumulator:
         return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
 
 
-def timings(load_seconds: float, preprocess: float, figures: RequestMetrics) -> Timings:
+def timings(load_seconds: float, preprocess: float, metrics: RequestMetrics) -> Timings:
     """How long an answer took, by the engine's moments; loading and preprocessing are given in seconds."""
-    begun = figures.begun or figures.submitted
-    seen = figures.seen or begun
-    first = figures.first or seen
-    last = figures.last or first
+    begun = metrics.admitted or metrics.submitted
+    seen = metrics.encoded or begun
+    first = metrics.first_token or seen
+    last = metrics.last_token or first
     return Timings(
         load=load_seconds,
         preprocess=preprocess,
-        queue=begun - figures.submitted,
+        queue=begun - metrics.submitted,
         vision=seen - begun,
         prefill=first - seen,
-        ttft=preprocess + first - figures.submitted,
-        tpot=(last - first) / (figures.tokens - 1) if figures.tokens > 1 else None,
-        total=preprocess + last - figures.submitted,
+        ttft=preprocess + first - metrics.submitted,
+        tpot=(last - first) / (metrics.tokens - 1) if metrics.tokens > 1 else None,
+        total=preprocess + last - metrics.submitted,
     )

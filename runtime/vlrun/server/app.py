@@ -16,6 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vlrun.engine.watchdog import EngineState
+from vlrun.prompt.tool_calls import BEGIN
 from vlrun.server.api import chat_adapter as voice_chat
 from vlrun.server.api import form_adapter as voice_form
 from vlrun.server.api import other_responses as others
@@ -72,7 +73,8 @@ class Service:
 
     def _warm_up(self) -> None:
         self.vlm.wait()
-        self.vlm.make_ready_for_schemas()
+        self.vlm.vocabulary.tokens()  # takes 1 s and holds the interpreter's lock: not in the first request
+        self.vlm.vocabulary.spelling(BEGIN.encode())
         for _ in self.vlm.chat([Turn("user", ("Hello",))], Options(max_tokens=2)):
             pass
 

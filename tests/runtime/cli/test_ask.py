@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from tests.runtime.cli.test_main import vlrun
-from vlrun.tasks.definition import TaskArguments, find
+from vlrun.tasks.definition import TaskArguments, find_task
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_a_task_answers_in_its_form(home: Path) -> None:
     for items in ("bottle,can", "瓶子,罐子"):
         done = vlrun("ask", SHELF, "--task", "count", "--items", items, home=home)
         counted = json.loads(done.stdout)
-        form = find("count").form(TaskArguments(items=tuple(items.split(","))))
+        form = find_task("count").answer_schema(TaskArguments(items=tuple(items.split(","))))
         Draft202012Validator(dict(form or {})).validate(counted)
         assert counted["total"] == sum(counted["items"].values())
 
@@ -87,7 +87,7 @@ def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
         (("--task", "count", "--tiles", "0x3"), 2, "tiles are"),
         (("--votes", "99"), 2, "votes must lie"),
         (("--region", "1,2,3"), 2, "a region is"),
-        (("--region", "9000,0,5,5"), 2, "outside of the image"),
+        (("--region", "9000,0,5,5"), 2, "outside the image"),
         (("--draw", "nowhere/out.png"), 8, "no folder"),
         (("--draw", "out.xyz"), 8, "must end in"),
         (("--heatmap-word", "can"), 2, "--heatmap"),
@@ -186,7 +186,7 @@ def test_a_plan_tells_what_it_will_cost(home: Path) -> None:
     assert planned["memory"] > planned["kv_memory"] > 0
     words_for_people = vlrun("plan", *words, home=home).stdout.decode()
     assert "visual tokens" in words_for_people
-    assert "loaded and asked once" not in vlrun("plan", *words, home=home).stderr.decode()
+    assert "loading it and running it once" not in vlrun("plan", *words, home=home).stderr.decode()
     assert vlrun("plan", SHELF, "--context", "20", home=home).returncode == 5
     assert vlrun("plan", SHELF, "--votes", "3", home=home).returncode == 2
     assert vlrun("plan", SHELF, "--task", "compare", home=home).returncode == 2

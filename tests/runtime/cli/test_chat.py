@@ -54,13 +54,13 @@ never read
     assert '"items": {"bottle": ' in done.stdout.splitlines()[1]
     assert len(done.stdout.splitlines()) == 2
     for told in (
-        "the next question shows 640 x 640",
+        "added to the next question: 640 x 640",
         "saved 2 turns",
-        "a new conversation",
+        "started a new conversation",
         "loaded 2 turns",
         "TTFT",
         "300 x 300",
-        "there is no /nonsense",
+        "there is no command /nonsense",
         "no such image: 'nowhere.png'",
         "there is no task 'nothing'",
         "/region",
@@ -168,11 +168,11 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     terminal.seen = ""
     terminal.wait_for("[0m>")
     terminal.type("/stats\r")
-    terminal.wait_for("MiB at the peak")
+    terminal.wait_for("MiB peak")
     terminal.seen = ""
     terminal.wait_for("[0m>")
     terminal.type("half a line\x03")
-    terminal.wait_for("Ctrl+D or /exit leaves")
+    terminal.wait_for("press Ctrl+D or type /exit")
     terminal.seen = ""
     terminal.wait_for("[0m>")
     terminal.type("\x04")

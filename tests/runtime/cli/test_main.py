@@ -148,10 +148,10 @@ def test_help_tells_the_real_defaults() -> None:
     """Guards numbers that stand twice: in the help and where they rule; and options that reach nothing."""
     # Tasks set the budgets, --heatmap the map; the last two are the service's.
     by_others = {"min_image_tokens", "auto_image_tokens", "heatmap", "logprobs", "progress"}
-    assert set(cli_options._SAMPLING) == {field.name for field in fields(Options)} - by_others
-    assert set(cli_options._HINTS) == {field.name for field in fields(Hints)}
-    given = {**cli_options._SAMPLING, **cli_options._HINTS}
-    assert cli_options._SAMPLING["max_tokens"]["help"].endswith(f"[default: {MAX_TOKENS}]")
+    assert set(cli_options.ANSWER_OPTIONS) == {field.name for field in fields(Options)} - by_others
+    assert set(cli_options.HINT_OPTIONS) == {field.name for field in fields(Hints)}
+    given = {**cli_options.ANSWER_OPTIONS, **cli_options.HINT_OPTIONS}
+    assert cli_options.ANSWER_OPTIONS["max_tokens"]["help"].endswith(f"[default: {MAX_TOKENS}]")
     for owner in (Options(), Hints()):
         for field in fields(owner):
             if field.name in by_others:
@@ -183,7 +183,7 @@ WRONG = [
     (["{shop}/strip.png"], 3, "too narrow a strip"),
     (["{shop}", "x"], 3, "is a folder"),
     (["https://example.org/a.jpg", "x"], 3, "download it first"),
-    (["How many bottles?"], 2, "no image given: 'How many bottles?' is neither a file nor named like one"),
+    (["How many bottles?"], 2, "no image given: 'How many bottles?' is neither a file nor an image file name"),
     ([], 2, "no image given"),
     (["{shop}/shelf.png", " "], 2, "the question is empty"),
     (["{shop}/shelf.png", ""], 2, "the question is empty"),
@@ -386,7 +386,7 @@ def test_runtime_calls_nobody(shop: Path, small_model: Path, tmp_path: Path) -> 
     words = ["ask", "--model", str(small_model), str(shop / "shelf.png"), "--max-tokens", "1"]
     program = (
         "import sys, os, atexit; import vlrun.cli as cli; sys.argv[1:] = " + repr(words) + ";"
-        "cli._leave = lambda code: None; cli.main();"
+        "cli._exit = lambda code: None; cli.main();"
         "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
     )
     environment = {**os.environ, "PYTHONPATH": str(RUNTIME), "HOME": str(tmp_path)}

@@ -23,8 +23,8 @@ def tilted(degrees: float) -> Callable[[Image.Image], Image.Image]:
 FAULTS: dict[str, tuple[Callable[[Image.Image], Image.Image], str, float]] = {
     "dark": (lambda image: image.point(lambda level: level // 4), "brightened", 0.5),
     "blurry": (lambda image: image.filter(ImageFilter.GaussianBlur(3)), "sharpened", 0.93),
-    "tilted": (tilted(5), "turned by -5.0 degrees", 0.5),
-    "tilted a little": (tilted(-2.4), "turned by 2.4 degrees", 0.5),
+    "tilted": (tilted(5), "rotated by -5.0 degrees", 0.5),
+    "tilted a little": (tilted(-2.4), "rotated by 2.4 degrees", 0.5),
 }
 
 
@@ -58,7 +58,7 @@ def test_all_at_once() -> None:
     good = Image.open(EXAMPLES / "shelf.png").convert("RGB")
     bad = tilted(4)(good).point(lambda level: level // 4).filter(ImageFilter.GaussianBlur(3))
     notes = enhance(open_image(bad)).notes[-1]
-    assert notes == "the image was turned by -4.0 degrees and brightened and sharpened"
+    assert notes == "the image was rotated by -4.0 degrees and brightened and sharpened"
 
 
 def test_marks_on_a_turned_image_find_back() -> None:
@@ -69,7 +69,7 @@ def test_marks_on_a_turned_image_find_back() -> None:
     bad = tilted(5)(marked)
     found = enhance(open_image(bad))
     pink = np.argwhere(np.abs(found.rgb.astype(int) - (255, 0, 255)).sum(-1) < 120).mean(0)[::-1]
-    x, y = found.frame.point(*(pink + 0.5))
+    x, y = found.to_original.point(*(pink + 0.5))
     there = np.argwhere(np.abs(np.asarray(bad).astype(int) - (255, 0, 255)).sum(-1) < 120).mean(0)[::-1]
     assert np.abs(np.array([x, y]) - (there + 0.5)).max() < 2
 
@@ -88,7 +88,7 @@ def test_a_phone_photo_takes_seconds_not_minutes() -> None:
     photo = Image.open(EXAMPLES / "shelf.png").convert("RGB").resize((4000, 3000))
     bad = open_image(tilted(4)(photo).point(lambda level: level // 3))
     began = time.process_time()
-    assert "turned" in enhance(bad).notes[-1]
+    assert "rotated" in enhance(bad).notes[-1]
     assert time.process_time() - began < 20
 
 

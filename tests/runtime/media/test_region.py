@@ -59,10 +59,10 @@ def test_crop_takes_the_pixels_and_knows_the_way_back() -> None:
     part = crop(image, Region(10, 20, 30, 25))
     np.testing.assert_array_equal(part.rgb, image.rgb[20:45, 10:40])
     assert part.sha256 == open_image(image.rgb[20:45, 10:40]).sha256
-    assert part.frame.point(1, 2) == (11, 22)
+    assert part.to_original.point(1, 2) == (11, 22)
     deeper = crop(part, Region(5, 6, 10, 10))
-    assert deeper.frame.size == (90, 60)
-    assert deeper.frame.box(0, 0, 10, 10) == (15, 26, 25, 36)
+    assert deeper.to_original.size == (90, 60)
+    assert deeper.to_original.box(0, 0, 10, 10) == (15, 26, 25, 36)
 
 
 def test_thousandths_are_rounded_outwards() -> None:
@@ -102,7 +102,7 @@ def test_tiles_cover_every_pixel_once(text: str) -> None:
     covered = np.zeros((307, 401), int)
     corners = []
     for part in cut_tiles(image, tiles):
-        left, top, right, bottom = (round(edge) for edge in part.frame.box(0, 0, *part.size))
+        left, top, right, bottom = (round(edge) for edge in part.to_original.box(0, 0, *part.size))
         np.testing.assert_array_equal(part.rgb, image.rgb[top:bottom, left:right])
         covered[top:bottom, left:right] += 1
         corners.append((top, left))

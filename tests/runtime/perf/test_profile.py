@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vlrun.perf import profile as speed
-from vlrun.perf.profile import SpeedProfile, auto_image_tokens, of_answer
+from vlrun.perf.profile import SpeedProfile, auto_image_tokens, load_profile, update_profile
 from vlrun.types.answer import Answer, Timings, Usage
 
 
@@ -25,21 +24,21 @@ def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
 def test_the_least_is_remembered(cache: Path) -> None:
     """Guards against a busy minute that would be told for ever, and against another model's figures."""
     for seconds in (5.0, 4.0, 9.0):
-        speed.learn("model", "CPU", of_answer(answer(seconds), {768: seconds}))
-    assert speed.known("model", "CPU").vision == {768: 4.0}
-    assert speed.known("model", "GPU") == speed.known("other", "CPU") == SpeedProfile()
+        update_profile("model", "CPU", SpeedProfile.from_answer(answer(seconds), {768: seconds}))
+    assert load_profile("model", "CPU").vision == {768: 4.0}
+    assert load_profile("model", "GPU") == load_profile("other", "CPU") == SpeedProfile()
     (file,) = (cache / "vlrun" / "speed").iterdir()
     file.write_bytes(b"{")
-    assert speed.known("model", "CPU") == SpeedProfile()
+    assert load_profile("model", "CPU") == SpeedProfile()
 
 
 def test_only_work_that_was_done_counts() -> None:
     """Guards against waiting for others, tokens that a pass gave for free, and images that were begun ahead: their
     own seconds count, not what was left of them.
     """
-    assert of_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
-    assert of_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
-    assert of_answer(answer(0.01, cached=768), {}).prefill is None
+    assert SpeedProfile.from_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
+    assert SpeedProfile.from_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
+    assert SpeedProfile.from_answer(answer(0.01, cached=768), {}).prefill is None
 
 
 def test_a_slow_box_takes_less_detail() -> None:
@@ -63,5 +62,5 @@ def test_other_sizes_are_reckoned() -> None:
 def test_a_read_only_cache_is_no_fault(cache: Path) -> None:
     """Guards a box whose disk is full or read-only."""
     (cache / "vlrun").write_text("a file where a folder should be")
-    speed.learn("model", "CPU", SpeedProfile(load=1.0))
-    assert speed.known("model", "CPU") == SpeedProfile()
+    update_profile("model", "CPU", SpeedProfile(load=1.0))
+    assert load_profile("model", "CPU") == SpeedProfile()

@@ -11,47 +11,47 @@ from vlrun.errors import OptionError
 from vlrun.tasks.definition import (
     NO_ARGUMENTS,
     TaskArguments,
-    built_in,
-    check_names,
-    find,
+    built_in_tasks,
+    check_arguments,
+    find_task,
     language_of,
     load_tasks,
     split_names,
 )
 
-GIVEN = {
+ARGUMENTS = {
     "count": TaskArguments(items=("bottle", "can")),
     "locate": TaskArguments(items=("bottle",)),
     "fields": TaskArguments(fields=("number", "total")),
 }
 
 
-@pytest.mark.parametrize("name", built_in())
+@pytest.mark.parametrize("name", built_in_tasks())
 def test_every_task_is_whole(name: str) -> None:
     """Guards the list: each task has a prompt in both languages without a gap, and a form that is JSON."""
-    task, names = find(name), GIVEN.get(name, NO_ARGUMENTS)
-    check_names(task, names)
+    task, names = find_task(name), ARGUMENTS.get(name, NO_ARGUMENTS)
+    check_arguments(task, names)
     english, chinese = task.question("en", names), task.question("zh", names)
     assert language_of(english) == "en"
     assert language_of(chinese) == "zh"
     for text in (english, chinese, task.steps_question("en", names, "Think.")):
         assert "{items}" not in text
         assert "{fields" not in text
-    assert task.schema is None or json.dumps(task.form(names))
+    assert task.schema is None or json.dumps(task.answer_schema(names))
 
 
 def test_items_make_the_prompt_and_the_form() -> None:
     """Guards ``--items``: each is named in the question and required in the answer; without them any name may come."""
-    count, names = find("count"), TaskArguments(items=("bottle", "red can"))
+    count, names = find_task("count"), TaskArguments(items=("bottle", "red can"))
     assert count.question("en", names).startswith("Count bottle, red can in the image.")
     assert count.question("zh", TaskArguments(items=("瓶子", "罐子"))).startswith("数一数图中的瓶子、罐子。")
-    form = count.form(names)
+    form = count.answer_schema(names)
     assert form is not None
     items = form["properties"]["items"]  # type: ignore[index]
     assert items["required"] == ["bottle", "red can"]
     assert set(items["properties"]) == {"bottle", "red can"}
     assert items["additionalProperties"] is False
-    free = count.form(NO_ARGUMENTS)
+    free = count.answer_schema(NO_ARGUMENTS)
     assert free is not None
     assert free["properties"]["items"]["additionalProperties"] == {  # type: ignore[index]
         "type": "integer",
@@ -62,7 +62,7 @@ def test_items_make_the_prompt_and_the_form() -> None:
 
 def test_what_is_added_stands_below() -> None:
     """Guards a question beside a task: it is not dropped."""
-    assert find("ocr").question("en", NO_ARGUMENTS, "Only the sign.").endswith("\nOnly the sign.")
+    assert find_task("ocr").question("en", NO_ARGUMENTS, "Only the sign.").endswith("\nOnly the sign.")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_added_stands_below() -> None:
 def test_names_that_do_not_fit_are_told(name: str, names: TaskArguments, message: str) -> None:
     """Guards against names that are silently ignored."""
     with pytest.raises(OptionError, match=message):
-        check_names(find(name), names)
+        check_arguments(find_task(name), names)
 
 
 def test_names_are_split_as_people_write() -> None:
@@ -98,25 +98,25 @@ def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     tasks = load_tasks(path)
-    assert find("plates", tasks).form(NO_ARGUMENTS) == {"type": "string"}
-    assert find("plates", tasks).question("zh", NO_ARGUMENTS) == "Read the number plate."
-    assert find("ocr", tasks).question("en", NO_ARGUMENTS) == "读。"
-    assert find("count", tasks) == find("count")
+    assert find_task("plates", tasks).answer_schema(NO_ARGUMENTS) == {"type": "string"}
+    assert find_task("plates", tasks).question("zh", NO_ARGUMENTS) == "Read the number plate."
+    assert find_task("ocr", tasks).question("en", NO_ARGUMENTS) == "读。"
+    assert find_task("count", tasks) == find_task("count")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[x\n", "no file of tasks"),
+        (b"[x\n", "not a task file"),
         (b"[x]\nabout = 'a'\n", "prompt"),
         (b"[x]\nabout = 'a'\nprompt = {}\n", "needs a prompt"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nspeed = 3\n", "speed"),
-        (b"[x]\nabout = 'a'\nprompt.fr = 'b'\n", "no file of tasks"),
-        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{'\n", "no file of tasks"),
+        (b"[x]\nabout = 'a'\nprompt.fr = 'b'\n", "not a task file"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{'\n", "not a task file"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nimage_tokens = [9, 3]\n", "image_tokens"),
         (b"[x]\nabout = 'a'\nprompt.en = ''\n", "no text may be empty"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nsteps.en = ''\n", "may be empty"),
-        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '[]'\n", "no file of tasks"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '[]'\n", "not a task file"),
         (b"\xff", "UTF-8"),
         (b"#" * (1 << 20) + b"##", "limit"),
     ],
@@ -133,12 +133,12 @@ def test_odd_forms_are_left_to_the_schema_check(tmp_path: Path) -> None:
     """Guards against a stack trace: a form whose properties are no object is told as a schema's fault, later."""
     path = tmp_path / "mine.toml"
     path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{\"properties\": []}'\n")
-    assert load_tasks(path)["x"].form(NO_ARGUMENTS) == {"properties": []}
+    assert load_tasks(path)["x"].answer_schema(NO_ARGUMENTS) == {"properties": []}
 
 
 def test_unknown_names_are_told(tmp_path: Path) -> None:
     """Guards a task or a file that is not there."""
-    with pytest.raises(OptionError, match="there is no task 'cuont': describe, count"):
-        find("cuont")
+    with pytest.raises(OptionError, match="there is no task 'cuont'; the tasks are describe, count"):
+        find_task("cuont")
     with pytest.raises(OptionError, match="cannot read"):
         load_tasks(tmp_path / "none.toml")

@@ -40,6 +40,12 @@ def find_marks(text: str, size: tuple[int, int], frame: ImageTransform) -> tuple
     return tuple(marks)
 
 
+def format_box(mark: Mark, size: tuple[int, int]) -> dict[str, object]:
+    """The JSON object that Qwen writes for the box of a mark in an image of ``size`` (width, height)."""
+    edges = zip(mark.box or (), (*size, *size), strict=False)
+    return {_BOX_KEY: [round(edge / side * GRID) for edge, side in edges], "label": mark.label}
+
+
 _BOX_KEY, _POINT_KEY = "bbox_2d", "point_2d"
 _LABEL_KEYS = ("label", "text_content", "sub_label")
 """The first of them that an object has is its label: text spotting has no ``label``, other tasks have both others."""

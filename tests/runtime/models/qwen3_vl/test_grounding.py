@@ -116,9 +116,9 @@ def test_points_clamping_and_tokens() -> None:
 
 def test_places_are_those_of_the_original() -> None:
     """Guards crops and turned images: the model saw a part, the user wants places in the whole."""
-    crop = ImageTransform((100, 100)).within((1, 0, 30, 0, 1, 40))
+    crop = ImageTransform((100, 100)).compose((1, 0, 30, 0, 1, 40))
     assert find_marks(CAN_TEXT, (50, 50), crop)[0].box == (30.5, 41.0, 31.5, 42.0)
-    turned = ImageTransform((100, 200)).within((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
+    turned = ImageTransform((100, 200)).compose((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
     assert find_marks('{"bbox_2d": [0, 0, 500, 100]}', (200, 100), turned)[0].box == (90.0, 0.0, 100.0, 100.0)
 
 
