@@ -25,6 +25,8 @@ from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.prompt.builder import user_turn
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
 SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))
 MIB = 2**20

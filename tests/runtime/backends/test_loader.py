@@ -23,6 +23,8 @@ from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, Engin
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
+pytestmark = pytest.mark.slow
+
 IMAGE = EXAMPLES / "shelf.png"
 QUESTION = "How many bottles are there?"
 OPTIONS = Options(max_tokens=8, temperature=0)

@@ -15,6 +15,8 @@ from tests.paths import EXAMPLES
 from tests.runtime.cli.test_main import vlrun
 from vlrun.tasks.definition import TaskArguments, find_task
 
+pytestmark = pytest.mark.slow
+
 SHELF = EXAMPLES / "shelf.png"
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from tests.paths import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 CHAT = [sys.executable, "-m", "vlrun.cli", "chat", "--temperature", "0", "--kv-disk", "0"]
 
 

@@ -128,6 +128,7 @@ def test_the_next_process_knows_the_image(shop: Path, small_model: Path, tmp_pat
     assert [told["usage"]["cached_tokens"] > 0 for told in (*answers, off)] == [False, True, False]
 
 
+@pytest.mark.slow
 def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
     """Guards the disk cache between real processes that write and read the same file: the same right answer from all,
     the next one starts from it, and nothing half-written is left.

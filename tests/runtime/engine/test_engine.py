@@ -46,6 +46,7 @@ LIMITS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(ASKED, st.integers(0, 20) | st.none(), st.booleans()), min_size=1, max_size=9),

@@ -31,6 +31,8 @@ from vlrun.prompt.builder import user_turn
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 
+pytestmark = pytest.mark.slow
+
 EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 DIMENSIONS = manifest.read(FOLDER)
 TOKENS = 45

@@ -39,6 +39,7 @@ def test_a_good_image_stays_as_it_is(name: str) -> None:
     assert enhance(image) is image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_is_found_and_mended(name: str, fault: str) -> None:
@@ -81,6 +82,7 @@ def test_plain_and_tiny_images_survive(size: tuple[int, int]) -> None:
         assert enhance(image) is image
 
 
+@pytest.mark.slow
 def test_a_phone_photo_takes_seconds_not_minutes() -> None:
     """Guards against work on all of twelve megapixels at every angle."""
     photo = Image.open(EXAMPLES / "shelf.png").convert("RGB").resize((4000, 3000))

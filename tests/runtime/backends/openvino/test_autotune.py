@@ -17,6 +17,8 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.cli import commands
 from vlrun.embedded import FOLDER
 
+pytestmark = pytest.mark.slow
+
 
 def hints_used(hints: Hints) -> str:
     """Return the settings with which the embedded model would be loaded."""

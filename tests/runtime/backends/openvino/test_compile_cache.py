@@ -24,6 +24,8 @@ from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
+pytestmark = pytest.mark.slow
+
 FINGERPRINT = manifest.fingerprint(FOLDER)
 DIMENSIONS = manifest.read(FOLDER)
 

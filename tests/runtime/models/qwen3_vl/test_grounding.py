@@ -204,6 +204,7 @@ def test_never_raises(pieces: list[str]) -> None:
         mark.label.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["", "{", '{"bbox_2d":[1', '{"label":"', "<|box_start|>(1,2)"])
 def test_takes_linear_time(head: str) -> None:
     """Guards against a model that repeats itself: 100 KB of anything must not hold up the service."""
