@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import EXAMPLES
+from tests.paths import EXAMPLES, RUNTIME
 
 CHAT = [sys.executable, "-m", "vlrun.cli", "chat", "--temperature", "0", "--kv-disk", "0"]
 
 
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(RUNTIME), "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+
+
 def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
     return subprocess.run(
-        [*CHAT, *arguments], input=lines, capture_output=True, text=True, check=False, timeout=120, env=environment
+        [*CHAT, *arguments], input=lines, capture_output=True, text=True, check=False, timeout=120, env=environment(home)
     )
 
 
@@ -117,9 +120,9 @@ class Terminal:
 
     def _start(self, home: Path, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int]:
         main, other = pty.openpty()
-        environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "TERM": "xterm"}
+        settings = environment(home) | {"TERM": "xterm"}
         process = subprocess.Popen(
-            [*CHAT, *arguments], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+            [*CHAT, *arguments], stdin=other, stdout=other, stderr=other, env=settings, start_new_session=True
         )
         os.close(other)
         return process, main
