@@ -25,7 +25,13 @@ def environment(home: Path) -> dict[str, str]:
 
 def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*CHAT, *arguments], input=lines, capture_output=True, text=True, check=False, timeout=120, env=environment(home)
+        [*CHAT, *arguments],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(home),
     )
 
 

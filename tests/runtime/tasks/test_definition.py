@@ -104,6 +104,13 @@ def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
     assert find_task("count", tasks) == find_task("count")
 
 
+def test_the_former_name_of_a_key_still_works(tmp_path: Path) -> None:
+    """Guards task files from before ``pictures`` became ``images``."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\npictures = 3\n")
+    assert load_tasks(path)["x"].images == 3
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -117,6 +124,7 @@ def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
         (b"[x]\nabout = 'a'\nprompt.en = ''\n", "no text may be empty"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nsteps.en = ''\n", "may be empty"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '[]'\n", "not a task file"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nimages = 2\npictures = 2\n", "pictures"),
         (b"\xff", "UTF-8"),
         (b"#" * (1 << 20) + b"##", "limit"),
     ],
