@@ -15,9 +15,10 @@ import msgspec
 from PIL import Image as PILImage
 
 from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.transform import ImageTransform
-from vlrun.prompt.builder import MOST_IMAGES, Images, ask_about
+from vlrun.prompt.builder import MAX_IMAGES, Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.types.answer import Answer, Chunk, last_of
@@ -53,7 +54,7 @@ class Conversation:
 
     def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
         """Stream the answer to the next question. Raises as ``VLM.ask`` does."""
-        return self._stream([ask_about(images, question)], options)
+        return self._stream([user_turn(images, question)], options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
         """Continue with the results of the tools that the last answer called.
@@ -65,7 +66,8 @@ class Conversation:
         if isinstance(results, str) or not all(isinstance(result, str) for result in results):
             raise OptionError("the results of tools must be a list of texts")
         last = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
-        calls = len(find_tool_calls(last.text if isinstance(last, GeneratedText) else str(last)))
+        text = last.text if isinstance(last, GeneratedText) else str(last)
+        calls = len(find_tool_calls(text, self._vlm.family.tool_calls))
         if len(results) != calls or not calls:
             raise OptionError(f"the last answer calls {calls} tools, but there are {len(results)} results")
         return self._stream([Turn("tool", (result,)) for result in results], options)
@@ -82,7 +84,7 @@ class Conversation:
         if len(encoded) > MAX_FILE_BYTES:
             raise OutputError(f"the conversation with its images has more than {MAX_FILE_BYTES:,} bytes, the limit")
         try:
-            files.put(target, encoded)
+            files.write_atomic(target, encoded)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not a file name"
             raise OutputError(f"cannot write '{target}': {reason}") from error
@@ -105,10 +107,10 @@ class Conversation:
         same_model = saved.model == self._vlm.fingerprint
         images = sum(part.png is not None for turn in saved.turns for part in turn.parts)
         try:
-            if images > MOST_IMAGES:
-                raise ValueError(f"it has {images} images, more than {MOST_IMAGES}")
+            if images > MAX_IMAGES:
+                raise ValueError(f"it has {images} images, more than {MAX_IMAGES}")
             turns = tuple(_restore_turn(turn, same_model) for turn in saved.turns)
-            self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, GeneratedText))
+            _check_tokens(self._vlm.manifest, turns)
             self.turns = turns
         except (VlrunError, ValueError) as error:
             raise OptionError(f"'{source}' is damaged: {error}") from None
@@ -181,3 +183,12 @@ def _restore_part(part: _SavedPart, same_model: bool) -> str | Image | Generated
         return replace(open_image(base64.b64decode(part.png, validate=True)), transform=part.transform)
     text = part.text or ""
     return GeneratedText(part.token_ids, text) if part.token_ids and same_model else text
+
+
+def _check_tokens(manifest: Manifest, turns: Sequence[Turn]) -> None:
+    """Raise OptionError for generated tokens that the model cannot have generated: the file is untrusted."""
+    tokens = manifest.tokens
+    never = {tokens.image, tokens.video, tokens.vision_start, tokens.vision_end, *tokens.eos}
+    ids = (token for turn in turns for part in turn.parts if isinstance(part, GeneratedText) for token in part.ids)
+    if any(not 0 <= token < manifest.text.vocab_size or token in never for token in ids):
+        raise OptionError("it has tokens that the model cannot have generated")

@@ -14,10 +14,11 @@ from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
-from vlrun_export import check, decoder_graph, exported, vision_graph
+from vlrun_export import check, exported_model
 from vlrun_export.check import check_folder, require_passed
 from vlrun_export.checkpoint import open_checkpoint
 from vlrun_export.export import export_checkpoint
+from vlrun_export.families.qwen3_vl import decoder_graph, vision_graph
 
 
 class SwappedLevels(vision_graph.VisionGraph):
@@ -67,10 +68,10 @@ def test_a_real_fault_fails_even_at_int8(
 ) -> None:
     """Guards the limits against looseness, and the folder: after a failed check there is no OUT."""
     monkeypatch.setattr(module, name, fault)
-    told: list[str] = []
-    with pytest.raises(CheckFailed, match="strays from transformers"):
-        export_checkpoint(checkpoint, tmp_path / "out", progress=told.append)
-    assert any("FAILED" in message for message in told)
+    messages: list[str] = []
+    with pytest.raises(CheckFailed, match="deviates from transformers"):
+        export_checkpoint(checkpoint, tmp_path / "out", progress=messages.append)
+    assert any("FAILED" in message for message in messages)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,7 +80,9 @@ def test_wrong_positions_fail(
     int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards the limits: an image laid out wrongly is no rounding error."""
-    monkeypatch.setattr(exported, "token_positions", lambda length, images: token_positions(length, images)[order])
+    monkeypatch.setattr(
+        exported_model, "token_positions", lambda length, images: token_positions(length, images)[order]
+    )
     results = check_folder(open_checkpoint(small_checkpoint), *int8_export)
     with pytest.raises(CheckFailed):
         require_passed(results)

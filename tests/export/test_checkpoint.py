@@ -71,11 +71,11 @@ def only_pickles(folder: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Harm, str]] = {
-    "no config": (remove("config.json"), "holds no config.json"),
+    "no config": (remove("config.json"), "has no config.json"),
     "config cut": (write("config.json", '{"model_type": '), "not valid JSON"),
     "config a list": (write("config.json", "[]"), "not a JSON object"),
     "another family": (edit("config.json", lambda c: c.update(model_type="qwen3_vl_moe")), "only the dense Qwen3-VL"),
-    "quantized": (edit("config.json", lambda c: c.update(quantization_config={})), "quantized already"),
+    "quantized": (edit("config.json", lambda c: c.update(quantization_config={})), "already quantized"),
     "no rope_theta": (edit("config.json", lambda c: c["text_config"].pop("rope_theta")), "text_config.rope_theta"),
     "no depth": (edit("config.json", lambda c: c["vision_config"].pop("depth")), "lacks vision_config.depth"),
     "yarn": (
@@ -95,15 +95,18 @@ FAULTS: dict[str, tuple[Harm, str]] = {
     ),
     "head missing": (edit("config.json", lambda c: c["text_config"].update(vocab_size=450)), "has shape"),
     "tensor missing": (drop_a_tensor, r"lacks the tensor model\.visual\.merger\.norm\.bias"),
-    "tensor of another shape": (reshape_a_tensor, r"asks for \[64\]"),
+    "tensor of another shape": (reshape_a_tensor, r"requires \[64\]"),
     "no tokenizer": (remove("tokenizer.json"), r"lacks tokenizer\.json"),
     "tokenizer broken": (write("tokenizer.json", "{}"), r"tokenizer\.json of .* is broken"),
     "vocabulary too large": (
         edit("tokenizer.json", lambda t: t["model"]["vocab"].update(zzz=500)),
-        "has 501 tokens, but the model only 448",
+        "has 501 tokens, but the model has only 448",
     ),
     "no chat template": (remove("chat_template.jinja"), "no chat template"),
-    "other patches": (edit("preprocessor_config.json", lambda c: c.update(patch_size=14)), "another|patch_size"),
+    "other patches": (
+        edit("preprocessor_config.json", lambda c: c.update(patch_size=14)),
+        "patch_size of .* in config.json, but 14 in preprocessor_config.json",
+    ),
     "no limits": (edit("preprocessor_config.json", lambda c: c.pop("size")), "min_pixels"),
     "two means": (edit("preprocessor_config.json", lambda c: c.update(image_mean=[0.5, 0.5])), "preprocessor_config"),
     "no end": (

@@ -18,6 +18,9 @@ from tests.repo.tree import ROOMS, tracked
 
 WORKBENCH_ONLY = {"torch", "torchvision", "transformers", "optimum", "optimum-intel", "nncf", "onnx", "safetensors"}
 
+CLONE_ONLY = (ROOT / "benchmarks", ROOT / "training")
+"""Packages that the wheel leaves out."""
+
 
 @pytest.fixture(scope="module")
 def setup() -> configparser.ConfigParser:
@@ -87,7 +90,7 @@ def test_runtime_requirements_are_what_the_runtime_imports(setup: configparser.C
     required = _names(_lines(setup["options"]["install_requires"]))
     served = _names(_lines(setup["options.extras_require"]["serve"]))
     assert not (required | served) & WORKBENCH_ONLY
-    assert required | served == _imported_distributions("vlrun")
+    assert required | served == _imported_distributions(ROOMS["vlrun"])
 
 
 def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> None:
@@ -109,17 +112,21 @@ def test_workbench_requirements_cover_what_the_workbench_imports(setup: configpa
     required = _names(_lines(setup["options"]["install_requires"]))
     required |= _names(_lines(extras["export"])) | _names(_lines(extras["train"]))
     required |= _names(_lines(extras["peers"]))
-    assert not _imported_distributions("vlrun_export") - required
+    assert not _imported_distributions(ROOMS["vlrun_export"], *CLONE_ONLY) - required
     assert "torchvision" not in required
 
 
-def _imported_distributions(room: str) -> set[str]:
-    """Distributions that a room imports; of several that share a top-level name, the one that setup.cfg can mean."""
-    modules = {
-        module for name, path in _room_files() if name == room and path.suffix == ".py" for module in _imports(path)
-    }
+def test_the_wheel_has_neither_benchmarks_nor_training(setup: configparser.ConfigParser) -> None:
+    packages = {package.partition(".")[0] for package in _lines(setup["options"]["packages"])}
+    assert packages == set(ROOMS)
+
+
+def _imported_distributions(*folders: Path) -> set[str]:
+    """Distributions that folders import; of several that share a top-level name, the one that setup.cfg can mean."""
+    sources = [path for path in tracked() if path.suffix == ".py" and any(map(path.is_relative_to, folders))]
+    modules = {module for path in sources for module in _imports(path)}
     homes = importlib.metadata.packages_distributions()
-    foreign = modules - sys.stdlib_module_names - set(ROOMS)
+    foreign = modules - sys.stdlib_module_names - set(ROOMS) - {folder.name for folder in CLONE_ONLY}
     return {_name(max(homes[module], key=len)) for module in foreign}
 
 

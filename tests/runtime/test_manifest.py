@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlrun import manifest as manifests
-from vlrun.errors import DamagedModel
+from vlrun.errors import DamagedModel, ForeignModel
 from vlrun.manifest import (
     CheckResult,
     FileEntry,
@@ -91,4 +91,12 @@ def test_garbage_is_told(folder: Path, text: str) -> None:
     """Guards against stack traces from broken JSON, deep nesting included."""
     (folder / "manifest.json").write_text(text)
     with pytest.raises(DamagedModel, match="damaged"):
+        manifests.read(folder)
+
+
+@pytest.mark.parametrize("header", ['"format": 1, "family": "llama"', '"format": 2, "family": "qwen3-vl"'])
+def test_another_family_or_format_is_not_called_damaged(folder: Path, header: str) -> None:
+    """Guards the user of a folder that is fine but not for this vlrun: its other fields are never looked at."""
+    (folder / "manifest.json").write_text(f'{{{header}, "layers": "many"}}')
+    with pytest.raises(ForeignModel, match="this vlrun reads"):
         manifests.read(folder)

@@ -154,7 +154,7 @@ def _run(
         _print_device_notes(vlm)
         result = request.result_of(print_stream(chunks) if streamed else last_of(chunks))
     else:
-        vlm.check(request.options(options))
+        vlm.grammar(request.options(options))
         _print_device_notes(vlm)
         result = run_task(vlm, inputs, request, options)
     if not streamed and not output.as_json:

@@ -129,7 +129,7 @@ class ModelOptions:
 
         if self.model is None:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
-        return load(self.model, hints=self.hints, room=self.cache, wait=False)
+        return load(self.model, hints=self.hints, cache=self.cache, wait=False)
 
 
 def _answer_options(given: Mapping[str, Any]) -> Options:

@@ -27,4 +27,4 @@ def tune(model: Path, device: str) -> None:
         f"{found.threads or 'all'} threads, vision {found.vision_precision or 'as the device chooses'}: "
         f"{found.seconds:.2f} s, with the defaults {found.default_seconds:.2f} s"
     )
-    autotune.store(found, model, device.upper())
+    autotune.save_tuned(found, model, device.upper())

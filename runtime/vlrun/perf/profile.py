@@ -62,7 +62,7 @@ class SpeedProfile(msgspec.Struct, frozen=True):
         """
         usage, times = answer.usage, answer.timings
         computed = usage.prompt_tokens - usage.cached_tokens
-        passes = usage.passes - -(-computed // PREFILL_CHUNK)
+        passes = usage.forward_passes - -(-computed // PREFILL_CHUNK)
         has_decoded = times.tpot is not None and passes >= MIN_PASSES
         has_prefilled = computed >= MIN_TOKENS and times.queue < MAX_QUEUE_SECONDS
         return cls(
@@ -118,7 +118,7 @@ def update_profile(fingerprint: str, hints: str, measured: SpeedProfile) -> None
     path = _path(fingerprint, hints)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.put(path, msgspec.json.encode(after))
+        files.write_atomic(path, msgspec.json.encode(after))
 
 
 def _relative_cost(tokens: int) -> float:

@@ -24,7 +24,7 @@ FIRST_GUESS = 2.0
 """Seconds of an answer, before one was seen."""
 MEMORY = 0.9
 """How much of the mean duration an answer leaves as it was."""
-MOST_RETRY_AFTER = 60
+MAX_RETRY_AFTER = 60
 SETTLED_SECONDS = 5.0
 """After which whoever waits does not give way any more: by then all that could be told as a status was told."""
 
@@ -87,7 +87,7 @@ class Admission:
     def retry_after(self) -> int:
         """Seconds until a place is likely to be free."""
         rounds = (self.waiting + self.running) / self._parallel
-        return min(max(math.ceil(rounds * self._mean), 1), MOST_RETRY_AFTER)
+        return min(max(math.ceil(rounds * self._mean), 1), MAX_RETRY_AFTER)
 
     async def _wait(self, client: str, weight: int) -> None:
         waiter = _Waiter(client, weight, asyncio.get_running_loop().create_future(), next(self._numbers))

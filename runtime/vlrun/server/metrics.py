@@ -113,10 +113,10 @@ class _Live(Collector):
         values = {
             "engine_running": state.running,
             "engine_waiting": state.waiting,
-            "engine_still_seconds": state.still,
+            "engine_still_seconds": state.stalled_seconds,
             "kv_cache_bytes": state.blocks * state.block_bytes,
             "kv_cache_held_bytes": held * state.block_bytes,
-            "kv_cache_named_blocks": state.named_blocks,
+            "kv_cache_named_blocks": state.cached_blocks,
             "feature_cache_bytes": state.feature_bytes,
         }
         for name, value in values.items():

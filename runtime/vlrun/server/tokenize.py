@@ -25,7 +25,8 @@ def counted(desk: RequestHandler, names: Sequence[str], body: bytes) -> bytes:
 def _counted(desk: RequestHandler, names: Sequence[str], body: bytes) -> TokenCount:
     asked = read_tokenize(strict_json.parse(body, desk.limits), names, desk.limits)
     if isinstance(asked, str):
-        return token_count(desk.vlm.count_text(asked), 0, desk.vlm.context)
+        return token_count(len(desk.vlm.template.encode_text(asked)), 0, desk.vlm.context)
     check(asked.images, desk.limits)
-    tokens, visual = desk.vlm.count(desk.workshop.opened(asked, Cancellation()), asked.tools)
-    return token_count(tokens, visual, desk.vlm.context)
+    prompt = desk.vlm.build_prompt(desk.workshop.opened(asked, Cancellation()), asked.tools)
+    visual = sum(grid.tokens for _, grid in prompt.images)
+    return token_count(len(prompt.prompt.ids), visual, desk.vlm.context)

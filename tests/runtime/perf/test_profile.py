@@ -17,7 +17,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
-    usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, passes=22)
+    usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, forward_passes=22)
     return Answer("x", "stop", usage, Timings(3, 0.1, queue, vision, 2.0, 6, 0.05, 8))
 
 

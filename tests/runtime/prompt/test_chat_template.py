@@ -15,7 +15,8 @@ from tests.published import PUBLISHED, needs_published
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.media.image import open_image
-from vlrun.prompt.builder import named
+from vlrun.models.qwen3_vl.family import QWEN3_VL
+from vlrun.prompt.builder import number_images
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.tool_calls import find_tool_calls
@@ -65,7 +66,7 @@ def test_prompt_equals_the_reference(folder: Path, messages: list[Message]) -> N
     expanded = rendered.replace("<|image_pad|>", "<|image_pad|>" * 5)
     prompt = template.encode(messages, [5] * images)
     assert list(prompt.ids) == reference(expanded, add_special_tokens=False)["input_ids"]
-    assert all(prompt.ids[slot : slot + 5] == (pad,) * 5 for slot in prompt.slots)
+    assert all(prompt.ids[slot : slot + 5] == (pad,) * 5 for slot in prompt.image_offsets)
 
 
 TOOLS = [
@@ -125,7 +126,7 @@ def test_image_numbers_equal_the_reference() -> None:
     tokenizer = load_tokenizer(PUBLISHED / "tokenizer.json")
     template = ChatTemplate(reference.chat_template, tokenizer, tokenizer.token_to_id("<|image_pad|>"))
     image = open_image(np.zeros((8, 8, 3), np.uint8))
-    assert template.render(named([Turn("user", (image, image, "Which?"))])) == rendered
+    assert template.render(number_images([Turn("user", (image, image, "Which?"))], QWEN3_VL)) == rendered
 
 
 def test_what_a_tool_says_never_becomes_a_control_token() -> None:
@@ -174,7 +175,7 @@ def test_what_the_model_said_is_put_in_token_by_token() -> None:
 )
 def test_tool_calls_are_found(text: str, calls: list[ToolCall]) -> None:
     """Guards the parser: calls in order, and nothing half or wrong."""
-    assert list(find_tool_calls(text)) == calls
+    assert list(find_tool_calls(text, QWEN3_VL.tool_calls)) == calls
 
 
 def test_user_text_never_becomes_a_control_token() -> None:
@@ -216,9 +217,9 @@ def test_renders_as_the_published_template() -> None:
 def test_image_count_must_match() -> None:
     """Guards against images that silently fall out of the prompt."""
     template, message = tiny_template(), Message("user", (ImagePlaceholder(), "x"))
-    with pytest.raises(OptionError, match="1 places for 2"):
+    with pytest.raises(OptionError, match="1 image placeholders for 2"):
         template.encode([message], [4, 4])
-    with pytest.raises(OptionError, match="more places"):
+    with pytest.raises(OptionError, match="more image placeholders"):
         template.encode([message], [])
 
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 import vlrun
 from tests.paths import EXAMPLES
 from vlrun.embedded import FOLDER
-from vlrun.engine.sampler import likely
+from vlrun.engine.sampler import score_token
 from vlrun.errors import OptionError
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.types.options import Options
@@ -57,7 +57,7 @@ def test_chunks_bring_each_token_once(vlm: VLM, stop: tuple[str, ...]) -> None:
 def test_ties_and_small_vocabularies() -> None:
     """Guards the order of equals, and asking for as many as there are."""
     row = np.array([1.0, 3.0, 3.0, 0.0], np.float32)
-    told = likely(row, 2, 4)
+    told = score_token(row, 2, 4)
     assert [token for token, _ in told.top] == [1, 2, 0, 3]
     assert told.logprob == told.top[0][1]
     assert math.isclose(sum(math.exp(logprob) for _, logprob in told.top), 1, rel_tol=1e-6)

@@ -8,21 +8,21 @@ from itertools import islice
 import numpy as np
 
 from vlrun.embedded import FOLDER
-from vlrun.structured.grammar import Grammar, Vocabulary
+from vlrun.structured.grammar import Grammar, GrammarTokenizer
 
 EOS = (1006, 1004)
 VOCAB_SIZE = 1024
-VOCABULARY = Vocabulary(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+TOKENIZER = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
 
 
 def text_of(tokens: list[int]) -> str:
     """What the tokens say; fails for bytes that are no UTF-8."""
-    return bytes(VOCABULARY.tokens().decode_bytes(tokens)).decode("utf-8")
+    return bytes(TOKENIZER.load().decode_bytes(tokens)).decode("utf-8")
 
 
 def closing_tokens() -> list[int]:
     """Tokens that begin with what closes a string, list or object, and the ends."""
-    tokens = VOCABULARY.tokens()
+    tokens = TOKENIZER.load()
     return [i for i in range(VOCAB_SIZE) if tokens.decode_bytes([i])[:1] in (b'"', b"}", b"]")] + list(EOS)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import pytest
 
-from tests.runtime.structured.random_answers import VOCABULARY, random_answer
+from tests.runtime.structured.random_answers import TOKENIZER, random_answer
 from vlrun.errors import OptionError
 from vlrun.structured.grammar import compile_schema
 from vlrun.structured.python_types import schema_of, value_of
@@ -66,7 +66,7 @@ class Anything:
 def test_random_answers_become_values(source: object) -> None:
     """Guards the round trip: every answer under a type's schema is a value of the type, numbers of any length too."""
     schema = schema_of(source)
-    compiled = compile_schema(schema, VOCABULARY)
+    compiled = compile_schema(schema, TOKENIZER)
     random = np.random.default_rng(5)
     texts = [text for _ in range(40) if (text := random_answer(compiled, random, 300)) is not None]
     assert len(texts) > 20
@@ -99,7 +99,7 @@ def test_pydantic_models_bring_their_own_schema() -> None:
     pydantic = pytest.importorskip("pydantic")
     inner = pydantic.create_model("Inner", n=(int, pydantic.Field(ge=0, le=9)))
     model = pydantic.create_model("Outer", inner=(inner, ...), note=(str | None, None))
-    compiled = compile_schema(schema_of(model), VOCABULARY)
+    compiled = compile_schema(schema_of(model), TOKENIZER)
     text = next(text for seed in range(9) if (text := random_answer(compiled, np.random.default_rng(seed))))
     assert isinstance(value_of(text, model), model)
     with pytest.raises(OptionError, match="does not fit 'Outer'"):
@@ -110,7 +110,7 @@ def test_mappings_and_text_are_schemas_already() -> None:
     """Guards the three plain ways to give a schema."""
     assert schema_of({"type": "integer"}) == schema_of('{"type": "integer"}') == {"type": "integer"}
     assert schema_of(True) is True
-    with pytest.raises(OptionError, match="no JSON"):
+    with pytest.raises(OptionError, match="not JSON"):
         schema_of("{")
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
-from vlrun.prompt.tool_calls import MAX_TOOLS
 from vlrun.server.api.common_request import (
     LIMITS,
     CallId,
@@ -36,6 +35,7 @@ from vlrun.server.api.common_request import (
     TopP,
     Wire,
 )
+from vlrun.types.turn import MAX_TOOLS
 
 
 class TextPart(Wire, tag_field="type", tag="text"):

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
-from vlrun.prompt.tool_calls import ToolCallSplitter
+from vlrun.models.registry import DEFAULT_FAMILY
+from vlrun.prompt.tool_calls import ToolCallParser
 from vlrun.server.api.chat_response import (
     ChatCompletionChunk,
     Chatting,
@@ -32,7 +33,7 @@ from vlrun.types.turn import ToolCall
 class _Speaker:
     """What one of the choices has said so far."""
 
-    splitter: ToolCallSplitter = field(default_factory=ToolCallSplitter)
+    splitter: ToolCallParser = field(default_factory=lambda: ToolCallParser(DEFAULT_FAMILY.tool_calls))
     calls: int = 0
     waiting: list[made.TokenLogprob] = field(default_factory=list)
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from vlrun.prompt.tool_calls import ToolCallSplitter
+from vlrun.models.registry import DEFAULT_FAMILY
+from vlrun.prompt.tool_calls import ToolCallParser
 from vlrun.types import answer as made
 from vlrun.types.answer import FinishReason, Phase, Progress
 from vlrun.types.turn import ToolCall
@@ -97,7 +98,7 @@ def said(answer: made.Answer, calling: bool) -> tuple[str | None, tuple[ToolCall
     """
     if not calling:
         return answer.text, ()
-    splitter = ToolCallSplitter()
+    splitter = ToolCallParser(DEFAULT_FAMILY.tool_calls)
     pieces = [*splitter.push(answer.text), *splitter.flush()]
     calls = tuple(piece for piece in pieces if isinstance(piece, ToolCall))
     text = "".join(piece for piece in pieces if isinstance(piece, str))

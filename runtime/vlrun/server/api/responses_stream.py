@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from vlrun.prompt.tool_calls import ToolCallSplitter
+from vlrun.models.registry import DEFAULT_FAMILY
+from vlrun.prompt.tool_calls import ToolCallParser
 from vlrun.server.api.common_response import TokenLogprob, logprobs
 from vlrun.server.api.responses_response import (
     FunctionCall,
@@ -165,7 +166,7 @@ class ResponseStream:
 
     def __init__(self, responding: Responding) -> None:
         self._responding = responding
-        self._splitter = ToolCallSplitter()
+        self._splitter = ToolCallParser(DEFAULT_FAMILY.tool_calls)
         self._number = 0
         self._speaking = False
         self._waiting: list[made.TokenLogprob] = []

@@ -18,7 +18,7 @@ from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Timings, TokenLogprob, Usage
 
-USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, passes=3)
+USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, forward_passes=3)
 TIMINGS = Timings(load=9, preprocess=0.1, queue=0.2, vision=0.3, prefill=0.4, ttft=1.0, tpot=None, total=1.5)
 TOP = (TokenLogprob("6", -0.1, b"6"), TokenLogprob("\ufffd", -2.5, b"\xe4"))
 TOKENS = (TokenLogprob("6", -0.1, b"6", TOP), TokenLogprob("\ufffd", -2.5, b"\xe4", TOP))
