@@ -35,7 +35,7 @@ def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProces
     )
 
 
-def test_a_whole_chat(tmp_path: Path) -> None:
+def test_every_command_of_a_chat(tmp_path: Path) -> None:
     """Guards every command: what a line does goes to stderr, answers alone to stdout."""
     lines = f"""
 How many bottles are there?
@@ -77,7 +77,7 @@ never read
         assert told in done.stderr, told
 
 
-def test_lines_that_go_on(tmp_path: Path) -> None:
+def test_questions_over_several_lines(tmp_path: Path) -> None:
     """Guards multi-line input: a backslash at the end, and three quotes around. What was typed comes back as it was."""
     lines = 'Copy this text:\\\nSALE 12\n/clear\n"""Copy this text:\nSALE 12\n3 red boxes $4.50\n"""\n'
     done = piped(lines=lines, home=tmp_path)
@@ -95,7 +95,7 @@ def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
     assert "128 visual tokens" in done.stderr
 
 
-def test_a_task_in_a_chat_is_the_task(tmp_path: Path) -> None:
+def test_a_task_in_a_chat_behaves_as_in_ask(tmp_path: Path) -> None:
     """Guards ``/task``: the total is the sum, and a task that needs two images says so."""
     done = piped(str(EXAMPLES / "shelf.png"), lines="/task compare\n/task count bottle,can\n", home=tmp_path)
     counted = json.loads(done.stdout)
@@ -103,7 +103,7 @@ def test_a_task_in_a_chat_is_the_task(tmp_path: Path) -> None:
     assert "at least 2 images" in done.stderr
 
 
-def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
+def test_a_chat_that_cannot_start_exits(tmp_path: Path) -> None:
     """Guards a chat about an image that is not there, and one without a way to ask."""
     done = piped("nowhere.png", lines="How many?\n", home=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
@@ -112,7 +112,7 @@ def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
     assert b"stdin is closed" in closed.stderr
 
 
-def test_what_was_typed_to_the_end_counts(tmp_path: Path) -> None:
+def test_an_open_block_ends_with_the_input(tmp_path: Path) -> None:
     """Guards a last line without its end."""
     assert piped(lines='"""Copy this text:\nSALE 12', home=tmp_path).stdout == "SALE 12\n"
 
