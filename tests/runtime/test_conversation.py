@@ -54,7 +54,7 @@ def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
     assert last.answer.text == said.text
 
 
-def test_images_get_their_numbers(vlm: vlrun.VLM) -> None:
+def test_a_second_image_is_numbered(vlm: vlrun.VLM) -> None:
     """Guards a second image in a later turn: the first one stays as it is in the cache, the second has its number."""
     conversation = Conversation(vlm, options=GREEDY)
     first = conversation.ask("How many bottles are there?", SHELF)
@@ -63,7 +63,7 @@ def test_images_get_their_numbers(vlm: vlrun.VLM) -> None:
     assert second.usage.image_tokens == 128
 
 
-def test_what_was_broken_off_stays_as_far_as_it_came(vlm: vlrun.VLM) -> None:
+def test_an_interrupted_answer_is_kept_in_part(vlm: vlrun.VLM) -> None:
     """Guards Ctrl+C in a chat: the turn is kept with the text that was shown, and the next one goes on from there."""
     conversation = Conversation(vlm, options=GREEDY)
     stream = conversation.stream("Describe this image.", SHELF)
@@ -73,7 +73,7 @@ def test_what_was_broken_off_stays_as_far_as_it_came(vlm: vlrun.VLM) -> None:
     assert conversation.ask("How many bottles are there?").text
 
 
-def test_what_failed_is_not_kept(vlm: vlrun.VLM) -> None:
+def test_a_failed_question_is_not_kept(vlm: vlrun.VLM) -> None:
     """Guards a typing error: the conversation is as it was."""
     conversation = Conversation(vlm, system="Be short.", options=GREEDY)
     with pytest.raises(MediaNotFound):
@@ -86,7 +86,7 @@ def test_what_failed_is_not_kept(vlm: vlrun.VLM) -> None:
     assert [turn.role for turn in conversation.turns] == ["system"]
 
 
-def test_a_file_carries_all_of_it(vlm: vlrun.VLM, tmp_path: Path) -> None:
+def test_save_and_load_keep_everything(vlm: vlrun.VLM, tmp_path: Path) -> None:
     """Guards ``save`` and ``load``: same turns, same images, and the next answer as if nothing had been between."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
@@ -102,7 +102,7 @@ def test_a_file_carries_all_of_it(vlm: vlrun.VLM, tmp_path: Path) -> None:
     assert again.ask("How many cans?").text == conversation.ask("How many cans?").text
 
 
-def test_another_model_s_tokens_are_not_taken(vlm: vlrun.VLM, tmp_path: Path) -> None:
+def test_token_ids_of_another_model_are_not_used(vlm: vlrun.VLM, tmp_path: Path) -> None:
     """Guards a file of another model: its token ids mean something else, its words do not."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
@@ -125,7 +125,7 @@ def test_another_model_s_tokens_are_not_taken(vlm: vlrun.VLM, tmp_path: Path) ->
         ('{"format": 1, "model": "x", "turns": [{"role": "ghost", "parts": []}]}', "not a conversation"),
     ],
 )
-def test_a_damaged_file_is_told(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
+def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
     """Guards files from elsewhere: one sentence, and the conversation stays as it was."""
     (tmp_path / "chat.json").write_text(content)
     conversation = Conversation(vlm, system="Be short.")
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_told(vlm: vlrun.VLM, tmp_path: Path, content: str, me
     assert len(conversation.turns) == 1
 
 
-def test_files_that_cannot_be_had_are_told(vlm: vlrun.VLM, tmp_path: Path) -> None:
+def test_impossible_paths_are_refused(vlm: vlrun.VLM, tmp_path: Path) -> None:
     """Guards a wrong path, to read and to write, and leaves nothing behind."""
     conversation = Conversation(vlm)
     with pytest.raises(OptionError, match="cannot read"):
@@ -144,7 +144,7 @@ def test_files_that_cannot_be_had_are_told(vlm: vlrun.VLM, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_marks_lie_in_the_image_that_was_asked_about(vlm: vlrun.VLM) -> None:
+def test_marks_refer_to_the_image_of_the_turn(vlm: vlrun.VLM) -> None:
     """Guards boxes in later turns: they are in the turn's own image, here a part of another; of two, in neither."""
     everything = Options(schema={"const": {"bbox_2d": [0, 0, 1000, 1000], "label": "all"}})
     part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 200, 300))
@@ -157,7 +157,7 @@ def test_marks_lie_in_the_image_that_was_asked_about(vlm: vlrun.VLM) -> None:
     assert not vlm.ask([SHELF, SHELF], "What?", everything).marks
 
 
-def test_parts_of_images_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> None:
+def test_image_transforms_are_saved(vlm: vlrun.VLM, tmp_path: Path) -> None:
     """Guards coordinates after ``load``: a part still knows where it lies."""
     part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 300, 300))
     conversation = Conversation(vlm, options=GREEDY)
@@ -170,7 +170,7 @@ def test_parts_of_images_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("said", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
-def test_tokens_that_nobody_said_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
+def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
     """Guards files of strangers: ids outside of the vocabulary, and images' tokens where there is no image."""
     said = said.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
     content = f'{{"format": 1, "model": "{vlm.fingerprint}", "turns": [{{"role": "assistant", "parts": [{{"text": "x", '
@@ -180,7 +180,7 @@ def test_tokens_that_nobody_said_are_refused(vlm: vlrun.VLM, tmp_path: Path, sai
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])
-def test_names_that_are_none_are_told(vlm: vlrun.VLM, path: str) -> None:
+def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
     """Guards a chat against its end by a name that no file can have."""
     with pytest.raises(OutputError):
         Conversation(vlm).save(path)
@@ -189,7 +189,7 @@ def test_names_that_are_none_are_told(vlm: vlrun.VLM, path: str) -> None:
 
 
 @pytest.mark.parametrize("results", ["3.50", ["3.50"], [3.5], [], [{"price": 3.5}]])
-def test_results_must_answer_calls(vlm: vlrun.VLM, results: object) -> None:
+def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> None:
     """Guards tools: one text for each call, and none where nothing was called."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", SHELF)
@@ -197,7 +197,7 @@ def test_results_must_answer_calls(vlm: vlrun.VLM, results: object) -> None:
         conversation.tool_results(results)  # type: ignore[arg-type]
 
 
-def test_tools_are_called_and_answered(vlm: vlrun.VLM) -> None:
+def test_tool_results_continue_the_conversation(vlm: vlrun.VLM) -> None:
     """Guards the way of a call: said by the model (here by a turn that was put in), found, and its result goes on."""
     conversation = Conversation(vlm, options=GREEDY, tools=[{"type": "function", "function": {"name": "now"}}])
     conversation.turns = (Turn("user", ("What time is it?",)), Turn("assistant", (CALL,)))

@@ -105,12 +105,8 @@ class Service:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
         openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
-            "/v1/chat/completions": {
-                "POST": self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
-            },
-            "/v1/responses": {
-                "POST": self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
-            },
+            "/v1/chat/completions": {"POST": chat},
+            "/v1/responses": {"POST": responses},
             "/v1/tokenize": {"POST": self._tokenize},
             "/v1/models": {"GET": _value(lambda _: status.models(names, self._started, self._context()))},
             "/v1/models/{name:path}": {"GET": _value(self._model)},

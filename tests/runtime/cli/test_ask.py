@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-def test_several_questions_show_the_image_once(home: Path) -> None:
+def test_several_questions_encode_the_image_once(home: Path) -> None:
     """Guards ``-q ... -q ...``: each answer below its question, and the image is encoded for the first alone."""
     words = (SHELF, "-q", "How many bottles are there?", "-q", "Is there a red bag?")
     told = vlrun("ask", *words, home=home)
@@ -36,7 +36,7 @@ def test_several_questions_show_the_image_once(home: Path) -> None:
     assert second["usage"]["cached_tokens"] >= second["usage"]["image_tokens"]
 
 
-def test_a_task_answers_in_its_form(home: Path) -> None:
+def test_a_task_answer_validates_against_its_schema(home: Path) -> None:
     """Guards ``--task count --items``: one JSON object with these names and their sum, in Chinese too."""
     for items in ("bottle,can", "瓶子,罐子"):
         done = vlrun("ask", SHELF, "--task", "count", "--items", items, home=home)
@@ -46,7 +46,7 @@ def test_a_task_answers_in_its_form(home: Path) -> None:
         assert counted["total"] == sum(counted["items"].values())
 
 
-def test_votes_and_tiles_are_told(home: Path) -> None:
+def test_votes_and_tiles_are_reported(home: Path) -> None:
     """Guards ``--votes`` and ``--tiles``: the answer on stdout, how the votes fell on stderr and in the JSON."""
     words = (SHELF, "--task", "count", "--items", "bottle", "--votes", "3", "--tiles", "1x2", "--seed", "1")
     done = vlrun("ask", *words, home=home)
@@ -57,7 +57,7 @@ def test_votes_and_tiles_are_told(home: Path) -> None:
     assert [sum(part["items.bottle"].values()) for part in told["votes"]] == [3, 3]
 
 
-def test_a_form_from_a_file_or_in_place(home: Path, tmp_path: Path) -> None:
+def test_a_schema_as_file_or_text(home: Path, tmp_path: Path) -> None:
     """Guards ``--schema``: whatever the model wants to say, the answer validates."""
     cans = {"cans": {"enum": [0, 1, 2, 3]}}
     schema = {"type": "object", "properties": cans, "required": ["cans"], "additionalProperties": False}
@@ -67,7 +67,7 @@ def test_a_form_from_a_file_or_in_place(home: Path, tmp_path: Path) -> None:
         Draft202012Validator(schema).validate(json.loads(done.stdout))
 
 
-def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
+def test_incomplete_json_has_an_exit_code(home: Path) -> None:
     """Guards scripts against half an object that looks like success."""
     done = vlrun("ask", SHELF, "--task", "count", "--max-tokens", "3", home=home)
     assert done.returncode == 11
@@ -102,7 +102,9 @@ def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
         (("--tasks", "nowhere.toml", "--task", "ocr"), 2, "cannot read the tasks"),
     ],
 )
-def test_wrong_words_are_told_before_the_work(home: Path, words: tuple[str, ...], code: int, message: str) -> None:
+def test_wrong_options_are_refused_before_the_model_runs(
+    home: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
     """Guards typing errors: one sentence, an exit code, and no answer."""
     done = vlrun("ask", SHELF, "How many?", *words, home=home)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
@@ -110,7 +112,7 @@ def test_wrong_words_are_told_before_the_work(home: Path, words: tuple[str, ...]
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_a_hostile_form_is_refused_at_once(home: Path) -> None:
+def test_a_hostile_schema_is_refused_quickly(home: Path) -> None:
     """Guards against a schema that would take minutes: it costs no more than an ordinary mistake."""
     hostile = json.dumps({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"})
     began = time.monotonic()
@@ -119,7 +121,7 @@ def test_a_hostile_form_is_refused_at_once(home: Path) -> None:
     assert time.monotonic() - began < 15  # of which loading takes the most on a busy machine
 
 
-def test_boxes_and_heat_come_out_as_images(home: Path, tmp_path: Path) -> None:
+def test_drawing_and_heat_map_are_written(home: Path, tmp_path: Path) -> None:
     """Guards ``--draw`` and ``--heatmap``: files of the image's size, changed where the bag is."""
     words = (SHELF, "Where is the red bag?", "--draw", tmp_path / "boxes.png", "--heatmap", tmp_path / "heat.webp")
     done = vlrun("ask", *words, "--json", home=home)
@@ -138,7 +140,7 @@ def test_boxes_and_heat_come_out_as_images(home: Path, tmp_path: Path) -> None:
     assert inside > 3 * np.median(colour)
 
 
-def test_a_region_is_seen_alone_and_marks_lie_in_the_whole(home: Path) -> None:
+def test_a_region_is_asked_about_alone_and_marks_refer_to_the_whole_image(home: Path) -> None:
     """Guards ``--region``: the answer is about the part, its boxes are in pixels of the image."""
     whole = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--json", home=home).stdout)["marks"][0]["box"]
     left, top = max(0, int(whole[0]) - 60), max(0, int(whole[1]) - 60)
@@ -148,13 +150,13 @@ def test_a_region_is_seen_alone_and_marks_lie_in_the_whole(home: Path) -> None:
     assert np.abs(np.array(box) - np.array(whole)).max() < 40
 
 
-def test_nothing_is_a_value_too(home: Path) -> None:
+def test_a_falsy_value_is_in_the_json(home: Path) -> None:
     """Guards scripts that ask for ``value``: 0 is an answer."""
     told = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
     assert told["value"] == 0
 
 
-def test_all_questions_are_asked_though_one_is_cut(home: Path) -> None:
+def test_an_incomplete_answer_does_not_stop_later_questions(home: Path) -> None:
     """Guards the questions behind one whose JSON was cut short."""
     form = '{"type": "array", "items": {"const": "a long word"}, "minItems": 1, "maxItems": 1}'
     words = ("-q", "How many?", "-q", "How many cans?", "--schema", form, "--max-tokens", "3", "--json")
@@ -175,7 +177,7 @@ def test_tasks_are_listed(home: Path, tmp_path: Path) -> None:
     assert vlrun("tasks", "nothing", home=home).returncode == 2
 
 
-def test_a_plan_tells_what_it_will_cost(home: Path) -> None:
+def test_a_plan_matches_the_question(home: Path) -> None:
     """Guards ``vlrun plan``: the very tokens of the question that follows, and seconds once this box was measured."""
     words = (SHELF, EXAMPLES / "word.png", "Which has more bottles?")
     planned = json.loads(vlrun("plan", *words, "--json", home=home).stdout)

@@ -14,21 +14,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import EXAMPLES
+from tests.paths import EXAMPLES, RUNTIME
 
 pytestmark = pytest.mark.slow
 
 CHAT = [sys.executable, "-m", "vlrun.cli", "chat", "--temperature", "0", "--kv-disk", "0"]
 
 
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(RUNTIME), "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+
+
 def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
     return subprocess.run(
-        [*CHAT, *arguments], input=lines, capture_output=True, text=True, check=False, timeout=120, env=environment
+        [*CHAT, *arguments],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(home),
     )
 
 
-def test_a_whole_chat(tmp_path: Path) -> None:
+def test_every_command_of_a_chat(tmp_path: Path) -> None:
     """Guards every command: what a line does goes to stderr, answers alone to stdout."""
     lines = f"""
 How many bottles are there?
@@ -70,7 +79,7 @@ never read
         assert told in done.stderr, told
 
 
-def test_lines_that_go_on(tmp_path: Path) -> None:
+def test_questions_over_several_lines(tmp_path: Path) -> None:
     """Guards multi-line input: a backslash at the end, and three quotes around. What was typed comes back as it was."""
     lines = 'Copy this text:\\\nSALE 12\n/clear\n"""Copy this text:\nSALE 12\n3 red boxes $4.50\n"""\n'
     done = piped(lines=lines, home=tmp_path)
@@ -88,7 +97,7 @@ def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
     assert "128 visual tokens" in done.stderr
 
 
-def test_a_task_in_a_chat_is_the_task(tmp_path: Path) -> None:
+def test_a_task_in_a_chat_behaves_as_in_ask(tmp_path: Path) -> None:
     """Guards ``/task``: the total is the sum, and a task that needs two images says so."""
     done = piped(str(EXAMPLES / "shelf.png"), lines="/task compare\n/task count bottle,can\n", home=tmp_path)
     counted = json.loads(done.stdout)
@@ -96,7 +105,7 @@ def test_a_task_in_a_chat_is_the_task(tmp_path: Path) -> None:
     assert "at least 2 images" in done.stderr
 
 
-def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
+def test_a_chat_that_cannot_start_exits(tmp_path: Path) -> None:
     """Guards a chat about an image that is not there, and one without a way to ask."""
     done = piped("nowhere.png", lines="How many?\n", home=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
@@ -105,7 +114,7 @@ def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
     assert b"stdin is closed" in closed.stderr
 
 
-def test_what_was_typed_to_the_end_counts(tmp_path: Path) -> None:
+def test_an_open_block_ends_with_the_input(tmp_path: Path) -> None:
     """Guards a last line without its end."""
     assert piped(lines='"""Copy this text:\nSALE 12', home=tmp_path).stdout == "SALE 12\n"
 
@@ -119,9 +128,9 @@ class Terminal:
 
     def _start(self, home: Path, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int]:
         main, other = pty.openpty()
-        environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "TERM": "xterm"}
+        settings = environment(home) | {"TERM": "xterm"}
         process = subprocess.Popen(
-            [*CHAT, *arguments], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+            [*CHAT, *arguments], stdin=other, stdout=other, stderr=other, env=settings, start_new_session=True
         )
         os.close(other)
         return process, main

@@ -63,7 +63,7 @@ def ask(shop: Path, model: Path, *words: str | Path, **more: object) -> subproce
     return vlrun("ask", "--model", model, *words, home=shop / "cache", **more)  # type: ignore[arg-type]
 
 
-def test_answer_on_stdout_all_else_on_stderr(shop: Path, small_model: Path) -> None:
+def test_answer_on_stdout_everything_else_on_stderr(shop: Path, small_model: Path) -> None:
     """Guards pipes: stdout carries the answer alone, also with --stats and a note about frames."""
     quiet = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20")
     told = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20", "--stats")
@@ -84,7 +84,7 @@ def test_json_is_one_object(shop: Path, small_model: Path) -> None:
     assert {"load", "vision", "ttft", "tpot"} <= set(answer["timings"])
 
 
-def test_an_answer_cannot_steer_the_terminal(shop: Path, small_model: Path) -> None:
+def test_an_answer_cannot_control_the_terminal(shop: Path, small_model: Path) -> None:
     """Guards readers against an image whose text holds escape sequences; random weights utter any byte."""
     words = (shop / "shelf.png", "Hi", "--temperature", "1", "--max-tokens", "200")
     for seed in map(str, range(10)):
@@ -119,7 +119,7 @@ def test_question_that_looks_like_a_file(shop: Path, small_model: Path) -> None:
     assert json.loads(named.stdout)["usage"] == json.loads(given.stdout)["usage"]
 
 
-def test_the_next_process_knows_the_image(shop: Path, small_model: Path, tmp_path: Path) -> None:
+def test_the_prefix_cache_on_disk_serves_the_next_process(shop: Path, small_model: Path, tmp_path: Path) -> None:
     """Guards the cache on disk and its switch: the same answer, prefill spared (vision too: test_loading)."""
     words = ("ask", "--model", small_model, shop / "shelf.png", "How many?", "--json", "--temperature", "0")
     answers = [json.loads(vlrun(*words, home=tmp_path).stdout) for _ in range(2)]
@@ -129,7 +129,7 @@ def test_the_next_process_knows_the_image(shop: Path, small_model: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
+def test_three_processes_share_the_cache_folder(tmp_path: Path) -> None:
     """Guards the disk cache between real processes that write and read the same file: the same right answer from all,
     the next one starts from it, and nothing half-written is left.
     """
@@ -144,7 +144,7 @@ def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
     assert [path.suffix for path in (tmp_path / "vlrun" / "prefixes").iterdir()] == [".kv"]
 
 
-def test_help_tells_the_real_defaults() -> None:
+def test_help_shows_the_real_defaults() -> None:
     """Guards numbers that stand twice: in the help and where they rule; and options that reach nothing."""
     # Tasks set the budgets, --heatmap the map; the last two are the service's.
     by_others = {"min_image_tokens", "auto_image_tokens", "heatmap", "logprobs", "progress"}
@@ -371,7 +371,7 @@ def test_terminal_shows_no_progress_noise(shop: Path, small_model: Path) -> None
     assert done.stderr == b"vlrun: the answer was cut short (length)\n"
 
 
-def test_bytes_on_stdin_may_be_anything(shop: Path, small_model: Path) -> None:
+def test_garbage_on_stdin_is_refused(shop: Path, small_model: Path) -> None:
     """Guards '-' against garbage."""
     buffer = io.BytesIO()
     Image.new("RGB", (9, 9)).save(buffer, "PNG")
@@ -379,7 +379,7 @@ def test_bytes_on_stdin_may_be_anything(shop: Path, small_model: Path) -> None:
     assert ask(shop, small_model, "-", stdin=os.urandom(1000)).returncode == 3
 
 
-def test_runtime_calls_nobody(shop: Path, small_model: Path, tmp_path: Path) -> None:
+def test_no_telemetry_is_loaded(shop: Path, small_model: Path, tmp_path: Path) -> None:
     """Guards privacy: importing OpenVINO starts its telemetry, which reports home without asking and leaves a client
     id behind. In our process it is never loaded.
     """

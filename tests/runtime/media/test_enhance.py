@@ -33,7 +33,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_good_image_stays_as_it_is(name: str) -> None:
+def test_an_image_without_faults_is_unchanged(name: str) -> None:
     """Guards against an enhancement that harms: pixel for pixel the same, and nothing told."""
     image = open_image(EXAMPLES / f"{name}.png")
     assert enhance(image) is image
@@ -42,7 +42,7 @@ def test_a_good_image_stays_as_it_is(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_fault_is_found_and_mended(name: str, fault: str) -> None:
+def test_a_fault_is_detected_and_corrected(name: str, fault: str) -> None:
     """Guards each step: it is told, and the image comes nearer to what it was before the fault."""
     harm, word, left = FAULTS[fault]
     good = Image.open(EXAMPLES / f"{name}.png").convert("RGB")
@@ -61,7 +61,7 @@ def test_all_at_once() -> None:
     assert notes == "the image was rotated by -4.0 degrees and brightened and sharpened"
 
 
-def test_marks_on_a_turned_image_find_back() -> None:
+def test_marks_on_a_rotated_image_map_to_the_original() -> None:
     """Guards boxes: a point that stands upright again is told where the photo has it, within two pixels."""
     good = Image.open(EXAMPLES / "shelf.png").convert("RGB")
     marked = good.copy()
@@ -96,7 +96,7 @@ def test_a_phone_photo_takes_seconds_not_minutes() -> None:
     ("ground", "disc"),
     [((245, 245, 240), (240, 210, 40)), ((128, 128, 128), (140, 50, 170)), ((230, 230, 230), (90, 20, 20))],
 )
-def test_colours_stay_what_they_are(ground: tuple[int, int, int], disc: tuple[int, int, int]) -> None:
+def test_colours_keep_their_hue(ground: tuple[int, int, int], disc: tuple[int, int, int]) -> None:
     """Guards questions about colours: with bounds taken from the grey a yellow disc on white came out orange."""
     image = Image.new("RGB", (400, 400), ground)
     ImageDraw.Draw(image).ellipse((150, 150, 250, 250), fill=disc)

@@ -63,7 +63,7 @@ def test_reads_every_named_format(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turns_phone_photos_upright(orientation: int) -> None:
+def test_exif_orientation_is_applied(orientation: int) -> None:
     """Guards EXIF orientation: all eight must show red on the left."""
     upright = half_red()
     undo = {
@@ -83,7 +83,7 @@ def test_turns_phone_photos_upright(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_transparency_goes_on_white(mode: str) -> None:
+def test_transparency_becomes_white(mode: str) -> None:
     """Guards against black backgrounds: a cut-out product photo lies on white."""
     source = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     source.paste((0, 0, 0, 255), (0, 0, 4, 8))
@@ -137,7 +137,7 @@ def test_sixteen_bit_oddities() -> None:
     assert open_image(tiff.replace(tag, tag[:8] + bytes(4))).rgb[0, :, 0].tolist() == [255, 0]
 
 
-def test_a_image_without_pixels() -> None:
+def test_an_image_without_pixels() -> None:
     """Guards against a division by zero."""
     with pytest.raises(DamagedMedia, match="has no pixels"):
         open_image(Image.new("RGB", (0, 5)))
@@ -164,7 +164,7 @@ def test_hash_covers_size_and_pixels() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_cut_short_or_flipped_is_told(kind: str) -> None:
+def test_truncated_or_corrupt_files_are_refused(kind: str) -> None:
     """Guards against stack traces: whatever a broken file makes Pillow raise ends as a MediaError."""
     rng = np.random.default_rng(7)
     good = encoded(Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)), kind)
@@ -182,7 +182,7 @@ def _image_or_media_error(data: bytes) -> None:
         open_image(data)
 
 
-def test_truncated_jpeg_is_no_image() -> None:
+def test_truncated_jpeg_is_refused() -> None:
     """Guards against grey lower halves: a photo cut short by a power cut is refused."""
     good = encoded(half_red(400, 300), "JPEG")
     with pytest.raises(DamagedMedia, match="damaged or cut short"):
@@ -190,7 +190,7 @@ def test_truncated_jpeg_is_no_image() -> None:
 
 
 @pytest.mark.parametrize("side", [13_000, 60_000])
-def test_bomb_is_refused_before_decoding(side: int) -> None:
+def test_decompression_bomb_is_refused_before_decoding(side: int) -> None:
     """Guards memory: the header alone decides. The body would decode to half a gigabyte and more."""
     with pytest.raises(MediaTooLarge, match="pixels"):
         open_image(png(header(side, side), (b"IDAT", zlib.compress(b"\0" * 1000)), END))
@@ -213,7 +213,7 @@ def test_limits_of_arrays_and_bytes(tmp_path: Path) -> None:
     ("content", "error"),
     [(b"", DamagedMedia), *((bytes(text, "ascii"), UnsupportedMedia) for text in ("hello", "%PDF-1.7\n", "<svg/>"))],
 )
-def test_no_image_at_all(content: bytes, error: type[MediaError], tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_refused(content: bytes, error: type[MediaError], tmp_path: Path) -> None:
     """Guards the sentence for things that are no images."""
     path = tmp_path / "thing.png"
     path.write_bytes(content)
@@ -228,7 +228,7 @@ def test_paths_that_cannot_be_opened(tmp_path: Path) -> None:
             open_image(path)
 
 
-def test_what_is_no_source_at_all() -> None:
+def test_unsupported_source_types_are_refused() -> None:
     """Guards Python callers: a wrong type, or a lazy Pillow image that breaks when it is read, is a MediaError."""
     with pytest.raises(UnsupportedMedia, match="not NoneType"):
         open_image(None)  # type: ignore[arg-type]
@@ -292,7 +292,7 @@ def test_header_and_opening_refuse_alike(refused: bytes, error: type[MediaError]
         open_image(path, STILL)
 
 
-def test_still_images_stay_still() -> None:
+def test_animated_images_can_be_refused() -> None:
     """Guards phones: an MPO's further frames, and an animation of one frame, are no animation."""
     for whole in (animation("MPO"), encoded(half_red(9, 9), "WEBP")):
         assert open_image(whole, STILL).size == image_size(whole, STILL) == (9, 9)
@@ -300,7 +300,7 @@ def test_still_images_stay_still() -> None:
     assert open_image(png(header(1, 1), (b"acTL", struct.pack(">II", 1, 0)), frame, PIXEL, END), STILL).size == (1, 1)
 
 
-def test_intake_bounds_what_is_in_memory() -> None:
+def test_pixel_limit_applies_to_images_in_memory() -> None:
     """Guards the limit in pixels for arrays and Pillow images, and that nobody can raise it above Pillow's own."""
     with pytest.raises(MediaTooLarge, match="the array has 1,001,000 pixels; the limit is 1,000,000"):
         open_image(np.zeros((1001, 1000, 3), np.uint8), STILL)
@@ -310,7 +310,7 @@ def test_intake_bounds_what_is_in_memory() -> None:
         image_size(png(header(13_000, 13_000), PIXEL, END), ImageLimits(max_pixels=10**9))
 
 
-def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_own_limit_raises_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards hosts that lower Pillow's limit, or turn its warning into an error: a MediaError, whatever is set."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600_000)
     with pytest.raises(MediaTooLarge):
@@ -323,7 +323,7 @@ def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> N
         image_size(BOMB, STILL)
 
 
-def test_whatever_decoders_raise() -> None:
+def test_any_decoder_exception_becomes_a_media_error() -> None:
     """Guards two faults found by fuzzing, which Pillow raises as AssertionError and KeyError: a palette image without
     a palette, and a second page that is compressed in an unknown way.
     """
@@ -384,7 +384,7 @@ print(set(ThreadPoolExecutor(8).map(size, range(8))))
 """
 
 
-def test_first_openings_and_silence(tmp_path: Path) -> None:
+def test_concurrent_first_openings_print_nothing(tmp_path: Path) -> None:
     """Guards a service's first second, when Pillow loads its formats in several threads at once; and its log, in which
     a stranger's odd metadata would be told in Pillow's words.
     """

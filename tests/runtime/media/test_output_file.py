@@ -15,7 +15,7 @@ from vlrun.media.output_file import check_target, save_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp"])
-def test_images_are_written_whole(suffix: str, tmp_path: Path) -> None:
+def test_images_are_written_atomically(suffix: str, tmp_path: Path) -> None:
     """Guards formats by name, files that others may read, links that stay links, and nothing left beside."""
     target = tmp_path / f"out{suffix}"
     link = tmp_path / f"link{suffix}"
@@ -41,7 +41,7 @@ def test_images_are_written_whole(suffix: str, tmp_path: Path) -> None:
         ("a\0b.png", "null"),
     ],
 )
-def test_targets_are_checked_before_the_work(name: str, sentence: str, tmp_path: Path) -> None:
+def test_impossible_targets_are_refused(name: str, sentence: str, tmp_path: Path) -> None:
     """Guards minutes of work for a typing error."""
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(OutputError, match=sentence):
@@ -50,14 +50,14 @@ def test_targets_are_checked_before_the_work(name: str, sentence: str, tmp_path:
         save_image(PILImage.new("RGB", (3, 3)), tmp_path / name)
 
 
-def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards read-only folders (the superuser may write everywhere, so the answer is given here)."""
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(OutputError, match="is not writable"):
         check_target(tmp_path / "out.png")
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards yesterday's image: it is replaced by a whole one or not at all, and the sentence says why."""
     target = tmp_path / "out.png"
     target.write_bytes(b"yesterday")

@@ -26,7 +26,7 @@ def noise(width: int, height: int) -> Image:
         ("0, 0, 500, 500 / 1000", Region(0, 0, 500, 500, thousandths=True)),
     ],
 )
-def test_reads_both_forms(text: str, region: Region) -> None:
+def test_both_notations_are_parsed(text: str, region: Region) -> None:
     """Guards the form that the help promises, and that a region prints as it is written."""
     assert parse_region(text) == region
     assert parse_region(str(region)) == region
@@ -40,20 +40,20 @@ def test_reads_both_forms(text: str, region: Region) -> None:
         *("0,0,1001,5/1000", "0,0,0,5/1000", "0,0,5," + "9" * 5000),
     ],
 )
-def test_what_is_no_region(text: str) -> None:
+def test_invalid_regions_are_refused(text: str) -> None:
     """Guards against stack traces and guesses: all else is told, with the expected form."""
     with pytest.raises(OptionError, match="x,y,width,height in pixels"):
         parse_region(text)
 
 
 @pytest.mark.parametrize("numbers", [(math.nan, 0, 5, 5), (0, 0, math.inf, 5), (0, 0, 5, 0), (-1, 0, 5, 5)])
-def test_regions_made_in_python_are_checked_too(numbers: tuple[float, float, float, float]) -> None:
+def test_regions_created_in_python_are_checked(numbers: tuple[float, float, float, float]) -> None:
     """Guards the callers that do not write text."""
     with pytest.raises(OptionError):
         Region(*numbers)
 
 
-def test_crop_takes_the_pixels_and_knows_the_way_back() -> None:
+def test_crop_takes_the_pixels_and_maps_to_the_original() -> None:
     """Guards swapped axes, the cache's key, and boxes that end up elsewhere in the original."""
     image = noise(90, 60)
     part = crop(image, Region(10, 20, 30, 25))
@@ -82,14 +82,14 @@ def test_regions_are_clipped_to_the_image() -> None:
             crop(image, parse_region(text))
 
 
-def test_notes_stay_with_the_parts() -> None:
+def test_crops_keep_the_notes() -> None:
     """Guards the user's right to know that the first frame of many was cut."""
     image = Image(noise(64, 64).rgb, "0" * 64, notes=("only the first frame is used",))
     assert crop(image, Region(0, 0, 5, 5)).notes == image.notes
 
 
 @pytest.mark.parametrize("text", ["", "3", "1x1", "0x3", "9x1", "5x4", "1x3x2", "-1x3", "1,3", "1.5x2", "111x1", "axb"])
-def test_what_are_no_tiles(text: str) -> None:
+def test_invalid_tiles_are_refused(text: str) -> None:
     """Guards against stack traces, and against a hundred images from one."""
     with pytest.raises(OptionError, match="COLUMNSxROWS"):
         parse_tiles(text)

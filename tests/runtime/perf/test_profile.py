@@ -21,7 +21,7 @@ def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
     return Answer("x", "stop", usage, Timings(3, 0.1, queue, vision, 2.0, 6, 0.05, 8))
 
 
-def test_the_least_is_remembered(cache: Path) -> None:
+def test_the_smallest_times_are_stored(cache: Path) -> None:
     """Guards against a busy minute that would be told for ever, and against another model's figures."""
     for seconds in (5.0, 4.0, 9.0):
         update_profile("model", "CPU", SpeedProfile.from_answer(answer(seconds), {768: seconds}))
@@ -32,7 +32,7 @@ def test_the_least_is_remembered(cache: Path) -> None:
     assert load_profile("model", "CPU") == SpeedProfile()
 
 
-def test_only_work_that_was_done_counts() -> None:
+def test_only_computed_work_is_measured() -> None:
     """Guards against waiting for others, tokens that a pass gave for free, and images that were begun ahead: their
     own seconds count, not what was left of them.
     """
@@ -41,7 +41,7 @@ def test_only_work_that_was_done_counts() -> None:
     assert SpeedProfile.from_answer(answer(0.01, cached=768), {}).prefill is None
 
 
-def test_a_slow_box_takes_less_detail() -> None:
+def test_a_slow_machine_gets_fewer_visual_tokens() -> None:
     """Guards a small box against minutes for a photo; where nothing is known, nothing is lowered."""
     assert auto_image_tokens(SpeedProfile()) == 2560
     assert auto_image_tokens(SpeedProfile({768: 1.0}, prefill=0.0003)) == 2560
@@ -50,7 +50,7 @@ def test_a_slow_box_takes_less_detail() -> None:
     assert auto_image_tokens(SpeedProfile({768: 400.0}, prefill=0.1)) == 256
 
 
-def test_other_sizes_are_reckoned() -> None:
+def test_other_image_sizes_are_estimated() -> None:
     """Guards plans: attention grows with the square, the rest with the number of tokens."""
     known = SpeedProfile({768: 4.0})
     assert known.vision_seconds(768) == 4.0
@@ -59,7 +59,7 @@ def test_other_sizes_are_reckoned() -> None:
     assert SpeedProfile().vision_seconds(768) is None
 
 
-def test_a_read_only_cache_is_no_fault(cache: Path) -> None:
+def test_a_read_only_cache_is_ignored(cache: Path) -> None:
     """Guards a box whose disk is full or read-only."""
     (cache / "vlrun").write_text("a file where a folder should be")
     update_profile("model", "CPU", SpeedProfile(load=1.0))

@@ -41,7 +41,7 @@ BACKGROUNDS = [
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=["white", "black", "same", "red", "noise"])
-def test_lines_and_labels_stand_out_of_any_background(background: Image) -> None:
+def test_lines_and_labels_contrast_with_any_background(background: Image) -> None:
     """Guards red boxes on red apples: a line has neighbours of its own, and a label its own plate and rim."""
     can = box("can", 60, 80, 260, 200)
     ((left, top, right, bottom),) = label_areas([can], background.size)
@@ -58,7 +58,7 @@ def test_lines_and_labels_stand_out_of_any_background(background: Image) -> None
     assert (label == COLOURS[0]).all(-1).mean() > 0.3
 
 
-def test_ink_can_be_read_on_every_plate() -> None:
+def test_text_is_legible_on_every_colour() -> None:
     """Guards the choice of ink: WCAG asks for 4.5, and no other ink may be better."""
     colours = [*COLOURS, *[(r, g, b) for r in range(0, 256, 51) for g in range(0, 256, 51) for b in range(0, 256, 51)]]
     for colour in colours:
@@ -85,7 +85,7 @@ def test_every_size_and_edge(size: tuple[int, int]) -> None:
     assert draw_marks(plain(*size), [Mark("nowhere", None, None)]).image.getpixel((0, 0)) == (128, 128, 128)
 
 
-def test_the_image_itself_stays_as_it_is() -> None:
+def test_the_input_image_is_unchanged() -> None:
     """Guards the cached image: drawing on it would change the next answer."""
     image = plain(100, 100)
     draw_marks(image, [box("can", 10, 10, 90, 90)])

@@ -39,7 +39,7 @@ def test_labels_without_a_font_become_numbers(no_fonts: Path) -> None:
     assert draw_marks(GREY, [Mark("can…", (1, 1, 50, 50), None)]).legend == ()
 
 
-def test_an_installed_font_is_found_and_its_glyphs_are_looked_at(no_fonts: Path) -> None:
+def test_an_installed_font_is_chosen_by_its_glyphs(no_fonts: Path) -> None:
     """Guards against a font that is taken for its name: it must have the characters, not squares in their place."""
     own = fonts.pillow_font(20)
     assert own.path is not None

@@ -166,7 +166,7 @@ def test_texts_of_tiles_are_numbered() -> None:
     assert result.text == "[1/2] a\n[2/2] b"
 
 
-def test_steps_think_first_and_answer_then() -> None:
+def test_steps_reason_first() -> None:
     """Guards the order: reasoning without a form, then the answer in it, in one conversation with one image."""
     vlm = FakeVLM("Row 1: 6 bottles.", counts(6, 0))
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, steps=True))
@@ -180,14 +180,14 @@ def test_steps_think_first_and_answer_then() -> None:
     assert not any(isinstance(part, Image) for part in second[2].parts)
 
 
-def test_a_wrong_total_is_told() -> None:
+def test_a_wrong_total_is_corrected_with_a_note() -> None:
     """Guards against a total that its own items contradict."""
     result = run(FakeVLM(counts(6, 2, total=9)), TaskRequest(task=COUNT, arguments=BOTTLES))
     assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
     assert any("answered a total of 9" in note for note in result.notes)
 
 
-def test_cut_answers_have_no_vote() -> None:
+def test_incomplete_answers_do_not_vote() -> None:
     """Guards against half a JSON in the majority; and if all are cut, that is told."""
     result = run(
         FakeVLM(*[counts(1, 1)[:12]] * 2, reason="length"), TaskRequest(task=COUNT, arguments=BOTTLES, votes=2)
@@ -207,13 +207,13 @@ def test_cut_answers_have_no_vote() -> None:
         (lambda: run(FakeVLM(), TaskRequest(task=find_task("compare"))), "at least 2 images"),
     ],
 )
-def test_what_cannot_be_asked_is_told(make: object, message: str) -> None:
+def test_contradicting_requests_are_refused(make: object, message: str) -> None:
     """Guards against options that are silently dropped."""
     with pytest.raises(OptionError, match=message):
         make()  # type: ignore[operator]
 
 
-def test_a_task_sets_what_the_caller_does_not() -> None:
+def test_caller_options_precede_task_defaults() -> None:
     """Guards the order of options: the caller's word, then the task's."""
     request = TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)))
     options = request.options(Options(max_tokens=7))
@@ -235,14 +235,14 @@ def test_the_language_follows_the_question() -> None:
     )
 
 
-def test_votes_keep_what_the_caller_says() -> None:
+def test_votes_keep_the_sampling_of_the_caller() -> None:
     """Guards against a sampling option that is dropped because there are votes."""
     vlm = FakeVLM("6", "6", "6")
     run(vlm, TaskRequest("How many?", votes=3), Options(top_p=0.3, top_k=5))
     assert {(options.temperature, options.top_p, options.top_k) for _, options in vlm.asked} == {(0.7, 0.3, 5)}
 
 
-def test_one_cut_vote_does_not_spoil_the_others() -> None:
+def test_one_incomplete_vote_does_not_count() -> None:
     """Guards a whole majority against one answer that ran too long; that is told."""
     vlm = FakeVLM(counts(1, 1), counts(1, 1), counts(1, 1)[:9])
     vlm.reasons = ["stop", "stop", "length"]
@@ -252,7 +252,7 @@ def test_one_cut_vote_does_not_spoil_the_others() -> None:
     assert any("1 of 3 answers were cut short" in note for note in result.notes)
 
 
-def test_a_majority_that_the_form_forbids_is_not_told() -> None:
+def test_a_majority_that_the_schema_forbids_is_not_used() -> None:
     """Guards forms: numbers voted one by one may make an answer that nobody gave and no schema allows."""
     form = {"type": "object"}
     vlm = FakeVLM('{"a": "im", "b": 1}', '{"a": "im", "b": 2}', '{"a": "possible", "b": 1}', '{"a": "im", "b": 2}')
@@ -261,7 +261,7 @@ def test_a_majority_that_the_form_forbids_is_not_told() -> None:
     assert result.value == {"a": "im", "b": 2}
 
 
-def test_marks_are_those_of_the_answer_that_is_told() -> None:
+def test_marks_come_from_the_majority_answer() -> None:
     """Guards ``--draw`` with votes: boxes of the answer that won."""
     lost = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]'
     won = '[{"bbox_2d": [500, 500, 1000, 1000], "label": "can"}]'
@@ -271,7 +271,7 @@ def test_marks_are_those_of_the_answer_that_is_told() -> None:
     assert [mark.box for mark in result.marks] == [(48, 48, 96, 96)]
 
 
-def test_types_come_out_of_votes_and_tiles() -> None:
+def test_votes_and_tiles_return_the_schema_type() -> None:
     """Guards dataclasses in ``Options.schema``: votes are counted on the JSON, the type is made in the end."""
 
     @dataclasses.dataclass
@@ -286,13 +286,13 @@ def test_types_come_out_of_votes_and_tiles() -> None:
     assert tiled.value == [{"bottles": 3}, {"bottles": 4}]
 
 
-def test_a_form_of_the_user_s_own_is_not_merged_by_the_task_s_rule() -> None:
+def test_a_schema_of_the_user_turns_off_the_task_merge_rule() -> None:
     """Guards ``--task fields --schema ... --tiles``: each part's answer is told, none is lost."""
     request = TaskRequest(task=find_task("fields"), arguments=TaskArguments(fields=("x",)), tiles=parse_tiles("1x2"))
     assert run(FakeVLM("[1]", "[2]"), request, Options(schema={"type": "array"})).value == [[1], [2]]
 
 
-def test_a_form_that_cannot_be_kept_is_told_before_the_reasoning() -> None:
+def test_a_bad_schema_is_refused_before_the_reasoning() -> None:
     """Guards against minutes of reasoning before a schema is refused."""
     vlm = FakeVLM("thoughts", "{}")
     vlm.refuses = True
