@@ -92,5 +92,5 @@ def test_nan_fails() -> None:
     """Guards comparisons: NaN is within no limit."""
     good = np.ones((2, 3), np.float32)
     broken = good * np.nan
-    results = check._logits(broken, good, check.LIMITS["int8"])
+    results = check.compare_logits(broken, good, check.LIMITS["int8"])
     assert not any(result.passed for result in results[:2])
