@@ -103,6 +103,8 @@ class Service:
 
     def _routes(self) -> dict[str, dict[str, Endpoint]]:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
+        chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
+        responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
         openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
             "/v1/chat/completions": {"POST": chat},
