@@ -1,4 +1,4 @@
-"""Tools as they are described, and calls out of the text of an answer, whatever pieces it comes in."""
+"""Tool calls in the text of an answer, in whatever pieces it arrives."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CALL_TRICKY = ToolCall("f", '{"a": "\\\\\\"</tool_call><tool_call>"}')
 BROKEN = '<tool_call>{"name": 1}</tool_call>'
 
 
-def split(*pieces: str) -> list[str | ToolCall]:
-    """What comes out of these pieces, texts joined."""
+def parse(*pieces: str) -> list[str | ToolCall]:
+    """The output for these pieces, adjacent texts joined."""
     parser, out = ToolCallParser(TOOL_CALLS), list[str | ToolCall]()
     for piece in [*(item for text in pieces for item in parser.push(text)), *parser.flush()]:
         if isinstance(piece, str) and out and isinstance(out[-1], str):
@@ -51,33 +51,33 @@ def split(*pieces: str) -> list[str | ToolCall]:
         ("", []),
     ],
 )
-def test_text_and_calls_come_apart(text: str, pieces: list[str | ToolCall]) -> None:
-    """Guards what a reader gets: calls in order, text around them without its white space, and nothing lost; the same
-    whether the text comes whole, in halves or in single letters.
+def test_text_and_calls_are_separated(text: str, pieces: list[str | ToolCall]) -> None:
+    """Guards the output: calls in order, the text around them without its white space, and nothing lost; the same
+    whether the text arrives whole, in halves or by single characters.
     """
-    assert split(text) == pieces
-    assert split(*text) == pieces
+    assert parse(text) == pieces
+    assert parse(*text) == pieces
     for place in range(len(text)):
-        assert split(text[:place], text[place:]) == pieces
+        assert parse(text[:place], text[place:]) == pieces
     assert list(find_tool_calls(text, TOOL_CALLS)) == [piece for piece in pieces if isinstance(piece, ToolCall)]
 
 
 @given(st.lists(st.sampled_from([F, G, TRICKY, BROKEN, "x", " ", "\n", "<", "<tool_call>", '"', "\\"])), st.data())
 @settings(max_examples=300, deadline=None)
 def test_pieces_make_no_difference(parts: list[str], data: st.DataObject) -> None:
-    """Guards the seams, and that nothing but white space is lost."""
+    """Guards boundaries between pieces, and that only white space is lost."""
     text = "".join(parts)
     places = sorted(data.draw(st.lists(st.integers(0, len(text)))))
     pieces = [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
-    whole = split(text)
-    assert split(*pieces) == whole
+    whole = parse(text)
+    assert parse(*pieces) == whole
     source = {CALL_F: F, CALL_G: G, CALL_TRICKY: TRICKY}
-    told = "".join(piece if isinstance(piece, str) else source[piece] for piece in whole)
-    assert "".join(told.split()) == "".join(text.split())
+    joined = "".join(piece if isinstance(piece, str) else source[piece] for piece in whole)
+    assert "".join(joined.split()) == "".join(text.split())
 
 
-def test_text_is_shown_at_once() -> None:
-    """Guards streaming: only what may be a call's beginning, and white space before it, waits."""
+def test_text_is_not_delayed() -> None:
+    """Guards streaming: only what may begin a call, and white space before it, is held back."""
     parser = ToolCallParser(TOOL_CALLS)
     assert parser.push("I see <b") == ["I see <b"]
     assert parser.push("oxes> \n<tool") == ["oxes>"]
@@ -89,8 +89,8 @@ def test_text_is_shown_at_once() -> None:
     assert parser.flush() == []
 
 
-def test_arguments_are_told_letter_for_letter() -> None:
-    """Guards numbers that binary does not hold: 1e999 would become Infinity, which is no JSON."""
+def test_arguments_stay_as_written() -> None:
+    """Guards numbers that binary cannot represent: 1e999 would become Infinity, which is not JSON."""
     arguments = '{"a": 1e999, "b": 0.10, "c": ' + "9" * 5000 + ', "d": "\\u20ac€"}'
     assert find_tool_calls(f'<tool_call>{{"name": "f", "arguments": {arguments}}}</tool_call>', TOOL_CALLS) == (
         ToolCall("f", arguments),
@@ -111,18 +111,38 @@ def test_arguments_are_told_letter_for_letter() -> None:
         '{"name": "f", "arguments": {"a": ' + "[" * 100_000 + "]" * 100_000 + "}}",
     ],
 )
-def test_what_is_no_call_is_text(inner: str) -> None:
-    """Guards a client against calls that it cannot read, and the service against text that breaks a parser."""
+def test_invalid_calls_stay_text(inner: str) -> None:
+    """Guards clients against calls that they cannot read, and the service against text that breaks a parser."""
     text = f"<tool_call>{inner}</tool_call>"
-    assert split(text) == [text]
+    assert parse(text) == [text]
 
 
 @pytest.mark.parametrize("letters", ['x</tool_call>"', "\\", "<tool_call>", 'x"'])
-def test_long_answers_are_read_once(letters: str) -> None:
-    """Guards against work that grows with the square: 100,000 letters in small pieces, in less than 2 s."""
+def test_parsing_takes_linear_time(letters: str) -> None:
+    """Guards against quadratic work: 100,000 characters in small pieces, in less than 2 s."""
     parser = ToolCallParser(TOOL_CALLS)
     text = f'<tool_call>{{"name": "{letters * (100_000 // len(letters))}'
     began = time.process_time()
     out = [item for start in range(0, len(text), 4) for item in parser.push(text[start : start + 4])]
     assert "".join(str(item) for item in [*out, *parser.flush()]) == text
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ('<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', [ToolCall("f", '{"a": 1}')]),
+        (
+            'So: <tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g"}</tool_call>',
+            [ToolCall("f", "{}"), ToolCall("g", "{}")],
+        ),
+        ('<tool_call>{"name": "f", "arguments": {"a":', []),
+        ('<tool_call>{"name": 1}</tool_call>', []),
+        ("<tool_call>[]</tool_call>", []),
+        ("<tool_call>" + "[" * 100_000 + "</tool_call>", []),
+        ("no call", []),
+    ],
+)
+def test_tool_calls_are_found(text: str, calls: list[ToolCall]) -> None:
+    """Guards the parser: calls in order, and nothing incomplete or invalid."""
+    assert list(find_tool_calls(text, TOOL_CALLS)) == calls

@@ -1,4 +1,4 @@
-"""Answers under a schema: always JSON, always valid, never a hostile schema that holds up the engine."""
+"""Answers under a schema: always valid JSON, and no schema blocks the engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ jsonschema = pytest.importorskip("jsonschema")
 
 
 def closed(**properties: object) -> dict[str, Any]:
-    """An object with these members, all of them, and no others."""
+    """The schema of an object with exactly these members."""
     return {
         "type": "object",
         "properties": properties,
@@ -62,7 +62,9 @@ REALISTIC: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("schema", REALISTIC, ids=range(len(REALISTIC)))
 def test_random_answers_are_valid(schema: dict[str, Any]) -> None:
-    """Guards the promise itself, 50 times for each schema: whatever the logits, what ends parses and validates."""
+    """Guards the guarantee itself, 50 times for each schema: whatever the logits, a complete answer parses and
+    validates.
+    """
     compiled = compile_schema(schema, TOKENIZER)
     validator = jsonschema.Draft202012Validator(schema)
     texts = random_answers(compiled, np.random.default_rng(3), 50)
@@ -86,7 +88,7 @@ def allowed(constraint: GrammarConstraint) -> set[int]:
 
 
 def test_only_the_end_follows_a_whole_answer() -> None:
-    """Guards against text behind the JSON, and against answers that are told to be whole when they were cut short."""
+    """Guards against text after the JSON, and against incomplete answers that count as complete."""
     constraint = follow(closed(a=WORD), '{"a": "x"')
     assert not constraint.complete
     assert not allowed(constraint) & set(EOS)
@@ -101,15 +103,15 @@ def test_only_the_end_follows_a_whole_answer() -> None:
         constraint.accept(0)
 
 
-def test_a_number_may_end_or_go_on() -> None:
-    """Guards numbers at the root, which are whole after each digit."""
+def test_a_number_may_end_or_continue() -> None:
+    """Guards numbers at the root, which are complete after each digit."""
     constraint = follow({"type": "integer"}, "12")
     assert constraint.complete
     assert set(EOS) < allowed(constraint)
 
 
-def test_forced_tokens_are_those_that_pass() -> None:
-    """Guards what prompt lookup guesses: forced tokens pass the constraint, and name the property."""
+def test_forced_tokens_are_allowed() -> None:
+    """Guards prompt lookup: forced tokens pass the constraint, and spell the property's name."""
     constraint = follow(closed(brand=WORD), "{")
     forced = constraint.forced()
     for token in forced:
@@ -119,7 +121,7 @@ def test_forced_tokens_are_those_that_pass() -> None:
 
 
 def test_control_tokens_stay_out_of_strings() -> None:
-    """Guards against ``<think>`` or an image's place in the middle of a string: control tokens are no text."""
+    """Guards against control tokens such as ``<think>`` or an image's in the middle of a string."""
     constraint = follow({"type": "string"}, '"')
     assert not allowed(constraint) & set(TOKENIZER.control.values())
     with pytest.raises(OptionError, match="may not follow"):
@@ -127,7 +129,7 @@ def test_control_tokens_stay_out_of_strings() -> None:
 
 
 def test_control_tokens_of_any_name_stay_out_of_strings() -> None:
-    """Guards against control tokens that llguidance takes for text, as they have no angle brackets around them."""
+    """Guards against control tokens without angle brackets, which llguidance takes for text."""
     file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
     (think,) = (token for token in file["added_tokens"] if token["content"] == "<think>")
     think["content"] = "think of it"
@@ -146,14 +148,14 @@ def test_control_tokens_of_any_name_stay_out_of_strings() -> None:
     assert constraint.complete
 
 
-def test_a_property_has_one_spelling() -> None:
-    """Guards against letters as hexadecimal escapes, by which llguidance alone lets a property escape its schema."""
+def test_a_property_can_be_written_in_one_way() -> None:
+    """Guards against hexadecimal escapes, by which llguidance alone lets a property evade its schema."""
     with pytest.raises(OptionError, match="may not follow"):
         follow({"type": "object", "properties": {"a": {"type": "integer"}}}, '{"\\u0061": "text"')
 
 
-def test_answers_do_not_disturb_each_other() -> None:
-    """Guards against state that two answers share."""
+def test_answers_share_no_state() -> None:
+    """Guards against state shared by two answers."""
     compiled = compile_schema(closed(a=WORD), TOKENIZER)
     first, second = compiled.constraint(), compiled.constraint()
     first.accept(TOKENIZER.load().tokenize_str("{")[0])
@@ -233,8 +235,8 @@ HOSTILE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_schemas_are_refused_at_once(name: str) -> None:
-    """Guards the engine against schemas that hang, eat memory or are half obeyed: refused in one sentence, in 2 s."""
+def test_hostile_schemas_are_refused_quickly(name: str) -> None:
+    """Guards the engine against schemas that hang, exhaust memory or would be half obeyed: one line, within 2 s."""
     TOKENIZER.load()
     start = cpu_seconds()
     with pytest.raises(OptionError) as refusal:
@@ -246,13 +248,13 @@ def test_hostile_schemas_are_refused_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["(?=a)b", "(?i)a", "(?P<n>a)", r"(a)\1", r"a\b", "[]", "[a[b]]", "[a--b]", "a*+"])
 def test_patterns_that_dialects_read_differently_are_refused(pattern: str) -> None:
-    """Guards against patterns that llguidance reads otherwise than the reader's validator."""
+    """Guards against patterns that llguidance reads differently from the client's validator."""
     with pytest.raises(OptionError, match="pattern at #/pattern"):
         translate_pattern(pattern, "#/pattern")
 
 
-def test_a_schema_too_complex_ends_with_a_sentence() -> None:
-    """Guards against a hang or a crash where the trouble shows only in the middle of the answer."""
+def test_a_schema_too_complex_raises_in_the_middle() -> None:
+    """Guards against a hang or a crash where the complexity shows only in the middle of an answer."""
     compiled = compile_schema(text_schema(pattern="(a|b).{200}$"), TOKENIZER)
     random = np.random.default_rng(0)
     constraint, closing = compiled.constraint(), closing_tokens()
@@ -267,7 +269,7 @@ def test_a_schema_too_complex_ends_with_a_sentence() -> None:
 
 
 def test_tokenizer_as_text_or_damaged(tmp_path: Path) -> None:
-    """Guards the two ways to name a tokenizer, and a file that is none."""
+    """Guards the two ways to give a tokenizer, and a damaged file."""
     text = (FOLDER / "tokenizer.json").read_text("utf-8")
     assert GrammarTokenizer(text, EOS, VOCAB_SIZE).load().vocab_size == VOCAB_SIZE
     damaged = tmp_path / "tokenizer.json"
@@ -277,7 +279,7 @@ def test_tokenizer_as_text_or_damaged(tmp_path: Path) -> None:
 
 
 def test_a_schema_is_compiled_once() -> None:
-    """Guards votes and tiles, which ask with one schema many times; and another schema is another grammar."""
+    """Guards votes and tiles, which use one schema many times, and that another schema is another grammar."""
     tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
     first = compile_schema({"type": "integer", "minimum": 1}, tokenizer)
     assert compile_schema('{"type": "integer", "minimum": 1}', tokenizer) is first
@@ -287,8 +289,8 @@ def test_a_schema_is_compiled_once() -> None:
     assert compile_schema({"type": "integer", "minimum": 1}, tokenizer) is not first
 
 
-def test_large_grammars_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards memory: sixteen of the largest grammars would take 250 MB for ever."""
+def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards memory: sixteen of the largest grammars would hold 250 MB."""
     tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
     small = compile_schema({"const": 1}, tokenizer)
     assert compile_schema({"const": 1}, tokenizer) is small
@@ -300,20 +302,20 @@ def test_large_grammars_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended: what a quiet box would take."""
+    """CPU time of this process and of its finished children, independent of the machine's load."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def grammar_of(schema: dict[str, object]) -> str:
-    """As llguidance takes it, without our own checks before."""
+    """The grammar of a schema without our own checks."""
     from llguidance import LLMatcher
 
     return str(LLMatcher.grammar_from_json_schema(json.dumps(schema)))
 
 
-def test_a_trial_is_ended_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards both sides: an ordinary pattern compiles on a busy box, whose clock runs on; an endless one is ended."""
+def test_a_trial_is_limited_by_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards both sides: an ordinary pattern compiles on a busy machine, and an endless one is stopped."""
     assert trial_compile.try_compile(grammar_of({"type": "string", "pattern": "^[a-z]{1,5}$"})) == ""
     endless = grammar_of({"enum": [{"a": number} for number in range(60_000)]})
     assert "too long" in trial_compile.try_compile(endless)

@@ -18,7 +18,7 @@ def tool(**function: object) -> dict[str, Any]:
     return {"type": "function", "function": {"name": "f"} | function}
 
 
-def test_tools_as_openai_describes_them() -> None:
+def test_valid_tools_are_accepted() -> None:
     """Guards what clients send: all members, or the name alone, in any kind of mapping."""
     parameters = {"type": "object", "properties": {"a": {"type": "integer"}}}
     tools: list[Mapping[str, object]] = [
@@ -63,10 +63,8 @@ WRONG: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_tools_are_refused(name: str) -> None:
-    """Guards prompt and grammar against what is no tool, in one sentence of ours: no letter of a stranger's that is not
-    a valid name.
-    """
+def test_invalid_tools_are_refused(name: str) -> None:
+    """Guards prompt and grammar; the message is one line and repeats nothing of the input but a valid name."""
     with pytest.raises(OptionError) as refusal:
         check_tools([tool(name="other"), WRONG[name]], ToolChoice())
     assert str(refusal.value).isascii()
@@ -74,8 +72,8 @@ def test_wrong_tools_are_refused(name: str) -> None:
     assert len(str(refusal.value)) < 200
 
 
-def test_number_and_size_of_tools() -> None:
-    """Guards both bounds at their edges: the size is that of the tools as JSON text."""
+def test_number_and_size_of_tools_are_limited() -> None:
+    """Guards both limits at their edges; the size is that of the tools as JSON text."""
     many = [tool(name=f"f{index}") for index in range(MAX_TOOLS + 1)]
     assert len(check_tools(many[:-1], ToolChoice())) == MAX_TOOLS
     with pytest.raises(OptionError, match="more than 128"):
@@ -97,13 +95,13 @@ def test_number_and_size_of_tools() -> None:
         ([], ("auto", "f"), "only if a call is required"),
     ],
 )
-def test_choices_that_fit_no_tool(tools: list[Any], choice: tuple[Any, str | None], reason: str) -> None:
+def test_choices_that_match_no_tool_are_refused(tools: list[Any], choice: tuple[Any, str | None], reason: str) -> None:
     """Guards against a choice that is dropped silently."""
     with pytest.raises(OptionError, match=reason):
         check_tools(tools, ToolChoice(*choice))
 
 
 def test_an_unknown_choice_is_refused() -> None:
-    """Guards callers without a type checker: an unknown mode would be taken for ``auto``."""
+    """Guards callers without a type checker: an unknown mode would behave like ``auto``."""
     with pytest.raises(OptionError, match="auto, required, none"):
         ToolChoice("any")  # type: ignore[arg-type]

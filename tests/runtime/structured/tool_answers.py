@@ -1,4 +1,4 @@
-"""Tools, models' vocabularies, and answers drawn at random under a grammar, for tests of tool calls."""
+"""Tools, tokenizers, and random answers under a grammar, for the tests of tool calls."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SCHEMAS = {str(tool["function"]["name"]): tool["function"].get("parameters", {})
 
 @dataclass(frozen=True)
 class Model:
-    """A model that knows nothing, with a real tokenizer."""
+    """A real tokenizer without a model."""
 
     text_tokenizer: Any
     tokenizer: GrammarTokenizer
@@ -60,7 +60,7 @@ class Model:
         return self.tokenizer.control[BEGIN]
 
     def text_of(self, tokens: Sequence[int]) -> str:
-        """As a reader of the answer gets it."""
+        """The text as a user gets it."""
         detokenizer = Detokenizer(self.text_tokenizer)
         return "".join([*map(detokenizer.push, tokens), detokenizer.flush()])
 
@@ -70,11 +70,11 @@ class Model:
         return {int(token) for token in np.flatnonzero(scores == 0)}
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a text, marks of calls as their tokens."""
+        """Ids of a text, with control tokens recognized."""
         return list(self.tokenizer.load().tokenize_bytes(text.encode()))
 
-    def letters(self, text: str) -> list[int]:
-        """Ids of a text one letter each, so that no mark becomes a token."""
+    def character_ids(self, text: str) -> list[int]:
+        """Ids of a text, one character each, so that no control token is recognized."""
         return [token for letter in text for token in self.ids(letter)]
 
     def follow(self, grammar: AnswerGrammar | None, tokens: Sequence[int]) -> Any:
@@ -94,8 +94,8 @@ TINY = model_of(FOLDER, (1006, 1004), 1024)
 
 
 @dataclass
-class Dice:
-    """Random logits that lean more and more to an end. ``calling``: how often a call's mark is the best."""
+class RandomAnswers:
+    """Random logits, increasingly biased towards an end. ``calling``: how often the begin token scores best."""
 
     model: Model
     random: np.random.Generator
@@ -106,13 +106,15 @@ class Dice:
         self._pool = self.random.standard_normal(3 * size).astype(np.float32) * 3
         ends = [i for i in range(size) if tokens.decode_bytes([i])[:1] in (b'"', b"}", b"]")]
         self._closing = [*ends, *self.model.tokenizer.eos, self.model.tokenizer.control[END]]
-        # Letters of the marks, likely enough to be spelled now and then.
-        self._marks = [i for i in range(size) if (t := tokens.decode_bytes([i])) and t in END.encode() + b">\n>"]
+        # Characters of the begin and end tokens, likely enough to be spelled now and then.
+        self._call_characters = [
+            i for i in range(size) if (t := tokens.decode_bytes([i])) and t in END.encode() + b">\n>"
+        ]
 
     def roll(self, step: int) -> npt.NDArray[np.float32]:
         start = int(self.random.integers(2 * self.model.tokenizer.vocab_size))
         scores = self._pool[start : start + self.model.tokenizer.vocab_size].copy()
-        scores[self._marks] += 4
+        scores[self._call_characters] += 4
         scores[self._closing] += 0.3 * step
         if self.random.random() < self.calling:
             scores[self.model.begin] = scores.max() + 1
@@ -120,8 +122,8 @@ class Dice:
 
     def answer(self, grammar: AnswerGrammar, limit: int = 120) -> list[int] | None:
         """An answer's tokens without its end; None if it was cut short."""
-        constraint, said = grammar.constraint(), list[int]()
-        pending: list[int] = []  # what was promised to come
+        constraint, tokens = grammar.constraint(), list[int]()
+        pending: list[int] = []  # forced tokens that have not come yet
         for step in range(limit):
             forced = list(constraint.forced())
             assert forced[: len(pending)] == pending[: len(forced)]
@@ -133,12 +135,12 @@ class Dice:
             constraint.accept(token)
             if token in self.model.tokenizer.eos:
                 assert constraint.complete
-                return said
-            said.append(token)
+                return tokens
+            tokens.append(token)
         return None
 
     def answers(self, grammar: AnswerGrammar, count: int) -> Iterator[list[int]]:
-        ended = (said for _ in range(10 * count) if (said := self.answer(grammar)) is not None)
+        ended = (tokens for _ in range(10 * count) if (tokens := self.answer(grammar)) is not None)
         answers = list(itertools.islice(ended, count))
         assert len(answers) == count
         yield from answers
@@ -159,7 +161,7 @@ def check_calls(calls: Sequence[ToolCall]) -> None:
 
 
 def written(calls: Sequence[ToolCall]) -> str:
-    """As the chat template writes calls."""
+    """Calls as the chat template writes them."""
     return "\n".join(
         f'<tool_call>\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n</tool_call>' for call in calls
     )
