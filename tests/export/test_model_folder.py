@@ -29,6 +29,7 @@ def write_and_fail(out: Path, fault: BaseException, force: bool = False) -> None
         raise fault
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
 def test_nothing_is_left_after_a_fault(tmp_path: Path, fault: type[BaseException]) -> None:
     """Guards half-written models: also Ctrl+C cleans up."""
@@ -37,6 +38,7 @@ def test_nothing_is_left_after_a_fault(tmp_path: Path, fault: type[BaseException
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(38)
 def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
     """Guards the message: no stack trace, and nothing left behind."""
     with pytest.raises(OutputError, match="No space left on device"):
@@ -44,6 +46,7 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(38)
 def test_disk_fills_while_openvino_writes(tmp_path: Path, small_checkpoint: Path) -> None:
     """Guards the large files: OpenVINO reports a failed write only as a bare RuntimeError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -67,6 +70,7 @@ with atomic_folder(Path(sys.argv[1]), force=True) as folder:
 """
 
 
+@pytest.mark.fault(39)
 def test_what_a_kill_left_goes_with_the_next_try(tmp_path: Path) -> None:
     """Guards the disk against incomplete models of gigabytes, and a running export against the clean-up."""
     out, command = tmp_path / "o[u]t", [sys.executable, "-c", KILLED]
@@ -84,6 +88,7 @@ def test_what_a_kill_left_goes_with_the_next_try(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.fault(39)
 def test_an_old_model_comes_back_after_a_power_cut(tmp_path: Path) -> None:
     """Guards --force: between its two renames, the old model is aside and must not be lost."""
     write_model(tmp_path / "out", "first")

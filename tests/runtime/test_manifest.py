@@ -58,6 +58,7 @@ def test_round_trip(folder: Path) -> None:
     assert read == manifest(dict(read.files))
 
 
+@pytest.mark.fault(36)
 def test_hashes_are_checked_once_and_after_a_change(folder: Path) -> None:
     """Guards both halves of 'once': a verified folder is not read again, a modified one is, and a changed byte is found
     although the folder was fine before.
@@ -84,6 +85,7 @@ def test_a_manifest_must_list_every_required_file(folder: Path) -> None:
         manifests.read(folder)
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize(
     "text", ["", "null", "[1", '{"format": 1}', '{"format": 1, "family": "qwen3-vl"}', "[" * 100_000]
 )

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vlrun.engine.request import Cancellation
 from vlrun.engine.watchdog import EngineState
-from vlrun.server.api import forms, status, strict_json, tokenize
+from vlrun.server.api import forms, strict_json, tokenize
+from vlrun.server.api.answers import Json
 from vlrun.server.api.chat import ChatAdapter
 from vlrun.server.api.docs_page import asset
 from vlrun.server.api.openapi import document
@@ -110,7 +111,7 @@ class Service:
             "/v1/chat/completions": {"POST": chat},
             "/v1/responses": {"POST": responses},
             "/v1/tokenize": {"POST": self._tokenize},
-            "/v1/models": {"GET": _value(lambda _: status.models(names, self._started, self._context()))},
+            "/v1/models": {"GET": _value(self._models)},
             "/v1/models/{name:path}": {"GET": _value(self._model)},
             "/api/v1/chat": {"POST": self._form("answer")},
             "/api/v1/analyze": {"POST": self._form("text")},
@@ -159,34 +160,40 @@ class Service:
             count, image_tokens = len(prompt.prompt.ids), sum(grid.tokens for _, grid in prompt.images)
         return msgspec.json.encode(tokenize.token_count(count, image_tokens, self.vlm.context))
 
-    def _model(self, scope: Scope) -> status.Model:
+    def _models(self, _scope: Scope) -> Json:
+        return {"object": "list", "data": [self._model_object(name) for name in self.names]}
+
+    def _model(self, scope: Scope) -> Json:
         name = scope["path_params"]["name"]
         if name not in self.names:
             raise ApiError(404, "no such model is served here", "model_not_found", "model")
-        return status.models([name], self._started, self._context())["data"][0]
+        return self._model_object(name)
+
+    def _model_object(self, name: str) -> Json:
+        context = {"context": self.vlm.context} if self.loaded else {}
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
 
     async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        state: status.Status = "ready" if self.loaded else "loading"
-        if self.stopping:
-            state = "stopping"
-        elif self.loaded and not self.progressing():
-            state = "stuck"
-        admission = self.handler.admission
-        readiness: status.Readiness = {
-            "ready": state == "ready",
-            "status": state,
+        status, admission = self._status(), self.handler.admission
+        readiness = {
+            "ready": status == "ready",
+            "status": status,
             "model": self.names[0],
             "device": self.vlm.device if self.loaded else "",
             "queue": {"running": admission.running, "waiting": admission.waiting, "limit": self.limits.queue},
-            "notes": list(self.vlm.notes) if self.loaded else [],
+            "notes": self.vlm.notes if self.loaded else [],
         }
         await send_whole(send, msgspec.json.encode(readiness), 200 if readiness["ready"] else 503)
 
+    def _status(self) -> str:
+        if self.stopping:
+            return "stopping"
+        if not self.loaded:
+            return "loading"
+        return "ready" if self.progressing() else "stuck"
+
     async def _metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send_whole(send, self.metrics.text(), headers={b"content-type": CONTENT_TYPE})
-
-    def _context(self) -> int | None:
-        return self.vlm.context if self.loaded else None
 
     def _engine_state(self) -> EngineState | None:
         return self.vlm.state() if self.loaded else None

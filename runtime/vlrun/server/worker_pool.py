@@ -7,8 +7,9 @@ wake-ups.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -50,13 +51,17 @@ class WorkerPool:
         """Generate all answers of a request; their chunks come in batches. Without ``stream`` only the last chunk of
         each answer comes. At the end of the block, however it ends, all threads are done.
 
-        The batches raise ApiError for images, and what ``VLM.chat`` raises.
+        Raises ApiError for images; the batches raise what ``VLM.chat`` raises.
         """
         cancellation, channel, loop = Cancellation(), _Channel(), asyncio.get_running_loop()
-        batch = _Batch(lambda: self._generators(request, cancellation), channel, request.stream)
-        threads = min(request.n, self._limits.parallel)
-        work = [loop.run_in_executor(self._answers, batch.generate) for _ in range(threads)]
+        work: list[asyncio.Future[Any]] = []
         try:
+            begun = loop.run_in_executor(self._answers, self._generators, request, cancellation)
+            work.append(begun)
+            await asyncio.wait(work)
+            for index, chunks in enumerate(begun.result()):
+                answer = functools.partial(_generate, index, chunks, channel, request.stream)
+                work.append(loop.run_in_executor(self._answers, answer))
             yield channel.batches(request.n)
         finally:
             cancellation.cancel()
@@ -98,37 +103,17 @@ def _seed(request: GenerationRequest, index: int) -> int | None:
     return None if seed is None else (seed + index) % (MAX_SEED + 1)
 
 
-class _Batch:
-    """The answers of one request, which several threads generate."""
-
-    def __init__(self, begin: Callable[[], list[Generator[Chunk]]], channel: _Channel, stream: bool) -> None:
-        self._begin = begin
-        self._channel = channel
-        self._stream = stream
-        self._remaining: Iterator[tuple[int, Generator[Chunk]]] | None = None
-        self._lock = threading.Lock()
-
-    def generate(self) -> None:
-        """Generate answers until none is left."""
-        try:
-            while answer := self._next():
-                index, chunks = answer
-                has_text = False
-                for chunk in chunks:
-                    urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
-                    has_text = has_text or chunk.text != ""
-                    if self._stream or chunk.answer:
-                        self._channel.put(AnswerChunk(index, chunk), urgent)
-        except BaseException as error:  # noqa: BLE001 - raised again by `batches`
-            self._channel.put(error, urgent=True)
-
-    def _next(self) -> tuple[int, Generator[Chunk]] | None:
-        """The next answer. The first thread prepares them all, the others wait for it."""
-        with self._lock:
-            if self._remaining is None:
-                self._remaining = iter(())  # if preparing fails, nothing is left for the others
-                self._remaining = enumerate(self._begin())
-            return next(self._remaining, None)
+def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: bool) -> None:
+    """Generate an answer into the channel. Called in a thread."""
+    try:
+        has_text = False
+        for chunk in chunks:
+            urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
+            has_text = has_text or chunk.text != ""
+            if stream or chunk.answer:
+                channel.put(AnswerChunk(index, chunk), urgent)
+    except BaseException as error:  # noqa: BLE001 - raised again by `batches`
+        channel.put(error, urgent=True)
 
 
 async def _wait_for(work: Sequence[asyncio.Future[Any]]) -> None:

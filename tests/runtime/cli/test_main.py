@@ -278,6 +278,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGE)
 def test_damaged_or_foreign_model_is_refused(
     shop: Path, small_model: Path, tmp_path: Path, damage: object, sentence: str
@@ -305,6 +306,7 @@ def test_no_model_folder(shop: Path, tmp_path: Path) -> None:
     assert b"vlrun export" in done.stderr
 
 
+@pytest.mark.fault(42)
 def test_read_only_home_still_answers(shop: Path, small_model: Path) -> None:
     """Guards kiosks: no cache folder that can be written, no HOME."""
     done = vlrun(
@@ -313,6 +315,7 @@ def test_read_only_home_still_answers(shop: Path, small_model: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.fault(36)
 def test_verify_reads_every_byte(shop: Path, small_model: Path) -> None:
     """Guards 'on demand'."""
     done = vlrun("verify", small_model, home=shop / "cache")

@@ -131,7 +131,7 @@ def test_rows_1_and_2_nothing_is_opened() -> None:
     """
     disguises = [[data_url(content)] for content in DISGUISES]
     answers, touched, watching = run(WATCHED, [*disguises, [data_url(JPEG)], *([url] for url in ADDRESSES)])
-    not_allowed = [400, "url_not_allowed", "vlrun fetches nothing: send the image as a data URL"]
+    not_allowed = [400, "url_not_allowed", "vlrun fetches no URLs: send the image as a data URL"]
     assert [answer[1] for answer in answers[: len(DISGUISES)]] == ["unsupported_image"] * len(DISGUISES)
     assert answers[len(DISGUISES) :] == [[[120, 90]], *[not_allowed] * len(ADDRESSES)]
     assert touched == []

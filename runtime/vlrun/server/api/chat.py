@@ -12,8 +12,18 @@ import msgspec
 from vlrun.models.family import ToolCallFormat
 from vlrun.server.api import chat_schemas as chat
 from vlrun.server.api import schemas, strict_json
+from vlrun.server.api.answers import (
+    Json,
+    OutputSplitter,
+    chat_usage,
+    extension,
+    finish_reason,
+    logprobs,
+    progress,
+    split_output,
+    timings,
+)
 from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
-from vlrun.server.api.schemas import OutputSplitter
 from vlrun.server.api.validation import UNSUPPORTED_CHAT, convert
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
@@ -154,7 +164,8 @@ class ChatAdapter(ResponseAdapter):
 
     def __init__(self, request: GenerationRequest, model: str, tool_calls: ToolCallFormat) -> None:
         super().__init__(request)
-        self._secret, self._created, self._model = secrets.token_hex(12), int(time.time()), model
+        self._secret = secrets.token_hex(12)
+        self._head = {"id": f"chatcmpl-{self._secret}", "created": int(time.time()), "model": model}
         self._tool_calls = tool_calls if request.uses_tools else None
         self._choices = [_Choice(self._tool_calls) for _ in range(request.n)]
 
@@ -165,14 +176,12 @@ class ChatAdapter(ResponseAdapter):
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
         """A completion with all its choices."""
-        completion: chat.ChatCompletion = {
-            "id": f"chatcmpl-{self._secret}",
+        completion = {
+            **self._head,
             "object": "chat.completion",
-            "created": self._created,
-            "model": self._model,
             "choices": [self._choice(index, answer) for index, answer in enumerate(answers)],
             "usage": chat_usage(answers),
-            "timings": schemas.timings(answers),
+            "timings": timings(answers),
         }
         return msgspec.json.encode(completion)
 
@@ -184,8 +193,7 @@ class ChatAdapter(ResponseAdapter):
         """The last chunk of an answer also has its finish reason and timings."""
         index, piece, choice = chunk.index, chunk.chunk, self._choices[chunk.index]
         if piece.progress:
-            report = {"progress": schemas.progress(piece.progress)}
-            return [self._event({"choices": [], "vlrun": report})] if self.request.include_progress else []
+            return [self._chunk([], progress(piece.progress))] if self.request.include_progress else []
         choice.logprobs.extend(piece.logprobs)
         events = []
         for part in choice.splitter.push(piece.text, last=piece.answer is not None):
@@ -193,89 +201,54 @@ class ChatAdapter(ResponseAdapter):
                 tokens, choice.logprobs = choice.logprobs, []
                 events.append(self._delta(index, {"content": part}, tokens))
             else:
-                call = self._call(index, choice.calls, part)
-                events.append(self._delta(index, {"tool_calls": [{"index": choice.calls, **call}]}))
+                call = {"index": choice.calls, **self._call(index, choice.calls, part)}
+                events.append(self._delta(index, {"tool_calls": [call]}))
                 choice.calls += 1
         if piece.answer:
-            last: chat.ChunkChoice = {
+            reason = "tool_calls" if choice.calls else finish_reason(piece.answer)
+            last = {
                 "index": index,
                 "delta": {},
                 "logprobs": _logprobs(choice.logprobs),
-                "finish_reason": "tool_calls" if choice.calls else finish_reason(piece.answer),
-                **schemas.extension(piece.answer),
+                "finish_reason": reason,
+                **extension(piece.answer),
             }
-            events.append(self._event({"choices": [last], "timings": schemas.timings([piece.answer])}))
+            events.append(self._chunk([last], {"timings": timings([piece.answer])}))
         return events
 
     def end(self, answers: Sequence[Answer]) -> list[bytes]:
         """The usage, if it was asked for, and OpenAI's end mark."""
-        usage = self._event({"choices": [], "usage": chat_usage(answers)})
-        return [usage, DONE] if self.request.include_usage else [DONE]
+        return [self._chunk([], {"usage": chat_usage(answers)}), DONE] if self.request.include_usage else [DONE]
 
     def failed(self, error: ApiError) -> list[bytes]:
         """The error in place of a chunk."""
         return [event(error.body())]
 
-    def _choice(self, index: int, answer: Answer) -> chat.Choice:
-        text, calls = schemas.split_output(answer.text, self._tool_calls)
-        message: chat.Message = {"role": "assistant", "content": text, "refusal": None}
-        if calls:
-            message["tool_calls"] = [self._call(index, number, call) for number, call in enumerate(calls)]
+    def _choice(self, index: int, answer: Answer) -> Json:
+        text, calls = split_output(answer.text, self._tool_calls)
+        called = {"tool_calls": [self._call(index, number, call) for number, call in enumerate(calls)]} if calls else {}
         return {
             "index": index,
-            "message": message,
+            "message": {"role": "assistant", "content": text, "refusal": None, **called},
             "logprobs": _logprobs(answer.logprobs),
             "finish_reason": "tool_calls" if calls else finish_reason(answer),
-            **schemas.extension(answer),
+            **extension(answer),
         }
 
-    def _call(self, choice: int, number: int, call: ToolCall) -> chat.ToolCall:
-        return {
-            "id": f"call_{self._secret}_{choice}_{number}",
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
+    def _call(self, choice: int, number: int, call: ToolCall) -> Json:
+        function = {"name": call.name, "arguments": call.arguments}
+        return {"id": f"call_{self._secret}_{choice}_{number}", "type": "function", "function": function}
 
-    def _delta(self, index: int, delta: chat.Delta, tokens: Sequence[TokenLogprob] = ()) -> bytes:
-        choice: chat.ChunkChoice = {
-            "index": index,
-            "delta": delta,
-            "logprobs": _logprobs(tokens),
-            "finish_reason": None,
-        }
-        return self._event({"choices": [choice]})
+    def _delta(self, index: int, delta: Json, tokens: Sequence[TokenLogprob] = ()) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": _logprobs(tokens), "finish_reason": None}
+        return self._chunk([choice], {})
 
-    def _event(self, content: Mapping[str, object]) -> bytes:
-        """An event with a chunk. With ``include_usage`` every chunk has a usage, null but for the last one."""
-        chunk = {
-            "id": f"chatcmpl-{self._secret}",
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": self._model,
-            **({"usage": None} if self.request.include_usage else {}),
-            **content,
-        }
+    def _chunk(self, choices: Sequence[Json], more: Json) -> bytes:
+        """With ``include_usage`` every chunk has a usage, null but for the last one."""
+        usage = {"usage": None} if self.request.include_usage else {}
+        chunk = {**self._head, "object": "chat.completion.chunk", "choices": choices, **usage, **more}
         return event(msgspec.json.encode(chunk))
 
 
-def chat_usage(answers: Sequence[Answer]) -> chat.ChatUsage:
-    """Tokens of a request's answers. Cached tokens are those of the prompt that every answer found in the cache."""
-    usages = [answer.usage for answer in answers]
-    prompt, completion = usages[0].prompt_tokens, sum(usage.completion_tokens for usage in usages)
-    cached = min(usage.cached_tokens for usage in usages)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": cached, "image_tokens": usages[0].image_tokens},
-        "completion_tokens_details": {"reasoning_tokens": 0},
-    }
-
-
-def finish_reason(answer: Answer) -> chat.FinishReason:
-    """OpenAI's finish reason of an answer without calls; ``length`` also for a loop."""
-    return "stop" if answer.finish_reason == "stop" else "length"
-
-
-def _logprobs(tokens: Sequence[TokenLogprob]) -> chat.ChoiceLogprobs | None:
-    return {"content": schemas.logprobs(tokens), "refusal": None} if tokens else None
+def _logprobs(tokens: Sequence[TokenLogprob]) -> Json | None:
+    return {"content": logprobs(tokens), "refusal": None} if tokens else None

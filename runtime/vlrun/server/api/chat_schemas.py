@@ -1,19 +1,17 @@
-"""``POST /v1/chat/completions``: types of its requests and answers, as OpenAI's clients write and read them.
+"""``POST /v1/chat/completions``: types of its requests, as OpenAI's clients write them.
 
-Request fields of type None are known and not supported.
+Fields of type None are known and not supported.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
 from vlrun.types.turn import MAX_TOOLS
-
-FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 
 class TextPart(RequestStruct, tag_field="type", tag="text"):
@@ -156,99 +154,3 @@ class ChatRequest(RequestStruct):
     safety_identifier: Ignored | None = None
     prompt_cache_key: Ignored | None = None
     service_tier: schemas.ServiceTier | None = None
-
-
-class NamedCall(TypedDict):
-    """A function's name and its arguments, the JSON text of an object."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(TypedDict):
-    """A tool call. ``index`` is present in streams only."""
-
-    index: NotRequired[int]
-    id: str
-    type: Literal["function"]
-    function: NamedCall
-
-
-class Message(TypedDict):
-    """The answer's message."""
-
-    role: Literal["assistant"]
-    content: str | None
-    refusal: None
-    tool_calls: NotRequired[list[ToolCall]]
-
-
-class ChoiceLogprobs(TypedDict):
-    """Log probabilities of the tokens."""
-
-    content: list[schemas.TokenLogprob]
-    refusal: None
-
-
-class Choice(schemas.Extensible):
-    """One of the answers."""
-
-    index: int
-    message: Message
-    logprobs: ChoiceLogprobs | None
-    finish_reason: FinishReason
-
-
-class ChatUsage(TypedDict):
-    """Tokens of a request. The prompt counts once, the answers together. Details of the prompt: ``cached_tokens``, and
-    ``image_tokens`` (an extension).
-    """
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: dict[str, int]
-    completion_tokens_details: dict[str, int]
-
-
-class ChatCompletion(TypedDict):
-    """A complete answer."""
-
-    id: str
-    object: Literal["chat.completion"]
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: ChatUsage
-    timings: schemas.Timings
-
-
-class Delta(TypedDict, total=False):
-    """What a chunk adds to its choice."""
-
-    role: Literal["assistant"]
-    content: str
-    tool_calls: list[ToolCall]
-
-
-class ChunkChoice(schemas.Extensible):
-    """A piece of one of the answers."""
-
-    index: int
-    delta: Delta
-    logprobs: ChoiceLogprobs | None
-    finish_reason: FinishReason | None
-
-
-class ChatCompletionChunk(schemas.Extensible):
-    """A piece of a stream. The last one of each choice has its ``finish_reason`` and ``timings``. Chunks without
-    choices report usage (``stream_options.include_usage``) or progress (``include_progress``).
-    """
-
-    id: str
-    object: Literal["chat.completion.chunk"]
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: NotRequired[ChatUsage | None]
-    timings: NotRequired[schemas.Timings]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, NotRequired
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -21,8 +21,7 @@ from python_multipart.multipart import Field, File, FormParser, parse_options_he
 from vlrun.errors import UnsupportedMedia
 from vlrun.prompt.builder import DEFAULT_QUESTION
 from vlrun.server.api import schemas
-from vlrun.server.api.chat import chat_usage, finish_reason
-from vlrun.server.api.chat_schemas import ChatUsage, FinishReason
+from vlrun.server.api.answers import chat_usage, extension, finish_reason, timings
 from vlrun.server.api.parsing import RequestParser, option_errors
 from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.validation import convert
@@ -48,16 +47,6 @@ class FormFields(RequestStruct):
     temperature: schemas.Temperature | UnsetType = UNSET
 
 
-class FormAnswer(schemas.Extensible):
-    """The answer: in ``answer`` from ``/api/v1/chat``, in ``text`` from ``/api/v1/analyze``."""
-
-    answer: NotRequired[str]
-    text: NotRequired[str]
-    finish_reason: FinishReason
-    usage: ChatUsage
-    timings: schemas.Timings
-
-
 class FormAdapter(ResponseAdapter):
     """Words the answer to a form. ``field``: its field for the text."""
 
@@ -73,8 +62,8 @@ class FormAdapter(ResponseAdapter):
         rest = {
             "finish_reason": finish_reason(answer),
             "usage": chat_usage([answer]),
-            "timings": schemas.timings([answer]),
-            **schemas.extension(answer),
+            "timings": timings([answer]),
+            **extension(answer),
         }
         return msgspec.json.encode({self._field: answer.text, **rest})
 

@@ -7,13 +7,14 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 
 from vlrun.models.family import ToolCallFormat
 from vlrun.server.api import responses_schemas as responses
 from vlrun.server.api import schemas, strict_json
+from vlrun.server.api.answers import Json, OutputSplitter, extension, logprobs, split_output, timings
 from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
 from vlrun.server.api.validation import UNSUPPORTED_RESPONSES, convert
 from vlrun.server.api_errors import ApiError, bad_request
@@ -147,10 +148,10 @@ class ResponsesAdapter(ResponseAdapter):
         self._tool_calls = tool_calls if request.uses_tools else None
         self._secret = secrets.token_hex(12)
         self._numbers = itertools.count()
-        self._splitter = schemas.OutputSplitter(self._tool_calls)
+        self._splitter = OutputSplitter(self._tool_calls)
         self._message_begun = False
         self._logprobs: list[TokenLogprob] = []
-        self._response: responses.Response = {
+        self._response: Json = {
             "id": f"resp_{self._secret}",
             "object": "response",
             "created_at": int(time.time()),
@@ -201,7 +202,7 @@ class ResponsesAdapter(ResponseAdapter):
         events: list[bytes] = []
         for text in self._splitter.push(piece.text, last=piece.answer is not None):
             if isinstance(text, str):  # calls come at the end
-                tokens, self._logprobs = schemas.logprobs(self._logprobs), []
+                tokens, self._logprobs = logprobs(self._logprobs), []
                 events += self._begin_message()
                 events.append(self._event("response.output_text.delta", self._place(delta=text, logprobs=tokens)))
         return [*events, *self._completion_events(self._complete(piece.answer))] if piece.answer else events
@@ -210,24 +211,19 @@ class ResponsesAdapter(ResponseAdapter):
         """The error, and the response as failed."""
         code = "rate_limit_exceeded" if error.status == 429 else "invalid_prompt"
         failure = {"code": "server_error" if error.status >= 500 else code, "message": error.message}
-        failed: responses.Response = {**self._response, "status": "failed", "error": failure}
+        failed = {**self._response, "status": "failed", "error": failure}
         return [
             self._event("error", {"code": error.code, "message": error.message, "param": error.param}),
             self._event("response.failed", {"response": failed}),
         ]
 
-    def _event(self, kind: responses.EventType, fields: Mapping[str, object]) -> bytes:
+    def _event(self, kind: str, fields: Mapping[str, object]) -> bytes:
         numbered = {"type": kind, "sequence_number": next(self._numbers), **fields}
         return event(msgspec.json.encode(numbered), kind)
 
-    def _message(self, status: responses.ItemStatus, *content: responses.OutputTextPart) -> responses.OutputItem:
-        return {
-            "type": "message",
-            "id": f"msg_{self._secret}",
-            "status": status,
-            "role": "assistant",
-            "content": list(content),
-        }
+    def _message(self, status: str, *content: Json) -> Json:
+        head = {"type": "message", "id": f"msg_{self._secret}", "role": "assistant"}
+        return {**head, "status": status, "content": content}
 
     def _place(self, **fields: object) -> dict[str, object]:
         """Fields of an event about the message's text, which says where it is."""
@@ -243,24 +239,24 @@ class ResponsesAdapter(ResponseAdapter):
             self._event("response.content_part.added", self._place(part=_text_part("", []))),
         ]
 
-    def _complete(self, answer: Answer) -> responses.Response:
-        text, calls = schemas.split_output(answer.text, self._tool_calls)
+    def _complete(self, answer: Answer) -> Json:
+        text, calls = split_output(answer.text, self._tool_calls)
         complete = bool(calls) or answer.finish_reason == "stop"
-        status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
+        status = "completed" if complete else "incomplete"
         output = [self._call(number, call) for number, call in enumerate(calls)]
         if text is not None:
-            output.insert(0, self._message(status, _text_part(text, schemas.logprobs(answer.logprobs))))
+            output.insert(0, self._message(status, _text_part(text, logprobs(answer.logprobs))))
         return {
             **self._response,
             "status": status,
             "output": output,
             "incomplete_details": None if complete else {"reason": "max_output_tokens"},
             "usage": _usage(answer.usage),
-            "timings": schemas.timings([answer]),
-            **schemas.extension(answer),
+            "timings": timings([answer]),
+            **extension(answer),
         }
 
-    def _call(self, number: int, call: ToolCall) -> responses.OutputItem:
+    def _call(self, number: int, call: ToolCall) -> Json:
         return {
             "type": "function_call",
             "id": f"fc_{self._secret}_{number}",
@@ -270,7 +266,7 @@ class ResponsesAdapter(ResponseAdapter):
             "arguments": call.arguments,
         }
 
-    def _completion_events(self, response: responses.Response) -> list[bytes]:
+    def _completion_events(self, response: Json) -> list[bytes]:
         """Complete what the stream has begun, add the calls, and end it."""
         events: list[bytes] = []
         for index, item in enumerate(response["output"]):
@@ -290,15 +286,15 @@ class ResponsesAdapter(ResponseAdapter):
                 events.append(self._event("response.function_call_arguments.done", {**place, **named}))
             events.append(self._event("response.output_item.done", {"output_index": index, "item": item}))
         complete = response["status"] == "completed"
-        last: responses.EventType = "response.completed" if complete else "response.incomplete"
+        last = "response.completed" if complete else "response.incomplete"
         return [*events, self._event(last, {"response": response})]
 
 
-def _text_part(text: str, logprobs: list[schemas.TokenLogprob]) -> responses.OutputTextPart:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+def _text_part(text: str, tokens: list[Json]) -> Json:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": tokens}
 
 
-def _usage(usage: Usage) -> responses.ResponsesUsage:
+def _usage(usage: Usage) -> Json:
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "image_tokens": usage.image_tokens},

@@ -1,12 +1,11 @@
-"""``POST /v1/responses``, the common subset: types of its requests and answers.
+"""``POST /v1/responses``, the common subset: types of its requests, as OpenAI's clients write them.
 
-Request fields of type None are known and not supported. Items of an earlier answer are accepted unchanged.
+Fields of type None are known and not supported. Items of an earlier answer are accepted unchanged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias, TypedDict
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -124,102 +123,3 @@ class ResponsesRequest(RequestStruct):
     safety_identifier: Ignored | None = None
     prompt_cache_key: Ignored | None = None
     service_tier: schemas.ServiceTier | None = None
-
-
-EventType: TypeAlias = Literal[
-    "response.created",
-    "response.in_progress",
-    "response.output_item.added",
-    "response.content_part.added",
-    "response.output_text.delta",
-    "response.output_text.done",
-    "response.content_part.done",
-    "response.output_item.done",
-    "response.function_call_arguments.delta",
-    "response.function_call_arguments.done",
-    "response.completed",
-    "response.incomplete",
-    "response.failed",
-    "error",
-]
-
-
-class OutputTextPart(TypedDict):
-    """Text of the answer."""
-
-    type: Literal["output_text"]
-    text: str
-    annotations: list[Any]
-    logprobs: list[schemas.TokenLogprob]
-
-
-class OutputItem(TypedDict, total=False):
-    """A message with its ``role`` and ``content``, or a call with its ``name`` and ``arguments`` (JSON text)."""
-
-    type: Required[Literal["message", "function_call"]]
-    id: Required[str]
-    status: Required[ItemStatus]
-    role: Literal["assistant"]
-    content: list[OutputTextPart]
-    call_id: str
-    name: str
-    arguments: str
-
-
-class ResponsesUsage(TypedDict):
-    """Tokens of a request. Details of the input: ``cached_tokens``, and ``image_tokens`` (an extension)."""
-
-    input_tokens: int
-    input_tokens_details: dict[str, int]
-    output_tokens: int
-    output_tokens_details: dict[str, int]
-    total_tokens: int
-
-
-class Response(schemas.Extensible):
-    """An answer, or its state so far. Much of it repeats the request."""
-
-    id: str
-    object: Literal["response"]
-    created_at: int
-    status: Literal["in_progress", "completed", "incomplete", "failed"]
-    model: str
-    output: list[OutputItem]
-    error: dict[str, str] | None
-    incomplete_details: dict[str, str] | None
-    usage: NotRequired[ResponsesUsage]
-    timings: NotRequired[schemas.Timings]
-    instructions: str | None
-    max_output_tokens: int | None
-    metadata: Mapping[str, str]
-    parallel_tool_calls: bool
-    previous_response_id: None
-    store: bool
-    temperature: float | None
-    text: TextConfig
-    tool_choice: schemas.ToolMode | FunctionChoice
-    tools: schemas.FlatFunctionTools
-    top_logprobs: int
-    top_p: float | None
-    truncation: Literal["disabled"]
-
-
-class ResponseEvent(TypedDict, total=False):
-    """An event of a stream. Which fields it has depends on its type, as in OpenAI's API."""
-
-    type: Required[EventType]
-    sequence_number: Required[int]
-    response: Response
-    item_id: str
-    output_index: int
-    content_index: int
-    item: OutputItem
-    part: OutputTextPart
-    delta: str
-    text: str
-    logprobs: list[schemas.TokenLogprob]
-    name: str
-    arguments: str
-    code: str | None
-    message: str
-    param: str | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 from vlrun.server.api.chat import parse_messages, parse_tools
 from vlrun.server.api.chat_schemas import ChatMessages
@@ -24,18 +23,6 @@ class TokenizeRequest(RequestStruct):
     prompt: Text | None = None
 
 
-class TokenCount(TypedDict):
-    """Tokens of a prompt: ``image_tokens`` and ``text_tokens`` add up to ``count``. ``remaining``: what the context
-    leaves for the answer.
-    """
-
-    count: int
-    image_tokens: int
-    text_tokens: int
-    context: int
-    remaining: int
-
-
 def parse(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest | str:
     """Parse the JSON of a request: a conversation or a text. ``names``: the names of the model. Raises ApiError."""
     body = convert(value, TokenizeRequest, UNSUPPORTED_TOKENIZE)
@@ -52,8 +39,8 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
     return GenerationRequest(parse_messages(body.messages, parser), tools=tools)
 
 
-def token_count(count: int, image_tokens: int, context: int) -> TokenCount:
-    """Tokens of a prompt, in a context of so many."""
+def token_count(count: int, image_tokens: int, context: int) -> dict[str, int]:
+    """The answer. ``remaining``: tokens that the context leaves for an answer."""
     return {
         "count": count,
         "image_tokens": image_tokens,

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.server.api.chat_requests import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
+from tests.runtime.server.api.chat_requests import CALL, FUNCTION, IMAGE, NAMED, TOOL, image, request, text, user
 from vlrun.server.api import chat
 from vlrun.server.api.chat_schemas import ChatRequest
-from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.validation import UNSUPPORTED_CHAT
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage

@@ -17,11 +17,11 @@ import schemathesis
 from jsonschema import Draft202012Validator
 from PIL import Image
 
+from tests.runtime.server.api.chat_requests import IMAGE
 from vlrun.server.api import chat, responses, tokenize
 from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.docs_page import TYPES, asset
 from vlrun.server.api.openapi import document
-from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.limits import ServerLimits
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.server.api.chat_requests import IMAGE
 from vlrun.server.api import responses
-from vlrun.server.api.openapi_examples import IMAGE
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.validation import UNSUPPORTED_RESPONSES
 from vlrun.server.api_errors import ApiError
