@@ -36,7 +36,7 @@ def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProces
 
 
 def test_every_command_of_a_chat(tmp_path: Path) -> None:
-    """Guards every command: what a line does goes to stderr, answers alone to stdout."""
+    """Answers alone go to stdout."""
     lines = f"""
 How many bottles are there?
 /image {EXAMPLES / "price_tag.png"}
@@ -78,7 +78,7 @@ never read
 
 
 def test_questions_over_several_lines(tmp_path: Path) -> None:
-    """Guards multi-line input: a backslash at the end, and three quotes around. What was typed comes back as it was."""
+    """A backslash at the end, and triple quotes."""
     lines = 'Copy this text:\\\nSALE 12\n/clear\n"""Copy this text:\nSALE 12\n3 red boxes $4.50\n"""\n'
     done = piped(lines=lines, home=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_questions_over_several_lines(tmp_path: Path) -> None:
 
 
 def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
-    """Guards a second image whose question cannot be asked: it waits for the next one and is not lost."""
+    """The second question is too long: its image must stay for the next one."""
     lines = (
         f"How many bottles are there?\n/image {EXAMPLES / 'price_tag.png'}\n{'word ' * 5000}\nHow many cans?\n/stats\n"
     )
@@ -96,7 +96,7 @@ def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
 
 
 def test_a_task_in_a_chat_behaves_as_in_ask(tmp_path: Path) -> None:
-    """Guards ``/task``: the total is the sum, and a task that needs two images says so."""
+    """The total is corrected, and a task for two images refuses one."""
     done = piped(str(EXAMPLES / "shelf.png"), lines="/task compare\n/task count bottle,can\n", home=tmp_path)
     counted = json.loads(done.stdout)
     assert counted["total"] == sum(counted["items"].values())
@@ -104,7 +104,7 @@ def test_a_task_in_a_chat_behaves_as_in_ask(tmp_path: Path) -> None:
 
 
 def test_a_chat_that_cannot_start_exits(tmp_path: Path) -> None:
-    """Guards a chat about an image that is not there, and one without a way to ask."""
+    """A missing image, and a closed stdin."""
     done = piped("nowhere.png", lines="How many?\n", home=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     closed = subprocess.run(["sh", "-c", f"{sys.executable} -m vlrun.cli chat <&-"], capture_output=True, check=False)
@@ -113,12 +113,11 @@ def test_a_chat_that_cannot_start_exits(tmp_path: Path) -> None:
 
 
 def test_an_open_block_ends_with_the_input(tmp_path: Path) -> None:
-    """Guards a last line without its end."""
     assert piped(lines='"""Copy this text:\nSALE 12', home=tmp_path).stdout == "SALE 12\n"
 
 
 class Terminal:
-    """A chat in a pseudo-terminal, as a person has it."""
+    """A chat in a pseudo-terminal."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
         self.seen = ""
@@ -159,7 +158,7 @@ class Terminal:
 
 @pytest.mark.timeout(240)
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
-    """Guards a person at a terminal: Ctrl+C ends the answer, then the line; Ctrl+D leaves; history is private."""
+    """Ctrl+C ends the answer, then the line; Ctrl+D exits; only the user can read the history."""
     terminal = Terminal(tmp_path, str(EXAMPLES / "shelf.png"), "--min-p", "0", "--max-tokens", "3000")
     terminal.wait_for("Ctrl+C stops an answer")
     terminal.wait_for("[0m>")

@@ -1,4 +1,4 @@
-"""Votes, tiles and steps: what is asked, how answers become one, and what is told of it."""
+"""Task requests with votes, tiles and steps, run against a model with prepared answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vlrun.types.turn import Turn
 
 @pytest.fixture(autouse=True)
 def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The vlm answers in the order of asking."""
+    """The prepared answers are given in the order of the requests."""
     monkeypatch.setattr(task_runner, "MAX_PARALLEL", 1)
 
 
@@ -103,7 +103,7 @@ def counts(bottles: int, cans: int, total: int | None = None) -> str:
 
 
 def test_votes_are_counted_by_name() -> None:
-    """Guards the majority: of each number by itself, with the spread told, and the sum of what won."""
+    """The majority of each number separately, and the total of the winners."""
     vlm = FakeVLM(counts(6, 2), counts(6, 3), counts(7, 2), counts(6, 2), counts(5, 2))
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=5))
     assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
@@ -114,7 +114,7 @@ def test_votes_are_counted_by_name() -> None:
 
 
 def test_votes_are_drawn_and_differ() -> None:
-    """Guards against five greedy answers, and against five drawn with one seed: both are one vote."""
+    """Guards against five greedy answers, and five with the same seed."""
     vlm = FakeVLM(*[counts(1, 1)] * 3)
     run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=3), Options(seed=7))
     assert {options.seed for _, options in vlm.asked} == {7, 8, 9}
@@ -135,14 +135,12 @@ def test_a_tie_of_numbers_goes_to_the_middle() -> None:
 
 
 def test_free_text_is_voted_as_a_whole() -> None:
-    """Guards questions without a form."""
     result = run(FakeVLM("6", "7", "6\n"), TaskRequest("How many?", votes=3))
     assert result.text.strip() == "6"
     assert result.vote_counts[0][""] == {"6": 2, "7": 1}
 
 
 def test_tiles_add_up() -> None:
-    """Guards the merge of counts: each tile is asked about its own part, and the numbers are summed."""
     vlm = FakeVLM(counts(6, 0), counts(0, 9), counts(1, 2))
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, tiles=parse_tiles("1x3")))
     assert result.value == {"total": 18, "items": {"bottle": 7, "can": 11}}
@@ -152,7 +150,7 @@ def test_tiles_add_up() -> None:
 
 
 def test_boxes_of_tiles_lie_in_the_whole_image() -> None:
-    """Guards coordinates: those of a tile are relative to it."""
+    """Boxes of a tile are relative to the tile."""
     box = '[{"bbox_2d": [0, 0, 500, 1000], "label": "can"}]'
     request = TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)), tiles=parse_tiles("2x1"))
     result = run(FakeVLM("[]", box), request)
@@ -161,13 +159,12 @@ def test_boxes_of_tiles_lie_in_the_whole_image() -> None:
 
 
 def test_texts_of_tiles_are_numbered() -> None:
-    """Guards tasks whose answer is text."""
     result = run(FakeVLM("a", "b"), TaskRequest(task=find_task("ocr"), tiles=parse_tiles("1x2")))
     assert result.text == "[1/2] a\n[2/2] b"
 
 
 def test_steps_reason_first() -> None:
-    """Guards the order: reasoning without a form, then the answer in it, in one conversation with one image."""
+    """Reasoning without a schema, then the answer with it, in one conversation with one image."""
     vlm = FakeVLM("Row 1: 6 bottles.", counts(6, 0))
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, steps=True))
     assert result.reasoning == ("Row 1: 6 bottles.",)
@@ -181,14 +178,13 @@ def test_steps_reason_first() -> None:
 
 
 def test_a_wrong_total_is_corrected_with_a_note() -> None:
-    """Guards against a total that its own items contradict."""
     result = run(FakeVLM(counts(6, 2, total=9)), TaskRequest(task=COUNT, arguments=BOTTLES))
     assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
     assert any("answered a total of 9" in note for note in result.notes)
 
 
 def test_incomplete_answers_do_not_vote() -> None:
-    """Guards against half a JSON in the majority; and if all are cut, that is told."""
+    """Unless all answers are incomplete."""
     result = run(
         FakeVLM(*[counts(1, 1)[:12]] * 2, reason="length"), TaskRequest(task=COUNT, arguments=BOTTLES, votes=2)
     )
@@ -214,7 +210,6 @@ def test_contradicting_requests_are_refused(make: object, message: str) -> None:
 
 
 def test_caller_options_precede_task_defaults() -> None:
-    """Guards the order of options: the caller's word, then the task's."""
     request = TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)))
     options = request.options(Options(max_tokens=7))
     assert (options.temperature, options.presence_penalty, options.max_tokens) == (0, 0, 7)
@@ -226,7 +221,7 @@ def test_caller_options_precede_task_defaults() -> None:
 
 
 def test_the_language_follows_the_question() -> None:
-    """Guards Chinese users: Chinese items or a Chinese question make a Chinese prompt."""
+    """Chinese items or a Chinese question select the Chinese prompt."""
     assert TaskRequest(task=COUNT, arguments=TaskArguments(items=("瓶子",))).questions()[0].startswith("数一数")
     assert TaskRequest("请数一数", task=COUNT).questions()[0].startswith("数一数")
     assert TaskRequest("几个？", steps=True).questions() == (
@@ -236,14 +231,12 @@ def test_the_language_follows_the_question() -> None:
 
 
 def test_votes_keep_the_sampling_of_the_caller() -> None:
-    """Guards against a sampling option that is dropped because there are votes."""
     vlm = FakeVLM("6", "6", "6")
     run(vlm, TaskRequest("How many?", votes=3), Options(top_p=0.3, top_k=5))
     assert {(options.temperature, options.top_p, options.top_k) for _, options in vlm.asked} == {(0.7, 0.3, 5)}
 
 
 def test_one_incomplete_vote_does_not_count() -> None:
-    """Guards a whole majority against one answer that ran too long; that is told."""
     vlm = FakeVLM(counts(1, 1), counts(1, 1), counts(1, 1)[:9])
     vlm.reasons = ["stop", "stop", "length"]
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=3))
@@ -253,7 +246,7 @@ def test_one_incomplete_vote_does_not_count() -> None:
 
 
 def test_a_majority_that_the_schema_forbids_is_not_used() -> None:
-    """Guards forms: numbers voted one by one may make an answer that nobody gave and no schema allows."""
+    """Separate majorities can combine to an answer that no vote gave and the schema forbids."""
     form = {"type": "object"}
     vlm = FakeVLM('{"a": "im", "b": 1}', '{"a": "im", "b": 2}', '{"a": "possible", "b": 1}', '{"a": "im", "b": 2}')
     vlm.forbids = '{"a": "im", "b": 1}'
@@ -262,7 +255,6 @@ def test_a_majority_that_the_schema_forbids_is_not_used() -> None:
 
 
 def test_marks_come_from_the_majority_answer() -> None:
-    """Guards ``--draw`` with votes: boxes of the answer that won."""
     lost = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]'
     won = '[{"bbox_2d": [500, 500, 1000, 1000], "label": "can"}]'
     result = run(
@@ -272,7 +264,7 @@ def test_marks_come_from_the_majority_answer() -> None:
 
 
 def test_votes_and_tiles_return_the_schema_type() -> None:
-    """Guards dataclasses in ``Options.schema``: votes are counted on the JSON, the type is made in the end."""
+    """Votes are counted as JSON; the type is built at the end."""
 
     @dataclasses.dataclass
     class Stock:
@@ -287,13 +279,12 @@ def test_votes_and_tiles_return_the_schema_type() -> None:
 
 
 def test_a_schema_of_the_user_turns_off_the_task_merge_rule() -> None:
-    """Guards ``--task fields --schema ... --tiles``: each part's answer is told, none is lost."""
+    """Each tile's answer is listed."""
     request = TaskRequest(task=find_task("fields"), arguments=TaskArguments(fields=("x",)), tiles=parse_tiles("1x2"))
     assert run(FakeVLM("[1]", "[2]"), request, Options(schema={"type": "array"})).value == [[1], [2]]
 
 
 def test_a_bad_schema_is_refused_before_the_reasoning() -> None:
-    """Guards against minutes of reasoning before a schema is refused."""
     vlm = FakeVLM("thoughts", "{}")
     vlm.refuses = True
     with pytest.raises(OptionError, match="no such schema"):
@@ -302,7 +293,7 @@ def test_a_bad_schema_is_refused_before_the_reasoning() -> None:
 
 
 def test_an_interruption_stops_the_other_votes() -> None:
-    """Guards Ctrl+C and failures: what has not begun is not asked any more."""
+    """Votes that have not started must not start."""
     vlm = FakeVLM(*["1"] * 16)
     vlm.fails_at = 2
     with pytest.raises(EngineClosed):
