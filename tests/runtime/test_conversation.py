@@ -67,9 +67,9 @@ def test_an_interrupted_answer_is_kept_in_part(vlm: vlrun.VLM) -> None:
     """Guards Ctrl+C in a chat: the next turn continues from the text received."""
     conversation = Conversation(vlm, options=GREEDY)
     stream = conversation.stream("Describe this image.", SHELF)
-    shown = next(stream).text
+    text = next(stream).text
     stream.close()
-    assert conversation.turns[-1] == Turn("assistant", (shown,))
+    assert conversation.turns[-1] == Turn("assistant", (text,))
     assert conversation.ask("How many bottles are there?").text
 
 

@@ -26,8 +26,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_several_questions_encode_the_image_once(home: Path) -> None:
     """The image is encoded for the first question only."""
     words = (SHELF, "-q", "How many bottles are there?", "-q", "Is there a red bag?")
-    told = vlrun("ask", *words, home=home)
-    assert told.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
+    result = vlrun("ask", *words, home=home)
+    assert result.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
     first, second = (json.loads(line) for line in vlrun("ask", *words, "--json", home=home).stdout.splitlines())
     assert (first["answer"], second["answer"]) == ("6", "yes")
     assert second["question"] == "Is there a red bag?"
@@ -50,9 +50,9 @@ def test_votes_and_tiles_are_reported(home: Path) -> None:
     done = vlrun("ask", *words, home=home)
     assert set(json.loads(done.stdout)["items"]) == {"bottle"}
     assert done.stderr.decode().count("votes of part") == 4
-    told = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
-    assert told["answers"] == 6
-    assert [sum(part["items.bottle"].values()) for part in told["votes"]] == [3, 3]
+    result = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
+    assert result["answers"] == 6
+    assert [sum(part["items.bottle"].values()) for part in result["votes"]] == [3, 3]
 
 
 def test_a_schema_as_file_or_text(home: Path, tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_a_region_is_asked_about_alone_and_marks_refer_to_the_whole_image(home: 
 
 def test_a_falsy_value_is_in_the_json(home: Path) -> None:
     """0 is a value."""
-    told = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
-    assert told["value"] == 0
+    result = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
+    assert result["value"] == 0
 
 
 def test_an_incomplete_answer_does_not_stop_later_questions(home: Path) -> None:

@@ -60,7 +60,7 @@ never read
     assert done.stdout.splitlines()[0] == "6"
     assert '"items": {"bottle": ' in done.stdout.splitlines()[1]
     assert len(done.stdout.splitlines()) == 2
-    for told in (
+    for note in (
         "added to the next question: 640 x 640",
         "saved 2 turns",
         "started a new conversation",
@@ -74,7 +74,7 @@ never read
         "cannot read 'nowhere.json'",
         "/image FILE...",
     ):
-        assert told in done.stderr, told
+        assert note in done.stderr, note
 
 
 def test_questions_over_several_lines(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ class Terminal:
     """A chat in a pseudo-terminal."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
-        self.seen = ""
+        self.output = ""
         self.process, self._main = self._start(home, arguments)
 
     def _start(self, home: Path, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int]:
@@ -137,18 +137,18 @@ class Terminal:
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
-        while text not in self.seen:
-            assert time.monotonic() < end, f"no {text!r} in {self.seen[-2000:]!r}"
+        while text not in self.output:
+            assert time.monotonic() < end, f"no {text!r} in {self.output[-2000:]!r}"
             if select.select([self._main], [], [], 0.2)[0]:
                 new = os.read(self._main, 4096).decode(errors="replace")
                 if "\x1b[6n" in new:  # asks where the cursor is, as line editors do
                     self.type("\x1b[1;1R")
-                self.seen += new
+                self.output += new
 
     def wait_for_more(self) -> None:
-        shown = len(self.seen.split("2004l")[-1])
-        while len(self.seen.split("2004l")[-1]) == shown:
-            self.seen += os.read(self._main, 4096).decode(errors="replace")
+        length = len(self.output.split("2004l")[-1])
+        while len(self.output.split("2004l")[-1]) == length:
+            self.output += os.read(self._main, 4096).decode(errors="replace")
 
     def close(self) -> int:
         code = self.process.wait(60)
@@ -164,22 +164,22 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     terminal.wait_for("[0m>")
     terminal.type("How many bottles are there?\r")
     terminal.wait_for("6\r\n\x1b")
-    terminal.seen = ""
+    terminal.output = ""
     long = " ".join(f"word {number}" for number in range(60))
     terminal.type(f"Copy this text: {long}\r")
     terminal.wait_for("2004l")  # the line is taken
     terminal.wait_for_more()  # the answer has begun
     os.kill(terminal.process.pid, signal.SIGINT)
     terminal.wait_for("stopped")
-    terminal.seen = ""
+    terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("/stats\r")
     terminal.wait_for("MiB peak")
-    terminal.seen = ""
+    terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("half a line\x03")
     terminal.wait_for("press Ctrl+D or type /exit")
-    terminal.seen = ""
+    terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("\x04")
     assert terminal.close() == 0

@@ -66,12 +66,12 @@ def ask(shop: Path, model: Path, *words: str | Path, **more: object) -> subproce
 def test_answer_on_stdout_everything_else_on_stderr(shop: Path, small_model: Path) -> None:
     """Also with --stats and a note about frames."""
     quiet = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20")
-    told = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20", "--stats")
-    assert quiet.returncode == told.returncode == 0, told.stderr
-    assert quiet.stdout == told.stdout
+    verbose = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20", "--stats")
+    assert quiet.returncode == verbose.returncode == 0, verbose.stderr
+    assert quiet.stdout == verbose.stdout
     assert b"only the first is used" in quiet.stderr
     for word in (b"load", b"vision", b"TTFT", b"TPOT", b"tokens", b"memory"):
-        assert word in told.stderr
+        assert word in verbose.stderr
         assert word not in quiet.stderr
 
 
@@ -90,9 +90,9 @@ def test_an_answer_cannot_control_the_terminal(shop: Path, small_model: Path) ->
         exact = json.loads(ask(shop, small_model, *words, "--seed", seed, "--json").stdout)["answer"]
         if printable(exact) != exact:
             break
-    shown = ask(shop, small_model, *words, "--seed", seed).stdout.decode()
-    assert shown == printable(exact) + "\n"
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    output = ask(shop, small_model, *words, "--seed", seed).stdout.decode()
+    assert output == printable(exact) + "\n"
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", output)
     raw = ask(shop, small_model, *words, "--seed", seed, "--json").stdout.decode()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", raw)
     assert printable("pay \u202e001\u202c") == "pay 001"
@@ -123,7 +123,7 @@ def test_the_prefix_cache_on_disk_serves_the_next_process(shop: Path, small_mode
     answers = [json.loads(vlrun(*words, home=tmp_path).stdout) for _ in range(2)]
     off = json.loads(vlrun(*words, "--kv-disk", "0", home=tmp_path).stdout)
     assert answers[0]["answer"] == answers[1]["answer"] == off["answer"]
-    assert [told["usage"]["cached_tokens"] > 0 for told in (*answers, off)] == [False, True, False]
+    assert [answer["usage"]["cached_tokens"] > 0 for answer in (*answers, off)] == [False, True, False]
 
 
 def test_three_processes_share_the_cache_folder(tmp_path: Path) -> None:
@@ -151,11 +151,11 @@ def test_help_shows_the_real_defaults() -> None:
         for field in fields(owner):
             if field.name in by_others:
                 continue
-            value, told = getattr(owner, field.name), given[field.name]["help"]
+            value, help_text = getattr(owner, field.name), given[field.name]["help"]
             if isinstance(value, bool):
-                assert told.endswith("[default: yes]") == value
+                assert help_text.endswith("[default: yes]") == value
             elif value and field.name != "device":
-                assert told.endswith(f"[default: {value}]"), told
+                assert help_text.endswith(f"[default: {value}]"), help_text
 
 
 def test_two_images_and_default_question(shop: Path, small_model: Path) -> None:

@@ -382,5 +382,5 @@ def test_concurrent_first_openings_print_nothing(tmp_path: Path) -> None:
         image.getexif()
     command = [sys.executable, "-c", FIRST_OPENINGS, str(path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert (told.stdout, told.stderr) == ("{(40, 30)}\n", "")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{(40, 30)}\n", "")
