@@ -1,4 +1,4 @@
-"""Conversations: what each turn costs, what stays of it, and files that carry them."""
+"""Conversations: cached turns, interrupted answers, and files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vlm() -> Iterator[vlrun.VLM]:
 
 
 def test_each_turn_costs_only_its_new_tokens(vlm: vlrun.VLM) -> None:
-    """Guards the cache over turns: what was said is found again to the last full block of 32 tokens, answers too."""
+    """Earlier turns and answers are in the cache up to the last full block of 32 tokens."""
     conversation = Conversation(vlm, options=GREEDY)
     before = 0
     for question in (
@@ -43,7 +43,7 @@ def test_each_turn_costs_only_its_new_tokens(vlm: vlrun.VLM) -> None:
 
 
 def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
-    """Guards the cached past: an answer equals that of a model which has never seen the conversation."""
+    """The answer equals that of a model without a cache of the conversation."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     said = conversation.ask("How many bottles are there?")
@@ -55,7 +55,7 @@ def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
 
 
 def test_a_second_image_is_numbered(vlm: vlrun.VLM) -> None:
-    """Guards a second image in a later turn: the first one stays as it is in the cache, the second has its number."""
+    """The first image stays unnumbered, as it is in the cache."""
     conversation = Conversation(vlm, options=GREEDY)
     first = conversation.ask("How many bottles are there?", SHELF)
     second = conversation.ask("And here?", PILImage.new("RGB", (256, 256), "white"))
@@ -64,17 +64,16 @@ def test_a_second_image_is_numbered(vlm: vlrun.VLM) -> None:
 
 
 def test_an_interrupted_answer_is_kept_in_part(vlm: vlrun.VLM) -> None:
-    """Guards Ctrl+C in a chat: the turn is kept with the text that was shown, and the next one goes on from there."""
+    """Guards Ctrl+C in a chat: the next turn continues from the text received."""
     conversation = Conversation(vlm, options=GREEDY)
     stream = conversation.stream("Describe this image.", SHELF)
-    shown = next(stream).text
+    text = next(stream).text
     stream.close()
-    assert conversation.turns[-1] == Turn("assistant", (shown,))
+    assert conversation.turns[-1] == Turn("assistant", (text,))
     assert conversation.ask("How many bottles are there?").text
 
 
 def test_a_failed_question_is_not_kept(vlm: vlrun.VLM) -> None:
-    """Guards a typing error: the conversation is as it was."""
     conversation = Conversation(vlm, system="Be short.", options=GREEDY)
     with pytest.raises(MediaNotFound):
         conversation.ask("What is this?", "nowhere.png")
@@ -87,7 +86,7 @@ def test_a_failed_question_is_not_kept(vlm: vlrun.VLM) -> None:
 
 
 def test_save_and_load_keep_everything(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards ``save`` and ``load``: same turns, same images, and the next answer as if nothing had been between."""
+    """The next answer is the same as without saving."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     conversation.save(tmp_path / "chat.json")
@@ -103,7 +102,7 @@ def test_save_and_load_keep_everything(vlm: vlrun.VLM, tmp_path: Path) -> None:
 
 
 def test_token_ids_of_another_model_are_not_used(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards a file of another model: its token ids mean something else, its words do not."""
+    """The text is used instead."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     assert isinstance(conversation.turns[1].parts[0], GeneratedText)
@@ -126,7 +125,7 @@ def test_token_ids_of_another_model_are_not_used(vlm: vlrun.VLM, tmp_path: Path)
     ],
 )
 def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
-    """Guards files from elsewhere: one sentence, and the conversation stays as it was."""
+    """One sentence, and the conversation is unchanged."""
     (tmp_path / "chat.json").write_text(content)
     conversation = Conversation(vlm, system="Be short.")
     with pytest.raises(OptionError, match=message):
@@ -135,7 +134,7 @@ def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str,
 
 
 def test_impossible_paths_are_refused(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards a wrong path, to read and to write, and leaves nothing behind."""
+    """Nothing is left behind."""
     conversation = Conversation(vlm)
     with pytest.raises(OptionError, match="cannot read"):
         conversation.load(tmp_path / "none.json")
@@ -145,7 +144,7 @@ def test_impossible_paths_are_refused(vlm: vlrun.VLM, tmp_path: Path) -> None:
 
 
 def test_marks_refer_to_the_image_of_the_turn(vlm: vlrun.VLM) -> None:
-    """Guards boxes in later turns: they are in the turn's own image, here a part of another; of two, in neither."""
+    """Also for a cropped image and a later turn without images; with two images there are no marks."""
     everything = Options(schema={"const": {"bbox_2d": [0, 0, 1000, 1000], "label": "all"}})
     part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 200, 300))
     conversation = Conversation(vlm)
@@ -158,7 +157,6 @@ def test_marks_refer_to_the_image_of_the_turn(vlm: vlrun.VLM) -> None:
 
 
 def test_image_transforms_are_saved(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards coordinates after ``load``: a part still knows where it lies."""
     part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 300, 300))
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", part)
@@ -171,7 +169,7 @@ def test_image_transforms_are_saved(vlm: vlrun.VLM, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("said", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
 def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
-    """Guards files of strangers: ids outside of the vocabulary, and images' tokens where there is no image."""
+    """Untrusted files: ids outside the vocabulary, and image tokens without an image."""
     said = said.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
     content = f'{{"format": 1, "model": "{vlm.fingerprint}", "turns": [{{"role": "assistant", "parts": [{{"text": "x", '
     (tmp_path / "chat.json").write_text(f'{content}"said": {said}}}]}}]}}')
@@ -181,7 +179,6 @@ def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])
 def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
-    """Guards a chat against its end by a name that no file can have."""
     with pytest.raises(OutputError):
         Conversation(vlm).save(path)
     with pytest.raises(OptionError):
@@ -190,7 +187,7 @@ def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
 
 @pytest.mark.parametrize("results", ["3.50", ["3.50"], [3.5], [], [{"price": 3.5}]])
 def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> None:
-    """Guards tools: one text for each call, and none where nothing was called."""
+    """One text for each call, and none without a call."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", SHELF)
     with pytest.raises(OptionError, match="tools"):
@@ -198,7 +195,7 @@ def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> N
 
 
 def test_tool_results_continue_the_conversation(vlm: vlrun.VLM) -> None:
-    """Guards the way of a call: said by the model (here by a turn that was put in), found, and its result goes on."""
+    """The call is put into the conversation, since the small model cannot make one."""
     conversation = Conversation(vlm, options=GREEDY, tools=[{"type": "function", "function": {"name": "now"}}])
     conversation.turns = (Turn("user", ("What time is it?",)), Turn("assistant", (CALL,)))
     *_, last = conversation.tool_results(["12:00"])

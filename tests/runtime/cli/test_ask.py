@@ -1,4 +1,4 @@
-"""``vlrun ask`` and its sisters as people type them: several questions, tasks, forms, images out, plans."""
+"""``vlrun ask``, ``vlrun tasks`` and ``vlrun plan`` as processes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_several_questions_encode_the_image_once(home: Path) -> None:
-    """Guards ``-q ... -q ...``: each answer below its question, and the image is encoded for the first alone."""
+    """The image is encoded for the first question only."""
     words = (SHELF, "-q", "How many bottles are there?", "-q", "Is there a red bag?")
-    told = vlrun("ask", *words, home=home)
-    assert told.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
+    result = vlrun("ask", *words, home=home)
+    assert result.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
     first, second = (json.loads(line) for line in vlrun("ask", *words, "--json", home=home).stdout.splitlines())
     assert (first["answer"], second["answer"]) == ("6", "yes")
     assert second["question"] == "Is there a red bag?"
@@ -37,7 +37,7 @@ def test_several_questions_encode_the_image_once(home: Path) -> None:
 
 
 def test_a_task_answer_validates_against_its_schema(home: Path) -> None:
-    """Guards ``--task count --items``: one JSON object with these names and their sum, in Chinese too."""
+    """Also with Chinese names."""
     for items in ("bottle,can", "瓶子,罐子"):
         done = vlrun("ask", SHELF, "--task", "count", "--items", items, home=home)
         counted = json.loads(done.stdout)
@@ -47,18 +47,17 @@ def test_a_task_answer_validates_against_its_schema(home: Path) -> None:
 
 
 def test_votes_and_tiles_are_reported(home: Path) -> None:
-    """Guards ``--votes`` and ``--tiles``: the answer on stdout, how the votes fell on stderr and in the JSON."""
+    """The answer is on stdout; the votes are on stderr and in the JSON."""
     words = (SHELF, "--task", "count", "--items", "bottle", "--votes", "3", "--tiles", "1x2", "--seed", "1")
     done = vlrun("ask", *words, home=home)
     assert set(json.loads(done.stdout)["items"]) == {"bottle"}
     assert done.stderr.decode().count("votes of part") == 4
-    told = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
-    assert told["answers"] == 6
-    assert [sum(part["items.bottle"].values()) for part in told["votes"]] == [3, 3]
+    result = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
+    assert result["answers"] == 6
+    assert [sum(part["items.bottle"].values()) for part in result["votes"]] == [3, 3]
 
 
 def test_a_schema_as_file_or_text(home: Path, tmp_path: Path) -> None:
-    """Guards ``--schema``: whatever the model wants to say, the answer validates."""
     cans = {"cans": {"enum": [0, 1, 2, 3]}}
     schema = {"type": "object", "properties": cans, "required": ["cans"], "additionalProperties": False}
     (tmp_path / "form.json").write_text(json.dumps(schema))
@@ -105,7 +104,7 @@ def test_incomplete_json_has_an_exit_code(home: Path) -> None:
 def test_wrong_options_are_refused_before_the_model_runs(
     home: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
-    """Guards typing errors: one sentence, an exit code, and no answer."""
+    """One sentence, an exit code, and no answer."""
     done = vlrun("ask", SHELF, "How many?", *words, home=home)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
     assert message in done.stderr.decode()
@@ -113,7 +112,7 @@ def test_wrong_options_are_refused_before_the_model_runs(
 
 
 def test_a_hostile_schema_is_refused_quickly(home: Path) -> None:
-    """Guards against a schema that would take minutes: it costs no more than an ordinary mistake."""
+    """A schema that would take minutes must not delay the error."""
     hostile = json.dumps({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"})
     began = time.monotonic()
     done = vlrun("ask", SHELF, "How many?", "--schema", hostile, home=home)
@@ -122,7 +121,7 @@ def test_a_hostile_schema_is_refused_quickly(home: Path) -> None:
 
 
 def test_drawing_and_heat_map_are_written(home: Path, tmp_path: Path) -> None:
-    """Guards ``--draw`` and ``--heatmap``: files of the image's size, changed where the bag is."""
+    """The drawing changes pixels only near the bag, and the heat is highest there."""
     words = (SHELF, "Where is the red bag?", "--draw", tmp_path / "boxes.png", "--heatmap", tmp_path / "heat.webp")
     done = vlrun("ask", *words, "--json", home=home)
     assert done.returncode == 0, done.stderr
@@ -141,7 +140,6 @@ def test_drawing_and_heat_map_are_written(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_region_is_asked_about_alone_and_marks_refer_to_the_whole_image(home: Path) -> None:
-    """Guards ``--region``: the answer is about the part, its boxes are in pixels of the image."""
     whole = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--json", home=home).stdout)["marks"][0]["box"]
     left, top = max(0, int(whole[0]) - 60), max(0, int(whole[1]) - 60)
     region = f"{left},{top},320,320"
@@ -151,13 +149,12 @@ def test_a_region_is_asked_about_alone_and_marks_refer_to_the_whole_image(home: 
 
 
 def test_a_falsy_value_is_in_the_json(home: Path) -> None:
-    """Guards scripts that ask for ``value``: 0 is an answer."""
-    told = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
-    assert told["value"] == 0
+    """0 is a value."""
+    result = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
+    assert result["value"] == 0
 
 
 def test_an_incomplete_answer_does_not_stop_later_questions(home: Path) -> None:
-    """Guards the questions behind one whose JSON was cut short."""
     form = '{"type": "array", "items": {"const": "a long word"}, "minItems": 1, "maxItems": 1}'
     words = ("-q", "How many?", "-q", "How many cans?", "--schema", form, "--max-tokens", "3", "--json")
     done = vlrun("ask", SHELF, *words, home=home)
@@ -166,7 +163,7 @@ def test_an_incomplete_answer_does_not_stop_later_questions(home: Path) -> None:
 
 
 def test_tasks_are_listed(home: Path, tmp_path: Path) -> None:
-    """Guards ``vlrun tasks``: all of them, one in full, and a user's own."""
+    """The list, one task in full, and a user's own task."""
     (tmp_path / "mine.toml").write_text('[plates]\nabout = "number plates"\nprompt.en = "Read the plate."\n')
     listed = vlrun("tasks", "--tasks", tmp_path / "mine.toml", home=home).stdout.decode()
     assert [line.split()[0] for line in listed.splitlines()] == [
@@ -178,7 +175,7 @@ def test_tasks_are_listed(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_plan_matches_the_question(home: Path) -> None:
-    """Guards ``vlrun plan``: the very tokens of the question that follows, and seconds once this box was measured."""
+    """The plan has the same token counts as the question, and times once the machine was measured."""
     words = (SHELF, EXAMPLES / "word.png", "Which has more bottles?")
     planned = json.loads(vlrun("plan", *words, "--json", home=home).stdout)
     asked = json.loads(vlrun("ask", *words, "--json", home=home).stdout)

@@ -1,4 +1,4 @@
-"""Heat maps over images, seen as pixels."""
+"""Heat maps over images, checked in pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOT_CORNER = np.pad(np.ones((1, 1), np.float32), ((0, 15), (0, 23)))
 
 
 def test_heat_is_drawn_at_its_cell() -> None:
-    """Guards mixed-up axes and dark edges: the hottest place is the corner itself, the other end stays grey."""
+    """Guards swapped axes and dark borders."""
     shown = np.asarray(overlay_heat(plain(480, 320), HOT_CORNER)).astype(int)
     assert shown.shape == (320, 480, 3)
     assert shown[0, 0].min() > 100
@@ -33,12 +33,12 @@ def test_heat_is_drawn_at_its_cell() -> None:
 
 
 def test_uniform_heat_is_uniform() -> None:
-    """Guards the borders: enlarging must not darken or lighten them."""
+    """Resizing must not darken or lighten the borders."""
     assert len(np.unique(np.asarray(overlay_heat(plain(333, 77), np.full((3, 9), 5, np.float32))))) <= 3
 
 
 def test_the_image_stays_visible_under_heat() -> None:
-    """Guards the opacity: what was light stays lighter, even at the hottest place."""
+    """What was light stays lighter, even at the highest value."""
     halves = np.zeros((64, 64, 3), np.uint8)
     halves[:, 32:] = 255
     shown = np.asarray(overlay_heat(open_image(halves), np.ones((4, 4), np.float32))).astype(int)
@@ -46,19 +46,18 @@ def test_the_image_stays_visible_under_heat() -> None:
 
 
 def test_colours_increase_in_lightness() -> None:
-    """Guards the table: each step is lighter than the one before, for the colour-blind and for grey printers."""
+    """For colour-blind readers and grey printers."""
     light = [luminance((int(r), int(g), int(b))) for r, g, b in INFERNO]
     assert light == sorted(set(light))
 
 
 def test_zero_heat_keeps_the_image() -> None:
-    """Guards the empty map, which has no highest value to divide by."""
+    """Guards the division by the highest value."""
     image = noise(100, 50)
     np.testing.assert_array_equal(np.asarray(overlay_heat(image, np.zeros((3, 3), np.float32))), image.rgb)
 
 
 def test_the_overlay_is_limited_in_size() -> None:
-    """Guards time and memory: nobody needs a heat map of 89 megapixels."""
     assert overlay_heat(plain(5000, 500), HOT_CORNER).size == (MAX_SIDE, 205)
 
 
@@ -66,7 +65,6 @@ def test_the_overlay_is_limited_in_size() -> None:
     "heat", [np.full((2, 2), np.nan), np.full((2, 2), np.inf), -np.ones((2, 2)), np.ones(4), np.ones((0, 4))]
 )
 def test_invalid_heat_is_refused(heat: np.typing.NDArray[np.float64]) -> None:
-    """Guards against a black image without a word."""
     with pytest.raises(OptionError, match="a heat map has"):
         overlay_heat(plain(10, 10), heat.astype(np.float32))
 

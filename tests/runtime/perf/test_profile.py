@@ -1,4 +1,4 @@
-"""What is remembered of a box's speed, and what follows from it for the detail of images."""
+"""Measured speed, and the image detail that follows from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
 
 
 def test_the_smallest_times_are_stored(cache: Path) -> None:
-    """Guards against a busy minute that would be told for ever, and against another model's figures."""
+    """Guards against a slow minute that stays forever, and another model's measurements."""
     for seconds in (5.0, 4.0, 9.0):
         update_profile("model", "CPU", SpeedProfile.from_answer(answer(seconds), {768: seconds}))
     assert load_profile("model", "CPU").vision == {768: 4.0}
@@ -33,16 +33,14 @@ def test_the_smallest_times_are_stored(cache: Path) -> None:
 
 
 def test_only_computed_work_is_measured() -> None:
-    """Guards against waiting for others, tokens that a pass gave for free, and images that were begun ahead: their
-    own seconds count, not what was left of them.
-    """
+    """Queueing does not count, nor tokens from speculative decoding; images encoded ahead count with their own time."""
     assert SpeedProfile.from_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
     assert SpeedProfile.from_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
     assert SpeedProfile.from_answer(answer(0.01, cached=768), {}).prefill is None
 
 
 def test_a_slow_machine_gets_fewer_visual_tokens() -> None:
-    """Guards a small box against minutes for a photo; where nothing is known, nothing is lowered."""
+    """Without measurements, nothing is lowered."""
     assert auto_image_tokens(SpeedProfile()) == 2560
     assert auto_image_tokens(SpeedProfile({768: 1.0}, prefill=0.0003)) == 2560
     assert auto_image_tokens(SpeedProfile({768: 4.0}, prefill=0.003)) == 1280
@@ -51,7 +49,7 @@ def test_a_slow_machine_gets_fewer_visual_tokens() -> None:
 
 
 def test_other_image_sizes_are_estimated() -> None:
-    """Guards plans: attention grows with the square, the rest with the number of tokens."""
+    """Attention grows quadratically, the rest linearly."""
     known = SpeedProfile({768: 4.0})
     assert known.vision_seconds(768) == 4.0
     assert known.vision_seconds(1536) == pytest.approx(12.0)
@@ -60,7 +58,6 @@ def test_other_image_sizes_are_estimated() -> None:
 
 
 def test_a_read_only_cache_is_ignored(cache: Path) -> None:
-    """Guards a box whose disk is full or read-only."""
     (cache / "vlrun").write_text("a file where a folder should be")
     update_profile("model", "CPU", SpeedProfile(load=1.0))
     assert load_profile("model", "CPU") == SpeedProfile()
