@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-SLOW_IMPORTS = frozenset("nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split())
-"""Modules that the fast tier never imports: torch and what needs it, and the helper that starts a real service."""
+SLOW_IMPORTS = frozenset(
+    "easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
+)
+"""Modules that the fast tier never imports: those that its environment lacks, and the helper that starts a service."""
 
 SMALL = {"tied": (True, (1, 3), 11), "untied": (False, (0, 2, 4), 12)}
 """Name -> tied embeddings, DeepStack levels, seed."""

@@ -18,6 +18,8 @@ from tests.paths import EXPORT, ROOT, RUNTIME
 from vlrun.bench.report import FIGURES
 from vlrun.embedded import FOLDER
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--model", FOLDER, "--rounds", "1", "--tokens", "2")
 
 

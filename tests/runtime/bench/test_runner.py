@@ -13,6 +13,8 @@ import pytest
 from vlrun.bench.runner import WorkloadCommand, run_workload
 from vlrun.errors import DeviceError
 
+pytestmark = pytest.mark.slow
+
 MODULE = """
 import subprocess, sys, time
 print("a library's own words")
