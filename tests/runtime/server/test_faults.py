@@ -22,7 +22,9 @@ def marked() -> dict[int, list[str]]:
     tests: dict[int, list[str]] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
                     for row in decorator.args:
                         tests.setdefault(ast.literal_eval(row), []).append(f"{path.name}::{node.name}")
