@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
     """Measure vlrun on this machine.
 
-    Prints medians, their spread and the machine's limits. Every sample goes to stderr as it is measured; the table and, as
-    the last line, one JSON object go to stdout. Ctrl+C ends the run with the table of what was measured. In a clone,
+    Prints medians, their spread and the machine's limits. Every sample goes to stderr as it is measured; the table and,
+    as the last line, one JSON object go to stdout. Ctrl+C ends the run with the table of what was measured. In a clone,
     scripts/bench compares vlrun with other runtimes.
     """
     from vlrun import manifest as manifests
