@@ -96,7 +96,7 @@ def _write_weights(out: Path, config: dict[str, Any], tied: bool, seed: int) -> 
     with torch.device("meta"):
         model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(**config))
     shapes = {name: value.shape for name, value in model.named_parameters() if not (tied and name == "lm_head.weight")}
-    shards = list(_shards(shapes))
+    shards = list(split_shards(shapes))
     generator = torch.Generator().manual_seed(seed)
     index = {}
     for number, names in enumerate(shards, start=1):
@@ -108,7 +108,7 @@ def _write_weights(out: Path, config: dict[str, Any], tied: bool, seed: int) -> 
     _write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": index})
 
 
-def _shards(shapes: dict[str, torch.Size]) -> Iterator[list[str]]:
+def split_shards(shapes: dict[str, torch.Size]) -> Iterator[list[str]]:
     """Split the names, in order, into shards within the size limit."""
     names: list[str] = []
     left = SHARD_PARAMETERS

@@ -1,6 +1,6 @@
 """The results of a comparison as a JSONL file: every sample is a line, written and flushed as it is measured.
 
-The lines of a run (one participant in one turn) stand between its ``start`` and its ``end``. A run without ``end`` was
+The lines of a run (one participant in one turn) are between its ``start`` and its ``end``. A run without ``end`` was
 interrupted or failed; when it starts again, its earlier samples no longer count.
 """
 

@@ -135,9 +135,9 @@ class Packer:
         """
         positions = token_positions(len(prefix.ids), [(start, grid) for start in prefix.starts])
         row = _Row(capacity, prefix, positions)
-        for turns, sees in asked:
-            spelled = [self._turn(turn, number, sees) for number, turn in enumerate(turns)]
-            for turn, first in zip(turns, row.add(turns, spelled, sees), strict=False):
+        for turns, sees_images in asked:
+            token_ids = [self._turn(turn, number, sees_images) for number, turn in enumerate(turns)]
+            for turn, first in zip(turns, row.add(turns, token_ids, sees_images), strict=False):
                 row.attention += [(first + place, target) for place, target in self._attention(turn)]
         return row
 
@@ -159,11 +159,10 @@ class Packer:
         whole = self._template.render([*system, Message("user", (ImagePlaceholder(),))], toolset.definitions)
         return whole[: whole.index("<|im_start|>user\n")]
 
-    def _turn(self, turn: QAPair, number: int, sees: bool) -> tuple[list[int], list[int]]:
+    def _turn(self, turn: QAPair, number: int, sees_images: bool) -> tuple[list[int], list[int]]:
         """Ids of a question with its chat markup, and of its answer with the end token."""
-        before = (
-            self._next[1:] if number else () if sees else self._user
-        )  # the end of the previous answer is there already
+        # The end token of the previous answer is there already.
+        before = self._next[1:] if number else () if sees_images else self._user
         question = [*before, *self.encode(turn.question), *self._between]
         return question, [*self.encode(turn.answer), self._end]
 
@@ -206,28 +205,28 @@ class _Row:
         self.ids[there] = prefix.ids
         self.groups[there] = PREFIX
         self.positions[:, there] = positions
-        self._following = int(positions.max()) + 1
+        self._next_position = int(positions.max()) + 1
         self._conversations = 0
 
-    def add(self, turns: Turns, spelled: list[tuple[list[int], list[int]]], sees: bool) -> list[int]:
+    def add(self, turns: Turns, token_ids: list[tuple[list[int], list[int]]], sees_images: bool) -> list[int]:
         """Append a conversation if it fits.
 
         Returns:
             For each answer the position that predicts its first token; nothing if the conversation does not fit.
         """
-        tokens = [token for question, answer in spelled for token in (*question, *answer)][:-1]
+        tokens = [token for question, answer in token_ids for token in (*question, *answer)][:-1]
         begin, end = self.used, self.used + len(tokens)
         if end > len(self.ids):
             return []
         self.ids[begin:end] = tokens
-        self.groups[begin:end] = self._conversations + (1 if sees else TEXT_ONLY)
-        self.positions[:, begin:end] = (self._following if sees else 0) + np.arange(len(tokens))
+        self.groups[begin:end] = self._conversations + (1 if sees_images else TEXT_ONLY)
+        self.positions[:, begin:end] = (self._next_position if sees_images else 0) + np.arange(len(tokens))
         self._conversations += 1
         firsts = []
-        for turn, (question, answer) in zip(turns, spelled, strict=True):
+        for turn, (question, answer) in zip(turns, token_ids, strict=True):
             first = self.used + len(question) - 1  # the token before the answer predicts its first
             self.targets[first : first + len(answer)] = answer
-            self.weights[first : first + len(answer)] = len(answer) ** -0.5  # long answers must not drown the short
+            self.weights[first : first + len(answer)] = len(answer) ** -0.5  # long answers must not outweigh short ones
             self.qa_pairs.append((turn, first, first + len(answer)))
             self.used += len(question) + len(answer)
             firsts.append(first)
@@ -236,7 +235,7 @@ class _Row:
 
 
 def _attention(rows: Sequence[_Row], grid: Grid) -> AttentionLabels:
-    """Where the answers of several rows should look."""
+    """Attention labels of several rows."""
     entries = [(number, position, target) for number, row in enumerate(rows) for position, target in row.attention]
     images = len(rows[0].starts)
     targets = [attention_weights(target, grid, images) for _, _, target in entries]

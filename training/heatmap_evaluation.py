@@ -39,20 +39,20 @@ class HeatmapScore:
 
 def measure_heatmap(vlm: vlrun.VLM, question: str, scenes: int) -> HeatmapScore:
     """Mean over ``scenes`` held-out shelves."""
-    scores = [_score(vlm, scene, item, question) for scene, item in islice(_single_things(), scenes)]
+    scores = [_score(vlm, scene, item, question) for scene, item in islice(_single_items(), scenes)]
     share, hottest, chance = np.mean([(one.share, one.hottest, one.chance) for one in scores], 0)
     return HeatmapScore(float(share), float(hottest), float(chance))
 
 
-def _single_things() -> Iterator[tuple[Scene, Item]]:
+def _single_items() -> Iterator[tuple[Scene, Item]]:
     """Held-out shelves, each with an item that is the only one of its kind."""
     for number in count():
         rng = np.random.default_rng([HELD_OUT_SEED + 3, number])
         scene = draw_scene("shelf", SIZE, rng, drawn=DRAWN)
         kinds = [item.kind for item in scene.items]
-        alone = [item for item in scene.items if kinds.count(item.kind) == 1]
-        if alone:
-            yield scene, alone[0]
+        single = [item for item in scene.items if kinds.count(item.kind) == 1]
+        if single:
+            yield scene, single[0]
 
 
 def _score(vlm: vlrun.VLM, scene: Scene, item: Item, question: str) -> HeatmapScore:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from vlrun.prompt.tool_calls import ToolCallSplitter
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
+from vlrun.prompt.tool_calls import ToolCallParser
 
 if TYPE_CHECKING:
     from training.batches import Batch
@@ -35,7 +36,7 @@ def score_answer(task: str, answer: str, truth: str) -> float:
 
 def _calls(answer: str) -> list[object]:
     """The calls and the text in an answer."""
-    splitter = ToolCallSplitter()
+    splitter = ToolCallParser(TOOL_CALLS)
     found = [*splitter.push(answer), *splitter.flush()]
     return [piece if isinstance(piece, str) else (piece.name, json.loads(piece.arguments)) for piece in found]
 

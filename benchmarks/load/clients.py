@@ -106,7 +106,7 @@ class Client:
         address: Address,
         source: str,
         request_mix: RequestMix,
-        killed: KillEvent,
+        kill_event: KillEvent,
         record: Callable[[Outcome], None],
     ) -> None:
         self.source = source
@@ -115,20 +115,20 @@ class Client:
         self._address = address
         self._client = KeepAliveClient(address, source)
         self._request_mix = request_mix
-        self._killed = killed
+        self._kill_event = kill_event
         self._record = record
         self._draw = random.Random(source)
         self._mean_seconds = INITIAL_ESTIMATE
 
-    async def run(self, further: Callable[[], bool]) -> None:
-        """Send requests while ``further()`` is true, then close the connection."""
+    async def run(self, more: Callable[[], bool]) -> None:
+        """Send requests while ``more()`` is true, then close the connection."""
         try:
-            while further():
-                await self._ask(self._request_mix.next(), further)
+            while more():
+                await self._ask(self._request_mix.next(), more)
         finally:
             self._client.abort()
 
-    async def _ask(self, checked: CheckedRequest, further: Callable[[], bool]) -> None:
+    async def _ask(self, checked: CheckedRequest, more: Callable[[], bool]) -> None:
         leave_plan, began = self._plan_to_leave(checked), time.monotonic()
         for _ in range(MAX_TRIES):
             self.asking = True
@@ -140,7 +140,7 @@ class Client:
             if outcome.end != "busy":
                 return
             await asyncio.sleep(pause)
-            if not further():
+            if not more():
                 return
 
     def _plan_to_leave(self, checked: CheckedRequest) -> LeavePlan | None:
@@ -164,26 +164,26 @@ class Client:
             end = "left"
         except (OSError, EOFError) as error:
             self._client.abort()
-            if self._killed.covers(began):
+            if self._kill_event.covers(began):
                 end = "lost"
             else:
                 fault = f"{type(error).__name__} after {time.monotonic() - began:.1f} s"
         return self._outcome(checked, response, began, (end, fault)), _pause(response)
 
     def _outcome(
-        self, checked: CheckedRequest, response: Response, began: float, how: tuple[RequestEnd, str]
+        self, checked: CheckedRequest, response: Response, began: float, ending: tuple[RequestEnd, str]
     ) -> Outcome:
         ended = time.monotonic()
-        result = _TIMINGS.findall(response.body) if how[0] == "answered" else []
-        timings = [json.loads(one) for one in result]
+        found = _TIMINGS.findall(response.body) if ending[0] == "answered" else []
+        timings = [json.loads(one) for one in found]
         return Outcome(
             self.source,
             checked.name,
-            how[0],
+            ending[0],
             began,
             ended,
             response.head.status if response.head else 0,
-            how[1],
+            ending[1],
             first=response.first - began if response.first else None,
             ttft=max((one["ttft"] for one in timings), default=None),
             waited=ended - began - max(one["total"] for one in timings) if timings else None,
@@ -200,16 +200,16 @@ class Client:
             raise ClientLeft
         try:
             async with asyncio.timeout(leave_plan.seconds if leave_plan and leave_plan.seconds else MAX_SECONDS):
-                await self._received(raw, leave_plan, response)
+                await self._receive(raw, leave_plan, response)
         except TimeoutError:
             self._client.abort()
             if leave_plan and leave_plan.seconds:
                 raise ClientLeft from None
             raise
 
-    async def _received(self, raw: bytes, leave_plan: LeavePlan | None, response: Response) -> None:
+    async def _receive(self, raw: bytes, leave_plan: LeavePlan | None, response: Response) -> None:
         began, count = time.monotonic(), 0
-        connection, response.head = await self._client.send_request(raw, lambda: self._killed.covers(began))
+        connection, response.head = await self._client.send_request(raw, lambda: self._kill_event.covers(began))
 
         async for chunk in connection.chunks(response.head):
             response.body += chunk

@@ -4,7 +4,7 @@
 
 A job: ``{"image": base64 or null, "text", "schema": object or null, "max_tokens", "temperature", "seed", "concurrency",
 "rounds"}``. Its result: a list of rounds, each ``[seconds, tokens]``; in a round, ``concurrency`` threads ask the same
-at once. The first line of stdout, "ready", tells that the model is loaded.
+at once. The first line of stdout, "ready", means that the model is loaded.
 """
 
 from __future__ import annotations

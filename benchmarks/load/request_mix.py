@@ -222,4 +222,4 @@ def _form_answer(body: bytes) -> bytes:
 
 
 def _is_fault(body: bytes) -> str:
-    return "" if json.loads(body)["error"]["message"] else "the error says nothing"
+    return "" if json.loads(body)["error"]["message"] else "the error has no message"

@@ -14,7 +14,7 @@ from benchmarks.load.monitor import ServiceMonitor, ServiceSample
 from benchmarks.load.request_mix import CheckedRequest, RequestMix
 from benchmarks.load.service_process import HOST, ServiceProcess
 
-FIRST = 2
+FIRST_CLIENT = 2
 """Last byte of the first client's address, 127.0.0.2; the monitor has 127.0.0.1."""
 PARALLEL = 16
 """Concurrent requests of the warm-up, so that every thread of the service starts."""
@@ -106,11 +106,11 @@ async def soak(service: ServiceProcess, plan: SoakPlan) -> SoakResult:
     await _warm_up(service, RequestMix(images, str(plan.seed), plan.trained).warm_up())
     before = await monitor.wait_until_idle()
 
-    def client(source: str) -> Client:
+    def new_client(source: str) -> Client:
         request_mix = RequestMix(images, f"{plan.seed} {source}", plan.trained)
         return Client(service.address, source, request_mix, kill_event, outcomes.append)
 
-    clients = [client(f"127.0.0.{FIRST + number}") for number in range(plan.clients)]
+    clients = [new_client(f"127.0.0.{FIRST_CLIENT + number}") for number in range(plan.clients)]
     run = _SoakRun(service, plan, clients, outcomes, kill_event)
     cpu = time.process_time()
     async with monitor.running():

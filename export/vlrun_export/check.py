@@ -55,7 +55,7 @@ def check_folder(checkpoint: Checkpoint, folder: Path, described: Manifest) -> t
     logits = run_decoder(folder / manifest.DECODER_XML, prompt, features)
     encoder, decoder = LIMITS[described.quantization.vision], LIMITS[described.quantization.decoder]
     looser = max(encoder, decoder, key=lambda limits: limits.error)
-    return *_features(features, reference.features, encoder), *_logits(logits, reference.logits, looser)
+    return *_compare_features(features, reference.features, encoder), *compare_logits(logits, reference.logits, looser)
 
 
 def require_passed(results: tuple[CheckResult, ...]) -> None:
@@ -76,7 +76,7 @@ def table(results: tuple[CheckResult, ...]) -> list[str]:
     return lines
 
 
-def _features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+def _compare_features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
     names = ["vision embeddings", *(f"DeepStack row {level}" for level in range(1, len(theirs)))]
     return [
         _at_most(f"{name}, error / scale", _error(mine, reference), limits.error)
@@ -84,7 +84,8 @@ def _features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[Chec
     ]
 
 
-def _logits(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+def compare_logits(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+    """Compare logits ``[T, vocab_rows]``: error, mean KL divergence and top-1 agreement."""
     ours_log, theirs_log = _log_softmax(ours), _log_softmax(theirs)
     divergence = float((np.exp(theirs_log) * (theirs_log - ours_log)).sum(axis=1).mean())
     agreement = float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())

@@ -18,7 +18,7 @@ from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.transform import ImageTransform
-from vlrun.prompt.builder import MOST_IMAGES, Images, ask_about
+from vlrun.prompt.builder import MAX_IMAGES, Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.types.answer import Answer, Chunk, last_of
@@ -54,7 +54,7 @@ class Conversation:
 
     def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
         """Stream the answer to the next question. Raises as ``VLM.ask`` does."""
-        return self._stream([ask_about(images, question)], options)
+        return self._stream([user_turn(images, question)], options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
         """Continue with the results of the tools that the last answer called.
@@ -66,7 +66,8 @@ class Conversation:
         if isinstance(results, str) or not all(isinstance(result, str) for result in results):
             raise OptionError("the results of tools must be a list of texts")
         last = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
-        calls = len(find_tool_calls(last.text if isinstance(last, GeneratedText) else str(last)))
+        text = last.text if isinstance(last, GeneratedText) else str(last)
+        calls = len(find_tool_calls(text, self._vlm.family.tool_calls))
         if len(results) != calls or not calls:
             raise OptionError(f"the last answer calls {calls} tools, but there are {len(results)} results")
         return self._stream([Turn("tool", (result,)) for result in results], options)
@@ -106,8 +107,8 @@ class Conversation:
         same_model = saved.model == self._vlm.fingerprint
         images = sum(part.png is not None for turn in saved.turns for part in turn.parts)
         try:
-            if images > MOST_IMAGES:
-                raise ValueError(f"it has {images} images, more than {MOST_IMAGES}")
+            if images > MAX_IMAGES:
+                raise ValueError(f"it has {images} images, more than {MAX_IMAGES}")
             turns = tuple(_restore_turn(turn, same_model) for turn in saved.turns)
             _check_tokens(self._vlm.manifest, turns)
             self.turns = turns

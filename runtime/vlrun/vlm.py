@@ -30,18 +30,18 @@ from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import Manifest
-from vlrun.models.qwen3_vl.grounding import find_marks
-from vlrun.models.qwen3_vl.positions import token_positions
+from vlrun.models.family import ModelFamily
+from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
 from vlrun.perf.profile import auto_image_tokens, load_profile
-from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, ask_about
+from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
-from vlrun.structured.grammar import Vocabulary
+from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
@@ -111,7 +111,8 @@ class VLM:
         manifest: The manifest of the model folder.
         fingerprint: Hash of the manifest.
         template: Chat template and tokenizer.
-        vocabulary: The vocabulary as grammars need it.
+        grammar_tokenizer: The tokenizer for grammars.
+        family: What is specific to the architecture.
     """
 
     def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
@@ -122,6 +123,7 @@ class VLM:
         manifest = self.manifest
         if manifests.read(folder) != manifest:
             raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
+        self.family: ModelFamily = family_of(manifest)
         verify(manifest, folder)
         compiling = threading.Event()
         self._loader = ModelLoader(
@@ -139,7 +141,9 @@ class VLM:
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         source = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self.template = ChatTemplate(source, self._tokenizer, manifest.tokens.image)
-        self.vocabulary = Vocabulary(folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size)
+        self.grammar_tokenizer = GrammarTokenizer(
+            folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size
+        )
         self._token_bytes = TokenBytes(self._tokenizer)
         auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
         self._builder = PromptBuilder(manifest, self.template, auto)
@@ -211,7 +215,7 @@ class VLM:
 
         Images and question are checked at once; the work starts with the first chunk. Raises as ``ask``.
         """
-        return self.chat([ask_about(images, question)], options)
+        return self.chat([user_turn(images, question)], options)
 
     def chat(
         self,
@@ -238,7 +242,7 @@ class VLM:
         Raises as ``ask``.
         """
         options = Options(repetition_guard=False, prompt_lookup=False)
-        prepared = self._prepare([ask_about(images, question)], options)
+        prepared = self._prepare([user_turn(images, question)], options)
         sampler = TeacherForcedSampler([*self.template.encode_text(answer), self.manifest.tokens.eos[0]])
         length = len(prepared.prompt.prompt.ids)
         if length + len(sampler.tokens) > self.context:
@@ -252,15 +256,15 @@ class VLM:
 
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, but not for its length."""
-        return self._builder.prepare(turns, Options(), tools)
+        return self._builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
         """Build the engine's request for a prompt. ``max_tokens`` is lowered to what the context leaves."""
         prompt, options = built.prompt, built.options
-        placed = list(zip(prompt.slots, _images(built), strict=True))
+        placed = list(zip(prompt.image_offsets, _images(built), strict=True))
         return Request(
             ids=np.array(prompt.ids, np.int64),
-            positions=token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
+            positions=self.family.token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
             images=tuple(PromptImage(start, image) for start, image in placed),
             sampler=sampler,
             max_tokens=min(max_tokens, self.context - len(prompt.ids)),
@@ -275,7 +279,7 @@ class VLM:
     ) -> AnswerGrammar | None:
         """Compile what an answer must look like; None if it is free. Raises OptionError for what cannot be enforced."""
         schema = None if options.schema is None else schema_of(options.schema)
-        return compile_answer(schema, tools, choice or ToolChoice(), self.vocabulary)
+        return compile_answer(schema, tools, choice or ToolChoice(), self.grammar_tokenizer, self.family)
 
     def _prepare(
         self,
@@ -288,13 +292,13 @@ class VLM:
         """Find everything that can be wrong with a request before the model works."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
-        prompt = self._builder.prepare(turns, options, tools)
+        prompt = self._builder.build(turns, options, tools)
         seconds = time.perf_counter() - start
-        self._builder.check_room(prompt, self._cache.context)
+        self._builder.check_context(prompt, self._cache.context)
         if not self._loader.loaded.done():
             self._prefetch(_images(prompt))
         try:
-            self._builder.check_room(prompt, self.context)
+            self._builder.check_context(prompt, self.context)
         except VlrunError:
             self._loader.encoder_queue.discard(_images(prompt))
             raise
@@ -319,7 +323,7 @@ class VLM:
                     continue
                 if item in self.manifest.tokens.eos:
                     continue
-                output.take(item)
+                output.add_token(item)
                 if text := stops.push(detokenizer.push(item)):
                     yield output.chunk(text)
                 if stops.found:
@@ -350,7 +354,7 @@ class VLM:
         prompt, metrics, text = prepared.prompt, stream.metrics, output.text
         options, subject = prompt.options, prompt.subject
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
-        calls = find_tool_calls(text) if prepared.may_call_tools else ()
+        calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
         complete_json = options.schema is not None and reason == "stop" and not stopped and not calls
         visual_tokens = sum(image.tokens for image in _images(prompt))
         tokens = len(prompt.prompt.ids)
@@ -361,7 +365,7 @@ class VLM:
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
             value=value_of(text, options.schema) if complete_json else None,
-            marks=find_marks(text, subject.size, subject.to_original) if subject else (),
+            marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=self._heat(prepared, output.tokens, stream) if options.heatmap else None,
             tokens=() if stopped else tuple(output.tokens),
@@ -373,7 +377,7 @@ class VLM:
         attention = stream.attention
         if attention is None or not prepared.prompt.images:
             return None
-        placed = zip(prepared.prompt.prompt.slots, _images(prepared.prompt), strict=True)
+        placed = zip(prepared.prompt.prompt.image_offsets, _images(prepared.prompt), strict=True)
         maps = tuple(heat_maps(attention, start, image.grid)[: len(tokens)] for start, image in placed)
         detokenizer = Detokenizer(self._tokenizer)
         return Heat(maps, tuple(detokenizer.push(token) for token in tokens))

@@ -42,7 +42,7 @@ def compare(*words: str | Path, cwd: Path) -> tuple[int, str, str]:
 
 
 def events(path: Path) -> list[dict[str, object]]:
-    """What stands in the file; a last line may be incomplete while it is written."""
+    """The events in the file so far; an incomplete last line is left out."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -102,7 +102,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_a_kill_loses_nothing(tmp_path: Path) -> None:
-    """Guards the flush: what was measured stands in the file at once."""
+    """Guards the flush: every sample is in the file as soon as it is measured."""
     file = tmp_path / "results.jsonl"
     with start("--out", file, cwd=tmp_path) as process:
         wait_for_sample(file, process)

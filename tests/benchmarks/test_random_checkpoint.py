@@ -22,4 +22,4 @@ def test_shards_hold_every_tensor_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards memory and completeness: no shard beyond its limit, unless one tensor alone is."""
     monkeypatch.setattr(random_checkpoint, "SHARD_PARAMETERS", 100)
     shapes = {name: torch.Size([size]) for name, size in zip("abcdef", (60, 40, 1, 150, 90, 20), strict=True)}
-    assert list(random_checkpoint._shards(shapes)) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
+    assert list(random_checkpoint.split_shards(shapes)) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]

@@ -1,4 +1,4 @@
-"""The check fails what is wrong and passes what is merely quantized, and a failed export leaves nothing behind."""
+"""The self-check fails wrong exports and passes quantized ones; a failed export leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint(tmp_path_factory.mktemp("faults") / "checkpoint", tied=True, deepstack=(1, 3), seed=2)
 
 
-def test_int8_passes_and_the_manifest_tells(int8_export: tuple[Path, Manifest]) -> None:
-    """Guards the limits against strictness, and the record: every figure stands in the written manifest."""
+def test_int8_passes_and_the_manifest_records_it(int8_export: tuple[Path, Manifest]) -> None:
+    """Guards against limits that are too strict, and the record: the manifest has every result."""
     folder, made = int8_export
     assert made.check
     assert all(result.passed for result in made.check)
@@ -66,7 +66,7 @@ def test_without_check_the_manifest_says_so(small_model: Path) -> None:
 def test_a_real_fault_fails_even_at_int8(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str, fault: type
 ) -> None:
-    """Guards the limits against looseness, and the folder: after a failed check there is no OUT."""
+    """Guards against limits that are too loose; a failed check leaves no OUT."""
     monkeypatch.setattr(module, name, fault)
     messages: list[str] = []
     with pytest.raises(CheckFailed, match="deviates from transformers"):
@@ -79,7 +79,7 @@ def test_a_real_fault_fails_even_at_int8(
 def test_wrong_positions_fail(
     int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards the limits: an image laid out wrongly is no rounding error."""
+    """Guards the limits: wrong positions are not a rounding error."""
     monkeypatch.setattr(
         exported_model, "token_positions", lambda length, images: token_positions(length, images)[order]
     )
@@ -89,8 +89,8 @@ def test_wrong_positions_fail(
 
 
 def test_nan_fails() -> None:
-    """Guards comparisons: NaN is not within any limit."""
+    """Guards comparisons: NaN is within no limit."""
     good = np.ones((2, 3), np.float32)
     broken = good * np.nan
-    results = check._logits(broken, good, check.LIMITS["int8"])
+    results = check.compare_logits(broken, good, check.LIMITS["int8"])
     assert not any(result.passed for result in results[:2])

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be exported end in one sentence, before anything is written."""
+"""A checkpoint that cannot be exported raises one sentence, before anything is written."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ FAULTS: dict[str, tuple[Harm, str]] = {
         edit("config.json", lambda c: c["text_config"]["rope_scaling"].update(rope_type="yarn", factor=4.0)),
         "rope_scaling other than",
     ),
-    "strange activation": (
+    "unknown activation": (
         edit("config.json", lambda c: c["text_config"].update(hidden_act="wide")),
         "transformers cannot build the model",
     ),
@@ -122,7 +122,7 @@ FAULTS: dict[str, tuple[Harm, str]] = {
 
 @pytest.mark.parametrize("name", list(FAULTS))
 def test_a_broken_checkpoint_is_one_sentence(checkpoint: Path, tmp_path: Path, name: str) -> None:
-    """Guards users against stack traces, and disks against half-made folders."""
+    """Guards against stack traces and incomplete folders."""
     harm, message = FAULTS[name]
     harm(checkpoint)
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -132,7 +132,7 @@ def test_a_broken_checkpoint_is_one_sentence(checkpoint: Path, tmp_path: Path, n
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """Guards typing errors in the first argument."""
+    """Guards a mistyped first argument."""
     with pytest.raises(CheckpointError, match="no checkpoint folder at"):
         open_checkpoint(tmp_path / "nowhere")
 
@@ -146,7 +146,9 @@ def test_shards_and_one_file_are_the_same(checkpoint: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "top", "tied"), [(True, False, True), (False, True, False), (None, True, True), (None, None, False)]
 )
-def test_who_says_that_the_head_is_tied(checkpoint: Path, text: bool | None, top: bool | None, tied: bool) -> None:
+def test_where_tied_embeddings_are_configured(
+    checkpoint: Path, text: bool | None, top: bool | None, tied: bool
+) -> None:
     """Guards untied checkpoints: the text section decides, then the top level, then whether a head is stored."""
 
     def change(config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Every number of the manifest comes from a file of the checkpoint, and the files travel along."""
+"""Every number of the manifest comes from a file of the checkpoint, and these files are copied."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_dimensions_are_the_checkpoint_s(checkpoint: Path) -> None:
 
 
 def test_padding_rows_are_no_tokens(checkpoint: Path) -> None:
-    """Guards sampling: ids beyond the tokenizer exist as rows of logits only."""
+    """Guards sampling: ids beyond the tokenizer exist only as rows of logits."""
     text = manifest_fields.text_dimensions(open_checkpoint(checkpoint))
     assert text.vocab_size == build_tokenizer().get_vocab_size() < text.vocab_rows
 
@@ -56,8 +56,8 @@ def test_presence_penalty_of_a_published_instruct(checkpoint: Path) -> None:
     assert generation(checkpoint, do_sample=True, top_k=20).presence_penalty == 1.5
 
 
-def test_presence_penalty_is_not_invented(checkpoint: Path) -> None:
-    """Guards greedy models, models that say their own, and Thinking models, which run without."""
+def test_presence_penalty_is_not_added_elsewhere(checkpoint: Path) -> None:
+    """Guards greedy models, models that define it, and Thinking models, for which it is not recommended."""
     assert generation(checkpoint, do_sample=False).presence_penalty == 0
     assert generation(checkpoint, do_sample=True, presence_penalty=0.2).presence_penalty == 0.2
     (checkpoint / "chat_template.jinja").write_text(CHAT_TEMPLATE + "<think>\n")
@@ -77,8 +77,8 @@ def test_ends_of_generation(checkpoint: Path, eos: int | list[int], expected: tu
 
 
 @pytest.mark.parametrize("place", ["chat_template.json", "tokenizer_config.json"])
-def test_the_template_travels_under_one_name(checkpoint: Path, tmp_path: Path, place: str) -> None:
-    """Guards older checkpoints, whose template lies inside a JSON file."""
+def test_the_template_gets_one_name(checkpoint: Path, tmp_path: Path, place: str) -> None:
+    """Guards older checkpoints, whose template is inside a JSON file."""
     template = (checkpoint / "chat_template.jinja").read_text()
     (checkpoint / "chat_template.jinja").unlink()
     (checkpoint / place).write_text(json.dumps({"chat_template": template}))

@@ -1,4 +1,4 @@
-"""A model folder is whole or not there: after errors, Ctrl+C, a full disk, and where an older one stands."""
+"""A model folder is complete or absent: after errors, Ctrl+C, a full disk, and with --force."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def write_and_fail(out: Path, fault: BaseException, force: bool = False) -> None
         raise fault
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
 def test_nothing_is_left_after_a_fault(tmp_path: Path, fault: type[BaseException]) -> None:
     """Guards half-written models: also Ctrl+C cleans up."""
@@ -37,6 +38,7 @@ def test_nothing_is_left_after_a_fault(tmp_path: Path, fault: type[BaseException
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(38)
 def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
     """Guards the message: no stack trace, and nothing left behind."""
     with pytest.raises(OutputError, match="No space left on device"):
@@ -44,8 +46,9 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(38)
 def test_disk_fills_while_openvino_writes(tmp_path: Path, small_checkpoint: Path) -> None:
-    """Guards the large files: OpenVINO tells of a failed write with a bare RuntimeError."""
+    """Guards the large files: OpenVINO reports a failed write only as a bare RuntimeError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
@@ -67,8 +70,9 @@ with atomic_folder(Path(sys.argv[1]), force=True) as folder:
 """
 
 
+@pytest.mark.fault(39)
 def test_what_a_kill_left_goes_with_the_next_try(tmp_path: Path) -> None:
-    """Guards the disk against half-written models of gigabytes, and a running export against the clean-up."""
+    """Guards the disk against incomplete models of gigabytes, and a running export against the clean-up."""
     out, command = tmp_path / "o[u]t", [sys.executable, "-c", KILLED]
     assert subprocess.run([*command, out, "dies"], stdout=subprocess.PIPE, check=False).returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
@@ -84,8 +88,9 @@ def test_what_a_kill_left_goes_with_the_next_try(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.fault(39)
 def test_an_old_model_comes_back_after_a_power_cut(tmp_path: Path) -> None:
-    """Guards --force: between its two renames the old model stands aside, and must not be lost."""
+    """Guards --force: between its two renames, the old model is aside and must not be lost."""
     write_model(tmp_path / "out", "first")
     (tmp_path / "out").rename(tmp_path / ".out.01234567.old")
     with pytest.raises(OutputError, match="--force"):
@@ -163,7 +168,7 @@ def test_a_missing_parent_is_named(tmp_path: Path) -> None:
 
 
 def test_others_may_read_the_model(tmp_path: Path) -> None:
-    """Guards shared machines: the folder has the rights of an ordinary new folder, not those of a temporary one."""
+    """Guards shared machines: the folder has the permissions of an ordinary new folder."""
     write_model(tmp_path / "out", "model")
     (tmp_path / "ordinary").mkdir()
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "ordinary").stat().st_mode

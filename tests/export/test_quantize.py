@@ -35,7 +35,7 @@ def stored(model: ov.Model) -> list[np.ndarray]:
 
 
 def test_blocks_of_rows_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the head of large models: NNCF hands out views of memory that it reuses for the next block."""
+    """Guards the head of large models: NNCF returns views of memory that it reuses for the next block."""
     whole, blocks = product_model(1000, 64), product_model(1000, 64)
     with quiet_libraries():
         quantize.compress(whole, "int8", 0)
@@ -87,7 +87,7 @@ def test_int4_keeps_the_head_wide() -> None:
 
 
 def test_int4_answers(small_checkpoint: Path, tmp_path: Path) -> None:
-    """Guards the whole way: an INT4 decoder is smaller, loads under PagedAttention and says something."""
+    """Guards INT4 end to end: the decoder is smaller, loads under PagedAttention and generates a token."""
     exported = export_checkpoint(small_checkpoint, tmp_path / "int4", weights="int4")
     eight = export_checkpoint(small_checkpoint, tmp_path / "int8", check=False)
     assert exported.quantization.decoder == "int4"

@@ -21,7 +21,7 @@ from vlrun.engine.request import Request
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
-from vlrun.prompt.builder import ask_about
+from vlrun.prompt.builder import user_turn
 from vlrun.types.sampling import SamplingParams
 
 pytest.importorskip("torch", reason="needs the workbench packages")
@@ -63,7 +63,7 @@ def reference(small_checkpoint: Path) -> Reference:
 
 def request_for(vlm: VLM, images: Sequence[Image.Image], max_tokens: int = 64) -> Request:
     """What the engine gets for a question about the images: greedy, without an end, and without endless repetition."""
-    built = vlm.build_prompt([ask_about(list(images), QUESTION)])
+    built = vlm.build_prompt([user_turn(list(images), QUESTION)])
     request = vlm.build_request(built, greedy(vlm, built.prompt.ids), max_tokens)
     return dataclasses.replace(request, eos=frozenset())
 
@@ -268,7 +268,7 @@ def test_stream_and_ask_say_the_same(vlm: VLM) -> None:
     assert answer.usage.completion_tokens <= 30
     assert answer.usage.image_tokens < answer.usage.prompt_tokens
     assert answer.timings.ttft >= answer.timings.vision + answer.timings.prefill
-    assert chunks[-1].answer.usage.passes <= chunks[-1].answer.usage.completion_tokens
+    assert chunks[-1].answer.usage.forward_passes <= chunks[-1].answer.usage.completion_tokens
 
 
 def test_context_limit(small_model: Path) -> None:

@@ -23,7 +23,7 @@ from vlrun.engine.request import Request
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.kv_cache.prefix_store import PrefixStore
-from vlrun.prompt.builder import ask_about
+from vlrun.prompt.builder import user_turn
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def vlm() -> vlrun.VLM:
 def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
     images = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
     options = vlrun.Options(temperature=0, max_tokens=max_tokens)
-    built = vlm.build_prompt([ask_about(images, QUESTIONS[question])])
+    built = vlm.build_prompt([user_turn(images, QUESTIONS[question])])
     params = options.sampling(vlm.manifest.generation)
     return vlm.build_request(built, Sampler(params, built.prompt.ids, vlm.manifest.text.vocab_size), max_tokens)
 

@@ -32,8 +32,8 @@ def asked(of: Scene, task: str) -> list[QAPair]:
     return [qa for qa in found if qa.task == task]
 
 
-def counted(question: str, names: dict[str, tuple[str, str]]) -> str | None:
-    """Which of the names, each in English and Chinese, a question speaks of."""
+def named_kind(question: str, names: dict[str, tuple[str, str]]) -> str | None:
+    """The one name, given in English and Chinese, that a question contains."""
     found = [name for name, forms in names.items() if any(re.search(form, question) for form in forms)]
     return found[0] if len(found) == 1 else None
 
@@ -42,7 +42,7 @@ KIND_NAMES = {kind: (rf"\b{plural(kind)}\b", ZH[kind]) for kind in KINDS}
 
 
 def drawn_with_tools(domain: str, seed: int, tools: int = 1) -> tuple[Scene, Toolset, list[Turns]]:
-    """A scene, tools, and what is asked of both."""
+    """A scene, tools for it, and conversations with them."""
     rng = np.random.default_rng(seed)
     scene = draw_scene(domain, SIZE, rng)
     toolset = draw_toolset_for(scene, tools, rng)

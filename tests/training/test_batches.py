@@ -1,4 +1,4 @@
-"""Rows of a batch are the runtime's prompts, and their targets stand where answers are predicted."""
+"""Rows of a batch equal the runtime's prompts, and targets are at the positions that predict the answers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from training.batches import NO_TARGET, PAD, PREFIX, Batch, Packer
 from training.qa import Turns
 from training.tool_questions import result_of
 from training.vocabulary import CHAT_TEMPLATE
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.vision.grid import Grid
 
 
 def test_a_conversation_is_one_group(tokenizer: Tokenizer, batch: Batch) -> None:
-    """Guards turns: a later question sees what was said before it, as the chat template writes it."""
+    """Guards conversations: a later question sees the earlier turns, as the chat template renders them."""
     between = "<|im_end|>\n<|im_start|>user\n"
     several = 0
     for row, qa_pairs in enumerate(batch.qa_pairs):
@@ -35,7 +36,7 @@ def test_a_conversation_is_one_group(tokenizer: Tokenizer, batch: Batch) -> None
 
 
 def test_targets_are_the_answers(tokenizer: Tokenizer, batch: Batch) -> None:
-    """Guards the packing: targets spell the answer and its end, and stand one token before."""
+    """Guards the packing: targets are the answer and its end token, each one position earlier."""
     for row, qa_pairs in enumerate(batch.qa_pairs):
         for qa, first, end in qa_pairs:
             targets = batch.targets[row, first:end]
@@ -54,12 +55,12 @@ def test_attention_targets_stand_where_their_characters_are_predicted(tokenizer:
             here = attention.positions[
                 (attention.rows == row) & (attention.positions >= first) & (attention.positions < end)
             ]
-            said = tokenizer.decode([int(batch.targets[row, position]) for position in here])
+            predicted = tokenizer.decode([int(batch.targets[row, position]) for position in here])
             expected = "".join(qa.answer[target.start : target.end] for target in qa.attention)
-            assert expected in said, qa
-            assert not qa.attention or len(said) <= len(expected) + 2 * len(qa.attention), qa
+            assert expected in predicted, qa
+            assert not qa.attention or len(predicted) <= len(expected) + 2 * len(qa.attention), qa
             checked += bool(qa.attention)
-    assert checked >= 5  # copies take the room of some
+    assert checked >= 5  # copies displace some
     assert np.allclose(attention.targets.sum(1), 1)
 
 
@@ -70,8 +71,8 @@ def longest(asked: list[Turns]) -> Turns:
 
 
 @pytest.mark.parametrize("system", [None, "Be short."])
-def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None) -> None:
-    """Guards the bytes: tools, image, call and result stand in a row token for token as a client's turns are told."""
+def test_rows_equal_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None) -> None:
+    """Guards the format: tools, image, call and result in a row equal the runtime's prompt token for token."""
     image, grid = tokenizer.token_to_id("<|image_pad|>"), Grid(4, 6, 2)
     packer, template = Packer(tokenizer), ChatTemplate(CHAT_TEMPLATE, tokenizer, image)
     _, toolset, asked = next(
@@ -80,8 +81,8 @@ def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None
     toolset, turns = replace(toolset, system=system), longest(asked)
     prefix = replace(packer.build_prefix(grid, 1, toolset), padding=7)
     row = packer.pack([(turns, True)], grid, 400, prefix)
-    (call,) = find_tool_calls(turns[0].answer)
-    said = [
+    (call,) = find_tool_calls(turns[0].answer, TOOL_CALLS)
+    messages = [
         *([Message("system", (system,))] if system else []),
         Message("user", (ImagePlaceholder(), turns[0].question)),
         Message("assistant", (), (call,)),
@@ -89,9 +90,9 @@ def test_rows_are_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None
         Message("assistant", (turns[1].answer,)),
         Message("user", (turns[2].question,)),
     ]
-    expected = template.encode(said, [grid.tokens], toolset.definitions)
+    expected = template.encode(messages, [grid.tokens], toolset.definitions)
     ids, groups = row.ids, row.groups
     there = np.flatnonzero((groups == PREFIX) | (groups == PREFIX + 1))
     assert ids[there[: len(expected.ids)]].tolist() == list(expected.ids)
     assert row.positions[0, there].tolist() == sorted(row.positions[0, there].tolist())
-    assert row.starts == (expected.slots[0] + 7,)
+    assert row.starts == (expected.image_offsets[0] + 7,)

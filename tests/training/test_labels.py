@@ -16,7 +16,7 @@ from vlrun.vision.grid import Grid
 
 
 def test_patch_labels() -> None:
-    """Guards the auxiliary truth and its order: merge blocks of four patches, a thing where it covers the middle."""
+    """Guards the auxiliary labels and their merge-block order: an item labels the patches whose centre it covers."""
     grid = Grid(4, 4, 2)
     items = (Item("can", "red", (0.0, 0.0, 0.5, 0.25)), Item("bag", "blue", (0.5, 0.5, 1.0, 1.0)))
     glyphs = (Glyph("7", (0.5, 0.0, 0.75, 0.25)),)
@@ -32,7 +32,7 @@ def test_patch_labels() -> None:
 
 
 def test_attention_weights() -> None:
-    """Guards the truth of attention: a thing by the area it covers, counted things by their middles and the rest."""
+    """Guards attention targets: an item by the area it covers, counted items by their centres and the first token."""
     grid = Grid(4, 4, 2)
     thing = attention_weights(AttentionTarget(0, 1, ((0.0, 0.0, 0.75, 0.5),)), grid)
     assert thing.tolist() == pytest.approx([0, 2 / 3, 1 / 3, 0, 0])
@@ -42,7 +42,7 @@ def test_attention_weights() -> None:
 
 
 def test_attention_weights_of_the_second_image_follow_the_first() -> None:
-    """Guards what attention is taught on pairs."""
+    """Guards attention supervision on pairs of images."""
     grid = Grid(4, 4, 2)
     target = AttentionTarget(0, 1, ((0.0, 0.0, 0.5, 0.5),), images=(1,))
     assert attention_weights(target, grid, 2).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]

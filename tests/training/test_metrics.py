@@ -24,19 +24,19 @@ BOX = '{"bbox_2d": [100, 100, 300, 300], "label": "can"}'
     ],
 )
 def test_box_iou(answer: str, iou: float) -> None:
-    """Guards the score of places: broken answers count as wrong and never stop an evaluation."""
+    """Guards the score of boxes: broken answers are wrong and never stop an evaluation."""
     assert box_iou(answer, BOX) == pytest.approx(iou)
     assert score_answer("where", answer, BOX) == float(iou >= 0.5)
 
 
 def test_exact_match_is_exact() -> None:
-    """Guards against a lenient score: 6 is not 16, nor is it six."""
+    """Guards against a lenient score: 6 is neither 16 nor six."""
     assert score_answer("count_kind", "6", "6") == 1
     assert [score_answer("count_kind", wrong, "6") for wrong in ("16", "6.", "six", "")] == [0] * 4
 
 
 def test_lists_of_boxes_are_scored_one_by_one() -> None:
-    """Guards the score of ``locate``: as many boxes, each at its place, with its label."""
+    """Guards the score of ``locate``: the same number of boxes, each with its position and label."""
     truth = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}, {"bbox_2d": [500, 0, 600, 100], "label": "can"}]'
     assert score_answer("locate", truth, truth) == 1
     assert score_answer("locate", truth.replace("600", "590"), truth) == 1
@@ -63,6 +63,6 @@ CALL = '<tool_call>\n{"name": "report", "arguments": {"price": 9.40}}\n</tool_ca
         ("", 0),
     ],
 )
-def test_a_call_is_right_or_wrong(answer: str, score: int) -> None:
-    """Guards the score of calls: name and all arguments as JSON, once, and nothing beside."""
+def test_tool_calls_are_right_or_wrong(answer: str, score: int) -> None:
+    """Guards the score of tool calls: name and all arguments as JSON, once, with nothing beside them."""
     assert score_answer("tool_call", answer, CALL) == score

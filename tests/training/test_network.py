@@ -30,12 +30,12 @@ from vlrun.vision.patches import cut
 
 
 def patch_rows(batch: Batch, image: int) -> torch.Tensor:
-    """As the runtime cuts the image."""
+    """Patches as the runtime cuts them."""
     return torch.from_numpy(cut(open_image(batch.rgb[image]), batch.grid, PREPROCESSING, VISION).pixels)
 
 
 def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, group: int) -> torch.Tensor:
-    """The logits of transformers for one question on its own, behind its image if it sees one."""
+    """Logits of transformers for one question alone, behind its images if it sees them."""
     ids, groups = batch.ids[row], batch.groups[row]
     own = ids[groups == group]
     if group >= TEXT_ONLY:
@@ -48,7 +48,7 @@ def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, gr
 
 
 def test_patches_equal_the_runtime_s(batch: Batch) -> None:
-    """Guards training on what the runtime will show: same pixels, same order."""
+    """Guards preprocessing: same pixels in the same order as the runtime's."""
     ours = image_patches(batch.rgb, batch.grid)
     for row in range(len(batch.rgb)):
         frames = patch_rows(batch, row).view(-1, 3, 2, 16 * 16)
@@ -59,8 +59,8 @@ def test_patches_equal_the_runtime_s(batch: Batch) -> None:
 def test_packed_questions_equal_single_ones(
     model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, batch: Batch
 ) -> None:
-    """Guards the whole trick of training: tree mask, restarted positions, summed patch weights, DeepStack rows."""
-    single, batched = deepcopy(model), BatchedVLM(deepcopy(model))  # which takes an attention of its own
+    """Guards packing: tree mask, restarted positions, summed patch weights, DeepStack rows."""
+    single, batched = deepcopy(model), BatchedVLM(deepcopy(model))  # it registers its own attention
     single.config.text_config._attn_implementation = "eager"
     with torch.no_grad():
         at_targets, *_ = forward(batched, batch, vision_positions(batch.grid))
@@ -78,7 +78,7 @@ def test_packed_questions_equal_single_ones(
     assert compared >= 8
     assert (batch.groups >= TEXT_ONLY).any() or (
         batch.groups[:, : batch.starts[0]] == PAD
-    ).any()  # with tools none is alone
+    ).any()  # with tools, no question is without the image
 
 
 def test_the_supervised_head_is_the_first_of_its_layer(model: Qwen3VLForConditionalGeneration, batch: Batch) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from tests.training.scenes import KIND_NAMES, counted, scene
+from tests.training.scenes import KIND_NAMES, named_kind, scene
 from training.pair_questions import ANSWERS, pair_questions
 
 
@@ -20,7 +20,7 @@ def test_questions_about_two_images_are_true() -> None:
         counts = [Counter(item.kind for item in one.items) for one in scenes]
         for qa in islice(pair_questions(scenes, np.random.default_rng(seed)), 12):
             seen[qa.task] += 1
-            kind = counted(qa.question, KIND_NAMES)
+            kind = named_kind(qa.question, KIND_NAMES)
             first, second = (one[kind or ""] for one in counts)
             if qa.task == "which_more":
                 place = 0 if first > second else 1 if second > first else 2

@@ -10,19 +10,19 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from tests.training.scenes import KIND_NAMES, SEEDS, asked, counted, scene
+from tests.training.scenes import KIND_NAMES, SEEDS, asked, named_kind, scene
 from training.scene_questions import qa_pairs
 from training.templates import ZH
 
 
 def test_counts_are_true() -> None:
-    """Guards the truth: a count in an answer is the number of things of that kind that were drawn."""
+    """Guards the truth: a count in an answer is the number of drawn items of that kind."""
     seen = 0
     for seed in SEEDS:
         drawn = scene("shelf", seed)
         counts = Counter(item.kind for item in drawn.items)
         for qa in asked(drawn, "count_kind"):
-            kind = counted(qa.question, KIND_NAMES)
+            kind = named_kind(qa.question, KIND_NAMES)
             assert kind is not None, qa.question
             assert qa.answer == str(counts[kind])
             seen += 1
@@ -34,7 +34,7 @@ def test_counts_are_true() -> None:
 
 @pytest.mark.parametrize("domain", ["shelf", "shapes"])
 def test_only_what_is_named_alone_is_located(domain: str) -> None:
-    """Guards against ambiguous places: the label fits one thing, and the box is that thing's, within 0-1000."""
+    """Guards against ambiguous boxes: the label fits exactly one item, and the box is that item's, within 0..1000."""
     seen = 0
     for seed in SEEDS:
         drawn = scene(domain, seed)
@@ -50,7 +50,7 @@ def test_only_what_is_named_alone_is_located(domain: str) -> None:
 
 
 def test_yes_and_no_are_balanced_and_true() -> None:
-    """Guards against a model that learns the prior: both answers come up, and each is right."""
+    """Guards against a model that learns the prior: both answers occur, and each is right."""
     answers = Counter()  # type: Counter[bool]
     for seed in range(60):
         drawn = scene("shapes", seed)
@@ -67,7 +67,7 @@ def test_yes_and_no_are_balanced_and_true() -> None:
 
 @pytest.mark.parametrize(("domain", "task"), [("tag", "price"), ("sign", "read")])
 def test_writing_is_read_out(domain: str, task: str) -> None:
-    """Guards text scenes: the answer is what stands on the plate, letter for letter from left to right."""
+    """Guards text scenes: the answer is the text on the plate, and its letters go from left to right."""
     for seed in SEEDS:
         drawn = scene(domain, seed)
         assert "".join(glyph.character for glyph in drawn.glyphs) == drawn.text
@@ -78,20 +78,20 @@ def test_writing_is_read_out(domain: str, task: str) -> None:
 
 @pytest.mark.parametrize("domain", ["shelf", "shapes", "tag", "sign"])
 def test_attention_targets_are_what_the_answer_names(domain: str) -> None:
-    """Guards the truth of attention: a number looks at as many things as it says, a name or letter at its own."""
+    """Guards attention targets: a number has as many boxes as it counts; a name or letter has its own."""
     seen = 0
     for seed in SEEDS:
         drawn = scene(domain, seed)
         for qa in islice(qa_pairs(drawn, np.random.default_rng(7)), 40):
             for target in qa.attention:
-                said = qa.answer[target.start : target.end]
-                if said.isdecimal() and target.counted:
-                    assert len(target.boxes) == int(said), qa
+                part = qa.answer[target.start : target.end]
+                if part.isdecimal() and target.counted:
+                    assert len(target.boxes) == int(part), qa
                 elif domain in ("tag", "sign"):
-                    assert [g.character for g in drawn.glyphs if g.box in target.boxes] == [said], qa
+                    assert [g.character for g in drawn.glyphs if g.box in target.boxes] == [part], qa
                 elif qa.task == "describe":
                     (item,) = [i for i in drawn.items if i.box in target.boxes]
-                    assert item.kind in said or ZH[item.kind] in said, qa
-                    assert item.colour in said or ZH[item.colour] in said, qa
+                    assert item.kind in part or ZH[item.kind] in part, qa
+                    assert item.colour in part or ZH[item.colour] in part, qa
                 seen += 1
     assert seen > 100

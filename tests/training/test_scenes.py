@@ -24,7 +24,7 @@ from vlrun.vision.patches import fit
 
 @pytest.mark.parametrize("domain", ["shelf", "tag", "sign", "shapes"])
 def test_a_seed_names_a_scene(domain: str) -> None:
-    """Guards reproducible training and held-out scenes: the same seed draws the same, another something else."""
+    """Guards reproducible training and held-out scenes: the same seed draws the same scene, another seed another."""
     first, again, other = scene(domain, 3), scene(domain, 3), scene(domain, 4)
     assert (first.items, first.glyphs, first.text) == (again.items, again.glyphs, again.text)
     assert first.image.tobytes() == again.image.tobytes()
@@ -33,7 +33,7 @@ def test_a_seed_names_a_scene(domain: str) -> None:
 
 
 def test_a_scene_may_stay_large() -> None:
-    """Guards the evaluation: drawn large, a scene is still no finer than what the model will see."""
+    """Guards the evaluation: a scene drawn large has no finer details than the model can see."""
     for seed in SEEDS:
         large = draw_scene("shelf", SIZE, np.random.default_rng(seed), drawn=(1024, 768))
         assert large.image.size == (1024, 768)
@@ -42,7 +42,7 @@ def test_a_scene_may_stay_large() -> None:
 
 
 def test_shelves_are_within_limits() -> None:
-    """Guards what the model card promises: at most eight of one kind asked about, twelve items, all in the image."""
+    """Guards the model card's limits: at most twelve items, all inside the image."""
     for seed in SEEDS:
         drawn = scene("shelf", seed)
         assert len(drawn.items) <= min(MAX_ITEMS, (SIZE[0] // COLUMN_PIXELS) * (SIZE[1] // SHELF_PIXELS))
@@ -54,7 +54,7 @@ def test_shelves_are_within_limits() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_originals_become_what_is_trained(size: tuple[int, int]) -> None:
-    """Guards the stretch: training shows images as the runtime would resize them, of more than one proportion."""
+    """Guards the aspect ratios: training images are resized as by the runtime, from several aspect ratios."""
     rng = np.random.default_rng(0)
     originals = [original_size(size, rng) for _ in range(40)]
     for width, height in originals:

@@ -16,7 +16,7 @@ from training.templates import ZH
 
 @pytest.mark.parametrize("domain", ["shelf", "tag", "sign", "shapes"])
 def test_tasks_have_true_answers(domain: str) -> None:
-    """Guards what training teaches of tasks: forms that validate, numbers and boxes that are true of the scene."""
+    """Guards training on tasks: answers validate, and numbers and boxes are true of the scene."""
     seen: Counter[str] = Counter()
     for seed in SEEDS:
         drawn = scene(domain, seed)
@@ -46,7 +46,7 @@ def test_tasks_have_true_answers(domain: str) -> None:
 
 
 def test_reasoning_goes_shelf_by_shelf() -> None:
-    """Guards ``--steps``: each row says what stands there, and the rows add up to the whole."""
+    """Guards ``--steps``: each row lists its items, and the rows add up to all items."""
     checked = 0
     for seed in SEEDS:
         drawn = scene("shelf", seed)

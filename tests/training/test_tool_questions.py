@@ -15,21 +15,23 @@ from tests.training.scenes import DOMAINS, drawn_with_tools
 from training.scenes import Scene
 from training.tool_definitions import ToolDefinition
 from training.tool_questions import REPORT, response, result_of
-from vlrun.prompt.tool_calls import described, find_tool_calls
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
+from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.structured.tool_check import check_tools
 from vlrun.types.turn import ToolChoice
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_calls_are_true(domain: str) -> None:
-    """Guards the truth: one call of a tool that is there, valid, with what is in the image and looks at just that."""
+    """Guards the truth: one valid call of an offered tool, with values and attention targets from the image."""
     called = 0
     for seed in range(20):
         scene, toolset, asked = drawn_with_tools(domain, seed, 1 + seed % 3)
         tools = {tool.name: tool for tool in toolset.tools}
         for call in (turn for turns in asked for turn in turns if turn.task == "tool_call"):
-            (found,) = find_tool_calls(call.answer)
+            (found,) = find_tool_calls(call.answer, TOOL_CALLS)
             tool, arguments = tools[found.name], json.loads(found.arguments)
-            jsonschema.validate(arguments, described([tool.definition], ToolChoice())[found.name])
+            jsonschema.validate(arguments, check_tools([tool.definition], ToolChoice())[found.name])
             assert arguments == truth(scene, tool, arguments)
             looked = [call.answer[target.start : target.end] for target in call.attention]
             values = [value for value in arguments.values() if value not in ("bottle", "can", "box", "bag", *SHAPES)]
@@ -42,12 +44,12 @@ SHAPES = ("circle", "rectangle", "triangle")
 
 
 def letters(value: object, scene: Scene) -> str:
-    """What of the image a value is read from: a price keeps its last digit."""
+    """The characters of the image that a value is read from; a price keeps its last digit."""
     return scene.text.removeprefix("$") if isinstance(value, float) else str(value)
 
 
 def truth(scene: Scene, tool: ToolDefinition, given: dict[str, Any]) -> dict[str, Any]:
-    """What a tool is to be told, of the kind that was given if it takes one."""
+    """The true arguments of a tool, for the kind in the call if it takes one."""
     counts = Counter(item.kind for item in scene.items)
     values: dict[str, Any] = {}
     for argument in tool.arguments:
@@ -63,8 +65,8 @@ def truth(scene: Scene, tool: ToolDefinition, given: dict[str, Any]) -> dict[str
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_what_no_tool_is_for_is_answered_plainly(domain: str) -> None:
-    """Guards ``auto``: a tool for something else is never called, and requests to report only where one fits."""
+def test_questions_without_a_fitting_tool_are_answered_plainly(domain: str) -> None:
+    """Guards ``auto``: an unrelated tool is never called, and requests to report occur only where a tool fits."""
     plain = called = 0
     for seed in range(30):
         _, toolset, asked = drawn_with_tools(domain, seed)
@@ -81,8 +83,8 @@ def test_what_no_tool_is_for_is_answered_plainly(domain: str) -> None:
 
 
 def test_results_follow_calls() -> None:
-    """Guards second turns: a result only behind a call, told as the chat template tells it, and said in words."""
-    told = 0
+    """Guards second turns: a result follows only a call, in the chat template's format, and the answer reports it."""
+    results = 0
     for seed in range(40):
         scene, _, asked = drawn_with_tools(DOMAINS[seed % 4], seed)
         for turns in asked:
@@ -94,7 +96,7 @@ def test_results_follow_calls() -> None:
                     numbers = re.findall(r"\d+", turn.answer)
                     if numbers and scene.items:
                         assert set(numbers) <= set(re.findall(r"\d+", before.answer))
-                    told += 1
-    assert told > 20
+                    results += 1
+    assert results > 20
     assert result_of("Count the cans.") is None
     assert result_of(response("ok")) == "ok"

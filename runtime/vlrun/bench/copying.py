@@ -48,7 +48,7 @@ def measure_copying() -> CopyingResult:
             slow = vlm.ask([], REQUEST + page, _options(prompt_lookup=False))
             fast = vlm.ask([], REQUEST + page, _options(prompt_lookup=True))
             if slow.text == fast.text == page:
-                plain, lookup = plain + slow.usage.passes, lookup + fast.usage.passes
+                plain, lookup = plain + slow.usage.forward_passes, lookup + fast.usage.forward_passes
                 tokens, right = tokens + slow.usage.completion_tokens, right + 1
     return CopyingResult(plain, lookup, tokens, right, len(PAGES))
 

@@ -97,7 +97,7 @@ def format_stats(answers: Sequence[Answer]) -> str:
             f"TTFT     {times.ttft:8.3f} s",
             f"TPOT     {tpot}",
             f"answer   {usage.completion_tokens} tokens in {times.total:.3f} s ({answer.finish_reason})",
-            f"decoder  {usage.passes} passes",
+            f"decoder  {usage.forward_passes} passes",
             f"memory   {_peak_mebibytes():,} MiB peak",
         ]
     )

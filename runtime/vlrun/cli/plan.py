@@ -50,7 +50,7 @@ def plan(
     from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
     from vlrun.perf.estimate import estimate_cost
-    from vlrun.prompt.builder import ask_about
+    from vlrun.prompt.builder import user_turn
 
     request = task_options.request(questions[0])
     if not request.is_single:
@@ -59,7 +59,7 @@ def plan(
     images = open_images(names, image_options)
     folder = model_options.model or FOLDER
     manifests.read(folder)
-    turns = [ask_about([loaded.image for loaded in images], request.questions()[-1])]
+    turns = [user_turn([loaded.image for loaded in images], request.questions()[-1])]
     estimate = estimate_cost(
         folder,
         turns,

@@ -123,7 +123,7 @@ class Repl:
         self.add_images([self._last_name], ImageOptions("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
-        from vlrun.prompt.builder import images_of
+        from vlrun.prompt.builder import image_count
         from vlrun.tasks.definition import NO_ARGUMENTS, TaskArguments, find_task, split_names
         from vlrun.tasks.request import TaskRequest
 
@@ -134,7 +134,7 @@ class Repl:
             names = split_names(" ".join(words[1:]))
             arguments = TaskArguments(fields=names) if task.fields != "none" else TaskArguments(items=names)
         request = TaskRequest(task=task, arguments=arguments)
-        request.check_image_count(len(self._new_images) + sum(map(images_of, self._conversation.turns)))
+        request.check_image_count(len(self._new_images) + sum(map(image_count, self._conversation.turns)))
         given = self._options
         options = replace(  # other visual token limits would encode all earlier images again
             request.options(given),

@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice, repeat
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +23,7 @@ from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
+from vlrun.media.strict_checks import check_exif, check_segments
 from vlrun.media.transform import ImageTransform, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
@@ -34,14 +32,6 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
 """Width x height: Pillow's own warning limit (256 MiB of RGB), above the photos of every phone."""
-
-MAX_SEGMENTS = 256
-"""Limit for the segments and scans of a JPEG, and for the non-pixel chunks of a PNG (compressed chunks count as 16).
-
-A few bytes can cost much time there: a JPEG scan of 100 bytes rewrites the whole image (20 ms for 50 megapixels), a
-PNG chunk of 1 kB inflates to 1 MB (2 ms), and EXIF segments are joined in quadratic time. For comparison: 15 MB of
-metadata in full segments make 240 segments, and progressive JPEGs have about 10 scans.
-"""
 
 _DECODER_ERRORS = (
     OSError,
@@ -65,16 +55,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _EXIF_ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262
-
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_INFLATED = (b"iCCP", b"zTXt", b"iTXt")  # each to 1 MB at most, while the header is read
-_INFLATED_WEIGHT = 16
-_JPEG_MAGIC = b"\xff\xd8\xff"
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not: a stuffed 255, filling, a restart inside a scan
-_JPEG_SKIPPED = 4096
-_JPEG_SCAN = 0xDA
-_JPEG_END = 0xD9
-_JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
 
 
 @dataclass(frozen=True)
@@ -208,7 +188,7 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
         raise MediaTooLarge(f"{name} has more than {limits.max_bytes:,} bytes, the limit")
     with _media_errors(name, limits):
         if limits.strict:
-            _check_segments(encoded, name)
+            check_segments(encoded, name)
         with PILImage.open(io.BytesIO(encoded), formats=limits.formats) as pil_image:
             if pil_image.width * pil_image.height > limits.pixel_limit:
                 raise _too_many_pixels(name, limits)
@@ -243,47 +223,6 @@ def _check_pixels(size: tuple[int, int], name: str, limits: ImageLimits) -> None
         raise MediaTooLarge(f"{name} has {size[0] * size[1]:,} pixels; the limit is {limits.pixel_limit:,}")
 
 
-def _check_segments(encoded: bytes, name: str) -> None:
-    """Count the segments of formats whose headers Pillow parses in Python. Call within `_media_errors`."""
-    for magic, walk in ((_JPEG_MAGIC, _jpeg_segments), (_PNG_MAGIC, _png_chunks)):
-        if encoded.startswith(magic) and len(list(islice(walk(encoded), MAX_SEGMENTS + 1))) > MAX_SEGMENTS:
-            raise MediaTooLarge(f"{name} is made of more than {MAX_SEGMENTS} segments, the limit")
-
-
-def _jpeg_segments(encoded: bytes) -> Iterator[int]:
-    """The marker of each segment and scan, found as libjpeg does: other bytes between two segments are skipped.
-    Before the first scan, every `_JPEG_SKIPPED` such bytes count as a segment, because Pillow skips them one by one.
-    """
-    position = len(_JPEG_MAGIC) - 1
-    scanning = False
-    while found := _JPEG_MARKER.search(encoded, position):
-        marker = encoded[found.end() - 1]
-        if marker == _JPEG_END:
-            return
-        yield from repeat(marker, 1 if scanning else 1 + (found.start() - position) // _JPEG_SKIPPED)
-        scanning = scanning or marker == _JPEG_SCAN
-        position = found.end()
-        if marker not in _JPEG_WITHOUT_LENGTH:
-            position += int.from_bytes(encoded[position : position + 2], "big")
-
-
-def _png_chunks(encoded: bytes) -> Iterator[bytes]:
-    """The type of each non-pixel chunk, repeated by its weight. Raises ValueError for a wrong checksum; Pillow itself
-    checks only the chunks before the pixels.
-    """
-    chunks = memoryview(encoded)
-    position = len(_PNG_MAGIC)
-    kind = b""
-    while position + 8 <= len(chunks) and kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", chunks, position)
-        end = position + 8 + length
-        if zlib.crc32(chunks[position + 4 : end]) != int.from_bytes(chunks[end : end + 4], "big"):
-            raise ValueError("checksum")
-        if kind != b"IDAT":
-            yield from repeat(kind, _INFLATED_WEIGHT if kind in _INFLATED else 1)
-        position = end + 4
-
-
 def _frame_count(pil_image: PILImage.Image) -> int:
     """Frames or pages. MPO, which many phones write, counts as one: its other frames show the same scene."""
     return 1 if pil_image.format == "MPO" else int(getattr(pil_image, "n_frames", 1))
@@ -303,21 +242,9 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
     if pil_image.mode.startswith("I;16") and white_is_zero:
         pil_image = PILImage.fromarray(65535 - np.asarray(pil_image))
     if limits.strict:
-        _check_exif(pil_image.info.get("exif", b""), name)
+        check_exif(pil_image.info.get("exif", b""), name)
     upright = ImageOps.exif_transpose(pil_image) if pil_image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else pil_image
     return _make_image(np.asarray(_to_rgb(upright, name)), tuple(notes))
-
-
-def _check_exif(exif: bytes, name: str) -> None:
-    """Raise DamagedMedia unless the first directory, which has the orientation, is complete. Pillow ignores most
-    damage, and the model would then see the image rotated.
-    """
-    tiff = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
-    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
-    directory = int.from_bytes(tiff[4:8], order)
-    entries = int.from_bytes(tiff[directory : directory + 2], order)
-    if tiff and (tiff[:4] not in (b"II*\0", b"MM\0*") or directory + 2 + 12 * entries > len(tiff)):
-        raise DamagedMedia(f"{name} has damaged EXIF data")
 
 
 def _drop_16_bit_transparency(pil_image: PILImage.Image) -> None:

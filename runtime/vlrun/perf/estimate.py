@@ -69,8 +69,8 @@ def estimate_cost(
         (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8"), tokenizer, manifest.tokens.image
     )
     builder = PromptBuilder(manifest, template, auto_image_tokens(speed))
-    prompt = builder.prepare(turns, options)
-    builder.check_room(prompt, context)
+    prompt = builder.build(turns, options)
+    builder.check_context(prompt, context)
     patch = manifest.vision.patch
     images = tuple(EstimatedImage(g.width * patch, g.height * patch, g.tokens) for _, g in prompt.images)
     tokens = len(prompt.prompt.ids)

@@ -62,7 +62,7 @@ class SpeedProfile(msgspec.Struct, frozen=True):
         """
         usage, times = answer.usage, answer.timings
         computed = usage.prompt_tokens - usage.cached_tokens
-        passes = usage.passes - -(-computed // PREFILL_CHUNK)
+        passes = usage.forward_passes - -(-computed // PREFILL_CHUNK)
         has_decoded = times.tpot is not None and passes >= MIN_PASSES
         has_prefilled = computed >= MIN_TOKENS and times.queue < MAX_QUEUE_SECONDS
         return cls(

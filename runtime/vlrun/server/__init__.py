@@ -1,1 +1,1 @@
-"""The service: the engine behind HTTP, for a kiosk and for every client that speaks OpenAI. `server.serve` runs it."""
+"""HTTP service with OpenAI-compatible endpoints. `server.serve` runs it."""

@@ -1,10 +1,9 @@
-"""Who may have the model now: a bounded queue that is fair between clients.
+"""A bounded queue for the model that is fair between clients.
 
-As many answers as ``limits.parallel`` are made at once. Whoever comes later waits; the next turn goes to the client
-that has the fewest answers running, and among those to the one that waited longest since its last turn, so that one who
-asks a hundred things delays another by one answer and no more. When the queue is full, the newcomer is refused, unless
-another client holds at least two places more: then its newest one gives way, unless that has waited for so long that it
-was promised an answer. Lives in one event loop; knows weights and names of clients, not what they want.
+Up to ``limits.parallel`` answers are generated at once. The next slot goes to the client with the fewest running
+answers, and among these to the one whose last turn was longest ago: a client with a hundred requests delays another by
+one answer. When the queue is full, a new request is refused, unless another client has at least two more waiting: then
+that client's newest one is refused instead, if it has not waited for ``SETTLED_SECONDS`` yet. Runs in one event loop.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from dataclasses import dataclass, field
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
 
-FIRST_GUESS = 2.0
-"""Seconds of an answer, before one was seen."""
-MEMORY = 0.9
-"""How much of the mean duration an answer leaves as it was."""
-MOST_RETRY_AFTER = 60
+INITIAL_SECONDS = 2.0
+"""Assumed duration of an answer before one was measured."""
+SMOOTHING = 0.9
+"""Weight of the past in the mean duration of an answer."""
+MAX_RETRY_AFTER = 60
 SETTLED_SECONDS = 5.0
-"""After which whoever waits does not give way any more: by then all that could be told as a status was told."""
+"""Waiting time after which a request keeps its place: its stream begins then, and cannot become a 429 any more."""
 
 
 @dataclass(eq=False)
@@ -34,18 +33,12 @@ class _Waiter:
     client: str
     weight: int
     turn: asyncio.Future[None]
-    number: int
-    came: float = field(default_factory=time.monotonic)
-
-    @property
-    def settled(self) -> bool:
-        """It has waited for too long to be sent away."""
-        return time.monotonic() - self.came >= SETTLED_SECONDS
+    arrived: float = field(default_factory=time.monotonic)
 
 
 @dataclass
 class _Client:
-    """A client that has something here. ``since``: the number of its last turn, or of its arrival."""
+    """A client with requests. ``since``: the number of its last turn, or of its arrival."""
 
     since: int
     running: int = 0
@@ -53,49 +46,44 @@ class _Client:
 
 
 class Admission:
-    """The queue. ``waiting`` and ``running`` count requests and answers."""
+    """The queue. ``waiting`` counts requests, ``running`` answers."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._parallel = limits.parallel
         self._queue = limits.queue
         self._clients: dict[str, _Client] = {}
         self._numbers = itertools.count(1)
-        self._mean = FIRST_GUESS
+        self._mean = INITIAL_SECONDS
         self.waiting = 0
         self.running = 0
 
     @asynccontextmanager
-    async def turn(self, client: str, weight: int, brief: bool = False) -> AsyncIterator[None]:
-        """Wait for the turn of one request that needs ``weight`` answers at once; they are taken back at the end.
-        ``brief``: it is no answer, and tells nothing about how long one takes.
-
-        Raises ApiError 429 if the queue is full.
+    async def slot(self, client: str, weight: int, brief: bool = False) -> AsyncIterator[None]:
+        """Wait for the turn of a request with ``weight`` answers, and hold it for the block. ``brief`` work does not
+        count for the mean duration. Raises ApiError 429 if the queue is full.
         """
         weight = min(weight, self._parallel)
         await self._wait(client, weight)
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             yield
         finally:
             if not brief:
-                self._mean = MEMORY * self._mean + (1 - MEMORY) * (time.monotonic() - began)
-            self.running -= weight
-            self._clients[client].running -= weight
-            self._forget(client)
-            self._next()
+                self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * (time.monotonic() - started)
+            self._release(client, weight)
 
     def retry_after(self) -> int:
-        """Seconds until a place is likely to be free."""
+        """Seconds until a place is probably free."""
         rounds = (self.waiting + self.running) / self._parallel
-        return min(max(math.ceil(rounds * self._mean), 1), MOST_RETRY_AFTER)
+        return min(max(math.ceil(rounds * self._mean), 1), MAX_RETRY_AFTER)
 
-    async def _wait(self, client: str, weight: int) -> None:
-        waiter = _Waiter(client, weight, asyncio.get_running_loop().create_future(), next(self._numbers))
+    async def _wait(self, name: str, weight: int) -> None:
+        waiter = _Waiter(name, weight, asyncio.get_running_loop().create_future())
         if self.waiting >= self._queue and (self.waiting or self.running + weight > self._parallel):
-            self._make_room(client)
-        self._clients.setdefault(client, _Client(waiter.number)).waiting.append(waiter)
+            self._evict_for(name)
+        self._clients.setdefault(name, _Client(next(self._numbers))).waiting.append(waiter)
         self.waiting += 1
-        self._next()
+        self._give_turns()
         try:
             await waiter.turn
         except BaseException:
@@ -103,54 +91,52 @@ class Admission:
             raise
 
     def _leave(self, waiter: _Waiter) -> None:
-        """It waits no more; if it has just got its turn, that goes to the next one."""
+        """A waiter gives up; if it has just got its turn, that goes to the next one."""
         client = self._clients.get(waiter.client)
-        if client is None:  # it gave way or was passed over, and its client has nothing here any more
+        if client is None:  # it was refused, and its client has no other requests
             return
+        given = waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None
         if waiter in client.waiting:
             client.waiting.remove(waiter)
             self.waiting -= 1
-        elif waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
-            client.running -= waiter.weight
-            self.running -= waiter.weight
-        self._forget(waiter.client)
-        self._next()
+        self._release(waiter.client, waiter.weight if given else 0)
 
-    def _make_room(self, client: str) -> None:
-        """Have the newest request of the client with the most of them give way, or raise ApiError."""
-        greediest = max(self._clients.values(), key=lambda other: len(other.waiting))
-        own = len(self._clients[client].waiting) if client in self._clients else 0
-        if len(greediest.waiting) < own + 2 or greediest.waiting[-1].settled:
-            raise self._busy()
-        refused = greediest.waiting.pop()
+    def _release(self, name: str, weight: int) -> None:
+        client = self._clients[name]
+        client.running -= weight
+        self.running -= weight
+        if not client.running and not client.waiting:
+            del self._clients[name]
+        self._give_turns()
+
+    def _evict_for(self, name: str) -> None:
+        """Refuse the newest request of the client with the most of them, or raise ApiError."""
+        error = ApiError(429, "too many requests are waiting: try again later", "busy", retry_after=self.retry_after())
+        largest = max(self._clients.values(), key=lambda client: len(client.waiting))
+        own = len(self._clients[name].waiting) if name in self._clients else 0
+        newest = largest.waiting[-1] if len(largest.waiting) >= own + 2 else None
+        if newest is None or time.monotonic() - newest.arrived >= SETTLED_SECONDS:
+            raise error
+        largest.waiting.pop()
         self.waiting -= 1
-        if not refused.turn.done():  # cancelled, and about to be told so
-            refused.turn.set_exception(self._busy())
+        if not newest.turn.done():  # otherwise it was cancelled
+            newest.turn.set_exception(error)
 
-    def _busy(self) -> ApiError:
-        return ApiError(429, "too many requests wait already: try again later", "busy", retry_after=self.retry_after())
-
-    def _next(self) -> None:
-        """Give out what is free. One that needs more than that is waited for: others must not starve it."""
+    def _give_turns(self) -> None:
+        """Give free slots to waiters. If the next one needs more than is free, all wait: others must not starve it."""
         while self.waiting:
-            name = min(
-                (name for name, client in self._clients.items() if client.waiting),
-                key=lambda name: (self._clients[name].running, self._clients[name].since),
+            client = min(
+                (client for client in self._clients.values() if client.waiting),
+                key=lambda client: (client.running, client.since),
             )
-            client = self._clients[name]
             waiter = client.waiting[0]
             if self.running + waiter.weight > self._parallel:
                 return
             client.waiting.pop(0)
             self.waiting -= 1
-            if waiter.turn.done():  # cancelled, and about to be told so
+            if waiter.turn.done():  # it was cancelled
                 continue
             client.running += waiter.weight
             client.since = next(self._numbers)
             self.running += waiter.weight
             waiter.turn.set_result(None)
-
-    def _forget(self, name: str) -> None:
-        client = self._clients.get(name)
-        if client and not client.running and not client.waiting:
-            del self._clients[name]

@@ -1,12 +1,12 @@
 """Errors as OpenAI's clients expect them: ``{"error": {"message", "type", "param", "code"}}``, each with its status.
 
-Messages are ours alone, word for word: never a path, an address, or the words of a library. Knows no request.
+Messages are our own: never a path, an address, or text of a library.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vlrun.errors import (
     ContextLengthExceeded,
@@ -23,20 +23,22 @@ from vlrun.errors import (
 
 MAX_MESSAGE = 500
 """Characters of a message that may quote a request."""
-TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
+TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+CLIENT_ERRORS: dict[type[VlrunError], tuple[str | None, str]] = {
+    ContextLengthExceeded: ("messages", "context_length_exceeded"),
+    UnsupportedMedia: ("messages", "unsupported_image"),
+    MediaError: ("messages", "invalid_image"),
+    SchemaError: ("response_format", "invalid_schema"),
+    ToolError: ("tools", "invalid_schema"),
+    OptionError: (None, "invalid_value"),
 }
-"""Types by status; of the others those from 500 on are ``server_error``, the rest ``invalid_request_error``."""
+"""Field and code of errors that the client caused, subclasses first."""
 
 
-@dataclass(eq=False)  # not frozen: contextlib sets the traceback of what passes through it
+@dataclass(eq=False)  # not frozen: contextlib sets the traceback of exceptions
 class ApiError(Exception):
-    """What a client is told. ``param``: the field that is wrong, as a path (``messages[0].content``); ``retry_after``:
-    seconds after which it may try again, None if that would not help. Each one raised is made anew: an exception keeps
-    the frames of all that it went through.
+    """An error for the client. ``param``: the path of the field (``messages[0].content``); ``retry_after``: seconds,
+    None if a retry would not help. Raise a new instance each time: an exception keeps the frames that it went through.
     """
 
     status: int
@@ -44,23 +46,20 @@ class ApiError(Exception):
     code: str | None = None
     param: str | None = None
     retry_after: int | None = None
-    headers: tuple[tuple[str, str], ...] = field(default=())
-
-    @property
-    def kind(self) -> str:
-        """OpenAI's ``type``."""
-        return TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+    headers: tuple[tuple[str, str], ...] = ()
 
     def body(self) -> bytes:
-        """The JSON of the answer."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        """The JSON body."""
+        kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return json.dumps({"error": error}).encode()
 
-    def all_headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers of the answer beside its length. OpenAI's clients try again by themselves where they are told to."""
-        again = "false" if self.retry_after is None else "true"
-        retry = () if self.retry_after is None else (("retry-after", str(self.retry_after)),)
-        return (("content-type", "application/json"), ("x-should-retry", again), *retry, *self.headers)
+    def all_headers(self) -> list[tuple[str, str]]:
+        """The headers, content-length included. OpenAI's clients retry if ``x-should-retry`` is true."""
+        retry = [] if self.retry_after is None else [("retry-after", str(self.retry_after))]
+        should_retry = ("x-should-retry", "true" if retry else "false")
+        length = ("content-length", str(len(self.body())))
+        return [("content-type", "application/json"), length, should_retry, *retry, *self.headers]
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
@@ -69,24 +68,12 @@ def bad_request(message: str, param: str | None = None, code: str | None = "inva
 
 
 def api_error(error: VlrunError) -> ApiError:
-    """What a client is told of an error of ours. What the machine or the model did is said in fixed words."""
-    for kind, (param, code) in _BAD_REQUESTS.items():
+    """The error for the client. Failures of the machine or the model have fixed messages."""
+    for kind, (param, code) in CLIENT_ERRORS.items():
         if isinstance(error, kind):
             return bad_request(error.message[:MAX_MESSAGE], param, code)
-    match error:
-        case EngineClosed():
-            return ApiError(503, "the service is stopping", "stopping", retry_after=5)
-        case DeviceError() | ModelError():
-            return ApiError(500, "the model failed on this request", "model_failed")
+    if isinstance(error, EngineClosed):
+        return ApiError(503, "the service is stopping", "stopping", retry_after=5)
+    if isinstance(error, DeviceError | ModelError):
+        return ApiError(500, "the model failed on this request", "model_failed")
     return ApiError(500, "the service failed on this request", "internal_error")
-
-
-_BAD_REQUESTS: dict[type[VlrunError], tuple[str | None, str]] = {
-    ContextLengthExceeded: ("messages", "context_length_exceeded"),
-    UnsupportedMedia: ("messages", "unsupported_image"),
-    MediaError: ("messages", "invalid_image"),
-    SchemaError: ("response_format", "invalid_schema"),
-    ToolError: ("tools", "invalid_schema"),
-    OptionError: (None, "invalid_value"),
-}
-"""Field and code of what the client caused, the narrower kinds first."""

@@ -1,7 +1,4 @@
-"""The service as an ASGI application: which path leads where, and how the whole is doing.
-
-Knows the routes and the model's state; the words of each endpoint are in its voice, the way of a request in ``desk``.
-"""
+"""The service as an ASGI application: its routes, and the state of the model."""
 
 from __future__ import annotations
 
@@ -10,38 +7,40 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import msgspec
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vlrun.engine.request import Cancellation
 from vlrun.engine.watchdog import EngineState
-from vlrun.prompt.tool_calls import BEGIN
-from vlrun.server.api import chat_adapter as voice_chat
-from vlrun.server.api import form_adapter as voice_form
-from vlrun.server.api import other_responses as others
-from vlrun.server.api import responses_adapter as voice_responses
+from vlrun.server.api import forms, strict_json, tokenize
+from vlrun.server.api.answers import Json
+from vlrun.server.api.chat import ChatAdapter
 from vlrun.server.api.docs_page import asset
 from vlrun.server.api.openapi import document
+from vlrun.server.api.responses import ResponsesAdapter
 from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import ResponseAdapter
+from vlrun.server.images import check_images
 from vlrun.server.limits import ServerLimits
 from vlrun.server.logging import AccessLogMiddleware
 from vlrun.server.metrics import CONTENT_TYPE, Metrics
 from vlrun.server.middleware.api_keys import ApiKeys
 from vlrun.server.middleware.security import SecurityMiddleware
-from vlrun.server.request_handler import RequestHandler, ResponseAdapter, send_whole
-from vlrun.server.tokenize import counted
+from vlrun.server.request_handler import RequestHandler, send_whole
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-NOWHERE = ApiError(404, "there is nothing at this path: /docs shows what there is", "not_found")
+NOT_FOUND = ApiError(404, "there is nothing at this path: /docs lists all paths", "not_found")
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may come: further names of this host, further origins of web pages, keys (None: anybody)."""
+    """Further host names of this machine, further origins of web pages, and API keys (None: no key is needed)."""
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
@@ -49,7 +48,7 @@ class Access:
 
 
 class Service:
-    """One model behind HTTP. ``names``: what clients may call it, the first is what it calls itself."""
+    """One model behind HTTP. ``names``: the names of the model; answers have the first."""
 
     def __init__(
         self, vlm: VLM, names: tuple[str, ...], limits: ServerLimits, access: Access, log_prompts: bool = False
@@ -60,137 +59,156 @@ class Service:
         self.access = access
         self.stopping = False
         self.connections: Callable[[], int] = lambda: 0
+        self.metrics = Metrics(self._engine_state, self._counts)
+        self.handler = RequestHandler(vlm, limits, self.metrics, log_prompts)
         self._started = int(time.time())
-        self._loaded = False
-        self.metrics = Metrics(self._state, self._counts)
-        self.desk = RequestHandler(vlm, limits, self.metrics, log_prompts)
 
     async def load(self) -> None:
-        """Until the model has answered once. Raises ModelError or DeviceError."""
+        """Wait until the model has answered once. Raises ModelError or DeviceError."""
         await asyncio.to_thread(self._warm_up)
-        self._loaded = True
-        self.desk.opened.set()
+        self.handler.ready.set()
 
     def _warm_up(self) -> None:
         self.vlm.wait()
-        self.vlm.vocabulary.tokens()  # takes 1 s and holds the interpreter's lock: not in the first request
-        self.vlm.vocabulary.spelling(BEGIN.encode())
+        self.vlm.grammar_tokenizer.load()  # takes 1 s and holds the interpreter's lock: not in the first request
+        self.vlm.grammar_tokenizer.completing_tokens(self.vlm.family.tool_calls.begin.encode())
         for _ in self.vlm.chat([Turn("user", ("Hello",))], Options(max_tokens=2)):
             pass
 
     @property
-    def busy(self) -> int:
+    def loaded(self) -> bool:
+        """Whether the model has answered once."""
+        return self.handler.ready.is_set()
+
+    @property
+    def active_requests(self) -> int:
         """Requests that are not answered yet."""
-        return len(self.desk.visits)
+        return len(self.handler.active)
 
     def progressing(self) -> bool:
-        """Whether the engine gets on, or has nothing to do."""
+        """Whether the engine makes progress or is idle."""
         return self.vlm.state().progressing
 
     def close(self) -> None:
         """Stop the model and all threads."""
-        self.desk.workshop.close()
+        self.handler.workers.close()
         self.vlm.close()
 
     def application(self) -> ASGIApp:
-        """What uvicorn serves."""
-        routes = [Route(path, _Methods(methods)) for path, methods in self._paths().items()]
-        router = Router(routes, redirect_slashes=False, default=_nowhere)
+        """The ASGI application."""
+        routes = [Route(path, _Methods(methods)) for path, methods in self._routes().items()]
+        router = Router(routes, redirect_slashes=False, default=_not_found)
         access = self.access
-        return AccessLogMiddleware(
-            SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping),
-            self.metrics.sent,
-        )
+        secured = SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping)
+        return AccessLogMiddleware(secured, self.metrics.responded)
 
-    def _paths(self) -> dict[str, dict[str, Endpoint]]:
-        names, limits = self.names, self.limits
-        written = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
+    def _routes(self) -> dict[str, dict[str, Endpoint]]:
+        names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
+        chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
+        responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
+        openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
-            "/v1/chat/completions": {"POST": self._voiced("chat", lambda body: voice_chat.read(body, names, limits))},
-            "/v1/responses": {
-                "POST": self._voiced("responses", lambda body: voice_responses.read(body, names, limits))
-            },
+            "/v1/chat/completions": {"POST": chat},
+            "/v1/responses": {"POST": responses},
             "/v1/tokenize": {"POST": self._tokenize},
-            "/v1/models": {"GET": _said(lambda _: others.models(names, self._started, self._context()))},
-            "/v1/models/{name:path}": {"GET": _said(self._model)},
-            "/api/v1/chat": {"POST": self._form(others.form_chat_answer)},
-            "/api/v1/analyze": {"POST": self._form(others.form_analyze_answer)},
-            "/health/live": {"GET": _said(lambda _: others.Alive())},
+            "/v1/models": {"GET": _value(self._models)},
+            "/v1/models/{name:path}": {"GET": _value(self._model)},
+            "/api/v1/chat": {"POST": self._form("answer")},
+            "/api/v1/analyze": {"POST": self._form("text")},
+            "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
-            "/openapi.json": {"GET": _said(lambda _: written())},
-            "/docs": {"GET": _asset},
-            "/docs/{name}": {"GET": _asset},
+            "/openapi.json": {"GET": _value(lambda _: openapi())},
+            "/docs": {"GET": _docs},
+            "/docs/{name}": {"GET": _docs},
         }
 
-    def _voiced(self, endpoint: str, read: Callable[[bytes], ResponseAdapter]) -> Endpoint:
+    def _json(self, endpoint: str, read: Callable[[bytes], ResponseAdapter]) -> Endpoint:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             _check_json(scope)
-            await self.desk.respond(scope, receive, send, endpoint, read)
+            await self.handler.respond(scope, receive, send, endpoint, read)
 
         return answer
 
-    def _form(self, shaped: voice_form.Shaped) -> Endpoint:
+    def _form(self, field: Literal["answer", "text"]) -> Endpoint:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            kind = dict(scope["headers"]).get(b"content-type", b"")
+            content_type = dict(scope["headers"]).get(b"content-type", b"")
+
+            def read(body: bytes) -> ResponseAdapter:
+                return forms.FormAdapter(forms.read_form(content_type, body, self.limits), field)
+
             try:
-                await self.desk.respond(
-                    scope, receive, send, "form", lambda body: voice_form.read(kind, body, shaped, self.limits)
-                )
+                await self.handler.respond(scope, receive, send, "form", read)
             except ApiError as error:
-                raise voice_form.with_415(error) from error
+                raise forms.unsupported_media_is_415(error) from error
 
         return answer
 
     async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         _check_json(scope)
-        await self.desk.compute(scope, receive, send, "tokenize", lambda body: counted(self.desk, self.names, body))
+        await self.handler.compute(scope, receive, send, "tokenize", self._count_tokens)
 
-    def _model(self, scope: Scope) -> others.Model:
+    def _count_tokens(self, body: bytes) -> bytes:
+        """The answer of ``/v1/tokenize``. Called in a thread."""
+        request = tokenize.parse(strict_json.parse(body, self.limits), self.names, self.limits)
+        if isinstance(request, str):
+            count, image_tokens = len(self.vlm.template.encode_text(request)), 0
+        else:
+            check_images(request.images, self.limits)
+            turns = self.handler.workers.decode(request, Cancellation())
+            prompt = self.vlm.build_prompt(turns, request.tools)
+            count, image_tokens = len(prompt.prompt.ids), sum(grid.tokens for _, grid in prompt.images)
+        return msgspec.json.encode(tokenize.token_count(count, image_tokens, self.vlm.context))
+
+    def _models(self, _scope: Scope) -> Json:
+        return {"object": "list", "data": [self._model_object(name) for name in self.names]}
+
+    def _model(self, scope: Scope) -> Json:
         name = scope["path_params"]["name"]
         if name not in self.names:
             raise ApiError(404, "no such model is served here", "model_not_found", "model")
-        return others.model(name, self._started, self._context())
+        return self._model_object(name)
 
-    async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - an endpoint
-        status, admission = self._status(), self.desk.admission
-        told = others.Readiness(
-            ready=status == "ready",
-            status=status,
-            model=self.names[0],
-            device=self.vlm.device if self._loaded else "",
-            queue=others.Queue(running=admission.running, waiting=admission.waiting, limit=self.limits.queue),
-            notes=list(self.vlm.notes) if self._loaded else [],
-        )
-        await send_whole(send, msgspec.json.encode(told), status=200 if told.ready else 503)
+    def _model_object(self, name: str) -> Json:
+        context = {"context": self.vlm.context} if self.loaded else {}
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
 
-    def _status(self) -> others.Status:
+    async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        status, admission = self._status(), self.handler.admission
+        readiness = {
+            "ready": status == "ready",
+            "status": status,
+            "model": self.names[0],
+            "device": self.vlm.device if self.loaded else "",
+            "queue": {"running": admission.running, "waiting": admission.waiting, "limit": self.limits.queue},
+            "notes": self.vlm.notes if self.loaded else [],
+        }
+        await send_whole(send, msgspec.json.encode(readiness), 200 if readiness["ready"] else 503)
+
+    def _status(self) -> str:
         if self.stopping:
             return "stopping"
-        if not self._loaded:
+        if not self.loaded:
             return "loading"
         return "ready" if self.progressing() else "stuck"
 
-    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - an endpoint
-        await send_whole(send, self.metrics.text(), CONTENT_TYPE.encode())
+    async def _metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_whole(send, self.metrics.text(), headers={b"content-type": CONTENT_TYPE})
 
-    def _context(self) -> int | None:
-        return self.vlm.context if self._loaded else None
-
-    def _state(self) -> EngineState | None:
-        return self.vlm.state() if self._loaded else None
+    def _engine_state(self) -> EngineState | None:
+        return self.vlm.state() if self.loaded else None
 
     def _counts(self) -> dict[str, float]:
         return {
-            "requests_waiting": self.desk.admission.waiting,
-            "answers_running": self.desk.admission.running,
-            "body_bytes": self.desk.bodies.held,
+            "requests_waiting": self.handler.admission.waiting,
+            "answers_running": self.handler.admission.running,
+            "body_bytes": self.handler.bodies.held,
             "connections": self.connections(),
         }
 
 
 class _Methods:
-    """An endpoint by method; HEAD is GET without a body, which uvicorn leaves out."""
+    """An endpoint's methods. HEAD is GET, of which uvicorn drops the body."""
 
     def __init__(self, methods: Mapping[str, Endpoint]) -> None:
         self._methods = methods
@@ -203,29 +221,28 @@ class _Methods:
         await self._methods[method](scope, receive, send)
 
 
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an endpoint
-    raise replace(NOWHERE)
+async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise replace(NOT_FOUND)
 
 
 def _check_json(scope: Scope) -> None:
-    """A browser sends forms to strangers without asking them, so a form is read where forms belong and nowhere else."""
+    """Browsers post forms to other origins without a preflight, so forms are read by form endpoints only."""
     if dict(scope["headers"]).get(b"content-type", b"").lower().startswith(b"multipart/"):
         raise ApiError(415, "the Content-Type must be application/json", "invalid_type")
 
 
-def _said(make: Callable[[Scope], object]) -> Endpoint:
+def _value(make: Callable[[Scope], object]) -> Endpoint:
     """An endpoint that answers with a value as JSON."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an endpoint
+    async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
         await send_whole(send, msgspec.json.encode(make(scope)))
 
     return answer
 
 
-async def _asset(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an endpoint
-    """The documentation page and what it needs."""
+async def _docs(scope: Scope, _receive: Receive, send: Send) -> None:
+    """The documentation page and its files."""
     found = asset(scope["path_params"].get("name", "index.html"))
     if found is None:
-        raise replace(NOWHERE)
-    body, headers = found
-    await send_whole(send, body, headers[b"content-type"], 200, headers)
+        raise replace(NOT_FOUND)
+    await send_whole(send, found[0], headers=found[1])

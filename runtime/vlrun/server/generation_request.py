@@ -1,22 +1,24 @@
-"""What one request wants of the model, whichever endpoint it came through, and the pieces that it gets.
+"""What a request asks of the model, whichever endpoint it came through, and how its endpoint words the answer.
 
-Plain values: texts, images as their files' bytes (they are decoded when it is their turn, so that a queue holds no
-pixels), options. Knows neither HTTP nor the engine.
+Images are kept as the bytes of their files until it is the request's turn, so that the queue holds no pixels.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
-from vlrun.types.answer import Chunk
+from vlrun.server.api_errors import ApiError
+from vlrun.types.answer import Answer, Chunk
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image's file as it came. ``param``: the request's field that it came in, for errors."""
+    """An image file. ``param``: the request's field that it came in, for errors."""
 
     encoded: bytes
     detail: Detail
@@ -28,7 +30,7 @@ Part: TypeAlias = str | EncodedImage
 
 @dataclass(frozen=True)
 class RequestMessage:
-    """One turn of the conversation."""
+    """One message of the conversation."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -37,17 +39,12 @@ class RequestMessage:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A conversation that waits for ``n`` answers.
+    """A conversation to be answered ``n`` times. Each image has its own ``detail``, that of the options is not used."""
 
-    ``options`` says how to answer; its ``detail`` is not used, each image has its own. ``stream``: tokens as they
-    come; with ``include_usage`` a last chunk tells what it cost, with ``include_progress`` chunks without choices tell
-    how far vision and prefill are.
-    """
-
-    turns: tuple[RequestMessage, ...]
+    messages: tuple[RequestMessage, ...]
     options: Options = field(default_factory=Options)
     tools: tuple[Tool, ...] = ()
-    choice: ToolChoice = field(default_factory=ToolChoice)
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
     n: int = 1
     stream: bool = False
     include_usage: bool = False
@@ -56,12 +53,50 @@ class GenerationRequest:
     @property
     def images(self) -> tuple[EncodedImage, ...]:
         """All images, in order."""
-        return tuple(part for turn in self.turns for part in turn.parts if isinstance(part, EncodedImage))
+        return tuple(part for message in self.messages for part in message.parts if isinstance(part, EncodedImage))
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether the answer may contain tool calls."""
+        return bool(self.tools) and self.tool_choice.mode != "none"
 
 
 @dataclass(frozen=True)
 class AnswerChunk:
-    """A chunk of one of a job's answers."""
+    """A chunk of one of a request's answers."""
 
     index: int
     chunk: Chunk
+
+
+class ResponseAdapter(ABC):
+    """How an endpoint words answers. Endpoints that do not stream implement ``whole`` only."""
+
+    renamed_params: ClassVar[Mapping[str, str]] = {}
+    """The endpoint's names for the ``param`` of errors that come from the engine."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self.request = request
+
+    @abstractmethod
+    def whole(self, answers: Sequence[Answer]) -> bytes:
+        """The body of an answer that is not streamed."""
+
+    def begin(self) -> list[bytes]:
+        """The first events of a stream."""
+        return []
+
+    def events(self, chunk: AnswerChunk) -> list[bytes]:
+        """The events of a chunk."""
+        del chunk
+        return []
+
+    def end(self, answers: Sequence[Answer]) -> list[bytes]:
+        """The last events of a stream."""
+        del answers
+        return []
+
+    def failed(self, error: ApiError) -> list[bytes]:
+        """The last events of a stream that cannot go on."""
+        del error
+        return []

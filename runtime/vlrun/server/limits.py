@@ -1,85 +1,82 @@
-"""Every limit of the service, as one value: what strangers may cost.
-
-Plain numbers; ``vlrun serve --help`` and docs/service.md print them from here. Knows nothing of what they bound.
-"""
+"""Every limit of the service, as one value. ``vlrun serve --help`` and docs/service.md print them from here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlrun.prompt.builder import MOST_TOOLS
 from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_TOKENS
+from vlrun.types.turn import MAX_TOOLS
 
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The numbers. Those of the first group have an option of ``vlrun serve`` each."""
+    """The limits. Each of the first group has an option of ``vlrun serve``."""
 
     parallel: int = 4
-    """Answers made at once; each of a request's ``n`` counts."""
+    """Answers generated at once; each of a request's ``n`` counts."""
     queue: int = 16
-    """Requests that may wait for their turn; further ones get 429."""
+    """Requests that may wait for their turn; more get 429."""
     deadline: float = 300.0
     """Seconds from a request's last byte to its answer's last, waiting included; then 504, or the stream's error."""
     drain: float = 30.0
-    """Seconds that running answers have left when the service is told to stop."""
+    """Seconds for running answers to end when the service stops."""
     max_body_mib: int = 15
-    """Of one request; more is 413."""
+    """Size of a request; more is 413."""
     max_images: int = 16
-    """In one request, over all its messages."""
+    """Images of a request, over all its messages."""
     max_megapixels: int = 50
-    """Of one image, by its header, before anything is decoded."""
+    """Size of an image, by its header, before anything is decoded."""
     connections: int = 256
-    """Open at once; for a further one the longest silent one is closed, or it gets 503 itself."""
+    """Open connections; for another one the longest silent one is closed, or it gets 503."""
 
     bodies_mib: int = 256
-    """Of all requests that are being read or wait; whoever would need more gets 429."""
+    """Size of all requests that are being read or wait; more is 429."""
     request_megapixels: int = 100
-    """Of all images of one request together."""
+    """Size of all images of a request together."""
     max_n: int = 8
-    """Answers to one request; never more than ``parallel`` run at once."""
+    """Answers to a request; never more than ``parallel`` run at once."""
     max_messages: int = 512
     max_text: int = 1 * MIB
-    """Characters of all text of one request."""
+    """Characters of all text of a request."""
     max_schema_bytes: int = 64 * 1024
     max_top_logprobs: int = 20
     json_depth: int = 64
     """Nesting of a request's JSON."""
     header_bytes: int = 32 * 1024
-    """Of a request's line and headers together; more is 431."""
+    """Size of the request line and headers together; more is 431."""
     header_count: int = 100
     target_length: int = 4096
     """Characters of a request's path and query; more is 414."""
     header_seconds: float = 10.0
-    """From a connection's or a request's first moment to the end of its headers; then it is closed."""
+    """From the beginning of a connection or request to the end of its headers; then it is closed."""
     body_seconds: float = 30.0
     """From the end of the headers to the end of the body; then 408, and it is closed."""
     write_seconds: float = 30.0
-    """That a client may read nothing while there is something to read; then it is cut off."""
+    """For which a client may read nothing while data waits for it; then it is disconnected."""
     idle_seconds: float = 30.0
-    """That a connection may stay open between two requests."""
+    """For which a connection may be idle between two requests."""
 
 
-def fixed(limits: ServerLimits) -> list[tuple[str, str]]:
-    """The limits without an option, as rows of a number and what it bounds."""
+def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
+    """The limits without an option, as rows of a number and its meaning."""
     return [
-        (f"{limits.bodies_mib} MiB", "of all requests being read or waiting; more is 429"),
-        (f"{limits.request_megapixels} megapixels", "of all images of a request; more is 400"),
+        (f"{limits.bodies_mib} MiB", "for all requests being read or waiting; more is 429"),
+        (f"{limits.request_megapixels} megapixels", "for all images of a request; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
         (f"{limits.max_messages} messages", "in a request"),
         (f"{limits.max_text:,} characters", "of text in a request"),
-        (f"{MAX_TOKENS:,} tokens", "of an answer that asks for no other number (max_tokens); the context bounds all"),
+        (f"{MAX_TOKENS:,} tokens", "of an answer without max_tokens; the context bounds all answers"),
         (f"{MAX_STOP_STRINGS} stop strings", f"of 1 to {MAX_STOP_LENGTH} characters"),
-        (f"{MOST_TOOLS} tools", "in a request"),
-        (f"{limits.max_schema_bytes // 1024} KiB", "of a JSON schema, and 0.6 s of processor time to try it out"),
+        (f"{MAX_TOOLS} tools", "in a request"),
+        (f"{limits.max_schema_bytes // 1024} KiB", "for a JSON schema, and 0.6 s of processor time to compile it"),
         (f"{limits.max_top_logprobs} alternatives", "to a token (top_logprobs)"),
         (f"{limits.json_depth} levels", "of arrays and objects in a request"),
         (f"{limits.header_bytes // 1024} KiB", f"of headers, {limits.header_count} at most; more is 431"),
         (f"{limits.target_length:,} characters", "of path and query; more is 414"),
-        (f"{limits.header_seconds:.0f} s", "for a request's headers; then it is closed"),
+        (f"{limits.header_seconds:.0f} s", "for a request's headers; then the connection is closed"),
         (f"{limits.body_seconds:.0f} s", "for its body; then 408"),
-        (f"{limits.write_seconds:.0f} s", "that a client may read nothing; then it is cut off"),
-        (f"{limits.idle_seconds:.0f} s", "that a connection may be idle"),
+        (f"{limits.write_seconds:.0f} s", "without the client reading; then it is disconnected"),
+        (f"{limits.idle_seconds:.0f} s", "for an idle connection"),
     ]

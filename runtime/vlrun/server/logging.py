@@ -1,7 +1,7 @@
-"""The service's log: one line an event, on stderr, that nobody can forge or flood.
+"""The service's log: one line per event on stderr, which untrusted input can neither forge nor flood.
 
-``name=value`` pairs; a value that is not plain is written as a JSON string, so that no line break, colour or other
-control character of a stranger's reaches a terminal or begins a line. Knows no request.
+A line has ``name=value`` pairs. A value that is not plain is written as a JSON string, so that no line break or control
+character of a client reaches a terminal.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOGGER = logging.getLogger("vlrun.server")
 MAX_VALUE = 200
-"""Characters of one value."""
-MAX_ASKED = 2000
-"""Characters of a prompt or an answer, where they are logged."""
+"""Characters of a value."""
+MAX_PROMPT = 2000
+"""Characters of a prompt or an answer, if they are logged."""
 
 _PLAIN = re.compile(r"[\w./:@%+-]+", re.ASCII)
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-"""Of syslog(3), as sd-daemon(3) reads them at the beginning of a line."""
+"""syslog(3) priorities, which sd-daemon(3) reads at the beginning of a line."""
 
 
-def note(event: str, level: int = logging.INFO, *, longest: int = MAX_VALUE, **values: object) -> None:
-    """Log one event."""
+def log_event(event: str, level: int = logging.INFO, *, max_length: int = MAX_VALUE, **values: object) -> None:
+    """Log one event with its values; None is left out."""
     if LOGGER.isEnabledFor(level):
-        pairs = (f"{name}={shown(value, longest)}" for name, value in values.items() if value is not None)
+        pairs = (f"{name}={quoted(value, max_length)}" for name, value in values.items() if value is not None)
         LOGGER.log(level, "%s", " ".join([event, *pairs]))
 
 
-def shown(value: object, longest: int = MAX_VALUE) -> str:
-    """A value as it may stand in a line."""
+def quoted(value: object, max_length: int = MAX_VALUE) -> str:
+    """A value for a log line, cut and escaped."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    if len(text) > longest:
-        text = f"{text[:longest]}... ({len(text)} characters)"
+    if len(text) > max_length:
+        text = f"{text[:max_length]}... ({len(text)} characters)"
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
-class _Line(logging.Formatter):
-    """One line for a record, whatever is in it. ``journal``: systemd adds the time and reads the priority."""
+class _LineFormatter(logging.Formatter):
+    """One line for every record. ``journal``: write the priority, and no time, which systemd adds."""
 
     def __init__(self, journal: bool) -> None:
         super().__init__()
@@ -51,8 +51,8 @@ class _Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
-        if record.name != LOGGER.name:  # a library's words
-            message = f"{record.name} message={shown(message)}"
+        if record.name != LOGGER.name:  # text of a library
+            message = f"{record.name} message={quoted(message)}"
         if record.exc_info and record.exc_info[0] is not None:
             message += f" error={record.exc_info[0].__name__}"
         if self._journal:
@@ -62,9 +62,9 @@ class _Line(logging.Formatter):
 
 
 def set_up(journal: bool, stream: TextIO | None = None) -> None:
-    """Send the log to stderr; libraries are heard from warnings on."""
+    """Send the log to stderr; libraries log warnings and errors only."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_Line(journal))
+    handler.setFormatter(_LineFormatter(journal))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -72,36 +72,36 @@ def set_up(journal: bool, stream: TextIO | None = None) -> None:
 
 
 class AccessLogMiddleware:
-    """ASGI middleware: one line for each request, when it is over. ``ended`` hears its status, 0 if none was sent."""
+    """ASGI middleware that logs each request at its end. ``on_end`` gets its status, 0 if none was sent."""
 
-    def __init__(self, app: ASGIApp, ended: Callable[[int], None]) -> None:
+    def __init__(self, app: ASGIApp, on_end: Callable[[int], None]) -> None:
         self._app = app
-        self._ended = ended
+        self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on."""
+        """Pass the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), 0
+        started, status = time.monotonic(), 0
 
-        async def sent(message: Message) -> None:
+        async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, sent)
+            await self._app(scope, receive, watched)
         finally:
-            self._ended(status)
+            self._on_end(status)
             client = scope.get("client")
-            note(
+            log_event(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status or "none",
-                seconds=time.monotonic() - began,
+                seconds=time.monotonic() - started,
                 client=client[0] if client else None,
                 key=scope.get("state", {}).get("key"),
             )

@@ -1,18 +1,18 @@
-"""Server-sent events: an answer's stream, kept alive by comments while there is nothing to say.
+"""Server-sent events (WHATWG HTML, 9.2), kept alive by comments.
 
-Knows ASGI's messages and the event format (WHATWG HTML, 9.2); does not know what the events mean.
+sse-starlette iterates over a generator of its own; here the status must stay open until the first event, so that a
+request that fails before it gets a plain error.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from starlette.types import Send
 
 HEARTBEAT_SECONDS = 2.0
-"""Between two comments while nothing else is sent: proxies close after 30 s or more, and a client that has gone without
-a word is found by the first packet that nobody acknowledges.
+"""Pause before a comment is sent: proxies close silent streams, and a client that has vanished is noticed by the first
+unacknowledged packet.
 """
 DONE = b"data: [DONE]\n\n"
 HEADERS = (
@@ -23,24 +23,22 @@ HEADERS = (
 
 
 def event(data: bytes, name: str | None = None) -> bytes:
-    """One event. ``data`` is one line."""
-    named = f"event: {name}\n".encode() if name else b""
-    return b"".join((named, b"data: ", data, b"\n\n"))
+    """One event. ``data`` must be a single line."""
+    return b"".join((f"event: {name}\n".encode() if name else b"", b"data: ", data, b"\n\n"))
 
 
 def comment(text: str) -> bytes:
-    """A line that clients pass over."""
+    """A line that clients ignore."""
     return f": {text}\n\n".encode()
 
 
 class EventStream:
-    """The answer of one request as events. It begins with the first thing that is sent."""
+    """The stream of one request. It begins with the first thing that is sent."""
 
-    def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._headers = headers
-        self.begun = False
         self._last = time.monotonic()
+        self.begun = False
 
     @property
     def silence(self) -> float:
@@ -48,14 +46,13 @@ class EventStream:
         return time.monotonic() - self._last
 
     async def send(self, *events: bytes) -> None:
-        """Send events, in one piece; none at all begins the stream."""
+        """Send events in one packet; no events at all begin the stream."""
         self._last = time.monotonic()
         if not self.begun:
             self.begun = True
-            headers = [*HEADERS, *self._headers]
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
         await self._send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
 
     async def end(self) -> None:
-        """The end of the stream."""
+        """End the stream."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

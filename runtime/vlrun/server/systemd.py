@@ -1,8 +1,4 @@
-"""What the service tells systemd, and when: sd_notify(3), without a library.
-
-READY once the model has answered; WATCHDOG as long as the engine makes progress. Knows the protocol; does not know what
-progress is.
-"""
+"""sd_notify(3): READY once the model has answered, WATCHDOG while the engine makes progress."""
 
 from __future__ import annotations
 
@@ -14,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 EXTEND_SECONDS = 30
-"""How much longer a start or stop may take, told anew in good time."""
-LONGEST_START = 900.0
-"""Seconds after which a model that has not answered is taken to hang. Compiling takes minutes on a slow box."""
+"""By which a start or stop is extended, again and again."""
+MAX_START_SECONDS = 900.0
+"""After which a loading model is considered hung. Compiling takes minutes on a slow machine."""
 
 
 class SystemdNotifier:
-    """Speaks to systemd, if it listens."""
+    """Notifies systemd, if it listens. The arguments default to systemd's environment variables."""
 
     def __init__(self, address: str | None = None, watchdog_usec: str | None = None) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET") if address is None else address
@@ -32,18 +28,18 @@ class SystemdNotifier:
         self._send("READY=1\nSTATUS=ready")
 
     def stopping(self, seconds: float) -> None:
-        """It stops: running answers have so long, and what hangs is ended within EXTEND_SECONDS after that."""
+        """The service stops within these seconds and EXTEND_SECONDS more."""
         self._send(f"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={int((seconds + EXTEND_SECONDS) * 1e6)}")
 
     async def watch(self, progressing: Callable[[], bool], started: Callable[[], bool]) -> None:
-        """Say that all is well for as long as it is; before it is started, that the start takes longer."""
+        """Extend the start while the model loads, then serve the watchdog while the engine makes progress."""
         pause = min(self._watchdog or EXTEND_SECONDS, EXTEND_SECONDS) / 3
         began = time.monotonic()
         while self._address:
             if started():
                 if self._watchdog and progressing():
                     self._send("WATCHDOG=1")
-            elif time.monotonic() - began < LONGEST_START:
+            elif time.monotonic() - began < MAX_START_SECONDS:
                 self._send(f"STATUS=loading\nEXTEND_TIMEOUT_USEC={EXTEND_SECONDS * 1_000_000}")
             await asyncio.sleep(pause)
 

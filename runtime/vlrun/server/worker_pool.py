@@ -1,19 +1,18 @@
-"""Answers for the event loop: the model's generators run in threads, what they yield arrives in coroutines.
+"""Threads that run the model's generators; their chunks arrive in coroutines.
 
-What comes while the loop is busy, or sooner than anybody reads, is handed over together, so that a fast model and many
-clients cost few wake-ups. Knows the model's ``chat`` and jobs; does not know HTTP.
+Chunks that come while the event loop is busy are delivered together, so that a fast model and many clients cost few
+wake-ups.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from enum import IntEnum
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
@@ -29,113 +28,96 @@ from vlrun.vlm import VLM
 
 T = TypeVar("T")
 
-EVERY = 0.05
-"""At most so many seconds between two looks at an answer that goes on; its first text and its end never wait. A
-real model's tokens come about as slowly; of a tiny one's hundreds a second each would cost the engine a part of its
-processor.
-"""
+DELIVERY_SECONDS = 0.05
+"""Chunks are delivered on multiples of it, for all streams at once; the first text and the end of an answer at once."""
 
 
 class WorkerPool:
-    """The threads that work for requests: one for each answer that may be made at once, and two for short work."""
+    """One thread for each answer that may be generated at once, and two for short work."""
 
     def __init__(self, vlm: VLM, limits: ServerLimits) -> None:
         self._vlm = vlm
         self._limits = limits
-        self._making = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
-        self._decoding = threading.Lock()
+        self._answers = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
+        self._decoding = threading.Lock()
 
-    async def short(self, work: Callable[[], T]) -> T:
-        """Work that takes milliseconds, too many for the event loop."""
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run work that takes milliseconds, too many for the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._short, work)
 
     @asynccontextmanager
-    async def answers(self, job: GenerationRequest) -> AsyncIterator[AsyncIterator[Sequence[AnswerChunk]]]:
-        """The answers of a job whose turn it is, as they come: whatever has come since the last look. Of a job that is
-        no stream only the last pieces come, with the answers. All are over at the end of the block, however it ends.
+    async def answers(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Sequence[AnswerChunk]]]:
+        """Generate all answers of a request; their chunks come in batches. Without ``stream`` only the last chunk of
+        each answer comes. At the end of the block, however it ends, all threads are done.
 
-        The first piece raises ApiError for images, any of them what ``VLM.chat`` raises.
+        Raises ApiError for images; the batches raise what ``VLM.chat`` raises.
         """
-        cancellation = Cancellation()
-        mailbox = _Mailbox()
-        batch = _Batch(lambda: self._begin(job, cancellation), mailbox, job.stream)
-        makers = min(job.n, self._limits.parallel)
-        work = [asyncio.get_running_loop().run_in_executor(self._making, batch.make) for _ in range(makers)]
+        cancellation, channel, loop = Cancellation(), _Channel(), asyncio.get_running_loop()
+        work: list[asyncio.Future[Any]] = []
         try:
-            yield mailbox.pieces(job.n)
+            begun = loop.run_in_executor(self._answers, self._generators, request, cancellation)
+            work.append(begun)
+            await asyncio.wait(work)
+            for index, chunks in enumerate(begun.result()):
+                answer = functools.partial(_generate, index, chunks, channel, request.stream)
+                work.append(loop.run_in_executor(self._answers, answer))
+            yield channel.batches(request.n)
         finally:
             cancellation.cancel()
-            await _finished(work)
+            await _wait_for(work)
 
-    def _begin(self, job: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
-        turns = self.opened(job, cancellation)
-        options = [replace(job.options, seed=_seed(job, index), progress=job.stream) for index in range(job.n)]
-        return [self._vlm.chat(turns, option, job.tools, job.choice, cancellation) for option in options]
+    def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
+        turns = self.decode(request, cancellation)
+        options = [
+            replace(request.options, seed=_seed(request, index), progress=request.stream) for index in range(request.n)
+        ]
+        return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
 
-    def opened(self, job: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
-        """Its turns, with decoded images. To be called in a thread. Raises ApiError, and AnswerCancelled."""
-        opened = []
-        for turn in job.turns:
-            parts = (part if isinstance(part, str) else self._decoded(part, cancellation) for part in turn.parts)
-            details = tuple(part.detail for part in turn.parts if isinstance(part, EncodedImage))
-            opened.append(Turn(turn.role, tuple(parts), turn.tool_calls, details))
-        return opened
-
-    def _decoded(self, image: EncodedImage, cancellation: Cancellation) -> Image:
-        """One after the other: a large one takes several times its pixels for a moment."""
-        with self._decoding:
-            if cancellation.cancelled:
-                raise AnswerCancelled("the answer was cancelled")
-            return open_encoded(image, self._limits)
+    def decode(self, request: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
+        """The conversation with decoded images. Called in a thread. Raises ApiError and AnswerCancelled."""
+        turns = []
+        for message in request.messages:
+            parts: list[str | Image] = []
+            for part in message.parts:
+                if isinstance(part, str):
+                    parts.append(part)
+                    continue
+                with self._decoding:  # one at a time: a large image takes several times its pixels for a moment
+                    if cancellation.cancelled:
+                        raise AnswerCancelled("the answer was cancelled")
+                    parts.append(open_encoded(part, self._limits))
+            details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
+            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details))
+        return turns
 
     def close(self) -> None:
-        """Stop taking work; what runs ends by itself, or with the model."""
-        self._making.shutdown(wait=False, cancel_futures=True)
+        """Take no more work. What runs ends by itself, or with the model."""
+        self._answers.shutdown(wait=False, cancel_futures=True)
         self._short.shutdown(wait=False, cancel_futures=True)
 
 
-def _seed(job: GenerationRequest, index: int) -> int | None:
-    """Each answer of a seeded job has a seed of its own."""
-    seed = job.options.seed
+def _seed(request: GenerationRequest, index: int) -> int | None:
+    """Each answer of a seeded request has a seed of its own."""
+    seed = request.options.seed
     return None if seed is None else (seed + index) % (MAX_SEED + 1)
 
 
-class _Batch:
-    """The answers of one job, which some threads make, one after the other each. ``begin`` prepares them all."""
-
-    def __init__(self, begin: Callable[[], list[Generator[Chunk]]], mailbox: _Mailbox, stream: bool) -> None:
-        self._begin = begin
-        self._mailbox = mailbox
-        self._stream = stream
-        self._left: Iterator[tuple[int, Generator[Chunk]]] | None = None
-        self._lock = threading.Lock()
-
-    def make(self) -> None:
-        """Make answers until none is left."""
-        try:
-            while answer := self._next():
-                index, chunks = answer
-                silent = True
-                for chunk in chunks:
-                    awaited = chunk.answer is not None or (silent and chunk.text != "")
-                    silent = silent and not chunk.text
-                    if self._stream or chunk.answer:
-                        self._mailbox.put(AnswerChunk(index, chunk), awaited)
-        except BaseException as error:  # noqa: BLE001 - goes to whoever waits
-            self._mailbox.put(error, True)
-
-    def _next(self) -> tuple[int, Generator[Chunk]] | None:
-        """The next to make; whoever comes first begins, the others wait for that."""
-        with self._lock:
-            if self._left is None:
-                self._left = iter(())  # if it fails there is nothing for the others
-                self._left = enumerate(self._begin())
-            return next(self._left, None)
+def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: bool) -> None:
+    """Generate an answer into the channel. Called in a thread."""
+    try:
+        has_text = False
+        for chunk in chunks:
+            urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
+            has_text = has_text or chunk.text != ""
+            if stream or chunk.answer:
+                channel.put(AnswerChunk(index, chunk), urgent)
+    except BaseException as error:  # noqa: BLE001 - raised again by `batches`
+        channel.put(error, urgent=True)
 
 
-async def _finished(work: Sequence[asyncio.Future[Any]]) -> None:
-    """Wait until all threads are done, even if whoever waits is cancelled meanwhile: their turn is over only then."""
+async def _wait_for(work: Sequence[asyncio.Future[Any]]) -> None:
+    """Wait until all threads are done, even if cancelled meanwhile: the request's slot is free only then."""
     cancelled = False
     while pending := [future for future in work if not future.done()]:
         try:
@@ -144,77 +126,65 @@ async def _finished(work: Sequence[asyncio.Future[Any]]) -> None:
             cancelled = True
     for future in work:
         if not future.cancelled():
-            future.exception()  # seen, or never to be: nobody waits for it
+            future.exception()  # mark as retrieved
     if cancelled:
         raise asyncio.CancelledError
 
 
-def _joined(pieces: Iterable[AnswerChunk]) -> list[AnswerChunk]:
-    """Pieces of one answer that came together, as one."""
-    joined: list[AnswerChunk] = []
-    for piece in pieces:
-        before = joined[-1] if joined else None
-        if before and before.index == piece.index and not before.chunk.progress and not piece.chunk.progress:
-            chunks = before.chunk, piece.chunk
-            whole = Chunk(
-                chunks[0].text + chunks[1].text, chunks[1].answer, None, chunks[0].logprobs + chunks[1].logprobs
-            )
-            joined[-1] = AnswerChunk(piece.index, whole)
+def _merge(chunks: Iterable[AnswerChunk]) -> list[AnswerChunk]:
+    """Join consecutive chunks of the same answer."""
+    merged: list[AnswerChunk] = []
+    for new in chunks:
+        last = merged[-1] if merged else None
+        if last and last.index == new.index and not last.chunk.progress and not new.chunk.progress:
+            text, logprobs = last.chunk.text + new.chunk.text, last.chunk.logprobs + new.chunk.logprobs
+            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs))
         else:
-            joined.append(piece)
-    return joined
+            merged.append(new)
+    return merged
 
 
-class _Mailbox:
-    """What threads hand to a coroutine."""
+class _Channel:
+    """Chunks on their way from threads to a coroutine."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._items: deque[AnswerChunk | BaseException] = deque()
+        self._items: list[AnswerChunk | BaseException] = []
         self._arrived = asyncio.Event()
         self._lock = threading.Lock()
-        self._told = _Told.NOTHING
-        self._next = 0.0
+        self._wake_level = 0  # of the waiting items: 0 the loop is not notified, 1 for the next delivery, 2 at once
+        self._next_delivery = 0.0
 
-    def put(self, item: AnswerChunk | BaseException, awaited: bool) -> None:
-        """Hand over; ``awaited``: it must not wait for what comes after it. Called in a thread."""
-        tell = _Told.NOW if awaited else _Told.SOON
+    def put(self, item: AnswerChunk | BaseException, urgent: bool) -> None:
+        """Called in a thread. ``urgent`` items are delivered at once."""
+        level = 2 if urgent else 1
         with self._lock:
             self._items.append(item)
-            before, self._told = self._told, max(self._told, tell)
-        if before < tell:
+            before, self._wake_level = self._wake_level, max(self._wake_level, level)
+        if before < level:
             try:
-                self._loop.call_soon_threadsafe(self._arrived.set if tell is _Told.NOW else self._look_soon)
-            except RuntimeError:  # the loop is closed: nobody is there any more
+                self._loop.call_soon_threadsafe(self._arrived.set if urgent else self._wake_later)
+            except RuntimeError:  # the loop is closed
                 raise AnswerCancelled("the service has stopped") from None
 
-    def _look_soon(self) -> None:
-        if self._loop.time() < self._next:
-            self._loop.call_at(self._next, self._arrived.set)
+    def _wake_later(self) -> None:
+        if self._loop.time() < self._next_delivery:
+            self._loop.call_at(self._next_delivery, self._arrived.set)
         else:
             self._arrived.set()
 
-    async def pieces(self, answers: int) -> AsyncIterator[Sequence[AnswerChunk]]:
-        """All pieces of so many answers. Raises what a thread raised."""
+    async def batches(self, answers: int) -> AsyncIterator[Sequence[AnswerChunk]]:
+        """All chunks of so many answers. Raises what a thread raised."""
         while answers:
             await self._arrived.wait()
             self._arrived.clear()
-            self._next = (self._loop.time() // EVERY + 1) * EVERY  # all mailboxes at once: one wake-up for all streams
+            self._next_delivery = (self._loop.time() // DELIVERY_SECONDS + 1) * DELIVERY_SECONDS
             with self._lock:
-                items, self._told = list(self._items), _Told.NOTHING
-                self._items.clear()
-            pieces = _joined(item for item in items if isinstance(item, AnswerChunk))
-            if pieces:
-                yield pieces
+                items, self._items, self._wake_level = self._items, [], 0
+            chunks = _merge(item for item in items if isinstance(item, AnswerChunk))
+            if chunks:
+                yield chunks
             for item in items:
-                if not isinstance(item, AnswerChunk):
+                if isinstance(item, BaseException):
                     raise item
-            answers -= sum(piece.chunk.answer is not None for piece in pieces)
-
-
-class _Told(IntEnum):
-    """What the loop was told of what waits in a mailbox."""
-
-    NOTHING = 0
-    SOON = 1
-    NOW = 2
+            answers -= sum(chunk.chunk.answer is not None for chunk in chunks)

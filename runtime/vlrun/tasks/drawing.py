@@ -10,7 +10,7 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from PIL import ImageDraw, ImageFont
 
 from vlrun.media.image import Image
 from vlrun.tasks.fonts import font_for, pillow_font
+from vlrun.types.mark import Mark
 
 Colour: TypeAlias = tuple[int, int, int]
 Area: TypeAlias = tuple[int, int, int, int]
@@ -41,22 +42,6 @@ MIN_FONT = 10
 MAX_CHARACTERS = 80
 MAX_LABEL_SHARE = 0.25
 """Share of the image that labels may cover before they get smaller."""
-
-
-class Drawable(Protocol):
-    """A label with a box (left, top, right, bottom) or a point (x, y), in pixels of the image."""
-
-    @property
-    def label(self) -> str:
-        """May be empty."""
-
-    @property
-    def box(self) -> tuple[float, float, float, float] | None:
-        """None for a point."""
-
-    @property
-    def point(self) -> tuple[float, float] | None:
-        """Ignored if there is a box."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +82,7 @@ class _Label:
     size: tuple[int, int]
 
 
-def draw_marks(image: Image, marks: Sequence[Drawable]) -> Drawn:
+def draw_marks(image: Image, marks: Sequence[Mark]) -> Drawn:
     """Draw marks on a copy of the image. Equal labels have equal colours; marks beyond the borders move inside."""
     pil_image = PILImage.fromarray(image.rgb).copy()
     side = math.sqrt(pil_image.width * pil_image.height)
@@ -129,7 +114,7 @@ def draw_marks(image: Image, marks: Sequence[Drawable]) -> Drawn:
     return Drawn(pil_image, legend, tuple(area for _, area in placed))
 
 
-def _distinct(marks: Sequence[Drawable]) -> list[Drawable]:
+def _distinct(marks: Sequence[Mark]) -> list[Mark]:
     """Marks with a box or point, each once: a model in a loop repeats the same one hundreds of times."""
     placed = {(mark.label, mark.box, mark.point): mark for mark in marks if mark.box or mark.point}
     return list(placed.values())
@@ -145,7 +130,7 @@ def _visible_text(label: str) -> str:
     return "".join(visible).strip()
 
 
-def _mark_area(mark: Drawable, size: tuple[int, int], widths: _LineWidths) -> Area:
+def _mark_area(mark: Mark, size: tuple[int, int], widths: _LineWidths) -> Area:
     """The pixels of a box, or of the disc of a point, moved so that the outline fits into the image."""
     if mark.box is not None:
         left, top, right, bottom = mark.box

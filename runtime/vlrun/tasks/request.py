@@ -16,8 +16,6 @@ from vlrun.types.mark import Mark
 from vlrun.types.options import Options
 
 MAX_VOTES = 16
-VOTING_TEMPERATURE, VOTING_TOP_P, VOTING_TOP_K = 0.7, 0.8, 20
-"""Sampling of votes where an answer would be greedy: Qwen's advice for its Instruct models with images."""
 
 REASON_FIRST = {
     "en": "Think step by step: say what you see that matters for this question, part by part.",
@@ -85,20 +83,10 @@ class TaskRequest:
         return (question,)
 
     def options(self, given: Options) -> Options:
-        """The caller's options, completed by the task's defaults and by what votes need. Raises OptionError."""
-        options = given if self.task is None else _with_task_defaults(given, self.task, self.arguments)
-        if self.votes == 1:
-            return options
-        if given.temperature == 0:
+        """The caller's options, completed by the task's defaults. Raises OptionError."""
+        if self.votes > 1 and given.temperature == 0:
             raise OptionError("with temperature 0 all votes are the same: leave it out, or ask for one vote")
-        if options.temperature:
-            return options
-        return replace(
-            options,
-            temperature=VOTING_TEMPERATURE,
-            top_p=VOTING_TOP_P if given.top_p is None else given.top_p,
-            top_k=VOTING_TOP_K if given.top_k is None else given.top_k,
-        )
+        return given if self.task is None else _with_task_defaults(given, self.task, self.arguments)
 
     def check_image_count(self, count: int) -> None:
         """Raise OptionError if the request needs another number of images."""

@@ -16,8 +16,8 @@ from vlrun.errors import OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import Tiles, cut_tiles
 from vlrun.media.transform import ImageTransform
-from vlrun.models.qwen3_vl.grounding import find_marks, format_box
-from vlrun.prompt.builder import Images, listed
+from vlrun.models.family import ModelFamily
+from vlrun.prompt.builder import Images, as_list
 from vlrun.structured.python_types import value_of
 from vlrun.tasks.aggregation import as_json, first_values, in_original, majority, most_frequent, sum_values
 from vlrun.tasks.definition import MergeRule
@@ -25,7 +25,7 @@ from vlrun.tasks.request import TaskRequest, TaskResult, VoteCounts
 from vlrun.types.answer import Answer, Chunk, FinishReason
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
-from vlrun.types.sampling import MAX_SEED
+from vlrun.types.sampling import MAX_SEED, SamplingParams
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
@@ -62,13 +62,25 @@ def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | 
     """Ask about images as the request says. Raises as ``VLM.ask`` does."""
     given = options or Options()
     effective = request.options(given)
+    if request.votes > 1 and not effective.temperature:
+        effective = _with_sampling(effective, vlm.family.voting)
     vlm.grammar(effective)
-    opened = [open_image(image) for image in listed(images)]
+    opened = [open_image(image) for image in as_list(images)]
     request.check_image_count(len(opened))
     tiles = _tiles(opened, request.tiles)
     merge: MergeRule = request.task.merge if request.task is not None and given.schema is None else "none"
     answers = [_majority_answer(vlm, votes, effective) for votes in _all_votes(vlm, tiles, request, effective)]
-    return request.with_corrected_total(_merge(opened, tiles, answers, merge, effective))
+    return request.with_corrected_total(_merge(opened, tiles, answers, merge, effective, vlm.family))
+
+
+def _with_sampling(options: Options, voting: SamplingParams) -> Options:
+    """The options with the sampling for votes, which would all be equal if decoding were greedy."""
+    return replace(
+        options,
+        temperature=voting.temperature,
+        top_p=voting.top_p if options.top_p is None else options.top_p,
+        top_k=voting.top_k if options.top_k is None else options.top_k,
+    )
 
 
 def _tiles(images: Sequence[Image], tiles: Tiles | None) -> list[list[Image]]:
@@ -151,6 +163,7 @@ def _merge(
     tile_answers: Sequence[_TileAnswer],
     merge: MergeRule,
     options: Options,
+    family: ModelFamily,
 ) -> TaskResult:
     votes = [vote for tile in tile_answers for vote in tile.votes]
     answers = tuple(answer for vote in votes for answer in (*vote.reasoning, vote.answer))
@@ -159,8 +172,8 @@ def _merge(
     notes = dict.fromkeys(note for answer in answers for note in answer.notes)
     if cut and not reasons:
         notes[f"{cut} of {len(answers)} answers were cut short and did not count"] = None
-    marks = tuple(_marks(images, tiles, tile_answers))
-    text, value = _merge_text(images[:1], tile_answers, merge, marks)
+    marks = tuple(_marks(images, tiles, tile_answers, family))
+    text, value = _merge_text(images[:1], tile_answers, merge, marks, family)
     return TaskResult(
         text,
         _typed_value(text, value, options),
@@ -174,18 +187,22 @@ def _merge(
 
 
 def _marks(
-    images: Sequence[Image], tiles: Sequence[Sequence[Image]], tile_answers: Sequence[_TileAnswer]
+    images: Sequence[Image], tiles: Sequence[Sequence[Image]], tile_answers: Sequence[_TileAnswer], family: ModelFamily
 ) -> Iterator[Mark]:
     """Boxes and points in pixels of the image that was asked about; none if there are several images."""
     if len(images) != 1:
         return
     for (image,), tile in zip(tiles, tile_answers, strict=True):
         transform = image.to_original if len(tiles) > 1 else ImageTransform(image.size)
-        yield from find_marks(tile.text, image.size, transform)
+        yield from family.find_marks(tile.text, image.size, transform)
 
 
 def _merge_text(
-    images: Sequence[Image], tile_answers: Sequence[_TileAnswer], merge: MergeRule, marks: Sequence[Mark]
+    images: Sequence[Image],
+    tile_answers: Sequence[_TileAnswer],
+    merge: MergeRule,
+    marks: Sequence[Mark],
+    family: ModelFamily,
 ) -> tuple[str, object]:
     """The answers about all tiles as one text, and its data if it is JSON."""
     if len(tile_answers) == 1:
@@ -196,7 +213,7 @@ def _merge_text(
     data = [tile.data for tile in tile_answers]
     value: object = data  # the user's own schema: one answer per tile
     if merge == "boxes":
-        value = [format_box(mark, images[0].size) for mark in marks if mark.box]
+        value = [family.format_box(mark, images[0].size) for mark in marks if mark.box]
     elif merge == "sum":
         value = sum_values(data)
     elif merge == "first":

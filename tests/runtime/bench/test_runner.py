@@ -1,4 +1,4 @@
-"""Samples come out of a workload's process one by one, and nothing of it survives."""
+"""Samples arrive one by one from a workload's process, and no process survives."""
 
 from __future__ import annotations
 

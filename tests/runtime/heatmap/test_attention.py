@@ -27,7 +27,7 @@ from vlrun.engine.request import Request
 from vlrun.errors import OptionError
 from vlrun.heatmap.attention import attention, heat_maps
 from vlrun.media.image import ImageSource
-from vlrun.prompt.builder import ask_about
+from vlrun.prompt.builder import user_turn
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 
@@ -158,7 +158,7 @@ def vlm() -> VLM:
 
 def request_for(vlm: VLM, images: Sequence[ImageSource], question: str, max_tokens: int = 40) -> Request:
     """What the engine gets for a question: greedy, watched."""
-    prompt = vlm.build_prompt([ask_about(list(images), question)])
+    prompt = vlm.build_prompt([user_turn(list(images), question)])
     return replace(vlm.build_request(prompt, GreedySampler(), max_tokens), record_attention=True)
 
 

@@ -1,4 +1,4 @@
-"""Heat maps over images, seen as pixels."""
+"""Heat maps over images, checked in pixels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def noise(width: int, height: int) -> Image:
 HOT_CORNER = np.pad(np.ones((1, 1), np.float32), ((0, 15), (0, 23)))
 
 
-def test_heat_shows_where() -> None:
-    """Guards mixed-up axes and dark edges: the hottest place is the corner itself, the other end stays grey."""
+def test_heat_is_drawn_at_its_cell() -> None:
+    """Guards swapped axes and dark borders."""
     shown = np.asarray(overlay_heat(plain(480, 320), HOT_CORNER)).astype(int)
     assert shown.shape == (320, 480, 3)
     assert shown[0, 0].min() > 100
@@ -32,46 +32,44 @@ def test_heat_shows_where() -> None:
     np.testing.assert_array_equal(shown, np.asarray(overlay_heat(plain(480, 320), HOT_CORNER * 1e-30)))
 
 
-def test_even_heat_is_even() -> None:
-    """Guards the borders: enlarging must not darken or lighten them."""
+def test_uniform_heat_is_uniform() -> None:
+    """Resizing must not darken or lighten the borders."""
     assert len(np.unique(np.asarray(overlay_heat(plain(333, 77), np.full((3, 9), 5, np.float32))))) <= 3
 
 
-def test_the_image_can_be_recognized_under_heat() -> None:
-    """Guards the opacity: what was light stays lighter, even at the hottest place."""
+def test_the_image_stays_visible_under_heat() -> None:
+    """What was light stays lighter, even at the highest value."""
     halves = np.zeros((64, 64, 3), np.uint8)
     halves[:, 32:] = 255
     shown = np.asarray(overlay_heat(open_image(halves), np.ones((4, 4), np.float32))).astype(int)
     assert shown[10, 50].sum() > shown[10, 10].sum() + 60
 
 
-def test_colours_of_heat_are_ordered() -> None:
-    """Guards the table: each step is lighter than the one before, for the colour-blind and for grey printers."""
+def test_colours_increase_in_lightness() -> None:
+    """For colour-blind readers and grey printers."""
     light = [luminance((int(r), int(g), int(b))) for r, g, b in INFERNO]
     assert light == sorted(set(light))
 
 
-def test_no_heat_leaves_the_image() -> None:
-    """Guards the empty map, which has no highest value to divide by."""
+def test_zero_heat_keeps_the_image() -> None:
+    """Guards the division by the highest value."""
     image = noise(100, 50)
     np.testing.assert_array_equal(np.asarray(overlay_heat(image, np.zeros((3, 3), np.float32))), image.rgb)
 
 
-def test_heat_on_a_large_image_is_limited() -> None:
-    """Guards time and memory: nobody needs a heat map of 89 megapixels."""
+def test_the_overlay_is_limited_in_size() -> None:
     assert overlay_heat(plain(5000, 500), HOT_CORNER).size == (MAX_SIDE, 205)
 
 
 @pytest.mark.parametrize(
     "heat", [np.full((2, 2), np.nan), np.full((2, 2), np.inf), -np.ones((2, 2)), np.ones(4), np.ones((0, 4))]
 )
-def test_what_is_no_heat(heat: np.typing.NDArray[np.float64]) -> None:
-    """Guards against a black image without a word."""
+def test_invalid_heat_is_refused(heat: np.typing.NDArray[np.float64]) -> None:
     with pytest.raises(OptionError, match="a heat map has"):
         overlay_heat(plain(10, 10), heat.astype(np.float32))
 
 
-def test_the_image_itself_stays_as_it_is() -> None:
+def test_the_input_image_is_unchanged() -> None:
     """Guards the cached image: drawing on it would change the next answer."""
     image = plain(100, 100)
     overlay_heat(image, np.ones((4, 4), np.float32)).paste((1, 2, 3), (0, 0, 50, 50))

@@ -56,6 +56,7 @@ def test_tomorrow_s_question_starts_at_once(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0, "others can read what was asked about"
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign", "swap"])
 def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -> None:
     """Guards against wrong answers without an error."""
@@ -77,6 +78,7 @@ def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -
     assert ask(tmp_path) == (32, 0)
 
 
+@pytest.mark.fault(37)
 def test_another_model_s_files_are_not_ours(tmp_path: Path) -> None:
     """Guards the root: another model, or other hints, find nothing and disturb nothing."""
     ask(tmp_path)
@@ -95,6 +97,7 @@ def test_a_prefix_is_found_by_its_first_images(tmp_path: Path) -> None:
     assert not may_contain(tmp_path, IMAGES)
 
 
+@pytest.mark.fault(37)
 def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
     """Guards the disk: what was not used for longest goes first, and one too large for all is not written."""
     store = PrefixStore(tmp_path, ROOT, 10_000)
@@ -112,6 +115,7 @@ def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in files(tmp_path)) <= 10_000
 
 
+@pytest.mark.fault(37)
 def test_full_disk_and_read_only_folder(tmp_path: Path) -> None:
     """Guards the answer: where nothing can be stored it comes all the same, and nothing half-written stays."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -217,6 +221,7 @@ for number in range(60):
 """
 
 
+@pytest.mark.fault(39)
 def test_two_processes_share_the_folder(tmp_path: Path) -> None:
     """Guards against each other's half-written files, a sweep that takes what is just being written, and a limit that
     both try to keep.
@@ -240,6 +245,7 @@ kept.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)
 """
 
 
+@pytest.mark.fault(39)
 def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
     """Guards the folder: the half-written file is never read, and goes with the next process."""
     ended = subprocess.run([sys.executable, "-c", WRITER, tmp_path], env=os.environ, check=False)

@@ -1,4 +1,4 @@
-"""Image files are written whole or not at all, and impossible targets are refused before the work."""
+"""Image files are written completely or not at all, and impossible targets are refused beforehand."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vlrun.media.output_file import check_target, save_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp"])
-def test_images_are_written_whole(suffix: str, tmp_path: Path) -> None:
-    """Guards formats by name, files that others may read, links that stay links, and nothing left beside."""
+def test_images_are_written_atomically(suffix: str, tmp_path: Path) -> None:
+    """Format by suffix, default permissions, links that stay links, and no leftovers."""
     target = tmp_path / f"out{suffix}"
     link = tmp_path / f"link{suffix}"
     link.symlink_to(target)
@@ -41,8 +41,7 @@ def test_images_are_written_whole(suffix: str, tmp_path: Path) -> None:
         ("a\0b.png", "null"),
     ],
 )
-def test_targets_are_checked_before_the_work(name: str, sentence: str, tmp_path: Path) -> None:
-    """Guards minutes of work for a typing error."""
+def test_impossible_targets_are_refused(name: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(OutputError, match=sentence):
         check_target(tmp_path / name)
@@ -50,15 +49,14 @@ def test_targets_are_checked_before_the_work(name: str, sentence: str, tmp_path:
         save_image(PILImage.new("RGB", (3, 3)), tmp_path / name)
 
 
-def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards read-only folders (the superuser may write everywhere, so the answer is given here)."""
+def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``os.access`` is replaced, because root can write everywhere."""
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(OutputError, match="is not writable"):
         check_target(tmp_path / "out.png")
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards yesterday's image: it is replaced by a whole one or not at all, and the sentence says why."""
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "out.png"
     target.write_bytes(b"yesterday")
 
@@ -73,6 +71,6 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_image_too_large_for_its_format(tmp_path: Path) -> None:
-    """Guards WebP's limit of 16383 pixels, which Pillow reports in its own words."""
+    """WebP is limited to 16383 pixels, which Pillow reports in its own words."""
     with pytest.raises(OutputError, match=r"out\.webp"):
         save_image(PILImage.new("RGB", (17_000, 1)), tmp_path / "out.webp")

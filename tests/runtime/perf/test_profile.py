@@ -1,4 +1,4 @@
-"""What is remembered of a box's speed, and what follows from it for the detail of images."""
+"""Measured speed, and the image detail that follows from it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
-    usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, passes=22)
+    usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, forward_passes=22)
     return Answer("x", "stop", usage, Timings(3, 0.1, queue, vision, 2.0, 6, 0.05, 8))
 
 
-def test_the_least_is_remembered(cache: Path) -> None:
-    """Guards against a busy minute that would be told for ever, and against another model's figures."""
+def test_the_smallest_times_are_stored(cache: Path) -> None:
+    """Guards against a slow minute that stays forever, and another model's measurements."""
     for seconds in (5.0, 4.0, 9.0):
         update_profile("model", "CPU", SpeedProfile.from_answer(answer(seconds), {768: seconds}))
     assert load_profile("model", "CPU").vision == {768: 4.0}
@@ -32,17 +32,15 @@ def test_the_least_is_remembered(cache: Path) -> None:
     assert load_profile("model", "CPU") == SpeedProfile()
 
 
-def test_only_work_that_was_done_counts() -> None:
-    """Guards against waiting for others, tokens that a pass gave for free, and images that were begun ahead: their
-    own seconds count, not what was left of them.
-    """
+def test_only_computed_work_is_measured() -> None:
+    """Queueing does not count, nor tokens from speculative decoding; images encoded ahead count with their own time."""
     assert SpeedProfile.from_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
     assert SpeedProfile.from_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
     assert SpeedProfile.from_answer(answer(0.01, cached=768), {}).prefill is None
 
 
-def test_a_slow_box_takes_less_detail() -> None:
-    """Guards a small box against minutes for a photo; where nothing is known, nothing is lowered."""
+def test_a_slow_machine_gets_fewer_visual_tokens() -> None:
+    """Without measurements, nothing is lowered."""
     assert auto_image_tokens(SpeedProfile()) == 2560
     assert auto_image_tokens(SpeedProfile({768: 1.0}, prefill=0.0003)) == 2560
     assert auto_image_tokens(SpeedProfile({768: 4.0}, prefill=0.003)) == 1280
@@ -50,8 +48,8 @@ def test_a_slow_box_takes_less_detail() -> None:
     assert auto_image_tokens(SpeedProfile({768: 400.0}, prefill=0.1)) == 256
 
 
-def test_other_sizes_are_reckoned() -> None:
-    """Guards plans: attention grows with the square, the rest with the number of tokens."""
+def test_other_image_sizes_are_estimated() -> None:
+    """Attention grows quadratically, the rest linearly."""
     known = SpeedProfile({768: 4.0})
     assert known.vision_seconds(768) == 4.0
     assert known.vision_seconds(1536) == pytest.approx(12.0)
@@ -59,8 +57,7 @@ def test_other_sizes_are_reckoned() -> None:
     assert SpeedProfile().vision_seconds(768) is None
 
 
-def test_a_read_only_cache_is_no_fault(cache: Path) -> None:
-    """Guards a box whose disk is full or read-only."""
+def test_a_read_only_cache_is_ignored(cache: Path) -> None:
     (cache / "vlrun").write_text("a file where a folder should be")
     update_profile("model", "CPU", SpeedProfile(load=1.0))
     assert load_profile("model", "CPU") == SpeedProfile()

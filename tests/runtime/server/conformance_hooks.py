@@ -29,24 +29,24 @@ UNSAYABLE = (
     r"max_tokens and max_completion_tokens differ",
     r"store must be false",
     r"messages is missing",  # of tokenize, which takes a prompt too
-    r"prompt is a text alone",
+    r"prompt counts a text alone",
     r".*\.type must be (in|out)put_text in a message of the (user|assistant)",
-    r".* is an image: only the user shows images",
-    r".* stands behind other messages: system messages must come first",
+    r".* is an image: only user messages may have images",
+    r".*: system messages must come before all others",
     r".*\.content is missing, and there are no tool_calls",
-    r".*\.tool_call_id is the id of no call before it",
-    r".*\.call_id is the id of no call before it",
-    r".*\.name is taken: another function has it",
+    r".*\.tool_call_id is not the id of an earlier call",
+    r".*\.call_id is not the id of an earlier call",
+    r".*\.name is taken by another function",
     # what a text, a schema or a file says
     r".*arguments must be the JSON text of an object",
     r"the image's base64 is broken",
     r"the image is ",  # empty, no image, damaged
     r"the (schema|pattern|parameters|tools)\b",
     r"an image of \d+ x \d+ is too narrow a strip",
-    r"the request's JSON has a NUL character in a string",
-    r"the form holds text that is no UTF-8, or has a NUL",
+    r"the request's JSON has a NUL character or a lone surrogate in a string",
+    r"the form holds text that is not UTF-8, or has a NUL",
     # what is counted over the whole request
-    r"at most \d+ images are possible in one request",
+    r"a request may have at most \d+ images",
     r"the request has more than \d+ characters of text",
     r"the prompt has \d+ tokens",
 )

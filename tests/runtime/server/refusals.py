@@ -23,7 +23,7 @@ FOREIGN = re.compile(
 )
 """Words of libraries, of Python, of addresses in memory or of machines."""
 OWN = re.compile(
-    r"/docs shows|application/json|multipart/form-data|data:image/jpeg;base64,|image/[a-z]+|HTTP/1\.1|#/\S*"
+    r"/docs lists|application/json|multipart/form-data|data:image/jpeg;base64,|image/[a-z]+|HTTP/1\.1|#/\S*"
 )
 """The slashes that our own words have: all others begin a path."""
 LINE = re.compile(

@@ -37,7 +37,7 @@ class CacheConfig:
         return self._tasks[name]
 
     async def _visit(self, name: str, client: str, weight: int) -> None:
-        async with self.admission.turn(client, weight):
+        async with self.admission.slot(client, weight):
             self.served.append(name)
             await self._ends[name].wait()
 
@@ -218,7 +218,7 @@ def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
             assert told is None or isinstance(told, asyncio.CancelledError | ApiError)
         assert (room.admission.running, room.admission.waiting) == (0, 0)
         assert not room.admission._clients
-        async with room.admission.turn("last", 3):
+        async with room.admission.slot("last", 3):
             assert room.admission.running == 3
 
     run(story)
@@ -273,7 +273,7 @@ def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
         tasks = [await room.come(f"greedy {number}", "greedy") for number in range(3)]
         for task in tasks[:2]:
             task.cancel()
-        room.admission._make_room("new")
+        room.admission._evict_for("new")
         await settle()
         with pytest.raises(ApiError):
             await tasks[2]

@@ -123,6 +123,7 @@ def statuses(server: Server, before: int) -> list[str]:
     return [match[1] for line in lines if (match := re.search(r" status=(\S+) ", line))]
 
 
+@pytest.mark.fault(29)
 def test_openais_client_comes_again_when_there_is_room(small: Server, client: OpenAI) -> None:
     """Guards `Retry-After` and `x-should-retry`: the client waits as long as it is told, and gets its answer."""
     before = len(small.log)

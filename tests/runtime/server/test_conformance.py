@@ -182,6 +182,7 @@ def test_errors_fit_openai(server: Server) -> None:
         check(reply.json, "ErrorResponse")
 
 
+@pytest.mark.fault(30)
 def test_an_error_in_a_stream_fits_openai() -> None:
     """Guards clients that are told of a failure as a chunk, or as an event."""
     with serving("--deadline", "1") as hasty:

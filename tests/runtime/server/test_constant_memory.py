@@ -37,6 +37,7 @@ async def converse(service: ServiceProcess) -> None:
     client.abort()
 
 
+@pytest.mark.fault(35)
 @pytest.mark.slow
 def test_memory_files_and_threads_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against whatever is kept of a request: images, bodies, blocks, sockets, threads. Compilers keep a part

@@ -81,12 +81,14 @@ BROKEN_URLS = {
 OTHER_TYPES = ("text/html", "image/svg+xml", "image/gif", "image/tiff", "application/pdf", "video/mp4", "x/y")
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("name", BROKEN_URLS)
 def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
     """Row 3. Python's decoder passes over what does not belong there, so that two readers see two images."""
     refused(post(server, shown(BROKEN_URLS[name])), 400, "invalid_image", URL)
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("kind", OTHER_TYPES)
 def test_another_type_is_refused(server: Server, kind: str) -> None:
     """Row 3."""
@@ -94,11 +96,13 @@ def test_another_type_is_refused(server: Server, kind: str) -> None:
     refused(post(server, shown(url)), 400, "unsupported_image", URL)
 
 
+@pytest.mark.fault(3)
 def test_the_bytes_decide_and_not_the_type(server: Server) -> None:
     """Row 3. Phones and browsers mislabel."""
     assert post(server, shown(data_url(SHELF, "jpeg"))).text == "6"
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("size", [(13_000, 13_000), (60_000, 60_000), (7_100, 7_100), (2**31 - 1, 2**31 - 1)])
 def test_a_bomb_is_never_decoded(server: Server, size: tuple[int, int]) -> None:
     """Row 5. 13000 x 13000 pixels decode to 661 MB; Pillow warns, and fails from 178.9 megapixels on."""
@@ -146,6 +150,7 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_image_is_refused(server: Server, name: str) -> None:
     """Row 6. Half an image would get half an answer; and what is found after the header came as a 500 once."""
@@ -184,6 +189,7 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_other_format_is_opened(server: Server, name: str) -> None:
     """Row 7. Each further format is a further decoder to attack: 400 in OpenAI's words, 415 of a form."""
@@ -217,17 +223,20 @@ ODD: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize("name", ODD)
 def test_odd_images_are_answered(server: Server, name: str) -> None:
     """Row 8."""
     assert post(server, shown(data_url(ODD[name]()))).text == "6"
 
 
+@pytest.mark.fault(8)
 def test_the_smallest_image_is_answered(server: Server) -> None:
     """Row 8."""
     assert post(server, shown(data_url(encoded(Image.new("RGB", (1, 1)), "PNG")))).status == 200
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
 def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]) -> None:
     """Row 8."""
@@ -237,6 +246,7 @@ def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]
     assert "200 times" in refused(reply, 400, "invalid_image", param)
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("count", [17, 50])
 def test_too_many_images_are_refused_before_decoding(server: Server, count: int) -> None:
     """Row 9, GHSA-5r3c-5x4v-8gjh: all images were decoded before they were counted."""
@@ -247,6 +257,7 @@ def test_too_many_images_are_refused_before_decoding(server: Server, count: int)
         refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[16]"))
 
 
+@pytest.mark.fault(9)
 def test_too_many_pixels_together_are_refused_before_decoding(server: Server) -> None:
     """Row 9: each image is within its limit."""
     with little_memory(server, 50):
@@ -261,12 +272,14 @@ VIDEO = "data:video/mp4;base64,AAAAGGZ0eXBpc29t"
 VIDEOS = ({"type": "video_url", "video_url": {"url": VIDEO}}, {"type": "video", "video": [VIDEO]})
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize("part", VIDEOS, ids=lambda part: str(part["type"]))
 def test_a_video_is_refused(server: Server, part: dict[str, Any]) -> None:
     """Row 10."""
     refused(post(server, asked(part, QUESTION)), 400, "unsupported_video", "messages[0].content[0].type")
 
 
+@pytest.mark.fault(10)
 def test_a_video_as_a_image_is_refused(server: Server) -> None:
     """Row 10."""
     refused(post(server, shown(VIDEO)), 400, "unsupported_image", URL)

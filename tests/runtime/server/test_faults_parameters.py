@@ -52,6 +52,7 @@ CONTROL = (
 )
 
 
+@pytest.mark.fault(11)
 @pytest.mark.parametrize("token", CONTROL)
 def test_control_tokens_in_a_text_are_letters(server: Server, token: str) -> None:
     """Row 11, CVE-2026-44222: `<|image_pad|>` without an image killed the worker."""
@@ -64,6 +65,7 @@ def test_control_tokens_in_a_text_are_letters(server: Server, token: str) -> Non
     assert alone.json["usage"]["prompt_tokens"] > 3 * counted["text_tokens"] - 3
 
 
+@pytest.mark.fault(11)
 def test_control_tokens_elsewhere_are_letters_too(server: Server) -> None:
     """Row 11: in other roles, tools and their results."""
     text = "".join(CONTROL)
@@ -82,6 +84,7 @@ def test_control_tokens_elsewhere_are_letters_too(server: Server) -> None:
     assert reply.json["usage"]["prompt_tokens_details"]["image_tokens"] == 0
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_beyond_the_context_is_refused(server: Server, stream: bool) -> None:
     """Row 12: as a status, before a stream begins."""
@@ -90,6 +93,7 @@ def test_a_prompt_beyond_the_context_is_refused(server: Server, stream: bool) ->
     assert re.search(r"\d{4} tokens .* context is 4096", message)
 
 
+@pytest.mark.fault(12)
 def test_images_beyond_the_context_are_refused(server: Server) -> None:
     """Row 12: their tokens count too, and whichever endpoint it is."""
     reply = post(server, asked(*[image()] * 16, "word " * 3500))
@@ -98,6 +102,7 @@ def test_images_beyond_the_context_are_refused(server: Server) -> None:
     refused(post(server, given, "/v1/responses"), 400, "context_length_exceeded", "input")
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("letters", ["x", "瓶子", "👩‍👩‍👧‍👦"], ids=["Latin", "Chinese", "emoji"])
 def test_a_megabyte_of_text_keeps_nobody_waiting(server: Server, letters: str) -> None:
     """Row 12: the tokenizer held the interpreter's lock for up to nine seconds; every stream and the watchdog stood."""
@@ -139,6 +144,7 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
 FIELDS = [(name, value) for name, values in NUMBERS.items() for value in values]
 
 
+@pytest.mark.fault(13, 14, 15, 16)
 @pytest.mark.parametrize(("name", "value"), FIELDS, ids=lambda value: str(value)[:12])
 def test_a_number_out_of_its_bounds_is_refused(server: Server, name: str, value: Any) -> None:
     """Rows 13 to 16, CVE-2026-34756 (`n`), CVE-2026-93989 (out of range)."""
@@ -148,6 +154,7 @@ def test_a_number_out_of_its_bounds_is_refused(server: Server, name: str, value:
     refused(reply, 400, error["code"], error["param"])
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 @pytest.mark.parametrize("name", ["temperature", "top_p", "seed", "n"])
 def test_numbers_that_are_not_finite_are_refused(server: Server, name: str, number: str) -> None:
@@ -171,6 +178,7 @@ UNSUPPORTED: dict[str, Any] = {
 }
 
 
+@pytest.mark.fault(13, 15, 18)
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_what_is_not_supported_is_refused_by_name(server: Server, name: str) -> None:
     """Rows 13, 15 and 18, CVE-2026-114051 (`min_tokens` above `max_tokens`), CVE-2024-34359, CVE-2026-5760 (templates),
@@ -184,6 +192,7 @@ def test_what_is_not_supported_is_refused_by_name(server: Server, name: str) -> 
         refused(post(server, {**request, **given}, path), 400, code, name)
 
 
+@pytest.mark.fault(15, 16)
 @pytest.mark.parametrize("name", ["logit_bias", "bad_words", "stop"])
 def test_a_million_entries_are_refused_before_they_are_read(server: Server, name: str) -> None:
     """Rows 15 and 16."""
@@ -228,6 +237,7 @@ REFUSED_SCHEMAS = {
 }
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("name", REFUSED_SCHEMAS)
 def test_a_schema_that_cannot_be_followed_is_refused_in_time(server: Server, name: str) -> None:
     """Row 17. OpenVINO Model Server ignores what does not compile."""
@@ -238,6 +248,7 @@ def test_a_schema_that_cannot_be_followed_is_refused_in_time(server: Server, nam
     assert time.monotonic() - began < 2 * SCHEMA_SECONDS
 
 
+@pytest.mark.fault(17)
 def test_a_schema_deeper_than_json_may_be_is_refused(server: Server) -> None:
     """Row 17: 600 levels never reach the compiler."""
     refused(post(server, under(nested(200))), 400, "invalid_json")
@@ -246,6 +257,7 @@ def test_a_schema_deeper_than_json_may_be_is_refused(server: Server) -> None:
 PATTERNS = ("(a+)+b", "^(a+)+$", "(a|a)*b", "(.*)*x", "(a|b|ab)*c", r"^(([a-z])+.)+[A-Z]([a-z])+$", "([a-zA-Z]+)*")
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_greedy_pattern_costs_no_more_than_its_time(server: Server, pattern: str) -> None:
     """Row 17, CVE-2026-55574: matched by an automaton, whatever the pattern; others are served meanwhile."""
@@ -281,6 +293,7 @@ RAW = {
 }
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize("name", RAW)
 @pytest.mark.parametrize("path", JSON_PATHS)
 def test_json_that_holds_a_surprise_is_refused(server: Server, path: str, name: str) -> None:
@@ -334,6 +347,7 @@ SHAPES: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_wrong_shape_is_refused_where_it_is_wrong(server: Server, name: str) -> None:
     """Row 20: `param` says which field."""
@@ -342,6 +356,7 @@ def test_a_wrong_shape_is_refused_where_it_is_wrong(server: Server, name: str) -
     refused(post(server, request), 400, code, param, said="wizard")
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("body", [b"null", b"5", b'"x"', b"[]", b"true"])
 @pytest.mark.parametrize("path", JSON_PATHS)
 def test_json_that_is_no_object_is_refused(server: Server, path: str, body: bytes) -> None:
@@ -349,6 +364,7 @@ def test_json_that_is_no_object_is_refused(server: Server, path: str, body: byte
     refused(post(server, body, path), 400, "invalid_type")
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "x" * 2**20, "gpt-4o", "", "VLRUN-TINY", "vlrun-tiny\n"])
 def test_another_model_is_not_found(server: Server, name: str) -> None:
     """Row 21: no path, no flood in the answer, and no longer list than the one name."""
@@ -358,6 +374,7 @@ def test_another_model_is_not_found(server: Server, name: str) -> None:
         refused(post(server, {"model": name} | content, path), 404, "model_not_found", "model", said)
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["..%2f..%2fx", "../../x", "x" * 4000, "%00", "%ff%fe", "VLRUN-TINY", ""])
 def test_another_model_is_not_found_by_its_path(server: Server, name: str) -> None:
     """Row 21."""

@@ -169,6 +169,7 @@ def everywhere(server: Server, url: str) -> list[tuple[Reply, str]]:
     ]
 
 
+@pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("address", [*ADDRESSES, *PATHS])
 def test_what_is_no_data_url_is_refused(watched: Watched, trap: Trap, address: str) -> None:
     """CVE-2025-6242, CVE-2026-24779, CVE-2026-34753, CVE-2026-33626, CVE-2026-63764, CVE-2026-56712."""
@@ -179,6 +180,7 @@ def test_what_is_no_data_url_is_refused(watched: Watched, trap: Trap, address: s
     assert trap.untouched()
 
 
+@pytest.mark.fault(1)
 @pytest.mark.parametrize("address", DISGUISED)
 def test_addresses_in_a_data_url_are_no_images(watched: Watched, trap: Trap, address: str) -> None:
     before = len(watched.events())
@@ -226,6 +228,7 @@ OTHERS: dict[str, Callable[[Trap], object]] = {
 }
 
 
+@pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("place", OTHERS)
 def test_no_other_field_reaches_anything(watched: Watched, trap: Trap, place: str) -> None:
     """A second code path was the way around more than one allow list."""
@@ -246,6 +249,7 @@ def test_the_witnesses_can_see(watched: Watched, trap: Trap) -> None:
     assert any(event.startswith("socket.bind") for event in watched.events())
 
 
+@pytest.mark.fault(1, 2)
 def test_the_kernel_saw_nothing(watched: Watched, trap: Trap, tmp_path: Path) -> None:
     """Libraries in C open files and sockets without telling Python."""
     pid, log = watched.server.process.pid, tmp_path / "strace"

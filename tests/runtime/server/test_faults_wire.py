@@ -68,6 +68,7 @@ def posting(path: str) -> tuple[bytes, bytes]:
     return b"POST %s HTTP/1.1" % path.encode(), b"Content-Type: " + kind
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("path", POSTS)
 def test_a_body_that_is_announced_as_too_large_is_never_read(server: Server, path: str) -> None:
     """Row 4: 413 before a byte of it has come."""
@@ -77,6 +78,7 @@ def test_a_body_that_is_announced_as_too_large_is_never_read(server: Server, pat
         refused(reply(client), 413, "request_too_large")
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("path", POSTS)
 def test_chunks_beyond_the_limit_are_refused_when_it_is_passed(server: Server, path: str) -> None:
     """Row 4: 200 MB in chunks went into memory. The answer comes before the client is done, and is not lost."""
@@ -89,6 +91,7 @@ def test_chunks_beyond_the_limit_are_refused_when_it_is_passed(server: Server, p
     until(lambda: metric(server, "vlrun_body_bytes") == 0)
 
 
+@pytest.mark.fault(4)
 def test_a_body_at_the_limit_is_read(server: Server) -> None:
     """Row 4: the number means what it says."""
     body = json.dumps(shelf()).encode()
@@ -99,6 +102,7 @@ FOREIGN_HOSTS = ("evil.example", "evil.example:{port}", "169.254.169.254", "127.
 CROOKED_HOSTS = ("127.0.0.1:{port}/x", "user@127.0.0.1:{port}", "127.0.0.1:{port}, x", "[::1", "a b", "127.0.0.1:99999")
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("host", [*FOREIGN_HOSTS, *CROOKED_HOSTS])
 def test_a_host_that_is_not_ours_is_refused_before_routing(server: Server, host: str) -> None:
     """Row 22, CVE-2024-28224 (DNS rebinding), CVE-2026-48710: whatever the path and the method."""
@@ -110,6 +114,7 @@ def test_a_host_that_is_not_ours_is_refused_before_routing(server: Server, host:
         refused(answer, answer.status, code)
 
 
+@pytest.mark.fault(22)
 def test_a_request_without_one_host_is_refused(server: Server) -> None:
     """Row 22."""
     own = b"Host: 127.0.0.1:%d" % server.port
@@ -118,6 +123,7 @@ def test_a_request_without_one_host_is_refused(server: Server) -> None:
     refused(ask(server, b"\r\n".join((b"GET /health/live HTTP/1.1", own, own, b"", b""))), 400, "malformed_request")
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost.evil.example", "null", "", "file://"])
 def test_a_foreign_page_may_ask_nothing(server: Server, origin: str) -> None:
     """Row 23: a page in the browser of the kiosk. It may not even read a GET."""
@@ -129,6 +135,7 @@ def test_a_foreign_page_may_ask_nothing(server: Server, origin: str) -> None:
 SIMPLE = ("text/plain", "application/x-www-form-urlencoded", "text/plain; application/json", "", "application/json5")
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("kind", SIMPLE)
 def test_types_that_need_no_preflight_are_refused(server: Server, kind: str) -> None:
     """Row 23: a page could post JSON as plain text without the browser asking first."""
@@ -159,6 +166,7 @@ WRONG_KEYS = {
 }
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("name", WRONG_KEYS)
 def test_without_the_key_nobody_gets_in(keyed: Server, name: str) -> None:
     """Row 24, CVE-2025-59425. That all keys take the same time is in test_keys."""
@@ -171,6 +179,7 @@ def test_without_the_key_nobody_gets_in(keyed: Server, name: str) -> None:
     assert get(keyed, "/health/live", headers).status == 200
 
 
+@pytest.mark.fault(24)
 def test_with_the_key_everybody_gets_in(keyed: Server) -> None:
     """Row 24: and neither log nor answers ever show it."""
     right = {"Authorization": f"Bearer {KEY}"}
@@ -195,6 +204,7 @@ LARGE_HEADS = {
 }
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("name", LARGE_HEADS)
 def test_a_head_that_is_too_large_or_crooked_is_refused(server: Server, name: str) -> None:
     """Row 25, CVE-2025-48956 (one huge header): h11 alone takes 300 KB in one read, and 5000 headers."""
@@ -223,6 +233,7 @@ def ends(client: socket.socket, began: float) -> tuple[float, bytes]:
     return time.monotonic() - began, said
 
 
+@pytest.mark.fault(26, 28)
 @pytest.mark.slow
 def test_whoever_is_slow_is_closed_and_others_are_served(server: Server) -> None:
     """Rows 26 and 28 with the real numbers, all at once: 20 heads that trickle in, 20 bodies, 180 idle connections, and
@@ -283,6 +294,7 @@ FORGED = "2026-11-22T00:00:00 info ready url=http://evil.example"
 STRANGE = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
 
 
+@pytest.mark.fault(44)
 def test_paths_cannot_forge_the_log(server: Server) -> None:
     """Row 44: line breaks, colours, a change of writing direction, a flood."""
     before = len(server.log)
@@ -296,6 +308,7 @@ def test_paths_cannot_forge_the_log(server: Server) -> None:
     assert max(map(len, lines)) < 1500
 
 
+@pytest.mark.fault(44)
 def test_prompts_cannot_forge_the_log(keyed: Server) -> None:
     """Row 44: with --log-prompts a megabyte of a stranger's text goes there, escaped and cut."""
     before = len(keyed.log)
@@ -313,6 +326,7 @@ def right() -> dict[str, str]:
     return {"Authorization": f"Bearer {KEY}"}
 
 
+@pytest.mark.fault(44)
 def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
     """Row 44: a library must not log what it stumbles over."""
     before = len(server.log)
@@ -328,6 +342,7 @@ def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
     assert all(" info request " in line for line in server.log[before:])
 
 
+@pytest.mark.fault(35)
 def test_what_is_refused_again_and_again_leaves_nothing(server: Server) -> None:
     """An error object that is raised again and again keeps the frames of each time: 4.6 KB for each 404."""
     connection = connect(server)

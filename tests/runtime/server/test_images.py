@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from vlrun.errors import DamagedMedia, MediaError, MediaTooLarge, UnsupportedMedia
-from vlrun.media.image import MAX_SEGMENTS, Image, image_size, open_image
+from vlrun.media.image import Image, image_size, open_image
+from vlrun.media.strict_checks import MAX_SEGMENTS
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage
-from vlrun.server.images import check, from_data_url, open_encoded
+from vlrun.server.images import check_images, from_data_url, open_encoded
 from vlrun.server.limits import ServerLimits
 
 LIMITS = ServerLimits(max_images=4, max_megapixels=1, request_megapixels=2)
@@ -57,7 +58,7 @@ def data_url(content: bytes, head: str = "data:image/png;base64,") -> str:
 
 def checked_and_opened(content: bytes) -> Image:
     image = from_data_url(data_url(content), "auto", "url")
-    check([image], LIMITS)
+    check_images([image], LIMITS)
     return open_encoded(image, LIMITS)
 
 
@@ -84,12 +85,12 @@ DISGUISES = [b"/etc/passwd", b"http://169.254.169.254/", b"file:///etc/passwd", 
 ANSWERING = """
 import json, pathlib, re, sys
 from vlrun.server.api_errors import ApiError
-from vlrun.server.limits import Limits
-from vlrun.server.images import check, from_data_url, open_encoded
+from vlrun.server.limits import ServerLimits
+from vlrun.server.images import check_images, from_data_url, open_encoded
 def answer(urls):
     try:
         images = [from_data_url(url, "auto", "url") for url in urls]
-        check(images, ServerLimits())
+        check_images(images, ServerLimits())
         return [open_encoded(image, ServerLimits()).size for image in images]
     except ApiError as error:
         return [error.status, error.code, error.message]
@@ -131,7 +132,7 @@ def test_rows_1_and_2_nothing_is_opened() -> None:
     """
     disguises = [[data_url(content)] for content in DISGUISES]
     answers, touched, watching = run(WATCHED, [*disguises, [data_url(JPEG)], *([url] for url in ADDRESSES)])
-    not_allowed = [400, "url_not_allowed", "vlrun fetches nothing: send the image as a data URL"]
+    not_allowed = [400, "url_not_allowed", "vlrun fetches no URLs: send the image as a data URL"]
     assert [answer[1] for answer in answers[: len(DISGUISES)]] == ["unsupported_image"] * len(DISGUISES)
     assert answers[len(DISGUISES) :] == [[[120, 90]], *[not_allowed] * len(ADDRESSES)]
     assert touched == []
@@ -254,15 +255,15 @@ def test_row_9_counts_before_decoding() -> None:
     cut = png(header(1000, 700), END)
     images = [EncodedImage(cut, "auto", f"image {number}") for number in range(5)]
     large = EncodedImage(png(header(1000, 1001), END), "auto", "large")
-    check(images[:2], LIMITS)
+    check_images(images[:2], LIMITS)
     for shown, code, message, place in [
         (images[:3], "too_many_images", "the images of a request may have 2 megapixels together", "image 2"),
-        (images, "too_many_images", "a request may have 4 images", "image 4"),
+        (images, "too_many_images", "a request may have at most 4 images", "image 4"),
         ([images[0], EncodedImage(b"", "auto", "second")], "invalid_image", "the image is empty", "second"),
         ([large], "invalid_image", "the image has more than 1,000,000 pixels, the limit", "large"),
     ]:
         with pytest.raises(ApiError) as error:
-            check(shown, LIMITS)
+            check_images(shown, LIMITS)
         assert (error.value.status, error.value.code) == (400, code)
         assert (error.value.message, error.value.param) == (message, place)
 

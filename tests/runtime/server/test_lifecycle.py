@@ -90,6 +90,7 @@ def test_it_says_ready_when_the_model_has_answered_and_not_before() -> None:
         assert one.ear.times("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=30500000") > one.ear.times("READY=1")
 
 
+@pytest.mark.fault(31)
 def test_a_stop_while_it_loads() -> None:
     """Guards row 31 before the model is there: whoever waits is answered if that is soon enough, and the end is 0."""
     with watched(late=LATE) as one:
@@ -111,6 +112,7 @@ def test_whoever_waits_for_a_model_does_not_keep_the_process(path: str, body: ob
         assert one.service.ended() == DeviceError.exit_code
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("what", ["slow", "slow vision"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_before_the_first_token(patient: Watched, what: str, stream: bool) -> None:
@@ -124,6 +126,7 @@ def test_a_client_that_leaves_before_the_first_token(patient: Watched, what: str
     assert well(patient)
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize("contents", [{"decoder.xml": GARBAGE}, {"vision.xml": GARBAGE}, FOREIGN])
 def test_a_model_that_cannot_be_loaded_ends_the_process(contents: Mapping[str, bytes], tmp_path: Path) -> None:
     """Guards row 36 in the background: one sentence and exit code 4, no service that waits for ever."""
@@ -150,6 +153,7 @@ def test_who_waits_for_a_model_that_cannot_be_loaded(refused: bool, code: int, s
         assert [reply.status for reply in replies] == [503, 503]
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("part", ["decoder", "vision"])
 def test_a_device_that_hangs(part: str) -> None:
     """Guards row 33: ready turns 503, the watchdog starves, and not even an end by SIGTERM takes long."""
@@ -172,6 +176,7 @@ def test_a_device_that_hangs(part: str) -> None:
         assert "the device does not stop" in one.service.log[-1]
 
 
+@pytest.mark.fault(33)
 def test_a_device_that_fails(patient: Watched) -> None:
     """Guards row 33 and the error's text: those who are being answered get 500 without the driver's words, the next
     request is answered.
@@ -191,6 +196,7 @@ def test_a_device_that_fails(patient: Watched) -> None:
     assert not any("clWaitForEvents" in line or "Traceback" in line for line in patient.service.log)
 
 
+@pytest.mark.fault(33)
 def test_an_event_loop_that_is_blocked(patient: Watched) -> None:
     """Guards row 33 on the other side: an engine that is well is of no use when nobody can reach it."""
     began = time.monotonic()
@@ -201,6 +207,7 @@ def test_an_event_loop_that_is_blocked(patient: Watched) -> None:
     until(lambda: well(patient))
 
 
+@pytest.mark.fault(43)
 def test_a_throttled_processor_is_no_hang(patient: Watched) -> None:
     """Guards row 43: at 30 % of the processor, with steps of several windows, the watchdog is fed all the time."""
     with patient.suffering("slow"), throttled(patient.service.process.pid, 0.3):
@@ -233,6 +240,7 @@ def throttled(process: int, share: float) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.fault(42)
 def test_a_clock_that_jumps(patient: Watched) -> None:
     """Guards row 42: with a wall clock that jumps by two days at each look, deadlines, streams, idle connections,
     metrics and the watchdog do as before.
@@ -257,6 +265,7 @@ def test_a_clock_that_jumps(patient: Watched) -> None:
     until(lambda: well(patient))
 
 
+@pytest.mark.fault(42)
 def test_no_file_can_be_written() -> None:
     """Guards row 42 without a namespace: no home, no folder for caches or temporary files, and no file that may grow.
     A form with an image of 5 MB is answered.
@@ -275,6 +284,7 @@ def test_no_file_can_be_written() -> None:
         poor.end()
 
 
+@pytest.mark.fault(41)
 def test_without_a_gpu_the_processor_answers_and_says_so() -> None:
     """Guards row 41: ``--device auto`` where there is none; log and /health/ready tell why."""
     if any(name.startswith("GPU") for name in ov.Core().available_devices):

@@ -26,7 +26,7 @@ async def leaving() -> Message:
     return {"type": "http.disconnect"}
 
 
-def desk() -> RequestHandler:
+def handler() -> RequestHandler:
     return RequestHandler(cast(VLM, None), ServerLimits(), cast(Metrics, None))
 
 
@@ -37,28 +37,28 @@ def test_what_fails_is_told_with_its_own_place() -> None:
         raise ValueError("zebra")
 
     with pytest.raises(ValueError, match="zebra") as caught:
-        asyncio.run(desk()._unless_left(staying, broken()))
+        asyncio.run(handler().run_until_left(staying, broken()))
     assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "broken"
 
 
 def test_work_ends_before_its_client_is_gone() -> None:
     """Guards the turn of the next one: it begins only when the work for the one who left is over."""
-    told: list[str] = []
+    ended: list[str] = []
 
     async def working() -> None:
         try:
             await asyncio.sleep(10)
         finally:
             await asyncio.sleep(0.01)
-            told.append("over")
+            ended.append("over")
 
     with pytest.raises(AnswerCancelled):
-        asyncio.run(desk()._unless_left(leaving, working()))
-    assert told == ["over"]
+        asyncio.run(handler().run_until_left(leaving, working()))
+    assert ended == ["over"]
 
 
 def test_a_token_count_has_a_deadline() -> None:
-    """Guards row 30 where no answer is made: whoever waits for a turn is told that it did not come."""
+    """Guards row 30 where no answer is made: whoever waits for a turn is ended that it did not come."""
 
     async def story() -> None:
         hasty = RequestHandler(cast(VLM, None), ServerLimits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
@@ -72,10 +72,10 @@ def test_a_token_count_has_a_deadline() -> None:
         async def send(message: Message) -> None:
             raise AssertionError(message)
 
-        async with hasty.admission.turn("another", 1):
-            with pytest.raises(ApiError) as told:
+        async with hasty.admission.slot("another", 1):
+            with pytest.raises(ApiError) as ended:
                 await hasty.compute(scope, receive, send, "tokenize", bytes)
-        assert (told.value.status, told.value.code) == (504, "deadline_exceeded")
-        assert hasty.admission.waiting == hasty.bodies.held == len(hasty.visits) == 0
+        assert (ended.value.status, ended.value.code) == (504, "deadline_exceeded")
+        assert hasty.admission.waiting == hasty.bodies.held == len(hasty.active) == 0
 
     asyncio.run(story())

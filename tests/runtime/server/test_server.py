@@ -42,6 +42,7 @@ def test_readiness_says_what_answers(server: Server) -> None:
     assert get(server, "/health/live").json == {"status": "ok"}
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool) -> None:
     """Guards row 27: whoever has left, streaming or not, costs no further step."""
@@ -100,6 +101,7 @@ def test_unknown_paths_and_methods(server: Server) -> None:
     assert get(server, "/v1/models/no/such").json["error"]["code"] == "model_not_found"
 
 
+@pytest.mark.fault(29)
 def test_a_full_queue_says_when_to_come_again() -> None:
     """Guards row 29."""
     with serving("--parallel", "1", "--queue", "1") as small:
@@ -108,7 +110,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         refused = post(small, shelf())
         assert refused.status == 429
         assert refused.json["error"] == {
-            "message": "too many requests wait already: try again later",
+            "message": "too many requests are waiting: try again later",
             "type": "rate_limit_error",
             "param": None,
             "code": "busy",
@@ -122,6 +124,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         assert post(small, shelf()).text == "6"
 
 
+@pytest.mark.fault(30)
 def test_a_request_over_its_deadline() -> None:
     """Guards row 30: 504, or the stream's last event; and the place is free."""
     with serving("--deadline", "1") as hasty:
@@ -135,6 +138,7 @@ def test_a_request_over_its_deadline() -> None:
         assert post(hasty, shelf()).text == "6"
 
 
+@pytest.mark.fault(31)
 def test_stopping_lets_running_answers_end() -> None:
     """Guards row 31: a stream goes on to its [DONE], whoever comes meanwhile gets 503, and the process ends well."""
     with serving() as leaving:
@@ -152,6 +156,7 @@ def test_stopping_lets_running_answers_end() -> None:
         assert leaving.process.wait(10) == 0
 
 
+@pytest.mark.fault(31)
 def test_stopping_cancels_what_takes_too_long() -> None:
     """Guards row 31: after the time for draining, a stream is told so."""
     with serving("--drain", "0.5") as leaving:
@@ -163,6 +168,7 @@ def test_stopping_cancels_what_takes_too_long() -> None:
         assert leaving.process.wait(10) == 0
 
 
+@pytest.mark.fault(31)
 def test_a_second_signal_ends_at_once() -> None:
     """Guards Ctrl+C twice."""
     server = Server([])
@@ -197,7 +203,7 @@ def test_keys_are_needed_everywhere_but_live(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--host", "0.0.0.0"), "can be reached from other machines"),
+        (("--host", "0.0.0.0"), "other machines can reach"),
         (("--host", "no-such-name.invalid"), "cannot listen on no-such-name.invalid"),
         (("--api-key-file", "no/such/file"), "cannot be read"),
         (("--model", "no/such/model"), "no/such/model"),
@@ -232,7 +238,7 @@ def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, a
     opened = SimpleNamespace(getsockname=lambda: (address, 8321), close=lambda: None)
     monkeypatch.setattr("vlrun.server.server.listen", lambda *_: opened)
     if open_to_all:
-        with pytest.raises(ServiceError, match="can be reached"):
+        with pytest.raises(ServiceError, match="other machines can reach"):
             ListenOptions().open(keyed=False)
     else:
         ListenOptions().open(keyed=False)
@@ -255,6 +261,7 @@ def test_anybody_may_come_if_that_is_meant() -> None:
         assert get(open_one, "/v1/models", {"Host": f"evil.example:{open_one.port}"}).status == 403
 
 
+@pytest.mark.fault(44)
 def test_log_lines_cannot_be_forged(server: Server) -> None:
     """Guards row 44: line breaks, colours and floods in a path reach the log as letters, cut."""
     before = len(server.log)
@@ -305,6 +312,7 @@ def test_many_at_once_are_all_answered_right(server: Server) -> None:
     assert len({text for kind, text in answers if kind == 1}) == 1
 
 
+@pytest.mark.fault(27)
 def test_token_counts_of_those_who_left_take_no_place() -> None:
     """Guards rows 27 and 29: whoever only counts waits in the same queue, and leaves it too."""
     with serving("--parallel", "1") as narrow:

@@ -161,7 +161,7 @@ def _nothing() -> BinaryIO:
         (_datagrams, "no listening TCP socket"),
         (_silent, "no listening TCP socket"),
         (_unix, "no listening TCP socket"),
-        (_open_to_all, "can be reached from other machines"),
+        (_open_to_all, "other machines can reach"),
         (_nothing, "it is no socket at all"),
     ],
 )
@@ -194,6 +194,7 @@ def _right(box: Booted) -> bool:
     return _ask(box, shelf()).text == "6"
 
 
+@pytest.mark.fault(41, 42)
 def test_row_42_a_read_only_root_and_no_home(box: Booted) -> None:
     """The unit as it is delivered, on a read-only root: it answers, also with a schema that needs a process of its own
     to be tried out, and writes to its cache alone. Row 41: it has no devices, and says that the processor answers.
@@ -219,6 +220,7 @@ def test_what_is_measured_inside(box: Booted) -> None:
     assert box.inside(lambda: metric(box, "process_open_fds")) > 3
 
 
+@pytest.mark.fault(42)
 def test_row_42_no_folder_for_temporary_files(box: Booted) -> None:
     """A form with an image of 5 MB, where nothing can be written at all, not even a cache."""
     box.begin_anew("PrivateTmp=no\nInaccessiblePaths=/tmp /var/tmp /dev/shm\nCacheDirectory=\n")
@@ -227,6 +229,7 @@ def test_row_42_no_folder_for_temporary_files(box: Booted) -> None:
     assert _right(box)
 
 
+@pytest.mark.fault(24)
 def test_row_24_a_key_that_systemd_keeps(box: Booted) -> None:
     """Guards LoadCredential=: with a file of keys clients need one; without it, as in the other tests, none."""
     box.run("install", "-m", "600", "/dev/stdin", "/run/keys", given="kiosk: correct-horse-battery\n")
@@ -235,6 +238,7 @@ def test_row_24_a_key_that_systemd_keeps(box: Booted) -> None:
     assert _ask(box, shelf(), Authorization="Bearer correct-horse-battery").text == "6"
 
 
+@pytest.mark.fault(31)
 def test_row_31_a_stop_lets_answers_end(box: Booted) -> None:
     """``systemctl stop`` under a stream: it goes on to its end, and the service has not failed."""
     box.begin_anew()
@@ -249,6 +253,7 @@ def test_row_31_a_stop_lets_answers_end(box: Booted) -> None:
     assert _right(box)  # whoever connects starts it again
 
 
+@pytest.mark.fault(32)
 def test_row_32_killed_under_load(box: Booted) -> None:
     """After kill -9 what ran is lost; who comes meanwhile waits in the backlog, is answered within 3 s and a load."""
     load = box.begin_anew()
@@ -289,6 +294,7 @@ def test_row_43_what_is_seen_inside(box: Booted) -> None:
     assert not seen["home"]
 
 
+@pytest.mark.fault(33)
 def test_row_33_an_event_loop_that_hangs(box: Booted) -> None:
     """The watchdog: a process that stands still is killed and started again, and answers whoever waits."""
     box.begin_anew("WatchdogSec=1\n")
@@ -299,6 +305,7 @@ def test_row_33_an_event_loop_that_hangs(box: Booted) -> None:
     assert box.show("NRestarts") == "1"
 
 
+@pytest.mark.fault(34)
 def test_row_34_too_much_memory(box: Booted) -> None:
     """An image of 24 megapixels under a limit that has no room for it: restarted, the next request is answered."""
     box.begin_anew()

@@ -14,7 +14,7 @@ from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, DeviceError
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
-from vlrun.server.worker_pool import EVERY, WorkerPool
+from vlrun.server.worker_pool import DELIVERY_SECONDS, WorkerPool
 from vlrun.types.answer import Answer, Chunk, Progress
 from vlrun.types.options import Options
 from vlrun.vlm import VLM
@@ -41,15 +41,15 @@ def heard(model: Told, **asked: Any) -> tuple[list[Sequence[AnswerChunk]], float
     """What arrives of a job, look by look, and how many seconds it took."""
 
     async def listen() -> tuple[list[Sequence[AnswerChunk]], float]:
-        workshop = WorkerPool(cast(VLM, model), ServerLimits())
+        pool = WorkerPool(cast(VLM, model), ServerLimits())
         began = time.monotonic()
         try:
-            async with workshop.answers(
+            async with pool.answers(
                 GenerationRequest((RequestMessage("user", ("hi",)),), Options(), **asked)
             ) as arriving:
                 return [pieces async for pieces in arriving], time.monotonic() - began
         finally:
-            workshop.close()
+            pool.close()
 
     return asyncio.run(listen())
 
@@ -62,21 +62,21 @@ def test_a_fast_model_wakes_the_loop_seldom() -> None:
     """Guards the engine's processor: hundreds of tokens a second cost it a fifth of its speed."""
     looks, seconds = heard(Told(300, pause=0.001), stream=True)
     assert text(looks) == "".join(f"{number} " for number in range(300))
-    assert len(looks) <= seconds / EVERY + 3
+    assert len(looks) <= seconds / DELIVERY_SECONDS + 3
     assert len(looks) > 3
     assert looks[-1][-1].chunk.answer is LAST
 
 
 def test_tokens_that_come_slowly_do_not_wait() -> None:
     """Guards the stream of a large model: each token is an event."""
-    looks, _ = heard(Told(5, pause=2 * EVERY), stream=True)
+    looks, _ = heard(Told(5, pause=2 * DELIVERY_SECONDS), stream=True)
     assert [text([pieces]) for pieces in looks][:4] == ["0 ", "1 ", "2 ", "3 "]  # the last may come with the end
 
 
 def test_the_last_piece_does_not_wait() -> None:
     """Guards short answers: the end wakes the loop although the piece before it has just done so."""
     times = [heard(Told(2), stream=True)[1] for _ in range(5)]
-    assert min(times) < EVERY / 2
+    assert min(times) < DELIVERY_SECONDS / 2
 
 
 def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
@@ -85,26 +85,26 @@ def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
     class Prefilling(Told):
         def chat(self, *_: object) -> Iterator[Chunk]:
             yield Chunk("", progress=Progress("prefill", 1, 1))
-            time.sleep(EVERY / 10)
+            time.sleep(DELIVERY_SECONDS / 10)
             yield Chunk("first")
-            time.sleep(2 * EVERY)
+            time.sleep(2 * DELIVERY_SECONDS)
             yield Chunk("", answer=LAST)
 
     async def listen() -> float:
-        workshop = WorkerPool(cast(VLM, Prefilling(0)), ServerLimits())
+        pool = WorkerPool(cast(VLM, Prefilling(0)), ServerLimits())
         began = time.monotonic()
         try:
-            async with workshop.answers(
+            async with pool.answers(
                 GenerationRequest((RequestMessage("user", ("hi",)),), Options(), stream=True)
             ) as arriving:
                 async for pieces in arriving:
                     if text([pieces]):
                         return time.monotonic() - began
         finally:
-            workshop.close()
+            pool.close()
         raise AssertionError("no text")
 
-    assert min(asyncio.run(listen()) for _ in range(5)) < EVERY / 2
+    assert min(asyncio.run(listen()) for _ in range(5)) < DELIVERY_SECONDS / 2
 
 
 def test_nobody_is_woken_for_pieces_that_nobody_reads() -> None:
@@ -149,7 +149,7 @@ def test_whoever_leaves_while_images_are_decoded_frees_the_turn_after_one() -> N
     cancellation = Cancellation()
     cancellation.cancel()
     image = EncodedImage(b"this would be refused", "auto", "image")
-    workshop = WorkerPool(cast(VLM, Told(0)), ServerLimits())
+    pool = WorkerPool(cast(VLM, Told(0)), ServerLimits())
     with pytest.raises(AnswerCancelled):
-        workshop.opened(GenerationRequest((RequestMessage("user", (image,)),)), cancellation)
-    workshop.close()
+        pool.decode(GenerationRequest((RequestMessage("user", (image,)),)), cancellation)
+    pool.close()

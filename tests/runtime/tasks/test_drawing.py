@@ -1,4 +1,4 @@
-"""Marks drawn on images, seen as pixels: readable on any background, at any size."""
+"""Marks drawn on images, checked in pixels: legible on any background, at any size."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ BACKGROUNDS = [
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=["white", "black", "same", "red", "noise"])
-def test_lines_and_labels_stand_out_of_any_background(background: Image) -> None:
-    """Guards red boxes on red apples: a line has neighbours of its own, and a label its own plate and rim."""
+def test_lines_and_labels_contrast_with_any_background(background: Image) -> None:
+    """Guards red boxes on red apples: lines have black and white edges, labels an opaque plate."""
     can = box("can", 60, 80, 260, 200)
     ((left, top, right, bottom),) = label_areas([can], background.size)
     drawn = np.asarray(draw_marks(background, [can]).image)
@@ -58,8 +58,8 @@ def test_lines_and_labels_stand_out_of_any_background(background: Image) -> None
     assert (label == COLOURS[0]).all(-1).mean() > 0.3
 
 
-def test_ink_can_be_read_on_every_plate() -> None:
-    """Guards the choice of ink: WCAG asks for 4.5, and no other ink may be better."""
+def test_text_is_legible_on_every_colour() -> None:
+    """WCAG requires a contrast of 4.5."""
     colours = [*COLOURS, *[(r, g, b) for r in range(0, 256, 51) for g in range(0, 256, 51) for b in range(0, 256, 51)]]
     for colour in colours:
         ink = ink_on(colour)
@@ -69,7 +69,7 @@ def test_ink_can_be_read_on_every_plate() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (64, 64), (3000, 20), (640, 480), (2000, 1500)])
 def test_every_size_and_edge(size: tuple[int, int]) -> None:
-    """Guards against boxes of no size, on or beyond the border, and against images smaller than a line."""
+    """Empty boxes, boxes on or beyond the border, and images smaller than a line."""
     width, height = size
     marks = [
         box("all", 0, 0, width, height),
@@ -85,7 +85,7 @@ def test_every_size_and_edge(size: tuple[int, int]) -> None:
     assert draw_marks(plain(*size), [Mark("nowhere", None, None)]).image.getpixel((0, 0)) == (128, 128, 128)
 
 
-def test_the_image_itself_stays_as_it_is() -> None:
+def test_the_input_image_is_unchanged() -> None:
     """Guards the cached image: drawing on it would change the next answer."""
     image = plain(100, 100)
     draw_marks(image, [box("can", 10, 10, 90, 90)])
@@ -97,7 +97,7 @@ def overlaps(one: Area, other: Area) -> bool:
 
 
 def test_labels_stay_inside_and_apart() -> None:
-    """Guards labels cut by the border or hidden by others, where there is room: also for equal boxes and neighbours."""
+    """Guards against labels clipped at the border or hidden by others, also for equal and adjacent boxes."""
     same = [box(f"label {n}", 300, 200, 340, 240) for n in range(8)]
     border = [box("left", 0, 0, 20, 20), box("right", 600, 0, 640, 20), box("below", 620, 470, 640, 480)]
     points = [Mark(f"tip {n}", None, (40.0 + 12 * n, 400.0)) for n in range(5)]
@@ -111,19 +111,19 @@ def test_labels_stay_inside_and_apart() -> None:
 
 
 def test_the_same_mark_many_times() -> None:
-    """Guards against an image papered with one label by a model that repeats itself."""
+    """A model in a loop repeats one mark."""
     assert len(label_areas([box("can", 300, 200, 340, 240)] * 50, (640, 480))) == 1
 
 
 def test_two_hundred_boxes() -> None:
-    """Guards crowds: labels get smaller before they cover one another."""
+    """Labels get smaller before they overlap."""
     grid = [(10.0 + 60 * (n % 10), 10.0 + 30 * (n // 10)) for n in range(200)]
     areas = label_areas([box(f"item {n}", x, y, x + 45, y + 25) for n, (x, y) in enumerate(grid)], (640, 640))
     assert not any(overlaps(area, other) for number, area in enumerate(areas) for other in areas[:number])
 
 
 def test_long_and_odd_labels() -> None:
-    """Guards labels of a kilobyte, and characters that draw nothing, turn text around or cannot be encoded."""
+    """Labels of a kilobyte, and invisible, bidirectional or invalid characters."""
     (area,) = label_areas([box("x" * 100_000, 10, 100, 50, 150)], (640, 480))
     assert area[2] - area[0] < 330
     assert label_areas([box("\x00\n\u200d\u202e\ufe0f\ud800 ", 10, 100, 50, 150)], (640, 480)) == ()

@@ -1,4 +1,4 @@
-"""A font is chosen by the glyphs that it really has."""
+"""A font is chosen by its glyphs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def forget_fonts() -> None:
 
 @pytest.fixture
 def no_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A machine whose only font folder is this one, empty."""
+    """A machine whose only font folder is empty."""
     monkeypatch.setattr(fonts, "FONT_FOLDERS", (str(tmp_path / "missing"), str(tmp_path)))
     forget_fonts()
     yield tmp_path
@@ -32,15 +32,15 @@ def no_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_labels_without_a_font_become_numbers(no_fonts: Path) -> None:
-    """Guards Chinese labels drawn as empty squares: they are numbers, equal ones the same, and a legend says which."""
+    """Guards Chinese labels drawn as empty boxes: they become numbers, with a legend."""
     (no_fonts / "broken.ttf").write_bytes(b"no font")
     marks = [Mark(label, (60, 80, 260, 200), None) for label in ("红色罐子", "can", "瓶子", "红色罐子\n")]
     assert draw_marks(GREY, marks).legend == ("红色罐子", "瓶子")
     assert draw_marks(GREY, [Mark("can…", (1, 1, 50, 50), None)]).legend == ()
 
 
-def test_an_installed_font_is_found_and_its_glyphs_are_looked_at(no_fonts: Path) -> None:
-    """Guards against a font that is taken for its name: it must have the characters, not squares in their place."""
+def test_an_installed_font_is_chosen_by_its_glyphs(no_fonts: Path) -> None:
+    """A font may lack characters that its name suggests."""
     own = fonts.pillow_font(20)
     assert own.path is not None
     assert font_for("é", 20) is None

@@ -28,6 +28,7 @@ from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine.backend import SequenceStep
 from vlrun.errors import DeviceError, OptionError
 from vlrun.manifest import Manifest
+from vlrun.models.registry import family_of
 from vlrun.storage import cache_paths, files
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
@@ -170,7 +171,7 @@ def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
 
 def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
     """Measure the encoder on an image, the second time: in the first inference the plugin repacks the weights."""
-    encoder = OpenVINOVisionEncoder(device, folder, manifest.vision)
+    encoder = OpenVINOVisionEncoder(device, folder, manifest.vision, family_of(manifest))
     vision = manifest.vision
     grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)
     patches = Patches(np.zeros((grid.patches, 3 * vision.temporal_patch * vision.patch**2), np.float32), grid)

@@ -14,6 +14,7 @@ from vlrun.backends.openvino.device import Device, candidates, open_device
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.manifest import Manifest
+from vlrun.models.registry import family_of
 from vlrun.storage import cache_paths
 
 MAX_FULL_ANSWERS = 8
@@ -48,7 +49,7 @@ class OpenVINOBackend:
 
     def open_vision_encoder(self) -> OpenVINOVisionEncoder:
         """Load the vision encoder."""
-        return OpenVINOVisionEncoder(self._device, self.folder, self.manifest.vision)
+        return OpenVINOVisionEncoder(self._device, self.folder, self.manifest.vision, family_of(self.manifest))
 
     @cached_property
     def _device(self) -> Device:

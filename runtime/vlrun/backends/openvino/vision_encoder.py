@@ -14,7 +14,7 @@ from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
 from vlrun.errors import DeviceError
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
-from vlrun.models.qwen3_vl.positions import patch_positions
+from vlrun.models.family import ModelFamily
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
@@ -23,9 +23,10 @@ from vlrun.vision.vision_encoder import Patches
 class OpenVINOVisionEncoder:
     """The compiled vision encoder of a model folder."""
 
-    def __init__(self, device: Device, folder: Path, vision: VisionDimensions) -> None:
+    def __init__(self, device: Device, folder: Path, vision: VisionDimensions, family: ModelFamily) -> None:
         model = device.read_model(folder / VISION_XML)
         self._vision = vision
+        self._family = family
         self._lock = threading.Lock()
         self._mapped: MappedWeights | None = MappedWeights(model, folder / VISION_BIN)
         with self._mapped:
@@ -48,10 +49,7 @@ class OpenVINOVisionEncoder:
 
     def encode(self, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
         """Encode one image. Raises InferenceCancelled when ``stopped``."""
-        vision = self._vision
-        positions = patch_positions(
-            patches.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta
-        )
+        positions = self._family.patch_positions(patches.grid, self._vision)
         inputs: dict[str, npt.NDArray[np.generic]] = {
             "patches": patches.pixels,
             "position_indices": positions.indices,

@@ -1,1 +1,1 @@
-"""What the endpoints say: their requests' fields and their answers' words, and the document about both. No HTTP."""
+"""Endpoints: parsing of requests, wording of answers, and the OpenAPI document about both."""

@@ -1,119 +1,79 @@
-"""The OpenAPI 3.1 document of the service: made of the types that read requests and write answers, so that it says what
-they do.
-
-Knows how msgspec describes types, and where a type says less than the service does. Serves nothing.
+"""The OpenAPI 3.1 document: paths, answers and examples from assets/openapi.json, requests from the types that parse
+them, limits and the model's name from the running service.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
 
 import vlrun
-from vlrun.server.api import other_responses as answers_other
-from vlrun.server.api.chat_request import ChatRequest, TokenizeRequest
-from vlrun.server.api.chat_response import ChatCompletion, ChatCompletionChunk
-from vlrun.server.api.form_parser import FormFields
-from vlrun.server.api.openapi_paths import SCHEMAS, error_responses, paths
-from vlrun.server.api.responses_request import ResponsesRequest
-from vlrun.server.api.responses_response import Response
-from vlrun.server.api.responses_stream import Event
+from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.forms import FormFields
+from vlrun.server.api.responses_schemas import ResponsesRequest
+from vlrun.server.api.tokenize import TokenizeRequest
 from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
 
-TYPES = (
-    ChatRequest,
-    ChatCompletion,
-    ChatCompletionChunk,
-    ResponsesRequest,
-    Response,
-    Event,
-    TokenizeRequest,
-    answers_other.TokenCount,
-    answers_other.Models,
-    FormFields,
-    answers_other.FormChatAnswer,
-    answers_other.FormAnalyzeAnswer,
-    answers_other.Alive,
-    answers_other.Readiness,
-    answers_other.ErrorBody,
-)
-"""What the paths refer to."""
-TAGS = (
-    ("chat", "Answers to conversations with images, as OpenAI's clients ask for them"),
-    ("models", "What is served, and how it counts"),
-    ("forms", "An image and a question as a form"),
-    ("service", "How the service is doing"),
-)
+TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
+REQUESTS = (ChatRequest, ResponsesRequest, TokenizeRequest, FormFields)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
-    """The document. ``model``: the name that the service calls its model by; ``keyed``: API keys are needed."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "vlrun",
-            "version": vlrun.__version__,
-            "summary": "Questions about images",
-            "description": _description(limits),
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": words} for name, words in TAGS],
-        "paths": paths(model, keyed),
-        "components": _components(model, keyed),
-        **({"security": [{"bearer": []}]} if keyed else {}),
-    }
+    """The document. ``model``: the first name of the model; ``keyed``: API keys are needed."""
+    text = TEMPLATE.read_text(encoding="utf-8").replace('"@model"', json.dumps(model))
+    document: Json = json.loads(text)
+    document["info"] |= {"version": vlrun.__version__, "description": _description(limits)}
+    _, requests = msgspec.json.schema_components(REQUESTS, ref_template="#/components/schemas/{name}")
+    document["components"]["schemas"] |= cast("Json", _as_markdown(_completed(requests, model)))
+    if keyed:
+        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"bearer": []}]
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            if operation["operationId"] == "live":
+                operation["security"] = []
+            else:
+                operation["responses"]["401"] = {"$ref": "#/components/responses/Error401"}
+    return document
 
 
 def _description(limits: ServerLimits) -> str:
-    """What there is to know before the first request."""
-    return f"""One vision-language model behind the words of OpenAI's API. Unknown fields are refused by name; images
-come as data URLs or files, and no URL is ever fetched.
+    return f"""One vision-language model behind OpenAI's API. Unknown fields are refused by name; images come as data
+URLs or files, and no URL is ever fetched.
 
-Limits of one request: {limits.max_body_mib} MiB; {limits.max_images} images, each of at most
-{limits.max_megapixels} megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages;
-{limits.max_text} characters of text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JSON;
-{limits.max_n} answers; {limits.deadline:g} seconds. {limits.parallel} answers are made at once, {limits.queue} requests
-may wait.
+Limits: {limits.max_body_mib} MiB a request; {limits.max_images} images, each of at most {limits.max_megapixels}
+megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages; {limits.max_text} characters of
+text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JSON; {limits.max_n} answers;
+{limits.deadline:g} seconds. {limits.parallel} answers are generated at once, {limits.queue} requests may wait.
 """
 
 
-def _components(model: str, keyed: bool) -> Json:
-    _, schemas = msgspec.json.schema_components(TYPES, ref_template=SCHEMAS)
-    components: Json = {
-        "schemas": cast("Json", _as_markdown(_completed(schemas, model))),
-        "responses": error_responses(),
-    }
-    if keyed:
-        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-    return components
-
-
-def _completed(schemas: Json, model: str) -> Json:
-    """What the types do not say: the model's name, the form's file, that items without a type are messages, and that
-    nothing is stored.
+def _completed(requests: Json, model: str) -> Json:
+    """Add what the types do not say: the model's name, the form's file, that items without a type are messages, and
+    that nothing is stored.
     """
+    named = {"type": "string", "enum": [model]}
     for name in ("ChatRequest", "ResponsesRequest"):
-        schemas[name]["properties"]["model"] = {"type": "string", "enum": [model]}
-    optional = {"anyOf": [{"type": "string", "enum": [model]}, {"type": "null"}], "default": None}
-    schemas["TokenizeRequest"]["properties"]["model"] = optional
+        requests[name]["properties"]["model"] = named
+    requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    requests["ChatRequest"]["properties"]["store"] = {"enum": [False, None], "default": None}
     file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
-    form = schemas["FormFields"]
-    schemas["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
-    schemas["MessageItem"]["required"].remove("type")
-    for choice in schemas["ResponsesRequest"]["properties"]["input"]["anyOf"]:
-        if choice["type"] == "array":  # a discriminator would have to be there
+    form = requests["FormFields"]
+    requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
+    requests["MessageItem"]["required"].remove("type")
+    for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
+        if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
-    schemas["ChatRequest"]["properties"]["store"] = {"enum": [False, None], "default": None}
-    return schemas
+    return requests
 
 
 def _as_markdown(value: object) -> object:
-    """The docstrings' double backticks as Markdown knows them."""
+    """Turn the docstrings' double backticks into Markdown's single ones."""
     if isinstance(value, Mapping):
         return {key: _as_markdown(member) for key, member in value.items()}
     if isinstance(value, list | tuple):

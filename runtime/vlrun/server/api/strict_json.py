@@ -1,7 +1,7 @@
-"""A request's bytes as JSON that holds no surprise: one reading of every field, finite numbers, text that can be text.
+"""A request's bytes as JSON without ambiguity: one reading of every field, finite numbers, strings that are text.
 
-Knows JSON and its bounds; does not know what a request means. Beyond the standard library's parser it refuses deep
-nesting, a field named twice, numbers that are not finite or very long, and strings that no tokenizer takes.
+Beyond the standard library's parser it refuses deep nesting, duplicate keys, numbers that are not finite or very long,
+NUL and lone surrogates.
 """
 
 from __future__ import annotations
@@ -16,110 +16,92 @@ from vlrun.server.limits import ServerLimits
 EXACT = 2**53
 """Up to here every whole number is a float of its own."""
 MAX_VALUES = 100_000
-"""Of one request, names counted too. An empty list takes 3 bytes of a body and 64 of memory: the bytes are no bound."""
-
+"""Values of a request, keys included. An empty list takes 3 bytes of a body and 64 of memory."""
 MAX_NUMBER = 64
 """Characters of a number. Python's time for an integer grows with the square of its digits."""
 
 _BRACKET = re.compile(r"[\[\]{}]")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # the parser has joined whole pairs
+_INVALID = re.compile("[\0\ud800-\udfff]")  # the parser has joined complete surrogate pairs
 
 
 def parse(body: bytes, limits: ServerLimits) -> object:
-    """The value of a body in UTF-8. Raises ApiError 400, ``invalid_json``.
-
-    A byte order mark is refused, as RFC 8259 (8.1) lets a parser do.
-    """
-    text = _decoded(body)
+    """Parse a body in UTF-8 without a byte order mark (RFC 8259, 8.1). Raises ApiError 400, ``invalid_json``."""
+    if not body.strip():
+        raise _error("the request has no body: it must be JSON")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise _error("the request's body is not UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise _error("the request's body begins with a byte order mark: send UTF-8 without one")
     _check_shape(text, limits)
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant
         )
     except ValueError:
-        raise _refused("the request's body is not JSON") from None
+        raise _error("the request's body is not JSON") from None
     if "\\" in text:  # a raw NUL is no JSON and a raw surrogate no UTF-8, so only an escape makes one
         _check_strings(value)
     return value
 
 
-def _refused(message: str) -> ApiError:
+def _error(message: str) -> ApiError:
     return bad_request(message, code="invalid_json")
 
 
-def _decoded(body: bytes) -> str:
-    if not body.strip():
-        raise _refused("the request has no body: it must be JSON")
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        raise _refused("the request's body is not UTF-8") from None
-    if text.startswith("\ufeff"):
-        raise _refused("the request's body begins with a byte order mark: send UTF-8 without one")
-    return text
-
-
 def _check_shape(text: str, limits: ServerLimits) -> None:
-    """Nesting and number of values, before a parser makes objects of them. Where the text is no JSON the count is right
-    up to the first fault, which is as far as a parser gets.
+    """Bound the nesting and the number of values before a parser makes objects of them. If the text is no JSON, the
+    count is right up to the first error, where a parser stops as well.
     """
-    # Once the escaped quotes are gone, each quote begins or ends a string. An image's string has megabytes, and a text
-    # may be all escapes, so nothing here loops over characters or escapes in Python.
+    # Without escaped quotes, each quote begins or ends a string. An image's string has megabytes, and a text may be all
+    # escapes, so nothing here loops over characters or escapes in Python.
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")
     outside = "".join(text.split('"', 2 * MAX_VALUES + 1)[::2])
     if max(sum(map(outside.count, signs)) for signs in (",:[{", "]}")) > MAX_VALUES:
-        raise _refused(f"the request's JSON has more than {MAX_VALUES:,} values")
+        raise _error(f"the request's JSON has more than {MAX_VALUES:,} values")
     depth = 0
     for bracket in _BRACKET.findall(outside):
         depth += 1 if bracket in "[{" else -1
         if depth > limits.json_depth:
-            raise _refused(f"the request's JSON is nested deeper than {limits.json_depth} levels")
+            raise _error(f"the request's JSON is nested deeper than {limits.json_depth} levels")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _refused("the request's JSON names a field twice in one object")
+        raise _error("the request's JSON has a duplicate key")
     return found
 
 
 def _integer(digits: str) -> int:
-    return int(_short(digits))
+    if len(digits) > MAX_NUMBER:
+        raise _error(f"the request's JSON has a number of more than {MAX_NUMBER} characters")
+    return int(digits)
 
 
 def _real(digits: str) -> float:
-    number = float(_short(digits))
+    if len(digits) > MAX_NUMBER:
+        raise _error(f"the request's JSON has a number of more than {MAX_NUMBER} characters")
+    number = float(digits)
     if not math.isfinite(number):
-        raise _refused("the request's JSON has a number beyond the range of a float")
+        raise _error("the request's JSON has a number beyond the range of a float")
     return int(number) if number.is_integer() and abs(number) < EXACT else number  # 8.0 is a whole number in JSON
 
 
-def _short(digits: str) -> str:
-    if len(digits) > MAX_NUMBER:
-        raise _refused(f"the request's JSON has a number of more than {MAX_NUMBER} characters")
-    return digits
-
-
 def _constant(name: str) -> object:
-    raise _refused(f"the request's JSON has {name}, which is no number of JSON")
+    raise _error(f"the request's JSON has {name}, which is not a JSON number")
 
 
 def _check_strings(value: object) -> None:
-    waiting = [value]
-    while waiting:
-        match waiting.pop():
-            case str(text):
-                _check_string(text)
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case str(text) if _INVALID.search(text):
+                raise _error("the request's JSON has a NUL character or a lone surrogate in a string")
             case list(items):
-                waiting.extend(items)
+                pending.extend(items)
             case dict(fields):
-                waiting.extend(fields)
-                waiting.extend(fields.values())
-
-
-def _check_string(text: str) -> None:
-    if "\0" in text:
-        raise _refused("the request's JSON has a NUL character in a string")
-    if not text.isascii() and _SURROGATE.search(text):
-        raise _refused("the request's JSON has half of a surrogate pair in a string")
+                pending.extend(fields)
+                pending.extend(fields.values())

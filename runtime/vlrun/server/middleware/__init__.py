@@ -1,1 +1,1 @@
-"""What strangers meet first: framing, deadlines and sizes, names and keys. Nothing here knows what a body says."""
+"""Untrusted clients: HTTP framing, deadlines and sizes, host names and API keys."""

@@ -1,6 +1,6 @@
-"""API keys: read from a file or from systemd's credentials, compared in constant time.
+"""API keys from a file or a systemd credential, compared in constant time.
 
-Keeps digests only, so that no log line, traceback or dump shows a key. Knows no request and no header.
+Only digests are kept, so that no log line, traceback or dump shows a key.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from vlrun.errors import ServiceError
 MAX_FILE_BYTES = 64 * 1024
 MAX_KEYS = 100
 KEY = re.compile(r"[!-~]{16,512}")
-"""Visible ASCII, as it has to stand in a header."""
+"""Visible ASCII, as headers require."""
 NAMED = re.compile(r"([A-Za-z0-9._-]{1,64}):[ \t]+(\S.*)")
-"""``name: key``. A key has no space, so that a colon inside one is told apart."""
+"""``name: key``. A key has no space, so a colon inside one is no separator."""
 CREDENTIAL = "api-key"
 NO_KEY = "none"
-"""What the unit's ``SetCredential=`` says in place of a key, since a missing credential would be fatal."""
+"""What the unit's ``SetCredential=`` has in place of a key, since a missing credential would be fatal."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,16 +37,16 @@ class ApiKeys:
 
     @classmethod
     def read(cls, path: Path) -> ApiKeys:
-        """Keys of a file: one a line, or ``name: key``; blank lines and those that begin with ``#`` are left out.
+        """Read keys from a file, one per line, or ``name: key``; blank lines and comments (``#``) are skipped.
 
-        Raises ServiceError for a file that others may write or the world may read, and for one with a line that is no
-        key, with none, or with more than 100.
+        Raises ServiceError if others may write or the world may read the file, for an invalid line, and unless there
+        are 1 to 100 keys.
         """
         return cls.parse(_read(path), path)
 
     @classmethod
     def credential(cls) -> ApiKeys | None:
-        """Keys that systemd passed as the credential ``api-key``; None without one, and if it says ``none``."""
+        """Keys of systemd's credential ``api-key``; None without one, or if it says ``none``."""
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         path = Path(folder or ".") / CREDENTIAL
         if not folder or not path.exists():
@@ -56,10 +56,9 @@ class ApiKeys:
 
     @classmethod
     def parse(cls, text: str, path: Path) -> ApiKeys:
-        """Keys of a file's ``text``; ``path`` is for errors alone. A key without a name is called by its place."""
-        lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+        """Parse the text of a key file; ``path`` is for errors. Keys without a name are numbered."""
         digests: dict[str, bytes] = {}
-        for number, line in lines:
+        for number, line in enumerate(map(str.strip, text.splitlines()), 1):
             if not line or line.startswith("#"):
                 continue
             named = NAMED.fullmatch(line)
@@ -70,11 +69,11 @@ class ApiKeys:
                 raise ServiceError(f"{path}, line {number}: this name or key is given twice")
             digests[name] = _digest(key)
         if not 1 <= len(digests) <= MAX_KEYS:
-            raise ServiceError(f"{path} holds {len(digests)} keys; it takes 1 to {MAX_KEYS}")
+            raise ServiceError(f"{path} has {len(digests)} keys; 1 to {MAX_KEYS} are possible")
         return cls(tuple(digests.items()))
 
     def name_of(self, presented: str) -> str | None:
-        """The name of the key that was presented, or None. Takes as long for every guess: all keys are compared."""
+        """The name of a key, or None. All keys are compared, so that every guess takes the same time."""
         digest = _digest(presented)
         matches = [(hmac.compare_digest(digest, known), name) for name, known in self.digests]
         return next((name for same, name in matches if same), None)
@@ -85,7 +84,7 @@ def _digest(key: str) -> bytes:
 
 
 def _read(path: Path) -> str:
-    """Text of a key file, after a look at who else may touch it: at the open file, so that it cannot be exchanged."""
+    """Read a key file, if only its owner and group can. Checks the open file, so that it cannot be exchanged."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -99,4 +98,4 @@ def _read(path: Path) -> str:
     try:
         return content.decode("ascii")
     except UnicodeDecodeError:
-        raise ServiceError(f"the key file {path} holds other than ASCII characters") from None
+        raise ServiceError(f"the key file {path} has non-ASCII characters") from None

@@ -1,18 +1,20 @@
-"""What a stranger's bytes meet first: deadlines, sizes and framing of HTTP/1.1, before any handler is called.
+"""HTTP/1.1 from untrusted clients: deadlines, sizes and framing, before any handler is called.
 
-Knows sockets, uvicorn's protocol class and h11; knows no route, no key and no host name. Its own answers have OpenAI's
-shape and fixed words. Of uvicorn 0.54's ``H11Protocol`` it relies on these, none of them documented:
+A subclass of uvicorn's ``H11Protocol``, because no server has what it adds (measured with uvicorn 0.54, granian and
+hypercorn, behind Starlette 1.10):
 
-- ``data_received`` and ``on_response_complete`` both go through ``self.handle_events()``, which asks
-  ``self.conn.next_event()`` and lets every exception but ``h11.RemoteProtocolError`` pass;
-- ``self.conn`` is read at each use, so that ``__init__`` may put another h11 connection there; ``self.logger`` and
-  ``self.access_log`` are handed to each request's cycle;
-- ``self.timeout_keep_alive`` is the idle time in seconds, ``self.timeout_keep_alive_task`` is None whenever it does not
-  run;
-- a cycle's ``disconnected`` and ``message_event`` tell the app that its client has left, ``keep_alive = False`` closes
-  the connection after the answer; ``send`` waits while ``pause_writing`` is in force;
-- an app that returns in the middle of its answer gets its connection closed;
-- ``self.connections`` is the server's set of all of them.
+- a deadline for headers: uvicorn never closes a connection with half a header; granian does after 30 s, hypercorn 4 s;
+- bounds on headers: uvicorn and hypercorn accept 5,000 headers, granian 300 KB of them; h11's own size limit does not
+  hold for a head that arrives in one read;
+- refusing Content-Length together with Transfer-Encoding, which all three accept;
+- a write timeout for clients that read nothing, and a bound on connections that silent ones cannot exhaust.
+
+It relies on undocumented parts of uvicorn 0.54, which setup.cfg therefore pins: ``data_received`` and
+``on_response_complete`` call ``self.handle_events()``, which calls ``self.conn.next_event()`` and lets every exception
+but ``h11.RemoteProtocolError`` pass; ``self.conn``, ``logger``, ``access_log`` and ``timeout_keep_alive`` are read at
+each use; ``timeout_keep_alive_task`` is None whenever it does not run; a cycle's ``disconnected`` and ``message_event``
+tell the app that its client has left, and ``keep_alive = False`` closes the connection after the answer;
+``self.connections`` is the set of all connections.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -35,16 +38,16 @@ from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.limits import ServerLimits
 
 SEND_BUFFER = 64 * 1024
-"""Bytes of the kernel's send buffer, which Linux doubles. Without it a client that reads nothing is noticed megabytes
-late; with it, one that reads slowly is seen to read whenever a third of it is gone."""
+"""Bytes of the kernel's send buffer, which Linux doubles. With the default, a client that reads nothing is noticed
+megabytes late."""
 MAX_CHUNKS = 16 * 1024
-"""Of one body: 15 MiB in 1 KiB each. A chunk costs about 10 us of the event loop, and may be a single byte."""
+"""Chunks of a body: 15 MiB in 1 KiB each. A chunk costs about 10 us of the event loop."""
 BODY_GRACE = 1.0
-"""Seconds that a handler has to say 408 by itself before the connection is closed under it."""
+"""Seconds for a handler to answer 408 by itself, before the connection is closed."""
 SILENT_SECONDS = 1.0
-"""Of a connection on which nothing is asked: then it gives way if another one would be too many."""
+"""After which a connection without a request may be closed in favour of a new one."""
 LINGER_SECONDS = 2.0
-"""That a refused client may go on sending into the void: closed at once it would get a reset in place of the answer."""
+"""For which a refused client may go on sending: closed at once, it would get a reset instead of the answer."""
 
 MALFORMED = bad_request("the request is not valid HTTP/1.1", code="malformed_request")
 NO_PATH = bad_request("the request target must be a path", code="malformed_request")
@@ -56,21 +59,13 @@ HEAD_TOO_LARGE = ApiError(431, "the request headers are too large or too many", 
 TOO_MANY = ApiError(503, "too many connections are open", "busy", retry_after=1)
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-_SILENT = logging.getLogger("vlrun.server.middleware.http_protocol")
-"""uvicorn logs each bad request and the traceback of each failed app; guard.py says what is worth a line."""
-_SILENT.setLevel(logging.CRITICAL + 1)
-
-
-class _Refused(Exception):
-    """Input that gets ``fault`` as its answer."""
-
-    def __init__(self, fault: ApiError) -> None:
-        super().__init__(fault.code)
-        self.fault = fault
+_MUTED = logging.getLogger("vlrun.server.middleware.http_protocol")
+"""uvicorn would log each bad request and the traceback of each failed app; security.py logs failures."""
+_MUTED.setLevel(logging.CRITICAL + 1)
 
 
 class _Connection(h11.Connection):
-    """h11, which parses a head of any size that arrives in one read, and takes what smugglers and floods need."""
+    """h11 with bounds on heads and chunks."""
 
     def __init__(self, limits: ServerLimits) -> None:
         super().__init__(h11.SERVER, limits.header_bytes)
@@ -78,64 +73,56 @@ class _Connection(h11.Connection):
         self._chunks = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """As h11's, but it raises ``_Refused`` alone."""
+        """As h11's, but raises ApiError only."""
         if self.their_state is h11.IDLE:
             self._chunks = 0
-            if fault := _judge_head(self.trailing_data[0], self._limits):
-                raise _Refused(fault)
+            _check_head(self.trailing_data[0], self._limits)
         try:
             event = super().next_event()
         except h11.RemoteProtocolError:
-            raise _Refused(MALFORMED) from None
+            raise replace(MALFORMED) from None
         self._chunks += isinstance(event, h11.Data) and event.chunk_start
         if self._chunks > MAX_CHUNKS:
-            raise _Refused(TOO_MANY_CHUNKS)
+            raise replace(TOO_MANY_CHUNKS)
         return event
 
 
-def _judge_head(waiting: bytes, limits: ServerLimits) -> ApiError | None:
-    """What is wrong with the head of a request, or with as much of it as came; the rest is for h11 to find."""
-    end = _HEAD_END.search(waiting, 0, limits.header_bytes)
-    if end is None and len(waiting) <= limits.header_bytes:
-        return None
-    lines = waiting[: end.start() if end else None].split(b"\n")
+def _check_head(received: bytes, limits: ServerLimits) -> None:
+    """Check a request's head, or as much of it as was received. Raises ApiError; the rest is checked by h11."""
+    end = _HEAD_END.search(received, 0, limits.header_bytes)
+    if end is None and len(received) <= limits.header_bytes:
+        return
+    lines = received[: end.start() if end else None].split(b"\n")
     if len(max(lines[0].split(b" "), key=len)) > limits.target_length:
-        return TARGET_TOO_LONG
+        raise replace(TARGET_TOO_LONG)
     if end is None or len(lines) - 1 > limits.header_count:
-        return HEAD_TOO_LARGE
-    return _judge_lines(lines)
-
-
-def _judge_lines(lines: list[bytes]) -> ApiError | None:
-    """Of a whole head. h11 makes one Content-Length of several equal ones and lets Transfer-Encoding win over it."""
+        raise replace(HEAD_TOO_LARGE)
     method, _, rest = lines[0].partition(b" ")
     if method == b"CONNECT" or not rest.startswith(b"/"):
-        return NO_PATH
-    if any(line[:1] in (b" ", b"\t") for line in lines):  # a folded header: who reads the lines otherwise reads others
-        return MALFORMED
+        raise replace(NO_PATH)
+    if any(line[:1] in (b" ", b"\t") for line in lines):  # a folded header, which other parsers read differently
+        raise replace(MALFORMED)
+    # h11 merges equal Content-Lengths, and lets Transfer-Encoding win over them.
     names = [line.partition(b":")[0].lower() for line in lines[1:]]
     lengths = [line for line, name in zip(lines[1:], names, strict=True) if name == b"content-length"]
-    if len(lengths) > 1 or any(b"," in line for line in lengths):
-        return FRAMING
-    if b"transfer-encoding" in names and (lengths or not rest.rstrip(b"\r").endswith(b"HTTP/1.1")):
-        return FRAMING
-    return None
+    chunked = b"transfer-encoding" in names
+    if len(lengths) + chunked > 1 or any(b"," in line for line in lengths):
+        raise replace(FRAMING)
+    if chunked and not rest.rstrip(b"\r").endswith(b"HTTP/1.1"):
+        raise replace(FRAMING)
 
 
-def _raw_answer(fault: ApiError) -> bytes:
-    """The answer's bytes, after which the connection is closed."""
-    body = fault.body()
-    own = (("content-length", str(len(body))), ("cache-control", "no-store"), ("connection", "close"))
-    lines = [f"HTTP/1.1 {fault.status} {HTTPStatus(fault.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in (*fault.all_headers(), *own)]
-    return "\r\n".join((*lines, "", "")).encode() + body
+def _raw_response(error: ApiError) -> bytes:
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in error.all_headers()]
+    return "\r\n".join((*lines, "cache-control: no-store", "connection: close", "", "")).encode() + error.body()
 
 
 class _LimitedProtocol(H11Protocol):
-    """One connection. ``_phase``: what is waited for until ``_deadline``."""
+    """A connection. ``_phase``: the part of a request that must arrive before ``_deadline``."""
 
     limits: ClassVar[ServerLimits]
-    answered: ClassVar[Callable[[int], None]]
+    on_response: ClassVar[Callable[[int], None]]
 
     def __init__(
         self,
@@ -147,7 +134,7 @@ class _LimitedProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.conn = _Connection(self.limits)
         self.timeout_keep_alive = self.limits.idle_seconds  # type: ignore[assignment]  # goes to call_later as it is
-        self.logger = _SILENT
+        self.logger = _MUTED
         self.access_log = False
         self._refused = False
         self._phase = ""
@@ -156,21 +143,19 @@ class _LimitedProtocol(H11Protocol):
         self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock, or turn the connection away if there are too many."""
+        """Start the deadline, or refuse the connection if there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections and not self._make_room():
+        if len(self.connections) > self.limits.connections and not self._close_silent():
             self._refused = True
-            self._say(TOO_MANY)
-            transport.close()  # at once, since a connection that lingers would be one more
+            self._write(TOO_MANY)
+            transport.close()  # at once: it is one too many
             return
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        transport.set_write_buffer_limits(high=0)  # every byte that waits is noticed: pause_writing, then the deadline
+        transport.set_write_buffer_limits(high=0)  # every unread byte calls pause_writing
         self._watch()
 
-    def _make_room(self) -> bool:
-        """Close the connection that has been silent for longest, if there is one: nobody may keep others out by opening
-        all there are and saying nothing.
-        """
+    def _close_silent(self) -> bool:
+        """Close the longest silent connection, if there is one, so that silent connections cannot keep others out."""
         others = (other for other in self.connections if isinstance(other, _LimitedProtocol))
         longest = max(others, key=lambda other: other.silence)  # ourselves at least
         if longest.silence < SILENT_SECONDS:
@@ -180,26 +165,25 @@ class _LimitedProtocol(H11Protocol):
 
     @property
     def silence(self) -> float:
-        """Seconds since an answer, or the beginning, if no whole head of a request has come since; 0 otherwise."""
+        """Seconds without a request; 0 during one."""
         if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
             return 0.0
         return self.loop.time() - self._silent_since
 
-    def _say(self, fault: ApiError) -> None:
-        """Answer before any application is asked."""
-        self.transport.write(_raw_answer(fault))
-        type(self).answered(fault.status)
+    def _write(self, error: ApiError) -> None:
+        self.transport.write(_raw_response(error))
+        type(self).on_response(error.status)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
+        """Cancel the deadlines."""
         for timer in (self._deadline, self._stall):
             if timer:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request. What comes while an answer is made is dropped, and the connection closed after it:
-        uvicorn would stop reading, and so not see the client leave.
+        """Drop data that comes during an answer, and close the connection after it: uvicorn would stop reading, and not
+        notice when the client leaves.
         """
         if self._refused:
             return
@@ -209,36 +193,36 @@ class _LimitedProtocol(H11Protocol):
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """As uvicorn's, with what it raises turned into an answer of ours, and with the clock."""
+        """Process events; errors are answered, and the deadline is set."""
         try:
             super().handle_events()
-        except _Refused as refused:
-            self._refuse(refused.fault)
+        except ApiError as error:
+            self._refuse(error)
         else:
             self._watch()
 
     def on_response_complete(self) -> None:
-        """From now on it is silent again."""
+        """The connection is silent from now on."""
         self._silent_since = self.loop.time()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Bytes wait for the client: from now on it has to read."""
+        """Start the write timeout."""
         super().pause_writing()
         self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        """All is read."""
+        """The client has read everything."""
         if self._stall:
             self._stall.cancel()
         super().resume_writing()
 
     def _should_upgrade(self) -> bool:
-        return False  # as any other request; uvicorn would log a warning
+        return False  # uvicorn would log a warning
 
     def _wait_for_reader(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        self._stall = self.loop.call_later(self.limits.write_seconds, self._check_reader, left)
+        unread = self.transport.get_write_buffer_size()
+        self._stall = self.loop.call_later(self.limits.write_seconds, self._check_reader, unread)
 
     def _check_reader(self, before: int) -> None:
         if self.transport.get_write_buffer_size() < before:
@@ -247,7 +231,7 @@ class _LimitedProtocol(H11Protocol):
             self.transport.abort()
 
     def _watch(self) -> None:
-        """Set the deadline of what is waited for, once for each: bytes that trickle in do not put it off."""
+        """Set the deadline of a phase once: bytes that trickle in do not extend it."""
         phase, seconds = "", 0.0
         if self.conn.their_state is h11.SEND_BODY:
             phase, seconds = "body", self.limits.body_seconds + BODY_GRACE
@@ -266,12 +250,12 @@ class _LimitedProtocol(H11Protocol):
         if self._refused or self.transport.is_closing():
             self.transport.abort()
         elif self._phase == "head" and not self.conn.trailing_data[0]:
-            self.transport.close()  # browsers open connections ahead; nothing was asked, so nothing is answered
+            self.transport.close()  # browsers open connections ahead of requests
         else:
             self._refuse(TOO_SLOW)
 
-    def _refuse(self, fault: ApiError) -> None:
-        """Answer with ``fault``, unless an answer is on its way already, and have done with the connection."""
+    def _refuse(self, error: ApiError) -> None:
+        """Answer with ``error``, unless an answer has begun, and close the connection."""
         self._refused = True
         if self.cycle is not None:
             self.cycle.disconnected = True
@@ -279,16 +263,16 @@ class _LimitedProtocol(H11Protocol):
             if self.cycle.response_started and not self.cycle.response_complete:
                 self.transport.abort()
                 return
-        self._say(fault)
+        self._write(error)
         with contextlib.suppress(OSError):  # it may have left
             self.transport.write_eof()
         self.flow.resume_reading()
         self._set_deadline(LINGER_SECONDS)
 
 
-def protocol(limits: ServerLimits, answered: Callable[[int], None]) -> type[H11Protocol]:
-    """The class for uvicorn's ``Config(http=...)``. ``answered`` hears the status of each answer that no application
-    gave. Its ``timeout_keep_alive``, ``h11_max_incomplete_event_size`` and
-    access log are not used; ``limit_concurrency`` must be left out, since its answer is uvicorn's own.
+def protocol(limits: ServerLimits, on_response: Callable[[int], None]) -> type[H11Protocol]:
+    """The class for uvicorn's ``Config(http=...)``, whose ``limit_concurrency`` must not be set: it answers by itself.
+    ``on_response`` gets the status of each answer that did not come from the application.
     """
-    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits, "answered": staticmethod(answered)})
+    members = {"limits": limits, "on_response": staticmethod(on_response)}
+    return type("LimitedProtocol", (_LimitedProtocol,), members)

@@ -1,6 +1,6 @@
-"""Bodies of requests, read whole: each within its size and its time, all together within a budget.
+"""Request bodies, read whole: each within its size and time, all together within a budget.
 
-Knows ASGI's ``receive`` and the framing headers; does not know what a body says.
+Starlette's RequestBodyLimitMiddleware bounds the size of a body, but neither its time nor the memory of all bodies.
 """
 
 from __future__ import annotations
@@ -10,106 +10,83 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import MIB, ServerLimits
 
 STEP = MIB // 4
-"""Bytes by which a body takes from the budget, as they come: a length that is only promised takes nothing."""
+"""Bytes that a body takes from the budget at a time, as they arrive: an announced length takes nothing."""
 CLOSE = (("connection", "close"),)
-"""With each answer to a request whose body was not read, or its rest would be taken for the next request."""
+"""For answers to a request whose body was not read: its rest would be taken for the next request."""
 
 
 class BodyBudget:
-    """Bytes of all bodies that are held at once. For one event loop; not for threads."""
+    """Bytes of all bodies that are held at once. For one event loop."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held = 0
-
-    @property
-    def held(self) -> int:
-        """Bytes that are taken now."""
-        return self._held
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
 
     def take(self, count: int) -> None:
-        """Take ``count`` bytes; raises ApiError (429) if that many are not left."""
-        if self._held + count > self._most:
+        """Take ``count`` bytes. Raises ApiError (429) if that many are not left."""
+        if self.held + count > self._limit:
             raise ApiError(429, "too many requests are being read", "busy", retry_after=1, headers=CLOSE)
-        self._held += count
+        self.held += count
 
     def give_back(self, count: int) -> None:
-        """Give back what was taken."""
-        self._held -= count
+        """Give back ``count`` bytes."""
+        self.held -= count
 
 
 @asynccontextmanager
 async def hold_body(scope: Scope, receive: Receive, limits: ServerLimits, budget: BodyBudget) -> AsyncIterator[bytes]:
-    """The request's body, which counts against the budget until the block is left, however it is left.
+    """The request's body, which counts against the budget until the block is left.
 
-    On entering it raises ApiError (400: no valid Content-Length, 408: too slow, 413: too large, 429: no budget), or
-    AnswerCancelled if the client leaves.
+    Raises ApiError (400: no valid Content-Length, 408: too slow, 413: too large, 429: no budget), and AnswerCancelled
+    if the client leaves.
     """
-    share = _Share(limits, budget)
+    body, taken = io.BytesIO(), 0  # BytesIO gives away its own buffer, a bytearray would be copied
+    expected = _content_length(scope)
+    _check_size(expected, limits)
+    deadline, more = asyncio.get_running_loop().time() + limits.body_seconds, True
     try:
-        yield await _read(scope, receive, share, limits.body_seconds)
+        while more:
+            message = await _receive(receive, deadline)
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size = body.tell() + len(part)
+            _check_size(size, limits)
+            if size > taken:
+                steps = -(-size // STEP) * STEP
+                needed = (min(steps, expected) if expected else steps) - taken
+                budget.take(needed)
+                taken += needed
+            body.write(part)
+        yield body.getvalue()
     finally:
-        budget.give_back(share.bytes)
+        budget.give_back(taken)
 
 
-class _Share:
-    """What one body has of the budget, in ``bytes``."""
-
-    def __init__(self, limits: ServerLimits, budget: BodyBudget) -> None:
-        self.bytes = 0
-        self._promised = 0
-        self._limits = limits
-        self._budget = budget
-
-    def promise(self, size: int) -> None:
-        """So many bytes will come; 0 if nobody knows."""
-        self._check(size)
-        self._promised = size
-
-    def grow(self, size: int) -> None:
-        """Have at least ``size`` bytes: whole steps, but not more than will come."""
-        self._check(size)
-        if size > self.bytes:
-            whole = -(-size // STEP) * STEP
-            more = (min(whole, self._promised) if self._promised else whole) - self.bytes
-            self._budget.take(more)
-            self.bytes += more
-
-    def _check(self, size: int) -> None:
-        if size > self._limits.max_body_mib * MIB:
-            most = f"the body is larger than {self._limits.max_body_mib} MiB"
-            raise ApiError(413, most, "request_too_large", headers=CLOSE)
-
-
-async def _read(scope: Scope, receive: Receive, share: _Share, seconds: float) -> bytes:
-    """BytesIO hands out its own buffer in the end, where a bytearray would have to be copied."""
-    share.promise(_promised(scope))
-    body = io.BytesIO()
-    more = True
+async def _receive(receive: Receive, deadline: float) -> Message:
     try:
-        async with asyncio.timeout(seconds):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise AnswerCancelled("the client left before its request was complete")
-                part = message.get("body", b"")
-                share.grow(body.tell() + len(part))
-                body.write(part)
-                more = message.get("more_body", False)
+        async with asyncio.timeout_at(deadline):
+            message = await receive()
     except TimeoutError:
         raise ApiError(408, "the body did not arrive in time", "request_timeout", headers=CLOSE) from None
-    return body.getvalue()
+    if message["type"] == "http.disconnect":
+        raise AnswerCancelled("the client left before its request was complete")
+    return message
 
 
-def _promised(scope: Scope) -> int:
-    """Content-Length in bytes, 0 for none; raises ApiError (400) for one that is no length."""
+def _check_size(size: int, limits: ServerLimits) -> None:
+    if size > limits.max_body_mib * MIB:
+        message = f"the body is larger than {limits.max_body_mib} MiB"
+        raise ApiError(413, message, "request_too_large", headers=CLOSE)
+
+
+def _content_length(scope: Scope) -> int:
+    """Content-Length in bytes, 0 if there is none. Raises ApiError (400) for an invalid one."""
     values = [value for name, value in scope["headers"] if name == b"content-length"]
     if not values:
         return 0

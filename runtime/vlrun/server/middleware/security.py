@@ -1,7 +1,7 @@
-"""Who may ask: Host, Origin, key and content type, judged before routing; and what stands in every answer's head.
+"""Checks every request before routing (Host, Origin, API key, content type), and completes every answer's headers.
 
-Knows ASGI scopes and headers; knows no route but ``/health/live``, no body and no socket. It judges ``scope["path"]``,
-never a URL put together from Host, which the client writes.
+It judges ``scope["path"]``, never a URL built from Host, which the client writes. Starlette's TrustedHostMiddleware
+ignores the port and its CORSMiddleware lets foreign origins through, only without CORS headers; both answer plain text.
 """
 
 from __future__ import annotations
@@ -22,26 +22,22 @@ from vlrun.server.middleware.api_keys import ApiKeys
 
 logger = logging.getLogger("vlrun.server")
 
-OPEN_PATH = "/health/live"
+PUBLIC_PATH = "/health/live"
 """The one path that needs no key."""
 MEDIA_TYPES = frozenset({"application/json", "multipart/form-data"})
-"""A foreign page can post ``text/plain`` without a preflight, but not JSON; a form it posts has an Origin."""
+"""A foreign page can post ``text/plain`` without a preflight, but not JSON; the form that it posts has an Origin."""
 LINGER_SECONDS = 2.0
-"""That a client may go on sending a body that nobody reads: closed at once it would get a reset, not the answer."""
-PREFLIGHT_SECONDS = 600
-"""That a browser may remember a preflight's answer."""
+"""For which a client may go on sending an unread body: closed at once, it would get a reset instead of the answer."""
 HARDENING = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
-CLOSE = (b"connection", b"close")
 
-NO_HOST = bad_request("a request has one Host header: a name or an address, and a port", code="invalid_host")
-FOREIGN_HOST = ApiError(403, "this service does not answer to that Host", "host_not_allowed")
-FOREIGN_ORIGIN = ApiError(403, "this service does not answer to pages of that origin", "origin_not_allowed")
+INVALID_HOST = bad_request("a request has one Host header: a name or an address, and a port", code="invalid_host")
+FOREIGN_HOST = ApiError(403, "this Host is not allowed", "host_not_allowed")
+FOREIGN_ORIGIN = ApiError(403, "this Origin is not allowed", "origin_not_allowed")
 NO_KEY = ApiError(
     401,
     "a valid API key is needed: Authorization: Bearer KEY",
@@ -54,17 +50,20 @@ FAILED = ApiError(500, "the service failed on this request", "internal_error")
 
 _HOST = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _DEFAULT_PORT = re.compile(r":(?:80|443)$")
-_TOLERATED = re.compile(r"x-stainless-[a-z0-9-]{1,40}")
 _HAS_PORT = re.compile(r":[0-9]+$")
+_CLIENT_HEADER = re.compile(r"x-stainless-[a-z0-9-]{1,40}")  # of OpenAI's client
 
 
 @dataclass(frozen=True)
 class SecurityMiddleware:
     """ASGI middleware around the whole app.
 
-    ``hosts``: names, besides the address that was connected to, under which the service is asked for; with a port if it
-    is not the service's own (a proxy's). ``origins``: pages that may ask from a browser, such as
-    ``https://kiosk.example``. ``keys``: None for a service without. ``stopping``: true once no new work is taken.
+    Args:
+        app: The wrapped application.
+        hosts: Allowed names besides the address that was connected to; with a port if it is not the service's own.
+        origins: Web pages that may call, such as ``https://kiosk.example``.
+        keys: API keys; None if no key is needed.
+        stopping: Whether new work is refused.
     """
 
     app: ASGIApp
@@ -83,37 +82,36 @@ class SecurityMiddleware:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin = _one(scope, b"origin")
-        page = origin if origin in self.origins else None
-        exchange = _Exchange(scope, receive, send, page)
-        fault = self._judge_caller(scope)
-        if fault is None and page and scope["method"] == "OPTIONS" and _values(scope, b"access-control-request-method"):
+        origin = _header(scope, b"origin")
+        exchange = _Exchange(scope, receive, send, origin if origin in self.origins else None)
+        error = self._check_caller(scope)
+        preflight = scope["method"] == "OPTIONS" and _values(scope, b"access-control-request-method")
+        if not error and preflight and origin in self.origins:
             await exchange.allow_preflight()
-            return
-        fault = fault or self._judge_request(scope)
-        if fault:
-            await exchange.answer(fault)
+        elif error := error or self._check_request(scope):
+            await exchange.send_error(error)
         else:
             await exchange.run(self.app)
 
-    def _judge_caller(self, scope: Scope) -> ApiError | None:
-        """Host and Origin."""
+    def _check_caller(self, scope: Scope) -> ApiError | None:
+        """Check Host and Origin."""
         allowed = allowed_hosts(scope.get("server"), self.hosts)
-        host = _one(scope, b"host").lower()
+        host = _header(scope, b"host").lower()
         if not _HOST.fullmatch(host):
-            return NO_HOST
+            return INVALID_HOST
         if host not in allowed:
             return FOREIGN_HOST
-        if not _values(scope, b"origin"):  # a page's image or script: it could see at least that it loads
-            embedded = _one(scope, b"sec-fetch-site") == "cross-site" and _one(scope, b"sec-fetch-mode") != "navigate"
-            return FOREIGN_ORIGIN if embedded else None
-        origins = self.origins | {f"http://{host}" for host in allowed}
-        return None if _one(scope, b"origin") in origins else FOREIGN_ORIGIN
+        if not _values(scope, b"origin"):  # a page's image or script, which shows by loading that the service is there
+            embedded = _header(scope, b"sec-fetch-mode") != "navigate"
+            return FOREIGN_ORIGIN if embedded and _header(scope, b"sec-fetch-site") == "cross-site" else None
+        origins = self.origins | {f"http://{name}" for name in allowed}
+        return None if _header(scope, b"origin") in origins else FOREIGN_ORIGIN
 
-    def _judge_request(self, scope: Scope) -> ApiError | None:
-        """Key, whether it is too late, and content type."""
-        if self.keys and scope["path"] != OPEN_PATH:
-            name = self.keys.name_of(_bearer(scope))
+    def _check_request(self, scope: Scope) -> ApiError | None:
+        """Check the key and the content type, and that the service is not stopping."""
+        if self.keys and scope["path"] != PUBLIC_PATH:
+            scheme, _, key = _header(scope, b"authorization").partition(" ")
+            name = self.keys.name_of(key.strip() if scheme.lower() == "bearer" else "")
             if name is None:
                 return NO_KEY
             scope.setdefault("state", {})["key"] = name
@@ -121,16 +119,16 @@ class SecurityMiddleware:
             return None
         if self.stopping():
             return STOPPING
-        if not _has_body(scope):  # nothing that could be taken for another thing: the route says what is missing
-            return None
-        return None if _is_readable(_one(scope, b"content-type")) else FOREIGN_TYPE
+        # Without a body, the endpoint says what is missing.
+        readable = not _has_body(scope) or _is_readable(_header(scope, b"content-type"))
+        return None if readable else FOREIGN_TYPE
 
 
 def allowed_hosts(server: tuple[str, int | None] | None, hosts: frozenset[str]) -> frozenset[str]:
-    """Values of Host that the service answers to, in lower case: exact, port and all.
+    """Exact values of Host that are allowed, in lower case: ``hosts`` and the service's own address.
 
-    Its own address (``server``: where the client connected to, or the path of a socket and None) is one of them, since
-    nobody can make another name of an address; ``localhost`` is, if that address is loopback's.
+    ``server``: the address and port that the client connected to, or the path of a socket and None. Of a loopback
+    address, ``localhost`` is allowed too.
     """
     address, port = server or ("", None)
     names = {host.lower() for host in hosts} | ({"localhost"} if port is None else _own_names(address))
@@ -153,27 +151,14 @@ def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
-def _one(scope: Scope, name: bytes) -> str:
-    """The header's value; empty if it is missing or stands there twice."""
+def _header(scope: Scope, name: bytes) -> str:
+    """The header's value; empty if it is missing or given twice."""
     values = _values(scope, name)
     return values[0] if len(values) == 1 else ""
 
 
-def _allowed_headers(scope: Scope) -> bytes:
-    """Of those that a page wants to send: what we read, and what OpenAI's client adds about itself."""
-    asked = (name.strip().lower() for name in ",".join(_values(scope, b"access-control-request-headers")).split(","))
-    return ", ".join(["authorization, content-type", *(name for name in asked if _TOLERATED.fullmatch(name))]).encode()
-
-
 def _has_body(scope: Scope) -> bool:
-    lengths = _values(scope, b"content-length")
-    return bool(_values(scope, b"transfer-encoding") or (lengths and lengths != ["0"]))
-
-
-def _bearer(scope: Scope) -> str:
-    """The key that was presented; empty, which no key is, for none."""
-    scheme, _, key = _one(scope, b"authorization").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
+    return bool(_values(scope, b"transfer-encoding")) or _values(scope, b"content-length") not in ([], ["0"])
 
 
 def _is_readable(content_type: str) -> bool:
@@ -183,68 +168,66 @@ def _is_readable(content_type: str) -> bool:
 
 
 class _Exchange:
-    """One request and its answer: whether it has begun, and whether the body was read to its end."""
+    """A request and its answer: whether it has begun, and whether the body was read to its end."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, page: str | None) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, origin: str | None) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._page = page
+        self._origin = origin
         self._begun = False
         self._unread = _has_body(scope)
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the app answer. What escapes it becomes an answer or, where that has begun, a closed connection, which is
-        what servers do when an app returns too early.
+        """Run the app. Its exception becomes an answer or, if one has begun, a closed connection: servers close it when
+        an app returns too early.
         """
         try:
             await app(self._scope, self.receive, self.send)
-        except AnswerCancelled:  # the client has left, and hears nothing
+            error = FAILED
+        except AnswerCancelled:  # the client has left
             return
         except asyncio.CancelledError:
             if not self._begun:
-                await self.answer(STOPPING)
+                await self.send_error(STOPPING)
             raise
-        except Exception as error:  # noqa: BLE001  # a stranger gets no word of it, and the log no word of the stranger
-            fault = error if isinstance(error, ApiError) else FAILED
-            if fault is FAILED or self._begun:
-                logger.error("a request failed: %s at %s", type(error).__name__, _place(error))
-            if not self._begun:
-                await self.answer(fault)
-        else:
-            if not self._begun:
-                await self.answer(FAILED)
+        except Exception as reason:  # noqa: BLE001  # neither the client nor the log gets the text of an exception
+            error = reason if isinstance(reason, ApiError) else FAILED
+            if error is FAILED or self._begun:
+                logger.error("a request failed: %s at %s", type(reason).__name__, _location(reason))
+        if not self._begun:
+            await self.send_error(error)
 
-    async def answer(self, fault: ApiError) -> None:
-        """Say what is wrong."""
-        body = fault.body()
-        headers = (*fault.all_headers(), ("content-length", str(len(body))))
-        encoded = [(name.encode(), value.encode()) for name, value in headers]
-        await self.send({"type": "http.response.start", "status": fault.status, "headers": encoded})
-        await self.send({"type": "http.response.body", "body": body})
+    async def send_error(self, error: ApiError) -> None:
+        """Answer with an error."""
+        headers = [(name.encode(), value.encode()) for name, value in error.all_headers()]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": error.body()})
 
     async def allow_preflight(self) -> None:
-        """Tell a browser what a page of ``origins`` may send."""
+        """Tell a browser what a page of an allowed origin may send: what we read, and headers of OpenAI's client."""
+        asked = ",".join(_values(self._scope, b"access-control-request-headers")).lower().split(",")
+        tolerated = [name.strip() for name in asked if _CLIENT_HEADER.fullmatch(name.strip())]
         headers = [
             (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", _allowed_headers(self._scope)),
-            (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
+            (b"access-control-allow-headers", ", ".join(["authorization, content-type", *tolerated]).encode()),
+            (b"access-control-max-age", b"600"),
         ]
         await self.send({"type": "http.response.start", "status": 204, "headers": headers})
         await self.send({"type": "http.response.body", "body": b""})
 
     async def receive(self) -> Message:
-        """The server's, watched for the body's end."""
+        """The server's ``receive``, which notices the end of the body."""
         message = await self._receive()
         if not message.get("more_body", False):
             self._unread = False
         return message
 
     async def send(self, message: Message) -> None:
-        """The server's, with our headers. An unread body has to be waited out before the answer ends."""
+        """The server's ``send``, with our headers. Before the answer ends, an unread body is awaited."""
         if message["type"] == "http.response.start":
             self._begun = True
-            message = {**message, "headers": self._headers(list(message.get("headers", [])))}
+            message = {**message, "headers": self._complete(list(message.get("headers", [])))}
         elif self._unread and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             with suppress(TimeoutError):
@@ -254,20 +237,19 @@ class _Exchange:
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        names = {name.lower() for name, _ in given}
-        ours = [*HARDENING]
-        if self._page is None:
-            ours.append(SAME_ORIGIN)
+    def _complete(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        ours = list(HARDENING)
         if self._unread:
-            ours.append(CLOSE)
-        added = [(name, value) for name, value in ours if name not in names]
-        if self._page is not None:
-            added += [(b"access-control-allow-origin", self._page.encode("latin-1")), (b"vary", b"Origin")]
-        return given + added
+            ours.append((b"connection", b"close"))
+        if self._origin is None:
+            ours.append((b"cross-origin-resource-policy", b"same-origin"))
+        else:
+            ours += [(b"access-control-allow-origin", self._origin.encode("latin-1")), (b"vary", b"Origin")]
+        names = {name.lower() for name, _ in given}
+        return given + [(name, value) for name, value in ours if name not in names]
 
 
-def _place(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     """File and line where it was raised."""
     trace = error.__traceback__
     while trace and trace.tb_next:

@@ -1,4 +1,6 @@
-"""The exported graphs against transformers on the same weights, and in every form in which the runtime drives them."""
+"""The exported graphs compared with transformers on the same weights, and in the forms in which the runtime runs
+them.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,7 @@ def test_two_sequences_in_chunks_equal_one_pass(
 
 
 def never() -> bool:
-    """Nobody leaves."""
+    """Never cancelled."""
     return False
 
 

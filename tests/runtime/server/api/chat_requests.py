@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlrun.server.api.openapi_examples import IMAGE
+from vlrun.server.api.openapi import document
+from vlrun.server.limits import ServerLimits
+
+PATH = document(ServerLimits(), "vlrun-tiny", keyed=False)["paths"]["/v1/chat/completions"]["post"]
+EXAMPLES = PATH["requestBody"]["content"]["application/json"]["examples"]
+IMAGE: str = EXAMPLES["a-question-about-an-image"]["value"]["messages"][0]["content"][1]["image_url"]["url"]
+"""The image of the document's examples."""
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bergen"}'}}
 FUNCTION = {"name": "weather", "description": "The weather.", "parameters": {"type": "object"}}

@@ -60,6 +60,7 @@ LARGE = {
 }
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("piece", [1_000_000, 1400], ids=["at once", "in pieces"])
 def test_a_head_is_bounded_however_it_arrives(strict: Edge, witness: Witness, name: str, piece: int) -> None:
@@ -111,6 +112,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_requests_get_400_and_are_cut(strict: Edge, name: str) -> None:
     """h11 lets Transfer-Encoding win over Content-Length and merges equal lengths, which a proxy may read otherwise."""
@@ -138,6 +140,7 @@ def trickle(client: socket.socket, data: bytes) -> None:
         shout(client, bytes([byte]))
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("before", [b"", GET], ids=["first request", "further request"])
 def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> None:
     """Slow headers: uvicorn never closes such a connection."""
@@ -153,6 +156,7 @@ def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> Non
         assert (answer.status, answer.code) == (408, "request_timeout")
 
 
+@pytest.mark.fault(26)
 def test_200_idle_connections_are_closed_and_others_served_meanwhile() -> None:
     """Uvicorn leaves a connection that never says anything open for ever."""
     with edge(Witness(), ServerLimits(header_seconds=0.5)) as server:
@@ -165,6 +169,7 @@ def test_200_idle_connections_are_closed_and_others_served_meanwhile() -> None:
             client.close()
 
 
+@pytest.mark.fault(26)
 def test_idle_after_an_answer() -> None:
     with edge(Witness(), ServerLimits(idle_seconds=0.4, header_seconds=0.1)) as server, server.connect() as client:
         for _ in range(3):
@@ -254,6 +259,7 @@ def test_connections_beyond_the_limit_are_turned_away_and_the_others_kept() -> N
         assert server.refused == [503] * 3
 
 
+@pytest.mark.fault(26)
 def test_silent_connections_do_not_keep_others_out() -> None:
     """Guards everybody else from one who opens all connections and says nothing, or half of something; whoever waits
     for an answer is no such one.
@@ -277,6 +283,7 @@ def test_silent_connections_do_not_keep_others_out() -> None:
             client.close()
 
 
+@pytest.mark.fault(28)
 def test_a_client_that_reads_nothing_is_cut_off() -> None:
     """Row 28: the stream waits for the client for ever, its slot with it; and what it makes piles up."""
     witness = Witness()
@@ -289,6 +296,7 @@ def test_a_client_that_reads_nothing_is_cut_off() -> None:
         assert server.ask(GET).body == b"ok"
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("path", [b"/endless", b"/large?4000000"], ids=["many writes", "one write"])
 def test_a_client_that_reads_slowly_is_not(path: bytes) -> None:
     """However long it takes: the deadline is for reading nothing."""

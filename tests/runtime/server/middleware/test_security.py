@@ -304,7 +304,7 @@ def test_a_failure_is_one_line_in_the_log_and_nothing_for_the_stranger(
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert (record.name, record.exc_info) == ("vlrun.server", None)
     assert record.getMessage().startswith("a request failed: ValueError at ")
-    assert "edge.py:" in record.getMessage()
+    assert "raw_server.py:" in record.getMessage()
     assert "zebra" not in record.getMessage()
     assert "\n" not in record.getMessage()
 

@@ -1,7 +1,4 @@
-"""What the requests of several endpoints have in common: texts, names, numbers with their bounds, functions.
-
-Types alone; their bounds stand in the OpenAPI document as they stand here. Knows neither endpoints nor the model.
-"""
+"""Types that the requests of several endpoints share. Their bounds are those of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,45 +6,41 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from vlrun.prompt.tool_calls import MAX_TOOLS
 from vlrun.server.limits import ServerLimits
 from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, RANGES
 from vlrun.types.sampling import MAX_SEED
+from vlrun.types.turn import MAX_TOOLS
 
 LIMITS = ServerLimits()
-"""Of those that have no option of ``vlrun serve``: they are part of the types."""
-
-METADATA_KEYS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
-"""Pairs, characters of a key and of a value, as OpenAI allows them."""
+"""The limits without a command-line option, which are part of the types."""
 
 
-class Wire(Struct, forbid_unknown_fields=True):
-    """An object of a request: what is not named here is refused."""
+class RequestStruct(Struct, forbid_unknown_fields=True):
+    """An object of a request. Unknown fields are refused."""
 
 
 Text: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text)]
-# The look-ahead: Python's "$" also matches before a line feed at the end, that of JSON Schema does not.
+# Python's "$" also matches before a trailing line feed, that of JSON Schema does not: hence the look-ahead.
 FUNCTION_NAME = r"^[a-zA-Z0-9_-]{1,64}(?!\n)$"
-PATTERNS = {FUNCTION_NAME: "1 to 64 of the characters a-z, A-Z, 0-9, _ and -"}
-"""What strings must be, in words."""
 FunctionName: TypeAlias = Annotated[str, Meta(pattern=FUNCTION_NAME)]
 CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
-# The pattern is for the document alone: what is wrong with a URL is told by whoever reads it.
+# The pattern is for the document only: `server.images` checks the URL and says what is wrong with it.
 DataURL: TypeAlias = Annotated[
     str,
     Meta(
-        description="An image as a data URL in base64. No URL is ever fetched.",
+        description="An image as a base64 data URL. No URL is ever fetched.",
         extra_json_schema={"pattern": f"^data:image/(png|jpe?g|webp|bmp);base64,{BASE64}$"},
     ),
 ]
-DetailWord: TypeAlias = Literal["auto", "low", "high"]
+Detail: TypeAlias = Literal["auto", "low", "high"]
 Ignored: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text, description="Accepted and ignored.")]
+IgnoredList: TypeAlias = Annotated[list[Any], Meta(description="Accepted and ignored.")]
 
 MaxTokens: TypeAlias = Annotated[int, Meta(ge=1, le=RANGES["max_tokens"])]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 TopP: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
-TopK: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1, description="0 and -1 are off.")]
+TopK: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1, description="0 and -1 turn it off.")]
 MinP: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 RepetitionPenalty: TypeAlias = Annotated[float, Meta(ge=0.01, le=100)]
@@ -55,19 +48,38 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 TopLogprobs: TypeAlias = Annotated[int, Meta(ge=0, le=LIMITS.max_top_logprobs)]
 StopString: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_LENGTH)]
 Stop: TypeAlias = StopString | Annotated[list[StopString], Meta(max_length=MAX_STOP_STRINGS)]
-
 Metadata: TypeAlias = Annotated[
-    dict[Annotated[str, Meta(max_length=METADATA_KEY)], Annotated[str, Meta(max_length=METADATA_VALUE)]],
-    Meta(max_length=METADATA_KEYS),
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
 ServiceTier: TypeAlias = Literal["auto", "default"]
 ToolMode: TypeAlias = Literal["none", "auto", "required"]
 
 
-class Function(Wire):
-    """A function that the model may call. ``strict`` is accepted; arguments follow ``parameters`` where a call must
-    come.
-    """
+class RefusalPart(RequestStruct, tag_field="type", tag="refusal"):
+    """A refusal by another model, read as text."""
+
+    refusal: Text
+
+
+class TextFormat(RequestStruct, tag_field="type", tag="text"):
+    """Plain text."""
+
+
+class JsonObjectFormat(RequestStruct, tag_field="type", tag="json_object"):
+    """Any JSON object."""
+
+
+class NamedSchema(RequestStruct, omit_defaults=True):
+    """A JSON schema. It is always enforced, as if ``strict`` were true."""
+
+    name: FunctionName
+    schema: dict[str, Any]
+    description: Text | None = None
+    strict: bool | None = None
+
+
+class Function(RequestStruct):
+    """A function that the model may call. ``strict`` is accepted and ignored."""
 
     name: FunctionName
     description: Text | None = None
@@ -75,33 +87,18 @@ class Function(Wire):
     strict: bool | None = None
 
 
-class FunctionTool(Wire):
-    """A function as chat completions describe it."""
+class FunctionTool(RequestStruct):
+    """A function tool of chat completions."""
 
     type: Literal["function"]
     function: Function
 
 
-FunctionTools: TypeAlias = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
-
-
 class FlatFunctionTool(Function, kw_only=True):
-    """A function as responses describe it."""
+    """A function tool of responses."""
 
     type: Literal["function"]
 
 
+FunctionTools: TypeAlias = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
 FlatFunctionTools: TypeAlias = Annotated[list[FlatFunctionTool], Meta(max_length=MAX_TOOLS)]
-
-
-class ChosenFunction(Wire):
-    """The name of the function that must be called."""
-
-    name: FunctionName
-
-
-class PlainText(Wire):
-    """A piece of text, where nothing else may stand."""
-
-    type: Literal["text"]
-    text: Text

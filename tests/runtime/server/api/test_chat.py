@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.server.api.chat_requests import CALL, FUNCTION, NAMED, TOOL, image, request, text, user
-from vlrun.server.api.chat_parser import read_chat
-from vlrun.server.api.chat_request import ChatRequest
-from vlrun.server.api.openapi_examples import IMAGE
-from vlrun.server.api.unsupported import CHAT
+from tests.runtime.server.api.chat_requests import CALL, FUNCTION, IMAGE, NAMED, TOOL, image, request, text, user
+from vlrun.server.api import chat
+from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.validation import UNSUPPORTED_CHAT
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
@@ -23,7 +22,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
 def read(value: object, limits: ServerLimits | None = None) -> GenerationRequest:
-    return read_chat(value, NAMES, limits or ServerLimits())
+    return chat.parse(value, NAMES, limits or ServerLimits())
 
 
 def refused(value: object, limits: ServerLimits | None = None) -> ApiError:
@@ -38,13 +37,13 @@ def json_schema(schema: object) -> dict[str, Any]:
 
 def test_a_plain_question() -> None:
     """The least that a client sends becomes the model's defaults."""
-    assert read(request()) == GenerationRequest(turns=(RequestMessage("user", ("hi",)),))
+    assert read(request()) == GenerationRequest(messages=(RequestMessage("user", ("hi",)),))
 
 
 def test_parts_keep_their_order_and_details() -> None:
     """A question about the first image must not become one about the second."""
-    job = read(request(user(image(detail="low"), text("and"), image())))
-    first, words, second = job.turns[0].parts
+    parsed = read(request(user(image(detail="low"), text("and"), image())))
+    first, words, second = parsed.messages[0].parts
     assert isinstance(first, EncodedImage)
     assert isinstance(second, EncodedImage)
     assert (first.detail, words, second.detail) == ("low", "and", "auto")
@@ -64,7 +63,7 @@ def test_all_options_arrive() -> None:
         "frequency_penalty": 1.5,
         "repetition_penalty": 1.1,
     }
-    job = read(
+    parsed = read(
         request(
             **sampling,
             max_tokens=9,
@@ -77,8 +76,8 @@ def test_all_options_arrive() -> None:
             stream_options={"include_usage": True, "include_progress": True, "include_obfuscation": False},
         )
     )
-    assert job.options == Options(max_tokens=9, stop=("a", "b"), logprobs=4, **sampling)  # type: ignore[arg-type]
-    assert (job.n, job.stream, job.include_usage, job.include_progress) == (3, True, True, True)
+    assert parsed.options == Options(max_tokens=9, stop=("a", "b"), logprobs=4, **sampling)  # type: ignore[arg-type]
+    assert (parsed.n, parsed.stream, parsed.include_usage, parsed.include_progress) == (3, True, True, True)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +119,13 @@ def test_what_changes_nothing_is_accepted(name: str) -> None:
     assert read(request(**{name: IGNORED[name]})) == read(request())
 
 
-@pytest.mark.parametrize("name", sorted({*CHAT, *ChatRequest.__struct_fields__} - {"model", "messages"}))
+@pytest.mark.parametrize("name", sorted({*UNSUPPORTED_CHAT, *ChatRequest.__struct_fields__} - {"model", "messages"}))
 def test_null_means_left_out(name: str) -> None:
     """Clients that write out all of their fields send nulls."""
     assert read(request(**{name: None})) == read(request())
 
 
-@pytest.mark.parametrize("name", sorted(CHAT))
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED_CHAT))
 def test_known_fields_that_do_nothing_are_named(name: str) -> None:
     """Rows 15 and 18: a field that is dropped silently gives an answer to another question; a template from a request
     is a program from a stranger.
@@ -138,10 +137,10 @@ def test_known_fields_that_do_nothing_are_named(name: str) -> None:
 
 def test_tools_and_their_choice() -> None:
     """``strict`` is no word for the model; a name says that the call must come."""
-    job = read(request(tools=[TOOL], tool_choice=NAMED, parallel_tool_calls=False))
-    assert job.tools == ({"type": "function", "function": FUNCTION},)
-    assert job.choice == ToolChoice("required", "weather", parallel=False)
-    assert read(request(tools=[TOOL], tool_choice="none")).choice == ToolChoice("none")
+    parsed = read(request(tools=[TOOL], tool_choice=NAMED, parallel_tool_calls=False))
+    assert parsed.tools == ({"type": "function", "function": FUNCTION},)
+    assert parsed.tool_choice == ToolChoice("required", "weather", parallel=False)
+    assert read(request(tools=[TOOL], tool_choice="none")).tool_choice == ToolChoice("none")
 
 
 def test_a_conversation_with_calls() -> None:
@@ -149,8 +148,8 @@ def test_a_conversation_with_calls() -> None:
     kept: dict[str, object] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
     asked = {**kept, "function_call": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": "call_1", "content": [text("rain")], "name": "weather"}
-    job = read(request(user("and now?"), asked, result, {"role": "assistant", "content": "It rains."}))
-    assert job.turns == (
+    parsed = read(request(user("and now?"), asked, result, {"role": "assistant", "content": "It rains."}))
+    assert parsed.messages == (
         RequestMessage("user", ("and now?",)),
         RequestMessage("assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)),
         RequestMessage("tool", ("rain",)),
@@ -162,13 +161,13 @@ def test_a_refusal_is_text() -> None:
     """Another model's refusal is part of the conversation."""
     parts = [{"type": "refusal", "refusal": "No."}]
     for message in ({"role": "assistant", "content": parts}, {"role": "assistant", "refusal": "No."}):
-        assert read(request(message)).turns == (RequestMessage("assistant", ("No.",)),)
+        assert read(request(message)).messages == (RequestMessage("assistant", ("No.",)),)
 
 
 def test_system_messages_become_one() -> None:
     """The model's template knows one, and leaves out the others without a word."""
     said = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
-    assert read(request(*said, user("hi"))).turns[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
+    assert read(request(*said, user("hi"))).messages[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
     fault = refused(request(user("hi"), said[0]))
     assert fault.param == "messages[1].role"
 
@@ -198,7 +197,11 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request({"role": "assistant", "audio": {"id": "x"}}), "messages[0].audio", "is not supported"),
     (request({**user("hi"), "weight": 1}), "messages[0].weight", "is unknown"),
     # rows 10 and 11's neighbours: parts that are not read
-    (content({"type": "video_url", "video_url": {"url": IMAGE}}), f"{PLACE}.type", "this version reads no video"),
+    (
+        content({"type": "video_url", "video_url": {"url": IMAGE}}),
+        f"{PLACE}.type",
+        "does not support video",
+    ),
     (content({"type": "input_audio"}), f"{PLACE}.type", 'must be one of text, image_url, not "input_audio"'),
     (content({"type": "file"}), f"{PLACE}.type", 'not "file"'),
     (content({"text": "hi"}), f"{PLACE}.type", "is missing"),
@@ -209,28 +212,32 @@ WRONG: list[tuple[object, str | None, str]] = [
     (content(image(), "system"), f"{PLACE}.type", 'must be text, not "image_url"'),
     (content(image(), "assistant"), f"{PLACE}.type", 'must be one of text, refusal, not "image_url"'),
     # calls
-    (request({"role": "tool", "tool_call_id": "x", "content": "hi"}), "messages[0].tool_call_id", "no call before it"),
+    (
+        request({"role": "tool", "tool_call_id": "x", "content": "hi"}),
+        "messages[0].tool_call_id",
+        "not the id of an earlier call",
+    ),
     (request({"role": "tool", "content": "hi"}), "messages[0].tool_call_id", "is missing"),
     # rows 13 to 16: numbers and strings out of their bounds
-    (request(n=10**9), "n", "must lie between 1 and 8"),
-    (request(n=0), "n", "must lie between 1 and 8"),
-    (request(max_tokens=-1), "max_tokens", "must lie between 1 and 1048576"),
-    (request(max_tokens=10**12), "max_tokens", "must lie between 1 and 1048576"),
+    (request(n=10**9), "n", "must be at most 8"),
+    (request(n=0), "n", "must be at least 1"),
+    (request(max_tokens=-1), "max_tokens", "must be at least 1"),
+    (request(max_tokens=10**12), "max_tokens", "must be at most 1048576"),
     (request(max_tokens=1, max_completion_tokens=2), "max_tokens", "differ"),
     (request(max_tokens=True), "max_tokens", "must be a whole number, not true or false"),
     (request(max_tokens=1.5), "max_tokens", "must be a whole number, not a number"),
-    (request(temperature=float("nan")), "temperature", "must lie between 0 and 2"),
-    (request(temperature=float("inf")), "temperature", "must lie between 0 and 2"),
+    (request(temperature=float("nan")), "temperature", "must be at least 0"),
+    (request(temperature=float("inf")), "temperature", "must be at most 2"),
     (request(temperature="warm"), "temperature", "must be a number, not a string"),
-    (request(top_p=2), "top_p", "must be above 0 and at most 1"),
-    (request(top_p=0), "top_p", "must be above 0 and at most 1"),
-    (request(top_k=-2), "top_k", "must lie between -1 and 2147483647"),
-    (request(min_p=2), "min_p", "must lie between 0 and 1"),
-    (request(seed=2**70), "seed", "must lie between 0 and 9223372036854775807"),
-    (request(seed=-1), "seed", "must lie between 0"),
-    (request(presence_penalty=3), "presence_penalty", "must lie between -2 and 2"),
-    (request(repetition_penalty=0), "repetition_penalty", "must lie between 0.01 and 100"),
-    (request(logprobs=True, top_logprobs=10**6), "top_logprobs", "must lie between 0 and 20"),
+    (request(top_p=2), "top_p", "must be at most 1"),
+    (request(top_p=0), "top_p", "must be above 0"),
+    (request(top_k=-2), "top_k", "must be at least -1"),
+    (request(min_p=2), "min_p", "must be at most 1"),
+    (request(seed=2**70), "seed", "must be at most 9223372036854775807"),
+    (request(seed=-1), "seed", "must be at least 0"),
+    (request(presence_penalty=3), "presence_penalty", "must be at most 2"),
+    (request(repetition_penalty=0), "repetition_penalty", "must be at least 0.01"),
+    (request(logprobs=True, top_logprobs=10**6), "top_logprobs", "must be at most 20"),
     (request(top_logprobs=5), "top_logprobs", "needs logprobs"),
     (request(stop=["a"] * 10**4), "stop", "may have at most 16 elements"),
     (request(stop=""), "stop", "must not be empty"),
@@ -241,10 +248,10 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request(stream_options={"include_usage": True}), "stream_options", "needs stream"),
     (request(stream=True, stream_options={"chunk_size": 1}), "stream_options.chunk_size", "is unknown"),
     (request(stop="x", response_format={"type": "json_object"}), "stop", "would cut the JSON"),
-    (request(store=True), "store", "keeps nothing"),
+    (request(store=True), "store", "stores nothing"),
     (request(modalities=["text", "audio"]), "modalities[1]", 'must be text, not "audio"'),
     (request(service_tier="flex"), "service_tier", "must be one of auto, default"),
-    (request(metadata={"a": 5}), "metadata.a", "must be a string"),
+    (request(metadata={"a": 5}), "metadata", "must be a string"),
     (request(metadata={"a" * 65: "b"}), "metadata", "has a key that is too long"),
     (request(response_format={"type": "xml"}), "response_format.type", "must be one of text, json_object, json_schema"),
     (request(response_format={"type": "json_schema"}), "response_format.json_schema", "is missing"),
@@ -252,7 +259,7 @@ WRONG: list[tuple[object, str | None, str]] = [
     # tools
     (request(tools=[{"type": "custom", "custom": {}}]), "tools[0].type", 'must be function, not "custom"'),
     (request(tools=[{"type": "function"}]), "tools[0].function", "is missing"),
-    (request(tools=[TOOL, TOOL]), "tools[1].function.name", "another function has it"),
+    (request(tools=[TOOL, TOOL]), "tools[1].function.name", "is taken by another function"),
     (request(tools=[TOOL] * 129), "tools", "at most 128 elements"),
     (request(tools=[{"type": "function", "function": {"name": "a b"}}]), "tools[0].function.name", "1 to 64 of the"),
     (request(tools=[{"type": "function", "function": {"name": "a\n"}}]), "tools[0].function.name", "1 to 64 of the"),
@@ -299,7 +306,7 @@ def test_other_models_are_not_served(name: str) -> None:
 def test_text_is_counted_over_the_whole_request() -> None:
     """Many short messages are as long as a long one; tools and calls are text too."""
     limits = ServerLimits(max_text=100)
-    assert read(request(*[user("x" * 50)] * 2), limits).turns
+    assert read(request(*[user("x" * 50)] * 2), limits).messages
     assert refused(request(*[user("x" * 50)] * 2, user("y")), limits).param == "messages[2].content"
     assert refused(request(user(text("x" * 90), text("x" * 11))), limits).param == "messages[0].content[1].text"
     wordy = {"type": "function", "function": {"name": "f", "description": "d" * 101}}

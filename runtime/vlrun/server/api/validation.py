@@ -1,0 +1,167 @@
+"""JSON values as request types, with OpenAI-style errors: our own words, and the path of the field in question.
+
+msgspec decides what is valid. Its message holds the path and what was expected there, and is translated here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from vlrun.server.api_errors import ApiError, bad_request
+
+T = TypeVar("T")
+
+MAX_QUOTED = 64
+"""Characters of a request that an error message may repeat."""
+VIDEO_PARTS = frozenset({"video_url", "video", "input_video"})
+JSON_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+NAME_RULE = "1 to 64 of the characters a-z, A-Z, 0-9, _ and -"  # of FUNCTION_NAME, the only pattern
+LENGTH_UNITS = {"str": "characters", "array": "elements", "object": "keys"}
+BOUNDS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
+
+# What OpenAI's API or other servers know and this service does not: such fields are refused by name, unless they are
+# null or have the given value, which says no more than leaving them out.
+_OPENAI_CHAT = """
+    audio function_call functions moderation prediction prompt_cache_options prompt_cache_retention reasoning_effort
+    verbosity web_search_options
+"""
+_OPENAI_RESPONSES = """
+    access_programs background_options context_management conversation image max_tool_calls moderation
+    previous_response_id prompt prompt_cache_options prompt_cache_retention reasoning
+"""
+_OTHER_SERVERS = """
+    add_generation_prompt add_special_tokens allowed_token_ids bad_words best_of cache_salt chat_template
+    chat_template_kwargs continue_final_message documents echo guided_choice guided_decoding_backend guided_grammar
+    guided_json guided_regex guided_whitespace_pattern ignore_eos include_reasoning include_stop_str_in_output
+    kv_transfer_params length_penalty logits_processors media_io_kwargs min_tokens mm_processor_kwargs priority
+    prompt_logprobs request_id return_token_ids return_tokens_as_token_ids skip_special_tokens
+    spaces_between_special_tokens stop_token_ids structured_outputs thinking_token_budget top_a
+    truncate_prompt_tokens typical_p use_beam_search vllm_xargs
+"""
+UNSUPPORTED_CHAT = dict.fromkeys((_OPENAI_CHAT + _OTHER_SERVERS).split()) | {"logit_bias": {}}
+UNSUPPORTED_RESPONSES = dict.fromkeys((_OPENAI_RESPONSES + _OTHER_SERVERS).split()) | {"background": False}
+UNSUPPORTED_TOKENIZE = dict.fromkeys(_OTHER_SERVERS.split())
+
+_LOCATED = re.compile(r"(?P<reason>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[\w.\[\]]*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
+_WRONG_TYPE = re.compile(r"Expected `(.*?)`, got `(.*)`")
+_WRONG_LENGTH = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)")
+_OUT_OF_BOUNDS = re.compile(r"Expected `(?:int|float)` (<=|>=|<|>) ([-\d.e+]+)")
+_NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+
+def convert(value: object, kind: type[T], unsupported: Mapping[str, object]) -> T:
+    """Convert parsed JSON to a request type. Raises ApiError (400); ``unsupported`` fields are refused by name."""
+    if isinstance(value, dict):
+        for name in value.keys() & unsupported.keys():
+            if value[name] not in (None, unsupported[name]):
+                raise not_supported(name)
+        value = {name: member for name, member in value.items() if name not in unsupported}
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise explain(str(error), value, kind) from None
+
+
+def quoted(text: str) -> str:
+    """Untrusted text in double quotes, cut and escaped."""
+    return json.dumps(text[:MAX_QUOTED]) + ("..." if len(text) > MAX_QUOTED else "")
+
+
+def not_supported(path: str) -> ApiError:
+    """The error for a field that OpenAI or vLLM know and this service does not support."""
+    return bad_request(f"{path} is not supported by this service", path, "unsupported_parameter")
+
+
+def explain(message: str, value: object, kind: type) -> ApiError:
+    """Translate the message of a msgspec.ValidationError about ``value``, which should be a ``kind``."""
+    located = _LOCATED.fullmatch(message)
+    reason, path = (located["reason"], located["path"] or "") if located else (message, "")
+    path = path.removeprefix(".").replace("[...]", "")
+    if match := _NAMED_FIELD.fullmatch(reason):
+        return _named_field(match[1], match[2], path)
+    subject = path or "the request"
+    if located and located["key"]:
+        return bad_request(f"{subject} has a key that is too long", path or None)
+    if match := _WRONG_TYPE.fullmatch(reason):
+        if match[1] == "null":
+            return not_supported(path)
+        wanted = " or ".join(JSON_TYPES.get(name, name) for name in match[1].split(" | ") if name != "null")
+        given = JSON_TYPES.get(match[2], match[2])
+        return bad_request(f"{subject} must be {wanted}, not {given}", path or None, "invalid_type")
+    problem = _bound(reason)
+    if problem is None:
+        found, choices = _look_up(path, value, _type_info(kind))
+        if found in VIDEO_PARTS:
+            return bad_request("this version does not support video", path, "unsupported_video")
+        allowed = f"{'one of ' * (len(choices) > 1)}{', '.join(choices)}"
+        problem = f"must be {allowed}, not {quoted(str(found))}"
+    return bad_request(f"{subject} {problem}", path or None)
+
+
+def _named_field(problem: str, name: str, parent: str) -> ApiError:
+    shown = quoted(name)
+    path = f"{parent}." * bool(parent) + shown[1:].replace('"', "", 1)
+    if problem.startswith("missing"):
+        return bad_request(f"{path} is missing", path, "missing_required_parameter")
+    return bad_request(f"{path} is unknown", path, "unknown_parameter")
+
+
+def _bound(reason: str) -> str | None:
+    """What is wrong with a value of the right type, unless it is no allowed word."""
+    if match := _WRONG_LENGTH.fullmatch(reason):  # no minimum is above 1
+        return "must not be empty" if match[2] == ">=" else f"may have at most {match[3]} {LENGTH_UNITS[match[1]]}"
+    if match := _OUT_OF_BOUNDS.fullmatch(reason):
+        return f"must be {BOUNDS[match[1]]} {match[2].removesuffix('.0')}"
+    return f"must be {NAME_RULE}" if "matching regex" in reason else None
+
+
+@cache
+def _type_info(kind: type) -> inspect.Type:
+    return inspect.type_info(kind)
+
+
+def _look_up(path: str, value: object, info: inspect.Type) -> tuple[object, list[str]]:
+    """The value at ``path``, and the words that are allowed there."""
+    kinds = list(_members(info))
+    for name, index in _STEP.findall(path):
+        structs = [kind for kind in kinds if isinstance(kind, inspect.StructType)]
+        if index:
+            value = value[int(index)] if isinstance(value, list) else None
+            items = [kind.item_type for kind in kinds if isinstance(kind, inspect.ListType)]
+            kinds = [member for item in items for member in _members(item)]
+            continue
+        tags = [str(struct.tag) for struct in structs if struct.tag_field == name]
+        fields = value if isinstance(value, dict) else {}
+        value = fields.get(name)
+        if tags:
+            return value, tags
+        matching = [struct for struct in structs if struct.tag == fields.get(struct.tag_field)]
+        kinds = [member for struct in matching for f in struct.fields if f.name == name for member in _members(f.type)]
+    return value, [str(word) for kind in kinds if isinstance(kind, inspect.LiteralType) for word in kind.values]
+
+
+def _members(info: inspect.Type) -> Iterator[inspect.Type]:
+    """A type without annotations, or the members of a union."""
+    if isinstance(info, inspect.Metadata):
+        yield from _members(info.type)
+    elif isinstance(info, inspect.UnionType):
+        for member in info.types:
+            yield from _members(member)
+    else:
+        yield info

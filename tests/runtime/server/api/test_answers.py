@@ -1,0 +1,315 @@
+"""Answers, whole and streamed, against OpenAI's own schema; and that a stream says what the whole says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.runtime.server.openai_schema import check
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
+from vlrun.server.api.chat import ChatAdapter
+from vlrun.server.api.forms import FormAdapter
+from vlrun.server.api.openapi import document
+from vlrun.server.api.responses import ResponsesAdapter
+from vlrun.server.api.tokenize import token_count
+from vlrun.server.api_errors import ApiError, bad_request
+from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage
+from vlrun.server.limits import ServerLimits
+from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Timings, TokenLogprob, Usage
+
+USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, forward_passes=3)
+TIMINGS = Timings(load=9, preprocess=0.1, queue=0.2, vision=0.3, prefill=0.4, ttft=1.0, tpot=None, total=1.5)
+TOP = (TokenLogprob("6", -0.1, b"6"), TokenLogprob("\ufffd", -2.5, b"\xe4"))
+TOKENS = (TokenLogprob("6", -0.1, b"6", TOP), TokenLogprob("\ufffd", -2.5, b"\xe4", TOP))
+CALLS = (
+    'Let me see. <tool_call>\n{"name": "weather", "arguments": {"city": "Bergen"}}\n</tool_call>\n'
+    '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
+)
+DOCUMENT = document(ServerLimits(), "vlrun-tiny", keyed=False)
+TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
+
+
+def answer(text: str = "6 bottles", reason: FinishReason = "stop", **more: Any) -> Answer:
+    return Answer(text, reason, USAGE, TIMINGS, **more)
+
+
+def chunks(whole: Answer, size: int = 3) -> list[Chunk]:
+    """The answer in pieces of so many characters; the tokens' log probabilities come one a piece."""
+    pieces = [whole.text[start : start + size] for start in range(0, len(whole.text), size)]
+    tokens = [whole.logprobs[i : i + 1] for i in range(len(pieces))]
+    streamed = [Chunk(piece, logprobs=likely) for piece, likely in zip(pieces, tokens, strict=True)]
+    return [*streamed, Chunk("", answer=whole, logprobs=whole.logprobs[len(pieces) :])]
+
+
+def chat_adapter(tools: bool = False, **more: Any) -> ChatAdapter:
+    given = ({"type": "function", "function": {"name": "weather"}},) if tools else ()
+    return ChatAdapter(
+        GenerationRequest((RequestMessage("user", ("hi",)),), tools=given, **more), "vlrun-tiny", TOOL_CALLS
+    )
+
+
+def documented(value: Any, name: str) -> None:
+    """Fails unless the value has the fields of our own document, and no others."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    errors = [error.message for error in Draft202012Validator(schema).iter_errors(value)]
+    assert not errors
+    assert set(value) <= set(DOCUMENT["components"]["schemas"][name]["properties"])
+
+
+def completion(adapter: ChatAdapter, *answers: Answer) -> dict[str, Any]:
+    value = json.loads(adapter.whole(answers))
+    documented(value, "ChatCompletion")
+    return check(value, "CreateChatCompletionResponse")
+
+
+def only_choice(adapter: ChatAdapter, whole: Answer) -> dict[str, Any]:
+    (choice,) = completion(adapter, whole)["choices"]
+    return choice
+
+
+def data(events: list[bytes], schema: str) -> list[dict[str, Any]]:
+    """The JSON of a stream's events."""
+    lines = b"".join(events).decode().splitlines()
+    parsed = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    values = [json.loads(line) for line in parsed if line != "[DONE]"]
+    for value in values:
+        documented(value, "ResponseEvent" if schema == "ResponseStreamEvent" else "ChatCompletionChunk")
+    return [check(value, schema) for value in values]
+
+
+def chat_chunks(adapter: ChatAdapter, whole: Answer) -> list[dict[str, Any]]:
+    events = [event for chunk in chunks(whole) for event in adapter.events(AnswerChunk(0, chunk))]
+    return data([*adapter.begin(), *events, *adapter.end([whole])], "CreateChatCompletionStreamResponse")
+
+
+def responses_adapter(**more: Any) -> ResponsesAdapter:
+    return ResponsesAdapter.read(
+        json.dumps({"model": "m", "input": "hi", **more}).encode(), ["m"], ServerLimits(), TOOL_CALLS
+    )
+
+
+def response(adapter: ResponsesAdapter, whole: Answer) -> dict[str, Any]:
+    value = json.loads(adapter.whole([whole]))
+    documented(value, "Response")
+    return check(value, "Response")
+
+
+def response_events(adapter: ResponsesAdapter, whole: Answer) -> list[dict[str, Any]]:
+    begun = adapter.begin()
+    events = [event for chunk in chunks(whole) for event in adapter.events(AnswerChunk(0, chunk))]
+    checked = data([*begun, *events, *adapter.end([whole])], "ResponseStreamEvent")
+    names = [line for line in b"".join(events).decode().splitlines() if line.startswith("event: ")]
+    assert [f"event: {event['type']}" for event in checked][2:] == names
+    assert [event["sequence_number"] for event in checked] == list(range(len(checked)))
+    return checked
+
+
+def test_whole_completion_fits_openai() -> None:
+    """A field that is missing, or null where OpenAI allows no null, breaks typed clients."""
+    told = completion(chat_adapter(), answer(logprobs=TOKENS), answer("7"))
+    first, second = told["choices"]
+    assert first["message"] == {"role": "assistant", "content": "6 bottles", "refusal": None}
+    assert first["logprobs"]["content"][1]["bytes"] == [0xE4]
+    assert [top["token"] for top in first["logprobs"]["content"][0]["top_logprobs"]] == ["6", "\ufffd"]
+    assert second["logprobs"] is None
+    assert second["index"] == 1
+
+
+def test_prompt_counts_once_and_answers_together() -> None:
+    """With several answers, usage once counted the prompt of each."""
+    usage = completion(chat_adapter(), answer(), answer())["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (40, 10, 50)
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 16, "image_tokens": 30}
+
+
+def test_timings_leave_out_loading() -> None:
+    """How long the model took to load is no business of a request."""
+    told = completion(chat_adapter(), answer())
+    assert told["timings"] == {
+        "preprocess": 0.1,
+        "queue": 0.2,
+        "vision": 0.3,
+        "prefill": 0.4,
+        "ttft": 1.0,
+        "tpot": None,
+        "total": 1.5,
+    }
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("stop", "stop"), ("length", "length"), ("repetition", "length")])
+def test_finish_reasons_are_openais(ours: FinishReason, theirs: str) -> None:
+    """``repetition`` is no value of OpenAI's, and is told beside it."""
+    choice = only_choice(chat_adapter(), answer(reason=ours))
+    assert choice["finish_reason"] == theirs
+    assert choice.get("vlrun", {}).get("finish_reason") == ("repetition" if ours == "repetition" else None)
+
+
+def test_notes_about_images_are_told() -> None:
+    """A client could not know that the rest of an animation was left out."""
+    choice = only_choice(chat_adapter(), answer(notes=("made smaller",)))
+    assert choice["vlrun"] == {"notes": ["made smaller"]}
+
+
+def test_calls_leave_the_text() -> None:
+    """The marks of a call must not be read out to people."""
+    choice = only_choice(chat_adapter(tools=True), answer(CALLS))
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "Let me see."
+    first, second = choice["message"]["tool_calls"]
+    assert first["function"] == {"name": "weather", "arguments": '{"city": "Bergen"}'}
+    assert first["id"] != second["id"]
+
+
+def test_without_tools_a_call_is_text() -> None:
+    """A client that gave no tools would find an empty answer."""
+    choice = only_choice(chat_adapter(), answer(CALLS))
+    assert choice["message"]["content"] == CALLS
+    assert choice["finish_reason"] == "stop"
+    assert "tool_calls" not in choice["message"]
+
+
+def test_content_is_null_beside_calls_alone() -> None:
+    """OpenAI's content is null there, not empty."""
+    choice = only_choice(chat_adapter(tools=True), answer(CALLS.partition(" ")[2][7:]))
+    assert choice["message"]["content"] is None
+
+
+@pytest.mark.parametrize("tools", [False, True])
+@pytest.mark.parametrize("text", ["", "6 bottles, and <tool", CALLS, "<tool_call>{no call"])
+def test_stream_says_what_the_whole_says(tools: bool, text: str) -> None:
+    """A stream that cuts at the wrong place loses text, calls or likelihoods."""
+    whole = answer(text, logprobs=TOKENS)
+    adapter = chat_adapter(tools)
+    told = [chunk["choices"][0] for chunk in chat_chunks(adapter, whole)]
+    expected = only_choice(adapter, whole)
+    assert "".join(choice["delta"].get("content", "") for choice in told) == (expected["message"]["content"] or "")
+    calls = [call for choice in told for call in choice["delta"].get("tool_calls", [])]
+    assert [call.pop("index") for call in calls] == list(range(len(calls)))
+    assert calls == expected["message"].get("tool_calls", [])
+    tokens = [token for choice in told if choice["logprobs"] for token in choice["logprobs"]["content"]]
+    assert tokens == expected["logprobs"]["content"]
+    assert [choice["finish_reason"] for choice in told if choice["finish_reason"]] == [expected["finish_reason"]]
+
+
+def test_choices_of_a_stream_do_not_mix() -> None:
+    """What may become a call was once held back for all choices together."""
+    adapter, texts = chat_adapter(tools=True, n=2), {0: "", 1: ""}
+    name = "CreateChatCompletionStreamResponse"
+    assert [chunk["choices"][0]["index"] for chunk in data(adapter.begin(), name)] == [0, 1]
+    for index, text in [(0, "a<tool"), (1, "b"), (0, "_x"), (1, "c")]:
+        for chunk in data(adapter.events(AnswerChunk(index, Chunk(text))), name):
+            texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["delta"]["content"]
+    assert texts == {0: "a<tool_x", 1: "bc"}
+
+
+def test_last_chunk_of_an_answer_has_timings_alone() -> None:
+    """Timings belong to the end of an answer."""
+    told = chat_chunks(chat_adapter(), answer())
+    assert [("timings" in chunk, "usage" in chunk) for chunk in told[-2:]] == [(False, False), (True, False)]
+
+
+def test_usage_is_null_until_it_is_told() -> None:
+    """OpenAI's clients look for it in a last chunk without choices, where it was asked for."""
+    told = chat_chunks(chat_adapter(include_usage=True), answer())
+    assert all(chunk["usage"] is None for chunk in told[:-1])
+    assert told[-1]["choices"] == []
+    assert told[-1]["usage"]["total_tokens"] == 45
+
+
+def test_progress_is_told_if_wanted() -> None:
+    """A client that knows nothing of it must not see chunks without choices."""
+    step = AnswerChunk(0, Chunk("", progress=Progress("vision", 64, 256)))
+    assert chat_adapter().events(step) == []
+    (told,) = data(chat_adapter(include_progress=True).events(step), "CreateChatCompletionStreamResponse")
+    assert told["vlrun"] == {"progress": {"phase": "vision", "done": 64, "total": 256, "percent": 25}}
+    assert told["choices"] == []
+
+
+def test_whole_response_fits_openai() -> None:
+    """A field that is missing breaks typed clients; much of it repeats the request."""
+    schema = {"type": "json_schema", "name": "count", "schema": {"type": "object"}}
+    made = responses_adapter(
+        instructions="Be brief.",
+        metadata={"a": "b"},
+        temperature=0.5,
+        tools=[TOOL],
+        tool_choice={"type": "function", "name": "weather"},
+        text={"format": schema},
+        store=True,
+    )
+    told = response(made, answer(logprobs=TOKENS))
+    assert told["status"] == "completed"
+    assert told["output"][0]["content"][0]["text"] == "6 bottles"
+    assert len(told["output"][0]["content"][0]["logprobs"]) == 2
+    assert told["usage"]["input_tokens_details"]["cached_tokens"] == 16
+    assert (told["instructions"], told["metadata"], told["store"]) == ("Be brief.", {"a": "b"}, False)
+    assert told["text"] == {"format": schema}
+    assert told["tool_choice"] == {"type": "function", "name": "weather"}
+
+
+def test_cut_response_is_incomplete() -> None:
+    """``length`` is said as a status there."""
+    told = response(responses_adapter(), answer(reason="repetition"))
+    assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert told["output"][0]["status"] == "incomplete"
+    assert told["vlrun"] == {"finish_reason": "repetition"}
+    assert (told["metadata"], told["text"]) == ({}, {"format": {"type": "text"}})
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("tools", [[], [TOOL]])
+@pytest.mark.parametrize("text", ["", "6 bottles <tool", CALLS, CALLS.partition(" ")[2][7:]])
+def test_events_say_what_the_whole_says(text: str, tools: list[object], reason: FinishReason) -> None:
+    """The official client puts the response together from the events."""
+    made, whole = responses_adapter(tools=tools), answer(text, reason, logprobs=TOKENS)
+    told, expected = response_events(made, whole), response(made, whole)
+    assert told[-1]["response"] == expected
+    assert told[-1]["type"] == f"response.{expected['status']}"
+    items = [event["item"] for event in told if event["type"] == "response.output_item.done"]
+    assert items == expected["output"]
+    opened = [event["item"]["id"] for event in told if event["type"] == "response.output_item.added"]
+    assert opened == [item["id"] for item in items]
+    for index, item in enumerate(items):
+        own = [event for event in told if event.get("item_id") == item["id"]]
+        assert {event["output_index"] for event in own} == {index}
+        said = "".join(event["delta"] for event in own if event["type"].endswith(".delta"))
+        assert said == (item["content"][0]["text"] if item["type"] == "message" else item["arguments"])
+
+
+def test_failed_response_tells_why() -> None:
+    """A stream that just ends leaves the client waiting for an answer."""
+    adapter = responses_adapter()
+    told = data([*adapter.begin(), *adapter.failed(ApiError(504, "too late", "late"))], "ResponseStreamEvent")
+    assert [event["sequence_number"] for event in told] == [0, 1, 2, 3]
+    assert (told[2]["type"], told[2]["message"], told[2]["code"]) == ("error", "too late", "late")
+    assert told[3]["response"]["error"] == {"code": "server_error", "message": "too late"}
+    assert told[3]["response"]["status"] == "failed"
+
+
+def test_errors_fit_openai() -> None:
+    """Whatever goes wrong, clients find message, type, param and code."""
+    body = json.loads(bad_request("no", "messages").body())
+    documented(body, "ErrorBody")
+    check(body, "ErrorResponse")
+
+
+def test_count_of_tokens_adds_up() -> None:
+    """Text and images make up the whole; a prompt that is too long leaves nothing."""
+    counted = {"count": 40, "image_tokens": 30, "text_tokens": 10, "context": 100, "remaining": 60}
+    assert token_count(40, 30, 100) == counted
+    documented(counted, "TokenCount")
+    assert token_count(140, 30, 100)["remaining"] == 0
+
+
+def test_forms_say_it_in_the_tutorials_words() -> None:
+    """Their scripts read ``answer`` and ``text``."""
+    request = GenerationRequest((RequestMessage("user", ("hi",)),))
+    chat = json.loads(FormAdapter(request, "answer").whole([answer()]))
+    assert chat["answer"] == "6 bottles"
+    told = json.loads(FormAdapter(request, "text").whole([answer("6", reason="length")]))
+    for value in (chat, told):
+        documented(value, "FormAnswer")
+    assert (told["text"], told["finish_reason"]) == ("6", "length")
