@@ -10,9 +10,6 @@ from vlrun.models.qwen3_vl.family import QWEN3_VL
 
 _FAMILIES: Mapping[str, ModelFamily] = {FAMILY: QWEN3_VL}
 
-DEFAULT_FAMILY: ModelFamily = QWEN3_VL
-"""For code that formats or parses text without a model folder at hand."""
-
 
 def family_of(manifest: Manifest) -> ModelFamily:
     """Return the family of a model folder, whose name ``manifest.read`` has checked."""
