@@ -1,1 +1,1 @@
-"""Comparison with peers, and the service under load. Needs the workbench packages; not in the wheel."""
+"""Comparison with other runtimes, load test of the service, random checkpoint. Not in the wheel."""

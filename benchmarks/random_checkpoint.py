@@ -1,9 +1,8 @@
-"""A random checkpoint in the published shapes of Qwen3-VL-2B-Instruct: for measuring export and runtime without
+"""Writes a random checkpoint in the published shapes of Qwen3-VL-2B-Instruct, to measure export and runtime without
 weights.
 
-The dimensions are those of the published configuration, written down here; tokenizer and chat template must be given,
-since none can be shipped. Weights are drawn and written shard by shard, in bfloat16. Answers are gibberish. Knows
-nothing of the export.
+The dimensions are those of the published configuration; tokenizer and chat template must be given, because they cannot
+be shipped. Weights are drawn and written shard by shard, in bfloat16. Answers are gibberish.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ EMBEDDINGS = ("embed_tokens.weight", "pos_embed.weight", "lm_head.weight")
               help="Folder with tokenizer.json and chat_template.jinja of Qwen3-VL.")  # fmt: skip
 @click.option("--layers", default=28, show_default=True, help="Decoder layers.")
 @click.option("--depth", default=24, show_default=True, help="Vision blocks.")
-@click.option("--untied", is_flag=True, help="An output head of its own, as in 8B.")
+@click.option("--untied", is_flag=True, help="Separate output head, as in 8B.")
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, tokenizer: Path, layers: int, depth: int, untied: bool, seed: int) -> None:
     """Write a random checkpoint of the shapes of Qwen3-VL-2B to the folder OUT."""
@@ -57,7 +56,7 @@ def write_checkpoint(out: Path, tokenizer: Path, *, layers: int, depth: int, tie
 
 
 def configuration(vocabulary: tokenizers.Tokenizer, layers: int, depth: int, tied: bool) -> dict[str, Any]:
-    """config.json in the published shapes of 2B, with ``layers`` decoder layers and ``depth`` vision blocks."""
+    """The config.json of the 2B model, with ``layers`` decoder layers and ``depth`` vision blocks."""
     text = {
         "model_type": "qwen3_vl_text", "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": layers,
         "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu",
@@ -97,7 +96,7 @@ def _write_weights(out: Path, config: dict[str, Any], tied: bool, seed: int) -> 
     with torch.device("meta"):
         model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(**config))
     shapes = {name: value.shape for name, value in model.named_parameters() if not (tied and name == "lm_head.weight")}
-    shards = list(_shards(shapes))
+    shards = list(split_shards(shapes))
     generator = torch.Generator().manual_seed(seed)
     index = {}
     for number, names in enumerate(shards, start=1):
@@ -109,16 +108,16 @@ def _write_weights(out: Path, config: dict[str, Any], tied: bool, seed: int) -> 
     _write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": index})
 
 
-def _shards(shapes: dict[str, torch.Size]) -> Iterator[list[str]]:
-    """Names in order, cut where a shard would grow beyond its limit."""
+def split_shards(shapes: dict[str, torch.Size]) -> Iterator[list[str]]:
+    """Split the names, in order, into shards within the size limit."""
     names: list[str] = []
-    room = SHARD_PARAMETERS
+    left = SHARD_PARAMETERS
     for name, shape in shapes.items():
-        if names and shape.numel() > room:
+        if names and shape.numel() > left:
             yield names
-            names, room = [], SHARD_PARAMETERS
+            names, left = [], SHARD_PARAMETERS
         names.append(name)
-        room -= shape.numel()
+        left -= shape.numel()
     yield names
 
 

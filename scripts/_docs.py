@@ -1,6 +1,6 @@
-"""Write the output of commands into README.md and docs/, or with ``--check`` say whether it still stands there.
+"""Update the command output shown in README.md and docs/; with ``--check``, fail if a page is outdated.
 
-A shown output stands between two marks, and the command in the first makes it::
+The output stands between two marks, and the first one names its command::
 
     <!-- output of: vlrun ask --help -->
     <!-- end of output -->
@@ -21,15 +21,15 @@ SHOWN = re.compile(r"<!-- output of: (?P<command>.+?) -->\n.*?<!-- end of output
 
 
 def main() -> int:
-    """Update the pages, or check them; the exit status is 1 if a check finds one outdated."""
+    """Update or check the pages; return 1 if a check finds an outdated one."""
     outdated = [page for page in PAGES if not _update(page, check="--check" in sys.argv[1:])]
     for page in outdated:
-        print(f"{page.relative_to(ROOT)} shows outdated output: run scripts/docs", file=sys.stderr)
+        print(f"{page.relative_to(ROOT)} shows outdated output; run scripts/docs", file=sys.stderr)
     return 1 if outdated else 0
 
 
 def _update(page: Path, check: bool) -> bool:
-    """Bring a page up to date, or tell whether it is."""
+    """Update a page unless ``check``; return whether it is up to date."""
     old = page.read_text(encoding="utf-8")
     new = SHOWN.sub(_show, old)
     if new != old and not check:

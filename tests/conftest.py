@@ -1,18 +1,51 @@
-"""Small models that every room's tests share: random weights, the real architecture, exported once a session."""
+"""The fast tier (``--fast``), and the small models that tests share: random weights in the real architecture."""
 
 from __future__ import annotations
 
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
+
+SLOW_IMPORTS = frozenset(
+    "easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
+)
+"""Modules that the fast tier never imports: those that its environment lacks, and the helper that starts a service."""
 
 SMALL = {"tied": (True, (1, 3), 11), "untied": (False, (0, 2, 4), 12)}
 """Name -> tied embeddings, DeepStack levels, seed."""
 
 
+class SkipSlowImports(MetaPathFinder):
+    """Skips a test module or a test when it, or a fixture of it, imports one of ``SLOW_IMPORTS``."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname in SLOW_IMPORTS:
+            pytest.skip(f"the fast tier does not import {fullname}", allow_module_level=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast", action="store_true", help="leave out tests that are slow, import torch or start a service"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        sys.meta_path.insert(0, SkipSlowImports())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        slow = {item for item in items if item.get_closest_marker("slow")}
+        config.hook.pytest_deselected(items=list(slow))
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(scope="session", params=list(SMALL))
 def small_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random checkpoint folder, tied with two DeepStack levels or untied with three."""
+    """Build a random checkpoint: tied with two DeepStack levels, or untied with three."""
     pytest.importorskip("torch", reason="needs the workbench packages")
     from tests.small_models import build_checkpoint
 
@@ -23,7 +56,7 @@ def small_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="session")
 def small_model(small_checkpoint: Path) -> Path:
-    """The same as a model folder in FP32."""
+    """Export the small checkpoint to a model folder in FP32."""
     from vlrun_export.export import export_checkpoint
 
     out = small_checkpoint.parent / "fp32"

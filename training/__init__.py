@@ -1,1 +1,1 @@
-"""The embedded model: drawn images, questions about them, training and evaluation. Needs the workbench packages."""
+"""The embedded model: drawn images, questions about them, training and evaluation. Not in the wheel."""

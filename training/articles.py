@@ -1,7 +1,7 @@
-"""The shelf of the tutorials: 6 bottles with one half hidden, 9 bags in three colours, 5 boxes in two layers.
+"""The shelf of the tutorials: 6 bottles, one of them half hidden, 9 bags in three colours, and 5 boxes in two layers.
 
-Knows how this one image is drawn and what is true of it. Drawn as the scenes of training are, but with what those
-never have: a thing half behind another, and boxes that stand on boxes.
+It is drawn like the scenes of training, but with two things that these never have: an item half behind another, and
+boxes that stand on boxes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.painting import COLOURS, draw_item, vary
+from training.rendering import COLOURS, draw_item, vary
 from training.scenes import Item
 
 SIDE = 960
 BOARD = SIDE // 3
-"""Pixels of the image, and of the height of each of its three boards."""
+"""Side of the image, and height of each of its three boards, in pixels."""
 PLANK = 18
 WALL, WOOD, POST = (226, 224, 219), (104, 88, 72), (150, 150, 154)
 SEED = 20261122
@@ -26,7 +26,7 @@ BAG_COLOURS = ("red",) * 3 + ("yellow",) * 3 + ("blue",) * 3
 
 
 def articles_shelf() -> tuple[Image.Image, tuple[Item, ...]]:
-    """The image, and what stands in it, boxes in 0..1."""
+    """Draw the image; its items have boxes in 0..1."""
     rng = np.random.default_rng(SEED)
     image = Image.new("RGB", (SIDE, SIDE), WALL)
     draw = ImageDraw.Draw(image)

@@ -1,6 +1,5 @@
-"""The auxiliary heads of training: what stands at each patch, guessed from the visual tokens; dropped afterwards.
-
-Knows tensors and labels; knows neither questions nor the rest of the network.
+"""Auxiliary heads for training: they predict from the visual tokens what is at each patch, and are dropped
+afterwards.
 """
 
 from __future__ import annotations
@@ -12,13 +11,15 @@ from training.batches import Batch
 from training.labels import CHARACTERS, PALETTE, PLACES, THINGS
 
 EDGE_DIGITS = 8
-"""Four edges, two digits each: places are answered in tens of 0-1000."""
+"""Four edges with two digits each: answers give coordinates in tens of 0..1000."""
 
 
-class PatchGuesses(torch.nn.Module):
-    """Auxiliary heads behind the merger: kind, colour, character and its place in the text, of each of a token's four
-    patches, the edges of the thing there (as numbers, and as the digits that an answer spells out), and how many things
-    have their middle in the token.
+class AuxiliaryHeads(torch.nn.Module):
+    """Linear heads on the merged visual tokens.
+
+    For each of a token's four patches they predict the kind, colour, character and its place in the text, and the edges
+    of the item (as numbers, and as the digits that an answer spells out); for the token, how many items are centred in
+    it.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -29,10 +30,10 @@ class PatchGuesses(torch.nn.Module):
         self.edges = torch.nn.Linear(hidden, 4 * EDGE_DIGITS * 10)
 
     def forward(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The auxiliary loss of visual tokens ``[B, N / 4, hidden]``."""
+        """Auxiliary loss of visual tokens ``[B, N / 4, hidden]``."""
         labels = batch.labels
-        guess = self.patches(tokens).unflatten(-1, (4, -1)).flatten(1, 2).float()
-        thing, colour, character, place, box = guess.split(self.sizes, -1)
+        predicted = self.patches(tokens).unflatten(-1, (4, -1)).flatten(1, 2).float()
+        thing, colour, character, place, box = predicted.split(self.sizes, -1)
         loss = F.cross_entropy(self.middles(tokens).float().flatten(0, 1), torch.from_numpy(labels.middles).flatten())
         truths = (labels.thing, labels.colour, labels.character, labels.place)
         for logits, truth in zip((thing, colour, character, place), truths, strict=True):
@@ -46,6 +47,6 @@ class PatchGuesses(torch.nn.Module):
 
 
 def edge_digits(box: torch.Tensor) -> torch.Tensor:
-    """First and second digit behind the point of each edge: ``[..., 4]`` in 0..1 to ``[..., 8]``."""
+    """First and second decimal digit of each edge: ``[..., 4]`` in 0..1 to ``[..., 8]``."""
     hundredths = (box * 100).round().clamp(0, 99).long()
     return torch.cat([hundredths // 10, hundredths % 10], -1)

@@ -1,4 +1,4 @@
-"""A checkpoint folder as Hugging Face lays it out, of the trained model. Knows files; does not know training."""
+"""Writes the trained model as a Hugging Face checkpoint folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tokenizers import Tokenizer
 from transformers import Qwen3VLForConditionalGeneration
 
 from training.network import MERGE, PATCH
-from training.scenes import LEAST_PIXELS, MOST_PIXELS
+from training.scenes import MAX_PIXELS, MIN_PIXELS
 from training.vocabulary import CHAT_TEMPLATE
 
 
 def save_checkpoint(model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a whole folder and put it in place of an older one."""
+    """Write the folder, replacing an older one only when it is complete."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -33,7 +33,7 @@ def save_checkpoint(model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer
     _write(part / "generation_config.json", {"do_sample": False, "eos_token_id": ends, "pad_token_id": ends[1]})
     _write(part / "tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"})
     _write(part / "preprocessor_config.json", {
-        "size": {"shortest_edge": LEAST_PIXELS, "longest_edge": MOST_PIXELS},
+        "size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS},
         "patch_size": PATCH, "temporal_patch_size": 2, "merge_size": MERGE,
         "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
         "image_processor_type": "Qwen2VLImageProcessorFast", "processor_class": "Qwen3VLProcessor",

@@ -1,8 +1,6 @@
-"""The images in ``examples/``: held-out scenes, larger than the model sees them, chosen by their seeds.
+"""The images in ``examples/``: held-out scenes, larger than the model sees them, chosen by seed.
 
-    python -m training.examples OUT
-
-Knows which scenes make good examples; drawing them is the business of ``scenes``.
+python -m training.examples OUT
 """
 
 from __future__ import annotations
@@ -23,18 +21,18 @@ EXAMPLES = {
     "shapes": ("shapes", (512, 512), 38),
     "shelf_two": ("shelf", (640, 640), 1110),
 }
-"""Name -> domain, size in pixels, number of the scene."""
+"""Name: domain, width and height in pixels, number of the scene."""
 ARTICLES = "articles_shelf"
 
 
 def example(name: str) -> Scene:
-    """The scene of one example, with all that is true of it."""
+    """The scene of an example, with its ground truth."""
     domain, drawn, number = EXAMPLES[name]
     return held_out_scene(domain, drawn, number)
 
 
 def held_out_scene(domain: str, drawn: tuple[int, int], number: int) -> Scene:
-    """A scene that is never trained on, nor asked about in the evaluation."""
+    """Draw a scene that neither training nor evaluation uses."""
     return draw_scene(domain, SEEN, np.random.default_rng([HELD_OUT_SEED + 1, number]), drawn=drawn)
 
 

@@ -1,7 +1,4 @@
-"""What stands at each patch of a drawn scene: the truth behind the auxiliary loss.
-
-Knows scenes and grids; knows neither tokens nor the network.
-"""
+"""Labels for every patch of a drawn scene (for the auxiliary loss), and attention targets for every token."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.painting import COLOURS, EASY_COLOURS, Box
-from training.questions import Look
+from training.qa import AttentionTarget
+from training.rendering import COLOURS, EASY_COLOURS, Box
 from training.scenes import GLYPHS, KINDS, SHAPES, Scene
 from vlrun.vision.grid import Grid
 
@@ -20,16 +17,18 @@ THINGS = ("", *KINDS, *SHAPES)
 PALETTE = ("", *dict.fromkeys([*COLOURS, *EASY_COLOURS]))
 CHARACTERS = ("", *GLYPHS)
 PLACES = 7
-"""Of six characters at most, and 0 where there is none."""
+"""Places of a character in its text, 1 to 6, and 0 for none."""
 UNKNOWN = -100
-"""Label of patches of which nothing is known (easy-VQA says no places); cross entropy skips it."""
+"""Label of patches without ground truth (easy-VQA has no positions); cross entropy skips it."""
 
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """What stands at each patch, in merge-block order: indices into THINGS, PALETTE and CHARACTERS, the place of a
-    character in its text (from 1), the edges of the thing in 0..1 ``[N, 4]``, and the number of things whose middle
-    lies in each visual token ``[N / 4]``.
+    """Labels of N patches in merge-block order.
+
+    ``thing``, ``colour`` and ``character`` are indices into THINGS, PALETTE and CHARACTERS; ``place`` is the place of a
+    character in its text, from 1; ``box`` has the edges of the item in 0..1 ``[N, 4]``; ``middles`` is the number of
+    items centred in each visual token ``[N / 4]``.
     """
 
     thing: npt.NDArray[np.int64]
@@ -41,7 +40,7 @@ class PatchLabels:
 
 
 def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
-    """Labels of every patch, for the auxiliary loss. A patch belongs to the thing that covers its middle."""
+    """Labels of every patch of a scene. A patch belongs to the item that covers its centre."""
     x, y = patch_middles(grid)
     nothing = UNKNOWN if scene.domain == "easy" else 0
     thing, colour, character, place = (np.full(grid.patches, nothing) for _ in range(4))
@@ -60,18 +59,21 @@ def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
     return PatchLabels(thing, colour, character, place, box, middles.clip(max=2))
 
 
-def look_target(look: Look, grid: Grid, images: int = 1) -> npt.NDArray[np.float32]:
-    """How to share attention between the first token of the prompt and the visual tokens, ``[1 + images * tokens]``.
+def attention_weights(target: AttentionTarget, grid: Grid, images: int = 1) -> npt.NDArray[np.float32]:
+    """Target distribution of attention over the first token of the prompt and all visual tokens.
 
-    Of a thing looked at, each token gets as much as it shows of it. Things that are counted get equal shares at their
-    middles, and as much goes to the first token: the more there are, the less it gets, which tells their number.
+    An item's share is spread over the tokens that show it, by area. Counted items get equal shares, each on the token
+    at its centre, and the first token gets one more share, so that its weight encodes the number of items.
+
+    Returns:
+        Weights ``[1 + images * tokens]`` with a sum of 1.
     """
     rows, columns = grid.height // grid.merge, grid.width // grid.merge
     shares = np.zeros(1 + images * grid.tokens, np.float32)
-    shares[0] = float(look.counted)
-    for place, box in enumerate(look.boxes):
-        first = 1 + grid.tokens * (look.images[place] if look.images else 0)
-        if look.counted:
+    shares[0] = float(target.counted)
+    for place, box in enumerate(target.boxes):
+        first = 1 + grid.tokens * (target.images[place] if target.images else 0)
+        if target.counted:
             shares[first + _token_at(box, grid)] += 1
         else:
             left, top, right, bottom = box
@@ -81,12 +83,12 @@ def look_target(look: Look, grid: Grid, images: int = 1) -> npt.NDArray[np.float
 
 
 def stack_labels(labels: Sequence[PatchLabels]) -> PatchLabels:
-    """The labels of several images, each field with a new first axis."""
+    """Stack the labels of several images on a new first axis."""
     return PatchLabels(*(np.stack(field) for field in zip(*(_fields(label) for label in labels), strict=True)))
 
 
 def patch_middles(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Middle of each patch in 0..1, in merge-block order."""
+    """Centre of each patch in 0..1, in merge-block order."""
     m = grid.merge
     order = np.arange(grid.patches).reshape(grid.height // m, m, grid.width // m, m).transpose(0, 2, 1, 3).ravel()
     return (order % grid.width + 0.5) / grid.width, (order // grid.width + 0.5) / grid.height
@@ -104,7 +106,7 @@ def _token_at(box: Box, grid: Grid) -> int:
 
 
 def _overlap(low: float, high: float, cells: int) -> npt.NDArray[np.float64]:
-    """How much of ``low .. high`` lies in each of ``cells`` equal parts of 0..1."""
+    """Length of ``low .. high`` in each of ``cells`` equal parts of 0..1."""
     edges = np.arange(cells + 1) / cells
     covered: npt.NDArray[np.float64] = np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1])
     return covered.clip(min=0)

@@ -1,7 +1,6 @@
-"""The tiny Qwen3-VL: its configuration, and a forward over transformers' own modules that takes a batch of images.
+"""The tiny Qwen3-VL: its configuration, and a batched forward pass over transformers' own modules.
 
-transformers encodes images one by one; here all images of a batch have one grid, and several questions share one
-image. Knows tensors; does not know scenes or strings.
+transformers encodes images one by one; here all images of a batch share one grid, and several questions share an image.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ POSITION_SIDE = 16
 VISION_HEADS = 4
 VISION_HIDDEN = 160
 ROPE_THETA_VISION = 10000.0
-WATCHED_LAYER = 2
-"""The text layer whose first head is taught where to look: behind it the answer is made of what it saw, before it the
-question is understood."""
+SUPERVISED_LAYER = 2
+"""The text layer whose first head has attention supervision: earlier layers read the question, later ones form the
+answer."""
 
 
 def configuration(vocab_size: int, ids: dict[str, int]) -> Qwen3VLConfig:
@@ -54,7 +53,7 @@ def configuration(vocab_size: int, ids: dict[str, int]) -> Qwen3VLConfig:
 
 @dataclass(frozen=True)
 class VisionPositions:
-    """Position inputs shared by all images of one grid, as tensors."""
+    """Position inputs of the vision encoder, shared by all images of one grid."""
 
     indices: torch.Tensor
     weights: torch.Tensor
@@ -63,14 +62,14 @@ class VisionPositions:
 
 
 def vision_positions(grid: Grid) -> VisionPositions:
-    """Positions for a grid, from the runtime's own functions."""
+    """Position inputs for a grid, computed by the runtime's own functions."""
     p = patch_positions(grid, POSITION_SIDE, VISION_HIDDEN // VISION_HEADS, ROPE_THETA_VISION)
     return VisionPositions(*(torch.from_numpy(a) for a in (p.indices, p.weights, p.cos, p.sin)))
 
 
 @dataclass
-class Watched:
-    """Where the first head of layer ``WATCHED_LAYER`` looks: its ``scores [B, T, T]`` before the softmax."""
+class SupervisedHead:
+    """Attention ``scores [B, T, T]`` of the first head of layer ``SUPERVISED_LAYER``, before the softmax."""
 
     scores: torch.Tensor | None = None
 
@@ -84,8 +83,10 @@ class BatchedVLM(torch.nn.Module):
         model.config.text_config._attn_implementation = "plain"
 
     def encode(self, patches: torch.Tensor, positions: VisionPositions) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Visual tokens ``[B, N/4, hidden]`` and the DeepStack rows, of ``patches [B, N, 768]``, one of the two equal
-        frames of a still image.
+        """Encode ``patches [B, N, 768]`` of still images, which have two equal frames; one of them is given.
+
+        Returns:
+            Visual tokens ``[B, N/4, hidden]``, and such a tensor for each DeepStack level.
         """
         visual = self.model.model.visual
         batch = patches.shape[0]
@@ -108,19 +109,28 @@ class BatchedVLM(torch.nn.Module):
         visual: torch.Tensor,
         deep: list[torch.Tensor],
         starts: Sequence[int],
-        watched: Watched | None = None,
+        supervised: SupervisedHead | None = None,
     ) -> torch.Tensor:
-        """Hidden states ``[B, T, hidden]`` after the final norm; image p of a row stands at tokens ``starts[p] ..``;
-        ``visual`` and ``deep``: ``[B * P, N/4, hidden]``, the images of a row one behind the other.
+        """Run the decoder's layers.
 
-        ``positions [3, B, T]``; ``mask [B, 1, T, T]`` is true where a token may look; ``watched`` is filled.
+        Args:
+            ids: Token ids ``[B, T]``.
+            positions: M-RoPE positions ``[3, B, T]``.
+            mask: ``[B, 1, T, T]``, true where a token may attend.
+            visual: Visual tokens ``[B * P, N/4, hidden]``, the P images of a row one after the other.
+            deep: DeepStack features, each in the shape of ``visual``.
+            starts: Index of each image's first visual token in a row.
+            supervised: Receives the scores of the supervised head.
+
+        Returns:
+            Hidden states ``[B, T, hidden]`` after the final norm.
         """
         language = self.model.model.language_model
         hidden = _placed(language.embed_tokens(ids), visual, starts, add=False)
         rotary = language.rotary_emb(hidden, positions)
         for index, layer in enumerate(language.layers):
-            watching = watched if index == WATCHED_LAYER else None
-            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, watched=watching)
+            supervised_here = supervised if index == SUPERVISED_LAYER else None
+            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, supervised=supervised_here)
             if index < len(deep):
                 hidden = _placed(hidden, deep[index], starts, add=True)
         return language.norm(hidden)
@@ -131,14 +141,14 @@ class BatchedVLM(torch.nn.Module):
 
 
 def _placed(hidden: torch.Tensor, visual: torch.Tensor, starts: Sequence[int], *, add: bool) -> torch.Tensor:
-    """``hidden [B, T, hidden]`` with the images' rows in place of, or added to, what stands at ``starts``."""
+    """Replace the tokens at ``starts`` in ``hidden [B, T, hidden]`` by visual rows, or add the rows to them."""
     rows = visual.unflatten(0, (-1, len(starts))).to(hidden.dtype)
     pieces, end = [], 0
     for number, start in enumerate(starts):
-        behind = start + rows.shape[2]
-        shown = rows[:, number] + hidden[:, start:behind] if add else rows[:, number]
-        pieces += [hidden[:, end:start], shown]
-        end = behind
+        after = start + rows.shape[2]
+        placed = rows[:, number] + hidden[:, start:after] if add else rows[:, number]
+        pieces += [hidden[:, end:start], placed]
+        end = after
     return torch.cat([*pieces, hidden[:, end:]], 1)
 
 
@@ -155,8 +165,9 @@ def vision_block(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Attention by plain matrix products, ``[B, heads, T, D]`` to ``[B, T, heads, D]``: with bfloat16 on a CPU and
-    sequences this short it takes half the time of the fused kernel, forward and back.
+    """Attention by plain matrix products, ``[B, heads, T, D]`` to ``[B, T, heads, D]``.
+
+    With bfloat16 on a CPU and sequences this short, forward and backward take half the time of the fused kernel.
     """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
     if mask is not None:
@@ -170,13 +181,13 @@ def text_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor,
-    watched: Watched | None = None,
+    supervised: SupervisedHead | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """``attend`` in the form that transformers calls."""
-    if watched:
+    """``attend`` with the signature that transformers calls."""
+    if supervised:
         scores = (query[:, 0] * query.shape[-1] ** -0.5) @ key[:, 0].transpose(1, 2)
-        watched.scores = scores.float().masked_fill(~attention_mask[:, 0], -1e9)
+        supervised.scores = scores.float().masked_fill(~attention_mask[:, 0], -1e9)
     groups = module.num_key_value_groups
     key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
     return attend(query.to(value.dtype), key.to(value.dtype), value, attention_mask), None

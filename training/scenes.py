@@ -1,7 +1,7 @@
-"""Images drawn with Pillow, and the truth about them: shelves, price tags, signs, plain shapes.
+"""Scenes drawn with Pillow, with their ground truth: shelves, price tags, signs, plain shapes.
 
-Knows drawing and what was drawn; does not know questions, tokens or the model. Everything comes from one seeded
-generator, so a seed names a scene. Text is drawn in the font inside Pillow itself, so nothing need be installed.
+Everything comes from one seeded generator, so a seed identifies a scene. Text is drawn in Pillow's built-in font, so no
+font needs to be installed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.painting import COLOURS, EASY_COLOURS, RGB, Box, draw_item, grey, vary
+from training.rendering import COLOURS, EASY_COLOURS, RGB, Box, draw_item, grey, vary
 from vlrun.vision.patches import fit
 
 KINDS = ("bottle", "can", "box", "bag")
@@ -26,25 +26,25 @@ WORDS = (
     "CASH TAXI HOTEL CAFE BAR SHOP BUS MENU HELP FREE NEW HOT COLD FISH MEAT CAKE SOAP TOYS BOOKS SHOES"
 ).split()
 
-# Height of an item in its slot, and width over height.
 PROPORTIONS = {"bottle": (0.86, 0.42), "can": (0.6, 0.64), "box": (0.6, 1.0), "bag": (0.74, 0.78)}
+"""Height of an item as a part of its slot, and its aspect ratio (width / height)."""
 
 SHELF_PIXELS = 85
 COLUMN_PIXELS = 50
-"""The least room of a shelf and of an item on it, in pixels of the final image: a patch has 16."""
-MOST_ITEMS = 12
+"""Least height of a shelf and width of an item's slot, in pixels of the final image; a patch has 16."""
+MAX_ITEMS = 12
 
 PIXEL_FACTOR = 32
-LEAST_PIXELS, MOST_PIXELS = 256 * 224, 288 * 256
-"""The model sees every image with sides that are multiples of the one and an area between the others."""
+MIN_PIXELS, MAX_PIXELS = 256 * 224, 288 * 256
+"""The runtime resizes every image to sides that are multiples of PIXEL_FACTOR, with an area between these limits."""
 
 HELD_OUT_SEED = 10**9
-"""Seeds from here on are never trained on."""
+"""Seeds from here on are never used in training."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A thing in the image, and where, in 0..1 of its width and height."""
+    """An object in the image; ``box`` in 0..1 of its width and height."""
 
     kind: str
     colour: str
@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Glyph:
-    """A character in the image, and where, in 0..1 of its width and height."""
+    """A character in the image; ``box`` in 0..1 of its width and height."""
 
     character: str
     box: Box
@@ -61,7 +61,7 @@ class Glyph:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and all that is true of it. ``domain``: shelf, tag, sign, shapes or easy; ``text``: what is written."""
+    """An image and its ground truth. ``domain``: shelf, tag, sign, shapes or easy; ``text``: what is written in it."""
 
     domain: str
     image: Image.Image
@@ -74,11 +74,15 @@ class Scene:
 def draw_scene(
     domain: str, size: tuple[int, int], rng: np.random.Generator, *, drawn: tuple[int, int] | None = None
 ) -> Scene:
-    """Draw a scene of ``domain`` that is to be seen at ``size`` (width, height) pixels: nothing in it is smaller than
-    the model can see there.
+    """Draw a scene whose details are large enough to be seen at ``size``.
 
-    It is drawn as large as images are that come in from outside, and resized as the runtime resizes them, which may
-    stretch it; with ``drawn`` it is drawn at that size and stays so, for one who resizes it himself.
+    Args:
+        domain: shelf, tag, sign or shapes.
+        size: Width and height at which the model sees the image, in pixels.
+        rng: Source of all randomness.
+        drawn: Draw the image at this size and return it unscaled. By default it is drawn as large as real images are,
+        and
+            resized as the runtime does, which may change its aspect ratio.
     """
     makers: dict[str, Callable[[tuple[int, int], np.random.Generator], Scene]] = {
         "shelf": partial(_shelf, most=(size[0] // COLUMN_PIXELS, size[1] // SHELF_PIXELS)),
@@ -88,18 +92,19 @@ def draw_scene(
     }
     scene = makers[domain](drawn or original_size(size, rng), rng)
     image = scene.image if drawn else scene.image.resize(size, Image.Resampling.BICUBIC)
-    return replace(scene, image=_worn(image, rng))
+    return replace(scene, image=_degrade(image, rng))
 
 
 def original_size(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height of an image that the runtime resizes to ``size``: often of other proportions, for sides are
-    multiples of 32 pixels.
+    """Draw the size of an image that the runtime resizes to ``size``.
+
+    Its aspect ratio often differs, because the sides of ``size`` are multiples of 32 pixels.
     """
     side = np.sqrt(size[0] * size[1])
     for _ in range(100):
         scale, stretch = rng.choice([1.0, 1.5, 2.0, 2.5]), np.sqrt(size[0] / size[1]) * rng.uniform(0.9, 1.12)
         width, height = round(side * scale * stretch), round(side * scale / stretch)
-        if fit(height, width, PIXEL_FACTOR, LEAST_PIXELS, MOST_PIXELS) == (size[1], size[0]):
+        if fit(height, width, PIXEL_FACTOR, MIN_PIXELS, MAX_PIXELS) == (size[1], size[0]):
             return width, height
     return size
 
@@ -108,7 +113,7 @@ def _shelf(size: tuple[int, int], rng: np.random.Generator, *, most: tuple[int, 
     width, height = size
     image = Image.new("RGB", size, grey(rng, 170, 250))
     draw = ImageDraw.Draw(image)
-    shelves = most[1] - int(rng.integers(0, most[1]) * rng.random())  # more often many than few
+    shelves = most[1] - int(rng.integers(0, most[1]) * rng.random())  # many are more likely than few
     columns = most[0] - int(rng.integers(0, most[0] - 1) * rng.random())
     plank = grey(rng, 60, 140)
     colours = rng.choice(list(COLOURS), size=int(rng.integers(1, 7)), replace=False)
@@ -117,28 +122,28 @@ def _shelf(size: tuple[int, int], rng: np.random.Generator, *, most: tuple[int, 
     for shelf in range(shelves):
         draw.rectangle((0, row * (shelf + 1) - thickness, width, row * (shelf + 1)), fill=plank)
     items: list[Item] = []
-    for place, kind in _stock(shelves * columns, rng):
+    for place, kind in _arrange_items(shelves * columns, rng):
         colour = str(rng.choice(colours))
         floor = row * (place // columns + 1) - thickness
         slot = (place % columns * width / columns, floor - row + thickness, width / columns)
-        box = _place(kind, slot, floor, rng)
+        box = _item_box(kind, slot, floor, rng)
         draw_item(draw, kind, vary(COLOURS[colour], rng), box)
         items.append(Item(kind, colour, _relative(box, size)))
     return Scene("shelf", image, tuple(items), shelves)
 
 
-def _stock(places: int, rng: np.random.Generator) -> list[tuple[int, str]]:
-    """Which kind stands at which place: one kind 0 to 8 times, equally often, and others around it."""
+def _arrange_items(places: int, rng: np.random.Generator) -> list[tuple[int, str]]:
+    """Draw kinds for places: one kind 0 to 8 times with equal probability, and others around it."""
     kinds = [str(kind) for kind in rng.permutation(KINDS)]
     first = min(int(rng.integers(0, 9)), places)
-    others = int(rng.integers(0, min(places, MOST_ITEMS) - first + 1)) if first < min(places, MOST_ITEMS) else 0
+    others = int(rng.integers(0, min(places, MAX_ITEMS) - first + 1)) if first < min(places, MAX_ITEMS) else 0
     choice = kinds[1 : 2 + int(rng.integers(0, 3))]
     stock = [kinds[0]] * first + [str(rng.choice(choice)) for _ in range(others)]
     where = rng.permutation(places)[: len(stock)]
     return sorted((int(place), kind) for place, kind in zip(where, stock, strict=True))
 
 
-def _place(kind: str, slot: tuple[float, float, float], floor: float, rng: np.random.Generator) -> Box:
+def _item_box(kind: str, slot: tuple[float, float, float], floor: float, rng: np.random.Generator) -> Box:
     left, top, width = slot
     tall, slender = PROPORTIONS[kind]
     height = (floor - top) * tall * rng.uniform(0.88, 1.0)
@@ -153,7 +158,7 @@ def _tag(size: tuple[int, int], rng: np.random.Generator) -> Scene:
     image = Image.new("RGB", size, grey(rng, 120, 250))
     paper = grey(rng, 225, 256) if rng.random() < 0.7 else (250, 230, 90)
     ink = grey(rng, 0, 60) if rng.random() < 0.7 else (200, 20, 20)
-    return _written("tag", image, price, paper, ink, rng)
+    return _text_plate("tag", image, price, paper, ink, rng)
 
 
 def _sign(size: tuple[int, int], rng: np.random.Generator) -> Scene:
@@ -165,11 +170,11 @@ def _sign(size: tuple[int, int], rng: np.random.Generator) -> Scene:
     light, dark = grey(rng, 220, 256), grey(rng, 0, 90)
     if rng.random() < 0.4:
         light, dark = dark, light
-    return _written("sign", image, word, light, dark, rng)
+    return _text_plate("sign", image, word, light, dark, rng)
 
 
-def _written(domain: str, image: Image.Image, text: str, paper: RGB, ink: RGB, rng: np.random.Generator) -> Scene:
-    """Text on a plate, letter by letter, each about as wide as one visual token."""
+def _text_plate(domain: str, image: Image.Image, text: str, paper: RGB, ink: RGB, rng: np.random.Generator) -> Scene:
+    """Draw text on a plate, each letter about as wide as a visual token."""
     width, height = image.size
     draw = ImageDraw.Draw(image)
     advance = min(width * 0.94 / (len(text) + 0.6), height * 0.3) * rng.uniform(0.85, 1.0)
@@ -214,7 +219,7 @@ def _shapes(size: tuple[int, int], rng: np.random.Generator) -> Scene:
 
 
 def _one_easy_shape(size: tuple[int, int], rng: np.random.Generator) -> Scene:
-    """One shape on pale ground, in the manner of easy-VQA."""
+    """Draw one shape on a pale background, in the style of easy-VQA."""
     image = Image.new("RGB", size, grey(rng, 230, 256))
     kind, colour = str(rng.choice(SHAPES)), str(rng.choice(list(EASY_COLOURS)))
     w, h = rng.uniform(0.22, 0.6, 2) if kind == "rectangle" else np.repeat(rng.uniform(0.25, 0.6), 2)
@@ -224,19 +229,19 @@ def _one_easy_shape(size: tuple[int, int], rng: np.random.Generator) -> Scene:
     return Scene("shapes", image, (Item(kind, colour, _relative(box, size)),))
 
 
-def _worn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light, noise and compression as images have them."""
+def _degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Add exposure changes, noise and compression artefacts."""
     pixels = np.asarray(image, np.float32)
     if rng.random() < 0.7:
         pixels = pixels * rng.uniform(0.85, 1.1) + rng.uniform(-12, 12)
     if rng.random() < 0.4:
         pixels = pixels + rng.normal(0, rng.uniform(1, 6), pixels.shape).astype(np.float32)
-    worn = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    degraded = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     if rng.random() < 0.25:
         buffer = io.BytesIO()
-        worn.save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
-        worn = Image.open(buffer).convert("RGB")
-    return worn
+        degraded.save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
+        degraded = Image.open(buffer).convert("RGB")
+    return degraded
 
 
 def _relative(box: Sequence[float], size: tuple[int, int]) -> Box:

@@ -1,9 +1,8 @@
-"""The tiny model's own tokenizer and chat template.
+"""The tokenizer and chat template of the tiny model.
 
-A byte-level BPE of 1,024 entries with Qwen's control tokens. Digits and capital letters stand alone, so that numbers
-and words are read out character by character. It is learnt from the questions of drawn scenes: a change there, or in
-how scenes are drawn, changes the vocabulary, so a trained model keeps its own ``tokenizer.json``. Knows strings and
-ids; does not know images or weights.
+The tokenizer is a byte-level BPE of 1,024 entries with Qwen's control tokens. Digits and capital letters stand alone,
+so that numbers and words are read character by character. It is trained on the questions about drawn scenes: a change
+there or in the scenes changes the vocabulary, so a trained model keeps its own ``tokenizer.json``.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from training.questions import exchanges
+from training.scene_questions import qa_pairs
 from training.scenes import draw_scene
-from training.wording import COMMON_WORDS, SELF
+from training.templates import COMMON_WORDS, SELF
 
 VOCABULARY = 1024
 CORPUS_SCENES = 1500
@@ -30,7 +29,7 @@ PLAIN_ADDED = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_respons
 
 
 def train_tokenizer(easy_questions: list[str]) -> Tokenizer:
-    """Train the tokenizer on the questions and answers of drawn scenes and of easy-VQA. Always the same result."""
+    """Train the tokenizer on questions and answers about drawn scenes and on easy-VQA. The result is deterministic."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -54,12 +53,12 @@ def _corpus(easy_questions: list[str]) -> Iterator[str]:
     rng = np.random.default_rng(0)
     for _ in range(CORPUS_SCENES):
         domain = str(rng.choice(["shelf", "shapes", "tag", "sign"], p=[0.6, 0.25, 0.1, 0.05]))
-        asked = exchanges(draw_scene(domain, (256, 256), rng), rng, further=False)
+        asked = qa_pairs(draw_scene(domain, (256, 256), rng), rng, added_templates=False)
         for _ in range(6):
-            exchange = next(asked)
-            yield exchange.question
-            if exchange.task != "read":
-                yield exchange.answer
+            qa = next(asked)
+            yield qa.question
+            if qa.task != "read":
+                yield qa.answer
     yield from easy_questions[::20]
     for questions, answer in SELF.values():
         yield from questions

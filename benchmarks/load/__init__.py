@@ -1,4 +1,1 @@
-"""The service under load: thirty-two clients for minutes, and what HTTP costs beside the engine alone.
-
-Talks to a `vlrun serve` of its own over sockets, as strangers do.
-"""
+"""Load test of the service: a soak with many clients, and the overhead of HTTP compared with the engine alone."""

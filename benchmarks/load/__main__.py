@@ -1,10 +1,9 @@
-"""Puts the service under load, or measures what HTTP costs:
+"""Tests the service under load, or measures the overhead of HTTP:
 
     python -m benchmarks.load soak [--model DIR] [--minutes N] [--clients N] [--requests N] [--kill] [--out FILE]
-    python -m benchmarks.load overhead [--model DIR] [--rounds N] [--tokens N] [--streams-only] [--out FILE]
+    python -m benchmarks.load overhead [--model DIR] [--turns N] [--tokens N] [--streams-only] [--out FILE]
 
-Prints a table for docs/performance.md, and one JSON object as the last line; the exit code is 1 if a goal was missed.
-Every server is a process of its own, made here and ended here.
+Prints a table for docs/performance.md and, as the last line, one JSON object. The exit code is 1 if a goal was missed.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import overhead, report, soak
-from benchmarks.load.report import Goal
-from benchmarks.load.serving import Serving
+from benchmarks.load import overhead, soak, soak_report
+from benchmarks.load.service_process import ServiceProcess
+from benchmarks.load.soak_report import Goal
 
-Told = tuple[dict[str, Any], Sequence[str], Sequence[Goal]]
-"""Figures for JSON, a table of them, and the goals that they meet or miss."""
+Report = tuple[dict[str, Any], Sequence[str], Sequence[Goal]]
+"""Metrics for JSON, lines of a table, and goals."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the two; the exit code."""
+    """Run one of the two tests and return the exit code."""
     options = _parser().parse_args(arguments)
-    told, lines, goals = {"soak": _soak, "overhead": _overhead}[options.what](options)
-    print("\n".join([*lines, "", *report.goal_table(goals)]))
-    line = json.dumps(told)
+    result, lines, goals = {"soak": _soak, "overhead": _overhead}[options.command](options)
+    print("\n".join([*lines, "", *soak_report.goal_table(goals)]))
+    line = json.dumps(result)
     if options.out:
         options.out.write_text(line + "\n", encoding="utf-8")
     print(line)
@@ -39,26 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="load", description="The service under load, and what HTTP costs.")
-    whats = parser.add_subparsers(dest="what", required=True)
-    soaking = whats.add_parser("soak", help="many clients for minutes")
-    soaking.add_argument("--minutes", type=float, default=10.0)
-    soaking.add_argument("--clients", type=int, default=32)
-    soaking.add_argument("--requests", type=int, help="end after so many, if that comes first")
-    soaking.add_argument("--seed", type=int, default=5)
-    soaking.add_argument("--kill", action="store_true", help="kill the service in the middle and start it again")
-    comparing = whats.add_parser("overhead", help="HTTP beside the engine alone")
-    comparing.add_argument("--turns", type=int, default=20, help="of each side")
-    comparing.add_argument("--tokens", type=int, default=600, help="of each of four streams")
-    comparing.add_argument("--streams-only", action="store_true")
-    for part in (soaking, comparing):
-        part.add_argument("--model", type=Path, help="a model folder; without it the embedded model answers")
-        part.add_argument("--out", type=Path, help="where the JSON object is written too")
+    parser = argparse.ArgumentParser(prog="load", description="Load test of the service, and overhead of HTTP.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    soak_parser = commands.add_parser("soak", help="run many clients for minutes")
+    soak_parser.add_argument("--minutes", type=float, default=10.0)
+    soak_parser.add_argument("--clients", type=int, default=32)
+    soak_parser.add_argument("--requests", type=int, help="stop after this many requests")
+    soak_parser.add_argument("--seed", type=int, default=5)
+    soak_parser.add_argument("--kill", action="store_true", help="kill the service halfway and start it again")
+    overhead_parser = commands.add_parser("overhead", help="compare HTTP with the engine alone")
+    overhead_parser.add_argument("--turns", type=int, default=20, help="turns of HTTP and of the engine")
+    overhead_parser.add_argument("--tokens", type=int, default=600, help="tokens of each of four streams")
+    overhead_parser.add_argument("--streams-only", action="store_true")
+    for part in (soak_parser, overhead_parser):
+        part.add_argument("--model", type=Path, help="model folder (default: the embedded model)")
+        part.add_argument("--out", type=Path, help="also write the JSON object here")
     return parser
 
 
-def _soak(options: argparse.Namespace) -> Told:
-    plan = soak.Plan(
+def _soak(options: argparse.Namespace) -> Report:
+    plan = soak.SoakPlan(
         clients=options.clients,
         seconds=60 * options.minutes,
         requests=options.requests,
@@ -66,16 +65,16 @@ def _soak(options: argparse.Namespace) -> Told:
         trained=options.model is None,
         seed=options.seed,
     )
-    with Serving(["--model", str(options.model)] if options.model else []) as serving:
-        told = report.figures(asyncio.run(soak.soak(serving, plan)))
-    return told, report.table(told), report.goals(told)
+    with ServiceProcess(["--model", str(options.model)] if options.model else []) as service:
+        result = soak_report.soak_metrics(asyncio.run(soak.soak(service, plan)))
+    return result, soak_report.table(result), soak_report.goals(result)
 
 
-def _overhead(options: argparse.Namespace) -> Told:
-    plan = overhead.Plan(options.model, options.turns, options.tokens, options.streams_only)
-    compared = overhead.overhead(plan)
-    told = {name: asdict(found) for name, found in compared.items()}
-    return {"model": plan.name, **told}, overhead.table(plan, compared), overhead.goals(compared)
+def _overhead(options: argparse.Namespace) -> Report:
+    plan = overhead.OverheadPlan(options.model, options.turns, options.tokens, options.streams_only)
+    results = overhead.overhead(plan)
+    result = {name: asdict(found) for name, found in results.items()}
+    return {"model": plan.name, **result}, overhead.table(plan, results), overhead.goals(results)
 
 
 if __name__ == "__main__":

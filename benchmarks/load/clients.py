@@ -1,7 +1,4 @@
-"""Clients, each with an address of its own: they ask, wait, come again when they are told to, and often leave.
-
-Knows connections and what became of each request; what is asked comes out of a ``Mixture``.
-"""
+"""Simulated clients, each with its own address: they send requests, wait, retry after 429, and often leave early."""
 
 from __future__ import annotations
 
@@ -14,41 +11,48 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from benchmarks.load.questions import Mixture, Question
-from benchmarks.load.wire import Address, Caller, Head, request
+from benchmarks.load.http_client import Address, KeepAliveClient, ResponseHead, request
+from benchmarks.load.request_mix import CheckedRequest, RequestMix
 
-LEAVING = 0.35
-"""The part of all requests whose client means to leave, half of them before the first byte of the answer, half later.
-Some are answered before that: 0.3 of all are left.
+LEAVE_SHARE = 0.35
+"""Share of requests that the client plans to leave, half of them before the first byte of the answer, half later.
+
+Some are answered before that: about 0.3 of all requests are left.
 """
-PIECES = (1, 1, 2, 4, 8)
-"""Of a stream, after which a client leaves, if it is one that does."""
-FIRST_GUESS, MEMORY = 0.5, 0.8
-"""Seconds of an answer before one was seen, and how much of the mean each leaves as it was: who leaves a whole answer
-does so within that time."""
-LONGEST = 330.0
-"""Seconds that the others wait: the service's deadline, and some."""
-TRIES = 100
-"""How often a client comes again after 429."""
+LEAVE_AFTER_CHUNKS = (1, 1, 2, 4, 8)
+"""Chunks of a stream after which a client leaves."""
+INITIAL_ESTIMATE, SMOOTHING = 0.5, 0.8
+"""Initial estimate of the seconds of an answer, and the weight that the running mean keeps at each new one.
 
-End: TypeAlias = Literal["answered", "refused", "busy", "left", "lost", "failed"]
-"""How a request ended: rightly answered; refused, being wrong; told to come again; left by its client; lost with a
-process that was killed; anything else.
+A client that leaves a whole answer does so within that time.
+"""
+MAX_SECONDS = 330.0
+"""Timeout of an answer in seconds: a little more than the service's deadline."""
+MAX_TRIES = 100
+"""Attempts after 429."""
+
+RequestEnd: TypeAlias = Literal["answered", "refused", "busy", "left", "lost", "failed"]
+"""How a request ended.
+
+answered: rightly; refused: rightly, because it was wrong; busy: 429 with Retry-After; left: by its client; lost: with
+the killed process; failed: anything else.
 """
 _TIMINGS = re.compile(rb'"timings":(\{[^{}]*\})')
-_SAID = re.compile(rb'"content":"[^"]')
+_CONTENT = re.compile(rb'"content":"[^"]')
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request. Moments by ``time.monotonic``; ``first``: seconds to the first text of a stream; ``ttft``: the same
-    from its turn on, as the service tells it; ``waited``: seconds that the service took beside making the answer;
-    ``patience``: seconds since it was asked for the first time.
+    """The outcome of one request.
+
+    ``began`` and ``ended``: by ``time.monotonic``; ``first``: seconds to the first text of a stream; ``ttft``: the same
+    as the service reports it, without queueing; ``waited``: seconds beside those that the service reports for the
+    answer; ``total_wait``: seconds since the first attempt.
     """
 
     client: str
     name: str
-    end: End
+    end: RequestEnd
     began: float
     ended: float
     status: int = 0
@@ -56,175 +60,184 @@ class Outcome:
     first: float | None = None
     ttft: float | None = None
     waited: float | None = None
-    patience: float = 0.0
+    total_wait: float = 0.0
 
 
 @dataclass
-class Reply:
-    """An answer as it comes in. ``begun``: whether anything of it was there; ``first``: when its first text was."""
+class Response:
+    """A response as it arrives. ``first``: when its first text arrived."""
 
-    head: Head | None = None
+    head: ResponseHead | None = None
     body: bytearray = field(default_factory=bytearray)
     first: float | None = None
 
 
-class Left(Exception):
-    """The client has gone."""
+class ClientLeft(Exception):
+    """The client has left."""
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """How a client leaves: after a part of its request was sent; or after so many seconds or pieces of the answer."""
+class LeavePlan:
+    """When a client leaves: after sending a part of its request, or after some seconds or chunks of the answer."""
 
     sent: float = 1.0
     seconds: float = 0.0
-    pieces: int = 0
+    chunks: int = 0
 
 
-class Killed:
-    """Told when the service is killed: whatever is on its way then is lost with it."""
+class KillEvent:
+    """The moment at which the service was killed; requests in flight at that moment are lost."""
 
     def __init__(self) -> None:
         self.at: float | None = None
 
     def covers(self, began: float) -> bool:
-        """Whether a request that has just failed was on its way when it happened."""
+        """Whether a request that has just failed was in flight at the kill."""
         return self.at is not None and began <= self.at
 
 
 class Client:
-    """One of many. ``record``: called with each outcome; ``leaving``: the part of its requests that it will leave."""
+    """A simulated client. ``record``: called with each outcome; ``leave_share``: share of requests that it plans to
+    leave.
+    """
 
     def __init__(
-        self, address: Address, source: str, mixture: Mixture, killed: Killed, record: Callable[[Outcome], None]
+        self,
+        address: Address,
+        source: str,
+        request_mix: RequestMix,
+        kill_event: KillEvent,
+        record: Callable[[Outcome], None],
     ) -> None:
         self.source = source
         self.asking = False
-        self.leaving = LEAVING
+        self.leave_share = LEAVE_SHARE
         self._address = address
-        self._caller = Caller(address, source)
-        self._mixture = mixture
-        self._killed = killed
+        self._client = KeepAliveClient(address, source)
+        self._request_mix = request_mix
+        self._kill_event = kill_event
         self._record = record
         self._draw = random.Random(source)
-        self._usual = FIRST_GUESS
+        self._mean_seconds = INITIAL_ESTIMATE
 
-    async def run(self, further: Callable[[], bool]) -> None:
-        """Ask until there is no ``further`` request to make, then hang up."""
+    async def run(self, more: Callable[[], bool]) -> None:
+        """Send requests while ``more()`` is true, then close the connection."""
         try:
-            while further():
-                await self._ask(self._mixture.next(), further)
+            while more():
+                await self._ask(self._request_mix.next(), more)
         finally:
-            self._caller.leave()
+            self._client.abort()
 
-    async def _ask(self, question: Question, further: Callable[[], bool]) -> None:
-        leaving, began = self._leaving(question), time.monotonic()
-        for _ in range(TRIES):
+    async def _ask(self, checked: CheckedRequest, more: Callable[[], bool]) -> None:
+        leave_plan, began = self._plan_to_leave(checked), time.monotonic()
+        for _ in range(MAX_TRIES):
             self.asking = True
-            outcome, pause = await self._try(question, leaving)
+            outcome, pause = await self._try(checked, leave_plan)
             self.asking = False
-            self._record(replace(outcome, patience=outcome.ended - began))
+            self._record(replace(outcome, total_wait=outcome.ended - began))
             if outcome.end == "answered":
-                self._usual = MEMORY * self._usual + (1 - MEMORY) * (outcome.ended - outcome.began)
+                self._mean_seconds = SMOOTHING * self._mean_seconds + (1 - SMOOTHING) * (outcome.ended - outcome.began)
             if outcome.end != "busy":
                 return
             await asyncio.sleep(pause)
-            if not further():
+            if not more():
                 return
 
-    def _leaving(self, question: Question) -> Leaving | None:
-        if self._draw.random() >= self.leaving:
+    def _plan_to_leave(self, checked: CheckedRequest) -> LeavePlan | None:
+        if self._draw.random() >= self.leave_share:
             return None
         if self._draw.random() < 0.5:
-            return Leaving(sent=self._draw.choice((0.5, 1.0)))
-        if question.stream:
-            return Leaving(pieces=self._draw.choice(PIECES))
-        return Leaving(seconds=max(self._draw.uniform(0, self._usual), 0.001))
+            return LeavePlan(sent=self._draw.choice((0.5, 1.0)))
+        if checked.stream:
+            return LeavePlan(chunks=self._draw.choice(LEAVE_AFTER_CHUNKS))
+        return LeavePlan(seconds=max(self._draw.uniform(0, self._mean_seconds), 0.001))
 
-    async def _try(self, question: Question, leaving: Leaving | None) -> tuple[Outcome, float]:
-        """One request and what became of it; if it is to come again, after how many seconds."""
-        began, reply = time.monotonic(), Reply()
-        end: End = "failed"
+    async def _try(self, checked: CheckedRequest, leave_plan: LeavePlan | None) -> tuple[Outcome, float]:
+        """Make one attempt; returns its outcome, and the seconds to wait if it is to be repeated."""
+        began, response = time.monotonic(), Response()
+        end: RequestEnd = "failed"
         fault = ""
         try:
-            await self._exchange(question, leaving, reply)
-            end, fault = _judged(question, reply)
-        except Left:
+            await self._exchange(checked, leave_plan, response)
+            end, fault = _check_response(checked, response)
+        except ClientLeft:
             end = "left"
         except (OSError, EOFError) as error:
-            self._caller.leave()
-            if self._killed.covers(began):
+            self._client.abort()
+            if self._kill_event.covers(began):
                 end = "lost"
             else:
                 fault = f"{type(error).__name__} after {time.monotonic() - began:.1f} s"
-        return self._outcome(question, reply, began, (end, fault)), _pause(reply)
+        return self._outcome(checked, response, began, (end, fault)), _pause(response)
 
-    def _outcome(self, question: Question, reply: Reply, began: float, how: tuple[End, str]) -> Outcome:
+    def _outcome(
+        self, checked: CheckedRequest, response: Response, began: float, ending: tuple[RequestEnd, str]
+    ) -> Outcome:
         ended = time.monotonic()
-        told = _TIMINGS.findall(reply.body) if how[0] == "answered" else []
-        timings = [json.loads(one) for one in told]
+        found = _TIMINGS.findall(response.body) if ending[0] == "answered" else []
+        timings = [json.loads(one) for one in found]
         return Outcome(
             self.source,
-            question.name,
-            how[0],
+            checked.name,
+            ending[0],
             began,
             ended,
-            reply.head.status if reply.head else 0,
-            how[1],
-            first=reply.first - began if reply.first else None,
+            response.head.status if response.head else 0,
+            ending[1],
+            first=response.first - began if response.first else None,
             ttft=max((one["ttft"] for one in timings), default=None),
             waited=ended - began - max(one["total"] for one in timings) if timings else None,
         )
 
-    async def _exchange(self, question: Question, leaving: Leaving | None, reply: Reply) -> None:
-        """Send and receive. Raises Left, OSError and EOFError."""
-        raw = request(self._address, question.path, question.body, question.kind)
-        if leaving and not (leaving.seconds or leaving.pieces):
-            link = await self._caller.connected()
-            await link.send(raw[: round(leaving.sent * len(raw))])
+    async def _exchange(self, checked: CheckedRequest, leave_plan: LeavePlan | None, response: Response) -> None:
+        """Send the request and receive the response. Raises ClientLeft, OSError and EOFError."""
+        raw = request(self._address, checked.path, checked.body, checked.content_type)
+        if leave_plan and not (leave_plan.seconds or leave_plan.chunks):
+            connection = await self._client.connected()
+            await connection.send(raw[: round(leave_plan.sent * len(raw))])
             await asyncio.sleep(0)  # the service may have seen it, or not
-            self._caller.leave()
-            raise Left
+            self._client.abort()
+            raise ClientLeft
         try:
-            async with asyncio.timeout(leaving.seconds if leaving and leaving.seconds else LONGEST):
-                await self._received(raw, leaving, reply)
+            async with asyncio.timeout(leave_plan.seconds if leave_plan and leave_plan.seconds else MAX_SECONDS):
+                await self._receive(raw, leave_plan, response)
         except TimeoutError:
-            self._caller.leave()
-            if leaving and leaving.seconds:
-                raise Left from None
+            self._client.abort()
+            if leave_plan and leave_plan.seconds:
+                raise ClientLeft from None
             raise
 
-    async def _received(self, raw: bytes, leaving: Leaving | None, reply: Reply) -> None:
+    async def _receive(self, raw: bytes, leave_plan: LeavePlan | None, response: Response) -> None:
         began, count = time.monotonic(), 0
-        link, reply.head = await self._caller.begin(raw, lambda: self._killed.covers(began))
+        connection, response.head = await self._client.send_request(raw, lambda: self._kill_event.covers(began))
 
-        async for piece in link.pieces(reply.head):
-            reply.body += piece
+        async for chunk in connection.chunks(response.head):
+            response.body += chunk
             count += 1
-            if reply.first is None and reply.head.stream and _SAID.search(piece):
-                reply.first = time.monotonic()
-            if leaving and leaving.pieces and count >= leaving.pieces and reply.head.status == 200:
-                self._caller.leave()
-                raise Left
+            if response.first is None and response.head.stream and _CONTENT.search(chunk):
+                response.first = time.monotonic()
+            if leave_plan and leave_plan.chunks and count >= leave_plan.chunks and response.head.status == 200:
+                self._client.abort()
+                raise ClientLeft
 
 
-def _judged(question: Question, reply: Reply) -> tuple[End, str]:
-    """How a request ended that got its whole answer, and what was wrong with that."""
-    if reply.head is None:
+def _check_response(checked: CheckedRequest, response: Response) -> tuple[RequestEnd, str]:
+    """Check a complete response; returns how the request ended, and what is wrong."""
+    if response.head is None:
         return "failed", "no answer"
-    if reply.head.status == 429 and reply.head.retry_after:
+    if response.head.status == 429 and response.head.retry_after:
         return "busy", ""
-    body = bytes(reply.body)
-    if reply.head.status != question.status:
-        return "failed", f"{reply.head.status} in place of {question.status}: {body[:200].decode(errors='replace')}"
+    body = bytes(response.body)
+    if response.head.status != checked.status:
+        return "failed", f"{response.head.status} in place of {checked.status}: {body[:200].decode(errors='replace')}"
     try:
-        fault = question.check(body)
+        fault = checked.check(body)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        fault = f"the answer cannot be read: {error!r}"
+        fault = f"the answer cannot be parsed: {error!r}"
     if fault:
         return "failed", fault
-    return ("answered" if question.status == 200 else "refused"), ""
+    return ("answered" if checked.status == 200 else "refused"), ""
 
 
-def _pause(reply: Reply) -> float:
-    return (reply.head.retry_after if reply.head else None) or 0.0
+def _pause(response: Response) -> float:
+    return (response.head.retry_after if response.head else None) or 0.0

@@ -1,7 +1,7 @@
-"""What HTTP costs: the same jobs through a service and through the engine alone, in turn, on the same machine.
+"""Overhead of HTTP: the same jobs through the service and through the engine alone, in turn, on the same machine.
 
-Each side is a process of its own with the model loaded; while one works the other sleeps. What a turn's two sides took
-is compared with each other, since the machine may have another mood in the next one.
+Each target is a process of its own with the model loaded; while one works the other is idle. Both are compared turn by
+turn, because the load of the machine changes over time.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load.figures import percentile
 from benchmarks.load.images import SHELF_QUESTION, photo, shelf
-from benchmarks.load.report import Goal
-from benchmarks.load.serving import Serving
-from benchmarks.load.sides import STREAMS, Alone, Job, OverHTTP, Round
+from benchmarks.load.service_process import ServiceProcess
+from benchmarks.load.soak_report import Goal
+from benchmarks.load.stats import percentile
+from benchmarks.load.targets import STREAMS, EngineTarget, GenerationJob, HTTPTarget, Round
 
-MOST_MILLISECONDS = 2.0
-"""Per request, beside the engine alone."""
-MOST_LOSS = 0.03
-"""Of the tokens per second of four streams."""
-NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
+MAX_MILLISECONDS = 2.0
+"""Allowed overhead of a request."""
+MAX_LOSS = 0.03
+"""Allowed loss of tokens per second with four streams."""
+NUMBERS_SCHEMA = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
 """A schema whose answer takes thousands of tokens."""
-HOT = 2.0
-"""A temperature at which no answer goes round in a circle, and ends for that."""
-LONG_TEXT = "Write down the numbers from one to one thousand, each on a line of its own."
+HIGH_TEMPERATURE = 2.0
+"""A temperature at which no answer repeats itself and ends early."""
+LONG_PROMPT = "Write down the numbers from one to one thousand, each on a line of its own."
 ROUNDS = 10
-"""Of a single request, before the other side's turn."""
+"""Rounds of a single request in each turn."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much: ``turns`` of single requests and of streams of ``tokens`` each, with the model in a folder or with the
-    embedded one.
+class OverheadPlan:
+    """What to measure: ``turns`` of single requests, and of streams of ``tokens`` each; ``model`` None is the embedded
+    one.
     """
 
     model: Path | None = None
@@ -43,50 +43,57 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """Name of the model."""
         return self.model.name if self.model else "embedded"
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Medians of both sides, and of what was found turn by turn when they were compared: that median, and the quartiles
-    beside it.
-    """
+class OverheadResult:
+    """Medians of both targets; median and quartiles of their difference in each turn."""
 
     http: float
-    alone: float
+    engine: float
     difference: float
     quartiles: tuple[float, float]
 
 
-def overhead(plan: Plan) -> dict[str, Compared]:
-    """Measure it, all in one run: ``request`` and ``photo`` in milliseconds; ``streams`` in tokens per second, with the
-    part that is lost as the difference.
+def overhead(plan: OverheadPlan) -> dict[str, OverheadResult]:
+    """Measure everything in one run.
+
+    Returns:
+        ``request`` and ``photo`` in milliseconds; ``streams`` in tokens per second, with the lost share as the
+        difference.
     """
-    streams = Job(LONG_TEXT, plan.tokens, schema=NUMBERS, temperature=HOT, together=STREAMS)
+    streams = GenerationJob(
+        LONG_PROMPT, plan.tokens, schema=NUMBERS_SCHEMA, temperature=HIGH_TEMPERATURE, concurrency=STREAMS
+    )
     if plan.model:
-        streams = Job(LONG_TEXT, plan.tokens, together=STREAMS)
-    single = {"request": Job(SHELF_QUESTION, 1, shelf()), "photo": Job(SHELF_QUESTION, 1, photo())}
-    told: dict[str, Compared] = {}
+        streams = GenerationJob(LONG_PROMPT, plan.tokens, concurrency=STREAMS)
+    single = {"request": GenerationJob(SHELF_QUESTION, 1, shelf()), "photo": GenerationJob(SHELF_QUESTION, 1, photo())}
+    result: dict[str, OverheadResult] = {}
     options = ["--model", str(plan.model)] if plan.model else []
-    with Serving(options) as serving, Alone(plan.model) as alone:
-        sides = OverHTTP(serving.address), alone
+    with ServiceProcess(options) as service, EngineTarget(plan.model) as engine:
+        targets = HTTPTarget(service.address), engine
         for name, job in {} if plan.streams_only else single.items():
-            told[name] = _compared(_turns(sides, job, plan.turns, ROUNDS), _milliseconds, lambda http, own: http - own)
-        told["streams"] = _compared(_turns(sides, streams, plan.turns, 1), _rate, lambda http, own: 1 - http / own)
-    return told
+            result[name] = _compare(
+                _turns(targets, job, plan.turns, ROUNDS), _milliseconds, lambda http, own: http - own
+            )
+        result["streams"] = _compare(_turns(targets, streams, plan.turns, 1), _rate, lambda http, own: 1 - http / own)
+    return result
 
 
-def _turns(sides: tuple[OverHTTP, Alone], job: Job, turns: int, rounds: int) -> list[tuple[list[Round], list[Round]]]:
-    """Rounds of both sides, turn by turn; who begins alternates. The first turn is not counted."""
-    http, alone = sides
+def _turns(
+    targets: tuple[HTTPTarget, EngineTarget], job: GenerationJob, turns: int, rounds: int
+) -> list[tuple[list[Round], list[Round]]]:
+    """Run both targets turn by turn; the order alternates, and the first turn is not counted."""
+    http, engine = targets
     found = []
     for turn in range(turns + 1):
         if turn % 2:
-            own = alone.do(job, rounds)
-            found.append((http.do(job, rounds), own))
+            own = engine.run(job, rounds)
+            found.append((http.run(job, rounds), own))
         else:
-            found.append((http.do(job, rounds), alone.do(job, rounds)))
+            found.append((http.run(job, rounds), engine.run(job, rounds)))
     return found[1:]
 
 
@@ -98,43 +105,46 @@ def _rate(rounds: Sequence[Round]) -> float:
     return sum(tokens for _, tokens in rounds) / sum(seconds for seconds, _ in rounds)
 
 
-def _compared(
+def _compare(
     turns: Sequence[tuple[list[Round], list[Round]]],
     value: Callable[[Sequence[Round]], float],
     compare: Callable[[float, float], float],
-) -> Compared:
-    pairs = [(value(http), value(alone)) for http, alone in turns]
+) -> OverheadResult:
+    pairs = [(value(http), value(engine)) for http, engine in turns]
     found = [compare(*pair) for pair in pairs]
-    return Compared(
+    return OverheadResult(
         http=statistics.median(http for http, _ in pairs),
-        alone=statistics.median(alone for _, alone in pairs),
+        engine=statistics.median(engine for _, engine in pairs),
         difference=statistics.median(found),
         quartiles=(percentile(found, 0.25), percentile(found, 0.75)),
     )
 
 
-def goals(told: Mapping[str, Compared]) -> list[Goal]:
-    """Of what ``overhead`` found."""
+def goals(result: Mapping[str, OverheadResult]) -> list[Goal]:
+    """Goals for the results of ``overhead``."""
     found = []
-    if "request" in told:
-        more = told["request"].difference
+    if "request" in result:
+        more = result["request"].difference
         found.append(
-            Goal(f"HTTP costs <= {MOST_MILLISECONDS} ms a request", more <= MOST_MILLISECONDS, f"{more:.2f} ms")
+            Goal(f"HTTP costs <= {MAX_MILLISECONDS} ms per request", more <= MAX_MILLISECONDS, f"{more:.2f} ms")
         )
-    loss = told["streams"].difference
-    words = f"{STREAMS} streams lose <= {100 * MOST_LOSS:.0f} % of the tokens per second"
-    return [*found, Goal(words, loss <= MOST_LOSS, f"{100 * loss:.1f} %")]
+    loss = result["streams"].difference
+    description = f"{STREAMS} streams lose <= {100 * MAX_LOSS:.0f} % of the tokens per second"
+    return [*found, Goal(description, loss <= MAX_LOSS, f"{100 * loss:.1f} %")]
 
 
-def table(plan: Plan, told: Mapping[str, Compared]) -> list[str]:
-    """In Markdown."""
+def table(plan: OverheadPlan, result: Mapping[str, OverheadResult]) -> list[str]:
+    """Format the results as Markdown."""
     lines = [f"| {plan.name} model | over HTTP | engine alone | HTTP costs (quartiles) |", "| --- | --- | --- | --- |"]
-    for name, words in (("request", "a request, image of 4 KB"), ("photo", "a request, photo of 1024 x 768")):
-        if name in told:
-            one = told[name]
+    for name, description in (
+        ("request", "request with an image of 4 KB"),
+        ("photo", "request with a photo of 1024 x 768"),
+    ):
+        if name in result:
+            one = result[name]
             cost = f"{one.difference:.2f} ms ({one.quartiles[0]:.2f} to {one.quartiles[1]:.2f})"
-            lines.append(f"| {words} | {one.http:.2f} ms | {one.alone:.2f} ms | {cost} |")
-    one = told["streams"]
-    rates = f"{one.http:.1f} tokens/s | {one.alone:.1f} tokens/s"
+            lines.append(f"| {description} | {one.http:.2f} ms | {one.engine:.2f} ms | {cost} |")
+    one = result["streams"]
+    rates = f"{one.http:.1f} tokens/s | {one.engine:.1f} tokens/s"
     cost = f"{100 * one.difference:.1f} % ({100 * one.quartiles[0]:.1f} to {100 * one.quartiles[1]:.1f})"
     return [*lines, f"| {STREAMS} streams of {plan.tokens} tokens | {rates} | {cost} |"]

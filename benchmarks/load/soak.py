@@ -1,7 +1,4 @@
-"""The soak: many clients for minutes on one service, from the first image to the last connection closed.
-
-Knows the course of events; what came out of it is judged in ``report``.
-"""
+"""The soak test: many clients for minutes on one service, from the first image to the last closed connection."""
 
 from __future__ import annotations
 
@@ -10,25 +7,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.load.clients import Client, Killed, Outcome
-from benchmarks.load.images import Album
-from benchmarks.load.questions import Mixture, Question
-from benchmarks.load.serving import HOST, Serving
-from benchmarks.load.watch import Sample, Watch
-from benchmarks.load.wire import Caller, request
+from benchmarks.load.clients import Client, KillEvent, Outcome
+from benchmarks.load.http_client import KeepAliveClient, request
+from benchmarks.load.images import ImageSet
+from benchmarks.load.monitor import ServiceMonitor, ServiceSample
+from benchmarks.load.request_mix import CheckedRequest, RequestMix
+from benchmarks.load.service_process import HOST, ServiceProcess
 
-FIRST = 2
-"""The last byte of the first client's address, 127.0.0.2; ours is 127.0.0.1."""
+FIRST_CLIENT = 2
+"""Last byte of the first client's address, 127.0.0.2; the monitor has 127.0.0.1."""
 PARALLEL = 16
-"""Requests at once while all is asked for the first time: every thread of the service has to start."""
+"""Concurrent requests of the warm-up, so that every thread of the service starts."""
 POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much: ``clients`` for ``seconds`` or, if that comes first, until they have made ``requests``, about so many
-    ``images``. ``kill``: end the service in the middle and start it again; ``trained``: whether its model can count
-    bottles; ``every``: seconds between two looks at it.
+class SoakPlan:
+    """``clients`` run for ``seconds`` or until they have made ``requests``, about ``images`` images.
+
+    ``kill``: kill the service halfway and start it again; ``trained``: whether its model can count bottles; ``every``:
+    seconds between two samples of the service.
     """
 
     clients: int = 32
@@ -42,44 +40,46 @@ class Plan:
 
 
 @dataclass
-class Found:
-    """All that was seen. ``before`` and ``after``: the service at rest; ``processor``: seconds that the generator took,
-    of ``seconds``; ``in_flight``: requests on their way when the service was killed, ``down``: seconds until it was
-    ready again; ``complaints``: what it logged as errors.
+class SoakResult:
+    """What a soak measured.
+
+    ``before`` and ``after``: the idle service; ``generator_cpu``: CPU seconds of the clients; ``in_flight``: requests
+    in flight when the service was kill_event; ``down``: seconds until it was ready again; ``log_errors``: errors in its
+    log.
     """
 
     clients: int
-    before: Sample
-    after: Sample
+    before: ServiceSample
+    after: ServiceSample
     outcomes: list[Outcome]
-    samples: list[Sample]
+    samples: list[ServiceSample]
     seconds: float
-    processor: float
+    generator_cpu: float
     in_flight: int
     down: float
-    complaints: list[str]
+    log_errors: list[str]
 
 
 @dataclass
-class _Visit:
-    """All clients on their way."""
+class _SoakRun:
+    """The clients of a soak while they run."""
 
-    serving: Serving
-    plan: Plan
+    service: ServiceProcess
+    plan: SoakPlan
     clients: Sequence[Client]
     outcomes: list[Outcome]
-    killed: Killed
+    kill_event: KillEvent
     in_flight: int = 0
     down: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     def done(self) -> float:
-        """Which part of the plan is done; 1 and more is all of it."""
+        """Completed share of the plan, 1 or more at its end."""
         by_time = (time.monotonic() - self.began) / self.plan.seconds
         return max(by_time, len(self.outcomes) / self.plan.requests) if self.plan.requests else by_time
 
     async def run(self) -> None:
-        """To the end of the last client."""
+        """Run all clients to their end."""
         async with asyncio.TaskGroup() as group:
             for client in self.clients:
                 group.create_task(client.run(lambda: self.done() < 1))
@@ -87,63 +87,63 @@ class _Visit:
                 group.create_task(self._kill())
 
     async def _kill(self) -> None:
-        """Once, in the middle."""
+        """Kill the service halfway."""
         while self.done() < 0.5:
             await asyncio.sleep(POLL_SECONDS)
         self.in_flight = sum(client.asking for client in self.clients)
         began = time.monotonic()
-        self.serving.kill()
-        self.killed.at = time.monotonic()
-        self.serving.restart()
-        await asyncio.to_thread(self.serving.wait)
+        self.service.kill()
+        self.kill_event.at = time.monotonic()
+        self.service.restart()
+        await asyncio.to_thread(self.service.wait)
         self.down = time.monotonic() - began
 
 
-async def soak(serving: Serving, plan: Plan) -> Found:
-    """Run it. The service must be ready."""
-    album, outcomes, killed = Album(plan.images, plan.seed), list[Outcome](), Killed()
-    watch = Watch(serving, lambda: len(outcomes), plan.every)
-    await _warm_up(serving, Mixture(album, str(plan.seed), plan.trained).warm_up())
-    before = await watch.quiet()
+async def soak(service: ServiceProcess, plan: SoakPlan) -> SoakResult:
+    """Run a soak on a service that is ready."""
+    images, outcomes, kill_event = ImageSet(plan.images, plan.seed), list[Outcome](), KillEvent()
+    monitor = ServiceMonitor(service, lambda: len(outcomes), plan.every)
+    await _warm_up(service, RequestMix(images, str(plan.seed), plan.trained).warm_up())
+    before = await monitor.wait_until_idle()
 
-    def client(source: str) -> Client:
-        mixture = Mixture(album, f"{plan.seed} {source}", plan.trained)
-        return Client(serving.address, source, mixture, killed, outcomes.append)
+    def new_client(source: str) -> Client:
+        request_mix = RequestMix(images, f"{plan.seed} {source}", plan.trained)
+        return Client(service.address, source, request_mix, kill_event, outcomes.append)
 
-    clients = [client(f"127.0.0.{FIRST + number}") for number in range(plan.clients)]
-    visit = _Visit(serving, plan, clients, outcomes, killed)
-    processor = time.process_time()
-    async with watch.looking():
-        await visit.run()
-    seconds, processor = time.monotonic() - visit.began, time.process_time() - processor
-    after = await watch.quiet()
-    return Found(
+    clients = [new_client(f"127.0.0.{FIRST_CLIENT + number}") for number in range(plan.clients)]
+    run = _SoakRun(service, plan, clients, outcomes, kill_event)
+    cpu = time.process_time()
+    async with monitor.running():
+        await run.run()
+    seconds, cpu = time.monotonic() - run.began, time.process_time() - cpu
+    after = await monitor.wait_until_idle()
+    return SoakResult(
         plan.clients,
         before,
         after,
         outcomes,
-        watch.samples,
+        monitor.samples,
         seconds,
-        processor,
-        visit.in_flight,
-        visit.down,
-        serving.complaints(),
+        cpu,
+        run.in_flight,
+        run.down,
+        service.log_errors(),
     )
 
 
-async def _warm_up(serving: Serving, questions: Sequence[Question]) -> None:
-    """Ask everything once. Raises RuntimeError for an answer that is wrong."""
-    waiting = iter(questions)
-    await asyncio.gather(*(_ask_all(serving, waiting) for _ in range(PARALLEL)))
+async def _warm_up(service: ServiceProcess, requests: Sequence[CheckedRequest]) -> None:
+    """Send every request once. Raises RuntimeError for a wrong answer."""
+    waiting = iter(requests)
+    await asyncio.gather(*(_send_all(service, waiting) for _ in range(PARALLEL)))
 
 
-async def _ask_all(serving: Serving, questions: Iterator[Question]) -> None:
-    caller = Caller(serving.address, HOST)
+async def _send_all(service: ServiceProcess, requests: Iterator[CheckedRequest]) -> None:
+    client = KeepAliveClient(service.address, HOST)
     try:
-        for question in questions:
-            raw = request(serving.address, question.path, question.body, question.kind)
-            status, body = await caller.ask(raw)
-            if fault := question.check(body) if status == question.status else f"status {status}":
-                raise RuntimeError(f"{question.name}: {fault}")
+        for checked in requests:
+            raw = request(service.address, checked.path, checked.body, checked.content_type)
+            status, body = await client.ask(raw)
+            if fault := checked.check(body) if status == checked.status else f"status {status}":
+                raise RuntimeError(f"{checked.name}: {fault}")
     finally:
-        caller.leave()
+        client.abort()

@@ -1,5 +1,6 @@
-"""openvino-genai's ``VLMPipeline`` on a folder of optimum-cli; ``--setting best``: with the hints fastest for it;
-``--setting client``: with those that a CPU without bf16 can take.
+"""The workload with openvino-genai's ``VLMPipeline`` on an export of optimum-cli.
+
+``--setting best``: with its fastest hints; ``--setting f32``: in f32, as on a CPU without bf16.
 """
 
 from __future__ import annotations
@@ -7,16 +8,16 @@ from __future__ import annotations
 import numpy as np
 import openvino as ov
 
-from vlrun.bench.workload import CLIENT, QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
+from vlrun.bench.workload import QUESTIONS, TEXT, WARM_UP_IMAGE, SampleWriter, image, parse_arguments
 
 BEST: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
-HINTS: dict[str, dict[str, str | int]] = {"": {}, "best": BEST, CLIENT: {"INFERENCE_PRECISION_HINT": "f32"}}
+HINTS: dict[str, dict[str, str | int]] = {"": {}, "best": BEST, "f32": {"INFERENCE_PRECISION_HINT": "f32"}}
 
 
 def main() -> None:
-    """Run the course. Times to tokens are genai's own: its streamer hands out text, which may come late."""
-    options = arguments("The benchmark's course, run by openvino-genai.")
-    samples = Samples(options.began)
+    """Run the workload. Times are genai's own metrics, because its streamer may deliver text late."""
+    options = parse_arguments("The benchmark's workload, run by openvino-genai.")
+    samples = SampleWriter(options.began)
     import openvino_genai
 
     with samples.timed("load"):
@@ -29,8 +30,8 @@ def main() -> None:
         return answer.perf_metrics.get_ttft().mean / 1000, answer.perf_metrics.get_tpot().mean / 1000
 
     ask(TEXT, [], 1)
-    samples.since_start("start_to_text")
-    ask(QUESTIONS[0], [ov.Tensor(np.array(image(WARM_UP))[None])], 2)
+    samples.add_since_start("start_to_text")
+    ask(QUESTIONS[0], [ov.Tensor(np.array(image(WARM_UP_IMAGE))[None])], 2)
     for number in range(options.rounds):
         pil_image = [ov.Tensor(np.array(image(number))[None])]
         ttft, tpot = ask(QUESTIONS[0], pil_image, options.tokens)
@@ -38,8 +39,7 @@ def main() -> None:
         samples.add("tpot", tpot)
         for question in QUESTIONS[1:]:
             samples.add("ttft_again", ask(question, pil_image, 2)[0])
-    samples.memory()
-    samples.print()
+    samples.add_memory()
 
 
 if __name__ == "__main__":

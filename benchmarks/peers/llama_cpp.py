@@ -1,5 +1,6 @@
-"""llama.cpp's ``llama-server`` on a folder with ``llama-server``, ``model.gguf`` and ``mmproj.gguf``, through its HTTP
-interface as its users call it.
+"""The workload with llama.cpp's ``llama-server``, over HTTP as its users call it.
+
+The folder has ``llama-server``, ``model.gguf`` and ``mmproj.gguf``.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from typing import Any
 
 from PIL import Image
 
-from vlrun.bench.workload import QUESTIONS, TEXT, WARM_UP, Samples, arguments, image
+from vlrun.bench.workload import QUESTIONS, TEXT, WARM_UP_IMAGE, SampleWriter, image, parse_arguments
 
 CONTEXT = 4096
-"""Tokens; its default, the model's whole length, takes 24 GB."""
+"""Tokens; the default, the model's full context, takes 24 GB."""
 START_SECONDS, ANSWER_SECONDS = 120, 900
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Not by a proxy: the server is here."""
+"""Ignores proxy settings: the server is local."""
 
 
 def main() -> None:
-    """Run the course."""
-    options = arguments("The benchmark's course, run by llama.cpp.")
-    samples = Samples(options.began)
+    """Run the workload."""
+    options = parse_arguments("The benchmark's workload, run by llama.cpp.")
+    samples = SampleWriter(options.began)
     with samples.timed("load"):
         server, url = _start(options.model)
     try:
         _ask(url, TEXT, None, 1)
-        samples.since_start("start_to_text")
-        _ask(url, QUESTIONS[0], image(WARM_UP), 2)
+        samples.add_since_start("start_to_text")
+        _ask(url, QUESTIONS[0], image(WARM_UP_IMAGE), 2)
         for number in range(options.rounds):
             ttft, tpot, tokens = _ask(url, QUESTIONS[0], image(number), options.tokens)
             samples.add("prompt_tokens", tokens)
@@ -45,15 +46,14 @@ def main() -> None:
             samples.add("tpot", tpot)
             for question in QUESTIONS[1:]:
                 samples.add("ttft_again", _ask(url, question, image(number), 2)[0])
-        samples.memory(server.pid)
+        samples.add_memory(server.pid)
     finally:
         server.kill()
         server.wait()
-    samples.print()
 
 
 def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The server and its address, when it is ready. Raises RuntimeError if it does not get there."""
+    """Start the server and wait until it is ready; its process and URL. Raises RuntimeError if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,8 +61,8 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     command = [str(folder / "llama-server"), "-m", str(folder / "model.gguf"), "--mmproj", str(folder / "mmproj.gguf")]
     command += ["-c", str(CONTEXT), "-np", "1", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and server.poll() is None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
         try:
             with OPENER.open(f"{url}/health", timeout=START_SECONDS) as answer:
                 if answer.status == 200:
@@ -74,7 +74,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def _ask(url: str, question: str, image: Image.Image | None, tokens: int) -> tuple[float, float, int]:
-    """Seconds to the first token and for each further one, and the prompt's tokens."""
+    """TTFT and TPOT in seconds, and the tokens of the prompt."""
     parts: list[dict[str, Any]] = [{"type": "text", "text": question}]
     if image is not None:
         encoded = io.BytesIO()
@@ -89,15 +89,15 @@ def _ask(url: str, question: str, image: Image.Image | None, tokens: int) -> tup
     request = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    began, moments, prompt = time.perf_counter(), [], 0
+    began, arrivals, prompt = time.perf_counter(), [], 0
     with _events(request) as events:
         for event in events:
             if usage := event.get("usage"):
                 prompt = usage["prompt_tokens"]
             if any(choice["delta"].get("content") for choice in event.get("choices", ())):
-                moments.append(time.perf_counter())
-    first = moments[0] if moments else time.perf_counter()
-    return first - began, (moments[-1] - first) / max(1, tokens - 1) if moments else 0.0, prompt
+                arrivals.append(time.perf_counter())
+    first = arrivals[0] if arrivals else time.perf_counter()
+    return first - began, (arrivals[-1] - first) / max(1, tokens - 1) if arrivals else 0.0, prompt
 
 
 @contextmanager

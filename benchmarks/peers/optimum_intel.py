@@ -1,23 +1,23 @@
-"""optimum-intel's ``OVModelForVisualCausalLM`` on a folder of optimum-cli."""
+"""The workload with optimum-intel's ``OVModelForVisualCausalLM`` on an export of optimum-cli."""
 
 from __future__ import annotations
 
 from transformers import AutoTokenizer, Qwen2VLImageProcessor
 
-from benchmarks.peers.torch_reference import run
-from vlrun.bench.workload import Samples, arguments
+from benchmarks.peers.torch_reference import run_workload
+from vlrun.bench.workload import SampleWriter, parse_arguments
 
 
 def main() -> None:
-    """Run the course."""
-    options = arguments("The benchmark's course, run by optimum-intel.")
-    samples = Samples(options.began)
+    """Run the workload."""
+    options = parse_arguments("The benchmark's workload, run by optimum-intel.")
+    samples = SampleWriter(options.began)
     from optimum.intel import OVModelForVisualCausalLM
 
     with samples.timed("load"):
         model = OVModelForVisualCausalLM.from_pretrained(options.model, trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    run(model, tokenizer, Qwen2VLImageProcessor.from_pretrained(options.model), samples, options)
+    run_workload(model, tokenizer, Qwen2VLImageProcessor.from_pretrained(options.model), samples, options)
 
 
 if __name__ == "__main__":

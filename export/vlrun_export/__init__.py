@@ -1,4 +1,4 @@
-"""The workbench: turns a Qwen3-VL checkpoint into a model folder that ``vlrun`` runs.
+"""Exports a Qwen3-VL checkpoint to a model folder that ``vlrun`` runs.
 
 Needs torch, transformers, optimum and NNCF (``pip install 'vlrun[export]'``). Importing this package loads none of
 them.
@@ -6,5 +6,5 @@ them.
 
 import sys
 
-# NNCF and OpenVINO's converter report their use to a server without asking, unless this package cannot be imported.
+# NNCF and OpenVINO's converter send usage data to a server by default, unless this package cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
-"""The export proves itself: how far the written models stray from transformers on one short prompt with an image.
+"""The self-check of an export: how far the exported models deviate from transformers on a short prompt with an image.
 
-Compared are the vision encoder's embeddings, each DeepStack row and the logits of every token of the prompt. Knows
-figures and their limits; does not know how either side computes.
+Compared are the vision encoder's embeddings, each DeepStack level, and the logits of every token of the prompt.
 """
 
 from __future__ import annotations
@@ -16,16 +15,14 @@ from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import CheckResult, Manifest
 from vlrun_export.checkpoint import Checkpoint
-from vlrun_export.exported import run_decoder, run_vision
-from vlrun_export.probe import make_probe
-from vlrun_export.reference import FloatArray, run_reference
+from vlrun_export.exported_model import run_decoder, run_vision
+from vlrun_export.families.qwen3_vl.check_prompt import make_check_prompt
+from vlrun_export.families.qwen3_vl.reference import FloatArray, run_reference
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest error as a part of the reference's scale, largest mean KL divergence (nats), smallest top-1
-    agreement.
-    """
+    """Largest error relative to the reference's scale, largest mean KL divergence (nats), smallest top-1 agreement."""
 
     error: float
     divergence: float
@@ -38,35 +35,39 @@ LIMITS = {
     "int8": Limits(error=0.1, divergence=0.05, agreement=0.8),
     "int4": Limits(error=0.8, divergence=3.0, agreement=0.1),
 }
-"""Wide for INT8 and INT4: random weights, on which exports are tried out, lose far more than trained ones. INT4 of the
-2B shape strays by 1.2 and agrees in 0.28, of the trained tiny model by 0.06 and in 0.91.
-A wrong graph agrees in nothing.
+"""Limits by precision.
+
+INT8 and INT4 are wide because random weights, on which exports are tried out, lose far more than trained ones: INT4 of
+the 2B shapes has an error of 1.2 and an agreement of 0.28, the trained tiny model 0.06 and 0.91. A wrong graph agrees
+nowhere.
 """
 
 
 def check_folder(checkpoint: Checkpoint, folder: Path, described: Manifest) -> tuple[CheckResult, ...]:
-    """Compare the models in ``folder`` with transformers on the checkpoint's own weights, within the limits of their
-    precision. Whether a figure passes is written in it.
+    """Compare the models in ``folder`` with transformers on the checkpoint's own weights.
+
+    Returns:
+        One result for each figure, with the limit of the precision and whether it passed.
     """
-    probe = make_probe(checkpoint, described.vision, described.tokens, described.preprocessing)
-    reference = run_reference(checkpoint, probe.ids, probe.patches, probe.grid)
-    features = run_vision(folder / manifest.VISION_XML, probe, described.vision)
-    logits = run_decoder(folder / manifest.DECODER_XML, probe, features)
+    prompt = make_check_prompt(checkpoint, described.vision, described.tokens, described.preprocessing)
+    reference = run_reference(checkpoint, prompt.ids, prompt.patches, prompt.grid)
+    features = run_vision(folder / manifest.VISION_XML, prompt, described.vision)
+    logits = run_decoder(folder / manifest.DECODER_XML, prompt, features)
     encoder, decoder = LIMITS[described.quantization.vision], LIMITS[described.quantization.decoder]
     looser = max(encoder, decoder, key=lambda limits: limits.error)
-    return *_features(features, reference.features, encoder), *_logits(logits, reference.logits, looser)
+    return *_compare_features(features, reference.features, encoder), *compare_logits(logits, reference.logits, looser)
 
 
 def require_passed(results: tuple[CheckResult, ...]) -> None:
-    """Raises CheckFailed with the first figure beyond its limit."""
+    """Raise CheckFailed for the first figure beyond its limit."""
     for result in results:
         if not result.passed:
-            figure = f"{result.name} is {result.value:.2g}, the limit {result.limit:.2g}"
-            raise CheckFailed(f"the export strays from transformers: {figure}")
+            figure = f"{result.name} is {result.value:.2g}; the limit is {result.limit:.2g}"
+            raise CheckFailed(f"the export deviates from transformers: {figure}")
 
 
 def table(results: tuple[CheckResult, ...]) -> list[str]:
-    """The figures as aligned lines for people."""
+    """Format the results as aligned lines."""
     width = max(len(result.name) for result in results)
     lines = [f"{'compared with transformers':<{width}}      value      limit"]
     for result in results:
@@ -75,7 +76,7 @@ def table(results: tuple[CheckResult, ...]) -> list[str]:
     return lines
 
 
-def _features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+def _compare_features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
     names = ["vision embeddings", *(f"DeepStack row {level}" for level in range(1, len(theirs)))]
     return [
         _at_most(f"{name}, error / scale", _error(mine, reference), limits.error)
@@ -83,7 +84,8 @@ def _features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[Chec
     ]
 
 
-def _logits(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+def compare_logits(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
+    """Compare logits ``[T, vocab_rows]``: error, mean KL divergence and top-1 agreement."""
     ours_log, theirs_log = _log_softmax(ours), _log_softmax(theirs)
     divergence = float((np.exp(theirs_log) * (theirs_log - ours_log)).sum(axis=1).mean())
     agreement = float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean())
@@ -99,7 +101,7 @@ def _at_most(name: str, value: float, limit: float) -> CheckResult:
 
 
 def _error(ours: FloatArray, theirs: FloatArray) -> float:
-    """Largest difference, as a part of the reference's largest value."""
+    """Largest difference, relative to the reference's largest value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 

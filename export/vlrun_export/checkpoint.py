@@ -1,8 +1,7 @@
-"""A Hugging Face checkpoint folder of the Qwen3-VL dense family: its configuration and its mapped weights.
+"""A Hugging Face checkpoint folder of the dense Qwen3-VL family: its configuration and its memory-mapped weights.
 
-Knows file names, JSON keys and tensor names of the family, and says in one sentence why a folder cannot be exported.
-Weights are mapped from safetensors and handed out one module at a time; nothing is read ahead, nothing is unpickled
-and no code of the checkpoint is run. Knows neither graphs nor OpenVINO.
+Weights are mapped from safetensors and loaded one module at a time; nothing is unpickled, and no code of the checkpoint
+runs. A folder that cannot be exported raises CheckpointError with one sentence.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ REQUIRED_KEYS = {
                       "patch_size", "temporal_patch_size", "spatial_merge_size", "out_hidden_size",
                       "num_position_embeddings", "deepstack_visual_indexes"),
 }  # fmt: skip
-"""Keys that must be in config.json: transformers would fill them with defaults of another model."""
+"""Keys that config.json must have: transformers would fill them with the defaults of another model."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies, and its shape."""
+    """The file of a tensor, and its shape."""
 
     path: Path
     shape: tuple[int, ...]
@@ -50,7 +49,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint: every tensor is there, in its shape. ``tied``: head and embedding are one matrix."""
+    """An opened checkpoint with all tensors in their shapes. ``tied``: whether embedding and head share a matrix."""
 
     folder: Path
     config: Qwen3VLConfig
@@ -78,9 +77,10 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open a checkpoint folder: read config.json and the headers of the weights, but no weight.
+    """Open a checkpoint folder: read config.json and the headers of the weight files, but no weights.
 
-    Raises CheckpointError, in one sentence, for a folder that is missing, foreign, incomplete or broken.
+    Raises:
+        CheckpointError: The folder is missing, incomplete or damaged, or of another model family.
     """
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder at '{folder}'")
@@ -90,7 +90,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     try:
         config = Qwen3VLConfig(**raw)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"transformers refuses the config.json of '{folder}': {error}") from error
+        raise CheckpointError(f"transformers rejects the config.json of '{folder}': {error}") from error
     tensors = _stored_tensors(folder)
     tied = _is_tied(raw, tensors, folder)
     _check_tensors(config, tied, tensors, folder)
@@ -98,11 +98,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in ``folder/name``. Raises CheckpointError if there is none."""
+    """Read the JSON object in ``folder/name``. Raises CheckpointError if there is none."""
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"'{folder}' is no checkpoint: it holds no {name}") from None
+        raise CheckpointError(f"'{folder}' is not a checkpoint: it has no {name}") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {name} of '{folder}': {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -124,11 +124,11 @@ def _rename_rope(raw: dict[str, Any]) -> None:
 def _check_config(raw: dict[str, Any], folder: Path) -> None:
     if raw.get("model_type") != MODEL_TYPE:
         raise CheckpointError(
-            f"'{folder}' is a checkpoint of type '{raw.get('model_type')}', but only the dense Qwen3-VL family "
+            f"'{folder}' is a checkpoint of type '{raw.get('model_type')}'; only the dense Qwen3-VL family "
             f"('{MODEL_TYPE}') can be exported"
         )
     if "quantization_config" in raw:
-        raise CheckpointError(f"'{folder}' is quantized already: export the original bf16 checkpoint")
+        raise CheckpointError(f"'{folder}' is already quantized; export the original bf16 checkpoint")
     for section, keys in REQUIRED_KEYS.items():
         values = raw[section] if section else raw
         absent = [key for key in keys if not isinstance(values, dict) or values.get(key) is None]
@@ -142,7 +142,7 @@ def _check_config(raw: dict[str, Any], folder: Path) -> None:
 
 
 def _is_tied(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: Path) -> bool:
-    """The text section decides, as in transformers; then the top level; then whether a head of its own is stored."""
+    """The text section decides, as in transformers; then the top level; then whether a separate head is stored."""
     for section in (raw["text_config"], raw):
         if "tie_word_embeddings" in section:
             tied = bool(section["tie_word_embeddings"])
@@ -155,7 +155,7 @@ def _is_tied(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: P
 
 
 def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Compare names and shapes with those of transformers' model, built without memory for its weights."""
+    """Compare names and shapes with those of transformers' model, which is built without memory for weights."""
     try:
         with torch.device("meta"):
             model = Qwen3VLForConditionalGeneration(config)
@@ -171,23 +171,23 @@ def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, Stor
         if tensors[name].shape != tuple(value.shape):
             raise CheckpointError(
                 f"the tensor {name} of '{folder}' has shape {list(tensors[name].shape)}, "
-                f"but its config.json asks for {list(value.shape)}"
+                f"but its config.json requires {list(value.shape)}"
             )
 
 
 def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the checkpoint by name, from the headers of the files themselves."""
+    """Every tensor by name, from the headers of the weight files."""
     tensors = {}
     for path in _weight_files(folder):
         with _opened(path) as file:
-            for name in file.keys():  # noqa: SIM118 - the file is no mapping
+            for name in file.keys():  # noqa: SIM118 - the file is not a mapping
                 tensors[name] = StoredTensor(path, tuple(file.get_slice(name).get_shape()))
     return tensors
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file, mapped; its header and length are checked."""
+    """Map a safetensors file; its header and length are checked."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -209,11 +209,11 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / name for name in names]
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
-    raise CheckpointError(f"'{folder}' holds no safetensors weights ({WEIGHTS} or {INDEX})")
+    raise CheckpointError(f"'{folder}' has no safetensors weights ({WEIGHTS} or {INDEX})")
 
 
 def _cast(tensor: torch.Tensor, matrices: torch.dtype | None) -> torch.Tensor:
-    """Vectors (norms, biases) in float32; matrices as asked, or as they are: no copy then."""
+    """Vectors (norms, biases) become float32; matrices are cast to ``matrices``, or left as they are without a copy."""
     if tensor.ndim < 2:
         return tensor.to(torch.float32)
     return tensor if matrices is None else tensor.to(matrices)

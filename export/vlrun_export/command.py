@@ -1,7 +1,4 @@
-"""``vlrun export``: the export as people use it. Loads torch and the rest only when it really runs.
-
-Knows options and progress lines; the work is in ``vlrun_export.export``.
-"""
+"""The command ``vlrun export``; it loads torch and transformers only when it runs."""
 
 from __future__ import annotations
 
@@ -25,11 +22,12 @@ WEIGHTS, VISION = click.Choice(["int4", "int8", "fp16", "fp32"]), click.Choice([
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare the result with transformers.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is a model folder.")
 def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:
-    """Turn the Qwen3-VL CHECKPOINT (a Hugging Face folder with safetensors) into the model folder OUT.
+    """Export a Qwen3-VL checkpoint to a model folder.
 
-    OUT appears when it is complete and has passed the check, or not at all.
+    CHECKPOINT is a Hugging Face folder with safetensors. OUT appears only when it is complete and has passed the
+    self-check.
     """
-    from vlrun_export.measure import MemoryWatch
+    from vlrun_export.memory_watch import MemoryWatch
 
     start = time.monotonic()
 
@@ -42,6 +40,6 @@ def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, c
 
         export_checkpoint(checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress)
     if not check:
-        progress("not compared with transformers, as asked; the manifest says so")
+        progress("not compared with transformers (--no-check); the manifest records this")
     resident, anonymous = memory.peak.resident / 1e9, memory.peak.anonymous / 1e9
     progress(f"'{out}' is complete; peak memory {resident:.1f} GB, {anonymous:.1f} GB of it not mapped from files")

@@ -1,7 +1,6 @@
-"""The story of an export: from a checkpoint folder to a model folder that proves itself.
+"""Exports a checkpoint folder to a model folder.
 
-Part by part, so that never more than one half of the model is in memory: vision encoder first, then decoder, then the
-check against transformers.
+Only one half of the model is in memory at a time: first the vision encoder, then the decoder, then the self-check.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import torch
 from vlrun import manifest
 from vlrun.errors import OutputError
 from vlrun.manifest import CheckResult, Manifest, Quantization
-from vlrun_export import contents
+from vlrun_export import manifest_fields
 from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
-from vlrun_export.decoder_graph import build_decoder
-from vlrun_export.folder import sync, whole_folder
+from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
+from vlrun_export.families.qwen3_vl.vision_graph import build_vision
+from vlrun_export.model_folder import atomic_folder, sync
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
-from vlrun_export.quiet import quiet
+from vlrun_export.quiet_libraries import quiet_libraries
 from vlrun_export.tracing import TracedGraph, share_constants
-from vlrun_export.vision_graph import build_vision
 
 Progress = Callable[[str], None]
 
@@ -42,14 +41,24 @@ def export_checkpoint(
 ) -> Manifest:
     """Export the Qwen3-VL checkpoint folder ``checkpoint`` to the model folder ``out``.
 
-    ``weights`` and ``vision``: precision of the decoder's and of the vision encoder's matrices; ``check``: compare
-    the result with transformers; ``force``: replace an older ``out``; ``progress`` is told each step in a few words.
-    Raises CheckpointError, OutputError or CheckFailed; ``out`` is then as it was before.
+    Args:
+        checkpoint: Hugging Face folder with safetensors.
+        out: Model folder to create.
+        weights: Precision of the decoder's matrices.
+        vision: Precision of the vision encoder's matrices.
+        check: Compare the result with transformers.
+        force: Replace an existing model folder.
+        progress: Called with a short message at each step.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be exported.
+        OutputError: ``out`` cannot be written.
+        CheckFailed: The result deviates from transformers. In all three cases ``out`` stays as it was.
     """
-    with quiet(), whole_folder(out, force) as folder:
+    with quiet_libraries(), atomic_folder(out, force) as folder:
         opened = open_checkpoint(checkpoint)
         described = _describe(opened, out.resolve().name, Quantization(weights, vision, _recipe(weights, vision)))
-        contents.copy_files(opened, folder)
+        manifest_fields.copy_files(opened, folder)
         rows = described.text.vocab_rows
         _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
         _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
@@ -87,23 +96,23 @@ def _export_part(
 def _save(model: ov.Model, path: Path) -> None:
     try:
         ov.save_model(model, path, compress_to_fp16=False)
-    except RuntimeError as error:  # its way to say that a write failed
+    except RuntimeError as error:  # OpenVINO's only sign of a failed write
         raise OutputError(f"cannot write {path.name}: is the disk full?") from error
 
 
 def _describe(checkpoint: Checkpoint, name: str, quantization: Quantization) -> Manifest:
-    """The manifest of what is known before the export; a checkpoint that lacks something fails here, early."""
+    """The manifest without check and files. A checkpoint that lacks something fails here, early."""
     return Manifest(
         format=manifest.FORMAT,
         family=manifest.FAMILY,
         name=name,
-        text=contents.text_dimensions(checkpoint),
-        vision=contents.vision_dimensions(checkpoint),
-        tokens=contents.token_ids(checkpoint),
-        preprocessing=contents.preprocessing(checkpoint),
-        generation=contents.generation_defaults(checkpoint),
+        text=manifest_fields.text_dimensions(checkpoint),
+        vision=manifest_fields.vision_dimensions(checkpoint),
+        tokens=manifest_fields.token_ids(checkpoint),
+        preprocessing=manifest_fields.preprocessing(checkpoint),
+        generation=manifest_fields.generation_defaults(checkpoint),
         quantization=quantization,
-        tools=contents.tool_versions(),
+        tools=manifest_fields.tool_versions(),
         check=(),
         files={},
     )
@@ -114,7 +123,7 @@ def _recipe(weights: Precision, vision: Precision) -> str:
 
 
 def _seal(described: Manifest, results: tuple[CheckResult, ...], folder: Path) -> Manifest:
-    """Flush all files, hash them, and write the manifest as the last one."""
+    """Flush and hash all files, and write the manifest last."""
     sync(folder)
     files = {path.name: manifest.describe_file(path) for path in sorted(folder.iterdir())}
     sealed = dataclasses.replace(described, check=results, files=files)

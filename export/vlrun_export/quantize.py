@@ -1,7 +1,6 @@
-"""Precision of the stored weights: how each choice is reached, and in which words the manifest records it.
+"""Precision of the stored weights, and how the manifest describes it.
 
-INT8 and INT4 are NNCF's data-free weight compression; fp16 and fp32 are casts made while the weights are loaded. Knows
-no checkpoint and no graph in particular.
+INT8 and INT4 are NNCF's data-free weight compression; fp16 and fp32 are casts made while the weights are loaded.
 """
 
 from __future__ import annotations
@@ -27,18 +26,19 @@ RECIPE = {
 }
 BLOCK_ELEMENTS = 1 << 24
 LARGE_ELEMENTS = 1 << 27
-"""A matrix above this size (of the family: embedding and head) is compressed in blocks of rows."""
+"""A larger matrix (embedding and head, in this family) is compressed in blocks of rows."""
 
 
 def matrix_dtype(precision: Precision) -> torch.dtype | None:
-    """In which dtype weight matrices must be loaded; None: as they lie in the checkpoint, mapped and not copied."""
+    """The dtype in which matrices are loaded; None: as stored in the checkpoint, mapped without a copy."""
     return {"int4": None, "int8": None, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
 def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: int) -> None:
-    """Compress the weight matrices of a traced model, in place: to INT8, asymmetric, with one scale for each output
-    channel; or to INT4, symmetric, with one for each group of input channels, but matrices of ``vocab_rows`` rows
-    (embedding and head, which decide the next token) to INT8.
+    """Compress the weight matrices of a traced model in place.
+
+    INT8 is asymmetric, with one scale per output channel. INT4 is symmetric, with one scale per group of input
+    channels; matrices of ``vocab_rows`` rows (embedding and head, which decide the next token) become INT8.
     """
     import nncf
 
@@ -50,7 +50,7 @@ def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: in
     if precision == "int8":
         nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     else:
-        narrower = nncf.GroupSizeFallbackMode.ADJUST  # a matrix whose width is no multiple of the group
+        narrower = nncf.GroupSizeFallbackMode.ADJUST  # for a width that is not a multiple of the group
         nncf.compress_weights(
             model,
             mode=nncf.CompressWeightsMode.INT4_SYM,
@@ -73,14 +73,14 @@ def _is_large(constant: ov.Node) -> bool:
 
 
 def _compress_by_rows(constant: ov.Node) -> ov.Node:
-    """The same as NNCF makes of the whole matrix, whose two float32 copies at once it would need in memory."""
+    """Compress as NNCF does with the whole matrix, but without its two float32 copies in memory."""
     from nncf import CompressWeightsMode
     from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
     from nncf.quantization.algorithms.weight_compression.weight_lowering import compress_weight
     from nncf.tensor import Tensor
 
     config = WeightCompressionConfig(CompressWeightsMode.INT8_ASYM)
-    bits = constant.data  # NumPy has no bfloat16: the bytes are right, the dtype is not
+    bits = constant.data  # NumPy has no bfloat16, so the dtype is wrong and the bytes are right
     values = np.empty(bits.shape, np.uint8)
     zero_points = np.empty((len(bits), 1), np.uint8)
     scales = np.empty((len(bits), 1), np.float16)
@@ -89,7 +89,7 @@ def _compress_by_rows(constant: ov.Node) -> ov.Node:
         rows = slice(start, start + step)
         block = Tensor(ov.Tensor(bits[rows], list(bits[rows].shape), ov.Type.bf16))
         compressed = compress_weight(block, reduction_axes=(1,), config=config)
-        # Copied at once: NNCF's results are views of memory that it uses again for the next block.
+        # NNCF's results are views of memory that it reuses for the next block, so they are copied at once.
         values[rows], zero_points[rows] = compressed.tensor.data, compressed.zero_point.data
         scales[rows] = compressed.scale.data
     return _decompression(values, zero_points, scales, constant.get_friendly_name())
@@ -98,7 +98,7 @@ def _compress_by_rows(constant: ov.Node) -> ov.Node:
 def _decompression(
     values: npt.NDArray[np.uint8], zero_points: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], name: str
 ) -> ov.Node:
-    """``(values - zero_points) * scales`` in the form that NNCF writes and the plugins know, as float32."""
+    """``(values - zero_points) * scales`` as float32, in the form that NNCF writes and plugins recognize."""
     matrix = opset13.constant(values, name=name)
     offset = opset13.constant(zero_points, name=f"{name}/zero_point")
     scale = opset13.constant(scales, name=f"{name}/scale")

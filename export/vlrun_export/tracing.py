@@ -1,8 +1,4 @@
-"""From a torch module to an OpenVINO model: tracing with 16-bit matrices, and names for every port.
-
-Knows how OpenVINO's PyTorch front end is driven so that mapped bf16 weights are never copied to float32; does not
-know what the module computes.
-"""
+"""Traces torch modules to OpenVINO models with named ports, without copying mapped bf16 weights to float32."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ SHARED_TYPES = frozenset({"i32", "i64", "f32"})
 
 @dataclass(frozen=True)
 class Port:
-    """One input of a traced graph: its name, its partial shape (-1: dynamic) and an example value."""
+    """An input of a traced graph: its name, its partial shape (-1: dynamic) and an example value."""
 
     name: str
     shape: tuple[int, ...]
@@ -27,17 +23,17 @@ class Port:
 
 @dataclass(frozen=True)
 class TracedGraph:
-    """A traced model and the module whose memory its constants borrow: keep both until the model is saved."""
+    """A traced model and the module that owns its constants' memory: keep both until the model is saved."""
 
     model: ov.Model
     module: torch.nn.Module
 
 
 def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str]) -> TracedGraph:
-    """Trace ``module(*inputs)`` into an OpenVINO model whose ports carry the given names.
+    """Trace ``module(*inputs)`` to an OpenVINO model with the given port names.
 
-    Matrices of Linear and Embedding modules become constants in their own dtype behind a conversion to float32, and
-    are not multiplied while tracing (OpenVINO's 16-bit patch, the one that optimum uses); all arithmetic is float32.
+    Matrices of Linear and Embedding modules become constants in their own dtype, followed by a conversion to float32,
+    and are not multiplied while tracing (OpenVINO's 16-bit patch, which optimum uses too); all arithmetic is float32.
     """
     from openvino.frontend.pytorch.patch_model import __make_16bit_traceable, unpatch_model
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -53,7 +49,7 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
             model = ov.convert_model(decoder, example_input=examples, input=shapes)
         finally:
             unpatch_model(module, "_openvino_module_extension_patch_orig_forward")
-            clear_class_registry()  # torch.jit would keep the traced module, and with it all weights
+            clear_class_registry()  # torch.jit would keep the traced module and all its weights
     for port, given in zip(inputs, model.inputs, strict=True):
         given.get_tensor().set_names({port.name})
     for name, output in zip(outputs, model.outputs, strict=True):
@@ -63,8 +59,10 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
 
 
 def share_constants(model: ov.Model) -> None:
-    """Let equal small constants (axes, bounds, exponents) be one node: a traced decoder of 28 layers has 1,600 of them,
-    a fourth of all nodes, and the time to compile follows the number of nodes.
+    """Merge equal small constants (axes, bounds, exponents).
+
+    A traced decoder of 28 layers has 1,600 of them, a quarter of all nodes, and compile time follows the number of
+    nodes.
     """
     known: dict[tuple[str, tuple[int, ...], bytes], ov.Output] = {}
     for node in model.get_ordered_ops():

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from vlrun.media.transform import ImageTransform
     from vlrun.tasks.definition import Task, TaskArguments, load_tasks
     from vlrun.tasks.drawing import draw_marks
-    from vlrun.tasks.request import TaskRequest, TaskResult, run_task
+    from vlrun.tasks.request import TaskRequest, TaskResult
+    from vlrun.tasks.run import run_task
     from vlrun.types.answer import Answer, Chunk, Timings, Usage
     from vlrun.types.cache_config import CacheConfig
     from vlrun.types.mark import Mark
@@ -99,7 +100,7 @@ _MODULES = {
     "load_tasks": "vlrun.tasks.definition",
     "open_image": "vlrun.media.image",
     "overlay_heat": "vlrun.heatmap.overlay",
-    "run_task": "vlrun.tasks.request",
+    "run_task": "vlrun.tasks.run",
 }
 
 _DEPRECATED = {

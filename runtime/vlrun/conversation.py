@@ -1,7 +1,4 @@
-"""A conversation about images: its turns, kept so that each costs only its new tokens, and saved to a file.
-
-Knows turns and files; does not know how an answer is made.
-"""
+"""A conversation about images in which each turn costs only its new tokens; it can be saved to a file."""
 
 from __future__ import annotations
 
@@ -12,15 +9,16 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 from PIL import Image as PILImage
 
 from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.transform import ImageTransform
-from vlrun.prompt.builder import MOST_IMAGES, Images, ask_about
+from vlrun.prompt.builder import MAX_IMAGES, Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.types.answer import Answer, Chunk, last_of
@@ -31,12 +29,15 @@ if TYPE_CHECKING:
     from vlrun.vlm import VLM
 
 FORMAT = 1
-MOST_FILE_BYTES = 512 * 2**20
-"""A conversation file carries its images, as PNG."""
+MAX_FILE_BYTES = 512 * 2**20
+"""A conversation file contains its images, as PNG."""
 
 
 class Conversation:
-    """Turns with one model. An answer that was broken off stays as far as it came, a question that failed does not."""
+    """The turns of a conversation with one model.
+
+    An answer that is interrupted stays as far as it was received; a question that fails is not kept.
+    """
 
     def __init__(
         self, vlm: VLM, *, system: str | None = None, options: Options | None = None, tools: Sequence[Tool] = ()
@@ -48,74 +49,79 @@ class Conversation:
         self.turns: tuple[Turn, ...] = self._system
 
     def ask(self, question: str, images: Images = (), options: Options | None = None) -> Answer:
-        """The answer to the next question, with or without further images. Raises as ``VLM.ask`` does."""
+        """Ask the next question, with or without new images. Raises as ``VLM.ask`` does."""
         return last_of(self.stream(question, images, options))
 
     def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
-        """The same as it comes."""
-        return self._answered(ask_about(images, question), options)
+        """Stream the answer to the next question. Raises as ``VLM.ask`` does."""
+        return self._stream([user_turn(images, question)], options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
-        """Go on with what the called tools gave, one text for each call of the last answer, in order."""
+        """Continue with the results of the tools that the last answer called.
+
+        Args:
+            results: One text per tool call, in the order of the calls.
+            options: As for ``ask``.
+        """
         if isinstance(results, str) or not all(isinstance(result, str) for result in results):
-            raise OptionError("the results of tools are a list of texts")
-        said = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
-        called = len(find_tool_calls(said.text if isinstance(said, GeneratedText) else str(said)))
-        if len(results) != called or not called:
-            raise OptionError(f"the last answer calls {called} tools, but there are {len(results)} results")
-        *earlier, last = (Turn("tool", (result,)) for result in results)
-        return self._answered(last, options, tuple(earlier))
+            raise OptionError("the results of tools must be a list of texts")
+        last = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
+        text = last.text if isinstance(last, GeneratedText) else str(last)
+        calls = len(find_tool_calls(text, self._vlm.family.tool_calls))
+        if len(results) != calls or not calls:
+            raise OptionError(f"the last answer calls {calls} tools, but there are {len(results)} results")
+        return self._stream([Turn("tool", (result,)) for result in results], options)
 
     def clear(self) -> None:
-        """Forget all turns but what the system said."""
+        """Forget all turns but the system prompt."""
         self.turns = self._system
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation with its images into one file. Raises OutputError."""
+        """Write the conversation with its images to a file. Raises OutputError."""
         target = Path(path)
-        saved = _Saved(FORMAT, self._vlm.fingerprint, tuple(_saved(turn) for turn in self.turns))
+        saved = _SavedConversation(FORMAT, self._vlm.fingerprint, tuple(_save_turn(turn) for turn in self.turns))
         encoded = msgspec.json.encode(saved)
-        if len(encoded) > MOST_FILE_BYTES:
-            raise OutputError(f"the conversation has more than {MOST_FILE_BYTES:,} bytes with its images, the limit")
+        if len(encoded) > MAX_FILE_BYTES:
+            raise OutputError(f"the conversation with its images has more than {MAX_FILE_BYTES:,} bytes, the limit")
         try:
-            files.put(target, encoded)
+            files.write_atomic(target, encoded)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not the name of a file"
+            reason = error.strerror if isinstance(error, OSError) else "not a file name"
             raise OutputError(f"cannot write '{target}': {reason}") from error
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on with a conversation that was saved, in place of this one. Raises OptionError if it is none."""
+        """Replace this conversation by a saved one. Raises OptionError."""
         source = Path(path)
         try:
             if not source.is_file():
                 raise OptionError(f"cannot read '{source}': no such file")
-            if source.stat().st_size > MOST_FILE_BYTES:
-                raise OptionError(f"'{source}' has more than {MOST_FILE_BYTES:,} bytes, the limit for a conversation")
-            saved = msgspec.json.decode(source.read_bytes(), type=_Saved)
+            if source.stat().st_size > MAX_FILE_BYTES:
+                raise OptionError(f"'{source}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a conversation")
+            saved = msgspec.json.decode(source.read_bytes(), type=_SavedConversation)
         except OSError as error:
             raise OptionError(f"cannot read '{source}': {error.strerror}") from None
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-            raise OptionError(f"'{source}' is no conversation of vlrun: {error}") from None
+            raise OptionError(f"'{source}' is not a conversation saved by vlrun: {error}") from None
         if saved.format != FORMAT:
             raise OptionError(f"'{source}' has format {saved.format}, but this vlrun reads format {FORMAT}")
-        same = saved.model == self._vlm.fingerprint
+        same_model = saved.model == self._vlm.fingerprint
         images = sum(part.png is not None for turn in saved.turns for part in turn.parts)
         try:
-            if images > MOST_IMAGES:
-                raise ValueError(f"it has {images} images, more than {MOST_IMAGES}")
-            turns = tuple(_restored(turn, same) for turn in saved.turns)
-            self._vlm.check_said(part.ids for turn in turns for part in turn.parts if isinstance(part, GeneratedText))
+            if images > MAX_IMAGES:
+                raise ValueError(f"it has {images} images, more than {MAX_IMAGES}")
+            turns = tuple(_restore_turn(turn, same_model) for turn in saved.turns)
+            _check_tokens(self._vlm.manifest, turns)
             self.turns = turns
         except (VlrunError, ValueError) as error:
             raise OptionError(f"'{source}' is damaged: {error}") from None
 
-    def _answered(self, turn: Turn, options: Options | None, earlier: tuple[Turn, ...] = ()) -> Generator[Chunk]:
-        asked = (*self.turns, *earlier, turn)
-        chunks = self._vlm.chat(asked, options or self._options, self._tools)  # what is wrong is told at once
-        return self._kept(asked, chunks)
+    def _stream(self, new_turns: Sequence[Turn], options: Options | None) -> Generator[Chunk]:
+        turns = (*self.turns, *new_turns)
+        chunks = self._vlm.chat(turns, options or self._options, self._tools)  # raises here, not at the first chunk
+        return self._keep(turns, chunks)
 
-    def _kept(self, asked: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:
-        """The chunks; when they end, or the reader leaves, the turn stays as far as it came."""
+    def _keep(self, turns: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:
+        """Pass the chunks on; at the end, or when the reader stops, keep the turns and the text received so far."""
         text = ""
         answer: Answer | None = None
         try:
@@ -126,55 +132,63 @@ class Conversation:
                     yield chunk
         finally:
             if text or answer:
-                said = GeneratedText(answer.tokens, text) if answer and answer.tokens else text
-                self.turns = (*asked, Turn("assistant", (said,)))
+                part = GeneratedText(answer.tokens, text) if answer and answer.tokens else text
+                self.turns = (*turns, Turn("assistant", (part,)))
 
 
 class _SavedPart(msgspec.Struct, omit_defaults=True):
-    """One of text, an image as PNG in base64 with where it lies in its original, or what a model said."""
+    """Text with the token ids if the model generated it, or an image as base64 PNG with its transform."""
 
     text: str | None = None
     png: str | None = None
-    made_in: ImageTransform | None = None
-    said: tuple[int, ...] = ()
+    transform: ImageTransform | None = msgspec.field(default=None, name="made_in")
+    token_ids: tuple[int, ...] = msgspec.field(default=(), name="said")
 
 
 class _SavedTurn(msgspec.Struct, omit_defaults=True):
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Role
     parts: tuple[_SavedPart, ...]
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-class _Saved(msgspec.Struct):
-    """A file. ``model``: fingerprint of the one whose tokens ``said`` has."""
+class _SavedConversation(msgspec.Struct):
+    """The file. ``model`` is the fingerprint of the model that the token ids belong to."""
 
     format: int
     model: str
     turns: tuple[_SavedTurn, ...]
 
 
-def _saved(turn: Turn) -> _SavedTurn:
-    return _SavedTurn(turn.role, tuple(_saved_part(part) for part in turn.parts), turn.tool_calls)
+def _save_turn(turn: Turn) -> _SavedTurn:
+    return _SavedTurn(turn.role, tuple(_save_part(part) for part in turn.parts), turn.tool_calls)
 
 
-def _saved_part(part: str | Image | GeneratedText) -> _SavedPart:
+def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
     if isinstance(part, str):
         return _SavedPart(text=part)
     if isinstance(part, GeneratedText):
-        return _SavedPart(text=part.text, said=part.ids)
+        return _SavedPart(text=part.text, token_ids=part.ids)
     encoded = io.BytesIO()
     PILImage.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
-    return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), made_in=part.made_in)
+    return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform)
 
 
-def _restored(turn: _SavedTurn, same: bool) -> Turn:
-    role: Role = turn.role
-    return Turn(role, tuple(_restored_part(part, same) for part in turn.parts), turn.tool_calls)
+def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
+    return Turn(turn.role, tuple(_restore_part(part, same_model) for part in turn.parts), turn.tool_calls)
 
 
-def _restored_part(part: _SavedPart, same: bool) -> str | Image | GeneratedText:
-    """The ids of what was said mean something to the same model alone."""
+def _restore_part(part: _SavedPart, same_model: bool) -> str | Image | GeneratedText:
+    """Token ids are used only with the model that generated them."""
     if part.png is not None:
-        return replace(open_image(base64.b64decode(part.png, validate=True)), made_in=part.made_in)
+        return replace(open_image(base64.b64decode(part.png, validate=True)), transform=part.transform)
     text = part.text or ""
-    return GeneratedText(part.said, text) if part.said and same else text
+    return GeneratedText(part.token_ids, text) if part.token_ids and same_model else text
+
+
+def _check_tokens(manifest: Manifest, turns: Sequence[Turn]) -> None:
+    """Raise OptionError for generated tokens that the model cannot have generated: the file is untrusted."""
+    tokens = manifest.tokens
+    never = {tokens.image, tokens.video, tokens.vision_start, tokens.vision_end, *tokens.eos}
+    ids = (token for turn in turns for part in turn.parts if isinstance(part, GeneratedText) for token in part.ids)
+    if any(not 0 <= token < manifest.text.vocab_size or token in never for token in ids):
+        raise OptionError("it has tokens that the model cannot have generated")

@@ -31,7 +31,11 @@ to do. This module knows no other module of vlrun.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from concurrent.futures import Future
+from typing import ClassVar, TypeVar
+
+T = TypeVar("T")
 
 
 class VlrunError(Exception):
@@ -170,3 +174,22 @@ class CheckFailed(VlrunError):
 
 class InferenceCancelled(Exception):
     """An inference was cancelled because nobody waits for its result. Internal: it never reaches a caller."""
+
+
+def as_vlrun_error(error: BaseException) -> BaseException:
+    """Return what to tell whoever waits for another thread: a copy without frames, or a DeviceError.
+
+    What a library raises is a failure of the device. Frames are dropped because they would keep whole models alive for
+    as long as the error is stored.
+    """
+    if isinstance(error, RuntimeError | OSError | MemoryError):
+        return DeviceError(f"the device failed: {' '.join(str(error).split()) or type(error).__name__}")
+    return copy.copy(error) if isinstance(error, VlrunError) else error.with_traceback(None)
+
+
+def result_of(future: Future[T]) -> T:
+    """Wait for a future and return its result, or raise a copy of its error, which then keeps no frames."""
+    error = future.exception()
+    if error is not None:
+        raise copy.copy(error) if isinstance(error, VlrunError) else error
+    return future.result()

@@ -1,9 +1,8 @@
-"""What a model folder promises: the contract between export and runtime.
+"""The manifest of a model folder: the contract between export and runtime.
 
-A folder holds ``manifest.json``, two OpenVINO models (``vision.xml/.bin``, ``decoder.xml/.bin``), ``tokenizer.json``,
-``chat_template.jinja`` and the checkpoint's own configuration files. The manifest names each file with its size and
-SHA-256, and carries every number that the runtime needs, so that nothing is configured twice and nothing is guessed
-from a file name. This module knows names, numbers and hashes; it does not know devices, tensors or text.
+A folder has ``manifest.json``, two OpenVINO models (``vision.xml/.bin``, ``decoder.xml/.bin``), ``tokenizer.json``,
+``chat_template.jinja`` and the checkpoint's own configuration files. The manifest lists each file with its size and
+SHA-256, and has every number that the runtime needs, so that nothing is configured twice or guessed from a file name.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ FORMAT = 1
 """Version of this contract. A reader refuses any other."""
 
 FAMILY = "qwen3-vl"
+"""The one model family; ``models.registry`` has what is specific to it."""
+
 MANIFEST = "manifest.json"
 VISION_XML = "vision.xml"
 VISION_BIN = "vision.bin"
@@ -30,7 +31,7 @@ DECODER_BIN = "decoder.bin"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 REQUIRED = (VISION_XML, VISION_BIN, DECODER_XML, DECODER_BIN, TOKENIZER, CHAT_TEMPLATE)
-"""Files without which a folder is no model."""
+"""Files that every model folder has."""
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -40,7 +41,12 @@ HASH_CHUNK_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class TextDimensions:
-    """The language decoder. ``vocab_rows`` counts rows of logits, ``vocab_size`` the tokens that really exist."""
+    """Dimensions of the language decoder.
+
+    Attributes:
+        vocab_rows: Rows of logits, padding included.
+        vocab_size: Tokens that exist.
+    """
 
     hidden: Positive
     layers: Positive
@@ -54,7 +60,16 @@ class TextDimensions:
 
 @dataclass(frozen=True)
 class VisionDimensions:
-    """The vision encoder. ``position_side`` is the side of the square learned position table, in patches."""
+    """Dimensions of the vision encoder.
+
+    Attributes:
+        patch: Side of a patch in pixels.
+        temporal_patch: Frames of a patch; a still image fills them all.
+        merge: Side of the block of patches that becomes one visual token.
+        position_side: Side of the square table of learned positions, in patches.
+        deepstack: Number of DeepStack levels.
+        rope_theta: Base of the rotary frequencies.
+    """
 
     hidden: Positive
     heads: Positive
@@ -69,7 +84,7 @@ class VisionDimensions:
 
 @dataclass(frozen=True)
 class TokenIds:
-    """Ids with a meaning for the runtime. Generation ends at any id of ``eos``."""
+    """Ids of control tokens. Generation ends at any id of ``eos``."""
 
     image: Count
     video: Count
@@ -80,7 +95,14 @@ class TokenIds:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Still images: limits of H x W after resizing, in pixels; mean and standard deviation of RGB in 0..1."""
+    """Preprocessing of still images.
+
+    Attributes:
+        min_pixels: Minimum of H x W after resizing.
+        max_pixels: Maximum of H x W after resizing.
+        mean: Of R, G, B in 0..1.
+        std: Standard deviation of R, G, B in 0..1.
+    """
 
     min_pixels: Positive
     max_pixels: Positive
@@ -90,7 +112,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Sampling settings used where the caller gives none. ``do_sample`` false means greedy."""
+    """Sampling settings for what the caller leaves open. ``do_sample`` false means greedy."""
 
     do_sample: bool
     temperature: float = 1.0
@@ -104,7 +126,7 @@ class GenerationDefaults:
 
 @dataclass(frozen=True)
 class Quantization:
-    """Precision of the weights of each half (``int4``, ``int8``, ``fp16``, ``fp32``) and how it was reached."""
+    """Precision of the weights of both models (``int4``, ``int8``, ``fp16``, ``fp32``), and the method."""
 
     decoder: str
     vision: str
@@ -113,7 +135,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One figure of the export's self-check: passed if ``value`` lies on the good side of ``limit``."""
+    """One measurement of the export's self-check, with its limit and verdict."""
 
     name: str
     value: float
@@ -123,7 +145,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """What a file must be: bytes and SHA-256 in hex."""
+    """Expected size in bytes and SHA-256 in hex of a file."""
 
     size: int
     sha256: str
@@ -131,7 +153,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A whole model folder. ``check`` is empty if the export ran with ``--no-check``."""
+    """The content of ``manifest.json``. ``check`` is empty if the export ran with ``--no-check``."""
 
     format: int
     family: str
@@ -148,17 +170,19 @@ class Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """Read ``folder/manifest.json`` and check it, but no other file.
+    """Read and check ``folder/manifest.json``, but no other file.
 
-    Raises ModelNotFound without a folder or manifest, ForeignModel for another format or family, DamagedModel for a
-    manifest that does not parse.
+    Raises:
+        ModelNotFound: There is no folder or manifest.
+        ForeignModel: The format or family is not supported.
+        DamagedModel: The manifest does not parse or lacks a file.
     """
     try:
         if not folder.is_dir():
             raise ModelNotFound(f"no model folder at '{folder}': 'vlrun export' makes one from a checkpoint")
         raw = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
-        raise ModelNotFound(f"'{folder}' holds no {MANIFEST}: export a checkpoint with 'vlrun export' first") from None
+        raise ModelNotFound(f"'{folder}' has no {MANIFEST}: export a checkpoint with 'vlrun export' first") from None
     except OSError as error:
         raise ModelNotFound(f"cannot read the {MANIFEST} of '{folder}': {error.strerror}") from error
     _check_header(raw, folder)
@@ -166,22 +190,23 @@ def read(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, RecursionError) as error:
         raise DamagedModel(f"the {MANIFEST} of '{folder}' is damaged ({error}): export or copy it again") from error
-    absent = [name for name in REQUIRED if name not in manifest.files]
-    if absent:
-        raise DamagedModel(f"the {MANIFEST} of '{folder}' does not list {absent[0]}: export or copy it again")
+    missing = [name for name in REQUIRED if name not in manifest.files]
+    if missing:
+        raise DamagedModel(f"the {MANIFEST} of '{folder}' does not list {missing[0]}: export or copy it again")
     return manifest
 
 
 def write(manifest: Manifest, folder: Path) -> None:
-    """Write ``folder/manifest.json``, readable by people."""
+    """Write ``folder/manifest.json``, indented."""
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(encoded + b"\n")
 
 
 def check_sizes(manifest: Manifest, folder: Path) -> None:
-    """Check that every listed file is there with its size. Costs a few system calls; done at every load.
+    """Check that every listed file exists with its size. Cheap; done at every load.
 
-    Raises DamagedModel with the name of the first file that is not what it must be.
+    Raises:
+        DamagedModel: A file is missing or has another size.
     """
     for name, entry in manifest.files.items():
         path = _inside(folder, name)
@@ -195,42 +220,39 @@ def check_sizes(manifest: Manifest, folder: Path) -> None:
 
 
 def check_hashes(manifest: Manifest, folder: Path) -> None:
-    """Check the SHA-256 of every listed file: reads the whole folder.
+    """Check the SHA-256 of every listed file, which reads the whole folder.
 
-    Raises DamagedModel with the name of the first file that was changed.
+    Raises:
+        DamagedModel: A file was changed.
     """
     for name, entry in manifest.files.items():
-        if _described(folder, name).sha256 != entry.sha256:
+        try:
+            actual = describe_file(_inside(folder, name))
+        except OSError as error:
+            raise DamagedModel(f"cannot read {name} in '{folder}': {error.strerror}") from error
+        if actual.sha256 != entry.sha256:
             raise DamagedModel(f"{name} in '{folder}' is not the file that was exported: export or copy it again")
 
 
 def describe_file(path: Path) -> FileEntry:
-    """Size and SHA-256 of a file, read in pieces of 4 MiB."""
+    """Return the size and SHA-256 of a file, read in chunks of 4 MiB."""
     digest = hashlib.sha256()
     size = 0
     with path.open("rb") as file:
-        while piece := file.read(HASH_CHUNK_BYTES):
-            digest.update(piece)
-            size += len(piece)
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
     return FileEntry(size=size, sha256=digest.hexdigest())
 
 
-def _described(folder: Path, name: str) -> FileEntry:
-    """``describe_file``, or DamagedModel if the file cannot be read."""
-    try:
-        return describe_file(_inside(folder, name))
-    except OSError as error:
-        raise DamagedModel(f"cannot read {name} in '{folder}': {error.strerror}") from error
-
-
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of the manifest itself: it covers every file through its hash, so it names the model."""
+    """Return the SHA-256 of the manifest, which identifies the model, since it contains the hash of every file."""
     return describe_file(folder / MANIFEST).sha256
 
 
 @dataclass(frozen=True)
 class _Header:
-    """The two fields that every version of the contract has."""
+    """The fields that every version of the contract has."""
 
     format: int
     family: str
@@ -250,7 +272,7 @@ def _check_header(raw: bytes, folder: Path) -> None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """``folder/name``, for a plain file name only: a manifest must not reach out of its folder."""
+    """``folder/name``; a manifest must not refer to files outside its folder."""
     if name != Path(name).name or name in {"", ".", ".."}:
         raise DamagedModel(f"the {MANIFEST} of '{folder}' names a file outside of it: '{name}'")
     return folder / name

@@ -1,7 +1,6 @@
-"""The whole story: images and a question in, an answer out.
+"""The public API: load a model, ask it about images, stream the answer.
 
-``VLM.stream`` is where a newcomer starts reading. Command line, service and benchmark all consume it, and nothing else
-touches the engine. Knows neither click nor HTTP.
+Read ``VLM.stream`` first. Command line, server and benchmarks consume it, and nothing else calls the engine.
 """
 
 from __future__ import annotations
@@ -10,75 +9,90 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vlrun import manifest as manifests
-from vlrun.backends.openvino.hints import Hints
-from vlrun.backends.openvino.loader import ModelLoader, store_folder
+from vlrun.backends import open_backends
+from vlrun.backends.loader import LoadedModel, ModelLoader
+from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Cancellation, PendingImage, Request, TokenStream
-from vlrun.engine.sampler import Constraint, FloatRows, Sampler, TeacherForcedSampler, TokenSampler
+from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
+from vlrun.engine.sampler import Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, OptionError, VlrunError
-from vlrun.heatmap.attention import heat
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, VlrunError, result_of
+from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
-from vlrun.kv_cache.block_hash import ImageSpan
-from vlrun.kv_cache.prefix_store import may_know
+from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import Manifest
-from vlrun.media.image import Image
-from vlrun.models.qwen3_vl.grounding import find_marks
-from vlrun.models.qwen3_vl.positions import token_positions
+from vlrun.models.family import ModelFamily
+from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
-from vlrun.perf import profile as speed
-from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, ask_about
+from vlrun.perf.profile import auto_image_tokens, load_profile
+from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
-from vlrun.prompt.tool_calls import BEGIN, find_tool_calls
-from vlrun.structured.grammar import Vocabulary
+from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.storage import cache_paths
+from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.python_types import schema_of, value_of
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
+from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import MAX_TOKENS, Options
 from vlrun.types.turn import Tool, ToolChoice, Turn
-from vlrun.vision.encoder_queue import EncoderQueue, image_key
-from vlrun.vision.grid import Grid
+from vlrun.vision.image_encoder import PreparedImage
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """A question that can be answered, the grammar that its answer follows, and how long it took to get there."""
+class _Prepared:
+    """A request that was checked: nothing about it can be wrong any more.
 
-    asked: BuiltPrompt
+    Attributes:
+        prompt: Its prompt.
+        grammar: What the answer must look like, None if it is free.
+        seconds: How long the preparation took.
+        cancellation: Cancels it from another thread.
+        may_call_tools: Whether the answer may contain tool calls.
+    """
+
+    prompt: BuiltPrompt
     grammar: AnswerGrammar | None
     seconds: float
     cancellation: Cancellation
-    calling: bool
+    may_call_tools: bool
 
 
 def load(
     folder: str | os.PathLike[str] | None = None,
     *,
     hints: Hints | None = None,
-    room: CacheConfig | None = None,
+    cache: CacheConfig | None = None,
     wait: bool = True,
 ) -> VLM:
-    """Load a model folder, or the embedded model if none is given. Without ``wait`` it goes on loading in the
-    background: the first question begins with its images meanwhile, and raises what is wrong with the model.
+    """Load a model.
 
-    Raises ModelError for a folder that cannot be used, DeviceError for a device that is not there, OptionError for room
-    that the model cannot use.
+    Args:
+        folder: The model folder; None loads the embedded model.
+        hints: Device and OpenVINO properties.
+        cache: Memory and disk for the KV cache.
+        wait: Wait until the model answers at full speed. Without it loading goes on in the background; the first
+            question starts with its images meanwhile, and raises what is wrong with the model.
+
+    Raises:
+        ModelError: The folder cannot be used.
+        DeviceError: The device is missing or refuses the model.
+        OptionError: The model cannot use this cache configuration.
     """
-    vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), room or CacheConfig())
+    vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), cache or CacheConfig())
     try:
         if wait:
             vlm.wait()
@@ -89,63 +103,87 @@ def load(
 
 
 class VLM:
-    """A vision-language model, ready to answer, from several threads at once if need be. ``close`` it, or use it in a
-    ``with`` block, to stop its threads; its memory is free when nobody refers to it any more.
+    """A vision-language model. May be used from several threads at once: their answers run together.
+
+    ``close`` it, or use it in a ``with`` block, to stop its threads. Its memory is freed with the last reference.
+
+    Attributes:
+        manifest: The manifest of the model folder.
+        fingerprint: Hash of the manifest.
+        template: Chat template and tokenizer.
+        grammar_tokenizer: The tokenizer for grammars.
+        family: What is specific to the architecture.
     """
 
-    def __init__(self, folder: Path, hints: Hints, room: CacheConfig) -> None:
-        began = time.perf_counter()
-        self._room = room
+    def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
+        start = time.perf_counter()
+        self._cache = cache
         self.manifest: Manifest = manifests.read(folder)
         self.fingerprint = fingerprint = manifests.fingerprint(folder)
-        if manifests.read(folder) != self.manifest:
+        manifest = self.manifest
+        if manifests.read(folder) != manifest:
             raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
-        verify(self.manifest, folder)
-        self._opening = ModelLoader(folder, self.manifest, fingerprint, hints, room)
-        self._verified_seconds = time.perf_counter() - began
-        self._sight = EncoderQueue(self._opening.vision, self.manifest)
-        self._end = weakref.finalize(self, _end, self._sight, self._opening)
-        self._opening.compiling.wait()  # the tokenizer's parser does not let other threads run meanwhile
+        self.family: ModelFamily = family_of(manifest)
+        verify(manifest, folder)
+        compiling = threading.Event()
+        self._loader = ModelLoader(
+            folder,
+            manifest,
+            fingerprint,
+            cache,
+            lambda: open_backends(folder, manifest, fingerprint, hints, compiling),
+            compiling,
+            automatic=hints.device == AUTO,
+        )
+        self._verify_seconds = time.perf_counter() - start
+        self._finalizer = weakref.finalize(self, _finalize, self._loader)
+        compiling.wait()  # parsing the tokenizer holds the interpreter's lock
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-        template = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
-        self._template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
-        self._spelling = TokenBytes(self._tokenizer)
-        tokens = self.manifest.tokens
-        self._vocabulary = Vocabulary(folder / manifests.TOKENIZER, tokens.eos, self.manifest.text.vocab_size)
-        auto = speed.auto_image_tokens(speed.known(fingerprint, str(hints)))
-        self._preparer = PromptBuilder(self.manifest, self._template, auto)
+        source = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
+        self.template = ChatTemplate(source, self._tokenizer, manifest.tokens.image)
+        self.grammar_tokenizer = GrammarTokenizer(
+            folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size
+        )
+        self._token_bytes = TokenBytes(self._tokenizer)
+        auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
+        self._builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
-        """Until it answers at its full speed. Raises as ``load`` does."""
-        self._opening.wait()
+        """Wait until the model answers at full speed. Raises as ``load``."""
+        self._loader.wait()
 
     @property
     def context(self) -> int:
-        """Tokens that a prompt and its answer may have together."""
-        return self._opening.running.result().context
+        """Most tokens that a prompt and its answer may have together."""
+        return self._loaded.context
 
     @property
     def device(self) -> str:
-        """What it runs on."""
-        return self._opening.running.result().device
-
-    @property
-    def vision_seconds(self) -> Mapping[int, float]:
-        """The least seconds that images took to be encoded so far, by their visual tokens."""
-        return dict(self._sight.seconds)
+        """The device that the model runs on."""
+        return self._loaded.device
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to say about the device."""
-        return self._opening.running.result().notes
+        """Messages about the choice of the device."""
+        return self._loaded.notes
+
+    @property
+    def vision_seconds(self) -> Mapping[int, float]:
+        """Shortest encoding time of an image so far by number of visual tokens."""
+        return self._loader.image_encoder.seconds
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, which takes requests of token ids."""
+        return self._loaded.engine
 
     def state(self) -> EngineState:
-        """How its engine is now; waits until there is one."""
-        return self._engine.state()
+        """Return the state of the engine. Waits until the model is loaded."""
+        return self.engine.state()
 
     def close(self) -> None:
         """Stop: running answers end with EngineClosed, later questions are refused."""
-        self._end()
+        self._finalizer()
 
     def __enter__(self) -> VLM:
         return self
@@ -154,25 +192,30 @@ class VLM:
         self.close()
 
     @property
-    def _engine(self) -> Engine:
-        return self._opening.running.result().engine
+    def _loaded(self) -> LoadedModel:
+        return result_of(self._loader.loaded)
 
     def ask(self, images: Images, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
-        """The answer to a question about one image, several, or none (an empty list).
+        """Answer a question about one image, several, or none (an empty list).
 
-        Raises MediaError, OptionError, ContextLengthExceeded, DeviceError, or EngineClosed; while the model is still
-        loading also what ``load`` raises.
+        Raises:
+            MediaError: An image cannot be used.
+            OptionError: An option or the question is not valid.
+            ContextLengthExceeded: The prompt is too long.
+            DeviceError: The device failed.
+            EngineClosed: The model was closed.
+            VlrunError: What ``load`` raises, while the model is still loading.
         """
         return last_of(self.stream(images, question, options))
 
     def stream(
         self, images: Images, question: str = DEFAULT_QUESTION, options: Options | None = None
     ) -> Generator[Chunk]:
-        """The answer as it comes; the last chunk carries the whole. Closing the iterator stops the work.
+        """Stream the answer; the last chunk carries all of it. Closing the generator stops the work.
 
-        Images and question are checked at once, the work begins with the first chunk. Raises as ``ask`` does.
+        Images and question are checked at once; the work starts with the first chunk. Raises as ``ask``.
         """
-        return self.chat([ask_about(images, question)], options)
+        return self.chat([user_turn(images, question)], options)
 
     def chat(
         self,
@@ -182,76 +225,61 @@ class VLM:
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
     ) -> Generator[Chunk]:
-        """The answer to a whole conversation, in which the model may call ``tools``; otherwise as ``stream``. It can be
-        ended from another thread by ``cancellation``, and raises AnswerCancelled then.
+        """Stream the answer to a conversation. What it shares with an earlier one is not computed again.
 
-        What it has in common with an earlier one is not computed again. ``vlrun.Conversation`` keeps the turns.
+        Args:
+            turns: The conversation, which ``vlrun.Conversation`` keeps for you.
+            options: How to answer.
+            tools: Functions that the model may call.
+            choice: Whether it may, must or must not call them.
+            cancellation: Ends the answer from another thread; the reader then gets AnswerCancelled.
         """
-        return self._answer(self._prepare(turns, options or Options(), tools, choice, cancellation))
+        return self._generate(self._prepare(turns, options or Options(), tools, choice, cancellation))
 
-    def count(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> tuple[int, int]:
-        """Tokens of a conversation's prompt, and how many of them are visual. Raises as ``chat`` does, but for a prompt
-        that is too long.
-        """
-        asked = self._preparer.prepare(turns, Options(), tools)
-        return len(asked.prompt.ids), sum(grid.tokens for _, grid in asked.images)
+    def score(self, images: Images, question: str, answer: str) -> FloatArray:
+        """Return the logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``.
 
-    def count_text(self, text: str) -> int:
-        """Tokens of a text alone. Raises OptionError for text that is no valid Unicode."""
-        return len(self._template.encode_text(text))
-
-    def make_ready_for_schemas(self) -> None:
-        """Make what the first answer with a schema or tools needs: it takes 1 s and keeps other threads waiting."""
-        self._vocabulary.tokens()
-        self._vocabulary.spelling(BEGIN.encode())
-
-    def check(self, options: Options) -> None:
-        """Raise OptionError for a schema that cannot be kept, before any question is asked."""
-        self._grammar(options)
-
-    def check_said(self, said: Iterable[Sequence[int]]) -> None:
-        """Raise OptionError for ids that this model cannot have said, out of a file of strangers."""
-        tokens = self.manifest.tokens
-        never = {tokens.image, tokens.video, tokens.vision_start, tokens.vision_end, *tokens.eos}
-        for ids in said:
-            if any(not 0 <= token < self.manifest.text.vocab_size or token in never for token in ids):
-                raise OptionError("it has tokens that the model cannot have said")
-
-    def holds(self, value: str, options: Options) -> bool:
-        """Whether JSON text validates against the schema of these options."""
-        grammar = self._grammar(options)
-        if grammar is None:
-            return True
-        constraint = grammar.constraint()
-        try:
-            for token in self._template.encode_text(value):
-                constraint.accept(token)
-        except OptionError:
-            return False
-        return constraint.complete
-
-    def _grammar(
-        self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
-    ) -> AnswerGrammar | None:
-        schema = None if options.schema is None else schema_of(options.schema)
-        return compile_answer(schema, tools, choice or ToolChoice(), self._vocabulary)
-
-    def score(self, images: Images, question: str, answer: str) -> FloatRows:
-        """Logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``: how likely the
-        model finds that answer. Raises as ``ask`` does.
+        Raises as ``ask``.
         """
         options = Options(repetition_guard=False, prompt_lookup=False)
-        asked = self._prepare([ask_about(images, question)], options).asked
-        forced = TeacherForcedSampler([*self._template.encode_text(answer), self.manifest.tokens.eos[0]])
-        if len(asked.prompt.ids) + len(forced.tokens) > self.context:
+        prepared = self._prepare([user_turn(images, question)], options)
+        sampler = TeacherForcedSampler([*self.template.encode_text(answer), self.manifest.tokens.eos[0]])
+        length = len(prepared.prompt.prompt.ids)
+        if length + len(sampler.tokens) > self.context:
             raise ContextLengthExceeded(
-                f"prompt and answer have {len(asked.prompt.ids)} and {len(forced.tokens)} tokens, the context is "
-                f"{self.context}"
+                f"prompt and answer have {length} and {len(sampler.tokens)} tokens, the context is {self.context}"
             )
-        with self._submitted(asked, forced, len(forced.tokens), Cancellation()) as stream:
+        with self._submit(prepared, sampler, len(sampler.tokens)) as stream:
             for _ in stream:
                 pass
-        return np.stack(forced.rows)
+        return np.stack(sampler.logits)
+
+    def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
+        """Build the prompt of a conversation without answering it. Raises as ``chat``, but not for its length."""
+        return self._builder.build(turns, Options(), tools)
+
+    def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
+        """Build the engine's request for a prompt. ``max_tokens`` is lowered to what the context leaves."""
+        prompt, options = built.prompt, built.options
+        placed = list(zip(prompt.image_offsets, _images(built), strict=True))
+        return Request(
+            ids=np.array(prompt.ids, np.int64),
+            positions=self.family.token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
+            images=tuple(PromptImage(start, image) for start, image in placed),
+            sampler=sampler,
+            max_tokens=min(max_tokens, self.context - len(prompt.ids)),
+            eos=frozenset(self.manifest.tokens.eos),
+            repetition_guard=options.repetition_guard,
+            prompt_lookup=options.prompt_lookup,
+            record_attention=options.heatmap,
+        )
+
+    def grammar(
+        self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
+    ) -> AnswerGrammar | None:
+        """Compile what an answer must look like; None if it is free. Raises OptionError for what cannot be enforced."""
+        schema = None if options.schema is None else schema_of(options.schema)
+        return compile_answer(schema, tools, choice or ToolChoice(), self.grammar_tokenizer, self.family)
 
     def _prepare(
         self,
@@ -260,37 +288,34 @@ class VLM:
         tools: Sequence[Tool] = (),
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
-    ) -> _Ready:
-        """Everything that can be wrong with a request is found here, before the model works."""
-        began = time.perf_counter()
-        grammar = self._grammar(options, tools, choice)
-        asked = self._preparer.prepare(turns, options, tools)
-        seconds = time.perf_counter() - began
-        self._preparer.check_room(asked, self._room.context)
-        if not self._opening.running.done:
-            self._begin(asked.images)
+    ) -> _Prepared:
+        """Find everything that can be wrong with a request before the model works."""
+        start = time.perf_counter()
+        grammar = self.grammar(options, tools, choice)
+        prompt = self._builder.build(turns, options, tools)
+        seconds = time.perf_counter() - start
+        self._builder.check_context(prompt, self._cache.context)
+        if not self._loader.loaded.done():
+            self._prefetch(_images(prompt))
         try:
-            self._preparer.check_room(asked, self.context)
+            self._builder.check_context(prompt, self.context)
         except VlrunError:
-            self._sight.forget(asked.images)
+            self._loader.encoder_queue.discard(_images(prompt))
             raise
-        calling = bool(tools) and (choice is None or choice.mode != "none")
-        return _Ready(asked, grammar, seconds, cancellation or Cancellation(), calling)
+        may_call = bool(tools) and (choice is None or choice.mode != "none")
+        return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
 
-    def _begin(self, images: Sequence[tuple[Image, Grid]]) -> None:
-        """Begin to encode while the decoder is being opened, unless what comes out of it seems to be on the disk."""
-        keys = [image_key(image, grid) for image, grid in images]
-        if not (self._room.kv_disk and may_know(store_folder(), keys)):
-            for image, grid in images:
-                self._sight.begin(image, grid)
+    def _prefetch(self, images: Sequence[PreparedImage]) -> None:
+        """Encode images while the decoder is loading, unless the disk seems to have their prefix."""
+        if not (self._cache.kv_disk and may_contain(cache_paths.prefix_store(), [image.key for image in images])):
+            self._loader.encoder_queue.prefetch(images)
 
-    def _answer(self, ready: _Ready) -> Generator[Chunk]:
-        asked, options = ready.asked, ready.asked.options
-        constraint = ready.grammar.constraint() if ready.grammar else None
+    def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
+        options = prepared.prompt.options
         detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
-        sampler = self._sampler(asked, constraint)
-        said = OutputAccumulator(self._spelling, sampler.likely)
-        with self._submitted(asked, sampler, options.max_tokens or MAX_TOKENS, ready.cancellation) as stream:
+        sampler = self._sampler(prepared)
+        output = OutputAccumulator(self._token_bytes, sampler.scores)
+        with self._submit(prepared, sampler, options.max_tokens or MAX_TOKENS) as stream:
             for item in stream.items():
                 if isinstance(item, Progress):
                     if options.progress:
@@ -298,91 +323,77 @@ class VLM:
                     continue
                 if item in self.manifest.tokens.eos:
                     continue
-                said.take(item)
-                if piece := stops.push(detokenizer.push(item)):
-                    yield said.chunk(piece)
+                output.add_token(item)
+                if text := stops.push(detokenizer.push(item)):
+                    yield output.chunk(text)
                 if stops.found:
                     break
-        last = said.chunk(stops.push(detokenizer.flush()) + stops.flush())
-        yield replace(last, answer=self._whole(ready, said, stream, stops.found))
+        last = output.chunk(stops.push(detokenizer.flush()) + stops.flush())
+        yield replace(last, answer=self._answer(prepared, output, stream, stops.found))
 
-    def _sampler(self, asked: BuiltPrompt, constraint: Constraint | None) -> Sampler:
-        sampling, most = asked.options.sampling(self.manifest.generation), self.manifest.text.vocab_size
-        return Sampler(sampling, asked.prompt.ids, most, constraint, asked.options.logprobs)
+    def _sampler(self, prepared: _Prepared) -> Sampler:
+        prompt, constraint = prepared.prompt, prepared.grammar.constraint() if prepared.grammar else None
+        params = prompt.options.sampling(self.manifest.generation)
+        return Sampler(params, prompt.prompt.ids, self.manifest.text.vocab_size, constraint, prompt.options.logprobs)
 
-    def _whole(self, ready: _Ready, said: OutputAccumulator, stream: TokenStream, stopped: bool) -> Answer:
-        asked, figures, schema, text = ready.asked, stream.figures, ready.asked.options.schema, said.text
-        reason: FinishReason = "stop" if stopped or stream.reason is None else stream.reason
-        calls = find_tool_calls(text) if ready.calling else ()
-        whole = schema is not None and reason == "stop" and not stopped and not calls
-        image_tokens = sum(grid.tokens for _, grid in asked.images)
-        loaded = self._verified_seconds + self._opening.running.result().seconds
+    @contextmanager
+    def _submit(self, prepared: _Prepared, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
+        """Run a request in the engine; after the block nothing of it goes on."""
+        try:
+            if prepared.cancellation.cancelled:
+                raise AnswerCancelled("the answer was cancelled")
+            request = self.build_request(prepared.prompt, sampler, max_tokens)
+            with closing(self.engine.submit(request)) as stream:
+                prepared.cancellation.on_cancel(stream.close)
+                yield stream
+        finally:
+            self._loader.encoder_queue.discard(_images(prepared.prompt))
+
+    def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream, stopped: bool) -> Answer:
+        """Assemble the answer from its text, its tokens and the metrics of its request."""
+        prompt, metrics, text = prepared.prompt, stream.metrics, output.text
+        options, subject = prompt.options, prompt.subject
+        reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
+        calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
+        complete_json = options.schema is not None and reason == "stop" and not stopped and not calls
+        visual_tokens = sum(image.tokens for image in _images(prompt))
+        tokens = len(prompt.prompt.ids)
         return Answer(
             text,
             reason,
-            Usage(len(asked.prompt.ids), image_tokens, figures.cached, figures.tokens, figures.passes),
-            timings(loaded, ready.seconds, figures),
-            notes=asked.notes,
-            value=value_of(text, schema) if whole else None,
-            marks=find_marks(text, asked.subject.size, asked.subject.frame) if asked.subject else (),
+            Usage(tokens, visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes),
+            timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
+            notes=prompt.notes,
+            value=value_of(text, options.schema) if complete_json else None,
+            marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
-            heat=self._heat(asked, said.tokens, stream) if asked.options.heatmap else None,
-            tokens=() if stopped else tuple(said.tokens),
-            logprobs=tuple(said.logprobs),
+            heat=self._heat(prepared, output.tokens, stream) if options.heatmap else None,
+            tokens=() if stopped else tuple(output.tokens),
+            logprobs=tuple(output.logprobs),
         )
 
-    def _heat(self, asked: BuiltPrompt, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
-        """Where each token looked."""
-        if stream.watched is None or not asked.images:
+    def _heat(self, prepared: _Prepared, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
+        """Compute the heat map of each token on each image, from the recorded attention."""
+        attention = stream.attention
+        if attention is None or not prepared.prompt.images:
             return None
-        placed = zip(asked.prompt.slots, asked.images, strict=True)
-        maps = tuple(heat(stream.watched, start, grid)[: len(tokens)] for start, (_, grid) in placed)
+        placed = zip(prepared.prompt.prompt.image_offsets, _images(prepared.prompt), strict=True)
+        maps = tuple(heat_maps(attention, start, image.grid)[: len(tokens)] for start, image in placed)
         detokenizer = Detokenizer(self._tokenizer)
         return Heat(maps, tuple(detokenizer.push(token) for token in tokens))
 
-    @contextmanager
-    def _submitted(
-        self, asked: BuiltPrompt, chooser: TokenSampler, max_tokens: int, cancellation: Cancellation
-    ) -> Iterator[TokenStream]:
-        """The engine's stream of an answer; afterwards nothing of it goes on."""
-        try:
-            if cancellation.cancelled:
-                raise AnswerCancelled("the answer was cancelled")
-            with closing(self._engine.submit(self._request(asked, chooser, max_tokens))) as stream:
-                cancellation.watch(stream.close)
-                yield stream
-        finally:
-            self._sight.forget(asked.images)
 
-    def _request(self, asked: BuiltPrompt, chooser: TokenSampler, max_tokens: int) -> Request:
-        """Put everything together for the engine."""
-        prompt = asked.prompt
-        placed = list(zip(prompt.slots, asked.images, strict=True))
-        return Request(
-            ids=np.array(prompt.ids, np.int64),
-            positions=token_positions(len(prompt.ids), [(start, grid) for start, (_, grid) in placed]),
-            images=tuple(self._pending(start, image, grid) for start, (image, grid) in placed),
-            chooser=chooser,
-            max_tokens=min(max_tokens, self.context - len(prompt.ids)),
-            eos=frozenset(self.manifest.tokens.eos),
-            guard=asked.options.repetition_guard,
-            lookup=asked.options.prompt_lookup,
-            watch=asked.options.heatmap,
-        )
-
-    def _pending(self, start: int, image: Image, grid: Grid) -> PendingImage:
-        """An image named by all that its visual tokens depend on; the model is named by the root."""
-        span = ImageSpan(start, grid.tokens, image_key(image, grid))
-        return PendingImage(span, partial(self._sight.encode, image, grid))
+def _images(prompt: BuiltPrompt) -> list[PreparedImage]:
+    return [PreparedImage(image, grid) for image, grid in prompt.images]
 
 
-def _end(sight: EncoderQueue, opening: ModelLoader) -> None:
-    """What happens when nobody refers to a model any more, which may be noticed in any thread, or at the end of the
-    process, which must not leave a thread in the middle of an inference.
+def _finalize(loader: ModelLoader) -> None:
+    """Stop a model's threads, when it is closed or no reference to it is left.
+
+    The latter may happen in any thread, which must not wait; at the end of the process, in the main thread, no
+    inference may be left running.
     """
-    sight.stop()
     if threading.current_thread() is threading.main_thread():
-        opening.close()
-        sight.close()
+        loader.close()
     else:
-        opening.stop()
+        loader.stop()

@@ -1,4 +1,4 @@
-"""The check fails what is wrong and passes what is merely quantized, and a failed export leaves nothing behind."""
+"""The self-check fails wrong exports and passes quantized ones; a failed export leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
-from vlrun_export import check, decoder_graph, exported, vision_graph
+from vlrun_export import check, exported_model
 from vlrun_export.check import check_folder, require_passed
 from vlrun_export.checkpoint import open_checkpoint
 from vlrun_export.export import export_checkpoint
+from vlrun_export.families.qwen3_vl import decoder_graph, vision_graph
 
 
 class SwappedLevels(vision_graph.VisionGraph):
@@ -41,8 +42,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint(tmp_path_factory.mktemp("faults") / "checkpoint", tied=True, deepstack=(1, 3), seed=2)
 
 
-def test_int8_passes_and_the_manifest_tells(int8_export: tuple[Path, Manifest]) -> None:
-    """Guards the limits against strictness, and the record: every figure stands in the written manifest."""
+def test_int8_passes_and_the_manifest_records_it(int8_export: tuple[Path, Manifest]) -> None:
+    """Guards against limits that are too strict, and the record: the manifest has every result."""
     folder, made = int8_export
     assert made.check
     assert all(result.passed for result in made.check)
@@ -65,12 +66,12 @@ def test_without_check_the_manifest_says_so(small_model: Path) -> None:
 def test_a_real_fault_fails_even_at_int8(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str, fault: type
 ) -> None:
-    """Guards the limits against looseness, and the folder: after a failed check there is no OUT."""
+    """Guards against limits that are too loose; a failed check leaves no OUT."""
     monkeypatch.setattr(module, name, fault)
-    told: list[str] = []
-    with pytest.raises(CheckFailed, match="strays from transformers"):
-        export_checkpoint(checkpoint, tmp_path / "out", progress=told.append)
-    assert any("FAILED" in message for message in told)
+    messages: list[str] = []
+    with pytest.raises(CheckFailed, match="deviates from transformers"):
+        export_checkpoint(checkpoint, tmp_path / "out", progress=messages.append)
+    assert any("FAILED" in message for message in messages)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,16 +79,18 @@ def test_a_real_fault_fails_even_at_int8(
 def test_wrong_positions_fail(
     int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards the limits: an image laid out wrongly is no rounding error."""
-    monkeypatch.setattr(exported, "token_positions", lambda length, images: token_positions(length, images)[order])
+    """Guards the limits: wrong positions are not a rounding error."""
+    monkeypatch.setattr(
+        exported_model, "token_positions", lambda length, images: token_positions(length, images)[order]
+    )
     results = check_folder(open_checkpoint(small_checkpoint), *int8_export)
     with pytest.raises(CheckFailed):
         require_passed(results)
 
 
 def test_nan_fails() -> None:
-    """Guards comparisons: NaN is not within any limit."""
+    """Guards comparisons: NaN is within no limit."""
     good = np.ones((2, 3), np.float32)
     broken = good * np.nan
-    results = check._logits(broken, good, check.LIMITS["int8"])
+    results = check.compare_logits(broken, good, check.LIMITS["int8"])
     assert not any(result.passed for result in results[:2])

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be exported end in one sentence, before anything is written."""
+"""A checkpoint that cannot be exported raises one sentence, before anything is written."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def only_pickles(folder: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Harm, str]] = {
-    "no config": (remove("config.json"), "holds no config.json"),
+    "no config": (remove("config.json"), "has no config.json"),
     "config cut": (write("config.json", '{"model_type": '), "not valid JSON"),
     "config a list": (write("config.json", "[]"), "not a JSON object"),
     "another family": (edit("config.json", lambda c: c.update(model_type="qwen3_vl_moe")), "only the dense Qwen3-VL"),
-    "quantized": (edit("config.json", lambda c: c.update(quantization_config={})), "quantized already"),
+    "quantized": (edit("config.json", lambda c: c.update(quantization_config={})), "already quantized"),
     "no rope_theta": (edit("config.json", lambda c: c["text_config"].pop("rope_theta")), "text_config.rope_theta"),
     "no depth": (edit("config.json", lambda c: c["vision_config"].pop("depth")), "lacks vision_config.depth"),
     "yarn": (
         edit("config.json", lambda c: c["text_config"]["rope_scaling"].update(rope_type="yarn", factor=4.0)),
         "rope_scaling other than",
     ),
-    "strange activation": (
+    "unknown activation": (
         edit("config.json", lambda c: c["text_config"].update(hidden_act="wide")),
         "transformers cannot build the model",
     ),
@@ -95,15 +95,18 @@ FAULTS: dict[str, tuple[Harm, str]] = {
     ),
     "head missing": (edit("config.json", lambda c: c["text_config"].update(vocab_size=450)), "has shape"),
     "tensor missing": (drop_a_tensor, r"lacks the tensor model\.visual\.merger\.norm\.bias"),
-    "tensor of another shape": (reshape_a_tensor, r"asks for \[64\]"),
+    "tensor of another shape": (reshape_a_tensor, r"requires \[64\]"),
     "no tokenizer": (remove("tokenizer.json"), r"lacks tokenizer\.json"),
     "tokenizer broken": (write("tokenizer.json", "{}"), r"tokenizer\.json of .* is broken"),
     "vocabulary too large": (
         edit("tokenizer.json", lambda t: t["model"]["vocab"].update(zzz=500)),
-        "has 501 tokens, but the model only 448",
+        "has 501 tokens, but the model has only 448",
     ),
     "no chat template": (remove("chat_template.jinja"), "no chat template"),
-    "other patches": (edit("preprocessor_config.json", lambda c: c.update(patch_size=14)), "another|patch_size"),
+    "other patches": (
+        edit("preprocessor_config.json", lambda c: c.update(patch_size=14)),
+        "patch_size of .* in config.json, but 14 in preprocessor_config.json",
+    ),
     "no limits": (edit("preprocessor_config.json", lambda c: c.pop("size")), "min_pixels"),
     "two means": (edit("preprocessor_config.json", lambda c: c.update(image_mean=[0.5, 0.5])), "preprocessor_config"),
     "no end": (
@@ -119,7 +122,7 @@ FAULTS: dict[str, tuple[Harm, str]] = {
 
 @pytest.mark.parametrize("name", list(FAULTS))
 def test_a_broken_checkpoint_is_one_sentence(checkpoint: Path, tmp_path: Path, name: str) -> None:
-    """Guards users against stack traces, and disks against half-made folders."""
+    """Guards against stack traces and incomplete folders."""
     harm, message = FAULTS[name]
     harm(checkpoint)
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -129,7 +132,7 @@ def test_a_broken_checkpoint_is_one_sentence(checkpoint: Path, tmp_path: Path, n
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """Guards typing errors in the first argument."""
+    """Guards a mistyped first argument."""
     with pytest.raises(CheckpointError, match="no checkpoint folder at"):
         open_checkpoint(tmp_path / "nowhere")
 
@@ -143,7 +146,9 @@ def test_shards_and_one_file_are_the_same(checkpoint: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "top", "tied"), [(True, False, True), (False, True, False), (None, True, True), (None, None, False)]
 )
-def test_who_says_that_the_head_is_tied(checkpoint: Path, text: bool | None, top: bool | None, tied: bool) -> None:
+def test_where_tied_embeddings_are_configured(
+    checkpoint: Path, text: bool | None, top: bool | None, tied: bool
+) -> None:
     """Guards untied checkpoints: the text section decides, then the top level, then whether a head is stored."""
 
     def change(config: dict[str, Any]) -> None:

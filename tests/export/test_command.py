@@ -1,4 +1,4 @@
-"""``vlrun export`` as people use it: what it prints where, its exit codes, Ctrl+C, and that it reports to nobody."""
+"""``vlrun export`` as a process: its output, exit codes, Ctrl+C, and no telemetry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.paths import ROOT
 from tests.small_models import build_checkpoint
 from vlrun import manifest
 
-PATHS = os.pathsep.join(str(ROOT / room) for room in ("runtime", "export"))
+PATHS = os.pathsep.join(str(ROOT / folder) for folder in ("runtime", "export"))
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def start(*words: str | Path, home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def test_export_tells_its_story_on_stderr(checkpoint: Path, tmp_path: Path) -> None:
-    """Guards pipes and logs: stdout stays empty, stderr has our lines alone; nobody is told of it."""
+def test_progress_goes_to_stderr(checkpoint: Path, tmp_path: Path) -> None:
+    """Guards pipes and logs: stdout stays empty, stderr has only vlrun's lines, and no telemetry is written."""
     (tmp_path / "home").mkdir()
     process = start(checkpoint, tmp_path / "out", home=tmp_path / "home")
     out, err = process.communicate(timeout=280)
@@ -52,10 +52,10 @@ def test_export_tells_its_story_on_stderr(checkpoint: Path, tmp_path: Path) -> N
         (["checkpoint", "out", "--weights", "int3"], 2, "int3"),
     ],
 )
-def test_faults_have_their_exit_codes(
+def test_errors_have_their_exit_codes(
     checkpoint: Path, tmp_path: Path, words: list[str], code: int, message: str
 ) -> None:
-    """Guards scripts: a documented code, one sentence, no stack trace."""
+    """Guards scripts: a documented exit code, one sentence, no stack trace."""
     (tmp_path / "here").mkdir()
     places = {"nowhere": tmp_path / "nowhere", "out": tmp_path / "out", "here": tmp_path / "here"}
     process = start(*({"checkpoint": checkpoint, **places}.get(word, word) for word in words), home=tmp_path)
@@ -66,7 +66,7 @@ def test_faults_have_their_exit_codes(
 
 
 def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    """Guards the disk: an interrupted export removes what it began."""
+    """Guards the disk: an interrupted export removes what it wrote."""
     (tmp_path / "models").mkdir()
     process = start(checkpoint, tmp_path / "models" / "out", home=tmp_path)
     deadline = time.monotonic() + 120

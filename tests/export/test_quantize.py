@@ -15,7 +15,7 @@ from vlrun import Options, load
 from vlrun.manifest import Manifest
 from vlrun_export import quantize
 from vlrun_export.export import export_checkpoint
-from vlrun_export.quiet import quiet
+from vlrun_export.quiet_libraries import quiet_libraries
 
 
 def product_model(rows: int, columns: int) -> ov.Model:
@@ -35,9 +35,9 @@ def stored(model: ov.Model) -> list[np.ndarray]:
 
 
 def test_blocks_of_rows_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the head of large models: NNCF hands out views of memory that it reuses for the next block."""
+    """Guards the head of large models: NNCF returns views of memory that it reuses for the next block."""
     whole, blocks = product_model(1000, 64), product_model(1000, 64)
-    with quiet():
+    with quiet_libraries():
         quantize.compress(whole, "int8", 0)
         monkeypatch.setattr(quantize, "LARGE_ELEMENTS", 1000)
         monkeypatch.setattr(quantize, "BLOCK_ELEMENTS", 64 * 300)  # blocks large enough for NNCF's fast path
@@ -52,7 +52,7 @@ def test_blocks_of_rows_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
 def test_compression_is_nncf_s_and_whole() -> None:
     """Guards the recipe in the manifest: unsigned bytes, one scale and zero point for each row."""
     ours, theirs = product_model(96, 64), product_model(96, 64)
-    with quiet():
+    with quiet_libraries():
         quantize.compress(ours, "int8", 0)
         nncf.compress_weights(theirs, mode=nncf.CompressWeightsMode.INT8_ASYM)
     for one, other in zip(stored(ours), stored(theirs), strict=True):
@@ -70,7 +70,7 @@ def test_int8_stays_close(int8_export: tuple[Path, Manifest]) -> None:
 def test_int4_keeps_the_head_wide() -> None:
     """Guards INT4: groups of 128 inputs, 4 bits each; the matrix that decides the next token stays at 8 bits."""
     narrow, head = product_model(96, 256), product_model(1000, 256)
-    with quiet():
+    with quiet_libraries():
         quantize.compress(narrow, "int4", vocab_rows=1000)
         quantize.compress(head, "int4", vocab_rows=1000)
     constants = [
@@ -87,7 +87,7 @@ def test_int4_keeps_the_head_wide() -> None:
 
 
 def test_int4_answers(small_checkpoint: Path, tmp_path: Path) -> None:
-    """Guards the whole way: an INT4 decoder is smaller, loads under PagedAttention and says something."""
+    """Guards INT4 end to end: the decoder is smaller, loads under PagedAttention and generates a token."""
     exported = export_checkpoint(small_checkpoint, tmp_path / "int4", weights="int4")
     eight = export_checkpoint(small_checkpoint, tmp_path / "int8", check=False)
     assert exported.quantization.decoder == "int4"

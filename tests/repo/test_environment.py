@@ -1,4 +1,4 @@
-"""scripts/_environment, run for real against a Python that only pretends: it counts what it is asked to do."""
+"""scripts/_environment, run against a fake Python that logs its calls."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import pytest
 
 from tests.paths import ROOT
 
-# Stands in for Python: makes environments of itself, and "installs" a vlrun that repeats its arguments. What it cannot
-# do stands in the file `broken` beside it.
-PRETENDER = """#!/usr/bin/env bash
+# Replaces Python: creates environments that contain itself, and "installs" a vlrun that prints its arguments. The file
+# `broken` lists what it fails to do.
+FAKE_PYTHON = """#!/usr/bin/env bash
 echo "$*" >>"{log}"
 ! grep --quiet --line-regexp --fixed-strings -- "${{2:-}}" "{broken}" 2>/dev/null || exit 1
 case "$*" in
 *'-m venv'*) mkdir -p "${{@: -1}}/bin"; touch "${{@: -1}}/pyvenv.cfg"; cp "$0" "${{@: -1}}/bin/python" ;;
 *'pip '*' install '* | *'pip install '*)
     [ ! -e "{broken}.install" ] || exit 1
+    mkdir -p "{envs}/runtime/bin"
     printf '#!/bin/sh\\necho "answer: $*"\\n' >"{envs}/runtime/bin/vlrun"
     chmod +x "{envs}/runtime/bin/vlrun"
     ;;
@@ -29,8 +30,8 @@ esac
 
 
 @dataclass(frozen=True)
-class Stranger:
-    """A clone in an odd place, and a machine whose every Python is the pretender."""
+class FreshMachine:
+    """A clone in a folder with a space in its name, on a machine whose every Python is the fake one."""
 
     clone: Path
     tools: Path
@@ -39,8 +40,11 @@ class Stranger:
     broken: Path
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("ask", *arguments)
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         settings = {"PATH": f"{self.tools}{os.pathsep}{os.environ['PATH']}", "VLRUN_ENV": str(self.envs)}
-        command = [str(self.clone / "scripts" / "ask"), *arguments]
+        command = [str(self.clone / "scripts" / script), *arguments]
         return subprocess.run(command, cwd=self.tools, env=settings, capture_output=True, text=True, check=False)
 
     def installs(self) -> int:
@@ -48,95 +52,106 @@ class Stranger:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Stranger:
-    who = Stranger(
+def machine(tmp_path: Path) -> FreshMachine:
+    machine = FreshMachine(
         clone=tmp_path / "a clone",
         tools=tmp_path / "tools",
         envs=tmp_path / "some envs",
         log=tmp_path / "log",
         broken=tmp_path / "broken",
     )
-    shutil.copytree(ROOT / "scripts", who.clone / "scripts")
-    shutil.copy(ROOT / "setup.cfg", who.clone)
-    who.tools.mkdir()
+    shutil.copytree(ROOT / "scripts", machine.clone / "scripts")
+    shutil.copy(ROOT / "setup.cfg", machine.clone)
+    machine.tools.mkdir()
     for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
-        (who.tools / name).write_text(PRETENDER.format(log=who.log, broken=who.broken, envs=who.envs))
-        (who.tools / name).chmod(0o755)
-    return who
+        (machine.tools / name).write_text(FAKE_PYTHON.format(log=machine.log, broken=machine.broken, envs=machine.envs))
+        (machine.tools / name).chmod(0o755)
+    return machine
 
 
-def test_the_first_call_installs_and_answers(stranger: Stranger) -> None:
-    run = stranger.ask("an image.png", "How many?")
+def test_the_first_call_installs_and_answers(machine: FreshMachine) -> None:
+    run = machine.ask("an image.png", "How many?")
     assert (run.returncode, run.stdout) == (0, "answer: ask an image.png How many?\n")
-    assert stranger.installs() == 1
+    assert machine.installs() == 1
 
 
-def test_the_second_call_starts_at_once(stranger: Stranger) -> None:
-    stranger.ask("a.png")
-    stranger.log.unlink()
-    run = stranger.ask("b.png")
+def test_the_second_call_starts_at_once(machine: FreshMachine) -> None:
+    machine.ask("a.png")
+    machine.log.unlink()
+    run = machine.ask("b.png")
     assert (run.returncode, run.stdout, run.stderr) == (0, "answer: ask b.png\n", "")
-    assert not stranger.log.exists()
+    assert not machine.log.exists()
 
 
-def test_changed_requirements_make_it_anew(stranger: Stranger) -> None:
-    stranger.ask("a.png")
-    with (stranger.clone / "setup.cfg").open("a") as file:
+def test_changed_requirements_create_it_again(machine: FreshMachine) -> None:
+    machine.ask("a.png")
+    with (machine.clone / "setup.cfg").open("a") as file:
         file.write("# changed\n")
-    assert stranger.ask("a.png").returncode == 0
-    assert stranger.installs() == 2
+    assert machine.ask("a.png").returncode == 0
+    assert machine.installs() == 2
 
 
-def test_a_moved_clone_makes_it_anew(stranger: Stranger) -> None:
-    stranger.ask("a.png")
-    stranger.clone.rename(stranger.clone.with_name("moved"))
-    moved = Stranger(stranger.clone.with_name("moved"), stranger.tools, stranger.envs, stranger.log, stranger.broken)
+def test_a_moved_clone_creates_it_again(machine: FreshMachine) -> None:
+    machine.ask("a.png")
+    machine.clone.rename(machine.clone.with_name("moved"))
+    moved = FreshMachine(machine.clone.with_name("moved"), machine.tools, machine.envs, machine.log, machine.broken)
     assert moved.ask("a.png").returncode == 0
-    assert stranger.installs() == 2
+    assert machine.installs() == 2
 
 
-def test_a_failed_installation_leaves_nothing_and_is_tried_again(stranger: Stranger) -> None:
-    failing = stranger.broken.with_name("broken.install")
+def test_a_failed_installation_leaves_nothing_and_is_tried_again(machine: FreshMachine) -> None:
+    failing = machine.broken.with_name("broken.install")
     failing.touch()
-    run = stranger.ask("a.png")
+    run = machine.ask("a.png")
     assert run.returncode != 0
     assert run.stdout == ""
-    assert not (stranger.envs / "runtime").exists()
+    assert not (machine.envs / "runtime").exists()
     failing.unlink()
-    assert stranger.ask("a.png").stdout == "answer: ask a.png\n"
+    assert machine.ask("a.png").stdout == "answer: ask a.png\n"
 
 
-def test_a_half_made_environment_is_not_used(stranger: Stranger) -> None:
-    stranger.ask("a.png")
-    (stranger.envs / "runtime" / "made-for").unlink()
-    assert stranger.ask("a.png").returncode == 0
-    assert stranger.installs() == 2
+def test_an_incomplete_environment_is_created_again(machine: FreshMachine) -> None:
+    machine.ask("a.png")
+    (machine.envs / "runtime" / "made-for").unlink()
+    assert machine.ask("a.png").returncode == 0
+    assert machine.installs() == 2
 
 
-def test_without_ensurepip_another_pip_stands_in(stranger: Stranger) -> None:
-    stranger.broken.write_text("import ensurepip\n")
-    assert stranger.ask("a.png").stdout == "answer: ask a.png\n"
-    assert "--without-pip" in stranger.log.read_text()
+def test_without_ensurepip_another_pip_is_used(machine: FreshMachine) -> None:
+    machine.broken.write_text("import ensurepip\n")
+    assert machine.ask("a.png").stdout == "answer: ask a.png\n"
+    assert "--without-pip" in machine.log.read_text()
 
 
-def test_without_ensurepip_and_pip_one_sentence_says_what_to_do(stranger: Stranger) -> None:
-    stranger.broken.write_text("import ensurepip\npip\n")
-    run = stranger.ask("a.png")
+def test_without_ensurepip_and_pip_the_message_says_what_to_do(machine: FreshMachine) -> None:
+    machine.broken.write_text("import ensurepip\npip\n")
+    run = machine.ask("a.png")
     assert run.returncode != 0
     assert "sudo apt install python3-venv" in run.stderr
-    assert not (stranger.envs / "runtime").exists()
+    assert not (machine.envs / "runtime").exists()
 
 
-def test_an_old_python_is_told_so(stranger: Stranger) -> None:
-    stranger.broken.write_text("import sys; sys.exit(sys.version_info < (3, 11))\n")
-    run = stranger.ask("a.png")
+def test_an_old_python_is_refused(machine: FreshMachine) -> None:
+    machine.broken.write_text("import sys; sys.exit(sys.version_info < (3, 11))\n")
+    run = machine.ask("a.png")
     assert run.returncode != 0
     assert "Python 3.11 or newer" in run.stderr
 
 
-def test_a_folder_of_somebody_else_is_left_alone(stranger: Stranger) -> None:
-    theirs = stranger.envs / "runtime" / "diary.txt"
-    theirs.parent.mkdir(parents=True)
-    theirs.touch()
-    assert stranger.ask("a.png").returncode != 0
-    assert theirs.exists()
+def test_a_folder_with_other_files_is_left_alone(machine: FreshMachine) -> None:
+    other = machine.envs / "runtime" / "diary.txt"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    assert machine.ask("a.png").returncode != 0
+    assert other.exists()
+
+
+def test_the_fast_tier_has_its_own_environment(machine: FreshMachine) -> None:
+    """Guards a run of the fast tier that installs torch."""
+    run = machine.run("test", "-k", "name", "--fast")
+    assert run.returncode == 0, run.stderr
+    log = machine.log.read_text()
+    assert "[test]" in log
+    assert "torch" not in log
+    assert log.endswith("-m pytest -k name --fast\n")
+    assert not (machine.envs / "workbench").exists()

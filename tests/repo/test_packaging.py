@@ -1,4 +1,4 @@
-"""setup.cfg lists packages, data and requirements by hand; here they are compared with what is there and imported."""
+"""The packages, data and requirements that setup.cfg lists are those that exist and are imported."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ import pytest
 
 import vlrun
 from tests.paths import ROOT
-from tests.repo.tree import ROOMS, tracked
+from tests.repo.tree import PACKAGES, tracked
 
 WORKBENCH_ONLY = {"torch", "torchvision", "transformers", "optimum", "optimum-intel", "nncf", "onnx", "safetensors"}
+
+CLONE_ONLY = (ROOT / "benchmarks", ROOT / "training")
+"""Packages that the wheel leaves out."""
 
 
 @pytest.fixture(scope="module")
@@ -35,45 +38,45 @@ def _names(requirements: list[str]) -> set[str]:
 
 
 def _name(distribution: str) -> str:
-    """As PEP 503 writes it."""
+    """Normalize a name as PEP 503 does."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _package(file: Path, name: str) -> str:
-    return ".".join((name, *file.parent.relative_to(ROOMS[name]).parts))
+    return ".".join((name, *file.parent.relative_to(PACKAGES[name]).parts))
 
 
-def _room_files() -> Iterator[tuple[str, Path]]:
+def _package_files() -> Iterator[tuple[str, Path]]:
     for path in tracked():
-        for name, folder in ROOMS.items():
+        for name, folder in PACKAGES.items():
             if path.is_relative_to(folder):
                 yield name, path
 
 
 def test_every_folder_with_python_is_listed_and_no_other(setup: configparser.ConfigParser) -> None:
-    found = {_package(path, name) for name, path in _room_files() if path.suffix == ".py"}
+    found = {_package(path, name) for name, path in _package_files() if path.suffix == ".py"}
     listed = _lines(setup["options"]["packages"])
     assert listed == sorted(found)
 
 
 def test_every_package_has_an_init() -> None:
-    folders = {path.parent for _, path in _room_files() if path.suffix == ".py"}
+    folders = {path.parent for _, path in _package_files() if path.suffix == ".py"}
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_every_other_file_is_listed_as_data(setup: configparser.ConfigParser) -> None:
     listed = {package: _lines(patterns) for package, patterns in setup["options.package_data"].items()}
-    others = [(name, path) for name, path in _room_files() if path.suffix != ".py"]
+    others = [(name, path) for name, path in _package_files() if path.suffix != ".py"]
     missed = [path for name, path in others if not _is_listed(path, name, listed)]
     assert not missed
 
 
 def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
-    """Whether a file is data of its package, or of one above it with the folders between them in the pattern."""
+    """Whether a file is data of its package, or of a parent package whose pattern names the folders between."""
     for folder in path.parents:
-        if not folder.is_relative_to(ROOMS[name]):
+        if not folder.is_relative_to(PACKAGES[name]):
             return False
-        package = ".".join((name, *folder.relative_to(ROOMS[name]).parts))
+        package = ".".join((name, *folder.relative_to(PACKAGES[name]).parts))
         inside = path.relative_to(folder)
         if any(
             inside.match(pattern) and len(inside.parts) == len(Path(pattern).parts)
@@ -87,16 +90,16 @@ def test_runtime_requirements_are_what_the_runtime_imports(setup: configparser.C
     required = _names(_lines(setup["options"]["install_requires"]))
     served = _names(_lines(setup["options.extras_require"]["serve"]))
     assert not (required | served) & WORKBENCH_ONLY
-    assert required | served == _imported_distributions("vlrun")
+    assert required | served == _imported_distributions(PACKAGES["vlrun"])
 
 
 def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> None:
-    """Guards `vlrun ask` on a box without the web server's packages."""
+    """Guards `vlrun ask` on a machine without the web server's packages."""
     served = _names(_lines(setup["options.extras_require"]["serve"]))
-    service = ROOMS["vlrun"] / "server"
+    service = PACKAGES["vlrun"] / "server"
     others = {
         module
-        for name, path in _room_files()
+        for name, path in _package_files()
         if name == "vlrun" and path.suffix == ".py" and not path.is_relative_to(service)
         for module in _imports(path)
     }
@@ -105,22 +108,27 @@ def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> N
 
 
 def test_workbench_requirements_cover_what_the_workbench_imports(setup: configparser.ConfigParser) -> None:
+    pytest.importorskip("torch", reason="needs the workbench packages")
     extras = setup["options.extras_require"]
     required = _names(_lines(setup["options"]["install_requires"]))
     required |= _names(_lines(extras["export"])) | _names(_lines(extras["train"]))
     required |= _names(_lines(extras["peers"]))
-    assert not _imported_distributions("vlrun_export") - required
+    assert not _imported_distributions(PACKAGES["vlrun_export"], *CLONE_ONLY) - required
     assert "torchvision" not in required
 
 
-def _imported_distributions(room: str) -> set[str]:
-    """Distributions that a room imports; of several that share a top-level name, the one that setup.cfg can mean."""
-    modules = {
-        module for name, path in _room_files() if name == room and path.suffix == ".py" for module in _imports(path)
-    }
+def test_the_wheel_has_neither_benchmarks_nor_training(setup: configparser.ConfigParser) -> None:
+    packages = {package.partition(".")[0] for package in _lines(setup["options"]["packages"])}
+    assert packages == set(PACKAGES)
+
+
+def _imported_distributions(*folders: Path) -> set[str]:
+    """Distributions that folders import; if several have the same top-level name, the one in setup.cfg."""
+    sources = [path for path in tracked() if path.suffix == ".py" and any(map(path.is_relative_to, folders))]
+    modules = {module for path in sources for module in _imports(path)}
     homes = importlib.metadata.packages_distributions()
-    foreign = modules - sys.stdlib_module_names - set(ROOMS)
-    return {_name(max(homes[module], key=len)) for module in foreign}
+    third_party = modules - sys.stdlib_module_names - set(PACKAGES) - {folder.name for folder in CLONE_ONLY}
+    return {_name(max(homes[module], key=len)) for module in third_party}
 
 
 def _imports(path: Path) -> Iterator[str]:

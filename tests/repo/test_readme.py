@@ -1,8 +1,9 @@
-"""The Python that the README shows, run as it stands there."""
+"""The Python code in README.md and docs/python.md runs as shown."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.paths import ROOT
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards examples that nobody runs: only the names of the model and of the images are others here."""
+    """Guards untested examples; only the names of model and images are replaced."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     shelf = ROOT / "examples" / "shelf.png"
@@ -19,6 +20,23 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFix
         assert f'"{name}"' in code
         code = code.replace(f'"{name}"', repr(str(shelf)))
     exec(compile(code.replace('"qwen3-vl-2b-int8"', ""), "README.md", "exec"), {})
-    said = capsys.readouterr().out
-    assert said.startswith("6 stop Usage(")
-    assert said.count("\n") >= 1
+    output = capsys.readouterr().out
+    assert output.startswith("6 stop Usage(")
+    assert output.count("\n") >= 1
+
+
+def test_the_python_of_the_api_page_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of the page build on each other."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (tmp_path / "my_tasks.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {"__name__": "api_page"}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec", dont_inherit=True), names)
+    output = capsys.readouterr().out
+    assert output.startswith("6\n")
+    assert "Stock(bottles=6)" in output
+    assert "'bottle': 6" in output

@@ -1,4 +1,4 @@
-"""What the tree may hold: nothing huge, nothing of the machine it was written on, nothing too long to read."""
+"""The tree holds no huge file, no path of a developer's machine, and nothing too long to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of this clone, for the tests of the house."""
+"""The packages and tracked files of this clone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-ROOMS = {"vlrun": ROOT / "runtime" / "vlrun", "vlrun_export": ROOT / "export" / "vlrun_export"}
+PACKAGES = {"vlrun": ROOT / "runtime" / "vlrun", "vlrun_export": ROOT / "export" / "vlrun_export"}
 
 
 def tracked() -> list[Path]:

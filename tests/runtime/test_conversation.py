@@ -1,4 +1,4 @@
-"""Conversations: what each turn costs, what stays of it, and files that carry them."""
+"""Conversations: cached turns, interrupted answers, and files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vlm() -> Iterator[vlrun.VLM]:
 
 
 def test_each_turn_costs_only_its_new_tokens(vlm: vlrun.VLM) -> None:
-    """Guards the cache over turns: what was said is found again to the last full block of 32 tokens, answers too."""
+    """Earlier turns and answers are in the cache up to the last full block of 32 tokens."""
     conversation = Conversation(vlm, options=GREEDY)
     before = 0
     for question in (
@@ -43,7 +43,7 @@ def test_each_turn_costs_only_its_new_tokens(vlm: vlrun.VLM) -> None:
 
 
 def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
-    """Guards the cached past: an answer equals that of a model which has never seen the conversation."""
+    """The answer equals that of a model without a cache of the conversation."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     said = conversation.ask("How many bottles are there?")
@@ -54,8 +54,8 @@ def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
     assert last.answer.text == said.text
 
 
-def test_images_get_their_numbers(vlm: vlrun.VLM) -> None:
-    """Guards a second image in a later turn: the first one stays as it is in the cache, the second has its number."""
+def test_a_second_image_is_numbered(vlm: vlrun.VLM) -> None:
+    """The first image stays unnumbered, as it is in the cache."""
     conversation = Conversation(vlm, options=GREEDY)
     first = conversation.ask("How many bottles are there?", SHELF)
     second = conversation.ask("And here?", PILImage.new("RGB", (256, 256), "white"))
@@ -63,18 +63,17 @@ def test_images_get_their_numbers(vlm: vlrun.VLM) -> None:
     assert second.usage.image_tokens == 128
 
 
-def test_what_was_broken_off_stays_as_far_as_it_came(vlm: vlrun.VLM) -> None:
-    """Guards Ctrl+C in a chat: the turn is kept with the text that was shown, and the next one goes on from there."""
+def test_an_interrupted_answer_is_kept_in_part(vlm: vlrun.VLM) -> None:
+    """Guards Ctrl+C in a chat: the next turn continues from the text received."""
     conversation = Conversation(vlm, options=GREEDY)
     stream = conversation.stream("Describe this image.", SHELF)
-    shown = next(stream).text
+    text = next(stream).text
     stream.close()
-    assert conversation.turns[-1] == Turn("assistant", (shown,))
+    assert conversation.turns[-1] == Turn("assistant", (text,))
     assert conversation.ask("How many bottles are there?").text
 
 
-def test_what_failed_is_not_kept(vlm: vlrun.VLM) -> None:
-    """Guards a typing error: the conversation is as it was."""
+def test_a_failed_question_is_not_kept(vlm: vlrun.VLM) -> None:
     conversation = Conversation(vlm, system="Be short.", options=GREEDY)
     with pytest.raises(MediaNotFound):
         conversation.ask("What is this?", "nowhere.png")
@@ -86,8 +85,8 @@ def test_what_failed_is_not_kept(vlm: vlrun.VLM) -> None:
     assert [turn.role for turn in conversation.turns] == ["system"]
 
 
-def test_a_file_carries_all_of_it(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards ``save`` and ``load``: same turns, same images, and the next answer as if nothing had been between."""
+def test_save_and_load_keep_everything(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """The next answer is the same as without saving."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     conversation.save(tmp_path / "chat.json")
@@ -102,8 +101,8 @@ def test_a_file_carries_all_of_it(vlm: vlrun.VLM, tmp_path: Path) -> None:
     assert again.ask("How many cans?").text == conversation.ask("How many cans?").text
 
 
-def test_another_model_s_tokens_are_not_taken(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards a file of another model: its token ids mean something else, its words do not."""
+def test_token_ids_of_another_model_are_not_used(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """The text is used instead."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     assert isinstance(conversation.turns[1].parts[0], GeneratedText)
@@ -117,16 +116,16 @@ def test_another_model_s_tokens_are_not_taken(vlm: vlrun.VLM, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no conversation"),
-        ("[1]", "no conversation"),
+        ("", "not a conversation"),
+        ("[1]", "not a conversation"),
         ('{"format": 9, "model": "x", "turns": []}', "format 9"),
         ('{"format": 1, "model": "x", "turns": [{"role": "user", "parts": [{"png": "AAAA"}]}]}', "damaged"),
         ('{"format": 1, "model": "x", "turns": [{"role": "user", "parts": [{"png": "*"}]}]}', "damaged"),
-        ('{"format": 1, "model": "x", "turns": [{"role": "ghost", "parts": []}]}', "no conversation"),
+        ('{"format": 1, "model": "x", "turns": [{"role": "ghost", "parts": []}]}', "not a conversation"),
     ],
 )
-def test_a_damaged_file_is_told(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
-    """Guards files from elsewhere: one sentence, and the conversation stays as it was."""
+def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
+    """One sentence, and the conversation is unchanged."""
     (tmp_path / "chat.json").write_text(content)
     conversation = Conversation(vlm, system="Be short.")
     with pytest.raises(OptionError, match=message):
@@ -134,8 +133,8 @@ def test_a_damaged_file_is_told(vlm: vlrun.VLM, tmp_path: Path, content: str, me
     assert len(conversation.turns) == 1
 
 
-def test_files_that_cannot_be_had_are_told(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards a wrong path, to read and to write, and leaves nothing behind."""
+def test_impossible_paths_are_refused(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """Nothing is left behind."""
     conversation = Conversation(vlm)
     with pytest.raises(OptionError, match="cannot read"):
         conversation.load(tmp_path / "none.json")
@@ -144,8 +143,8 @@ def test_files_that_cannot_be_had_are_told(vlm: vlrun.VLM, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_marks_lie_in_the_image_that_was_asked_about(vlm: vlrun.VLM) -> None:
-    """Guards boxes in later turns: they are in the turn's own image, here a part of another; of two, in neither."""
+def test_marks_refer_to_the_image_of_the_turn(vlm: vlrun.VLM) -> None:
+    """Also for a cropped image and a later turn without images; with two images there are no marks."""
     everything = Options(schema={"const": {"bbox_2d": [0, 0, 1000, 1000], "label": "all"}})
     part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 200, 300))
     conversation = Conversation(vlm)
@@ -157,8 +156,7 @@ def test_marks_lie_in_the_image_that_was_asked_about(vlm: vlrun.VLM) -> None:
     assert not vlm.ask([SHELF, SHELF], "What?", everything).marks
 
 
-def test_parts_of_images_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Guards coordinates after ``load``: a part still knows where it lies."""
+def test_image_transforms_are_saved(vlm: vlrun.VLM, tmp_path: Path) -> None:
     part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 300, 300))
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", part)
@@ -166,22 +164,21 @@ def test_parts_of_images_survive_the_file(vlm: vlrun.VLM, tmp_path: Path) -> Non
     conversation.load(tmp_path / "chat.json")
     image = conversation.turns[0].parts[0]
     assert isinstance(image, vlrun.Image)
-    assert image.frame == part.frame
+    assert image.to_original == part.to_original
 
 
 @pytest.mark.parametrize("said", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
-def test_tokens_that_nobody_said_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
-    """Guards files of strangers: ids outside of the vocabulary, and images' tokens where there is no image."""
+def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
+    """Untrusted files: ids outside the vocabulary, and image tokens without an image."""
     said = said.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
     content = f'{{"format": 1, "model": "{vlm.fingerprint}", "turns": [{{"role": "assistant", "parts": [{{"text": "x", '
     (tmp_path / "chat.json").write_text(f'{content}"said": {said}}}]}}]}}')
-    with pytest.raises(OptionError, match=r"damaged|no conversation"):
+    with pytest.raises(OptionError, match=r"damaged|not a conversation"):
         Conversation(vlm).load(tmp_path / "chat.json")
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])
-def test_names_that_are_none_are_told(vlm: vlrun.VLM, path: str) -> None:
-    """Guards a chat against its end by a name that no file can have."""
+def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
     with pytest.raises(OutputError):
         Conversation(vlm).save(path)
     with pytest.raises(OptionError):
@@ -189,16 +186,16 @@ def test_names_that_are_none_are_told(vlm: vlrun.VLM, path: str) -> None:
 
 
 @pytest.mark.parametrize("results", ["3.50", ["3.50"], [3.5], [], [{"price": 3.5}]])
-def test_results_must_answer_calls(vlm: vlrun.VLM, results: object) -> None:
-    """Guards tools: one text for each call, and none where nothing was called."""
+def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> None:
+    """One text for each call, and none without a call."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", SHELF)
     with pytest.raises(OptionError, match="tools"):
         conversation.tool_results(results)  # type: ignore[arg-type]
 
 
-def test_tools_are_called_and_answered(vlm: vlrun.VLM) -> None:
-    """Guards the way of a call: said by the model (here by a turn that was put in), found, and its result goes on."""
+def test_tool_results_continue_the_conversation(vlm: vlrun.VLM) -> None:
+    """The call is put into the conversation, since the small model cannot make one."""
     conversation = Conversation(vlm, options=GREEDY, tools=[{"type": "function", "function": {"name": "now"}}])
     conversation.turns = (Turn("user", ("What time is it?",)), Turn("assistant", (CALL,)))
     *_, last = conversation.tool_results(["12:00"])

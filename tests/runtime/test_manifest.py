@@ -1,4 +1,4 @@
-"""The contract of a model folder, and the memory of which folders were checked."""
+"""The manifest of a model folder, and the record of verified folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlrun import manifest as manifests
-from vlrun.errors import DamagedModel
+from vlrun.errors import DamagedModel, ForeignModel
 from vlrun.manifest import (
     CheckResult,
     FileEntry,
@@ -25,7 +25,7 @@ from vlrun.models.verification import verify
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose files are letters: all that names, sizes and hashes need."""
+    """A folder with small text files: enough for names, sizes and hashes."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "model"
     folder.mkdir()
@@ -60,8 +60,8 @@ def test_round_trip(folder: Path) -> None:
 
 @pytest.mark.fault(36)
 def test_hashes_are_checked_once_and_after_a_change(folder: Path) -> None:
-    """Guards both halves of 'once': a checked folder costs no second reading, a touched one does, and a flipped byte of
-    the same size is found although the folder was good before.
+    """Guards both halves of 'once': a verified folder is not read again, a modified one is, and a changed byte is found
+    although the folder was fine before.
     """
     verify(manifests.read(folder), folder)
     target = folder / "decoder.bin"
@@ -76,8 +76,8 @@ def test_hashes_are_checked_once_and_after_a_change(folder: Path) -> None:
         verify(manifests.read(folder), folder)
 
 
-def test_missing_required_file_in_the_list(folder: Path) -> None:
-    """Guards against a folder that is complete by its own word but lacks what every model needs."""
+def test_a_manifest_must_list_every_required_file(folder: Path) -> None:
+    """Guards against a folder that matches its manifest but lacks a file that every model needs."""
     files = dict(manifests.read(folder).files)
     del files["vision.bin"]
     manifests.write(manifest(files), folder)
@@ -89,8 +89,16 @@ def test_missing_required_file_in_the_list(folder: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "null", "[1", '{"format": 1}', '{"format": 1, "family": "qwen3-vl"}', "[" * 100_000]
 )
-def test_garbage_is_told(folder: Path, text: str) -> None:
+def test_an_unreadable_manifest_is_reported(folder: Path, text: str) -> None:
     """Guards against stack traces from broken JSON, deep nesting included."""
     (folder / "manifest.json").write_text(text)
     with pytest.raises(DamagedModel, match="damaged"):
+        manifests.read(folder)
+
+
+@pytest.mark.parametrize("header", ['"format": 1, "family": "llama"', '"format": 2, "family": "qwen3-vl"'])
+def test_another_family_or_format_is_not_called_damaged(folder: Path, header: str) -> None:
+    """Guards the user of an intact folder that this vlrun cannot read: its other fields are never parsed."""
+    (folder / "manifest.json").write_text(f'{{{header}, "layers": "many"}}')
+    with pytest.raises(ForeignModel, match="this vlrun reads"):
         manifests.read(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,13 +15,13 @@ from PIL import Image
 
 from vlrun import VLM, CacheConfig, Hints, Options, load
 from vlrun.backends.openvino import device
-from vlrun.engine.backend import Backend, SequenceStep, VisualRows
+from vlrun.engine.backend import Decoder, PlacedFeatures, SequenceStep, StepOutput
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Request, Stopped
+from vlrun.engine.request import Request
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, OptionError
-from vlrun.prompt.builder import ask_about
+from vlrun.prompt.builder import user_turn
 from vlrun.types.sampling import SamplingParams
 
 pytest.importorskip("torch", reason="needs the workbench packages")
@@ -63,8 +63,8 @@ def reference(small_checkpoint: Path) -> Reference:
 
 def request_for(vlm: VLM, images: Sequence[Image.Image], max_tokens: int = 64) -> Request:
     """What the engine gets for a question about the images: greedy, without an end, and without endless repetition."""
-    asked = vlm._prepare([ask_about(list(images), QUESTION)], Options()).asked
-    request = vlm._request(asked, greedy(vlm, asked.prompt.ids), max_tokens)
+    built = vlm.build_prompt([user_turn(list(images), QUESTION)])
+    request = vlm.build_request(built, greedy(vlm, built.prompt.ids), max_tokens)
     return dataclasses.replace(request, eos=frozenset())
 
 
@@ -77,24 +77,24 @@ def greedy(vlm: VLM, prompt: Sequence[int]) -> Sampler:
 class Recorder:
     """A decoder that remembers the logits of its answers' tokens."""
 
-    def __init__(self, decoder: Backend) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
+        self.name, self.recorder = decoder.name, decoder.recorder
         self.blocks, self.block_size, self.block_bytes = decoder.blocks, decoder.block_size, decoder.block_bytes
         self.read_blocks, self.write_blocks = decoder.read_blocks, decoder.write_blocks
-        self.check_watch, self.read_keys = decoder.check_watch, decoder.read_keys
         self.logits: list[np.ndarray] = []
 
-    def forward(self, steps: Sequence[SequenceStep], stopped: Stopped) -> list[np.ndarray]:
-        logits = self._decoder.forward(steps, stopped)
-        self.logits += list(logits[0])
-        return logits
+    def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
+        outputs = self._decoder.forward(steps, stopped)
+        self.logits += list(outputs[0].logits)
+        return outputs
 
 
 def run(vlm: VLM, request: Request, chunk: int = 512) -> tuple[list[int], np.ndarray]:
     """Tokens, and the logits after the prompt and after every token but the last, with an empty cache."""
-    recorder = Recorder(vlm._engine._decoder)
-    engine = Engine(recorder, b"", SchedulerConfig(prefill=chunk))
-    plain = dataclasses.replace(request, chooser=greedy(vlm, request.ids.tolist()), lookup=False)
+    recorder = Recorder(vlm.engine.decoder)
+    engine = Engine(recorder, vlm.engine.encoder, b"", SchedulerConfig(prefill_tokens=chunk))
+    plain = dataclasses.replace(request, sampler=greedy(vlm, request.ids.tolist()), prompt_lookup=False)
     try:
         tokens = list(engine.submit(plain))
     finally:
@@ -152,10 +152,10 @@ def test_many_at_once_do_not_mix(vlm: VLM) -> None:
     requests = [request_for(vlm, [image(*size) for size in SCENES[scene]], max_tokens=20) for scene in SCENES]
     alone = [run(vlm, request)[0] for request in requests]
     for _ in range(2):
-        fresh = [dataclasses.replace(r, chooser=greedy(vlm, r.ids.tolist())) for r in requests]
-        streams = [vlm._engine.submit(request) for request in fresh]
+        fresh = [dataclasses.replace(r, sampler=greedy(vlm, r.ids.tolist())) for r in requests]
+        streams = [vlm.engine.submit(request) for request in fresh]
         assert [list(stream) for stream in streams] == alone
-    assert all(s.figures.cached > 32 for s, r in zip(streams, requests, strict=True) if len(r.ids) > 96)
+    assert all(s.metrics.cached_tokens > 32 for s, r in zip(streams, requests, strict=True) if len(r.ids) > 96)
 
 
 def test_one_changed_pixel_is_another_image(vlm: VLM, tmp_path: Path) -> None:
@@ -186,12 +186,12 @@ def test_the_eight_bit_cache_forgets_how_it_was_written(small_model: Path, group
         answers = []
         for lookup in (False, True):
             options = Options(max_tokens=60, temperature=0, presence_penalty=0, prompt_lookup=lookup)
-            vlm._engine.pool.forget()
+            vlm.engine.pool.evict_all()
             answers.append(vlm.ask([], question, options))
         assert answers[0].text == answers[1].text
         scored = []
         for chunk in (True, False):
-            vlm._engine.pool.forget()
+            vlm.engine.pool.evict_all()
             if chunk:
                 vlm.ask([], question, Options(max_tokens=2))
             scored.append(vlm.score([], question, answers[0].text[:20]))
@@ -208,9 +208,9 @@ def test_scores_are_whole(vlm: VLM) -> None:
 def test_impossible_room_is_refused(small_model: Path) -> None:
     """Guards against an option that is lowered in silence, and a cache larger than the memory."""
     with pytest.raises(OptionError, match="made for 4096 at most"):
-        load(small_model, room=CacheConfig(context=5000))
+        load(small_model, cache=CacheConfig(context=5000))
     with pytest.raises(OptionError, match="MiB here"):
-        load(small_model, room=CacheConfig(kv_memory=2**60))
+        load(small_model, cache=CacheConfig(kv_memory=2**60))
 
 
 def test_closed_models_say_so(small_model: Path) -> None:
@@ -226,21 +226,22 @@ def test_closed_models_say_so(small_model: Path) -> None:
 
 def test_batched_equals_alone(vlm: VLM) -> None:
     """Guards the layout of a step with several sequences of different lengths and pasts."""
-    decoder = vlm._engine._decoder
+    decoder = vlm.engine.decoder
     requests = [request_for(vlm, [image(*size)]) for size in ((133, 97), (96, 320))]
     steps = []
     for number, request in enumerate(requests):
         blocks = list(range(number * 40, number * 40 + 40))
         (seen,) = request.images
-        visuals = (VisualRows(seen.span.start, seen.encode(never)),)
-        steps.append(SequenceStep(request.ids, request.positions, 0, blocks, visuals, rows=1 + number * 2))
-    together = decoder.forward(steps, never)
-    alone = [decoder.forward([step], never)[0] for step in steps]
+        features = vlm.engine.encoder.submit(seen.source, threading.Event()).features.result()
+        images = (PlacedFeatures(seen.start, features),)
+        steps.append(SequenceStep(request.ids, request.positions, 0, blocks, images, rows=1 + number * 2))
+    together = [output.logits for output in decoder.forward(steps, never)]
+    alone = [decoder.forward([step], never)[0].logits for step in steps]
     assert [rows.shape for rows in together] == [rows.shape for rows in alone]
     assert [len(rows) for rows in together] == [1, 3]
     for ours, theirs in zip(together, alone, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
-    vlm._engine.pool.forget()  # these blocks were written behind its back
+    vlm.engine.pool.evict_all()  # these blocks were written behind its back
 
 
 def never() -> bool:
@@ -252,7 +253,7 @@ def test_stopping_early_frees_blocks(vlm: VLM) -> None:
     """Guards against leaks: a reader who leaves gives the blocks back at once."""
     chunks = vlm.stream(image(133, 97), QUESTION, Options(temperature=0))
     next(chunks)
-    assert vlm._engine.pool.free < vlm._engine.pool.blocks
+    assert vlm.engine.pool.free < vlm.engine.pool.blocks
     chunks.close()
     assert all_free(vlm)
 
@@ -267,12 +268,12 @@ def test_stream_and_ask_say_the_same(vlm: VLM) -> None:
     assert answer.usage.completion_tokens <= 30
     assert answer.usage.image_tokens < answer.usage.prompt_tokens
     assert answer.timings.ttft >= answer.timings.vision + answer.timings.prefill
-    assert chunks[-1].answer.usage.passes <= chunks[-1].answer.usage.completion_tokens
+    assert chunks[-1].answer.usage.forward_passes <= chunks[-1].answer.usage.completion_tokens
 
 
 def test_context_limit(small_model: Path) -> None:
     """Guards the end of the context: refused before work starts, with numbers; an answer ends where it is full."""
-    vlm = load(small_model, hints=EXACT, room=CacheConfig(context=64))
+    vlm = load(small_model, hints=EXACT, cache=CacheConfig(context=64))
     with pytest.raises(ContextLengthExceeded, match=r"tokens \(\d+ of images, \d+ of text\), but the context is 64"):
         vlm.stream([image(320, 200)] * 2, QUESTION)
     answer = vlm.ask([], "Hi", Options(temperature=0))
@@ -330,6 +331,6 @@ def blocks_add_up(request: pytest.FixtureRequest) -> Iterator[None]:
 def all_free(vlm: VLM) -> bool:
     """Whether every block is free, or becomes so within a moment."""
     until = time.monotonic() + 10
-    while vlm._engine.pool.free < vlm._engine.pool.blocks and time.monotonic() < until:
+    while vlm.engine.pool.free < vlm.engine.pool.blocks and time.monotonic() < until:
         time.sleep(0.005)
-    return vlm._engine.pool.free == vlm._engine.pool.blocks
+    return vlm.engine.pool.free == vlm.engine.pool.blocks

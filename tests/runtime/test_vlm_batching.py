@@ -7,7 +7,7 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,31 +17,31 @@ from hypothesis import strategies as st
 import vlrun
 from tests.paths import EXAMPLES
 from tests.runtime.engine.requests import wait_for
-from vlrun.backends.openvino.decoder import Decoder
-from vlrun.engine.backend import SequenceStep
+from vlrun.engine.backend import Decoder, SequenceStep, StepOutput
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Request, Stopped
+from vlrun.engine.request import Request
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.kv_cache.prefix_store import PrefixStore
-from vlrun.prompt.builder import ask_about
-from vlrun.types.arrays import FloatArray
+from vlrun.prompt.builder import user_turn
+
+pytestmark = pytest.mark.slow
 
 QUESTIONS = ("How many bottles are there?", "图中有多少个瓶子？", "Describe this image.", "Where is the red bag?")
 SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))
 MIB = 2**20
 
 
-class Few:
+class SmallCache:
     """The real decoder with fewer blocks, so that they run short."""
 
     def __init__(self, decoder: Decoder, blocks: int) -> None:
+        self.name, self.recorder = decoder.name, decoder.recorder
         self.blocks, self.block_size, self.block_bytes = blocks, decoder.block_size, decoder.block_bytes
         self.read_blocks, self.write_blocks = decoder.read_blocks, decoder.write_blocks
-        self.check_watch, self.read_keys = decoder.check_watch, decoder.read_keys
         self._decoder = decoder
 
-    def forward(self, steps: Sequence[SequenceStep], stopped: Stopped) -> list[FloatArray]:
+    def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
         return self._decoder.forward(steps, stopped)
 
 
@@ -53,9 +53,9 @@ def vlm() -> vlrun.VLM:
 def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
     images = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
     options = vlrun.Options(temperature=0, max_tokens=max_tokens)
-    asked = vlm._prepare([ask_about(images, QUESTIONS[question])], options).asked
-    sampling = options.sampling(vlm.manifest.generation)
-    return vlm._request(asked, Sampler(sampling, asked.prompt.ids, vlm.manifest.text.vocab_size), max_tokens)
+    built = vlm.build_prompt([user_turn(images, QUESTIONS[question])])
+    params = options.sampling(vlm.manifest.generation)
+    return vlm.build_request(built, Sampler(params, built.prompt.ids, vlm.manifest.text.vocab_size), max_tokens)
 
 
 KNOWN: dict[tuple[int, int, int], list[int]] = {}
@@ -64,9 +64,8 @@ KNOWN: dict[tuple[int, int, int], list[int]] = {}
 def alone(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> list[int]:
     key = (scene, question, max_tokens)
     if key not in KNOWN:
-        assert isinstance(vlm._engine._decoder, Decoder)
-        engine = Engine(vlm._engine._decoder, b"", SchedulerConfig(running=1, guesses=0))
-        KNOWN[key] = list(engine.submit(dataclasses.replace(request(vlm, *key), lookup=False)))
+        engine = Engine(vlm.engine.decoder, vlm.engine.encoder, b"", SchedulerConfig(max_sequences=1, guessed_tokens=0))
+        KNOWN[key] = list(engine.submit(dataclasses.replace(request(vlm, *key), prompt_lookup=False)))
         engine.close()
     return KNOWN[key]
 
@@ -74,10 +73,10 @@ def alone(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> list[in
 ASKED = st.tuples(st.integers(0, len(SCENES) - 1), st.integers(0, len(QUESTIONS) - 1), st.sampled_from([1, 9, 40]))
 LIMITS = st.builds(
     SchedulerConfig,
-    running=st.integers(1, 6),
-    prefill=st.integers(1, 200),
-    beside=st.integers(1, 64),
-    guesses=st.integers(0, 9),
+    max_sequences=st.integers(1, 6),
+    prefill_tokens=st.integers(1, 200),
+    mixed_prefill_tokens=st.integers(1, 64),
+    guessed_tokens=st.integers(0, 9),
 )
 
 
@@ -98,12 +97,12 @@ def test_any_mix_on_the_real_decoder(
     """Guards batching, chunks, shared and evicted blocks, guesses, readers who leave, and prefixes from disk, at the
     default hints: quantized activations, 8-bit cache.
     """
-    assert isinstance(vlm._engine._decoder, Decoder)
-    decoder = Few(vlm._engine._decoder, blocks)
+    decoder = SmallCache(vlm.engine.decoder, blocks)
     expected = {asked: alone(vlm, *asked) for asked, _ in plans}  # before, since both use the same blocks
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(2):  # the second process finds what the first one stored
-            engine = Engine(decoder, b"", limits, PrefixStore(Path(folder), b"", 64 * MIB) if stored else None)
+            store = PrefixStore(Path(folder), b"", 64 * MIB) if stored else None
+            engine = Engine(decoder, vlm.engine.encoder, b"", limits, store)
             try:
                 streams = [(engine.submit(request(vlm, *asked)), asked, leave) for asked, leave in plans]
                 for stream, asked, leave in streams:

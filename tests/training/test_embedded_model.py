@@ -1,4 +1,4 @@
-"""The embedded model that ships: its figures are its own, its size is in bounds, and it answers the examples right."""
+"""The shipped model: its scores are its own, its size is within limits, and it answers the examples right."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 
 import vlrun
 from tests.paths import EXAMPLES as IMAGES
-from training.easy import load_easy
+from training.easy_vqa import load_easy_vqa
 from training.examples import ARTICLES, EXAMPLES, example
-from training.looking import QUESTIONS as QUESTIONS_LOOKED
-from training.looking import measure
-from training.questions import box_answer
-from training.report import GOALS, LEAST_AGREEMENT, MOST_KL, MOST_LOSS, filled_card
-from training.scores import score_answer
+from training.heatmap_evaluation import QUESTIONS as HEATMAP_QUESTIONS
+from training.heatmap_evaluation import measure_heatmap
+from training.metrics import score_answer
+from training.model_card import GOALS, MAX_INT8_LOSS, MAX_KL, MIN_AGREEMENT, fill_model_card
+from training.scene_questions import box_answer
 from training.vocabulary import train_tokenizer
 from vlrun import manifest
 from vlrun.embedded import FOLDER
-from vlrun.prompt.builder import ask_about
+from vlrun.prompt.builder import user_turn
 from vlrun.prompt.chat_template import load_tokenizer
-from vlrun.tasks.definition import find
+from vlrun.tasks.definition import find_task
 from vlrun.types.answer import last_of
 from vlrun.types.turn import Mode, Tool, ToolChoice
 
-MOST_BYTES = 12_000_000
+MAX_BYTES = 12_000_000
 QUESTIONS = [
     ("shelf", "How many bottles are there?", "6"),
     ("shelf", "有几个瓶子？", "6"),
@@ -73,44 +73,44 @@ def test_scores_belong_to_this_model(scores: dict[str, Any]) -> None:
 def test_card_shows_these_scores(scores: dict[str, Any]) -> None:
     """Guards the model card's tables against editing by hand."""
     card = (FOLDER / "README.md").read_text("utf-8")
-    assert filled_card(card, scores) == card
+    assert fill_model_card(card, scores) == card
     assert "TO FILL" not in card
 
 
 def test_targets_are_recorded_honestly(scores: dict[str, Any]) -> None:
-    """Guards the verdicts: today's goals, the figures of the tables, and met only where it is."""
+    """Guards the verdicts: today's goals, the measured figures, and met only where they are."""
     targets, tasks = scores["targets"], scores["precisions"]["int8"]["tasks"]
     for task, goal in GOALS.items():
         measured = tasks[task]["goal"]["score"]
         assert targets[task] == {"goal": goal, "measured": measured, "met": measured >= goal}
-    assert targets["int8_loss"]["goal"] == MOST_LOSS
-    assert targets["int8_kl"]["met"] == (scores["kl"] <= MOST_KL)
-    assert targets["int8_agreement"]["met"] == (scores["agreement"] >= LEAST_AGREEMENT)
+    assert targets["int8_loss"]["goal"] == MAX_INT8_LOSS
+    assert targets["int8_kl"]["met"] == (scores["kl"] <= MAX_KL)
+    assert targets["int8_agreement"]["met"] == (scores["agreement"] >= MIN_AGREEMENT)
 
 
 def test_int8_is_as_close_to_fp32_as_asked(scores: dict[str, Any]) -> None:
-    """Guards the compression: mean KL at most 0.01, the same first token in at least 97 %, on held-out answers."""
+    """Guards the compression on held-out answers: mean KL at most 0.01, and the same first token in at least 97 %."""
     assert scores["positions"] > 1000
     assert scores["targets"]["int8_kl"]["met"]
     assert scores["targets"]["int8_agreement"]["met"]
 
 
 def test_folder_is_small_and_whole() -> None:
-    """Guards the wheel's size, and that the files are those that were exported."""
-    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= MOST_BYTES
+    """Guards the wheel's size, and that the files are the exported ones."""
+    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= MAX_BYTES
     manifest.check_hashes(manifest.read(FOLDER), FOLDER)
 
 
 @pytest.mark.slow
 def test_its_tokenizer_comes_out_of_the_code() -> None:
-    """Guards the card's claim that training can be repeated: a changed question or scene changes the vocabulary."""
-    easy_questions = [exchange.question for image in load_easy("train") for exchange in image.exchanges]
+    """Guards the claim that training is reproducible: a changed question or scene changes the vocabulary."""
+    easy_questions = [qa.question for image in load_easy_vqa("train") for qa in image.qa_pairs]
     assert train_tokenizer(easy_questions).to_str() == load_tokenizer(FOLDER / manifest.TOKENIZER).to_str()
 
 
 @pytest.mark.parametrize(("name", "question", "answer"), QUESTIONS)
 def test_it_answers_the_examples(vlm: vlrun.VLM, name: str, question: str, answer: str) -> None:
-    """Guards the first command of the README, in both languages: it really sees."""
+    """Guards the first command of the README, in both languages."""
     assert vlm.ask(IMAGES / f"{name}.png", question).text == answer
 
 
@@ -154,7 +154,7 @@ def test_it_does_the_tasks(vlm: vlrun.VLM) -> None:
 
 @pytest.mark.parametrize("name", ["bag", "can", "yellow bottle"])
 def test_it_locates_every_thing(vlm: vlrun.VLM, name: str) -> None:
-    """Guards lists of boxes: as many marks as there are things, each on its own, in pixels of the image."""
+    """Guards lists of boxes: one mark for each item, in pixels of the image."""
     scene = example("shelf")
     located = vlrun.run_task(vlm, IMAGES / "shelf.png", inquiry("locate", items=(name,)))
     expected = [item.box for item in scene.items if name in (item.kind, f"{item.colour} {item.kind}")]
@@ -166,7 +166,7 @@ def test_it_locates_every_thing(vlm: vlrun.VLM, name: str) -> None:
 
 
 def tool(name: str, **arguments: str) -> Tool:
-    """A tool as clients describe it, with the JSON types of its arguments."""
+    """A tool as clients define it, with the JSON types of its arguments."""
     properties = {argument: {"type": kind} for argument, kind in arguments.items()}
     schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     return {"type": "function", "function": {"name": name, "parameters": schema}}
@@ -187,33 +187,33 @@ COUNTED = ("report_count", {"bottles": 6, "cans": 1})
 def test_it_calls_tools(
     vlm: vlrun.VLM, name: str, question: str, called: Tool, call: tuple[str, dict[str, Any]], mode: Mode
 ) -> None:
-    """Guards tools on the real thing: the right name with the right arguments, of itself and when it must."""
-    turns = [ask_about(IMAGES / f"{name}.png", question)]
+    """Guards tools on real weights: the right name and arguments, both when free to call and when required."""
+    turns = [user_turn(IMAGES / f"{name}.png", question)]
     answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [called], ToolChoice(mode, parallel=False)))
     (found,) = answer.tool_calls
     assert (found.name, json.loads(found.arguments)) == call
 
 
 def test_it_answers_plainly_where_no_tool_is_for_it(vlm: vlrun.VLM) -> None:
-    """Guards ``auto``: a tool for something else changes no answer."""
-    turns = [ask_about(IMAGES / "shelf.png", "How many bottles are there?")]
+    """Guards ``auto``: an unrelated tool changes no answer."""
+    turns = [user_turn(IMAGES / "shelf.png", "How many bottles are there?")]
     answer = last_of(vlm.chat(turns, vlrun.Options(temperature=0), [PRICE]))
     assert (answer.text, answer.tool_calls) == ("6", ())
 
 
 def inquiry(name: str, items: tuple[str, ...] = (), fields: tuple[str, ...] = ()) -> vlrun.TaskRequest:
-    return vlrun.TaskRequest(task=find(name), names=vlrun.TaskArguments(items, fields))
+    return vlrun.TaskRequest(task=find_task(name), arguments=vlrun.TaskArguments(items, fields))
 
 
 def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:
-    """Guards forms together with streaming, prompt lookup and batching: the same answer each time, in fewer passes."""
+    """Guards schemas with streaming, prompt lookup and batching: the same answer each time, in fewer passes."""
     bottles = {"bottles": {"type": "integer", "minimum": 0, "maximum": 99}}
     form = {"type": "object", "properties": bottles, "required": ["bottles"], "additionalProperties": False}
     options = vlrun.Options(temperature=0, schema=form)
     alone = vlm.ask(IMAGES / "shelf.png", "How many bottles are there?", options)
     plain = vlm.ask(IMAGES / "shelf.png", "How many bottles are there?", replace(options, prompt_lookup=False))
     assert alone.value == plain.value == {"bottles": 6}
-    assert alone.usage.passes < plain.usage.passes
+    assert alone.usage.forward_passes < plain.usage.forward_passes
     chunks = list(vlm.stream(IMAGES / "shelf.png", "How many bottles are there?", options))
     assert "".join(chunk.text for chunk in chunks) == alone.text
     with ThreadPoolExecutor(4) as pool:
@@ -221,16 +221,16 @@ def test_schema_streams_with_lookup_and_beside_others(vlm: vlrun.VLM) -> None:
         assert {one.result().text for one in asked} == {alone.text}
 
 
-@pytest.mark.parametrize("question", QUESTIONS_LOOKED)
+@pytest.mark.parametrize("question", HEATMAP_QUESTIONS)
 def test_it_looks_at_what_it_is_asked_about(vlm: vlrun.VLM, question: str) -> None:
-    """Guards the heat map on held-out scenes: the hottest token lies on the red can far more often than by chance."""
-    looked = measure(vlm, question, 20)
-    assert looked.hottest > 5 * looked.chance
-    assert looked.share > 3 * looked.chance
+    """Guards the heat map on held-out scenes: the hottest token lies on the item far more often than by chance."""
+    score = measure_heatmap(vlm, question, 20)
+    assert score.hottest > 5 * score.chance
+    assert score.share > 3 * score.chance
 
 
 def test_examples_are_small() -> None:
-    """Guards the clone's size: all examples are there, each under 100 KB."""
+    """Guards the clone's size: all examples exist, each under 100 KB."""
     sizes = {path.stem: path.stat().st_size for path in IMAGES.glob("*.png")}
     assert sizes.keys() == {*EXAMPLES, ARTICLES}
     assert all(size < 100_000 for size in sizes.values())

@@ -1,4 +1,4 @@
-"""What this machine could do at best: bytes read and operations done in a second. Knows NumPy, OpenVINO and clocks."""
+"""The machine's ceiling: memory bandwidth and throughput of matrix products."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from openvino import opset13
 from vlrun.backends.openvino.hints import Hints
 
 READ_BYTES = 1024 * 2**20
-"""Read by all threads together: far more than any cache."""
-MATRIX = 2048
+"""What all threads together read: far more than any cache holds."""
+MATRIX_SIDE = 2048
 REPEATS = 5
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """``read``: bytes a second from memory, all cores together; ``flops``: operations a second by precision; ``int8``:
-    of weights, with activations quantized as the decoder's are.
+    """``read``: bytes per second from memory with all cores; ``flops``: operations per second by precision.
+
+    ``int8`` means INT8 weights, with activations quantized as in the decoder.
     """
 
     read: float
     flops: dict[str, float]
 
 
-def measure() -> Ceiling:
-    """Measure both, the best of some tries."""
-    flops = {name: _multiply(name, graph()) for name, graph in (("f32", _plain), ("bf16", _plain), ("int8", _packed))}
-    return Ceiling(max(_read() for _ in range(REPEATS)), flops)
+def measure_ceiling() -> Ceiling:
+    """Measure bandwidth and throughput, the best of ``REPEATS`` tries each."""
+    graphs = (("f32", _float_product), ("bf16", _float_product), ("int8", _int8_product))
+    flops = {precision: _flops(precision, graph()) for precision, graph in graphs}
+    return Ceiling(max(_read_bandwidth() for _ in range(REPEATS)), flops)
 
 
-def _read() -> float:
+def _read_bandwidth() -> float:
     threads = len(os.sched_getaffinity(0))
     arrays = [np.ones(READ_BYTES // 8 // threads, np.uint64) for _ in range(threads)]
     workers = [threading.Thread(target=np.bitwise_or.reduce, args=(array,)) for array in arrays]
@@ -47,30 +49,32 @@ def _read() -> float:
     return READ_BYTES / (time.perf_counter() - began)
 
 
-def _plain() -> ov.Model:
-    """A product of two matrices."""
-    given = [opset13.parameter([MATRIX, MATRIX], np.float32) for _ in range(2)]
-    return ov.Model([opset13.matmul(given[0], given[1], False, True)], given)
+def _float_product() -> ov.Model:
+    inputs = [opset13.parameter([MATRIX_SIDE, MATRIX_SIDE], np.float32) for _ in range(2)]
+    return ov.Model([opset13.matmul(inputs[0], inputs[1], False, True)], inputs)
 
 
-def _packed() -> ov.Model:
-    """A matrix times INT8 weights, as they stand in our models: activations are quantized on the way."""
+def _int8_product() -> ov.Model:
+    """A matrix times INT8 weights in the form of vlrun's models: the plugin quantizes the activations."""
     rng = np.random.default_rng(0)
-    weights = opset13.constant(rng.integers(0, 256, (MATRIX, MATRIX), np.uint8))
-    middle, scales = opset13.constant(np.full((MATRIX, 1), 128, np.uint8)), np.full((MATRIX, 1), 0.01, np.float16)
-    shifted = opset13.subtract(opset13.convert(weights, ov.Type.f16), opset13.convert(middle, ov.Type.f16))
+    weights = opset13.constant(rng.integers(0, 256, (MATRIX_SIDE, MATRIX_SIDE), np.uint8))
+    zero_point, scales = (
+        opset13.constant(np.full((MATRIX_SIDE, 1), 128, np.uint8)),
+        np.full((MATRIX_SIDE, 1), 0.01, np.float16),
+    )
+    shifted = opset13.subtract(opset13.convert(weights, ov.Type.f16), opset13.convert(zero_point, ov.Type.f16))
     matrix = opset13.convert(opset13.multiply(shifted, opset13.constant(scales)), ov.Type.f32)
-    given = opset13.parameter([MATRIX, MATRIX], np.float32)
-    return ov.Model([opset13.matmul(given, matrix, False, True)], [given])
+    left = opset13.parameter([MATRIX_SIDE, MATRIX_SIDE], np.float32)
+    return ov.Model([opset13.matmul(left, matrix, False, True)], [left])
 
 
-def _multiply(precision: str, model: ov.Model) -> float:
+def _flops(precision: str, model: ov.Model) -> float:
     hints = Hints(decoder_precision="f32" if precision == "int8" else precision).decoder_config()
     request = ov.Core().compile_model(model, "CPU", hints).create_infer_request()
-    inputs = [np.ones((MATRIX, MATRIX), np.float32) for _ in model.inputs]
+    inputs = [np.ones((MATRIX_SIDE, MATRIX_SIDE), np.float32) for _ in model.inputs]
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()
         request.infer(inputs, share_inputs=True)
         seconds.append(time.perf_counter() - began)
-    return float(2 * MATRIX**3 / min(seconds))
+    return float(2 * MATRIX_SIDE**3 / min(seconds))

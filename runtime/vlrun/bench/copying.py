@@ -1,7 +1,4 @@
-"""The copying task: how many decoder passes prompt lookup needs for pages that the embedded model copies.
-
-Knows the public interface of vlrun and some pages of text in the embedded model's world.
-"""
+"""The copying task: how many decoder passes prompt lookup saves where the embedded model copies pages of text."""
 
 from __future__ import annotations
 
@@ -16,13 +13,14 @@ PAGES = (
     "OPEN 900\n10 purple bags $12.50\n10 purple cans $12.50\n10 purple boxes $12.50\nTAXI 4711",
     "红色、瓶子\n蓝色、罐子\n绿色、盒子\n5 orange bottles $8.05",
 )
-"""A bill, a letter, a list that repeats itself, and one in two languages."""
+"""A bill, a letter, a list that repeats itself, and a page in two languages, of words that the embedded model knows."""
 
 
 @dataclass(frozen=True)
-class Copying:
-    """Decoder passes for the pages that came out word for word, ``plain`` and with prompt ``lookup``, their ``tokens``,
-    and how many those are: ``right`` of ``pages``.
+class CopyingResult:
+    """Decoder passes for the pages that were copied word for word, ``plain`` and with prompt ``lookup``.
+
+    ``tokens``: of these pages; ``right``: how many of all ``pages`` they are.
     """
 
     plain: int
@@ -32,27 +30,27 @@ class Copying:
     pages: int
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The figures in a sentence."""
         if not self.plain:
-            return f"copying: none of {self.pages} pages came out word for word, so nothing was measured"
+            return f"copying: none of {self.pages} pages was copied word for word, so nothing was measured"
         return (
             f"copying {self.right} of {self.pages} pages word for word, {self.tokens} tokens: {self.lookup} decoder "
-            f"passes with prompt lookup, {self.plain} without: {self.lookup / self.plain:.2f} of them"
+            f"passes with prompt lookup, {self.plain} without (ratio {self.lookup / self.plain:.2f})"
         )
 
 
-def measure() -> Copying:
-    """Have the embedded model copy every page, with and without prompt lookup."""
+def measure_copying() -> CopyingResult:
+    """Let the embedded model copy every page, with and without prompt lookup."""
     plain = lookup = tokens = right = 0
     with vlrun.load() as vlm:
         for page in PAGES:
             slow = vlm.ask([], REQUEST + page, _options(prompt_lookup=False))
             fast = vlm.ask([], REQUEST + page, _options(prompt_lookup=True))
             if slow.text == fast.text == page:
-                plain, lookup = plain + slow.usage.passes, lookup + fast.usage.passes
+                plain, lookup = plain + slow.usage.forward_passes, lookup + fast.usage.forward_passes
                 tokens, right = tokens + slow.usage.completion_tokens, right + 1
-    return Copying(plain, lookup, tokens, right, len(PAGES))
+    return CopyingResult(plain, lookup, tokens, right, len(PAGES))
 
 
 def _options(*, prompt_lookup: bool) -> vlrun.Options:

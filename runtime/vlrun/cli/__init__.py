@@ -1,6 +1,6 @@
-"""The command line's outermost shell: subcommands, exit codes, interruption.
+"""The ``vlrun`` command: subcommands, exit codes, interruption.
 
-Knows click and the error tree. Loads nothing heavy: each command imports what it needs when it runs.
+Imports nothing heavy: each command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlrun.cli.chat import chat
 from vlrun.cli.plan import plan
 from vlrun.cli.serve import serve
 from vlrun.cli.tasks import tasks
-from vlrun.cli.terminal import printable
+from vlrun.cli.terminal import print_note
 from vlrun.cli.tune import tune
 from vlrun.cli.verify import verify
 from vlrun.errors import VlrunError
@@ -32,18 +32,18 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "optimum", "nncf", "safetensors")
-EXPORT_HINT = "'vlrun export' needs the workbench packages: in a clone, ./scripts/export or pip install '.[export]'"
+EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/export or pip install '.[export]'"
 
 
 class Commands(click.Group):
-    """The subcommands; ``export`` is listed where its packages are installed, and explains itself where not."""
+    """The subcommands. ``export`` is listed if its packages are installed; otherwise it says what to install."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the help text."""
         return [*super().list_commands(ctx), *(["export"] if _can_export() else [])]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported if need be."""
+        """The command of that name; ``export`` is imported only here."""
         if cmd_name != "export":
             return super().get_command(ctx, cmd_name)
         if not _can_export():
@@ -56,57 +56,51 @@ class Commands(click.Group):
 
 
 EPILOG = """\b
-Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 image, 4 model folder,
-5 prompt longer than the context, 6 device, 7 checkpoint, 8 output, 9 self-check
-of an export, 10 model closed, 11 JSON cut short, 12 the service cannot start,
-130 interrupted, 141 closed pipe."""
+Exit codes: 0 success, 1 internal error, 2 usage, 3 image, 4 model folder,
+5 prompt exceeds the context, 6 device, 7 checkpoint, 8 output, 9 self-check
+of an export, 10 model closed, 11 JSON cut short, 12 server cannot start,
+130 interrupted, 141 broken pipe."""
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vlrun.__version__, prog_name="vlrun")
 def commands() -> None:
-    """Ask Qwen3-VL about images, on this machine's own CPU."""
+    """Ask Qwen3-VL about images, locally on a CPU or an integrated GPU."""
 
 
-commands.add_command(ask)
-commands.add_command(bench)
-commands.add_command(chat)
-commands.add_command(plan)
-commands.add_command(serve)
-commands.add_command(tasks)
-commands.add_command(tune)
-commands.add_command(verify)
+for command in (ask, bench, chat, plan, serve, tasks, tune, verify):
+    commands.add_command(command)
 
 
 def main() -> None:
-    """Entry point: run a command, tell every fault in one sentence, leave with a documented exit code."""
+    """Entry point: run a command; report an error in one sentence and exit with a documented code."""
     try:
         commands.main(standalone_mode=False)
         sys.stdout.flush()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said: a late Ctrl+C must not break the interpreter's end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # done: a late Ctrl+C must not interrupt the shutdown
     except click.ClickException as error:
         error.show()
-        _leave(error.exit_code)
+        _exit(error.exit_code)
     except VlrunError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", EXIT_INTERRUPTED)
-    except SystemExit as left:  # click leaves by itself on a closed pipe, with 1, and after shell completion, with 0
-        _leave(EXIT_BROKEN_PIPE if left.code else 0)
+    except SystemExit as exiting:  # click exits by itself: on a closed pipe with 1, after shell completion with 0
+        _exit(EXIT_BROKEN_PIPE if exiting.code else 0)
     except BrokenPipeError:
-        _leave(EXIT_BROKEN_PIPE)
+        _exit(EXIT_BROKEN_PIPE)
     except OSError as error:
         _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
     except ImportError as error:
         _fail_import(error)
-    except Exception as error:  # the last line of defence: a user never meets a stack trace
+    except Exception as error:  # users never see a stack trace
         if os.environ.get("VLRUN_DEBUG"):
             raise
-        _fail(f"internal error ({type(error).__name__}: {error}); VLRUN_DEBUG=1 shows where", EXIT_INTERNAL)
+        _fail(f"internal error ({type(error).__name__}: {error}); set VLRUN_DEBUG=1 for a stack trace", EXIT_INTERNAL)
 
 
 def _fail_import(error: ImportError) -> None:
-    """A package is missing; or Ctrl+C came while a C extension was imported, which tells it so."""
+    """A package is missing, or Ctrl+C arrived during the import of a C extension, which reports an ImportError."""
     if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
         _fail("interrupted", EXIT_INTERRUPTED)
     _fail(f"a package is missing or too old ({error}); {EXPORT_HINT}", EXIT_INTERNAL)
@@ -118,12 +112,12 @@ def _can_export() -> bool:
 
 def _fail(sentence: str, code: int) -> None:
     with contextlib.suppress(OSError):
-        click.echo(printable(f"vlrun: {' '.join(sentence.split())}"), err=True)
-    _leave(code)
+        print_note(" ".join(sentence.split()))
+    _exit(code)
 
 
-def _leave(code: int) -> None:
-    """End at once: no waiting for a compiler or an inference that still runs in a thread of OpenVINO."""
+def _exit(code: int) -> None:
+    """Exit immediately, without waiting for a compilation or inference in an OpenVINO thread."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

@@ -1,23 +1,30 @@
-"""``vlrun ask``: questions about one image or several. The answers go to stdout, all else to stderr.
-
-Knows click and words for people; everything heavy is imported when the command runs.
-"""
+"""``vlrun ask``: questions about images. Answers go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli import options as option
-from vlrun.cli import output as report
-from vlrun.cli.images import ImageOptions, LoadedImage, focus, open_images, untold
-from vlrun.cli.option_groups import grouped
+from vlrun.cli.arguments import split_arguments
+from vlrun.cli.images import ImageOptions, LoadedImage, open_images, with_image_options, without_image_notes
+from vlrun.cli.option_groups import OptionTable, option_group
+from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
+from vlrun.cli.output import (
+    format_stats,
+    print_json,
+    print_notes,
+    print_stream,
+    print_text,
+    write_drawing,
+    write_heat_map,
+)
+from vlrun.cli.terminal import print_note
 from vlrun.errors import AnswerCutShort, OptionError
 
 if TYPE_CHECKING:
@@ -25,28 +32,19 @@ if TYPE_CHECKING:
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
-R = TypeVar("R")
-
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .mpo .heic .heif .avif .svg .pdf .psd".split()
-)
-"""What a missing image's name ends in, so that a typing error is told as such and not taken for a question."""
-
-DEMO = "vlrun: no --model given, so the tiny embedded demo model answers; it knows only its own world"
-
-
-_OUTPUT: Mapping[str, Mapping[str, Any]] = {
-    "draw": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "The image with the answer's boxes."},
-    "heatmap": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "What the answer looked at."},
-    "heatmap_word": {"metavar": "TEXT", "help": "What one word of the answer looked at."},
-    "stats": {"is_flag": True, "help": "Print times, tokens and peak memory to stderr."},
-    "as_json": {"option": "json", "is_flag": True, "help": "Print one JSON object an answer."},
+_FILE = {"type": click.Path(path_type=Path), "metavar": "FILE"}
+OUTPUT_OPTIONS: OptionTable = {
+    "draw": {**_FILE, "help": "Write the image with the answer's boxes and points."},
+    "heatmap": {**_FILE, "help": "Write the image with the answer's attention."},
+    "heatmap_word": {"metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
+    "stats": {"is_flag": True, "help": "Print timings, tokens and peak memory to stderr."},
+    "as_json": {"option": "json", "is_flag": True, "help": "Print each answer as one JSON object."},
 }
 
 
 @dataclass(frozen=True)
-class Output:
-    """What is to come of an answer beside its text."""
+class OutputOptions:
+    """The output options of ``vlrun ask``."""
 
     draw: Path | None = None
     heatmap: Path | None = None
@@ -54,154 +52,116 @@ class Output:
     stats: bool = False
     as_json: bool = False
 
-    def check(self, images: Sequence[str], inquiries: Sequence[TaskRequest]) -> None:
-        """Find out before the model works. Raises OptionError, or OutputError for a file that cannot be written."""
+    def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
+        """Check before the model runs. Raises OptionError, or OutputError for a file that cannot be written."""
         from vlrun.media.output_file import check_target
 
         targets = [target for target in (self.draw, self.heatmap) if target is not None]
         if self.heatmap_word is not None and not self.heatmap:
-            raise OptionError("--heatmap-word chooses a word of the heat map: give --heatmap too")
-        if targets and (len(images) != 1 or len(inquiries) != 1):
+            raise OptionError("--heatmap-word needs --heatmap")
+        if targets and (len(images) != 1 or len(requests) != 1):
             raise OptionError("--draw and --heatmap take one image and one question")
-        if self.heatmap and not inquiries[0].plain:
+        if self.heatmap and not requests[0].is_single:
             raise OptionError("--heatmap shows one answer: leave out --tiles, --votes and --steps")
         for target in targets:
             check_target(target)
         for one, other in itertools.combinations([*targets, *map(Path, images)], 2):
             if one in targets and one.resolve() == other.resolve():
-                raise OptionError(f"'{one}' would be overwritten: --draw and --heatmap need names of their own")
-
-
-def output(command: Callable[..., R]) -> Callable[..., R]:
-    """Add the kinds of output to a command, which receives them as ``output``."""
-    return grouped(command, "output", _OUTPUT, lambda given: Output(**given))
+                raise OptionError(f"'{one}' would be overwritten: choose another name for --draw or --heatmap")
 
 
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
-@click.option("-q", "--question", multiple=True, help="A question; every word is then an image. May be repeated.")
-@option.asking
-@focus
-@output
-@option.sampling
-@option.loading
+@click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
+@with_task_options
+@with_image_options
+@option_group("output", OUTPUT_OPTIONS, lambda given: OutputOptions(**given))
+@with_answer_options
+@with_model_options
 def ask(
     words: tuple[str, ...],
     question: tuple[str, ...],
-    asking: option.TaskOptions,
-    focus: ImageOptions,
-    output: Output,
+    task_options: TaskOptions,
+    image_options: ImageOptions,
+    output: OutputOptions,
     options: Options,
-    loading: option.ModelOptions,
+    model_options: ModelOptions,
 ) -> None:
-    """Ask a QUESTION about each IMAGE together (default: describe).
+    """Ask a QUESTION about all IMAGEs together (default: describe them).
 
-    IMAGE is a file, or - for stdin. The last word is the question, unless it names a file. docs/asking.md has examples.
+    IMAGE is a file, or - for stdin. The last argument is the question, unless it names a file. See docs/asking.md for
+    examples.
     """
-    names, questions = split(words, question)
-    from vlrun.tasks.request import check_images
-
-    inquiries = [asking.inquiry(question) for question in questions]
-    output.check(names, inquiries)
-    for inquiry in inquiries:
-        check_images(inquiry, len(names))
-    shown = open_images(names, focus)
-    if loading.model is None:
-        click.echo(DEMO, err=True)
-    vlm = loading.load()
+    names, questions = split_arguments(words, question)
+    requests = [task_options.request(question) for question in questions]
+    output.check(names, requests)
+    for request in requests:
+        request.check_image_count(len(names))
+    images = open_images(names, image_options)
+    vlm = model_options.load()
     cut: AnswerCutShort | None = None
-    for number, inquiry in enumerate(inquiries):
-        if len(inquiries) > 1 and not output.as_json:
-            report.print_text(f"{chr(10) if number else ''}{questions[number]}")
-        cut = _answer(vlm, shown, inquiry, options, output, str(loading.hints)) or cut
-    with contextlib.suppress(KeyboardInterrupt):  # all is said; the image's prefix may still be on its way to the disk
+    for number, request in enumerate(requests):
+        if len(requests) > 1 and not output.as_json:
+            print_text(f"{chr(10) if number else ''}{questions[number]}")
+        cut = _answer(vlm, images, request, options, output, str(model_options.hints)) or cut
+    with contextlib.suppress(KeyboardInterrupt):  # answers are complete; closing may still write image prefixes to disk
         vlm.close()
     if cut:
         raise cut
 
 
-def split(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str], list[str | None]]:
-    """Images and questions: without ``--question`` the last word is the question, unless it is -, a file, or one word
-    that is named like an image.
-
-    Raises OptionError without an image, or with an empty question.
-    """
-    images, asked = list(words), list(questions)
-    if not asked and words and not _names_image(words[-1]):
-        asked = [images.pop()]
-    if any(not question.strip() for question in asked):
-        raise OptionError("the question is empty; leave it out to have the image described")
-    if not images:
-        given = f": '{asked[0]}' is neither a file nor named like one" if asked else ""
-        raise OptionError(f"no image given{given}")
-    if images.count("-") > 1:
-        raise OptionError("only one image can come from stdin")
-    return images, [*asked] or [None]
-
-
 def _answer(
-    vlm: VLM, shown: Sequence[LoadedImage], inquiry: TaskRequest, options: Options, output: Output, hints: str
+    vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions, hints: str
 ) -> AnswerCutShort | None:
-    """Ask once, and tell all that was wanted of it; what is to be raised in the end."""
-    from vlrun.perf import profile as speed
+    """Ask one question and print all output; returns the error to raise after the last question."""
+    from vlrun.perf.profile import SpeedProfile, update_profile
 
-    result = _result(vlm, shown, inquiry, replace(options, heatmap=output.heatmap is not None), output)
+    result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output)
     if output.as_json:
-        report.print_json(result, vlm.manifest.name, inquiry.question)
-    report.tell(result)
+        print_json(result, vlm.manifest.name, request.question)
+    print_notes(result)
     answer = result.answers[-1]
     if output.draw:
-        report.draw(result, shown[0], output.draw)
+        write_drawing(result, images[0].original, output.draw)
     if output.heatmap:
-        report.draw_heat(answer, shown[0], output.heatmap_word, output.heatmap)
+        write_heat_map(answer, images[0].image, output.heatmap_word, output.heatmap)
     if output.stats:
-        click.echo(report.stats(result.answers), err=True)
+        click.echo(format_stats(result.answers), err=True)
     if len(result.answers) == 1:
-        speed.learn(vlm.fingerprint, hints, speed.of_answer(answer, vlm.vision_seconds))
+        update_profile(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
     if result.finish_reason == "stop":
         return None
-    if inquiry.options(options).schema is None:
-        click.echo(f"vlrun: the answer was cut short ({result.finish_reason})", err=True)
+    if request.options(options).schema is None:
+        print_note(f"the answer was cut short ({result.finish_reason})")
         return None
     if result.finish_reason == "repetition":
-        return AnswerCutShort("the answer went round in a circle before its JSON was complete")
-    return AnswerCutShort("the answer was cut short before its JSON was complete: --max-tokens makes room for more")
+        return AnswerCutShort("the answer repeated itself before its JSON was complete")
+    return AnswerCutShort("the answer was cut short before its JSON was complete: raise --max-tokens")
 
 
-def _result(
-    vlm: VLM, shown: Sequence[LoadedImage], inquiry: TaskRequest, options: Options, output: Output
+def _run(
+    vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions
 ) -> TaskResult:
-    """The answer, printed as it comes where it can be, or at the end, unless it is wanted as JSON."""
-    from vlrun.tasks.request import finish, run_task, single
+    """Run a request and print its text, streamed if possible, unless the output is JSON."""
+    from vlrun.tasks.run import run_task
     from vlrun.types.answer import last_of
 
-    images = [one.image for one in shown]
-    streamed = inquiry.plain and not inquiry.summed and not output.as_json
-    if inquiry.plain:
-        (question,) = inquiry.questions()
-        chunks = vlm.stream(images, question, inquiry.options(options))
-        _tell_of(vlm)
-        result = finish(single(report.print_stream(chunks) if streamed else last_of(chunks)), inquiry)
+    inputs = [loaded.image for loaded in images]
+    streamed = request.is_single and not request.has_total and not output.as_json
+    if request.is_single:
+        (question,) = request.questions()
+        chunks = vlm.stream(inputs, question, request.options(options))
+        _print_device_notes(vlm)
+        result = request.result_of(print_stream(chunks) if streamed else last_of(chunks))
     else:
-        vlm.check(inquiry.options(options))
-        _tell_of(vlm)
-        result = run_task(vlm, images, inquiry, options)
+        vlm.grammar(request.options(options))
+        _print_device_notes(vlm)
+        result = run_task(vlm, inputs, request, options)
     if not streamed and not output.as_json:
-        report.print_text(result.text)
-    return replace(result, notes=untold(result.notes, shown))
+        print_text(result.text)
+    return replace(result, notes=without_image_notes(result.notes, images))
 
 
-def _tell_of(vlm: VLM) -> None:
-    """What there is to say about the device."""
+def _print_device_notes(vlm: VLM) -> None:
     for note in vlm.notes:
-        click.echo(f"vlrun: {note}", err=True)
-
-
-def _names_image(word: str) -> bool:
-    if word == "-":
-        return True
-    try:
-        path = Path(word)
-        return path.is_file() or (path.suffix.lower() in IMAGE_SUFFIXES and not any(map(str.isspace, word)))
-    except (OSError, ValueError):  # longer than a path may be, or with a NUL
-        return False
+        print_note(note)

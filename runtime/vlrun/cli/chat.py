@@ -1,97 +1,90 @@
-"""``vlrun chat``: the terminal side of a conversation: reading lines, streaming answers, Ctrl+C. Knows click.
-
-What the words of a user do is ``Repl``'s business.
-"""
+"""``vlrun chat``: reads lines from a terminal or pipe and passes them to the ``Repl``."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli import options as option
-from vlrun.cli.ask import DEMO
+from vlrun.cli.options import ModelOptions, with_answer_options, with_model_options
 from vlrun.cli.repl import HELP, Repl
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
     from vlrun.types.options import Options
 
-HISTORY = "chat_history"
-CONTINUED = "\\"
+CONTINUATION = "\\"
 BLOCK = '"""'
 
 
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
-@option.sampling
-@option.loading
-def chat(images: tuple[str, ...], options: Options, loading: option.ModelOptions) -> None:
-    """Talk about images. Each turn costs only its new tokens; Ctrl+C stops an answer, Ctrl+D leaves.
+@with_answer_options
+@with_model_options
+def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions) -> None:
+    """Chat about images. Each turn costs only its new tokens; Ctrl+C stops an answer, Ctrl+D exits.
 
-    /help lists what else can be done.
+    /help lists the commands of the chat.
     """
     if sys.stdin is None:
-        raise OptionError("a chat reads its questions from stdin, but stdin is closed")
-    if loading.model is None:
-        click.echo(DEMO, err=True)
-    repl = Repl(loading.load(), options)
+        raise OptionError("a chat reads questions from stdin, but stdin is closed")
+    repl = Repl(model_options.load(), options)
     if images:
-        repl.show(images)
-    read = _terminal() if sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty() else _plain
-    if read is not _plain:
+        repl.add_images(images)
+    read_line: Callable[[str], str] = _read_pipe
+    if sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty():
+        read_line = _line_editor()
         click.echo(HELP, err=True)
-    while not repl.left:
+    while not repl.exited:
         try:
-            repl.run(_whole(read))
+            repl.run(_read_question(read_line))
         except KeyboardInterrupt:
-            click.echo("Ctrl+D or /exit leaves", err=True)
+            click.echo("press Ctrl+D or type /exit to exit", err=True)
         except EOFError:
             break
     with contextlib.suppress(KeyboardInterrupt):
         repl.close()
 
 
-def _whole(read: Callable[[str], str]) -> str:
-    """A question of one line or more: one that ends in a backslash goes on, and so does all between three quotes."""
-    line = read("> ")
+def _read_question(read_line: Callable[[str], str]) -> str:
+    """Read one line, or several if they end in a backslash or stand between triple quotes."""
+    line = read_line("> ")
     if line.strip().startswith(BLOCK):
         lines = [line.strip().removeprefix(BLOCK)]
-        with contextlib.suppress(EOFError):  # what was typed counts
+        with contextlib.suppress(EOFError):  # an open block ends with the input
             while not lines[-1].rstrip().endswith(BLOCK):
-                lines.append(read(". "))
+                lines.append(read_line(". "))
         return "\n".join(lines).rstrip().removesuffix(BLOCK).strip()
     lines = [line]
     with contextlib.suppress(EOFError):
-        while lines[-1].endswith(CONTINUED):
-            lines[-1] = lines[-1].removesuffix(CONTINUED)
-            lines.append(read(". "))
+        while lines[-1].endswith(CONTINUATION):
+            lines[-1] = lines[-1].removesuffix(CONTINUATION)
+            lines.append(read_line(". "))
     return "\n".join(lines)
 
 
-def _plain(_: str) -> str:
-    """A line of a pipe or file, without a prompt."""
+def _read_pipe(_: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
     return line.removesuffix("\n")
 
 
-def _terminal() -> Callable[[str], str]:
-    """A line editor with history, which lies in the user's cache folder, readable by the user alone."""
-    import platformdirs
+def _line_editor() -> Callable[[str], str]:
+    """A line editor whose history file only the user can read."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+    from vlrun.storage import cache_paths
+
     history: History = InMemoryHistory()
     with contextlib.suppress(OSError):
-        folder = Path(platformdirs.user_cache_path("vlrun"))
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / HISTORY).touch(mode=0o600)
-        history = FileHistory(str(folder / HISTORY))
+        path = cache_paths.chat_history()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        history = FileHistory(str(path))
     session: PromptSession[str] = PromptSession(history=history)
     return session.prompt

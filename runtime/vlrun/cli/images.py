@@ -1,80 +1,65 @@
-"""Images as a command line names them: files or stdin, a part of them, made clearer. Knows click and files."""
+"""Images given on the command line: files or stdin, cropped and enhanced as the options say."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-import click
-
-from vlrun.cli.option_groups import grouped
-from vlrun.cli.terminal import printable, silent_libraries
+from vlrun.cli.option_groups import OptionTable, option_group
+from vlrun.cli.terminal import print_note, silent_libraries
 from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
 
 if TYPE_CHECKING:
     from vlrun.media.image import Image
 
-
-R = TypeVar("R")
-
-_FOCUS: Mapping[str, Mapping[str, Any]] = {
-    "region": {"metavar": "X,Y,W,H", "help": "This part alone: pixels, or thousandths with /1000 behind."},
-    "enhance": {"is_flag": True, "help": "Straighten, brighten, sharpen where needed."},
+IMAGE_OPTIONS: OptionTable = {
+    "region": {"metavar": "X,Y,W,H", "help": "Use only this region: pixels, or thousandths with /1000 at the end."},
+    "enhance": {"is_flag": True, "help": "Straighten, brighten and sharpen where needed."},
 }
 
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """What of an image is shown, and how."""
+    """The image options of a command."""
 
     region: str | None = None
     enhance: bool = False
 
 
-NO_IMAGE_OPTIONS = ImageOptions()
-
-
-def focus(command: Callable[..., R]) -> Callable[..., R]:
-    """Add region and enhancement to a command, which receives them as ``focus``."""
-    return grouped(command, "focus", _FOCUS, lambda given: ImageOptions(**given))
+with_image_options = option_group("image_options", IMAGE_OPTIONS, lambda given: ImageOptions(**given))
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image as it was given, and what of it the model is shown."""
+    """The image as given, and as the model gets it."""
 
     original: Image
     image: Image
 
 
-def open_images(names: Sequence[str], focus: ImageOptions) -> list[LoadedImage]:
-    """Open them, telling on stderr what was left out or changed. Raises MediaError and OptionError."""
+def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage]:
+    """Open images and print their notes to stderr. Raises MediaError and OptionError."""
+    from vlrun.media.enhance import enhance
     from vlrun.media.region import crop, parse_region
 
-    part = parse_region(focus.region) if focus.region is not None else None
-    shown = []
+    region = parse_region(options.region) if options.region is not None else None
+    loaded = []
     for name in names:
         original = _open(name)
-        image = crop(original, part) if part else original
-        image = _enhanced(image) if focus.enhance else image
+        image = crop(original, region) if region else original
+        image = enhance(image) if options.enhance else image
         for note in image.notes:
-            click.echo(printable(f"vlrun: {note}"), err=True)
-        shown.append(LoadedImage(original, image))
-    return shown
+            print_note(note)
+        loaded.append(LoadedImage(original, image))
+    return loaded
 
 
-def untold(notes: Iterable[str], shown: Sequence[LoadedImage]) -> tuple[str, ...]:
-    """Notes but those that were told when the images were opened."""
-    told = {note for one in shown for note in one.image.notes}
-    return tuple(note for note in notes if note not in told)
-
-
-def _enhanced(image: Image) -> Image:
-    from vlrun.media.enhance import enhance
-
-    return enhance(image)
+def without_image_notes(notes: Iterable[str], images: Sequence[LoadedImage]) -> tuple[str, ...]:
+    """The notes of an answer that ``open_images`` did not print already."""
+    printed = {note for one in images for note in one.image.notes}
+    return tuple(note for note in notes if note not in printed)
 
 
 def _open(name: str) -> Image:

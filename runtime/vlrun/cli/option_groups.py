@@ -1,39 +1,46 @@
-"""Options of a command gathered into values: it receives a few of these instead of many single ones. Knows click."""
+"""Groups of options that a command receives as one argument."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import click
 
 R = TypeVar("R")
 
+OptionTable: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Attributes of click options, by parameter name. The option is named like its parameter, unless ``option`` is given;
+``aliases`` are further names. A flag with a default also gets a ``--no-`` form.
+"""
 
-def grouped(
-    command: Callable[..., R],
-    name: str,
-    members: Mapping[str, Mapping[str, Any]],
-    made: Callable[[Mapping[str, Any]], object],
-) -> Callable[..., R]:
-    """The command with an option for each member; what is given of them arrives as one value, made when it runs.
 
-    An option bears its member's name; ``option`` names it otherwise, ``aliases`` are further names. A flag with a
-    default has a ``--no-`` form too.
+def option_group(
+    name: str, table: OptionTable, make: Callable[[Mapping[str, Any]], object]
+) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """A decorator that adds the options of a table to a command.
+
+    Args:
+        name: The command's argument for the group.
+        table: The options.
+        make: Builds the argument from the options that were given.
     """
 
-    @functools.wraps(command)
-    def gather(**given: Any) -> R:
-        values = {member: given.pop(member) for member in members}
-        given[name] = made({member: value for member, value in values.items() if value is not None})
-        return command(**given)
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(command)
+        def gather(**given: Any) -> R:
+            values = {member: given.pop(member) for member in table}
+            given[name] = make({member: value for member, value in values.items() if value is not None})
+            return command(**given)
 
-    decorated: Callable[..., R] = gather
-    for member, attributes in reversed(list(members.items())):
-        word = attributes.get("option", member.replace("_", "-"))
-        declared = f"--{word}/--no-{word}" if "is_flag" in attributes and "default" in attributes else f"--{word}"
-        aliases = [f"--{alias}" for alias in attributes.get("aliases", ())]
-        plain = {key: value for key, value in attributes.items() if key not in ("option", "aliases")}
-        decorated = click.option(declared, *aliases, member, **plain)(decorated)
-    return decorated
+        decorated: Callable[..., R] = gather
+        for member, attributes in reversed(list(table.items())):
+            word = attributes.get("option", member.replace("_", "-"))
+            declared = f"--{word}/--no-{word}" if "is_flag" in attributes and "default" in attributes else f"--{word}"
+            aliases = [f"--{alias}" for alias in attributes.get("aliases", ())]
+            others = {key: value for key, value in attributes.items() if key not in ("option", "aliases")}
+            decorated = click.option(declared, *aliases, member, **others)(decorated)
+        return decorated
+
+    return decorate

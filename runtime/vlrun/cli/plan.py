@@ -1,18 +1,19 @@
-"""``vlrun plan``: what a question costs before it is asked. Knows click."""
+"""``vlrun plan``: the estimated cost of a question."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli import options as option
-from vlrun.cli.ask import split
-from vlrun.cli.images import ImageOptions, focus, open_images, untold
-from vlrun.cli.terminal import printable
+from vlrun.cli.arguments import split_arguments
+from vlrun.cli.images import ImageOptions, LoadedImage, open_images, with_image_options, without_image_notes
+from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
+from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,96 +23,100 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 PROBE_SIDE = 512
-"""Of the image that is looked at to measure a box for the first time, in pixels."""
+"""Pixels of the test image for the first measurement."""
 PROBE_TOKENS = 24
 
 
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
-@option.asking
-@focus
-@option.sampling
-@option.loading
+@with_task_options
+@with_image_options
+@with_answer_options
+@with_model_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(
     words: tuple[str, ...],
-    asking: option.TaskOptions,
-    focus: ImageOptions,
+    task_options: TaskOptions,
+    image_options: ImageOptions,
     options: Options,
-    loading: option.ModelOptions,
+    model_options: ModelOptions,
     as_json: bool,
 ) -> None:
-    """Tell what a question about each IMAGE together would cost: visual tokens, memory, and seconds on this box.
+    """Estimate visual tokens, memory and seconds of a question about all IMAGEs together.
 
-    The seconds come from what was measured here before; the first time, the model is loaded and asked once.
+    The seconds come from earlier measurements on this machine. The first time, the model is loaded and runs once.
     """
-    names, questions = split(words)
+    names, questions = split_arguments(words)
     from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
-    from vlrun.perf import estimate as planning
-    from vlrun.prompt.builder import ask_about
-    from vlrun.tasks.request import check_images
+    from vlrun.perf.estimate import estimate_cost
+    from vlrun.prompt.builder import user_turn
 
-    inquiry = asking.inquiry(questions[0])
-    if not inquiry.plain:
-        raise OptionError("a plan tells of one question: leave out --tiles, --votes and --steps")
-    check_images(inquiry, len(names))
-    shown = open_images(names, focus)
-    folder = loading.model or FOLDER
+    request = task_options.request(questions[0])
+    if not request.is_single:
+        raise OptionError("a plan is for one answer: leave out --tiles, --votes and --steps")
+    request.check_image_count(len(names))
+    images = open_images(names, image_options)
+    folder = model_options.model or FOLDER
     manifests.read(folder)
-    speed = _speed(folder, loading)
-    asked = inquiry.options(options)
-    turns = [ask_about([one.image for one in shown], inquiry.questions()[-1])]
-    planned = planning.plan(folder, turns, asked, speed, loading.room.context, loading.hints.kv_precision or "u8")
-    for note in untold(planned.notes, shown):
-        click.echo(printable(f"vlrun: {note}"), err=True)
-    click.echo(json.dumps(asdict(planned)) if as_json else _words(planned, [one.image.size for one in shown]))
+    turns = [user_turn([loaded.image for loaded in images], request.questions()[-1])]
+    estimate = estimate_cost(
+        folder,
+        turns,
+        request.options(options),
+        _speed(folder, model_options),
+        model_options.cache.context,
+        model_options.hints.kv_precision or "u8",
+    )
+    for note in without_image_notes(estimate.notes, images):
+        print_note(note)
+    click.echo(json.dumps(asdict(estimate)) if as_json else _format(estimate, images))
 
 
-def _speed(folder: Path, loading: option.ModelOptions) -> SpeedProfile:
-    """What is known of this box and model, measured now if nothing is."""
+def _speed(folder: Path, model_options: ModelOptions) -> SpeedProfile:
+    """The stored profile, measured now if it is incomplete."""
     from vlrun import manifest as manifests
-    from vlrun.perf import profile as speed
+    from vlrun.perf.profile import load_profile, update_profile
 
-    fingerprint, hints = manifests.fingerprint(folder), str(loading.hints)
-    known = speed.known(fingerprint, hints)
-    if known.prefill is None or not known.vision:
-        click.echo("vlrun: nothing was measured here with this model yet: it is loaded and asked once", err=True)
-        speed.learn(fingerprint, hints, _measured(loading))
-        known = speed.known(fingerprint, hints)
-    return known
+    fingerprint, hints = manifests.fingerprint(folder), str(model_options.hints)
+    profile = load_profile(fingerprint, hints)
+    if profile.prefill is None or not profile.vision:
+        print_note("no measurements for this model on this machine yet: loading it and running it once")
+        update_profile(fingerprint, hints, _measure(folder, model_options))
+        profile = load_profile(fingerprint, hints)
+    return profile
 
 
-def _measured(loading: option.ModelOptions) -> SpeedProfile:
+def _measure(folder: Path, model_options: ModelOptions) -> SpeedProfile:
     import numpy as np
 
-    from vlrun.perf import profile as speed
-    from vlrun.types.cache_config import CacheConfig
+    from vlrun.perf.profile import SpeedProfile
     from vlrun.types.options import Options
+    from vlrun.vlm import load
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
-    with replace(loading, room=CacheConfig()).load() as vlm:
-        vlm.wait()
+    with load(folder, hints=model_options.hints) as vlm:
         answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
-        return speed.of_answer(answer, vlm.vision_seconds)
+        return SpeedProfile.from_answer(answer, vlm.vision_seconds)
 
 
-def _words(planned: CostEstimate, sizes: list[tuple[int, int]]) -> str:
-    from vlrun.perf.estimate import PLANNED_ANSWER
+def _format(estimate: CostEstimate, images: Sequence[LoadedImage]) -> str:
+    from vlrun.perf.estimate import ANSWER_TOKENS
 
-    lines = [
-        f"image  {width} x {height}, seen as {seen.width} x {seen.height}: {seen.tokens} visual tokens"
-        for (width, height), seen in zip(sizes, planned.images, strict=True)
-    ]
+    lines = []
+    for loaded, resized in zip(images, estimate.images, strict=True):
+        width, height = loaded.image.size
+        size = f"{width} x {height}, resized to {resized.width} x {resized.height}"
+        lines.append(f"image    {size}: {resized.tokens} visual tokens")
     return "\n".join(
         [
             *lines,
-            f"prompt   {planned.prompt_tokens} tokens",
-            f"memory   about {planned.memory / MIB:,.0f} MiB at the peak, {planned.kv_memory / MIB:.0f} of KV cache",
-            f"load     {_seconds(planned.load)}",
-            f"TTFT     {_seconds(planned.ttft)}, of an image that is new",
-            f"answer   {_seconds(planned.answer)} more for {PLANNED_ANSWER} tokens",
+            f"prompt   {estimate.prompt_tokens} tokens",
+            f"memory   about {estimate.memory / MIB:,.0f} MiB peak, {estimate.kv_memory / MIB:.0f} of it KV cache",
+            f"load     {_seconds(estimate.load)}",
+            f"TTFT     {_seconds(estimate.ttft)} if the images are new",
+            f"answer   {_seconds(estimate.answer)} for {ANSWER_TOKENS} tokens",
         ]
     )
 

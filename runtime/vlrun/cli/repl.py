@@ -1,4 +1,4 @@
-"""What the lines of a chat do: questions, and commands that begin with a slash. Knows no terminal but to print on."""
+"""The lines of a chat: questions, and commands that begin with a slash."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli import output as report
-from vlrun.cli.images import NO_IMAGE_OPTIONS, ImageOptions, LoadedImage, open_images, untold
-from vlrun.cli.terminal import printable
+from vlrun.cli.images import ImageOptions, LoadedImage, open_images, without_image_notes
+from vlrun.cli.output import format_stats, print_notes, print_stream, print_text
+from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from vlrun.vlm import VLM
 
 HELP = """\
-/image FILE...       show images with the next question
-/region X,Y,W,H      show a part of the last image with it
-/task NAME [A,B]     ask as `vlrun ask --task` does
-/clear               forget the conversation
-/save FILE           write it to a file, images and all
-/load FILE           go on with one
-/stats               times and tokens of the last answer
-/exit                leave, as Ctrl+D does
-A line that ends in \\ goes on, and so does all between \"\"\" and \"\"\". Ctrl+C stops an answer."""
+/image FILE...       add images to the next question
+/region X,Y,W,H      add a region of the last image
+/task NAME [A,B]     run a task, as `vlrun ask --task` does
+/clear               start a new conversation
+/save FILE           save the conversation with its images
+/load FILE           load a saved conversation
+/stats               timings and tokens of the last answer
+/exit                exit, like Ctrl+D
+End a line with \\ to continue it, or put several lines between \"\"\" and \"\"\". Ctrl+C stops an answer."""
 
 
 class Repl:
-    """A conversation that is typed. ``left``: the user wants to go."""
+    """An interactive conversation. ``exited`` becomes true with ``/exit``."""
 
     def __init__(self, vlm: VLM, options: Options) -> None:
         from vlrun.conversation import Conversation
 
-        self.left = False
+        self.exited = False
         self._vlm = vlm
         self._options = options
         self._conversation = Conversation(vlm, options=options)
-        self._waiting: list[LoadedImage] = []
+        self._new_images: list[LoadedImage] = []
         self._last_name: str | None = None
         self._answer: Answer | None = None
         self._commands: Mapping[str, Callable[[Sequence[str]], None]] = {
@@ -59,120 +59,115 @@ class Repl:
         }
 
     def run(self, line: str) -> None:
-        """Do what a line says. Faults are told, and the conversation goes on."""
+        """Run a command or ask a question. Errors are printed, and the conversation continues."""
         try:
             if line.strip().startswith("/"):
                 self._command(line.strip())
             elif line.strip():
                 self._ask(line, self._options)
         except VlrunError as error:
-            self._say(str(error))
+            print_note(str(error))
         except KeyboardInterrupt:
-            self._say("stopped")
+            print_note("stopped")
 
     def close(self) -> None:
-        """Stop the model."""
+        """Close the model."""
         self._vlm.close()
+
+    def add_images(self, names: Sequence[str], options: ImageOptions | None = None) -> None:
+        """Add images to the next question. Raises MediaError and OptionError."""
+        images = open_images(names, options or ImageOptions())
+        self._new_images += images
+        self._last_name = names[-1]
+        sizes = ", ".join("{} x {}".format(*loaded.image.size) for loaded in images)
+        print_note(f"added to the next question: {sizes}")
 
     def _command(self, line: str) -> None:
         try:
             name, *words = shlex.split(line)
         except ValueError as error:
-            raise OptionError(f"that line cannot be read: {error}") from None
+            raise OptionError(f"cannot parse the line: {error}") from None
         if name not in self._commands:
-            raise OptionError(f"there is no {name}; /help lists what there is")
+            raise OptionError(f"there is no command {name}; /help lists the commands")
         self._commands[name](words)
 
-    def _ask(self, question: str, options: Options, inquiry: TaskRequest | None = None) -> None:
-        """Ask, and print the answer as it comes; that of a task that adds up, when it is whole."""
-        from vlrun.tasks.request import finish, single
+    def _ask(self, question: str, options: Options, request: TaskRequest | None = None) -> None:
+        """Stream the answer; an answer whose total may be corrected is printed when complete."""
         from vlrun.types.answer import last_of
 
-        shown, before = self._waiting, self._conversation.turns
-        self._waiting = []
+        images, turns = self._new_images, self._conversation.turns
+        self._new_images = []
         try:
-            with closing(self._conversation.stream(question, [one.image for one in shown], options)) as chunks:
-                if inquiry is not None and inquiry.summed:
-                    result = finish(single(last_of(chunks)), inquiry)
-                    report.print_text(result.text)
-                    report.tell(replace(result, notes=untold(result.notes, shown)))
+            with closing(self._conversation.stream(question, [one.image for one in images], options)) as chunks:
+                if request is not None and request.has_total:
+                    result = request.result_of(last_of(chunks))
+                    print_text(result.text)
+                    print_notes(replace(result, notes=without_image_notes(result.notes, images)))
                     self._answer = result.answers[0]
                 else:
-                    self._answer = report.print_stream(chunks)
+                    self._answer = print_stream(chunks)
         finally:
-            if self._conversation.turns is before:  # nothing was kept: the images wait for the next question
-                self._waiting = [*shown, *self._waiting]
+            if self._conversation.turns is turns:  # the turn was not kept: its images belong to the next question
+                self._new_images = [*images, *self._new_images]
         if self._answer.finish_reason != "stop":
-            self._say(f"the answer was cut short ({self._answer.finish_reason})")
-
-    def show(self, names: Sequence[str], focus: ImageOptions = NO_IMAGE_OPTIONS) -> None:
-        """Show images with the next question. Raises MediaError and OptionError."""
-        shown = open_images(names, focus)
-        self._waiting += shown
-        self._last_name = names[-1]
-        sizes = ", ".join("{} x {}".format(*one.image.size) for one in shown)
-        self._say(f"the next question shows {sizes}")
+            print_note(f"the answer was cut short ({self._answer.finish_reason})")
 
     def _image(self, words: Sequence[str]) -> None:
         if not words:
-            raise OptionError("/image needs the name of a file")
-        self.show(words)
+            raise OptionError("/image needs a file name")
+        self.add_images(words)
 
     def _region(self, words: Sequence[str]) -> None:
         if self._last_name is None:
-            raise OptionError("there is no image yet: /image FILE shows one")
-        self.show([self._last_name], ImageOptions("".join(words)))
+            raise OptionError("there is no image yet: add one with /image FILE")
+        self.add_images([self._last_name], ImageOptions("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
-        from vlrun.prompt.builder import images_of
-        from vlrun.tasks.definition import NO_ARGUMENTS, TaskArguments, find, split_names
-        from vlrun.tasks.request import TaskRequest, check_images
+        from vlrun.prompt.builder import image_count
+        from vlrun.tasks.definition import NO_ARGUMENTS, TaskArguments, find_task, split_names
+        from vlrun.tasks.request import TaskRequest
 
         if not words:
-            raise OptionError("/task needs a name, and for some tasks what to look for: /task count bottle,can")
-        task, names = find(words[0]), NO_ARGUMENTS
+            raise OptionError("/task needs a name, and for some tasks items or fields: /task count bottle,can")
+        task, arguments = find_task(words[0]), NO_ARGUMENTS
         if len(words) > 1:
-            listed = split_names(" ".join(words[1:]))
-            names = TaskArguments(fields=listed) if task.fields != "none" else TaskArguments(items=listed)
-        inquiry = TaskRequest(task=task, names=names)
-        check_images(inquiry, len(self._waiting) + sum(map(images_of, self._conversation.turns)))
+            names = split_names(" ".join(words[1:]))
+            arguments = TaskArguments(fields=names) if task.fields != "none" else TaskArguments(items=names)
+        request = TaskRequest(task=task, arguments=arguments)
+        request.check_image_count(len(self._new_images) + sum(map(image_count, self._conversation.turns)))
         given = self._options
-        options = replace(  # other visual tokens would have all images so far encoded again
-            inquiry.options(given),
+        options = replace(  # other visual token limits would encode all earlier images again
+            request.options(given),
             min_image_tokens=given.min_image_tokens,
             auto_image_tokens=given.auto_image_tokens,
         )
-        self._ask(inquiry.questions()[-1], options, inquiry)
+        self._ask(request.questions()[-1], options, request)
 
     def _clear(self, _: Sequence[str]) -> None:
         self._conversation.clear()
-        self._waiting = []
-        self._say("a new conversation")
+        self._new_images = []
+        print_note("started a new conversation")
 
     def _save(self, words: Sequence[str]) -> None:
-        self._conversation.save(_one(words, "/save"))
-        self._say(f"saved {len(self._conversation.turns)} turns")
+        self._conversation.save(_file_name(words, "/save"))
+        print_note(f"saved {len(self._conversation.turns)} turns")
 
     def _load(self, words: Sequence[str]) -> None:
-        self._conversation.load(_one(words, "/load"))
-        self._waiting = []
-        self._say(f"loaded {len(self._conversation.turns)} turns")
+        self._conversation.load(_file_name(words, "/load"))
+        self._new_images = []
+        print_note(f"loaded {len(self._conversation.turns)} turns")
 
     def _stats(self, _: Sequence[str]) -> None:
-        self._say("nothing was answered yet" if self._answer is None else f"\n{report.stats([self._answer])}")
+        print_note("there is no answer yet" if self._answer is None else f"\n{format_stats([self._answer])}")
 
     def _help(self, _: Sequence[str]) -> None:
         click.echo(HELP, err=True)
 
     def _exit(self, _: Sequence[str]) -> None:
-        self.left = True
-
-    @staticmethod
-    def _say(words: str) -> None:
-        click.echo(printable(f"vlrun: {words}"), err=True)
+        self.exited = True
 
 
-def _one(words: Sequence[str], command: str) -> str:
+def _file_name(words: Sequence[str], command: str) -> str:
     if len(words) != 1:
-        raise OptionError(f"{command} needs the name of one file")
+        raise OptionError(f"{command} needs one file name")
     return words[0]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vlrun.cli import options as option
-from vlrun.cli.ask import DEMO
-from vlrun.cli.option_groups import grouped
+from vlrun.cli.option_groups import option_group
+from vlrun.cli.options import ModelOptions, with_model_options
 from vlrun.errors import OptionError, ServiceError
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from vlrun.server.app import Access
     from vlrun.server.limits import ServerLimits
-
-R = TypeVar("R")
 
 SERVE_HINT = "'vlrun serve' needs more packages: pip install 'vlrun[serve]', or './scripts/serve' in a clone"
 NO_KEY_OPTION = "let-anyone-in-without-a-key"
@@ -99,11 +96,6 @@ def _limits(given: Mapping[str, Any]) -> ServerLimits:
     return ServerLimits(**given)
 
 
-def _grouped(command: Callable[..., R]) -> Callable[..., R]:
-    with_limits = grouped(command, "limits", _LIMITS, _limits)
-    return grouped(with_limits, "listen", _LISTEN, lambda given: ListenOptions(**given))
-
-
 class _Serve(click.Command):
     """Lists the limits without an option at the end of its help."""
 
@@ -116,9 +108,10 @@ class _Serve(click.Command):
 
 
 @click.command(cls=_Serve)
-@_grouped
-@option.loading
-def serve(listen: ListenOptions, limits: ServerLimits, loading: option.ModelOptions) -> None:
+@option_group("listen", _LISTEN, lambda given: ListenOptions(**given))
+@option_group("limits", _LIMITS, _limits)
+@with_model_options
+def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
     """Serve OpenAI's API over HTTP: http://127.0.0.1:8321/v1.
 
     docs/service.md describes endpoints, keys, limits and errors. The log goes to stderr; Ctrl+C or SIGTERM lets
@@ -133,8 +126,6 @@ def serve(listen: ListenOptions, limits: ServerLimits, loading: option.ModelOpti
     logging.set_up(listen.systemd)
     access = listen.access()
     sock = listen.open(access.keys is not None)
-    if loading.model is None:
-        click.echo(DEMO, err=True)
-    vlm = loading.load()
+    vlm = model_options.load()
     service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts)
     server.serve(service, sock, SystemdNotifier())

@@ -1,4 +1,4 @@
-"""``vlrun tasks``: what can be asked by name. Knows click."""
+"""``vlrun tasks``: lists the tasks, or shows one."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from vlrun.cli.terminal import printable
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--tasks", type=click.Path(path_type=Path), metavar="FILE", help="Tasks of your own, as TOML.")
+@click.option("--tasks", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with tasks of your own.")
 def tasks(name: str | None, tasks: Path | None) -> None:
-    """List the tasks for `vlrun ask --task`, or show one with its prompts and its form."""
-    from vlrun.tasks.definition import built_in, find, load_tasks
+    """List the tasks for `vlrun ask --task`, or show the prompts and the schema of one."""
+    from vlrun.tasks.definition import built_in_tasks, find_task, load_tasks
 
-    known = load_tasks(tasks) if tasks else built_in()
+    known = load_tasks(tasks) if tasks else built_in_tasks()
+    lines = []
     if name is None:
-        width = max(len(word) for word in known)
-        for task, what in known.items():
-            needs = [
-                f"--{kind} A,B" for kind, need in (("items", what.items), ("fields", what.fields)) if need != "none"
-            ]
-            click.echo(printable(f"{task:{width}}  {what.about}{f' ({needs[0]})' if needs else ''}"))
-        return
-    chosen = find(name, known)
-    click.echo(printable(chosen.about))
-    for language, prompt in chosen.prompt.items():
-        click.echo(printable(f"{language}: {prompt}"))
-    for language, prompt in chosen.steps.items():
-        click.echo(printable(f"{language}, with --steps first: {prompt}"))
-    if chosen.image_tokens:
-        click.echo("visual tokens: {} to {}".format(*chosen.image_tokens))
-    if chosen.schema:
-        click.echo(printable(f"form: {' '.join(chosen.schema.split())}"))
+        width = max(map(len, known))
+        for key, task in known.items():
+            option = " (--items A,B)" if task.items != "none" else " (--fields A,B)" if task.fields != "none" else ""
+            lines.append(f"{key:{width}}  {task.about}{option}")
+    else:
+        task = find_task(name, known)
+        lines.append(task.about)
+        lines += [f"{language}: {prompt}" for language, prompt in task.prompt.items()]
+        lines += [f"{language}, first question with --steps: {prompt}" for language, prompt in task.steps.items()]
+        if task.image_tokens:
+            lines.append("visual tokens: {} to {}".format(*task.image_tokens))
+        if task.schema:
+            lines.append(f"schema: {' '.join(task.schema.split())}")
+    click.echo(printable("\n".join(lines)))

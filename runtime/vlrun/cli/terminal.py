@@ -1,4 +1,4 @@
-"""The terminal as a place where strangers' words end up. Knows streams and characters; does not know what they say."""
+"""Safe output to a terminal."""
 
 from __future__ import annotations
 
@@ -8,30 +8,38 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the direction of the text around them, with which one thing can look like another."""
+import click
+
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the text direction and can make text look like other text."""
 
 
 def printable(text: str) -> str:
-    """The text without control characters but line ends and tabs, and without what turns its direction: neither an
-    image nor a file's name must steer the reader's terminal. ``--json`` has an answer letter for letter.
+    """Remove control characters except line ends and tabs, and bidirectional controls.
+
+    Answers and file names are untrusted and must not control the terminal. ``--json`` escapes them instead.
     """
-    return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in _TURNING))
+    return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in _BIDI_CONTROLS))
+
+
+def print_note(text: str) -> None:
+    """Print a message to stderr."""
+    click.echo(printable(f"vlrun: {text}"), err=True)
 
 
 @contextlib.contextmanager
 def silent_libraries() -> Iterator[None]:
-    """Keep C libraries from writing to stderr by themselves: libtiff tells of damage in words of its own."""
+    """Discard what C libraries write to stderr: libtiff reports damaged files by itself."""
     try:
         sys.stderr.flush()
-        kept = os.dup(2)
-    except (OSError, AttributeError, ValueError):  # stderr is closed: nothing to keep clean
+        saved = os.dup(2)
+    except (OSError, AttributeError, ValueError):  # stderr is closed
         yield
         return
     try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as devnull:  # noqa: PTH123 - a device
+            os.dup2(devnull.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)

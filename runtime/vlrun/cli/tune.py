@@ -1,4 +1,4 @@
-"""``vlrun tune``: find the fastest hints for a model on this box, once. Knows click."""
+"""``vlrun tune``: finds the fastest hints for a model on this machine."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import click
 @click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
 @click.option("--device", default="CPU", show_default=True, help="CPU or GPU.")
 def tune(model: Path, device: str) -> None:
-    """Measure which hints are fastest on this machine, in a minute or two; `vlrun ask` uses them from then on.
+    """Measure which hints are fastest on this machine, in one or two minutes; later commands use them.
 
-    The figures are seconds for a question about a 1024 x 768 image with 64 tokens of answer.
+    The results are seconds for a question about a 1024 x 768 image with an answer of 64 tokens.
     """
     from vlrun import manifest as manifests
-    from vlrun.backends.openvino import autotune as tuning
+    from vlrun.backends.openvino import autotune
     from vlrun.models.verification import verify
 
     manifest = manifests.read(model)
     verify(manifest, model)
-    found = tuning.tune(model, manifest, device.upper(), lambda words: click.echo(words, err=True))
+    found = autotune.tune(model, manifest, device.upper(), lambda line: click.echo(line, err=True))
     click.echo(
-        f"decoder {found.decoder_precision}, groups of {found.group_size}, "
-        f"{found.threads or 'all'} threads, vision {found.vision_precision or 'as the device likes'}: "
+        f"decoder {found.decoder_precision}, group size {found.group_size}, "
+        f"{found.threads or 'all'} threads, vision {found.vision_precision or 'as the device chooses'}: "
         f"{found.seconds:.2f} s, with the defaults {found.default_seconds:.2f} s"
     )
-    tuning.store(found, model, device.upper())
+    autotune.save_tuned(found, model, device.upper())

@@ -1,4 +1,4 @@
-"""``vlrun verify``: check every byte of a model folder. Knows click and the manifest."""
+"""``vlrun verify``: checks every byte of a model folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlrun.cli.terminal import printable
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 def verify(model: Path | None) -> None:
-    """Check size and SHA-256 of every file of a MODEL folder (default: the embedded one)."""
+    """Check size and SHA-256 of every file in a MODEL folder (default: the embedded model)."""
     from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
     from vlrun.models.verification import verify as verify_folder

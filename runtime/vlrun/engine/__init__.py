@@ -1,1 +1,3 @@
-"""Ids and logits: which token comes next. Knows neither text nor images."""
+"""The inference engine: continuous batching over a paged KV cache. Knows token ids, features and logits; no text, no
+pixels.
+"""

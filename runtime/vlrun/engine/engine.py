@@ -1,8 +1,7 @@
-"""The engine: one thread that owns the decoder, one that has images encoded, and the streams out of them.
+"""The engine: one thread that owns the decoder and answers requests, several at a time.
 
-Callers submit requests and read streams; everything else happens in the decoder's thread, one round after the other:
-take what arrived, drop whom nobody reads, let the waiting in, run a step, hand out tokens. Knows ids, features and
-logits; knows neither text nor images, nor which backend the decoder drives.
+Callers submit requests and read token streams. Everything else happens in the decoder's thread, one iteration after the
+other: process messages, drop requests without readers, admit waiting ones, run a forward pass, deliver tokens.
 """
 
 from __future__ import annotations
@@ -12,318 +11,356 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 
-from vlrun.engine.backend import Backend, SequenceStep
-from vlrun.engine.request import FinishEvent, PendingImage, Request, TokenEvent, TokenStream
+from vlrun.engine.backend import Decoder, SequenceStep, StepOutput
+from vlrun.engine.request import FinishEvent, Request, TokenEvent, TokenStream
 from vlrun.engine.scheduler import Scheduler, SchedulerConfig
 from vlrun.engine.sequence import Sequence
 from vlrun.engine.watchdog import EngineState, Watchdog
-from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, InferenceCancelled, VlrunError
-from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
+from vlrun.errors import (
+    ContextLengthExceeded,
+    DeviceError,
+    EngineClosed,
+    InferenceCancelled,
+    OptionError,
+    VlrunError,
+    as_vlrun_error,
+)
+from vlrun.kv_cache.block_pool import BlockPool, BlockTable, OutOfBlocks
 from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
 from vlrun.types.answer import Progress
-from vlrun.types.arrays import FloatArray
+from vlrun.vision.encoder_queue import EncoderQueue, Encoding
 from vlrun.vision.feature_cache import FeatureCache
+from vlrun.vision.features import ImageFeatures
 
 MIB = 2**20
-FEATURES_BUDGET, TAILS_BUDGET = 192 * MIB, 64 * MIB
+FEATURE_BUDGET, TAIL_BUDGET = 192 * MIB, 64 * MIB
 """Features of a 1024 x 768 image in the 2B model take 25 MB, those of its last 31 tokens 1 MB."""
+MAX_STORING = 2
+"""Prefixes on their way to the disk at once; each takes its size in memory. Further ones are not stored."""
 
 
-MOST_KEEPING = 2
-"""Prefixes on their way to the disk at once; each takes its size in memory. What comes meanwhile is not stored."""
+@dataclass
+class _PendingFeatures:
+    """An image in the encoder queue, and the sequences (with the index of the image) that wait for it."""
+
+    encoding: Encoding
+    waiting: list[tuple[Sequence, int]] = field(default_factory=list)
 
 
 class Engine:
-    """Answers requests with one decoder, several at a time. ``root`` names the model and how it runs; finished image
-    prefixes go to ``store`` and come from there, if there is one.
+    """Answers requests with one decoder.
+
+    Args:
+        decoder: The backend's decoder.
+        encoder: Encodes images.
+        root: Hash of the model and its settings, the root of all block hashes.
+        config: Limits of a forward pass.
+        store: Where finished image prefixes go, and where they come from.
     """
 
     def __init__(
-        self, decoder: Backend, root: bytes, limits: SchedulerConfig | None = None, store: PrefixStore | None = None
+        self,
+        decoder: Decoder,
+        encoder: EncoderQueue,
+        root: bytes,
+        config: SchedulerConfig | None = None,
+        store: PrefixStore | None = None,
     ) -> None:
         self.pool = BlockPool(decoder.blocks, decoder.block_size)
-        self.features = FeatureCache(FEATURES_BUDGET, decoder.block_size - 1, TAILS_BUDGET)
-        self._decoder = decoder
+        self.features = FeatureCache(FEATURE_BUDGET, decoder.block_size - 1, TAIL_BUDGET)
+        self.decoder = decoder
+        self.encoder = encoder
         self._root = root
-        self._scheduler = Scheduler(self.pool, limits or SchedulerConfig())
+        self._scheduler = Scheduler(self.pool, config or SchedulerConfig())
+        self._pending: dict[bytes, _PendingFeatures] = {}
         self._store = store
-        self._to_keep: queue.SimpleQueue[StoredPrefix | None] = queue.SimpleQueue()
-        self._keeping: set[bytes] = set()
-        self._reading = threading.Lock()
-        self._looks: dict[bytes, list[tuple[Sequence, int]]] = {}
-        self._to_see: queue.SimpleQueue[PendingImage | None] = queue.SimpleQueue()
-        self._pulse = Watchdog()
-        self._inbox: deque[Callable[[], None]] = deque()
+        self._store_queue: queue.SimpleQueue[StoredPrefix | None] = queue.SimpleQueue()
+        self._storing: set[bytes] = set()
+        self._store_reading = threading.Lock()
+        self._watchdog = Watchdog()
+        self._messages: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        work = {"engine": self._run, "vision": self._see} | ({"store": self._keep} if store else {})
-        self._threads = [threading.Thread(target=run, name=f"vlrun-{name}", daemon=True) for name, run in work.items()]
+        targets = {"engine": self._run} | ({"store": self._write_prefixes} if store else {})
+        self._threads = [
+            threading.Thread(target=run, name=f"vlrun-{name}", daemon=True) for name, run in targets.items()
+        ]
         for thread in self._threads:
             thread.start()
 
     def submit(self, request: Request) -> TokenStream:
-        """Begin an answer. Raises ContextLengthExceeded if it can never fit, OptionError if it is to be watched and
-        cannot be here, EngineClosed after ``close``.
+        """Queue a request.
+
+        Raises:
+            ContextLengthExceeded: The KV cache can never hold it.
+            OptionError: Attention is to be recorded and this decoder cannot.
+            EngineClosed: After ``close``.
         """
-        if request.watch:
-            self._decoder.check_watch()
-        room, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
-        if needed > room:
-            raise ContextLengthExceeded(f"prompt and answer may take {needed} tokens, but the KV cache holds {room}")
+        if request.record_attention:
+            if self.decoder.recorder is None:
+                raise OptionError("heat maps need the device CPU and a decoder whose attention can be read by layer")
+            self.decoder.recorder.check()
+        capacity, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
+        if needed > capacity:
+            raise ContextLengthExceeded(
+                f"prompt and answer may take {needed} tokens, but the KV cache holds {capacity}"
+            )
         stream = TokenStream(self._wake)
-        stream.figures.submitted = time.perf_counter()
+        stream.metrics.submitted = time.perf_counter()
         sequence = Sequence(request, stream, self.pool, self._root)
-        stored = self._stored(sequence)  # read here, in the caller's thread: running answers go on meanwhile
+        prefix = self._stored_prefix(sequence)  # read in the caller's thread, so that running answers go on
         with self._changed:
             if self._closing:
                 raise EngineClosed("the model is closed")
             if self._idle():
-                self._pulse.beat()
-            self._inbox.append(partial(self._arrive, sequence, stored))
+                self._watchdog.reset()
+            self._messages.append(partial(self._enqueue, sequence, prefix))
             self._changed.notify()
         return stream
 
     def state(self) -> EngineState:
-        """How it is now. May be called in any thread."""
+        """Return the current state. Safe to call from any thread."""
         idle, pool = self._idle(), self.pool
         alive = not self._closing and all(thread.is_alive() for thread in self._threads)
         return EngineState(
-            progressing=alive and (idle or self._pulse.progressing()),
-            still=0.0 if idle else self._pulse.still,
+            progressing=alive and (idle or self._watchdog.progressing()),
+            stalled_seconds=0.0 if idle else self._watchdog.stalled_seconds,
             running=len(self._scheduler.running),
-            waiting=len(self._scheduler.waiting) + len(self._inbox),
+            waiting=len(self._scheduler.waiting) + len(self._messages),
+            encoding=len(self._pending),
+            storing=len(self._storing),
             blocks=pool.blocks,
             free_blocks=pool.free,
-            named_blocks=pool.named,
-            block_bytes=self._decoder.block_bytes,
-            feature_bytes=self.features.bytes,
+            cached_blocks=pool.published,
+            block_bytes=self.decoder.block_bytes,
+            feature_bytes=self.features.nbytes,
         )
 
-    def _idle(self) -> bool:
-        return not (self._inbox or self._scheduler.running or self._scheduler.waiting or self._looks)
-
     def close(self) -> None:
-        """Stop at once: running answers end with EngineClosed. No thread is left afterwards, nothing half stored."""
+        """Stop at once: running answers end with EngineClosed. Afterwards no thread runs and nothing is half stored."""
         self.stop()
-        rounds, vision, *store = self._threads
-        for thread in (rounds, vision):
-            thread.join()
-        self._to_keep.put(None)
-        for thread in store:
+        decoder_thread, *store_threads = self._threads
+        decoder_thread.join()
+        self._store_queue.put(None)
+        for thread in store_threads:
             thread.join()
 
     def stop(self) -> None:
-        """Tell the threads to stop, and wait for none of them: this may be called in any thread, at any moment."""
+        """Tell the threads to stop, without waiting. Safe to call from any thread at any time."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._to_see.put(None)
+
+    def _idle(self) -> bool:
+        return not (self._messages or self._scheduler.running or self._scheduler.waiting or self._pending)
 
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify()
 
+    def _post(self, message: Callable[[], None]) -> None:
+        """Have a message processed in the decoder's thread."""
+        with self._changed:
+            self._messages.append(message)
+            self._changed.notify()
+
     def _run(self) -> None:
-        """The decoder's thread."""
+        """Run the decoder's thread."""
         try:
             while not self._closing:
                 try:
-                    self._round()
+                    self._iterate()
                 except InferenceCancelled:
-                    continue  # all its readers have left, or the engine closes
-                except Exception as error:  # noqa: BLE001 - its readers must hear of it, the next ones be served
-                    self._fail(error if isinstance(error, VlrunError) else DeviceError(f"the device failed: {error}"))
+                    continue  # all readers have left, or the engine closes
+                except Exception as error:  # noqa: BLE001 - running requests end with it, later ones are served
+                    self._fail_all(_device_error(error))
         finally:
             with self._changed:
                 self._closing = True
-            while self._inbox:
-                with suppress(Exception):  # whatever it was about is over
-                    self._inbox.popleft()()
-            self._fail(EngineClosed("the model was closed before the answer was complete"))
+            while self._messages:
+                with suppress(Exception):
+                    self._messages.popleft()()
+            self._fail_all(EngineClosed("the model was closed before the answer was complete"))
 
-    def _round(self) -> None:
-        """One round."""
-        self._take_what_arrived()
+    def _iterate(self) -> None:
+        """Run one iteration."""
+        self._process_messages()
         for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
-            if sequence.stream.closed:
+            if sequence.stream.closed.is_set():
                 self._scheduler.drop(sequence)
         for sequence in self._scheduler.admit():
-            sequence.tell_of_vision()
-            for index in sorted(sequence.missing):
-                self._look(sequence, index)
-        plan = self._scheduler.plan()
-        if not plan:
+            sequence.report_vision()
+            for index in sorted(sequence.missing_images):
+                self._request_features(sequence, index)
+        steps = self._scheduler.schedule()
+        if not steps:
             self._wait()
             return
-        readers = [sequence.stream for sequence, _ in plan]
-        logits = self._decoder.forward(
-            [step for _, step in plan], lambda: self._closing or all(reader.closed for reader in readers)
+        streams = [sequence.stream for sequence, _ in steps]
+        outputs = self.decoder.forward(
+            [step for _, step in steps], lambda: self._closing or all(stream.closed.is_set() for stream in streams)
         )
-        self._pulse.beat()
-        for (sequence, step), rows in zip(plan, logits, strict=True):
-            self._hand_out(sequence, step, rows)
+        self._watchdog.reset()
+        for (sequence, step), output in zip(steps, outputs, strict=True):
+            self._deliver(sequence, step, output)
 
-    def _take_what_arrived(self) -> None:
+    def _process_messages(self) -> None:
         while True:
             with self._changed:
-                if not self._inbox:
+                if not self._messages:
                     return
-                message = self._inbox.popleft()
+                message = self._messages.popleft()
             message()
 
     def _wait(self) -> None:
-        """Sleep until something arrives or a reader leaves."""
+        """Sleep until a message arrives or a reader leaves."""
         with self._changed:
-            everyone = [*self._scheduler.waiting, *self._scheduler.running]
+            sequences = [*self._scheduler.waiting, *self._scheduler.running]
             self._changed.wait_for(
-                lambda: self._inbox or self._closing or any(sequence.stream.closed for sequence in everyone)
+                lambda: self._messages or self._closing or any(one.stream.closed.is_set() for one in sequences)
             )
 
-    def _hand_out(self, sequence: Sequence, step: SequenceStep, logits: FloatArray) -> None:
+    def _deliver(self, sequence: Sequence, step: SequenceStep, output: StepOutput) -> None:
+        """Put what a step gave into the sequence's stream."""
         stream = sequence.stream
         try:
-            tokens, reason = sequence.take(step, logits)
-        except VlrunError as error:  # of this answer alone
+            tokens, reason = sequence.process(step, output)
+        except VlrunError as error:  # of this request alone
             self._scheduler.drop(sequence)
             stream.put(error)
             return
         now = time.perf_counter()
         if not tokens:
             stream.put(Progress("prefill", sequence.table.length, sequence.prompt_length))
-        if tokens and sequence.request.watch and stream.keys is None:
-            stream.keys = self._decoder.read_keys(sequence.table.blocks, sequence.prompt_length)
-        for token, queries in zip(tokens, sequence.looked(len(tokens)), strict=True):
-            stream.put(TokenEvent(token, now, sequence.passes, queries))
+        if tokens and sequence.request.record_attention and self.decoder.recorder and stream.prompt_keys is None:
+            stream.prompt_keys = self.decoder.recorder.read_keys(sequence.table.blocks, sequence.prompt_length)
+        for token, queries in zip(tokens, sequence.queries(output, len(tokens)), strict=True):
+            stream.put(TokenEvent(token, now, sequence.forward_passes, queries))
         if reason:
             stream.put(FinishEvent(reason))
-        if tokens and not sequence.kept:
-            sequence.kept = True
+        if tokens and not sequence.stored:
+            sequence.stored = True
             with suppress(OSError, MemoryError, ValueError, RuntimeError):  # an answer needs no store
-                self._remember(sequence)
+                self._store_prefix(sequence)
         if reason:
             self._scheduler.drop(sequence)
 
-    def _stored(self, sequence: Sequence) -> StoredPrefix | None:
-        """What the disk has of its prompt beyond the blocks that are known, as far as can be seen from outside. One
-        caller at a time: the next one finds most often what this one brings.
+    def _fail_all(self, error: VlrunError) -> None:
+        """End every request with an error."""
+        for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
+            self._scheduler.drop(sequence)
+            sequence.stream.put(error)
+
+    def _request_features(self, sequence: Sequence, index: int) -> None:
+        """Take an image's features from the cache, or wait for the encoder queue."""
+        image, start = sequence.needed_features(index)
+        key = image.source.key
+        features = self.features.get(key, image.source.tokens, start)
+        if features is not None:
+            sequence.add_features(index, features)
+            return
+        pending = self._pending.get(key)
+        if pending is None:
+            encoding = self.encoder.submit(image.source, sequence.stream.closed)
+            pending = self._pending[key] = _PendingFeatures(encoding)
+            encoding.features.add_done_callback(lambda done: self._post(partial(self._on_features, key, done)))
+        else:
+            pending.encoding.add_requester(sequence.stream.closed)
+        pending.waiting.append((sequence, index))
+
+    def _on_features(self, key: bytes, encoded: Future[ImageFeatures]) -> None:
+        """Hand out the features of an image, or what went wrong."""
+        self._watchdog.reset()
+        waiting = self._pending.pop(key).waiting
+        error = encoded.exception()
+        if isinstance(error, InferenceCancelled):
+            for sequence, index in waiting:  # one that arrived at the last moment
+                if not sequence.stream.closed.is_set():
+                    self._request_features(sequence, index)
+        elif error is not None:
+            for sequence, _ in waiting:
+                self._scheduler.drop(sequence)
+                sequence.stream.put(as_vlrun_error(error))
+        else:
+            self.features.put(key, encoded.result())
+            for sequence, index in waiting:
+                sequence.add_features(index, encoded.result())
+                sequence.report_vision()
+
+    def _stored_prefix(self, sequence: Sequence) -> StoredPrefix | None:
+        """Read from disk what goes beyond the cached blocks of a prompt, one caller at a time: the next one often
+        finds what this one reads.
         """
         if not self._store or not sequence.request.images or self._closing:
             return None
-        names = sequence.prompt_names()
-        with self._reading, suppress(OSError, MemoryError, ValueError):  # an answer needs no store
-            keys = [image.span.key for image in sequence.request.images]
-            prefix = self._store.longest(names, len(self.pool.find(names)), keys)
-            if prefix and prefix.blocks.shape[1] == self._decoder.block_bytes:
+        hashes = sequence.prompt_hashes()
+        with self._store_reading, suppress(OSError, MemoryError, ValueError):  # an answer needs no store
+            keys = [image.source.key for image in sequence.request.images]
+            prefix = self._store.longest(hashes, len(self.pool.find(hashes)), keys)
+            if prefix and prefix.blocks.shape[1] == self.decoder.block_bytes:
                 return prefix
         return None
 
-    def _arrive(self, sequence: Sequence, stored: StoredPrefix | None) -> None:
-        """Queue a new sequence, behind what the disk had of its prompt."""
+    def _enqueue(self, sequence: Sequence, prefix: StoredPrefix | None) -> None:
+        """Add a sequence to the waiting ones, after loading its stored prefix into the KV cache."""
         self._scheduler.waiting.append(sequence)
-        news = stored and len(self.pool.find(stored.names)) < len(stored.names)
-        if stored and news and not sequence.stream.closed and not self._closing:
+        useful = prefix and len(self.pool.find(prefix.hashes)) < len(prefix.hashes)
+        if prefix and useful and not sequence.stream.closed.is_set() and not self._closing:
             with suppress(MemoryError, ValueError, RuntimeError):  # an answer needs no store
-                self._restore(stored)
+                self._load_prefix(prefix)
 
-    def _restore(self, prefix: StoredPrefix) -> None:
-        """Put a stored prefix where it will be found; if there is no room now, it is computed when there is."""
+    def _load_prefix(self, prefix: StoredPrefix) -> None:
+        """Write a stored prefix into blocks and publish them; without free blocks it will be computed."""
         table = BlockTable(self.pool)
-        tokens = len(prefix.names) * self.pool.block_size
+        tokens = len(prefix.hashes) * self.pool.block_size
         try:
             table.open([], tokens)
-            table.reserve(tokens)
-            self._decoder.write_blocks(table.blocks, prefix.blocks)
-            for block, name in zip(table.blocks, prefix.names, strict=True):
-                self.pool.name(block, name)
+            table.extend(tokens)
+            self.decoder.write_blocks(table.blocks, prefix.blocks)
+            for block, block_hash in zip(table.blocks, prefix.hashes, strict=True):
+                self.pool.publish(block, block_hash)
             for key, tail in prefix.tails:
-                self.features.put_tail(key, tail)
-        except NoRoom:
+                self.features.put_tail(key, ImageFeatures(tail))
+        except OutOfBlocks:
             return
         finally:
             table.release()
 
-    def _remember(self, sequence: Sequence) -> None:
-        """Have the finished prefix of the sequence's images stored, unless it is too large or already on its way."""
-        if not self._store or not sequence.request.images or len(self._keeping) >= MOST_KEEPING:
+    def _store_prefix(self, sequence: Sequence) -> None:
+        """Queue the prefix with the sequence's images for the store, unless it is too large or under way already."""
+        if not self._store or not sequence.request.images or len(self._storing) >= MAX_STORING:
             return
         spans = [image.span for image in sequence.request.images]
-        count = (spans[-1].start + spans[-1].tokens) // self.pool.block_size
-        names = tuple(sequence.prompt_names()[:count])
-        if not names or not self._store.fits(count * self._decoder.block_bytes) or names[-1] in self._keeping:
+        count = spans[-1].end // self.pool.block_size
+        hashes = tuple(sequence.prompt_hashes()[:count])
+        if not hashes or not self._store.fits(count * self.decoder.block_bytes) or hashes[-1] in self._storing:
             return
         tails = []
         for span in spans:
-            behind = span.start + span.tokens - count * self.pool.block_size
-            if behind > 0:
-                tail = self.features.get(span.key, span.tokens, max(0, span.tokens - behind))
-                if tail is None:  # too large to be kept: without it the image would have to be encoded again
+            beyond = span.end - count * self.pool.block_size
+            if beyond > 0:
+                tail = self.features.get(span.key, span.tokens, max(0, span.tokens - beyond))
+                if tail is None:  # too large to be cached: without it the image would have to be encoded again
                     return
-                tails.append((span.key, tail))
+                tails.append((span.key, tail.values))
         keys = tuple(span.key for span in spans)
-        if not self._store.holds(names[-1], keys):
-            content = self._decoder.read_blocks(sequence.table.blocks[:count])
-            self._keeping.add(names[-1])
-            self._to_keep.put(StoredPrefix(names, content, keys, tuple(tails)))
+        if not self._store.contains(hashes[-1], keys):
+            content = self.decoder.read_blocks(sequence.table.blocks[:count])
+            self._storing.add(hashes[-1])
+            self._store_queue.put(StoredPrefix(hashes, content, keys, tuple(tails)))
 
-    def _keep(self) -> None:
-        """The store's thread."""
-        while self._store and (prefix := self._to_keep.get()) is not None:
+    def _write_prefixes(self) -> None:
+        """Run the store's thread."""
+        while self._store and (prefix := self._store_queue.get()) is not None:
             with suppress(OSError, MemoryError, ValueError):  # what cannot be stored is computed again
                 self._store.put(prefix)
-            self._keeping.discard(prefix.names[-1])
+            self._storing.discard(prefix.hashes[-1])
 
-    def _look(self, sequence: Sequence, index: int) -> None:
-        """Get the features of an image: out of the cache, or from the vision thread, once for all who want them."""
-        image, begin = sequence.wanted(index)
-        features = self.features.get(image.span.key, image.span.tokens, begin)
-        if features is not None:
-            sequence.give(index, features)
-            return
-        waiting = self._looks.setdefault(image.span.key, [])
-        waiting.append((sequence, index))
-        if len(waiting) == 1:
-            self._to_see.put(image)
 
-    def _see(self) -> None:
-        """The vision encoder's thread."""
-        while (image := self._to_see.get()) is not None:
-            key = image.span.key
-            try:
-                if self._unwanted(key):
-                    raise InferenceCancelled
-                outcome: FloatArray | Exception = image.encode(partial(self._unwanted, key))
-            except Exception as error:  # noqa: BLE001 - goes to those who wait for it
-                outcome = error
-            with self._changed:
-                self._inbox.append(partial(self._seen, key, outcome))
-                self._changed.notify()
-
-    def _unwanted(self, key: bytes) -> bool:
-        return self._closing or all(sequence.stream.closed for sequence, _ in list(self._looks.get(key, ())))
-
-    def _seen(self, key: bytes, outcome: FloatArray | Exception) -> None:
-        self._pulse.beat()
-        waiting = self._looks.pop(key)
-        if isinstance(outcome, InferenceCancelled):
-            for sequence, index in waiting:  # one who came at the last moment
-                if not sequence.stream.closed:
-                    self._look(sequence, index)
-        elif isinstance(outcome, Exception):
-            error = outcome if isinstance(outcome, VlrunError) else DeviceError(f"the device failed: {outcome}")
-            for sequence, _ in waiting:
-                self._scheduler.drop(sequence)
-                sequence.stream.put(error)
-        else:
-            self.features.put(key, outcome)
-            for sequence, index in waiting:
-                sequence.give(index, outcome)
-                sequence.tell_of_vision()
-
-    def _fail(self, error: VlrunError) -> None:
-        """End every answer with an error."""
-        for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
-            self._scheduler.drop(sequence)
-            sequence.stream.put(error)
+def _device_error(error: Exception) -> VlrunError:
+    return error if isinstance(error, VlrunError) else DeviceError(f"the device failed: {error}")

@@ -1,71 +1,73 @@
-"""Prompt lookup: guesses at the next tokens out of the text so far, to be verified in one pass.
+"""Prompt lookup decoding: guess the next tokens from earlier text and verify them in one forward pass.
 
-Where an answer copies (a transcript, a table, a list), what followed the same few tokens before follows again. How many
-tokens are guessed adapts to how many were right; where guesses do not pay, they pause. Knows ids only. After Apoorv
-Saxena, "Prompt Lookup Decoding", 2023.
+Where an answer copies (a transcript, a table, a list), the tokens that followed the same few tokens before follow
+again. The number of guesses adapts to how many were right; guessing pauses where it does not pay. After Apoorv Saxena,
+"Prompt Lookup Decoding", 2023.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-LONGEST_MATCH, SHORTEST_MATCH = 4, 2
-"""Tokens at the end of the text that must have occurred before, together."""
-
-MOST_GUESSED = 8
-PAUSE = 8
-LONGEST_PAUSE = 256
-"""Tokens for which nothing is guessed after a guess that was all wrong; doubled each time up to the longest."""
+MAX_MATCH, MIN_MATCH = 4, 2
+"""Length of the token n-gram at the end of the text that must have occurred before."""
+MAX_GUESSES = 8
+MIN_PAUSE, MAX_PAUSE = 8, 256
+"""Tokens without guesses after a guess that was all wrong; doubled each time."""
 
 
 class PromptLookup:
-    """Guesses for one answer. ``text``: prompt and answer, to which the owner appends."""
+    """Guesses for one sequence.
 
-    def __init__(self, text: list[int]) -> None:
-        self._text = text
-        self._places: dict[tuple[int, ...], int] = {}
+    Args:
+        tokens: Prompt and output; the owner appends to it.
+    """
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = tokens
+        self._positions: dict[tuple[int, ...], int] = {}
         self._indexed = 0
-        self._most = MOST_GUESSED // 2
-        self._pause = PAUSE
-        self._silent_until = 0
+        self._max_guesses = MAX_GUESSES // 2
+        self._pause = MIN_PAUSE
+        self._paused_until = 0
         self._index()  # of the prompt, in the caller's thread
 
-    def guess(self, most: int) -> list[int]:
-        """At most ``most`` tokens that may come next; none if the text says nothing or guesses did not pay."""
+    def guess(self, max_guesses: int) -> list[int]:
+        """Return at most ``max_guesses`` tokens that may come next; none if nothing matches or guessing is paused."""
         self._index()
-        if len(self._text) < self._silent_until:
+        if len(self._tokens) < self._paused_until:
             return []
-        for size in range(LONGEST_MATCH, SHORTEST_MATCH - 1, -1):
-            place = self._places.get(tuple(self._text[-size:]))
-            if place is not None:
-                return self._text[place : place + min(most, self._most)]
+        for size in range(MAX_MATCH, MIN_MATCH - 1, -1):
+            position = self._positions.get(tuple(self._tokens[-size:]))
+            if position is not None:
+                return self._tokens[position : position + min(max_guesses, self._max_guesses)]
         return []
 
-    def learn(self, guessed: int, right: int) -> None:
-        """Say how many of the guessed tokens were right."""
+    def update(self, guessed: int, right: int) -> None:
+        """Adapt to how many of the guessed tokens were right."""
         if not guessed:
             return
         if right == guessed:
-            self._most = min(self._most * 2, MOST_GUESSED)
-            self._pause = PAUSE
+            self._max_guesses = min(self._max_guesses * 2, MAX_GUESSES)
+            self._pause = MIN_PAUSE
         elif right == 0:
-            self._most = max(self._most // 2, 1)
-            self._silent_until = len(self._text) + self._pause
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self._max_guesses = max(self._max_guesses // 2, 1)
+            self._paused_until = len(self._tokens) + self._pause
+            self._pause = min(self._pause * 2, MAX_PAUSE)
 
     def _index(self) -> None:
-        """Remember what followed each few tokens, the latest place winning; the end of the text follows nothing yet."""
-        for end in range(max(self._indexed, SHORTEST_MATCH), len(self._text)):
-            for size in range(SHORTEST_MATCH, min(LONGEST_MATCH, end) + 1):
-                self._places[tuple(self._text[end - size : end])] = end
-        self._indexed = max(self._indexed, len(self._text))
+        """Index what followed each n-gram; the latest occurrence wins."""
+        for end in range(max(self._indexed, MIN_MATCH), len(self._tokens)):
+            for size in range(MIN_MATCH, min(MAX_MATCH, end) + 1):
+                self._positions[tuple(self._tokens[end - size : end])] = end
+        self._indexed = max(self._indexed, len(self._tokens))
 
 
-def verified(guessed: Sequence[int], chosen: Sequence[int]) -> int:
-    """How many guesses were right, given the tokens chosen one after the other."""
-    right = 0
-    for guess, token in zip(guessed, chosen, strict=False):
+def count_matches(guessed: Sequence[int], sampled: Sequence[int]) -> int:
+    """Count the guesses that were right before the first wrong one."""
+    matches = 0
+    for guess, token in zip(guessed, sampled, strict=False):
         if guess != token:
             break
-        right += 1
-    return right
+        matches += 1
+    return matches

@@ -1,29 +1,28 @@
-"""The guard against endless repetition. Knows ids only."""
+"""The repetition guard: detects an output that repeats itself without end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-LONGEST_CYCLE = 64
-LEAST_CYCLES = 8
-LEAST_TOKENS = 192
-"""An answer goes round in a circle if its end consists of at least so many equal parts and so many tokens. Tables and
-lists repeat themselves too, but hardly letter for letter for that long.
+MAX_PERIOD = 64
+MIN_REPEATS = 8
+MIN_TOKENS = 192
+"""The end of an output is a loop if it consists of at least ``MIN_REPEATS`` equal parts and ``MIN_TOKENS`` tokens.
+Tables and lists repeat themselves too, but hardly token for token for that long.
 """
-
-EVERY = 16
-"""The guard looks at every so manyth token: its cost stays out of sight."""
+CHECK_EVERY = 16
+"""Tokens between two checks, so that they cost next to nothing."""
 
 
 def repeats(tokens: Sequence[int]) -> bool:
-    """Whether the answer so far ends in a circle."""
-    if len(tokens) < LEAST_TOKENS or len(tokens) % EVERY:
+    """Return whether the output ends in a loop."""
+    if len(tokens) < MIN_TOKENS or len(tokens) % CHECK_EVERY:
         return False
-    return any(_cycles(tokens, period) for period in range(1, LONGEST_CYCLE + 1))
+    return any(_has_period(tokens, period) for period in range(1, MAX_PERIOD + 1))
 
 
-def _cycles(tokens: Sequence[int], period: int) -> bool:
-    span = max(period * LEAST_CYCLES, LEAST_TOKENS)
+def _has_period(tokens: Sequence[int], period: int) -> bool:
+    span = max(period * MIN_REPEATS, MIN_TOKENS)
     if len(tokens) < span or tokens[-1] != tokens[-1 - period]:
         return False
     end = tokens[-span:]

@@ -1,7 +1,4 @@
-"""What the engine is asked for, and the stream that its tokens come through.
-
-Knows ids, positions and features; knows neither text nor images, nor when anything runs.
-"""
+"""Requests to the engine, and the stream in which their tokens come back."""
 
 from __future__ import annotations
 
@@ -20,73 +17,79 @@ from vlrun.errors import AnswerCancelled
 from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.types.answer import FinishReason, Progress
 from vlrun.types.arrays import FloatArray, IntArray
-
-Stopped: TypeAlias = Callable[[], bool]
-"""Asked now and then during long work: true means that nobody waits for it any more."""
+from vlrun.vision.encoder_queue import Encodable
 
 
 @dataclass(frozen=True)
-class PendingImage:
-    """Visual tokens at their place in the prompt. ``encode`` makes their features ``[1 + deepstack, tokens, hidden]``;
-    it is called in the engine's vision thread, and only if they are not known.
-    """
+class PromptImage:
+    """An image of a prompt, whose visual tokens start at token ``start``. It is encoded only if it is not cached."""
 
-    span: ImageSpan
-    encode: Callable[[Stopped], FloatArray]
+    start: int
+    source: Encodable
+
+    @property
+    def span(self) -> ImageSpan:
+        """Its visual tokens."""
+        return ImageSpan(self.start, self.source.tokens, self.source.key)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: ``ids [T]``, M-RoPE ``positions [3, T]``, its images, and how to go on.
+    """One prompt of T tokens, and how to continue it.
 
-    Generation ends after ``max_tokens``, after a token of ``eos``, or with ``guard`` when it goes round in a circle.
-    With ``lookup``, tokens that the text so far suggests, or that must come, are tried several at a time; the outcome
-    is the same. With
-    ``watch``, the stream tells what its tokens looked at.
+    Attributes:
+        ids: Token ids ``[T]``.
+        positions: M-RoPE positions ``[3, T]``.
+        images: Images of the prompt, in order.
+        sampler: Chooses the tokens.
+        max_tokens: Longest output.
+        eos: Ids that end the output.
+        repetition_guard: End an output that repeats itself without end.
+        prompt_lookup: Verify several guessed tokens in one pass. Does not change the output.
+        record_attention: Record what heat maps need.
     """
 
     ids: IntArray
     positions: IntArray
-    images: tuple[PendingImage, ...]
-    chooser: TokenSampler
+    images: tuple[PromptImage, ...]
+    sampler: TokenSampler
     max_tokens: int
     eos: frozenset[int]
-    guard: bool = True
-    lookup: bool = True
-    watch: bool = False
+    repetition_guard: bool = True
+    prompt_lookup: bool = True
+    record_attention: bool = False
 
 
 @dataclass
 class RequestMetrics:
-    """How an answer was made: moments by ``time.perf_counter`` and counts of tokens. ``first``, ``last``, ``passes``
-    and ``tokens`` speak of the tokens that were read: the engine may be ahead.
+    """Times by ``time.perf_counter`` and counts of one request.
+
+    The last four fields count tokens that were read from the stream; the engine may be ahead of its reader.
     """
 
     submitted: float = 0.0
-    begun: float | None = None
-    seen: float | None = None
-    first: float | None = None
-    last: float | None = None
-    cached: int = 0
-    passes: int = 0
+    admitted: float | None = None
+    encoded: float | None = None
+    cached_tokens: int = 0
+    first_token: float | None = None
+    last_token: float | None = None
+    forward_passes: int = 0
     tokens: int = 0
 
 
 @dataclass(frozen=True)
 class TokenEvent:
-    """A token, when it was there, and the decoder's passes up to it; if it is watched, also the queries that it came
-    from, ``[L, heads, head_dim]``.
-    """
+    """A sampled token, when, and after how many forward passes; ``queries [L, heads, head_dim]`` if recorded."""
 
     token: int
-    at: float
-    passes: int
+    time: float
+    forward_passes: int
     queries: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True)
 class FinishEvent:
-    """The end mark of a stream."""
+    """The end of a stream."""
 
     reason: FinishReason
 
@@ -95,96 +98,95 @@ StreamItem: TypeAlias = TokenEvent | Progress | FinishEvent | BaseException
 
 
 class Cancellation:
-    """Ends answers from any thread: whoever reads them gets AnswerCancelled, and the engine drops them at its next
-    step, prefill chunk or look at an image.
-    """
+    """Cancels answers from another thread: readers get AnswerCancelled, the engine drops the requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cancelled = False
-        self._ends: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
 
     @property
     def cancelled(self) -> bool:
-        """Whether that was said."""
+        """Whether ``cancel`` was called."""
         return self._cancelled
 
     def cancel(self) -> None:
-        """End all answers that are made with it, and those that will be."""
+        """Cancel all answers that use this object, now and later."""
         with self._lock:
             self._cancelled = True
-            ends, self._ends = self._ends, []
-        for end in ends:
-            end()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
 
-    def watch(self, end: Callable[[], None]) -> None:
-        """Have ``end`` called when it is cancelled; now, if it is."""
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on cancellation; at once if it has happened already."""
         with self._lock:
             if not self._cancelled:
-                self._ends.append(end)
+                self._callbacks.append(callback)
                 return
-        end()
+        callback()
 
 
 class TokenStream:
-    """The tokens of one answer as they come. Whoever reads it may leave at any time: ``close`` it."""
+    """The tokens of one request as they are sampled. A reader may leave at any time by ``close``."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.figures = RequestMetrics()
-        self.reason: FinishReason | None = None
-        self.keys: FloatArray | None = None
-        """Of a watched prompt, ``[L, T, kv_heads, head_dim]``, from the first token on."""
+    def __init__(self, wake_engine: Callable[[], None]) -> None:
+        self.metrics = RequestMetrics()
+        self.finish_reason: FinishReason | None = None
+        self.prompt_keys: FloatArray | None = None
+        """Keys of the prompt ``[L, T, kv_heads, head_dim]`` from the first token on, if attention is recorded."""
+        self.closed = threading.Event()
         self._queries: list[npt.NDArray[np.float16]] = []
-        self._wake = wake
-        self._closed = threading.Event()
-        self._arrived: queue.SimpleQueue[StreamItem] = queue.SimpleQueue()
+        self._wake_engine = wake_engine
+        self._queue: queue.SimpleQueue[StreamItem] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[int]:
-        """Tokens, the ending one included; otherwise as ``items``."""
+        """Yield tokens as ``items`` does, without progress."""
         return (item for item in self.items() if not isinstance(item, Progress))
 
     def items(self) -> Iterator[int | Progress]:
-        """Progress, then tokens, the ending one included; afterwards ``reason`` says why it ended. Raises what went
-        wrong, and AnswerCancelled once it is closed.
+        """Yield progress, then tokens, the end token included; afterwards ``finish_reason`` is set.
+
+        Raises:
+            AnswerCancelled: After ``close``.
+            VlrunError: What went wrong in the engine.
         """
-        while self.reason is None:
-            item = self._arrived.get()
-            if self.closed:
+        while self.finish_reason is None:
+            item = self._queue.get()
+            if self.closed.is_set():
                 raise AnswerCancelled("the answer was cancelled")
             if isinstance(item, BaseException):
-                self._arrived.put(item)  # for whoever asks again
+                self._queue.put(item)  # for the next call
                 raise item
             if isinstance(item, FinishEvent):
-                self.reason = item.reason
+                self.finish_reason = item.reason
             elif isinstance(item, Progress):
                 yield item
             else:
-                figures = self.figures
-                figures.first = item.at if figures.first is None else figures.first
-                figures.last, figures.passes = item.at, item.passes
-                figures.tokens += 1
-                if item.queries is not None:
-                    self._queries.append(item.queries)
+                self._count(item)
                 yield item.token
 
-    @property
-    def watched(self) -> AttentionTrace | None:
-        """What the tokens that were read so far looked at; None if the request is not watched, or none was read."""
-        if self.keys is None or not self._queries:
-            return None
-        return AttentionTrace(np.stack(self._queries), self.keys)
+    def _count(self, event: TokenEvent) -> None:
+        metrics = self.metrics
+        metrics.first_token = event.time if metrics.first_token is None else metrics.first_token
+        metrics.last_token, metrics.forward_passes = event.time, event.forward_passes
+        metrics.tokens += 1
+        if event.queries is not None:
+            self._queries.append(event.queries)
 
     @property
-    def closed(self) -> bool:
-        """Nobody reads it any more."""
-        return self._closed.is_set()
+    def attention(self) -> AttentionTrace | None:
+        """The recorded attention of the tokens read so far, if there is any."""
+        if self.prompt_keys is None or not self._queries:
+            return None
+        return AttentionTrace(np.stack(self._queries), self.prompt_keys)
 
     def close(self) -> None:
-        """Leave: the engine drops the answer at its next step, and everything it holds. May be called in any thread."""
-        self._closed.set()
-        self._arrived.put(AnswerCancelled("the answer was cancelled"))  # wakes whoever reads
-        self._wake()
+        """Leave: the engine drops the request at its next step. Safe to call from any thread."""
+        self.closed.set()
+        self._queue.put(AnswerCancelled("the answer was cancelled"))  # wakes the reader
+        self._wake_engine()
 
     def put(self, item: StreamItem) -> None:
-        """For the engine: hand over a token, the end mark or an error."""
-        self._arrived.put(item)
+        """Deliver an item; called by the engine."""
+        self._queue.put(item)

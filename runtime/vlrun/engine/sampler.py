@@ -1,8 +1,8 @@
-"""From logits to the next token: penalties, temperature, top-k, top-p, min-p, greedy or drawn.
+"""From logits to the next token: penalties, temperature, top-k, top-p, min-p, then greedy or random.
 
-NumPy on one row of logits; knows ids, no text. Order and meaning of the steps follow transformers 4.57.6,
-``generation/logits_process.py`` (repetition penalty over prompt and answer, then temperature, top-k, top-p, min-p);
-presence and frequency penalty count the answer alone and follow OpenAI's definition, as vLLM does.
+Order and meaning of the steps follow transformers 4.57.6, ``generation/logits_process.py`` (repetition penalty over
+prompt and output, then temperature, top-k, top-p, min-p). Presence and frequency penalty count the output alone and
+follow OpenAI's definition, as vLLM does.
 """
 
 from __future__ import annotations
@@ -15,38 +15,36 @@ import numpy as np
 import numpy.typing as npt
 
 from vlrun.errors import DeviceError, VlrunError
+from vlrun.types.arrays import FloatArray
 from vlrun.types.sampling import SamplingParams
-
-FloatRow = npt.NDArray[np.float32]
-FloatRows = npt.NDArray[np.float32]
 
 
 class TokenSampler(Protocol):
-    """Says which token comes next, given ``logits [vocab_rows]``. Called once for each token, in order."""
+    """Chooses the tokens of one output; called once for each, in order."""
 
-    def choose(self, logits: FloatRow) -> int:
-        """The next token."""
+    def sample(self, logits: FloatArray) -> int:
+        """Return the next token, given ``logits [vocab_rows]``."""
 
-    def forced(self) -> Sequence[int]:
-        """Tokens that will be chosen whatever the logits say, as far as that is known."""
+    def forced_tokens(self) -> Sequence[int]:
+        """Return tokens that will come next whatever the logits are, as far as that is known."""
 
 
 class Constraint(Protocol):
-    """What an answer must look like."""
+    """Restricts which tokens may come next."""
 
-    def mask(self, scores: FloatRow) -> None:
-        """Set the scores ``[vocab_size]`` of all that may not come next to minus infinity."""
+    def mask(self, scores: FloatArray) -> None:
+        """Set the ``scores [vocab_size]`` of all tokens that may not come next to minus infinity."""
 
     def accept(self, token: int) -> None:
-        """Say what came."""
+        """Advance by the token that was sampled."""
 
     def forced(self) -> Sequence[int]:
-        """Tokens that must come next."""
+        """Return tokens that must come next."""
 
 
 @dataclass(frozen=True)
 class TokenScore:
-    """A token that was chosen, the logarithm of its probability by the model alone, and the likeliest at its place."""
+    """A sampled token's log probability under the model alone, and the ``top`` tokens (id, log probability)."""
 
     token: int
     logprob: float
@@ -54,63 +52,69 @@ class TokenScore:
 
 
 class TeacherForcedSampler:
-    """Chooses given tokens, and keeps the logits before each."""
+    """Returns given tokens and keeps the logits before each of them."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens = tokens
-        self.rows: list[FloatRow] = []
+        self.logits: list[FloatArray] = []
 
-    def choose(self, logits: FloatRow) -> int:
-        """The next of the given tokens."""
-        self.rows.append(logits.copy())
-        return self.tokens[len(self.rows) - 1]
+    def sample(self, logits: FloatArray) -> int:
+        """Return the next of the given tokens."""
+        self.logits.append(logits.copy())
+        return self.tokens[len(self.logits) - 1]
 
-    def forced(self) -> Sequence[int]:
-        """None: they are run one by one, as an answer is."""
+    def forced_tokens(self) -> Sequence[int]:
+        """Return none, so that they run one by one as an output does."""
         return ()
 
 
 class Sampler:
-    """Chooses the tokens of one answer. ``vocab_size``: ids from there on are padding rows and never chosen;
-    ``constraint``: what else is never chosen; ``logprobs``: keep how likely each token was, beside so many others.
+    """Samples the tokens of one output.
+
+    Args:
+        params: Sampling parameters.
+        prompt: Token ids of the prompt, for the repetition penalty.
+        vocab_size: Ids from here on are padding rows of the logits and are never sampled.
+        constraint: Restricts the tokens further.
+        logprobs: Keep a TokenScore of each token with so many top tokens; None keeps none.
     """
 
     def __init__(
         self,
-        sampling: SamplingParams,
+        params: SamplingParams,
         prompt: Sequence[int],
         vocab_size: int,
         constraint: Constraint | None = None,
         logprobs: int | None = None,
     ) -> None:
-        self.likely: list[TokenScore] = []
+        self.scores: list[TokenScore] = []
         self._logprobs = logprobs
-        self._sampling = sampling
+        self._params = params
         self._constraint = constraint
         self._vocab_size = vocab_size
         self._counts = np.zeros(vocab_size, np.int32)
         self._seen = np.zeros(vocab_size, np.bool_)
         self._seen[[token for token in prompt if token < vocab_size]] = True
-        self._random = np.random.Generator(np.random.PCG64(sampling.seed))
+        self._random = np.random.Generator(np.random.PCG64(params.seed))
 
-    def choose(self, logits: FloatRow) -> int:
-        """The next token, given ``logits [vocab_rows]``; counts it for the penalties. Raises DeviceError for NaN."""
-        scores = self._penalized(logits[: self._vocab_size].astype(np.float32))
+    def sample(self, logits: FloatArray) -> int:
+        """Return the next token, given ``logits [vocab_rows]``. Raises DeviceError for logits that are not finite."""
+        scores = self._penalize(logits[: self._vocab_size].astype(np.float32))
         if not np.isfinite(scores.max()):
             raise DeviceError("the model's output is not finite: this device needs another --decoder-precision")
         if self._constraint:
             self._constraint.mask(scores)
-        token = int(np.argmax(scores)) if self._sampling.temperature == 0 else self._draw(scores)
+        token = int(np.argmax(scores)) if self._params.temperature == 0 else self._draw(scores)
         if self._constraint:
             self._constraint.accept(token)
         if self._logprobs is not None:
-            self.likely.append(likely(logits[: self._vocab_size], token, self._logprobs))
+            self.scores.append(score_token(logits[: self._vocab_size], token, self._logprobs))
         self._counts[token] += 1
         self._seen[token] = True
         return token
 
-    def forced(self) -> Sequence[int]:
-        """What the constraint says must come; where it fails, the next choice tells."""
+    def forced_tokens(self) -> Sequence[int]:
+        """Return what the constraint forces; if that fails, the next ``sample`` raises."""
         if self._constraint is None:
             return ()
         try:
@@ -118,47 +122,52 @@ class Sampler:
         except VlrunError:
             return ()
 
-    def _penalized(self, scores: FloatRow) -> FloatRow:
-        s = self._sampling
-        if s.repetition_penalty != 1:
-            seen = scores[self._seen]
-            scores[self._seen] = np.where(seen < 0, seen * s.repetition_penalty, seen / s.repetition_penalty)
-        if s.frequency_penalty != 0:
-            scores -= np.float32(s.frequency_penalty) * self._counts
-        if s.presence_penalty != 0:
-            scores -= np.float32(s.presence_penalty) * (self._counts > 0)
+    def _penalize(self, scores: FloatArray) -> FloatArray:
+        params = self._params
+        if params.repetition_penalty != 1:
+            seen, penalty = scores[self._seen], params.repetition_penalty
+            scores[self._seen] = np.where(seen < 0, seen * penalty, seen / penalty)
+        if params.frequency_penalty != 0:
+            scores -= np.float32(params.frequency_penalty) * self._counts
+        if params.presence_penalty != 0:
+            scores -= np.float32(params.presence_penalty) * (self._counts > 0)
         return scores
 
-    def _draw(self, scores: FloatRow) -> int:
-        tokens, probabilities = truncate(scores, self._sampling)
+    def _draw(self, scores: FloatArray) -> int:
+        tokens, probabilities = truncate(scores, self._params)
         point = self._random.random() * float(probabilities.sum())  # one number a token, whatever is kept
         index = int(np.searchsorted(np.cumsum(probabilities), point, side="right"))
         return int(tokens[min(index, len(tokens) - 1)])
 
 
-def truncate(scores: FloatRow, sampling: SamplingParams) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Tokens that may be drawn, best first, with their probabilities (which sum to 1 before truncation by top-p).
+def truncate(scores: FloatArray, params: SamplingParams) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Apply temperature, top-k, top-p and min-p.
 
-    ``scores [vocab_size]``: logits after the penalties; ``sampling.temperature`` must not be 0.
+    Args:
+        scores: Logits after the penalties, ``[vocab_size]``.
+        params: Sampling parameters; the temperature must not be 0.
+
+    Returns:
+        Tokens that may be drawn, best first, and their probabilities, which sum to 1 before top-p.
     """
-    kept = _top_k(scores, sampling.top_k)
+    kept = _top_k(scores, params.top_k)
     order = kept[np.argsort(-scores[kept], kind="stable")]
     ranked = scores[order].astype(np.float64)
     with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to minus infinity, as it should
-        probabilities = np.exp((ranked - ranked[0]) / sampling.temperature)
+        probabilities = np.exp((ranked - ranked[0]) / params.temperature)
     probabilities /= probabilities.sum()
     count = len(order)
-    if sampling.top_p < 1:
+    if params.top_p < 1:
         # The token that crosses the threshold stays, as in the reference.
-        count = int(np.searchsorted(np.cumsum(probabilities), sampling.top_p, side="left")) + 1
-    if sampling.min_p > 0:
+        count = int(np.searchsorted(np.cumsum(probabilities), params.top_p, side="left")) + 1
+    if params.min_p > 0:
         # Of what top-p left, those at least min_p times as likely as the best.
-        count = min(count, int(np.count_nonzero(probabilities >= sampling.min_p * probabilities[0])))
+        count = min(count, int(np.count_nonzero(probabilities >= params.min_p * probabilities[0])))
     return order[:count], probabilities[:count]
 
 
-def likely(logits: FloatRow, token: int, count: int) -> TokenScore:
-    """How likely a token is under ``logits [vocab_size]``, beside the ``count`` likeliest, best first."""
+def score_token(logits: FloatArray, token: int, count: int) -> TokenScore:
+    """Compute the log probability of ``token`` under ``logits [vocab_size]``, and the ``count`` top tokens."""
     row = logits.astype(np.float64)
     row -= row.max()
     row -= np.log(np.exp(row).sum())
@@ -167,7 +176,7 @@ def likely(logits: FloatRow, token: int, count: int) -> TokenScore:
     return TokenScore(token, float(row[token]), tuple((int(other), float(row[other])) for other in best))
 
 
-def _top_k(scores: FloatRow, k: int) -> npt.NDArray[np.int64]:
+def _top_k(scores: FloatArray, k: int) -> npt.NDArray[np.int64]:
     if k == 0 or k >= len(scores):
         return np.arange(len(scores))
     threshold = np.partition(scores, -k)[-k]

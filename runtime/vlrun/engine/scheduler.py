@@ -1,9 +1,9 @@
-"""Which sequences run, and what of them in the next call of the decoder.
+"""Which sequences run, and what of each in the next forward pass.
 
-First come, first served: a request that lacks room waits, and those behind it wait too. One that begins like another
-that is being prefilled waits for that one's blocks instead of computing them twice, and lets others pass. Running
-answers go on in every call; prompts fill it up in chunks, small ones while somebody reads an answer, so that a long
-prompt never freezes it. Knows sequences and blocks; does not know the device.
+First come, first served: a request that lacks blocks waits, and so do those behind it. A request that starts like one
+that is being prefilled waits for those blocks instead of computing them twice, and lets others pass. Running sequences
+decode in every pass; prompts fill it up in chunks, small ones beside decoding, so that a long prompt never stalls a
+running answer.
 """
 
 from __future__ import annotations
@@ -12,71 +12,76 @@ from dataclasses import dataclass
 
 from vlrun.engine.backend import SequenceStep
 from vlrun.engine.sequence import Sequence
-from vlrun.kv_cache.block_pool import BlockPool, NoRoom
+from vlrun.kv_cache.block_pool import BlockPool, OutOfBlocks
 
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """``running``: sequences in one call; ``prefill``: tokens of prompts in one call, and ``beside`` running answers;
-    ``guesses``: guessed tokens in one call.
+    """Limits of one forward pass.
+
+    Attributes:
+        max_sequences: Sequences that run at once.
+        prefill_tokens: Prompt tokens in a pass without decoding sequences.
+        mixed_prefill_tokens: Prompt tokens in a pass beside decoding sequences.
+        guessed_tokens: Guessed tokens of all sequences together.
     """
 
-    running: int = 8
-    prefill: int = 512
-    beside: int = 128
-    guesses: int = 8
+    max_sequences: int = 8
+    prefill_tokens: int = 512
+    mixed_prefill_tokens: int = 128
+    guessed_tokens: int = 8
 
 
 class Scheduler:
-    """The queue of waiting sequences and the running ones."""
+    """The waiting and the running sequences."""
 
-    def __init__(self, pool: BlockPool, limits: SchedulerConfig) -> None:
+    def __init__(self, pool: BlockPool, config: SchedulerConfig) -> None:
         self._pool = pool
-        self._limits = limits
+        self._config = config
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
     def admit(self) -> list[Sequence]:
-        """Let waiting sequences in while there is room; those that came in."""
+        """Move waiting sequences to the running ones while there are blocks. Return those."""
         admitted = []
         for sequence in list(self.waiting):
-            if len(self.running) >= self._limits.running:
+            if len(self.running) >= self._config.max_sequences:
                 break
-            if self._follows(sequence):
+            if self._waits_for_prefix(sequence):
                 continue
             try:
                 sequence.open()
-            except NoRoom:
+            except OutOfBlocks:
                 break
             self.waiting.remove(sequence)
             self.running.append(sequence)
             admitted.append(sequence)
         return admitted
 
-    def plan(self) -> list[tuple[Sequence, SequenceStep]]:
-        """What runs next; empty if nothing can."""
+    def schedule(self) -> list[tuple[Sequence, SequenceStep]]:
+        """Return the steps of the next forward pass; none if no sequence can run."""
         decoding = [sequence for sequence in self.running if not sequence.prefilling]
-        guesses = self._limits.guesses // len(decoding) if decoding else 0
+        guesses = self._config.guessed_tokens // len(decoding) if decoding else 0
         steps = [(sequence, sequence.decode_step(guesses)) for sequence in decoding]
-        room = self._limits.beside if decoding else self._limits.prefill
+        budget = self._config.mixed_prefill_tokens if decoding else self._config.prefill_tokens
         for sequence in self.running:
-            if room > 0 and sequence.prefilling and sequence.ready:
-                step = sequence.prefill_step(room)
-                room -= len(step.ids)
+            if budget > 0 and sequence.prefilling and sequence.ready:
+                step = sequence.prefill_step(budget)
+                budget -= len(step.ids)
                 steps.append((sequence, step))
         return steps
 
     def drop(self, sequence: Sequence) -> None:
-        """Take a sequence out, wherever it is, and free what it holds."""
+        """Remove a sequence and free its blocks."""
         for group in (self.waiting, self.running):
             if sequence in group:
                 group.remove(sequence)
         sequence.close()
 
-    def _follows(self, sequence: Sequence) -> bool:
-        """Whether the next block that it lacks is just being made by another."""
-        names = sequence.prompt_names()
-        found = len(self._pool.find(names))
-        if found == len(names):
+    def _waits_for_prefix(self, sequence: Sequence) -> bool:
+        """Return whether a running sequence is computing the next block that this one lacks."""
+        hashes = sequence.prompt_hashes()
+        cached = len(self._pool.find(hashes))
+        if cached == len(hashes):
             return False
-        return any(names[found] in other.prompt_names()[found:] for other in self.running if other.prefilling)
+        return any(hashes[cached] in other.prompt_hashes()[cached:] for other in self.running if other.prefilling)

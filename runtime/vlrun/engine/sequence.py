@@ -1,203 +1,195 @@
-"""One answer while it is made: its text so far, its blocks, what it runs next and what it makes of the logits.
-
-Knows ids, positions and block tables; does not know the other sequences, nor when it is its turn.
-"""
+"""One request while it runs: its tokens, its blocks, its next step, and what it makes of a step's output."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence as Items
+from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.engine.backend import SequenceStep, VisualRows
-from vlrun.engine.prompt_lookup import PromptLookup, verified
+from vlrun.engine.backend import PlacedFeatures, SequenceStep, StepOutput
+from vlrun.engine.prompt_lookup import PromptLookup, count_matches
 from vlrun.engine.repetition import repeats
-from vlrun.engine.request import PendingImage, Request, TokenStream
+from vlrun.engine.request import PromptImage, Request, TokenStream
 from vlrun.kv_cache.block_hash import block_hashes
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable
 from vlrun.types.answer import FinishReason, Progress
-from vlrun.types.arrays import FloatArray
+from vlrun.types.arrays import IntArray
+from vlrun.vision.features import ImageFeatures
 
 
 class Sequence:
-    """A request on its way, from the queue to the last token."""
+    """A request from the queue to its last token."""
 
     def __init__(self, request: Request, stream: TokenStream, pool: BlockPool, root: bytes) -> None:
         self.request = request
         self.stream = stream
         self.table = BlockTable(pool)
-        self.text: list[int] = request.ids.tolist()
-        self.prompt_length = len(self.text)
-        self.passes = 0
-        self.kept = False
-        self.missing: set[int] = set()
-        """Images whose features are still to come."""
+        self.tokens: list[int] = request.ids.tolist()
+        self.prompt_length = len(self.tokens)
+        self.forward_passes = 0
+        self.stored = False
+        """Whether its prefix was handed to the prefix store."""
+        self.missing_images: set[int] = set()
+        """Images whose features are needed and not there yet."""
         self._pool = pool
         self._root = root
-        self._names: list[bytes] = []
-        self._named = 0
-        self._features: dict[int, FloatArray] = {}
-        self._following = int(request.positions.max()) + 1
-        self._lookup = PromptLookup(self.text) if request.lookup else None
-        self._guessed: list[int] = []
-        self._forced = False
-        self._queries: FloatArray | None = None
+        self._spans = [image.span for image in request.images]
+        self._hashes: list[bytes] = []
+        self._published = 0
+        self._features: dict[int, ImageFeatures] = {}
+        self._next_position = int(request.positions.max()) + 1
+        self._lookup = PromptLookup(self.tokens) if request.prompt_lookup else None
+        self._guesses: list[int] = []
+        self._guesses_forced = False
 
     @property
-    def most_tokens(self) -> int:
-        """Tokens of prompt and answer together, at most."""
+    def max_length(self) -> int:
+        """Most tokens that prompt and output can have together."""
         return self.prompt_length + self.request.max_tokens
 
     @property
     def prefilling(self) -> bool:
-        """Whether the prompt is not in the cache yet."""
+        """Whether part of the prompt is not in the KV cache yet."""
         return self.table.length < self.prompt_length
 
     @property
     def ready(self) -> bool:
-        """Whether it can run: all features that it needs are there."""
-        return not self.missing
+        """Whether all needed image features are there."""
+        return not self.missing_images
 
-    def prompt_names(self) -> list[bytes]:
-        """Names of the prompt's full blocks, without the last token's: that one must run to give logits."""
-        return self._names_of(self.prompt_length - 1)
+    def prompt_hashes(self) -> list[bytes]:
+        """Return the hashes of the prompt's full blocks, without the last token, which must run to give logits."""
+        return self._hashes_of(self.prompt_length - 1)
 
     def open(self) -> None:
-        """Take up what of the prompt is cached, and set room aside for the rest. Raises NoRoom."""
-        found = self._pool.find(self.prompt_names())
-        self.table.open(found, self.most_tokens)
-        self._named = len(found)
-        self.stream.figures.begun = time.perf_counter()
-        self.stream.figures.cached = self.table.length
-        ends = (image.span.start + image.span.tokens for image in self.request.images)
-        self.missing = {index for index, end in enumerate(ends) if end > self.table.length}
+        """Acquire the cached blocks of the prompt and reserve the rest. Raises OutOfBlocks."""
+        cached = self._pool.find(self.prompt_hashes())
+        self.table.open(cached, self.max_length)
+        self._published = len(cached)
+        self.stream.metrics.admitted = time.perf_counter()
+        self.stream.metrics.cached_tokens = self.table.length
+        self.missing_images = {index for index, span in enumerate(self._spans) if span.end > self.table.length}
 
     def close(self) -> None:
-        """Give back all that it holds."""
+        """Return all blocks and features."""
         self.table.release()
         self._features.clear()
-        self._queries = None
 
-    def wanted(self, index: int) -> tuple[PendingImage, int]:
-        """An image, and the first of its tokens whose features are needed."""
+    def needed_features(self, index: int) -> tuple[PromptImage, int]:
+        """Return an image and the first of its visual tokens whose features are needed."""
         image = self.request.images[index]
-        return image, max(0, self.table.length - image.span.start)
+        return image, max(0, self.table.length - image.start)
 
-    def give(self, index: int, features: FloatArray) -> None:
-        """Hand over the features of the image's last tokens, as many as are needed or more."""
+    def add_features(self, index: int, features: ImageFeatures) -> None:
+        """Take the features of an image's last tokens, as many as are needed or more."""
         self._features[index] = features
-        self.missing.discard(index)
-        if not self.missing:
-            self.stream.figures.seen = time.perf_counter()
+        self.missing_images.discard(index)
+        if not self.missing_images:
+            self.stream.metrics.encoded = time.perf_counter()
 
-    def tell_of_vision(self) -> None:
-        """Say how many of the visual tokens that are needed are there."""
-        if images := self.request.images:
-            missing = sum(images[index].span.tokens for index in self.missing)
-            total = sum(image.span.tokens for image in images)
+    def report_vision(self) -> None:
+        """Put the number of encoded visual tokens into the stream."""
+        if self._spans:
+            missing = sum(self._spans[index].tokens for index in self.missing_images)
+            total = sum(span.tokens for span in self._spans)
             self.stream.put(Progress("vision", total - missing, total))
 
-    def prefill_step(self, most: int) -> SequenceStep:
-        """The next tokens of the prompt, about ``most``: a chunk ends where a block ends, which is written whole."""
+    def prefill_step(self, max_tokens: int) -> SequenceStep:
+        """Return the next chunk of the prompt, about ``max_tokens``: it ends at a block boundary, so that whole blocks
+        are written.
+        """
         start, size = self.table.length, self._pool.block_size
-        end = max(start + most - (start + most) % size, start - start % size + size)
+        end = max(start + max_tokens - (start + max_tokens) % size, start - start % size + size)
         end = min(end, self.prompt_length)
-        return self._step(start, end, self.request.positions[:, start:end], tuple(self._visuals(start, end)))
+        return self._step(start, end, self.request.positions[:, start:end], self._placed_features(start, end))
 
-    def decode_step(self, guesses: int) -> SequenceStep:
-        """The last token and at most ``guesses`` that may follow it."""
-        left = self.most_tokens - len(self.text)
-        self._guessed = self._guesses(min(guesses, left - 1))
+    def decode_step(self, max_guesses: int) -> SequenceStep:
+        """Return the last token and at most ``max_guesses`` guessed tokens after it."""
+        left = self.max_length - len(self.tokens)
+        self._guesses = self._guess(min(max_guesses, left - 1))
         start = self.table.length
-        first = self._following + start - self.prompt_length
-        positions = np.tile(np.arange(first, first + 1 + len(self._guessed)), (3, 1))
-        return self._step(start, start + 1 + len(self._guessed), positions, ())
+        first = self._next_position + start - self.prompt_length
+        positions = np.tile(np.arange(first, first + 1 + len(self._guesses)), (3, 1))
+        return self._step(start, start + 1 + len(self._guesses), positions, ())
 
-    def _guesses(self, most: int) -> list[int]:
-        """At most ``most`` tokens that may come next: those that must, or those that came next before."""
-        self._forced = False
-        if not self._lookup or most < 1:
-            return []
-        forced = list(self.request.chooser.forced()[:most])
-        self._forced = bool(forced)
-        return forced or self._lookup.guess(most)
-
-    def take(self, step: SequenceStep, logits: FloatArray) -> tuple[list[int], FinishReason | None]:
-        """Go on with the ``logits [step.rows, vocab]`` of a step that ran: new tokens, and whether that was the end."""
-        self.passes += 1
+    def process(self, step: SequenceStep, output: StepOutput) -> tuple[list[int], FinishReason | None]:
+        """Advance by a step that ran. Return the new tokens, and why the output ends if it does."""
+        self.forward_passes += 1
         if step.past + len(step.ids) < self.prompt_length:
             self._advance(len(step.ids))
             return [], None
-        chosen: list[int] = []
+        sampled: list[int] = []
         reason: FinishReason | None = None
-        for row, guess in itertools.zip_longest(logits, self._guessed):
-            token = self.request.chooser.choose(row)
-            chosen.append(token)
-            self.text.append(token)
-            if (reason := self._end(token)) or token != guess:
+        for logits, guess in itertools.zip_longest(output.logits, self._guesses):
+            token = self.request.sampler.sample(logits)
+            sampled.append(token)
+            self.tokens.append(token)
+            if (reason := self._finish_reason(token)) or token != guess:
                 break
-        if self._lookup and not self._forced:
-            self._lookup.learn(len(self._guessed), verified(self._guessed, chosen))
-        self._advance(len(step.ids) - len(self._guessed) + len(chosen) - 1)  # all chosen but the last were guessed
-        self._guessed = []
-        return chosen, reason
+        if self._lookup and not self._guesses_forced:
+            self._lookup.update(len(self._guesses), count_matches(self._guesses, sampled))
+        self._advance(len(step.ids) - len(self._guesses) + len(sampled) - 1)  # all sampled but the last were guessed
+        self._guesses = []
+        return sampled, reason
 
-    def looked(self, count: int) -> list[npt.NDArray[np.float16] | None]:
-        """Queries of the ``count`` tokens just taken, each ``[L, heads, head_dim]`` if the request is watched: those of
-        the last step's first rows, for guesses are verified from the front.
-        """
-        if self._queries is None:
+    @staticmethod
+    def queries(output: StepOutput, count: int) -> list[npt.NDArray[np.float16] | None]:
+        """Return the queries of the first ``count`` rows: guesses are verified from the front."""
+        if output.queries is None:
             return [None] * count
-        return list(self._queries[:count].astype(np.float16))
+        return list(output.queries[:count].astype(np.float16))
 
-    def _watch(self, queries: FloatArray) -> None:
-        """Keep the queries of a step, ``[rows, L, heads, head_dim]``, until the next one."""
-        self._queries = queries
+    def _guess(self, max_guesses: int) -> list[int]:
+        """Return tokens that must come next (a schema leaves no choice), or that prompt lookup suggests."""
+        self._guesses_forced = False
+        if not self._lookup or max_guesses < 1:
+            return []
+        forced = list(self.request.sampler.forced_tokens()[:max_guesses])
+        self._guesses_forced = bool(forced)
+        return forced or self._lookup.guess(max_guesses)
 
-    def _end(self, token: int) -> FinishReason | None:
-        answer = len(self.text) - self.prompt_length
+    def _finish_reason(self, token: int) -> FinishReason | None:
+        generated = len(self.tokens) - self.prompt_length
         if token in self.request.eos:
             return "stop"
-        if answer == self.request.max_tokens:
+        if generated == self.request.max_tokens:
             return "length"
-        if self.request.guard and repeats(self.text[self.prompt_length :]):
+        if self.request.repetition_guard and repeats(self.tokens[self.prompt_length :]):
             return "repetition"
         return None
 
-    def _step(self, start: int, end: int, positions: np.ndarray, visuals: tuple[VisualRows, ...]) -> SequenceStep:
-        ids = np.array([*self.text[start:end], *self._guessed], np.int64)[: end - start]
-        self.table.reserve(len(ids))
-        rows, watch = 1 + len(self._guessed), self._watch if self.request.watch else None
-        return SequenceStep(ids, positions, start, self.table.blocks, visuals, rows, watch)
+    def _step(self, start: int, end: int, positions: IntArray, images: SequenceOf[PlacedFeatures]) -> SequenceStep:
+        ids = np.array([*self.tokens[start:end], *self._guesses], np.int64)[: end - start]
+        self.table.extend(len(ids))
+        rows, record = 1 + len(self._guesses), self.request.record_attention
+        return SequenceStep(ids, positions, start, self.table.blocks, tuple(images), rows, record)
 
-    def _visuals(self, start: int, end: int) -> Items[VisualRows]:
-        """The visual rows between tokens ``start`` and ``end`` of the prompt, counted from ``start``."""
-        rows = []
-        for index, image in enumerate(self.request.images):
-            first = image.span.start
-            low, high = max(start, first), min(end, first + image.span.tokens)
+    def _placed_features(self, start: int, end: int) -> list[PlacedFeatures]:
+        """Return the image features between tokens ``start`` and ``end`` of the prompt, counted from ``start``."""
+        placed = []
+        for index, span in enumerate(self._spans):
+            low, high = max(start, span.start), min(end, span.end)
             if low < high:
                 features = self._features[index]
-                known_from = first + image.span.tokens - features.shape[1]
-                rows.append(VisualRows(low - start, features[:, low - known_from : high - known_from]))
-        return rows
+                first = span.end - features.tokens  # features may be those of the last tokens only
+                placed.append(PlacedFeatures(low - start, features.slice(low - first, high - first)))
+        return placed
 
     def _advance(self, tokens: int) -> None:
-        """Count tokens as written, and let others find the blocks that are now full."""
+        """Count tokens as written, and publish the blocks that are full now."""
         self.table.advance(tokens)
-        names = self._names_of(self.table.length)
-        for index in range(self._named, self.table.length // self._pool.block_size):
-            self._pool.name(self.table.blocks[index], names[index])
-            self._named = index + 1
+        hashes = self._hashes_of(self.table.length)
+        for index in range(self._published, self.table.length // self._pool.block_size):
+            self._pool.publish(self.table.blocks[index], hashes[index])
+            self._published = index + 1
 
-    def _names_of(self, length: int) -> list[bytes]:
+    def _hashes_of(self, length: int) -> list[bytes]:
         size = self._pool.block_size
-        if length // size > len(self._names):
-            parent = self._names[-1] if self._names else self._root
-            spans = [image.span for image in self.request.images]
-            text = self.text[: length - length % size]
-            self._names += block_hashes(parent, text, spans, size, len(self._names))
-        return self._names[: length // size]
+        if length // size > len(self._hashes):
+            parent = self._hashes[-1] if self._hashes else self._root
+            full = self.tokens[: length - length % size]
+            self._hashes += block_hashes(parent, full, self._spans, size, len(self._hashes))
+        return self._hashes[: length // size]

@@ -1,7 +1,4 @@
-"""Where the words of an answer looked: attention on visual tokens, by token, and which tokens make a word.
-
-Knows text and arrays; knows neither pixels nor how attention is computed.
-"""
+"""The attention of an answer's tokens to visual tokens, and its mean over the whole answer or one word."""
 
 from __future__ import annotations
 
@@ -15,37 +12,40 @@ from vlrun.types.arrays import FloatArray
 
 @dataclass(frozen=True)
 class Heat:
-    """``maps``: of each image ``[tokens, rows, columns]``, a cell for each visual token; ``pieces``: the text of each
-    token of the answer.
+    """Attention of each token of an answer to each image.
+
+    Attributes:
+        maps: Per image, attention ``[answer tokens, rows, columns]`` with one cell per visual token.
+        token_texts: The text of each answer token.
     """
 
     maps: tuple[FloatArray, ...]
-    pieces: tuple[str, ...]
+    token_texts: tuple[str, ...]
 
-    def of(self, word: str | None = None, image: int = 0) -> FloatArray:
-        """The heat of a word, wherever the answer says it, or of the whole answer, ``[rows, columns]``.
+    def mean(self, word: str | None = None, image: int = 0) -> FloatArray:
+        """The mean attention ``[rows, columns]`` of the whole answer, or of a word wherever it occurs in the answer.
 
-        Raises OptionError if the answer does not say it.
+        Raises:
+            OptionError: The word does not occur in the answer.
         """
-        wanted = list(range(len(self.pieces))) if word is None else self._tokens_of(word)
-        mean: FloatArray = self.maps[image][wanted].mean(0)
+        tokens = list(range(len(self.token_texts))) if word is None else self._tokens_of(word)
+        mean: FloatArray = self.maps[image][tokens].mean(0)
         return mean
 
     def _tokens_of(self, word: str) -> list[int]:
-        text, asked = "".join(self.pieces).lower(), word.strip().lower()
-        ends = np.cumsum([len(piece) for piece in self.pieces])
-        spans = _places(text, asked)
+        ends = np.cumsum([len(text) for text in self.token_texts])
+        spans = _occurrences("".join(self.token_texts).lower(), word.strip().lower())
         found = [
             token
             for token, end in enumerate(ends)
-            if any(start < end and end - len(self.pieces[token]) < stop for start, stop in spans)
+            if any(start < end and end - len(self.token_texts[token]) < stop for start, stop in spans)
         ]
         if not found:
-            raise OptionError(f"the answer does not say '{word}', so there is no heat of it")
+            raise OptionError(f"the answer does not contain '{word}', so it has no heat map")
         return found
 
 
-def _places(text: str, word: str) -> list[tuple[int, int]]:
+def _occurrences(text: str, word: str) -> list[tuple[int, int]]:
     spans, start = [], text.find(word) if word else -1
     while start >= 0:
         spans.append((start, start + len(word)))

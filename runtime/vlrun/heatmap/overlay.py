@@ -1,7 +1,4 @@
-"""A heat map laid over an image: where a value per visual token is high.
-
-Knows colours and enlarging; does not know what the values mean or which model gave them.
-"""
+"""Overlays an image with a heat map that has one value per visual token."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from PIL import Image as PILImage
 from vlrun.errors import OptionError
 from vlrun.media.image import Image
 
-MOST_SIDE = 2048
-"""Pixels of the longer side that comes out: a heat map has a few dozens of cells, so more pixels show nothing more."""
+MAX_SIDE = 2048
+"""Pixels of the longer side of the result: a heat map has a few dozen cells, so more pixels add no detail."""
 
 INFERNO = np.array(
     [
@@ -30,33 +27,41 @@ INFERNO = np.array(
     ],
     np.float32,
 )
-"""Ten even steps of Inferno by N. J. Smith and S. van der Walt (matplotlib, CC0): lightness grows evenly, so that the
-order shows in grey and to the colour-blind too.
+"""Ten even steps of Inferno by N. J. Smith and S. van der Walt (matplotlib, CC0). Lightness increases evenly, so the
+order is visible in grey and to colour-blind readers.
 """
 
 GREY_RANGE = (40.0, 170.0)
-"""The image below becomes grey between these levels, so that neither its blacks nor its whites hide the heat."""
+"""The image becomes grey between these levels, so that neither its blacks nor its whites hide the heat."""
 COLOUR = 0.3
-"""How much of the image's colour the grey keeps: red on green of the same lightness would be lost without it."""
+"""Share of the image's colour that is kept: red on green of the same lightness would be invisible without it."""
 OPACITY = 0.72
-"""Of places at least half as hot as the hottest; a cold one shows the image alone."""
+"""Of cells with at least half of the highest value; it decreases linearly to 0 for the value 0."""
 
 
 def overlay_heat(image: Image, heat: npt.NDArray[np.float32]) -> PILImage.Image:
-    """The image in grey under ``heat [rows, columns]``, relative to its highest value; at most MOST_SIDE pixels long.
+    """Overlay an image with heat, relative to the highest value; if all values are 0, the image keeps its colours.
 
-    Without any heat it keeps its colours. Raises OptionError if a value is negative or not a number.
+    Args:
+        image: The image that the model was given.
+        heat: ``[rows, columns]``, values of 0 or more.
+
+    Returns:
+        The overlay; its longer side has at most ``MAX_SIDE`` pixels.
+
+    Raises:
+        OptionError: The shape is wrong, or a value is negative or not finite.
     """
     if heat.ndim != 2 or heat.size == 0:
         raise OptionError(f"a heat map has rows and columns, not the shape {list(heat.shape)}")
     if not np.isfinite(heat).all() or heat.min() < 0:
-        raise OptionError("a heat map has values of 0 and more, without NaN and infinity")
+        raise OptionError("a heat map has finite values of 0 or more")
     pil_image = PILImage.fromarray(image.rgb)
-    pil_image.thumbnail((MOST_SIDE, MOST_SIDE), PILImage.Resampling.LANCZOS)
+    pil_image.thumbnail((MAX_SIDE, MAX_SIDE), PILImage.Resampling.LANCZOS)
     highest = float(heat.max())
     if highest == 0:
         return pil_image
-    share = _enlarged((heat.astype(np.float64) / highest).astype(np.float32), pil_image.size)
+    share = _resized((heat.astype(np.float64) / highest).astype(np.float32), pil_image.size)
     low, high = GREY_RANGE
     grey = np.asarray(pil_image.convert("L"), np.float32)[..., None]
     base = low + (high - low) / 255 * (grey + COLOUR * (np.asarray(pil_image, np.float32) - grey))
@@ -65,14 +70,14 @@ def overlay_heat(image: Image, heat: npt.NDArray[np.float32]) -> PILImage.Image:
     return PILImage.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def _enlarged(share: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Shares 0..1 for each pixel ``[height, width]``. At the borders Pillow weighs only what is there: none is dark."""
+def _resized(share: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Resize shares 0..1 to ``[height, width]``. Pillow does not darken the borders."""
     smooth = PILImage.fromarray(share).resize(size, PILImage.Resampling.BICUBIC)
-    return np.clip(np.asarray(smooth, np.float32), 0, 1)  # bicubic swings beyond steep slopes
+    return np.clip(np.asarray(smooth, np.float32), 0, 1)  # bicubic interpolation overshoots
 
 
 def _coloured(share: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """RGB ``[height, width, 3]`` 0..255 by a table of 256 colours."""
+    """RGB ``[height, width, 3]`` 0..255 from a table of 256 colours."""
     steps = np.linspace(0, 1, 256)
     anchors = np.linspace(0, 1, len(INFERNO))
     table = np.stack([np.interp(steps, anchors, INFERNO[:, channel]) for channel in range(3)], 1).astype(np.float32)

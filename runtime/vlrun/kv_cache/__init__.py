@@ -1,1 +1,3 @@
-"""Where past tokens live. Knows blocks and lengths, not what tokens mean."""
+"""Bookkeeping of the paged KV cache: block pool, block hashes, prefix store on disk. Knows no tensors and no tokens'
+meaning.
+"""

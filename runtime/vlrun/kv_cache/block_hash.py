@@ -1,9 +1,9 @@
-"""Names of full blocks: a chain of hashes over all that the keys and values of a prefix depend on.
+"""Hashes of full blocks, chained over everything that the keys and values of a prefix depend on.
 
-A block's name covers the name of the block before it, its token ids and, where visual tokens stand in it, the key of
-their image and which of its tokens they are. Token ids alone would give one image the answer of another: all visual
-tokens share one id. The chain begins with a root that stands for the model and how it runs. Positions follow from ids
-and images, so they need no place in it. Knows bytes; does not know blocks.
+A block's hash covers the hash of the block before it, its token ids and, where it holds visual tokens, the key of their
+image and which of its tokens they are. Token ids alone would give one image the answer of another, since all visual
+tokens share one id. The chain starts with a root hash of the model and its settings. Positions follow from ids and
+images and need not be hashed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """Visual tokens ``start .. start + tokens`` of a prompt; ``key`` names the image's content and its grid."""
+    """Visual tokens ``start .. start + tokens`` of a prompt; ``key`` identifies the image's content and grid."""
 
     start: int
     tokens: int
     key: bytes
 
+    @property
+    def end(self) -> int:
+        """Index of the first token after the image."""
+        return self.start + self.tokens
+
 
 def block_hashes(
-    parent: bytes, ids: Sequence[int], images: Sequence[ImageSpan], block_size: int, begin: int = 0
+    parent: bytes, ids: Sequence[int], images: Sequence[ImageSpan], block_size: int, first: int = 0
 ) -> Iterator[bytes]:
-    """Names of the full blocks of ``ids`` that lie behind block ``begin``, whose predecessor is named ``parent``."""
-    for start in range(begin * block_size, len(ids) - block_size + 1, block_size):
+    """Yield the hashes of the full blocks of ``ids`` from block ``first`` on, whose predecessor has hash ``parent``."""
+    for start in range(first * block_size, len(ids) - block_size + 1, block_size):
         end = start + block_size
         digest = hashlib.sha256(parent)
         digest.update(np.asarray(ids[start:end], np.int64).tobytes())
         for image in images:
-            low, high = max(start, image.start), min(end, image.start + image.tokens)
+            low, high = max(start, image.start), min(end, image.end)
             if low < high:
                 digest.update(f"|{low - start}+{high - low} from {low - image.start} of ".encode() + image.key)
         parent = digest.digest()

@@ -1,9 +1,9 @@
-"""Prefixes on disk: the keys and values of an image's tokens, so that tomorrow's question about it starts at once.
+"""Prefixes on disk: the KV cache blocks of an image's tokens, so that a later process need not compute them again.
 
-One file for each prefix, named by its images and by its last block, whose name stands for all that it depends on. A
-file is written beside, flushed and renamed; it carries its own checksum, and one that is damaged, cut short or not ours
-is removed and never used. Several processes may share the folder; the files used least recently go when it grows beyond
-its limit. Nothing that fails here fails an answer. Knows bytes and files; does not know what they mean.
+One file holds one prefix. Its name contains a hash of its images and the hash of its last block, which covers
+everything that the content depends on. Files are written aside, flushed and renamed; each carries a checksum, and a
+file that is damaged, truncated or foreign is removed and never used. Several processes may share the folder. When it
+exceeds its limit, the least recently used files are removed. A failure here never fails an answer.
 """
 
 from __future__ import annotations
@@ -27,46 +27,55 @@ SUFFIX = ".kv"
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """``blocks [n, block_bytes]`` with their ``names``, of the ``images`` with these keys; ``tails``: of each image
-    that reaches behind the last full block its key and the features ``[rows, tokens, hidden]`` of the visual tokens
-    there.
+    """A prefix as it lies on disk.
+
+    Attributes:
+        hashes: Hashes of its blocks.
+        blocks: Their content, ``[n, block_bytes]``.
+        image_keys: Keys of the images in it, in order.
+        tails: For each image that reaches beyond the last full block, its key and the features
+            ``[1 + deepstack, tokens, hidden]`` of the visual tokens there.
     """
 
-    names: tuple[bytes, ...]
+    hashes: tuple[bytes, ...]
     blocks: Bytes
-    images: tuple[bytes, ...]
+    image_keys: tuple[bytes, ...]
     tails: tuple[tuple[bytes, FloatArray], ...] = ()
 
     @property
-    def bytes(self) -> int:
-        """Size of the content."""
+    def nbytes(self) -> int:
+        """Size of the content in bytes."""
         return self.blocks.nbytes + sum(tail.nbytes for _, tail in self.tails)
 
 
 class _Header(msgspec.Struct, array_like=True):
     root: bytes
-    names: list[bytes]
+    hashes: list[bytes]
     block_bytes: int
-    images: list[bytes]
+    image_keys: list[bytes]
     tails: list[tuple[bytes, tuple[int, int, int]]]
 
 
-def label(images: Sequence[bytes]) -> str:
-    """What the files of some images' prefixes begin with, whichever the model."""
-    return hashlib.sha256(b"".join(images)).hexdigest()[:16]
+def file_prefix(image_keys: Sequence[bytes]) -> str:
+    """Return what the file names of these images' prefixes start with, whatever the model."""
+    return hashlib.sha256(b"".join(image_keys)).hexdigest()[:16]
 
 
-def may_know(folder: Path, images: Sequence[bytes]) -> bool:
-    """Whether a prefix of these images, given by their keys, seems to be stored; perhaps by another model."""
+def may_contain(folder: Path, image_keys: Sequence[bytes]) -> bool:
+    """Return whether ``folder`` has a prefix of these images, perhaps of another model. Reads no file."""
     try:
-        return any(folder.glob(f"{label(images)}-*{SUFFIX}"))
+        return any(folder.glob(f"{file_prefix(image_keys)}-*{SUFFIX}"))
     except OSError:
         return False
 
 
 class PrefixStore:
-    """The files of one model (``root``) in ``folder``, which holds those of others too; all of them within ``limit``
-    bytes.
+    """The stored prefixes of one model, identified by ``root``, in a folder that other models may share.
+
+    Args:
+        folder: Where the files lie; created if missing.
+        root: Root hash of the block hashes.
+        limit: Bytes that all files in the folder may take together.
     """
 
     def __init__(self, folder: Path, root: bytes, limit: int) -> None:
@@ -75,61 +84,65 @@ class PrefixStore:
         self._limit = limit
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.sweep(folder)
+            files.remove_partial(folder)
 
-    def longest(self, names: Sequence[bytes], known: int, images: Sequence[bytes]) -> StoredPrefix | None:
-        """The longest stored prefix among ``names`` that has more than ``known`` blocks, of the first of these images
-        or more of them.
+    def longest(self, hashes: Sequence[bytes], cached: int, image_keys: Sequence[bytes]) -> StoredPrefix | None:
+        """Return the longest stored prefix of ``hashes`` with more than ``cached`` blocks, if there is one.
+
+        Args:
+            hashes: Block hashes of the prompt.
+            cached: Blocks of it that are in memory already.
+            image_keys: Images of the prompt; the prefix may hold all of them or the first few.
         """
-        found = self._found(images)
-        for count in range(len(names), known, -1):
-            path = found.get(names[count - 1].hex())
-            prefix = self._read(path, tuple(names[:count])) if path else None
+        found = self._files_by_last_hash(image_keys)
+        for count in range(len(hashes), cached, -1):
+            path = found.get(hashes[count - 1].hex())
+            prefix = self._read(path, tuple(hashes[:count])) if path else None
             if path and prefix:
-                files.used(path)
+                files.touch(path)
                 return prefix
         return None
 
-    def holds(self, name: bytes, images: Sequence[bytes]) -> bool:
-        """Whether the prefix of these images that ends with this block seems to be there."""
+    def contains(self, last_hash: bytes, image_keys: Sequence[bytes]) -> bool:
+        """Return whether there is a file for the prefix of these images that ends with this block."""
         try:
-            return self._path(name, images).exists()
-        except OSError:  # a folder that we may not look into
+            return self._path(last_hash, image_keys).exists()
+        except OSError:  # no permission to look into the folder
             return False
 
     def fits(self, size: int) -> bool:
-        """Whether a prefix of so many bytes may be stored at all: one must not drive out all others."""
+        """Return whether a prefix of ``size`` bytes may be stored: one must not evict all others."""
         return size <= self._limit // 2
 
     def put(self, prefix: StoredPrefix) -> None:
-        """Write a prefix, and make room for it. A full or read-only disk is no error: then there is no file."""
+        """Write a prefix and evict others to stay within the limit. On a full or read-only disk nothing is written."""
         shapes = [(key, tail.shape) for key, tail in prefix.tails]
-        tails = [tail for _, tail in prefix.tails]
-        header = msgspec.msgpack.encode((self.root, prefix.names, prefix.blocks.shape[1], prefix.images, shapes))
-        contents = [np.ascontiguousarray(part).data.cast("B") for part in (prefix.blocks, *tails)]
+        header = msgspec.msgpack.encode((self.root, prefix.hashes, prefix.blocks.shape[1], prefix.image_keys, shapes))
+        arrays = (prefix.blocks, *(tail for _, tail in prefix.tails))
+        contents = [np.ascontiguousarray(array).data.cast("B") for array in arrays]
         parts: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(8, "little"), header, *contents]
-        if self.fits(prefix.bytes):
+        if self.fits(prefix.nbytes):
             with contextlib.suppress(OSError):
-                files.write(self._path(prefix.names[-1], prefix.images), parts)
-                files.shrink(self._folder.glob(f"*{SUFFIX}"), self._limit)
+                files.write_checked(self._path(prefix.hashes[-1], prefix.image_keys), parts)
+                files.evict(self._folder.glob(f"*{SUFFIX}"), self._limit)
 
-    def _path(self, name: bytes, images: Sequence[bytes]) -> Path:
-        return self._folder / f"{label(images)}-{name.hex()}{SUFFIX}"
+    def _path(self, last_hash: bytes, image_keys: Sequence[bytes]) -> Path:
+        return self._folder / f"{file_prefix(image_keys)}-{last_hash.hex()}{SUFFIX}"
 
-    def _found(self, images: Sequence[bytes]) -> dict[str, Path]:
-        """What there is of these images, or the first of them, by the name of the last block, in hex."""
+    def _files_by_last_hash(self, image_keys: Sequence[bytes]) -> dict[str, Path]:
+        """Files of these images or the first few of them, by the hash of the last block in hex."""
         found = {}
         with contextlib.suppress(OSError):
-            for count in range(1, len(images) + 1):
-                for path in self._folder.glob(f"{label(images[:count])}-*{SUFFIX}"):
+            for count in range(1, len(image_keys) + 1):
+                for path in self._folder.glob(f"{file_prefix(image_keys[:count])}-*{SUFFIX}"):
                     found[path.stem.partition("-")[2]] = path
         return found
 
-    def _read(self, path: Path, names: tuple[bytes, ...]) -> StoredPrefix | None:
-        """The prefix in a file, or None. A file that is there and is not what its name says is removed."""
+    def _read(self, path: Path, hashes: tuple[bytes, ...]) -> StoredPrefix | None:
+        """Return the prefix in a file. A file that is there and is not what its name says is removed."""
         try:
-            prefix = self._parse(files.read(path))
-            if prefix.names == names:
+            prefix = self._parse(files.read_checked(path))
+            if prefix.hashes == hashes:
                 return prefix
         except OSError:
             return None
@@ -139,18 +152,18 @@ class PrefixStore:
         return None
 
     def _parse(self, body: Bytes) -> StoredPrefix:
-        """Raises ValueError or MsgspecError if the content is not ours."""
+        """Parse a file's content. Raises ValueError or MsgspecError for foreign content."""
         if body[: len(MAGIC)].tobytes() != MAGIC:
-            raise ValueError("something else")
+            raise ValueError("not a prefix file")
         begin = len(MAGIC) + 8
         end = begin + int.from_bytes(body[len(MAGIC) : begin].tobytes(), "little")
         header = msgspec.msgpack.decode(body[begin:end].tobytes(), type=_Header)
         if header.root != self.root:
-            raise ValueError("another model's")
-        start, end = end, end + len(header.names) * header.block_bytes
-        blocks = body[start:end].reshape(len(header.names), header.block_bytes)
+            raise ValueError("a prefix of another model")
+        start, end = end, end + len(header.hashes) * header.block_bytes
+        blocks = body[start:end].reshape(len(header.hashes), header.block_bytes)
         tails = []
         for key, shape in header.tails:
             start, end = end, end + 4 * math.prod(shape)
             tails.append((key, body[start:end].copy().view(np.float32).reshape(shape)))
-        return StoredPrefix(tuple(header.names), blocks, tuple(header.images), tuple(tails))
+        return StoredPrefix(tuple(header.hashes), blocks, tuple(header.image_keys), tuple(tails))

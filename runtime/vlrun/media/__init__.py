@@ -1,1 +1,1 @@
-"""Bytes in, upright RGB out, within limits. Knows nothing of the model."""
+"""Media input: encoded bytes in, upright RGB pixels out, within limits. Does not know the model."""

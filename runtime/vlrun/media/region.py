@@ -1,7 +1,4 @@
-"""Parts of an image at full resolution: one region of it, or tiles that cover it.
-
-Knows how people write both, and what the parts' frames are; does not know the model, nor what becomes of the parts.
-"""
+"""Crops an image to a region, or cuts it into tiles, at full resolution; parses how users write both."""
 
 from __future__ import annotations
 
@@ -10,31 +7,37 @@ import re
 from dataclasses import dataclass
 
 from vlrun.errors import OptionError
-from vlrun.media.image import Image, made_from
+from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import Matrix
 
 THOUSANDTHS = "1000"
-"""What stands behind the slash of a region in thousandths."""
-MOST_ON_A_SIDE = 8
-MOST_TILES = 16
-LEAST_SIDE = 32
-"""The shortest side of a tile: the model's own unit, below which there is nothing to see."""
+"""The suffix after the slash of a region in thousandths."""
+MAX_TILES_PER_SIDE = 8
+MAX_TILES = 16
+MIN_SIDE = 32
+"""Pixels of the shortest side of a tile: one visual token of the model."""
 
 _REGION_FORM = "a region is x,y,width,height in pixels, as 120,40,300,200, or in thousandths, as 0,333,1000,333/1000"
-_TILES_FORM = (
-    f"tiles are COLUMNSxROWS, as 1x3, each 1 to {MOST_ON_A_SIDE}, more than one tile and at most {MOST_TILES} in all"
-)
-# Nine digits are more than any image needs; \d would take the digits of other scripts too.
+_TILES_FORM = f"tiles are COLUMNSxROWS, as 1x3, each 1 to {MAX_TILES_PER_SIDE}, and 2 to {MAX_TILES} tiles in total"
+# Nine digits are more than any image needs; \d would also match digits of other scripts.
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _TILES = re.compile(r"\s*([0-9]{1,2})\s*[xX]\s*([0-9]{1,2})\s*")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box in an image, of ``width`` and ``height`` from the corner at ``x`` (left) and ``y`` (top).
+    """A rectangle in an image; it may extend beyond the image.
 
-    In whole pixels, or with ``thousandths`` in those of the image's width and height (0 to 1000, decimals allowed).
-    A region may reach beyond the image. Raises OptionError for other numbers.
+    Attributes:
+        x: Left edge.
+        y: Top edge.
+        width: Width.
+        height: Height.
+        thousandths: The numbers are thousandths of the image's width and height (0 to 1000, decimals allowed);
+            otherwise they are whole pixels.
+
+    Raises:
+        OptionError: A number is out of its range.
     """
 
     x: float
@@ -46,11 +49,11 @@ class Region:
     def __post_init__(self) -> None:
         numbers = (self.x, self.y, self.width, self.height)
         if not all(math.isfinite(number) and number >= 0 for number in numbers) or 0 in (self.width, self.height):
-            raise OptionError(f"a region begins at 0 or later and has a width and a height above 0: {_REGION_FORM}")
+            raise OptionError(f"x and y of a region must be 0 or more, width and height above 0: {_REGION_FORM}")
         if not self.thousandths and any(number != int(number) for number in numbers):
-            raise OptionError(f"a region in pixels has whole numbers: {_REGION_FORM}")
+            raise OptionError(f"a region in pixels needs whole numbers: {_REGION_FORM}")
         if self.thousandths and max(numbers) > 1000:
-            raise OptionError(f"a region in thousandths has no number above 1000: {_REGION_FORM}")
+            raise OptionError(f"the numbers of a region in thousandths must not exceed 1000: {_REGION_FORM}")
 
     def __str__(self) -> str:
         text = ",".join(f"{number:.15g}" for number in (self.x, self.y, self.width, self.height))
@@ -58,9 +61,9 @@ class Region:
 
 
 def parse_region(text: str) -> Region:
-    """A region from "x,y,width,height" in pixels, or with "/1000" after it in thousandths; spaces do not matter.
+    """Parse "x,y,width,height" in pixels, or in thousandths with "/1000" at the end; spaces are ignored.
 
-    Raises OptionError for all else, and says the expected form.
+    Raises OptionError, which shows the expected form.
     """
     numbers, slash, whole = text.partition("/")
     parts = [part.strip() for part in numbers.split(",")]
@@ -71,69 +74,72 @@ def parse_region(text: str) -> Region:
 
 
 def crop(image: Image, region: Region) -> Image:
-    """The part of ``image`` in ``region``, clipped to the image, at full resolution.
+    """Crop an image to a region, at full resolution.
 
-    Thousandths are rounded outwards, to the pixels that the region touches. Raises OptionError if the region lies
-    wholly outside.
+    The region is clipped to the image; thousandths are rounded outwards to whole pixels.
+
+    Raises:
+        OptionError: The region lies outside the image.
     """
     width, height = image.size
     across, down = (width / 1000, height / 1000) if region.thousandths else (1, 1)
-    left, right = _touched(region.x * across, (region.x + region.width) * across)
-    top, bottom = _touched(region.y * down, (region.y + region.height) * down)
+    left, right = _pixel_span(region.x * across, (region.x + region.width) * across)
+    top, bottom = _pixel_span(region.y * down, (region.y + region.height) * down)
     if left >= width or top >= height:
-        raise OptionError(f"the region {region} lies outside of the image, which has {width} x {height} pixels")
-    return _part(image, left, top, min(right, width), min(bottom, height))
+        raise OptionError(f"the region {region} lies outside the image, which has {width} x {height} pixels")
+    return _cut(image, left, top, min(right, width), min(bottom, height))
 
 
-def _touched(begin: float, end: float) -> tuple[int, int]:
-    """The pixels from ``begin`` to ``end``; what floating point adds to a whole number touches no further one."""
+def _pixel_span(begin: float, end: float) -> tuple[int, int]:
+    """The whole pixels that a span touches; rounding errors add none."""
     return math.floor(round(begin, 6)), math.ceil(round(end, 6))
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """A grid of ``columns`` x ``rows`` tiles. Raises OptionError for a single tile, or for too many."""
+    """A grid of ``columns`` x ``rows`` tiles. Raises OptionError for one tile, or too many."""
 
     columns: int
     rows: int
 
     def __post_init__(self) -> None:
         sides = (self.columns, self.rows)
-        if min(sides) < 1 or max(sides) > MOST_ON_A_SIDE or not 1 < self.columns * self.rows <= MOST_TILES:
-            raise OptionError(f"'{self}' is no grid of tiles: {_TILES_FORM}")
+        if min(sides) < 1 or max(sides) > MAX_TILES_PER_SIDE or not 1 < self.columns * self.rows <= MAX_TILES:
+            raise OptionError(f"'{self}' is not a grid of tiles: {_TILES_FORM}")
 
     def __str__(self) -> str:
         return f"{self.columns}x{self.rows}"
 
 
 def parse_tiles(text: str) -> Tiles:
-    """Tiles from "COLUMNSxROWS", as "1x3". Raises OptionError for all else, and says the expected form."""
+    """Parse "COLUMNSxROWS", for example "1x3". Raises OptionError, which shows the expected form."""
     found = _TILES.fullmatch(text)
     if not found:
-        raise OptionError(f"'{text}' is no grid of tiles: {_TILES_FORM}")
+        raise OptionError(f"'{text}' is not a grid of tiles: {_TILES_FORM}")
     return Tiles(int(found[1]), int(found[2]))
 
 
 def cut_tiles(image: Image, tiles: Tiles) -> tuple[Image, ...]:
-    """The tiles of ``image`` in reading order, at full resolution; together they hold each pixel once.
+    """Cut an image into tiles in reading order, at full resolution; together they contain each pixel once.
 
-    Raises OptionError if a tile would have a side of less than 32 pixels.
+    Raises:
+        OptionError: A tile would have a side of fewer than 32 pixels.
     """
     width, height = image.size
-    if width // tiles.columns < LEAST_SIDE or height // tiles.rows < LEAST_SIDE:
+    if width // tiles.columns < MIN_SIDE or height // tiles.rows < MIN_SIDE:
         raise OptionError(
             f"{tiles} tiles of an image of {width} x {height} pixels would be {width // tiles.columns} x "
-            f"{height // tiles.rows}, and a side has at least {LEAST_SIDE}"
+            f"{height // tiles.rows}; the minimum is {MIN_SIDE} x {MIN_SIDE}"
         )
     across = [width * column // tiles.columns for column in range(tiles.columns + 1)]
     down = [height * row // tiles.rows for row in range(tiles.rows + 1)]
     return tuple(
-        _part(image, across[column], down[row], across[column + 1], down[row + 1])
+        _cut(image, across[column], down[row], across[column + 1], down[row + 1])
         for row in range(tiles.rows)
         for column in range(tiles.columns)
     )
 
 
-def _part(image: Image, left: int, top: int, right: int, bottom: int) -> Image:
-    moved: Matrix = (1.0, 0.0, float(left), 0.0, 1.0, float(top))
-    return made_from(image, image.rgb[top:bottom, left:right], moved)
+def _cut(image: Image, left: int, top: int, right: int, bottom: int) -> Image:
+    offset: Matrix = (1.0, 0.0, float(left), 0.0, 1.0, float(top))
+    return derive_image(image, image.rgb[top:bottom, left:right], offset)

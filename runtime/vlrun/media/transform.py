@@ -1,7 +1,6 @@
-"""Where an image lies in the original that it was cut out of or turned upright from.
+"""Maps pixel coordinates of a cropped or rotated image to the original image.
 
-Boxes in an answer speak of the image that the model saw; people want them in the image that they gave. Knows
-coordinates; knows no pixels.
+Boxes in an answer refer to the image that the model was given; users need them in the image that they gave.
 """
 
 from __future__ import annotations
@@ -10,32 +9,37 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 Matrix: TypeAlias = tuple[float, float, float, float, float, float]
-"""``(a, b, c, d, e, f)`` takes ``(x, y)`` to ``(a x + b y + c, d x + e y + f)``."""
+"""``(a, b, c, d, e, f)`` maps ``(x, y)`` to ``(a x + b y + c, d x + e y + f)``."""
 
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """An original of ``size`` (width, height) pixels, and the ``matrix`` that takes an image's pixels into it."""
+    """An affine map to an original image.
+
+    Attributes:
+        size: Width and height of the original.
+        matrix: Maps pixel coordinates of the derived image to the original.
+    """
 
     size: tuple[int, int]
     matrix: Matrix = IDENTITY
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the image, in pixels of the original and within it."""
+        """Map a point, clamped to the original."""
         a, b, c, d, e, f = self.matrix
         width, height = self.size
         return min(max(a * x + b * y + c, 0.0), float(width)), min(max(d * x + e * y + f, 0.0), float(height))
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
-        """The upright box around a box of the image, in pixels of the original and within it."""
+        """Map a box: the axis-aligned box around its mapped corners, clamped to the original."""
         corners = [self.point(x, y) for x in (left, right) for y in (top, bottom)]
         across, down = zip(*corners, strict=True)
         return min(across), min(down), max(across), max(down)
 
-    def within(self, matrix: Matrix) -> ImageTransform:
-        """The frame of an image made from this one, whose pixels ``matrix`` takes into this one's."""
+    def compose(self, matrix: Matrix) -> ImageTransform:
+        """The transform of an image derived from this one; ``matrix`` maps its pixels to those of this one."""
         a, b, c, d, e, f = self.matrix
         p, q, r, s, t, u = matrix
         return replace(

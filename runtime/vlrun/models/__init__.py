@@ -1,1 +1,1 @@
-"""Model families: everything that is specific to one architecture, and the checks of a model folder."""
+"""Model families (what is specific to one architecture), their registry, and the verification of model folders."""

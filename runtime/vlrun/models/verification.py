@@ -1,7 +1,7 @@
-"""Hashes of a model folder are checked once on this machine, and again when a file changes.
+"""Verification of a model folder: hashes are checked once on each machine, and again when a file changes.
 
-A stamp in the user's cache folder remembers the check; it is named after the manifest's own hash and after size, time
-and inode of every file. Where no stamp can be written, the hashes are checked at every load. Knows files, no models.
+A stamp in the user's cache folder records the check. Its name depends on the manifest's hash and on the size, time and
+inode of every file. If no stamp can be written, the hashes are checked at every load.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-import platformdirs
-
 from vlrun.manifest import Manifest, check_hashes, check_sizes, fingerprint
+from vlrun.storage import cache_paths
 
 
 def verify(manifest: Manifest, folder: Path, *, again: bool = False) -> None:
-    """Check names and sizes, and the hashes if this state of the folder was not checked before or ``again`` is true.
+    """Check names and sizes, and the hashes if this state of the folder was never checked or ``again`` is true.
 
-    Raises DamagedModel.
+    Raises:
+        DamagedModel: A file is missing or was changed.
     """
     check_sizes(manifest, folder)
-    stamp = platformdirs.user_cache_path("vlrun") / "verified" / _state(manifest, folder)
-    with contextlib.suppress(OSError):  # a home that cannot be read or written costs a check at each load, no more
+    stamp = cache_paths.verified_models() / _state(manifest, folder)
+    with contextlib.suppress(OSError):  # an unreadable home only costs a check at each load
         if stamp.exists() and not again:
             return
     check_hashes(manifest, folder)

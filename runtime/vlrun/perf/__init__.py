@@ -1,1 +1,1 @@
-"""Measured speed of a model on this machine, and the cost of a request estimated from it."""
+"""Measured speed of a model on this machine, and the estimated cost of a request."""

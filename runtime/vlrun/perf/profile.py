@@ -1,7 +1,6 @@
-"""How fast this box has been with a model: what ``vlrun plan`` tells, and how much detail it can afford.
+"""Measured speed of a model on this machine, stored between runs, and the image detail that follows from it.
 
-The least seconds ever seen are kept, for a busy machine is slower than it is. Knows clocks and one small file; knows
-neither devices nor images.
+The smallest times ever measured are kept, because load from other processes only makes a machine slower.
 """
 
 from __future__ import annotations
@@ -14,117 +13,128 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import platformdirs
 
-from vlrun.storage import files
+from vlrun.storage import cache_paths, files
 
 if TYPE_CHECKING:
     from vlrun.types.answer import Answer
 
 AUTO_SECONDS = 15.0
-"""A new image that nobody chose a detail for should be understood in that time."""
+"""Target for processing a new image where the user chose no detail."""
 AUTO_STEPS = (2560, 1280, 1024, 768, 512, 256)
-"""Visual tokens that ``detail`` auto may choose: few, so that the next question finds the image in the cache."""
-LEAST_TOKENS = 32
-"""Visual tokens of an image from which on its seconds say something."""
-LEAST_PASSES = 8
+"""Visual tokens that ``detail="auto"`` chooses from: few steps, so that the next question finds the image cached."""
+MIN_TOKENS = 32
+"""Shorter prompts and smaller images give no useful measurement."""
+MIN_PASSES = 8
 PREFILL_CHUNK = 512
-"""Tokens of a prompt in one pass (``engine.scheduler.SchedulerConfig``)."""
-ALONE_SECONDS = 0.05
-"""A question that waited longer was not alone."""
+"""Prompt tokens per pass (``engine.scheduler.SchedulerConfig``)."""
+MAX_QUEUE_SECONDS = 0.05
+"""A request that waited longer ran beside others."""
 ATTENTION_SHARE = 0.5
-"""Of the time for an image of ``ATTENTION_AT`` visual tokens, what grows with their square (docs/performance.md)."""
+"""Share of the time for an image of ``ATTENTION_AT`` visual tokens that is quadratic (docs/performance.md)."""
 ATTENTION_AT = 768
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 class SpeedProfile(msgspec.Struct, frozen=True):
-    """Seconds: ``vision`` by visual tokens of an image, ``prefill`` and ``decode`` per token, ``load``."""
+    """Seconds; None where nothing was measured.
+
+    Attributes:
+        vision: For encoding an image, by its visual tokens.
+        prefill: Per prompt token.
+        decode: Per pass of the decoder.
+        load: For loading the model.
+    """
 
     vision: Mapping[int, float] = {}
     prefill: float | None = None
     decode: float | None = None
     load: float | None = None
 
+    @classmethod
+    def from_answer(cls, answer: Answer, vision_seconds: Mapping[int, float]) -> SpeedProfile:
+        """What one answer measured.
+
+        Args:
+            answer: Its prefill counts for prompt tokens that were computed, its decoding per pass of the decoder,
+                which can produce several tokens.
+            vision_seconds: For encoding images, by visual tokens.
+        """
+        usage, times = answer.usage, answer.timings
+        computed = usage.prompt_tokens - usage.cached_tokens
+        passes = usage.forward_passes - -(-computed // PREFILL_CHUNK)
+        has_decoded = times.tpot is not None and passes >= MIN_PASSES
+        has_prefilled = computed >= MIN_TOKENS and times.queue < MAX_QUEUE_SECONDS
+        return cls(
+            vision={tokens: seconds for tokens, seconds in vision_seconds.items() if tokens >= MIN_TOKENS},
+            prefill=times.prefill / computed if has_prefilled else None,
+            decode=(times.tpot or 0) * (usage.completion_tokens - 1) / passes if has_decoded else None,
+            load=times.load,
+        )
+
     def vision_seconds(self, tokens: int) -> float | None:
-        """For an image of so many visual tokens, reckoned from the nearest one that was seen; None if none was."""
+        """Estimate for an image of ``tokens`` visual tokens, from the measured image nearest in size."""
         if not self.vision:
             return None
-        nearest = min(self.vision, key=lambda seen: abs(seen - tokens))
-        return self.vision[nearest] * _effort(tokens) / _effort(nearest)
+        nearest = min(self.vision, key=lambda measured: abs(measured - tokens))
+        return self.vision[nearest] * _relative_cost(tokens) / _relative_cost(nearest)
 
-    def joined(self, other: SpeedProfile) -> SpeedProfile:
-        """The faster of both in each."""
+    def fastest(self, other: SpeedProfile) -> SpeedProfile:
+        """The smaller value of both profiles in each field."""
         vision = {
-            tokens: min(known[tokens] for known in (self.vision, other.vision) if tokens in known)
+            tokens: min(profile[tokens] for profile in (self.vision, other.vision) if tokens in profile)
             for tokens in {**self.vision, **other.vision}
         }
         return SpeedProfile(
             vision,
-            _least(self.prefill, other.prefill),
-            _least(self.decode, other.decode),
-            _least(self.load, other.load),
+            _min(self.prefill, other.prefill),
+            _min(self.decode, other.decode),
+            _min(self.load, other.load),
         )
 
 
-def of_answer(answer: Answer, vision_seconds: Mapping[int, float]) -> SpeedProfile:
-    """What one answer says, and its images' own seconds by visual tokens. Prefill counts for a prompt that was
-    computed; decode by passes of the decoder, of which each may give several tokens.
-    """
-    usage, times = answer.usage, answer.timings
-    computed = usage.prompt_tokens - usage.cached_tokens
-    passes = usage.passes - -(-computed // PREFILL_CHUNK)
-    enough = times.tpot is not None and passes >= LEAST_PASSES
-    return SpeedProfile(
-        vision={tokens: seconds for tokens, seconds in vision_seconds.items() if tokens >= LEAST_TOKENS},
-        prefill=times.prefill / computed if computed >= LEAST_TOKENS and times.queue < ALONE_SECONDS else None,
-        decode=(times.tpot or 0) * (usage.completion_tokens - 1) / passes if enough else None,
-        load=times.load,
-    )
-
-
-def auto_image_tokens(speed: SpeedProfile) -> int:
-    """Visual tokens an image that this box sees in ``AUTO_SECONDS``; the most where nothing is known."""
+def auto_image_tokens(profile: SpeedProfile) -> int:
+    """Visual tokens that this machine processes in ``AUTO_SECONDS``; the maximum if nothing was measured."""
     for tokens in AUTO_STEPS[:-1]:
-        seconds = speed.vision_seconds(tokens)
-        if seconds is None or seconds + tokens * (speed.prefill or 0) <= AUTO_SECONDS:
+        seconds = profile.vision_seconds(tokens)
+        if seconds is None or seconds + tokens * (profile.prefill or 0) <= AUTO_SECONDS:
             return tokens
     return AUTO_STEPS[-1]
 
 
-def known(fingerprint: str, hints: str) -> SpeedProfile:
-    """What was seen of this model, with these hints, on this box before."""
+def load_profile(fingerprint: str, hints: str) -> SpeedProfile:
+    """The stored profile of a model with these hints on this machine; empty if there is none."""
     with suppress(OSError, msgspec.MsgspecError):
         return msgspec.json.decode(_path(fingerprint, hints).read_bytes(), type=SpeedProfile)
     return SpeedProfile()
 
 
-def learn(fingerprint: str, hints: str, seen: SpeedProfile) -> None:
-    """Remember it, if the user's cache folder can be written."""
-    before = known(fingerprint, hints)
-    after = before.joined(seen)
+def update_profile(fingerprint: str, hints: str, measured: SpeedProfile) -> None:
+    """Store what is faster than before; nothing happens if the cache folder is not writable."""
+    before = load_profile(fingerprint, hints)
+    after = before.fastest(measured)
     if after == before:
         return
     path = _path(fingerprint, hints)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.put(path, msgspec.json.encode(after))
+        files.write_atomic(path, msgspec.json.encode(after))
 
 
-def _effort(tokens: int) -> float:
+def _relative_cost(tokens: int) -> float:
     return tokens * (1 - ATTENTION_SHARE + ATTENTION_SHARE * tokens / ATTENTION_AT)
 
 
-def _least(*seconds: float | None) -> float | None:
+def _min(*seconds: float | None) -> float | None:
     return min((value for value in seconds if value is not None), default=None)
 
 
 def _path(fingerprint: str, hints: str) -> Path:
-    name = hashlib.sha256(f"{fingerprint} {hints} {_processor()} {os.cpu_count()}".encode())
-    return platformdirs.user_cache_path("vlrun") / "speed" / f"{name.hexdigest()[:32]}.json"
+    name = hashlib.sha256(f"{fingerprint} {hints} {_cpu_model()} {os.cpu_count()}".encode())
+    return cache_paths.speed_profiles() / f"{name.hexdigest()[:32]}.json"
 
 
-def _processor() -> str:
+def _cpu_model() -> str:
     with suppress(OSError):
         for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,8 +1,4 @@
-"""From turns of a conversation to a prompt: what the model is shown, and how much of it.
-
-Everything that can be wrong with a question is found here, before the model works. Knows templates, images and
-budgets; does not know the engine.
-"""
+"""From the turns of a conversation to a prompt: image sizes and budgets, chat template, context length."""
 
 from __future__ import annotations
 
@@ -14,27 +10,31 @@ from typing import TypeAlias
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource, open_image
+from vlrun.models.family import ModelFamily
+from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Prompt
 from vlrun.types.options import Detail, Options
-from vlrun.types.turn import GeneratedText, Tool, Turn
+from vlrun.types.turn import MAX_TOOLS, GeneratedText, Tool, Turn
 from vlrun.vision.grid import Grid
 from vlrun.vision.patches import grid_of
 
 DEFAULT_QUESTION = "Describe this image."
-Images: TypeAlias = ImageSource | Sequence[ImageSource]
+MAX_IMAGES = 64
 
-LOW_DETAIL, HIGH_DETAIL = 256, 2560
-"""Visual tokens an image: the least that Qwen advises, and twice its most, for small print."""
-MOST_IMAGES = 64
-MOST_TOOLS = 128
+Images: TypeAlias = ImageSource | Sequence[ImageSource]
 
 
 @dataclass(frozen=True)
 class BuiltPrompt:
-    """A question made ready: its prompt, the images with their grids, and what there is to say about these.
+    """A prompt with its images.
 
-    ``subject``: the image that places in the answer are in, None if that could be several: that of the last turn
-    which shows any.
+    Attributes:
+        prompt: Token ids and image offsets.
+        images: The images with their grids, in order.
+        options: The options of the request.
+        notes: Messages for the user about the images.
+        subject: The image that coordinates in the answer refer to: that of the last turn with images, None if it has
+            several.
     """
 
     prompt: Prompt
@@ -44,108 +44,126 @@ class BuiltPrompt:
     subject: Image | None = None
 
 
-def ask_about(sources: Images, question: str) -> Turn:
-    """The turn of a question about one image, several, or none. Raises MediaError, or OptionError without a text."""
-    text: object = question  # None would be rendered as an image
-    if not isinstance(text, str) or not text.strip():
-        raise OptionError("the question must be a text that is not empty")
-    return Turn("user", (*(open_image(source) for source in listed(sources)), question))
-
-
-def images_of(turn: Turn) -> int:
-    """How many images a turn shows."""
-    return sum(isinstance(part, Image) for part in turn.parts)
-
-
-def _details(turn: Turn, options: Options) -> tuple[Detail, ...]:
-    """Of each image of a turn."""
-    return turn.details or (options.detail,) * images_of(turn)
-
-
 class PromptBuilder:
-    """Makes questions ready for one model. ``auto``: visual tokens an image that this box sees in good time."""
+    """Builds the prompts of one model.
 
-    def __init__(self, manifest: Manifest, template: ChatTemplate, auto: int = HIGH_DETAIL) -> None:
+    Args:
+        manifest: The model.
+        template: Its chat template.
+        affordable_tokens: Visual tokens an image that this machine encodes in acceptable time; limits detail "auto".
+    """
+
+    def __init__(self, manifest: Manifest, template: ChatTemplate, affordable_tokens: int = sys.maxsize) -> None:
         self._manifest = manifest
         self._template = template
-        self._auto = auto
+        self._family = family_of(manifest)
+        self._affordable_tokens = affordable_tokens
 
-    def prepare(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> BuiltPrompt:
-        """A conversation that waits for the model's answer. Raises OptionError and MediaError."""
+    def build(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> BuiltPrompt:
+        """Build the prompt of a conversation that ends before the model's answer. Raises OptionError and MediaError."""
         images = [part for turn in turns for part in turn.parts if isinstance(part, Image)]
-        if len(images) > MOST_IMAGES or len(tools) > MOST_TOOLS:
-            raise OptionError(f"at most {MOST_IMAGES} images and {MOST_TOOLS} tools are possible")
-        details = [detail for turn in turns for detail in _details(turn, options)]
-        shown = list(zip(images, details, strict=True))
-        grids = [self._grid(image, options, self._most(options, detail)) for image, detail in shown]
-        prompt = self._template.encode(named(turns), [grid.tokens for grid in grids], tools)
-        notes = tuple(dict.fromkeys(note for image in images for note in image.notes))
-        auto, most = options.auto_image_tokens, self._most(options, "auto")
-        if options.max_image_tokens is None and most < auto:
-            alike = zip(shown, grids, strict=True)
-            by_auto = [(image, grid) for (image, detail), grid in alike if detail == "auto"]
-            if any(self._grid(image, options, auto).tokens > grid.tokens for image, grid in by_auto):
-                notes += (f"shown with at most {most} visual tokens an image, for this box needs long for more",)
-        return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, notes, _subject(turns))
+        if len(images) > MAX_IMAGES or len(tools) > MAX_TOOLS:
+            raise OptionError(f"at most {MAX_IMAGES} images and {MAX_TOOLS} tools are possible")
+        details = [detail for turn in turns for detail in turn.details or (options.detail,) * image_count(turn)]
+        grids = [
+            self._grid(image, options, self._token_budget(options, detail))
+            for image, detail in zip(images, details, strict=True)
+        ]
+        prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], tools)
+        notes = dict.fromkeys(note for image in images for note in image.notes)
+        auto_images = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
+        if any(self._is_reduced(image, grid, options) for image, grid in auto_images):
+            budget = self._token_budget(options, "auto")
+            notes[f"limited to {budget} visual tokens an image: more would take long on this machine"] = None
+        return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
 
-    def check_room(self, asked: BuiltPrompt, context: int | None) -> None:
-        """Raise ContextLengthExceeded if the prompt leaves no room for an answer in ``context`` tokens, nor in what the
-        model was made for.
-        """
-        length, most = len(asked.prompt.ids), min(context or sys.maxsize, self._manifest.text.max_positions)
-        if length < most:
+    def check_context(self, built: BuiltPrompt, context: int | None) -> None:
+        """Raise ContextLengthExceeded if neither ``context`` nor the model's own limit leaves a token for an answer."""
+        length, limit = len(built.prompt.ids), min(context or sys.maxsize, self._manifest.text.max_positions)
+        if length < limit:
             return
-        visual = sum(grid.tokens for _, grid in asked.images)
+        visual = sum(grid.tokens for _, grid in built.images)
         raise ContextLengthExceeded(
             f"the prompt has {length} tokens ({visual} of images, {length - visual} of text), "
-            f"but the context is {most}, one of them for the answer",
+            f"but the context is {limit}, one of them for the answer",
             "fewer images, a smaller max_image_tokens or a longer context may help",
         )
 
-    def _most(self, options: Options, detail: Detail) -> int:
-        """Visual tokens an image at most."""
+    def _auto_budget(self, options: Options) -> int:
+        return options.auto_image_tokens or self._family.image_token_budget("auto")
+
+    def _token_budget(self, options: Options, detail: Detail) -> int:
+        """Maximum of visual tokens an image."""
         if options.max_image_tokens is not None:
             return options.max_image_tokens
-        auto = min(options.auto_image_tokens, self._auto)
-        return max(options.min_image_tokens or 0, {"low": LOW_DETAIL, "auto": auto, "high": HIGH_DETAIL}[detail])
+        budget = self._family.image_token_budget(detail)
+        if detail == "auto":
+            budget = min(self._auto_budget(options), self._affordable_tokens)
+        return max(options.min_image_tokens or 0, budget)
 
-    def _grid(self, image: Image, options: Options, most: int) -> Grid:
+    def _is_reduced(self, image: Image, grid: Grid, options: Options) -> bool:
+        """Whether an image of detail "auto" has fewer visual tokens because this machine is slow."""
+        auto = self._auto_budget(options)
+        if options.max_image_tokens is not None or self._token_budget(options, "auto") >= auto:
+            return False
+        return self._grid(image, options, auto).tokens > grid.tokens
+
+    def _grid(self, image: Image, options: Options, max_tokens: int) -> Grid:
         vision, limits = self._manifest.vision, self._manifest.preprocessing
         token_pixels = (vision.patch * vision.merge) ** 2
-        if most * token_pixels < limits.min_pixels:
+        if max_tokens * token_pixels < limits.min_pixels:
             needed = -(-limits.min_pixels // token_pixels)
-            raise OptionError(f"max_image_tokens is {most}, but this model needs at least {needed}")
-        least = (options.min_image_tokens or 0) * token_pixels
-        return grid_of(image, limits, vision, max_pixels=most * token_pixels, min_pixels=least)
+            raise OptionError(f"max_image_tokens is {max_tokens}, but this model needs at least {needed}")
+        min_pixels = (options.min_image_tokens or 0) * token_pixels
+        return grid_of(image, limits, vision, max_pixels=max_tokens * token_pixels, min_pixels=min_pixels)
 
 
-def _subject(turns: Sequence[Turn]) -> Image | None:
-    for turn in reversed(turns):
-        if shown := [part for part in turn.parts if isinstance(part, Image)]:
-            return shown[0] if len(shown) == 1 else None
-    return None
+def user_turn(sources: Images, question: str) -> Turn:
+    """Return the turn of a question about one image, several or none.
 
-
-def named(turns: Sequence[Turn]) -> list[Message]:
-    """Messages in which images have the numbers that Qwen's template gives them (``add_vision_id``) where there are
-    several. One that was alone so far stays without: it is in the cache like that.
+    Raises:
+        MediaError: An image cannot be read.
+        OptionError: The question is empty.
     """
-    messages, seen = [], 0
+    text: object = question  # None would be rendered as an image
+    if not isinstance(text, str) or not text.strip():
+        raise OptionError("the question must be a text that is not empty")
+    return Turn("user", (*(open_image(source) for source in as_list(sources)), question))
+
+
+def as_list(images: Images) -> Sequence[ImageSource]:
+    """Return images as a list; a single one becomes a list of one."""
+    if isinstance(images, list | tuple):
+        return images
+    return [images]  # type: ignore[list-item] # a str is a path and a Sequence too
+
+
+def image_count(turn: Turn) -> int:
+    """Return how many images a turn has."""
+    return sum(isinstance(part, Image) for part in turn.parts)
+
+
+def number_images(turns: Sequence[Turn], family: ModelFamily) -> list[Message]:
+    """Return the messages, with a numbered label before each image if there are several.
+
+    A first turn with a single image keeps it without a label when later turns add more: it is in the cache like that.
+    """
+    messages, number = [], 0
     for turn in turns:
-        alone = seen + images_of(turn) < 2
+        single = number + image_count(turn) < 2  # the only image so far
         parts: list[str | ImagePlaceholder | GeneratedText] = []
         for part in turn.parts:
             if isinstance(part, Image):
-                seen += 1
-                parts += [ImagePlaceholder()] if alone else [f"Picture {seen}: ", ImagePlaceholder()]
+                number += 1
+                parts += [ImagePlaceholder()] if single else [family.image_label(number), ImagePlaceholder()]
             else:
                 parts.append(part)
         messages.append(Message(turn.role, tuple(parts), turn.tool_calls))
     return messages
 
 
-def listed(images: Images) -> Sequence[ImageSource]:
-    """Images as a list: a single one becomes a list of one."""
-    if isinstance(images, list | tuple):
-        return images
-    return [images]  # type: ignore[list-item] # a str is a path and a Sequence too
+def _subject(turns: Sequence[Turn]) -> Image | None:
+    for turn in reversed(turns):
+        if images := [part for part in turn.parts if isinstance(part, Image)]:
+            return images[0] if len(images) == 1 else None
+    return None

@@ -1,7 +1,4 @@
-"""Ids into text while they come: no character is ever split, and stop strings are found across pieces.
-
-Knows the tokenizer; does not know why generation goes on or ends.
-"""
+"""Token ids to text while they are generated: whole characters only, and stop strings across pieces."""
 
 from __future__ import annotations
 
@@ -12,59 +9,62 @@ from tokenizers.decoders import DecodeStream
 
 
 class Detokenizer:
-    """Streaming decoder of one answer. Control tokens are left out."""
+    """Streaming decoder of one answer. Control tokens are skipped."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
         self._tokens: list[int] = []
-        self._shown = ""
+        self._text = ""
 
     def push(self, token: int) -> str:
-        """The text that ``token`` completes; empty while the bytes of a character are incomplete."""
+        """Return the text that ``token`` completes; empty while a character is incomplete."""
         self._tokens.append(token)
         text: str = self._stream.step(self._tokenizer, token) or ""
-        self._shown += text
+        self._text += text
         return text
 
     def flush(self) -> str:
-        """Text that waited for the end of a character, when no more will come; the bytes of a half one are dropped."""
+        """Return the text held back at the end of the answer, without the bytes of an incomplete character."""
         whole: str = self._tokenizer.decode(self._tokens)
-        return whole.removeprefix(self._shown).rstrip("\ufffd") if whole.startswith(self._shown) else ""
+        return whole.removeprefix(self._text).rstrip("\ufffd") if whole.startswith(self._text) else ""
 
 
 class StopStrings:
-    """Holds text back as long as it may be the beginning of a stop string.
+    """Holds text back while it may be the beginning of a stop string.
 
-    What comes out never contains a stop string, nor a part of one that was completed later.
+    The output never contains a stop string, nor a part of one that was completed later.
+
+    Attributes:
+        found: Whether a stop string occurred.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
+        self.found = False
         self._stops = tuple(stops)
         self._held = ""
-        self.found = False
 
     def push(self, text: str) -> str:
-        """Text that is safe to show. After a stop string ``found`` is true and nothing more comes out."""
+        """Return the text that is safe to show; nothing once a stop string was found."""
         if self.found:
             return ""
         self._held += text
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if places:
+        starts = [start for stop in self._stops if (start := self._held.find(stop)) >= 0]
+        if starts:
             self.found = True
-            shown, self._held = self._held[: min(places)], ""
-            return shown
-        keep = self._longest_beginning()
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return shown
+            text, self._held = self._held[: min(starts)], ""
+            return text
+        safe = len(self._held) - self._partial_stop()
+        text, self._held = self._held[:safe], self._held[safe:]
+        return text
 
     def flush(self) -> str:
-        """What was held back, at the end of the answer."""
-        shown, self._held = self._held, ""
-        return shown
+        """Return what was held back, at the end of the answer."""
+        text, self._held = self._held, ""
+        return text
 
-    def _longest_beginning(self) -> int:
-        """Length of the longest end of the held text that some stop string begins with."""
+    def _partial_stop(self) -> int:
+        """Length of the longest suffix of the held text that is a prefix of a stop string."""
         return max(
             (
                 length

@@ -1,7 +1,4 @@
-"""What an answer has said so far, and how long it took.
-
-Knows tokens, their likelihoods and moments; does not know where they come from.
-"""
+"""The output of a request so far, and its timings."""
 
 from __future__ import annotations
 
@@ -14,48 +11,53 @@ from vlrun.types.answer import Chunk, Timings, TokenLogprob
 
 
 class OutputAccumulator:
-    """The text and tokens so far. ``likely``: how likely each token was, filled before it comes, or empty."""
+    """Text, tokens and log probabilities of one answer while it is generated.
 
-    def __init__(self, spelling: TokenBytes, likely: Sequence[TokenScore]) -> None:
+    Args:
+        token_bytes: The bytes of tokens.
+        scores: The sampler's scores, complete up to each token that is added; empty if they were not requested.
+    """
+
+    def __init__(self, token_bytes: TokenBytes, scores: Sequence[TokenScore]) -> None:
         self.text = ""
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob] = []
-        self._spelling = spelling
-        self._likely = likely
-        self._told = 0
+        self._token_bytes = token_bytes
+        self._scores = scores
+        self._streamed = 0  # log probabilities that earlier chunks carried
 
-    def take(self, token: int) -> None:
-        """The next token."""
+    def add_token(self, token: int) -> None:
+        """Add the next token."""
         self.tokens.append(token)
-        if self._likely:
-            likely = self._likely[len(self.tokens) - 1]
-            top = tuple(self._spelled(*other) for other in likely.top)
-            self.logprobs.append(self._spelled(likely.token, likely.logprob, top))
+        if self._scores:
+            score = self._scores[len(self.tokens) - 1]
+            top = tuple(self._logprob(*alternative) for alternative in score.top)
+            self.logprobs.append(self._logprob(score.token, score.logprob, top))
 
-    def chunk(self, piece: str) -> Chunk:
-        """The next piece of the text, with what is known of its tokens."""
-        self.text += piece
-        since, self._told = self._told, len(self.logprobs)
-        return Chunk(piece, logprobs=tuple(self.logprobs[since:]))
+    def chunk(self, text: str) -> Chunk:
+        """Add text, and return it as a chunk with the log probabilities since the last one."""
+        self.text += text
+        start, self._streamed = self._streamed, len(self.logprobs)
+        return Chunk(text, logprobs=tuple(self.logprobs[start:]))
 
-    def _spelled(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-        raw = self._spelling.raw(token)
+    def _logprob(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        raw = self._token_bytes.raw(token)
         return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
 
 
-def timings(load_seconds: float, preprocess: float, figures: RequestMetrics) -> Timings:
-    """How long an answer took, by the engine's moments; loading and preprocessing are given in seconds."""
-    begun = figures.begun or figures.submitted
-    seen = figures.seen or begun
-    first = figures.first or seen
-    last = figures.last or first
+def timings(load_seconds: float, preprocess_seconds: float, metrics: RequestMetrics) -> Timings:
+    """Return the timings of an answer from the engine's timestamps."""
+    admitted = metrics.admitted or metrics.submitted
+    encoded = metrics.encoded or admitted
+    first = metrics.first_token or encoded
+    last = metrics.last_token or first
     return Timings(
         load=load_seconds,
-        preprocess=preprocess,
-        queue=begun - figures.submitted,
-        vision=seen - begun,
-        prefill=first - seen,
-        ttft=preprocess + first - figures.submitted,
-        tpot=(last - first) / (figures.tokens - 1) if figures.tokens > 1 else None,
-        total=preprocess + last - figures.submitted,
+        preprocess=preprocess_seconds,
+        queue=admitted - metrics.submitted,
+        vision=encoded - admitted,
+        prefill=first - encoded,
+        ttft=preprocess_seconds + first - metrics.submitted,
+        tpot=(last - first) / (metrics.tokens - 1) if metrics.tokens > 1 else None,
+        total=preprocess_seconds + last - metrics.submitted,
     )

@@ -70,7 +70,8 @@ class Service:
 
     def _warm_up(self) -> None:
         self.vlm.wait()
-        self.vlm.make_ready_for_schemas()
+        self.vlm.grammar_tokenizer.load()  # takes 1 s and holds the interpreter's lock: not in the first request
+        self.vlm.grammar_tokenizer.completing_tokens(self.vlm.family.tool_calls.begin.encode())
         for _ in self.vlm.chat([Turn("user", ("Hello",))], Options(max_tokens=2)):
             pass
 
@@ -102,11 +103,13 @@ class Service:
         return AccessLogMiddleware(secured, self.metrics.responded)
 
     def _routes(self) -> dict[str, dict[str, Endpoint]]:
-        names, limits = self.names, self.limits
+        names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
+        chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
+        responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
         openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
-            "/v1/chat/completions": {"POST": self._json("chat", lambda body: ChatAdapter.read(body, names, limits))},
-            "/v1/responses": {"POST": self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits))},
+            "/v1/chat/completions": {"POST": chat},
+            "/v1/responses": {"POST": responses},
             "/v1/tokenize": {"POST": self._tokenize},
             "/v1/models": {"GET": _value(self._models)},
             "/v1/models/{name:path}": {"GET": _value(self._model)},
@@ -149,11 +152,12 @@ class Service:
         """The answer of ``/v1/tokenize``. Called in a thread."""
         request = tokenize.parse(strict_json.parse(body, self.limits), self.names, self.limits)
         if isinstance(request, str):
-            count, image_tokens = self.vlm.count_text(request), 0
+            count, image_tokens = len(self.vlm.template.encode_text(request)), 0
         else:
             check_images(request.images, self.limits)
             turns = self.handler.workers.decode(request, Cancellation())
-            count, image_tokens = self.vlm.count(turns, request.tools)
+            prompt = self.vlm.build_prompt(turns, request.tools)
+            count, image_tokens = len(prompt.prompt.ids), sum(grid.tokens for _, grid in prompt.images)
         return msgspec.json.encode(tokenize.token_count(count, image_tokens, self.vlm.context))
 
     def _models(self, _scope: Scope) -> Json:

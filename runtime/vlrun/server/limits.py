@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlrun.prompt.builder import MOST_TOOLS
 from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_TOKENS
+from vlrun.types.turn import MAX_TOOLS
 
 MIB = 2**20
 
@@ -69,7 +69,7 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
         (f"{limits.max_text:,} characters", "of text in a request"),
         (f"{MAX_TOKENS:,} tokens", "of an answer without max_tokens; the context bounds all answers"),
         (f"{MAX_STOP_STRINGS} stop strings", f"of 1 to {MAX_STOP_LENGTH} characters"),
-        (f"{MOST_TOOLS} tools", "in a request"),
+        (f"{MAX_TOOLS} tools", "in a request"),
         (f"{limits.max_schema_bytes // 1024} KiB", "for a JSON schema, and 0.6 s of processor time to compile it"),
         (f"{limits.max_top_logprobs} alternatives", "to a token (top_logprobs)"),
         (f"{limits.json_depth} levels", "of arrays and objects in a request"),

@@ -102,10 +102,10 @@ class _GaugeCollector(Collector):
             values |= {
                 "engine_running": state.running,
                 "engine_waiting": state.waiting,
-                "engine_stalled_seconds": state.still,
+                "engine_stalled_seconds": state.stalled_seconds,
                 "kv_cache_bytes": state.blocks * state.block_bytes,
                 "kv_cache_held_bytes": (state.blocks - state.free_blocks) * state.block_bytes,
-                "kv_cache_cached_blocks": state.named_blocks,
+                "kv_cache_cached_blocks": state.cached_blocks,
                 "feature_cache_bytes": state.feature_bytes,
             }
         for name, value in values.items():

@@ -1,7 +1,4 @@
-"""Files that are whole or not there: written beside and renamed, those of the cache with a checksum at their end.
-
-Knows bytes and files; does not know what they mean.
-"""
+"""Files that are whole or absent: written aside and renamed. Cache files end with a checksum."""
 
 from __future__ import annotations
 
@@ -17,17 +14,17 @@ import numpy as np
 
 from vlrun.types.arrays import Bytes
 
-PART = ".part"
+PARTIAL = ".part"
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
-def write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
-    """Put a file there, whole, and the checksum behind its content. Raises OSError, and leaves nothing then."""
-    descriptor, name = tempfile.mkstemp(PART, "", path.parent)
+def write_checked(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write a file and the SHA-256 of its content behind it. Raises OSError and leaves nothing then."""
+    descriptor, name = tempfile.mkstemp(PARTIAL, "", path.parent)
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # a file that nobody locks was left by a process that died
+            fcntl.flock(file, fcntl.LOCK_EX)  # a partial file that nobody locks was left by a process that died
             digest = hashlib.sha256()
             for piece in pieces:
                 digest.update(piece)
@@ -41,9 +38,18 @@ def write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
         raise
 
 
-def put(path: Path, content: bytes) -> None:
-    """The same for a file that others read too: no checksum. Raises OSError, and leaves nothing then."""
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+def read_checked(path: Path) -> Bytes:
+    """Read the content of a file that ``write_checked`` wrote. Raises OSError, or ValueError if it is damaged."""
+    content = np.fromfile(path, np.uint8)
+    body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:].tobytes()
+    if hashlib.sha256(body.data).digest() != checksum:
+        raise ValueError("the checksum is wrong")
+    return body
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file without a checksum, for other readers. Raises OSError and leaves nothing then."""
+    part = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         part.write_bytes(content)
         part.replace(path)
@@ -52,32 +58,23 @@ def put(path: Path, content: bytes) -> None:
         raise
 
 
-def read(path: Path) -> Bytes:
-    """The content of such a file. Raises OSError, or ValueError if it is damaged."""
-    content = np.fromfile(path, np.uint8)
-    body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:].tobytes()
-    if hashlib.sha256(body.data).digest() != checksum:
-        raise ValueError("damaged")
-    return body
-
-
-def used(path: Path) -> None:
-    """Remember that a file was used now."""
+def touch(path: Path) -> None:
+    """Mark a file as used now, for ``evict``."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if that can be done and nobody else did it."""
+    """Remove a file if possible; another process may have removed it already."""
     with contextlib.suppress(OSError):
         path.unlink()
 
 
-def shrink(paths: Iterable[Path], limit: int) -> None:
-    """Remove the files used least recently until the others have at most ``limit`` bytes together."""
+def evict(paths: Iterable[Path], limit: int) -> None:
+    """Remove the least recently used files until the others take at most ``limit`` bytes together."""
     files = []
     for path in paths:
-        with contextlib.suppress(OSError):  # another process was faster
+        with contextlib.suppress(OSError):  # another process removed it
             status = path.stat()
             files.append((status.st_mtime_ns, status.st_size, path))
     excess = sum(size for _, size, _ in files) - limit
@@ -88,9 +85,9 @@ def shrink(paths: Iterable[Path], limit: int) -> None:
         excess -= size
 
 
-def sweep(folder: Path) -> None:
-    """Remove half-written files of processes that are gone."""
-    for path in folder.glob(f"*{PART}"):
+def remove_partial(folder: Path) -> None:
+    """Remove partial files of processes that are gone."""
+    for path in folder.glob(f"*{PARTIAL}"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

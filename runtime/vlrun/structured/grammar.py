@@ -1,8 +1,8 @@
-"""Answers that obey a JSON schema, or another grammar: which tokens may follow, by llguidance.
+"""JSON schemas and other grammars compiled by llguidance into constraints on the next token.
 
-Knows schemas, the model's vocabulary and rows of scores; knows neither prompts nor devices. llguidance is imported
-where the first schema is used. An answer is JSON as ``json.dumps`` writes it: ``", "`` and ``": "``, no other white
-space, and one spelling for each character (no hexadecimal ones, so that no property can be named in two ways).
+Answers are JSON as ``json.dumps`` writes it: ``", "`` and ``": "``, no other white space, and one way to write each
+character (no hexadecimal escapes, by which one property could be named in two ways). llguidance is imported on first
+use.
 """
 
 from __future__ import annotations
@@ -12,40 +12,31 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from vlrun.errors import DamagedModel, OptionError
-from vlrun.structured.schema_check import checked
+from vlrun.structured.schema_check import check_schema
 from vlrun.structured.schema_refs import is_risky
-from vlrun.structured.trial_compile import try_out
+from vlrun.structured.trial_compile import try_compile
+from vlrun.types.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-TokenIds: TypeAlias = npt.NDArray[np.int64]
+# Limits on llguidance's work; its defaults are several times as high. Speeds are its authors' figures.
+STEP_FUEL = 100_000  # regex steps for one mask: 7 ms at 14,000 a ms
+STEP_ITEMS = 20_000  # parser items for one mask: 1 ms at 20,000 a ms
+LEXER_STATES = 50_000  # in one answer: at most 100 MB at 2 kB each
+SAFE_BYTES = 4096  # schemas up to this size compile without a trial if nothing in them is risky
+MAX_CACHED = 16  # grammars kept for later requests
+MAX_CACHED_CHARACTERS = 512 * 1024  # of their sources; compiled up to 70 times as large. The latest is always kept.
 
-# Bounds of llguidance's own work; its defaults allow several times as much. Speeds are its authors' figures.
-STEP_FUEL = 100_000
-"""Regex steps for one mask: 7 ms at 14,000 a ms."""
-STEP_ITEMS = 20_000
-"""Parser items for one mask: 1 ms at 20,000 a ms."""
-LEXER_STATES = 50_000
-"""States of the lexer in one answer: at most 100 MB at 2 kB each."""
-
-SAFE_BYTES = 4096
-"""Schemas up to here compile without a trial, if nothing in them is risky."""
-
-MOST_KNOWN = 16
-"""Grammars that are kept for the next question."""
-MOST_KNOWN_LETTERS = 512 * 1024
-"""Of their sources together, which take up to 70 times as much when compiled; the last one is always kept."""
-
-WRITING: Mapping[str, object] = {
+JSON_STYLE: Mapping[str, object] = {
     "item_separator": ", ",
     "key_separator": ": ",
     "whitespace_flexible": False,
@@ -53,200 +44,218 @@ WRITING: Mapping[str, object] = {
 }
 
 
-class _Added(msgspec.Struct):
-    """One of the tokens that stand beside the text's own."""
-
+class _AddedToken(msgspec.Struct):
     id: int
     content: str
 
 
 class _TokenizerFile(msgspec.Struct):
-    """What is read here of a tokenizer.json."""
+    """The part of a tokenizer.json that is read here."""
 
-    added_tokens: list[_Added] = []
+    added_tokens: list[_AddedToken] = []
 
 
-class Vocabulary:
-    """The model's tokens as llguidance wants them, made when first used and then kept.
+class GrammarTokenizer:
+    """The model's tokenizer for llguidance, created on first use, and the grammars that were compiled last.
 
-    ``tokenizer``: path of the model's tokenizer.json, or its text. ``eos``: the ids that end an answer. ``vocab_size``:
-    ids from there on do not exist. Making it takes 1 s and 150 MB for 151,000 tokens, and holds Python's lock.
+    Creation takes 1 s and 150 MB for 151,000 tokens, and holds the GIL.
+
+    Args:
+        tokenizer: Path of the model's tokenizer.json, or its text.
+        eos: Ids that end an answer.
+        vocab_size: Number of ids that exist.
+
+    Attributes:
+        control: Ids of the control tokens by name; empty before the first `load`.
     """
 
     def __init__(self, tokenizer: Path | str, eos: Sequence[int], vocab_size: int) -> None:
-        self._source = str(tokenizer)
-        self.eos = tuple(eos)
+        self.eos = list(eos)
         self.vocab_size = vocab_size
-        self._lock = threading.Lock()
-        self._made: LLTokenizer | None = None
-        self._grammars: OrderedDict[str, Grammar] = OrderedDict()
-        self._spellings: dict[bytes, tuple[TokenIds, ...]] = {}
         self.control: Mapping[str, int] = {}
-        """Control tokens, which are no text even where their letters would be, by name; known once made."""
+        self._source = str(tokenizer)
+        self._lock = threading.Lock()
+        self._tokenizer: LLTokenizer | None = None
+        self._grammars: OrderedDict[str, Grammar] = OrderedDict()
+        self._completing: dict[bytes, list[IntArray]] = {}
 
-    def tokens(self) -> LLTokenizer:
-        """The tokenizer as llguidance has it. Raises DamagedModel if the model's does not fit it."""
+    def load(self) -> LLTokenizer:
+        """Return llguidance's tokenizer. Raises DamagedModel if it cannot be created."""
         with self._lock:
-            if self._made is None:
-                self._made = self._make()
-            return self._made
+            if self._tokenizer is None:
+                self._tokenizer = self._create()
+            return self._tokenizer
 
-    def spelling(self, mark: bytes) -> tuple[TokenIds, ...]:
-        """The ids that bring ``mark`` to its end in letters: at i, if its first i bytes are there. Found in 0.1 s for
-        151,000 tokens, and then kept.
+    def completing_tokens(self, word: bytes) -> list[IntArray]:
+        """Return the ids that complete ``word`` as text, in entry i those after its first i bytes.
+
+        The first call for a word takes 0.1 s for 151,000 tokens.
         """
-        tokens = self.tokens()
+        tokenizer = self.load()
         with self._lock:
-            if mark not in self._spellings:
-                spelled = ((token, tokens.decode_bytes([token])) for token in range(self.vocab_size))
-                last = [(token, letters) for token, letters in spelled if mark[-1:] in letters]
-                self._spellings[mark] = tuple(
-                    np.array([token for token, letters in last if mark in mark[:there] + letters], np.int64)
-                    for there in range(len(mark))
-                )
-            return self._spellings[mark]
+            if word not in self._completing:
+                texts = ((token, tokenizer.decode_bytes([token])) for token in range(self.vocab_size))
+                last = [(token, text) for token, text in texts if word[-1:] in text]
+                self._completing[word] = [
+                    np.array([token for token, text in last if word in word[:done] + text], np.int64)
+                    for done in range(len(word))
+                ]
+            return self._completing[word]
 
-    def known(self, source: str) -> Grammar | None:
-        """The grammar of a source that was compiled lately."""
+    def cached(self, source: str) -> Grammar | None:
+        """Return the grammar of a source if it was compiled recently."""
         with self._lock:
             if source in self._grammars:
                 self._grammars.move_to_end(source)
             return self._grammars.get(source)
 
-    def remember(self, source: str, grammar: Grammar) -> None:
-        """Keep a grammar for the next question with the same source; the oldest of too many is forgotten."""
+    def cache(self, source: str, grammar: Grammar) -> None:
+        """Keep a grammar, and drop the oldest beyond the limits."""
         with self._lock:
             self._grammars[source] = grammar
-            while len(self._grammars) > (MOST_KNOWN if sum(map(len, self._grammars)) <= MOST_KNOWN_LETTERS else 1):
+            while len(self._grammars) > (MAX_CACHED if sum(map(len, self._grammars)) <= MAX_CACHED_CHARACTERS else 1):
                 self._grammars.popitem(last=False)
 
-    def _make(self) -> LLTokenizer:
+    def _create(self) -> LLTokenizer:
         from llguidance import LLTokenizer
 
         try:
             text = self._source if self._source.lstrip().startswith("{") else Path(self._source).read_bytes()
             added = msgspec.json.decode(text, type=_TokenizerFile).added_tokens
             self.control = {token.content: token.id for token in added if token.id < self.vocab_size}
-            return LLTokenizer(self._source, n_vocab=self.vocab_size, eos_token=list(self.eos))
-        except Exception as error:  # the library raises what its parts raise
-            raise DamagedModel(f"the model's tokenizer cannot be held to a schema: {_line(error)}") from error
+            return LLTokenizer(self._source, n_vocab=self.vocab_size, eos_token=self.eos)
+        except Exception as error:  # llguidance raises whatever its parts raise
+            raise DamagedModel(f"the model's tokenizer does not support schemas: {_first_line(error)}") from error
 
 
 class GrammarConstraint:
-    """What may follow in one answer. Used by one thread; `Grammar.constraint` makes one for each answer.
+    """The state of one answer under a grammar. Used by one thread.
 
-    ``marks``: the control tokens that the grammar itself uses. Every method raises OptionError if the schema turns out
-    too complex in the middle of the answer.
+    Every method raises OptionError if the grammar turns out to be too complex in the middle of the answer.
+
+    Args:
+        matcher: llguidance's state.
+        tokenizer: The model's tokenizer.
+        control: Control tokens that the grammar uses; no other may occur.
     """
 
-    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary, marks: frozenset[int]) -> None:
+    def __init__(self, matcher: LLMatcher, tokenizer: GrammarTokenizer, control: frozenset[int]) -> None:
         self._matcher = matcher
-        self._eos = list(vocabulary.eos)
-        self._vocab_size = vocabulary.vocab_size
-        self._control = frozenset(vocabulary.control.values()) - marks
-        self._known = np.ones(vocabulary.vocab_size, np.bool_)
-        self._known[list(self._control - set(vocabulary.eos))] = False
+        self._eos = tokenizer.eos
+        self._forbidden = frozenset(tokenizer.control.values()) - control
+        self._permitted = np.ones(tokenizer.vocab_size, np.bool_)
+        self._permitted[list(self._forbidden.difference(self._eos))] = False
         self._ended = False
 
     @property
     def complete(self) -> bool:
-        """Whether the answer so far is a whole JSON text that obeys the schema; a number may still go on."""
+        """Whether the answer so far obeys the grammar as a whole; a number may still continue."""
         return self._ended or bool(self._matcher.is_accepting())
 
-    def mask(self, scores: npt.NDArray[np.float32]) -> None:
-        """Sets what may not follow to minus infinity, in place. ``scores [vocab_size]``."""
-        if self._closed():
-            allowed = np.zeros(self._vocab_size, np.bool_)
-            allowed[self._eos] = True
-        else:
-            packed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-            self._check()
-            allowed = np.unpackbits(packed, count=self._vocab_size, bitorder="little").view(np.bool_)
-            allowed &= self._known
-        np.copyto(scores, -np.inf, where=~allowed)
+    def mask(self, scores: FloatArray) -> None:
+        """Set the scores ``[vocab_size]`` of tokens that may not follow to minus infinity, in place."""
+        if self._only_end_follows():
+            allow_only(scores, self._eos)
+            return
+        packed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        self._check()
+        allowed = np.unpackbits(packed, count=len(self._permitted), bitorder="little").view(np.bool_)
+        np.copyto(scores, -np.inf, where=~(allowed & self._permitted))
 
     def accept(self, token: int) -> None:
-        """Takes the token that was chosen. Raises OptionError for one that may not follow."""
+        """Advance by the chosen token. Raises OptionError for a token that may not follow."""
         if token in self._eos and self.complete:
             self._ended = True
-        elif self._ended or token in self._control or self._matcher.try_consume_tokens([token]) == 0:
+        elif self._ended or token in self._forbidden or self._matcher.try_consume_tokens([token]) == 0:
             self._check()
             raise OptionError(f"token {token} may not follow under the schema")
 
     def forced(self) -> list[int]:
-        """The tokens that must come next, none if there is a choice."""
-        if self._closed():
+        """Return the tokens that must come next; empty if there is a choice."""
+        if self._only_end_follows():
             return []
         tokens = self._matcher.compute_ff_tokens()
         self._check()
-        return list(itertools.takewhile(lambda token: token not in self._control, tokens))
+        return list(itertools.takewhile(lambda token: token not in self._forbidden, tokens))
 
-    def _closed(self) -> bool:
-        """Whether nothing but the end may follow."""
+    def _only_end_follows(self) -> bool:
         return self._ended or (bool(self._matcher.is_stopped()) and not self._matcher.is_error())
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise OptionError("the answer cannot go on under the schema", _line(self._matcher.get_error()))
+            raise OptionError("the answer cannot continue under the schema", _first_line(self._matcher.get_error()))
 
 
+@dataclass(frozen=True, eq=False)
 class Grammar:
-    """A compiled schema or other grammar, for any number of answers."""
+    """A compiled grammar, for any number of answers."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary, marks: frozenset[int]) -> None:
-        self._matcher = matcher
-        self._vocabulary = vocabulary
-        self._marks = marks
+    matcher: LLMatcher
+    tokenizer: GrammarTokenizer
+    control: frozenset[int]
 
     def constraint(self) -> GrammarConstraint:
-        """What may follow in one answer, from its beginning."""
-        return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary, self._marks)
+        """Return the constraint of a new answer."""
+        return GrammarConstraint(self.matcher.deep_copy(), self.tokenizer, self.control)
 
 
-def compile_schema(schema: Mapping[str, object] | bool | str, vocabulary: Vocabulary) -> Grammar:
-    """The grammar of a JSON schema (mapping, true or false, or JSON text), in less than 2 s, the vocabulary's apart.
+def allow_only(scores: FloatArray, tokens: Sequence[int]) -> None:
+    """Set the scores of all other tokens to minus infinity, in place."""
+    kept = scores[tokens]
+    scores[:] = -np.inf
+    scores[tokens] = kept
 
-    Raises OptionError for a schema that is invalid, asks for what is not honoured, allows no answer, or is too large.
+
+def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: GrammarTokenizer) -> Grammar:
+    """Compile a JSON schema (or its text) in less than 2 s, not counting the creation of the tokenizer.
+
+    Raises:
+        OptionError: The schema is invalid, too large, allows no answer, or contains something that is not honoured.
     """
-    cleaned = checked(schema)
-    if cleaned is False:
-        raise OptionError("the schema allows no answer: it is false")
-    text = json.dumps({} if cleaned is True else cleaned)
+    checked = check_schema(schema)
+    text = json.dumps({} if checked is True else checked)
     from llguidance import LLMatcher
 
-    source = LLMatcher.grammar_from_json_schema(text, overrides=WRITING)  # type: ignore[arg-type]
-    return compile_grammar(source, "the schema", vocabulary, risky=len(text) > SAFE_BYTES or is_risky(cleaned))
+    source = LLMatcher.grammar_from_json_schema(text, overrides=JSON_STYLE)  # type: ignore[arg-type]
+    return compile_grammar(source, "the schema", tokenizer, risky=len(text) > SAFE_BYTES or is_risky(checked))
 
 
 def compile_grammar(
-    source: str, subject: str, vocabulary: Vocabulary, *, risky: bool, marks: frozenset[int] = frozenset()
+    source: str, subject: str, tokenizer: GrammarTokenizer, *, risky: bool, control: frozenset[int] = frozenset()
 ) -> Grammar:
-    """The grammar of ``source``, as llguidance writes grammars; ``subject``: what it is called in an error.
+    """Compile a grammar in llguidance's own notation.
 
-    ``risky``: llguidance could be long over it. ``marks``: the control tokens in it. Raises OptionError.
+    Args:
+        source: The grammar.
+        subject: What it is called in an error.
+        tokenizer: The model's tokenizer, which caches the result.
+        risky: Whether compiling may take long, so that a child process tries it first.
+        control: The control tokens in it.
+
+    Raises:
+        OptionError: It does not compile within the limits, or allows no answer.
     """
-    if known := vocabulary.known(source):
-        return known
+    if cached := tokenizer.cached(source):
+        return cached
     from llguidance import LLMatcher, LLParserLimits
 
-    # Ordinary schemas take milliseconds, and are spared the start of a process.
-    if risky and (reason := try_out(source)):
-        raise OptionError(f"{subject} is not supported", _line(reason))
+    # Ordinary schemas take milliseconds; a trial would add the start of a process.
+    if risky and (reason := try_compile(source)):
+        raise OptionError(f"{subject} is not supported", _first_line(reason))
     limits = LLParserLimits(
         step_lexer_fuel=STEP_FUEL, step_max_items=STEP_ITEMS, max_lexer_states=LEXER_STATES, verbose_errors=False
     )
-    matcher = LLMatcher(vocabulary.tokens(), source, log_level=0, limits=limits)
+    matcher = LLMatcher(tokenizer.load(), source, log_level=0, limits=limits)
     if matcher.is_error():
-        raise OptionError(f"{subject} is not supported", _line(matcher.get_error()))
-    grammar = Grammar(matcher, vocabulary, marks)
-    first = np.zeros(vocabulary.vocab_size, np.float32)
-    grammar.constraint().mask(first)
-    if not np.isfinite(first).any():
+        raise OptionError(f"{subject} is not supported", _first_line(matcher.get_error()))
+    grammar = Grammar(matcher, tokenizer, control)
+    scores = np.zeros(tokenizer.vocab_size, np.float32)
+    grammar.constraint().mask(scores)
+    if not np.isfinite(scores).any():
         raise OptionError(f"{subject} allows no answer")
-    vocabulary.remember(source, grammar)
+    tokenizer.cache(source, grammar)
     return grammar
 
 
-def _line(message: object) -> str:
-    """The first line of somebody else's message, not too long."""
+def _first_line(message: object) -> str:
     return (str(message).splitlines() or ["unknown"])[0][:200]

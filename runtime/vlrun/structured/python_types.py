@@ -1,7 +1,7 @@
 """JSON schemas from Python types, and answers back into them: dataclasses, TypedDicts, a user's Pydantic models.
 
-Knows Python's types, by msgspec; knows no grammar and no tokens, and never imports Pydantic: a model brings its own
-schema. Objects made from a type have no other members than its fields; a field with a default may be left out.
+Objects made from a type have no members but its fields; a field with a default may be absent. Pydantic is never
+imported: a model brings its own schema.
 """
 
 from __future__ import annotations
@@ -15,36 +15,40 @@ from msgspec import inspect
 
 from vlrun.errors import OptionError
 from vlrun.structured.schema_check import MAX_NUMBER, plain_schema
+from vlrun.structured.schema_refs import Schema
 
-_PLAIN = (inspect.IntType, inspect.FloatType, inspect.StrType, inspect.BoolType, inspect.NoneType)
+_SCALARS = (inspect.IntType, inspect.FloatType, inspect.StrType, inspect.BoolType, inspect.NoneType)
 _CHOICES = (inspect.LiteralType, inspect.EnumType)
-_FIELDS = (inspect.DataclassType, inspect.TypedDictType, inspect.StructType)
+_OBJECTS = (inspect.DataclassType, inspect.TypedDictType, inspect.StructType)
 
 
 def schema_of(source: object) -> Mapping[str, object] | bool:
-    """The JSON schema that ``source`` is or means: a mapping, true or false, JSON text, or a type.
+    """Return the JSON schema of a mapping, true or false, JSON text, or a type.
 
-    Types: dataclass, TypedDict and msgspec Struct, Pydantic model, str, int, float, bool, None, list, tuple,
-    dict[str, ...], Optional and other unions, Literal, Enum; ints and floats within 2^53. Raises OptionError for
-    anything else.
+    Types are dataclass, TypedDict, msgspec Struct, Pydantic model, str, int, float, bool, None, list, tuple,
+    dict[str, ...], Optional and other unions, Literal and Enum; int and float are limited to 2^53.
+
+    Raises:
+        OptionError: It is anything else.
     """
     if isinstance(source, str):
         source = plain_schema(source)
     if isinstance(source, bool | Mapping):
         return source
-    if _is_pydantic(source):
-        return _closed(_own_schema(source), bounded=False)
     try:
+        if _is_pydantic(source):
+            return _closed(source.model_json_schema(), bounded=False)  # type: ignore[attr-defined]
         _check_type(inspect.type_info(source))
         return _closed(msgspec.json.schema(source), bounded=True)
-    except (TypeError, ValueError, NameError, RecursionError) as error:
-        raise OptionError(f"no schema can be made from {_name(source)}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # annotations and Pydantic models run the user's code
+        raise OptionError(f"no schema can be made from {_name(source)}: {_first_line(error)}") from error
 
 
 def value_of(text: str, source: object) -> object:
-    """An answer as ``source`` describes it: an instance of the type, or plain JSON if the source is a schema.
+    """Return an answer as an instance of the type ``source``, or as plain JSON if that is a schema.
 
-    Raises OptionError if the text is no JSON, or does not fit the type: an answer cut short does neither.
+    Raises:
+        OptionError: The text is not JSON or does not fit the type, for instance because it was cut short.
     """
     try:
         if isinstance(source, str | bool | Mapping):
@@ -53,28 +57,23 @@ def value_of(text: str, source: object) -> object:
             return cast("object", source.model_validate_json(text))  # type: ignore[attr-defined]
         return cast("object", msgspec.json.decode(text, type=source))
     except (ValueError, TypeError, RecursionError) as error:  # both libraries' errors are ValueErrors
-        raise OptionError(f"the answer does not fit {_name(source)}: {str(error).splitlines()[0]}") from error
+        raise OptionError(f"the answer does not fit {_name(source)}: {_first_line(error)}") from error
 
 
 def _is_pydantic(source: object) -> bool:
     return isinstance(source, type) and callable(getattr(source, "model_json_schema", None))
 
 
-def _own_schema(source: object) -> object:
-    try:
-        return cast("object", source.model_json_schema())  # type: ignore[attr-defined]
-    except Exception as error:  # a model is a program of somebody else's
-        raise OptionError(f"no schema can be made from {_name(source)}: {error}") from error
-
-
 def _name(source: object) -> str:
-    if isinstance(source, str | bool | Mapping):
-        return "the schema"
-    return f"'{getattr(source, '__name__', str(source))}'"
+    return "the schema" if isinstance(source, str | bool | Mapping) else f"'{getattr(source, '__name__', source)}'"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _check_type(root: inspect.Type) -> None:
-    """Raises TypeError for a type whose schema says less than its values need, as those of dates and sets do."""
+    """Raise TypeError for a type whose schema is looser than its values, as those of dates and sets are."""
     waiting, seen = [root], set()
     while waiting:
         info = waiting.pop()
@@ -87,7 +86,7 @@ def _check_type(root: inspect.Type) -> None:
 def _inner(info: inspect.Type) -> Iterator[inspect.Type]:
     if isinstance(info, inspect.Metadata):
         yield info.type
-    elif isinstance(info, _FIELDS):
+    elif isinstance(info, _OBJECTS):
         yield from (field.type for field in info.fields)
     elif isinstance(info, inspect.UnionType):
         yield from info.types
@@ -97,31 +96,28 @@ def _inner(info: inspect.Type) -> Iterator[inspect.Type]:
         yield from info.item_types
     elif isinstance(info, inspect.DictType) and isinstance(info.key_type, inspect.StrType):
         yield info.value_type
-    elif not isinstance(info, _PLAIN + _CHOICES):
+    elif not isinstance(info, _SCALARS + _CHOICES):
         raise TypeError(f"{type(info).__name__.removesuffix('Type').lower()} is not supported")
 
 
-def _closed(schema: object, bounded: bool) -> Mapping[str, object]:
-    """The schema with no unnamed members, and ``bounded``: with numbers that msgspec can read."""
-    closed = _closed_value(schema, bounded)
-    return cast("Mapping[str, object]", closed)
-
-
-def _closed_value(value: object, bounded: bool) -> object:
-    if isinstance(value, list | tuple):
-        return [_closed_value(member, bounded) for member in value]
-    if not isinstance(value, dict):
-        return value
-    # The names in `properties` and `$defs` are the user's and no keywords; constants are no schemas.
-    closed: dict[str, object] = {}
-    for key, member in value.items():
-        if key in ("properties", "$defs"):
-            closed[key] = {name: _closed_value(inner, bounded) for name, inner in member.items()}
-        else:
-            closed[key] = member if key in ("enum", "const", "default", "examples") else _closed_value(member, bounded)
+def _closed(schema: Mapping[str, object], bounded: bool) -> Schema:
+    """The schema without unnamed members, and if ``bounded`` with numbers that msgspec can read."""
+    closed: Schema = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):  # names of the user's, not keywords
+            closed[key] = {name: _closed_any(member, bounded) for name, member in cast("Schema", value).items()}
+        else:  # constants are no schemas
+            constant = key in ("enum", "const", "default", "examples")
+            closed[key] = value if constant else _closed_any(value, bounded)
     if isinstance(closed.get("properties"), dict):
         closed.setdefault("additionalProperties", False)
     if bounded and closed.get("type") in ("integer", "number"):
         closed.setdefault("minimum", -MAX_NUMBER)
         closed.setdefault("maximum", MAX_NUMBER)
     return closed
+
+
+def _closed_any(value: object, bounded: bool) -> object:
+    if isinstance(value, list | tuple):
+        return [_closed_any(member, bounded) for member in value]
+    return _closed(value, bounded) if isinstance(value, dict) else value

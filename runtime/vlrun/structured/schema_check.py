@@ -1,41 +1,32 @@
-"""What a JSON schema may ask for: the keywords that llguidance honours to the letter, within limits.
+"""The JSON Schema keywords that llguidance honours exactly, within limits; every other keyword is refused.
 
-Knows JSON Schema draft 2020-12 and the places where llguidance 1.9 reads it otherwise; knows no tokens and imports no
-llguidance. Whatever is not honoured is refused, unknown keywords and formats too: a schema is never half obeyed.
-Numbers are decimals, as the draft says: a reader that rounds to binary may see a bound met that was to be exclusive.
+Knows JSON Schema draft 2020-12 and where llguidance 1.9 deviates from it. Nothing is ignored silently, so that a schema
+is never half obeyed. Numbers are decimals, as the draft says: after rounding to binary, a value may equal a bound that
+was exclusive.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import cast
 
 from vlrun.errors import OptionError
-from vlrun.structured.schema_pattern import translate
-from vlrun.structured.schema_refs import check_refs
+from vlrun.structured.schema_pattern import translate_pattern
+from vlrun.structured.schema_refs import Schema, check_refs, escape_pointer, types_of
 
-Schema: TypeAlias = dict[str, object]
-
-MAX_BYTES = 64 * 1024
-"""A schema as JSON text."""
-MAX_DEPTH = 48
-"""Arrays and objects of the schema inside each other."""
-MAX_VALUES = 4000
-"""Values in the schema, keys not counted."""
-MAX_PROPERTIES = 500
-"""Properties, or patterns of properties, of one object."""
-MAX_COUNT = 10_000
-"""The largest minLength, maxLength, minItems, maxItems, minProperties, maxProperties."""
-MAX_NUMBER = 2**53
-"""The largest number, either side of zero: beyond it, whole numbers are no longer exact in binary."""
-MIN_FRACTION = 1e-9
-"""The least number above zero."""
-MAX_MULTIPLE = 1000
-"""The largest multipleOf."""
-MAX_STRING = 2000
-"""Characters in a constant or a name of a property."""
+MAX_BYTES = 64 * 1024  # of a schema as JSON text
+MAX_DEPTH = 48  # nesting of arrays and objects
+MAX_VALUES = 4000  # values in the schema, keys not counted
+MAX_PROPERTIES = 500  # properties, or patterns of properties, of one object
+MAX_COUNT = 10_000  # of minLength, maxLength, minItems, maxItems, minProperties, maxProperties
+MAX_NUMBER = 2**53  # either side of zero; larger integers are not exact in binary
+MIN_FRACTION = 1e-9  # smallest absolute value of a number other than zero
+MAX_MULTIPLE = 1000  # of multipleOf
+MAX_STRING = 2000  # characters of a constant or of a property name
 FORMATS = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid uri".split())
 DRAFTS = frozenset(
     f"http{s}://json-schema.org/{draft}{end}"
@@ -44,48 +35,45 @@ DRAFTS = frozenset(
     for end in ("", "#")
 )
 TYPES = frozenset("null boolean integer number string array object".split())
-
 _ANNOTATIONS = frozenset(
     "title description default examples deprecated readOnly writeOnly $comment discriminator".split()
 )
-_COUNTS = frozenset("minLength maxLength minItems maxItems minProperties maxProperties".split())
-_BOUNDS = frozenset("minimum maximum exclusiveMinimum exclusiveMaximum".split())
-_ONE = frozenset({"items", "additionalProperties"})
-_LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 
 
-def checked(schema: Mapping[str, object] | bool | str) -> Schema | bool:
-    """The schema as llguidance is to see it: annotations taken out, patterns translated, whole floats as integers.
+def check_schema(schema: Mapping[str, object] | bool | str) -> Schema | bool:
+    """Return the schema as llguidance needs it: no annotations, patterns translated, integral floats as integers.
 
-    ``schema`` may be JSON text. Raises OptionError for what is not honoured, invalid, or beyond a limit.
+    Args:
+        schema: The schema, or its JSON text.
+
+    Raises:
+        OptionError: The schema is invalid, exceeds a limit, or contains something that is not honoured.
     """
     plain = plain_schema(schema)
-    if plain is True:
-        return True
-    cleaned = _schema(_without_root_marks(plain), "#")
-    check_refs(cleaned)
-    return cleaned
+    if isinstance(plain, dict):
+        if str(plain.pop("$schema", "http://json-schema.org/draft-07/schema")) not in DRAFTS:
+            raise OptionError("the schema's $schema is none of draft-06, draft-07, 2019-09 and 2020-12")
+        plain.pop("$id", None)
+    checked = _schema(plain, "#")
+    check_refs(checked)
+    return checked
 
 
 def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
-    """A copy made of dict, list, str, int, float, bool and None alone.
-
-    Raises OptionError beyond a limit, and for what is no JSON.
-    """
+    """Return a copy made of plain JSON types. Raises OptionError beyond a limit and for what is not JSON."""
     try:
         value = schema
         if isinstance(schema, str):
             if len(schema) > MAX_BYTES:
                 raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
             value = json.loads(schema, object_pairs_hook=_unique)
-        _within_limits(value)
+        _check_extent(value, itertools.count())
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=dict)
         if len(text.encode()) > MAX_BYTES:
             raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise OptionError("the schema is no JSON", error) from error
+        raise OptionError("the schema is not JSON", error) from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Schema:
@@ -95,111 +83,81 @@ def _unique(pairs: list[tuple[str, object]]) -> Schema:
     return members
 
 
-def _within_limits(value: object) -> None:
-    """Breadth first and counted, so that deep, endless and shared structures end here."""
-    level, count = [value], 0
-    for _ in range(MAX_DEPTH):
-        inner = list(_inside(level, MAX_VALUES - count))
-        count += len(inner)
-        if count >= MAX_VALUES:
-            raise OptionError(f"the schema has more than {MAX_VALUES} values")
-        if not inner:
-            return
-        level = inner
-    raise OptionError(f"the schema is nested deeper than {MAX_DEPTH} levels")
-
-
-def _inside(level: list[object], limit: int) -> Iterator[object]:
-    for value in level:
-        if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
-            raise OptionError("the schema has a key that is no string")
-        members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-        for member in members:
-            yield member
-            limit -= 1
-            if limit <= 0:
-                return
-
-
-def _without_root_marks(schema: object) -> object:
-    if not isinstance(schema, dict):
-        return schema
-    if "$schema" in schema and schema["$schema"] not in DRAFTS:
-        raise OptionError("the schema's $schema is none of draft-06, draft-07, 2019-09 and 2020-12")
-    return {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
+def _check_extent(value: object, counter: Iterator[int], depth: int = 0) -> None:
+    """Bounded, so that deep, cyclic and shared structures end."""
+    if depth == MAX_DEPTH:
+        raise OptionError(f"the schema is nested deeper than {MAX_DEPTH} levels")
+    if next(counter) == MAX_VALUES:
+        raise OptionError(f"the schema has more than {MAX_VALUES} values")
+    if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+        raise OptionError("the schema has a key that is not a string")
+    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for member in members:
+        _check_extent(member, counter, depth + 1)
 
 
 def _schema(schema: object, where: str) -> Schema | bool:
     if isinstance(schema, bool):
         return schema
     if not isinstance(schema, dict):
-        raise OptionError(f"the schema has neither an object nor true or false at {where}")
-    cleaned: Schema = {}
+        raise OptionError(f"the schema needs an object, true or false at {where}")
+    checked: Schema = {}
     for key, value in schema.items():
-        if key not in _ANNOTATIONS:
-            cleaned[key] = _keyword(key, value, f"{where}/{key}")
-    _check_together(cleaned, where)
-    return cleaned
+        if key in _ANNOTATIONS or (key == "uniqueItems" and value is False):
+            continue
+        if key not in _KEYWORDS:
+            raise _unsupported(f"{where}/{key}")
+        checked[key] = _KEYWORDS[key](value, f"{where}/{key}")
+    _check_combination(checked, where)
+    return checked
 
 
-def _keyword(key: str, value: object, where: str) -> object:  # noqa: PLR0911  # one line a kind of keyword
-    if key in _ONE:
-        return _schema(value, where)
-    if key in _LISTS:
-        return [_schema(member, f"{where}/{i}") for i, member in enumerate(_list(value, where))]
-    if key in _MAPS:
-        return _map(key, value, where)
-    if key in _COUNTS:
-        return int(_number(value, where, 0, MAX_COUNT, whole=True))
-    if key in _BOUNDS:
-        return _number(value, where, -MAX_NUMBER, MAX_NUMBER)
-    if key == "multipleOf":
-        # Fractions of ten are not exact in binary: readers would find 0.07 to be no multiple of 0.01.
-        return int(_number(value, where, 1, MAX_MULTIPLE, whole=True))
-    if key in ("const", "enum"):
-        return _constant(value if key == "const" else _list(value, where), where)
-    return _other(key, value, where)
-
-
-def _other(key: str, value: object, where: str) -> object:
-    if key == "type":
-        if not {*(map(str, value) if isinstance(value, list) else (str(value),))} <= TYPES:
-            raise OptionError(f"the schema has an unknown type at {where}")
-        return value if isinstance(value, str) else _list(value, where)
-    if key == "required":
-        return [_string(name, where) for name in _list(value, where, may_be_empty=True)]
-    if key == "pattern":
-        return translate(_string(value, where), where)
-    if key == "format" and value in FORMATS:
-        return value
-    if key == "$ref":
-        return _string(value, where)
-    if key == "uniqueItems" and value is False:
-        return value
-    raise OptionError(f"the schema asks for something that is not supported at {where}")
-
-
-def _map(key: str, value: object, where: str) -> Schema:
-    if not isinstance(value, dict):
-        raise OptionError(f"the schema has no object at {where}")
-    if len(value) > MAX_PROPERTIES:
-        raise OptionError(f"the schema has more than {MAX_PROPERTIES} members at {where}")
-    if key == "patternProperties":
-        return {translate(name, where): _schema(member, f"{where}/{name}") for name, member in value.items()}
-    return {_string(name, where): _schema(member, f"{where}/{_escaped(name)}") for name, member in value.items()}
-
-
-def _check_together(schema: Schema, where: str) -> None:
-    """Keywords that are right alone and wrong together."""
-    types = schema.get("type", "string")
-    if "format" in schema and "string" not in (types if isinstance(types, list) else [types]):
-        raise OptionError(f"the schema has a format for something that is no string at {where}")
-    # Names outside `properties` may come twice, so that fewer are left for the reader.
+def _check_combination(schema: Schema, where: str) -> None:
+    """Keywords that are valid alone but not together."""
+    if "format" in schema and "string" not in types_of(schema, "string"):
+        raise OptionError(f"the schema has a format for something other than a string at {where}")
+    # Names that are not in `properties` may repeat, and a reader keeps only one of each.
     required = {str(name) for name in cast("list[object]", schema.get("required", []))}
     if int(cast("int", schema.get("minProperties", 0))) > max(1, len(required)):
         raise OptionError(f"the schema asks for more properties than it names as required at {where}/minProperties")
-    if schema.pop("uniqueItems", False):
-        raise OptionError(f"the schema asks for something that is not supported at {where}/uniqueItems")
+
+
+def _unsupported(where: str) -> OptionError:
+    return OptionError(f"the schema asks for something that is not supported at {where}")
+
+
+def _schemas(value: object, where: str) -> object:
+    return [_schema(member, f"{where}/{index}") for index, member in enumerate(_list(value, where))]
+
+
+def _object(value: object, where: str) -> Schema:
+    if not isinstance(value, dict):
+        raise OptionError(f"the schema needs an object at {where}")
+    if len(value) > MAX_PROPERTIES:
+        raise OptionError(f"the schema has more than {MAX_PROPERTIES} members at {where}")
+    return value
+
+
+def _properties(value: object, where: str) -> object:
+    members = _object(value, where).items()
+    return {_string(name, where): _schema(member, f"{where}/{escape_pointer(name)}") for name, member in members}
+
+
+def _pattern_properties(value: object, where: str) -> object:
+    members = _object(value, where).items()
+    return {translate_pattern(name, where): _schema(member, f"{where}/{name}") for name, member in members}
+
+
+def _types(value: object, where: str) -> object:
+    if not {str(name) for name in (value if isinstance(value, list) else [value])} <= TYPES:
+        raise OptionError(f"the schema has an unknown type at {where}")
+    return value if isinstance(value, str) else _list(value, where)
+
+
+def _format(value: object, where: str) -> object:
+    if not isinstance(value, str) or value not in FORMATS:
+        raise _unsupported(where)
+    return value
 
 
 def _constant(value: object, where: str) -> object:
@@ -209,20 +167,20 @@ def _constant(value: object, where: str) -> object:
         return [_constant(member, where) for member in value]
     if isinstance(value, dict):
         return {_string(name, where): _constant(member, where) for name, member in value.items()}
-    return value if isinstance(value, bool | None) else _number(value, where, -MAX_NUMBER, MAX_NUMBER)
+    return value if isinstance(value, bool | None) else _number(-MAX_NUMBER, MAX_NUMBER, value, where)
 
 
 def _string(value: object, where: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_STRING:
-        raise OptionError(f"the schema has no string of at most {MAX_STRING} characters at {where}")
-    # In an answer a character has one spelling, or a name could be told in two ways; these have none.
+        raise OptionError(f"the schema needs a string of at most {MAX_STRING} characters at {where}")
+    # Answers have one way to write each character, or one name could be written in two ways. These have none.
     if any((letter < " " and letter not in "\b\f\n\r\t") or letter == "\x7f" for letter in value):
         raise OptionError(f"the schema has a control character at {where}")
     return value
 
 
-def _number(value: object, where: str, low: float, high: float, *, whole: bool = False) -> int | float:
-    """A number in its range; a whole float becomes an integer."""
+def _number(low: float, high: float, value: object, where: str, *, whole: bool = False) -> int | float:
+    """A number in its range; an integral float becomes an integer."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     exact = int(number) if math.isfinite(number) and number == int(number) else number
     if not low <= exact <= high or 0 < abs(exact) < MIN_FRACTION or (whole and not isinstance(exact, int)):
@@ -233,9 +191,27 @@ def _number(value: object, where: str, low: float, high: float, *, whole: bool =
 
 def _list(value: object, where: str, *, may_be_empty: bool = False) -> list[object]:
     if not isinstance(value, list) or not (value or may_be_empty):
-        raise OptionError(f"the schema has no list with members at {where}")
+        raise OptionError(f"the schema needs a list with members at {where}")
     return value
 
 
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
+_count = partial(_number, 0, MAX_COUNT, whole=True)
+_bound = partial(_number, -MAX_NUMBER, MAX_NUMBER)
+
+_KEYWORDS: Mapping[str, Callable[[object, str], object]] = {
+    **dict.fromkeys(("items", "additionalProperties"), _schema),
+    **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), _schemas),
+    **dict.fromkeys(("properties", "$defs", "definitions"), _properties),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _count),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _bound),
+    # Fractions of ten are not exact in binary: readers would find that 0.07 is not a multiple of 0.01.
+    "multipleOf": partial(_number, 1, MAX_MULTIPLE, whole=True),
+    "patternProperties": _pattern_properties,
+    "const": _constant,
+    "enum": lambda value, where: _constant(_list(value, where), where),
+    "type": _types,
+    "required": lambda value, where: [_string(name, where) for name in _list(value, where, may_be_empty=True)],
+    "pattern": lambda value, where: translate_pattern(_string(value, where), where),
+    "format": _format,
+    "$ref": _string,
+}

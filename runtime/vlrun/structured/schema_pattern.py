@@ -1,7 +1,7 @@
-"""Regular expressions of schemas, translated so that all dialects agree on what they match.
+"""Regular expressions of schemas, translated so that they match only what every dialect matches.
 
-Knows the syntax that ECMAScript, Python's re and llguidance share, and where they differ: a digit is one of ten in one
-and any of Unicode's in another. The translation matches only what every dialect matches. Knows no schema.
+ECMAScript, Python's re and llguidance share a syntax and differ in details: a digit is one of ten in one of them and
+any of Unicode's in another. What they read differently and cannot be translated is refused.
 """
 
 from __future__ import annotations
@@ -10,164 +10,118 @@ import re
 
 from vlrun.errors import OptionError
 
-MAX_PATTERN = 500
-"""Characters in one pattern."""
-MAX_REPEAT = 500
-"""The largest count in braces, and the largest product of counts nested in each other."""
-MAX_GROUPS = 16
-"""Parentheses inside each other."""
+MAX_PATTERN = 500  # characters of one pattern
+MAX_REPEAT = 500  # the largest count in braces, and the largest product of nested counts
+MAX_GROUPS = 16  # nesting of parentheses
 
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _CONTROL = {"n": "\\n", "t": "\\t", "r": "\\r", "f": "\\x0C", "v": "\\x0B"}
-# Each class as (what all dialects put into it, what any of them puts into it), to stand inside brackets.
+# Each class as (what all dialects include, what any of them includes), to stand in brackets.
 _NARROW_WIDE = {
     "d": ("0-9", "\\p{Nd}"),
     "w": ("0-9A-Za-z_", "\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}\\p{Join_Control}"),
     "s": (" \\t\\n\\r\\x0C\\x0B", "\\p{White_Space}\\x1C-\\x1F\\x{FEFF}"),
 }
 _ANY = "[^\\n\\r\\x{2028}\\x{2029}]"
-_QUANTIFIER = re.compile(r"(?:[*+?]|\{([0-9]{1,9})(,([0-9]{1,9})?)?\})\??")
+_ESCAPE = r"\\(?:x..|u....|.)"
+_TOKEN = re.compile(
+    rf"""(?P<quantifier>(?:[*+?]|\{{(?P<low>[0-9]{{1,9}})(?:,(?P<high>[0-9]{{1,9}})?)?\}})\??)
+    |(?P<open>\((?!\?)|\(\?:)|(?P<close>\))|(?P<anchor>[\^$|])|(?P<any>\.)|(?P<escape>{_ESCAPE})
+    |\[(?P<negated>\^?)(?P<members>(?:\\.|[^\]\\])+)\]|(?P<literal>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_RANGE = re.compile(rf"(?P<first>{_ESCAPE}|.)(?:-(?P<last>{_ESCAPE}|.))?", re.DOTALL)
 
 
-def translate(pattern: str, where: str) -> str:
-    """The pattern for llguidance. Raises OptionError, naming the place ``where``, for what dialects read otherwise."""
+def translate_pattern(pattern: str, where: str) -> str:
+    """Return the pattern for llguidance. Raises OptionError, naming ``where``, if dialects differ on it."""
     if len(pattern) > MAX_PATTERN:
         raise OptionError(f"the pattern at {where} is longer than {MAX_PATTERN} characters")
     try:
-        translated = _Translation(pattern, where).run()
+        translated = _translate(pattern)
         re.compile(pattern)
+    except OptionError as refusal:
+        raise OptionError(f"the pattern at {where} has {refusal.message}, which is not supported") from None
     except (re.error, IndexError, RecursionError, OverflowError) as error:
-        raise OptionError(f"the pattern at {where} is no regular expression", error) from error
+        raise OptionError(f"the pattern at {where} is not a regular expression", error) from error
     return translated
 
 
-class _Translation:
-    """One pass over one pattern."""
+def _translate(pattern: str) -> str:
+    out: list[str] = []
+    weights = [1]  # the largest product of counts so far, of the whole pattern and of each open group
+    atom: int | None = None  # the product of counts in the latest atom; None where no quantifier may follow
+    for token in _TOKEN.finditer(pattern):
+        kind, weight = token.lastgroup, 1
+        if kind == "open":
+            if len(weights) > MAX_GROUPS:
+                raise OptionError(f"more than {MAX_GROUPS} nested groups")
+            weights.append(1)
+        elif kind == "close":
+            weight = weights.pop()
+        elif kind == "quantifier":
+            weight = _repeated(token, atom)
+        out.append(_translate_token(token))
+        weights[-1] = max(weights[-1], weight)
+        # A second quantifier is possessive in one dialect and an error in another.
+        atom = None if kind in ("open", "anchor", "quantifier") else weight
+    return "".join(out)
 
-    def __init__(self, pattern: str, where: str) -> None:
-        self._pattern = pattern
-        self._where = where
-        self._at = 0
-        self._out: list[str] = []
-        # For each open group, and for the whole: the largest product of counts in it; and that of the latest atom.
-        self._weights = [1]
-        self._atom: int | None = None
 
-    def run(self) -> str:
-        while self._at < len(self._pattern):
-            self._step()
-        return "".join(self._out)
+def _repeated(token: re.Match[str], atom: int | None) -> int:
+    """The product of counts after a quantifier."""
+    if atom is None:
+        raise OptionError(f"'{token.group()[0]}' where it repeats nothing")
+    counts = [int(count) for count in (token["low"], token["high"]) if count]
+    weight = atom * max(counts, default=1)
+    if max(weight, *counts, 1) > MAX_REPEAT:
+        raise OptionError(f"more than {MAX_REPEAT} repetitions")
+    return weight
 
-    def _step(self) -> None:
-        letter = self._pattern[self._at]
-        if letter in "*+?{":
-            self._quantify()
-        elif letter == "(":
-            self._open()
-        elif letter == ")":
-            self._take(")", weight=self._weights.pop())
-        elif letter in "^$|":
-            self._take(letter, weight=None)
-        elif letter == "[":
-            self._at += 1
-            self._out.append(self._bracket())
-            self._count(1)
-        elif letter == ".":
-            self._take(_ANY, weight=1)
-        elif letter == "\\":
-            self._out.append(self._escape(negated=False, inside=False))
-            self._count(1)
-        else:
-            self._take("\\" + letter if letter in _PUNCTUATION else letter, weight=1)
 
-    def _take(self, text: str, weight: int | None) -> None:
-        """One letter read, and what it becomes; ``weight`` None: no quantifier may follow."""
-        self._out.append(text)
-        self._at += 1
-        self._count(weight)
+def _translate_token(token: re.Match[str]) -> str:
+    kind, text = token.lastgroup, token.group()
+    if kind == "open":
+        return "(?:"
+    if kind == "any":
+        return _ANY
+    if kind == "members":
+        return f"[{token['negated']}{_translate_class(token['members'], bool(token['negated']))}]"
+    if kind == "literal" and text in "([{":
+        raise OptionError(f"an unsupported group or class, or '{text}' without a backslash")
+    return _translate_character(text) if kind in ("escape", "literal") else text
 
-    def _count(self, weight: int | None) -> None:
-        self._atom = weight
-        self._weights[-1] = max(self._weights[-1], weight or 1)
 
-    def _open(self) -> None:
-        if self._pattern.startswith("(?:", self._at):
-            self._at += 2
-        elif self._pattern.startswith("(?", self._at):
-            raise self._refusal("a group other than (...) and (?:...)")
-        if len(self._weights) > MAX_GROUPS:
-            raise self._refusal(f"more than {MAX_GROUPS} groups inside each other")
-        self._take("(?:", weight=None)
-        self._weights.append(1)
+def _translate_class(members: str, negated: bool) -> str:
+    out = []
+    for member in _RANGE.finditer(members):
+        for end in ("first", "last"):
+            # Set operations in one dialect, characters in another.
+            letter = member[end]
+            if letter == "[" or (letter in ("-", "&", "~", "|") and members.startswith(letter, member.end(end))):
+                raise OptionError(f"'{letter}' without a backslash in a class")
+        ends = [_translate_character(member[end], negated, in_class=True) for end in ("first", "last") if member[end]]
+        if len(ends) > 1 and (member["last"] == "-" or any(end.startswith("[") for end in ends)):
+            raise OptionError("a range from or to a class or '-'")
+        out.append("-".join(ends))
+    return "".join(out)
 
-    def _quantify(self) -> None:
-        match = _QUANTIFIER.match(self._pattern, self._at)
-        if match is None or self._atom is None:
-            raise self._refusal(f"'{self._pattern[self._at]}' where it repeats nothing")
-        counts = [int(count) for count in (match[1], match[3]) if count is not None]
-        weight = self._atom * max(counts, default=1)
-        if max(weight, *counts, 1) > MAX_REPEAT:
-            raise self._refusal(f"more than {MAX_REPEAT} repetitions")
-        self._out.append(match.group())
-        self._at = match.end()
-        self._count(weight)
-        self._atom = None  # a second quantifier is possessive in one dialect and an error in another
 
-    def _bracket(self) -> str:
-        """A class in brackets, from behind its opening bracket."""
-        negated = self._pattern.startswith("^", self._at)
-        self._at += negated
-        members: list[str] = []
-        while not self._pattern.startswith("]", self._at):
-            members.append(self._member(negated))
-        if not members:
-            raise self._refusal("an empty class")
-        self._at += 1
-        return f"[{'^' if negated else ''}{''.join(members)}]"
-
-    def _member(self, negated: bool) -> str:
-        first = self._class_letter(negated)
-        dash = self._pattern.startswith("-", self._at) and not self._pattern.startswith("-]", self._at)
-        if not dash:
-            return first
-        self._at += 1
-        if self._pattern.startswith("-", self._at):
-            raise self._refusal("'-' without a backslash in a class")
-        last = self._class_letter(negated)
-        if "[" in (first[0], last[0]):
-            raise self._refusal("a range from or to a class")
-        return f"{first}-{last}"
-
-    def _class_letter(self, negated: bool) -> str:
-        letter = self._pattern[self._at]
-        if letter == "\\":
-            return self._escape(negated, inside=True)
-        self._at += 1
-        # Set operations in one dialect, plain letters in another.
-        if letter == "[" or (letter in "-&~|" and self._pattern.startswith(letter, self._at)):
-            raise self._refusal(f"'{letter}' without a backslash in a class")
-        return "\\" + letter if letter in _PUNCTUATION else letter
-
-    def _escape(self, negated: bool, inside: bool) -> str:
-        """What a backslash and the letters behind it become."""
-        letter = self._pattern[self._at + 1]
-        if letter in "xu":
-            digits = 2 if letter == "x" else 4
-            start = self._at + 2
-            self._at = start + digits
-            return f"\\x{{{self._pattern[start : self._at]}}}"
-        self._at += 2
-        if letter in _PUNCTUATION:
-            return "\\" + letter
-        if letter in _CONTROL:
-            return _CONTROL[letter]
-        if letter.lower() not in _NARROW_WIDE:
-            raise self._refusal(f"'\\{letter}'")
-        narrow, wide = _NARROW_WIDE[letter.lower()]
-        # In a class with ^ the members are what must not match, so there the wide reading is the careful one.
-        if letter.islower():
-            return f"[{wide if negated and inside else narrow}]"
-        return f"[^{narrow if negated and inside else wide}]"
-
-    def _refusal(self, what: str) -> OptionError:
-        return OptionError(f"the pattern at {self._where} has {what}, which is not supported")
+def _translate_character(text: str, negated: bool = False, in_class: bool = False) -> str:
+    """A character, or a backslash and what follows it."""
+    if len(text) > len("\\d"):  # \xHH or \uHHHH
+        return f"\\x{{{text[2:]}}}"
+    letter = text[-1]
+    if letter in _PUNCTUATION:
+        return "\\" + letter
+    if len(text) == 1:
+        return text
+    if letter in _CONTROL:
+        return _CONTROL[letter]
+    if letter.lower() not in _NARROW_WIDE:
+        raise OptionError(f"'\\{letter}'")
+    narrow, wide = _NARROW_WIDE[letter.lower()]
+    # In a negated class the members are what must not match, so there the wide reading is the careful one.
+    if letter.islower():
+        return f"[{wide if negated and in_class else narrow}]"
+    return f"[^{narrow if negated and in_class else wide}]"

@@ -1,7 +1,4 @@
-"""How a schema hangs together: references lead to schemas of the same document, answers can end, what multiplies.
-
-Knows schemas that have passed the check of their keywords, and knows JSON pointers; knows no tokens.
-"""
+"""Structure of a checked schema: references inside the document, answers that can end, cost of compiling it."""
 
 from __future__ import annotations
 
@@ -17,76 +14,85 @@ MAX_REFS = 200
 """References in one schema."""
 
 _REGULAR = frozenset({"pattern", "patternProperties", "multipleOf", "format", "allOf"})
-_MEETING = frozenset({"$ref", "anyOf", "oneOf", "enum", "const"})
-_BESIDE = frozenset({"$defs", "definitions", "type"})
+_INTERSECTED = frozenset({"$ref", "anyOf", "oneOf", "enum", "const"})
+_NEUTRAL = frozenset({"$defs", "definitions", "type"})
+
+
+def escape_pointer(name: str) -> str:
+    """Return a member's name as a JSON pointer writes it."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def types_of(schema: Schema, default: str) -> list[object]:
+    """Return the types that a schema names, or the default."""
+    types = schema.get("type", default)
+    return types if isinstance(types, list) else [types]
 
 
 def check_refs(schema: Schema | bool) -> None:
-    """Raises OptionError for a reference that leads nowhere or outside, and for a schema whose answers never end."""
-    places = dict(_places(schema, "#"))
-    targets = {str(place["$ref"]) for place in places.values() if isinstance(place, dict) and "$ref" in place}
+    """Raise OptionError for a reference that leads outside or nowhere, and for a schema whose answers never end."""
+    schemas = dict(_subschemas(schema, "#"))
+    targets = {str(member["$ref"]) for member in schemas.values() if isinstance(member, dict) and "$ref" in member}
     if len(targets) > MAX_REFS:
         raise OptionError(f"the schema has more than {MAX_REFS} references")
     for target in targets:
-        if unquote(target) not in places:
-            raise OptionError(f"the schema's reference '{target[:80]}' is not supported: it leads to no schema in it")
-    ends: set[str] = set()  # places of which is known that an answer to them can end
-    while more := {at for at, place in places.items() if at not in ends and _ends(place, at, ends)}:
-        ends |= more
-    if "#" not in ends:
+        if unquote(target) not in schemas:
+            raise OptionError(f"the schema's reference '{target[:80]}' leads to no schema in it")
+    finite: set[str] = set()  # pointers of schemas known to have an answer that ends
+    while more := {at for at, member in schemas.items() if at not in finite and _is_finite(member, at, finite)}:
+        finite |= more
+    if "#" not in finite:
         raise OptionError("the schema allows no answer that ends")
 
 
 def is_risky(schema: Schema | bool) -> bool:
-    """Whether llguidance could be long over it: regular expressions, and schemas that it has to intersect.
+    """Return whether llguidance may take long: regular expressions and schemas that it has to intersect multiply.
 
-    Both multiply; what is neither grows with the schema's size alone.
+    The cost of anything else grows with the size of the schema.
     """
-    keywords = [set(place) - _BESIDE for _, place in _places(schema, "#") if isinstance(place, dict)]
-    return any(keys & _REGULAR or (keys & _MEETING and len(keys) > 1) for keys in keywords)
+    keywords = [set(member) - _NEUTRAL for _, member in _subschemas(schema, "#") if isinstance(member, dict)]
+    return any(keys & _REGULAR or (keys & _INTERSECTED and len(keys) > 1) for keys in keywords)
 
 
-def _places(schema: object, at: str) -> Iterator[tuple[str, object]]:
+def _subschemas(schema: object, at: str) -> Iterator[tuple[str, object]]:
     """Every schema in the document with its pointer."""
     yield at, schema
     if not isinstance(schema, dict):
         return
     for key, value in schema.items():
         if key in ("items", "additionalProperties"):
-            yield from _places(value, f"{at}/{key}")
+            yield from _subschemas(value, f"{at}/{key}")
         elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):
             for index, member in enumerate(cast("list[object]", value)):
-                yield from _places(member, f"{at}/{key}/{index}")
+                yield from _subschemas(member, f"{at}/{key}/{index}")
         elif key in ("properties", "$defs", "definitions"):
             for name, member in cast("Schema", value).items():
-                yield from _places(member, f"{at}/{key}/{name.replace('~', '~0').replace('/', '~1')}")
+                yield from _subschemas(member, f"{at}/{key}/{escape_pointer(name)}")
 
 
-def _ends(place: object, at: str, ends: set[str]) -> bool:
-    """Whether an answer to this schema can end, given the places where one can."""
-    if not isinstance(place, dict):
-        return bool(place)
-    if "$ref" in place and unquote(str(place["$ref"])) not in ends:
+def _is_finite(schema: object, at: str, finite: set[str]) -> bool:
+    """Whether an answer to this schema can end, given the pointers of schemas for which one can."""
+    if not isinstance(schema, dict):
+        return bool(schema)
+    if "$ref" in schema and unquote(str(schema["$ref"])) not in finite:
         return False
-    counts = {key: len(cast("list[object]", place.get(key, []))) for key in ("allOf", "anyOf", "oneOf")}
-    if not all(f"{at}/allOf/{i}" in ends for i in range(counts["allOf"])):
-        return False
-    if not all(any(f"{at}/{key}/{i}" in ends for i in range(counts[key])) for key in ("anyOf", "oneOf") if counts[key]):
-        return False
-    types = place.get("type", "string")
-    return any(_type_ends(kind, place, at, ends) for kind in (types if isinstance(types, list) else [types]))
+    for key, combine in (("allOf", all), ("anyOf", any), ("oneOf", any)):
+        if key in schema:
+            members = range(len(cast("list[object]", schema[key])))
+            if not combine(f"{at}/{key}/{index}" in finite for index in members):
+                return False
+    return any(all(path in finite for path in _needed(kind, schema, at)) for kind in types_of(schema, "string"))
 
 
-def _type_ends(kind: object, place: Schema, at: str, ends: set[str]) -> bool:
+def _needed(kind: object, schema: Schema, at: str) -> list[str]:
+    """Pointers of the schemas of members that every value of a type has."""
     if kind == "object":
-        named = cast("Schema", place.get("properties", {}))
-        required = {str(name) for name in cast("list[object]", place.get("required", []))} & named.keys()
-        inner = [f"properties/{name.replace('~', '~0').replace('/', '~1')}" for name in required]
-    elif kind == "array":
-        least = int(cast("int", place.get("minItems", 0)))
-        first = len(cast("list[object]", place.get("prefixItems", [])))
-        inner = [f"prefixItems/{i}" for i in range(min(least, first))]
-        inner += ["items"] if least > first and "items" in place else []
-    else:
-        return True
-    return all(f"{at}/{path}" in ends for path in inner)
+        properties = cast("Schema", schema.get("properties", {}))
+        required = {str(name) for name in cast("list[object]", schema.get("required", []))} & properties.keys()
+        return [f"{at}/properties/{escape_pointer(name)}" for name in required]
+    if kind == "array":
+        fewest = int(cast("int", schema.get("minItems", 0)))
+        first = len(cast("list[object]", schema.get("prefixItems", [])))
+        rest = [f"{at}/items"] if fewest > first and "items" in schema else []
+        return [f"{at}/prefixItems/{index}" for index in range(min(fewest, first))] + rest
+    return []

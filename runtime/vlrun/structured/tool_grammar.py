@@ -1,8 +1,8 @@
 """Answers that may or must call tools: free text or a schema's JSON until a call begins, and every call valid.
 
-Knows schemas, tools, the model's vocabulary and rows of scores; knows neither prompts nor devices. A call is written
-as Qwen's chat template shows it to the model, its arguments as ``grammar`` writes JSON. It begins with the
-model's own token and never with its letters, so that nobody talks the model into spelling a call that nothing checks.
+Calls are written in the family's format, their arguments as ``grammar`` writes JSON. A call begins with the model's own
+control token and never with the same characters as text, so that no prompt makes the model spell out a call that
+nothing checks.
 """
 
 from __future__ import annotations
@@ -14,231 +14,232 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from vlrun.errors import OptionError, SchemaError, ToolError
-from vlrun.prompt.tool_calls import BEGIN, END, Parameters, described, in_parameters
+from vlrun.models.family import ModelFamily, ToolCallFormat
 from vlrun.structured.grammar import (
+    JSON_STYLE,
     SAFE_BYTES,
-    WRITING,
     Grammar,
     GrammarConstraint,
-    Vocabulary,
+    GrammarTokenizer,
+    allow_only,
     compile_grammar,
     compile_schema,
 )
-from vlrun.structured.schema_check import Schema, checked
-from vlrun.structured.schema_refs import is_risky
+from vlrun.structured.schema_check import check_schema
+from vlrun.structured.schema_refs import Schema, is_risky, types_of
+from vlrun.structured.tool_check import Parameters, check_tools, parameters_error
+from vlrun.types.arrays import FloatArray
 from vlrun.types.turn import Tool, ToolChoice
 
 MAX_CALLS = 16
 """In one answer."""
 
-_THOUGHT = frozenset({"<think>", "</think>"})
-"""Control tokens of free text: Thinking models begin with a thought."""
-
-_LETTERS = BEGIN.encode()
-
 
 class FreeTextConstraint:
-    """A constraint under which everything may follow but control tokens."""
+    """Allows every token but control tokens."""
 
     complete = True
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._eos = list(vocabulary.eos)
-        control = {token for name, token in vocabulary.control.items() if name not in _THOUGHT}
-        self._never = sorted(control.difference(self._eos))
+    def __init__(self, tokenizer: GrammarTokenizer, thinking_tokens: frozenset[str]) -> None:
+        self._eos = tokenizer.eos
+        control = {token for name, token in tokenizer.control.items() if name not in thinking_tokens}
+        self._forbidden = sorted(control.difference(self._eos))
         self._ended = False
 
-    def mask(self, scores: npt.NDArray[np.float32]) -> None:
-        """Sets what may not follow to minus infinity, in place. ``scores [vocab_size]``."""
+    def mask(self, scores: FloatArray) -> None:
+        """Set the scores ``[vocab_size]`` of tokens that may not follow to minus infinity, in place."""
         if self._ended:
-            ends = scores[self._eos]
-            scores[:] = -np.inf
-            scores[self._eos] = ends
+            allow_only(scores, self._eos)
         else:
-            scores[self._never] = -np.inf
+            scores[self._forbidden] = -np.inf
 
     def accept(self, token: int) -> None:
-        """Takes the token that was chosen. Raises OptionError for one that may not follow."""
-        if token in self._never or (self._ended and token not in self._eos):
+        """Advance by the chosen token. Raises OptionError for a token that may not follow."""
+        if token in self._forbidden or (self._ended and token not in self._eos):
             raise OptionError(f"token {token} may not follow in a text")
         self._ended = token in self._eos
 
     def forced(self) -> list[int]:
-        """None: there is always a choice."""
+        """Return an empty list: there is always a choice."""
         return []
 
 
 class OptionalToolCallsConstraint:
-    """A constraint under which an answer begins as text or as a schema's JSON, or ends in calls.
+    """The state of one answer that begins as text or as a schema's JSON, or consists of calls.
 
-    Free text may come before a call, JSON may not.
+    Calls may follow free text, but not JSON.
     """
 
     def __init__(
-        self, before: GrammarConstraint | FreeTextConstraint, calls: GrammarConstraint, vocabulary: Vocabulary
+        self,
+        before: GrammarConstraint | FreeTextConstraint,
+        calls: GrammarConstraint,
+        tokenizer: GrammarTokenizer,
+        begin: str,
     ) -> None:
         self._before = before
         self._calls = calls
-        self._vocabulary = vocabulary
-        self._begin = vocabulary.control[BEGIN]
-        self._spellings = vocabulary.spelling(_LETTERS)
-        self._spelled = 0  # letters of the mark that stand at the end of the text
+        self._tokenizer = tokenizer
+        self._begin = begin.encode()
+        self._begin_id = tokenizer.control[begin]
+        self._completing = tokenizer.completing_tokens(self._begin)
+        self._matched = 0  # bytes of the begin token, as text, at the end of the answer
         self._may_call = True
-        self._calling = False
+        self._in_calls = False
 
     @property
     def complete(self) -> bool:
-        """Whether the answer so far is whole; it may go on."""
-        return self._calls.complete if self._calling else self._before.complete
+        """Whether the answer so far is complete; it may still continue."""
+        return self._calls.complete if self._in_calls else self._before.complete
 
-    def mask(self, scores: npt.NDArray[np.float32]) -> None:
-        """Sets what may not follow to minus infinity, in place. ``scores [vocab_size]``. Raises OptionError if nothing
-        may follow.
+    def mask(self, scores: FloatArray) -> None:
+        """Set the scores ``[vocab_size]`` of tokens that may not follow to minus infinity, in place.
+
+        Raises:
+            OptionError: No token may follow.
         """
-        if self._calling:
+        if self._in_calls:
             self._calls.mask(scores)
             return
-        call = scores[self._begin]
+        begin_score = scores[self._begin_id]
         self._before.mask(scores)
-        scores[self._spellings[self._spelled]] = -np.inf
+        scores[self._completing[self._matched]] = -np.inf
         if self._may_call:
-            scores[self._begin] = call
-        elif self._spelled and not np.isfinite(scores).any():
-            raise OptionError(f"the answer cannot go on: its schema asks for the letters {BEGIN}")
+            scores[self._begin_id] = begin_score
+        elif self._matched and not np.isfinite(scores).any():
+            raise OptionError(f"the answer cannot continue: its schema asks for the text {self._begin.decode()}")
 
     def accept(self, token: int) -> None:
-        """Takes the token that was chosen. Raises OptionError for one that may not follow."""
-        if self._calling:
+        """Advance by the chosen token. Raises OptionError for a token that may not follow."""
+        if self._in_calls:
             self._calls.accept(token)
-        elif self._may_call and token == self._begin:
+        elif self._may_call and token == self._begin_id:
             self._calls.accept(token)
-            self._calling = True
+            self._in_calls = True
         else:
-            spelled = self._with(token, self._spelled)
-            if spelled == len(_LETTERS):
-                raise OptionError(f"token {token} may not follow: it is not the model's own {BEGIN}")
+            matched = self._match(token, self._matched)
+            if matched == len(self._begin):
+                raise OptionError(f"token {token} may not follow: it is not the control token {self._begin.decode()}")
             self._before.accept(token)
-            self._spelled = spelled
-            self._may_call = isinstance(self._before, FreeTextConstraint) and token not in self._vocabulary.eos
+            self._matched = matched
+            self._may_call = isinstance(self._before, FreeTextConstraint) and token not in self._tokenizer.eos
 
     def forced(self) -> list[int]:
-        """The tokens that must come next, none if there is a choice."""
-        if self._calling:
+        """Return the tokens that must come next; empty if there is a choice."""
+        if self._in_calls:
             return self._calls.forced()
-        return [] if self._may_call else self._not_spelling(self._before.forced())
-
-    def _not_spelling(self, tokens: Sequence[int]) -> list[int]:
-        """Those before the one that would bring the mark to its end."""
-        spelled = self._spelled
+        tokens, matched = [] if self._may_call else self._before.forced(), self._matched
         for index, token in enumerate(tokens):
-            spelled = self._with(token, spelled)
-            if spelled == len(_LETTERS):
-                return list(tokens[:index])
-        return list(tokens)
+            matched = self._match(token, matched)
+            if matched == len(self._begin):
+                return tokens[:index]
+        return tokens
 
-    def _with(self, token: int, spelled: int) -> int:
-        """How many letters of the mark stand at the end when ``token`` has come; all if they are somewhere in it."""
-        text = _LETTERS[:spelled] + self._vocabulary.tokens().decode_bytes([token])
-        if _LETTERS in text:
-            return len(_LETTERS)
-        return max(there for there in range(len(_LETTERS)) if text.endswith(_LETTERS[:there]))
+    def _match(self, token: int, matched: int) -> int:
+        """Bytes of the begin token at the end of the answer after ``token``; all of them if they occur anywhere."""
+        text = self._begin[:matched] + self._tokenizer.load().decode_bytes([token])
+        if self._begin in text:
+            return len(self._begin)
+        return max(length for length in range(len(self._begin)) if text.endswith(self._begin[:length]))
+
+
+@dataclass(frozen=True)
+class FreeTextGrammar:
+    """Free text without tool calls, for prompts that describe tools which must not be called."""
+
+    tokenizer: GrammarTokenizer
+    thinking_tokens: frozenset[str]
+
+    def constraint(self) -> FreeTextConstraint:
+        """Return the constraint of a new answer."""
+        return FreeTextConstraint(self.tokenizer, self.thinking_tokens)
 
 
 @dataclass(frozen=True)
 class OptionalToolCallsGrammar:
-    """What an answer looks like in which tools may be called: ``before`` if they are not, None for free text."""
+    """An answer that follows ``before``, or calls tools."""
 
-    before: Grammar | None
+    before: Grammar | FreeTextGrammar
     calls: Grammar
-    vocabulary: Vocabulary
+    begin: str
 
     def constraint(self) -> OptionalToolCallsConstraint:
-        """What may follow in one answer, from its beginning."""
-        before = self.before.constraint() if self.before else FreeTextConstraint(self.vocabulary)
-        return OptionalToolCallsConstraint(before, self.calls.constraint(), self.vocabulary)
+        """Return the constraint of a new answer."""
+        before, calls = self.before.constraint(), self.calls.constraint()
+        return OptionalToolCallsConstraint(before, calls, self.calls.tokenizer, self.begin)
 
 
-@dataclass(frozen=True)
-class NoToolCallsGrammar:
-    """What an answer looks like in which the tools that the prompt describes must not be called: free text."""
-
-    vocabulary: Vocabulary
-
-    def constraint(self) -> FreeTextConstraint:
-        """What may follow in one answer, from its beginning."""
-        return FreeTextConstraint(self.vocabulary)
-
-
-AnswerGrammar: TypeAlias = Grammar | OptionalToolCallsGrammar | NoToolCallsGrammar
+AnswerGrammar: TypeAlias = Grammar | OptionalToolCallsGrammar | FreeTextGrammar
 
 
 def compile_answer(
     schema: Mapping[str, object] | bool | str | None,
     tools: Sequence[Tool],
     choice: ToolChoice,
-    vocabulary: Vocabulary,
+    tokenizer: GrammarTokenizer,
+    family: ModelFamily,
 ) -> AnswerGrammar | None:
-    """What an answer must look like under a schema (None: there is none) and with tools; None if it is free.
+    """Compile the grammar of an answer with a schema (or None) and tools; None if the answer is free.
 
-    A call that must be made comes in place of the schema's JSON. Raises SchemaError as `compile_schema` raises
-    OptionError, and ToolError for tools, parameters and a choice that are wrong or that this model cannot call.
+    A required call replaces the JSON of the schema.
+
+    Raises:
+        SchemaError: The schema is refused, as by `compile_schema`.
+        ToolError: A tool, its parameters or the choice is invalid, or the model has no tool calls.
     """
-    with _as(ToolError):
-        parameters = described(tools, choice)
-    with _as(SchemaError):
-        before = None if schema is None else compile_schema(schema, vocabulary)
+    with _errors_as(ToolError):
+        parameters = check_tools(tools, choice)
+    with _errors_as(SchemaError):
+        json_grammar = None if schema is None else compile_schema(schema, tokenizer)
     if not parameters:
-        return before
+        return json_grammar
+    before = json_grammar or FreeTextGrammar(tokenizer, family.thinking_tokens)
     if choice.mode == "none":
-        return before or NoToolCallsGrammar(vocabulary)
-    named = parameters if choice.name is None else {choice.name: parameters[choice.name]}
-    with _as(ToolError):
-        calls = _compile_calls(named, choice.parallel, vocabulary)
-    return calls if choice.mode == "required" else OptionalToolCallsGrammar(before, calls, vocabulary)
+        return before
+    callable_tools = parameters if choice.name is None else {choice.name: parameters[choice.name]}
+    with _errors_as(ToolError):
+        calls = _compile_calls(callable_tools, choice.parallel, tokenizer, family.tool_calls)
+    return calls if choice.mode == "required" else OptionalToolCallsGrammar(before, calls, family.tool_calls.begin)
 
 
 @contextmanager
-def _as(kind: type[OptionError]) -> Iterator[None]:
-    """What is wrong in this block is wrong with the schema, or with the tools."""
+def _errors_as(kind: type[OptionError]) -> Iterator[None]:
     try:
         yield
     except OptionError as error:
         raise kind(error.message, error.because) from error
 
 
-def _compile_calls(tools: Mapping[str, Parameters], parallel: bool, vocabulary: Vocabulary) -> Grammar:
-    """The grammar of one call or several of these tools, and of nothing else."""
-    vocabulary.tokens()
-    if BEGIN not in vocabulary.control or END not in vocabulary.control:
+def _compile_calls(
+    tools: Mapping[str, Parameters], parallel: bool, tokenizer: GrammarTokenizer, call_format: ToolCallFormat
+) -> Grammar:
+    """The grammar of one call or several of these tools, and nothing else."""
+    tokenizer.load()
+    begin, end = tokenizer.control.get(call_format.begin), tokenizer.control.get(call_format.end)
+    if begin is None or end is None:
         raise OptionError("this model has no tool calls")
-    begin, end = vocabulary.control[BEGIN], vocabulary.control[END]
     arguments = {name: _arguments(name, parameters) for name, parameters in tools.items()}
     calls = [f"call_{index}" for index in range(len(arguments))]
-    further = f' ("\\n" call){{0,{MAX_CALLS - 1}}}' if parallel else ""
-    rules = [
-        f"start: call{further}",
-        f"call: <[{begin}]> ({' | '.join(calls)}) <[{end}]>",
-    ]
+    more = f" ({json.dumps(call_format.separator)} call){{0,{MAX_CALLS - 1}}}" if parallel else ""
+    rules = [f"start: call{more}", f"call: <[{begin}]> ({' | '.join(calls)}) <[{end}]>"]
     for rule, (name, schema) in zip(calls, arguments.items(), strict=True):
-        written = json.dumps({"x-guidance": WRITING, **schema})
-        opening, closing = f'\n{{"name": "{name}", "arguments": ', "}\n"
-        rules.append(f"{rule}: {json.dumps(opening)} %json {written} {json.dumps(closing)}")
+        before = json.dumps(f"{call_format.before_name}{name}{call_format.before_arguments}")
+        styled = json.dumps({"x-guidance": JSON_STYLE, **schema})
+        rules.append(f"{rule}: {before} %json {styled} {json.dumps(call_format.after_arguments)}")
     source = "\n".join(rules)
     risky = len(source) > SAFE_BYTES or any(is_risky(schema) for schema in arguments.values())
-    marks = frozenset({begin, end})
-    return compile_grammar(source, "the schema of the tools' parameters", vocabulary, risky=risky, marks=marks)
+    control = frozenset({begin, end})
+    return compile_grammar(source, "the schema of the tools' parameters", tokenizer, risky=risky, control=control)
 
 
 def _arguments(name: str, parameters: Parameters) -> Schema:
-    """The schema of a tool's arguments as llguidance is to see it: always an object."""
+    """The checked schema of a tool's arguments, which are always an object."""
     try:
-        schema = cast("Schema", checked(parameters))
+        schema = cast("Schema", check_schema(parameters))
     except OptionError as error:
-        raise in_parameters(name, error) from error
-    types = schema.get("type", "object")
-    if "object" not in (types if isinstance(types, list) else [types]):
-        raise OptionError(f"the parameters of the tool '{name}' describe no object")
+        raise parameters_error(name, error) from error
+    if "object" not in types_of(schema, "object"):
+        raise OptionError(f"the parameters of the tool '{name}' do not describe an object")
     return {**schema, "type": "object"}

@@ -1,7 +1,7 @@
-"""A trial compilation in a process of its own, which can be ended: some schemas keep llguidance busy for minutes.
+"""Trial compilation in a child process that can be stopped: some schemas keep llguidance busy for minutes.
 
-Knows how to start itself and llguidance; knows no tokens and no other module but errors. The parent calls `try_out`;
-the child runs this file as a script, reads a grammar from standard input and exits with 0 if it compiles.
+The parent calls `try_compile`; the child runs this file as a script, reads a grammar from standard input and exits with
+0 if it compiles.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import sys
 from pathlib import Path
 
 TRIAL_SECONDS = 0.6
-"""CPU time of the child's compiling: with its start (0.2 s), and the parent that compiles again, less than 2 s. Time of
-the CPU and not of the clock, so that a schema is not good or bad by what else the box has to do.
+"""CPU time of the child's compilation: with the child's start (0.2 s) and the compilation in the parent less than 2 s.
+CPU time, so that the verdict on a schema does not depend on the load of the machine.
 """
 WAIT_SECONDS = 20.0
-"""Clock: a box on which a child has not come so far is not to be waited for."""
+"""Wall-clock time after which the machine counts as too busy."""
 MAX_TRIAL_BYTES = 2 * 1024**3
 """Address space of the child."""
 
 
-def try_out(grammar: str) -> str:
-    """Compiles the grammar in a child process: an empty string, or why it does not compile."""
+def try_compile(grammar: str) -> str:
+    """Compile a grammar in a child process; return an empty string, or why it does not compile."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(Path(__file__))],
@@ -32,17 +32,15 @@ def try_out(grammar: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return "this box is too busy to try it out; ask again later"
+        return "this machine is too busy to compile it; try again later"
     if done.returncode == 0:
         return ""
     if done.returncode == -signal.SIGPROF:
         return "it takes too long to compile"
-    said = done.stdout.decode("utf-8", "replace").splitlines()
-    return said[0] if said else "it is too large to compile"
+    return next(iter(done.stdout.decode("utf-8", "replace").splitlines()), "it is too large to compile")
 
 
 def _main() -> int:
-    """The child: 0 and silence, or 1 and a line that says why."""
     import resource
 
     import llguidance

@@ -1,7 +1,4 @@
-"""Several answers made one: votes counted, numbers added up, fields filled in, boxes put back where they lie.
-
-Knows data and marks; does not know who answered what.
-"""
+"""Merging of answers as data: majority votes, sums, first values."""
 
 from __future__ import annotations
 
@@ -13,74 +10,69 @@ from dataclasses import replace
 from vlrun.media.image import Image
 from vlrun.types.mark import Mark
 
-Spread = Mapping[str, Mapping[str, int]]
-"""How often each value was answered: by its place in the answer, and as JSON. The whole answer's place is empty."""
 
+def majority(values: Sequence[object], path: str, counts: dict[str, Mapping[str, int]]) -> object:
+    """The most frequent value; of objects with the same names, the most frequent value of each name.
 
-def majority(values: Sequence[object], place: str, spread: dict[str, Mapping[str, int]]) -> object:
-    """The most frequent value; of objects with the same names, that of each name. Of numbers equally frequent the
-    middle one wins, else the first.
+    A tie between numbers goes to the middle one, any other tie to the first.
+
+    Args:
+        values: Parsed JSON values.
+        path: Where the values lie in the answer, "" for the whole answer.
+        counts: Receives the votes for each value, by path.
     """
     first = values[0]
     if isinstance(first, dict) and all(isinstance(value, dict) and value.keys() == first.keys() for value in values):
-        inside = f"{place}." if place else ""
+        prefix = f"{path}." if path else ""
         return {
-            name: majority([value[name] for value in values if isinstance(value, dict)], f"{inside}{name}", spread)
+            name: majority([value[name] for value in values if isinstance(value, dict)], f"{prefix}{name}", counts)
             for name in first
         }
-    counts = Counter(as_json(value) for value in values)
-    spread[place] = counts
-    most = max(counts.values())
-    best = [json.loads(text) for text, count in counts.items() if count == most]
-    if all(isinstance(value, int | float) for value in best):
-        best.sort()
-        return best[(len(best) - 1) // 2]
-    return best[0]
+    votes = Counter(as_json(value) for value in values)
+    counts[path] = votes
+    most = max(votes.values())
+    winners = [json.loads(text) for text, count in votes.items() if count == most]
+    if all(isinstance(value, int | float) for value in winners):
+        winners.sort()
+        return winners[(len(winners) - 1) // 2]
+    return winners[0]
 
 
 def most_frequent(values: Sequence[object]) -> object:
-    """The value that was given most often, as a whole."""
+    """The most frequent value as a whole."""
     return json.loads(Counter(map(as_json, values)).most_common(1)[0][0])
 
 
-def summed(values: Sequence[object]) -> object:
-    """Numbers added up, name by name; what is no number stays if all agree, and is listed if not."""
+def sum_values(values: Sequence[object]) -> object:
+    """Numbers summed, name by name; other values stay if all are equal, and are listed if not."""
     if all(isinstance(value, dict) for value in values):
-        tables = [value for value in values if isinstance(value, dict)]
-        names = dict.fromkeys(name for table in tables for name in table)
-        return {name: summed([table[name] for table in tables if name in table]) for name in names}
+        objects = [value for value in values if isinstance(value, dict)]
+        names = dict.fromkeys(name for one in objects for name in one)
+        return {name: sum_values([one[name] for one in objects if name in one]) for name in names}
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == len(values):
         return sum(numbers)
     return values[0] if all(value == values[0] for value in values) else list(values)
 
 
-def first_of(values: Sequence[object]) -> object:
-    """Of every field the first that is not empty; of other answers the first."""
-    tables = [value for value in values if isinstance(value, dict)]
-    if not tables:
+def first_values(values: Sequence[object]) -> object:
+    """The first value of each field that is not empty; if the values are no objects, the first of them."""
+    objects = [value for value in values if isinstance(value, dict)]
+    if not objects:
         return values[0]
-    names = dict.fromkeys(name for table in tables for name in table)
-    return {name: next((table[name] for table in tables if table.get(name) not in (None, "")), "") for name in names}
+    names = dict.fromkeys(name for one in objects for name in one)
+    return {name: next((one[name] for one in objects if one.get(name) not in (None, "")), "") for name in names}
 
 
-def in_thousandths(mark: Mark, whole: Image) -> Mapping[str, object]:
-    """A box in Qwen's own way of writing, relative to the image that was asked about."""
-    sides = (*whole.size, *whole.size)
-    edges = [round(edge / side * 1000) for edge, side in zip(mark.box or (), sides, strict=False)]
-    return {"bbox_2d": edges, "label": mark.label}
-
-
-def in_original(mark: Mark, whole: Image) -> Mark:
-    """A mark in the image that was asked about, in the one that was given."""
-    frame = whole.frame
+def in_original(mark: Mark, image: Image) -> Mark:
+    """A mark in the pixels of the original that ``image`` was made from."""
     return replace(
         mark,
-        box=frame.box(*mark.box) if mark.box else None,
-        point=frame.point(*mark.point) if mark.point else None,
+        box=image.to_original.box(*mark.box) if mark.box else None,
+        point=image.to_original.point(*mark.point) if mark.point else None,
     )
 
 
 def as_json(value: object) -> str:
-    """JSON as it is told, Chinese in its own letters."""
+    """JSON text, with non-ASCII characters unescaped."""
     return json.dumps(value, ensure_ascii=False)

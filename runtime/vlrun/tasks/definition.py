@@ -1,7 +1,6 @@
-"""Tasks by name: a prompt in two languages, the form of the answer, how to sample, and how many visual tokens it needs.
+"""Task definitions: a prompt in two languages, the schema of the answer, sampling options and visual token limits.
 
-They are data (``tasks.toml`` beside this file), and a user's own file adds to them. Knows words and JSON Schemas; knows
-neither images nor a model.
+Tasks are data: the built-in ones lie in ``tasks.toml``, and a user's TOML file can add to them.
 """
 
 from __future__ import annotations
@@ -20,24 +19,26 @@ import msgspec
 from vlrun.errors import OptionError
 
 Language: TypeAlias = Literal["en", "zh"]
-Need: TypeAlias = Literal["none", "optional", "required"]
-Merge: TypeAlias = Literal["none", "join", "sum", "boxes", "first"]
-"""How answers about parts of an image become one: not at all, text below text, numbers added up, boxes put together
-in the whole image, or of every field the first that is not empty.
+Requirement: TypeAlias = Literal["none", "optional", "required"]
+MergeRule: TypeAlias = Literal["none", "join", "sum", "boxes", "first"]
+"""How the answers about tiles become one: not at all, texts joined, numbers summed, boxes mapped to the whole image,
+or the first value of each field that is not empty.
 """
 
-BUILT_IN = Path(__file__).parent / "tasks.toml"
-MOST_FILE_BYTES = 1 << 20
-MOST_NAMES, MOST_NAME_LENGTH = 100, 100
-"""Items or fields of one question, and characters of each."""
-MOST_IMAGE_TOKENS = 16384
+BUILT_IN_TASKS = Path(__file__).parent / "tasks.toml"
+MAX_FILE_BYTES = 1 << 20
+MAX_NAMES, MAX_NAME_LENGTH = 100, 100
+"""Items or fields of a request, and characters of each."""
+MAX_IMAGE_TOKENS = 16384
 
 _CHINESE = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
-_SPLIT = re.compile("[,，、]")
+_SEPARATOR = re.compile("[,，、]")
+_RENAMED_KEYS = {"pictures": "images"}
+"""Keys of task files that older versions documented, and their present names."""
 
 
 class TaskSampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of an answer that a task sets where the caller does not; names as in ``vlrun.Options``."""
+    """Defaults that a task sets for some ``vlrun.Options``; the caller's own options take precedence."""
 
     temperature: float | None = None
     presence_penalty: float | None = None
@@ -46,50 +47,65 @@ class TaskSampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task as its file has it. ``image_tokens``: least and most visual tokens an image; ``steps``: what is asked
-    first where reasoning is wanted; ``anything``: what ``{items}`` says when none are given; ``schema``: JSON Schema,
-    in which a property named ``{items}`` or ``{fields}`` stands for each of them.
+    """One task; the attributes are the keys of its TOML table.
+
+    Attributes:
+        about: One line for ``vlrun tasks``.
+        prompt: The question, by language.
+        steps: The question that asks for the reasoning first, by language.
+        anything: What ``{items}`` becomes in the prompt when the caller names none, by language.
+        items: Whether the task takes items.
+        fields: Whether the task takes fields.
+        images: Minimum number of images.
+        image_tokens: Minimum and maximum of visual tokens per image.
+        sampling: Default options.
+        merge: How answers about tiles are merged.
+        schema: JSON Schema of the answer. A property named ``{items}`` or ``{fields}`` stands for each of them.
     """
 
     about: str
     prompt: Mapping[Language, str]
     steps: Mapping[Language, str] = {}
     anything: Mapping[Language, str] = {}
-    items: Need = "none"
-    fields: Need = "none"
+    items: Requirement = "none"
+    fields: Requirement = "none"
     images: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     image_tokens: tuple[int, int] | None = None
     sampling: TaskSampling = TaskSampling()
-    merge: Merge = "none"
+    merge: MergeRule = "none"
     schema: str | None = None
 
-    def question(self, language: Language, names: TaskArguments, more: str = "") -> str:
-        """The prompt, with what was given put in, and ``more`` that the user has to say below it."""
-        return "\n".join([_filled(self._in(self.prompt, language), self._words(language, names), names), more]).strip()
+    def question(self, language: Language, arguments: TaskArguments, extra: str = "") -> str:
+        """The prompt with its placeholders filled in, and the user's ``extra`` text below."""
+        return f"{self._fill(self.prompt, language, arguments)}\n{extra}".strip()
 
-    def steps_question(self, language: Language, names: TaskArguments, usual: str = "") -> str:
-        """What is asked first, before the answer: the task's own words, or its question with the ``usual`` ones."""
+    def steps_question(self, language: Language, arguments: TaskArguments, default: str = "") -> str:
+        """The question that asks for the reasoning: the task's own, or the prompt with the ``default`` text below."""
         if self.steps:
-            return _filled(self._in(self.steps, language), self._words(language, names), names)
-        return self.question(language, names, usual)
+            return self._fill(self.steps, language, arguments)
+        return self.question(language, arguments, default)
 
-    def form(self, names: TaskArguments) -> Mapping[str, object] | None:
+    def answer_schema(self, arguments: TaskArguments) -> Mapping[str, object] | None:
         """The JSON Schema of the answer, None for free text."""
         if self.schema is None:
             return None
-        known = {"{items}": names.items, "{fields}": names.fields}
-        return msgspec.convert(_expanded(json.loads(self.schema), known), dict[str, object])
+        names = {"{items}": arguments.items, "{fields}": arguments.fields}
+        return msgspec.convert(_expand(json.loads(self.schema), names), dict[str, object])
 
-    def _words(self, language: Language, names: TaskArguments) -> str:
-        return _listed(names.items, language) or self._in(self.anything or _ANYTHING, language)
-
-    @staticmethod
-    def _in(texts: Mapping[Language, str], language: Language) -> str:
-        return texts.get(language) or texts.get("en") or texts["zh"]
+    def _fill(self, texts: Mapping[Language, str], language: Language, arguments: TaskArguments) -> str:
+        text = _in_language(texts, language)
+        separator = "、" if language_of(text) == "zh" else ", "
+        items = ("、" if language == "zh" else ", ").join(arguments.items)
+        values = {
+            "{items}": items or _in_language(self.anything or _ANYTHING, language),
+            "{fields}": separator.join(arguments.fields),
+            "{fields:json}": json.dumps(dict.fromkeys(arguments.fields, ""), ensure_ascii=False),
+        }
+        return re.sub(r"\{(?:items|fields(?::json)?)\}", lambda placeholder: values[placeholder[0]], text)
 
 
 class TaskArguments(msgspec.Struct, frozen=True):
-    """What a task is to count, find or fill in."""
+    """The items that a task counts or locates, or the fields that it extracts."""
 
     items: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
@@ -100,53 +116,54 @@ _ANYTHING: Mapping[Language, str] = {"en": "everything", "zh": "所有物品"}
 
 
 @cache
-def built_in() -> Mapping[str, Task]:
+def built_in_tasks() -> Mapping[str, Task]:
     """The tasks that come with vlrun, by name."""
-    return _parsed(BUILT_IN.read_text(encoding="utf-8"), BUILT_IN.name)
+    return _parse(BUILT_IN_TASKS.read_text(encoding="utf-8"), BUILT_IN_TASKS.name)
 
 
 def load_tasks(path: str | os.PathLike[str]) -> Mapping[str, Task]:
-    """The built-in tasks and those of a user's file, which come first where names are the same.
+    """The built-in tasks together with those of a user's TOML file, which replace built-in ones of the same name.
 
-    Raises OptionError for a file that cannot be read or is no list of tasks.
+    Raises:
+        OptionError: The file cannot be read, or it does not define tasks.
     """
+    name = os.fspath(path)
     try:
         with Path(path).open("rb") as file:
-            raw = file.read(MOST_FILE_BYTES + 1)
+            raw = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise OptionError(
-            f"cannot read the tasks '{os.fspath(path)}': {getattr(error, 'strerror', 'not a path')}"
-        ) from None
-    if len(raw) > MOST_FILE_BYTES:
-        raise OptionError(f"'{os.fspath(path)}' has more than {MOST_FILE_BYTES:,} bytes, the limit for a file of tasks")
+        raise OptionError(f"cannot read the tasks '{name}': {getattr(error, 'strerror', 'not a path')}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise OptionError(f"'{name}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a task file")
     try:
-        return {**built_in(), **_parsed(raw.decode("utf-8"), os.fspath(path))}
+        return {**built_in_tasks(), **_parse(raw.decode("utf-8"), name)}
     except UnicodeDecodeError:
-        raise OptionError(f"'{os.fspath(path)}' is not UTF-8 text") from None
+        raise OptionError(f"'{name}' is not UTF-8 text") from None
 
 
-def find(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
-    """The task of that name. Raises OptionError, with the names that there are."""
-    known = built_in() if tasks is None else tasks
+def find_task(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
+    """The task of that name, by default a built-in one. Raises OptionError, which lists the known names."""
+    known = built_in_tasks() if tasks is None else tasks
     if name not in known:
-        raise OptionError(f"there is no task '{name}': {', '.join(known)}")
+        raise OptionError(f"there is no task '{name}'; the tasks are {', '.join(known)}")
     return known[name]
 
 
-def check_names(task: Task, names: TaskArguments) -> None:
-    """Raise OptionError where a task lacks its items or fields, or has no use for them, or they are none to be used."""
-    for kind, need, given in (("items", task.items, names.items), ("fields", task.fields, names.fields)):
-        if need == "required" and not given:
+def check_arguments(task: Task, arguments: TaskArguments) -> None:
+    """Raise OptionError for arguments that the task requires but lacks, does not take, or that exceed the limits."""
+    kinds = (("items", task.items, arguments.items), ("fields", task.fields, arguments.fields))
+    for kind, requirement, names in kinds:
+        if requirement == "required" and not names:
             raise OptionError(f"this task needs {kind}, as in --{kind} a,b,c")
-        if need == "none" and given:
+        if requirement == "none" and names:
             raise OptionError(f"this task takes no {kind}")
-        if len(given) > MOST_NAMES or any(len(word) > MOST_NAME_LENGTH for word in given):
-            raise OptionError(f"at most {MOST_NAMES} {kind} of {MOST_NAME_LENGTH} characters are possible")
+        if len(names) > MAX_NAMES or any(len(name) > MAX_NAME_LENGTH for name in names):
+            raise OptionError(f"a task takes at most {MAX_NAMES} {kind} of at most {MAX_NAME_LENGTH} characters each")
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Names as people list them, each once: ``bottle, can`` or ``瓶子、罐子``. Raises OptionError if there is none."""
-    names = tuple(dict.fromkeys(part.strip() for part in _SPLIT.split(text) if part.strip()))
+    """The distinct names of a list such as ``bottle, can`` or ``瓶子、罐子``. Raises OptionError if there is none."""
+    names = tuple(dict.fromkeys(part.strip() for part in _SEPARATOR.split(text) if part.strip()))
     if not names:
         raise OptionError("the list of names is empty")
     return names
@@ -157,50 +174,53 @@ def language_of(*texts: str) -> Language:
     return "zh" if any(_CHINESE.search(text) for text in texts) else "en"
 
 
-def _listed(names: Sequence[str], language: Language) -> str:
-    return ("、" if language == "zh" else ", ").join(names)
+def _in_language(texts: Mapping[Language, str], language: Language) -> str:
+    return texts.get(language) or texts.get("en") or texts["zh"]
 
 
-def _filled(text: str, items: str, names: TaskArguments) -> str:
-    language = language_of(text)
-    form = json.dumps(dict.fromkeys(names.fields, ""), ensure_ascii=False)
-    known = {"{items}": items, "{fields}": _listed(names.fields, language), "{fields:json}": form}
-    return re.sub(r"\{(?:items|fields(?::json)?)\}", lambda found: known[found[0]], text)
-
-
-def _expanded(schema: object, names: Mapping[str, tuple[str, ...]]) -> object:
-    """The schema with each placeholder replaced by the names given; where none are, any name may stand there."""
+def _expand(schema: object, names: Mapping[str, tuple[str, ...]]) -> object:
+    """Replace each placeholder in a schema by the names given for it; without names, any property name is allowed."""
     if isinstance(schema, list):
-        return [name for part in schema for name in _names_or(part, names)]
+        return [name for part in schema for name in _expand_element(part, names)]
     if not isinstance(schema, dict):
         return schema
     properties = schema.get("properties")
-    named = properties if isinstance(properties, dict) else {}
-    open_forms = [part for key, part in named.items() if key in names and not names[key]]
-    result = {key: _expanded(part, names) for key, part in schema.items() if key not in names}
+    members = properties.items() if isinstance(properties, dict) else ()
+    open_schemas = [part for key, part in members if key in names and not names[key]]
+    result = {key: _expand(part, names) for key, part in schema.items() if key not in names}
     for placeholder in names:
         if placeholder in schema:
-            result |= {name: _expanded(schema[placeholder], names) for name in names[placeholder]}
-    if open_forms:
-        result["additionalProperties"] = _expanded(open_forms[0], names)
+            result |= {name: _expand(schema[placeholder], names) for name in names[placeholder]}
+    if open_schemas:
+        result["additionalProperties"] = _expand(open_schemas[0], names)
     return result
 
 
-def _names_or(part: object, names: Mapping[str, tuple[str, ...]]) -> Sequence[object]:
+def _expand_element(part: object, names: Mapping[str, tuple[str, ...]]) -> Sequence[object]:
     if isinstance(part, str) and part in names:
         return names[part]
-    return (_expanded(part, names),)
+    return (_expand(part, names),)
 
 
-def _parsed(text: str, name: str) -> Mapping[str, Task]:
+def _parse(text: str, name: str) -> Mapping[str, Task]:
     try:
-        tasks = msgspec.convert(tomllib.loads(text), dict[str, Task])
+        tables = {key: _rename_keys(table) for key, table in tomllib.loads(text).items()}
+        tasks = msgspec.convert(tables, dict[str, Task])
         for task in tasks.values():
             if not task.prompt or not all([*task.prompt.values(), *task.steps.values(), *task.anything.values()]):
                 raise ValueError("a task needs a prompt, and no text may be empty")
-            if task.image_tokens and not 1 <= task.image_tokens[0] <= task.image_tokens[1] <= MOST_IMAGE_TOKENS:
-                raise ValueError(f"image_tokens must be two numbers from 1 to {MOST_IMAGE_TOKENS}, the least first")
-            task.form(TaskArguments())
+            if task.image_tokens and not 1 <= task.image_tokens[0] <= task.image_tokens[1] <= MAX_IMAGE_TOKENS:
+                raise ValueError(
+                    f"image_tokens is a minimum and a maximum between 1 and {MAX_IMAGE_TOKENS}, in this order"
+                )
+            task.answer_schema(NO_ARGUMENTS)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, RecursionError) as error:
-        raise OptionError(f"'{name}' is no file of tasks: {' '.join(str(error).split())}") from None
+        raise OptionError(f"'{name}' is not a task file: {' '.join(str(error).split())}") from None
     return tasks
+
+
+def _rename_keys(table: object) -> object:
+    for old, new in _RENAMED_KEYS.items():
+        if isinstance(table, dict) and old in table and new not in table:
+            table[new] = table.pop(old)
+    return table

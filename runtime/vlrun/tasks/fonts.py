@@ -1,4 +1,4 @@
-"""Fonts that have the characters of a text: Pillow's own, or one of the system's. Knows font files and glyphs."""
+"""Finds a font that has all characters of a text: Pillow's built-in font, or an installed one."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ from typing import cast
 from PIL import ImageFont
 
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
-MOST_FONTS = 200
+MAX_FONTS = 200
 _WIDE_FONTS = ("dejavusans.", "notosans-regular", "cjk", "wqy", "fallback", "uming", "liberationsans-regular")
-_FANCY_FONTS = ("bold", "italic", "oblique", "mono", "serif", "condensed", "light", "thin", "black", "math")
+_DECORATIVE_FONTS = ("bold", "italic", "oblique", "mono", "serif", "condensed", "light", "thin", "black", "math")
 _NO_CHARACTER = "\U0010ffff"
 
 
 @lru_cache(maxsize=1024)
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | None:
-    """A font of ``size`` pixels with every character of ``text`` and an ellipsis: Pillow's own or an installed one."""
+    """A font of ``size`` pixels with every character of ``text`` and an ellipsis, None if there is none."""
     needed = "".join(sorted(set(text) - {" "} | {"…"}))
-    own = own_font(size)
-    if _has_all(own, needed):
+    own = pillow_font(size)
+    if _covers(own, needed):
         return own
-    return next((font for path in _installed() if (font := _opened(path, size)) and _has_all(font, needed)), None)
+    return next((font for path in installed_fonts() if (font := open_font(path, size)) and _covers(font, needed)), None)
 
 
-def own_font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, in ``size`` pixels."""
-    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))  # it is one wherever a size is given
+def pillow_font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's built-in font in ``size`` pixels."""
+    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))  # always this type when a size is given
 
 
-def _has_all(font: ImageFont.FreeTypeFont, needed: str) -> bool:
-    """Whether each character has a glyph that shows something and is not the one for missing characters."""
+def _covers(font: ImageFont.FreeTypeFont, needed: str) -> bool:
+    """Whether each character has a visible glyph other than the one for missing characters."""
     missing = bytes(font.getmask(_NO_CHARACTER))
     masks = (font.getmask(character) for character in needed)
     return all(mask.getbbox() is not None and bytes(mask) != missing for mask in masks)
 
 
-@lru_cache(maxsize=2 * MOST_FONTS)
-def _opened(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
+@lru_cache(maxsize=2 * MAX_FONTS)
+def open_font(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
+    """The font of a file in ``size`` pixels, None if it cannot be used."""
     with contextlib.suppress(OSError):  # damaged, or bitmaps in other sizes
         return ImageFont.truetype(path, size)
     return None
 
 
 @lru_cache(maxsize=1)
-def _installed() -> tuple[Path, ...]:
-    """Font files, those first that have many characters, the fancy ones last."""
+def installed_fonts() -> tuple[Path, ...]:
+    """Installed font files: those with many characters first, decorative ones last."""
     found = [
         Path(folder, name)
         for root in FONT_FOLDERS
@@ -59,6 +60,6 @@ def _installed() -> tuple[Path, ...]:
 
     def rank(path: Path) -> tuple[bool, bool, str]:
         name = path.name.lower()
-        return not any(w in name for w in _WIDE_FONTS), any(w in name for w in _FANCY_FONTS), str(path)
+        return not any(w in name for w in _WIDE_FONTS), any(w in name for w in _DECORATIVE_FONTS), str(path)
 
-    return tuple(sorted(found, key=rank)[:MOST_FONTS])
+    return tuple(sorted(found, key=rank)[:MAX_FONTS])

@@ -12,28 +12,46 @@ from vlrun.types.turn import ToolCall
 if TYPE_CHECKING:
     from vlrun.heatmap.heat_map import Heat
 
+FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
+"""``stop``: the model ended its answer, or a stop string occurred; ``length``: ``max_tokens`` or the context was
+reached; ``repetition``: the answer repeated itself without end.
+"""
+
+Phase: TypeAlias = Literal["vision", "prefill"]
+
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one answer. ``image_tokens`` and ``cached_tokens`` (which did not have to run again) are part of
-    ``prompt_tokens``; ``passes``: how often the decoder ran for it.
+    """Tokens of one answer.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, visual ones included.
+        image_tokens: Visual tokens of the prompt.
+        cached_tokens: Tokens of the prompt that were in the prefix cache.
+        completion_tokens: Tokens of the answer.
+        forward_passes: How often the decoder ran for the answer, prefill included.
     """
 
     prompt_tokens: int
     image_tokens: int
     cached_tokens: int
     completion_tokens: int
-    passes: int
+    forward_passes: int
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds. ``load`` belongs to the model, the rest to this answer; waiting for the caller is not counted, nor for
-    the model to be loaded: what became of images meanwhile (``vlrun.load(wait=False)``) counts as loading.
+    """Seconds of one answer. Time in which the caller does not read the stream is not included.
 
-    ``queue``: until there was room; ``vision`` and ``prefill``: each as long as it took beside other answers; ``ttft``:
-    time to first token, from the question, with all of these; ``tpot``: time per further output token, None if there
-    was only one.
+    Attributes:
+        load: Loading the model, with the images that were encoded meanwhile (``vlrun.load(wait=False)``).
+        preprocess: Before the request was submitted.
+        queue: Until the request was scheduled.
+        vision: Encoding its images, beside other requests.
+        prefill: Running its prompt, beside other requests.
+        ttft: Time to first token, from the question on; includes all of the above but ``load``.
+        tpot: Time per output token after the first; None for a single token.
+        total: From the question to the last token.
     """
 
     load: float
@@ -48,8 +66,13 @@ class Timings:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """How likely the model found a token, before penalties, temperature and schema: the logarithm of its probability.
-    ``raw``: its bytes, which may be part of a character; ``token``: these as text; ``top``: the likeliest at its place.
+    """The log probability of a token by the model alone, before penalties, temperature and schema.
+
+    Attributes:
+        token: The token as text.
+        logprob: Natural logarithm of its probability.
+        raw: Its bytes, which may be part of a character.
+        top: The most likely tokens at this position.
     """
 
     token: str
@@ -60,12 +83,21 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. ``notes``: what was left out or changed of the images on the way in, in words.
+    """A complete answer.
 
-    ``value``: what the text says, if a ``schema`` was given and the answer is complete. ``marks``: boxes and points
-    that it names, in pixels of the image as it was given, if the question was about a single one. ``tool_calls``:
-    functions that the model wants called. ``heat``: where it looked, if asked for. ``tokens``: of the text, if it is
-    all that the model said. ``logprobs``: of its tokens, if asked for.
+    Attributes:
+        text: The text, tool calls included.
+        finish_reason: Why it ended.
+        usage: Tokens.
+        timings: Seconds.
+        notes: Messages for the user about the images, such as a reduced size.
+        value: The content of ``text`` if a ``schema`` was given and the answer is complete.
+        marks: Boxes and points in the answer, in pixels of the original image; empty unless the question was about a
+            single image.
+        tool_calls: Functions that the model wants to call.
+        heat: The attention of each token to the image, if requested.
+        tokens: Token ids of ``text``; empty if a stop string cut them.
+        logprobs: Log probabilities of the tokens, if requested.
     """
 
     text: str
@@ -83,9 +115,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of text as it comes, with the ``logprobs`` of the tokens that came since the last one, if asked for.
-    Before the first, chunks without text tell the ``progress``, if asked for. The last chunk carries the whole
-    ``answer``; its own text may be empty.
+    """A part of an answer while it streams.
+
+    Attributes:
+        text: The next text; may be empty.
+        answer: The complete answer, in the last chunk only.
+        progress: Progress before the first token, if requested.
+        logprobs: Log probabilities of the tokens since the previous chunk, if requested.
     """
 
     text: str
@@ -94,24 +130,15 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-def last_of(chunks: Iterable[Chunk]) -> Answer:
-    """The whole answer at the end of its chunks."""
-    return [chunk.answer for chunk in chunks if chunk.answer][-1]
-
-
-FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
-"""``stop``: the model ended its answer or a stop string came; ``length``: ``max_tokens`` or the context was used up;
-``repetition``: the answer went round in a circle.
-"""
-
-
-Phase: TypeAlias = Literal["vision", "prefill"]
-
-
 @dataclass(frozen=True)
 class Progress:
-    """How far the work before the first token is: ``done`` of ``total`` tokens, visual ones or the prompt's."""
+    """Progress of the work before the first token: ``done`` of ``total`` tokens, visual ones or the prompt's."""
 
     phase: Phase
     done: int
     total: int
+
+
+def last_of(chunks: Iterable[Chunk]) -> Answer:
+    """Return the complete answer from the last chunk."""
+    return [chunk.answer for chunk in chunks if chunk.answer][-1]

@@ -1,4 +1,4 @@
-"""How much memory and disk the KV cache may use."""
+"""Memory and disk limits of the KV cache."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from vlrun.errors import OptionError
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """How much the model may hold. ``context``: tokens of one prompt and its answer, None for as many as the model and
-    the KV cache allow; ``kv_memory``: bytes of the KV cache, shared by all answers, None for a fourth of the memory;
-    ``kv_disk``: bytes of the user's cache folder for what is known of images, so that the next process knows it too.
+    """Limits of the KV cache.
+
+    Attributes:
+        context: Tokens of one prompt and its answer; None for the maximum of the model and the KV cache.
+        kv_memory: Bytes of the KV cache, shared by all requests; None for a quarter of the memory.
+        kv_disk: Bytes in the user's cache folder for images that later processes can reuse.
     """
 
     context: int | None = None
@@ -19,7 +22,7 @@ class CacheConfig:
     kv_disk: int = 0
 
     def __post_init__(self) -> None:
-        for name, least, unit in (("context", 1, "token"), ("kv_memory", 1, "byte"), ("kv_disk", 0, "bytes")):
+        for name, minimum, unit in (("context", 1, "token"), ("kv_memory", 1, "byte"), ("kv_disk", 0, "bytes")):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise OptionError(f"{name} must be a whole number of at least {least} {unit}, not {value}")
+            if value is not None and (not isinstance(value, int) or value < minimum):
+                raise OptionError(f"{name} must be a whole number of at least {minimum} {unit}, not {value}")

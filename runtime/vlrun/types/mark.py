@@ -1,4 +1,4 @@
-"""Boxes and points that an answer names."""
+"""Boxes and points in an answer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled ``box`` (left, top, right, bottom), or a ``point`` (x, y), in pixels of the original image.
+    """A labelled box or point in pixels of the original image.
 
-    ``label`` is one line without control characters or spaces around it, and empty if the answer gives none.
+    Attributes:
+        label: One line without control characters or outer white space; empty if the answer has none.
+        box: Left, top, right, bottom; None for a point.
+        point: x, y; None for a box.
     """
 
     label: str

@@ -12,10 +12,9 @@ from vlrun.types.sampling import SamplingParams
 T = TypeVar("T")
 
 MAX_TOKENS = 1024
-MAX_IMAGE_TOKENS = 1280
-"""Visual tokens an image, the upper end of what Qwen advises (256 to 1280); a phone photo alone could take 16384."""
+"""Default length of an answer."""
 RANGES = {"max_tokens": 2**20, "max_image_tokens": 16384, "min_image_tokens": 16384, "auto_image_tokens": 16384}
-"""The most of options that are counts of tokens; the least is 1."""
+"""Maxima of the options that are numbers of tokens; the minimum is 1."""
 WHOLE_NUMBERS = (*RANGES, "top_k", "seed", "logprobs")
 MAX_LOGPROBS = 20
 
@@ -29,18 +28,34 @@ MAX_STOP_LENGTH = 256
 
 @dataclass(frozen=True)
 class Options:
-    """How to answer. What is None follows the model's own defaults (its manifest); ``temperature`` 0 is greedy.
+    """The options of a request. None means the default of the model (its manifest).
 
-    ``max_tokens`` bounds the answer (1,024). ``detail``: visual tokens of each image, 256 (low), 2,560 (high), or up
-    to ``auto_image_tokens``, fewer where this box is known to be slow (auto); ``max_image_tokens`` bounds them by a
-    number instead, and images of less than ``min_image_tokens`` are enlarged. ``repetition_guard`` ends an answer
-    that goes round in a circle; ``prompt_lookup`` tries several tokens at once where the text suggests them, which
-    changes the speed and not the answer. ``schema``: the answer is JSON that validates against this JSON Schema (a
-    mapping or its text), or makes a value of this dataclass, TypedDict or Pydantic model. ``heatmap``: the answer tells
-    where each of its tokens looked. ``logprobs``: it also tells how likely each token was, beside so many others; with
-    ``progress``, how far it is before its first token.
+    Attributes:
+        max_tokens: Maximum length of the answer; None for 1,024.
+        temperature: 0 is greedy.
+        top_k: Sample from the k most likely tokens.
+        top_p: Sample from the most likely tokens with this total probability.
+        min_p: Drop tokens below this fraction of the highest probability.
+        repetition_penalty: Divides the scores of tokens of prompt and answer.
+        presence_penalty: Subtracted once for tokens of the answer.
+        frequency_penalty: Subtracted for each occurrence of a token in the answer.
+        seed: Makes sampling reproducible.
+        stop: Strings that end the answer.
+        detail: Visual tokens of each image: few (low), many (high), or up to ``auto_image_tokens`` and fewer on a
+            machine known to be slow (auto).
+        max_image_tokens: Maximum of visual tokens an image; replaces ``detail``.
+        min_image_tokens: Smaller images are enlarged to this number of visual tokens.
+        auto_image_tokens: Maximum of visual tokens with ``detail="auto"``.
+        repetition_guard: Ends an answer that repeats itself without end.
+        prompt_lookup: Verifies several tokens at once where the text repeats; changes the speed, not the answer.
+        schema: The answer is JSON that validates against this JSON Schema (a mapping or its text), or becomes a value
+            of this dataclass, TypedDict or Pydantic model.
+        heatmap: The answer carries the attention of each token to the image.
+        logprobs: The answer carries the log probability of each token and of this many alternatives.
+        progress: Chunks before the first token report progress.
 
-    Raises OptionError for a value out of its range.
+    Raises:
+        OptionError: A value is out of its range.
     """
 
     max_tokens: int | None = None
@@ -56,7 +71,7 @@ class Options:
     detail: Detail = "auto"
     max_image_tokens: int | None = None
     min_image_tokens: int | None = None
-    auto_image_tokens: int = MAX_IMAGE_TOKENS
+    auto_image_tokens: int | None = None
     repetition_guard: bool = True
     prompt_lookup: bool = True
     schema: object = None
@@ -71,21 +86,21 @@ class Options:
         for name in ("temperature", "top_p", "min_p", *(f"{kind}_penalty" for kind in PENALTIES)):
             if not isinstance(getattr(self, name), int | float | None) or isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name} must be a number")
-        for name, most in RANGES.items():
+        for name, maximum in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= most:
-                raise OptionError(f"{name} must lie between 1 and {most}, not {value}")
+            if value is not None and not 1 <= value <= maximum:
+                raise OptionError(f"{name} must lie between 1 and {maximum}, not {value}")
         if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
             raise OptionError(f"logprobs must lie between 0 and {MAX_LOGPROBS}, not {self.logprobs}")
         if self.detail not in get_args(Detail):
             raise OptionError(f"detail must be one of {', '.join(get_args(Detail))}, not {self.detail}")
         self._check_stops()
         if self.stop and self.schema is not None:
-            raise OptionError("stop strings would cut the JSON of a schema: leave them out")
-        self.sampling(GenerationDefaults(do_sample=True))  # an impossible value is told at once
+            raise OptionError("stop strings would cut the JSON of a schema: remove them")
+        self.sampling(GenerationDefaults(do_sample=True))  # raises for a value out of its range
 
     def _check_stops(self) -> None:
-        stops: object = self.stop  # callers without a type checker pass one string, whose letters would be stops
+        stops: object = self.stop  # without a type checker callers pass a single string
         if not isinstance(stops, tuple) or not all(isinstance(stop, str) for stop in stops):
             raise OptionError("stop must be a tuple of strings")
         if len(self.stop) > MAX_STOP_STRINGS or not all(1 <= len(stop) <= MAX_STOP_LENGTH for stop in self.stop):
@@ -94,7 +109,7 @@ class Options:
             )
 
     def sampling(self, defaults: GenerationDefaults) -> SamplingParams:
-        """The sampling of an answer, with the model's defaults where the caller gave nothing."""
+        """Return the sampling parameters, with the model's defaults for None."""
         temperature = defaults.temperature if defaults.do_sample else 0.0
         return SamplingParams(
             temperature=_first(self.temperature, temperature),

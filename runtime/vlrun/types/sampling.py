@@ -11,10 +11,13 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How a token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off, as are a
-    repetition penalty of 1 and presence and frequency penalties of 0.
+    """How the next token is chosen.
 
-    Raises OptionError for a value out of its range.
+    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1, ``min_p`` 0, a repetition penalty of 1 and presence and
+    frequency penalties of 0 are off.
+
+    Raises:
+        OptionError: A value is out of its range.
     """
 
     temperature: float = 1.0
@@ -41,5 +44,5 @@ class SamplingParams:
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:  # NaN neither
+    if not low <= value <= high:  # also refuses NaN
         raise OptionError(f"{name} must lie between {low} and {high}, not {value}")

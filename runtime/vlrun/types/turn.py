@@ -12,8 +12,10 @@ from vlrun.types.options import Detail
 if TYPE_CHECKING:
     from vlrun.media.image import Image
 
-Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+MAX_TOOLS = 128
+"""Tools of one request."""
 
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 Tool: TypeAlias = Mapping[str, object]
 """A function that the model may call, as OpenAI describes it: ``{"type": "function", "function": {"name": ...}}``."""
@@ -21,9 +23,7 @@ Tool: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """What the model itself said, token by token: encoded again, its text could become other tokens, whose past is not
-    in the cache.
-    """
+    """Text with the tokens that the model generated: tokenized again, it could differ from the cached tokens."""
 
     ids: tuple[int, ...]
     text: str
@@ -31,7 +31,12 @@ class GeneratedText:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function that the model wants called. ``arguments``: a JSON object, as text letter for letter."""
+    """A function that the model wants to call.
+
+    Attributes:
+        name: The tool's name.
+        arguments: A JSON object, exactly as the model wrote it.
+    """
 
     name: str
     arguments: str
@@ -39,8 +44,13 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation: texts and images in order (open a file with ``vlrun.open_image``), what the model
-    said token by token, and the tools that it called. ``details``: of each image, where they are not the options'.
+    """One turn of a conversation.
+
+    Attributes:
+        role: Whose turn it is.
+        parts: Texts and images in order; open a file with ``vlrun.open_image``.
+        tool_calls: The calls of an assistant's turn.
+        details: The detail of each image, if it differs from that of the options.
     """
 
     role: Role
@@ -54,8 +64,12 @@ Mode: TypeAlias = Literal["auto", "required", "none"]
 
 @dataclass(frozen=True)
 class ToolChoice:
-    """Whether the model may call tools (``auto``), must (``required``, the one called ``name`` if given), or must not
-    (``none``); and whether it may call several in one answer.
+    """Whether the model calls tools.
+
+    Attributes:
+        mode: It may (``auto``), must (``required``) or must not (``none``).
+        name: The tool that a required call uses; None for any.
+        parallel: Whether one answer may contain several calls.
     """
 
     mode: Mode = "auto"
@@ -64,4 +78,4 @@ class ToolChoice:
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
-            raise OptionError(f"the choice of tools must be one of {', '.join(get_args(Mode))}")
+            raise OptionError(f"the tool choice must be one of {', '.join(get_args(Mode))}")

@@ -1,149 +1,146 @@
-"""From images to what the decoder sees of them, by an encoder that may still be on its way.
+"""The encoder queue: one thread that encodes images one after the other.
 
-Images can be begun before anybody waits for them: while the decoder is being opened there is nothing better to do.
-Knows images and the vision encoder; knows neither prompts nor the engine.
+The engine submits an image when a running request needs its features. While the decoder is still loading, images can be
+prefetched. Equal images are encoded once, for everyone who submitted them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeAlias
 
-from vlrun.errors import InferenceCancelled
-from vlrun.manifest import Manifest
-from vlrun.media.image import Image
-from vlrun.promise import Promise
-from vlrun.types.arrays import FloatArray
-from vlrun.vision.grid import Grid
-from vlrun.vision.patches import Patches, cut
+from vlrun.errors import InferenceCancelled, as_vlrun_error
+from vlrun.vision.features import ImageFeatures
 
-T = TypeVar("T")
-
-POLL_SECONDS = 0.05
-MOST_BEGUN = 8
-"""Images begun and not yet taken. What comes out of one of 1024 x 768 takes 25 MB in the 2B model."""
+MAX_PREFETCHED = 8
+"""Images prefetched and not yet submitted. The features of a 1024 x 768 image take 25 MB in the 2B model."""
 
 
-class VisionEncoder(Protocol):
-    """What the queue needs of a backend's vision encoder."""
+class Encodable(Protocol):
+    """What the queue encodes: something with a key, equal for equal content."""
 
-    def encode(self, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
-        """Image features ``[1 + deepstack, tokens, hidden]``. Raises InferenceCancelled when ``stopped``."""
+    @property
+    def key(self) -> bytes:
+        """Hash of everything that the features depend on, the model apart."""
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of the image."""
 
 
-def image_key(image: Image, grid: Grid) -> bytes:
-    """A name for all that an image's visual tokens depend on, but for the model."""
-    return hashlib.sha256(f"{image.sha256} {grid}".encode()).digest()
+Encode: TypeAlias = Callable[[Any, Callable[[], bool]], ImageFeatures]
+"""Encodes an Encodable; raises InferenceCancelled when the second argument returns true."""
+
+
+class Encoding:
+    """One image in the queue. It is cancelled when everyone who submitted it has closed their request."""
+
+    def __init__(self, image: Encodable, closed: threading.Event) -> None:
+        self.image = image
+        self.features: Future[ImageFeatures] = Future()
+        self._requesters = [closed]
+
+    def add_requester(self, closed: threading.Event) -> None:
+        """Keep the encoding alive until ``closed`` is set."""
+        self._requesters.append(closed)
+
+    def cancelled(self) -> bool:
+        """Return whether nobody waits for the features any more."""
+        return all(closed.is_set() for closed in list(self._requesters))
 
 
 class EncoderQueue:
-    """Encodes images, at once or ahead of the question; those ahead one after the other, in a thread of its own."""
+    """Runs ``encode`` in a thread of its own, which starts with the first image."""
 
-    def __init__(self, vision: Callable[[], Promise[Any]], manifest: Manifest) -> None:
-        self._vision = vision
-        self._manifest = manifest
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
         self._lock = threading.Lock()
-        self._begun: dict[bytes, _Begun] = {}
-        self._to_do: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
-        self._all: list[_Begun] = []
-        self.seconds: dict[int, float] = {}
-        """The least that images took, by their visual tokens."""
+        self._queue: queue.SimpleQueue[Encoding | None] = queue.SimpleQueue()
+        self._encodings: dict[bytes, Encoding] = {}
+        self._prefetched: dict[bytes, threading.Event] = {}
         self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
 
-    def begin(self, image: Image, grid: Grid) -> None:
-        """Begin with an image before its features are asked for, unless too many are begun already."""
-        key = image_key(image, grid)
-        with self._lock:
-            if key in self._begun or len(self._begun) >= MOST_BEGUN:
-                return
-            begun = self._begun[key] = _Begun(image, grid)
-            self._all.append(begun)
-            self._to_do.put(begun)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="vlrun-ahead", daemon=True)
-                self._thread.start()
+    def submit(self, image: Encodable, closed: threading.Event) -> Encoding:
+        """Encode an image, or join the encoding of an equal one.
 
-    def encode(self, image: Image, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
-        """Image features ``[1 + deepstack, tokens, hidden]``. Raises Abandoned when ``stopped``, and what the encoder's
-        opening raises.
+        Args:
+            image: The image.
+            closed: Set when the request that needs the features has ended.
         """
         with self._lock:
-            begun = self._begun.pop(image_key(image, grid), None)
-        if begun is None:
-            return self._encode(image, grid, stopped)
-        begun.stopped = stopped  # whoever takes it decides from now on
-        return _waited(begun.features, stopped)
+            encoding = self._encodings.get(image.key)
+            if encoding is None or encoding.cancelled():
+                return self._add(image, closed)
+            encoding.add_requester(closed)
+            if image.key in self._prefetched:
+                self._prefetched.pop(image.key).set()
+                if encoding.features.done():
+                    del self._encodings[image.key]
+            return encoding
 
-    def forget(self, images: Iterable[tuple[Image, Grid]]) -> None:
-        """Stop what was begun and is not needed after all."""
-        for image, grid in images:
-            with self._lock:
-                begun = self._begun.pop(image_key(image, grid), None)
-            if begun:
-                begun.stop()
+    def prefetch(self, images: Iterable[Encodable]) -> None:
+        """Encode images before a request submits them, ``MAX_PREFETCHED`` of them at most."""
+        with self._lock:
+            for image in images:
+                if image.key not in self._encodings and len(self._prefetched) < MAX_PREFETCHED:
+                    discarded = self._prefetched[image.key] = threading.Event()
+                    self._add(image, discarded)
+
+    def discard(self, images: Iterable[Encodable]) -> None:
+        """Cancel prefetched images that no request submitted."""
+        with self._lock:
+            for image in images:
+                if image.key in self._prefetched:
+                    self._prefetched.pop(image.key).set()
+                    del self._encodings[image.key]
 
     def stop(self) -> None:
-        """Stop all that was begun, and wait for nothing."""
+        """Cancel all encodings and end the thread, without waiting."""
+        self._stopped.set()
         with self._lock:
-            self._begun.clear()
-            for begun in self._all:
-                begun.stop()
-            self._to_do.put(None)
+            self._encodings.clear()
+            self._prefetched.clear()
+        self._queue.put(None)
 
     def close(self) -> None:
-        """Stop all that was begun, and wait until it has."""
+        """Stop, and wait until the thread has ended."""
         self.stop()
         if self._thread:
             self._thread.join()
 
-    def _work(self) -> None:
-        """The thread."""
-        while (begun := self._to_do.get()) is not None:
-            begun.run(self._encode)
-            with self._lock:
-                self._all.remove(begun)
+    def _add(self, image: Encodable, closed: threading.Event) -> Encoding:
+        encoding = self._encodings[image.key] = Encoding(image, closed)
+        self._queue.put(encoding)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="vlrun-vision", daemon=True)
+            self._thread.start()
+        return encoding
 
-    def _encode(self, image: Image, grid: Grid, stopped: Callable[[], bool]) -> FloatArray:
-        if stopped():
-            raise InferenceCancelled
-        encoder = self._vision()
-        patches = cut(image, grid, self._manifest.preprocessing, self._manifest.vision)
-        opened = _waited(encoder, stopped)
-        began = time.perf_counter()
-        features: FloatArray = opened.encode(patches, stopped)
-        seconds = time.perf_counter() - began
+    def _run(self) -> None:
+        while encoding := self._queue.get():
+            self._process(encoding)
+            del encoding  # its features must not stay in memory while the queue is empty
+
+    def _process(self, encoding: Encoding) -> None:
+        features: ImageFeatures | None = None
+        error: BaseException = InferenceCancelled()
+        try:
+            if not self._cancelled(encoding):
+                features = self._encode(encoding.image, lambda: self._cancelled(encoding))
+        except BaseException as raised:  # noqa: BLE001 - goes to everyone who waits
+            error = as_vlrun_error(raised)
+        key = encoding.image.key
         with self._lock:
-            self.seconds[grid.tokens] = min(seconds, self.seconds.get(grid.tokens, seconds))
-        return features
+            if self._encodings.get(key) is encoding and key not in self._prefetched:
+                del self._encodings[key]
+        if features is not None:
+            encoding.features.set_result(features)
+        else:
+            encoding.features.set_exception(error)
 
-
-class _Begun:
-    """An image that is to be encoded ahead."""
-
-    def __init__(self, image: Image, grid: Grid) -> None:
-        self.features: Promise[FloatArray] = Promise()
-        self.stopped: Callable[[], bool] = lambda: False
-        self._image, self._grid = image, grid
-
-    def stop(self) -> None:
-        """Nobody wants it."""
-        self.stopped = lambda: True
-
-    def run(self, encode: Callable[[Image, Grid, Callable[[], bool]], FloatArray]) -> None:
-        """Make the features, unless nobody wants them."""
-        self.features.keep(lambda: encode(self._image, self._grid, self._unwanted))
-
-    def _unwanted(self) -> bool:
-        return self.stopped()
-
-
-def _waited(promise: Promise[T], stopped: Callable[[], bool]) -> T:
-    """What was promised. Raises Abandoned when ``stopped``."""
-    while not promise.wait(POLL_SECONDS):
-        if stopped():
-            raise InferenceCancelled
-    return promise.result()
+    def _cancelled(self, encoding: Encoding) -> bool:
+        return self._stopped.is_set() or encoding.cancelled()

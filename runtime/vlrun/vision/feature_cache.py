@@ -1,69 +1,74 @@
-"""Image features in memory: what the vision encoder made of the images seen last, within a budget of bytes.
+"""Image features in memory, within a budget.
 
-The KV cache shares full blocks only, so the last few visual tokens of a known image are computed again, and for them
-its features are needed: the last rows of every image are kept apart, in a small budget of their own, where they
-outlive the whole. Knows arrays and keys; does not know images.
+The KV cache shares full blocks only, so the last few visual tokens of a cached image run again and need their features.
+These last tokens are kept apart, in a small budget of their own, where they outlive the whole features.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from vlrun.types.arrays import FloatArray
+from vlrun.vision.features import ImageFeatures
 
 
 class FeatureCache:
-    """Features ``[rows, tokens, hidden]`` by key; of each also the last ``tail`` tokens alone."""
+    """Image features by image key.
+
+    Args:
+        budget: Bytes of whole features.
+        tail: Number of last tokens that are kept of every image.
+        tails_budget: Bytes of these.
+    """
 
     def __init__(self, budget: int, tail: int, tails_budget: int) -> None:
         self._tail = tail
-        self._whole = _Recent(budget)
-        self._tails = _Recent(tails_budget)
+        self._whole = _LRU(budget)
+        self._tails = _LRU(tails_budget)
 
-    def put(self, key: bytes, features: FloatArray) -> None:
-        """Keep features, as long as there is room."""
+    def put(self, key: bytes, features: ImageFeatures) -> None:
+        """Store an image's features and its tail, each if its budget allows."""
         self._whole.put(key, features)
-        self._tails.put(key, features[:, -self._tail :].copy() if features.shape[1] > self._tail else features)
+        self._tails.put(key, features.last(self._tail).copy() if features.tokens > self._tail else features)
 
-    def put_tail(self, key: bytes, features: FloatArray) -> None:
-        """Keep the features of an image's last tokens, unless more of them are known."""
-        known = self._tails.get(key)
-        if known is None or known.shape[1] < features.shape[1]:
+    def put_tail(self, key: bytes, features: ImageFeatures) -> None:
+        """Store the features of an image's last tokens, unless more of them are stored."""
+        stored = self._tails.get(key)
+        if stored is None or stored.tokens < features.tokens:
             self._tails.put(key, features)
 
-    def get(self, key: bytes, tokens: int, begin: int) -> FloatArray | None:
-        """Tokens ``begin ..`` of the ``tokens`` of an image, if they are known."""
-        for kept in (self._whole, self._tails):
-            features = kept.get(key)
-            if features is not None and features.shape[1] >= tokens - begin:
-                return features[:, features.shape[1] - (tokens - begin) :]
+    def get(self, key: bytes, tokens: int, start: int) -> ImageFeatures | None:
+        """Return tokens ``start ..`` of an image that has ``tokens``, if they are stored."""
+        for cache in (self._whole, self._tails):
+            features = cache.get(key)
+            if features is not None and features.tokens >= tokens - start:
+                return features.last(tokens - start)
         return None
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Bytes in use."""
-        return self._whole.bytes + self._tails.bytes
+        return self._whole.nbytes + self._tails.nbytes
 
 
-class _Recent:
-    """Arrays by key within a budget; the least recently used goes first."""
+class _LRU:
+    """Features by key within a budget of bytes; the least recently used are evicted first."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._arrays: OrderedDict[bytes, FloatArray] = OrderedDict()
-        self.bytes = 0
+        self._features: OrderedDict[bytes, ImageFeatures] = OrderedDict()
+        self.nbytes = 0
 
-    def put(self, key: bytes, array: FloatArray) -> None:
-        if array.nbytes > self._budget:
-            return  # it would drive out all others and then itself
-        old = self._arrays.pop(key, None)
-        self.bytes += array.nbytes - (old.nbytes if old is not None else 0)
-        self._arrays[key] = array
-        while self.bytes > self._budget and self._arrays:
-            _, dropped = self._arrays.popitem(last=False)
-            self.bytes -= dropped.nbytes
+    def put(self, key: bytes, features: ImageFeatures) -> None:
+        if features.nbytes > self._budget:
+            return  # it would evict all others and then itself
+        old = self._features.pop(key, None)
+        self.nbytes += features.nbytes - (old.nbytes if old else 0)
+        self._features[key] = features
+        while self.nbytes > self._budget:
+            _, evicted = self._features.popitem(last=False)
+            self.nbytes -= evicted.nbytes
 
-    def get(self, key: bytes) -> FloatArray | None:
-        if key in self._arrays:
-            self._arrays.move_to_end(key)
-        return self._arrays.get(key)
+    def get(self, key: bytes) -> ImageFeatures | None:
+        if key in self._features:
+            self._features.move_to_end(key)
+        return self._features.get(key)

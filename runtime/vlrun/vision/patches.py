@@ -6,7 +6,6 @@ Equal bit for bit to transformers' ``Qwen2VLImageProcessor`` (the Pillow one). K
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +16,10 @@ from vlrun.manifest import Preprocessing, VisionDimensions
 from vlrun.media.image import Image
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
+from vlrun.vision.vision_encoder import Patches
 
 MAX_ASPECT_RATIO = 200
 """Longer side over shorter side, the limit of the reference (``smart_resize``)."""
-
-
-@dataclass(frozen=True)
-class Patches:
-    """One image for the vision encoder: ``pixels [N, channels * temporal_patch * patch**2]``, normalized, and its
-    grid. The patches of one merge block are neighbours.
-    """
-
-    pixels: FloatArray
-    grid: Grid
 
 
 def grid_of(

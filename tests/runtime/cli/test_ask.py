@@ -1,4 +1,4 @@
-"""``vlrun ask`` and its sisters as people type them: several questions, tasks, forms, images out, plans."""
+"""``vlrun ask``, ``vlrun tasks`` and ``vlrun plan`` as processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from tests.runtime.cli.test_main import vlrun
-from vlrun.tasks.definition import TaskArguments, find
+from vlrun.tasks.definition import TaskArguments, find_task
+
+pytestmark = pytest.mark.slow
 
 SHELF = EXAMPLES / "shelf.png"
 
@@ -23,40 +25,39 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-def test_several_questions_show_the_image_once(home: Path) -> None:
-    """Guards ``-q ... -q ...``: each answer below its question, and the image is encoded for the first alone."""
+def test_several_questions_encode_the_image_once(home: Path) -> None:
+    """The image is encoded for the first question only."""
     words = (SHELF, "-q", "How many bottles are there?", "-q", "Is there a red bag?")
-    told = vlrun("ask", *words, home=home)
-    assert told.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
+    result = vlrun("ask", *words, home=home)
+    assert result.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
     first, second = (json.loads(line) for line in vlrun("ask", *words, "--json", home=home).stdout.splitlines())
     assert (first["answer"], second["answer"]) == ("6", "yes")
     assert second["question"] == "Is there a red bag?"
     assert second["usage"]["cached_tokens"] >= second["usage"]["image_tokens"]
 
 
-def test_a_task_answers_in_its_form(home: Path) -> None:
-    """Guards ``--task count --items``: one JSON object with these names and their sum, in Chinese too."""
+def test_a_task_answer_validates_against_its_schema(home: Path) -> None:
+    """Also with Chinese names."""
     for items in ("bottle,can", "瓶子,罐子"):
         done = vlrun("ask", SHELF, "--task", "count", "--items", items, home=home)
         counted = json.loads(done.stdout)
-        form = find("count").form(TaskArguments(items=tuple(items.split(","))))
+        form = find_task("count").answer_schema(TaskArguments(items=tuple(items.split(","))))
         Draft202012Validator(dict(form or {})).validate(counted)
         assert counted["total"] == sum(counted["items"].values())
 
 
-def test_votes_and_tiles_are_told(home: Path) -> None:
-    """Guards ``--votes`` and ``--tiles``: the answer on stdout, how the votes fell on stderr and in the JSON."""
+def test_votes_and_tiles_are_reported(home: Path) -> None:
+    """The answer is on stdout; the votes are on stderr and in the JSON."""
     words = (SHELF, "--task", "count", "--items", "bottle", "--votes", "3", "--tiles", "1x2", "--seed", "1")
     done = vlrun("ask", *words, home=home)
     assert set(json.loads(done.stdout)["items"]) == {"bottle"}
     assert done.stderr.decode().count("votes of part") == 4
-    told = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
-    assert told["answers"] == 6
-    assert [sum(part["items.bottle"].values()) for part in told["votes"]] == [3, 3]
+    result = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
+    assert result["answers"] == 6
+    assert [sum(part["items.bottle"].values()) for part in result["votes"]] == [3, 3]
 
 
-def test_a_form_from_a_file_or_in_place(home: Path, tmp_path: Path) -> None:
-    """Guards ``--schema``: whatever the model wants to say, the answer validates."""
+def test_a_schema_as_file_or_text(home: Path, tmp_path: Path) -> None:
     cans = {"cans": {"enum": [0, 1, 2, 3]}}
     schema = {"type": "object", "properties": cans, "required": ["cans"], "additionalProperties": False}
     (tmp_path / "form.json").write_text(json.dumps(schema))
@@ -65,7 +66,7 @@ def test_a_form_from_a_file_or_in_place(home: Path, tmp_path: Path) -> None:
         Draft202012Validator(schema).validate(json.loads(done.stdout))
 
 
-def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
+def test_incomplete_json_has_an_exit_code(home: Path) -> None:
     """Guards scripts against half an object that looks like success."""
     done = vlrun("ask", SHELF, "--task", "count", "--max-tokens", "3", home=home)
     assert done.returncode == 11
@@ -85,7 +86,7 @@ def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
         (("--task", "count", "--tiles", "0x3"), 2, "tiles are"),
         (("--votes", "99"), 2, "votes must lie"),
         (("--region", "1,2,3"), 2, "a region is"),
-        (("--region", "9000,0,5,5"), 2, "outside of the image"),
+        (("--region", "9000,0,5,5"), 2, "outside the image"),
         (("--draw", "nowhere/out.png"), 8, "no folder"),
         (("--draw", "out.xyz"), 8, "must end in"),
         (("--heatmap-word", "can"), 2, "--heatmap"),
@@ -100,16 +101,18 @@ def test_json_that_was_cut_has_an_exit_code(home: Path) -> None:
         (("--tasks", "nowhere.toml", "--task", "ocr"), 2, "cannot read the tasks"),
     ],
 )
-def test_wrong_words_are_told_before_the_work(home: Path, words: tuple[str, ...], code: int, message: str) -> None:
-    """Guards typing errors: one sentence, an exit code, and no answer."""
+def test_wrong_options_are_refused_before_the_model_runs(
+    home: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    """One sentence, an exit code, and no answer."""
     done = vlrun("ask", SHELF, "How many?", *words, home=home)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
     assert message in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_a_hostile_form_is_refused_at_once(home: Path) -> None:
-    """Guards against a schema that would take minutes: it costs no more than an ordinary mistake."""
+def test_a_hostile_schema_is_refused_quickly(home: Path) -> None:
+    """A schema that would take minutes must not delay the error."""
     hostile = json.dumps({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"})
     began = time.monotonic()
     done = vlrun("ask", SHELF, "How many?", "--schema", hostile, home=home)
@@ -117,8 +120,8 @@ def test_a_hostile_form_is_refused_at_once(home: Path) -> None:
     assert time.monotonic() - began < 15  # of which loading takes the most on a busy machine
 
 
-def test_boxes_and_heat_come_out_as_images(home: Path, tmp_path: Path) -> None:
-    """Guards ``--draw`` and ``--heatmap``: files of the image's size, changed where the bag is."""
+def test_drawing_and_heat_map_are_written(home: Path, tmp_path: Path) -> None:
+    """The drawing changes pixels only near the bag, and the heat is highest there."""
     words = (SHELF, "Where is the red bag?", "--draw", tmp_path / "boxes.png", "--heatmap", tmp_path / "heat.webp")
     done = vlrun("ask", *words, "--json", home=home)
     assert done.returncode == 0, done.stderr
@@ -136,8 +139,7 @@ def test_boxes_and_heat_come_out_as_images(home: Path, tmp_path: Path) -> None:
     assert inside > 3 * np.median(colour)
 
 
-def test_a_region_is_seen_alone_and_marks_lie_in_the_whole(home: Path) -> None:
-    """Guards ``--region``: the answer is about the part, its boxes are in pixels of the image."""
+def test_a_region_is_asked_about_alone_and_marks_refer_to_the_whole_image(home: Path) -> None:
     whole = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--json", home=home).stdout)["marks"][0]["box"]
     left, top = max(0, int(whole[0]) - 60), max(0, int(whole[1]) - 60)
     region = f"{left},{top},320,320"
@@ -146,14 +148,13 @@ def test_a_region_is_seen_alone_and_marks_lie_in_the_whole(home: Path) -> None:
     assert np.abs(np.array(box) - np.array(whole)).max() < 40
 
 
-def test_nothing_is_a_value_too(home: Path) -> None:
-    """Guards scripts that ask for ``value``: 0 is an answer."""
-    told = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
-    assert told["value"] == 0
+def test_a_falsy_value_is_in_the_json(home: Path) -> None:
+    """0 is a value."""
+    result = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
+    assert result["value"] == 0
 
 
-def test_all_questions_are_asked_though_one_is_cut(home: Path) -> None:
-    """Guards the questions behind one whose JSON was cut short."""
+def test_an_incomplete_answer_does_not_stop_later_questions(home: Path) -> None:
     form = '{"type": "array", "items": {"const": "a long word"}, "minItems": 1, "maxItems": 1}'
     words = ("-q", "How many?", "-q", "How many cans?", "--schema", form, "--max-tokens", "3", "--json")
     done = vlrun("ask", SHELF, *words, home=home)
@@ -162,7 +163,7 @@ def test_all_questions_are_asked_though_one_is_cut(home: Path) -> None:
 
 
 def test_tasks_are_listed(home: Path, tmp_path: Path) -> None:
-    """Guards ``vlrun tasks``: all of them, one in full, and a user's own."""
+    """The list, one task in full, and a user's own task."""
     (tmp_path / "mine.toml").write_text('[plates]\nabout = "number plates"\nprompt.en = "Read the plate."\n')
     listed = vlrun("tasks", "--tasks", tmp_path / "mine.toml", home=home).stdout.decode()
     assert [line.split()[0] for line in listed.splitlines()] == [
@@ -173,8 +174,8 @@ def test_tasks_are_listed(home: Path, tmp_path: Path) -> None:
     assert vlrun("tasks", "nothing", home=home).returncode == 2
 
 
-def test_a_plan_tells_what_it_will_cost(home: Path) -> None:
-    """Guards ``vlrun plan``: the very tokens of the question that follows, and seconds once this box was measured."""
+def test_a_plan_matches_the_question(home: Path) -> None:
+    """The plan has the same token counts as the question, and times once the machine was measured."""
     words = (SHELF, EXAMPLES / "word.png", "Which has more bottles?")
     planned = json.loads(vlrun("plan", *words, "--json", home=home).stdout)
     asked = json.loads(vlrun("ask", *words, "--json", home=home).stdout)
@@ -184,7 +185,7 @@ def test_a_plan_tells_what_it_will_cost(home: Path) -> None:
     assert planned["memory"] > planned["kv_memory"] > 0
     words_for_people = vlrun("plan", *words, home=home).stdout.decode()
     assert "visual tokens" in words_for_people
-    assert "loaded and asked once" not in vlrun("plan", *words, home=home).stderr.decode()
+    assert "loading it and running it once" not in vlrun("plan", *words, home=home).stderr.decode()
     assert vlrun("plan", SHELF, "--context", "20", home=home).returncode == 5
     assert vlrun("plan", SHELF, "--votes", "3", home=home).returncode == 2
     assert vlrun("plan", SHELF, "--task", "compare", home=home).returncode == 2

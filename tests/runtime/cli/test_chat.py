@@ -14,20 +14,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import EXAMPLES
+from tests.paths import EXAMPLES, RUNTIME
+
+pytestmark = pytest.mark.slow
 
 CHAT = [sys.executable, "-m", "vlrun.cli", "chat", "--temperature", "0", "--kv-disk", "0"]
 
 
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(RUNTIME), "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+
+
 def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
     return subprocess.run(
-        [*CHAT, *arguments], input=lines, capture_output=True, text=True, check=False, timeout=120, env=environment
+        [*CHAT, *arguments],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(home),
     )
 
 
-def test_a_whole_chat(tmp_path: Path) -> None:
-    """Guards every command: what a line does goes to stderr, answers alone to stdout."""
+def test_every_command_of_a_chat(tmp_path: Path) -> None:
+    """Answers alone go to stdout."""
     lines = f"""
 How many bottles are there?
 /image {EXAMPLES / "price_tag.png"}
@@ -51,25 +62,25 @@ never read
     assert done.stdout.splitlines()[0] == "6"
     assert '"items": {"bottle": ' in done.stdout.splitlines()[1]
     assert len(done.stdout.splitlines()) == 2
-    for told in (
-        "the next question shows 640 x 640",
+    for note in (
+        "added to the next question: 640 x 640",
         "saved 2 turns",
-        "a new conversation",
+        "started a new conversation",
         "loaded 2 turns",
         "TTFT",
         "300 x 300",
-        "there is no /nonsense",
+        "there is no command /nonsense",
         "no such image: 'nowhere.png'",
         "there is no task 'nothing'",
         "/region",
         "cannot read 'nowhere.json'",
         "/image FILE...",
     ):
-        assert told in done.stderr, told
+        assert note in done.stderr, note
 
 
-def test_lines_that_go_on(tmp_path: Path) -> None:
-    """Guards multi-line input: a backslash at the end, and three quotes around. What was typed comes back as it was."""
+def test_questions_over_several_lines(tmp_path: Path) -> None:
+    """A backslash at the end, and triple quotes."""
     lines = 'Copy this text:\\\nSALE 12\n/clear\n"""Copy this text:\nSALE 12\n3 red boxes $4.50\n"""\n'
     done = piped(lines=lines, home=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -77,7 +88,7 @@ def test_lines_that_go_on(tmp_path: Path) -> None:
 
 
 def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
-    """Guards a second image whose question cannot be asked: it waits for the next one and is not lost."""
+    """The second question is too long: its image must stay for the next one."""
     lines = (
         f"How many bottles are there?\n/image {EXAMPLES / 'price_tag.png'}\n{'word ' * 5000}\nHow many cans?\n/stats\n"
     )
@@ -86,16 +97,16 @@ def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
     assert "128 visual tokens" in done.stderr
 
 
-def test_a_task_in_a_chat_is_the_task(tmp_path: Path) -> None:
-    """Guards ``/task``: the total is the sum, and a task that needs two images says so."""
+def test_a_task_in_a_chat_behaves_as_in_ask(tmp_path: Path) -> None:
+    """The total is corrected, and a task for two images refuses one."""
     done = piped(str(EXAMPLES / "shelf.png"), lines="/task compare\n/task count bottle,can\n", home=tmp_path)
     counted = json.loads(done.stdout)
     assert counted["total"] == sum(counted["items"].values())
     assert "at least 2 images" in done.stderr
 
 
-def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
-    """Guards a chat about an image that is not there, and one without a way to ask."""
+def test_a_chat_that_cannot_start_exits(tmp_path: Path) -> None:
+    """A missing image, and a closed stdin."""
     done = piped("nowhere.png", lines="How many?\n", home=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     closed = subprocess.run(["sh", "-c", f"{sys.executable} -m vlrun.cli chat <&-"], capture_output=True, check=False)
@@ -103,23 +114,22 @@ def test_wrong_beginnings_are_told(tmp_path: Path) -> None:
     assert b"stdin is closed" in closed.stderr
 
 
-def test_what_was_typed_to_the_end_counts(tmp_path: Path) -> None:
-    """Guards a last line without its end."""
+def test_an_open_block_ends_with_the_input(tmp_path: Path) -> None:
     assert piped(lines='"""Copy this text:\nSALE 12', home=tmp_path).stdout == "SALE 12\n"
 
 
 class Terminal:
-    """A chat in a pseudo-terminal, as a person has it."""
+    """A chat in a pseudo-terminal."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
-        self.seen = ""
+        self.output = ""
         self.process, self._main = self._start(home, arguments)
 
     def _start(self, home: Path, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int]:
         main, other = pty.openpty()
-        environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "TERM": "xterm"}
+        settings = environment(home) | {"TERM": "xterm"}
         process = subprocess.Popen(
-            [*CHAT, *arguments], stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+            [*CHAT, *arguments], stdin=other, stdout=other, stderr=other, env=settings, start_new_session=True
         )
         os.close(other)
         return process, main
@@ -129,18 +139,18 @@ class Terminal:
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
-        while text not in self.seen:
-            assert time.monotonic() < end, f"no {text!r} in {self.seen[-2000:]!r}"
+        while text not in self.output:
+            assert time.monotonic() < end, f"no {text!r} in {self.output[-2000:]!r}"
             if select.select([self._main], [], [], 0.2)[0]:
                 new = os.read(self._main, 4096).decode(errors="replace")
                 if "\x1b[6n" in new:  # asks where the cursor is, as line editors do
                     self.type("\x1b[1;1R")
-                self.seen += new
+                self.output += new
 
     def wait_for_more(self) -> None:
-        shown = len(self.seen.split("2004l")[-1])
-        while len(self.seen.split("2004l")[-1]) == shown:
-            self.seen += os.read(self._main, 4096).decode(errors="replace")
+        length = len(self.output.split("2004l")[-1])
+        while len(self.output.split("2004l")[-1]) == length:
+            self.output += os.read(self._main, 4096).decode(errors="replace")
 
     def close(self) -> int:
         code = self.process.wait(60)
@@ -150,28 +160,28 @@ class Terminal:
 
 @pytest.mark.timeout(240)
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
-    """Guards a person at a terminal: Ctrl+C ends the answer, then the line; Ctrl+D leaves; history is private."""
+    """Ctrl+C ends the answer, then the line; Ctrl+D exits; only the user can read the history."""
     terminal = Terminal(tmp_path, str(EXAMPLES / "shelf.png"), "--min-p", "0", "--max-tokens", "3000")
     terminal.wait_for("Ctrl+C stops an answer")
     terminal.wait_for("[0m>")
     terminal.type("How many bottles are there?\r")
     terminal.wait_for("6\r\n\x1b")
-    terminal.seen = ""
+    terminal.output = ""
     long = " ".join(f"word {number}" for number in range(60))
     terminal.type(f"Copy this text: {long}\r")
     terminal.wait_for("2004l")  # the line is taken
     terminal.wait_for_more()  # the answer has begun
     os.kill(terminal.process.pid, signal.SIGINT)
     terminal.wait_for("stopped")
-    terminal.seen = ""
+    terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("/stats\r")
-    terminal.wait_for("MiB at the peak")
-    terminal.seen = ""
+    terminal.wait_for("MiB peak")
+    terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("half a line\x03")
-    terminal.wait_for("Ctrl+D or /exit leaves")
-    terminal.seen = ""
+    terminal.wait_for("press Ctrl+D or type /exit")
+    terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("\x04")
     assert terminal.close() == 0

@@ -1,4 +1,4 @@
-"""The command line as a stranger uses it: real processes, real pipes, wrong inputs, Ctrl+C."""
+"""The command line as a user runs it: real processes and pipes, wrong input, Ctrl+C."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def vlrun(*words: str | Path, home: Path, stdin: bytes = b"", **environment: str
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with images and things that are none."""
+    """A folder with images and files that are not images."""
     folder = tmp_path_factory.mktemp("shop")
     rng = np.random.default_rng(3)
     image = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((320, 240))
@@ -63,20 +63,19 @@ def ask(shop: Path, model: Path, *words: str | Path, **more: object) -> subproce
     return vlrun("ask", "--model", model, *words, home=shop / "cache", **more)  # type: ignore[arg-type]
 
 
-def test_answer_on_stdout_all_else_on_stderr(shop: Path, small_model: Path) -> None:
-    """Guards pipes: stdout carries the answer alone, also with --stats and a note about frames."""
+def test_answer_on_stdout_everything_else_on_stderr(shop: Path, small_model: Path) -> None:
+    """Also with --stats and a note about frames."""
     quiet = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20")
-    told = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20", "--stats")
-    assert quiet.returncode == told.returncode == 0, told.stderr
-    assert quiet.stdout == told.stdout
+    verbose = ask(shop, small_model, shop / "moving.gif", "How many?", "--seed", "1", "--max-tokens", "20", "--stats")
+    assert quiet.returncode == verbose.returncode == 0, verbose.stderr
+    assert quiet.stdout == verbose.stdout
     assert b"only the first is used" in quiet.stderr
     for word in (b"load", b"vision", b"TTFT", b"TPOT", b"tokens", b"memory"):
-        assert word in told.stderr
+        assert word in verbose.stderr
         assert word not in quiet.stderr
 
 
 def test_json_is_one_object(shop: Path, small_model: Path) -> None:
-    """Guards scripts that read the answer."""
     done = ask(shop, small_model, shop / "shelf.png", "--json", "--seed", "1", "--max-tokens", "5")
     answer = json.loads(done.stdout)
     assert set(answer) == {"answer", "finish_reason", "model", "usage", "timings"}
@@ -84,16 +83,16 @@ def test_json_is_one_object(shop: Path, small_model: Path) -> None:
     assert {"load", "vision", "ttft", "tpot"} <= set(answer["timings"])
 
 
-def test_an_answer_cannot_steer_the_terminal(shop: Path, small_model: Path) -> None:
-    """Guards readers against an image whose text holds escape sequences; random weights utter any byte."""
+def test_an_answer_cannot_control_the_terminal(shop: Path, small_model: Path) -> None:
+    """An image can contain escape sequences as text. Random weights generate any byte."""
     words = (shop / "shelf.png", "Hi", "--temperature", "1", "--max-tokens", "200")
     for seed in map(str, range(10)):
         exact = json.loads(ask(shop, small_model, *words, "--seed", seed, "--json").stdout)["answer"]
         if printable(exact) != exact:
             break
-    shown = ask(shop, small_model, *words, "--seed", seed).stdout.decode()
-    assert shown == printable(exact) + "\n"
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    output = ask(shop, small_model, *words, "--seed", seed).stdout.decode()
+    assert output == printable(exact) + "\n"
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", output)
     raw = ask(shop, small_model, *words, "--seed", seed, "--json").stdout.decode()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", raw)
     assert printable("pay \u202e001\u202c") == "pay 001"
@@ -101,7 +100,6 @@ def test_an_answer_cannot_steer_the_terminal(shop: Path, small_model: Path) -> N
 
 
 def test_image_from_stdin_equals_file(shop: Path, small_model: Path) -> None:
-    """Guards '-': the same bytes give the same answer."""
     words = ("How many?", "--temperature", "0", "--max-tokens", "12")
     from_file = ask(shop, small_model, shop / "two words.jpg", *words)
     from_stdin = ask(shop, small_model, "-", *words, stdin=(shop / "two words.jpg").read_bytes())
@@ -111,7 +109,7 @@ def test_image_from_stdin_equals_file(shop: Path, small_model: Path) -> None:
 
 
 def test_question_that_looks_like_a_file(shop: Path, small_model: Path) -> None:
-    """Guards --question, and a question that ends in a file's name."""
+    """--question, and a question that ends in a file name."""
     words = ("--json", "--max-tokens", "1")
     named = ask(shop, small_model, shop / "shelf.png", "What is on label.jpg", *words)
     given = ask(shop, small_model, shop / "shelf.png", "--question", "What is on label.jpg", *words)
@@ -119,19 +117,18 @@ def test_question_that_looks_like_a_file(shop: Path, small_model: Path) -> None:
     assert json.loads(named.stdout)["usage"] == json.loads(given.stdout)["usage"]
 
 
-def test_the_next_process_knows_the_image(shop: Path, small_model: Path, tmp_path: Path) -> None:
-    """Guards the cache on disk and its switch: the same answer, prefill spared (vision too: test_loading)."""
+def test_the_prefix_cache_on_disk_serves_the_next_process(shop: Path, small_model: Path, tmp_path: Path) -> None:
+    """The answer is the same and prefill is skipped; --kv-disk 0 turns the cache off."""
     words = ("ask", "--model", small_model, shop / "shelf.png", "How many?", "--json", "--temperature", "0")
     answers = [json.loads(vlrun(*words, home=tmp_path).stdout) for _ in range(2)]
     off = json.loads(vlrun(*words, "--kv-disk", "0", home=tmp_path).stdout)
     assert answers[0]["answer"] == answers[1]["answer"] == off["answer"]
-    assert [told["usage"]["cached_tokens"] > 0 for told in (*answers, off)] == [False, True, False]
+    assert [answer["usage"]["cached_tokens"] > 0 for answer in (*answers, off)] == [False, True, False]
 
 
-def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
-    """Guards the disk cache between real processes that write and read the same file: the same right answer from all,
-    the next one starts from it, and nothing half-written is left.
-    """
+@pytest.mark.slow
+def test_three_processes_share_the_cache_folder(tmp_path: Path) -> None:
+    """Processes that write and read the same file at once all answer correctly and leave no partial file."""
     shelf = EXAMPLES / "shelf.png"
     words: tuple[str | Path, ...] = ("ask", shelf, "How many bottles are there?", "--json")
     arguments, environment = command(words, tmp_path)
@@ -143,27 +140,26 @@ def test_three_commands_at_once_share_the_folder(tmp_path: Path) -> None:
     assert [path.suffix for path in (tmp_path / "vlrun" / "prefixes").iterdir()] == [".kv"]
 
 
-def test_help_tells_the_real_defaults() -> None:
-    """Guards numbers that stand twice: in the help and where they rule; and options that reach nothing."""
+def test_help_shows_the_real_defaults() -> None:
+    """The numbers in the help equal those in the code, and every option reaches a field."""
     # Tasks set the budgets, --heatmap the map; the last two are the service's.
     by_others = {"min_image_tokens", "auto_image_tokens", "heatmap", "logprobs", "progress"}
-    assert set(cli_options._SAMPLING) == {field.name for field in fields(Options)} - by_others
-    assert set(cli_options._HINTS) == {field.name for field in fields(Hints)}
-    given = {**cli_options._SAMPLING, **cli_options._HINTS}
-    assert cli_options._SAMPLING["max_tokens"]["help"].endswith(f"[default: {MAX_TOKENS}]")
+    assert set(cli_options.ANSWER_OPTIONS) == {field.name for field in fields(Options)} - by_others
+    assert set(cli_options.HINT_OPTIONS) == {field.name for field in fields(Hints)}
+    given = {**cli_options.ANSWER_OPTIONS, **cli_options.HINT_OPTIONS}
+    assert cli_options.ANSWER_OPTIONS["max_tokens"]["help"].endswith(f"[default: {MAX_TOKENS}]")
     for owner in (Options(), Hints()):
         for field in fields(owner):
             if field.name in by_others:
                 continue
-            value, told = getattr(owner, field.name), given[field.name]["help"]
+            value, help_text = getattr(owner, field.name), given[field.name]["help"]
             if isinstance(value, bool):
-                assert told.endswith("[default: yes]") == value
+                assert help_text.endswith("[default: yes]") == value
             elif value and field.name != "device":
-                assert told.endswith(f"[default: {value}]"), told
+                assert help_text.endswith(f"[default: {value}]"), help_text
 
 
 def test_two_images_and_default_question(shop: Path, small_model: Path) -> None:
-    """Guards the reading of the words: two images, no question."""
     done = ask(shop, small_model, shop / "shelf.png", shop / "two words.jpg", "--json", "--max-tokens", "2")
     one = ask(shop, small_model, shop / "shelf.png", "--json", "--max-tokens", "2")
     tokens = [json.loads(run.stdout)["usage"]["image_tokens"] for run in (done, one)]
@@ -182,7 +178,7 @@ WRONG = [
     (["{shop}/strip.png"], 3, "too narrow a strip"),
     (["{shop}", "x"], 3, "is a folder"),
     (["https://example.org/a.jpg", "x"], 3, "download it first"),
-    (["How many bottles?"], 2, "no image given: 'How many bottles?' is neither a file nor named like one"),
+    (["How many bottles?"], 2, "no image given: 'How many bottles?' is neither a file nor an image file name"),
     ([], 2, "no image given"),
     (["{shop}/shelf.png", " "], 2, "the question is empty"),
     (["{shop}/shelf.png", ""], 2, "the question is empty"),
@@ -282,9 +278,7 @@ DAMAGE = [
 def test_damaged_or_foreign_model_is_refused(
     shop: Path, small_model: Path, tmp_path: Path, damage: object, sentence: str
 ) -> None:
-    """Guards against wrong answers from a flipped byte, and tells what to do. The good folder was verified before, so
-    the stamp of that check must not cover the damage.
-    """
+    """The undamaged folder was verified before: the stamp of that check must not hide the damage."""
     folder = tmp_path / "model"
     shutil.copytree(small_model, folder)
     assert ask(shop, folder, shop / "shelf.png", "--max-tokens", "1").returncode == 0
@@ -298,7 +292,6 @@ def test_damaged_or_foreign_model_is_refused(
 
 
 def test_no_model_folder(shop: Path, tmp_path: Path) -> None:
-    """Guards the sentences for a missing folder and one without a manifest."""
     assert b"no model folder" in ask(shop, tmp_path / "none", shop / "shelf.png").stderr
     done = ask(shop, tmp_path, shop / "shelf.png")
     assert done.returncode == 4
@@ -307,7 +300,7 @@ def test_no_model_folder(shop: Path, tmp_path: Path) -> None:
 
 @pytest.mark.fault(42)
 def test_read_only_home_still_answers(shop: Path, small_model: Path) -> None:
-    """Guards kiosks: no cache folder that can be written, no HOME."""
+    """No writable cache folder, and no HOME."""
     done = vlrun(
         "ask", "--model", small_model, shop / "shelf.png", "--max-tokens", "2", home=Path("/proc/none"), HOME=""
     )
@@ -316,14 +309,13 @@ def test_read_only_home_still_answers(shop: Path, small_model: Path) -> None:
 
 @pytest.mark.fault(36)
 def test_verify_reads_every_byte(shop: Path, small_model: Path) -> None:
-    """Guards 'on demand'."""
     done = vlrun("verify", small_model, home=shop / "cache")
     assert done.returncode == 0
     assert b"all as exported" in done.stdout
 
 
 def test_closed_pipe_and_full_disk(shop: Path, small_model: Path) -> None:
-    """Guards `| head` and a full disk: no stack trace, a documented exit code."""
+    """`| head` and a full disk end without a stack trace, with a documented exit code."""
     arguments, environment = command(["ask", "--model", small_model, shop / "shelf.png", "--seed", "1"], shop / "cache")
     reader, writer = os.pipe()
     os.close(reader)
@@ -343,7 +335,7 @@ MOMENTS = [("_pyopenvino", 0.0), ("decoder.bin", 0.0), ("decoder.bin", 0.3), (""
 
 @pytest.mark.parametrize(("mapped", "after"), MOMENTS)
 def test_ctrl_c_ends_at_once(shop: Path, small_model: Path, mapped: str, after: float) -> None:
-    """Guards Ctrl+C while importing, compiling, encoding and answering. Before our first line runs, it is Python's."""
+    """During import, compilation, vision encoding and decoding. Before our first line, Ctrl+C is handled by Python."""
     arguments, environment = command(
         ["ask", "--model", small_model, *[shop / "shelf.png"] * 3, "Go on.", "--max-tokens", "100000"], shop / "cache"
     )
@@ -368,27 +360,24 @@ def wait_for_moment(process: subprocess.Popen[bytes], mapped: str) -> None:
 
 
 def test_terminal_shows_no_progress_noise(shop: Path, small_model: Path) -> None:
-    """Guards a clean screen: nothing on stderr but that the answer was cut."""
+    """Stderr has nothing but the note that the answer was cut short."""
     done = ask(shop, small_model, shop / "shelf.png", "--max-tokens", "3", "--seed", "2")
     assert done.stderr == b"vlrun: the answer was cut short (length)\n"
 
 
-def test_bytes_on_stdin_may_be_anything(shop: Path, small_model: Path) -> None:
-    """Guards '-' against garbage."""
+def test_garbage_on_stdin_is_refused(shop: Path, small_model: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (9, 9)).save(buffer, "PNG")
     assert ask(shop, small_model, "-", stdin=buffer.getvalue()[:40]).returncode == 3
     assert ask(shop, small_model, "-", stdin=os.urandom(1000)).returncode == 3
 
 
-def test_runtime_calls_nobody(shop: Path, small_model: Path, tmp_path: Path) -> None:
-    """Guards privacy: importing OpenVINO starts its telemetry, which reports home without asking and leaves a client
-    id behind. In our process it is never loaded.
-    """
+def test_no_telemetry_is_loaded(shop: Path, small_model: Path, tmp_path: Path) -> None:
+    """Importing OpenVINO starts its telemetry, which sends data without consent and stores a client id."""
     words = ["ask", "--model", str(small_model), str(shop / "shelf.png"), "--max-tokens", "1"]
     program = (
         "import sys, os, atexit; import vlrun.cli as cli; sys.argv[1:] = " + repr(words) + ";"
-        "cli._leave = lambda code: None; cli.main();"
+        "cli._exit = lambda code: None; cli.main();"
         "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
     )
     environment = {**os.environ, "PYTHONPATH": str(RUNTIME), "HOME": str(tmp_path)}

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlrun.engine.backend import SequenceStep
+from vlrun.engine.backend import AttentionRecorder, SequenceStep, StepOutput
 from vlrun.errors import InferenceCancelled
 from vlrun.types.arrays import FloatArray
 
@@ -34,12 +34,14 @@ class FakeDecoder:
         self.blocks = blocks
         self.block_size = block_size
         self.block_bytes = BLOCK_BYTES
+        self.name = "fake"
+        self.recorder: AttentionRecorder | None = self
         self.calls: list[list[SequenceStep]] = []
         self.slow = 0.0
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
         self._cells: dict[tuple[int, int], Cell] = {}
 
-    def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[FloatArray]:
+    def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
         """Write, then read everything back through the block tables."""
         self.calls.append(list(steps))
         until = time.monotonic() + self.slow
@@ -49,17 +51,19 @@ class FakeDecoder:
                 for step in steps:
                     self._write(replace(step, ids=step.ids + 1))  # half-done work leaves anything behind
                 raise InferenceCancelled
-        if self.fault:
-            raise self.fault
+        if self.error:
+            raise self.error
         for step in steps:
             self._write(step)
-        for step in steps:
-            if step.watch:
-                step.watch(np.stack([query(text) for text in self._texts(step)]))
-        return [np.stack([scores(text) for text in self._texts(step)]) for step in steps]
+        return [self._output(step) for step in steps]
 
-    def check_watch(self) -> None:
-        """Everything can be watched."""
+    def _output(self, step: SequenceStep) -> StepOutput:
+        texts = self._texts(step)
+        queries = np.stack([query(text) for text in texts]) if step.record_queries else None
+        return StepOutput(np.stack([scores(text) for text in texts]), queries)
+
+    def check(self) -> None:
+        """Everything can be recorded."""
 
     def read_keys(self, blocks: Sequence[int], tokens: int) -> FloatArray:
         """One layer, one head."""
@@ -82,9 +86,9 @@ class FakeDecoder:
 
     def _write(self, step: SequenceStep) -> None:
         seen = {}
-        for visual in step.visuals:
-            for place in range(visual.features.shape[1]):
-                seen[visual.start + place] = visual.features[:, place].tobytes()
+        for image in step.images:
+            for place in range(image.features.tokens):
+                seen[image.start + place] = image.features.values[:, place].tobytes()
         for place, token in enumerate(step.ids):
             block, offset = divmod(step.past + place, self.block_size)
             cell = (int(token), tuple(step.positions[:, place].tolist()), seen.get(place, b""))

@@ -1,4 +1,4 @@
-"""Requests for the engine without a device, and their answers by definition."""
+"""Requests for the engine without a device, and the output that each must give."""
 
 from __future__ import annotations
 
@@ -12,56 +12,64 @@ import numpy as np
 from tests.runtime.engine.fake_decoder import Cell, FakeDecoder, key, query, scores
 from vlrun.engine.backend import AttentionTrace
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import PendingImage, Request, Stopped, TokenStream
-from vlrun.engine.sampler import FloatRow
+from vlrun.engine.request import PromptImage, Request
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import InferenceCancelled
-from vlrun.kv_cache.block_hash import ImageSpan
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.types.arrays import FloatArray
+from vlrun.vision.encoder_queue import EncoderQueue
+from vlrun.vision.features import ImageFeatures
 
 ROOT = b"model"
-PAD = 49
+IMAGE_TOKEN = 49
 """The id of visual tokens: the same for all images."""
 EOS = 7
 
 
-class Greedy:
-    """The likeliest token."""
+class GreedySampler:
+    """Samples the most likely token."""
 
-    def choose(self, logits: FloatRow) -> int:
+    def sample(self, logits: FloatArray) -> int:
         return int(np.argmax(logits))
 
-    def forced(self) -> Sequence[int]:
+    def forced_tokens(self) -> Sequence[int]:
         return ()
 
 
-class Eye:
+@dataclass(frozen=True)
+class FakeImage:
+    """An image by its key and number of tokens."""
+
+    key: bytes
+    tokens: int
+
+
+class FakeEncoder:
     """A vision encoder that counts, and can be slow or fail."""
 
     def __init__(self) -> None:
         self.encoded: list[bytes] = []
         self.slow = 0.0
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
 
-    def encode(self, key: bytes, tokens: int, stopped: Stopped) -> FloatArray:
+    def encode(self, image: FakeImage, stopped: Callable[[], bool]) -> ImageFeatures:
         until = time.monotonic() + self.slow
         while time.monotonic() < until:
             time.sleep(0.001)
             if stopped():
                 raise InferenceCancelled
-        if self.fault:
-            raise self.fault
-        self.encoded.append(key)
-        return features(key, tokens)
+        if self.error:
+            raise self.error
+        self.encoded.append(image.key)
+        return ImageFeatures(features(image.key, image.tokens))
 
 
-def features(key: bytes, tokens: int) -> FloatArray:
-    return np.random.default_rng(list(key)).random((2, tokens, 3), np.float32)
+def features(image_key: bytes, tokens: int) -> FloatArray:
+    return np.random.default_rng(list(image_key)).random((2, tokens, 3), np.float32)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Prompt:
     """A prompt in short: ids, images as (start, tokens, key)."""
 
     ids: tuple[int, ...]
@@ -69,73 +77,77 @@ class Asked:
     max_tokens: int
 
 
-def prompt(words: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Asked:
-    """A prompt of ids and images, each image a key and its number of tokens."""
+def make_prompt(items: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Prompt:
+    """Make a prompt of ids and images, each image a key and its number of tokens."""
     ids: list[int] = []
     images = []
-    for word in words:
-        if isinstance(word, int):
-            ids.append(word)
+    for item in items:
+        if isinstance(item, int):
+            ids.append(item)
         else:
-            images.append((len(ids), word[1], word[0]))
-            ids += [PAD] * word[1]
-    return Asked(tuple(ids), tuple(images), max_tokens)
+            images.append((len(ids), item[1], item[0]))
+            ids += [IMAGE_TOKEN] * item[1]
+    return Prompt(tuple(ids), tuple(images), max_tokens)
 
 
-def request(asked: Asked, eye: Eye, lookup: bool = True, watch: bool = False) -> Request:
-    def pending(start: int, tokens: int, key: bytes) -> PendingImage:
-        return PendingImage(ImageSpan(start, tokens, key), lambda stopped: eye.encode(key, tokens, stopped))
-
+def make_request(prompt: Prompt, prompt_lookup: bool = True, record_attention: bool = False) -> Request:
     return Request(
-        ids=np.array(asked.ids),
-        positions=np.tile(np.arange(len(asked.ids)), (3, 1)),
-        images=tuple(pending(*image) for image in asked.images),
-        chooser=Greedy(),
-        max_tokens=asked.max_tokens,
+        ids=np.array(prompt.ids),
+        positions=np.tile(np.arange(len(prompt.ids)), (3, 1)),
+        images=tuple(PromptImage(start, FakeImage(name, tokens)) for start, tokens, name in prompt.images),
+        sampler=GreedySampler(),
+        max_tokens=prompt.max_tokens,
         eos=frozenset({EOS}),
-        guard=False,
-        lookup=lookup,
-        watch=watch,
+        repetition_guard=False,
+        prompt_lookup=prompt_lookup,
+        record_attention=record_attention,
     )
 
 
-def alone(asked: Asked) -> list[int]:
-    """The answer by definition, without blocks, cache or guesses."""
-    text = cells(asked)
-    answer: list[int] = []
-    while len(answer) < asked.max_tokens and EOS not in answer:
-        answer.append(int(np.argmax(scores(text))))
-        text.append((answer[-1], (len(text),) * 3, b""))
-    return answer
+def expected_tokens(prompt: Prompt) -> list[int]:
+    """Compute the output by its definition, without blocks, cache or guesses."""
+    text = cells(prompt)
+    output: list[int] = []
+    while len(output) < prompt.max_tokens and EOS not in output:
+        output.append(int(np.argmax(scores(text))))
+        text.append((output[-1], (len(text),) * 3, b""))
+    return output
 
 
-def watched_alone(asked: Asked, answer: Sequence[int]) -> AttentionTrace:
-    """By definition, what the tokens of an answer looked at."""
-    prompt = cells(asked)
-    places = enumerate(answer, len(prompt))
-    text = prompt + [(token, (place,) * 3, b"") for place, token in places]
-    queries = [query(text[:length]) for length in range(len(prompt), len(text))]
-    return AttentionTrace(np.stack(queries).astype(np.float16), np.stack([key(cell) for cell in prompt])[None])
+def expected_attention(prompt: Prompt, output: Sequence[int]) -> AttentionTrace:
+    """Compute by definition what is recorded for the tokens of an output."""
+    start = cells(prompt)
+    places = enumerate(output, len(start))
+    text = start + [(token, (place,) * 3, b"") for place, token in places]
+    queries = [query(text[:length]) for length in range(len(start), len(text))]
+    return AttentionTrace(np.stack(queries).astype(np.float16), np.stack([key(cell) for cell in start])[None])
 
 
-def cells(asked: Asked) -> list[Cell]:
-    """What a prompt writes."""
-    seen: dict[int, bytes] = {}
-    for start, tokens, name in asked.images:
-        seen |= {start + place: features(name, tokens)[:, place].tobytes() for place in range(tokens)}
-    return [(token, (place,) * 3, seen.get(place, b"")) for place, token in enumerate(asked.ids)]
+def cells(prompt: Prompt) -> list[Cell]:
+    """Return what a prompt writes into the cache."""
+    image_rows: dict[int, bytes] = {}
+    for start, tokens, name in prompt.images:
+        image_rows |= {start + place: features(name, tokens)[:, place].tobytes() for place in range(tokens)}
+    return [(token, (place,) * 3, image_rows.get(place, b"")) for place, token in enumerate(prompt.ids)]
 
 
 @contextmanager
-def engine_of(
-    decoder: FakeDecoder, limits: SchedulerConfig | None = None, store: PrefixStore | None = None
+def running_engine(
+    decoder: FakeDecoder,
+    encoder: FakeEncoder | None = None,
+    config: SchedulerConfig | None = None,
+    store: PrefixStore | None = None,
 ) -> Iterator[Engine]:
-    engine = Engine(decoder, store.root if store else ROOT, limits, store)
+    """Run an engine for a block, after which every block of the cache must be free."""
+    queue = EncoderQueue((encoder or FakeEncoder()).encode)
+    engine = Engine(decoder, queue, store.root if store else ROOT, config, store)
     try:
         yield engine
         wait_for(lambda: engine.pool.free == decoder.blocks)
     finally:
+        queue.stop()
         engine.close()
+        queue.close()
     assert engine.pool.free == decoder.blocks, "blocks were not given back"
 
 
@@ -144,7 +156,3 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until, "it never came true"
         time.sleep(0.001)
-
-
-def read(stream: TokenStream) -> list[int]:
-    return list(stream)

@@ -7,24 +7,25 @@ from dataclasses import replace
 import pytest
 
 from tests.runtime.engine.fake_decoder import VOCABULARY, FakeDecoder
-from tests.runtime.engine.requests import Eye, Greedy, engine_of, prompt, read, request
+from tests.runtime.engine.requests import GreedySampler, make_prompt, make_request, running_engine
 from vlrun.engine.prompt_lookup import PromptLookup
-from vlrun.engine.repetition import LEAST_TOKENS, repeats
-from vlrun.engine.sampler import FloatRow, Sampler
+from vlrun.engine.repetition import MIN_TOKENS, repeats
+from vlrun.engine.sampler import Sampler
+from vlrun.types.arrays import FloatArray
 from vlrun.types.sampling import SamplingParams
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_guesses_change_the_passes_and_not_the_answer(temperature: float) -> None:
     """Guards prompt lookup: greedy and, with a seed, drawn answers are the same; copying takes fewer passes."""
-    asked, eye = prompt([1, 2, 3, 4, 5, 6] * 3, 80), Eye()
+    asked = make_prompt([1, 2, 3, 4, 5, 6] * 3, 80)
     answers, passes = [], []
     for lookup in (False, True):
-        with engine_of(FakeDecoder(100)) as engine:
+        with running_engine(FakeDecoder(100)) as engine:
             sampler = Sampler(SamplingParams(temperature=temperature, seed=3), asked.ids, VOCABULARY)
-            stream = engine.submit(replace(request(asked, eye, lookup), chooser=sampler, eos=frozenset()))
-            answers.append(read(stream))
-            passes.append(stream.figures.passes)
+            stream = engine.submit(replace(make_request(asked, lookup), sampler=sampler, eos=frozenset()))
+            answers.append(list(stream))
+            passes.append(stream.metrics.forward_passes)
     assert answers[0] == answers[1]
     assert passes[1] < passes[0] == 80
 
@@ -40,16 +41,16 @@ def test_guesses_pause_where_they_do_not_pay() -> None:
         guessed = lookup.guess(8)
         tried += bool(guessed)
         text += [1, 2]
-        lookup.learn(len(guessed), 0)
+        lookup.update(len(guessed), 0)
     assert tried < 12
 
 
 def test_the_guard_knows_a_circle() -> None:
     """Guards endless answers, and leaves lists and tables alone."""
-    assert repeats([5] * LEAST_TOKENS)
+    assert repeats([5] * MIN_TOKENS)
     assert repeats([9] * 16 + [1, 2, 3, 4] * 48)
     assert repeats([9] * 11 + list(range(61)) * 9)
-    assert not repeats([5] * (LEAST_TOKENS - 16))
+    assert not repeats([5] * (MIN_TOKENS - 16))
     table = [token for row in range(60) for token in (1, 2, row + 100, 3)]
     assert not repeats(table[:240])
 
@@ -57,13 +58,13 @@ def test_the_guard_knows_a_circle() -> None:
 def test_a_circle_ends_the_answer() -> None:
     """Guards the finish reason, and the option to switch the guard off."""
 
-    class Stubborn(Greedy):
-        def choose(self, logits: FloatRow) -> int:
+    class Stubborn(GreedySampler):
+        def sample(self, logits: FloatArray) -> int:
             return 3
 
-    asked = prompt([1], 300)
-    with engine_of(FakeDecoder(100)) as engine:
-        for guard, reason, length in ((True, "repetition", LEAST_TOKENS), (False, "length", 300)):
-            stream = engine.submit(replace(request(asked, Eye()), chooser=Stubborn(), guard=guard))
-            assert len(read(stream)) == length
-            assert stream.reason == reason
+    asked = make_prompt([1], 300)
+    with running_engine(FakeDecoder(100)) as engine:
+        for guard, reason, length in ((True, "repetition", MIN_TOKENS), (False, "length", 300)):
+            stream = engine.submit(replace(make_request(asked), sampler=Stubborn(), repetition_guard=guard))
+            assert len(list(stream)) == length
+            assert stream.finish_reason == reason

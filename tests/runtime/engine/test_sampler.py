@@ -55,7 +55,7 @@ def test_repetition_penalty_equals_the_reference() -> None:
     for _ in range(6):
         history = torch.tensor([prompt + chosen])
         reference = generation.RepetitionPenaltyLogitsProcessor(5.0)(history, torch.from_numpy(row)[None].clone())
-        chosen.append(sampler.choose(row))
+        chosen.append(sampler.sample(row))
         assert chosen[-1] == int(reference.argmax())
 
 
@@ -64,9 +64,9 @@ def test_presence_and_frequency_count_the_answer_alone() -> None:
     row = np.zeros(VOCAB, np.float32)
     row[7], row[8] = 1.0, 0.5
     presence = Sampler(SamplingParams(temperature=0, presence_penalty=0.4), [7, 7, 7], VOCAB)
-    assert [presence.choose(row) for _ in range(3)] == [7, 7, 7]  # 1.0 - 0.4 stays above 0.5
+    assert [presence.sample(row) for _ in range(3)] == [7, 7, 7]  # 1.0 - 0.4 stays above 0.5
     frequency = Sampler(SamplingParams(temperature=0, frequency_penalty=0.4), [7, 7, 7], VOCAB)
-    assert [frequency.choose(row) for _ in range(3)] == [7, 7, 8]  # 1.0, 0.6, then 0.2 against 0.5
+    assert [frequency.sample(row) for _ in range(3)] == [7, 7, 8]  # 1.0, 0.6, then 0.2 against 0.5
 
 
 @given(seed=st.integers(0, MAX_SEED), temperature=st.sampled_from([0.0, 0.7, 2.0]))
@@ -76,13 +76,13 @@ def test_padding_rows_are_never_chosen(seed: int, temperature: float) -> None:
     row = logits(1, VOCAB + 30)
     row[VOCAB:] = 100
     sampler = Sampler(SamplingParams(temperature=temperature, seed=seed), [], VOCAB)
-    assert all(sampler.choose(row) < VOCAB for _ in range(20))
+    assert all(sampler.sample(row) < VOCAB for _ in range(20))
 
 
 def test_seed_repeats_and_distribution_holds() -> None:
     """Guards seeds, and that drawing follows the probabilities (chi-square over 4,000 draws)."""
     row = logits(5, 8)
-    draws = [[Sampler(SamplingParams(seed=s), [], 8).choose(row) for s in range(4000)] for _ in range(2)]
+    draws = [[Sampler(SamplingParams(seed=s), [], 8).sample(row) for s in range(4000)] for _ in range(2)]
     assert draws[0] == draws[1]
     tokens, probabilities = truncate(row, SamplingParams())
     expected = np.zeros(8)
@@ -118,10 +118,10 @@ def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 def test_tiny_temperature_is_greedy() -> None:
     """Guards against an overflow that drew the worst token: near 0, temperature means the likeliest token."""
     row = logits(4)
-    assert Sampler(SamplingParams(temperature=1e-320, seed=1), [], VOCAB).choose(row) == int(row.argmax())
+    assert Sampler(SamplingParams(temperature=1e-320, seed=1), [], VOCAB).sample(row) == int(row.argmax())
 
 
 def test_broken_numerics_are_told() -> None:
     """Guards against silent garbage from a device whose output is not a number."""
     with pytest.raises(DeviceError, match="not finite"):
-        Sampler(SamplingParams(temperature=0), [], VOCAB).choose(np.full(VOCAB, np.nan, np.float32))
+        Sampler(SamplingParams(temperature=0), [], VOCAB).sample(np.full(VOCAB, np.nan, np.float32))

@@ -13,21 +13,25 @@ from openvino import opset13
 from PIL import Image
 
 from tests.paths import EXAMPLES
-from tests.runtime.engine.requests import Greedy
+from tests.runtime.engine.requests import GreedySampler
 from vlrun import VLM, Hints, Options, load, manifest
+from vlrun.backends.openvino import attention_recorder
 from vlrun.backends.openvino import decoder as decoders
-from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.attention_recorder import recorded_layers
+from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import open_device
-from vlrun.backends.openvino.key_layout import KeyLayout, watched_layers
+from vlrun.backends.openvino.key_layout import KeyLayout
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import AttentionTrace, SequenceStep
 from vlrun.engine.request import Request
-from vlrun.engine.sampler import FloatRow
 from vlrun.errors import OptionError
-from vlrun.heatmap.attention import attention, heat
+from vlrun.heatmap.attention import attention, heat_maps
 from vlrun.media.image import ImageSource
+from vlrun.prompt.builder import user_turn
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
+
+pytestmark = pytest.mark.slow
 
 EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 DIMENSIONS = manifest.read(FOLDER)
@@ -43,27 +47,28 @@ class ByChannel(Hints):
 
 
 LAYOUTS = {
-    "by token": (Hints(), "u8", [2, 32, 72]),
-    "by channel": (ByChannel(), "u8", [2, 40, 64]),
-    "f16": (Hints(kv_precision="f16"), "f16", [2, 32, 64]),
-    "f32": (Hints(kv_precision="f32"), "f32", [2, 32, 64]),
+    "by token": (Hints(), KeyLayout("u8", 2, 32, 64)),
+    "by channel": (ByChannel(), KeyLayout("u8", 2, 32, 64, by_channel=True)),
+    "f16": (Hints(kv_precision="f16"), KeyLayout("f16", 2, 32, 64)),
+    "f32": (Hints(kv_precision="f32"), KeyLayout("f32", 2, 32, 64)),
 }
 
 
-def embedded(hints: Hints) -> Decoder:
+def embedded(hints: Hints) -> OpenVINODecoder:
     """The decoder alone."""
-    return Decoder(open_device(hints), FOLDER, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
+    return OpenVINODecoder(open_device(hints), FOLDER, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
 
 
-def give_out_keys(model: ov.Model, layers: Sequence[int]) -> bool:
-    """In place of the queries: the keys that attention is about to write."""
+def add_key_output(model: ov.Model, *_: object) -> tuple[int, ...]:
+    """Output the keys that attention is about to write, in place of the queries."""
+    layers = (1, 3)
     nodes = [node for node in model.get_ops() if node.get_type_name() == "PagedAttentionExtension"]
     by_cache = {name: node for node in nodes for name in node.input_value(3).get_names()}
     keys = [by_cache[f"key_cache.{layer}"].input_value(1) for layer in layers]
     output = opset13.concat([opset13.gather(key, model.input("logit_rows"), np.int64(0)) for key in keys], axis=1)
-    output.output(0).set_names({decoders.WATCHED_QUERIES})
+    output.output(0).set_names({attention_recorder.QUERIES})
     model.add_outputs([output.output(0)])
-    return True
+    return layers
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -71,18 +76,17 @@ def test_keys_are_read_as_they_were_written(name: str, monkeypatch: pytest.Monke
     """Guards the layout of the cache, against the keys themselves as an output: every number within half a step of its
     scale, in a block that is full and in one that is not.
     """
-    hints, kind, shape = LAYOUTS[name]
-    monkeypatch.setattr(decoders, "_give_out_queries", give_out_keys)
-    monkeypatch.setattr(decoders, "watched_layers", lambda layers: (1, 3))
+    hints, layout = LAYOUTS[name]
+    monkeypatch.setattr(decoders, "add_query_output", add_key_output)
     decoder = embedded(hints)
-    for layer in (1, 3):
-        assert decoder._compiled.input(f"key_cache.{layer}").get_element_type().get_type_name() == kind
-        assert decoder._port_shape(f"key_cache.{layer}")[1:] == shape
-    written: list[FloatArray] = []
+    assert decoder.recorder
+    assert decoder.recorder.layouts == [layout, layout]
     ids, positions = np.arange(TOKENS), np.tile(np.arange(TOKENS), (3, 1))
-    decoder.forward([SequenceStep(ids, positions, 0, [3, 1], rows=TOKENS, watch=written.append)], lambda: False)
-    keys = decoder.read_keys([3, 1, 2], TOKENS)
-    expected = written[0].transpose(1, 0, 2, 3)
+    step = SequenceStep(ids, positions, 0, [3, 1], rows=TOKENS, record_queries=True)
+    (output,) = decoder.forward([step], lambda: False)
+    keys = decoder.recorder.read_keys([3, 1, 2], TOKENS)
+    assert output.queries is not None
+    expected = output.queries.transpose(1, 0, 2, 3)
     assert keys.shape == expected.shape == (2, TOKENS, 2, 64)
     assert np.abs(expected[0] - expected[1]).max() > 1
     np.testing.assert_allclose(keys, expected, atol=half_step(name, expected))
@@ -108,39 +112,41 @@ def test_bfloat16_is_the_upper_half() -> None:
 
 def test_layers_in_the_middle() -> None:
     """Guards the choice: in the embedded model the layer that was trained to look."""
-    assert watched_layers(5) == (2,)
-    assert watched_layers(4) == (2,)
-    assert watched_layers(28) == (14, 15, 16)
-    assert watched_layers(1) == (0,)
+    assert recorded_layers(5) == (2,)
+    assert recorded_layers(4) == (2,)
+    assert recorded_layers(28) == (14, 15, 16)
+    assert recorded_layers(1) == (0,)
 
 
 def test_never_a_wrong_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards layouts that are not known, and graphs without attention of that name: refused in a sentence."""
-    with pytest.raises(OptionError, match=r"heat maps need a KV cache .* this is u4"):
-        embedded(Hints(kv_precision="u4")).check_watch()
-    monkeypatch.setattr(decoders, "watched_layers", lambda layers: (layers,))
-    with pytest.raises(OptionError, match="heat maps need the device CPU"):
-        embedded(Hints()).check_watch()
+    recorder = embedded(Hints(kv_precision="u4")).recorder
+    assert recorder
+    with pytest.raises(OptionError, match=r"heat maps need a KV cache .* this one is u4"):
+        recorder.check()
+    monkeypatch.setattr(attention_recorder, "recorded_layers", lambda layers: (layers,))
+    with load() as vlm, pytest.raises(OptionError, match="heat maps need the device CPU"):
+        vlm.ask([EXAMPLES / "shelf.png"], QUESTION, Options(heatmap=True))
 
 
 def test_the_output_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the logits: bit-equal with the output, without it, and when somebody watches."""
     ids, positions = np.arange(TOKENS), np.tile(np.arange(TOKENS), (3, 1))
 
-    def logits(decoder: Decoder, watch: bool) -> FloatArray:
-        looks: list[FloatArray] = []
-        rows = []
+    def logits(decoder: OpenVINODecoder, record: bool) -> FloatArray:
+        outputs = []
         for past, end in ((0, 40), (40, 41), (41, 45)):
-            step = SequenceStep(ids[past:end], positions[:, past:end], past, [3, 1], (), 1)
-            rows += decoder.forward([replace(step, watch=looks.append if watch else None)], lambda: False)
-        assert [look.shape for look in looks] == [(1, 1, 4, 64)] * 3 * watch
-        return np.concatenate(rows)
+            step = SequenceStep(ids[past:end], positions[:, past:end], past, [3, 1], record_queries=record)
+            outputs += decoder.forward([step], lambda: False)
+        queries = [output.queries.shape for output in outputs if output.queries is not None]
+        assert queries == [(1, 1, 4, 64)] * 3 * record
+        return np.concatenate([output.logits for output in outputs])
 
     decoder = embedded(Hints())
     watched, unwatched = logits(decoder, True), logits(decoder, False)
-    monkeypatch.setattr(decoders, "_give_out_queries", lambda model, layers: False)
+    monkeypatch.setattr(decoders, "add_query_output", lambda *_: ())
     plain = embedded(Hints())
-    assert len(plain._compiled.outputs) == 1
+    assert plain.recorder is None
     assert np.array_equal(watched, unwatched)
     assert np.array_equal(watched, logits(plain, False))
 
@@ -152,28 +158,17 @@ def vlm() -> VLM:
 
 def request_for(vlm: VLM, images: Sequence[ImageSource], question: str, max_tokens: int = 40) -> Request:
     """What the engine gets for a question: greedy, watched."""
-
-    class TakenError(Exception):
-        pass
-
-    def take(request: Request) -> None:
-        raise TakenError(request)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vlm._engine, "submit", take)
-        with pytest.raises(TakenError) as taken:
-            vlm.ask(list(images), question, Options(max_tokens=max_tokens))
-    request: Request = taken.value.args[0]
-    return replace(request, chooser=Greedy(), watch=True)
+    prompt = vlm.build_prompt([user_turn(list(images), question)])
+    return replace(vlm.build_request(prompt, GreedySampler(), max_tokens), record_attention=True)
 
 
 def watch(vlm: VLM, request: Request) -> tuple[list[int], AttentionTrace]:
     """The tokens of an answer and what they looked at."""
-    stream = vlm._engine.submit(request)
+    stream = vlm.engine.submit(request)
     tokens = list(stream)
-    assert stream.watched
-    assert len(stream.watched.queries) == len(tokens)
-    return tokens, stream.watched
+    assert stream.attention
+    assert len(stream.attention.queries) == len(tokens)
+    return tokens, stream.attention
 
 
 def near(ours: AttentionTrace, theirs: AttentionTrace) -> None:
@@ -211,61 +206,61 @@ def test_guesses_prefixes_and_neighbours_change_nothing(vlm: VLM) -> None:
     """Guards the rows: of several that ran at once those that were accepted, out of the cache, beside others."""
     shelf, word = EXAMPLES / "shelf.png", EXAMPLES / "word.png"
     requests = [request_for(vlm, images, QUESTION) for images in ([shelf], [word], [word, shelf], [])]
-    vlm._engine.pool.forget()
-    alone = [watch(vlm, replace(request, lookup=False)) for request in requests]
+    vlm.engine.pool.evict_all()
+    alone = [watch(vlm, replace(request, prompt_lookup=False)) for request in requests]
     for cached in (False, True):
         if not cached:
-            vlm._engine.pool.forget()
-        streams = [vlm._engine.submit(request) for request in requests]
+            vlm.engine.pool.evict_all()
+        streams = [vlm.engine.submit(request) for request in requests]
         for stream, (tokens, watched) in zip(streams, alone, strict=True):
             assert list(stream) == tokens
-            assert stream.watched
-            near(stream.watched, watched)
-    assert streams[0].figures.cached
+            assert stream.attention
+            near(stream.attention, watched)
+    assert streams[0].metrics.cached_tokens
 
 
 def test_accepted_guesses_only(vlm: VLM) -> None:
     """Guards prompt lookup where it guesses much: an answer that copies."""
     request = request_for(vlm, [], "aa bb cc dd aa bb cc dd aa bb cc dd", 60)
-    copying = replace(request, eos=frozenset(), guard=False)
-    plain, watched = watch(vlm, replace(copying, lookup=False))
-    stream = vlm._engine.submit(copying)
+    copying = replace(request, eos=frozenset(), repetition_guard=False)
+    plain, watched = watch(vlm, replace(copying, prompt_lookup=False))
+    stream = vlm.engine.submit(copying)
     assert list(stream) == plain
-    assert stream.figures.passes < len(plain), "nothing was guessed"
-    assert stream.watched
-    near(stream.watched, watched)
+    assert stream.metrics.forward_passes < len(plain), "nothing was guessed"
+    assert stream.attention
+    near(stream.attention, watched)
 
 
 def test_one_who_leaves_early_knows_what_he_read(vlm: VLM) -> None:
     """Guards stop strings: the reader leaves, and has the maps of what he read."""
-    stream = vlm._engine.submit(request_for(vlm, [EXAMPLES / "shelf.png"], QUESTION))
+    stream = vlm.engine.submit(request_for(vlm, [EXAMPLES / "shelf.png"], QUESTION))
     for count, _ in enumerate(stream, 1):
         if count == 2:
             stream.close()
             break
-    assert stream.watched
-    assert len(stream.watched.queries) == 2
+    assert stream.attention
+    assert len(stream.attention.queries) == 2
 
 
 def test_nothing_is_kept_unasked(vlm: VLM) -> None:
     """Guards everyone else's answers: the same tokens and logits, and neither queries nor keys."""
 
-    class Recording(Greedy):
+    class Recording(GreedySampler):
         def __init__(self) -> None:
-            self.rows: list[FloatRow] = []
+            self.rows: list[FloatArray] = []
 
-        def choose(self, logits: FloatRow) -> int:
+        def sample(self, logits: FloatArray) -> int:
             self.rows.append(logits)
-            return super().choose(logits)
+            return super().sample(logits)
 
     answers = []
     for watched in (False, True):
         chooser = Recording()
-        vlm._engine.pool.forget()
+        vlm.engine.pool.evict_all()
         request = request_for(vlm, [EXAMPLES / "shelf.png"], QUESTION)
-        stream = vlm._engine.submit(replace(request, chooser=chooser, watch=watched))
+        stream = vlm.engine.submit(replace(request, sampler=chooser, record_attention=watched))
         answers.append((list(stream), np.stack(chooser.rows)))
-        assert (stream.watched is not None, stream.keys is not None, bool(stream._queries)) == (watched,) * 3
+        assert (stream.attention is not None, stream.prompt_keys is not None) == (watched,) * 2
     assert answers[0][0] == answers[1][0]
     assert np.array_equal(answers[0][1], answers[1][1])
 
@@ -293,7 +288,7 @@ def test_sinks_are_taken_out() -> None:
     turned[0] = np.hypot(sink[0], sink[4])
     watched.keys[0, 1 + 0, 0] += sink
     watched.keys[0, 1 + 27, 0] += turned
-    (looked,) = heat(watched, 1, Grid(12, 16, 2))
+    (looked,) = heat_maps(watched, 1, Grid(12, 16, 2))
     assert looked.shape == (6, 8)
     assert np.unravel_index(looked.argmax(), looked.shape) == (3, 4)
     assert max(looked[0, 0], looked[3, 3]) < 0.3 * looked.max()
@@ -305,7 +300,7 @@ def test_corners_that_every_token_looks_at(count: int, rows: int, removed: bool)
     """Guards corners that draw attention by themselves, where answer and image are large enough to tell."""
     watched, _, thing = planted(count, rows, 20)
     watched.keys[0, 1 + 19, 0] += thing
-    maps = heat(watched, 1, Grid(2 * rows, 40, 2))
+    maps = heat_maps(watched, 1, Grid(2 * rows, 40, 2))
     assert (maps[:, 0, 19].max() < 0.1 * maps.max()) == removed
     assert (maps[:, rows // 2, 10] > 10 * np.median(maps)).all()
 
@@ -313,9 +308,9 @@ def test_corners_that_every_token_looks_at(count: int, rows: int, removed: bool)
 def test_heads_that_point_count_more() -> None:
     """Guards against blur: a head that sees all alike adds nothing."""
     watched, _, _ = planted(3, 6, 8)
-    sharp = heat(watched, 1, Grid(12, 16, 2))
+    sharp = heat_maps(watched, 1, Grid(12, 16, 2))
     watched.queries[:, :, 1] = 0
-    blurred = heat(watched, 1, Grid(12, 16, 2))
+    blurred = heat_maps(watched, 1, Grid(12, 16, 2))
     np.testing.assert_allclose(blurred * 2, sharp, atol=1e-3 * sharp.max())
 
 
@@ -331,7 +326,7 @@ def test_it_looks_at_what_it_speaks_of(vlm: VLM) -> None:
         for item in single[:1]:
             request = request_for(vlm, [scene.image], f"What color is the {item.kind}?")
             _, watched = watch(vlm, request)
-            looked = heat(watched, request.images[0].span.start, grid_of(request))[0]
+            looked = heat_maps(watched, request.images[0].span.start, grid_of(request))[0]
             inside = box_mask(item.box, *looked.shape)
             shares.append(looked[inside].sum() / looked.sum())
             hits.append(inside.flat[looked.argmax()])

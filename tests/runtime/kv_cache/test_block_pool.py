@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlrun.kv_cache.block_hash import ImageSpan, block_hashes
-from vlrun.kv_cache.block_pool import BlockPool, BlockTable, NoRoom
+from vlrun.kv_cache.block_pool import BlockPool, BlockTable, OutOfBlocks
 
 SIZE = 4
 
@@ -38,13 +38,13 @@ def test_blocks_add_up(steps: list[tuple[int, int, int]]) -> None:
         table = BlockTable(pool)
         try:
             table.open(found, tokens)
-        except NoRoom:
+        except OutOfBlocks:
             assert not table.blocks
         else:
-            table.reserve(tokens - table.length)
+            table.extend(tokens - table.length)
             for block, name in list(zip(table.blocks, names, strict=False))[len(found) :]:
                 written[block] = name
-                pool.name(block, name)
+                pool.publish(block, name)
             tables[index] = (table, text)
         holders = Counter(block for each in tables if each for block in each[0].blocks)
         assert len(holders) + pool.free == 12
@@ -58,7 +58,7 @@ def test_full_pool_refuses_and_keeps_what_it_has() -> None:
     pool = BlockPool(3, 32)
     table = opened(pool, 33)
     assert pool.free == 1
-    with pytest.raises(NoRoom, match="2 blocks are wanted, 1 is free"):
+    with pytest.raises(OutOfBlocks, match="2 blocks requested, 1 free"):
         opened(pool, 64)
     assert (table.blocks, pool.free) == ([], 1)
     table.release()
@@ -69,12 +69,12 @@ def test_lowest_block_first() -> None:
     """Guards memory: a short question touches only the beginning of the cache, also after others have come and gone."""
     pool = BlockPool(8, 32)
     first, second = opened(pool, 64), opened(pool, 64)
-    first.reserve(64)
-    second.reserve(64)
+    first.extend(64)
+    second.extend(64)
     first.release()
     second.release()
     third = opened(pool, 1)
-    third.reserve(1)
+    third.extend(1)
     assert third.blocks == [0]
 
 
@@ -83,15 +83,15 @@ def test_the_end_of_the_oldest_text_is_forgotten_first() -> None:
     pool = BlockPool(4, SIZE)
     for text in (b"a", b"b", b"a"):
         table = opened(pool, 8, [text + b"0", text + b"1"])
-        table.reserve(8 - table.length)
+        table.extend(8 - table.length)
         for number, block in enumerate(table.blocks):
-            pool.name(block, text + str(number).encode())
+            pool.publish(block, text + str(number).encode())
         table.release()
-    assert pool.named == 4
+    assert pool.published == 4
     for expected in ((2, 1), (2, 0), (1, 0)):
-        opened(pool, 1).reserve(1)
+        opened(pool, 1).extend(1)
         assert (len(pool.find([b"a0", b"a1"])), len(pool.find([b"b0", b"b1"]))) == expected
-    pool.forget()
+    pool.evict_all()
     assert pool.find([b"a0"]) == []
 
 
@@ -113,5 +113,5 @@ def test_names_cover_all_that_a_block_depends_on() -> None:
     ]
     for other in others:
         assert not set(other) & set(plain)
-    later = list(block_hashes(plain[0], ids, [ImageSpan(1, 6, b"red")], SIZE, begin=1))
+    later = list(block_hashes(plain[0], ids, [ImageSpan(1, 6, b"red")], SIZE, first=1))
     assert later == plain[1:]

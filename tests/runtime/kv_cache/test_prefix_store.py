@@ -15,25 +15,33 @@ import numpy as np
 import pytest
 
 from tests.runtime.engine.fake_decoder import FakeDecoder
-from tests.runtime.engine.requests import ROOT, Eye, alone, engine_of, prompt, read, request, wait_for
+from tests.runtime.engine.requests import (
+    ROOT,
+    FakeEncoder,
+    expected_tokens,
+    make_prompt,
+    make_request,
+    running_engine,
+    wait_for,
+)
 from vlrun import CacheConfig, Options, load
 from vlrun.errors import EngineClosed
-from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_contain
 
 LIMIT = 2**20
 IMAGES = (b"an image", b"another")
-IMAGE = prompt([1, 2, (b"red", 30), 3, 4], 12)
-OTHER = prompt([1, 2, (b"red", 30), 5], 9)
+IMAGE = make_prompt([1, 2, (b"red", 30), 3, 4], 12)
+OTHER = make_prompt([1, 2, (b"red", 30), 5], 9)
 
 
 def ask(folder: Path, root: bytes = ROOT, limit: int = LIMIT) -> tuple[int, int]:
     """Both questions in a new process, so to speak: cached tokens of the first, and images encoded."""
-    eye = Eye()
-    with engine_of(FakeDecoder(100), store=PrefixStore(folder, root, limit)) as engine:
-        stream = engine.submit(request(IMAGE, eye))
-        assert read(stream) == alone(IMAGE)
-        assert read(engine.submit(request(OTHER, eye))) == alone(OTHER)
-    return stream.figures.cached, len(eye.encoded)
+    encoder = FakeEncoder()
+    with running_engine(FakeDecoder(100), encoder, store=PrefixStore(folder, root, limit)) as engine:
+        stream = engine.submit(make_request(IMAGE))
+        assert list(stream) == expected_tokens(IMAGE)
+        assert list(engine.submit(make_request(OTHER))) == expected_tokens(OTHER)
+    return stream.metrics.cached_tokens, len(encoder.encoded)
 
 
 def files(folder: Path) -> list[Path]:
@@ -85,8 +93,8 @@ def test_a_prefix_is_found_by_its_first_images(tmp_path: Path) -> None:
     store.put(StoredPrefix((b"n" * 32,), np.ones((1, 2048), np.uint8), IMAGES[:1]))
     assert store.longest([b"n" * 32, b"m" * 32], 0, IMAGES)
     assert store.longest([b"n" * 32], 0, IMAGES[1:]) is None
-    assert may_know(tmp_path, IMAGES[:1])
-    assert not may_know(tmp_path, IMAGES)
+    assert may_contain(tmp_path, IMAGES[:1])
+    assert not may_contain(tmp_path, IMAGES)
 
 
 @pytest.mark.fault(37)
@@ -97,13 +105,13 @@ def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
     for name in names[:4]:
         store.put(StoredPrefix((name,), np.zeros((1, 2500), np.uint8), IMAGES))
         time.sleep(0.01)
-    assert [store.holds(name, IMAGES) for name in names[:4]] == [False, True, True, True]
+    assert [store.contains(name, IMAGES) for name in names[:4]] == [False, True, True, True]
     assert store.longest([names[1]], 0, IMAGES)
     time.sleep(0.01)
     store.put(StoredPrefix((names[4],), np.zeros((1, 2500), np.uint8), IMAGES))
-    assert [store.holds(name, IMAGES) for name in names[1:5]] == [True, False, True, True]
+    assert [store.contains(name, IMAGES) for name in names[1:5]] == [True, False, True, True]
     store.put(StoredPrefix((names[5],), np.zeros((1, 25_000), np.uint8), IMAGES))
-    assert not store.holds(names[5], IMAGES)
+    assert not store.contains(names[5], IMAGES)
     assert sum(file.stat().st_size for file in files(tmp_path)) <= 10_000
 
 
@@ -135,9 +143,9 @@ def test_a_folder_that_we_may_not_look_into(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "exists", refuse)
     monkeypatch.setattr(np, "fromfile", refuse)
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    with engine_of(FakeDecoder(100), store=store) as engine:
+    with running_engine(FakeDecoder(100), store=store) as engine:
         for _ in range(2):
-            assert read(engine.submit(request(IMAGE, Eye()))) == alone(IMAGE)
+            assert list(engine.submit(make_request(IMAGE))) == expected_tokens(IMAGE)
 
 
 @pytest.mark.parametrize("broken", ["longest", "put", "write_blocks", "read_blocks"])
@@ -153,41 +161,41 @@ def test_a_store_that_fails_otherwise_fails_no_answer(
         raise MemoryError
 
     monkeypatch.setattr(decoder if "blocks" in broken else store, broken, fails)
-    with engine_of(decoder, store=store) as engine:
+    with running_engine(decoder, store=store) as engine:
         for _ in range(3):
-            assert read(engine.submit(request(IMAGE, Eye()))) == alone(IMAGE)
-        wait_for(lambda: not engine._keeping)
+            assert list(engine.submit(make_request(IMAGE))) == expected_tokens(IMAGE)
+        wait_for(lambda: not engine.state().storing)
         decoder.slow = 30
-        last = [engine.submit(request(IMAGE, Eye())) for _ in range(3)]
+        last = [engine.submit(make_request(IMAGE)) for _ in range(3)]
         engine.stop()
         for stream in last:
             with pytest.raises(EngineClosed):
-                read(stream)
+                list(stream)
             with pytest.raises(EngineClosed):
-                read(stream)
+                list(stream)
 
 
 def test_small_images_and_two_of_them(tmp_path: Path) -> None:
     """Guards prefixes that end in an image smaller than a block: both images' features go along."""
-    two = prompt([1, (b"red", 9), (b"dot", 1), 5], 6)
+    two = make_prompt([1, (b"red", 9), (b"dot", 1), 5], 6)
     for known in (0, 8):
-        eye = Eye()
-        with engine_of(FakeDecoder(100), store=PrefixStore(tmp_path, ROOT, LIMIT)) as engine:
-            stream = engine.submit(request(two, eye))
-            assert read(stream) == alone(two)
-        assert stream.figures.cached == known
-        assert len(eye.encoded) == (0 if known else 2)
+        encoder = FakeEncoder()
+        with running_engine(FakeDecoder(100), encoder, store=PrefixStore(tmp_path, ROOT, LIMIT)) as engine:
+            stream = engine.submit(make_request(two))
+            assert list(stream) == expected_tokens(two)
+        assert stream.metrics.cached_tokens == known
+        assert len(encoder.encoded) == (0 if known else 2)
 
 
 def test_many_at_once_store_one_file_and_little_memory(tmp_path: Path) -> None:
     """Guards memory: of six equal questions one prefix is copied, and at most two are on their way at once."""
     store = SlowStore(tmp_path, ROOT, LIMIT)
-    with engine_of(FakeDecoder(400), store=store) as engine:
-        streams = [engine.submit(request(IMAGE, Eye())) for _ in range(6)]
-        others = [engine.submit(request(prompt([n, (bytes([n]), 30), 3], 4), Eye())) for n in range(6)]
+    with running_engine(FakeDecoder(400), store=store) as engine:
+        streams = [engine.submit(make_request(IMAGE)) for _ in range(6)]
+        others = [engine.submit(make_request(make_prompt([n, (bytes([n]), 30), 3], 4))) for n in range(6)]
         for stream in (*streams, *others):
-            read(stream)
-        assert len(engine._keeping) <= 2
+            list(stream)
+        assert engine.state().storing <= 2
     assert 1 <= len(files(tmp_path)) <= 3
 
 
@@ -203,7 +211,7 @@ SHARER = """
 import sys
 from pathlib import Path
 import numpy as np
-from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_know
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_contain
 for number in range(60):
     store = PrefixStore(Path(sys.argv[1]), b"model", 9000)
     name = bytes([number % 7]) * 32
@@ -256,7 +264,7 @@ def test_the_real_decoder_goes_on_from_disk(small_model: Path, tmp_path: Path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     options, answers = Options(max_tokens=24, temperature=0), []
     for _ in range(2):
-        with load(small_model, room=CacheConfig(kv_disk=LIMIT * 64)) as vlm:
+        with load(small_model, cache=CacheConfig(kv_disk=LIMIT * 64)) as vlm:
             answers.append(vlm.ask([image(160, 96), image(320, 200)], QUESTION, options))
     assert answers[0].text == answers[1].text
     assert answers[0].usage.cached_tokens == 0

@@ -1,4 +1,4 @@
-"""``--enhance``: bad photos get measurably better, good ones stay as they are, and marks find back."""
+"""``--enhance`` improves bad photos measurably and leaves good ones unchanged; marks map to the original."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def tilted(degrees: float) -> Callable[[Image.Image], Image.Image]:
 FAULTS: dict[str, tuple[Callable[[Image.Image], Image.Image], str, float]] = {
     "dark": (lambda image: image.point(lambda level: level // 4), "brightened", 0.5),
     "blurry": (lambda image: image.filter(ImageFilter.GaussianBlur(3)), "sharpened", 0.93),
-    "tilted": (tilted(5), "turned by -5.0 degrees", 0.5),
-    "tilted a little": (tilted(-2.4), "turned by 2.4 degrees", 0.5),
+    "tilted": (tilted(5), "rotated by -5.0 degrees", 0.5),
+    "tilted a little": (tilted(-2.4), "rotated by 2.4 degrees", 0.5),
 }
 
 
@@ -33,16 +33,16 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_good_image_stays_as_it_is(name: str) -> None:
-    """Guards against an enhancement that harms: pixel for pixel the same, and nothing told."""
+def test_an_image_without_faults_is_unchanged(name: str) -> None:
     image = open_image(EXAMPLES / f"{name}.png")
     assert enhance(image) is image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_fault_is_found_and_mended(name: str, fault: str) -> None:
-    """Guards each step: it is told, and the image comes nearer to what it was before the fault."""
+def test_a_fault_is_detected_and_corrected(name: str, fault: str) -> None:
+    """The note names the correction, and the image is closer to the original than before."""
     harm, word, left = FAULTS[fault]
     good = Image.open(EXAMPLES / f"{name}.png").convert("RGB")
     bad = open_image(harm(good))
@@ -53,40 +53,41 @@ def test_a_fault_is_found_and_mended(name: str, fault: str) -> None:
 
 
 def test_all_at_once() -> None:
-    """Guards the order of the steps: tilt is seen in the dark, blur after the light."""
+    """Tilt is measured in the dark, blur after brightening."""
     good = Image.open(EXAMPLES / "shelf.png").convert("RGB")
     bad = tilted(4)(good).point(lambda level: level // 4).filter(ImageFilter.GaussianBlur(3))
     notes = enhance(open_image(bad)).notes[-1]
-    assert notes == "the image was turned by -4.0 degrees and brightened and sharpened"
+    assert notes == "the image was rotated by -4.0 degrees and brightened and sharpened"
 
 
-def test_marks_on_a_turned_image_find_back() -> None:
-    """Guards boxes: a point that stands upright again is told where the photo has it, within two pixels."""
+def test_marks_on_a_rotated_image_map_to_the_original() -> None:
+    """Within two pixels."""
     good = Image.open(EXAMPLES / "shelf.png").convert("RGB")
     marked = good.copy()
     marked.paste((255, 0, 255), (500, 100, 506, 106))
     bad = tilted(5)(marked)
     found = enhance(open_image(bad))
     pink = np.argwhere(np.abs(found.rgb.astype(int) - (255, 0, 255)).sum(-1) < 120).mean(0)[::-1]
-    x, y = found.frame.point(*(pink + 0.5))
+    x, y = found.to_original.point(*(pink + 0.5))
     there = np.argwhere(np.abs(np.asarray(bad).astype(int) - (255, 0, 255)).sum(-1) < 120).mean(0)[::-1]
     assert np.abs(np.array([x, y]) - (there + 0.5)).max() < 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 31), (300, 40), (64, 64)])
 def test_plain_and_tiny_images_survive(size: tuple[int, int]) -> None:
-    """Guards against percentiles of nothing."""
+    """Guards against percentiles of empty arrays."""
     for level in (0, 77, 255):
         image = open_image(np.full((size[1], size[0], 3), level, np.uint8))
         assert enhance(image) is image
 
 
+@pytest.mark.slow
 def test_a_phone_photo_takes_seconds_not_minutes() -> None:
-    """Guards against work on all of twelve megapixels at every angle."""
+    """Guards against work on all of 12 megapixels at every angle."""
     photo = Image.open(EXAMPLES / "shelf.png").convert("RGB").resize((4000, 3000))
     bad = open_image(tilted(4)(photo).point(lambda level: level // 3))
     began = time.process_time()
-    assert "turned" in enhance(bad).notes[-1]
+    assert "rotated" in enhance(bad).notes[-1]
     assert time.process_time() - began < 20
 
 
@@ -94,8 +95,8 @@ def test_a_phone_photo_takes_seconds_not_minutes() -> None:
     ("ground", "disc"),
     [((245, 245, 240), (240, 210, 40)), ((128, 128, 128), (140, 50, 170)), ((230, 230, 230), (90, 20, 20))],
 )
-def test_colours_stay_what_they_are(ground: tuple[int, int, int], disc: tuple[int, int, int]) -> None:
-    """Guards questions about colours: with bounds taken from the grey a yellow disc on white came out orange."""
+def test_colours_keep_their_hue(ground: tuple[int, int, int], disc: tuple[int, int, int]) -> None:
+    """With bounds from the grey image, a yellow disc on white became orange."""
     image = Image.new("RGB", (400, 400), ground)
     ImageDraw.Draw(image).ellipse((150, 150, 250, 250), fill=disc)
     assert tuple(enhance(open_image(image)).rgb[200, 200]) == disc

@@ -1,4 +1,4 @@
-"""Images as people have them: turned, transparent, deep, animated, broken, too large, or no images at all."""
+"""Images as users have them: rotated, transparent, 16-bit, animated, damaged, too large, or not images."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ def half_red(width: int = 40, height: int = 30) -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_reads_every_named_format(kind: str, tmp_path: Path) -> None:
-    """Guards the list of formats."""
     path = tmp_path / f"image.{kind.lower()}"
     path.write_bytes(encoded(half_red(), kind))
     image = open_image(path)
@@ -63,8 +62,8 @@ def test_reads_every_named_format(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turns_phone_photos_upright(orientation: int) -> None:
-    """Guards EXIF orientation: all eight must show red on the left."""
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    """All eight orientations must show red on the left."""
     upright = half_red()
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,8 +82,8 @@ def test_turns_phone_photos_upright(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_transparency_goes_on_white(mode: str) -> None:
-    """Guards against black backgrounds: a cut-out product photo lies on white."""
+def test_transparency_becomes_white(mode: str) -> None:
+    """Guards against black backgrounds of cut-out product photos."""
     source = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     source.paste((0, 0, 0, 255), (0, 0, 4, 8))
     if mode == "PA":
@@ -96,7 +95,7 @@ def test_transparency_goes_on_white(mode: str) -> None:
 
 
 def test_palette_with_transparent_colour() -> None:
-    """Guards the tRNS chunk of palette images."""
+    """The tRNS chunk of palette images."""
     image = Image.new("P", (4, 4), 0)
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((1, 1), 1)
@@ -104,7 +103,6 @@ def test_palette_with_transparent_colour() -> None:
 
 
 def test_cmyk_and_grey() -> None:
-    """Guards print files and scans."""
     cmyk = open_image(encoded(half_red().convert("CMYK"), "JPEG", quality=95))
     assert np.abs(cmyk.rgb[5, 5].astype(int) - RED).max() < 12
     assert open_image(encoded(half_red().convert("L"), "PNG")).rgb.shape == (30, 40, 3)
@@ -112,7 +110,7 @@ def test_cmyk_and_grey() -> None:
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
-    """Guards X-rays and scans: Pillow's own conversion turns most of them white."""
+    """Pillow's own conversion turns most of a 16-bit scan white."""
     ramp = np.linspace(0, 65535, 64 * 4).astype(np.uint16).reshape(4, 64)
     image = open_image(encoded(Image.fromarray(ramp), "PNG"))
     np.testing.assert_allclose(image.rgb[..., 0], ramp / 257, atol=0.51)
@@ -122,9 +120,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
 
 
 def test_sixteen_bit_oddities() -> None:
-    """Guards against holes where there are none, and against negatives: 16-bit colour whose transparent colour Pillow
-    compares with 8 bits, and grey TIFF in which white is zero.
-    """
+    """A 16-bit transparent colour, which Pillow compares with 8-bit pixels, and a grey TIFF in which white is zero."""
     rows = b"".join(b"\0" + bytes.fromhex("120034005600") + bytes.fromhex("123456789abc") for _ in range(2))
     transparent = (b"tRNS", bytes.fromhex("001200340056"))
     deep = png(header(2, 2, bits=16), transparent, (b"IDAT", zlib.compress(rows)), END)
@@ -137,14 +133,13 @@ def test_sixteen_bit_oddities() -> None:
     assert open_image(tiff.replace(tag, tag[:8] + bytes(4))).rgb[0, :, 0].tolist() == [255, 0]
 
 
-def test_a_image_without_pixels() -> None:
+def test_an_image_without_pixels() -> None:
     """Guards against a division by zero."""
     with pytest.raises(DamagedMedia, match="has no pixels"):
         open_image(Image.new("RGB", (0, 5)))
 
 
 def test_animation_uses_first_frame_and_says_so() -> None:
-    """Guards against a silent choice among frames."""
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue", "lime")]
     for kind in ("GIF", "PNG", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
@@ -154,7 +149,7 @@ def test_animation_uses_first_frame_and_says_so() -> None:
 
 
 def test_hash_covers_size_and_pixels() -> None:
-    """Guards the cache's key: same bytes in another shape, or one changed pixel, is another image."""
+    """The same bytes in another shape, or one changed pixel, are another image."""
     flat = np.zeros((30, 100, 3), np.uint8)
     changed = flat.copy()
     changed[29, 99, 2] = 1
@@ -164,8 +159,7 @@ def test_hash_covers_size_and_pixels() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_cut_short_or_flipped_is_told(kind: str) -> None:
-    """Guards against stack traces: whatever a broken file makes Pillow raise ends as a MediaError."""
+def test_truncated_or_corrupt_files_are_refused(kind: str) -> None:
     rng = np.random.default_rng(7)
     good = encoded(Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)), kind)
     for cut in range(0, len(good) - 1, max(1, len(good) // 60)):
@@ -182,22 +176,22 @@ def _image_or_media_error(data: bytes) -> None:
         open_image(data)
 
 
-def test_truncated_jpeg_is_no_image() -> None:
-    """Guards against grey lower halves: a photo cut short by a power cut is refused."""
+def test_truncated_jpeg_is_refused() -> None:
+    """Guards against photos with a grey lower half."""
     good = encoded(half_red(400, 300), "JPEG")
     with pytest.raises(DamagedMedia, match="damaged or cut short"):
         open_image(good[: len(good) // 2])
 
 
 @pytest.mark.parametrize("side", [13_000, 60_000])
-def test_bomb_is_refused_before_decoding(side: int) -> None:
-    """Guards memory: the header alone decides. The body would decode to half a gigabyte and more."""
+def test_decompression_bomb_is_refused_before_decoding(side: int) -> None:
+    """The header decides: the body would decode to half a gigabyte or more."""
     with pytest.raises(MediaTooLarge, match="pixels"):
         open_image(png(header(side, side), (b"IDAT", zlib.compress(b"\0" * 1000)), END))
 
 
 def test_limits_of_arrays_and_bytes(tmp_path: Path) -> None:
-    """Guards the other two ways in, and the limit in bytes on a sparse file."""
+    """Arrays, bytes, and the byte limit with a sparse file."""
     with pytest.raises(UnsupportedMedia, match="uint8"):
         open_image(np.zeros((4, 4), np.uint8))
     with pytest.raises(MediaTooLarge):
@@ -213,8 +207,7 @@ def test_limits_of_arrays_and_bytes(tmp_path: Path) -> None:
     ("content", "error"),
     [(b"", DamagedMedia), *((bytes(text, "ascii"), UnsupportedMedia) for text in ("hello", "%PDF-1.7\n", "<svg/>"))],
 )
-def test_no_image_at_all(content: bytes, error: type[MediaError], tmp_path: Path) -> None:
-    """Guards the sentence for things that are no images."""
+def test_files_that_are_no_images_are_refused(content: bytes, error: type[MediaError], tmp_path: Path) -> None:
     path = tmp_path / "thing.png"
     path.write_bytes(content)
     with pytest.raises(error, match=r"thing\.png"):
@@ -222,14 +215,14 @@ def test_no_image_at_all(content: bytes, error: type[MediaError], tmp_path: Path
 
 
 def test_paths_that_cannot_be_opened(tmp_path: Path) -> None:
-    """Guards missing files, folders, addresses and impossible names."""
+    """Missing files, folders, URLs and impossible names."""
     for path in (tmp_path / "none.jpg", tmp_path, "https://example.org/a.jpg", "a\0b", "x" * 5000):
         with pytest.raises(MediaNotFound):
             open_image(path)
 
 
-def test_what_is_no_source_at_all() -> None:
-    """Guards Python callers: a wrong type, or a lazy Pillow image that breaks when it is read, is a MediaError."""
+def test_unsupported_source_types_are_refused() -> None:
+    """A wrong type, or a lazy Pillow image that fails when it is read."""
     with pytest.raises(UnsupportedMedia, match="not NoneType"):
         open_image(None)  # type: ignore[arg-type]
     whole = encoded(half_red(400, 300), "JPEG")
@@ -251,9 +244,7 @@ def animation(kind: str, count: int = 3) -> bytes:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO"])
 def test_size_is_read_from_the_header(kind: str) -> None:
-    """Guards the look at a header before anything is decoded: the size is there although the pixels are not, for every
-    format whose directory is not behind them, and it is that of the opened image.
-    """
+    """For every format whose directory precedes the pixels, a file cut after the header still has a size."""
     noise = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
     whole = encoded(Image.fromarray(noise), kind)
     assert image_size(whole) == open_image(whole).size == (120, 90)
@@ -280,7 +271,7 @@ def test_size_is_read_from_the_header(kind: str) -> None:
     ids=["empty", "text", "gif", "tiff", "apng", "webp", "bomb", "pillow's bomb", "bytes"],
 )
 def test_header_and_opening_refuse_alike(refused: bytes, error: type[MediaError], words: str, tmp_path: Path) -> None:
-    """Guards the narrowed intake: what the look at the header refuses, opening refuses in the same words."""
+    """Header and full opening give the same message."""
     with pytest.raises(error, match=f"^the image .*{words}") as by_header:
         image_size(refused, STILL)
     with pytest.raises(error) as by_opening:
@@ -292,16 +283,16 @@ def test_header_and_opening_refuse_alike(refused: bytes, error: type[MediaError]
         open_image(path, STILL)
 
 
-def test_still_images_stay_still() -> None:
-    """Guards phones: an MPO's further frames, and an animation of one frame, are no animation."""
+def test_animated_images_can_be_refused() -> None:
+    """The further frames of an MPO, and an animation of one frame, do not count."""
     for whole in (animation("MPO"), encoded(half_red(9, 9), "WEBP")):
         assert open_image(whole, STILL).size == image_size(whole, STILL) == (9, 9)
     frame = (b"fcTL", struct.pack(">IIIIIHHBB", 0, 1, 1, 0, 0, 1, 1, 0, 0))
     assert open_image(png(header(1, 1), (b"acTL", struct.pack(">II", 1, 0)), frame, PIXEL, END), STILL).size == (1, 1)
 
 
-def test_intake_bounds_what_is_in_memory() -> None:
-    """Guards the limit in pixels for arrays and Pillow images, and that nobody can raise it above Pillow's own."""
+def test_pixel_limit_applies_to_images_in_memory() -> None:
+    """For arrays and Pillow images; it cannot be raised above Pillow's own limit."""
     with pytest.raises(MediaTooLarge, match="the array has 1,001,000 pixels; the limit is 1,000,000"):
         open_image(np.zeros((1001, 1000, 3), np.uint8), STILL)
     with pytest.raises(MediaTooLarge, match="the image has 1,001,000 pixels; the limit is 1,000,000"):
@@ -310,8 +301,8 @@ def test_intake_bounds_what_is_in_memory() -> None:
         image_size(png(header(13_000, 13_000), PIXEL, END), ImageLimits(max_pixels=10**9))
 
 
-def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards hosts that lower Pillow's limit, or turn its warning into an error: a MediaError, whatever is set."""
+def test_pillows_own_limit_raises_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if a host lowers Pillow's limit or turns its warning into an error."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600_000)
     with pytest.raises(MediaTooLarge):
         image_size(BOMB)
@@ -323,10 +314,8 @@ def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> N
         image_size(BOMB, STILL)
 
 
-def test_whatever_decoders_raise() -> None:
-    """Guards two faults found by fuzzing, which Pillow raises as AssertionError and KeyError: a palette image without
-    a palette, and a second page that is compressed in an unknown way.
-    """
+def test_any_decoder_exception_becomes_a_media_error() -> None:
+    """Found by fuzzing: a palette image without a palette (AssertionError), and an unknown compression (KeyError)."""
     with pytest.raises(DamagedMedia):
         open_image(png(header(1, 1, colours=3), (b"IDAT", zlib.compress(b"\0\0")), END))
     pages = animation("TIFF", 2)
@@ -338,8 +327,8 @@ def test_whatever_decoders_raise() -> None:
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    """Guards what all threads share: good images, bombs, and broken and foreign files at once end each as it should,
-    and the process's filters for warnings are what they were. `warnings.catch_warnings` left its own behind.
+    """Good, oversized, damaged and unsupported files at once; the process's warning filters stay unchanged, which
+    `warnings.catch_warnings` does not guarantee.
     """
     good = encoded(half_red(300, 200), "JPEG")
     files: list[tuple[bytes, type[MediaError] | None]] = [
@@ -384,10 +373,8 @@ print(set(ThreadPoolExecutor(8).map(size, range(8))))
 """
 
 
-def test_first_openings_and_silence(tmp_path: Path) -> None:
-    """Guards a service's first second, when Pillow loads its formats in several threads at once; and its log, in which
-    a stranger's odd metadata would be told in Pillow's words.
-    """
+def test_concurrent_first_openings_print_nothing(tmp_path: Path) -> None:
+    """Pillow loads its formats in several threads at once, and its warnings about odd metadata stay out of the log."""
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x010E, 2, 1000, 26) + bytes(4)  # cut short
     path = tmp_path / "odd.webp"
     path.write_bytes(encoded(half_red(), "WEBP", exif=exif))
@@ -395,5 +382,5 @@ def test_first_openings_and_silence(tmp_path: Path) -> None:
         image.getexif()
     command = [sys.executable, "-c", FIRST_OPENINGS, str(path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert (told.stdout, told.stderr) == ("{(40, 30)}\n", "")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{(40, 30)}\n", "")

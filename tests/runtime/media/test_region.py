@@ -1,4 +1,4 @@
-"""Regions and tiles: what people write, which pixels they get, and the way back to the original."""
+"""Regions and tiles: notation, pixels, and the map to the original."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def noise(width: int, height: int) -> Image:
         ("0, 0, 500, 500 / 1000", Region(0, 0, 500, 500, thousandths=True)),
     ],
 )
-def test_reads_both_forms(text: str, region: Region) -> None:
-    """Guards the form that the help promises, and that a region prints as it is written."""
+def test_both_notations_are_parsed(text: str, region: Region) -> None:
+    """A region also prints in the notation that it parses."""
     assert parse_region(text) == region
     assert parse_region(str(region)) == region
 
@@ -40,33 +40,32 @@ def test_reads_both_forms(text: str, region: Region) -> None:
         *("0,0,1001,5/1000", "0,0,0,5/1000", "0,0,5," + "9" * 5000),
     ],
 )
-def test_what_is_no_region(text: str) -> None:
-    """Guards against stack traces and guesses: all else is told, with the expected form."""
+def test_invalid_regions_are_refused(text: str) -> None:
+    """The message shows the expected notation."""
     with pytest.raises(OptionError, match="x,y,width,height in pixels"):
         parse_region(text)
 
 
 @pytest.mark.parametrize("numbers", [(math.nan, 0, 5, 5), (0, 0, math.inf, 5), (0, 0, 5, 0), (-1, 0, 5, 5)])
-def test_regions_made_in_python_are_checked_too(numbers: tuple[float, float, float, float]) -> None:
-    """Guards the callers that do not write text."""
+def test_regions_created_in_python_are_checked(numbers: tuple[float, float, float, float]) -> None:
     with pytest.raises(OptionError):
         Region(*numbers)
 
 
-def test_crop_takes_the_pixels_and_knows_the_way_back() -> None:
-    """Guards swapped axes, the cache's key, and boxes that end up elsewhere in the original."""
+def test_crop_takes_the_pixels_and_maps_to_the_original() -> None:
+    """Guards swapped axes, the hash of the pixels, and coordinates in the original."""
     image = noise(90, 60)
     part = crop(image, Region(10, 20, 30, 25))
     np.testing.assert_array_equal(part.rgb, image.rgb[20:45, 10:40])
     assert part.sha256 == open_image(image.rgb[20:45, 10:40]).sha256
-    assert part.frame.point(1, 2) == (11, 22)
+    assert part.to_original.point(1, 2) == (11, 22)
     deeper = crop(part, Region(5, 6, 10, 10))
-    assert deeper.frame.size == (90, 60)
-    assert deeper.frame.box(0, 0, 10, 10) == (15, 26, 25, 36)
+    assert deeper.to_original.size == (90, 60)
+    assert deeper.to_original.box(0, 0, 10, 10) == (15, 26, 25, 36)
 
 
 def test_thousandths_are_rounded_outwards() -> None:
-    """Guards thin regions: one that touches a pixel has it, and rounding errors add none."""
+    """A region contains each pixel that it touches; rounding errors add none."""
     image = noise(90, 60)
     assert crop(image, parse_region("0,333,1000,333/1000")).rgb.shape == (21, 90, 3)
     assert crop(image, parse_region("500,500,0.1,0.1/1000")).size == (1, 1)
@@ -74,7 +73,7 @@ def test_thousandths_are_rounded_outwards() -> None:
 
 
 def test_regions_are_clipped_to_the_image() -> None:
-    """Guards regions that reach beyond the edge, and tells those that miss the image its size."""
+    """A region outside the image is an error that says the image size."""
     image = noise(90, 60)
     assert crop(image, Region(80, 50, 999999999, 100)).size == (10, 10)
     for text in ("90,0,5,5", "0,60,5,5", "1000,0,5,5/1000"):
@@ -82,27 +81,25 @@ def test_regions_are_clipped_to_the_image() -> None:
             crop(image, parse_region(text))
 
 
-def test_notes_stay_with_the_parts() -> None:
-    """Guards the user's right to know that the first frame of many was cut."""
+def test_crops_keep_the_notes() -> None:
     image = Image(noise(64, 64).rgb, "0" * 64, notes=("only the first frame is used",))
     assert crop(image, Region(0, 0, 5, 5)).notes == image.notes
 
 
 @pytest.mark.parametrize("text", ["", "3", "1x1", "0x3", "9x1", "5x4", "1x3x2", "-1x3", "1,3", "1.5x2", "111x1", "axb"])
-def test_what_are_no_tiles(text: str) -> None:
-    """Guards against stack traces, and against a hundred images from one."""
+def test_invalid_tiles_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="COLUMNSxROWS"):
         parse_tiles(text)
 
 
 @pytest.mark.parametrize("text", ["1x3", "2x2", " 3 X 5 ", "8x2"])
 def test_tiles_cover_every_pixel_once(text: str) -> None:
-    """Guards lost and doubled rows where the sides do not divide, the order, and each tile's frame."""
+    """Also where sides do not divide evenly; tiles come in reading order."""
     image, tiles = noise(401, 307), parse_tiles(text)
     covered = np.zeros((307, 401), int)
     corners = []
     for part in cut_tiles(image, tiles):
-        left, top, right, bottom = (round(edge) for edge in part.frame.box(0, 0, *part.size))
+        left, top, right, bottom = (round(edge) for edge in part.to_original.box(0, 0, *part.size))
         np.testing.assert_array_equal(part.rgb, image.rgb[top:bottom, left:right])
         covered[top:bottom, left:right] += 1
         corners.append((top, left))
@@ -112,7 +109,6 @@ def test_tiles_cover_every_pixel_once(text: str) -> None:
 
 
 def test_tiles_are_not_too_small() -> None:
-    """Guards the model against slivers."""
     assert len(cut_tiles(noise(64, 32), Tiles(2, 1))) == 2
     with pytest.raises(OptionError, match="would be 31 x 64"):
         cut_tiles(noise(63, 64), Tiles(2, 1))

@@ -1,4 +1,4 @@
-"""What is remembered of a box's speed, and what follows from it for the detail of images."""
+"""Measured speed, and the image detail that follows from it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vlrun.perf import profile as speed
-from vlrun.perf.profile import SpeedProfile, auto_image_tokens, of_answer
+from vlrun.perf.profile import SpeedProfile, auto_image_tokens, load_profile, update_profile
 from vlrun.types.answer import Answer, Timings, Usage
 
 
@@ -18,32 +17,30 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
-    usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, passes=22)
+    usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, forward_passes=22)
     return Answer("x", "stop", usage, Timings(3, 0.1, queue, vision, 2.0, 6, 0.05, 8))
 
 
-def test_the_least_is_remembered(cache: Path) -> None:
-    """Guards against a busy minute that would be told for ever, and against another model's figures."""
+def test_the_smallest_times_are_stored(cache: Path) -> None:
+    """Guards against a slow minute that stays forever, and another model's measurements."""
     for seconds in (5.0, 4.0, 9.0):
-        speed.learn("model", "CPU", of_answer(answer(seconds), {768: seconds}))
-    assert speed.known("model", "CPU").vision == {768: 4.0}
-    assert speed.known("model", "GPU") == speed.known("other", "CPU") == SpeedProfile()
+        update_profile("model", "CPU", SpeedProfile.from_answer(answer(seconds), {768: seconds}))
+    assert load_profile("model", "CPU").vision == {768: 4.0}
+    assert load_profile("model", "GPU") == load_profile("other", "CPU") == SpeedProfile()
     (file,) = (cache / "vlrun" / "speed").iterdir()
     file.write_bytes(b"{")
-    assert speed.known("model", "CPU") == SpeedProfile()
+    assert load_profile("model", "CPU") == SpeedProfile()
 
 
-def test_only_work_that_was_done_counts() -> None:
-    """Guards against waiting for others, tokens that a pass gave for free, and images that were begun ahead: their
-    own seconds count, not what was left of them.
-    """
-    assert of_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
-    assert of_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
-    assert of_answer(answer(0.01, cached=768), {}).prefill is None
+def test_only_computed_work_is_measured() -> None:
+    """Queueing does not count, nor tokens from speculative decoding; images encoded ahead count with their own time."""
+    assert SpeedProfile.from_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
+    assert SpeedProfile.from_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
+    assert SpeedProfile.from_answer(answer(0.01, cached=768), {}).prefill is None
 
 
-def test_a_slow_box_takes_less_detail() -> None:
-    """Guards a small box against minutes for a photo; where nothing is known, nothing is lowered."""
+def test_a_slow_machine_gets_fewer_visual_tokens() -> None:
+    """Without measurements, nothing is lowered."""
     assert auto_image_tokens(SpeedProfile()) == 2560
     assert auto_image_tokens(SpeedProfile({768: 1.0}, prefill=0.0003)) == 2560
     assert auto_image_tokens(SpeedProfile({768: 4.0}, prefill=0.003)) == 1280
@@ -51,8 +48,8 @@ def test_a_slow_box_takes_less_detail() -> None:
     assert auto_image_tokens(SpeedProfile({768: 400.0}, prefill=0.1)) == 256
 
 
-def test_other_sizes_are_reckoned() -> None:
-    """Guards plans: attention grows with the square, the rest with the number of tokens."""
+def test_other_image_sizes_are_estimated() -> None:
+    """Attention grows quadratically, the rest linearly."""
     known = SpeedProfile({768: 4.0})
     assert known.vision_seconds(768) == 4.0
     assert known.vision_seconds(1536) == pytest.approx(12.0)
@@ -60,8 +57,7 @@ def test_other_sizes_are_reckoned() -> None:
     assert SpeedProfile().vision_seconds(768) is None
 
 
-def test_a_read_only_cache_is_no_fault(cache: Path) -> None:
-    """Guards a box whose disk is full or read-only."""
+def test_a_read_only_cache_is_ignored(cache: Path) -> None:
     (cache / "vlrun").write_text("a file where a folder should be")
-    speed.learn("model", "CPU", SpeedProfile(load=1.0))
-    assert speed.known("model", "CPU") == SpeedProfile()
+    update_profile("model", "CPU", SpeedProfile(load=1.0))
+    assert load_profile("model", "CPU") == SpeedProfile()

@@ -1,4 +1,4 @@
-"""How much of an image the model is shown: detail, budgets, tasks, slow boxes, numbers of images."""
+"""Visual tokens of an image: detail, budgets, slow machines; numbering and number of images; context length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.media.image import Image, open_image
-from vlrun.prompt.builder import MOST_IMAGES, PromptBuilder, ask_about, named
+from vlrun.models.qwen3_vl.family import QWEN3_VL
+from vlrun.prompt.builder import MAX_IMAGES, PromptBuilder, number_images, user_turn
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
@@ -33,8 +34,8 @@ def image(width: int, height: int) -> Image:
 
 
 def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
-    asked = PromptBuilder(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(width, height), "What?")], options)
-    return asked.images[0][1].tokens
+    built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([user_turn(image(width, height), "What?")], options)
+    return built.images[0][1].tokens
 
 
 @pytest.mark.parametrize(
@@ -52,55 +53,57 @@ def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
         (Options(detail="high"), 512, 2560),
     ],
 )
-def test_a_photo_is_shown_within_its_budget(options: Options, auto: int, most: int) -> None:
-    """Guards each budget, its order, and that it is used: a phone photo alone would take 16,384 visual tokens."""
+def test_a_photo_uses_its_budget(options: Options, auto: int, most: int) -> None:
+    """Guards each budget, their precedence, and that they are used: a phone photo alone would take 16,384 visual
+    tokens.
+    """
     assert 0.9 * most <= tokens(4000, 3000, options, auto) <= most
 
 
-def test_a_slow_box_says_so() -> None:
-    """Guards against detail that is lowered in silence."""
-    for size, auto, told in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
-        asked = PromptBuilder(PUBLISHED, TEMPLATE, auto).prepare([ask_about(image(*size), "What?")], Options())
-        assert len(asked.notes) == told
-    low = PromptBuilder(PUBLISHED, TEMPLATE, 512).prepare([ask_about(image(4000, 3000), "?")], Options(detail="low"))
+def test_a_reduced_budget_is_noted() -> None:
+    """Guards against detail that is lowered silently."""
+    for size, auto, notes in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
+        built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([user_turn(image(*size), "What?")], Options())
+        assert len(built.notes) == notes
+    low = PromptBuilder(PUBLISHED, TEMPLATE, 512).build([user_turn(image(4000, 3000), "?")], Options(detail="low"))
     assert not low.notes
 
 
-def test_auto_follows_the_image() -> None:
-    """Guards against images blown up for nothing; only who asks for a least number gets them enlarged."""
+def test_small_images_are_not_enlarged() -> None:
+    """Guards against enlarging images for nothing; only an explicit minimum does."""
     assert tokens(640, 480, Options()) == 300
     assert tokens(256, 256, Options()) == 64
     assert 1024 <= tokens(256, 256, Options(min_image_tokens=1024)) <= 1280
     assert tokens(640, 480, Options(min_image_tokens=1024, max_image_tokens=256)) <= 256
 
 
-def test_budgets_below_the_model_s_are_told() -> None:
-    """Guards against an image that is shown smaller than the model can see."""
+def test_budgets_below_the_minimum_are_refused() -> None:
+    """Guards against an image smaller than the model can encode."""
     with pytest.raises(OptionError, match="needs at least 64"):
         tokens(640, 480, Options(max_image_tokens=10))
 
 
-def test_too_many_images_are_told() -> None:
-    """Guards memory against a question with a thousand images."""
-    preparer = PromptBuilder(PUBLISHED, TEMPLATE)
-    with pytest.raises(OptionError, match=f"at most {MOST_IMAGES} images"):
-        preparer.prepare([ask_about([image(32, 32)] * (MOST_IMAGES + 1), "What?")], Options())
+def test_too_many_images_are_refused() -> None:
+    """Guards memory against a request with a thousand images."""
+    builder = PromptBuilder(PUBLISHED, TEMPLATE)
+    with pytest.raises(OptionError, match=f"at most {MAX_IMAGES} images"):
+        builder.build([user_turn([image(32, 32)] * (MAX_IMAGES + 1), "What?")], Options())
 
 
-def test_prompts_that_do_not_fit_are_told_with_numbers() -> None:
-    """Guards the context, of the model and of the caller."""
-    preparer = PromptBuilder(PUBLISHED, TEMPLATE)
-    asked = preparer.prepare([ask_about(image(640, 480), "What?")], Options())
-    preparer.check_room(asked, None)
+def test_prompts_longer_than_the_context_are_refused() -> None:
+    """Guards the limits of the model and of the caller, and the numbers in the message."""
+    builder = PromptBuilder(PUBLISHED, TEMPLATE)
+    built = builder.build([user_turn(image(640, 480), "What?")], Options())
+    builder.check_context(built, None)
     with pytest.raises(ContextLengthExceeded, match=r"300 of images, .* the context is 100"):
-        preparer.check_room(asked, 100)
+        builder.check_context(built, 100)
 
 
 def test_images_are_numbered_from_the_second_on() -> None:
-    """Guards names: several in one turn have numbers, one that was alone has none, and later ones go on."""
+    """Guards labels: several images of a turn have numbers, a single first one has none, and later turns continue."""
     shown = image(32, 32)
-    first, second = named([Turn("user", (shown, "a")), Turn("user", (shown, shown, "b"))])
+    first, second = number_images([Turn("user", (shown, "a")), Turn("user", (shown, shown, "b"))], QWEN3_VL)
     assert first.parts == (ImagePlaceholder(), "a")
     assert second.parts == ("Picture 2: ", ImagePlaceholder(), "Picture 3: ", ImagePlaceholder(), "b")
-    (both,) = named([Turn("user", (shown, shown, "a"))])
+    (both,) = number_images([Turn("user", (shown, shown, "a"))], QWEN3_VL)
     assert both.parts == ("Picture 1: ", ImagePlaceholder(), "Picture 2: ", ImagePlaceholder(), "a")

@@ -1,16 +1,20 @@
-"""One service for all tests that only ask it."""
+"""One service, shared by all tests that only send requests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runtime.server.running_server import Server, serving
+if TYPE_CHECKING:
+    from tests.runtime.server.running_server import Server
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A service on the embedded model, with its usual limits."""
+    """A service with the embedded model and default limits."""
+    from tests.runtime.server.running_server import serving
+
     with serving() as running:
         yield running

@@ -20,20 +20,20 @@ from typing import Any, NoReturn
 
 import openvino as ov
 
-from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import Device
-from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine import watchdog as pulse
-from vlrun.engine.backend import SequenceStep
+from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DeviceError, InferenceCancelled, VlrunError
 from vlrun.server import logging as journal
 from vlrun.server import server
 from vlrun.server.app import Access, Service
 from vlrun.server.limits import ServerLimits
 from vlrun.server.systemd import SystemdNotifier
-from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.vision.patches import Patches
+from vlrun.vision.features import ImageFeatures
+from vlrun.vision.vision_encoder import Patches
 from vlrun.vlm import load
 
 WINDOW = 0.3
@@ -45,7 +45,7 @@ BLOCKED = 3.0
 DRAIN = 0.5
 DAY = 86400
 
-real_forward, real_encode = Decoder.forward, VisionEncoder.encode
+real_forward, real_encode = OpenVINODecoder.forward, OpenVINOVisionEncoder.encode
 real_compile, real_time = Device.compile_model, time.time
 
 
@@ -60,7 +60,9 @@ def fail(*_: object) -> NoReturn:
     raise RuntimeError("[GPU] clWaitForEvents, error code: -14 at /opt/driver/stream.cpp:242")
 
 
-def compute_long(decoder: Decoder, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[FloatArray]:
+def compute_long(
+    decoder: OpenVINODecoder, steps: Sequence[SequenceStep], stopped: Callable[[], bool]
+) -> list[StepOutput]:
     """The same step again and again: the device computes all the time."""
     until = time.monotonic() + STEP
     while time.monotonic() < until:
@@ -70,7 +72,7 @@ def compute_long(decoder: Decoder, steps: Sequence[SequenceStep], stopped: Calla
     return logits
 
 
-def encode_long(encoder: VisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
+def encode_long(encoder: OpenVINOVisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
     """The same with an image."""
     until = time.monotonic() + STEP
     while time.monotonic() < until:
@@ -94,23 +96,23 @@ def suffer(what: str) -> None:
     """Begin a fault, or end them all."""
     match what:
         case "raise":
-            replace(Decoder, "forward", fail)
+            replace(OpenVINODecoder, "forward", fail)
         case "hang decoder":
-            replace(Decoder, "forward", hang)
+            replace(OpenVINODecoder, "forward", hang)
         case "hang vision":
-            replace(VisionEncoder, "encode", hang)
+            replace(OpenVINOVisionEncoder, "encode", hang)
         case "slow":
-            replace(Decoder, "forward", compute_long)
+            replace(OpenVINODecoder, "forward", compute_long)
         case "slow vision":
-            replace(VisionEncoder, "encode", encode_long)
+            replace(OpenVINOVisionEncoder, "encode", encode_long)
         case "block":
             os.kill(os.getpid(), signal.SIGUSR1)
         case "clock":  # each look at it is a day before or after the last one
             days = itertools.cycle((DAY, -DAY))
             replace(time, "time", lambda: real_time() + next(days))
         case "heal":
-            replace(Decoder, "forward", real_forward)
-            replace(VisionEncoder, "encode", real_encode)
+            replace(OpenVINODecoder, "forward", real_forward)
+            replace(OpenVINOVisionEncoder, "encode", real_encode)
             replace(time, "time", real_time)
 
 
@@ -126,19 +128,19 @@ def main(folder: Path, late: float, refuse: bool) -> None:
     """``vlrun serve``, with small numbers."""
 
     def compile_late(device: Device, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
-        device.compiling()
+        device.compiling.set()
         time.sleep(late)
         if refuse:
             raise DeviceError("CPU refuses the model: zebra")
         return real_compile(device, model, weights, config)
 
-    pulse.WINDOW, server.END_SECONDS = WINDOW, 0.5
+    pulse.WINDOW_SECONDS, server.END_SECONDS = WINDOW, 0.5
     replace(Device, "compile_model", compile_late)
     signal.signal(signal.SIGUSR1, block)
     journal.set_up(journal=False)
     opened = server.listen("127.0.0.1", 0)
     service = Service(
-        load(folder, room=CacheConfig(), wait=False), ("vlrun-tiny",), ServerLimits(drain=DRAIN), Access()
+        load(folder, cache=CacheConfig(), wait=False), ("vlrun-tiny",), ServerLimits(drain=DRAIN), Access()
     )
     threading.Thread(target=listen_to_orders, daemon=True).start()
     server.serve(service, opened, SystemdNotifier())

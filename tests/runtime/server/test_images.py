@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from vlrun.errors import DamagedMedia, MediaError, MediaTooLarge, UnsupportedMedia
-from vlrun.media.image import MAX_SEGMENTS, Image, image_size, open_image
+from vlrun.media.image import Image, image_size, open_image
+from vlrun.media.strict_checks import MAX_SEGMENTS
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.images import check_images, from_data_url, open_encoded

@@ -1,4 +1,4 @@
-"""Answers under a schema: always JSON, always valid, never a hostile schema that holds up the engine."""
+"""Answers under a schema: always valid JSON, and no schema blocks the engine."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.structured.random_answers import EOS, VOCAB_SIZE, VOCABULARY, closing_tokens, random_answers
+from tests.runtime.structured.random_answers import EOS, TOKENIZER, VOCAB_SIZE, closing_tokens, random_answers
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
-from vlrun.structured import grammar
-from vlrun.structured import trial_compile as schema_trial
-from vlrun.structured.grammar import GrammarConstraint, Vocabulary, compile_schema
-from vlrun.structured.schema_pattern import translate
+from vlrun.structured import grammar, trial_compile
+from vlrun.structured.grammar import GrammarConstraint, GrammarTokenizer, compile_schema
+from vlrun.structured.schema_pattern import translate_pattern
 
 jsonschema = pytest.importorskip("jsonschema")
 
 
 def closed(**properties: object) -> dict[str, Any]:
-    """An object with these members, all of them, and no others."""
+    """The schema of an object with exactly these members."""
     return {
         "type": "object",
         "properties": properties,
@@ -61,10 +60,13 @@ REALISTIC: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", REALISTIC, ids=range(len(REALISTIC)))
 def test_random_answers_are_valid(schema: dict[str, Any]) -> None:
-    """Guards the promise itself, 50 times for each schema: whatever the logits, what ends parses and validates."""
-    compiled = compile_schema(schema, VOCABULARY)
+    """Guards the guarantee itself, 50 times for each schema: whatever the logits, a complete answer parses and
+    validates.
+    """
+    compiled = compile_schema(schema, TOKENIZER)
     validator = jsonschema.Draft202012Validator(schema)
     texts = random_answers(compiled, np.random.default_rng(3), 50)
     assert len(texts) == 50
@@ -74,8 +76,8 @@ def test_random_answers_are_valid(schema: dict[str, Any]) -> None:
 
 def follow(schema: object, text: str) -> GrammarConstraint:
     """The constraint after this text."""
-    constraint = compile_schema(json.dumps(schema), VOCABULARY).constraint()
-    for token in VOCABULARY.tokens().tokenize_bytes(text.encode()):
+    constraint = compile_schema(json.dumps(schema), TOKENIZER).constraint()
+    for token in TOKENIZER.load().tokenize_bytes(text.encode()):
         constraint.accept(token)
     return constraint
 
@@ -87,11 +89,11 @@ def allowed(constraint: GrammarConstraint) -> set[int]:
 
 
 def test_only_the_end_follows_a_whole_answer() -> None:
-    """Guards against text behind the JSON, and against answers that are told to be whole when they were cut short."""
+    """Guards against text after the JSON, and against incomplete answers that count as complete."""
     constraint = follow(closed(a=WORD), '{"a": "x"')
     assert not constraint.complete
     assert not allowed(constraint) & set(EOS)
-    constraint.accept(VOCABULARY.tokens().tokenize_str("}")[0])
+    constraint.accept(TOKENIZER.load().tokenize_str("}")[0])
     assert constraint.complete
     assert allowed(constraint) == set(EOS)
     assert constraint.forced() == []
@@ -102,39 +104,39 @@ def test_only_the_end_follows_a_whole_answer() -> None:
         constraint.accept(0)
 
 
-def test_a_number_may_end_or_go_on() -> None:
-    """Guards numbers at the root, which are whole after each digit."""
+def test_a_number_may_end_or_continue() -> None:
+    """Guards numbers at the root, which are complete after each digit."""
     constraint = follow({"type": "integer"}, "12")
     assert constraint.complete
     assert set(EOS) < allowed(constraint)
 
 
-def test_forced_tokens_are_those_that_pass() -> None:
-    """Guards what prompt lookup guesses: forced tokens pass the constraint, and name the property."""
+def test_forced_tokens_are_allowed() -> None:
+    """Guards prompt lookup: forced tokens pass the constraint, and spell the property's name."""
     constraint = follow(closed(brand=WORD), "{")
     forced = constraint.forced()
     for token in forced:
         assert allowed(constraint) == {token} or token in allowed(constraint)
         constraint.accept(token)
-    assert VOCABULARY.tokens().decode_str(forced).startswith('"brand"')
+    assert TOKENIZER.load().decode_str(forced).startswith('"brand"')
 
 
 def test_control_tokens_stay_out_of_strings() -> None:
-    """Guards against ``<think>`` or an image's place in the middle of a string: control tokens are no text."""
+    """Guards against control tokens such as ``<think>`` or an image's in the middle of a string."""
     constraint = follow({"type": "string"}, '"')
-    assert not allowed(constraint) & set(VOCABULARY.control.values())
+    assert not allowed(constraint) & set(TOKENIZER.control.values())
     with pytest.raises(OptionError, match="may not follow"):
-        constraint.accept(min(VOCABULARY.control.values()))
+        constraint.accept(min(TOKENIZER.control.values()))
 
 
 def test_control_tokens_of_any_name_stay_out_of_strings() -> None:
-    """Guards against control tokens that llguidance takes for text, as they have no angle brackets around them."""
-    tokenizer = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
-    (think,) = (token for token in tokenizer["added_tokens"] if token["content"] == "<think>")
+    """Guards against control tokens without angle brackets, which llguidance takes for text."""
+    file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
+    (think,) = (token for token in file["added_tokens"] if token["content"] == "<think>")
     think["content"] = "think of it"
-    vocabulary = Vocabulary(json.dumps(tokenizer), EOS, VOCAB_SIZE)
-    constraint = compile_schema({"const": "think of it"}, vocabulary).constraint()
-    quote = vocabulary.tokens().tokenize_str('"')[0]
+    tokenizer = GrammarTokenizer(json.dumps(file), EOS, VOCAB_SIZE)
+    constraint = compile_schema({"const": "think of it"}, tokenizer).constraint()
+    quote = tokenizer.load().tokenize_str('"')[0]
     assert quote in allowed(constraint)
     assert think["id"] not in constraint.forced()
     constraint.accept(quote)
@@ -143,21 +145,21 @@ def test_control_tokens_of_any_name_stay_out_of_strings() -> None:
         constraint.accept(think["id"])
     for letter in 'think of it"':
         assert think["id"] not in constraint.forced()
-        constraint.accept(vocabulary.tokens().tokenize_str(letter)[0])
+        constraint.accept(tokenizer.load().tokenize_str(letter)[0])
     assert constraint.complete
 
 
-def test_a_property_has_one_spelling() -> None:
-    """Guards against letters as hexadecimal escapes, by which llguidance alone lets a property escape its schema."""
+def test_a_property_can_be_written_in_one_way() -> None:
+    """Guards against hexadecimal escapes, by which llguidance alone lets a property evade its schema."""
     with pytest.raises(OptionError, match="may not follow"):
         follow({"type": "object", "properties": {"a": {"type": "integer"}}}, '{"\\u0061": "text"')
 
 
-def test_answers_do_not_disturb_each_other() -> None:
-    """Guards against state that two answers share."""
-    compiled = compile_schema(closed(a=WORD), VOCABULARY)
+def test_answers_share_no_state() -> None:
+    """Guards against state shared by two answers."""
+    compiled = compile_schema(closed(a=WORD), TOKENIZER)
     first, second = compiled.constraint(), compiled.constraint()
-    first.accept(VOCABULARY.tokens().tokenize_str("{")[0])
+    first.accept(TOKENIZER.load().tokenize_str("{")[0])
     assert allowed(first) != allowed(second)
 
 
@@ -219,6 +221,8 @@ HOSTILE: dict[str, Any] = {
     "no answer in enum": {"type": "string", "enum": [1]},
     "misspelled": {"type": "object", "requried": ["a"]},
     "other draft": {"$schema": "http://json-schema.org/draft-04/schema#"},
+    "object as draft": {"$schema": {}},
+    "object as format": text_schema(format={}),
     "unknown format": text_schema(format="ipv5"),
     "format of a number": {"type": "integer", "format": "date"},
     "control character": {"const": "\x00"},
@@ -231,13 +235,14 @@ HOSTILE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_schemas_are_refused_at_once(name: str) -> None:
-    """Guards the engine against schemas that hang, eat memory or are half obeyed: refused in one sentence, in 2 s."""
-    VOCABULARY.tokens()
+def test_hostile_schemas_are_refused_quickly(name: str) -> None:
+    """Guards the engine against schemas that hang, exhaust memory or would be half obeyed: one line, within 2 s."""
+    TOKENIZER.load()
     start = cpu_seconds()
     with pytest.raises(OptionError) as refusal:
-        compile_schema(HOSTILE[name], VOCABULARY)
+        compile_schema(HOSTILE[name], TOKENIZER)
     assert cpu_seconds() - start < 2
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 400
@@ -245,18 +250,19 @@ def test_hostile_schemas_are_refused_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["(?=a)b", "(?i)a", "(?P<n>a)", r"(a)\1", r"a\b", "[]", "[a[b]]", "[a--b]", "a*+"])
 def test_patterns_that_dialects_read_differently_are_refused(pattern: str) -> None:
-    """Guards against patterns that llguidance reads otherwise than the reader's validator."""
+    """Guards against patterns that llguidance reads differently from the client's validator."""
     with pytest.raises(OptionError, match="pattern at #/pattern"):
-        translate(pattern, "#/pattern")
+        translate_pattern(pattern, "#/pattern")
 
 
-def test_a_schema_too_complex_ends_with_a_sentence() -> None:
-    """Guards against a hang or a crash where the trouble shows only in the middle of the answer."""
-    compiled = compile_schema(text_schema(pattern="(a|b).{200}$"), VOCABULARY)
+@pytest.mark.slow
+def test_a_schema_too_complex_raises_in_the_middle() -> None:
+    """Guards against a hang or a crash where the complexity shows only in the middle of an answer."""
+    compiled = compile_schema(text_schema(pattern="(a|b).{200}$"), TOKENIZER)
     random = np.random.default_rng(0)
     constraint, closing = compiled.constraint(), closing_tokens()
     start = time.perf_counter()
-    with pytest.raises(OptionError, match="cannot go on"):  # noqa: PT012  # which of the two raises is llguidance's choice
+    with pytest.raises(OptionError, match="cannot continue"):  # noqa: PT012  # which of the two raises is llguidance's choice
         for _ in range(3000):
             scores = random.standard_normal(VOCAB_SIZE).astype(np.float32)
             scores[closing] -= 100
@@ -266,55 +272,56 @@ def test_a_schema_too_complex_ends_with_a_sentence() -> None:
 
 
 def test_tokenizer_as_text_or_damaged(tmp_path: Path) -> None:
-    """Guards the two ways to name a tokenizer, and a file that is none."""
+    """Guards the two ways to give a tokenizer, and a damaged file."""
     text = (FOLDER / "tokenizer.json").read_text("utf-8")
-    assert Vocabulary(text, EOS, VOCAB_SIZE).tokens().vocab_size == VOCAB_SIZE
+    assert GrammarTokenizer(text, EOS, VOCAB_SIZE).load().vocab_size == VOCAB_SIZE
     damaged = tmp_path / "tokenizer.json"
     damaged.write_text("{")
     with pytest.raises(DamagedModel, match="tokenizer"):
-        Vocabulary(damaged, EOS, VOCAB_SIZE).tokens()
+        GrammarTokenizer(damaged, EOS, VOCAB_SIZE).load()
 
 
 def test_a_schema_is_compiled_once() -> None:
-    """Guards votes and tiles, which ask with one schema many times; and another schema is another grammar."""
-    vocabulary = Vocabulary(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
-    first = compile_schema({"type": "integer", "minimum": 1}, vocabulary)
-    assert compile_schema('{"type": "integer", "minimum": 1}', vocabulary) is first
-    assert compile_schema({"type": "integer", "minimum": 2}, vocabulary) is not first
+    """Guards votes and tiles, which use one schema many times, and that another schema is another grammar."""
+    tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    first = compile_schema({"type": "integer", "minimum": 1}, tokenizer)
+    assert compile_schema('{"type": "integer", "minimum": 1}', tokenizer) is first
+    assert compile_schema({"type": "integer", "minimum": 2}, tokenizer) is not first
     for number in range(20):
-        compile_schema({"const": number}, vocabulary)
-    assert compile_schema({"type": "integer", "minimum": 1}, vocabulary) is not first
+        compile_schema({"const": number}, tokenizer)
+    assert compile_schema({"type": "integer", "minimum": 1}, tokenizer) is not first
 
 
-def test_large_grammars_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards memory: sixteen of the largest grammars would take 250 MB for ever."""
-    vocabulary = Vocabulary(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
-    small = compile_schema({"const": 1}, vocabulary)
-    assert compile_schema({"const": 1}, vocabulary) is small
-    monkeypatch.setattr(grammar, "MOST_KNOWN_LETTERS", 1000)
-    large = compile_schema({"const": "x" * 1000}, vocabulary)
-    assert compile_schema({"const": "x" * 1000}, vocabulary) is large
-    assert compile_schema({"const": 1}, vocabulary) is not small
-    assert compile_schema({"const": "x" * 1000}, vocabulary) is not large
+def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards memory: sixteen of the largest grammars would hold 250 MB."""
+    tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    small = compile_schema({"const": 1}, tokenizer)
+    assert compile_schema({"const": 1}, tokenizer) is small
+    monkeypatch.setattr(grammar, "MAX_CACHED_CHARACTERS", 1000)
+    large = compile_schema({"const": "x" * 1000}, tokenizer)
+    assert compile_schema({"const": "x" * 1000}, tokenizer) is large
+    assert compile_schema({"const": 1}, tokenizer) is not small
+    assert compile_schema({"const": "x" * 1000}, tokenizer) is not large
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended: what a quiet box would take."""
+    """CPU time of this process and of its finished children, independent of the machine's load."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def grammar_of(schema: dict[str, object]) -> str:
-    """As llguidance takes it, without our own checks before."""
+    """The grammar of a schema without our own checks."""
     from llguidance import LLMatcher
 
     return str(LLMatcher.grammar_from_json_schema(json.dumps(schema)))
 
 
-def test_a_trial_is_ended_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards both sides: an ordinary pattern compiles on a busy box, whose clock runs on; an endless one is ended."""
-    assert schema_trial.try_out(grammar_of({"type": "string", "pattern": "^[a-z]{1,5}$"})) == ""
+@pytest.mark.slow
+def test_a_trial_is_limited_by_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards both sides: an ordinary pattern compiles on a busy machine, and an endless one is stopped."""
+    assert trial_compile.try_compile(grammar_of({"type": "string", "pattern": "^[a-z]{1,5}$"})) == ""
     endless = grammar_of({"enum": [{"a": number} for number in range(60_000)]})
-    assert "too long" in schema_trial.try_out(endless)
-    monkeypatch.setattr(schema_trial, "WAIT_SECONDS", 0.001)
-    assert "busy" in schema_trial.try_out(endless)
+    assert "too long" in trial_compile.try_compile(endless)
+    monkeypatch.setattr(trial_compile, "WAIT_SECONDS", 0.001)
+    assert "busy" in trial_compile.try_compile(endless)

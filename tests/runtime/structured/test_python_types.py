@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import pytest
 
-from tests.runtime.structured.random_answers import VOCABULARY, random_answer
+from tests.runtime.structured.random_answers import TOKENIZER, random_answer
 from vlrun.errors import OptionError
 from vlrun.structured.grammar import compile_schema
 from vlrun.structured.python_types import schema_of, value_of
@@ -62,11 +62,12 @@ class Anything:
     what: Any
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [Scene, Thing, Size, Branch, Colour, int, float, list[Thing], int | None, bool])
 def test_random_answers_become_values(source: object) -> None:
-    """Guards the round trip: every answer under a type's schema is a value of the type, numbers of any length too."""
+    """Guards the round trip: every answer under a type's schema is a value of the type, whatever its numbers."""
     schema = schema_of(source)
-    compiled = compile_schema(schema, VOCABULARY)
+    compiled = compile_schema(schema, TOKENIZER)
     random = np.random.default_rng(5)
     texts = [text for _ in range(40) if (text := random_answer(compiled, random, 300)) is not None]
     assert len(texts) > 20
@@ -76,7 +77,7 @@ def test_random_answers_become_values(source: object) -> None:
 
 
 def test_value_is_an_instance() -> None:
-    """Guards against plain dictionaries where an instance was asked for."""
+    """Guards against plain dictionaries in place of instances."""
     text = (
         '{"label": "cup", "colour": "red", "bbox_2d": [1, 2, 3, 4], "size": {"width": 1, "height": 2.5}, "sure": "no"}'
     )
@@ -86,7 +87,7 @@ def test_value_is_an_instance() -> None:
 
 
 def test_objects_are_closed_and_fields_required() -> None:
-    """Guards against members that the type does not know, and fields with no default that are left out."""
+    """Guards against members that the type does not have, and missing fields without a default."""
     schema: Any = schema_of(Scene)
     scene = schema["$defs"]["Scene"]
     assert scene["required"] == ["things", "counts", "caption"]
@@ -95,11 +96,11 @@ def test_objects_are_closed_and_fields_required() -> None:
 
 
 def test_pydantic_models_bring_their_own_schema() -> None:
-    """Guards a user's Pydantic model, nested, with a bound of its own."""
+    """Guards a user's Pydantic model, nested, with its own bound."""
     pydantic = pytest.importorskip("pydantic")
     inner = pydantic.create_model("Inner", n=(int, pydantic.Field(ge=0, le=9)))
     model = pydantic.create_model("Outer", inner=(inner, ...), note=(str | None, None))
-    compiled = compile_schema(schema_of(model), VOCABULARY)
+    compiled = compile_schema(schema_of(model), TOKENIZER)
     text = next(text for seed in range(9) if (text := random_answer(compiled, np.random.default_rng(seed))))
     assert isinstance(value_of(text, model), model)
     with pytest.raises(OptionError, match="does not fit 'Outer'"):
@@ -110,7 +111,7 @@ def test_mappings_and_text_are_schemas_already() -> None:
     """Guards the three plain ways to give a schema."""
     assert schema_of({"type": "integer"}) == schema_of('{"type": "integer"}') == {"type": "integer"}
     assert schema_of(True) is True
-    with pytest.raises(OptionError, match="no JSON"):
+    with pytest.raises(OptionError, match="not JSON"):
         schema_of("{")
 
 
@@ -118,7 +119,7 @@ def test_mappings_and_text_are_schemas_already() -> None:
     "source", [Dated, Anything, set[int], dict[int, str], bytes, complex, object(), 7, None.__class__]
 )
 def test_other_types_are_refused(source: object) -> None:
-    """Guards against types whose schema says less than their values need: a date would be any text."""
+    """Guards against types whose schema is looser than their values: a date would be any text."""
     if source is type(None):
         assert value_of("null", source) is None
         return
@@ -126,8 +127,8 @@ def test_other_types_are_refused(source: object) -> None:
         schema_of(source)
 
 
-def test_an_answer_cut_short_is_no_value() -> None:
-    """Guards against half an answer that is taken for a value."""
+def test_an_incomplete_answer_has_no_value() -> None:
+    """Guards against an incomplete answer that counts as a value."""
     sources: list[object] = [Scene, {}]
     for source in sources:
         with pytest.raises(OptionError, match="does not fit"):

@@ -1,4 +1,6 @@
-"""Answers that may or must call tools: on random logits, whatever ends is text, a schema's JSON, or valid calls."""
+"""Answers that may or must call tools: on random logits, every complete answer is text, a schema's JSON, or valid
+calls.
+"""
 
 from __future__ import annotations
 
@@ -15,44 +17,49 @@ from jsonschema import Draft202012Validator
 from tests.published import PUBLISHED, needs_published
 from tests.runtime.structured.tool_answers import (
     AUTO,
+    BEGIN,
+    END,
     REQUIRED,
     SCHEMAS,
     TINY,
     TOOLS,
     WORD,
-    CacheConfig,
-    Dice,
+    Model,
+    RandomAnswers,
     check_calls,
     compiled,
     function,
     members,
-    room_of,
+    model_of,
     written,
 )
 from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
-from vlrun.prompt.tool_calls import BEGIN, END, ToolCallSplitter, find_tool_calls
-from vlrun.structured.grammar import Vocabulary
+from vlrun.models.qwen3_vl.family import QWEN3_VL
+from vlrun.prompt.tool_calls import ToolCallParser, find_tool_calls
+from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.tool_grammar import MAX_CALLS, OptionalToolCallsGrammar, compile_answer
 from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
-def room(request: pytest.FixtureRequest) -> CacheConfig:
-    made = TINY if request.param == "tiny" else room_of(PUBLISHED, (151645, 151643), 151669)
-    made.vocabulary.tokens()
+def model(request: pytest.FixtureRequest) -> Model:
+    made = TINY if request.param == "tiny" else model_of(PUBLISHED, (151645, 151643), 151669)
+    made.tokenizer.load()
     return made
 
 
-def test_a_call_that_must_come_is_valid(room: CacheConfig) -> None:
-    """Guards the promise itself, whatever the logits: nothing but calls, as the template writes them, each valid for
-    its tool; and forced tokens that never contradict.
+def test_required_calls_are_valid(model: Model) -> None:
+    """Guards the guarantee itself, whatever the logits: nothing but calls in the template's format, each valid for its
+    tool, and forced tokens that never contradict.
     """
     seen = set[str]()
     counts = set[int]()
-    for said in Dice(room, np.random.default_rng(5)).answers(compiled(room), 200):
-        text = room.text_of(said)
-        calls = find_tool_calls(text)
+    for tokens in RandomAnswers(model, np.random.default_rng(5)).answers(compiled(model), 200):
+        text = model.text_of(tokens)
+        calls = find_tool_calls(text, QWEN3_VL.tool_calls)
         assert text == written(calls)
         check_calls(calls)
         assert 1 <= len(calls) <= MAX_CALLS
@@ -62,32 +69,34 @@ def test_a_call_that_must_come_is_valid(room: CacheConfig) -> None:
     assert counts > {1}
 
 
-def test_a_call_that_may_come_is_valid(room: CacheConfig) -> None:
-    """Guards the other promise: text that never holds a control token, and after the first mark valid calls alone."""
+def test_optional_calls_are_valid(model: Model) -> None:
+    """Guards optional calls: text without control tokens, and after the first begin token only valid calls."""
     calling = 0
-    for said in Dice(room, np.random.default_rng(6), calling=0.1).answers(compiled(room, choice=AUTO), 200):
-        text = room.text_of(said)
-        calls = find_tool_calls(text)
+    for tokens in RandomAnswers(model, np.random.default_rng(6), calling=0.1).answers(
+        compiled(model, choice=AUTO), 200
+    ):
+        text = model.text_of(tokens)
+        calls = find_tool_calls(text, QWEN3_VL.tool_calls)
         before, mark, rest = text.partition(BEGIN)
         assert mark + rest == written(calls)
         check_calls(calls)
         calling += bool(calls)
-        first = said.index(room.begin) if calls else len(said)
-        assert not set(said[:first]) & (set(room.vocabulary.control.values()) - thoughts(room)), before
+        first = tokens.index(model.begin) if calls else len(tokens)
+        assert not set(tokens[:first]) & (set(model.tokenizer.control.values()) - thinking_ids(model)), before
     assert 50 < calling < 200
 
 
-def thoughts(room: CacheConfig) -> set[int]:
-    return {room.vocabulary.control["<think>"], room.vocabulary.control["</think>"]}
+def thinking_ids(model: Model) -> set[int]:
+    return {model.tokenizer.control["<think>"], model.tokenizer.control["</think>"]}
 
 
-def test_a_schema_or_calls(room: CacheConfig) -> None:
+def test_a_schema_or_calls(model: Model) -> None:
     """Guards tools beside a schema: the answer is the schema's JSON or calls, never a mixture, never text."""
     schema = members(a=WORD, b={"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 3})
-    dice, calling = Dice(room, np.random.default_rng(7), calling=0.3), 0
-    for said in dice.answers(compiled(room, choice=AUTO, schema=schema), 100):
-        text = room.text_of(said)
-        calls = find_tool_calls(text)
+    random_answers, calling = RandomAnswers(model, np.random.default_rng(7), calling=0.3), 0
+    for tokens in random_answers.answers(compiled(model, choice=AUTO, schema=schema), 100):
+        text = model.text_of(tokens)
+        calls = find_tool_calls(text, QWEN3_VL.tool_calls)
         if calls:
             assert text == written(calls)
             check_calls(calls)
@@ -97,17 +106,17 @@ def test_a_schema_or_calls(room: CacheConfig) -> None:
     assert 0 < calling < 100
 
 
-def test_cut_short_is_no_call() -> None:
-    """Guards against half calls: an answer cut at any token holds the calls that were complete by then, no more, and
-    what is left over comes out as text.
+def test_incomplete_calls_stay_text() -> None:
+    """Guards against partial calls: an answer cut at any token has the calls that were complete, and the rest stays
+    text.
     """
-    dice = Dice(TINY, np.random.default_rng(8))
-    for said in dice.answers(compiled(TINY), 20):
-        ends = [index for index, token in enumerate(said) if token == TINY.vocabulary.control[END]]
-        for cut in range(len(said)):
-            text = TINY.text_of(said[:cut])
-            splitter = ToolCallSplitter()
-            pieces = [*splitter.push(text), *splitter.flush()]
+    random_answers = RandomAnswers(TINY, np.random.default_rng(8))
+    for tokens in random_answers.answers(compiled(TINY), 20):
+        ends = [index for index, token in enumerate(tokens) if token == TINY.tokenizer.control[END]]
+        for cut in range(len(tokens)):
+            text = TINY.text_of(tokens[:cut])
+            parser = ToolCallParser(QWEN3_VL.tool_calls)
+            pieces = [*parser.push(text), *parser.flush()]
             calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
             assert len(calls) == sum(end < cut for end in ends)
             left = "".join(piece for piece in pieces if isinstance(piece, str))
@@ -115,67 +124,67 @@ def test_cut_short_is_no_call() -> None:
             assert (BEGIN in left) == (BEGIN in text.rpartition(END)[2])
 
 
-def test_one_call_and_a_named_one() -> None:
+def test_single_and_named_calls() -> None:
     """Guards ``parallel_tool_calls: false`` and a ``tool_choice`` that names a function."""
-    dice = Dice(TINY, np.random.default_rng(9))
+    random_answers = RandomAnswers(TINY, np.random.default_rng(9))
     alone = compiled(TINY, choice=ToolChoice("required", "price", parallel=False))
-    for said in dice.answers(alone, 30):
-        (call,) = find_tool_calls(TINY.text_of(said))
+    for tokens in random_answers.answers(alone, 30):
+        (call,) = find_tool_calls(TINY.text_of(tokens), QWEN3_VL.tool_calls)
         assert call.name == "price"
-    for said in dice.answers(compiled(TINY, choice=ToolChoice("required", "tags")), 30):
-        assert {call.name for call in find_tool_calls(TINY.text_of(said))} == {"tags"}
+    for tokens in random_answers.answers(compiled(TINY, choice=ToolChoice("required", "tags")), 30):
+        assert {call.name for call in find_tool_calls(TINY.text_of(tokens), QWEN3_VL.tool_calls)} == {"tags"}
 
 
-def test_calls_come_to_an_end() -> None:
-    """Guards against calls for ever: after the sixteenth only the end follows."""
+def test_the_number_of_calls_is_limited() -> None:
+    """Guards against endless calls: after the sixteenth only the end follows."""
     call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
     grammar = compiled(TINY)
     most = TINY.ids("\n".join([call] * MAX_CALLS))
-    assert TINY.allowed(TINY.follow(grammar, most)) == set(TINY.vocabulary.eos)
+    assert TINY.allowed(TINY.follow(grammar, most)) == set(TINY.tokenizer.eos)
     before = TINY.follow(grammar, TINY.ids("\n".join([call] * (MAX_CALLS - 1))))
-    assert TINY.allowed(before) == {*TINY.vocabulary.eos, *TINY.ids("\n")}
+    assert TINY.allowed(before) == {*TINY.tokenizer.eos, *TINY.ids("\n")}
     assert before.complete
 
 
 @pytest.mark.parametrize("choice", [AUTO, REQUIRED], ids=["auto", "required"])
-def test_marks_stay_out_of_arguments(room: CacheConfig, choice: ToolChoice) -> None:
-    """Guards against a call inside a call: in a string the marks are no tokens, and their letters are letters."""
+def test_control_tokens_stay_out_of_arguments(model: Model, choice: ToolChoice) -> None:
+    """Guards against a call inside a call: in a string the begin and end tokens can only be plain text."""
     start = '<tool_call>\n{"name": "price_of", "arguments": {"thing": "'
-    constraint = room.follow(compiled(room, choice=choice), room.ids(start))
-    assert not room.allowed(constraint) & set(room.vocabulary.control.values())
+    constraint = model.follow(compiled(model, choice=choice), model.ids(start))
+    assert not model.allowed(constraint) & set(model.tokenizer.control.values())
     with pytest.raises(OptionError, match="may not follow"):
-        constraint.accept(room.begin)
-    free = compiled(room, [function("say", members(text={"type": "string"}))], choice)
+        constraint.accept(model.begin)
+    free = compiled(model, [function("say", members(text={"type": "string"}))], choice)
     inner = '</tool_call><tool_call>{\\"name\\": 1}'
     opened, closed = '<tool_call>\n{"name": "say", "arguments": {"text": "', '"}}\n</tool_call>'
-    tokens = [*room.ids(opened), *room.letters(inner), *room.ids(closed)]
-    assert room.follow(free, tokens).complete
-    assert find_tool_calls(room.text_of(tokens)) == (ToolCall("say", f'{{"text": "{inner}"}}'),)
+    tokens = [*model.ids(opened), *model.character_ids(inner), *model.ids(closed)]
+    assert model.follow(free, tokens).complete
+    assert find_tool_calls(model.text_of(tokens), QWEN3_VL.tool_calls) == (ToolCall("say", f'{{"text": "{inner}"}}'),)
 
 
-def test_nobody_spells_a_call(room: CacheConfig) -> None:
-    """Guards against a call in letters, which no grammar would check: its last letter may not come, in free text or in
-    the JSON of a schema.
+def test_calls_cannot_be_spelled_as_text(model: Model) -> None:
+    """Guards against a call written as text, which no grammar would check: its last character may not come, neither in
+    free text nor in the JSON of a schema.
     """
-    for schema, said in ((None, 'So: <tool_call<tool_call>{"name": "rm"}'), ({"type": "string"}, '"<tool_call>"')):
-        constraint = compiled(room, choice=AUTO, schema=schema).constraint()
-        letters = room.letters(said)
-        for token in letters[: said.index("call>") + len("call")]:
-            assert token in room.allowed(constraint)
+    for schema, text in ((None, 'So: <tool_call<tool_call>{"name": "rm"}'), ({"type": "string"}, '"<tool_call>"')):
+        constraint = compiled(model, choice=AUTO, schema=schema).constraint()
+        letters = model.character_ids(text)
+        for token in letters[: text.index("call>") + len("call")]:
+            assert token in model.allowed(constraint)
             constraint.accept(token)
-        spelling = {t for t in room.allowed(constraint) if room.vocabulary.tokens().decode_bytes([t])[:1] == b">"}
-        assert not spelling - {room.begin}
+        spelling = {t for t in model.allowed(constraint) if model.tokenizer.load().decode_bytes([t])[:1] == b">"}
+        assert not spelling - {model.begin}
         with pytest.raises(OptionError, match="may not follow"):
-            constraint.accept(room.letters(">")[0])
-        constraint.accept(room.letters("s")[0])
-        assert room.letters(">")[0] in room.allowed(constraint)
+            constraint.accept(model.character_ids(">")[0])
+        constraint.accept(model.character_ids("s")[0])
+        assert model.character_ids(">")[0] in model.allowed(constraint)
 
 
-def test_a_schema_that_asks_for_the_mark_ends_with_a_sentence() -> None:
-    """Guards against an answer that can neither go on nor end, and forced tokens that may not come."""
+def test_a_schema_that_asks_for_the_begin_token_raises() -> None:
+    """Guards against an answer that can neither continue nor end, and against forced tokens that are not allowed."""
     constraint = compiled(TINY, choice=AUTO, schema={"const": BEGIN}).constraint()
-    with pytest.raises(OptionError, match="cannot go on"):  # noqa: PT012  # how far it comes is the tokenizer's matter
-        for token in TINY.letters(f'"{BEGIN}'):
+    with pytest.raises(OptionError, match="cannot continue"):  # noqa: PT012  # how far it comes is the tokenizer's matter
+        for token in TINY.character_ids(f'"{BEGIN}'):
             forced = constraint.forced()
             assert forced == [] or forced[0] in TINY.allowed(constraint)
             TINY.allowed(constraint)
@@ -183,31 +192,33 @@ def test_a_schema_that_asks_for_the_mark_ends_with_a_sentence() -> None:
     assert constraint.forced() == []
 
 
-def test_text_is_free_and_ends() -> None:
-    """Guards free text: nothing is forced, the end is always possible, a thought too; after the end nothing follows."""
+def test_free_text_is_unconstrained() -> None:
+    """Guards free text: nothing is forced, the end is always possible, thinking tokens too; after the end nothing
+    follows.
+    """
     constraint = compiled(TINY, choice=AUTO).constraint()
-    every = set(range(TINY.vocabulary.vocab_size))
-    forbidden = set(TINY.vocabulary.control.values()) - thoughts(TINY) - {TINY.begin, *TINY.vocabulary.eos}
-    for token in TINY.letters("It is <3\n"):
+    every = set(range(TINY.tokenizer.vocab_size))
+    forbidden = set(TINY.tokenizer.control.values()) - thinking_ids(TINY) - {TINY.begin, *TINY.tokenizer.eos}
+    for token in TINY.character_ids("It is <3\n"):
         assert TINY.allowed(constraint) == every - forbidden
         assert constraint.forced() == []
         assert constraint.complete
         constraint.accept(token)
-    constraint.accept(TINY.vocabulary.eos[0])
-    assert TINY.allowed(constraint) == set(TINY.vocabulary.eos)
+    constraint.accept(TINY.tokenizer.eos[0])
+    assert TINY.allowed(constraint) == set(TINY.tokenizer.eos)
     with pytest.raises(OptionError, match="may not follow"):
         constraint.accept(0)
     with pytest.raises(OptionError, match="may not follow"):
         constraint.accept(TINY.begin)
     with pytest.raises(OptionError, match="may not follow"):
-        compiled(TINY, choice=AUTO).constraint().accept(TINY.vocabulary.control["<|im_start|>"])
+        compiled(TINY, choice=AUTO).constraint().accept(TINY.tokenizer.control["<|im_start|>"])
 
 
-def test_free_text_costs_nothing(room: CacheConfig) -> None:
-    """Guards the speed of ordinary answers when tools are there: 1 ms of CPU time a token would be seen."""
-    constraint = compiled(room, choice=AUTO).constraint()
-    scores = np.zeros(room.vocabulary.vocab_size, np.float32)
-    tokens = room.letters("what is it worth <tool" * 20)
+def test_free_text_is_cheap(model: Model) -> None:
+    """Guards the speed of ordinary answers with tools: 1 ms of CPU time a token would be noticeable."""
+    constraint = compiled(model, choice=AUTO).constraint()
+    scores = np.zeros(model.tokenizer.vocab_size, np.float32)
+    tokens = model.character_ids("what is it worth <tool" * 20)
     began = time.process_time()
     for token in tokens:
         constraint.forced()
@@ -217,18 +228,20 @@ def test_free_text_costs_nothing(room: CacheConfig) -> None:
 
 
 def test_without_tools_nothing_changes() -> None:
-    """Guards answers without tools: free, or their schema alone."""
+    """Guards answers without tools: free, or the schema alone."""
     schema = {"type": "integer"}
-    assert compile_answer(None, [], AUTO, TINY.vocabulary) is None
+    assert compile_answer(None, [], AUTO, TINY.tokenizer, QWEN3_VL) is None
     for tools, choice in (([], AUTO), (TOOLS, ToolChoice("none"))):
-        constraint = TINY.follow(compile_answer(schema, tools, choice, TINY.vocabulary), TINY.ids("12"))
+        constraint = TINY.follow(compile_answer(schema, tools, choice, TINY.tokenizer, QWEN3_VL), TINY.ids("12"))
         assert constraint.complete
         assert TINY.begin not in TINY.allowed(constraint)
 
 
 def test_tools_that_must_not_be_called_are_not() -> None:
-    """Guards ``none``: the tools stay in the prompt, whose beginning is cached, and the model may like to call."""
-    constraint = TINY.follow(compile_answer(None, TOOLS, ToolChoice("none"), TINY.vocabulary), TINY.ids("Well, "))
+    """Guards ``none``: the tools stay in the prompt, whose prefix is cached, and the model may tend to call them."""
+    constraint = TINY.follow(
+        compile_answer(None, TOOLS, ToolChoice("none"), TINY.tokenizer, QWEN3_VL), TINY.ids("Well, ")
+    )
     allowed = TINY.allowed(constraint)
     assert TINY.begin not in allowed
     assert len(allowed) > 900
@@ -236,11 +249,11 @@ def test_tools_that_must_not_be_called_are_not() -> None:
 
 
 def test_the_same_tools_are_compiled_once() -> None:
-    """Guards the cache: the same tools are one grammar, and whatever differs is another."""
-    vocabulary = Vocabulary(FOLDER / "tokenizer.json", (1006, 1004), 1024)
+    """Guards the cache: the same tools are one grammar, and any difference is another."""
+    tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", (1006, 1004), 1024)
 
     def calls(tools: Sequence[Tool], choice: ToolChoice) -> object:
-        grammar = compile_answer(None, tools, choice, vocabulary)
+        grammar = compile_answer(None, tools, choice, tokenizer, QWEN3_VL)
         return grammar.calls if isinstance(grammar, OptionalToolCallsGrammar) else grammar
 
     first = calls(TOOLS, REQUIRED)
@@ -254,14 +267,14 @@ def test_the_same_tools_are_compiled_once() -> None:
     assert len({id(grammar) for grammar in (first, *others)}) == 5
 
 
-def test_a_model_without_tool_calls() -> None:
-    """Guards against a grammar of letters where the model has no marks of its own; without tools it answers."""
-    tokenizer = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
-    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] != END]
-    vocabulary = Vocabulary(json.dumps(tokenizer), (1006, 1004), 1024)
+def test_models_without_tool_calls_refuse_tools() -> None:
+    """Guards against a grammar of plain text where the model has no control tokens for calls."""
+    file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
+    file["added_tokens"] = [token for token in file["added_tokens"] if token["content"] != END]
+    tokenizer = GrammarTokenizer(json.dumps(file), (1006, 1004), 1024)
     with pytest.raises(OptionError, match="this model has no tool calls"):
-        compile_answer(None, TOOLS, AUTO, vocabulary)
-    assert compile_answer(None, TOOLS, ToolChoice("none"), vocabulary) is not None
+        compile_answer(None, TOOLS, AUTO, tokenizer, QWEN3_VL)
+    assert compile_answer(None, TOOLS, ToolChoice("none"), tokenizer, QWEN3_VL) is not None
 
 
 def properties(count: int) -> dict[str, object]:
@@ -287,9 +300,9 @@ HOSTILE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_parameters_are_refused_at_once(name: str) -> None:
-    """Guards the engine: what `compile_schema` would refuse is refused here, in 2 s, beside tools that are right, and
-    the sentence names the tool where one schema is to blame.
+def test_hostile_parameters_are_refused_quickly(name: str) -> None:
+    """Guards the engine: what `compile_schema` refuses is refused here too, within 2 s, beside valid tools, and the
+    message names the tool if one schema is to blame.
     """
     before = cpu_seconds()
     with pytest.raises(OptionError) as refusal:
@@ -300,8 +313,8 @@ def test_hostile_parameters_are_refused_at_once(name: str) -> None:
     assert len(str(refusal.value)) < 400
 
 
-def test_many_tools_compile_in_time() -> None:
-    """Guards the largest lists that are allowed: 128 tools of together 200 KB, in 2 s, and each may be called."""
+def test_many_tools_compile_quickly() -> None:
+    """Guards the largest lists that are allowed: 128 tools with 200 KB in 2 s, and each may be called."""
     tools = [function(f"tool_{index}", members(**properties(40))) for index in range(128)]
     before = cpu_seconds()
     constraint = compiled(TINY, tools).constraint()
@@ -312,6 +325,6 @@ def test_many_tools_compile_in_time() -> None:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended: what a quiet box would take."""
+    """CPU time of this process and of its finished children, independent of the machine's load."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

@@ -1,4 +1,4 @@
-"""Tools, models' vocabularies, and answers drawn at random under a grammar, for tests of tool calls."""
+"""Tools, tokenizers, and random answers under a grammar, for the tests of tool calls."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import numpy.typing as npt
 from jsonschema import Draft202012Validator
 
 from vlrun.embedded import FOLDER
+from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.prompt.chat_template import load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer
-from vlrun.prompt.tool_calls import BEGIN, END
-from vlrun.structured.grammar import Vocabulary
+from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
+BEGIN, END = QWEN3_VL.tool_calls.begin, QWEN3_VL.tool_calls.end
 AUTO, REQUIRED = ToolChoice(), ToolChoice("required")
 
 
@@ -48,32 +49,32 @@ SCHEMAS = {str(tool["function"]["name"]): tool["function"].get("parameters", {})
 
 
 @dataclass(frozen=True)
-class CacheConfig:
-    """A model that knows nothing, with a real tokenizer."""
+class Model:
+    """A real tokenizer without a model."""
 
-    tokenizer: Any
-    vocabulary: Vocabulary
+    text_tokenizer: Any
+    tokenizer: GrammarTokenizer
 
     @property
     def begin(self) -> int:
-        return self.vocabulary.control[BEGIN]
+        return self.tokenizer.control[BEGIN]
 
     def text_of(self, tokens: Sequence[int]) -> str:
-        """As a reader of the answer gets it."""
-        detokenizer = Detokenizer(self.tokenizer)
+        """The text as a user gets it."""
+        detokenizer = Detokenizer(self.text_tokenizer)
         return "".join([*map(detokenizer.push, tokens), detokenizer.flush()])
 
     def allowed(self, constraint: Any) -> set[int]:
-        scores = np.zeros(self.vocabulary.vocab_size, np.float32)
+        scores = np.zeros(self.tokenizer.vocab_size, np.float32)
         constraint.mask(scores)
         return {int(token) for token in np.flatnonzero(scores == 0)}
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a text, marks of calls as their tokens."""
-        return list(self.vocabulary.tokens().tokenize_bytes(text.encode()))
+        """Ids of a text, with control tokens recognized."""
+        return list(self.tokenizer.load().tokenize_bytes(text.encode()))
 
-    def letters(self, text: str) -> list[int]:
-        """Ids of a text one letter each, so that no mark becomes a token."""
+    def character_ids(self, text: str) -> list[int]:
+        """Ids of a text, one character each, so that no control token is recognized."""
         return [token for letter in text for token in self.ids(letter)]
 
     def follow(self, grammar: AnswerGrammar | None, tokens: Sequence[int]) -> Any:
@@ -85,42 +86,44 @@ class CacheConfig:
 
 
 @cache
-def room_of(folder: Path, eos: tuple[int, ...], size: int) -> CacheConfig:
-    return CacheConfig(load_tokenizer(folder / "tokenizer.json"), Vocabulary(folder / "tokenizer.json", eos, size))
+def model_of(folder: Path, eos: tuple[int, ...], size: int) -> Model:
+    return Model(load_tokenizer(folder / "tokenizer.json"), GrammarTokenizer(folder / "tokenizer.json", eos, size))
 
 
-TINY = room_of(FOLDER, (1006, 1004), 1024)
+TINY = model_of(FOLDER, (1006, 1004), 1024)
 
 
 @dataclass
-class Dice:
-    """Random logits that lean more and more to an end. ``calling``: how often a call's mark is the best."""
+class RandomAnswers:
+    """Random logits, increasingly biased towards an end. ``calling``: how often the begin token scores best."""
 
-    room: CacheConfig
+    model: Model
     random: np.random.Generator
     calling: float = 0.0
 
     def __post_init__(self) -> None:
-        size, tokens = self.room.vocabulary.vocab_size, self.room.vocabulary.tokens()
+        size, tokens = self.model.tokenizer.vocab_size, self.model.tokenizer.load()
         self._pool = self.random.standard_normal(3 * size).astype(np.float32) * 3
         ends = [i for i in range(size) if tokens.decode_bytes([i])[:1] in (b'"', b"}", b"]")]
-        self._closing = [*ends, *self.room.vocabulary.eos, self.room.vocabulary.control[END]]
-        # Letters of the marks, likely enough to be spelled now and then.
-        self._marks = [i for i in range(size) if (t := tokens.decode_bytes([i])) and t in END.encode() + b">\n>"]
+        self._closing = [*ends, *self.model.tokenizer.eos, self.model.tokenizer.control[END]]
+        # Characters of the begin and end tokens, likely enough to be spelled now and then.
+        self._call_characters = [
+            i for i in range(size) if (t := tokens.decode_bytes([i])) and t in END.encode() + b">\n>"
+        ]
 
     def roll(self, step: int) -> npt.NDArray[np.float32]:
-        start = int(self.random.integers(2 * self.room.vocabulary.vocab_size))
-        scores = self._pool[start : start + self.room.vocabulary.vocab_size].copy()
-        scores[self._marks] += 4
+        start = int(self.random.integers(2 * self.model.tokenizer.vocab_size))
+        scores = self._pool[start : start + self.model.tokenizer.vocab_size].copy()
+        scores[self._call_characters] += 4
         scores[self._closing] += 0.3 * step
         if self.random.random() < self.calling:
-            scores[self.room.begin] = scores.max() + 1
+            scores[self.model.begin] = scores.max() + 1
         return scores
 
     def answer(self, grammar: AnswerGrammar, limit: int = 120) -> list[int] | None:
         """An answer's tokens without its end; None if it was cut short."""
-        constraint, said = grammar.constraint(), list[int]()
-        pending: list[int] = []  # what was promised to come
+        constraint, tokens = grammar.constraint(), list[int]()
+        pending: list[int] = []  # forced tokens that have not come yet
         for step in range(limit):
             forced = list(constraint.forced())
             assert forced[: len(pending)] == pending[: len(forced)]
@@ -130,23 +133,23 @@ class Dice:
             assert not forced or token == forced[0]
             pending = forced[1:]
             constraint.accept(token)
-            if token in self.room.vocabulary.eos:
+            if token in self.model.tokenizer.eos:
                 assert constraint.complete
-                return said
-            said.append(token)
+                return tokens
+            tokens.append(token)
         return None
 
     def answers(self, grammar: AnswerGrammar, count: int) -> Iterator[list[int]]:
-        ended = (said for _ in range(10 * count) if (said := self.answer(grammar)) is not None)
+        ended = (tokens for _ in range(10 * count) if (tokens := self.answer(grammar)) is not None)
         answers = list(itertools.islice(ended, count))
         assert len(answers) == count
         yield from answers
 
 
 def compiled(
-    room: CacheConfig, tools: Sequence[Tool] = TOOLS, choice: ToolChoice = REQUIRED, schema: Any = None
+    model: Model, tools: Sequence[Tool] = TOOLS, choice: ToolChoice = REQUIRED, schema: Any = None
 ) -> AnswerGrammar:
-    grammar = compile_answer(schema, tools, choice, room.vocabulary)
+    grammar = compile_answer(schema, tools, choice, model.tokenizer, QWEN3_VL)
     assert grammar
     return grammar
 
@@ -158,7 +161,7 @@ def check_calls(calls: Sequence[ToolCall]) -> None:
 
 
 def written(calls: Sequence[ToolCall]) -> str:
-    """As the chat template writes calls."""
+    """Calls as the chat template writes them."""
     return "\n".join(
         f'<tool_call>\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n</tool_call>' for call in calls
     )

@@ -1,4 +1,4 @@
-"""Tasks as data: prompts in the question's language, forms of answers, and a user's own file."""
+"""Task definitions: prompts in two languages, schemas, and task files of users."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from vlrun.errors import OptionError
 from vlrun.tasks.definition import (
     NO_ARGUMENTS,
     TaskArguments,
-    built_in,
-    check_names,
-    find,
+    built_in_tasks,
+    check_arguments,
+    find_task,
     language_of,
     load_tasks,
     split_names,
 )
 
-GIVEN = {
+ARGUMENTS = {
     "count": TaskArguments(items=("bottle", "can")),
     "locate": TaskArguments(items=("bottle",)),
     "fields": TaskArguments(fields=("number", "total")),
 }
 
 
-@pytest.mark.parametrize("name", built_in())
-def test_every_task_is_whole(name: str) -> None:
-    """Guards the list: each task has a prompt in both languages without a gap, and a form that is JSON."""
-    task, names = find(name), GIVEN.get(name, NO_ARGUMENTS)
-    check_names(task, names)
+@pytest.mark.parametrize("name", built_in_tasks())
+def test_every_task_is_complete(name: str) -> None:
+    """Each task has a prompt in both languages, all placeholders are filled, and the schema is JSON."""
+    task, names = find_task(name), ARGUMENTS.get(name, NO_ARGUMENTS)
+    check_arguments(task, names)
     english, chinese = task.question("en", names), task.question("zh", names)
     assert language_of(english) == "en"
     assert language_of(chinese) == "zh"
     for text in (english, chinese, task.steps_question("en", names, "Think.")):
         assert "{items}" not in text
         assert "{fields" not in text
-    assert task.schema is None or json.dumps(task.form(names))
+    assert task.schema is None or json.dumps(task.answer_schema(names))
 
 
-def test_items_make_the_prompt_and_the_form() -> None:
-    """Guards ``--items``: each is named in the question and required in the answer; without them any name may come."""
-    count, names = find("count"), TaskArguments(items=("bottle", "red can"))
+def test_items_fill_the_prompt_and_the_schema() -> None:
+    """Each item is in the question and required in the answer; without items, any name is allowed."""
+    count, names = find_task("count"), TaskArguments(items=("bottle", "red can"))
     assert count.question("en", names).startswith("Count bottle, red can in the image.")
     assert count.question("zh", TaskArguments(items=("瓶子", "罐子"))).startswith("数一数图中的瓶子、罐子。")
-    form = count.form(names)
+    form = count.answer_schema(names)
     assert form is not None
     items = form["properties"]["items"]  # type: ignore[index]
     assert items["required"] == ["bottle", "red can"]
     assert set(items["properties"]) == {"bottle", "red can"}
     assert items["additionalProperties"] is False
-    free = count.form(NO_ARGUMENTS)
+    free = count.answer_schema(NO_ARGUMENTS)
     assert free is not None
     assert free["properties"]["items"]["additionalProperties"] == {  # type: ignore[index]
         "type": "integer",
@@ -60,9 +60,8 @@ def test_items_make_the_prompt_and_the_form() -> None:
     }
 
 
-def test_what_is_added_stands_below() -> None:
-    """Guards a question beside a task: it is not dropped."""
-    assert find("ocr").question("en", NO_ARGUMENTS, "Only the sign.").endswith("\nOnly the sign.")
+def test_a_question_is_added_below_the_prompt() -> None:
+    assert find_task("ocr").question("en", NO_ARGUMENTS, "Only the sign.").endswith("\nOnly the sign.")
 
 
 @pytest.mark.parametrize(
@@ -75,22 +74,21 @@ def test_what_is_added_stands_below() -> None:
         ("count", TaskArguments(items=("x" * 101,)), "100 characters"),
     ],
 )
-def test_names_that_do_not_fit_are_told(name: str, names: TaskArguments, message: str) -> None:
-    """Guards against names that are silently ignored."""
+def test_wrong_arguments_are_refused(name: str, names: TaskArguments, message: str) -> None:
+    """Guards against arguments that are silently ignored."""
     with pytest.raises(OptionError, match=message):
-        check_names(find(name), names)
+        check_arguments(find_task(name), names)
 
 
-def test_names_are_split_as_people_write() -> None:
-    """Guards lists in both languages, and double names, which would make a form with a name twice."""
+def test_lists_in_both_languages_are_split() -> None:
+    """Duplicates are removed: a schema must not name a property twice."""
     assert split_names(" bottle, can ,,bottle") == ("bottle", "can")
     assert split_names("瓶子、罐子，袋子") == ("瓶子", "罐子", "袋子")
     with pytest.raises(OptionError, match="empty"):
         split_names(" , ")
 
 
-def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
-    """Guards a user's own tasks."""
+def test_a_file_adds_and_replaces_tasks(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         '[plates]\nabout = "number plates"\nprompt.en = "Read the number plate."\nschema = \'{"type": "string"}\'\n'
@@ -98,47 +96,54 @@ def test_a_file_adds_tasks_and_replaces(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     tasks = load_tasks(path)
-    assert find("plates", tasks).form(NO_ARGUMENTS) == {"type": "string"}
-    assert find("plates", tasks).question("zh", NO_ARGUMENTS) == "Read the number plate."
-    assert find("ocr", tasks).question("en", NO_ARGUMENTS) == "读。"
-    assert find("count", tasks) == find("count")
+    assert find_task("plates", tasks).answer_schema(NO_ARGUMENTS) == {"type": "string"}
+    assert find_task("plates", tasks).question("zh", NO_ARGUMENTS) == "Read the number plate."
+    assert find_task("ocr", tasks).question("en", NO_ARGUMENTS) == "读。"
+    assert find_task("count", tasks) == find_task("count")
+
+
+def test_the_former_name_of_a_key_still_works(tmp_path: Path) -> None:
+    """Guards task files from before ``pictures`` became ``images``."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\npictures = 3\n")
+    assert load_tasks(path)["x"].images == 3
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[x\n", "no file of tasks"),
+        (b"[x\n", "not a task file"),
         (b"[x]\nabout = 'a'\n", "prompt"),
         (b"[x]\nabout = 'a'\nprompt = {}\n", "needs a prompt"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nspeed = 3\n", "speed"),
-        (b"[x]\nabout = 'a'\nprompt.fr = 'b'\n", "no file of tasks"),
-        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{'\n", "no file of tasks"),
+        (b"[x]\nabout = 'a'\nprompt.fr = 'b'\n", "not a task file"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{'\n", "not a task file"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nimage_tokens = [9, 3]\n", "image_tokens"),
         (b"[x]\nabout = 'a'\nprompt.en = ''\n", "no text may be empty"),
         (b"[x]\nabout = 'a'\nprompt.en = 'b'\nsteps.en = ''\n", "may be empty"),
-        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '[]'\n", "no file of tasks"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '[]'\n", "not a task file"),
+        (b"[x]\nabout = 'a'\nprompt.en = 'b'\nimages = 2\npictures = 2\n", "pictures"),
         (b"\xff", "UTF-8"),
         (b"#" * (1 << 20) + b"##", "limit"),
     ],
 )
-def test_a_file_that_is_no_list_of_tasks_is_told(tmp_path: Path, content: bytes, message: str) -> None:
-    """Guards typing errors in a user's file: one sentence, and nothing ignored."""
+def test_an_invalid_task_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    """One sentence, and nothing is ignored."""
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(OptionError, match=message):
         load_tasks(path)
 
 
-def test_odd_forms_are_left_to_the_schema_check(tmp_path: Path) -> None:
-    """Guards against a stack trace: a form whose properties are no object is told as a schema's fault, later."""
+def test_odd_schemas_are_left_to_the_schema_check(tmp_path: Path) -> None:
+    """``properties`` that is not an object must not raise here; the schema check reports it later."""
     path = tmp_path / "mine.toml"
     path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{\"properties\": []}'\n")
-    assert load_tasks(path)["x"].form(NO_ARGUMENTS) == {"properties": []}
+    assert load_tasks(path)["x"].answer_schema(NO_ARGUMENTS) == {"properties": []}
 
 
-def test_unknown_names_are_told(tmp_path: Path) -> None:
-    """Guards a task or a file that is not there."""
-    with pytest.raises(OptionError, match="there is no task 'cuont': describe, count"):
-        find("cuont")
+def test_unknown_tasks_and_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="there is no task 'cuont'; the tasks are describe, count"):
+        find_task("cuont")
     with pytest.raises(OptionError, match="cannot read"):
         load_tasks(tmp_path / "none.toml")

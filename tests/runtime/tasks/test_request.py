@@ -1,172 +1,17 @@
-"""Votes, tiles and steps: what is asked, how answers become one, and what is told of it."""
+"""Task requests: contradictions, questions in two languages, options."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
-from collections.abc import Iterator, Sequence
-
-import numpy as np
 import pytest
 
-from vlrun.errors import EngineClosed, OptionError
-from vlrun.media.image import Image, open_image
+from vlrun.errors import OptionError
 from vlrun.media.region import parse_tiles
-from vlrun.models.qwen3_vl.grounding import find_marks
-from vlrun.tasks import request as asking
-from vlrun.tasks.definition import TaskArguments, find
-from vlrun.tasks.request import TaskRequest, TaskResult, run_task
-from vlrun.types.answer import Answer, Chunk, FinishReason, Timings, Usage
+from vlrun.tasks.definition import TaskArguments, find_task
+from vlrun.tasks.request import TaskRequest
 from vlrun.types.options import Options
-from vlrun.types.turn import Turn
 
-
-@pytest.fixture(autouse=True)
-def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oracle answers in the order of asking."""
-    monkeypatch.setattr(asking, "TOGETHER", 1)
-
-
-COUNT = find("count")
+COUNT = find_task("count")
 BOTTLES = TaskArguments(items=("bottle", "can"))
-
-
-class Oracle:
-    """A model that says what it is told to, in the order of asking, and remembers what it was asked."""
-
-    def __init__(self, *texts: str, reason: FinishReason = "stop") -> None:
-        self.texts, self.reasons = list(texts), [reason] * len(texts)
-        self.asked: list[tuple[Sequence[Turn], Options]] = []
-        self.refuses, self.forbids, self.fails_at = False, "", 0
-
-    def check(self, _: Options) -> None:
-        if self.refuses:
-            raise OptionError("no such schema")
-
-    def holds(self, value: str, _: Options) -> bool:
-        return value != self.forbids
-
-    def chat(self, turns: Sequence[Turn], options: Options, _: object = ()) -> Iterator[Chunk]:
-        self.asked.append((turns, options))
-        if len(self.asked) == self.fails_at:
-            raise EngineClosed("closed")
-        text, reason = self.texts.pop(0), self.reasons.pop(0)
-        images = [part for turn in turns for part in turn.parts if isinstance(part, Image)]
-        value = json.loads(text) if options.schema is not None and reason == "stop" else None
-        answer = Answer(
-            text,
-            reason,
-            Usage(10, 4, 0, 3, 3),
-            Timings(0, 0, 0, 0, 0, 0, 0, 0),
-            value=value,
-            marks=find_marks(text, images[0].size, images[0].frame) if images else (),
-        )
-        yield Chunk(text, answer)
-
-
-def image(width: int = 96, height: int = 96) -> Image:
-    return open_image(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
-
-
-def run(oracle: Oracle, inquiry: TaskRequest, options: Options | None = None) -> TaskResult:
-    return run_task(oracle, image(), inquiry, options)  # type: ignore[arg-type]
-
-
-def counts(bottles: int, cans: int, total: int | None = None) -> str:
-    return json.dumps({"total": bottles + cans if total is None else total, "items": {"bottle": bottles, "can": cans}})
-
-
-def test_votes_are_counted_by_name() -> None:
-    """Guards the majority: of each number by itself, with the spread told, and the sum of what won."""
-    oracle = Oracle(counts(6, 2), counts(6, 3), counts(7, 2), counts(6, 2), counts(5, 2))
-    result = run(oracle, TaskRequest(task=COUNT, names=BOTTLES, votes=5))
-    assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
-    assert result.spread[0]["items.bottle"] == {"6": 3, "7": 1, "5": 1}
-    assert result.spread[0]["items.can"] == {"2": 4, "3": 1}
-    assert len(result.answers) == 5
-    assert json.loads(result.text) == result.value
-
-
-def test_votes_are_drawn_and_differ() -> None:
-    """Guards against five greedy answers, and against five drawn with one seed: both are one vote."""
-    oracle = Oracle(*[counts(1, 1)] * 3)
-    run(oracle, TaskRequest(task=COUNT, names=BOTTLES, votes=3), Options(seed=7))
-    assert {options.seed for _, options in oracle.asked} == {7, 8, 9}
-    assert all(options.temperature == 0.7 for _, options in oracle.asked)
-    with pytest.raises(OptionError, match="all votes are the same"):
-        run(Oracle(), TaskRequest(task=COUNT, names=BOTTLES, votes=3), Options(temperature=0))
-    warm = Oracle(*[counts(1, 1)] * 2)
-    run(warm, TaskRequest(task=COUNT, names=BOTTLES, votes=2), Options(temperature=1.1))
-    assert all(options.temperature == 1.1 for _, options in warm.asked)
-
-
-def test_a_tie_of_numbers_goes_to_the_middle() -> None:
-    """Guards against an outlier that wins because it came first."""
-    oracle = Oracle(counts(90, 0), counts(5, 0), counts(6, 0))
-    value = run(oracle, TaskRequest(task=COUNT, names=BOTTLES, votes=3)).value
-    assert isinstance(value, dict)
-    assert value["items"]["bottle"] == 6
-
-
-def test_free_text_is_voted_as_a_whole() -> None:
-    """Guards questions without a form."""
-    result = run(Oracle("6", "7", "6\n"), TaskRequest("How many?", votes=3))
-    assert result.text.strip() == "6"
-    assert result.spread[0][""] == {"6": 2, "7": 1}
-
-
-def test_tiles_add_up() -> None:
-    """Guards the merge of counts: each tile is asked about its own part, and the numbers are summed."""
-    oracle = Oracle(counts(6, 0), counts(0, 9), counts(1, 2))
-    result = run(oracle, TaskRequest(task=COUNT, names=BOTTLES, tiles=parse_tiles("1x3")))
-    assert result.value == {"total": 18, "items": {"bottle": 7, "can": 11}}
-    shown = [part for turns, _ in oracle.asked for turn in turns for part in turn.parts if isinstance(part, Image)]
-    assert [one.size for one in shown] == [(96, 32)] * 3
-    assert len({one.sha256 for one in shown}) == 3
-
-
-def test_boxes_of_tiles_lie_in_the_whole_image() -> None:
-    """Guards coordinates: those of a tile are relative to it."""
-    box = '[{"bbox_2d": [0, 0, 500, 1000], "label": "can"}]'
-    inquiry = TaskRequest(task=find("locate"), names=TaskArguments(items=("can",)), tiles=parse_tiles("2x1"))
-    result = run(Oracle("[]", box), inquiry)
-    assert result.value == [{"bbox_2d": [500, 0, 750, 1000], "label": "can"}]
-    assert [mark.box for mark in result.marks] == [(48, 0, 72, 96)]
-
-
-def test_texts_of_tiles_are_numbered() -> None:
-    """Guards tasks whose answer is text."""
-    result = run(Oracle("a", "b"), TaskRequest(task=find("ocr"), tiles=parse_tiles("1x2")))
-    assert result.text == "[1/2] a\n[2/2] b"
-
-
-def test_steps_think_first_and_answer_then() -> None:
-    """Guards the order: reasoning without a form, then the answer in it, in one conversation with one image."""
-    oracle = Oracle("Row 1: 6 bottles.", counts(6, 0))
-    result = run(oracle, TaskRequest(task=COUNT, names=BOTTLES, steps=True))
-    assert result.reasoning == ("Row 1: 6 bottles.",)
-    assert result.value == {"total": 6, "items": {"bottle": 6, "can": 0}}
-    (first, free), (second, formed) = oracle.asked
-    assert free.schema is None
-    assert formed.schema is not None
-    assert [turn.role for turn in second] == ["user", "assistant", "user"]
-    assert second[0] == first[0]
-    assert not any(isinstance(part, Image) for part in second[2].parts)
-
-
-def test_a_wrong_total_is_told() -> None:
-    """Guards against a total that its own items contradict."""
-    result = run(Oracle(counts(6, 2, total=9)), TaskRequest(task=COUNT, names=BOTTLES))
-    assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
-    assert any("answered as 9" in note for note in result.notes)
-
-
-def test_cut_answers_have_no_vote() -> None:
-    """Guards against half a JSON in the majority; and if all are cut, that is told."""
-    result = run(Oracle(*[counts(1, 1)[:12]] * 2, reason="length"), TaskRequest(task=COUNT, names=BOTTLES, votes=2))
-    assert result.value is None
-    assert result.finish_reason == "length"
 
 
 @pytest.mark.parametrize(
@@ -174,108 +19,34 @@ def test_cut_answers_have_no_vote() -> None:
     [
         (lambda: TaskRequest(votes=0), "between 1 and 16, not 0"),
         (lambda: TaskRequest(votes=17), "between 1 and 16, not 17"),
-        (lambda: TaskRequest(names=BOTTLES), "belong to a task"),
-        (lambda: TaskRequest(task=COUNT, names=TaskArguments(fields=("x",))), "takes no fields"),
-        (lambda: TaskRequest(task=find("chart"), tiles=parse_tiles("1x2")), "cannot be merged"),
-        (lambda: run(Oracle(), TaskRequest(task=find("compare"))), "at least 2 images"),
+        (lambda: TaskRequest(arguments=BOTTLES), "belong to a task"),
+        (lambda: TaskRequest(task=COUNT, arguments=TaskArguments(fields=("x",))), "takes no fields"),
+        (lambda: TaskRequest(task=find_task("chart"), tiles=parse_tiles("1x2")), "cannot be merged"),
+        (lambda: TaskRequest(task=find_task("compare")).check_image_count(1), "at least 2 images"),
     ],
 )
-def test_what_cannot_be_asked_is_told(make: object, message: str) -> None:
+def test_contradicting_requests_are_refused(make: object, message: str) -> None:
     """Guards against options that are silently dropped."""
     with pytest.raises(OptionError, match=message):
         make()  # type: ignore[operator]
 
 
-def test_a_task_sets_what_the_caller_does_not() -> None:
-    """Guards the order of options: the caller's word, then the task's."""
-    inquiry = TaskRequest(task=find("locate"), names=TaskArguments(items=("can",)))
-    options = inquiry.options(Options(max_tokens=7))
+def test_caller_options_precede_task_defaults() -> None:
+    request = TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)))
+    options = request.options(Options(max_tokens=7))
     assert (options.temperature, options.presence_penalty, options.max_tokens) == (0, 0, 7)
     assert (options.min_image_tokens, options.auto_image_tokens) == (1024, 2560)
-    assert inquiry.options(Options(temperature=0.5, detail="low")).temperature == 0.5
-    assert inquiry.options(Options(detail="low")).min_image_tokens is None
-    assert inquiry.options(Options(max_image_tokens=300)).min_image_tokens is None
-    assert inquiry.options(Options(detail="high")).min_image_tokens == 1024
+    assert request.options(Options(temperature=0.5, detail="low")).temperature == 0.5
+    assert request.options(Options(detail="low")).min_image_tokens is None
+    assert request.options(Options(max_image_tokens=300)).min_image_tokens is None
+    assert request.options(Options(detail="high")).min_image_tokens == 1024
 
 
 def test_the_language_follows_the_question() -> None:
-    """Guards Chinese users: Chinese items or a Chinese question make a Chinese prompt."""
-    assert TaskRequest(task=COUNT, names=TaskArguments(items=("瓶子",))).questions()[0].startswith("数一数")
+    """Chinese items or a Chinese question select the Chinese prompt."""
+    assert TaskRequest(task=COUNT, arguments=TaskArguments(items=("瓶子",))).questions()[0].startswith("数一数")
     assert TaskRequest("请数一数", task=COUNT).questions()[0].startswith("数一数")
     assert TaskRequest("几个？", steps=True).questions() == (
         "几个？\n请一步一步思考：逐个部分说出与问题有关的内容。",
         "现在只给出答案。",
     )
-
-
-def test_votes_keep_what_the_caller_says() -> None:
-    """Guards against a sampling option that is dropped because there are votes."""
-    options = TaskRequest(votes=3).options(Options(top_p=0.3, top_k=5))
-    assert (options.temperature, options.top_p, options.top_k) == (0.7, 0.3, 5)
-
-
-def test_one_cut_vote_does_not_spoil_the_others() -> None:
-    """Guards a whole majority against one answer that ran too long; that is told."""
-    oracle = Oracle(counts(1, 1), counts(1, 1), counts(1, 1)[:9])
-    oracle.reasons = ["stop", "stop", "length"]
-    result = run(oracle, TaskRequest(task=COUNT, names=BOTTLES, votes=3))
-    assert result.finish_reason == "stop"
-    assert result.value == {"total": 2, "items": {"bottle": 1, "can": 1}}
-    assert any("1 of 3 answers were cut short" in note for note in result.notes)
-
-
-def test_a_majority_that_the_form_forbids_is_not_told() -> None:
-    """Guards forms: numbers voted one by one may make an answer that nobody gave and no schema allows."""
-    form = {"type": "object"}
-    oracle = Oracle('{"a": "im", "b": 1}', '{"a": "im", "b": 2}', '{"a": "possible", "b": 1}', '{"a": "im", "b": 2}')
-    oracle.forbids = '{"a": "im", "b": 1}'
-    result = run(oracle, TaskRequest("?", votes=4), Options(schema=form))
-    assert result.value == {"a": "im", "b": 2}
-
-
-def test_marks_are_those_of_the_answer_that_is_told() -> None:
-    """Guards ``--draw`` with votes: boxes of the answer that won."""
-    lost = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]'
-    won = '[{"bbox_2d": [500, 500, 1000, 1000], "label": "can"}]'
-    result = run(Oracle(lost, won, won), TaskRequest(task=find("locate"), names=TaskArguments(items=("can",)), votes=3))
-    assert [mark.box for mark in result.marks] == [(48, 48, 96, 96)]
-
-
-def test_types_come_out_of_votes_and_tiles() -> None:
-    """Guards dataclasses in ``Options.schema``: votes are counted on the JSON, the type is made in the end."""
-
-    @dataclasses.dataclass
-    class Stock:
-        bottles: int
-
-    oracle = Oracle('{"bottles": 3}', '{"bottles": 4}', '{"bottles": 4}')
-    assert run(oracle, TaskRequest("?", votes=3), Options(schema=Stock)).value == Stock(4)
-    tiled = run(
-        Oracle('{"bottles": 3}', '{"bottles": 4}'), TaskRequest("?", tiles=parse_tiles("1x2")), Options(schema=Stock)
-    )
-    assert tiled.value == [{"bottles": 3}, {"bottles": 4}]
-
-
-def test_a_form_of_the_user_s_own_is_not_merged_by_the_task_s_rule() -> None:
-    """Guards ``--task fields --schema ... --tiles``: each part's answer is told, none is lost."""
-    inquiry = TaskRequest(task=find("fields"), names=TaskArguments(fields=("x",)), tiles=parse_tiles("1x2"))
-    assert run(Oracle("[1]", "[2]"), inquiry, Options(schema={"type": "array"})).value == [[1], [2]]
-
-
-def test_a_form_that_cannot_be_kept_is_told_before_the_reasoning() -> None:
-    """Guards against minutes of reasoning before a schema is refused."""
-    oracle = Oracle("thoughts", "{}")
-    oracle.refuses = True
-    with pytest.raises(OptionError, match="no such schema"):
-        run(oracle, TaskRequest("?", steps=True), Options(schema={}))
-    assert not oracle.asked
-
-
-def test_an_interruption_stops_the_other_votes() -> None:
-    """Guards Ctrl+C and failures: what has not begun is not asked any more."""
-    oracle = Oracle(*["1"] * 16)
-    oracle.fails_at = 2
-    with pytest.raises(EngineClosed):
-        run(oracle, TaskRequest("?", votes=16))
-    time.sleep(0.2)
-    assert len(oracle.asked) <= 4

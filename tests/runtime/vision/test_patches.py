@@ -11,7 +11,8 @@ from PIL import Image as PILImage
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
 from vlrun.media.image import Image, open_image
-from vlrun.vision.patches import Patches, cut, fit, grid_of
+from vlrun.vision.patches import cut, fit, grid_of
+from vlrun.vision.vision_encoder import Patches
 
 VISION = VisionDimensions(
     hidden=48, heads=3, depth=5, patch=16, temporal_patch=2, merge=2, position_side=7, deepstack=2

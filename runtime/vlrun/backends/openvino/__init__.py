@@ -1,8 +1,8 @@
-"""Tensors on a device: patches, positions, the two compiled models. Knows neither text nor requests.
+"""The OpenVINO backend.
 
-Importing OpenVINO reports the import over the network, unasked (``openvino/tools/ovc/__init__.py`` sends an event with
-the consent dialog off). A device that works offline, and whose owner was not asked, must not: OpenVINO finds no
-telemetry package here and uses its own stub.
+Importing OpenVINO reports the import over the network without asking (``openvino/tools/ovc/__init__.py`` sends an event
+with the consent dialog off). A device that works offline must not: OpenVINO finds no telemetry package here and uses
+its own stub.
 """
 
 import sys

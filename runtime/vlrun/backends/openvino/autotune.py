@@ -1,7 +1,7 @@
-"""Which hints are fastest on this box: measured once by ``vlrun tune``, kept in the user's cache, used from then on.
+"""Autotuning: measure which OpenVINO properties are fastest on this machine, and remember them.
 
-What suits one CPU does not suit another, and no rule of thumb holds. Knows devices, clocks and one small file; does not
-know questions.
+What suits one CPU does not suit another, and no rule of thumb holds. ``vlrun tune`` measures; loading a model uses the
+result unless other properties are given.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import openvino as ov
-import platformdirs
 
 from vlrun import manifest as manifests
-from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import Device, open_device
 from vlrun.backends.openvino.hints import Hints
-from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine.backend import SequenceStep
 from vlrun.errors import DeviceError, OptionError
 from vlrun.manifest import Manifest
-from vlrun.storage import files
+from vlrun.models.registry import family_of
+from vlrun.storage import cache_paths, files
 from vlrun.vision.grid import Grid
-from vlrun.vision.patches import Patches
+from vlrun.vision.vision_encoder import Patches
 
-PROMPT, ANSWER = 784, 64
-"""A question about a 1024 x 768 image and its answer, in tokens: what the hints are to be fast for."""
-PREFILL, DECODED = 256, 10
-"""Tokens that are run to find out."""
+PROMPT_TOKENS, OUTPUT_TOKENS = 784, 64
+"""A question about a 1024 x 768 image and its answer: what the properties are tuned for."""
+MEASURED_PREFILL, MEASURED_DECODE = 256, 10
+"""Tokens that are run to estimate it."""
 GRID_SIDE = 32
-"""Patches along each side of the image that is encoded to find out."""
-MEMORY = 512 * 2**20
-LEAST_GAIN = 0.03
-"""What other hints must save, as a part, to be taken in place of the defaults."""
+"""Patches along each side of the image that is encoded."""
+KV_MEMORY = 512 * 2**20
+MIN_GAIN = 0.03
+"""Share of the time that other properties must save to replace the defaults: clocks are noisy, rounding differs."""
 SIBLINGS = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
 VISION_PRECISIONS = (None, "f32", "bf16", "f16")
 
 
 class Tuned(msgspec.Struct, frozen=True):
-    """The fastest hints: seconds for a question as above, with them and with vlrun's defaults."""
+    """The fastest properties, and seconds for a request as above with them and with the defaults."""
 
     decoder_precision: str | None
     vision_precision: str | None
@@ -56,8 +56,8 @@ class Tuned(msgspec.Struct, frozen=True):
     seconds: float
     default_seconds: float
 
-    def applied(self, hints: Hints) -> Hints:
-        """The hints with the tuned ones in place of defaults."""
+    def apply(self, hints: Hints) -> Hints:
+        """Return the hints with the tuned properties."""
         return replace(
             hints,
             decoder_precision=self.decoder_precision,
@@ -67,25 +67,25 @@ class Tuned(msgspec.Struct, frozen=True):
         )
 
 
-def stored(folder: Path, device: str) -> Tuned | None:
-    """What was found for this model on this device before; None if nothing was, or the file is damaged."""
+def load_tuned(folder: Path, device: str) -> Tuned | None:
+    """Return what was measured for this model on this device; None if nothing was, or the file is damaged."""
     try:
         return msgspec.json.decode(_path(folder, device).read_bytes(), type=Tuned)
-    except (OSError, RuntimeError, msgspec.MsgspecError):  # RuntimeError: the device is not there, as will be told
+    except (OSError, RuntimeError, msgspec.MsgspecError):  # RuntimeError: no such device, which is reported later
         return None
 
 
-def store(tuned: Tuned, folder: Path, device: str) -> None:
-    """Keep it. Raises OSError if the cache folder cannot be written."""
+def save_tuned(tuned: Tuned, folder: Path, device: str) -> None:
+    """Remember a result. Raises OSError if the cache folder cannot be written."""
     path = _path(folder, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.put(path, msgspec.json.encode(tuned))
+    files.write_atomic(path, msgspec.json.encode(tuned))
 
 
-def tune(folder: Path, manifest: Manifest, device: str, tell: Callable[[str], None]) -> Tuned:
-    """Measure one choice after the other, telling each result, and give the fastest hints.
+def tune(folder: Path, manifest: Manifest, device: str, report: Callable[[str], None]) -> Tuned:
+    """Measure one choice after the other, reporting each result, and return the fastest.
 
-    Raises DeviceError if nothing runs on that device.
+    Raises DeviceError if nothing runs on the device.
     """
     default = Hints(device=device)
 
@@ -95,24 +95,28 @@ def tune(folder: Path, manifest: Manifest, device: str, tell: Callable[[str], No
     def vision(hints: Hints) -> float:
         return _vision_seconds(open_device(hints), folder, manifest)
 
-    measured = _measure({_words(hints): hints for hints in _decoder_choices(default)}, decoder, tell)
+    measured = _measure({_describe(hints): hints for hints in _decoder_choices(default)}, decoder, report)
     best = _fastest(measured, default)
-    fewer = {f"{threads} threads": replace(best, threads=threads) for threads in _fewer_threads()}
-    measured |= _measure(fewer, decoder, tell)
+    fewer = {f"{threads} threads": replace(best, threads=threads) for threads in _thread_choices()}
+    measured |= _measure(fewer, decoder, report)
     best = _fastest(measured, best)
     plain = replace(best, vision_precision=None)
-    encoders = {f"vision {p or 'as the device likes'}": replace(best, vision_precision=p) for p in VISION_PRECISIONS}
-    seen = _measure(encoders, vision, tell)
-    if not measured or not seen:
-        raise DeviceError(f"none of the hints work on {device}")
-    eye = _fastest(seen, plain)
+    encoders = {
+        f"vision {precision or 'as the device chooses'}": replace(best, vision_precision=precision)
+        for precision in VISION_PRECISIONS
+    }
+    measured_vision = _measure(encoders, vision, report)
+    if not measured or not measured_vision:
+        raise DeviceError(f"none of the settings work on {device}")
+    best_vision = _fastest(measured_vision, plain)
     return Tuned(
         best.decoder_precision,
-        eye.vision_precision,
+        best_vision.vision_precision,
         best.group_size,
         best.threads,
-        seconds=measured[best] + seen[eye],
-        default_seconds=measured.get(default, measured[best]) + seen.get(plain, seen[eye]),
+        seconds=measured[best] + measured_vision[best_vision],
+        default_seconds=measured.get(default, measured[best])
+        + measured_vision.get(plain, measured_vision[best_vision]),
     )
 
 
@@ -122,50 +126,52 @@ def _decoder_choices(default: Hints) -> Iterator[Hints]:
             yield replace(default, decoder_precision=precision, group_size=group_size)
 
 
-def _fewer_threads() -> list[int]:
-    """Half of the CPU's threads, where two of them share a core."""
+def _thread_choices() -> list[int]:
+    """Return half of the CPU's threads, where two of them share a core."""
     with suppress(OSError):
         return [] if SIBLINGS.read_text(encoding="ascii").strip() == "0" else [max(1, (os.cpu_count() or 2) // 2)]
     return []
 
 
 def _measure(
-    choices: Mapping[str, Hints], seconds_of: Callable[[Hints], float], tell: Callable[[str], None]
+    choices: Mapping[str, Hints], seconds_of: Callable[[Hints], float], report: Callable[[str], None]
 ) -> dict[Hints, float]:
-    """Seconds of all choices that the device takes."""
+    """Return the seconds of all choices that the device accepts."""
     measured = {}
-    for words, hints in choices.items():
+    for description, hints in choices.items():
         try:
             measured[hints] = seconds_of(hints)
-            tell(f"{words}: {measured[hints]:.2f} s")
+            report(f"{description}: {measured[hints]:.2f} s")
         except (DeviceError, OptionError, RuntimeError):  # bf16 where there is none
-            tell(f"{words}: not on this device")
+            report(f"{description}: not on this device")
     return measured
 
 
-def _fastest(measured: Mapping[Hints, float], known: Hints) -> Hints:
-    """The fastest, or what is known already if that is hardly slower: clocks are noisy, other hints round otherwise."""
-    best = min(measured, key=measured.__getitem__, default=known)
-    return known if measured.get(known, math.inf) <= measured.get(best, 0) * (1 + LEAST_GAIN) else best
+def _fastest(measured: Mapping[Hints, float], default: Hints) -> Hints:
+    """Return the fastest choice, or the default if that is hardly slower."""
+    best = min(measured, key=measured.__getitem__, default=default)
+    return default if measured.get(default, math.inf) <= measured.get(best, 0) * (1 + MIN_GAIN) else best
 
 
 def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
-    """Prefill and decode of a question and its answer, reckoned from shorter ones."""
-    decoder = Decoder(device, folder, manifest.text, manifest.vision.deepstack, MEMORY, PREFILL + DECODED)
-    blocks = range(-(-(PREFILL + DECODED) // decoder.block_size))
+    """Estimate prefill and decode of a request from a shorter one."""
+    text, total = manifest.text, MEASURED_PREFILL + MEASURED_DECODE
+    decoder = OpenVINODecoder(device, folder, text, manifest.vision.deepstack, KV_MEMORY, total)
+    blocks = range(-(-total // decoder.block_size))
+    steps = ((0, MEASURED_PREFILL), (0, MEASURED_PREFILL), *((MEASURED_PREFILL + n, 1) for n in range(MEASURED_DECODE)))
     seconds = []
-    for start, count in ((0, PREFILL), (0, PREFILL), *((PREFILL + n, 1) for n in range(DECODED))):
+    for start, count in steps:
         positions = np.tile(np.arange(start, start + count), (3, 1))
         step = SequenceStep(np.ones(count, np.int64), positions, start, blocks)
         began = time.perf_counter()
         decoder.forward([step], lambda: False)
         seconds.append(time.perf_counter() - began)
-    return seconds[1] * PROMPT / PREFILL + statistics.median(seconds[2:]) * ANSWER
+    return seconds[1] * PROMPT_TOKENS / MEASURED_PREFILL + statistics.median(seconds[2:]) * OUTPUT_TOKENS
 
 
 def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
-    """The encoder on an image, the second time: the first one makes its copy of the weights."""
-    encoder = VisionEncoder(device, folder, manifest.vision)
+    """Measure the encoder on an image, the second time: in the first inference the plugin repacks the weights."""
+    encoder = OpenVINOVisionEncoder(device, folder, manifest.vision, family_of(manifest))
     vision = manifest.vision
     grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)
     patches = Patches(np.zeros((grid.patches, 3 * vision.temporal_patch * vision.patch**2), np.float32), grid)
@@ -176,12 +182,12 @@ def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
     return seconds
 
 
-def _words(hints: Hints) -> str:
+def _describe(hints: Hints) -> str:
     return f"decoder {hints.decoder_precision}, groups of {hints.group_size}"
 
 
 def _path(folder: Path, device: str) -> Path:
-    """Where the result for this model, device and OpenVINO is kept."""
+    """Return where the result for this model, device and OpenVINO is stored."""
     processor = ov.Core().get_property(device, "FULL_DEVICE_NAME")
     name = hashlib.sha256(f"{manifests.fingerprint(folder)} {processor} {ov.get_version()} {os.cpu_count()}".encode())
-    return platformdirs.user_cache_path("vlrun") / "tuned" / f"{name.hexdigest()[:32]}.json"
+    return cache_paths.tuned_hints() / f"{name.hexdigest()[:32]}.json"

@@ -1,9 +1,9 @@
-"""Compiled models on disk, without their weights: the next start need not compile again.
+"""The compile cache: compiled models on disk without their weights, so that the next start need not compile again.
 
-OpenVINO's own cache (``CACHE_DIR``) believes whatever lies there: a flipped byte answers wrongly in silence, and other
-weights of the same size are not noticed. So each blob is ours: named by the model's manifest, OpenVINO, the device, its
-driver and all properties, with its own checksum; what is damaged or refused is removed and compiled anew. Nothing that
-fails here fails a start. Knows files and OpenVINO; does not know what the models compute.
+OpenVINO's own cache (``CACHE_DIR``) trusts whatever it finds: a flipped byte answers wrongly in silence, and other
+weights of the same size are not noticed. So vlrun keeps its own blobs, named after the model's manifest, OpenVINO, the
+device, its driver and all properties, each with a checksum. A damaged or refused blob is removed and the model compiled
+anew. A failure here never fails a start.
 """
 
 from __future__ import annotations
@@ -19,68 +19,69 @@ import openvino as ov
 from vlrun.storage import files
 
 BLOB_VERSION = 1
-"""To be raised when what is compiled changes though the model's files do not: a transformation of ours, say."""
-SUFFIX, REFUSED = ".blob", ".refused"
+"""To be raised when the compiled model changes though its files do not, by a new transformation for example."""
+SUFFIX, REFUSED_SUFFIX = ".blob", ".refused"
 LIMIT = 256 * 2**20
 """Bytes of all blobs. One takes 1 to 2 MB on a CPU."""
 
 
 @dataclass(frozen=True)
 class CompileCache:
-    """Blobs in ``folder`` for the model whose manifest has this ``fingerprint``."""
+    """Blobs in ``folder`` of the model whose manifest has this ``fingerprint``."""
 
     folder: Path
     fingerprint: str
 
-    def compiled(
+    def compile_model(
         self, core: ov.Core, model: ov.Model, weights: Path, device: str, config: Mapping[str, str]
     ) -> ov.CompiledModel:
-        """A model whose constants lie in the file ``weights``, compiled now or before. Raises RuntimeError as
-        ``Core.compile_model`` does.
+        """Import a model's blob, or compile it and keep the blob.
+
+        ``weights`` is the file that the model's constants lie in. Raises RuntimeError as ``Core.compile_model`` does.
         """
-        with contextlib.suppress(RuntimeError):  # a device that knows none of this
+        with contextlib.suppress(RuntimeError):  # a device that supports none of this
             path = self._path(core, weights, device, config)
             weightless = {**config, "CACHE_MODE": "OPTIMIZE_SIZE"}
-            known = self._load(core, path, device, {**weightless, "WEIGHTS_PATH": str(weights)})
-            if known:
-                return known
+            imported = self._import(core, path, device, {**weightless, "WEIGHTS_PATH": str(weights)})
+            if imported:
+                return imported
             compiled = core.compile_model(model, device, weightless)
             with contextlib.suppress(OSError, RuntimeError):
                 self._store(path, compiled)
             return compiled
         return core.compile_model(model, device, dict(config))
 
-    def _load(self, core: ov.Core, path: Path, device: str, config: Mapping[str, str]) -> ov.CompiledModel | None:
-        """What lies there, if it is whole and the device takes it."""
+    def _import(self, core: ov.Core, path: Path, device: str, config: Mapping[str, str]) -> ov.CompiledModel | None:
+        """Import a blob, if it is whole and the device accepts it."""
         try:
-            compiled = core.import_model(ov.Tensor(files.read(path)), device, dict(config))
+            compiled = core.import_model(ov.Tensor(files.read_checked(path)), device, dict(config))
         except OSError:
             return None
         except ValueError:
             files.remove(path)
             return None
         except RuntimeError:  # whole, and refused: perhaps the device was busy
-            refused = path.with_suffix(REFUSED)
+            refused = path.with_suffix(REFUSED_SUFFIX)
             with contextlib.suppress(OSError):
                 refused.write_bytes(b"2" if refused.exists() else b"1")
             files.remove(path)
             return None
-        files.remove(path.with_suffix(REFUSED))
-        files.used(path)
+        files.remove(path.with_suffix(REFUSED_SUFFIX))
+        files.touch(path)
         return compiled
 
     def _store(self, path: Path, compiled: ov.CompiledModel) -> None:
-        """Keep a blob, unless its like was refused twice: then it is of no use. Raises OSError, RuntimeError."""
-        refused = path.with_suffix(REFUSED)
+        """Keep a blob, unless the device refused it twice before. Raises OSError and RuntimeError."""
+        refused = path.with_suffix(REFUSED_SUFFIX)
         if refused.exists() and refused.read_bytes() == b"2":
             return
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.sweep(self.folder)
-        files.write(path, [compiled.export_model().getvalue()])
-        files.shrink(self.folder.glob(f"*{SUFFIX}"), LIMIT)
+        files.remove_partial(self.folder)
+        files.write_checked(path, [compiled.export_model().getvalue()])
+        files.evict(self.folder.glob(f"*{SUFFIX}"), LIMIT)
 
     def _path(self, core: ov.Core, weights: Path, device: str, config: Mapping[str, str]) -> Path:
-        """Where the blob of this model, OpenVINO, device and configuration lies."""
+        """Return the blob's path, which depends on the model, OpenVINO, the device and the properties."""
         driver = ""
         with contextlib.suppress(RuntimeError):
             driver = str(core.get_property(device, "GPU_DRIVER_VERSION"))

@@ -1,13 +1,11 @@
-"""The device: which one, with which hints, and how a model runs on it so that it can be stopped.
-
-Knows OpenVINO; does not know what the models compute.
-"""
+"""An OpenVINO device: reading, compiling and running models so that they can be cancelled."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +13,28 @@ import numpy.typing as npt
 import openvino as ov
 
 from vlrun.backends.openvino.compile_cache import CompileCache
-from vlrun.backends.openvino.hints import Hints
+from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError
 
-AUTO = "AUTO"
 POLL_MS = 50
-"""How long it can go unnoticed that nobody waits any more. A finished inference wakes the waiter at once."""
+"""Longest time until a cancellation is noticed. A finished inference wakes the waiting thread at once."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that is there, with the hints for it; ``blobs``: compiled models of earlier processes; ``compiling``:
-    called before each compilation, which takes long and leaves the interpreter to others.
+    """An available device.
+
+    Attributes:
+        core: The OpenVINO core.
+        hints: Device name and properties.
+        compile_cache: Compiled models of earlier processes, if they are used on this device.
+        compiling: Set when the first compilation starts, which takes long and leaves the interpreter to other threads.
     """
 
     core: ov.Core
     hints: Hints
-    blobs: CompileCache | None = None
-    compiling: Callable[[], None] = lambda: None
+    compile_cache: CompileCache | None = None
+    compiling: threading.Event = field(default_factory=threading.Event)
 
     def read_model(self, path: Path) -> ov.Model:
         """Read an IR. Raises DamagedModel if OpenVINO cannot."""
@@ -44,15 +46,22 @@ class Device:
             ) from error
 
     def compile_model(self, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
-        """Compile, or take what was compiled before. ``weights``: the file that the model's constants lie in.
+        """Compile a model, or load it from the compile cache.
 
-        Raises OptionError for a hint that the device does not know, DeviceError if it refuses the model.
+        Args:
+            model: The model.
+            weights: The file that its constants lie in.
+            config: OpenVINO properties.
+
+        Raises:
+            OptionError: The device does not know a property or its value.
+            DeviceError: The device refuses the model.
         """
         device = self.hints.device
-        self.compiling()
+        self.compiling.set()
         try:
-            if self.blobs:
-                return self.blobs.compiled(self.core, model, weights, device, config)
+            if self.compile_cache:
+                return self.compile_cache.compile_model(self.core, model, weights, device, config)
             return self.core.compile_model(model, device, dict(config))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
@@ -62,36 +71,38 @@ class Device:
             raise DeviceError(f"{device} refuses the model: {reason}") from error
 
 
-def open_device(hints: Hints, blobs: CompileCache | None = None) -> Device:
-    """The device, if it is there. ``blobs`` are used on all but a CPU, whose plugin compiles fast and does not take a
-    decoder under PagedAttention back.
+def open_device(
+    hints: Hints, compile_cache: CompileCache | None = None, compiling: threading.Event | None = None
+) -> Device:
+    """Open the device of ``hints``. Raises DeviceError if it is not available.
 
-    Raises DeviceError with the names of those that are there.
+    The compile cache is not used on CPUs: their plugin compiles fast and cannot import a PagedAttention decoder.
     """
     core = ov.Core()
     if hints.device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
         available = ", ".join(core.available_devices) or "none"
         raise DeviceError(f"there is no device '{hints.device}' here; available: {available}")
-    return Device(core, hints, None if hints.device.split(".")[0] == "CPU" else blobs)
+    cache = None if hints.device.split(".")[0] == "CPU" else compile_cache
+    return Device(core, hints, cache, compiling or threading.Event())
 
 
 def candidates(hints: Hints) -> list[Hints]:
-    """What to try in turn: the device itself; for ``AUTO`` an integrated GPU if there is one, then the CPU."""
+    """Return the devices to try in order: for ``AUTO`` an integrated GPU if there is one, then the CPU."""
     if hints.device != AUTO:
         return [hints]
     core = ov.Core()
-    gpus = [name for name in core.available_devices if name.split(".")[0] == "GPU" and _integrated(core, name)]
+    gpus = [name for name in core.available_devices if name.split(".")[0] == "GPU" and _is_integrated(core, name)]
     return [replace(hints, device=name) for name in (*gpus[:1], "CPU")]
 
 
-def _integrated(core: ov.Core, name: str) -> bool:
+def _is_integrated(core: ov.Core, name: str) -> bool:
     return "INTEGRATED" in str(core.get_property(name, "DEVICE_TYPE")).upper()
 
 
 def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
-    """Check that every port of ``expected`` is there with its shape, in which -1 stands for any size, and that the
-    compiled model has no cache port besides: what the manifest says must be true before memory is handed over.
+    """Check a compiled model against the manifest before memory is handed over.
 
+    Every port of ``expected`` must be there with its shape (-1: any size), and there must be no other cache port.
     Raises DamagedModel.
     """
     ports = {port_name: port for port in (*compiled.inputs, *compiled.outputs) for port_name in port.get_names()}
@@ -102,11 +113,11 @@ def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]
         if not found.compatible(ov.PartialShape(list(shape))):
             wrong.add(port_name)
     if wrong:
-        raise DamagedModel(f"{name} and its manifest do not fit together ('{min(wrong)}'): export or copy it again")
+        raise DamagedModel(f"{name} does not match its manifest ('{min(wrong)}'): export or copy it again")
 
 
 def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]], stopped: Callable[[], bool]) -> None:
-    """Run one inference on shared inputs. Raises Abandoned, within ``POLL_MS``, when ``stopped`` says so."""
+    """Run one inference on shared inputs. Raises InferenceCancelled within ``POLL_MS`` when ``stopped``."""
     request.start_async(dict(inputs), share_inputs=True)
     try:
         while not request.wait_for(POLL_MS):
@@ -114,6 +125,6 @@ def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]],
                 raise InferenceCancelled
     except BaseException:  # Ctrl+C too: the inputs must outlive the inference
         request.cancel()
-        with contextlib.suppress(RuntimeError):  # says that it was cancelled
+        with contextlib.suppress(RuntimeError):  # reports that it was cancelled
             request.wait()
         raise

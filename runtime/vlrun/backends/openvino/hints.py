@@ -7,15 +7,26 @@ from dataclasses import dataclass
 
 from vlrun.errors import OptionError
 
+AUTO = "AUTO"
+"""Device name for the automatic choice."""
+
 
 @dataclass(frozen=True)
 class Hints:
-    """Device and OpenVINO hints. None leaves a choice to the plugin. The device ``AUTO`` is an integrated GPU where one
-    is and takes the model, and else the CPU; the loaded model's ``notes`` say which.
+    """The device and OpenVINO properties; None leaves a choice to the plugin.
 
     The defaults are the fastest measured for INT8 weights on server and client CPUs (docs/performance.md): activations
-    quantized by groups of 128; for the decoder f32 inference, which beats bf16 even on CPUs that have it, and an 8-bit
-    KV cache. The vision encoder follows the plugin, which takes bf16 where the CPU has it.
+    quantized in groups of 128; f32 inference for the decoder, which beats bf16 even on CPUs that have it; an 8-bit KV
+    cache. The vision encoder follows the plugin, which takes bf16 where the CPU has it.
+
+    Attributes:
+        device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU. The loaded
+            model's ``notes`` say which.
+        threads: CPU threads.
+        decoder_precision: Inference precision of the decoder.
+        vision_precision: Inference precision of the vision encoder.
+        kv_precision: Element type of the KV cache.
+        group_size: Group size of dynamic quantization; 0 turns it off.
     """
 
     device: str = "CPU"
@@ -31,11 +42,11 @@ class Hints:
         object.__setattr__(self, "device", self.device.upper())
 
     def decoder_config(self) -> dict[str, str]:
-        """OpenVINO properties for the decoder.
+        """Return the OpenVINO properties of the decoder.
 
-        Keys get a scale for each token, as values have. The CPU plugin's own way, a scale for each channel of a block,
-        quantizes a block anew with every token written to it: what a token reads then depends on how its past was
-        written, and guessed tokens that were wrong leave traces.
+        Keys get a scale per token, as values have. The CPU plugin's default, a scale per channel of a block, quantizes
+        a block anew with every token written to it: what a token reads then depends on how its past was written, and
+        wrong guesses leave traces.
         """
         by_token = self.device.split(".")[0] == "CPU" and self.kv_precision in {None, "u8"}
         return self._config(
@@ -48,7 +59,7 @@ class Hints:
         )
 
     def vision_config(self) -> dict[str, str]:
-        """OpenVINO properties for the vision encoder."""
+        """Return the OpenVINO properties of the vision encoder."""
         return self._config(
             {"INFERENCE_PRECISION_HINT": self.vision_precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size}
         )

@@ -1,7 +1,4 @@
-"""The vision encoder on a device: patches of one image in, visual tokens with their DeepStack rows out.
-
-Knows tensors; knows no file format and no prompt.
-"""
+"""The vision encoder on an OpenVINO device."""
 
 from __future__ import annotations
 
@@ -14,21 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from vlrun.backends.openvino.device import Device, check_ports, run
-from vlrun.backends.openvino.memory import MappedWeights, give_back
+from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
 from vlrun.errors import DeviceError
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
-from vlrun.models.qwen3_vl.positions import patch_positions
-from vlrun.types.arrays import FloatArray
+from vlrun.models.family import ModelFamily
+from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
-from vlrun.vision.patches import Patches
+from vlrun.vision.vision_encoder import Patches
 
 
-class VisionEncoder:
+class OpenVINOVisionEncoder:
     """The compiled vision encoder of a model folder."""
 
-    def __init__(self, device: Device, folder: Path, vision: VisionDimensions) -> None:
+    def __init__(self, device: Device, folder: Path, vision: VisionDimensions, family: ModelFamily) -> None:
         model = device.read_model(folder / VISION_XML)
         self._vision = vision
+        self._family = family
         self._lock = threading.Lock()
         self._mapped: MappedWeights | None = MappedWeights(model, folder / VISION_BIN)
         with self._mapped:
@@ -37,8 +35,9 @@ class VisionEncoder:
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
-        """Encode one token, if nothing was encoded yet: the plugin makes its own copy of the weights when it first
-        runs. Raises DeviceError.
+        """Encode one visual token, if nothing was encoded yet: the plugin repacks the weights in its first inference.
+
+        Raises DeviceError.
         """
         grid = Grid(self._vision.merge, self._vision.merge, self._vision.merge)
         pixels = np.zeros((grid.patches, 3 * self._vision.temporal_patch * self._vision.patch**2), np.float32)
@@ -46,17 +45,11 @@ class VisionEncoder:
             if self._mapped:
                 self.encode(Patches(pixels, grid), lambda: False)
         except RuntimeError as error:
-            raise DeviceError(f"the device compiles the vision encoder and cannot run it: {error}") from error
+            raise DeviceError(f"the device compiles the vision encoder but cannot run it: {error}") from error
 
-    def encode(self, patches: Patches, stopped: Callable[[], bool]) -> FloatArray:
-        """Image features ``[1 + deepstack, tokens, hidden]``: row 0 embeddings, the others DeepStack.
-
-        Raises Abandoned when ``stopped``.
-        """
-        vision = self._vision
-        positions = patch_positions(
-            patches.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta
-        )
+    def encode(self, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
+        """Encode one image. Raises InferenceCancelled when ``stopped``."""
+        positions = self._family.patch_positions(patches.grid, self._vision)
         inputs: dict[str, npt.NDArray[np.generic]] = {
             "patches": patches.pixels,
             "position_indices": positions.indices,
@@ -68,16 +61,16 @@ class VisionEncoder:
             try:
                 with self._mapped or nullcontext():
                     run(self._request, inputs, stopped)
-                features: FloatArray = self._request.get_output_tensor(0).data.copy()
+                features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
                 self._mapped = None
             finally:
                 self._compiled.release_memory()  # as much as half of the weights, for an image of 1024 x 768
-        give_back()
+        trim_heap()
         return features
 
 
 def _expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
-    """Ports by the manifest."""
+    """Return the shapes of the ports that the manifest implies."""
     head_dim = vision.hidden // vision.heads
     return {
         "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],

@@ -1,1 +1,1 @@
-"""Qwen3-VL: token positions, grounding format."""
+"""Qwen3-VL: its prompt and tool-call formats, position rules, grounding format and recommended settings."""

@@ -1,51 +1,61 @@
-"""Boxes and points in an answer: what Qwen writes about places, as marks in the pixels of the user's image.
+"""Boxes and points in Qwen's grounding format, read as marks in the pixels of the user's image, and written.
 
-Knows Qwen's two ways of writing places (objects with ``bbox_2d`` or ``point_2d``, and ``<|box_start|>`` tokens), also
-in prose, fenced, badly quoted or cut short; does not know the model, nor how marks are drawn. Reads each character a
-bounded number of times and never raises.
+Reads both notations (objects with ``bbox_2d`` or ``point_2d``, and ``<|box_start|>`` tokens), also in prose, fenced,
+badly quoted or cut short. Reads each character a bounded number of times and never raises.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vlrun.media.transform import ImageTransform
 from vlrun.types.mark import Mark
 
-GRID = 1000.0
-"""Qwen writes places in thousandths of the image's width and height."""
+SCALE = 1000.0
+"""Qwen writes coordinates in thousandths of the image's width and height."""
 
 
-def find_marks(text: str, size: tuple[int, int], frame: ImageTransform) -> tuple[Mark, ...]:
-    """The marks of an answer about an image of ``size`` (width, height) that lies in its original as ``frame`` says.
+def find_marks(text: str, size: tuple[int, int], transform: ImageTransform) -> tuple[Mark, ...]:
+    """Return the marks of an answer, in the order in which they begin.
 
-    In the order in which they begin. Values outside 0..1000 are clamped and swapped corners put right; a place that is
-    not made of two or four finite numbers is left out. Of an answer cut short the last mark counts if its coordinates
-    are complete up to their closing bracket, since ``[10, 20, 30, 4`` may have become 40; its label is then as much as
-    was written of it.
+    Values outside 0..1000 are clamped and swapped corners exchanged; coordinates that are not two or four finite
+    numbers are skipped. The last mark of an answer that was cut short counts if its coordinates are complete up to the
+    closing bracket (``[10, 20, 30, 4`` could have become 40); its label is then as long as the answer goes.
+
+    Args:
+        text: The answer.
+        size: Width and height of the image as the model saw it.
+        transform: From that image to the original, whose pixels the marks are in.
     """
-    across, down = size[0] / GRID, size[1] / GRID
+    x_scale, y_scale = size[0] / SCALE, size[1] / SCALE
     marks = []
     for found in _Reader(text).read():
         box = point = None
         if found.box is not None:
             left, top, right, bottom = found.box
-            box = frame.box(left * across, top * down, right * across, bottom * down)
+            box = transform.box(left * x_scale, top * y_scale, right * x_scale, bottom * y_scale)
         if found.point is not None:
-            point = frame.point(found.point[0] * across, found.point[1] * down)
+            point = transform.point(found.point[0] * x_scale, found.point[1] * y_scale)
         if box is not None or point is not None:
             marks.append(Mark(found.label, box, point))
     return tuple(marks)
 
 
+def format_box(mark: Mark, size: tuple[int, int]) -> Mapping[str, object]:
+    """Return a box as Qwen writes it. ``size``: width and height of the image whose pixels the mark is in."""
+    edges = [round(edge / side * SCALE) for edge, side in zip(mark.box or (), (*size, *size), strict=False)]
+    return {_BOX_KEY: edges, "label": mark.label}
+
+
 _BOX_KEY, _POINT_KEY = "bbox_2d", "point_2d"
 _LABEL_KEYS = ("label", "text_content", "sub_label")
-"""The first of them that an object has is its label: text spotting has no ``label``, other tasks have both others."""
+"""An object's label is the first of these that it has: text spotting has no ``label``, some tasks have two of them."""
 
-# No two repetitions that take the same characters stand side by side, and each ends before what may begin the next
-# attempt: that is what keeps the walk linear.
+# Linear time: no two adjacent repetitions match the same characters, and each ends before anything that can begin the
+# next attempt.
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _WHOLE_NUMBER = re.compile(_NUMBER)
 _PAIR = rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)"
@@ -58,7 +68,7 @@ _GAP = re.compile(r"[\s,]*")
 _KEY = re.compile(r"""(?:"(?P<a>[^"\\\n]{0,99})"|'(?P<b>[^'\\\n]{0,99})'|(?P<c>\w{1,99}))\s*:\s*""")
 _FLAT = re.compile(r"""[\[(]([^\[\](){}"']*)[\])]""")
 _BARE = re.compile(r"[-+.\w]+")
-# A label may hold quotes that the model forgot to escape: the closing one has a comma, a bracket or an end behind it.
+# A label may contain quotes that the model did not escape; the closing quote precedes a comma, a bracket or the end.
 _QUOTED = {
     quote: re.compile(rf"{quote}((?:[^{quote}\\\n]|\\.|{quote}(?![^\S\n]*(?:[,}}\]\n]|\Z)))*)(?P<end>{quote})?")
     for quote in ("'", '"')
@@ -72,7 +82,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class _Object:
-    """What was read so far between two braces; coordinates in thousandths."""
+    """What was read so far of an object; coordinates in thousandths."""
 
     key: str = ""
     labels: dict[str, str] = field(default_factory=dict)
@@ -85,20 +95,20 @@ class _Object:
 
 
 class _Reader:
-    """Walks once through an answer. Outside of braces it is prose, whose quotes and square brackets mean nothing.
+    """Single pass over an answer. Outside braces the text is prose, whose quotes and square brackets mean nothing.
 
-    Within braces whatever fits no rule makes everything open count as ended, and the walk goes on from there as prose.
+    Inside braces, text that fits no rule closes everything that is open, and reading continues as prose.
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._place = 0
-        self._open: list[_Object | None] = []  # a list is None: nothing in it belongs to a key
+        self._position = 0
+        self._open: list[_Object | None] = []  # None for a list: its members have no key
         self._found: list[_Object] = []
         self._reference = ""
 
     def read(self) -> list[_Object]:
-        while self._place < len(self._text):
+        while self._position < len(self._text):
             if not self._open:
                 self._prose()
             elif not self._member():
@@ -106,12 +116,12 @@ class _Reader:
         return self._found
 
     def _prose(self) -> None:
-        """Go on to the next place where something may begin."""
-        match = _OPENING.search(self._text, self._place)
+        """Skip to the next opening brace or grounding token and read it."""
+        match = _OPENING.search(self._text, self._position)
         if match is None:
-            self._place = len(self._text)
+            self._position = len(self._text)
             return
-        self._place = match.end()
+        self._position = match.end()
         labels = {"label": self._reference}
         if match["label"] is not None:
             self._reference = _one_line(match["label"])
@@ -119,17 +129,17 @@ class _Reader:
             self._enter()
         elif match["other"] is not None:
             self._found.append(_Object(labels=labels, box=_numbers(f"{match['corner']},{match['other']}", 4)))
-        elif match["end"] is not None:  # without it a second corner may have been about to come
+        elif match["end"] is not None:  # without the end token a second corner may follow
             self._found.append(_Object(labels=labels, point=_numbers(match["corner"], 2)))
 
     def _member(self) -> bool:
-        """Read the next member of what is open, or its end; false if there is neither."""
+        """Read the next member of the innermost object or list, or its end; return False if there is neither."""
         self._take(_GAP)
-        if self._place == len(self._text):
+        if self._position == len(self._text):
             return True
         innermost = self._open[-1]
-        if self._text[self._place] == ("]" if innermost is None else "}"):
-            self._place += 1
+        if self._text[self._position] == ("]" if innermost is None else "}"):
+            self._position += 1
             self._open.pop()
             return True
         if innermost is None:
@@ -141,7 +151,7 @@ class _Reader:
         return self._value(innermost)
 
     def _value(self, owner: _Object | None) -> bool:
-        """Read a value and, if it is one that counts, give it to ``owner``; false if there is none."""
+        """Read a value and store coordinates and labels in ``owner``; return False if there is no value."""
         key = owner.key if owner else ""
         if owner and key in (_BOX_KEY, _POINT_KEY) and (flat := self._take(_FLAT)):
             if key == _BOX_KEY:
@@ -149,19 +159,19 @@ class _Reader:
             else:
                 owner.point = _numbers(flat[1], 2)
             return True
-        first = self._text[self._place : self._place + 1]
+        first = self._text[self._position : self._position + 1]
         if first == "{":
-            self._place += 1
+            self._position += 1
             self._enter()
         elif first == "[":
-            self._place += 1
+            self._position += 1
             self._open.append(None)
         else:
-            return self._word(owner, first)
+            return self._scalar(owner, first)
         return True
 
-    def _word(self, owner: _Object | None, first: str) -> bool:
-        """Read a string, a number or a constant; false if there is none."""
+    def _scalar(self, owner: _Object | None, first: str) -> bool:
+        """Read a string, a number or a constant; return False if there is none."""
         quoted = first in _QUOTED
         word = self._take(_QUOTED[first] if quoted else _BARE)
         if word is None:
@@ -174,34 +184,34 @@ class _Reader:
         return True
 
     def _enter(self) -> None:
-        begun = _Object()
-        self._open.append(begun)
-        self._found.append(begun)
+        entered = _Object()
+        self._open.append(entered)
+        self._found.append(entered)
 
     def _take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        match = pattern.match(self._text, self._place)
+        match = pattern.match(self._text, self._position)
         if match is not None:
-            self._place = match.end()
+            self._position = match.end()
         return match
 
 
 def _numbers(flat: str, count: int) -> tuple[float, ...] | None:
-    """So many numbers between commas, clamped to the grid; None if they are not that."""
+    """``count`` numbers between commas, clamped to 0..1000; None for anything else."""
     pieces = [piece.strip(" \t\r\n()") for piece in flat.split(",")]
     if len(pieces) != count or not all(_WHOLE_NUMBER.fullmatch(piece) for piece in pieces):
         return None
     numbers = [float(piece) for piece in pieces]
-    return tuple(min(max(number, 0.0), GRID) for number in numbers) if all(map(math.isfinite, numbers)) else None
+    return tuple(min(max(number, 0.0), SCALE) for number in numbers) if all(map(math.isfinite, numbers)) else None
 
 
 def _unescaped(quoted: str) -> str:
-    """The string that JSON or Python means; of an escape cut short nothing."""
-    plain = _ESCAPE.sub(_meant, quoted)
-    # JSON escapes characters beyond the first 65,536 as two halves; a half alone cannot be printed.
+    """Resolve JSON and Python escapes; drop an escape that was cut short."""
+    plain = _ESCAPE.sub(_unescaped_character, quoted)
+    # JSON escapes characters beyond U+FFFF as surrogate pairs; a lone surrogate cannot be printed.
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
-def _meant(escape: re.Match[str]) -> str:
+def _unescaped_character(escape: re.Match[str]) -> str:
     if code := escape[1] or escape[2] or escape[3]:
         return chr(int(code, 16))
     plain = escape[4] or ""

@@ -1,39 +1,28 @@
-"""Where patches and tokens stand: learned vision positions, vision rotary angles, interleaved M-RoPE.
+"""Positions of patches and tokens: learned vision positions, vision rotary angles, interleaved M-RoPE.
 
-Pure NumPy on grids and ids; knows neither devices nor pixels. Every function equals its counterpart in transformers
-4.57.6, ``models/qwen3_vl/modeling_qwen3_vl.py``, named in its docstring.
+Every function equals its counterpart in transformers 4.57.6, ``models/qwen3_vl/modeling_qwen3_vl.py``, which its
+docstring names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from vlrun.models.family import PatchPositions
 from vlrun.types.arrays import FloatArray, IntArray
 from vlrun.vision.grid import Grid
 
 
-@dataclass(frozen=True)
-class PatchPositions:
-    """Position inputs of the vision encoder for N patches in merge-block order.
-
-    ``indices`` and ``weights`` ``[4, N]``: the four corners of the bilinear interpolation in the learned table.
-    ``cos`` and ``sin`` ``[N, head_dim]``: rotary angles of rows and columns.
-    """
-
-    indices: IntArray
-    weights: FloatArray
-    cos: FloatArray
-    sin: FloatArray
-
-
 def patch_positions(grid: Grid, position_side: int, head_dim: int, theta: float) -> PatchPositions:
-    """Position inputs of the vision encoder (``fast_pos_embed_interpolate`` and ``rot_pos_emb``).
+    """Return the position inputs of the vision encoder (``fast_pos_embed_interpolate`` and ``rot_pos_emb``).
 
-    ``position_side``: side of the square table of learned positions; ``head_dim``: of one vision attention head;
-    ``theta``: base of the rotary frequencies.
+    Args:
+        grid: Patches of the image.
+        position_side: Side of the square table of learned positions, in patches.
+        head_dim: Size of one vision attention head.
+        theta: Base of the rotary frequencies.
     """
     indices, weights = _interpolation(grid, position_side)
     cos, sin = _rotary(grid, head_dim, theta)
@@ -41,10 +30,14 @@ def patch_positions(grid: Grid, position_side: int, head_dim: int, theta: float)
 
 
 def token_positions(length: int, images: Sequence[tuple[int, Grid]]) -> IntArray:
-    """M-RoPE positions ``[3, length]`` (rows: time, height, width) of a prompt (``get_rope_index``).
+    """Return the M-RoPE positions ``[3, length]`` (rows: time, height, width) of a prompt (``get_rope_index``).
 
-    ``images``: index of the first visual token and grid of each image, in order. Text counts up in all three rows;
-    an image keeps one time, spans its merged grid in height and width, and text goes on after its largest position.
+    Text counts up in all three rows. An image keeps one time and spans its merged grid in height and width; the text
+    behind it continues after its largest position.
+
+    Args:
+        length: Tokens of the prompt.
+        images: Index of the first visual token and grid of each image, in order.
     """
     positions = np.empty((3, length), np.int64)
     cursor = 0
@@ -82,8 +75,10 @@ def _interpolation(grid: Grid, side: int) -> tuple[IntArray, FloatArray]:
 
 
 def _linspace(side: int, count: int) -> FloatArray:
-    """``torch.linspace(0, side - 1, count)``, bit for bit: torch counts up to the middle and down from the end, in
-    fused multiply-adds that round once, which float64 and one rounding at the end give too.
+    """Equal ``torch.linspace(0, side - 1, count)`` bit for bit.
+
+    torch counts up to the middle and down from the end, in fused multiply-adds that round once; float64 with one
+    rounding at the end gives the same.
     """
     if count == 1:
         return np.zeros(1, np.float32)
@@ -104,7 +99,7 @@ def _rotary(grid: Grid, head_dim: int, theta: float) -> tuple[FloatArray, FloatA
 
 
 def _merge_order(grid: Grid) -> IntArray:
-    """Row-major patch indices in the order of the patches: the patches of one merge block are neighbours."""
+    """Row-major patch indices in the encoder's order, in which the patches of one merge block are neighbours."""
     m = grid.merge
     blocks = np.arange(grid.patches).reshape(grid.height // m, m, grid.width // m, m)
     return blocks.transpose(0, 2, 1, 3).reshape(-1)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from vlrun.prompt.tool_calls import ToolCallSplitter
+from vlrun.models.family import ToolCallFormat
+from vlrun.prompt.tool_calls import ToolCallParser
 from vlrun.types.answer import Answer, Progress, TokenLogprob
 from vlrun.types.turn import ToolCall
 
@@ -61,22 +62,22 @@ def _logprob(token: TokenLogprob) -> Json:
 
 
 class OutputSplitter:
-    """Splits an answer into text and tool calls as it comes. Without tools, everything is text."""
+    """Splits an answer into text and tool calls as it comes. Without ``tool_calls``, everything is text."""
 
-    def __init__(self, tools: bool) -> None:
-        self._splitter = ToolCallSplitter() if tools else None
+    def __init__(self, tool_calls: ToolCallFormat | None) -> None:
+        self._parser = ToolCallParser(tool_calls) if tool_calls else None
 
     def push(self, text: str, last: bool) -> list[str | ToolCall]:
         """The pieces that are complete after ``text``; all of them if it is the last one."""
-        if self._splitter is None:
+        if self._parser is None:
             return [text] if text else []
-        pieces = self._splitter.push(text) + (self._splitter.flush() if last else [])
+        pieces = self._parser.push(text) + (self._parser.flush() if last else [])
         return [piece for piece in pieces if piece]
 
 
-def split_output(text: str, tools: bool) -> tuple[str | None, list[ToolCall]]:
+def split_output(text: str, tool_calls: ToolCallFormat | None) -> tuple[str | None, list[ToolCall]]:
     """The text of a whole answer (None if it consists of calls) and its tool calls."""
-    pieces = OutputSplitter(tools).push(text, last=True)
+    pieces = OutputSplitter(tool_calls).push(text, last=True)
     calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
     content = "".join(piece for piece in pieces if isinstance(piece, str))
     return (content if content or not calls else None), calls

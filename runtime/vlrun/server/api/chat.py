@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from vlrun.models.family import ToolCallFormat
 from vlrun.server.api import chat_schemas as chat
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.answers import (
@@ -152,8 +153,8 @@ def _parts(
 class _Choice:
     """The streaming state of one choice."""
 
-    def __init__(self, tools: bool) -> None:
-        self.splitter = OutputSplitter(tools)
+    def __init__(self, tool_calls: ToolCallFormat | None) -> None:
+        self.splitter = OutputSplitter(tool_calls)
         self.calls = 0
         self.logprobs: list[TokenLogprob] = []
 
@@ -161,16 +162,17 @@ class _Choice:
 class ChatAdapter(ResponseAdapter):
     """Formats the answers of one request."""
 
-    def __init__(self, request: GenerationRequest, model: str) -> None:
+    def __init__(self, request: GenerationRequest, model: str, tool_calls: ToolCallFormat) -> None:
         super().__init__(request)
         self._secret = secrets.token_hex(12)
         self._head = {"id": f"chatcmpl-{self._secret}", "created": int(time.time()), "model": model}
-        self._choices = [_Choice(request.uses_tools) for _ in range(request.n)]
+        self._tool_calls = tool_calls if request.uses_tools else None
+        self._choices = [_Choice(self._tool_calls) for _ in range(request.n)]
 
     @classmethod
-    def read(cls, body: bytes, names: Sequence[str], limits: ServerLimits) -> ChatAdapter:
+    def read(cls, body: bytes, names: Sequence[str], limits: ServerLimits, tool_calls: ToolCallFormat) -> ChatAdapter:
         """The adapter for a request's body. Raises ApiError."""
-        return cls(parse(strict_json.parse(body, limits), names, limits), names[0])
+        return cls(parse(strict_json.parse(body, limits), names, limits), names[0], tool_calls)
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
         """A completion with all its choices."""
@@ -223,7 +225,7 @@ class ChatAdapter(ResponseAdapter):
         return [event(error.body())]
 
     def _choice(self, index: int, answer: Answer) -> Json:
-        text, calls = split_output(answer.text, self.request.uses_tools)
+        text, calls = split_output(answer.text, self._tool_calls)
         called = {"tool_calls": [self._call(index, number, call) for number, call in enumerate(calls)]} if calls else {}
         return {
             "index": index,

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
-from vlrun.prompt.tool_calls import MAX_TOOLS
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.types.turn import MAX_TOOLS
 
 
 class TextPart(RequestStruct, tag_field="type", tag="text"):

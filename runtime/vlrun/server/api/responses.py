@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from vlrun.models.family import ToolCallFormat
 from vlrun.server.api import responses_schemas as responses
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.answers import Json, OutputSplitter, extension, logprobs, split_output, timings
@@ -136,11 +137,18 @@ class ResponsesAdapter(ResponseAdapter):
 
     renamed_params: ClassVar[Mapping[str, str]] = {"messages": "input", "response_format": "text.format"}
 
-    def __init__(self, request: GenerationRequest, body: responses.ResponsesRequest, model: str) -> None:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        body: responses.ResponsesRequest,
+        model: str,
+        tool_calls: ToolCallFormat,
+    ) -> None:
         super().__init__(request)
+        self._tool_calls = tool_calls if request.uses_tools else None
         self._secret = secrets.token_hex(12)
         self._numbers = itertools.count()
-        self._splitter = OutputSplitter(request.uses_tools)
+        self._splitter = OutputSplitter(self._tool_calls)
         self._message_begun = False
         self._logprobs: list[TokenLogprob] = []
         self._response: Json = {
@@ -168,9 +176,11 @@ class ResponsesAdapter(ResponseAdapter):
         }
 
     @classmethod
-    def read(cls, body: bytes, names: Sequence[str], limits: ServerLimits) -> ResponsesAdapter:
+    def read(
+        cls, body: bytes, names: Sequence[str], limits: ServerLimits, tool_calls: ToolCallFormat
+    ) -> ResponsesAdapter:
         """The adapter for a request's body. Raises ApiError."""
-        return cls(*parse(strict_json.parse(body, limits), names, limits), names[0])
+        return cls(*parse(strict_json.parse(body, limits), names, limits), names[0], tool_calls)
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
         """The response."""
@@ -230,7 +240,7 @@ class ResponsesAdapter(ResponseAdapter):
         ]
 
     def _complete(self, answer: Answer) -> Json:
-        text, calls = split_output(answer.text, self.request.uses_tools)
+        text, calls = split_output(answer.text, self._tool_calls)
         complete = bool(calls) or answer.finish_reason == "stop"
         status = "completed" if complete else "incomplete"
         output = [self._call(number, call) for number, call in enumerate(calls)]

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from vlrun.prompt.tool_calls import MAX_TOOLS
 from vlrun.server.limits import ServerLimits
 from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, RANGES
 from vlrun.types.sampling import MAX_SEED
+from vlrun.types.turn import MAX_TOOLS
 
 LIMITS = ServerLimits()
 """The limits without a command-line option, which are part of the types."""

@@ -12,16 +12,19 @@ import pytest
 
 from vlrun import manifest
 from vlrun.backends.openvino.compile_cache import CompileCache
-from vlrun.backends.openvino.decoder import Decoder
+from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import Device, open_device
 from vlrun.backends.openvino.hints import Hints
-from vlrun.backends.openvino.vision_encoder import VisionEncoder
+from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import SequenceStep
 from vlrun.manifest import DECODER_BIN, VISION_BIN, VISION_XML
+from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
-from vlrun.vision.patches import Patches
+from vlrun.vision.vision_encoder import Patches
+
+pytestmark = pytest.mark.slow
 
 FINGERPRINT = manifest.fingerprint(FOLDER)
 DIMENSIONS = manifest.read(FOLDER)
@@ -54,7 +57,11 @@ def device(blobs: Path, fingerprint: str = FINGERPRINT, **hints: Any) -> tuple[D
 def seen(on: Device, folder: Path = FOLDER) -> FloatArray:
     grid = Grid(4, 4, 2)
     pixels = np.random.default_rng(0).standard_normal((16, 3 * 2 * DIMENSIONS.vision.patch**2)).astype(np.float32)
-    return VisionEncoder(on, folder, DIMENSIONS.vision).encode(Patches(pixels, grid), lambda: False)
+    return (
+        OpenVINOVisionEncoder(on, folder, DIMENSIONS.vision, QWEN3_VL)
+        .encode(Patches(pixels, grid), lambda: False)
+        .values
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +119,10 @@ def test_what_cannot_be_taken_back_is_not_tried_for_ever(tmp_path: Path) -> None
     logits = []
     for compiled, imported in ((1, 0), (1, 1), (1, 1), (1, 0), (1, 0)):
         on, core = device(tmp_path)
-        decoder = Decoder(on, FOLDER, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
+        decoder = OpenVINODecoder(on, FOLDER, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
         assert (core.compiled, core.imported) == (compiled, imported)
         step = SequenceStep(np.arange(5), np.tile(np.arange(5), (3, 1)), 0, [0])
-        logits.append(decoder.forward([step], lambda: False)[0])
+        logits.append(decoder.forward([step], lambda: False)[0].logits)
     assert all(np.array_equal(logits[0], row) for row in logits)
 
 
@@ -162,5 +169,5 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, 
 
 def test_cpus_have_no_use_for_it(tmp_path: Path) -> None:
     """Guards the choice: on a CPU nothing is written, as it does not pay there."""
-    assert open_device(Hints(), CompileCache(tmp_path, FINGERPRINT)).blobs is None
+    assert open_device(Hints(), CompileCache(tmp_path, FINGERPRINT)).compile_cache is None
     assert {DECODER_BIN, VISION_BIN, VISION_XML} <= DIMENSIONS.files.keys()

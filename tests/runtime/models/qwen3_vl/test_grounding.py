@@ -1,4 +1,4 @@
-"""Boxes and points out of answers as models write them: fenced, in prose, badly quoted, nested, cut short, garbage."""
+"""Boxes and points in answers as models write them: fenced, in prose, badly quoted, nested, cut short, garbage."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ CAN_TEXT = '{"bbox_2d": [10, 20, 30, 40], "label": "red can"}'
         "<|object_ref_start|>red can<|object_ref_end|><|box_start|>(10,20),(30,40)<|box_end|>",
     ],
 )
-def test_every_way_of_writing_one_box(text: str) -> None:
-    """Guards against answers that show a box and get none, or one in the wrong place."""
+def test_every_notation_of_a_box_is_read(text: str) -> None:
+    """Guards against answers with a box that yields no mark, or one in the wrong place."""
     assert marks(text) == (CAN,)
 
 
@@ -74,8 +74,8 @@ def test_every_way_of_writing_one_box(text: str) -> None:
         ("null", ""),
     ],
 )
-def test_labels_as_they_are_written(written: str, label: str) -> None:
-    """Guards against a label that ends at its first quote or bracket, and against half characters."""
+def test_labels_keep_quotes_brackets_and_escapes(written: str, label: str) -> None:
+    """Guards against a label that ends at its first quote or bracket, and against lone surrogates."""
     after = ', {"bbox_2d": [5, 6, 7, 8], "label": "last"}'
     expected = (boxed(label, 10, 20, 30, 40), boxed("last", 5, 6, 7, 8))
     assert marks(f'[{{"bbox_2d": [10, 20, 30, 40], "label": {written}}}{after}]') == expected
@@ -99,13 +99,15 @@ def test_labels_as_they_are_written(written: str, label: str) -> None:
         '"point_2d": [1]',
     ],
 )
-def test_garbage_is_left_out_and_nothing_else(place: str) -> None:
-    """Guards against one bad place that takes the good ones, or the program, with it."""
+def test_invalid_coordinates_are_skipped(place: str) -> None:
+    """Guards against one invalid entry that removes the valid ones, or raises."""
     assert marks(f'[{CAN_TEXT}, {{{place}, "label": "bad"}}, {CAN_TEXT}]') == (CAN, CAN)
 
 
-def test_points_clamping_and_tokens() -> None:
-    """Guards points, values beyond the image, and the older Qwen's tokens with several boxes to one label."""
+def test_points_clamping_and_grounding_tokens() -> None:
+    """Guards points, values outside the image, and the token notation of older Qwen models with several boxes to a
+    label.
+    """
     assert marks('{"point_2d": [500, 1200], "label": "tip"}') == (Mark("tip", None, (1000.0, 1000.0)),)
     assert marks('{"bbox_2d": [-5, 0, 1001, 1000]}') == (boxed("", 0, 0, 1000, 1000),)
     text = (
@@ -114,11 +116,11 @@ def test_points_clamping_and_tokens() -> None:
     assert marks(text) == (boxed("cat", 1, 2, 3, 4), Mark("cat", None, (10.0, 6.0)))
 
 
-def test_places_are_those_of_the_original() -> None:
-    """Guards crops and turned images: the model saw a part, the user wants places in the whole."""
-    crop = ImageTransform((100, 100)).within((1, 0, 30, 0, 1, 40))
+def test_marks_are_in_pixels_of_the_original() -> None:
+    """Guards crops and rotated images: the model saw a part, the user wants coordinates in the original."""
+    crop = ImageTransform((100, 100)).compose((1, 0, 30, 0, 1, 40))
     assert find_marks(CAN_TEXT, (50, 50), crop)[0].box == (30.5, 41.0, 31.5, 42.0)
-    turned = ImageTransform((100, 200)).within((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
+    turned = ImageTransform((100, 200)).compose((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
     assert find_marks('{"bbox_2d": [0, 0, 500, 100]}', (200, 100), turned)[0].box == (90.0, 0.0, 100.0, 100.0)
 
 
@@ -135,8 +137,8 @@ OBJECTS = st.builds(
 )
 
 
-def meant(entry: dict[str, object]) -> Mark:
-    """What the parser must find, said in another way."""
+def expected_mark(entry: dict[str, object]) -> Mark:
+    """The mark that must be found, computed independently."""
     label = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(entry["label"])).split())
     if (box := entry.get("bbox_2d")) is not None:
         assert isinstance(box, list)
@@ -147,26 +149,26 @@ def meant(entry: dict[str, object]) -> Mark:
     return Mark(label, None, (point[0] * 2.0, float(point[1])))
 
 
-def same(found: Mark, expected: Mark) -> bool:
-    """Whether two places are the same but for rounding."""
+def is_same(found: Mark, expected: Mark) -> bool:
+    """Equality up to rounding."""
     pairs = zip(found.box or found.point or (), expected.box or expected.point or (), strict=True)
     return (found.box is None) == (expected.box is None) and all(abs(a - b) < 1e-6 for a, b in pairs)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(OBJECTS, max_size=3), st.booleans(), st.sampled_from([None, 1, "\t"]), st.booleans())
-def test_cut_at_every_position(
+def test_answers_cut_at_every_position(
     entries: list[dict[str, object]], ascii_only: bool, indent: int | str | None, python: bool
 ) -> None:
-    """Guards streaming and length limits: what is shown early never changes, except that the last label grows."""
+    """Guards streaming and length limits: marks that were shown never change, except that the last label grows."""
     text = repr(entries) if python else json.dumps(entries, ensure_ascii=ascii_only, indent=indent)
-    expected = [meant(entry) for entry in entries]
+    expected = [expected_mark(entry) for entry in entries]
     before = 0
     for cut in range(len(text) + 1):
         found = marks(text[:cut])
         assert before <= len(found) <= len(expected)
         before = len(found)
-        assert all(same(a, b) for a, b in zip(found, expected, strict=False))
+        assert all(is_same(a, b) for a, b in zip(found, expected, strict=False))
         for mark, whole in zip(found[:-1], expected, strict=False):
             assert mark.label == whole.label
         if found:
@@ -184,12 +186,12 @@ NESTED = st.recursive(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(NESTED, max_size=3), OBJECTS, st.lists(NESTED, max_size=3))
-def test_random_nesting(before: list[object], entry: dict[str, object], after: list[object]) -> None:
-    """Guards against neighbours, of whatever kind, that hide a mark or lend it their label."""
+def test_marks_in_nested_json(before: list[object], entry: dict[str, object], after: list[object]) -> None:
+    """Guards against neighbouring values that hide a mark or change its label."""
     text = json.dumps({"a": before, "b": {"c": [entry], "d": after}}, ensure_ascii=False)
     (found,) = marks(f"Well: {text}")
-    assert same(found, meant(entry))
-    assert found.label == meant(entry).label
+    assert is_same(found, expected_mark(entry))
+    assert found.label == expected_mark(entry).label
 
 
 PIECES = ["{", "}", "[", "]", "(", ")", '"', "'", "\\", ",", ":", "\n", " ", "1", "a", '"bbox_2d":', "[1,2,3,4]"]
@@ -199,14 +201,15 @@ PIECES += ['{"label":"', "<|box_start|>(1,2)", "<|object_ref_start|>", "<|object
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=30))
 def test_never_raises(pieces: list[str]) -> None:
-    """Guards against a stack trace in place of an answer; every label can be printed."""
+    """Guards against an exception in place of an answer; every label can be encoded."""
     for mark in marks("".join(pieces)):
         mark.label.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["", "{", '{"bbox_2d":[1', '{"label":"', "<|box_start|>(1,2)"])
 def test_takes_linear_time(head: str) -> None:
-    """Guards against a model that repeats itself: 100 KB of anything must not hold up the service."""
+    """Guards against a model that repeats itself: 100 KB of anything must not block the service."""
     for piece in [*PIECES, '{"a":{', '{"a":[', '{"a":"', "{'a':\"", '{"a":"x" ', '{"bbox_2d":[1']:
         text = head + piece * (100_000 // len(piece)) + "x"
         start = time.process_time()

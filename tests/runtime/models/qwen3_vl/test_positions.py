@@ -1,4 +1,4 @@
-"""Positions against transformers: the learned table, the vision rotary angles, and M-RoPE."""
+"""Positions compared with transformers: the learned table, the vision rotary angles, and M-RoPE."""
 
 from __future__ import annotations
 

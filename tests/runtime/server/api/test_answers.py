@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.runtime.server.openai_schema import check
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.server.api.chat import ChatAdapter
 from vlrun.server.api.forms import FormAdapter
 from vlrun.server.api.openapi import document
@@ -19,7 +20,7 @@ from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Requ
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Timings, TokenLogprob, Usage
 
-USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, passes=3)
+USAGE = Usage(prompt_tokens=40, image_tokens=30, cached_tokens=16, completion_tokens=5, forward_passes=3)
 TIMINGS = Timings(load=9, preprocess=0.1, queue=0.2, vision=0.3, prefill=0.4, ttft=1.0, tpot=None, total=1.5)
 TOP = (TokenLogprob("6", -0.1, b"6"), TokenLogprob("\ufffd", -2.5, b"\xe4"))
 TOKENS = (TokenLogprob("6", -0.1, b"6", TOP), TokenLogprob("\ufffd", -2.5, b"\xe4", TOP))
@@ -45,7 +46,9 @@ def chunks(whole: Answer, size: int = 3) -> list[Chunk]:
 
 def chat_adapter(tools: bool = False, **more: Any) -> ChatAdapter:
     given = ({"type": "function", "function": {"name": "weather"}},) if tools else ()
-    return ChatAdapter(GenerationRequest((RequestMessage("user", ("hi",)),), tools=given, **more), "vlrun-tiny")
+    return ChatAdapter(
+        GenerationRequest((RequestMessage("user", ("hi",)),), tools=given, **more), "vlrun-tiny", TOOL_CALLS
+    )
 
 
 def documented(value: Any, name: str) -> None:
@@ -83,7 +86,9 @@ def chat_chunks(adapter: ChatAdapter, whole: Answer) -> list[dict[str, Any]]:
 
 
 def responses_adapter(**more: Any) -> ResponsesAdapter:
-    return ResponsesAdapter.read(json.dumps({"model": "m", "input": "hi", **more}).encode(), ["m"], ServerLimits())
+    return ResponsesAdapter.read(
+        json.dumps({"model": "m", "input": "hi", **more}).encode(), ["m"], ServerLimits(), TOOL_CALLS
+    )
 
 
 def response(adapter: ResponsesAdapter, whole: Answer) -> dict[str, Any]:

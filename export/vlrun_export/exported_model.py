@@ -1,0 +1,65 @@
+"""Runs the exported models on the CPU, independently of the runtime, for the comparison with transformers.
+
+The decoder runs in its stateful form, in one pass. Everything is float32 without dynamic quantization, so that only the
+graphs and the stored weights can differ from the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from vlrun.manifest import VisionDimensions
+from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
+from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt
+
+FloatArray = npt.NDArray[np.float32]
+Inputs = Mapping[str, npt.NDArray[Any]]
+PROPERTIES = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+}
+
+
+def run_vision(model: Path, prompt: CheckPrompt, vision: VisionDimensions) -> FloatArray:
+    """Features ``[1 + D, tokens, hidden]`` of the prompt's image."""
+    positions = patch_positions(prompt.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
+    inputs: Inputs = {
+        "patches": prompt.patches,
+        "position_indices": positions.indices,
+        "position_weights": positions.weights,
+        "rotary_cos": positions.cos,
+        "rotary_sin": positions.sin,
+    }
+    return _infer(model, inputs, "features")
+
+
+def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray) -> FloatArray:
+    """Logits ``[T, vocab_rows]`` of the prompt, with its image's ``features`` ``[1 + D, tokens, hidden]``."""
+    length = len(prompt.ids)
+    visual_features = np.zeros((len(features), 1, length, features.shape[2]), np.float32)
+    visual_features[:, 0, prompt.visual] = features
+    visual_mask = np.zeros((1, length, 1), np.float32)
+    visual_mask[:, prompt.visual] = 1
+    inputs: Inputs = {
+        "input_ids": prompt.ids[None],
+        "position_ids": token_positions(length, [(prompt.start, prompt.grid)])[:, None],
+        "attention_mask": np.ones((1, length), np.int64),
+        "visual_features": visual_features,
+        "visual_mask": visual_mask,
+        "logit_rows": np.arange(length),
+        "beam_idx": np.zeros(1, np.int32),
+    }
+    return _infer(model, inputs, "logits")
+
+
+def _infer(model: Path, inputs: Inputs, output: str) -> FloatArray:
+    compiled = ov.Core().compile_model(model, "CPU", PROPERTIES)
+    request = compiled.create_infer_request()
+    return np.array(request.infer(inputs)[output], np.float32)

@@ -1,0 +1,1 @@
+"""What is specific to a model family in an export: graphs, check prompt, reference. One package per family."""

@@ -1,0 +1,77 @@
+"""The short prompt with a drawn image on which an export is checked.
+
+The image shows a red square and a blue disc on a gradient and is small enough for any checkpoint; the prompt has a
+question and its answer in Qwen's chat format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+
+from vlrun import manifest
+from vlrun.manifest import Preprocessing, TokenIds, VisionDimensions
+from vlrun.vision.grid import Grid
+from vlrun_export.checkpoint import Checkpoint
+
+BLOCKS_HIGH, BLOCKS_WIDE = 5, 7
+"""Size of the image in merge blocks: odd and not square, so that rows and columns cannot be confused."""
+
+BEFORE = "<|im_start|>user\n<|vision_start|>"
+AFTER = (
+    "<|vision_end|>Describe this image.<|im_end|>\n<|im_start|>assistant\n"
+    "The image shows a red square and a blue circle on a gray background.<|im_end|>"
+)
+
+
+@dataclass(frozen=True)
+class CheckPrompt:
+    """A prompt ``ids [T]`` with the ``patches [N, channels * temporal * patch^2]`` of its image, which starts at
+    ``start``.
+    """
+
+    ids: npt.NDArray[np.int64]
+    patches: npt.NDArray[np.float32]
+    grid: Grid
+    start: int
+
+    @property
+    def visual(self) -> slice:
+        """Positions of the visual tokens."""
+        return slice(self.start, self.start + self.grid.tokens)
+
+
+def make_check_prompt(
+    checkpoint: Checkpoint, vision: VisionDimensions, tokens: TokenIds, preprocessing: Preprocessing
+) -> CheckPrompt:
+    """Build the prompt in the checkpoint's own vocabulary and patch size."""
+    grid = Grid(BLOCKS_HIGH * vision.merge, BLOCKS_WIDE * vision.merge, vision.merge)
+    tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.folder / manifest.TOKENIZER))
+    before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (BEFORE, AFTER))
+    ids = np.array([*before, *[tokens.image] * grid.tokens, *after], np.int64)
+    image = _draw(grid.height * vision.patch, grid.width * vision.patch)
+    pixels = (image - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+    return CheckPrompt(ids, _cut(pixels.astype(np.float32), grid, vision), grid, start=len(before))
+
+
+def _draw(height: int, width: int) -> npt.NDArray[np.float64]:
+    """Draw the image, RGB in 0..1."""
+    rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
+    image = np.stack([0.4 + 0.3 * columns, 0.5 + 0.2 * rows, 0.6 - 0.2 * columns], axis=-1)
+    image[(abs(rows - 0.35) < 0.15) & (abs(columns - 0.3) < 0.15)] = 0.85, 0.1, 0.1
+    image[(rows - 0.4) ** 2 + (columns - 0.7) ** 2 < 0.15**2] = 0.1, 0.2, 0.8
+    return image
+
+
+def _cut(pixels: npt.NDArray[np.float32], grid: Grid, vision: VisionDimensions) -> npt.NDArray[np.float32]:
+    """Cut ``[H, W, 3]`` into patches in merge-block order, each ``[3, temporal, patch, patch]`` flattened.
+
+    A still image fills all frames.
+    """
+    m, p = grid.merge, vision.patch
+    blocks = pixels.reshape(grid.height // m, m, p, grid.width // m, m, p, 3).transpose(0, 3, 1, 4, 6, 2, 5)
+    frames = np.repeat(blocks.reshape(grid.patches, 3, 1, p, p), vision.temporal_patch, axis=2)
+    return np.ascontiguousarray(frames.reshape(grid.patches, -1))

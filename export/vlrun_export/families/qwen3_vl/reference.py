@@ -1,0 +1,89 @@
+"""transformers' own model on the checkpoint's weights, with only one layer in memory at a time.
+
+The whole ``Qwen3VLForConditionalGeneration`` runs in float32. The weights of each layer are loaded when it is called
+and dropped afterwards, so a checkpoint of any size can be checked.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding, Qwen3VLVisionRotaryEmbedding
+
+from vlrun.vision.grid import Grid
+from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, VISION_PREFIX, Checkpoint
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What transformers computes: ``features [1 + D, tokens, hidden]`` and ``logits [T, vocab_rows]``."""
+
+    features: FloatArray
+    logits: FloatArray
+
+
+def run_reference(checkpoint: Checkpoint, ids: npt.NDArray[np.int64], patches: FloatArray, grid: Grid) -> Reference:
+    """Run the prompt ``ids [T]`` with one image (``patches``, ``grid``) through transformers."""
+    model = _streamed_model(checkpoint)
+    tokens = torch.from_numpy(ids)[None]
+    pixels = torch.from_numpy(patches)
+    shape = torch.tensor([[1, grid.height, grid.width]])
+    features: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
+    model.model.visual.register_forward_hook(lambda module, inputs, output: features.append(output))
+    with torch.inference_mode():
+        # Without a mask, transformers would take repeated M-RoPE positions for packed sequences.
+        mask = torch.ones_like(tokens)
+        output = model(input_ids=tokens, attention_mask=mask, pixel_values=pixels, image_grid_thw=shape)
+    embeddings, deepstack = features[0]
+    return Reference(torch.stack([embeddings, *deepstack]).numpy(), output.logits[0].numpy())
+
+
+def _streamed_model(checkpoint: Checkpoint) -> Any:
+    config = copy.deepcopy(checkpoint.config)
+    for part in (config, config.text_config, config.vision_config):
+        part.dtype = torch.float32
+        part._attn_implementation = "sdpa"
+    with torch.device("meta"):
+        model = Qwen3VLForConditionalGeneration(config).eval()
+    text, vision = model.model.language_model, model.model.visual
+    text.rotary_emb = Qwen3VLTextRotaryEmbedding(config.text_config)
+    head_dim = config.vision_config.hidden_size // config.vision_config.num_heads
+    vision.rotary_pos_emb = Qwen3VLVisionRotaryEmbedding(head_dim // 2)
+    for prefix, half in ((VISION_PREFIX, vision), (TEXT_PREFIX, text)):
+        for name, module in _layers(half):
+            _stream(module, checkpoint, f"{prefix}{name}.")
+    # Its device is read before it is called, so it is loaded at once.
+    checkpoint.load(vision.pos_embed, f"{VISION_PREFIX}pos_embed.", torch.float32)
+    head = f"{TEXT_PREFIX}embed_tokens." if checkpoint.tied else HEAD.removesuffix("weight")
+    _stream(model.lm_head, checkpoint, head)
+    return model
+
+
+def _layers(half: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """The layers of a half: its children, with lists of layers split, without those that have no weights."""
+    found = []
+    for name, child in half.named_children():
+        parts = child.named_children() if isinstance(child, torch.nn.ModuleList) else [("", child)]
+        found += [(f"{name}.{part}".rstrip("."), module) for part, module in parts if module.state_dict()]
+    return found
+
+
+def _stream(module: torch.nn.Module, checkpoint: Checkpoint, prefix: str) -> None:
+    """Load a module's weights when it is called, and drop them afterwards."""
+
+    def load(called: torch.nn.Module, _: object) -> None:
+        checkpoint.load(called, prefix, torch.float32)
+
+    def drop(called: torch.nn.Module, _: object, __: object) -> None:
+        called.to("meta")
+
+    module.register_forward_pre_hook(load)
+    module.register_forward_hook(drop)

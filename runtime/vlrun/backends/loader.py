@@ -1,0 +1,228 @@
+"""Loads a model in the background: decoder, vision encoder when it is needed, and the engine over both."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from vlrun import manifest as manifests
+from vlrun.backends.system_memory import MIB, total_memory
+from vlrun.engine.backend import Backend, Decoder
+from vlrun.engine.engine import Engine
+from vlrun.errors import DamagedModel, DeviceError, OptionError, as_vlrun_error, result_of
+from vlrun.kv_cache.prefix_store import PrefixStore
+from vlrun.manifest import Manifest
+from vlrun.storage import cache_paths
+from vlrun.types.cache_config import CacheConfig
+from vlrun.vision.encoder_queue import EncoderQueue
+from vlrun.vision.image_encoder import ImageEncoder
+from vlrun.vision.vision_encoder import VisionEncoder
+
+T = TypeVar("T")
+
+CACHE_VERSION = 1
+"""To be raised when preprocessing, positions or prompts change, so that no prefix stored before is used."""
+KV_MEMORY_SHARE = 4
+"""By default the KV cache may take a fourth of the memory; it is allocated only as the cache fills."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that answers.
+
+    Attributes:
+        engine: The engine.
+        device: What it runs on.
+        context: Most tokens that a prompt and its answer may have together.
+        notes: Messages about the choice of the device.
+        seconds: How long it took to load.
+    """
+
+    engine: Engine
+    device: str
+    context: int
+    notes: tuple[str, ...]
+    seconds: float
+
+
+class ModelLoader:
+    """Loads a model on the first backend that accepts it.
+
+    The decoder is loaded at once, the vision encoder beside it as soon as an image comes, each in a thread of its own.
+    The encoder is usually ready first and encodes images while the decoder is still compiling.
+
+    Args:
+        folder: The model folder.
+        manifest: Its manifest.
+        fingerprint: Its fingerprint.
+        cache: Memory and disk for the KV cache.
+        open_backends: Returns the backends to try in order; called in a thread of the loader.
+        compiling: Set by the backend when the compiler starts.
+        automatic: Whether the device was chosen automatically, which the notes then mention.
+
+    Attributes:
+        loaded: The loaded model. Ends with DamagedModel, DeviceError, or OptionError for a cache that does not fit.
+        compiling: Until it is set, other work only delays the loading.
+        encoder_queue: Encodes images for the engine.
+        image_encoder: What the queue runs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        fingerprint: str,
+        cache: CacheConfig,
+        open_backends: Callable[[], Sequence[Backend]],
+        compiling: threading.Event,
+        *,
+        automatic: bool,
+    ) -> None:
+        self.loaded: Future[LoadedModel] = Future()
+        self.compiling = compiling
+        self.image_encoder = ImageEncoder(self.vision_encoder, manifest.preprocessing, manifest.vision)
+        self.encoder_queue = EncoderQueue(self.image_encoder.encode)
+        self._vision: Future[VisionEncoder] = Future()
+        self._vision_requested = False
+        self._backend: Backend | None = None
+        self._folder, self._manifest, self._fingerprint, self._cache = folder, manifest, fingerprint, cache
+        self._automatic = automatic
+        self._start = time.perf_counter()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._engine: Engine | None = None
+        _start_thread(lambda: self._load(open_backends))
+
+    def vision_encoder(self) -> Future[VisionEncoder]:
+        """Return the vision encoder, whose loading starts with the first call: text needs none."""
+        with self._lock:
+            first, self._vision_requested = not self._vision_requested, True
+            if first and self._backend:
+                self._load_vision_encoder(self._backend)
+        return self._vision
+
+    def wait(self) -> None:
+        """Wait until the model answers at full speed. Raises what went wrong."""
+        vision = self.vision_encoder()
+        result_of(self.loaded)
+        result_of(vision).warm_up()
+
+    def stop(self) -> None:
+        """Tell all threads to stop, without waiting."""
+        self.encoder_queue.stop()
+        with self._lock:
+            self._stopped = True
+            if self._engine:
+                self._engine.stop()
+
+    def close(self) -> None:
+        """Stop, and wait for the threads of engine and encoder queue. A running compiler is not waited for."""
+        self.stop()
+        if self._engine:
+            self._engine.close()
+        self.encoder_queue.close()
+
+    def _load(self, open_backends: Callable[[], Sequence[Backend]]) -> None:
+        try:
+            *others, last = open_backends()
+            refusals = []
+            for backend in others:
+                reason = self._try(backend)
+                if reason is None:
+                    return
+                refusals.append(reason)
+            reason = "; ".join(refusals) or "there is no integrated GPU here"
+            notes = (f"device AUTO: using the {last.device}, because {reason}",) if self._automatic else ()
+            with self._lock:
+                self._backend = last
+                if self._vision_requested:
+                    self._load_vision_encoder(last)
+            _fulfil(self.loaded, lambda: self._assemble(self._open_decoder(last), last, notes))
+        except BaseException as raised:  # noqa: BLE001 - goes to everyone who waits
+            for future in (self.loaded, self._vision):
+                if not future.done():
+                    future.set_exception(as_vlrun_error(raised))
+        finally:
+            self.compiling.set()
+
+    def _try(self, backend: Backend) -> str | None:
+        """Load both halves on a device that may refuse them, also when they first run. Return why it did."""
+        vision: Future[VisionEncoder] = Future()
+        _start_thread(lambda: _fulfil(vision, backend.open_vision_encoder))
+        try:
+            try:
+                decoder = self._open_decoder(backend)
+            finally:
+                wait([vision])  # the next device is tried when nothing else runs
+            encoder = result_of(vision)
+            encoder.warm_up()
+            model = self._assemble(decoder, backend, (f"device AUTO: using {backend.device}",))
+        except Exception as raised:
+            error = as_vlrun_error(raised)
+            if isinstance(error, DeviceError | OptionError):
+                return str(error)
+            raise
+        self._vision.set_result(encoder)
+        self.loaded.set_result(model)
+        return None
+
+    def _load_vision_encoder(self, backend: Backend) -> None:
+        _start_thread(lambda: _fulfil(self._vision, backend.open_vision_encoder))
+
+    def _open_decoder(self, backend: Backend) -> Decoder:
+        total, wanted = total_memory(), self._cache.kv_memory
+        if wanted is not None and wanted > total:
+            raise OptionError(f"kv_memory is {wanted // MIB} MiB, but this machine has {total // MIB} MiB")
+        return backend.open_decoder(total // KV_MEMORY_SHARE if wanted is None else wanted)
+
+    def _assemble(self, decoder: Decoder, backend: Backend, notes: tuple[str, ...]) -> LoadedModel:
+        """Create the engine."""
+        context = _context(self._cache, self._manifest, decoder)
+        if manifests.fingerprint(self._folder) != self._fingerprint:  # caches would carry the name of another model
+            raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
+        root = _root_hash(self._fingerprint, backend, decoder)
+        store = PrefixStore(cache_paths.prefix_store(), root, self._cache.kv_disk) if self._cache.kv_disk else None
+        engine = Engine(decoder, self.encoder_queue, root, store=store)
+        with self._lock:
+            self._engine = engine
+            if self._stopped:
+                engine.stop()
+        return LoadedModel(engine, backend.device, context, notes, time.perf_counter() - self._start)
+
+
+def _start_thread(work: Callable[[], None]) -> None:
+    """Start a thread that the process waits for at its end: a compiler must not be interrupted."""
+    threading.Thread(target=work, name="vlrun-load").start()
+
+
+def _fulfil(future: Future[T], make: Callable[[], T]) -> None:
+    """Set a future's result, or its error."""
+    try:
+        future.set_result(make())
+    except BaseException as raised:  # noqa: BLE001 - goes to everyone who waits
+        future.set_exception(as_vlrun_error(raised))
+
+
+def _context(cache: CacheConfig, manifest: Manifest, decoder: Decoder) -> int:
+    """Return how many tokens a prompt and its answer may have together."""
+    capacity, wanted = decoder.blocks * decoder.block_size, cache.context
+    if wanted is not None and wanted > manifest.text.max_positions:
+        raise OptionError(f"context is {wanted}, but this model allows at most {manifest.text.max_positions}")
+    if wanted is not None and wanted > capacity:
+        per_token = decoder.block_bytes / decoder.block_size
+        raise OptionError(
+            f"a context of {wanted} tokens needs a KV cache of {-(-wanted * per_token // MIB):.0f} MiB, but it may "
+            f"take {decoder.blocks * decoder.block_bytes // MIB} MiB: raise kv_memory or lower context"
+        )
+    return min(wanted or capacity, capacity, manifest.text.max_positions)
+
+
+def _root_hash(fingerprint: str, backend: Backend, decoder: Decoder) -> bytes:
+    """Hash the model, its settings and the layout of its cache: no other model may use what this one computes."""
+    return hashlib.sha256(f"{CACHE_VERSION} {fingerprint} {backend.settings} {decoder.name}".encode()).digest()

@@ -1,0 +1,77 @@
+"""OpenVINO devices as backends: which to try for a model folder, with which properties."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vlrun.backends.openvino.autotune import load_tuned
+from vlrun.backends.openvino.compile_cache import CompileCache
+from vlrun.backends.openvino.decoder import OpenVINODecoder
+from vlrun.backends.openvino.device import Device, candidates, open_device
+from vlrun.backends.openvino.hints import Hints
+from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
+from vlrun.manifest import Manifest
+from vlrun.models.registry import family_of
+from vlrun.storage import cache_paths
+
+MAX_FULL_ANSWERS = 8
+"""Answers of full length that the KV cache holds at most, where the model is small and the memory large."""
+
+
+@dataclass(frozen=True)
+class OpenVINOBackend:
+    """A model folder on one OpenVINO device. Implements ``engine.backend.Backend``."""
+
+    folder: Path
+    manifest: Manifest
+    fingerprint: str
+    hints: Hints
+    compiling: threading.Event
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+        return self.hints.device
+
+    @property
+    def settings(self) -> str:
+        """Everything besides the model that results depend on."""
+        return str(self.hints)
+
+    def open_decoder(self, memory: int) -> OpenVINODecoder:
+        """Load the decoder with a KV cache of at most ``memory`` bytes."""
+        text = self.manifest.text
+        max_tokens = text.max_positions * MAX_FULL_ANSWERS
+        return OpenVINODecoder(self._device, self.folder, text, self.manifest.vision.deepstack, memory, max_tokens)
+
+    def open_vision_encoder(self) -> OpenVINOVisionEncoder:
+        """Load the vision encoder."""
+        return OpenVINOVisionEncoder(self._device, self.folder, self.manifest.vision, family_of(self.manifest))
+
+    @cached_property
+    def _device(self) -> Device:
+        cache = CompileCache(cache_paths.compiled_models(), self.fingerprint)
+        return open_device(self.hints, cache, self.compiling)
+
+
+def openvino_backends(
+    folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, compiling: threading.Event
+) -> list[OpenVINOBackend]:
+    """Return the backends to try in order.
+
+    Where only the device is given, the properties that ``vlrun tune`` found for it are used.
+    """
+    return [
+        OpenVINOBackend(folder, manifest, fingerprint, _tuned(folder, candidate), compiling)
+        for candidate in candidates(hints)
+    ]
+
+
+def _tuned(folder: Path, hints: Hints) -> Hints:
+    if hints != Hints(device=hints.device):
+        return hints
+    tuned = load_tuned(folder, hints.device)
+    return tuned.apply(hints) if tuned else hints

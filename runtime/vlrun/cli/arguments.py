@@ -1,0 +1,44 @@
+"""The arguments ``IMAGE... [QUESTION]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlrun.errors import OptionError
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .mpo .heic .heif .avif .svg .pdf .psd".split()
+)
+"""With such a suffix, the name of a missing file is an error and not a question."""
+
+
+def split_arguments(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str], list[str | None]]:
+    """Separate images and questions.
+
+    Without ``questions`` the last word is the question, unless it is ``-``, a file, or looks like an image file name.
+
+    Raises:
+        OptionError: There is no image, or a question is empty.
+    """
+    images, asked = list(words), list(questions)
+    if not asked and words and not _is_image(words[-1]):
+        asked = [images.pop()]
+    if any(not question.strip() for question in asked):
+        raise OptionError("the question is empty; leave it out to get a description")
+    if not images:
+        reason = f": '{asked[0]}' is neither a file nor an image file name" if asked else ""
+        raise OptionError(f"no image given{reason}")
+    if images.count("-") > 1:
+        raise OptionError("only one image can come from stdin")
+    return images, [*asked] or [None]
+
+
+def _is_image(word: str) -> bool:
+    if word == "-":
+        return True
+    try:
+        path = Path(word)
+        return path.is_file() or (path.suffix.lower() in IMAGE_SUFFIXES and not any(map(str.isspace, word)))
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False

@@ -1,0 +1,41 @@
+"""Where vlrun keeps files between runs: everything lies in the user's cache folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+
+
+def prefix_store() -> Path:
+    """Folder of the prefix store: KV cache blocks of image prefixes."""
+    return _cache() / "prefixes"
+
+
+def compiled_models() -> Path:
+    """Folder of models that a device plugin has compiled."""
+    return _cache() / "compiled"
+
+
+def verified_models() -> Path:
+    """Folder of stamps for model folders whose hashes were checked."""
+    return _cache() / "verified"
+
+
+def tuned_hints() -> Path:
+    """Folder of the hints that ``vlrun tune`` found fastest."""
+    return _cache() / "tuned"
+
+
+def speed_profiles() -> Path:
+    """Folder of measured speeds."""
+    return _cache() / "speed"
+
+
+def chat_history() -> Path:
+    """File with the lines typed in ``vlrun chat``."""
+    return _cache() / "chat_history"
+
+
+def _cache() -> Path:
+    return platformdirs.user_cache_path("vlrun")

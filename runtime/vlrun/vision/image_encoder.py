@@ -1,0 +1,96 @@
+"""From one image to its features: resize, cut into patches, run the vision encoder, which may still be loading."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+
+from vlrun.errors import InferenceCancelled, result_of
+from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.image import Image
+from vlrun.vision.features import ImageFeatures
+from vlrun.vision.grid import Grid
+from vlrun.vision.patches import cut
+from vlrun.vision.vision_encoder import VisionEncoder
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image and the patch grid in which the model will see it."""
+
+    image: Image
+    grid: Grid
+
+    @cached_property
+    def key(self) -> bytes:
+        """Hash of everything that the features depend on, the model apart."""
+        return hashlib.sha256(f"{self.image.sha256} {self.grid}".encode()).digest()
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of the image."""
+        return self.grid.tokens
+
+
+class ImageEncoder:
+    """Encodes prepared images.
+
+    Args:
+        vision_encoder: Returns the backend's vision encoder, which starts loading with the first call.
+        preprocessing: Mean and standard deviation of the pixels.
+        vision: Patch sizes.
+    """
+
+    def __init__(
+        self,
+        vision_encoder: Callable[[], Future[VisionEncoder]],
+        preprocessing: Preprocessing,
+        vision: VisionDimensions,
+    ) -> None:
+        self._vision_encoder = vision_encoder
+        self._preprocessing = preprocessing
+        self._vision = vision
+        self._lock = threading.Lock()
+        self._seconds: dict[int, float] = {}
+
+    @property
+    def seconds(self) -> dict[int, float]:
+        """Shortest encoding time so far by number of visual tokens."""
+        with self._lock:
+            return dict(self._seconds)
+
+    def encode(self, image: PreparedImage, stopped: Callable[[], bool]) -> ImageFeatures:
+        """Encode one image.
+
+        Raises:
+            InferenceCancelled: When ``stopped``.
+            VlrunError: What loading the vision encoder raised.
+        """
+        loading = self._vision_encoder()
+        patches = cut(image.image, image.grid, self._preprocessing, self._vision)
+        encoder = wait_for(loading, stopped)
+        start = time.perf_counter()
+        features = encoder.encode(patches, stopped)
+        seconds = time.perf_counter() - start
+        with self._lock:
+            self._seconds[image.tokens] = min(seconds, self._seconds.get(image.tokens, seconds))
+        return features
+
+
+def wait_for(future: Future[VisionEncoder], stopped: Callable[[], bool]) -> VisionEncoder:
+    """Wait for a future's result. Raises InferenceCancelled when ``stopped``, and what the future raises."""
+    while True:
+        try:
+            future.exception(POLL_SECONDS)
+        except TimeoutError:
+            if stopped():
+                raise InferenceCancelled from None
+            continue
+        return result_of(future)

@@ -1,0 +1,145 @@
+"""The comparison on the embedded model: partial results are kept, and a second run measures only what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.compare import comparison_table
+from tests.paths import EXPORT, ROOT, RUNTIME
+from vlrun.bench.report import FIGURES
+from vlrun.embedded import FOLDER
+
+pytestmark = pytest.mark.slow
+
+SHORT = ("--model", FOLDER, "--rounds", "1", "--tokens", "2")
+
+
+def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    paths = os.pathsep.join(map(str, (ROOT, RUNTIME, EXPORT)))
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.compare", *map(str, (*SHORT, *words))],
+        env={**os.environ, "PYTHONPATH": paths},
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def compare(*words: str | Path, cwd: Path) -> tuple[int, str, str]:
+    with start(*words, cwd=cwd) as process:
+        out, err = process.communicate(timeout=280)
+    return process.returncode, out, err
+
+
+def events(path: Path) -> list[dict[str, object]]:
+    """The events in the file so far; an incomplete last line is left out."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def runs(path: Path, event: str) -> Counter[tuple[object, object]]:
+    return Counter((one["participant"], one["turn"]) for one in events(path) if one["event"] == event)
+
+
+def wait_for_sample(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not any(one["event"] == "sample" for one in events(path)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_failed_participant_costs_nothing_else(tmp_path: Path) -> None:
+    """Guards the others' figures, and against a table that leaves out a peer in silence; a resume tries it again."""
+    (tmp_path / "llama").mkdir()  # without llama-server
+    code, out, err = compare("--peers", tmp_path, "--turns", "1", cwd=tmp_path)
+    assert code == 1, err
+    assert "llama.cpp, turn 1 of 1: llama.cpp failed: FileNotFoundError" in out
+    assert "Traceback" not in out + err
+    (file,) = tmp_path.glob("benchmark-*.jsonl")
+    assert out.startswith(f"results are written to {file.name}\n")
+    assert {one["figure"] for one in events(file) if one["event"] == "sample"} == FIGURES.keys()
+    assert all(f"| {figure.label} | " in out for figure in FIGURES.values())
+    assert "of the limit" in out
+
+    code, again, _ = compare("--peers", tmp_path, "--turns", "1", "--resume", file, cwd=tmp_path)
+    assert code == 1
+    assert runs(file, "start") == {("vlrun", 0): 1, ("llama.cpp", 0): 2}
+    assert out.split("\n\n")[1] == again.split("\n\n")[1]
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    """Guards long comparisons: the table of what there is, exit code 130, no process left; then only the rest runs."""
+    file = tmp_path / "results.jsonl"
+    with start("--turns", "1", "--client", "--out", file, cwd=tmp_path) as process:
+        wait_for_sample(file, process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted; --resume" in err
+    assert "Traceback" not in err
+    assert "| process start to first token of a text | " in out
+    assert not runs(file, "end")
+
+    code, out, err = compare("--turns", "1", "--client", "--resume", file, cwd=tmp_path)
+    assert code == 0, err
+    assert runs(file, "end") == {("vlrun", 0): 1, ("vlrun, client CPU", 0): 1}
+    assert "| figure | vlrun, client CPU |" in out
+    code, out, _ = compare("--turns", "1", "--client", "--resume", file, cwd=tmp_path)
+    assert code == 0
+    assert "turn 1 of 1" not in out
+
+
+def test_a_kill_loses_nothing(tmp_path: Path) -> None:
+    """Guards the flush: every sample is in the file as soon as it is measured."""
+    file = tmp_path / "results.jsonl"
+    with start("--out", file, cwd=tmp_path) as process:
+        wait_for_sample(file, process)
+        process.kill()
+        process.communicate(timeout=60)
+    assert any(one["event"] == "sample" for one in events(file))
+
+
+def test_the_time_limit_ends_it_as_ctrl_c_does(tmp_path: Path) -> None:
+    code, out, err = compare("--time-limit", "0.5", "--out", tmp_path / "results.jsonl", cwd=tmp_path)
+    assert code == 130
+    assert "out of time; --resume" in err
+    assert "nothing was measured" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--resume", "absent.jsonl"), 2, "there is no file 'absent.jsonl' to resume"),
+        (("--out", "there.jsonl"), 2, "exists already"),
+        (("--model", "nowhere"), 4, "nowhere"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(tmp_path: Path, words: tuple[str, ...], code: int, message: str) -> None:
+    (tmp_path / "there.jsonl").touch()
+    found, out, err = compare(*words, cwd=tmp_path)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_comparison_table() -> None:
+    """Guards the ratio: vlrun's median divided by the peer's, and empty where either measured nothing."""
+    ours = {"tpot": [0.050, 0.052, 0.090], "peak": [float(2**30)]}
+    theirs = {"tpot": [0.1, 0.104, 0.2], "load": [2.0]}
+    rows = comparison_table({"vlrun": ours, "peer": theirs})
+    assert rows[0] == "| figure | vlrun | peer | ratio |"
+    assert rows[2] == "| load |  | 2.00 s |  |"
+    assert rows[3] == "| TPOT (decode, per token) | 52.0 ms (50.0 to 90.0) | 104 ms (100 to 200) | 0.50 |"
+    assert rows[4] == "| resident memory, peak | 1,024 MiB |  |  |"

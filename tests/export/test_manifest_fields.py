@@ -1,0 +1,97 @@
+"""Every number of the manifest comes from a file of the checkpoint, and these files are copied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.small_models import CHAT_TEMPLATE, VOCAB_ROWS, build_checkpoint, build_tokenizer
+from vlrun import manifest
+from vlrun.manifest import GenerationDefaults
+from vlrun_export import manifest_fields
+from vlrun_export.checkpoint import open_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return build_checkpoint(tmp_path / "checkpoint", tied=True, deepstack=(1, 2, 3), seed=4)
+
+
+def generation(folder: Path, **settings: Any) -> GenerationDefaults:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, **settings}))
+    return manifest_fields.generation_defaults(open_checkpoint(folder))
+
+
+def test_the_folder_verifies(small_model: Path) -> None:
+    """Guards the contract: sizes and hashes of all files, the configuration among them."""
+    described = manifest.read(small_model)
+    manifest.check_sizes(described, small_model)
+    manifest.check_hashes(described, small_model)
+    assert set(described.files) == {path.name for path in small_model.iterdir()} - {manifest.MANIFEST}
+    assert {*manifest.REQUIRED, "config.json", "generation_config.json", "tokenizer_config.json"} <= set(
+        described.files
+    )
+
+
+def test_dimensions_are_the_checkpoint_s(checkpoint: Path) -> None:
+    """Guards against defaults of transformers' classes, which belong to another model."""
+    opened = open_checkpoint(checkpoint)
+    text, vision = manifest_fields.text_dimensions(opened), manifest_fields.vision_dimensions(opened)
+    assert (text.hidden, text.layers, text.heads, text.kv_heads, text.head_dim) == (64, 4, 4, 2, 32)
+    assert (vision.hidden, vision.depth, vision.position_side, vision.deepstack) == (48, 5, 7, 3)
+    assert text.vocab_rows == VOCAB_ROWS
+
+
+def test_padding_rows_are_no_tokens(checkpoint: Path) -> None:
+    """Guards sampling: ids beyond the tokenizer exist only as rows of logits."""
+    text = manifest_fields.text_dimensions(open_checkpoint(checkpoint))
+    assert text.vocab_size == build_tokenizer().get_vocab_size() < text.vocab_rows
+
+
+def test_presence_penalty_of_a_published_instruct(checkpoint: Path) -> None:
+    """Guards against endless repetition: the published file lacks what the model card asks for."""
+    assert generation(checkpoint, do_sample=True, top_k=20).presence_penalty == 1.5
+
+
+def test_presence_penalty_is_not_added_elsewhere(checkpoint: Path) -> None:
+    """Guards greedy models, models that define it, and Thinking models, for which it is not recommended."""
+    assert generation(checkpoint, do_sample=False).presence_penalty == 0
+    assert generation(checkpoint, do_sample=True, presence_penalty=0.2).presence_penalty == 0.2
+    (checkpoint / "chat_template.jinja").write_text(CHAT_TEMPLATE + "<think>\n")
+    assert generation(checkpoint, do_sample=True).presence_penalty == 0
+
+
+def test_generation_stays_neutral_where_the_file_is_silent(checkpoint: Path) -> None:
+    """Guards against transformers' own default of top_k = 50."""
+    assert generation(checkpoint) == GenerationDefaults(do_sample=False)
+
+
+@pytest.mark.parametrize(("eos", "expected"), [(7, (7,)), ([7, 9], (7, 9))])
+def test_ends_of_generation(checkpoint: Path, eos: int | list[int], expected: tuple[int, ...]) -> None:
+    """Guards the stop: one id and several are both in use."""
+    generation(checkpoint, eos_token_id=eos)
+    assert manifest_fields.token_ids(open_checkpoint(checkpoint)).eos == expected
+
+
+@pytest.mark.parametrize("place", ["chat_template.json", "tokenizer_config.json"])
+def test_the_template_gets_one_name(checkpoint: Path, tmp_path: Path, place: str) -> None:
+    """Guards older checkpoints, whose template is inside a JSON file."""
+    template = (checkpoint / "chat_template.jinja").read_text()
+    (checkpoint / "chat_template.jinja").unlink()
+    (checkpoint / place).write_text(json.dumps({"chat_template": template}))
+    (tmp_path / "out").mkdir()
+    manifest_fields.copy_files(open_checkpoint(checkpoint), tmp_path / "out")
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == template
+
+
+def test_pixel_limits_in_the_older_form(checkpoint: Path) -> None:
+    """Guards checkpoints with min_pixels and max_pixels instead of size."""
+    path = checkpoint / "preprocessor_config.json"
+    value = json.loads(path.read_text())
+    del value["size"]
+    path.write_text(json.dumps({**value, "min_pixels": 1024, "max_pixels": 4096}))
+    limits = manifest_fields.preprocessing(open_checkpoint(checkpoint))
+    assert (limits.min_pixels, limits.max_pixels) == (1024, 4096)

@@ -1,0 +1,70 @@
+"""The pages of mapped weights: released while a plugin copies them, and back where they are needed."""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from openvino import opset13
+
+import vlrun
+from vlrun.backends.openvino.mapped_weights import MappedWeights
+from vlrun.embedded import FOLDER
+
+MIB = 2**20
+
+
+def residents(path: Path) -> list[int]:
+    """KiB in memory of each mapping of a file."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    starts = [number for number, line in enumerate(lines) if line.endswith(str(path))]
+    return [int(next(line for line in lines[at:] if line.startswith("Rss:")).split()[1]) for at in starts]
+
+
+def weights(model: ov.Model) -> bytes:
+    """All constants of a model, read."""
+    return b"".join(node.data.tobytes() for node in model.get_ops() if node.get_type_name() == "Constant")
+
+
+def test_mapped_pages_are_let_go_and_come_back(tmp_path: Path) -> None:
+    """Guards the memory of a loaded model, and the weights: what is read again is what was in the file; and other
+    mappings, also one of the same file, which somebody may be giving back at this very moment.
+    """
+    for name in ("decoder.xml", "decoder.bin"):
+        shutil.copy(FOLDER / name, tmp_path)
+    path = tmp_path / "decoder.bin"
+    model = ov.Core().read_model(tmp_path / "decoder.xml")
+    with path.open("rb") as file:
+        other = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        before, whole = weights(model), len(bytes(other)) // 1024
+        assert min(residents(path)) > whole / 2
+        with MappedWeights(model, path):
+            pass
+        assert min(residents(path)) == 0
+        assert max(residents(path)) >= whole
+        assert weights(model) == before
+
+
+def test_pages_that_were_written_are_kept(tmp_path: Path) -> None:
+    """Guards a private mapping that somebody wrote to: its changes exist nowhere else."""
+    path = tmp_path / "weights.bin"
+    path.write_bytes(bytes(8192))
+    with path.open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        mapped[:5] = b"dirty"
+        weight = ov.op.Constant(ov.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True))
+        MappedWeights(ov.Model([opset13.relu(opset13.convert(weight, ov.Type.f32))], []), path).release()
+        assert mapped[:5] == b"dirty"
+
+
+def test_a_loaded_model_keeps_no_file_in_memory() -> None:
+    """Guards the purpose on the real plugin: weights are there once, as its own copy.
+
+    Models of other tests may be alive too: each has a mapping of its own.
+    """
+    with vlrun.load() as vlm:
+        assert vlm.ask([], "Hi", vlrun.Options(max_tokens=2)).text
+        assert max(residents(FOLDER / "decoder.bin")) < (FOLDER / "decoder.bin").stat().st_size / 1024 / 2

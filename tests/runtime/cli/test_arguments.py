@@ -1,0 +1,46 @@
+"""Which of the words on the command line are images, and which is the question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlrun.cli.arguments import split_arguments
+from vlrun.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("words", "images", "question"),
+    [
+        (["a.png", "How many?"], ["a.png"], "How many?"),
+        (["a.png", "b.jpg"], ["a.png", "b.jpg"], None),
+        (["a.png", "What is on label.jpg"], ["a.png"], "What is on label.jpg"),
+        (["a.png", "-"], ["a.png", "-"], None),
+        (["a.png", "word " * 5000], ["a.png"], "word " * 5000),
+        (["a.png", "a\0b"], ["a.png"], "a\0b"),
+    ],
+)
+def test_the_last_word_is_the_question_unless_it_is_an_image(
+    words: list[str], images: list[str], question: str | None
+) -> None:
+    assert split_arguments(words) == (images, [question])
+
+
+def test_an_existing_file_is_an_image(tmp_path: Path) -> None:
+    photo = tmp_path / "photo"
+    photo.touch()
+    assert split_arguments([str(photo)]) == ([str(photo)], [None])
+
+
+def test_with_questions_every_word_is_an_image() -> None:
+    assert split_arguments(["a", "b"], ["How many?", "Where?"]) == (["a", "b"], ["How many?", "Where?"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [([], "no image given"), (["How many?"], "neither a file"), (["a.png", " "], "empty"), (["-", "-", "x"], "stdin")],
+)
+def test_words_without_a_usable_image_or_question_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        split_arguments(words)

@@ -1,0 +1,98 @@
+"""The model family: what it supplies fits together, and nothing of it leaks into other packages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vlrun import manifest as manifests
+from vlrun.embedded import FOLDER
+from vlrun.media.transform import ImageTransform
+from vlrun.models.family import ModelFamily
+from vlrun.models.registry import family_of
+from vlrun.prompt.tool_calls import find_tool_calls
+from vlrun.types.mark import Mark
+from vlrun.types.turn import ToolCall
+
+RUNTIME = Path(manifests.__file__).parent
+SPECIFIC = re.compile(r"(?i:qwen)|<\|\w|</?tool_call>|</?think>|bbox_2d|point_2d|Picture \{")
+ALLOWED = {
+    "__init__.py": ("Run Qwen3-VL on", "qwen3-vl-2b-int8"),  # what the product is
+    "cli/__init__.py": ("Ask Qwen3-VL about",),  # the same, in --help
+    "manifest.py": ('FAMILY = "qwen3-vl"',),  # the name in the contract with the export
+    "bench/workload.py": ("visual tokens of Qwen3-VL",),
+    "vision/patches.py": ("Qwen2VLImageProcessor",),  # the reference of the arithmetic
+    "tasks/tasks.toml": ("Prompts follow Qwen's cookbooks", "bbox_2d"),  # prompts: data written for one family
+}
+
+
+@pytest.fixture
+def family() -> ModelFamily:
+    return family_of(manifests.read(FOLDER))
+
+
+def leaks() -> dict[str, list[str]]:
+    """Lines outside ``models/`` that mention something specific to a family, by file."""
+    found: dict[str, list[str]] = {}
+    for path in [*RUNTIME.rglob("*.py"), *RUNTIME.rglob("*.toml")]:
+        name = path.relative_to(RUNTIME).as_posix()
+        if not name.startswith(("models/", "embedded/")):
+            lines = [line for line in path.read_text("utf-8").splitlines() if SPECIFIC.search(line)]
+            found |= {name: lines} if lines else {}
+    return found
+
+
+def test_no_other_package_mentions_a_token_or_format() -> None:
+    """Guards the seam: a second family must not need changes outside ``models/`` and the export."""
+    unexpected = {
+        name: lines
+        for name, found in leaks().items()
+        if (lines := [line for line in found if not any(text in line for text in ALLOWED.get(name, ()))])
+    }
+    assert not unexpected
+
+
+def test_the_allowed_exceptions_exist() -> None:
+    """Guards the list above against entries that are no longer needed."""
+    found = leaks()
+    stale = [
+        (name, text) for name, texts in ALLOWED.items() for text in texts if text not in "\n".join(found.get(name, []))
+    ]
+    assert not stale
+
+
+def test_calls_are_read_as_they_are_written(family: ModelFamily) -> None:
+    """Guards grammar and parser, which use different fields of one format."""
+    written = family.tool_calls
+    calls = [ToolCall("now", "{}"), ToolCall("price", '{"of": "</tool_call>", "n": 1.50}')]
+    text = written.separator.join(
+        f"{written.begin}{written.before_name}{call.name}{written.before_arguments}{call.arguments}"
+        f"{written.after_arguments}{written.end}"
+        for call in calls
+    )
+    assert list(find_tool_calls(text, written)) == calls
+
+
+def test_control_tokens_are_tokens_of_the_model(family: ModelFamily) -> None:
+    """Guards against a name that no tokenizer knows: its text would be forbidden nowhere."""
+    names = {family.tool_calls.begin, family.tool_calls.end, *family.thinking_tokens}
+    tokenizer = (FOLDER / manifests.TOKENIZER).read_text("utf-8")
+    assert all(f'"content": "{name}"' in tokenizer for name in names)
+
+
+def test_boxes_are_read_as_they_are_written(family: ModelFamily) -> None:
+    """Guards boxes that are merged from tiles and written anew: they stay where they were, to a thousandth."""
+    size = (640, 480)
+    mark = Mark("red can", (64.0, 48.0, 320.0, 240.0), None)
+    assert family.find_marks(str(family.format_box(mark, size)), size, ImageTransform(size)) == (mark,)
+
+
+def test_budgets_grow_with_the_detail(family: ModelFamily) -> None:
+    assert [family.image_token_budget(detail) for detail in ("low", "auto", "high")] == [256, 1280, 2560]
+
+
+def test_votes_are_sampled(family: ModelFamily) -> None:
+    """Guards against greedy votes, which are all the same."""
+    assert family.voting.temperature > 0

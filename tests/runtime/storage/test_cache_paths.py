@@ -1,0 +1,32 @@
+"""One module decides where cache files lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.paths import RUNTIME
+from vlrun.storage import cache_paths
+
+FOLDERS = {
+    cache_paths.prefix_store: "prefixes",
+    cache_paths.compiled_models: "compiled",
+    cache_paths.verified_models: "verified",
+    cache_paths.tuned_hints: "tuned",
+    cache_paths.speed_profiles: "speed",
+    cache_paths.chat_history: "chat_history",
+}
+
+
+def test_names_on_disk_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Guards the caches of earlier versions: a renamed folder would be computed again and never cleaned up."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert {path(): name for path, name in FOLDERS.items()} == {
+        tmp_path / "vlrun" / name: name for name in FOLDERS.values()
+    }
+
+
+def test_no_other_module_looks_up_the_cache_folder() -> None:
+    users = [path.relative_to(RUNTIME) for path in RUNTIME.rglob("*.py") if "platformdirs" in path.read_text("utf-8")]
+    assert users == [Path("vlrun/storage/cache_paths.py")]

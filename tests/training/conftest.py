@@ -1,0 +1,59 @@
+"""Tokenizer, batch and model of the tests on training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from training import vocabulary
+from training.vocabulary import SPECIAL, train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
+
+    from training.batches import Batch
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """Trained on few scenes, which is quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "CORPUS_SCENES", 10)
+        return train_tokenizer([])
+
+
+@pytest.fixture(scope="session", params=["shapes", "pair", "tools"])
+def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
+    """Two images, each with questions that see it, one that does not, and a conversation; two pairs of images; and two
+    images behind tools.
+    """
+    from training import batches
+
+    with pytest.MonkeyPatch.context() as patch:
+        for chance in ("SELF_CHANCE", "TURNS_CHANCE"):
+            patch.setattr(batches, chance, 1.0)
+        patch.setattr(batches, "COPY_CHANCE", 0.0)
+        patch.setattr(batches, "LOCATE_CHANCE", 0.0)
+        images = 2 if request.param == "shapes" else 4
+        return batches.make_batch(np.random.default_rng(3), batches.Packer(tokenizer), [], images, request.param)
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer: Tokenizer) -> Qwen3VLForConditionalGeneration:
+    """Random weights, larger than usual so that every input matters."""
+    import torch
+    from transformers import Qwen3VLForConditionalGeneration
+
+    from training.network import configuration
+
+    torch.manual_seed(0)
+    ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+    made = Qwen3VLForConditionalGeneration(configuration(tokenizer.get_vocab_size(), ids)).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)
+    return made

@@ -1,0 +1,32 @@
+"""The tree mask and the learning rate."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the workbench packages")
+
+from training.batches import PAD, PREFIX, TEXT_ONLY
+from training.training_step import WARM_UP_STEPS, TrainingState, learning_rate_factor, tree_mask
+
+
+def test_questions_see_the_prefix_and_themselves() -> None:
+    """Guards packing: neither another question nor, without the image, the prefix."""
+    groups = np.array([[PREFIX, PREFIX, 1, 1, 2, TEXT_ONLY, PAD]])
+    mask = tree_mask(groups)[0, 0]
+    seen = [np.flatnonzero(row.numpy()).tolist() for row in mask]
+    assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [5], [0, 1, 6]]
+
+
+def test_learning_rate_warms_up_stays_flat_and_decays() -> None:
+    def factor(step: int) -> float:
+        return learning_rate_factor(cast(TrainingState, SimpleNamespace(step=step)), steps=10_000, decay=0.5)
+
+    assert factor(0) == pytest.approx(1 / WARM_UP_STEPS)
+    assert factor(WARM_UP_STEPS) == factor(5000) == 1
+    assert factor(7500) == pytest.approx(0.5)
+    assert factor(10_000) == 0

@@ -1,0 +1,173 @@
+"""One training step: forward pass over a batch, three losses, two optimizers; and the state of a run on disk.
+
+The learning rate warms up, stays flat, and falls to zero at the end, so that a later run may continue from a flat
+stretch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+
+from training.auxiliary import AuxiliaryHeads
+from training.batches import PREFIX, TEXT_ONLY, Batch
+from training.checkpoint import save_checkpoint
+from training.network import MERGE, PATCH, BatchedVLM, SupervisedHead, VisionPositions, vision_positions
+from vlrun.vision.grid import Grid
+
+PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
+WARM_UP_STEPS = 100
+DECAY_SHARE = 0.5
+"""Share of the steps over which the learning rate falls to zero. A short run after a long one may need less."""
+AUXILIARY_WEIGHT = 0.4
+ATTENTION_LOSS_WEIGHT = 0.3
+
+
+@dataclass
+class TrainingState:
+    """Everything that a run needs to continue."""
+
+    model: BatchedVLM
+    auxiliary_heads: AuxiliaryHeads
+    optimizers: list[torch.optim.Optimizer]
+    seconds: float = 0.0
+    step: int = 0
+
+
+class VisionPositionCache:
+    """Vision positions by grid, computed once each."""
+
+    def __init__(self) -> None:
+        self._known: dict[Grid, VisionPositions] = {}
+
+    def __getitem__(self, batch: Batch) -> VisionPositions:
+        if batch.grid not in self._known:
+            self._known[batch.grid] = vision_positions(batch.grid)
+        return self._known[batch.grid]
+
+
+def image_patches(rgb: npt.NDArray[np.uint8], grid: Grid) -> torch.Tensor:
+    """Cut images ``[B, H, W, 3]`` uint8 into patches ``[B, N, 768]`` of one frame, normalized to -1..1."""
+    g, b = grid, rgb.shape[0]
+    blocks = torch.from_numpy(rgb).view(b, g.height // MERGE, MERGE, PATCH, g.width // MERGE, MERGE, PATCH, 3)
+    rows = blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(b, g.patches, 3 * PATCH**2)
+    return rows.float() / 127.5 - 1
+
+
+def tree_mask(groups: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Mask ``[B, 1, T, T]``: a token attends back to its group, and to the shared prefix if its group sees the
+    image.
+    """
+    g = torch.from_numpy(groups)
+    same = g[:, :, None] == g[:, None, :]
+    image = (g[:, None, :] == PREFIX) & (g[:, :, None] < TEXT_ONLY)
+    causal = torch.ones(g.shape[1], g.shape[1], dtype=torch.bool).tril()
+    return ((same | image) & causal)[:, None]
+
+
+def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tuple[torch.Tensor, ...]:
+    """Logits at the targets, the targets, their weights, the visual tokens, and the attention loss."""
+    supervised = SupervisedHead()
+    visual, deep = model.encode(image_patches(batch.rgb, batch.grid), positions)
+    hidden = model.decode(
+        torch.from_numpy(batch.ids),
+        torch.from_numpy(batch.positions),
+        tree_mask(batch.groups),
+        visual,
+        deep,
+        batch.starts,
+        supervised,
+    )
+    wanted = torch.from_numpy(batch.targets) >= 0
+    logits = model.logits(hidden[wanted]).float()
+    targets, weights = torch.from_numpy(batch.targets)[wanted], torch.from_numpy(batch.weights)[wanted]
+    return logits, targets, weights, visual, attention_loss(supervised, batch)
+
+
+def attention_loss(supervised: SupervisedHead, batch: Batch) -> torch.Tensor:
+    """KL divergence of the supervised head's attention from its targets, weighted as the answers are."""
+    if supervised.scores is None or not len(batch.attention.rows):
+        return torch.zeros(())
+    rows, positions = torch.from_numpy(batch.attention.rows), torch.from_numpy(batch.attention.positions)
+    target = torch.from_numpy(batch.attention.targets)
+    weights = torch.from_numpy(batch.weights)[rows, positions]
+    log_attention = supervised.scores[rows, positions].log_softmax(-1)
+    to_images = [log_attention[:, start : start + batch.grid.tokens] for start in batch.starts]
+    log_attention = torch.cat([log_attention[:, :1], *to_images], 1)
+    divergence = (torch.xlogy(target, target) - target * log_attention).sum(-1)
+    return (divergence * weights).sum() / weights.sum()
+
+
+def make_optimizers(model: BatchedVLM, auxiliary_heads: AuxiliaryHeads) -> list[torch.optim.Optimizer]:
+    """Muon for the inner matrices; AdamW for embeddings, vectors and the auxiliary heads."""
+    matrices: list[torch.nn.Parameter] = []
+    rest = list(auxiliary_heads.parameters())
+    for name, parameter in model.named_parameters():
+        inner = parameter.ndim == 2 and "embed" not in name
+        (matrices if inner else rest).append(parameter)
+    muon = torch.optim.Muon(matrices, lr=PEAK_MUON, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def freeze_vision(model: BatchedVLM) -> None:
+    """Train only the text model; a step takes two thirds of the time."""
+    model.model.model.visual.requires_grad_(False)
+
+
+def learning_rate_factor(state: TrainingState, steps: int, decay: float = DECAY_SHARE) -> float:
+    """Learning rate as a part of its peak, in a training of ``steps`` that ends with a decay over the share
+    ``decay``.
+    """
+    left = 1 - state.step / steps
+    return min(1.0, (state.step + 1) / WARM_UP_STEPS, max(left / decay, 0.0))
+
+
+def train_step(
+    state: TrainingState, batch: Batch, positions: VisionPositions, share: float
+) -> tuple[float, float, float]:
+    """Update the weights once; returns loss per token, auxiliary loss and attention loss."""
+    for optimizer, peak in zip(state.optimizers, (PEAK_MUON, PEAK_ADAM), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * share
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, targets, weights, visual, attention = forward(state.model, batch, positions)
+        auxiliary = state.auxiliary_heads(visual, batch) if visual.requires_grad else torch.zeros(())
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    loss = (losses * weights).sum() / weights.sum()
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    (loss + AUXILIARY_WEIGHT * auxiliary + ATTENTION_LOSS_WEIGHT * attention).backward()
+    torch.nn.utils.clip_grad_norm_([*state.model.parameters(), *state.auxiliary_heads.parameters()], 1.0)
+    for optimizer in state.optimizers:
+        optimizer.step()
+    return loss.item(), auxiliary.item(), attention.item()
+
+
+def save(state: TrainingState, tokenizer: Tokenizer, out: Path) -> None:
+    """Write the checkpoint folder, and the state from which a run continues."""
+    save_checkpoint(state.model.model, tokenizer, out / "checkpoint")
+    content = {
+        "model": state.model.state_dict(),
+        "labels": state.auxiliary_heads.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "seconds": state.seconds,
+        "step": state.step,
+    }
+    torch.save(content, out / "state.part")
+    (out / "state.part").replace(out / "state.pt")
+
+
+def restore(state: TrainingState, path: Path) -> None:
+    """Restore what ``save`` wrote."""
+    content = torch.load(path, weights_only=True)
+    state.model.load_state_dict(content["model"])
+    state.auxiliary_heads.load_state_dict(content["labels"])
+    for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    state.seconds, state.step = content["seconds"], content["step"]
