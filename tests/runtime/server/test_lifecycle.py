@@ -294,5 +294,5 @@ def test_without_a_gpu_the_processor_answers_and_says_so() -> None:
     with serving("--device", "auto") as server:
         assert post(server, shelf()).text == "6"
         (note,) = get(server, "/health/ready").json["notes"]
-        assert note.startswith("device AUTO: the CPU answers")
+        assert note.startswith("device AUTO: using the CPU")
         assert any(READY.search(line) and note in line for line in server.log)

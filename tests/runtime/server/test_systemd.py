@@ -207,7 +207,7 @@ def test_row_42_a_read_only_root_and_no_home(booted: Booted) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": RISKY}}
     assert _ask(booted, asked("Hello", response_format=wanted)).text.startswith('{"a": "')
     (note,) = booted.inside(lambda: get(booted, "/health/ready")).json["notes"]
-    assert note.startswith("device AUTO: the CPU answers")
+    assert note.startswith("device AUTO: using the CPU")
     assert note in booted.run("journalctl", "--unit", "vlrun.service", "--output", "cat")
     owned = booted.run("find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*")
     assert {Path(path).parts[:5] for path in owned.split()} == {("/", "var", "cache", "private", "vlrun")}
