@@ -1,4 +1,4 @@
-"""The published files of Qwen3-VL-2B, which lie beside a developer's checkout but never in a stranger's clone."""
+"""The published files of Qwen3-VL-2B, which lie beside a developer's checkout and are not part of the repository."""
 
 from __future__ import annotations
 

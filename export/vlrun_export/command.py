@@ -22,9 +22,10 @@ WEIGHTS, VISION = click.Choice(["int4", "int8", "fp16", "fp32"]), click.Choice([
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare the result with transformers.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is a model folder.")
 def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:
-    """Export the Qwen3-VL CHECKPOINT (a Hugging Face folder with safetensors) to the model folder OUT.
+    """Export a Qwen3-VL checkpoint to a model folder.
 
-    OUT appears only when it is complete and has passed the self-check.
+    CHECKPOINT is a Hugging Face folder with safetensors. OUT appears only when it is complete and has passed the
+    self-check.
     """
     from vlrun_export.memory_watch import MemoryWatch
 

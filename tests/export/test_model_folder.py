@@ -62,7 +62,7 @@ def test_disk_fills_while_openvino_writes(tmp_path: Path, small_checkpoint: Path
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from vlrun_export.model_folder import whole_folder
+from vlrun_export.model_folder import atomic_folder
 with atomic_folder(Path(sys.argv[1]), force=True) as folder:
     (folder / "decoder.bin").write_bytes(b"half")
     print("writing", flush=True)

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images in each turn.")
 @click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens of each answer.")
 def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
-    """Measure vlrun on this machine: medians, spread, and what the machine allows.
+    """Measure vlrun on this machine.
 
-    Every sample goes to stderr as it is measured; the table and, as the last line, one JSON object go to stdout. Ctrl+C
-    ends the run with the table of what was measured. In a clone, scripts/bench compares vlrun with other runtimes.
+    Prints medians, their spread and the machine's limits. Every sample goes to stderr as it is measured; the table and,
+    as the last line, one JSON object go to stdout. Ctrl+C ends the run with the table of what was measured. In a clone,
+    scripts/bench compares vlrun with other runtimes.
     """
     from vlrun import manifest as manifests
     from vlrun.bench.ceiling import measure_ceiling

@@ -11,8 +11,8 @@ import click
 R = TypeVar("R")
 
 OptionTable: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""Attributes of click options, by parameter name. The option is named like its parameter, unless ``option`` is given; a
-flag with a default also gets a ``--no-`` form.
+"""Attributes of click options, by parameter name. The option is named like its parameter, unless ``option`` is given;
+``aliases`` are further names. A flag with a default also gets a ``--no-`` form.
 """
 
 
@@ -38,8 +38,9 @@ def option_group(
         for member, attributes in reversed(list(table.items())):
             word = attributes.get("option", member.replace("_", "-"))
             declared = f"--{word}/--no-{word}" if "is_flag" in attributes and "default" in attributes else f"--{word}"
-            others = {key: value for key, value in attributes.items() if key != "option"}
-            decorated = click.option(declared, member, **others)(decorated)
+            aliases = [f"--{alias}" for alias in attributes.get("aliases", ())]
+            others = {key: value for key, value in attributes.items() if key not in ("option", "aliases")}
+            decorated = click.option(declared, *aliases, member, **others)(decorated)
         return decorated
 
     return decorate

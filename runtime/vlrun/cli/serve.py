@@ -44,7 +44,11 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
     "deadline": {"type": click.FloatRange(1, 86400), "help": "Seconds for a request, waiting too. [default: 300]"},
     "drain": {"type": click.FloatRange(0, 3600), "help": "Seconds for running answers at a stop. [default: 30]"},
     "max_body_mib": {"type": click.IntRange(1, 256), "help": "Size of a request; more is 413. [default: 15]"},
-    "max_images": {"type": click.IntRange(1, 64), "help": "Images of a request. [default: 16]"},
+    "max_images": {
+        "aliases": ("max-pictures",),
+        "type": click.IntRange(1, 64),
+        "help": "Images of a request. [default: 16]",
+    },
     "max_megapixels": {"type": click.IntRange(1, 89), "help": "Size of an image. [default: 50]"},
     "connections": {"type": click.IntRange(1, 10000), "help": "Open connections; more get 503. [default: 256]"},
 }

@@ -86,17 +86,14 @@ class ResponseAdapter(ABC):
         """The first events of a stream."""
         return []
 
-    def events(self, chunk: AnswerChunk) -> list[bytes]:
+    def events(self, chunk: AnswerChunk) -> list[bytes]:  # noqa: ARG002 - for adapters that stream
         """The events of a chunk."""
-        del chunk
         return []
 
-    def end(self, answers: Sequence[Answer]) -> list[bytes]:
+    def end(self, answers: Sequence[Answer]) -> list[bytes]:  # noqa: ARG002
         """The last events of a stream."""
-        del answers
         return []
 
-    def failed(self, error: ApiError) -> list[bytes]:
+    def failed(self, error: ApiError) -> list[bytes]:  # noqa: ARG002
         """The last events of a stream that cannot go on."""
-        del error
         return []

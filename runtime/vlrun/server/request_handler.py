@@ -89,12 +89,17 @@ class RequestHandler:
             if self._log_prompts:
                 texts = [part for part in adapter.request.messages[-1].parts if isinstance(part, str)]
                 log_event("prompt", max_length=MAX_PROMPT, client=context.client, text="".join(texts))
-            if adapter.request.stream:
-                context.outcome = await self._stream(context, adapter, receive, EventStream(send))
-            else:
+            stream = EventStream(send)
+            try:
                 with _as_api_errors(adapter.renamed_params):
-                    await self.run_until_left(receive, self._send_whole(context, adapter, send))
+                    await self.run_until_left(receive, self._answer(context, adapter, send, stream))
                 context.outcome = "ok"
+            except ApiError as error:
+                if not stream.begun:
+                    raise
+                await stream.send(*adapter.failed(error))
+                await stream.end()
+                context.outcome = str(error.status)
 
     async def compute(
         self, scope: Scope, receive: Receive, send: Send, endpoint: str, work: Callable[[bytes], bytes]
@@ -136,34 +141,18 @@ class RequestHandler:
                 if self._log_prompts:
                     log_event("answer", max_length=MAX_PROMPT, client=context.client, text=answer.text)
 
-    async def _send_whole(self, context: RequestContext, adapter: ResponseAdapter, send: Send) -> None:
-        await self._generate(context, adapter.request)
-        await send_whole(send, adapter.whole(context.answers))
-
-    async def _stream(
-        self, context: RequestContext, adapter: ResponseAdapter, receive: Receive, stream: EventStream
-    ) -> str:
-        """Stream the answers, errors included once it has begun. Returns the outcome."""
-        try:
-            with _as_api_errors(adapter.renamed_params):
-                await self.run_until_left(receive, self._send_stream(context, adapter, stream))
-        except ApiError as error:
-            if not stream.begun:
-                raise
-            await stream.send(*adapter.failed(error))
-            await stream.end()
-            return str(error.status)
-        return "ok"
-
-    async def _send_stream(self, context: RequestContext, adapter: ResponseAdapter, stream: EventStream) -> None:
-        request, first = adapter.request, True
+    async def _answer(self, context: RequestContext, adapter: ResponseAdapter, send: Send, stream: EventStream) -> None:
+        request = adapter.request
+        if not request.stream:
+            await self._generate(context, request)
+            await send_whole(send, adapter.whole(context.answers))
+            return
+        first = True
 
         async def send_chunks(chunks: Sequence[AnswerChunk]) -> None:
             nonlocal first
-            events = [
-                *(adapter.begin() if first else ()),
-                *(event for chunk in chunks for event in adapter.events(chunk)),
-            ]
+            events = adapter.begin() if first else []
+            events += [event for chunk in chunks for event in adapter.events(chunk)]
             first = False
             comments = [] if request.include_progress else _progress_comments(chunks)
             if comments or events:

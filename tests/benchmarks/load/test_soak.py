@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from benchmarks.load import soak_report as report
 from benchmarks.load.service_process import ServiceProcess
 from benchmarks.load.soak import SoakPlan, soak
 
 
+@pytest.mark.slow
 def test_a_short_soak() -> None:
     """Guards the soak itself: many clients leave, and a kill loses only requests in flight."""
     plan = SoakPlan(clients=24, seconds=8, images=8, kill=True, every=0.2)

@@ -9,9 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.paths import EXPORT, RUNTIME
 from vlrun.bench.report import FIGURES
 from vlrun.embedded import FOLDER
+
+pytestmark = pytest.mark.slow
 
 PRECISIONS = {"f32", "bf16", "int8"}
 

@@ -24,10 +24,9 @@ def marked() -> dict[int, list[str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.FunctionDef):
                 continue
-            for decorator in node.decorator_list:
-                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
-                    for row in decorator.args:
-                        tests.setdefault(ast.literal_eval(row), []).append(f"{path.name}::{node.name}")
+            marks = [mark for mark in node.decorator_list if isinstance(mark, ast.Call)]
+            for row in (row for mark in marks if ast.unparse(mark.func) == "pytest.mark.fault" for row in mark.args):
+                tests.setdefault(ast.literal_eval(row), []).append(f"{path.name}::{node.name}")
     return tests
 
 

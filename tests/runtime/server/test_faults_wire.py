@@ -317,7 +317,7 @@ def test_prompts_cannot_forge_the_log(keyed: Server) -> None:
     assert post(keyed, asked(text[:300], max_tokens=3), headers=right()).status == 200
     until(lambda: sum(" request " in line for line in keyed.log[before:]) == 2)
     lines = keyed.log[before:]
-    assert all(re.match(r"\d{4}-\S+ info (request|asked|answered) ", line) and line.isprintable() for line in lines)
+    assert all(re.match(r"\d{4}-\S+ info (request|prompt|answer) ", line) and line.isprintable() for line in lines)
     assert not any(line.startswith(FORGED) for line in lines)
     assert max(map(len, lines)) < 15_000
 

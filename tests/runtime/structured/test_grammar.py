@@ -60,6 +60,7 @@ REALISTIC: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", REALISTIC, ids=range(len(REALISTIC)))
 def test_random_answers_are_valid(schema: dict[str, Any]) -> None:
     """Guards the guarantee itself, 50 times for each schema: whatever the logits, a complete answer parses and
@@ -234,6 +235,7 @@ HOSTILE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_schemas_are_refused_quickly(name: str) -> None:
     """Guards the engine against schemas that hang, exhaust memory or would be half obeyed: one line, within 2 s."""
@@ -253,6 +255,7 @@ def test_patterns_that_dialects_read_differently_are_refused(pattern: str) -> No
         translate_pattern(pattern, "#/pattern")
 
 
+@pytest.mark.slow
 def test_a_schema_too_complex_raises_in_the_middle() -> None:
     """Guards against a hang or a crash where the complexity shows only in the middle of an answer."""
     compiled = compile_schema(text_schema(pattern="(a|b).{200}$"), TOKENIZER)
@@ -314,6 +317,7 @@ def grammar_of(schema: dict[str, object]) -> str:
     return str(LLMatcher.grammar_from_json_schema(json.dumps(schema)))
 
 
+@pytest.mark.slow
 def test_a_trial_is_limited_by_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards both sides: an ordinary pattern compiles on a busy machine, and an endless one is stopped."""
     assert trial_compile.try_compile(grammar_of({"type": "string", "pattern": "^[a-z]{1,5}$"})) == ""

@@ -15,6 +15,8 @@ from vlrun.errors import OptionError
 from vlrun.structured import grammar
 from vlrun.structured.grammar import Grammar, compile_schema
 
+pytestmark = pytest.mark.slow
+
 jsonschema = pytest.importorskip("jsonschema")
 SUITE = json.loads(
     gzip.decompress((Path(__file__).parent / "data" / "json-schema-test-suite-2020-12.json.gz").read_bytes())

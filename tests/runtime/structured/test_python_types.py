@@ -62,6 +62,7 @@ class Anything:
     what: Any
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [Scene, Thing, Size, Branch, Colour, int, float, list[Thing], int | None, bool])
 def test_random_answers_become_values(source: object) -> None:
     """Guards the round trip: every answer under a type's schema is a value of the type, whatever its numbers."""

@@ -41,6 +41,8 @@ from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.tool_grammar import MAX_CALLS, OptionalToolCallsGrammar, compile_answer
 from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
 def model(request: pytest.FixtureRequest) -> Model:
