@@ -44,7 +44,8 @@ def plan(
 ) -> None:
     """Estimate the cost of a question about all IMAGEs together.
 
-    It prints visual tokens, memory and seconds. The seconds come from earlier measurements on this machine. The first time, the model is loaded and runs once.
+    It prints visual tokens, memory and seconds. The seconds come from earlier measurements on this machine. The first
+    time, the model is loaded and runs once.
     """
     names, questions = split_arguments(words)
     from vlrun import manifest as manifests
