@@ -1,4 +1,4 @@
-"""What a request asks of the model, whichever endpoint it came through, and how its endpoint words the answer.
+"""What a request asks of the model, whichever endpoint it came through, and how its endpoint formats the answer.
 
 Images are kept as the bytes of their files until it is the request's turn, so that the queue holds no pixels.
 """
@@ -70,7 +70,7 @@ class AnswerChunk:
 
 
 class ResponseAdapter(ABC):
-    """How an endpoint words answers. Endpoints that do not stream implement ``whole`` only."""
+    """How an endpoint formats answers. Endpoints that do not stream implement ``whole`` only."""
 
     renamed_params: ClassVar[Mapping[str, str]] = {}
     """The endpoint's names for the ``param`` of errors that come from the engine."""

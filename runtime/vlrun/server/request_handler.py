@@ -30,6 +30,7 @@ from vlrun.vlm import VLM
 
 T = TypeVar("T")
 
+JSON_HEADERS: Mapping[bytes, bytes] = {b"content-type": b"application/json"}
 LARGE_BODY = 64 * 1024
 """Bodies from this size on are parsed in a thread, so that streams do not wait for it."""
 STOPPING = ApiError(503, "the service is stopping", "stopping", retry_after=5)
@@ -222,9 +223,7 @@ def client_name(scope: Scope) -> str:
     return f"{scope.get('state', {}).get('key') or ''}@{address[0] if address else 'local'}"
 
 
-async def send_whole(
-    send: Send, body: bytes, status: int = 200, headers: Mapping[bytes, bytes] = {b"content-type": b"application/json"}
-) -> None:
+async def send_whole(send: Send, body: bytes, status: int = 200, headers: Mapping[bytes, bytes] = JSON_HEADERS) -> None:
     """Send an answer that is not streamed."""
     sized = [*headers.items(), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": sized})

@@ -34,9 +34,9 @@ MACHINE = {"proc/meminfo": "MemTotal:        8388608 kB\nMemFree: 1 kB\n"}
         (
             MACHINE
             | {
-                "proc/self/cgroup": "0::/system.slice/vlrun.server\n",
+                "proc/self/cgroup": "0::/system.slice/vlrun.service\n",
                 "sys/fs/cgroup/system.slice/memory.max": f"{1500 * MIB}\n",
-                "sys/fs/cgroup/system.slice/vlrun.server/memory.max": "max\n",
+                "sys/fs/cgroup/system.slice/vlrun.service/memory.max": "max\n",
             },
             1500,
         ),

@@ -35,7 +35,7 @@ PROGRAM = """#!/opt/vlrun/bin/python3
 from vlrun.cli import main
 main()
 """
-DROP_IN = "/run/systemd/system/vlrun.server.d/test.conf"
+DROP_IN = "/run/systemd/system/vlrun.service.d/test.conf"
 
 
 def reason_not_to() -> str:
@@ -77,7 +77,7 @@ def _install(root: Path) -> None:
     (packages / "clone.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT / 'runtime'}\n")
     program.write_text(PROGRAM)
     program.chmod(0o755)
-    for name in ("vlrun.socket", "vlrun.server"):
+    for name in ("vlrun.socket", "vlrun.service"):
         shutil.copy(UNITS / name, units)
 
 
@@ -131,14 +131,14 @@ class Booted(Server):
 
     def show(self, name: str) -> str:
         """A property of the service."""
-        return self.run("systemctl", "show", "vlrun.server", "--property", name, "--value")
+        return self.run("systemctl", "show", "vlrun.service", "--property", name, "--value")
 
     def begin_anew(self, drop_in: str = "") -> float:
         """Start the service with more settings, until it is ready; how long that took. No restart is counted yet."""
         self.configure(drop_in)
-        self.run("sh", "-c", "systemctl stop vlrun.server && systemctl reset-failed && systemctl start vlrun.socket")
+        self.run("sh", "-c", "systemctl stop vlrun.service && systemctl reset-failed && systemctl start vlrun.socket")
         began = time.monotonic()
-        self.run("systemctl", "start", "vlrun.server")
+        self.run("systemctl", "start", "vlrun.service")
         return time.monotonic() - began
 
     def configure(self, drop_in: str = "") -> None:

@@ -15,8 +15,8 @@ from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
 
 
-class CacheConfig:
-    """A queue, and requests that stay as long as they are told to."""
+class Simulation:
+    """A queue, and requests that run until the test ends them."""
 
     def __init__(self, parallel: int, queue: int) -> None:
         self.admission = Admission(ServerLimits(parallel=parallel, queue=queue))
@@ -71,22 +71,22 @@ def test_at_most_so_many_at_once_and_so_many_wait() -> None:
     """Guards memory and the model: the third waits, the fourth is refused at once and told when to come again."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=2, queue=1)
+        queue = Simulation(parallel=2, queue=1)
         for name in "abc":
-            await room.come(name, "one")
-        assert room.served == ["a", "b"]
-        assert (room.admission.running, room.admission.waiting) == (2, 1)
-        refused = await room.come("d", "one")
+            await queue.come(name, "one")
+        assert queue.served == ["a", "b"]
+        assert (queue.admission.running, queue.admission.waiting) == (2, 1)
+        refused = await queue.come("d", "one")
         with pytest.raises(ApiError) as told:
             await refused
         assert told.value.status == 429
         assert told.value.retry_after is not None
         assert 1 <= told.value.retry_after <= 60
-        await room.end("a")
-        assert room.served == ["a", "b", "c"]
+        await queue.end("a")
+        assert queue.served == ["a", "b", "c"]
         for name in "bc":
-            await room.end(name)
-        assert (room.admission.running, room.admission.waiting) == (0, 0)
+            await queue.end(name)
+        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
     run(story)
 
@@ -95,13 +95,13 @@ def test_one_that_asks_a_hundred_things_delays_another_by_one() -> None:
     """Guards fairness: whoever has not had a turn for longest is next, not who came first with all his questions."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=1, queue=20)
+        queue = Simulation(parallel=1, queue=20)
         for number in range(10):
-            await room.come(f"greedy {number}", "greedy")
-        await room.come("quick", "quick")
-        await room.end("greedy 0")
-        await room.end("greedy 1")
-        assert room.served == ["greedy 0", "greedy 1", "quick"]
+            await queue.come(f"greedy {number}", "greedy")
+        await queue.come("quick", "quick")
+        await queue.end("greedy 0")
+        await queue.end("greedy 1")
+        assert queue.served == ["greedy 0", "greedy 1", "quick"]
 
     run(story)
 
@@ -110,20 +110,20 @@ def test_one_that_keeps_coming_back_is_not_preferred() -> None:
     """Guards those who wait: a client that was just served and comes again has no elder rights."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=1, queue=20)
-        await room.come("first", "patient")
+        queue = Simulation(parallel=1, queue=20)
+        await queue.come("first", "patient")
         for number in range(3):
-            await room.come(f"patient {number}", "patient")
-        await room.come("back 0", "back")
-        await room.end("first")
-        assert room.served[-1] == "patient 0" or room.served[-1] == "back 0"
+            await queue.come(f"patient {number}", "patient")
+        await queue.come("back 0", "back")
+        await queue.end("first")
+        assert queue.served[-1] == "patient 0" or queue.served[-1] == "back 0"
         turns = []
         for number in range(4):
-            current = room.served[-1]
+            current = queue.served[-1]
             turns.append(current)
             if current.startswith("back"):
-                await room.come(f"back {number + 1}", "back")
-            await room.end(current)
+                await queue.come(f"back {number + 1}", "back")
+            await queue.end(current)
         assert sum(turn.startswith("patient") for turn in turns) == 2
 
     run(story)
@@ -133,14 +133,14 @@ def test_a_full_queue_is_shared() -> None:
     """Guards newcomers: one that holds the whole queue gives a place to one that has none."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=1, queue=4)
-        tasks = [await room.come(f"greedy {number}", "greedy") for number in range(5)]
-        await room.come("new", "new")
+        queue = Simulation(parallel=1, queue=4)
+        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(5)]
+        await queue.come("new", "new")
         with pytest.raises(ApiError) as told:
             await tasks[4]
         assert told.value.status == 429
-        assert room.admission.waiting == 4
-        refused = await room.come("greedy again", "greedy")
+        assert queue.admission.waiting == 4
+        refused = await queue.come("greedy again", "greedy")
         assert refused.done()
         assert isinstance(refused.exception(), ApiError)
 
@@ -151,15 +151,15 @@ def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPa
     """Guards streams that have begun meanwhile: a client tries again after a status, not after an event."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=1, queue=2)
+        queue = Simulation(parallel=1, queue=2)
         for number in range(3):
-            await room.come(f"greedy {number}", "greedy")
+            await queue.come(f"greedy {number}", "greedy")
         monkeypatch.setattr("vlrun.server.admission.SETTLED_SECONDS", 0.0)
         with pytest.raises(ApiError):
-            await (await room.come("new", "new"))
+            await (await queue.come("new", "new"))
         for number in range(3):
-            await room.end(f"greedy {number}")
-        assert room.served == ["greedy 0", "greedy 1", "greedy 2"]
+            await queue.end(f"greedy {number}")
+        assert queue.served == ["greedy 0", "greedy 1", "greedy 2"]
 
     run(story)
 
@@ -168,20 +168,20 @@ def test_heavy_requests_are_not_starved() -> None:
     """Guards ``n``: one that needs several answers at once is not overtaken for ever by single ones."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=3, queue=20)
+        queue = Simulation(parallel=3, queue=20)
         for name in "ab":
-            await room.come(name, name)
-        await room.come("heavy", "heavy", weight=3)
+            await queue.come(name, name)
+        await queue.come("heavy", "heavy", weight=3)
         for name in "cde":
-            await room.come(name, name)
-        assert room.served == ["a", "b"]
-        await room.end("a")
-        await room.end("b")
-        assert room.served == ["a", "b", "heavy"]
-        await room.come("heavier", "x", weight=100)
+            await queue.come(name, name)
+        assert queue.served == ["a", "b"]
+        await queue.end("a")
+        await queue.end("b")
+        assert queue.served == ["a", "b", "heavy"]
+        await queue.come("heavier", "x", weight=100)
         for name in ("heavy", "c", "d", "e"):
-            await room.end(name)
-        assert room.served[-1] == "heavier"
+            await queue.end(name)
+        assert queue.served[-1] == "heavier"
 
     run(story)
 
@@ -198,28 +198,28 @@ def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
     """
 
     async def story() -> None:
-        room = CacheConfig(parallel=3, queue=3)
+        queue = Simulation(parallel=3, queue=3)
         tasks: list[asyncio.Task[None]] = []
         for what, number, steps in events:
             chosen = number % max(len(tasks), 1)
             if what == "come":
-                tasks.append(room.begin(f"{len(tasks)}", str(number % 4), 1 + number % 3))
+                tasks.append(queue.begin(f"{len(tasks)}", str(number % 4), 1 + number % 3))
             elif tasks and what == "end":
-                room.answered(f"{chosen}")
+                queue.answered(f"{chosen}")
             elif tasks:
                 tasks[chosen].cancel()
             for _ in range(steps):
                 await asyncio.sleep(0)
-            assert 0 <= room.admission.running <= 3
-            assert 0 <= room.admission.waiting <= 3
+            assert 0 <= queue.admission.running <= 3
+            assert 0 <= queue.admission.waiting <= 3
         for number in range(len(tasks)):
-            room.answered(f"{number}")
+            queue.answered(f"{number}")
         for told in await asyncio.gather(*tasks, return_exceptions=True):
             assert told is None or isinstance(told, asyncio.CancelledError | ApiError)
-        assert (room.admission.running, room.admission.waiting) == (0, 0)
-        assert not room.admission._clients
-        async with room.admission.slot("last", 3):
-            assert room.admission.running == 3
+        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
+        assert not queue.admission._clients
+        async with queue.admission.slot("last", 3):
+            assert queue.admission.running == 3
 
     run(story)
 
@@ -228,17 +228,17 @@ def test_one_that_gives_way_may_just_have_left() -> None:
     """Guards the newcomer from the fault of another's future (seen under load: a 500 in 75,000 requests)."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=1, queue=2)
-        tasks = [await room.come(f"greedy {number}", "greedy") for number in range(3)]
-        new = room.begin("new", "new")
+        queue = Simulation(parallel=1, queue=2)
+        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
+        new = queue.begin("new", "new")
         tasks[2].cancel()  # and the newcomer comes first
         await settle()
-        await room.end("greedy 0")
-        await room.end("greedy 1")
-        await room.end("new")
+        await queue.end("greedy 0")
+        await queue.end("greedy 1")
+        await queue.end("new")
         await new
-        assert "new" in room.served
-        assert (room.admission.running, room.admission.waiting) == (0, 0)
+        assert "new" in queue.served
+        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
     run(story)
 
@@ -247,18 +247,18 @@ def test_one_who_leaves_as_his_turn_comes_gives_it_on() -> None:
     """Guards the narrow moment between a turn given and taken."""
 
     async def story() -> None:
-        room = CacheConfig(parallel=1, queue=5)
-        await room.come("a", "a")
-        leaving = await room.come("b", "b")
-        await room.come("c", "c")
-        room._ends["a"].set()
+        queue = Simulation(parallel=1, queue=5)
+        await queue.come("a", "a")
+        leaving = await queue.come("b", "b")
+        await queue.come("c", "c")
+        queue._ends["a"].set()
         await asyncio.sleep(0)
         leaving.cancel()
         await settle()
-        assert room.served[-1] == "c" or room.served == ["a", "b"]
-        await room.end("b")
-        await room.end("c")
-        assert (room.admission.running, room.admission.waiting) == (0, 0)
+        assert queue.served[-1] == "c" or queue.served == ["a", "b"]
+        await queue.end("b")
+        await queue.end("c")
+        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
     run(story)
 
@@ -269,14 +269,14 @@ def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
     """
 
     async def story() -> None:
-        room = CacheConfig(parallel=1, queue=2)
-        tasks = [await room.come(f"greedy {number}", "greedy") for number in range(3)]
+        queue = Simulation(parallel=1, queue=2)
+        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
         for task in tasks[:2]:
             task.cancel()
-        room.admission._evict_for("new")
+        queue.admission._evict_for("new")
         await settle()
         with pytest.raises(ApiError):
             await tasks[2]
-        assert (room.admission.running, room.admission.waiting) == (0, 0)
+        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
     run(story)

@@ -146,7 +146,7 @@ def test_openais_client_gives_up_with_the_right_error(small: Server, client: Ope
     with pytest.raises(openai.RateLimitError) as caught:
         client.with_options(max_retries=0).chat.completions.create(**shelf())
     assert caught.value.code == "busy"
-    assert "too many requests wait already" in str(caught.value)
+    assert "too many requests are waiting" in str(caught.value)
     busy.leave()
     until(lambda: idle(small))
 

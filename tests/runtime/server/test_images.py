@@ -1,4 +1,4 @@
-"""Rows 1, 2, 3, 5, 6, 7, 8 and 9 of the fault table, where images of requests become pixels."""
+"""Rows 1, 2, 3, 5, 6, 7, 8 and 9 of the error table, where images of requests become pixels."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ needs_activate = pytest.mark.skipif(
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
     """The units, with a program that exists."""
-    for name in ("vlrun.socket", "vlrun.server"):
+    for name in ("vlrun.socket", "vlrun.service"):
         text = (UNITS / name).read_text(encoding="utf-8")
         (tmp_path / name).write_text(text.replace("/opt/vlrun/bin/vlrun", sys.executable))
     return tmp_path
@@ -70,9 +70,9 @@ def _analyze(units: Path, *arguments: str) -> str:
 def test_the_units_are_valid_and_tight(units: Path, gpu: bool) -> None:
     """Guards against a setting that systemd does not know, and one that opens the sandbox: 0.2 of 10; 0.4 with GPU."""
     if gpu:
-        shutil.copytree(UNITS / "vlrun.server.d", units / "vlrun.server.d")
-    assert not _analyze(units, "verify", "./vlrun.server", "./vlrun.socket")
-    said = _analyze(units, "security", "--offline=yes", f"--threshold={4 if gpu else 2}", "./vlrun.server")
+        shutil.copytree(UNITS / "vlrun.service.d", units / "vlrun.service.d")
+    assert not _analyze(units, "verify", "./vlrun.service", "./vlrun.socket")
+    said = _analyze(units, "security", "--offline=yes", f"--threshold={4 if gpu else 2}", "./vlrun.service")
     assert "Overall exposure level" in said
 
 
@@ -81,7 +81,7 @@ def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPa
     make the pauses longer than the time that was asked for.
     """
     monkeypatch.setattr(systemd, "EXTEND_SECONDS", 0.3)
-    monkeypatch.setattr(systemd, "LONGEST_START", 0.5)
+    monkeypatch.setattr(systemd, "MAX_START_SECONDS", 0.5)
     ear = Ear(f"@vlrun-test-{os.getpid()}-start")
 
     async def load_for_ever() -> None:
@@ -158,9 +158,9 @@ def _nothing() -> BinaryIO:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (_datagrams, "no listening TCP socket"),
-        (_silent, "no listening TCP socket"),
-        (_unix, "no listening TCP socket"),
+        (_datagrams, "did not pass a listening TCP socket"),
+        (_silent, "did not pass a listening TCP socket"),
+        (_unix, "did not pass a listening TCP socket"),
         (_open_to_all, "other machines can reach"),
         (_nothing, "it is no socket at all"),
     ],
@@ -206,7 +206,7 @@ def test_row_42_a_read_only_root_and_no_home(box: Booted) -> None:
     assert _ask(box, asked("Hello", response_format=wanted)).text.startswith('{"a": "')
     (note,) = box.inside(lambda: get(box, "/health/ready")).json["notes"]
     assert note.startswith("device AUTO: the CPU answers")
-    assert note in box.run("journalctl", "--unit", "vlrun.server", "--output", "cat")
+    assert note in box.run("journalctl", "--unit", "vlrun.service", "--output", "cat")
     owned = box.run("find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*")
     assert {Path(path).parts[:5] for path in owned.split()} == {("/", "var", "cache", "private", "vlrun")}
     assert "/verified/" in owned
@@ -245,7 +245,7 @@ def test_row_31_a_stop_lets_answers_end(box: Booted) -> None:
     request = endless(stream=True, max_tokens=400)
     response = box.inside(lambda: begin(box, request)).getresponse()
     response.read(50)
-    box.run("systemctl", "stop", "--no-block", "vlrun.server")
+    box.run("systemctl", "stop", "--no-block", "vlrun.service")
     assert list(events(response))[-1] == "[DONE]"
     until(lambda: box.show("ActiveState") == "inactive")
     assert box.show("Result") == "success"
@@ -260,7 +260,7 @@ def test_row_32_killed_under_load(box: Booted) -> None:
     lost = [box.inside(lambda: begin(box, endless(stream=True))) for _ in range(3)]
     assert all(connection.getresponse().read(50) for connection in lost)
     began = time.monotonic()
-    box.run("systemctl", "kill", "--signal", "KILL", "vlrun.server")
+    box.run("systemctl", "kill", "--signal", "KILL", "vlrun.service")
     assert _right(box)
     assert time.monotonic() - began < 3 + load
     assert box.show("NRestarts") == "1"
@@ -288,7 +288,7 @@ def test_row_43_what_is_seen_inside(box: Booted) -> None:
     """
     box.run("tee", "/run/look.py", given=LOOK)
     box.begin_anew("Type=oneshot\nExecStart=\nExecStart=/opt/vlrun/bin/python3 /run/look.py\n")
-    seen = json.loads(box.run("journalctl", "--unit", "vlrun.server", "--output", "cat", "--lines", "1"))
+    seen = json.loads(box.run("journalctl", "--unit", "vlrun.service", "--output", "cat", "--lines", "1"))
     assert seen["seconds"] > 0
     assert seen["network"] == "Address family not supported by protocol"
     assert not seen["home"]
@@ -298,7 +298,7 @@ def test_row_43_what_is_seen_inside(box: Booted) -> None:
 def test_row_33_an_event_loop_that_hangs(box: Booted) -> None:
     """The watchdog: a process that stands still is killed and started again, and answers whoever waits."""
     box.begin_anew("WatchdogSec=1\n")
-    box.run("systemctl", "kill", "--kill-who", "main", "--signal", "STOP", "vlrun.server")
+    box.run("systemctl", "kill", "--kill-who", "main", "--signal", "STOP", "vlrun.service")
     began = time.monotonic()
     assert _right(box)
     assert time.monotonic() - began > 1
@@ -313,7 +313,7 @@ def test_row_34_too_much_memory(box: Booted) -> None:
     status = box.run("cat", f"/proc/{box.show('MainPID')}/status")
     peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
     box.configure(f"MemoryMax={peak + 40 * 2**20}\nMemoryHigh=infinity\n")
-    box.run("systemctl", "restart", "vlrun.server")
+    box.run("systemctl", "restart", "vlrun.service")
     lost = box.inside(lambda: begin(box, asked(large(), "What is it?")))
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         lost.getresponse()
@@ -332,7 +332,7 @@ def test_a_kiosk_never_gives_up(box: Booted) -> None:
     """Guards StartLimitIntervalSec=0: crashes one after the other must not close the socket for good."""
     box.begin_anew()
     box.configure("ExecStart=\nExecStart=/bin/false\nRestartSec=50ms\n")
-    box.run("systemctl", "restart", "--no-block", "vlrun.server")
+    box.run("systemctl", "restart", "--no-block", "vlrun.service")
     until(lambda: int(box.show("NRestarts")) > 6, 20)
     assert box.run("systemctl", "is-active", "vlrun.socket") == "active"
     box.configure()

@@ -1,1 +1,1 @@
-"""Endpoints: parsing of requests, wording of answers, and the OpenAPI document about both."""
+"""Endpoints: parsing of requests, formatting of answers, and the OpenAPI document about both."""

@@ -1,4 +1,4 @@
-"""Parts of answers that several endpoints word alike. All answers are documented in assets/openapi.json."""
+"""Parts of answers that several endpoints share. All answers are documented in assets/openapi.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions``: parses its requests, and words answers as completions or chunks."""
+"""``POST /v1/chat/completions``: parses its requests, and formats answers as completions or chunks."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class _Choice:
 
 
 class ChatAdapter(ResponseAdapter):
-    """Words the answers of one request."""
+    """Formats the answers of one request."""
 
     def __init__(self, request: GenerationRequest, model: str, tool_calls: ToolCallFormat) -> None:
         super().__init__(request)

@@ -48,7 +48,7 @@ class FormFields(RequestStruct):
 
 
 class FormAdapter(ResponseAdapter):
-    """Words the answer to a form. ``field``: its field for the text."""
+    """Formats the answer to a form. ``field``: its field for the text."""
 
     renamed_params: ClassVar[Mapping[str, str]] = {"messages": "image"}
 

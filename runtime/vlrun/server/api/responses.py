@@ -1,4 +1,4 @@
-"""``POST /v1/responses``: parses its requests, and words answers as a response or its events."""
+"""``POST /v1/responses``: parses its requests, and formats answers as a response or its events."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _part(part: str | responses.Content, role: str, path: str, parser: RequestPa
 
 
 class ResponsesAdapter(ResponseAdapter):
-    """Words the answer of one request, and keeps the state of its stream."""
+    """Formats the answer of one request, and keeps the state of its stream."""
 
     renamed_params: ClassVar[Mapping[str, str]] = {"messages": "input", "response_format": "text.format"}
 

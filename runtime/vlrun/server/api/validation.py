@@ -57,7 +57,7 @@ UNSUPPORTED_CHAT = dict.fromkeys((_OPENAI_CHAT + _OTHER_SERVERS).split()) | {"lo
 UNSUPPORTED_RESPONSES = dict.fromkeys((_OPENAI_RESPONSES + _OTHER_SERVERS).split()) | {"background": False}
 UNSUPPORTED_TOKENIZE = dict.fromkeys(_OTHER_SERVERS.split())
 
-_LOCATED = re.compile(r"(?P<reason>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[\w.\[\]]*)`)?", re.DOTALL)
+_LOCATION = re.compile(r"(`key` in )?`\$([\w.\[\]]*)`")
 _STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
 _WRONG_TYPE = re.compile(r"Expected `(.*?)`, got `(.*)`")
 _WRONG_LENGTH = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)")
@@ -68,8 +68,8 @@ _NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.
 def convert(value: object, kind: type[T], unsupported: Mapping[str, object]) -> T:
     """Convert parsed JSON to a request type. Raises ApiError (400); ``unsupported`` fields are refused by name."""
     if isinstance(value, dict):
-        for name in value.keys() & unsupported.keys():
-            if value[name] not in (None, unsupported[name]):
+        for name, member in value.items():
+            if name in unsupported and member not in (None, unsupported[name]):
                 raise not_supported(name)
         value = {name: member for name, member in value.items() if name not in unsupported}
     try:
@@ -90,13 +90,13 @@ def not_supported(path: str) -> ApiError:
 
 def explain(message: str, value: object, kind: type) -> ApiError:
     """Translate the message of a msgspec.ValidationError about ``value``, which should be a ``kind``."""
-    located = _LOCATED.fullmatch(message)
-    reason, path = (located["reason"], located["path"] or "") if located else (message, "")
-    path = path.removeprefix(".").replace("[...]", "")
+    reason, _, place = message.rpartition(" - at ")
+    location = _LOCATION.fullmatch(place)
+    reason, path = (reason, location[2].removeprefix(".").replace("[...]", "")) if location else (message, "")
     if match := _NAMED_FIELD.fullmatch(reason):
         return _named_field(match[1], match[2], path)
     subject = path or "the request"
-    if located and located["key"]:
+    if location and location[1]:
         return bad_request(f"{subject} has a key that is too long", path or None)
     if match := _WRONG_TYPE.fullmatch(reason):
         if match[1] == "null":
@@ -107,16 +107,16 @@ def explain(message: str, value: object, kind: type) -> ApiError:
     problem = _bound(reason)
     if problem is None:
         found, choices = _look_up(path, value, _type_info(kind))
-        if found in VIDEO_PARTS:
+        if isinstance(found, str) and found in VIDEO_PARTS:
             return bad_request("this version does not support video", path, "unsupported_video")
-        allowed = f"{'one of ' * (len(choices) > 1)}{', '.join(choices)}"
-        problem = f"must be {allowed}, not {quoted(str(found))}"
+        allowed = "one of " * (len(choices) > 1) + ", ".join(choices)
+        problem = f"must be {allowed}, not {quoted(str(found))}" if choices else "is not valid"
     return bad_request(f"{subject} {problem}", path or None)
 
 
 def _named_field(problem: str, name: str, parent: str) -> ApiError:
-    shown = quoted(name)
-    path = f"{parent}." * bool(parent) + shown[1:].replace('"', "", 1)
+    escaped = json.dumps(name[:MAX_QUOTED])[1:-1] + "..." * (len(name) > MAX_QUOTED)
+    path = f"{parent}.{escaped}" if parent else escaped
     if problem.startswith("missing"):
         return bad_request(f"{path} is missing", path, "missing_required_parameter")
     return bad_request(f"{path} is unknown", path, "unknown_parameter")

@@ -130,9 +130,9 @@ def test_known_fields_that_do_nothing_are_named(name: str) -> None:
     """Rows 15 and 18: a field that is dropped silently gives an answer to another question; a template from a request
     is a program from a stranger.
     """
-    fault = refused(request(**{name: {"1": 5}}))
-    assert (fault.status, fault.param, fault.code) == (400, name, "unsupported_parameter")
-    assert name in fault.message
+    error = refused(request(**{name: {"1": 5}}))
+    assert (error.status, error.param, error.code) == (400, name, "unsupported_parameter")
+    assert name in error.message
 
 
 def test_tools_and_their_choice() -> None:
@@ -168,8 +168,8 @@ def test_system_messages_become_one() -> None:
     """The model's template knows one, and leaves out the others without a word."""
     said = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
     assert read(request(*said, user("hi"))).messages[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
-    fault = refused(request(user("hi"), said[0]))
-    assert fault.param == "messages[1].role"
+    error = refused(request(user("hi"), said[0]))
+    assert error.param == "messages[1].role"
 
 
 def content(part: object, role: str = "user") -> dict[str, Any]:
@@ -273,11 +273,11 @@ WRONG: list[tuple[object, str | None, str]] = [
 @pytest.mark.parametrize(("value", "param", "words"), WRONG)
 def test_wrong_requests_are_told(value: object, param: str | None, words: str) -> None:
     """Each is a 400 that names its field, in a few words of ours: rows 10, 13 to 16, 18 and 20."""
-    fault = refused(value)
-    assert (fault.status, fault.param) == (400, param)
-    assert words in fault.message
-    assert not any(foreign in fault.message for foreign in ("`", "$", "Expected", "array`"))
-    assert len(fault.message) < 300
+    error = refused(value)
+    assert (error.status, error.param) == (400, param)
+    assert words in error.message
+    assert not any(foreign in error.message for foreign in ("`", "$", "Expected", "array`"))
+    assert len(error.message) < 300
 
 
 def test_video_has_a_code() -> None:
@@ -289,17 +289,17 @@ def test_video_has_a_code() -> None:
 def test_arguments_of_a_call_are_an_object(arguments: str) -> None:
     """They stand in the prompt letter for letter: anything else would break out of the call."""
     call = {**CALL, "function": {"name": "weather", "arguments": arguments}}
-    fault = refused(request({"role": "assistant", "tool_calls": [call]}))
-    assert fault.param == "messages[0].tool_calls[0].function.arguments"
-    assert "must be the JSON text of an object" in fault.message
+    error = refused(request({"role": "assistant", "tool_calls": [call]}))
+    assert error.param == "messages[0].tool_calls[0].function.arguments"
+    assert "must be the JSON text of an object" in error.message
 
 
 @pytest.mark.parametrize("name", ["../../x", "Vlrun-Tiny", "", "x" * 2**20])
 def test_other_models_are_not_served(name: str) -> None:
     """Row 21: no path, no alias, and a name of 1 MB does not come back."""
-    fault = refused(request(model=name))
-    assert (fault.status, fault.code, fault.param) == (404, "model_not_found", "model")
-    assert len(fault.message) < 200
+    error = refused(request(model=name))
+    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
+    assert len(error.message) < 200
     assert read(request(model="other")) == read(request())
 
 
@@ -314,24 +314,24 @@ def test_text_is_counted_over_the_whole_request() -> None:
     large = {"type": "function", "function": {"name": "f", "parameters": {"description": "d" * 101}}}
     assert refused(request(tools=[large]), limits).param == "tools[0].function.parameters"
     called = {**CALL, "function": {"name": "f", "arguments": json.dumps({"a": "x" * 100})}}
-    fault = refused(request({"role": "assistant", "tool_calls": [called]}), limits)
-    assert fault.param == "messages[0].tool_calls[0].function.arguments"
+    error = refused(request({"role": "assistant", "tool_calls": [called]}), limits)
+    assert error.param == "messages[0].tool_calls[0].function.arguments"
 
 
 def test_images_are_counted_over_the_whole_request() -> None:
     """Row 9: 50 images are refused before they are decoded."""
     limits = ServerLimits(max_images=3)
     assert len(read(request(user(image(), image()), user(image())), limits).images) == 3
-    fault = refused(request(user(image(), image()), user(image(), image())), limits)
-    assert fault.param == "messages[1].content[1].image_url.url"
-    assert "at most 3 images" in fault.message
+    error = refused(request(user(image(), image()), user(image(), image())), limits)
+    assert error.param == "messages[1].content[1].image_url.url"
+    assert "at most 3 images" in error.message
 
 
 def test_schemas_are_bounded() -> None:
     """Row 17's first half: bytes, not characters."""
     limits, wordy = ServerLimits(max_schema_bytes=100), {"description": "ä" * 45}
-    fault = refused(request(response_format=json_schema(wordy)), limits)
-    assert fault.param == "response_format.json_schema.schema"
+    error = refused(request(response_format=json_schema(wordy)), limits)
+    assert error.param == "response_format.json_schema.schema"
     tool = {"type": "function", "function": {"name": "f", "parameters": wordy}}
     assert refused(request(tools=[tool]), limits).param == "tools[0].function.parameters"
     assert read(request(response_format=json_schema({"description": "a" * 45})), limits).options.schema

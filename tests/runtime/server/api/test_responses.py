@@ -152,8 +152,8 @@ def test_null_means_left_out(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED_RESPONSES))
 def test_known_fields_that_do_nothing_are_named(name: str) -> None:
     """An answer without the earlier response that it was to go on from would be another conversation's."""
-    fault = refused(request(**{name: {"id": "x"}}))
-    assert (fault.param, fault.code) == (name, "unsupported_parameter")
+    error = refused(request(**{name: {"id": "x"}}))
+    assert (error.param, error.code) == (name, "unsupported_parameter")
 
 
 @pytest.mark.parametrize(
@@ -204,16 +204,16 @@ def test_defaults_may_be_said(given: dict[str, object]) -> None:
 )
 def test_wrong_requests_are_told(value: object, param: str | None, words: str) -> None:
     """Each is a 400 that names its field, in a few words of ours."""
-    fault = refused(value)
-    assert (fault.status, fault.param) == (400, param)
-    assert words in fault.message
-    assert len(fault.message) < 300
+    error = refused(value)
+    assert (error.status, error.param) == (400, param)
+    assert words in error.message
+    assert len(error.message) < 300
 
 
 def test_other_models_are_not_served() -> None:
     """Row 21."""
-    fault = refused({"model": "gpt-x", "input": "hi"})
-    assert (fault.status, fault.code, fault.param) == (404, "model_not_found", "model")
+    error = refused({"model": "gpt-x", "input": "hi"})
+    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
 
 
 def test_limits_hold_here_too() -> None:

@@ -1,0 +1,40 @@
+"""Token counts: what their requests become, and that every wrong one is refused with its field."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.runtime.server.api.chat_requests import FUNCTION, TOOL, user
+from vlrun.server.api import tokenize
+from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import GenerationRequest, RequestMessage
+from vlrun.server.limits import ServerLimits
+
+NAMES = ("vlrun-tiny", "other")
+
+
+def test_tokenize_takes_a_conversation_or_a_text() -> None:
+    """The same messages as a chat, so that the count is that of the chat."""
+    limits = ServerLimits()
+    counted = tokenize.parse({"messages": [user("hi")], "tools": [TOOL]}, NAMES, limits)
+    assert counted == GenerationRequest(
+        messages=(RequestMessage("user", ("hi",)),), tools=({"type": "function", "function": FUNCTION},)
+    )
+    assert tokenize.parse({"prompt": "hi", "model": "other"}, NAMES, limits) == "hi"
+
+
+@pytest.mark.parametrize(
+    ("value", "param", "status"),
+    [
+        ({}, "messages", 400),
+        ({"prompt": "hi", "messages": [{"role": "user", "content": "hi"}]}, "prompt", 400),
+        ({"prompt": "hi", "model": "x"}, "model", 404),
+        ({"prompt": "hi", "add_special_tokens": True}, "add_special_tokens", 400),
+        ({"prompt": "x" * 101}, "prompt", 400),
+    ],
+)
+def test_wrong_counts_are_told(value: object, param: str, status: int) -> None:
+    """As of a chat."""
+    with pytest.raises(ApiError) as caught:
+        tokenize.parse(value, NAMES, ServerLimits(max_text=100))
+    assert (caught.value.param, caught.value.status) == (param, status)
