@@ -232,6 +232,7 @@ def forged(kind: str, width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+@pytest.mark.slow
 def test_rows_5_and_9_cost_no_memory() -> None:
     """Guards memory: bombs, and 16 or 50 images that are too many together, are refused by their headers. One decoded
     image of these would already be more than the process may grow by.
