@@ -356,6 +356,7 @@ def jpeg_with(segments: bytes = b"", scans: int = 0) -> bytes:
     return plain[:2] + segments + plain[2:-2] + scan * scans + plain[-2:]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 @pytest.mark.parametrize(
     "many",
