@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
+import pytest
 from openvino import opset13
 
 import vlrun
@@ -65,6 +66,7 @@ def test_pages_that_were_written_are_kept(tmp_path: Path) -> None:
         assert mapped[:5] == b"dirty"
 
 
+@pytest.mark.slow
 def test_a_loaded_model_keeps_no_file_in_memory() -> None:
     """Guards the purpose on the real plugin: after loading, which runs the model once, weights are in memory once.
 
