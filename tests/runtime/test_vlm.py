@@ -299,7 +299,7 @@ def test_wrong_device_and_hint(small_model: Path) -> None:
         load(small_model, hints=Hints(kv_precision="u7"))
 
 
-def test_auto_falls_back_in_words(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_with_a_note(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a silent fallback: without a GPU, and with one that refuses the model, the CPU answers and says
     why. There is no GPU here: one is played, as far as the question which device to take goes.
     """
@@ -313,10 +313,10 @@ def test_auto_falls_back_in_words(small_model: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(available_devices=["CPU", *devices]))
     assert [hints.device for hints in device.candidates(Hints(device="AUTO"))] == ["GPU.1", "CPU"]
     monkeypatch.undo()
-    monkeypatch.setattr("vlrun.backends.openvino.loader.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
+    monkeypatch.setattr("vlrun.backends.openvino.backend.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
     with load(small_model, hints=Hints(device="AUTO")) as vlm:
         (note,) = vlm.notes
-    assert note.startswith("device AUTO: the CPU answers, since there is no device 'GPU.1' here")
+    assert note.startswith("device AUTO: using the CPU, because there is no device 'GPU.1' here")
 
 
 @pytest.fixture(autouse=True)
