@@ -42,6 +42,7 @@ def test_import_loads_nothing_heavy(module: str) -> None:
     assert not _loaded_by(f"import {module}") & HEAVY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [

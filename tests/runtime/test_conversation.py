@@ -15,6 +15,8 @@ from vlrun import Conversation, Options, Turn
 from vlrun.errors import MediaNotFound, OptionError, OutputError
 from vlrun.types.turn import GeneratedText
 
+pytestmark = pytest.mark.slow
+
 SHELF = EXAMPLES / "shelf.png"
 GREEDY = Options(temperature=0, max_tokens=24)
 CALL = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'

@@ -205,11 +205,11 @@ def test_scores_are_whole(vlm: VLM) -> None:
         vlm.score([], "Hi", "a " * 5000)
 
 
-def test_impossible_room_is_refused(small_model: Path) -> None:
+def test_impossible_cache_is_refused(small_model: Path) -> None:
     """Guards against an option that is lowered in silence, and a cache larger than the memory."""
-    with pytest.raises(OptionError, match="made for 4096 at most"):
+    with pytest.raises(OptionError, match="allows at most 4096"):
         load(small_model, cache=CacheConfig(context=5000))
-    with pytest.raises(OptionError, match="MiB here"):
+    with pytest.raises(OptionError, match="but this machine has"):
         load(small_model, cache=CacheConfig(kv_memory=2**60))
 
 
@@ -299,12 +299,12 @@ def test_wrong_device_and_hint(small_model: Path) -> None:
         load(small_model, hints=Hints(kv_precision="u7"))
 
 
-def test_auto_falls_back_in_words(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_with_a_note(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a silent fallback: without a GPU, and with one that refuses the model, the CPU answers and says
     why. There is no GPU here: one is played, as far as the question which device to take goes.
     """
     with load(small_model, hints=Hints(device="AUTO")) as vlm:
-        assert vlm.notes == ("device AUTO: the CPU answers, since there is no integrated GPU here",)
+        assert vlm.notes == ("device AUTO: using the CPU, because there is no integrated GPU here",)
         assert vlm.ask([], "Hi", Options(max_tokens=2)).usage.completion_tokens
     with load(small_model) as vlm:
         assert vlm.notes == ()
@@ -313,10 +313,10 @@ def test_auto_falls_back_in_words(small_model: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(available_devices=["CPU", *devices]))
     assert [hints.device for hints in device.candidates(Hints(device="AUTO"))] == ["GPU.1", "CPU"]
     monkeypatch.undo()
-    monkeypatch.setattr("vlrun.backends.openvino.loader.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
+    monkeypatch.setattr("vlrun.backends.openvino.backend.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
     with load(small_model, hints=Hints(device="AUTO")) as vlm:
         (note,) = vlm.notes
-    assert note.startswith("device AUTO: the CPU answers, since there is no device 'GPU.1' here")
+    assert note.startswith("device AUTO: using the CPU, because there is no device 'GPU.1' here")
 
 
 @pytest.fixture(autouse=True)

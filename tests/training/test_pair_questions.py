@@ -7,11 +7,13 @@ from collections import Counter
 from itertools import islice
 
 import numpy as np
+import pytest
 
 from tests.training.scenes import KIND_NAMES, named_kind, scene
 from training.pair_questions import ANSWERS, pair_questions
 
 
+@pytest.mark.slow
 def test_questions_about_two_images_are_true() -> None:
     """Guards pairs: which has more, how many in one, which has a thing, what differs."""
     seen: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from training.scene_questions import qa_pairs
 from training.templates import ZH
 
 
+@pytest.mark.slow
 def test_counts_are_true() -> None:
     """Guards the truth: a count in an answer is the number of drawn items of that kind."""
     seen = 0
@@ -49,6 +50,7 @@ def test_only_what_is_named_alone_is_located(domain: str) -> None:
     assert seen > 20
 
 
+@pytest.mark.slow
 def test_yes_and_no_are_balanced_and_true() -> None:
     """Guards against a model that learns the prior: both answers occur, and each is right."""
     answers = Counter()  # type: Counter[bool]

@@ -42,9 +42,10 @@ def plan(
     model_options: ModelOptions,
     as_json: bool,
 ) -> None:
-    """Estimate visual tokens, memory and seconds of a question about all IMAGEs together.
+    """Estimate the cost of a question about all IMAGEs together.
 
-    The seconds come from earlier measurements on this machine. The first time, the model is loaded and runs once.
+    It prints visual tokens, memory and seconds. The seconds come from earlier measurements on this machine. The first
+    time, the model is loaded and runs once.
     """
     names, questions = split_arguments(words)
     from vlrun import manifest as manifests

@@ -11,9 +11,10 @@ import click
 @click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
 @click.option("--device", default="CPU", show_default=True, help="CPU or GPU.")
 def tune(model: Path, device: str) -> None:
-    """Measure which hints are fastest on this machine, in one or two minutes; later commands use them.
+    """Find the fastest hints for a model on this machine.
 
-    The results are seconds for a question about a 1024 x 768 image with an answer of 64 tokens.
+    It takes one or two minutes; later commands use the hints. The results are seconds for a question about a
+    1024 x 768 image with an answer of 64 tokens.
     """
     from vlrun import manifest as manifests
     from vlrun.backends.openvino import autotune

@@ -291,6 +291,7 @@ def test_damaged_or_foreign_model_is_refused(
         assert vlrun("verify", folder, home=shop / "cache").returncode == 4
 
 
+@pytest.mark.slow
 def test_no_model_folder(shop: Path, tmp_path: Path) -> None:
     assert b"no model folder" in ask(shop, tmp_path / "none", shop / "shelf.png").stderr
     done = ask(shop, tmp_path, shop / "shelf.png")

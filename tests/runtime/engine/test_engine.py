@@ -297,6 +297,7 @@ def test_stop_may_be_called_in_the_engines_own_thread(monkeypatch: pytest.Monkey
     engine.close()
 
 
+@pytest.mark.slow
 def test_a_thousand_requests_leave_nothing() -> None:
     """Guards a service that runs for months: objects and threads do not pile up."""
     decoder, encoder = FakeDecoder(60), FakeEncoder()

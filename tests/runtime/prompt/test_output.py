@@ -25,6 +25,7 @@ def vlm() -> Iterator[VLM]:
         yield loaded
 
 
+@pytest.mark.slow
 def test_logprobs_are_those_of_the_model(vlm: VLM) -> None:
     """Guards against probabilities after temperature, penalties or a schema."""
     options = Options(logprobs=3, temperature=0.7, presence_penalty=1.5, seed=1, prompt_lookup=False)
@@ -38,6 +39,7 @@ def test_logprobs_are_those_of_the_model(vlm: VLM) -> None:
         assert [top.logprob for top in score.top] == pytest.approx(sorted(expected)[:-4:-1], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [(), ("@@@@",), ("there",)])
 def test_chunks_carry_each_token_once(vlm: VLM, stop: tuple[str, ...]) -> None:
     """Guards streams: whatever text is held back, every token's log probability comes once and in order."""

@@ -190,6 +190,7 @@ EVENTS = st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 9),
 """What happens, to whom, and how many steps of the loop pass until the next thing does."""
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(EVENTS, max_size=40))
 def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:

@@ -232,6 +232,7 @@ def forged(kind: str, width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+@pytest.mark.slow
 def test_rows_5_and_9_cost_no_memory() -> None:
     """Guards memory: bombs, and 16 or 50 images that are too many together, are refused by their headers. One decoded
     image of these would already be more than the process may grow by.
@@ -355,6 +356,7 @@ def jpeg_with(segments: bytes = b"", scans: int = 0) -> bytes:
     return plain[:2] + segments + plain[2:-2] + scan * scans + plain[-2:]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 @pytest.mark.parametrize(
     "many",

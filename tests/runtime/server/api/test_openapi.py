@@ -64,6 +64,7 @@ def test_document_holds_together(received: dict[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
 
 
+@pytest.mark.slow
 def test_schemathesis_reads_it() -> None:
     """Each endpoint is one that a fuzzer finds."""
     loaded = schemathesis.openapi.from_dict(KEYED)
