@@ -293,7 +293,7 @@ def test_stop_string_ends_the_answer(vlm: VLM) -> None:
 
 def test_wrong_device_and_hint(small_model: Path) -> None:
     """Guards the sentences for a missing GPU and for a hint that the plugin refuses."""
-    with pytest.raises(DeviceError, match="no device 'GPU' here; available: CPU"):
+    with pytest.raises(DeviceError, match="no device 'GPU'; available: CPU"):
         load(small_model, hints=Hints(device="GPU"))
     with pytest.raises(OptionError, match="KV_CACHE_PRECISION=u7"):
         load(small_model, hints=Hints(kv_precision="u7"))
@@ -304,7 +304,7 @@ def test_auto_falls_back_with_a_note(small_model: Path, monkeypatch: pytest.Monk
     why. There is no GPU here: one is played, as far as the question which device to take goes.
     """
     with load(small_model, hints=Hints(device="AUTO")) as vlm:
-        assert vlm.notes == ("device AUTO: using the CPU, because there is no integrated GPU here",)
+        assert vlm.notes == ("device AUTO: using the CPU, because this machine has no integrated GPU",)
         assert vlm.ask([], "Hi", Options(max_tokens=2)).usage.completion_tokens
     with load(small_model) as vlm:
         assert vlm.notes == ()
@@ -316,7 +316,7 @@ def test_auto_falls_back_with_a_note(small_model: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("vlrun.backends.openvino.backend.candidates", lambda hints: [Hints(device="GPU.1"), Hints()])
     with load(small_model, hints=Hints(device="AUTO")) as vlm:
         (note,) = vlm.notes
-    assert note.startswith("device AUTO: using the CPU, because there is no device 'GPU.1' here")
+    assert note.startswith("device AUTO: using the CPU, because there is no device 'GPU.1'")
 
 
 @pytest.fixture(autouse=True)

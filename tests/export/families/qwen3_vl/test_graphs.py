@@ -20,6 +20,7 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import PlacedFeatures, SequenceStep
 from vlrun.manifest import Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
+from vlrun.types.arrays import FloatArray
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun_export import exported_model
@@ -41,7 +42,7 @@ def prompt(small_checkpoint: Path, small_model: Path) -> CheckPrompt:
 
 
 @pytest.fixture(scope="module")
-def features(small_model: Path, prompt: CheckPrompt) -> exported_model.FloatArray:
+def features(small_model: Path, prompt: CheckPrompt) -> FloatArray:
     return exported_model.run_vision(small_model / "vision.xml", prompt, manifest.read(small_model).vision)
 
 
@@ -71,9 +72,7 @@ def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_mo
     np.testing.assert_allclose(streamed.logits, whole.logits[0].numpy(), atol=1e-5)
 
 
-def test_two_sequences_in_chunks_equal_one_pass(
-    small_model: Path, prompt: CheckPrompt, features: exported_model.FloatArray
-) -> None:
+def test_two_sequences_in_chunks_equal_one_pass(small_model: Path, prompt: CheckPrompt, features: FloatArray) -> None:
     """Guards the PagedAttention form: a batch, chunked prefill and several tokens a step must not change a logit."""
     described = manifest.read(small_model)
     decoder = OpenVINODecoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
@@ -107,7 +106,7 @@ def _step(
     size: int,
     blocks: range,
     prompt: CheckPrompt | None,
-    features: exported_model.FloatArray,
+    features: FloatArray,
 ) -> SequenceStep:
     positions = token_positions(len(ids), images)[:, past : past + size]
     visuals = []
@@ -120,7 +119,7 @@ def _step(
     return SequenceStep(ids[past : past + size], positions, past, list(blocks), tuple(visuals))
 
 
-def _plain_logits(folder: Path, ids: np.ndarray) -> exported_model.FloatArray:
+def _plain_logits(folder: Path, ids: np.ndarray) -> FloatArray:
     """Logits of a prompt without an image, from the stateful form."""
     described = manifest.read(folder)
     empty = CheckPrompt(ids, np.zeros((0, 0), np.float32), Grid(0, 0, 1), start=0)
