@@ -189,7 +189,7 @@ def test_equals_transformers(small_model: Path, small_checkpoint: Path) -> None:
         request = replace(request_for(vlm, [image], "How many?", 12), eos=frozenset())
         tokens, watched = watch(vlm, request)
     length = len(request.ids)
-    inputs = reference._inputs([*request.ids, *tokens], [image])
+    inputs = reference.inputs([*request.ids, *tokens], [image])
     weights = reference.model(**inputs, output_attentions=True).attentions[2][0].detach().numpy()
     expected = weights[:, length - 1 : -1, :length].transpose(1, 0, 2)
     expected /= expected.sum(-1, keepdims=True)
