@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlrun.engine.sampler import Sampler, truncate
+from vlrun.engine.sampler import Sampler, score_token, truncate
 from vlrun.errors import DeviceError, OptionError
 from vlrun.types.sampling import MAX_SEED, SamplingParams
 
@@ -124,3 +126,11 @@ def test_logits_that_are_not_finite_are_a_device_error() -> None:
     """Guards against silent garbage from a broken device."""
     with pytest.raises(DeviceError, match="not finite"):
         Sampler(SamplingParams(temperature=0), [], VOCAB).sample(np.full(VOCAB, np.nan, np.float32))
+
+
+def test_token_scores_are_ranked_with_ties_in_id_order() -> None:
+    row = np.array([1.0, 3.0, 3.0, 0.0], np.float32)
+    score = score_token(row, 2, 4)
+    assert [token for token, _ in score.top] == [1, 2, 0, 3]
+    assert score.logprob == score.top[0][1]
+    assert math.isclose(sum(math.exp(logprob) for _, logprob in score.top), 1, rel_tol=1e-6)

@@ -22,7 +22,7 @@ import openvino as ov
 
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.decoder import OpenVINODecoder
-from vlrun.backends.openvino.device import Device, open_device
+from vlrun.backends.openvino.device import open_device
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine.backend import SequenceStep
@@ -90,10 +90,10 @@ def tune(folder: Path, manifest: Manifest, device: str, report: Callable[[str], 
     default = Hints(device=device)
 
     def decoder(hints: Hints) -> float:
-        return _decoder_seconds(open_device(hints), folder, manifest)
+        return decoder_seconds(hints, folder, manifest)
 
     def vision(hints: Hints) -> float:
-        return _vision_seconds(open_device(hints), folder, manifest)
+        return vision_seconds(hints, folder, manifest)
 
     measured = _measure({_describe(hints): hints for hints in _decoder_choices(default)}, decoder, report)
     best = _fastest(measured, default)
@@ -153,10 +153,10 @@ def _fastest(measured: Mapping[Hints, float], default: Hints) -> Hints:
     return default if measured.get(default, math.inf) <= measured.get(best, 0) * (1 + MIN_GAIN) else best
 
 
-def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
-    """Estimate prefill and decode of a request from a shorter one."""
+def decoder_seconds(hints: Hints, folder: Path, manifest: Manifest) -> float:
+    """Estimate the seconds of prefill and decode of a request from a shorter one."""
     text, total = manifest.text, MEASURED_PREFILL + MEASURED_DECODE
-    decoder = OpenVINODecoder(device, folder, text, manifest.vision.deepstack, KV_MEMORY, total)
+    decoder = OpenVINODecoder(open_device(hints), folder, text, manifest.vision.deepstack, KV_MEMORY, total)
     blocks = range(-(-total // decoder.block_size))
     steps = ((0, MEASURED_PREFILL), (0, MEASURED_PREFILL), *((MEASURED_PREFILL + n, 1) for n in range(MEASURED_DECODE)))
     seconds = []
@@ -169,9 +169,9 @@ def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
     return seconds[1] * PROMPT_TOKENS / MEASURED_PREFILL + statistics.median(seconds[2:]) * OUTPUT_TOKENS
 
 
-def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
+def vision_seconds(hints: Hints, folder: Path, manifest: Manifest) -> float:
     """Measure the encoder on an image, the second time: in the first inference the plugin repacks the weights."""
-    encoder = OpenVINOVisionEncoder(device, folder, manifest.vision, family_of(manifest))
+    encoder = OpenVINOVisionEncoder(open_device(hints), folder, manifest.vision, family_of(manifest))
     vision = manifest.vision
     grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)
     patches = Patches(np.zeros((grid.patches, 3 * vision.temporal_patch * vision.patch**2), np.float32), grid)

@@ -11,6 +11,7 @@ from vlrun.backends.openvino.device import candidates
 from vlrun.errors import DeviceError, OptionError
 
 
+@pytest.mark.slow
 def test_unavailable_devices_and_refused_properties_are_reported() -> None:
     with pytest.raises(DeviceError, match="no device 'GPU' here; available: CPU"):
         load(hints=Hints(device="GPU"))
@@ -26,6 +27,7 @@ def test_auto_prefers_an_integrated_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert candidates(Hints(device="GPU.0")) == [Hints(device="GPU.0")]
 
 
+@pytest.mark.slow
 def test_auto_without_a_gpu_uses_the_cpu_and_adds_a_note() -> None:
     """Guards against a silent fallback."""
     with load(hints=Hints(device="AUTO")) as vlm:
@@ -35,6 +37,7 @@ def test_auto_without_a_gpu_uses_the_cpu_and_adds_a_note() -> None:
         assert vlm.notes == ()
 
 
+@pytest.mark.slow
 def test_auto_falls_back_from_a_failing_gpu_and_adds_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     hints = [Hints(device="GPU.1"), Hints()]
     monkeypatch.setattr("vlrun.backends.openvino.backend.candidates", lambda _: hints)
