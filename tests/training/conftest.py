@@ -27,7 +27,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session", params=["shapes", "pair", "tools"])
 def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
-    """Build a batch of two images with visible, blind and follow-up questions; of two pairs; or of images with tools."""
+    """Build a batch of two images with several kinds of questions, of two pairs, or of two images with tools."""
     from training import batches
 
     with pytest.MonkeyPatch.context() as patch:

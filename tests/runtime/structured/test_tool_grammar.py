@@ -43,20 +43,20 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
-def grammar_model(request: pytest.FixtureRequest) -> GrammarModel:
+def model(request: pytest.FixtureRequest) -> GrammarModel:
     made = TINY if request.param == "tiny" else model_of(PUBLISHED, (151645, 151643), 151669)
     made.tokenizer.load()
     return made
 
 
-def test_required_calls_are_valid(grammar_model: GrammarModel) -> None:
+def test_required_calls_are_valid(model: GrammarModel) -> None:
     """Nothing but calls in the template's format, each valid for its tool; forced tokens never contradict the
     constraint.
     """
     names = set[str]()
     counts = set[int]()
-    for tokens in RandomAnswers(grammar_model, np.random.default_rng(5)).answers(compiled(grammar_model), 200):
-        text = grammar_model.text_of(tokens)
+    for tokens in RandomAnswers(model, np.random.default_rng(5)).answers(compiled(model), 200):
+        text = model.text_of(tokens)
         calls = find_tool_calls(text, QWEN3_VL.tool_calls)
         assert text == format_calls(calls)
         check_calls(calls)
@@ -67,34 +67,32 @@ def test_required_calls_are_valid(grammar_model: GrammarModel) -> None:
     assert counts > {1}
 
 
-def test_optional_calls_are_valid_and_the_text_before_has_no_control_tokens(grammar_model: GrammarModel) -> None:
+def test_optional_calls_are_valid_and_the_text_before_has_no_control_tokens(model: GrammarModel) -> None:
     calling = 0
-    for tokens in RandomAnswers(grammar_model, np.random.default_rng(6), calling=0.1).answers(
-        compiled(grammar_model, choice=AUTO), 200
+    for tokens in RandomAnswers(model, np.random.default_rng(6), calling=0.1).answers(
+        compiled(model, choice=AUTO), 200
     ):
-        text = grammar_model.text_of(tokens)
+        text = model.text_of(tokens)
         calls = find_tool_calls(text, QWEN3_VL.tool_calls)
         before, begin, rest = text.partition(BEGIN)
         assert begin + rest == format_calls(calls)
         check_calls(calls)
         calling += bool(calls)
-        first = tokens.index(grammar_model.begin) if calls else len(tokens)
-        assert not set(tokens[:first]) & (
-            set(grammar_model.tokenizer.control.values()) - thinking_ids(grammar_model)
-        ), before
+        first = tokens.index(model.begin) if calls else len(tokens)
+        assert not set(tokens[:first]) & (set(model.tokenizer.control.values()) - thinking_ids(model)), before
     assert 50 < calling < 200
 
 
-def thinking_ids(grammar_model: GrammarModel) -> set[int]:
-    return {grammar_model.tokenizer.control["<think>"], grammar_model.tokenizer.control["</think>"]}
+def thinking_ids(model: GrammarModel) -> set[int]:
+    return {model.tokenizer.control["<think>"], model.tokenizer.control["</think>"]}
 
 
-def test_tools_beside_a_schema_give_the_schemas_json_or_calls(grammar_model: GrammarModel) -> None:
+def test_tools_beside_a_schema_give_the_schemas_json_or_calls(model: GrammarModel) -> None:
     """Never a mixture, never free text."""
     schema = members(a=WORD, b={"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 3})
-    random_answers, calling = RandomAnswers(grammar_model, np.random.default_rng(7), calling=0.3), 0
-    for tokens in random_answers.answers(compiled(grammar_model, choice=AUTO, schema=schema), 100):
-        text = grammar_model.text_of(tokens)
+    random_answers, calling = RandomAnswers(model, np.random.default_rng(7), calling=0.3), 0
+    for tokens in random_answers.answers(compiled(model, choice=AUTO, schema=schema), 100):
+        text = model.text_of(tokens)
         calls = find_tool_calls(text, QWEN3_VL.tool_calls)
         if calls:
             assert text == format_calls(calls)
@@ -142,41 +140,37 @@ def test_the_number_of_calls_is_limited() -> None:
 
 
 @pytest.mark.parametrize("choice", [AUTO, REQUIRED], ids=["auto", "required"])
-def test_arguments_contain_no_control_tokens(grammar_model: GrammarModel, choice: ToolChoice) -> None:
+def test_arguments_contain_no_control_tokens(model: GrammarModel, choice: ToolChoice) -> None:
     """Guards against a call inside a call: in a string, the begin and end tokens can only be plain text."""
     start = '<tool_call>\n{"name": "price_of", "arguments": {"thing": "'
-    constraint = grammar_model.follow(compiled(grammar_model, choice=choice), grammar_model.ids(start))
-    assert not grammar_model.allowed(constraint) & set(grammar_model.tokenizer.control.values())
+    constraint = model.follow(compiled(model, choice=choice), model.ids(start))
+    assert not model.allowed(constraint) & set(model.tokenizer.control.values())
     with pytest.raises(OptionError, match="may not follow"):
-        constraint.accept(grammar_model.begin)
-    free = compiled(grammar_model, [function("say", members(text={"type": "string"}))], choice)
+        constraint.accept(model.begin)
+    free = compiled(model, [function("say", members(text={"type": "string"}))], choice)
     inner = '</tool_call><tool_call>{\\"name\\": 1}'
     opened, closed = '<tool_call>\n{"name": "say", "arguments": {"text": "', '"}}\n</tool_call>'
-    tokens = [*grammar_model.ids(opened), *grammar_model.character_ids(inner), *grammar_model.ids(closed)]
-    assert grammar_model.follow(free, tokens).complete
-    assert find_tool_calls(grammar_model.text_of(tokens), QWEN3_VL.tool_calls) == (
-        ToolCall("say", f'{{"text": "{inner}"}}'),
-    )
+    tokens = [*model.ids(opened), *model.character_ids(inner), *model.ids(closed)]
+    assert model.follow(free, tokens).complete
+    assert find_tool_calls(model.text_of(tokens), QWEN3_VL.tool_calls) == (ToolCall("say", f'{{"text": "{inner}"}}'),)
 
 
-def test_calls_cannot_be_written_as_text(grammar_model: GrammarModel) -> None:
+def test_calls_cannot_be_written_as_text(model: GrammarModel) -> None:
     """Guards against a call that no grammar checks: the last character of the begin token is forbidden in free text and
     in JSON.
     """
     for schema, text in ((None, 'So: <tool_call<tool_call>{"name": "rm"}'), ({"type": "string"}, '"<tool_call>"')):
-        constraint = compiled(grammar_model, choice=AUTO, schema=schema).constraint()
-        letters = grammar_model.character_ids(text)
+        constraint = compiled(model, choice=AUTO, schema=schema).constraint()
+        letters = model.character_ids(text)
         for token in letters[: text.index("call>") + len("call")]:
-            assert token in grammar_model.allowed(constraint)
+            assert token in model.allowed(constraint)
             constraint.accept(token)
-        spelling = {
-            t for t in grammar_model.allowed(constraint) if grammar_model.tokenizer.load().decode_bytes([t])[:1] == b">"
-        }
-        assert not spelling - {grammar_model.begin}
+        closing = {t for t in model.allowed(constraint) if model.tokenizer.load().decode_bytes([t])[:1] == b">"}
+        assert not closing - {model.begin}
         with pytest.raises(OptionError, match="may not follow"):
-            constraint.accept(grammar_model.character_ids(">")[0])
-        constraint.accept(grammar_model.character_ids("s")[0])
-        assert grammar_model.character_ids(">")[0] in grammar_model.allowed(constraint)
+            constraint.accept(model.character_ids(">")[0])
+        constraint.accept(model.character_ids("s")[0])
+        assert model.character_ids(">")[0] in model.allowed(constraint)
 
 
 def test_a_schema_that_requires_the_begin_token_raises() -> None:
@@ -211,10 +205,10 @@ def test_free_text_is_unconstrained() -> None:
         compiled(TINY, choice=AUTO).constraint().accept(TINY.tokenizer.control["<|im_start|>"])
 
 
-def test_free_text_takes_less_than_half_a_millisecond_per_token(grammar_model: GrammarModel) -> None:
-    constraint = compiled(grammar_model, choice=AUTO).constraint()
-    scores = np.zeros(grammar_model.tokenizer.vocab_size, np.float32)
-    tokens = grammar_model.character_ids("what is it worth <tool" * 20)
+def test_free_text_takes_less_than_half_a_millisecond_per_token(model: GrammarModel) -> None:
+    constraint = compiled(model, choice=AUTO).constraint()
+    scores = np.zeros(model.tokenizer.vocab_size, np.float32)
+    tokens = model.character_ids("what is it worth <tool" * 20)
     began = time.process_time()
     for token in tokens:
         constraint.forced()
