@@ -23,7 +23,7 @@ BOX = '{"bbox_2d": [100, 100, 300, 300], "label": "can"}'
         ("", 0.0),
     ],
 )
-def test_malformed_boxes_score_zero(answer: str, iou: float) -> None:
+def test_boxes_are_scored_by_overlap_and_malformed_ones_are_zero(answer: str, iou: float) -> None:
     assert box_iou(answer, BOX) == pytest.approx(iou)
     assert score_answer("where", answer, BOX) == float(iou >= 0.5)
 

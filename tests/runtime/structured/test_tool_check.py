@@ -99,9 +99,3 @@ def test_choices_that_match_no_tool_are_refused(tools: list[Any], choice: tuple[
     """Guards against a choice that is dropped silently."""
     with pytest.raises(OptionError, match=reason):
         check_tools(tools, ToolChoice(*choice))
-
-
-def test_an_unknown_choice_is_refused() -> None:
-    """Guards callers without a type checker: an unknown mode would behave like ``auto``."""
-    with pytest.raises(OptionError, match="auto, required, none"):
-        ToolChoice("any")  # type: ignore[arg-type]

@@ -78,8 +78,8 @@ def test_a_budget_reduces_the_grid_but_never_enlarges_it() -> None:
     """Guards the memory of small machines: a phone photo would take 16,384 tokens."""
     image = open_image(noise(1200, 900))
     assert grid_of(image, preprocessing(), VISION, 256 * 32 * 32).tokens <= 256
-    assert grid_of(image, preprocessing(), VISION, 10**9).tokens <= 1_048_576 // 32**2
-    assert grid_of(image, preprocessing(), VISION, 1).tokens * 32**2 <= 65_536  # the model's minimum
+    assert grid_of(image, preprocessing(), VISION, 10**9) == grid_of(image, preprocessing(), VISION, 1_048_576)
+    assert grid_of(image, preprocessing(), VISION, 1) == grid_of(image, preprocessing(), VISION, 65_536)  # the minimum
 
 
 def test_aspect_ratios_above_200_are_refused() -> None:
