@@ -90,7 +90,7 @@ def tune(folder: Path, manifest: Manifest, device: str, report: Callable[[str], 
     """
     default = Hints(device=device)
 
-    decoder, vision = partial(_decoder_seconds, folder, manifest), partial(_vision_seconds, folder, manifest)
+    decoder, vision = partial(decoder_seconds, folder, manifest), partial(vision_seconds, folder, manifest)
     decoders = {
         f"decoder {precision}, groups of {size}": replace(default, decoder_precision=precision, group_size=size)
         for precision in ("f32", "bf16", "f16")
@@ -148,7 +148,7 @@ def _fastest(measured: Mapping[Hints, float], default: Hints) -> Hints:
     return default if measured.get(default, math.inf) <= measured.get(best, 0) * (1 + MIN_GAIN) else best
 
 
-def _decoder_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
+def decoder_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
     """Estimate the prefill and decode time of the request from a shorter one."""
     text, total = manifest.text, MEASURED_PREFILL + MEASURED_DECODE
     decoder = OpenVINODecoder(open_device(hints), folder, text, manifest.vision.deepstack, KV_MEMORY, total)
@@ -164,7 +164,7 @@ def _decoder_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
     return seconds[1] * PROMPT_TOKENS / MEASURED_PREFILL + statistics.median(seconds[2:]) * OUTPUT_TOKENS
 
 
-def _vision_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
+def vision_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
     """Measure the second encoding of an image: in its first inference the plugin repacks the weights."""
     encoder = OpenVINOVisionEncoder(open_device(hints), folder, manifest.vision, family_of(manifest))
     vision = manifest.vision
