@@ -27,4 +27,5 @@ def test_a_short_soak() -> None:
     assert result["ends"]["answered"] > 20
     assert result["left_share"] > 0.1
     assert len(report.table(result)) > 10
+    assert all(goal.measured for goal in report.goals(result))
     assert json.loads(json.dumps(result))["clients"] == 24
