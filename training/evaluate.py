@@ -1,9 +1,9 @@
-"""Evaluates the tiny model as users meet it: exported to FP32 and INT8, and asked through the runtime.
+"""Evaluates the tiny model as users run it: exported to FP32 and INT8, and asked through the runtime.
 
     python -m training.evaluate MODEL [--out scores.json] [--scenes N] [--easy N] [--keep FOLDER] [--processes N]
 
 ``MODEL`` is a checkpoint, which is exported first (``--keep`` stores its INT8 model folder), or a model folder, which
-is evaluated alone. The seeds of the scenes are never used in training. The images are larger than the model sees them,
+is evaluated alone. The seeds of the scenes are never used in training. The images are larger than the model's input,
 so the runtime resizes them.
 """
 

@@ -1,6 +1,6 @@
 """Conversations with tools: when a tool is called, with which arguments, and what is answered to its result.
 
-A question about what a tool takes, or a request to report it, calls the tool; any other question is answered as if
+A question about what a tool reports, or a request to report it, calls the tool; any other question is answered as if
 there were no tools. After a call and its result, the answer says what was reported; later questions are answered
 plainly.
 """

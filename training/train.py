@@ -1,4 +1,4 @@
-"""Trains the tiny model with a loss on answers, one on attention, and one on what is at each visual token.
+"""Trains the tiny model with a loss on answers, one on attention, and one on the content of each visual token.
 
     python -m training.train OUT [--steps N] [--fall SHARE] [--batch N] [--text-only] [--resume] [--seed S]
 

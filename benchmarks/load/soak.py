@@ -44,8 +44,7 @@ class SoakResult:
     """What a soak measured.
 
     ``before`` and ``after``: the idle service; ``generator_cpu``: CPU seconds of the clients; ``in_flight``: requests
-    in flight when the service was kill_event; ``down``: seconds until it was ready again; ``log_errors``: errors in its
-    log.
+    in flight when the service was killed; ``down``: seconds until it was ready again; ``log_errors``: in its log.
     """
 
     clients: int
