@@ -38,7 +38,7 @@ def test_a_reader_who_waits_is_woken_by_a_cancellation(slow: str) -> None:
 
     def reads() -> None:
         stream = engine.submit(make_request(IMAGE))
-        cancellation.on_cancel(stream.close)
+        cancellation.add_done_callback(lambda _: stream.close())
         with pytest.raises(AnswerCancelled):
             list(stream)
         ended.set()
@@ -51,7 +51,7 @@ def test_a_reader_who_waits_is_woken_by_a_cancellation(slow: str) -> None:
         assert ended.wait(5)
         wait_for(lambda: engine.pool.free == 100)
         late = engine.submit(make_request(IMAGE))
-        cancellation.on_cancel(late.close)
+        cancellation.add_done_callback(lambda _: late.close())
         with pytest.raises(AnswerCancelled):
             list(late)
     reader.join()
