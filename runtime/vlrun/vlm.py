@@ -340,11 +340,11 @@ class VLM:
     def _submit(self, prepared: _Prepared, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
         """Run a request in the engine; after the block nothing of it goes on."""
         try:
-            if prepared.cancellation.cancelled:
+            if prepared.cancellation.cancelled():
                 raise AnswerCancelled("the answer was cancelled")
             request = self.build_request(prepared.prompt, sampler, max_tokens)
             with closing(self.engine.submit(request)) as stream:
-                prepared.cancellation.on_cancel(stream.close)
+                prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:
             self._loader.encoder_queue.discard(_images(prepared.prompt))
