@@ -69,7 +69,7 @@ SCENES, EASY = 600, 9673
 OPTIONS = vlrun.Options(temperature=0, max_tokens=256)
 EXACT = vlrun.Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 COMPARE_EVERY = 4
-"""Every such question is also compared between both models, position by position."""
+"""Every n-th question is also compared between both models, position by position."""
 REPORT_EVERY = 500
 
 

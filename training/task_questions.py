@@ -25,7 +25,7 @@ ABSENT: dict[Language, tuple[str, ...]] = {"en": ("number", "date", "total"), "z
 
 
 def task_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Turns]:
-    """Yield questions of tasks about the scene without end."""
+    """Yield questions of tasks about the scene endlessly."""
     while True:
         language = _language(rng)
         if scene.domain in FIELDS:

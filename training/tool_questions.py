@@ -78,7 +78,7 @@ def draw_toolset_for(scene: Scene, tools: int, rng: np.random.Generator) -> Tool
 
 
 def tool_conversations(scene: Scene, toolset: Toolset, rng: np.random.Generator) -> Iterator[Turns]:
-    """Yield conversations about the scene with these tools without end."""
+    """Yield conversations about the scene with these tools endlessly."""
     fitting = [tool for tool in toolset.tools if _fits(tool, scene)]
     plain = qa_pairs(scene, rng)
     unrelated = (qa for qa in plain if not any(_concerns(qa, tool) for tool in fitting))

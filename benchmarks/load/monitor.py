@@ -1,4 +1,4 @@
-"""Watches a service from outside while it works: its process, its gauges, and whether everything is free at the end."""
+"""Monitors a service from outside: its process, its gauges, and whether all resources are free at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soak test: many clients for minutes on one service, from the first image to the last closed connection."""
+"""The soak test: many clients use one service for minutes, until all connections are closed."""
 
 from __future__ import annotations
 

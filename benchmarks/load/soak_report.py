@@ -16,7 +16,7 @@ from benchmarks.load.stats import fairness, percentile, slope
 MAX_RISE = 0.1
 """Allowed growth of resident memory per request over the second half, in MiB."""
 MAX_EXCESS = 1.5
-"""Allowed ratio of the worst client's median wait to the middle client's."""
+"""Allowed ratio of the worst client's median wait to the median over all clients."""
 MAX_EXAMPLES = 5
 """Faults and log errors that are listed."""
 TOKENS = 'vlrun_tokens_total{kind="completion"}'
