@@ -134,7 +134,9 @@ def _assistant(message: chat.AssistantMessage, path: str, parser: RequestParser)
 
 
 def _parts(
-    content: str | Sequence[chat.TextPart | chat.ImagePart | schemas.RefusalPart], path: str, parser: RequestParser
+    content: str | Sequence[chat.PlainText | chat.TextPart | chat.ImagePart | schemas.RefusalPart],
+    path: str,
+    parser: RequestParser,
 ) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (parser.text(content, path),)
@@ -145,7 +147,7 @@ def _parts(
                 parts.append(parser.image(image.url, image.detail, f"{path}[{index}].image_url.url"))
             case schemas.RefusalPart(refusal=text):
                 parts.append(parser.text(text, f"{path}[{index}].refusal"))
-            case chat.TextPart(text=text):
+            case chat.TextPart(text=text) | chat.PlainText(text=text):
                 parts.append(parser.text(text, f"{path}[{index}].text"))
     return tuple(parts)
 

@@ -33,7 +33,14 @@ class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
     image_url: ImageURL
 
 
-TextContent: TypeAlias = Text | Annotated[list[TextPart], Meta(min_length=1)]
+class PlainText(RequestStruct):
+    """Text where nothing else may be. Outside of a union, msgspec would accept a part without its tag."""
+
+    type: Literal["text"]
+    text: Text
+
+
+TextContent: TypeAlias = Text | Annotated[list[PlainText], Meta(min_length=1)]
 
 
 class SystemMessage(RequestStruct, tag_field="role", tag="system"):

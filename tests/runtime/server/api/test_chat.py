@@ -205,6 +205,7 @@ WRONG: list[tuple[object, str | None, str]] = [
     (content({"type": "input_audio"}), f"{PLACE}.type", 'must be one of text, image_url, not "input_audio"'),
     (content({"type": "file"}), f"{PLACE}.type", 'not "file"'),
     (content({"text": "hi"}), f"{PLACE}.type", "is missing"),
+    (content({"text": "hi"}, "system"), f"{PLACE}.type", "is missing"),
     (content({"type": 5}), f"{PLACE}.type", "must be a string, not a whole number"),
     (content({"type": "image_url", "image_url": IMAGE}), f"{PLACE}.image_url", "must be an object, not a string"),
     (content(image(detail="original")), f"{PLACE}.image_url.detail", "must be one of auto, high, low"),
