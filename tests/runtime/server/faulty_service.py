@@ -23,7 +23,7 @@ import openvino as ov
 from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import Device
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
-from vlrun.engine import watchdog as pulse
+from vlrun.engine import watchdog
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DeviceError, InferenceCancelled, VlrunError
 from vlrun.server import logging as journal
@@ -134,7 +134,7 @@ def main(folder: Path, late: float, refuse: bool) -> None:
             raise DeviceError("CPU refuses the model: zebra")
         return real_compile(device, model, weights, config)
 
-    pulse.WINDOW_SECONDS, server.END_SECONDS = WINDOW, 0.5
+    watchdog.WINDOW_SECONDS, server.END_SECONDS = WINDOW, 0.5
     replace(Device, "compile_model", compile_late)
     signal.signal(signal.SIGUSR1, block)
     journal.set_up(journal=False)

@@ -34,7 +34,7 @@ class Message:
     text: str
 
 
-class Ear:
+class NotifyListener:
     """Hears everything that is sent to ``address``."""
 
     def __init__(self, address: str) -> None:
@@ -111,7 +111,7 @@ class Watched:
     """A faulty service, and what systemd hears of it."""
 
     service: Program
-    ear: Ear
+    listener: NotifyListener
 
     @contextmanager
     def suffering(self, what: str) -> Iterator[None]:
@@ -128,16 +128,16 @@ def watched(model: Path = FOLDER, late: float = 0.0, refuse: bool = False) -> It
     """A faulty service as soon as it listens; one that compiles ``late`` is loading for so many seconds at
     least, and may ``refuse`` the model then.
     """
-    ear = Ear(f"@vlrun-test-{os.getpid()}-{time.monotonic_ns()}")
-    told = {"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
+    listener = NotifyListener(f"@vlrun-test-{os.getpid()}-{time.monotonic_ns()}")
+    received = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
     arguments = str(model), str(late), "refuse" if refuse else ""
-    service = Program([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], told)
+    service = Program([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], received)
     try:
         service.url = service.wait_for(LISTENING)[1]
-        yield Watched(service, ear)
+        yield Watched(service, listener)
     finally:
         service.end()
-        ear.close()
+        listener.close()
 
 
 @contextmanager

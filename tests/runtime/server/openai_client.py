@@ -66,8 +66,8 @@ def streamed() -> None:
 def progress() -> None:
     fresh = user(image("shapes.png"), "What is there?")
     chunks = list(chat(messages=[fresh], stream=True, stream_options={"include_progress": True}))
-    told = [chunk.vlrun["progress"] for chunk in chunks if getattr(chunk, "vlrun", None)]
-    assert told and told[-1]["percent"] <= 100 and {"vision"} <= {t["phase"] for t in told}, told
+    received = [chunk.vlrun["progress"] for chunk in chunks if getattr(chunk, "vlrun", None)]
+    assert received and received[-1]["percent"] <= 100 and {"vision"} <= {t["phase"] for t in received}, received
 
 
 def turns() -> None:

@@ -42,21 +42,21 @@ class Answered(Protocol):
     def body(self) -> bytes: ...
 
 
-def refused(reply: Answered, status: int, code: str, param: str | None = None, said: str = "") -> str:
+def refused(reply: Answered, status: int, code: str, param: str | None = None, quoted: str = "") -> str:
     """The message of a refusal, which has this status, code and param, OpenAI's shape, and nobody's words but ours.
-    ``said``: what of the request it may repeat.
+    ``quoted``: what of the request it may repeat.
     """
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-should-retry"] == ("true" if "retry-after" in reply.headers else "false")
-    told: dict[str, Any] = json.loads(reply.body)
-    assert set(told) == {"error"}
-    assert set(told["error"]) == {"message", "type", "param", "code"}
-    error = told["error"]
+    received: dict[str, Any] = json.loads(reply.body)
+    assert set(received) == {"error"}
+    assert set(received["error"]) == {"message", "type", "param", "code"}
+    error = received["error"]
     assert (error["code"], error["param"]) == (code, param), error
     assert error["type"] == TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     message: str = error["message"]
-    ours = OWN.sub("", message.replace(said, "") if said else message)
+    ours = OWN.sub("", message.replace(quoted, "") if quoted else message)
     assert not FOREIGN.search(ours), message
     assert "/" not in ours
     assert 0 < len(message) <= 500

@@ -152,9 +152,9 @@ def booted() -> Iterator[Booted]:
     """A booted one, which is off again afterwards, whatever happens."""
     with tempfile.TemporaryDirectory(prefix="vlrun-boot-") as folder:
         _install(Path(folder) / "inject")
-        box = Booted(Path(folder))
+        booted = Booted(Path(folder))
         try:
-            box.up()
-            yield box
+            booted.up()
+            yield booted
         finally:
-            box.down()
+            booted.down()

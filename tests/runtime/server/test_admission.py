@@ -63,38 +63,38 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def run(story: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(story(), 10))
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
 def test_at_most_so_many_at_once_and_so_many_wait() -> None:
     """Guards memory and the model: the third waits, the fourth is refused at once and told when to come again."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=2, queue=1)
         for name in "abc":
             await queue.come(name, "one")
         assert queue.served == ["a", "b"]
         assert (queue.admission.running, queue.admission.waiting) == (2, 1)
         refused = await queue.come("d", "one")
-        with pytest.raises(ApiError) as told:
+        with pytest.raises(ApiError) as received:
             await refused
-        assert told.value.status == 429
-        assert told.value.retry_after is not None
-        assert 1 <= told.value.retry_after <= 60
+        assert received.value.status == 429
+        assert received.value.retry_after is not None
+        assert 1 <= received.value.retry_after <= 60
         await queue.end("a")
         assert queue.served == ["a", "b", "c"]
         for name in "bc":
             await queue.end(name)
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
-    run(story)
+    run(scenario)
 
 
 def test_one_that_asks_a_hundred_things_delays_another_by_one() -> None:
-    """Guards fairness: whoever has not had a turn for longest is next, not who came first with all his questions."""
+    """Guards fairness: the client whose last turn is longest ago is next, not the first one."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=1, queue=20)
         for number in range(10):
             await queue.come(f"greedy {number}", "greedy")
@@ -103,13 +103,13 @@ def test_one_that_asks_a_hundred_things_delays_another_by_one() -> None:
         await queue.end("greedy 1")
         assert queue.served == ["greedy 0", "greedy 1", "quick"]
 
-    run(story)
+    run(scenario)
 
 
 def test_one_that_keeps_coming_back_is_not_preferred() -> None:
     """Guards those who wait: a client that was just served and comes again has no elder rights."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=1, queue=20)
         await queue.come("first", "patient")
         for number in range(3):
@@ -126,31 +126,31 @@ def test_one_that_keeps_coming_back_is_not_preferred() -> None:
             await queue.end(current)
         assert sum(turn.startswith("patient") for turn in turns) == 2
 
-    run(story)
+    run(scenario)
 
 
 def test_a_full_queue_is_shared() -> None:
     """Guards newcomers: one that holds the whole queue gives a place to one that has none."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=1, queue=4)
         tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(5)]
         await queue.come("new", "new")
-        with pytest.raises(ApiError) as told:
+        with pytest.raises(ApiError) as received:
             await tasks[4]
-        assert told.value.status == 429
+        assert received.value.status == 429
         assert queue.admission.waiting == 4
         refused = await queue.come("greedy again", "greedy")
         assert refused.done()
         assert isinstance(refused.exception(), ApiError)
 
-    run(story)
+    run(scenario)
 
 
 def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards streams that have begun meanwhile: a client tries again after a status, not after an event."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=1, queue=2)
         for number in range(3):
             await queue.come(f"greedy {number}", "greedy")
@@ -161,13 +161,13 @@ def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPa
             await queue.end(f"greedy {number}")
         assert queue.served == ["greedy 0", "greedy 1", "greedy 2"]
 
-    run(story)
+    run(scenario)
 
 
 def test_heavy_requests_are_not_starved() -> None:
     """Guards ``n``: one that needs several answers at once is not overtaken for ever by single ones."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=3, queue=20)
         for name in "ab":
             await queue.come(name, name)
@@ -183,7 +183,7 @@ def test_heavy_requests_are_not_starved() -> None:
             await queue.end(name)
         assert queue.served[-1] == "heavier"
 
-    run(story)
+    run(scenario)
 
 
 EVENTS = st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 9), st.integers(0, 4))
@@ -198,7 +198,7 @@ def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
     free again, and nobody heard anything but 429.
     """
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=3, queue=3)
         tasks: list[asyncio.Task[None]] = []
         for what, number, steps in events:
@@ -215,20 +215,20 @@ def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
             assert 0 <= queue.admission.waiting <= 3
         for number in range(len(tasks)):
             queue.answered(f"{number}")
-        for told in await asyncio.gather(*tasks, return_exceptions=True):
-            assert told is None or isinstance(told, asyncio.CancelledError | ApiError)
+        for received in await asyncio.gather(*tasks, return_exceptions=True):
+            assert received is None or isinstance(received, asyncio.CancelledError | ApiError)
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
         assert not queue.admission._clients
         async with queue.admission.slot("last", 3):
             assert queue.admission.running == 3
 
-    run(story)
+    run(scenario)
 
 
 def test_one_that_gives_way_may_just_have_left() -> None:
     """Guards the newcomer from the fault of another's future (seen under load: a 500 in 75,000 requests)."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=1, queue=2)
         tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
         new = queue.begin("new", "new")
@@ -241,13 +241,13 @@ def test_one_that_gives_way_may_just_have_left() -> None:
         assert "new" in queue.served
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
-    run(story)
+    run(scenario)
 
 
 def test_one_who_leaves_as_his_turn_comes_gives_it_on() -> None:
     """Guards the narrow moment between a turn given and taken."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=1, queue=5)
         await queue.come("a", "a")
         leaving = await queue.come("b", "b")
@@ -261,7 +261,7 @@ def test_one_who_leaves_as_his_turn_comes_gives_it_on() -> None:
         await queue.end("c")
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
-    run(story)
+    run(scenario)
 
 
 def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
@@ -269,7 +269,7 @@ def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
     500 in 7,000 requests).
     """
 
-    async def story() -> None:
+    async def scenario() -> None:
         queue = Simulation(parallel=1, queue=2)
         tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
         for task in tasks[:2]:
@@ -280,4 +280,4 @@ def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
             await tasks[2]
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
-    run(story)
+    run(scenario)

@@ -85,14 +85,14 @@ def test_openais_client_of_an_older_major(server: Server) -> None:
 
 def test_llm(server: Server, tmp_path: Path) -> None:
     """Guards Simon Willison's `llm`: a model by configuration alone, images, streams, a schema."""
-    told = f"""
+    received = f"""
 - model_id: shelf
   model_name: vlrun-tiny
   api_base: {server.url}/v1
   vision: true
   supports_schema: true
 """
-    (tmp_path / "extra-openai-models.yaml").write_text(told)
+    (tmp_path / "extra-openai-models.yaml").write_text(received)
     own = {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "not-needed"}
     ask = (installed("llm", "llm==0.36") / "llm", "-m", "shelf", "-a", EXAMPLES / "shelf.png", "-o", "temperature", "0")
     assert run(*ask, "How many bottles are there?", environment=own) == "6\n"
@@ -133,9 +133,9 @@ def test_openais_client_comes_again_when_there_is_room(small: Server, client: Op
     answer = client.chat.completions.create(**shelf())
     assert answer.choices[0].message.content == "6"
     until(lambda: len(statuses(small, before)) >= 3)
-    told = statuses(small, before)
-    assert told[0] == "429"
-    assert told[-1] == "200"
+    received = statuses(small, before)
+    assert received[0] == "429"
+    assert received[-1] == "200"
     until(lambda: idle(small))
 
 
@@ -230,8 +230,8 @@ SAID = {
 @pytest.mark.parametrize("name", SAID)
 def test_scripts_of_tutorials_run_as_they_are(named: Server, name: str) -> None:
     """Guards those who begin with somebody's script."""
-    said = run(sys.executable, TUTORIALS / f"{name}.py", named.url, EXAMPLES / "shelf.png")
-    assert re.fullmatch(SAID[name], said), said
+    output = run(sys.executable, TUTORIALS / f"{name}.py", named.url, EXAMPLES / "shelf.png")
+    assert re.fullmatch(SAID[name], output), output
 
 
 def test_every_script_is_run() -> None:

@@ -60,9 +60,9 @@ def test_the_service_does_what_its_document_says(server: Server, tmp_path: Path)
     """Guards generated clients: statuses, content types, headers and shapes of answers, refusal of what does not fit,
     and of methods that are not there. Thousands of requests, the same ones each time, and none of them a 5xx.
     """
-    said = fuzz(server, tmp_path, "--max-examples", "30")
-    assert "No issues found" in said
-    assert "Operations:       10 selected" in said
+    output = fuzz(server, tmp_path, "--max-examples", "30")
+    assert "No issues found" in output
+    assert "Operations:       10 selected" in output
     until(lambda: idle(server))
     assert post(server, shelf()).text == "6"
 
@@ -74,8 +74,8 @@ def test_the_document_says_where_keys_are_needed(tmp_path: Path) -> None:
     keys.chmod(0o600)
     with serving("--api-key-file", str(keys)) as keyed:
         headers = ("--header", f"Authorization: Bearer {KEY}")
-        said = fuzz(keyed, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "3", *headers)
-        assert "No issues found" in said
+        output = fuzz(keyed, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "3", *headers)
+        assert "No issues found" in output
 
 
 COUNT = {
@@ -125,8 +125,8 @@ def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
 
 def question(**more: Any) -> dict[str, Any]:
     """The shelf, in the words of responses."""
-    shown = {"type": "input_image", "image_url": image()["image_url"]["url"], "detail": "auto"}
-    content = [shown, {"type": "input_text", "text": QUESTION}]
+    image_request = {"type": "input_image", "image_url": image()["image_url"]["url"], "detail": "auto"}
+    content = [image_request, {"type": "input_text", "text": QUESTION}]
     return {"model": "vlrun-tiny", "input": [{"role": "user", "content": content}], "temperature": 0, **more}
 
 
@@ -152,12 +152,12 @@ def test_responses_fit_openai(server: Server, name: str) -> None:
 def test_events_of_responses_fit_openai(server: Server, name: str) -> None:
     """Guards the same with each event of a stream, and their numbers."""
     response = begin(server, RESPONSES[name] | {"stream": True}, "/v1/responses").getresponse()
-    told = [json.loads(line) for line in events(response) if not line.startswith(":")]
-    for event in told:
+    received = [json.loads(line) for line in events(response) if not line.startswith(":")]
+    for event in received:
         check(event, "ResponseStreamEvent")
-    assert [event["sequence_number"] for event in told] == list(range(len(told)))
-    check(told[-1]["response"], "Response")
-    assert told[-1]["type"] in ("response.completed", "response.incomplete")
+    assert [event["sequence_number"] for event in received] == list(range(len(received)))
+    check(received[-1]["response"], "Response")
+    assert received[-1]["type"] in ("response.completed", "response.incomplete")
 
 
 def test_models_fit_openai(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Images that strangers send: rows 3 and 5 to 10 of the fault table, over real sockets to the real service."""
+"""Images from untrusted clients: rows 3 and 5 to 10 of the fault table, over real sockets to the real service."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def shown(*urls: str) -> dict[str, Any]:
+def image_request(*urls: str) -> dict[str, Any]:
     return asked(*({"type": "image_url", "image_url": {"url": url}} for url in urls), QUESTION)
 
 
@@ -85,7 +85,7 @@ OTHER_TYPES = ("text/html", "image/svg+xml", "image/gif", "image/tiff", "applica
 @pytest.mark.parametrize("name", BROKEN_URLS)
 def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
     """Row 3. Python's decoder passes over what does not belong there, so that two readers see two images."""
-    refused(post(server, shown(BROKEN_URLS[name])), 400, "invalid_image", URL)
+    refused(post(server, image_request(BROKEN_URLS[name])), 400, "invalid_image", URL)
 
 
 @pytest.mark.fault(3)
@@ -93,13 +93,13 @@ def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
 def test_another_type_is_refused(server: Server, kind: str) -> None:
     """Row 3."""
     url = data_url(SHELF).replace("image/png", kind)
-    refused(post(server, shown(url)), 400, "unsupported_image", URL)
+    refused(post(server, image_request(url)), 400, "unsupported_image", URL)
 
 
 @pytest.mark.fault(3)
 def test_the_bytes_decide_and_not_the_type(server: Server) -> None:
     """Row 3. Phones and browsers mislabel."""
-    assert post(server, shown(data_url(SHELF, "jpeg"))).text == "6"
+    assert post(server, image_request(data_url(SHELF, "jpeg"))).text == "6"
 
 
 @pytest.mark.fault(5)
@@ -109,7 +109,7 @@ def test_a_bomb_is_never_decoded(server: Server, size: tuple[int, int]) -> None:
     content = black(*size) if size[0] < 2**20 else png(*size, 8, 0, zlib.compress(bytes(100)))
     assert len(content) < 5_000_000
     with little_memory(server, 50):
-        refused(post(server, shown(data_url(content))), 400, "invalid_image", URL)
+        refused(post(server, image_request(data_url(content))), 400, "invalid_image", URL)
     with little_memory(server, 50):
         refused(form(server, content), 400, "invalid_image", "image")
 
@@ -156,12 +156,12 @@ def test_a_damaged_image_is_refused(server: Server, name: str) -> None:
     """Row 6. Half an image would get half an answer; and what is found after the header came as a 500 once."""
     content = DAMAGED[name]()
     for stream in (False, True):
-        reply = post(server, {**shown(data_url(content)), "stream": stream})
+        reply = post(server, {**image_request(data_url(content)), "stream": stream})
         code = reply.json["error"]["code"]
         assert code in ("invalid_image", "unsupported_image")  # the latter if the header is broken
         refused(reply, 400, code, URL)
     assert form(server, content).status in (400, 415)
-    assert post(server, {"messages": shown(data_url(content))["messages"]}, "/v1/tokenize").status == 400
+    assert post(server, {"messages": image_request(data_url(content))["messages"]}, "/v1/tokenize").status == 400
 
 
 def frames(kind: str) -> bytes:
@@ -194,7 +194,7 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 def test_no_other_format_is_opened(server: Server, name: str) -> None:
     """Row 7. Each further format is a further decoder to attack: 400 in OpenAI's words, 415 of a form."""
     content = FORMATS[name]()
-    refused(post(server, shown(data_url(content))), 400, "unsupported_image", URL)
+    refused(post(server, image_request(data_url(content))), 400, "unsupported_image", URL)
     refused(form(server, content), 415, "unsupported_image", "image")
     refused(form(server, content, "/api/v1/analyze"), 415, "unsupported_image", "image")
 
@@ -227,20 +227,20 @@ ODD: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", ODD)
 def test_odd_images_are_answered(server: Server, name: str) -> None:
     """Row 8."""
-    assert post(server, shown(data_url(ODD[name]()))).text == "6"
+    assert post(server, image_request(data_url(ODD[name]()))).text == "6"
 
 
 @pytest.mark.fault(8)
 def test_the_smallest_image_is_answered(server: Server) -> None:
     """Row 8."""
-    assert post(server, shown(data_url(encoded(Image.new("RGB", (1, 1)), "PNG")))).status == 200
+    assert post(server, image_request(data_url(encoded(Image.new("RGB", (1, 1)), "PNG")))).status == 200
 
 
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
 def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]) -> None:
     """Row 8."""
-    reply = post(server, shown(data_url(encoded(Image.new("RGB", size), "PNG"))))
+    reply = post(server, image_request(data_url(encoded(Image.new("RGB", size), "PNG"))))
     param = reply.json["error"]["param"]
     assert param in (URL, "messages")  # the model finds it, and does not know which field it came in
     assert "200 times" in refused(reply, 400, "invalid_image", param)
@@ -252,8 +252,8 @@ def test_too_many_images_are_refused_before_decoding(server: Server, count: int)
     """Row 9, GHSA-5r3c-5x4v-8gjh: all images were decoded before they were counted."""
     urls = [data_url(black(6_000))] * count
     with little_memory(server, 50):
-        refused(post(server, shown(*urls)), 400, "too_many_images", URL.replace("content[0]", "content[16]"))
-        counted = post(server, {"messages": shown(*urls)["messages"]}, "/v1/tokenize")
+        refused(post(server, image_request(*urls)), 400, "too_many_images", URL.replace("content[0]", "content[16]"))
+        counted = post(server, {"messages": image_request(*urls)["messages"]}, "/v1/tokenize")
         refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[16]"))
 
 
@@ -261,9 +261,9 @@ def test_too_many_images_are_refused_before_decoding(server: Server, count: int)
 def test_too_many_pixels_together_are_refused_before_decoding(server: Server) -> None:
     """Row 9: each image is within its limit."""
     with little_memory(server, 50):
-        reply = post(server, shown(*[data_url(black(4_000, 3_000))] * 16))
+        reply = post(server, image_request(*[data_url(black(4_000, 3_000))] * 16))
         refused(reply, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
-        messages = shown(*[data_url(black(4_000, 3_000))] * 16)["messages"]
+        messages = image_request(*[data_url(black(4_000, 3_000))] * 16)["messages"]
         counted = post(server, {"messages": messages}, "/v1/tokenize")
         refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
 
@@ -282,7 +282,7 @@ def test_a_video_is_refused(server: Server, part: dict[str, Any]) -> None:
 @pytest.mark.fault(10)
 def test_a_video_as_a_image_is_refused(server: Server) -> None:
     """Row 10."""
-    refused(post(server, shown(VIDEO)), 400, "unsupported_image", URL)
+    refused(post(server, image_request(VIDEO)), 400, "unsupported_image", URL)
     content = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(500)
-    refused(post(server, shown(data_url(content))), 400, "unsupported_image", URL)
+    refused(post(server, image_request(data_url(content))), 400, "unsupported_image", URL)
     assert post(server, asked(image(), QUESTION)).text == "6"

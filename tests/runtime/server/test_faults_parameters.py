@@ -1,4 +1,4 @@
-"""Texts, numbers and schemas that strangers send: rows 11 to 21 of the fault table, over real sockets."""
+"""Texts, numbers and schemas from untrusted clients: rows 11 to 21 of the fault table, over real sockets."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_a_schema_that_cannot_be_followed_is_refused_in_time(server: Server, nam
     began = time.monotonic()
     for stream in (False, True):
         reply = post(server, {**under(REFUSED_SCHEMAS[name]), "stream": stream})
-        refused(reply, 400, "invalid_schema", SCHEMA, said="/etc/passwd")
+        refused(reply, 400, "invalid_schema", SCHEMA, quoted="/etc/passwd")
     assert time.monotonic() - began < 2 * SCHEMA_SECONDS
 
 
@@ -353,7 +353,7 @@ def test_a_wrong_shape_is_refused_where_it_is_wrong(server: Server, name: str) -
     """Row 20: `param` says which field."""
     given, param, code = SHAPES[name]
     request = {field: value for field, value in {**asked("x"), **given}.items() if value is not ...}
-    refused(post(server, request), 400, code, param, said="wizard")
+    refused(post(server, request), 400, code, param, quoted="wizard")
 
 
 @pytest.mark.fault(20)
@@ -368,10 +368,10 @@ def test_json_that_is_no_object_is_refused(server: Server, path: str, body: byte
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "x" * 2**20, "gpt-4o", "", "VLRUN-TINY", "vlrun-tiny\n"])
 def test_another_model_is_not_found(server: Server, name: str) -> None:
     """Row 21: no path, no flood in the answer, and no longer list than the one name."""
-    said = json.dumps(name[:64])
+    quoted = json.dumps(name[:64])
     for path in JSON_PATHS:
         content = {"input": "x"} if path == "/v1/responses" else {"messages": [USER]}
-        refused(post(server, {"model": name} | content, path), 404, "model_not_found", "model", said)
+        refused(post(server, {"model": name} | content, path), 404, "model_not_found", "model", quoted)
 
 
 @pytest.mark.fault(21)

@@ -229,8 +229,8 @@ def answered_while(server: Server, seconds: float) -> None:
 def ends(client: socket.socket, began: float) -> tuple[float, bytes]:
     """How long after ``began`` the connection ended, and what came until then."""
     client.settimeout(60)
-    said = rest(client)
-    return time.monotonic() - began, said
+    quoted = rest(client)
+    return time.monotonic() - began, quoted
 
 
 @pytest.mark.fault(26, 28)
@@ -261,12 +261,12 @@ def test_whoever_is_slow_is_closed_and_others_are_served(server: Server) -> None
         waiting = [pool.submit(ends, client, began) for client in (*heads, *bodies)]
         served = pool.submit(answered_while, server, 30)
         late = [future.result() for future in waiting]
-        for seconds, said in late[:20]:
+        for seconds, quoted in late[:20]:
             assert 9 < seconds < 15
-            assert b" 408 " in said
-        for seconds, said in late[20:]:
+            assert b" 408 " in quoted
+        for seconds, quoted in late[20:]:
             assert 29 < seconds < 36
-            assert b" 408 " in said
+            assert b" 408 " in quoted
         served.result()
         for client in idles:
             assert ends(client, began)[1] == b""
@@ -310,7 +310,7 @@ def test_paths_cannot_forge_the_log(server: Server) -> None:
 
 @pytest.mark.fault(44)
 def test_prompts_cannot_forge_the_log(keyed: Server) -> None:
-    """Row 44: with --log-prompts a megabyte of a stranger's text goes there, escaped and cut."""
+    """Row 44: with --log-prompts a megabyte of untrusted text goes there, escaped and cut."""
     before = len(keyed.log)
     text = STRANGE.replace("\x00", "")[: MIB - 10]
     refused(post(keyed, asked(text), headers=right()), 400, "context_length_exceeded", "messages")
@@ -347,13 +347,13 @@ def test_what_is_refused_again_and_again_leaves_nothing(server: Server) -> None:
     """An error object that is raised again and again keeps the frames of each time: 4.6 KB for each 404."""
     connection = connect(server)
 
-    def strangers(count: int) -> None:
+    def clients(count: int) -> None:
         for _ in range(count):
             connection.request("GET", "/nowhere")
             assert connection.getresponse().read()
 
-    strangers(500)
+    clients(500)
     before = memory(server)
-    strangers(1500)
+    clients(1500)
     assert memory(server) - before < 4
     connection.close()

@@ -127,7 +127,7 @@ def run(script: str, requests: list[list[str]]) -> Any:
 
 
 def test_rows_1_and_2_nothing_is_opened() -> None:
-    """Guards against fetching for strangers: no socket, no name looked up, no file, whatever the URL or the image
+    """Guards against fetching for clients: no socket, no name looked up, no file, whatever the URL or the image
     says. The interpreter itself reports each such act. The answer is in fixed words, without the address.
     """
     disguises = [[data_url(content)] for content in DISGUISES]
@@ -257,14 +257,14 @@ def test_row_9_counts_before_decoding() -> None:
     images = [EncodedImage(cut, "auto", f"image {number}") for number in range(5)]
     large = EncodedImage(png(header(1000, 1001), END), "auto", "large")
     check_images(images[:2], LIMITS)
-    for shown, code, message, place in [
+    for image_request, code, message, place in [
         (images[:3], "too_many_images", "the images of a request may have 2 megapixels together", "image 2"),
         (images, "too_many_images", "a request may have at most 4 images", "image 4"),
         ([images[0], EncodedImage(b"", "auto", "second")], "invalid_image", "the image is empty", "second"),
         ([large], "invalid_image", "the image has more than 1,000,000 pixels, the limit", "large"),
     ]:
         with pytest.raises(ApiError) as error:
-            check_images(shown, LIMITS)
+            check_images(image_request, LIMITS)
         assert (error.value.status, error.value.code) == (400, code)
         assert (error.value.message, error.value.param) == (message, place)
 
@@ -323,7 +323,7 @@ def frames(kind: str) -> bytes:
     ids="gif tiff avif jp2 ico pdf eps ppm tga gif2 apng webp2 psd svg heic".split(),
 )
 def test_row_7_formats(content: bytes) -> None:
-    """Guards the decoders that a stranger reaches: four, and still images only."""
+    """Guards the decoders that untrusted input reaches: four, and still images only."""
     refused(content, "unsupported_image", UnsupportedMedia)
 
 

@@ -48,13 +48,13 @@ def patient() -> Iterator[Watched]:
     with watched_ready() as one:
         yield one
         assert one.service.stop() == 0
-        assert one.ear.times("STOPPING=1")
+        assert one.listener.times("STOPPING=1")
 
 
 def well(one: Watched) -> bool:
     """It answers right, says that it is ready, and feeds its watchdog."""
     ready = get(one.service, "/health/ready").json["status"] == "ready"
-    return ready and post(one.service, shelf()).text == "6" and one.ear.fed()
+    return ready and post(one.service, shelf()).text == "6" and one.listener.fed()
 
 
 def changed(folder: Path, contents: Mapping[str, bytes]) -> Path:
@@ -79,27 +79,29 @@ def test_it_says_ready_when_the_model_has_answered_and_not_before() -> None:
     with watched(late=LATE) as one:
         assert get(one.service, "/health/ready").json["status"] == "loading"
         assert get(one.service, "/health/live").status == 200
-        until(lambda: bool(one.ear.times("EXTEND_TIMEOUT_USEC=30000000")))
-        assert not one.ear.times("READY=1")
+        until(lambda: bool(one.listener.times("EXTEND_TIMEOUT_USEC=30000000")))
+        assert not one.listener.times("READY=1")
         one.service.wait_for(READY)
         assert get(one.service, "/health/ready").status == 200
-        until(lambda: bool(one.ear.times("READY=1")))
-        until(one.ear.fed)
-        assert one.ear.times("WATCHDOG=1")[0] >= one.ear.times("EXTEND")[-1]
+        until(lambda: bool(one.listener.times("READY=1")))
+        until(one.listener.fed)
+        assert one.listener.times("WATCHDOG=1")[0] >= one.listener.times("EXTEND")[-1]
         assert one.service.stop() == 0
-        assert one.ear.times("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=30500000") > one.ear.times("READY=1")
+        assert one.listener.times("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=30500000") > one.listener.times(
+            "READY=1"
+        )
 
 
 @pytest.mark.fault(31)
 def test_a_stop_while_it_loads() -> None:
-    """Guards row 31 before the model is there: whoever waits is answered if that is soon enough, and the end is 0."""
+    """Guards row 31 before the model is there: waiting clients are answered in time, and the exit code is 0."""
     with watched(late=LATE) as one:
         waiting = begin(one.service, shelf())
         until(lambda: metric(one.service, "vlrun_answers_running") == 1)
         one.service.process.send_signal(signal.SIGTERM)
         assert Reply(waiting.getresponse()).status == 503  # compiling takes longer than draining does
         assert one.service.ended() == 0
-        assert not one.ear.times("READY=1")
+        assert not one.listener.times("READY=1")
 
 
 @pytest.mark.parametrize(("path", "body"), [("/v1/tokenize", {"prompt": "hi"}), ("/v1/chat/completions", shelf())])
@@ -149,7 +151,7 @@ def test_who_waits_for_a_model_that_cannot_be_loaded(refused: bool, code: int, s
         replies = [Reply(connection.getresponse()) for connection in waiting]
         assert one.service.ended() == code
         assert sentence in one.service.log[-1]
-        assert not one.ear.times("READY=1")
+        assert not one.listener.times("READY=1")
         assert [reply.status for reply in replies] == [503, 503]
 
 
@@ -164,10 +166,10 @@ def test_a_device_that_hangs(part: str) -> None:
         until(lambda: get(one.service, "/health/ready").status == 503)
         assert get(one.service, "/health/ready").json["status"] == "stuck"
         assert get(one.service, "/health/live").status == 200
-        until(lambda: not one.ear.fed())
-        fed = len(one.ear.times("WATCHDOG=1"))
+        until(lambda: not one.listener.fed())
+        fed = len(one.listener.times("WATCHDOG=1"))
         time.sleep(WATCHDOG)
-        assert len(one.ear.times("WATCHDOG=1")) == fed
+        assert len(one.listener.times("WATCHDOG=1")) == fed
         began = time.monotonic()
         one.service.process.send_signal(signal.SIGTERM)
         assert Reply(hanging.getresponse()).status == 503
@@ -190,8 +192,8 @@ def test_a_device_that_fails(patient: Watched) -> None:
             "param": None,
             "code": "model_failed",
         }
-        told = list(events(begin(patient.service, asked("Hello", stream=True)).getresponse()))
-        assert "cl" not in "".join(told).replace("include", "")
+        received = list(events(begin(patient.service, asked("Hello", stream=True)).getresponse()))
+        assert "cl" not in "".join(received).replace("include", "")
     until(lambda: well(patient))
     assert not any("clWaitForEvents" in line or "Traceback" in line for line in patient.service.log)
 
@@ -203,7 +205,7 @@ def test_an_event_loop_that_is_blocked(patient: Watched) -> None:
     patient.service.order("block")
     time.sleep(BLOCKED / 2)
     assert get(patient.service, "/health/live").status == 200
-    assert patient.ear.longest_pause(began) > BLOCKED * 0.9
+    assert patient.listener.longest_pause(began) > BLOCKED * 0.9
     until(lambda: well(patient))
 
 
@@ -216,7 +218,7 @@ def test_a_throttled_processor_is_no_hang(patient: Watched) -> None:
         assert answer.status == 200
         assert time.monotonic() - began > STEP > WATCHDOG > WINDOW
         assert get(patient.service, "/health/ready").status == 200
-        assert patient.ear.longest_pause(began) < WATCHDOG
+        assert patient.listener.longest_pause(began) < WATCHDOG
     until(lambda: well(patient))
 
 
@@ -255,10 +257,10 @@ def test_a_clock_that_jumps(patient: Watched) -> None:
                 "POST", "/v1/chat/completions", json.dumps(shelf()), {"Content-Type": "application/json"}
             )
             assert Reply(connection.getresponse()).text == "6"
-        told = list(events(begin(patient.service, endless(stream=True, max_tokens=100)).getresponse()))
-        assert told[-1] == "[DONE]"
+        received = list(events(begin(patient.service, endless(stream=True, max_tokens=100)).getresponse()))
+        assert received[-1] == "[DONE]"
         time.sleep(WATCHDOG)
-        assert patient.ear.longest_pause(began) < WATCHDOG
+        assert patient.listener.longest_pause(began) < WATCHDOG
         passed = time.monotonic() - began
     after = [metric(patient.service, name) for name in names]
     assert all(0 < now - then < 4 * passed for then, now in zip(before, after, strict=True))

@@ -58,9 +58,9 @@ def test_work_ends_before_its_client_is_gone() -> None:
 
 
 def test_a_token_count_has_a_deadline() -> None:
-    """Guards row 30 where no answer is made: whoever waits for a turn is ended that it did not come."""
+    """Guards row 30 where no answer is made: a request whose turn does not come gets a 504."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         hasty = RequestHandler(cast(VLM, None), ServerLimits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
         scope: Scope = {"type": "http", "headers": []}
         body: Message = {"type": "http.request", "body": b"{}"}
@@ -78,4 +78,4 @@ def test_a_token_count_has_a_deadline() -> None:
         assert (ended.value.status, ended.value.code) == (504, "deadline_exceeded")
         assert hasty.admission.waiting == hasty.bodies.held == len(hasty.active) == 0
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -45,7 +45,7 @@ def test_readiness_says_what_answers(server: Server) -> None:
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool) -> None:
-    """Guards row 27: whoever has left, streaming or not, costs no further step."""
+    """Guards row 27: a client that has left, streaming or not, costs no further step."""
     connection = begin(server, endless(stream=stream))
     until(lambda: metric(server, "vlrun_engine_running") == 1)
     if stream:
@@ -63,8 +63,8 @@ def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
     response = begin(server, shelf(stream=True, stream_options={"include_usage": True})).getresponse()
     assert response.getheader("content-type") == "text/event-stream; charset=utf-8"
     assert response.getheader("x-accel-buffering") == "no"
-    told = list(events(response))
-    data = [line for line in told if not line.startswith(":")]
+    received = list(events(response))
+    data = [line for line in received if not line.startswith(":")]
     assert data[-1] == "[DONE]"
     chunks = [json.loads(line) for line in data[:-1]]
     assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"]) == "6"
@@ -74,8 +74,8 @@ def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
 def test_progress_keeps_a_stream_alive(server: Server) -> None:
     """Guards proxies and dead clients: comments during vision and prefill, before any text comes."""
     request = asked(new_image(), new_image(), "word " * 500, stream=True, max_tokens=1)
-    told = list(events(begin(server, request).getresponse()))
-    comments = [re.fullmatch(r": (vision|prefill) (\d+) %", line) for line in told if line.startswith(":")]
+    received = list(events(begin(server, request).getresponse()))
+    comments = [re.fullmatch(r": (vision|prefill) (\d+) %", line) for line in received if line.startswith(":")]
     seen = [(match[1], int(match[2])) for match in comments if match]
     assert {phase for phase, _ in seen} == {"vision", "prefill"}
     assert seen == sorted(seen, key=lambda one: (one[0] == "prefill", one[1]))
@@ -131,16 +131,16 @@ def test_a_request_over_its_deadline() -> None:
         late = post(hasty, endless(n=4))
         assert late.status == 504
         assert late.json["error"]["code"] == "deadline_exceeded"
-        told = [line for line in events(begin(hasty, endless(n=4, stream=True)).getresponse()) if line[0] != ":"]
-        assert json.loads(told[-1])["error"]["code"] == "deadline_exceeded"
-        assert len(told) > 10
+        received = [line for line in events(begin(hasty, endless(n=4, stream=True)).getresponse()) if line[0] != ":"]
+        assert json.loads(received[-1])["error"]["code"] == "deadline_exceeded"
+        assert len(received) > 10
         until(lambda: idle(hasty))
         assert post(hasty, shelf()).text == "6"
 
 
 @pytest.mark.fault(31)
 def test_stopping_lets_running_answers_end() -> None:
-    """Guards row 31: a stream goes on to its [DONE], whoever comes meanwhile gets 503, and the process ends well."""
+    """Guards row 31: a stream goes on to its [DONE], new requests get 503, and the process ends well."""
     with serving() as leaving:
         response = begin(leaving, endless(stream=True, max_tokens=2000)).getresponse()
         response.read(50)
@@ -163,8 +163,8 @@ def test_stopping_cancels_what_takes_too_long() -> None:
         response = begin(leaving, endless(stream=True, n=4)).getresponse()
         response.read(50)
         leaving.process.send_signal(signal.SIGTERM)
-        told = [line for line in events(response) if not line.startswith(":")]
-        assert json.loads(told[-1])["error"]["code"] == "stopping"
+        received = [line for line in events(response) if not line.startswith(":")]
+        assert json.loads(received[-1])["error"]["code"] == "stopping"
         assert leaving.process.wait(10) == 0
 
 
@@ -314,7 +314,7 @@ def test_many_at_once_are_all_answered_right(server: Server) -> None:
 
 @pytest.mark.fault(27)
 def test_token_counts_of_those_who_left_take_no_place() -> None:
-    """Guards rows 27 and 29: whoever only counts waits in the same queue, and leaves it too."""
+    """Guards rows 27 and 29: token counts wait in the same queue, and leave it too."""
     with serving("--parallel", "1") as narrow:
         endless_one = begin(narrow, endless(stream=True))
         until(lambda: metric(narrow, "vlrun_engine_running") == 1)
@@ -326,10 +326,10 @@ def test_token_counts_of_those_who_left_take_no_place() -> None:
         until(lambda: metric(narrow, "vlrun_requests_waiting") == 0)
         endless_one.leave()
         until(lambda: idle(narrow))
-        told = get(narrow, "/metrics").body.decode()
-        assert 'vlrun_requests_total{endpoint="tokenize",outcome="left"} 16.0' in told
-        assert 'vlrun_http_answers_total{status="none"} 16.0' in told
-        assert 'status="500"' not in told
+        received = get(narrow, "/metrics").body.decode()
+        assert 'vlrun_requests_total{endpoint="tokenize",outcome="left"} 16.0' in received
+        assert 'vlrun_http_answers_total{status="none"} 16.0' in received
+        assert 'status="500"' not in received
 
 
 def test_metrics_tell_what_was_done(server: Server) -> None:

@@ -35,7 +35,7 @@ from tests.runtime.server.http_client import (
     shelf,
     until,
 )
-from tests.runtime.server.notify_socket import Ear, Program, form, noise
+from tests.runtime.server.notify_socket import NotifyListener, Program, form, noise
 from tests.runtime.server.systemd_container import Booted
 from vlrun.server import systemd
 from vlrun.server.systemd import SystemdNotifier
@@ -72,8 +72,8 @@ def test_the_units_are_valid_and_tight(units: Path, gpu: bool) -> None:
     if gpu:
         shutil.copytree(UNITS / "vlrun.service.d", units / "vlrun.service.d")
     assert not _analyze(units, "verify", "./vlrun.service", "./vlrun.socket")
-    said = _analyze(units, "security", "--offline=yes", f"--threshold={4 if gpu else 2}", "./vlrun.service")
-    assert "Overall exposure level" in said
+    output = _analyze(units, "security", "--offline=yes", f"--threshold={4 if gpu else 2}", "./vlrun.service")
+    assert "Overall exposure level" in output
 
 
 def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,17 +82,19 @@ def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPa
     """
     monkeypatch.setattr(systemd, "EXTEND_SECONDS", 0.3)
     monkeypatch.setattr(systemd, "MAX_START_SECONDS", 0.5)
-    ear = Ear(f"@vlrun-test-{os.getpid()}-start")
+    listener = NotifyListener(f"@vlrun-test-{os.getpid()}-start")
 
     async def load_for_ever() -> None:
-        watching = asyncio.ensure_future(SystemdNotifier(ear.address, "90000000").watch(lambda: True, lambda: False))
+        watching = asyncio.ensure_future(
+            SystemdNotifier(listener.address, "90000000").watch(lambda: True, lambda: False)
+        )
         await asyncio.sleep(1.2)
         watching.cancel()
 
     asyncio.run(load_for_ever())
-    until(lambda: len(ear.times("EXTEND_TIMEOUT_USEC")) > 3)
-    ear.close()
-    moments = ear.times("EXTEND_TIMEOUT_USEC")
+    until(lambda: len(listener.times("EXTEND_TIMEOUT_USEC")) > 3)
+    listener.close()
+    moments = listener.times("EXTEND_TIMEOUT_USEC")
     assert moments[-1] - moments[0] < 0.6
     assert max(after - before for before, after in itertools.pairwise(moments)) < 0.3
 
@@ -114,20 +116,20 @@ def test_a_socket_handed_over_by_systemd() -> None:
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    ear = Ear(f"@vlrun-test-{os.getpid()}-handed")
-    passed = ["-E", "PYTHONPATH", "-E", f"NOTIFY_SOCKET={ear.address}", "-E", "WATCHDOG_USEC=3000000"]
+    listener = NotifyListener(f"@vlrun-test-{os.getpid()}-handed")
+    passed = ["-E", "PYTHONPATH", "-E", f"NOTIFY_SOCKET={listener.address}", "-E", "WATCHDOG_USEC=3000000"]
     service = Program(["systemd-socket-activate", "-l", f"127.0.0.1:{port}", *passed, *SERVE])
     service.url = f"http://127.0.0.1:{port}"
     try:
         service.wait_for(re.compile("Listening on"))
         assert post(service, shelf()).text == "6"
         assert service.wait_for(re.compile("<6>ready url=(\\S+)"))[1] == service.url
-        until(lambda: bool(ear.times("READY=1") and ear.times("WATCHDOG=1")))
+        until(lambda: bool(listener.times("READY=1") and listener.times("WATCHDOG=1")))
         assert service.stop() == 0
-        assert ear.times("STOPPING=1")
+        assert listener.times("STOPPING=1")
     finally:
         service.end()
-        ear.close()
+        listener.close()
 
 
 def _datagrams() -> socket.socket:
@@ -178,7 +180,7 @@ def test_a_wrong_socket_is_refused(make: Callable[[], socket.socket | BinaryIO],
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Booted]:
+def booted() -> Iterator[Booted]:
     """A systemd with the units, as they are delivered."""
     if reason := boot.reason_not_to():
         pytest.skip(reason)
@@ -186,84 +188,84 @@ def box() -> Iterator[Booted]:
         yield running
 
 
-def _ask(box: Booted, request: Mapping[str, object], **headers: str) -> Reply:
-    return box.inside(lambda: post(box, request, headers=headers))
+def _ask(booted: Booted, request: Mapping[str, object], **headers: str) -> Reply:
+    return booted.inside(lambda: post(booted, request, headers=headers))
 
 
-def _right(box: Booted) -> bool:
-    return _ask(box, shelf()).text == "6"
+def _right(booted: Booted) -> bool:
+    return _ask(booted, shelf()).text == "6"
 
 
 @pytest.mark.fault(41, 42)
-def test_row_42_a_read_only_root_and_no_home(box: Booted) -> None:
+def test_row_42_a_read_only_root_and_no_home(booted: Booted) -> None:
     """The unit as it is delivered, on a read-only root: it answers, also with a schema that needs a process of its own
     to be tried out, and writes to its cache alone. Row 41: it has no devices, and says that the processor answers.
     """
-    box.begin_anew()
-    assert (box.show("MemoryMax"), box.show("WatchdogUSec")) == (str(6 * 2**30), "30s")
-    assert _right(box)
+    booted.begin_anew()
+    assert (booted.show("MemoryMax"), booted.show("WatchdogUSec")) == (str(6 * 2**30), "30s")
+    assert _right(booted)
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": RISKY}}
-    assert _ask(box, asked("Hello", response_format=wanted)).text.startswith('{"a": "')
-    (note,) = box.inside(lambda: get(box, "/health/ready")).json["notes"]
+    assert _ask(booted, asked("Hello", response_format=wanted)).text.startswith('{"a": "')
+    (note,) = booted.inside(lambda: get(booted, "/health/ready")).json["notes"]
     assert note.startswith("device AUTO: the CPU answers")
-    assert note in box.run("journalctl", "--unit", "vlrun.service", "--output", "cat")
-    owned = box.run("find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*")
+    assert note in booted.run("journalctl", "--unit", "vlrun.service", "--output", "cat")
+    owned = booted.run("find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*")
     assert {Path(path).parts[:5] for path in owned.split()} == {("/", "var", "cache", "private", "vlrun")}
     assert "/verified/" in owned
     assert "/prefixes/" in owned
 
 
-def test_what_is_measured_inside(box: Booted) -> None:
+def test_what_is_measured_inside(booted: Booted) -> None:
     """Guards the dashboard's memory, where the unit hides /proc/stat."""
-    box.begin_anew()
-    assert box.inside(lambda: metric(box, "process_resident_memory_bytes")) > 50e6
-    assert box.inside(lambda: metric(box, "process_open_fds")) > 3
+    booted.begin_anew()
+    assert booted.inside(lambda: metric(booted, "process_resident_memory_bytes")) > 50e6
+    assert booted.inside(lambda: metric(booted, "process_open_fds")) > 3
 
 
 @pytest.mark.fault(42)
-def test_row_42_no_folder_for_temporary_files(box: Booted) -> None:
+def test_row_42_no_folder_for_temporary_files(booted: Booted) -> None:
     """A form with an image of 5 MB, where nothing can be written at all, not even a cache."""
-    box.begin_anew("PrivateTmp=no\nInaccessiblePaths=/tmp /var/tmp /dev/shm\nCacheDirectory=\n")
+    booted.begin_anew("PrivateTmp=no\nInaccessiblePaths=/tmp /var/tmp /dev/shm\nCacheDirectory=\n")
     body, path, headers = form(noise(), "Hello")
-    assert box.inside(lambda: post(box, body, path, headers)).json["answer"]
-    assert _right(box)
+    assert booted.inside(lambda: post(booted, body, path, headers)).json["answer"]
+    assert _right(booted)
 
 
 @pytest.mark.fault(24)
-def test_row_24_a_key_that_systemd_keeps(box: Booted) -> None:
+def test_row_24_a_key_that_systemd_keeps(booted: Booted) -> None:
     """Guards LoadCredential=: with a file of keys clients need one; without it, as in the other tests, none."""
-    box.run("install", "-m", "600", "/dev/stdin", "/run/keys", given="kiosk: correct-horse-battery\n")
-    box.begin_anew("LoadCredential=api-key:/run/keys\n")
-    assert _ask(box, shelf()).status == 401
-    assert _ask(box, shelf(), Authorization="Bearer correct-horse-battery").text == "6"
+    booted.run("install", "-m", "600", "/dev/stdin", "/run/keys", given="kiosk: correct-horse-battery\n")
+    booted.begin_anew("LoadCredential=api-key:/run/keys\n")
+    assert _ask(booted, shelf()).status == 401
+    assert _ask(booted, shelf(), Authorization="Bearer correct-horse-battery").text == "6"
 
 
 @pytest.mark.fault(31)
-def test_row_31_a_stop_lets_answers_end(box: Booted) -> None:
+def test_row_31_a_stop_lets_answers_end(booted: Booted) -> None:
     """``systemctl stop`` under a stream: it goes on to its end, and the service has not failed."""
-    box.begin_anew()
+    booted.begin_anew()
     request = endless(stream=True, max_tokens=400)
-    response = box.inside(lambda: begin(box, request)).getresponse()
+    response = booted.inside(lambda: begin(booted, request)).getresponse()
     response.read(50)
-    box.run("systemctl", "stop", "--no-block", "vlrun.service")
+    booted.run("systemctl", "stop", "--no-block", "vlrun.service")
     assert list(events(response))[-1] == "[DONE]"
-    until(lambda: box.show("ActiveState") == "inactive")
-    assert box.show("Result") == "success"
-    assert box.run("systemctl", "is-active", "vlrun.socket") == "active"
-    assert _right(box)  # whoever connects starts it again
+    until(lambda: booted.show("ActiveState") == "inactive")
+    assert booted.show("Result") == "success"
+    assert booted.run("systemctl", "is-active", "vlrun.socket") == "active"
+    assert _right(booted)  # a new connection starts it again
 
 
 @pytest.mark.fault(32)
-def test_row_32_killed_under_load(box: Booted) -> None:
+def test_row_32_killed_under_load(booted: Booted) -> None:
     """After kill -9 what ran is lost; who comes meanwhile waits in the backlog, is answered within 3 s and a load."""
-    load = box.begin_anew()
-    lost = [box.inside(lambda: begin(box, endless(stream=True))) for _ in range(3)]
+    load = booted.begin_anew()
+    lost = [booted.inside(lambda: begin(booted, endless(stream=True))) for _ in range(3)]
     assert all(connection.getresponse().read(50) for connection in lost)
     began = time.monotonic()
-    box.run("systemctl", "kill", "--signal", "KILL", "vlrun.service")
-    assert _right(box)
+    booted.run("systemctl", "kill", "--signal", "KILL", "vlrun.service")
+    assert _right(booted)
     assert time.monotonic() - began < 3 + load
-    assert box.show("NRestarts") == "1"
+    assert booted.show("NRestarts") == "1"
 
 
 LOOK = """
@@ -282,43 +284,43 @@ print(json.dumps({"seconds": pulse._device_seconds(), "network": network, "home"
 """
 
 
-def test_row_43_what_is_seen_inside(box: Booted) -> None:
+def test_row_43_what_is_seen_inside(booted: Booted) -> None:
     """Guards a slow box against its watchdog: threads that are not Python's, and their time, must be seen in there.
     Guards against calls out: there is not even a socket for them.
     """
-    box.run("tee", "/run/look.py", given=LOOK)
-    box.begin_anew("Type=oneshot\nExecStart=\nExecStart=/opt/vlrun/bin/python3 /run/look.py\n")
-    seen = json.loads(box.run("journalctl", "--unit", "vlrun.service", "--output", "cat", "--lines", "1"))
+    booted.run("tee", "/run/look.py", given=LOOK)
+    booted.begin_anew("Type=oneshot\nExecStart=\nExecStart=/opt/vlrun/bin/python3 /run/look.py\n")
+    seen = json.loads(booted.run("journalctl", "--unit", "vlrun.service", "--output", "cat", "--lines", "1"))
     assert seen["seconds"] > 0
     assert seen["network"] == "Address family not supported by protocol"
     assert not seen["home"]
 
 
 @pytest.mark.fault(33)
-def test_row_33_an_event_loop_that_hangs(box: Booted) -> None:
-    """The watchdog: a process that stands still is killed and started again, and answers whoever waits."""
-    box.begin_anew("WatchdogSec=1\n")
-    box.run("systemctl", "kill", "--kill-who", "main", "--signal", "STOP", "vlrun.service")
+def test_row_33_an_event_loop_that_hangs(booted: Booted) -> None:
+    """The watchdog: a process that stands still is killed and started again, and answers waiting clients."""
+    booted.begin_anew("WatchdogSec=1\n")
+    booted.run("systemctl", "kill", "--kill-who", "main", "--signal", "STOP", "vlrun.service")
     began = time.monotonic()
-    assert _right(box)
+    assert _right(booted)
     assert time.monotonic() - began > 1
-    assert box.show("NRestarts") == "1"
+    assert booted.show("NRestarts") == "1"
 
 
 @pytest.mark.fault(34)
-def test_row_34_too_much_memory(box: Booted) -> None:
+def test_row_34_too_much_memory(booted: Booted) -> None:
     """An image of 24 megapixels under a limit that has no room for it: restarted, the next request is answered."""
-    box.begin_anew()
-    assert _right(box)
-    status = box.run("cat", f"/proc/{box.show('MainPID')}/status")
+    booted.begin_anew()
+    assert _right(booted)
+    status = booted.run("cat", f"/proc/{booted.show('MainPID')}/status")
     peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
-    box.configure(f"MemoryMax={peak + 40 * 2**20}\nMemoryHigh=infinity\n")
-    box.run("systemctl", "restart", "vlrun.service")
-    lost = box.inside(lambda: begin(box, asked(large(), "What is it?")))
+    booted.configure(f"MemoryMax={peak + 40 * 2**20}\nMemoryHigh=infinity\n")
+    booted.run("systemctl", "restart", "vlrun.service")
+    lost = booted.inside(lambda: begin(booted, asked(large(), "What is it?")))
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         lost.getresponse()
-    assert _right(box)
-    assert box.show("NRestarts") == "1"
+    assert _right(booted)
+    assert booted.show("NRestarts") == "1"
 
 
 def large() -> dict[str, Any]:
@@ -328,12 +330,12 @@ def large() -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}
 
 
-def test_a_kiosk_never_gives_up(box: Booted) -> None:
+def test_a_kiosk_never_gives_up(booted: Booted) -> None:
     """Guards StartLimitIntervalSec=0: crashes one after the other must not close the socket for good."""
-    box.begin_anew()
-    box.configure("ExecStart=\nExecStart=/bin/false\nRestartSec=50ms\n")
-    box.run("systemctl", "restart", "--no-block", "vlrun.service")
-    until(lambda: int(box.show("NRestarts")) > 6, 20)
-    assert box.run("systemctl", "is-active", "vlrun.socket") == "active"
-    box.configure()
-    assert _right(box)
+    booted.begin_anew()
+    booted.configure("ExecStart=\nExecStart=/bin/false\nRestartSec=50ms\n")
+    booted.run("systemctl", "restart", "--no-block", "vlrun.service")
+    until(lambda: int(booted.show("NRestarts")) > 6, 20)
+    assert booted.run("systemctl", "is-active", "vlrun.socket") == "active"
+    booted.configure()
+    assert _right(booted)

@@ -129,7 +129,7 @@ def test_what_goes_wrong_arrives_after_what_went_well(count: int) -> None:
 
 
 def test_what_is_wrong_with_the_job_arrives_once() -> None:
-    """Guards several threads of one job: whoever comes second finds nothing to do, not the beginning again."""
+    """Guards several answers of one request: its images are decoded once."""
 
     class Refusing(Told):
         begun = 0

@@ -109,8 +109,8 @@ def response_events(adapter: ResponsesAdapter, whole: Answer) -> list[dict[str, 
 
 def test_whole_completion_fits_openai() -> None:
     """A field that is missing, or null where OpenAI allows no null, breaks typed clients."""
-    told = completion(chat_adapter(), answer(logprobs=TOKENS), answer("7"))
-    first, second = told["choices"]
+    received = completion(chat_adapter(), answer(logprobs=TOKENS), answer("7"))
+    first, second = received["choices"]
     assert first["message"] == {"role": "assistant", "content": "6 bottles", "refusal": None}
     assert first["logprobs"]["content"][1]["bytes"] == [0xE4]
     assert [top["token"] for top in first["logprobs"]["content"][0]["top_logprobs"]] == ["6", "\ufffd"]
@@ -127,8 +127,8 @@ def test_prompt_counts_once_and_answers_together() -> None:
 
 def test_timings_leave_out_loading() -> None:
     """How long the model took to load is no business of a request."""
-    told = completion(chat_adapter(), answer())
-    assert told["timings"] == {
+    received = completion(chat_adapter(), answer())
+    assert received["timings"] == {
         "preprocess": 0.1,
         "queue": 0.2,
         "vision": 0.3,
@@ -183,15 +183,15 @@ def test_stream_says_what_the_whole_says(tools: bool, text: str) -> None:
     """A stream that cuts at the wrong place loses text, calls or likelihoods."""
     whole = answer(text, logprobs=TOKENS)
     adapter = chat_adapter(tools)
-    told = [chunk["choices"][0] for chunk in chat_chunks(adapter, whole)]
+    received = [chunk["choices"][0] for chunk in chat_chunks(adapter, whole)]
     expected = only_choice(adapter, whole)
-    assert "".join(choice["delta"].get("content", "") for choice in told) == (expected["message"]["content"] or "")
-    calls = [call for choice in told for call in choice["delta"].get("tool_calls", [])]
+    assert "".join(choice["delta"].get("content", "") for choice in received) == (expected["message"]["content"] or "")
+    calls = [call for choice in received for call in choice["delta"].get("tool_calls", [])]
     assert [call.pop("index") for call in calls] == list(range(len(calls)))
     assert calls == expected["message"].get("tool_calls", [])
-    tokens = [token for choice in told if choice["logprobs"] for token in choice["logprobs"]["content"]]
+    tokens = [token for choice in received if choice["logprobs"] for token in choice["logprobs"]["content"]]
     assert tokens == expected["logprobs"]["content"]
-    assert [choice["finish_reason"] for choice in told if choice["finish_reason"]] == [expected["finish_reason"]]
+    assert [choice["finish_reason"] for choice in received if choice["finish_reason"]] == [expected["finish_reason"]]
 
 
 def test_choices_of_a_stream_do_not_mix() -> None:
@@ -207,25 +207,25 @@ def test_choices_of_a_stream_do_not_mix() -> None:
 
 def test_last_chunk_of_an_answer_has_timings_alone() -> None:
     """Timings belong to the end of an answer."""
-    told = chat_chunks(chat_adapter(), answer())
-    assert [("timings" in chunk, "usage" in chunk) for chunk in told[-2:]] == [(False, False), (True, False)]
+    received = chat_chunks(chat_adapter(), answer())
+    assert [("timings" in chunk, "usage" in chunk) for chunk in received[-2:]] == [(False, False), (True, False)]
 
 
 def test_usage_is_null_until_it_is_told() -> None:
     """OpenAI's clients look for it in a last chunk without choices, where it was asked for."""
-    told = chat_chunks(chat_adapter(include_usage=True), answer())
-    assert all(chunk["usage"] is None for chunk in told[:-1])
-    assert told[-1]["choices"] == []
-    assert told[-1]["usage"]["total_tokens"] == 45
+    received = chat_chunks(chat_adapter(include_usage=True), answer())
+    assert all(chunk["usage"] is None for chunk in received[:-1])
+    assert received[-1]["choices"] == []
+    assert received[-1]["usage"]["total_tokens"] == 45
 
 
 def test_progress_is_told_if_wanted() -> None:
     """A client that knows nothing of it must not see chunks without choices."""
     step = AnswerChunk(0, Chunk("", progress=Progress("vision", 64, 256)))
     assert chat_adapter().events(step) == []
-    (told,) = data(chat_adapter(include_progress=True).events(step), "CreateChatCompletionStreamResponse")
-    assert told["vlrun"] == {"progress": {"phase": "vision", "done": 64, "total": 256, "percent": 25}}
-    assert told["choices"] == []
+    (received,) = data(chat_adapter(include_progress=True).events(step), "CreateChatCompletionStreamResponse")
+    assert received["vlrun"] == {"progress": {"phase": "vision", "done": 64, "total": 256, "percent": 25}}
+    assert received["choices"] == []
 
 
 def test_whole_response_fits_openai() -> None:
@@ -240,23 +240,23 @@ def test_whole_response_fits_openai() -> None:
         text={"format": schema},
         store=True,
     )
-    told = response(made, answer(logprobs=TOKENS))
-    assert told["status"] == "completed"
-    assert told["output"][0]["content"][0]["text"] == "6 bottles"
-    assert len(told["output"][0]["content"][0]["logprobs"]) == 2
-    assert told["usage"]["input_tokens_details"]["cached_tokens"] == 16
-    assert (told["instructions"], told["metadata"], told["store"]) == ("Be brief.", {"a": "b"}, False)
-    assert told["text"] == {"format": schema}
-    assert told["tool_choice"] == {"type": "function", "name": "weather"}
+    received = response(made, answer(logprobs=TOKENS))
+    assert received["status"] == "completed"
+    assert received["output"][0]["content"][0]["text"] == "6 bottles"
+    assert len(received["output"][0]["content"][0]["logprobs"]) == 2
+    assert received["usage"]["input_tokens_details"]["cached_tokens"] == 16
+    assert (received["instructions"], received["metadata"], received["store"]) == ("Be brief.", {"a": "b"}, False)
+    assert received["text"] == {"format": schema}
+    assert received["tool_choice"] == {"type": "function", "name": "weather"}
 
 
 def test_cut_response_is_incomplete() -> None:
     """``length`` is said as a status there."""
-    told = response(responses_adapter(), answer(reason="repetition"))
-    assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
-    assert told["output"][0]["status"] == "incomplete"
-    assert told["vlrun"] == {"finish_reason": "repetition"}
-    assert (told["metadata"], told["text"]) == ({}, {"format": {"type": "text"}})
+    received = response(responses_adapter(), answer(reason="repetition"))
+    assert (received["status"], received["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert received["output"][0]["status"] == "incomplete"
+    assert received["vlrun"] == {"finish_reason": "repetition"}
+    assert (received["metadata"], received["text"]) == ({}, {"format": {"type": "text"}})
 
 
 @pytest.mark.parametrize("reason", ["stop", "length"])
@@ -265,28 +265,28 @@ def test_cut_response_is_incomplete() -> None:
 def test_events_say_what_the_whole_says(text: str, tools: list[object], reason: FinishReason) -> None:
     """The official client puts the response together from the events."""
     made, whole = responses_adapter(tools=tools), answer(text, reason, logprobs=TOKENS)
-    told, expected = response_events(made, whole), response(made, whole)
-    assert told[-1]["response"] == expected
-    assert told[-1]["type"] == f"response.{expected['status']}"
-    items = [event["item"] for event in told if event["type"] == "response.output_item.done"]
+    received, expected = response_events(made, whole), response(made, whole)
+    assert received[-1]["response"] == expected
+    assert received[-1]["type"] == f"response.{expected['status']}"
+    items = [event["item"] for event in received if event["type"] == "response.output_item.done"]
     assert items == expected["output"]
-    opened = [event["item"]["id"] for event in told if event["type"] == "response.output_item.added"]
+    opened = [event["item"]["id"] for event in received if event["type"] == "response.output_item.added"]
     assert opened == [item["id"] for item in items]
     for index, item in enumerate(items):
-        own = [event for event in told if event.get("item_id") == item["id"]]
+        own = [event for event in received if event.get("item_id") == item["id"]]
         assert {event["output_index"] for event in own} == {index}
-        said = "".join(event["delta"] for event in own if event["type"].endswith(".delta"))
-        assert said == (item["content"][0]["text"] if item["type"] == "message" else item["arguments"])
+        output = "".join(event["delta"] for event in own if event["type"].endswith(".delta"))
+        assert output == (item["content"][0]["text"] if item["type"] == "message" else item["arguments"])
 
 
 def test_failed_response_tells_why() -> None:
     """A stream that just ends leaves the client waiting for an answer."""
     adapter = responses_adapter()
-    told = data([*adapter.begin(), *adapter.failed(ApiError(504, "too late", "late"))], "ResponseStreamEvent")
-    assert [event["sequence_number"] for event in told] == [0, 1, 2, 3]
-    assert (told[2]["type"], told[2]["message"], told[2]["code"]) == ("error", "too late", "late")
-    assert told[3]["response"]["error"] == {"code": "server_error", "message": "too late"}
-    assert told[3]["response"]["status"] == "failed"
+    received = data([*adapter.begin(), *adapter.failed(ApiError(504, "too late", "late"))], "ResponseStreamEvent")
+    assert [event["sequence_number"] for event in received] == [0, 1, 2, 3]
+    assert (received[2]["type"], received[2]["message"], received[2]["code"]) == ("error", "too late", "late")
+    assert received[3]["response"]["error"] == {"code": "server_error", "message": "too late"}
+    assert received[3]["response"]["status"] == "failed"
 
 
 def test_errors_fit_openai() -> None:
@@ -309,7 +309,7 @@ def test_forms_say_it_in_the_tutorials_words() -> None:
     request = GenerationRequest((RequestMessage("user", ("hi",)),))
     chat = json.loads(FormAdapter(request, "answer").whole([answer()]))
     assert chat["answer"] == "6 bottles"
-    told = json.loads(FormAdapter(request, "text").whole([answer("6", reason="length")]))
-    for value in (chat, told):
+    received = json.loads(FormAdapter(request, "text").whole([answer("6", reason="length")]))
+    for value in (chat, received):
         documented(value, "FormAnswer")
-    assert (told["text"], told["finish_reason"]) == ("6", "length")
+    assert (received["text"], received["finish_reason"]) == ("6", "length")

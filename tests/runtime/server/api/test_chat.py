@@ -128,7 +128,7 @@ def test_null_means_left_out(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED_CHAT))
 def test_known_fields_that_do_nothing_are_named(name: str) -> None:
     """Rows 15 and 18: a field that is dropped silently gives an answer to another question; a template from a request
-    is a program from a stranger.
+    is a program from an untrusted client.
     """
     error = refused(request(**{name: {"1": 5}}))
     assert (error.status, error.param, error.code) == (400, name, "unsupported_parameter")
@@ -166,9 +166,9 @@ def test_a_refusal_is_text() -> None:
 
 def test_system_messages_become_one() -> None:
     """The model's template knows one, and leaves out the others without a word."""
-    said = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
-    assert read(request(*said, user("hi"))).messages[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
-    error = refused(request(user("hi"), said[0]))
+    output = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
+    assert read(request(*output, user("hi"))).messages[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
+    error = refused(request(user("hi"), output[0]))
     assert error.param == "messages[1].role"
 
 

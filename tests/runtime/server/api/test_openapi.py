@@ -34,8 +34,8 @@ READERS = {
 }
 
 
-def operations(told: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path, methods in told["paths"].items():
+def operations(received: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in received["paths"].items():
         for method, operation in methods.items():
             yield f"{method.upper()} {path}", operation
 
@@ -52,15 +52,15 @@ def valid(value: object, name: str) -> bool:
     return Draft202012Validator(schema).is_valid(value)
 
 
-@pytest.mark.parametrize("told", [KEYED, OPEN])
-def test_document_holds_together(told: dict[str, Any]) -> None:
+@pytest.mark.parametrize("received", [KEYED, OPEN])
+def test_document_holds_together(received: dict[str, Any]) -> None:
     """A reference into nothing, or a schema that is none, breaks generators of clients."""
-    assert msgspec.json.decode(msgspec.json.encode(told)) == told
-    for reference in {found["$ref"] for found in objects(told) if "$ref" in found}:
-        place: Any = told
+    assert msgspec.json.decode(msgspec.json.encode(received)) == received
+    for reference in {found["$ref"] for found in objects(received) if "$ref" in found}:
+        place: Any = received
         for name in reference.removeprefix("#/").split("/"):
             place = place[name]
-    for schema in told["components"]["schemas"].values():
+    for schema in received["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
 
 
@@ -175,9 +175,9 @@ def test_document_is_made_of_the_types(kind: type[msgspec.Struct]) -> None:
 
 def test_limits_are_those_of_the_service() -> None:
     """Whoever starts it with other limits gets them told."""
-    told = document(ServerLimits(max_images=3, queue=7), MODEL, keyed=False)["info"]["description"]
-    assert "3 images" in told
-    assert "7 requests" in told
+    received = document(ServerLimits(max_images=3, queue=7), MODEL, keyed=False)["info"]["description"]
+    assert "3 images" in received
+    assert "7 requests" in received
 
 
 def test_health_is_told_when_it_is_bad_too() -> None:
@@ -245,7 +245,7 @@ def test_docs_page_asks_no_other_address() -> None:
 
 @pytest.mark.parametrize("name", sorted(TYPES))
 def test_docs_page_runs_files_alone(name: str) -> None:
-    """A stranger's text in the document must not become a script."""
+    """Untrusted text in the document must not become a script."""
     text, headers = unpacked(name)
     assert text
     assert headers[b"content-encoding"] == b"gzip"

@@ -75,8 +75,8 @@ def test_images_and_texts_keep_their_order() -> None:
 
 def test_instructions_and_system_messages_become_one() -> None:
     """The model's template knows one, as the first."""
-    said = [message("developer", words("Be kind.")), {"role": "user", "content": "hi"}]
-    parsed = read(request(said, instructions="Be brief."))
+    output = [message("developer", words("Be kind.")), {"role": "user", "content": "hi"}]
+    parsed = read(request(output, instructions="Be brief."))
     assert parsed.messages == (
         RequestMessage("system", ("Be brief.", "\n\n", "Be kind.")),
         RequestMessage("user", ("hi",)),

@@ -1,4 +1,4 @@
-"""Row 19 of the error table: JSON that parses elsewhere and does harm later, and JSON that harms whoever parses it."""
+"""Row 19 of the fault table: JSON that parses elsewhere and does harm later, and JSON that harms its parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a request, in our words: found wherever msgspec finds a error, and no stranger's word whole."""
+"""What is wrong with a request, in our words: found wherever msgspec refuses, and untrusted text is cut and escaped."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def edge(app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | 
 
 
 def shout(client: socket.socket, data: bytes) -> None:
-    """Send what can be sent: whoever is refused may be cut off in the middle."""
+    """Send what can be sent: a refused client may be cut off in the middle."""
     with suppress(ConnectionError):
         client.sendall(data)
 

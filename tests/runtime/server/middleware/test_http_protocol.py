@@ -24,7 +24,7 @@ MARK = b"zebra"
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever strangers send: no warning, no traceback, no word of theirs in any log."""
+    """Whatever clients send: no warning, no traceback, none of their text in any log."""
     yield
     loud = [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
     assert not loud, [record.getMessage() for record in loud]
