@@ -26,7 +26,7 @@ from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine import watchdog
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DeviceError, InferenceCancelled, VlrunError
-from vlrun.server import logging as journal
+from vlrun.server import logging as log
 from vlrun.server import server
 from vlrun.server.app import Access, Service
 from vlrun.server.limits import ServerLimits
@@ -40,7 +40,7 @@ WINDOW = 0.3
 """Seconds without a finished step until anybody asks whether the device computes."""
 STEP = 2.0
 """Seconds of a slow step."""
-BLOCKED = 3.0
+BLOCK_SECONDS = 3.0
 """Seconds for which the event loop is blocked."""
 DRAIN = 0.5
 DAY = 86400
@@ -60,7 +60,7 @@ def fail(*_: object) -> NoReturn:
     raise RuntimeError("[GPU] clWaitForEvents, error code: -14 at /opt/driver/stream.cpp:242")
 
 
-def compute_long(
+def slow_forward(
     decoder: OpenVINODecoder, steps: Sequence[SequenceStep], stopped: Callable[[], bool]
 ) -> list[StepOutput]:
     """The same step again and again: the device computes all the time."""
@@ -72,7 +72,7 @@ def compute_long(
     return logits
 
 
-def encode_long(encoder: OpenVINOVisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
+def slow_encode(encoder: OpenVINOVisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
     """The same with an image."""
     until = time.monotonic() + STEP
     while time.monotonic() < until:
@@ -84,65 +84,65 @@ def encode_long(encoder: OpenVINOVisionEncoder, patches: Patches, stopped: Calla
 
 def block(*_: object) -> None:
     """Called in the thread of the event loop, as handlers of signals are."""
-    time.sleep(BLOCKED)
+    time.sleep(BLOCK_SECONDS)
 
 
-def replace(owner: Any, name: str, value: object) -> None:
+def patch(owner: Any, name: str, value: object) -> None:
     """Put a fault in its place."""
     setattr(owner, name, value)
 
 
-def suffer(what: str) -> None:
+def inject(fault: str) -> None:
     """Begin a fault, or end them all."""
-    match what:
+    match fault:
         case "raise":
-            replace(OpenVINODecoder, "forward", fail)
+            patch(OpenVINODecoder, "forward", fail)
         case "hang decoder":
-            replace(OpenVINODecoder, "forward", hang)
+            patch(OpenVINODecoder, "forward", hang)
         case "hang vision":
-            replace(OpenVINOVisionEncoder, "encode", hang)
+            patch(OpenVINOVisionEncoder, "encode", hang)
         case "slow":
-            replace(OpenVINODecoder, "forward", compute_long)
+            patch(OpenVINODecoder, "forward", slow_forward)
         case "slow vision":
-            replace(OpenVINOVisionEncoder, "encode", encode_long)
+            patch(OpenVINOVisionEncoder, "encode", slow_encode)
         case "block":
             os.kill(os.getpid(), signal.SIGUSR1)
         case "clock":  # each look at it is a day before or after the last one
             days = itertools.cycle((DAY, -DAY))
-            replace(time, "time", lambda: real_time() + next(days))
+            patch(time, "time", lambda: real_time() + next(days))
         case "heal":
-            replace(OpenVINODecoder, "forward", real_forward)
-            replace(OpenVINOVisionEncoder, "encode", real_encode)
-            replace(time, "time", real_time)
+            patch(OpenVINODecoder, "forward", real_forward)
+            patch(OpenVINOVisionEncoder, "encode", real_encode)
+            patch(time, "time", real_time)
 
 
-def listen_to_orders() -> None:
+def read_commands() -> None:
     """Obey standard input, and say so."""
     for line in sys.stdin:
-        suffer(line.strip())
+        inject(line.strip())
         sys.stderr.write(f"suffers {line.strip()}\n")
         sys.stderr.flush()
 
 
-def main(folder: Path, late: float, refuse: bool) -> None:
+def main(folder: Path, compile_delay: float, refuse: bool) -> None:
     """``vlrun serve``, with small numbers."""
 
-    def compile_late(device: Device, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+    def slow_compile(device: Device, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
         device.compiling.set()
-        time.sleep(late)
+        time.sleep(compile_delay)
         if refuse:
             raise DeviceError("CPU refuses the model: zebra")
         return real_compile(device, model, weights, config)
 
     watchdog.WINDOW_SECONDS, server.END_SECONDS = WINDOW, 0.5
-    replace(Device, "compile_model", compile_late)
+    patch(Device, "compile_model", slow_compile)
     signal.signal(signal.SIGUSR1, block)
-    journal.set_up(journal=False)
+    log.set_up(log=False)
     opened = server.listen("127.0.0.1", 0)
     service = Service(
         load(folder, cache=CacheConfig(), wait=False), ("vlrun-tiny",), ServerLimits(drain=DRAIN), Access()
     )
-    threading.Thread(target=listen_to_orders, daemon=True).start()
+    threading.Thread(target=read_commands, daemon=True).start()
     server.serve(service, opened, SystemdNotifier())
 
 

@@ -38,21 +38,21 @@ def new_image() -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}
 
 
-def asked(*parts: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def chat_request(*parts: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """A chat completion's request."""
     content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
     return {"model": "vlrun-tiny", "messages": [{"role": "user", "content": content}], "temperature": 0, **more}
 
 
-def shelf(**more: Any) -> dict[str, Any]:
+def shelf_request(**more: Any) -> dict[str, Any]:
     """The question whose answer is 6."""
-    return asked(image(), QUESTION, **more)
+    return chat_request(image(), QUESTION, **more)
 
 
-def endless(**more: Any) -> dict[str, Any]:
+def long_request(**more: Any) -> dict[str, Any]:
     """A request that keeps the model busy for seconds."""
     wanted = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": NUMBERS}}
-    return asked("Numbers", **{"temperature": 2, "response_format": wanted, "max_tokens": 3900, **more})
+    return chat_request("Numbers", **{"temperature": 2, "response_format": wanted, "max_tokens": 3900, **more})
 
 
 class Reply:
@@ -86,7 +86,7 @@ class Connection(http.client.HTTPConnection):
         setattr(self, "_HTTPConnection__response", None)  # noqa: B010 - or the two would keep each other alive
         return response
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """Go without a word."""
         self.sock.shutdown(socket.SHUT_RDWR)
         self.close()
@@ -109,11 +109,11 @@ def post(
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """``body``: bytes as they are, anything else as JSON."""
-    begun = begin(server, body, path, headers)
+    begun = send_request(server, body, path, headers)
     return Reply(begun.getresponse())
 
 
-def begin(
+def send_request(
     server: Server,
     body: object,
     path: str = "/v1/chat/completions",
@@ -143,13 +143,13 @@ def metric(server: Server, name: str) -> float:
     return sum(values)
 
 
-def idle(server: Server) -> bool:
+def is_idle(server: Server) -> bool:
     """Nothing runs, waits, or is held."""
     names = ("vlrun_engine_running", "vlrun_engine_waiting", "vlrun_kv_cache_held_bytes", "vlrun_answers_running")
     return not any(metric(server, name) for name in (*names, "vlrun_requests_waiting", "vlrun_body_bytes"))
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> float:
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
     """Wait until it is so; how long that took."""
     began = time.monotonic()
     while not condition():

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.paths import ROOT
-from tests.runtime.server.http_client import until
+from tests.runtime.server.http_client import wait_until
 from tests.runtime.server.running_server import LISTENING, READY, Server
 from vlrun.embedded import FOLDER
 
@@ -27,7 +27,7 @@ WATCHDOG = 1.2
 
 
 @dataclass(frozen=True)
-class Message:
+class Notification:
     """What was said at a moment of the monotonic clock."""
 
     moment: float
@@ -39,7 +39,7 @@ class NotifyListener:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.heard: list[Message] = []
+        self.messages: list[Notification] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address.replace("@", "\0", 1))
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -48,7 +48,7 @@ class NotifyListener:
     def _listen(self) -> None:
         with suppress(OSError):
             while text := self._socket.recv(4096).decode():
-                self.heard.append(Message(time.monotonic(), text))
+                self.messages.append(Notification(time.monotonic(), text))
 
     def close(self) -> None:
         """Hear no more."""
@@ -58,9 +58,9 @@ class NotifyListener:
 
     def times(self, word: str) -> list[float]:
         """When messages with that word came."""
-        return [message.moment for message in list(self.heard) if word in message.text]
+        return [message.moment for message in list(self.messages) if word in message.text]
 
-    def fed(self, seconds: float = WATCHDOG) -> bool:
+    def watchdog_fed(self, seconds: float = WATCHDOG) -> bool:
         """Whether the watchdog was fed in the last ``seconds``."""
         return any(time.monotonic() - moment < seconds for moment in self.times("WATCHDOG=1"))
 
@@ -70,7 +70,7 @@ class NotifyListener:
         return max(after - before for before, after in itertools.pairwise(moments))
 
 
-class Program(Server):
+class CommandServer(Server):
     """A service that another command starts, with further descriptors. It takes orders on its standard input."""
 
     def __init__(
@@ -90,60 +90,60 @@ class Program(Server):
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def order(self, what: str) -> None:
+    def send_command(self, fault: str) -> None:
         """Have it suffer, and wait until it does."""
         before = self.log.count(f"suffers {what}")
         if self.process.stdin:
             self.process.stdin.write(f"{what}\n")
             self.process.stdin.flush()
-        until(lambda: self.log.count(f"suffers {what}") > before)
+        wait_until(lambda: self.log.count(f"suffers {what}") > before)
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """However it is."""
         self.process.kill()
-        self.ended()
+        self.wait_for_exit()
         if self.process.stdin:
             self.process.stdin.close()
 
 
 @dataclass(frozen=True)
-class Watched:
+class NotifyingServer:
     """A faulty service, and what systemd hears of it."""
 
-    service: Program
+    service: CommandServer
     listener: NotifyListener
 
     @contextmanager
-    def suffering(self, what: str) -> Iterator[None]:
+    def injected(self, fault: str) -> Iterator[None]:
         """Something is wrong for a block."""
-        self.service.order(what)
+        self.service.send_command(fault)
         try:
             yield
         finally:
-            self.service.order("heal")
+            self.service.send_command("heal")
 
 
 @contextmanager
-def watched(model: Path = FOLDER, late: float = 0.0, refuse: bool = False) -> Iterator[Watched]:
+def notifying_server(model: Path = FOLDER, compile_delay: float = 0.0, refuse_model: bool = False) -> Iterator[NotifyingServer]:
     """A faulty service as soon as it listens; one that compiles ``late`` is loading for so many seconds at
     least, and may ``refuse`` the model then.
     """
     listener = NotifyListener(f"@vlrun-test-{os.getpid()}-{time.monotonic_ns()}")
     received = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
-    arguments = str(model), str(late), "refuse" if refuse else ""
-    service = Program([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], received)
+    arguments = str(model), str(compile_delay), "refuse" if refuse_model else ""
+    service = CommandServer([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], received)
     try:
         service.url = service.wait_for(LISTENING)[1]
-        yield Watched(service, listener)
+        yield NotifyingServer(service, listener)
     finally:
-        service.end()
+        service.kill()
         listener.close()
 
 
 @contextmanager
-def watched_ready() -> Iterator[Watched]:
+def ready_server() -> Iterator[NotifyingServer]:
     """One that answers."""
-    with watched() as one:
+    with notifying_server() as one:
         one.service.wait_for(READY)
         yield one
 

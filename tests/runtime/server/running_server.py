@@ -62,9 +62,9 @@ class Server:
         """Send a signal and wait; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.ended(seconds)
+        return self.wait_for_exit(seconds)
 
-    def ended(self, seconds: float = 40) -> int:
+    def wait_for_exit(self, seconds: float = 40) -> int:
         """Wait for its end; the exit code."""
         code = self.process.wait(seconds)
         self._reader.join(5)
@@ -86,4 +86,4 @@ def serving(*options: str, environment: dict[str, str] | None = None) -> Iterato
         assert not faults
     finally:
         server.process.kill()
-        server.ended()
+        server.wait_for_exit()

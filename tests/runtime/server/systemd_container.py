@@ -38,7 +38,7 @@ main()
 DROP_IN = "/run/systemd/system/vlrun.service.d/test.conf"
 
 
-def reason_not_to() -> str:
+def skip_reason() -> str:
     """Why it cannot be booted here; empty if it can."""
     if not SCRIPT.exists():
         return "the script that boots a systemd is not here: it is no part of the clone"
@@ -81,7 +81,7 @@ def _install(root: Path) -> None:
         shutil.copy(UNITS / name, units)
 
 
-class Booted(Server):
+class SystemdContainer(Server):
     """The service in there. What is to talk to it runs ``inside``."""
 
     def __init__(self, folder: Path) -> None:
@@ -91,14 +91,14 @@ class Booted(Server):
         self._threads: ThreadPoolExecutor | None = None
         self._init = 0
 
-    def up(self) -> None:
+    def boot(self) -> None:
         """Boot."""
         self._script("up", "--ro")
         outer = (self._folder / "pid").read_text().strip()
         (self._init,) = map(int, Path(f"/proc/{outer}/task/{outer}/children").read_text().split())
         self._threads = ThreadPoolExecutor(8, initializer=self._enter)
 
-    def down(self) -> None:
+    def power_off(self) -> None:
         """Power off."""
         if self._threads:
             self._threads.shutdown()
@@ -119,7 +119,7 @@ class Booted(Server):
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
 
-    def inside(self, call: Callable[[], T]) -> T:
+    def call_inside(self, call: Callable[[], T]) -> T:
         """The result of a call that speaks to the service."""
         if not self._threads:
             raise AssertionError("it is not booted")
@@ -129,11 +129,11 @@ class Booted(Server):
         """What a command in there says. Raises AssertionError if it fails."""
         return self._script("run", *command, given=given).strip()
 
-    def show(self, name: str) -> str:
+    def property_of(self, name: str) -> str:
         """A property of the service."""
         return self.run("systemctl", "show", "vlrun.service", "--property", name, "--value")
 
-    def begin_anew(self, drop_in: str = "") -> float:
+    def restart(self, drop_in: str = "") -> float:
         """Start the service with more settings, until it is ready; how long that took. No restart is counted yet."""
         self.configure(drop_in)
         self.run("sh", "-c", "systemctl stop vlrun.service && systemctl reset-failed && systemctl start vlrun.socket")
@@ -148,13 +148,13 @@ class Booted(Server):
 
 
 @contextmanager
-def booted() -> Iterator[Booted]:
+def container() -> Iterator[SystemdContainer]:
     """A booted one, which is off again afterwards, whatever happens."""
     with tempfile.TemporaryDirectory(prefix="vlrun-boot-") as folder:
         _install(Path(folder) / "inject")
-        booted = Booted(Path(folder))
+        container = SystemdContainer(Path(folder))
         try:
-            booted.up()
-            yield booted
+            container.boot()
+            yield container
         finally:
-            booted.down()
+            container.power_off()

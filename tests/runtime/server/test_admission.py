@@ -20,11 +20,11 @@ class Simulation:
 
     def __init__(self, parallel: int, queue: int) -> None:
         self.admission = Admission(ServerLimits(parallel=parallel, queue=queue))
-        self.served: list[str] = []
+        self.started: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def come(self, name: str, client: str, weight: int = 1) -> asyncio.Task[None]:
+    async def arrive(self, name: str, client: str, weight: int = 1) -> asyncio.Task[None]:
         """A request of a client, named for the test."""
         task = self.begin(name, client, weight)
         await settle()
@@ -33,24 +33,24 @@ class Simulation:
     def begin(self, name: str, client: str, weight: int = 1) -> asyncio.Task[None]:
         """The same, but nothing has happened yet."""
         self._ends[name] = asyncio.Event()
-        self._tasks[name] = asyncio.ensure_future(self._visit(name, client, weight))
+        self._tasks[name] = asyncio.ensure_future(self._hold_slot(name, client, weight))
         return self._tasks[name]
 
-    async def _visit(self, name: str, client: str, weight: int) -> None:
+    async def _hold_slot(self, name: str, client: str, weight: int) -> None:
         async with self.admission.slot(client, weight):
-            self.served.append(name)
+            self.started.append(name)
             await self._ends[name].wait()
 
-    async def end(self, name: str) -> None:
+    async def finish(self, name: str) -> None:
         """It is answered."""
-        self.answered(name)
+        self.finish_later(name)
         await settle()
 
-    def answered(self, name: str) -> None:
+    def finish_later(self, name: str) -> None:
         """The same, but nobody knows it yet."""
         self._ends[name].set()
 
-    async def leave(self, name: str) -> None:
+    async def cancel(self, name: str) -> None:
         """Its client leaves."""
         self._tasks[name].cancel()
         with suppress(asyncio.CancelledError, ApiError):
@@ -73,19 +73,19 @@ def test_at_most_so_many_at_once_and_so_many_wait() -> None:
     async def scenario() -> None:
         queue = Simulation(parallel=2, queue=1)
         for name in "abc":
-            await queue.come(name, "one")
-        assert queue.served == ["a", "b"]
+            await queue.arrive(name, "one")
+        assert queue.started == ["a", "b"]
         assert (queue.admission.running, queue.admission.waiting) == (2, 1)
-        refused = await queue.come("d", "one")
+        refused = await queue.arrive("d", "one")
         with pytest.raises(ApiError) as received:
             await refused
         assert received.value.status == 429
         assert received.value.retry_after is not None
         assert 1 <= received.value.retry_after <= 60
-        await queue.end("a")
-        assert queue.served == ["a", "b", "c"]
+        await queue.finish("a")
+        assert queue.started == ["a", "b", "c"]
         for name in "bc":
-            await queue.end(name)
+            await queue.finish(name)
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
     run(scenario)
@@ -97,11 +97,11 @@ def test_one_that_asks_a_hundred_things_delays_another_by_one() -> None:
     async def scenario() -> None:
         queue = Simulation(parallel=1, queue=20)
         for number in range(10):
-            await queue.come(f"greedy {number}", "greedy")
-        await queue.come("quick", "quick")
-        await queue.end("greedy 0")
-        await queue.end("greedy 1")
-        assert queue.served == ["greedy 0", "greedy 1", "quick"]
+            await queue.arrive(f"greedy {number}", "greedy")
+        await queue.arrive("quick", "quick")
+        await queue.finish("greedy 0")
+        await queue.finish("greedy 1")
+        assert queue.started == ["greedy 0", "greedy 1", "quick"]
 
     run(scenario)
 
@@ -111,19 +111,19 @@ def test_one_that_keeps_coming_back_is_not_preferred() -> None:
 
     async def scenario() -> None:
         queue = Simulation(parallel=1, queue=20)
-        await queue.come("first", "patient")
+        await queue.arrive("first", "patient")
         for number in range(3):
-            await queue.come(f"patient {number}", "patient")
-        await queue.come("back 0", "back")
-        await queue.end("first")
-        assert queue.served[-1] == "patient 0" or queue.served[-1] == "back 0"
+            await queue.arrive(f"patient {number}", "patient")
+        await queue.arrive("back 0", "back")
+        await queue.finish("first")
+        assert queue.started[-1] == "patient 0" or queue.started[-1] == "back 0"
         turns = []
         for number in range(4):
-            current = queue.served[-1]
+            current = queue.started[-1]
             turns.append(current)
             if current.startswith("back"):
-                await queue.come(f"back {number + 1}", "back")
-            await queue.end(current)
+                await queue.arrive(f"back {number + 1}", "back")
+            await queue.finish(current)
         assert sum(turn.startswith("patient") for turn in turns) == 2
 
     run(scenario)
@@ -134,13 +134,13 @@ def test_a_full_queue_is_shared() -> None:
 
     async def scenario() -> None:
         queue = Simulation(parallel=1, queue=4)
-        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(5)]
-        await queue.come("new", "new")
+        tasks = [await queue.arrive(f"greedy {number}", "greedy") for number in range(5)]
+        await queue.arrive("new", "new")
         with pytest.raises(ApiError) as received:
             await tasks[4]
         assert received.value.status == 429
         assert queue.admission.waiting == 4
-        refused = await queue.come("greedy again", "greedy")
+        refused = await queue.arrive("greedy again", "greedy")
         assert refused.done()
         assert isinstance(refused.exception(), ApiError)
 
@@ -153,13 +153,13 @@ def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPa
     async def scenario() -> None:
         queue = Simulation(parallel=1, queue=2)
         for number in range(3):
-            await queue.come(f"greedy {number}", "greedy")
+            await queue.arrive(f"greedy {number}", "greedy")
         monkeypatch.setattr("vlrun.server.admission.SETTLED_SECONDS", 0.0)
         with pytest.raises(ApiError):
-            await (await queue.come("new", "new"))
+            await (await queue.arrive("new", "new"))
         for number in range(3):
-            await queue.end(f"greedy {number}")
-        assert queue.served == ["greedy 0", "greedy 1", "greedy 2"]
+            await queue.finish(f"greedy {number}")
+        assert queue.started == ["greedy 0", "greedy 1", "greedy 2"]
 
     run(scenario)
 
@@ -170,18 +170,18 @@ def test_heavy_requests_are_not_starved() -> None:
     async def scenario() -> None:
         queue = Simulation(parallel=3, queue=20)
         for name in "ab":
-            await queue.come(name, name)
-        await queue.come("heavy", "heavy", weight=3)
+            await queue.arrive(name, name)
+        await queue.arrive("heavy", "heavy", weight=3)
         for name in "cde":
-            await queue.come(name, name)
-        assert queue.served == ["a", "b"]
-        await queue.end("a")
-        await queue.end("b")
-        assert queue.served == ["a", "b", "heavy"]
-        await queue.come("heavier", "x", weight=100)
+            await queue.arrive(name, name)
+        assert queue.started == ["a", "b"]
+        await queue.finish("a")
+        await queue.finish("b")
+        assert queue.started == ["a", "b", "heavy"]
+        await queue.arrive("heavier", "x", weight=100)
         for name in ("heavy", "c", "d", "e"):
-            await queue.end(name)
-        assert queue.served[-1] == "heavier"
+            await queue.finish(name)
+        assert queue.started[-1] == "heavier"
 
     run(scenario)
 
@@ -201,12 +201,12 @@ def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
     async def scenario() -> None:
         queue = Simulation(parallel=3, queue=3)
         tasks: list[asyncio.Task[None]] = []
-        for what, number, steps in events:
+        for event, number, steps in events:
             chosen = number % max(len(tasks), 1)
-            if what == "come":
+            if event == "come":
                 tasks.append(queue.begin(f"{len(tasks)}", str(number % 4), 1 + number % 3))
-            elif tasks and what == "end":
-                queue.answered(f"{chosen}")
+            elif tasks and event == "end":
+                queue.finish_later(f"{chosen}")
             elif tasks:
                 tasks[chosen].cancel()
             for _ in range(steps):
@@ -214,7 +214,7 @@ def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
             assert 0 <= queue.admission.running <= 3
             assert 0 <= queue.admission.waiting <= 3
         for number in range(len(tasks)):
-            queue.answered(f"{number}")
+            queue.finish_later(f"{number}")
         for received in await asyncio.gather(*tasks, return_exceptions=True):
             assert received is None or isinstance(received, asyncio.CancelledError | ApiError)
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
@@ -230,15 +230,15 @@ def test_one_that_gives_way_may_just_have_left() -> None:
 
     async def scenario() -> None:
         queue = Simulation(parallel=1, queue=2)
-        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
+        tasks = [await queue.arrive(f"greedy {number}", "greedy") for number in range(3)]
         new = queue.begin("new", "new")
         tasks[2].cancel()  # and the newcomer comes first
         await settle()
-        await queue.end("greedy 0")
-        await queue.end("greedy 1")
-        await queue.end("new")
+        await queue.finish("greedy 0")
+        await queue.finish("greedy 1")
+        await queue.finish("new")
         await new
-        assert "new" in queue.served
+        assert "new" in queue.started
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
     run(scenario)
@@ -249,16 +249,16 @@ def test_one_who_leaves_as_his_turn_comes_gives_it_on() -> None:
 
     async def scenario() -> None:
         queue = Simulation(parallel=1, queue=5)
-        await queue.come("a", "a")
-        leaving = await queue.come("b", "b")
-        await queue.come("c", "c")
+        await queue.arrive("a", "a")
+        leaving = await queue.arrive("b", "b")
+        await queue.arrive("c", "c")
         queue._ends["a"].set()
         await asyncio.sleep(0)
         leaving.cancel()
         await settle()
-        assert queue.served[-1] == "c" or queue.served == ["a", "b"]
-        await queue.end("b")
-        await queue.end("c")
+        assert queue.started[-1] == "c" or queue.started == ["a", "b"]
+        await queue.finish("b")
+        await queue.finish("c")
         assert (queue.admission.running, queue.admission.waiting) == (0, 0)
 
     run(scenario)
@@ -271,7 +271,7 @@ def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
 
     async def scenario() -> None:
         queue = Simulation(parallel=1, queue=2)
-        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
+        tasks = [await queue.arrive(f"greedy {number}", "greedy") for number in range(3)]
         for task in tasks[:2]:
             task.cancel()
         queue.admission._evict_for("new")

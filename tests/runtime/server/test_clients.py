@@ -20,7 +20,17 @@ import pytest
 from openai import OpenAI
 
 from tests.paths import EXAMPLES, ROOT
-from tests.runtime.server.http_client import Connection, begin, data_url, endless, get, idle, metric, shelf, until
+from tests.runtime.server.http_client import (
+    Connection,
+    data_url,
+    get,
+    is_idle,
+    long_request,
+    metric,
+    send_request,
+    shelf_request,
+    wait_until,
+)
 from tests.runtime.server.running_server import Server, serving
 
 SCRIPT = Path(__file__).with_name("openai_client.py")
@@ -85,14 +95,14 @@ def test_openais_client_of_an_older_major(server: Server) -> None:
 
 def test_llm(server: Server, tmp_path: Path) -> None:
     """Guards Simon Willison's `llm`: a model by configuration alone, images, streams, a schema."""
-    received = f"""
+    config = f"""
 - model_id: shelf
   model_name: vlrun-tiny
   api_base: {server.url}/v1
   vision: true
   supports_schema: true
 """
-    (tmp_path / "extra-openai-models.yaml").write_text(received)
+    (tmp_path / "extra-openai-models.yaml").write_text(config)
     own = {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "not-needed"}
     ask = (installed("llm", "llm==0.36") / "llm", "-m", "shelf", "-a", EXAMPLES / "shelf.png", "-o", "temperature", "0")
     assert run(*ask, "How many bottles are there?", environment=own) == "6\n"
@@ -127,28 +137,28 @@ def statuses(server: Server, before: int) -> list[str]:
 def test_openais_client_comes_again_when_there_is_room(small: Server, client: OpenAI) -> None:
     """Guards `Retry-After` and `x-should-retry`: the client waits as long as it is told, and gets its answer."""
     before = len(small.log)
-    busy: Connection = begin(small, endless(n=8))
-    until(lambda: metric(small, "vlrun_engine_running") == 1)
-    threading.Timer(1.0, busy.leave).start()
-    answer = client.chat.completions.create(**shelf())
+    busy: Connection = send_request(small, long_request(n=8))
+    wait_until(lambda: metric(small, "vlrun_engine_running") == 1)
+    threading.Timer(1.0, busy.disconnect).start()
+    answer = client.chat.completions.create(**shelf_request())
     assert answer.choices[0].message.content == "6"
-    until(lambda: len(statuses(small, before)) >= 3)
-    received = statuses(small, before)
-    assert received[0] == "429"
-    assert received[-1] == "200"
-    until(lambda: idle(small))
+    wait_until(lambda: len(statuses(small, before)) >= 3)
+    config = statuses(small, before)
+    assert config[0] == "429"
+    assert config[-1] == "200"
+    wait_until(lambda: is_idle(small))
 
 
 def test_openais_client_gives_up_with_the_right_error(small: Server, client: OpenAI) -> None:
     """Guards the end of its patience: RateLimitError, with our words."""
-    busy: Connection = begin(small, endless(n=8))
-    until(lambda: metric(small, "vlrun_engine_running") == 1)
+    busy: Connection = send_request(small, long_request(n=8))
+    wait_until(lambda: metric(small, "vlrun_engine_running") == 1)
     with pytest.raises(openai.RateLimitError) as caught:
-        client.with_options(max_retries=0).chat.completions.create(**shelf())
+        client.with_options(max_retries=0).chat.completions.create(**shelf_request())
     assert caught.value.code == "busy"
     assert "too many requests are waiting" in str(caught.value)
-    busy.leave()
-    until(lambda: idle(small))
+    busy.disconnect()
+    wait_until(lambda: is_idle(small))
 
 
 @pytest.mark.parametrize(("given", "kind"), [({"temperature": 9}, "400"), ({"model": "gpt-5"}, "404")])
@@ -158,10 +168,10 @@ def test_openais_client_does_not_repeat_what_is_wrong(
     """Guards against a retry that cannot help."""
     before = len(small.log)
     with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(**{**shelf(), **given})
+        client.chat.completions.create(**{**shelf_request(), **given})
     assert str(caught.value.status_code) == kind
     get(small, "/health/live")
-    until(lambda: any("/health/live" in line for line in small.log[before:]))
+    wait_until(lambda: any("/health/live" in line for line in small.log[before:]))
     assert statuses(small, before) == [kind]
 
 
@@ -171,7 +181,7 @@ curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installe
 @curl
 def test_curl_reads_a_stream(server: Server) -> None:
     """Guards `curl -N` with the body from a pipe."""
-    body = json.dumps(shelf(stream=True))
+    body = json.dumps(shelf_request(stream=True))
     url, kind = f"{server.url}/v1/chat/completions", "Content-Type: application/json"
     lines = run("curl", "-sSN", "--fail-with-body", url, "-H", kind, "-d", "@-", given=body).splitlines()
     data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
@@ -184,7 +194,7 @@ def test_curl_sends_a_large_image(server: Server, tmp_path: Path) -> None:
     """Guards `Expect: 100-continue`, with which curl asks before it sends more than a megabyte."""
     content = EXAMPLES.joinpath("shelf.png").read_bytes()
     large = content[:-12] + b"\x00\x1e\x84\x80teXt" + bytes(2_000_000) + b"\x00\x00\x00\x00" + content[-12:]
-    request = shelf()
+    request = shelf_request()
     request["messages"][0]["content"][0]["image_url"]["url"] = data_url(large)
     (tmp_path / "body.json").write_text(json.dumps(request))
     url, kind = f"{server.url}/v1/chat/completions", "Content-Type: application/json"
@@ -218,7 +228,7 @@ def named() -> Iterator[Server]:
         yield running
 
 
-SAID = {
+EXPECTED_OUTPUT = {
     "form": "6\n.*6.*\n",
     "payload": r"6\ntokens: \d+ 2\n",
     "vote": r'\{.*"bottle": 6.*\}\n\{.*"bottle": "[3-5]/5".*\}\n',
@@ -227,13 +237,13 @@ SAID = {
 """What each script prints."""
 
 
-@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("name", EXPECTED_OUTPUT)
 def test_scripts_of_tutorials_run_as_they_are(named: Server, name: str) -> None:
     """Guards those who begin with somebody's script."""
     output = run(sys.executable, TUTORIALS / f"{name}.py", named.url, EXAMPLES / "shelf.png")
-    assert re.fullmatch(SAID[name], output), output
+    assert re.fullmatch(EXPECTED_OUTPUT[name], output), output
 
 
 def test_every_script_is_run() -> None:
     """Guards against one that is added and forgotten."""
-    assert {path.stem for path in TUTORIALS.glob("*.py")} == set(SAID)
+    assert {path.stem for path in TUTORIALS.glob("*.py")} == set(EXPECTED_OUTPUT)

@@ -15,16 +15,16 @@ import pytest
 
 from tests.runtime.server.http_client import (
     QUESTION,
-    asked,
-    begin,
+    chat_request,
     events,
     get,
-    idle,
     image,
+    is_idle,
     new_image,
     post,
-    shelf,
-    until,
+    send_request,
+    shelf_request,
+    wait_until,
 )
 from tests.runtime.server.openai_schema import check
 from tests.runtime.server.running_server import Server, serving
@@ -63,8 +63,8 @@ def test_the_service_does_what_its_document_says(server: Server, tmp_path: Path)
     output = fuzz(server, tmp_path, "--max-examples", "30")
     assert "No issues found" in output
     assert "Operations:       10 selected" in output
-    until(lambda: idle(server))
-    assert post(server, shelf()).text == "6"
+    wait_until(lambda: is_idle(server))
+    assert post(server, shelf_request()).text == "6"
 
 
 def test_the_document_says_where_keys_are_needed(tmp_path: Path) -> None:
@@ -87,17 +87,17 @@ COUNT = {
 FUNCTION = {"name": "report_count", "description": "Report.", "parameters": COUNT}
 TOOL = {"type": "function", "function": FUNCTION}
 CALLING = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
-TOLD = {"include_usage": True, "include_progress": True}
+STREAM_OPTIONS = {"include_usage": True, "include_progress": True}
 CHATS: dict[str, dict[str, Any]] = {
-    "plain": shelf(),
-    "a new image": asked(new_image(), QUESTION),
-    "cut short": shelf(max_tokens=1),
-    "with logprobs": shelf(logprobs=True, top_logprobs=3),
-    "several": shelf(n=3, temperature=1, seed=1),
-    "JSON": shelf(response_format={"type": "json_schema", "json_schema": {"name": "count", "schema": COUNT}}),
-    "a tool's call": shelf(**CALLING, max_tokens=200),
-    "a tool that is not called": shelf(tools=[TOOL], tool_choice="none"),
-    "two answers with calls and logprobs": shelf(**CALLING, max_tokens=200, n=2, logprobs=True, top_logprobs=1),
+    "plain": shelf_request(),
+    "a new image": chat_request(new_image(), QUESTION),
+    "cut short": shelf_request(max_tokens=1),
+    "with logprobs": shelf_request(logprobs=True, top_logprobs=3),
+    "several": shelf_request(n=3, temperature=1, seed=1),
+    "JSON": shelf_request(response_format={"type": "json_schema", "json_schema": {"name": "count", "schema": COUNT}}),
+    "a tool's call": shelf_request(**CALLING, max_tokens=200),
+    "a tool that is not called": shelf_request(tools=[TOOL], tool_choice="none"),
+    "two answers with calls and logprobs": shelf_request(**CALLING, max_tokens=200, n=2, logprobs=True, top_logprobs=1),
 }
 
 
@@ -113,8 +113,8 @@ def test_chat_answers_fit_openai(server: Server, name: str) -> None:
 @pytest.mark.parametrize("name", CHATS)
 def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
     """Guards the same with each chunk of a stream, those that tell usage and progress too."""
-    request = CHATS[name] | {"stream": True, "stream_options": TOLD}
-    data = [line for line in events(begin(server, request).getresponse()) if not line.startswith(":")]
+    request = CHATS[name] | {"stream": True, "stream_options": STREAM_OPTIONS}
+    data = [line for line in events(send_request(server, request).getresponse()) if not line.startswith(":")]
     assert data[-1] == "[DONE]"
     chunks = [check(json.loads(line), "CreateChatCompletionStreamResponse") for line in data[:-1]]
     assert len({chunk["id"] for chunk in chunks}) == 1
@@ -151,7 +151,7 @@ def test_responses_fit_openai(server: Server, name: str) -> None:
 @pytest.mark.parametrize("name", RESPONSES)
 def test_events_of_responses_fit_openai(server: Server, name: str) -> None:
     """Guards the same with each event of a stream, and their numbers."""
-    response = begin(server, RESPONSES[name] | {"stream": True}, "/v1/responses").getresponse()
+    response = send_request(server, RESPONSES[name] | {"stream": True}, "/v1/responses").getresponse()
     received = [json.loads(line) for line in events(response) if not line.startswith(":")]
     for event in received:
         check(event, "ResponseStreamEvent")
@@ -169,11 +169,11 @@ def test_models_fit_openai(server: Server) -> None:
 def test_errors_fit_openai(server: Server) -> None:
     """Guards what clients show of an error, whichever status."""
     replies = [
-        post(server, shelf(temperature=9)),
+        post(server, shelf_request(temperature=9)),
         post(server, b"{"),
-        post(server, shelf(model="gpt-5")),
-        post(server, shelf(), headers={"Content-Type": "text/plain"}),
-        post(server, shelf(), headers={"Origin": "http://evil.example"}),
+        post(server, shelf_request(model="gpt-5")),
+        post(server, shelf_request(), headers={"Content-Type": "text/plain"}),
+        post(server, shelf_request(), headers={"Origin": "http://evil.example"}),
         get(server, "/v1/chat/completions"),
         get(server, "/nowhere"),
     ]
@@ -185,16 +185,16 @@ def test_errors_fit_openai(server: Server) -> None:
 @pytest.mark.fault(30)
 def test_an_error_in_a_stream_fits_openai() -> None:
     """Guards clients that are told of a failure as a chunk, or as an event."""
-    with serving("--deadline", "1") as hasty:
+    with serving("--deadline", "1") as short_deadline:
         wanted = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
         long = {"temperature": 2, "stream": True}
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": wanted}}
-        chat = asked("Numbers", response_format=form, max_tokens=3900, n=4, **long)
-        last = list(events(begin(hasty, chat).getresponse()))[-1]
+        chat = chat_request("Numbers", response_format=form, max_tokens=3900, n=4, **long)
+        last = list(events(send_request(short_deadline, chat).getresponse()))[-1]
         check(json.loads(last), "ErrorResponse")
         given = {"model": "vlrun-tiny", "input": "Numbers", "max_output_tokens": 3900, **long}
         text = {"format": {"type": "json_schema", "name": "x", "schema": wanted}}
-        response = begin(hasty, {**given, "text": text}, "/v1/responses").getresponse()
+        response = send_request(short_deadline, {**given, "text": text}, "/v1/responses").getresponse()
         failed = [json.loads(line) for line in events(response) if not line.startswith(":")]
         for event in failed:
             check(event, "ResponseStreamEvent")

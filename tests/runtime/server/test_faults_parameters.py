@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.server.error_checks import assert_error, still_answers
 from tests.runtime.server.http_client import (
     QUESTION,
     Reply,
-    asked,
-    begin,
+    chat_request,
     events,
     get,
     image,
     new_image,
     post,
-    shelf,
+    send_request,
+    shelf_request,
 )
-from tests.runtime.server.refusals import refused, unharmed
 from tests.runtime.server.running_server import Server
 
 JSON_PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/tokenize")
@@ -33,8 +33,8 @@ SCHEMA_SECONDS = 2.0
 
 
 @pytest.fixture(autouse=True)
-def well(server: Server) -> Iterator[None]:
-    with unharmed(server):
+def service_survives(server: Server) -> Iterator[None]:
+    with still_answers(server):
         yield
 
 
@@ -58,9 +58,9 @@ def test_control_tokens_in_a_text_are_letters(server: Server, token: str) -> Non
     """Row 11, CVE-2026-44222: `<|image_pad|>` without an image killed the worker."""
     counted = post(server, {"prompt": token}, "/v1/tokenize").json
     assert counted["text_tokens"] > 3
-    beside = post(server, asked(image(), f"{token}{QUESTION}", max_tokens=3))
+    beside = post(server, chat_request(image(), f"{token}{QUESTION}", max_tokens=3))
     assert beside.json["usage"]["prompt_tokens_details"]["image_tokens"] == 64
-    alone = post(server, asked(token * 3, max_tokens=3))
+    alone = post(server, chat_request(token * 3, max_tokens=3))
     assert alone.status == 200
     assert alone.json["usage"]["prompt_tokens"] > 3 * counted["text_tokens"] - 3
 
@@ -88,18 +88,18 @@ def test_control_tokens_elsewhere_are_letters_too(server: Server) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_beyond_the_context_is_refused(server: Server, stream: bool) -> None:
     """Row 12: as a status, before a stream begins."""
-    reply = post(server, asked("word " * 5000, stream=stream))
-    message = refused(reply, 400, "context_length_exceeded", "messages")
+    reply = post(server, chat_request("word " * 5000, stream=stream))
+    message = assert_error(reply, 400, "context_length_exceeded", "messages")
     assert re.search(r"\d{4} tokens .* context is 4096", message)
 
 
 @pytest.mark.fault(12)
 def test_images_beyond_the_context_are_refused(server: Server) -> None:
     """Row 12: their tokens count too, and whichever endpoint it is."""
-    reply = post(server, asked(*[image()] * 16, "word " * 3500))
-    refused(reply, 400, "context_length_exceeded", "messages")
+    reply = post(server, chat_request(*[image()] * 16, "word " * 3500))
+    assert_error(reply, 400, "context_length_exceeded", "messages")
     given = {"model": "vlrun-tiny", "input": "word " * 5000, "stream": True}
-    refused(post(server, given, "/v1/responses"), 400, "context_length_exceeded", "input")
+    assert_error(post(server, given, "/v1/responses"), 400, "context_length_exceeded", "input")
 
 
 @pytest.mark.fault(12)
@@ -107,8 +107,8 @@ def test_images_beyond_the_context_are_refused(server: Server) -> None:
 def test_a_megabyte_of_text_keeps_nobody_waiting(server: Server, letters: str) -> None:
     """Row 12: the tokenizer held the interpreter's lock for up to nine seconds; every stream and the watchdog stood."""
     text = letters * (2**20 // len(letters) - 5)
-    reply, slowest = watching(server, asked(text))
-    refused(reply, 400, "context_length_exceeded", "messages")
+    reply, slowest = watching(server, chat_request(text))
+    assert_error(reply, 400, "context_length_exceeded", "messages")
     assert slowest < 1
 
 
@@ -148,10 +148,10 @@ FIELDS = [(name, value) for name, values in NUMBERS.items() for value in values]
 @pytest.mark.parametrize(("name", "value"), FIELDS, ids=lambda value: str(value)[:12])
 def test_a_number_out_of_its_bounds_is_refused(server: Server, name: str, value: Any) -> None:
     """Rows 13 to 16, CVE-2026-34756 (`n`), CVE-2026-93989 (out of range)."""
-    reply = post(server, asked("Hello", **{name: value}))
+    reply = post(server, chat_request("Hello", **{name: value}))
     error = reply.json["error"]
     assert error["param"] in (name, f"{name}[0]")
-    refused(reply, 400, error["code"], error["param"])
+    assert_error(reply, 400, error["code"], error["param"])
 
 
 @pytest.mark.fault(14)
@@ -159,8 +159,8 @@ def test_a_number_out_of_its_bounds_is_refused(server: Server, name: str, value:
 @pytest.mark.parametrize("name", ["temperature", "top_p", "seed", "n"])
 def test_numbers_that_are_not_finite_are_refused(server: Server, name: str, number: str) -> None:
     """Row 14: Python's parser takes them, and NaN lies within any two bounds."""
-    body = json.dumps(asked("Hello", **{name: "?"})).replace('"?"', number)
-    refused(post(server, body.encode()), 400, "invalid_json")
+    body = json.dumps(chat_request("Hello", **{name: "?"})).replace('"?"', number)
+    assert_error(post(server, body.encode()), 400, "invalid_json")
 
 
 UNSUPPORTED: dict[str, Any] = {
@@ -185,11 +185,11 @@ def test_what_is_not_supported_is_refused_by_name(server: Server, name: str) -> 
     CVE-2026-105758: never used, nor ignored in silence.
     """
     given = {name: UNSUPPORTED[name]}
-    refused(post(server, asked("Hello", max_tokens=5, **given)), 400, "unsupported_parameter", name)
+    assert_error(post(server, chat_request("Hello", max_tokens=5, **given)), 400, "unsupported_parameter", name)
     code = "unknown_parameter" if name == "logit_bias" else "unsupported_parameter"  # which OpenAI has for chats alone
     others = {"/v1/tokenize": {"prompt": "Hello"}, "/v1/responses": {"model": "vlrun-tiny", "input": "Hello"}}
     for path, request in others.items():
-        refused(post(server, {**request, **given}, path), 400, code, name)
+        assert_error(post(server, {**request, **given}, path), 400, code, name)
 
 
 @pytest.mark.fault(15, 16)
@@ -197,9 +197,9 @@ def test_what_is_not_supported_is_refused_by_name(server: Server, name: str) -> 
 def test_a_million_entries_are_refused_before_they_are_read(server: Server, name: str) -> None:
     """Rows 15 and 16."""
     many: Any = {str(number): 1 for number in range(10**6)} if name == "logit_bias" else ["x"] * 10**6
-    body = json.dumps(asked("Hello", **{name: many})).encode()
+    body = json.dumps(chat_request("Hello", **{name: many})).encode()
     began = time.monotonic()
-    refused(post(server, body), 400, "invalid_json")
+    assert_error(post(server, body), 400, "invalid_json")
     assert time.monotonic() - began < 2
 
 
@@ -215,7 +215,9 @@ def text_like(pattern: str) -> dict[str, Any]:
 
 
 def under(schema: dict[str, Any]) -> dict[str, Any]:
-    return shelf(max_tokens=3, response_format={"type": SCHEMA_TYPE, SCHEMA_TYPE: {"name": "x", "schema": schema}})
+    return shelf_request(
+        max_tokens=3, response_format={"type": SCHEMA_TYPE, SCHEMA_TYPE: {"name": "x", "schema": schema}}
+    )
 
 
 SCHEMA_TYPE = "json_schema"
@@ -244,14 +246,14 @@ def test_a_schema_that_cannot_be_followed_is_refused_in_time(server: Server, nam
     began = time.monotonic()
     for stream in (False, True):
         reply = post(server, {**under(REFUSED_SCHEMAS[name]), "stream": stream})
-        refused(reply, 400, "invalid_schema", SCHEMA, quoted="/etc/passwd")
+        assert_error(reply, 400, "invalid_schema", SCHEMA, quoted="/etc/passwd")
     assert time.monotonic() - began < 2 * SCHEMA_SECONDS
 
 
 @pytest.mark.fault(17)
 def test_a_schema_deeper_than_json_may_be_is_refused(server: Server) -> None:
     """Row 17: 600 levels never reach the compiler."""
-    refused(post(server, under(nested(200))), 400, "invalid_json")
+    assert_error(post(server, under(nested(200))), 400, "invalid_json")
 
 
 PATTERNS = ("(a+)+b", "^(a+)+$", "(a|a)*b", "(.*)*x", "(a|b|ab)*c", r"^(([a-z])+.)+[A-Z]([a-z])+$", "([a-zA-Z]+)*")
@@ -299,7 +301,7 @@ RAW = {
 def test_json_that_holds_a_surprise_is_refused(server: Server, path: str, name: str) -> None:
     """Row 19: RecursionError is no ValueError, and a lone surrogate fails in the tokenizer."""
     began = time.monotonic()
-    refused(post(server, RAW[name], path), 400, "invalid_json")
+    assert_error(post(server, RAW[name], path), 400, "invalid_json")
     assert time.monotonic() - began < 2
 
 
@@ -352,8 +354,8 @@ SHAPES: dict[str, tuple[dict[str, Any], str, str]] = {
 def test_a_wrong_shape_is_refused_where_it_is_wrong(server: Server, name: str) -> None:
     """Row 20: `param` says which field."""
     given, param, code = SHAPES[name]
-    request = {field: value for field, value in {**asked("x"), **given}.items() if value is not ...}
-    refused(post(server, request), 400, code, param, quoted="wizard")
+    request = {field: value for field, value in {**chat_request("x"), **given}.items() if value is not ...}
+    assert_error(post(server, request), 400, code, param, quoted="wizard")
 
 
 @pytest.mark.fault(20)
@@ -361,7 +363,7 @@ def test_a_wrong_shape_is_refused_where_it_is_wrong(server: Server, name: str) -
 @pytest.mark.parametrize("path", JSON_PATHS)
 def test_json_that_is_no_object_is_refused(server: Server, path: str, body: bytes) -> None:
     """Row 20."""
-    refused(post(server, body, path), 400, "invalid_type")
+    assert_error(post(server, body, path), 400, "invalid_type")
 
 
 @pytest.mark.fault(21)
@@ -371,19 +373,19 @@ def test_another_model_is_not_found(server: Server, name: str) -> None:
     quoted = json.dumps(name[:64])
     for path in JSON_PATHS:
         content = {"input": "x"} if path == "/v1/responses" else {"messages": [USER]}
-        refused(post(server, {"model": name} | content, path), 404, "model_not_found", "model", quoted)
+        assert_error(post(server, {"model": name} | content, path), 404, "model_not_found", "model", quoted)
 
 
 @pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["..%2f..%2fx", "../../x", "x" * 4000, "%00", "%ff%fe", "VLRUN-TINY", ""])
 def test_another_model_is_not_found_by_its_path(server: Server, name: str) -> None:
     """Row 21."""
-    refused(get(server, f"/v1/models/{name}"), 404, "model_not_found", "model")
+    assert_error(get(server, f"/v1/models/{name}"), 404, "model_not_found", "model")
 
 
 def test_noise_in_a_stream_of_requests_changes_no_answer(server: Server) -> None:
     """What one client does wrong is not seen by another that is being answered meanwhile."""
-    response = begin(server, asked(new_image(), "Describe this image.", stream=True)).getresponse()
+    response = send_request(server, chat_request(new_image(), "Describe this image.", stream=True)).getresponse()
     for body in (*RAW.values(), *(json.dumps(under(schema)).encode() for schema in REFUSED_SCHEMAS.values())):
         assert post(server, body).status == 400
     assert list(events(response))[-1] == "[DONE]"

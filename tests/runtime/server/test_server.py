@@ -14,18 +14,18 @@ import pytest
 from tests.paths import EXAMPLES, ROOT
 from tests.runtime.server.http_client import (
     Reply,
-    asked,
-    begin,
-    endless,
+    chat_request,
     events,
     get,
-    idle,
     image,
+    is_idle,
+    long_request,
     metric,
     new_image,
     post,
-    shelf,
-    until,
+    send_request,
+    shelf_request,
+    wait_until,
 )
 from tests.runtime.server.running_server import READY, Server, serving
 from vlrun.cli.serve import ListenOptions
@@ -46,21 +46,21 @@ def test_readiness_says_what_answers(server: Server) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool) -> None:
     """Guards row 27: a client that has left, streaming or not, costs no further step."""
-    connection = begin(server, endless(stream=stream))
-    until(lambda: metric(server, "vlrun_engine_running") == 1)
+    connection = send_request(server, long_request(stream=stream))
+    wait_until(lambda: metric(server, "vlrun_engine_running") == 1)
     if stream:
         response = connection.getresponse()
         assert response.read(100)
     before = metric(server, "vlrun_requests_total")
-    connection.leave()
-    assert until(lambda: idle(server)) < 1.0, "it went on for a while"
-    until(lambda: metric(server, "vlrun_requests_total") == before + 1)
-    assert post(server, shelf()).text == "6"
+    connection.disconnect()
+    assert wait_until(lambda: is_idle(server)) < 1.0, "it went on for a while"
+    wait_until(lambda: metric(server, "vlrun_requests_total") == before + 1)
+    assert post(server, shelf_request()).text == "6"
 
 
 def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
     """Guards proxies and parsers: content type, no buffering, comments for progress, the end mark."""
-    response = begin(server, shelf(stream=True, stream_options={"include_usage": True})).getresponse()
+    response = send_request(server, shelf_request(stream=True, stream_options={"include_usage": True})).getresponse()
     assert response.getheader("content-type") == "text/event-stream; charset=utf-8"
     assert response.getheader("x-accel-buffering") == "no"
     received = list(events(response))
@@ -73,17 +73,17 @@ def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
 
 def test_progress_keeps_a_stream_alive(server: Server) -> None:
     """Guards proxies and dead clients: comments during vision and prefill, before any text comes."""
-    request = asked(new_image(), new_image(), "word " * 500, stream=True, max_tokens=1)
-    received = list(events(begin(server, request).getresponse()))
+    request = chat_request(new_image(), new_image(), "word " * 500, stream=True, max_tokens=1)
+    received = list(events(send_request(server, request).getresponse()))
     comments = [re.fullmatch(r": (vision|prefill) (\d+) %", line) for line in received if line.startswith(":")]
-    seen = [(match[1], int(match[2])) for match in comments if match]
-    assert {phase for phase, _ in seen} == {"vision", "prefill"}
-    assert seen == sorted(seen, key=lambda one: (one[0] == "prefill", one[1]))
+    progress = [(match[1], int(match[2])) for match in comments if match]
+    assert {phase for phase, _ in progress} == {"vision", "prefill"}
+    assert progress == sorted(progress, key=lambda one: (one[0] == "prefill", one[1]))
 
 
 def test_tokens_are_counted_as_they_will_be(server: Server) -> None:
     """Guards /v1/tokenize against another count than that of the answer."""
-    request = shelf()
+    request = shelf_request()
     used = post(server, request).json["usage"]
     counted = post(server, {"messages": request["messages"]}, "/v1/tokenize").json
     assert counted["count"] == used["prompt_tokens"]
@@ -105,9 +105,9 @@ def test_unknown_paths_and_methods(server: Server) -> None:
 def test_a_full_queue_says_when_to_come_again() -> None:
     """Guards row 29."""
     with serving("--parallel", "1", "--queue", "1") as small:
-        busy = [begin(small, endless()) for _ in range(2)]
-        until(lambda: metric(small, "vlrun_requests_waiting") == 1)
-        refused = post(small, shelf())
+        busy = [send_request(small, long_request()) for _ in range(2)]
+        wait_until(lambda: metric(small, "vlrun_requests_waiting") == 1)
+        refused = post(small, shelf_request())
         assert refused.status == 429
         assert refused.json["error"] == {
             "message": "too many requests are waiting: try again later",
@@ -120,52 +120,54 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         assert get(small, "/health/ready").json["queue"] == {"running": 1, "waiting": 1, "limit": 1}
         for connection in busy:
             connection.close()
-        until(lambda: idle(small))
-        assert post(small, shelf()).text == "6"
+        wait_until(lambda: is_idle(small))
+        assert post(small, shelf_request()).text == "6"
 
 
 @pytest.mark.fault(30)
 def test_a_request_over_its_deadline() -> None:
     """Guards row 30: 504, or the stream's last event; and the place is free."""
-    with serving("--deadline", "1") as hasty:
-        late = post(hasty, endless(n=4))
+    with serving("--deadline", "1") as short_deadline:
+        late = post(short_deadline, long_request(n=4))
         assert late.status == 504
         assert late.json["error"]["code"] == "deadline_exceeded"
-        received = [line for line in events(begin(hasty, endless(n=4, stream=True)).getresponse()) if line[0] != ":"]
+        received = [
+            line for line in events(send_request(short_deadline, long_request(n=4, stream=True)).getresponse()) if line[0] != ":"
+        ]
         assert json.loads(received[-1])["error"]["code"] == "deadline_exceeded"
         assert len(received) > 10
-        until(lambda: idle(hasty))
-        assert post(hasty, shelf()).text == "6"
+        wait_until(lambda: is_idle(short_deadline))
+        assert post(short_deadline, shelf_request()).text == "6"
 
 
 @pytest.mark.fault(31)
 def test_stopping_lets_running_answers_end() -> None:
     """Guards row 31: a stream goes on to its [DONE], new requests get 503, and the process ends well."""
-    with serving() as leaving:
-        response = begin(leaving, endless(stream=True, max_tokens=2000)).getresponse()
+    with serving() as stopping:
+        response = send_request(stopping, long_request(stream=True, max_tokens=2000)).getresponse()
         response.read(50)
-        leaving.process.send_signal(signal.SIGTERM)
-        leaving.wait_for(re.compile("stopping"))
-        refused = post(leaving, shelf())
+        stopping.process.send_signal(signal.SIGTERM)
+        stopping.wait_for(re.compile("stopping"))
+        refused = post(stopping, shelf_request())
         assert refused.status == 503
         assert refused.json["error"]["code"] == "stopping"
         assert refused.headers["retry-after"] == "5"
-        assert get(leaving, "/health/ready").json["status"] == "stopping"
-        assert get(leaving, "/health/live").status == 200
+        assert get(stopping, "/health/ready").json["status"] == "stopping"
+        assert get(stopping, "/health/live").status == 200
         assert list(events(response))[-1] == "[DONE]"
-        assert leaving.process.wait(10) == 0
+        assert stopping.process.wait(10) == 0
 
 
 @pytest.mark.fault(31)
 def test_stopping_cancels_what_takes_too_long() -> None:
     """Guards row 31: after the time for draining, a stream is told so."""
-    with serving("--drain", "0.5") as leaving:
-        response = begin(leaving, endless(stream=True, n=4)).getresponse()
+    with serving("--drain", "0.5") as stopping:
+        response = send_request(stopping, long_request(stream=True, n=4)).getresponse()
         response.read(50)
-        leaving.process.send_signal(signal.SIGTERM)
+        stopping.process.send_signal(signal.SIGTERM)
         received = [line for line in events(response) if not line.startswith(":")]
         assert json.loads(received[-1])["error"]["code"] == "stopping"
-        assert leaving.process.wait(10) == 0
+        assert stopping.process.wait(10) == 0
 
 
 @pytest.mark.fault(31)
@@ -173,8 +175,8 @@ def test_a_second_signal_ends_at_once() -> None:
     """Guards Ctrl+C twice."""
     server = Server([])
     server.url = server.wait_for(READY)[1]
-    _busy = begin(server, endless(n=4))
-    until(lambda: metric(server, "vlrun_engine_running") == 4)
+    _busy = send_request(server, long_request(n=4))
+    wait_until(lambda: metric(server, "vlrun_engine_running") == 4)
     server.process.send_signal(signal.SIGINT)
     server.wait_for(re.compile("stopping"))
     began = time.monotonic()
@@ -191,12 +193,12 @@ def test_keys_are_needed_everywhere_but_live(tmp_path_factory: pytest.TempPathFa
         for place in ("/v1/models", "/health/ready", "/metrics", "/docs", "/openapi.json", "/nowhere"):
             assert get(keyed, place).status == 401
         assert get(keyed, "/health/live").status == 200
-        wrong = post(keyed, shelf(), headers={"Authorization": "Bearer correct-horse-batterx"})
+        wrong = post(keyed, shelf_request(), headers={"Authorization": "Bearer correct-horse-batterx"})
         assert wrong.status == 401
         assert wrong.headers["www-authenticate"] == "Bearer"
-        right = post(keyed, shelf(), headers={"Authorization": "Bearer correct-horse-battery"})
+        right = post(keyed, shelf_request(), headers={"Authorization": "Bearer correct-horse-battery"})
         assert right.text == "6"
-        until(lambda: any("key=kiosk" in line for line in keyed.log))
+        wait_until(lambda: any("key=kiosk" in line for line in keyed.log))
         assert not any("horse" in line for line in keyed.log)
 
 
@@ -213,7 +215,7 @@ def test_keys_are_needed_everywhere_but_live(tmp_path_factory: pytest.TempPathFa
 def test_it_does_not_start_in_the_wrong_way(options: tuple[str, ...], sentence: str) -> None:
     """Guards against an open door, a stack trace, and a service that only seems to run."""
     server = Server(options)
-    code = server.ended()
+    code = server.wait_for_exit()
     assert code == (4 if "--model" in options else 12)
     assert len([line for line in server.log if line.startswith("vlrun: ")]) <= 2
     assert sentence in server.log[-1]
@@ -248,17 +250,17 @@ def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, a
 def test_a_taken_port_is_told(server: Server) -> None:
     """Guards the second start."""
     second = Server(["--port", str(server.port)])
-    assert second.ended() == 12
+    assert second.wait_for_exit() == 12
     assert "cannot listen" in second.log[-1]
 
 
 def test_anybody_may_come_if_that_is_meant() -> None:
     """Guards the long option: on all addresses, and the Host must still be one of ours."""
-    with serving("--host", "0.0.0.0", "--let-anyone-in-without-a-key", "--allow-host", "kiosk.local") as open_one:
+    with serving("--host", "0.0.0.0", "--let-anyone-in-without-a-key", "--allow-host", "kiosk.local") as public:
         host = f"127.0.0.1:{open_one.port}"
-        assert get(open_one, "/v1/models", {"Host": host}).status == 200
-        assert get(open_one, "/v1/models", {"Host": f"kiosk.local:{open_one.port}"}).status == 200
-        assert get(open_one, "/v1/models", {"Host": f"evil.example:{open_one.port}"}).status == 403
+        assert get(public, "/v1/models", {"Host": host}).status == 200
+        assert get(public, "/v1/models", {"Host": f"kiosk.local:{open_one.port}"}).status == 200
+        assert get(public, "/v1/models", {"Host": f"evil.example:{open_one.port}"}).status == 403
 
 
 @pytest.mark.fault(44)
@@ -267,7 +269,7 @@ def test_log_lines_cannot_be_forged(server: Server) -> None:
     before = len(server.log)
     get(server, "/%0d%0a2026-11-22T00:00:00%20info%20ready%20url=http://evil.example%1b[31m")
     get(server, "/" + "x" * 3000)
-    until(lambda: len(server.log) >= before + 2)
+    wait_until(lambda: len(server.log) >= before + 2)
     lines = server.log[before:]
     assert len(lines) == 2
     assert all(line.isprintable() for line in lines)
@@ -278,24 +280,24 @@ def test_log_lines_cannot_be_forged(server: Server) -> None:
 
 def test_prompts_are_logged_only_if_asked_for(server: Server) -> None:
     """Guards privacy."""
-    assert post(server, asked("A secret word: xyzzy.")).status == 200
+    assert post(server, chat_request("A secret word: xyzzy.")).status == 200
     assert not any("xyzzy" in line for line in server.log)
-    with serving("--log-prompts") as telling:
-        post(telling, asked("A secret word: xyzzy.\nready url=http://evil.example"))
-        assert any("xyzzy" in line for line in telling.log)
-        assert not any(line.startswith("ready") for line in telling.log)
+    with serving("--log-prompts") as logging:
+        post(logging, chat_request("A secret word: xyzzy.\nready url=http://evil.example"))
+        assert any("xyzzy" in line for line in logging.log)
+        assert not any(line.startswith("ready") for line in logging.log)
 
 
 def test_a_bad_request_is_told_while_the_model_works(server: Server) -> None:
     """Guards against validation behind the queue: what is wrong is said at once."""
-    busy = [begin(server, endless()) for _ in range(6)]
-    until(lambda: metric(server, "vlrun_requests_waiting") == 2)
+    busy = [send_request(server, long_request()) for _ in range(6)]
+    wait_until(lambda: metric(server, "vlrun_requests_waiting") == 2)
     began = time.monotonic()
-    assert post(server, shelf(temperature=5)).status == 400
+    assert post(server, shelf_request(temperature=5)).status == 400
     assert time.monotonic() - began < 1
     for connection in busy:
         connection.close()
-    until(lambda: idle(server))
+    wait_until(lambda: is_idle(server))
 
 
 def test_many_at_once_are_all_answered_right(server: Server) -> None:
@@ -304,7 +306,7 @@ def test_many_at_once_are_all_answered_right(server: Server) -> None:
 
     def ask(number: int) -> tuple[int, str]:
         name, question, _ = questions[number % 2]
-        return number % 2, post(server, asked(image(EXAMPLES / name), question)).text
+        return number % 2, post(server, chat_request(image(EXAMPLES / name), question)).text
 
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(ask, range(24)))
@@ -315,18 +317,18 @@ def test_many_at_once_are_all_answered_right(server: Server) -> None:
 @pytest.mark.fault(27)
 def test_token_counts_of_those_who_left_take_no_place() -> None:
     """Guards rows 27 and 29: token counts wait in the same queue, and leave it too."""
-    with serving("--parallel", "1") as narrow:
-        endless_one = begin(narrow, endless(stream=True))
-        until(lambda: metric(narrow, "vlrun_engine_running") == 1)
-        counting = [begin(narrow, {"prompt": "hi"}, "/v1/tokenize") for _ in range(16)]
-        until(lambda: metric(narrow, "vlrun_requests_waiting") == 16)
-        assert post(narrow, shelf()).status == 429
+    with serving("--parallel", "1") as single:
+        endless_one = send_request(single, long_request(stream=True))
+        wait_until(lambda: metric(single, "vlrun_engine_running") == 1)
+        counting = [send_request(single, {"prompt": "hi"}, "/v1/tokenize") for _ in range(16)]
+        wait_until(lambda: metric(single, "vlrun_requests_waiting") == 16)
+        assert post(single, shelf_request()).status == 429
         for connection in counting:
-            connection.leave()
-        until(lambda: metric(narrow, "vlrun_requests_waiting") == 0)
-        endless_one.leave()
-        until(lambda: idle(narrow))
-        received = get(narrow, "/metrics").body.decode()
+            connection.disconnect()
+        wait_until(lambda: metric(single, "vlrun_requests_waiting") == 0)
+        endless_one.disconnect()
+        wait_until(lambda: is_idle(single))
+        received = get(single, "/metrics").body.decode()
         assert 'vlrun_requests_total{endpoint="tokenize",outcome="left"} 16.0' in received
         assert 'vlrun_http_answers_total{status="none"} 16.0' in received
         assert 'status="500"' not in received
@@ -335,13 +337,13 @@ def test_token_counts_of_those_who_left_take_no_place() -> None:
 def test_metrics_tell_what_was_done(server: Server) -> None:
     """Guards the dashboard: each answer is counted, with the tokens that its usage says."""
     before = {name: metric(server, name) for name in ("vlrun_ttft_seconds_count", "vlrun_tokens_total")}
-    used = post(server, shelf()).json["usage"]
+    used = post(server, shelf_request()).json["usage"]
     assert metric(server, "vlrun_ttft_seconds_count") == before["vlrun_ttft_seconds_count"] + 1
     details = used["prompt_tokens_details"]
     expected = used["total_tokens"] + details["cached_tokens"] + details["image_tokens"]
     assert metric(server, "vlrun_tokens_total") == before["vlrun_tokens_total"] + expected
     hits = metric(server, "vlrun_cache_hits_total")
-    assert post(server, shelf()).json["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+    assert post(server, shelf_request()).json["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
     assert metric(server, "vlrun_cache_hits_total") == hits + 1
     assert metric(server, "process_resident_memory_bytes") > 50e6
     assert metric(server, "process_virtual_memory_bytes") > metric(server, "process_resident_memory_bytes")

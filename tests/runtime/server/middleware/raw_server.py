@@ -21,14 +21,14 @@ from vlrun.server.api_errors import bad_request
 from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware.http_protocol import protocol
 
-PATIENCE = 5.0
+TIMEOUT_SECONDS = 5.0
 """Seconds after which a test gives up."""
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LIMITS = ServerLimits()
 
 
 @dataclass(frozen=True)
-class Reply:
+class RawReply:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -44,19 +44,19 @@ class Reply:
 
 
 @dataclass
-class Witness:
+class RecordingApp:
     """An app that answers ``ok`` at once; ``calls``: paths it was called for. The paths of its methods do more."""
 
     calls: list[str] = field(default_factory=list)
-    left: threading.Event = field(default_factory=threading.Event)
+    disconnected: threading.Event = field(default_factory=threading.Event)
     """Set when the app hears that its client has left."""
     sent: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.calls.append(scope["path"])
-        stories = {"/endless": self._endless, "/wait": self._wait, "/begin": self._begin, "/large": self._large}
-        stories |= {"/slow": self._slow, "/fail": self._fail}
-        await stories.get(scope["path"], self._ok)(scope, receive, send)
+        handlers = {"/endless": self._endless, "/wait": self._wait, "/begin": self._begin, "/large": self._large}
+        handlers |= {"/slow": self._slow, "/fail": self._fail}
+        await handlers.get(scope["path"], self._ok)(scope, receive, send)
 
     async def _ok(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -79,7 +79,7 @@ class Witness:
 
     async def _endless(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has left."""
-        gone = asyncio.create_task(self._hear(receive))
+        gone = asyncio.create_task(self._wait_for_disconnect(receive))
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while not gone.done():
             await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
@@ -88,23 +88,23 @@ class Witness:
 
     async def _wait(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer never."""
-        await self._hear(receive)
+        await self._wait_for_disconnect(receive)
 
     async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin an answer, and never end it."""
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})
-        await self._hear(receive)
+        await self._wait_for_disconnect(receive)
 
-    async def _hear(self, receive: Receive) -> None:
+    async def _wait_for_disconnect(self, receive: Receive) -> None:
         message: Message = {"type": ""}
         while message["type"] != "http.disconnect":
             message = await receive()
-        self.left.set()
+        self.disconnected.set()
 
 
 @dataclass
-class App:
+class StubApp:
     """What stands behind a guard: it answers with the name of the key, or fails as its path says."""
 
     calls: list[str] = field(default_factory=list)
@@ -137,7 +137,7 @@ class App:
 
 
 @dataclass(frozen=True)
-class Edge:
+class RawServer:
     """A server that runs."""
 
     port: int
@@ -148,17 +148,17 @@ class Edge:
     def connect(self, receive_buffer: int | None = None) -> socket.socket:
         """A client, with a receive buffer of so many bytes."""
         client = socket.socket()
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT_SECONDS)
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.connect(("127.0.0.1", self.port))
         return client
 
-    def ask(self, request: bytes) -> Reply:
+    def request_once(self, request: bytes) -> RawReply:
         """The answer to ``request`` on a connection of its own."""
         with self.connect() as client:
-            shout(client, request)
-            return reply(client)
+            send_bytes(client, request)
+            return read_reply(client)
 
     def connections(self) -> int:
         """Open ones, as the server counts them."""
@@ -166,7 +166,9 @@ class Edge:
 
 
 @contextmanager
-def edge(app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | None = None) -> Iterator[Edge]:
+def serve_app(
+    app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | None = None
+) -> Iterator[RawServer]:
     """A server on a free port of loopback, or on ``listener``, until the block ends."""
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
     place = listener.getsockname()
@@ -183,29 +185,29 @@ def edge(app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | 
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    until(lambda: server.started)
+    wait_until(lambda: server.started)
     try:
-        yield Edge(place[1] if listener.family == socket.AF_INET else 0, server, refused)
+        yield RawServer(place[1] if listener.family == socket.AF_INET else 0, server, refused)
     finally:
         server.should_exit = True
         thread.join()
 
 
-def shout(client: socket.socket, data: bytes) -> None:
+def send_bytes(client: socket.socket, data: bytes) -> None:
     """Send what can be sent: a refused client may be cut off in the middle."""
     with suppress(ConnectionError):
         client.sendall(data)
 
 
-def reply(client: socket.socket, method: str = "GET") -> Reply:
+def read_reply(client: socket.socket, method: str = "GET") -> RawReply:
     """The next answer."""
     answer = http.client.HTTPResponse(client, method=method)
     answer.begin()
     headers = {name.lower(): value for name, value in answer.getheaders()}
-    return Reply(answer.status, headers, answer.read())
+    return RawReply(answer.status, headers, answer.read())
 
 
-def rest(client: socket.socket) -> bytes:
+def read_to_end(client: socket.socket) -> bytes:
     """Everything until the connection ends, which it has to within ``PATIENCE``."""
     parts = [b""]
     with suppress(ConnectionError):
@@ -214,7 +216,7 @@ def rest(client: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def until(condition: Any, seconds: float = PATIENCE) -> None:
+def wait_until(condition: Any, seconds: float = TIMEOUT_SECONDS) -> None:
     """Wait for ``condition()``."""
     deadline = time.monotonic() + seconds
     while not condition():

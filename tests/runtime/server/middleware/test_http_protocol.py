@@ -14,7 +14,16 @@ from contextlib import suppress
 
 import pytest
 
-from tests.runtime.server.middleware.raw_server import GET, Edge, Witness, edge, reply, rest, shout, until
+from tests.runtime.server.middleware.raw_server import (
+    GET,
+    RawServer,
+    RecordingApp,
+    read_reply,
+    read_to_end,
+    send_bytes,
+    serve_app,
+    wait_until,
+)
 from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware import http_protocol as protocol_module
 
@@ -31,14 +40,14 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def witness() -> Witness:
-    return Witness()
+def app() -> RecordingApp:
+    return RecordingApp()
 
 
 @pytest.fixture(scope="module")
-def strict(witness: Witness) -> Iterator[Edge]:
+def strict(app: RecordingApp) -> Iterator[RawServer]:
     """A server with the numbers of the service."""
-    with edge(witness) as running:
+    with serve_app(app) as running:
         yield running
 
 
@@ -63,27 +72,27 @@ LARGE = {
 @pytest.mark.fault(25)
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("piece", [1_000_000, 1400], ids=["at once", "in pieces"])
-def test_a_head_is_bounded_however_it_arrives(strict: Edge, witness: Witness, name: str, piece: int) -> None:
+def test_a_head_is_bounded_however_it_arrives(strict: RawServer, app: RecordingApp, name: str, piece: int) -> None:
     """h11 took 300 KB of headers that came in one read, 5000 headers, and any target."""
     request, status = LARGE[name]
-    calls = len(witness.calls)
+    calls = len(app.calls)
     with strict.connect() as client:
         for start in range(0, len(request), piece):
-            shout(client, request[start : start + piece])
-        answer = reply(client)
-        assert rest(client) == b""
+            send_bytes(client, request[start : start + piece])
+        answer = read_reply(client)
+        assert read_to_end(client) == b""
     assert (answer.status, answer.code) == (status, {431: "headers_too_large", 414: "target_too_long"}[status])
     assert answer.headers["connection"] == "close"
     assert MARK not in answer.body
-    assert len(witness.calls) == calls
+    assert len(app.calls) == calls
 
 
-def test_a_head_within_the_limits_is_served(strict: Edge) -> None:
+def test_a_head_within_the_limits_is_served(strict: RawServer) -> None:
     request = head(
         *[b"x-%d: " % number + MARK * 58 for number in range(99)], first=b"GET /" + MARK * 400 + b" HTTP/1.1"
     )
     assert 30_000 < len(request) < 32_768
-    assert strict.ask(request).status == 200
+    assert strict.request_once(request).status == 200
 
 
 MALFORMED = {
@@ -114,22 +123,22 @@ MALFORMED = {
 
 @pytest.mark.fault(25)
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_requests_get_400_and_are_cut(strict: Edge, name: str) -> None:
+def test_malformed_requests_get_400_and_are_cut(strict: RawServer, name: str) -> None:
     """h11 lets Transfer-Encoding win over Content-Length and merges equal lengths, which a proxy may read otherwise."""
     with strict.connect() as client:
-        shout(client, MALFORMED[name])
-        answer = reply(client)
-        assert rest(client) == b""
+        send_bytes(client, MALFORMED[name])
+        answer = read_reply(client)
+        assert read_to_end(client) == b""
     assert (answer.status, answer.code) == (400, "malformed_request")
     assert answer.headers["connection"] == "close"
     assert MARK not in answer.body
-    assert strict.ask(GET).status == 200
+    assert strict.request_once(GET).status == 200
 
 
-def test_an_upgrade_is_served_as_any_request(strict: Edge) -> None:
+def test_an_upgrade_is_served_as_any_request(strict: RawServer) -> None:
     """Uvicorn would hand a websocket over to a library, or warn in the log."""
     lines = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: x", b"Sec-WebSocket-Version: 13")
-    assert strict.ask(head(*lines)).body == b"ok"
+    assert strict.request_once(head(*lines)).body == b"ok"
 
 
 def trickle(client: socket.socket, data: bytes) -> None:
@@ -137,21 +146,21 @@ def trickle(client: socket.socket, data: bytes) -> None:
     for byte in data:
         if select.select([client], [], [], 0.02)[0]:
             return
-        shout(client, bytes([byte]))
+        send_bytes(client, bytes([byte]))
 
 
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("before", [b"", GET], ids=["first request", "further request"])
 def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> None:
     """Slow headers: uvicorn never closes such a connection."""
-    with edge(Witness(), ServerLimits(header_seconds=0.3)) as server, server.connect() as client:
+    with serve_app(RecordingApp(), ServerLimits(header_seconds=0.3)) as server, server.connect() as client:
         if before:
-            shout(client, before)
-            assert reply(client).status == 200
+            send_bytes(client, before)
+            assert read_reply(client).status == 200
         began = time.monotonic()
         trickle(client, b"GET /" + MARK * 100)
-        answer = reply(client)
-        assert rest(client) == b""
+        answer = read_reply(client)
+        assert read_to_end(client) == b""
         assert time.monotonic() - began < 1
         assert (answer.status, answer.code) == (408, "request_timeout")
 
@@ -159,103 +168,106 @@ def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> Non
 @pytest.mark.fault(26)
 def test_200_idle_connections_are_closed_and_others_served_meanwhile() -> None:
     """Uvicorn leaves a connection that never says anything open for ever."""
-    with edge(Witness(), ServerLimits(header_seconds=0.5)) as server:
+    with serve_app(RecordingApp(), ServerLimits(header_seconds=0.5)) as server:
         idle = [server.connect() for _ in range(200)]
-        until(lambda: server.connections() == 200)
-        assert server.ask(GET).body == b"ok"
-        assert [rest(client) for client in idle] == [b""] * 200
-        until(lambda: server.connections() == 0)
+        wait_until(lambda: server.connections() == 200)
+        assert server.request_once(GET).body == b"ok"
+        assert [read_to_end(client) for client in idle] == [b""] * 200
+        wait_until(lambda: server.connections() == 0)
         for client in idle:
             client.close()
 
 
 @pytest.mark.fault(26)
 def test_idle_after_an_answer() -> None:
-    with edge(Witness(), ServerLimits(idle_seconds=0.4, header_seconds=0.1)) as server, server.connect() as client:
+    with (
+        serve_app(RecordingApp(), ServerLimits(idle_seconds=0.4, header_seconds=0.1)) as server,
+        server.connect() as client,
+    ):
         for _ in range(3):
-            shout(client, GET)
-            assert reply(client).body == b"ok"
+            send_bytes(client, GET)
+            assert read_reply(client).body == b"ok"
             time.sleep(0.2)  # used again and again it stays open
         began = time.monotonic()
-        assert rest(client) == b""
+        assert read_to_end(client) == b""
         assert time.monotonic() - began < 0.6
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> ServerLimits:
+def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> ServerLimits:
     """Deadlines that a test can wait for."""
     monkeypatch.setattr(protocol_module, "BODY_GRACE", 0.1)
     return ServerLimits(body_seconds=0.2)
 
 
-def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(hasty: ServerLimits) -> None:
+def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(short_deadlines: ServerLimits) -> None:
     """Slow body: the app hears of it too, or it would wait for ever."""
-    witness = Witness()
-    with edge(witness, hasty) as server, server.connect() as client:
+    app = RecordingApp()
+    with serve_app(app, short_deadlines) as server, server.connect() as client:
         began = time.monotonic()
-        shout(client, post(b"Content-Length: 1000"))
+        send_bytes(client, post(b"Content-Length: 1000"))
         trickle(client, MARK * 100)
-        answer = reply(client)
+        answer = read_reply(client)
         assert (answer.status, answer.code) == (408, "request_timeout")
-        assert rest(client) == b""
+        assert read_to_end(client) == b""
         assert time.monotonic() - began < 1
-        assert witness.left.wait(1)
+        assert app.disconnected.wait(1)
 
 
 @pytest.mark.parametrize("path", [b"/", b"/slow"], ids=["a head", "a body that the app does not read"])
-def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(hasty: ServerLimits, path: bytes) -> None:
+def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(short_deadlines: ServerLimits, path: bytes) -> None:
     """Closed with bytes unread a connection is reset, and many systems then throw away the answer that came before."""
     size = 8_000_000
     framing = b"x: " if path == b"/" else b"Content-Length: %d\r\n\r\n" % (size + 1)
-    with edge(Witness(), hasty) as server, server.connect() as client:
+    with serve_app(RecordingApp(), short_deadlines) as server, server.connect() as client:
         client.sendall(b"POST " + path + b" HTTP/1.1\r\nHost: h\r\n" + framing)
         for _ in range(size // 100_000):
             client.sendall(b"x" * 100_000)
-        assert reply(client).status == (431 if path == b"/" else 408)
+        assert read_reply(client).status == (431 if path == b"/" else 408)
         assert client.recv(1) == b""  # an end, and no reset
 
 
 def test_a_refused_client_that_stays_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol_module, "LINGER_SECONDS", 0.2)
-    with edge(Witness()) as server, server.connect() as client:
-        shout(client, b"zebra\r\n\r\n")
-        assert reply(client).status == 400
-        until(lambda: server.connections() == 0, seconds=1)
+    with serve_app(RecordingApp()) as server, server.connect() as client:
+        send_bytes(client, b"zebra\r\n\r\n")
+        assert read_reply(client).status == 400
+        wait_until(lambda: server.connections() == 0, seconds=1)
 
 
-def test_an_answer_that_is_on_its_way_gets_no_second_one(hasty: ServerLimits) -> None:
+def test_an_answer_that_is_on_its_way_gets_no_second_one(short_deadlines: ServerLimits) -> None:
     """The answer is complete and waits for its reader when the body's time is over."""
-    with edge(Witness(), hasty) as server, server.connect(receive_buffer=2048) as client:
-        shout(client, head(b"Content-Length: 9", b"Connection: close", first=b"POST /large?1000000 HTTP/1.1"))
-        until(lambda: server.connections() == 1)
-        until(lambda: server.connections() == 0, seconds=1)
-        assert b"HTTP/1.1 408" not in rest(client)
+    with serve_app(RecordingApp(), short_deadlines) as server, server.connect(receive_buffer=2048) as client:
+        send_bytes(client, head(b"Content-Length: 9", b"Connection: close", first=b"POST /large?1000000 HTTP/1.1"))
+        wait_until(lambda: server.connections() == 1)
+        wait_until(lambda: server.connections() == 0, seconds=1)
+        assert b"HTTP/1.1 408" not in read_to_end(client)
 
 
-def test_a_connection_that_ended_is_forgotten(strict: Edge) -> None:
+def test_a_connection_that_ended_is_forgotten(strict: RawServer) -> None:
     """Its timers held it for another half minute, with all that it had received."""
     with strict.connect():
-        until(lambda: strict.connections() == 1)
+        wait_until(lambda: strict.connections() == 1)
         connection = weakref.ref(next(iter(strict.server.server_state.connections)))
-    until(lambda: strict.connections() == 0)
-    until(lambda: gc.collect() >= 0 and connection() is None, seconds=1)
+    wait_until(lambda: strict.connections() == 0)
+    wait_until(lambda: gc.collect() >= 0 and connection() is None, seconds=1)
 
 
 def test_connections_beyond_the_limit_are_turned_away_and_the_others_kept() -> None:
-    with edge(Witness(), ServerLimits(connections=3)) as server:
+    with serve_app(RecordingApp(), ServerLimits(connections=3)) as server:
         kept = [server.connect() for _ in range(3)]
-        until(lambda: server.connections() == 3)
+        wait_until(lambda: server.connections() == 3)
         for _ in range(3):
             with server.connect() as client:
-                answer = reply(client)
+                answer = read_reply(client)
                 assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "busy", "1")
-                assert rest(client) == b""
+                assert read_to_end(client) == b""
         for client in kept:
-            shout(client, GET)
-            assert reply(client).body == b"ok"
+            send_bytes(client, GET)
+            assert read_reply(client).body == b"ok"
             client.close()
-        until(lambda: server.connections() == 0)
-        assert server.ask(GET).body == b"ok"
+        wait_until(lambda: server.connections() == 0)
+        assert server.request_once(GET).body == b"ok"
         assert server.refused == [503] * 3
 
 
@@ -264,20 +276,20 @@ def test_silent_connections_do_not_keep_others_out() -> None:
     """Guards everybody else from one who opens all connections and says nothing, or half of something; whoever waits
     for an answer is no such one.
     """
-    with edge(Witness(), ServerLimits(connections=3)) as server:
+    with serve_app(RecordingApp(), ServerLimits(connections=3)) as server:
         idle, half, waiting = server.connect(), server.connect(), server.connect()
-        shout(idle, GET)
-        assert reply(idle).body == b"ok"
-        shout(half, GET[:20])
-        shout(waiting, post(b"Content-Length: 2") + b"a")
-        until(lambda: server.connections() == 3)
+        send_bytes(idle, GET)
+        assert read_reply(idle).body == b"ok"
+        send_bytes(half, GET[:20])
+        send_bytes(waiting, post(b"Content-Length: 2") + b"a")
+        wait_until(lambda: server.connections() == 3)
         time.sleep(1.05 * protocol_module.SILENT_SECONDS)
         new = [server.connect(), server.connect()]
         for client in new:
-            shout(client, GET)
-            assert reply(client).body == b"ok"
+            send_bytes(client, GET)
+            assert read_reply(client).body == b"ok"
         assert select.select([waiting], [], [], 0)[0] == []
-        assert rest(idle) == rest(half) == b""
+        assert read_to_end(idle) == read_to_end(half) == b""
         assert server.refused == []
         for client in (idle, half, waiting, *new):
             client.close()
@@ -286,97 +298,97 @@ def test_silent_connections_do_not_keep_others_out() -> None:
 @pytest.mark.fault(28)
 def test_a_client_that_reads_nothing_is_cut_off() -> None:
     """Row 28: the stream waits for the client for ever, its slot with it; and what it makes piles up."""
-    witness = Witness()
-    with edge(witness, ServerLimits(write_seconds=0.4)) as server, server.connect(receive_buffer=2048) as client:
+    app = RecordingApp()
+    with serve_app(app, ServerLimits(write_seconds=0.4)) as server, server.connect(receive_buffer=2048) as client:
         began = time.monotonic()
-        shout(client, head(first=b"GET /endless HTTP/1.1"))
-        assert witness.left.wait(3)
+        send_bytes(client, head(first=b"GET /endless HTTP/1.1"))
+        assert app.disconnected.wait(3)
         assert 0.4 <= time.monotonic() - began < 2
-        assert witness.sent < 500_000  # the two kernel buffers and a message
-        assert server.ask(GET).body == b"ok"
+        assert app.sent < 500_000  # the two kernel buffers and a message
+        assert server.request_once(GET).body == b"ok"
 
 
 @pytest.mark.fault(28)
 @pytest.mark.parametrize("path", [b"/endless", b"/large?4000000"], ids=["many writes", "one write"])
 def test_a_client_that_reads_slowly_is_not(path: bytes) -> None:
     """However long it takes: the deadline is for reading nothing."""
-    witness = Witness()
-    with edge(witness, ServerLimits(write_seconds=0.3)) as server, server.connect(receive_buffer=16_384) as client:
-        shout(client, head(b"Connection: close", first=b"GET " + path + b" HTTP/1.1"))
+    app = RecordingApp()
+    with serve_app(app, ServerLimits(write_seconds=0.3)) as server, server.connect(receive_buffer=16_384) as client:
+        send_bytes(client, head(b"Connection: close", first=b"GET " + path + b" HTTP/1.1"))
         size, end = 0, time.monotonic() + 1.2
         while time.monotonic() < end:
             size += len(client.recv(16_384))
             time.sleep(0.01)
         assert size < 3_000_000
         if path == b"/endless":
-            assert not witness.left.is_set()
+            assert not app.disconnected.is_set()
         else:
-            assert size + len(rest(client)) > 4_000_000
+            assert size + len(read_to_end(client)) > 4_000_000
 
 
 def test_a_finished_answer_that_nobody_reads_is_not_kept() -> None:
     """The app is done and the connection closing, but its last bytes wait, few as they are: nobody looks after them."""
-    with edge(Witness(), ServerLimits(write_seconds=0.3)) as server:
+    with serve_app(RecordingApp(), ServerLimits(write_seconds=0.3)) as server:
         clients = [server.connect(receive_buffer=2048) for _ in range(12)]
         for number, client in enumerate(clients):
             path = b"/large?%d" % (30_000 * number)
-            shout(client, head(b"Connection: close", first=b"GET " + path + b" HTTP/1.1"))
-        until(lambda: 0 < server.connections() < 12)  # the shortest went into the kernel's buffers
-        until(lambda: server.connections() == 0, seconds=2)
+            send_bytes(client, head(b"Connection: close", first=b"GET " + path + b" HTTP/1.1"))
+        wait_until(lambda: 0 < server.connections() < 12)  # the shortest went into the kernel's buffers
+        wait_until(lambda: server.connections() == 0, seconds=2)
         for client in clients:
             client.close()
 
 
-def test_an_app_that_fails_is_not_ours_to_report(strict: Edge) -> None:
+def test_an_app_that_fails_is_not_ours_to_report(strict: RawServer) -> None:
     """Uvicorn logs the traceback, with what a library says of the input."""
     with strict.connect() as client:
-        shout(client, head(first=b"GET /fail HTTP/1.1"))
-        assert not rest(client).endswith(b"0\r\n\r\n")
+        send_bytes(client, head(first=b"GET /fail HTTP/1.1"))
+        assert not read_to_end(client).endswith(b"0\r\n\r\n")
 
 
 def test_what_comes_while_an_answer_is_made_is_not_half_forgotten() -> None:
     """It is dropped, so the connection has to end: the rest of a request would be taken for one."""
-    witness = Witness()
-    with edge(witness) as server, server.connect() as client:
-        shout(client, head(first=b"GET /slow HTTP/1.1"))
-        until(lambda: bool(witness.calls))
-        shout(client, GET[:10])
-        assert reply(client).body == b"ok"
-        assert rest(client) == b""
+    app = RecordingApp()
+    with serve_app(app) as server, server.connect() as client:
+        send_bytes(client, head(first=b"GET /slow HTTP/1.1"))
+        wait_until(lambda: bool(app.calls))
+        send_bytes(client, GET[:10])
+        assert read_reply(client).body == b"ok"
+        assert read_to_end(client) == b""
 
 
 def test_bytes_after_a_request_do_not_hide_that_the_client_left() -> None:
     """Uvicorn stops reading when a further request comes early, and so does not see the connection end."""
-    witness = Witness()
-    with edge(witness) as server:
+    app = RecordingApp()
+    with serve_app(app) as server:
         with server.connect() as client:
-            shout(client, post())
-            until(lambda: bool(witness.calls))
+            send_bytes(client, post())
+            wait_until(lambda: bool(app.calls))
             for _ in range(3):
                 time.sleep(0.02)
-                shout(client, GET)
-        assert witness.left.wait(1)
+                send_bytes(client, GET)
+        assert app.disconnected.wait(1)
 
 
-def test_requests_in_one_read_are_answered_in_turn(strict: Edge) -> None:
+def test_requests_in_one_read_are_answered_in_turn(strict: RawServer) -> None:
     with strict.connect() as client:
-        shout(client, GET + head(b"Connection: close"))
-        assert rest(client).count(b"HTTP/1.1 200") == 2
+        send_bytes(client, GET + head(b"Connection: close"))
+        assert read_to_end(client).count(b"HTTP/1.1 200") == 2
 
 
 @pytest.mark.parametrize("path", [b"/begin", b"/wait"])
 def test_garbage_in_a_body_ends_the_request_that_runs(path: bytes) -> None:
     """Uvicorn sent its 400 into an answer that had begun, which failed with a traceback."""
-    witness = Witness()
-    with edge(witness) as server, server.connect() as client:
-        shout(client, head(b"Transfer-Encoding: chunked", first=b"POST " + path + b" HTTP/1.1"))
-        until(lambda: bool(witness.calls))
+    app = RecordingApp()
+    with serve_app(app) as server, server.connect() as client:
+        send_bytes(client, head(b"Transfer-Encoding: chunked", first=b"POST " + path + b" HTTP/1.1"))
+        wait_until(lambda: bool(app.calls))
         if path == b"/begin":
             assert b"begun" in client.recv(65536)
-        shout(client, MARK + b"\r\n")
-        end = rest(client)
+        send_bytes(client, MARK + b"\r\n")
+        end = read_to_end(client)
         assert (b"400" in end) == (path == b"/wait")
-        assert witness.left.wait(1)
+        assert app.disconnected.wait(1)
 
 
 def test_noise() -> None:
@@ -385,15 +397,15 @@ def test_noise() -> None:
     whole = (
         post(b"Content-Length: 5", b"Connection: close") + MARK + post(b"Transfer-Encoding: chunked") + b"5\r\nzebra"
     )
-    with edge(Witness(), ServerLimits(header_seconds=0.3, body_seconds=0.1)) as server:
+    with serve_app(RecordingApp(), ServerLimits(header_seconds=0.3, body_seconds=0.1)) as server:
         for turn in range(300):
             noise = bytearray(whole if turn % 3 else chance.randbytes(200))
             for _ in range(chance.randrange(4)):
                 noise[chance.randrange(len(noise))] = chance.choice(b"\r\n\x00 :,;/%zZ0\xff")
             with server.connect() as client:
-                shout(client, bytes(noise[: chance.randrange(1, len(noise))]))
+                send_bytes(client, bytes(noise[: chance.randrange(1, len(noise))]))
                 with suppress(OSError):
                     client.shutdown(socket.SHUT_WR)
-                rest(client)
-        assert server.ask(GET).body == b"ok"
-        until(lambda: server.connections() == 0)
+                read_to_end(client)
+        assert server.request_once(GET).body == b"ok"
+        wait_until(lambda: server.connections() == 0)

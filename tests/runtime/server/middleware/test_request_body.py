@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from tests.runtime.server.middleware.raw_server import Edge, edge, reply, rest, shout, until
+from tests.runtime.server.middleware.raw_server import (
+    RawServer,
+    read_reply,
+    read_to_end,
+    send_bytes,
+    serve_app,
+    wait_until,
+)
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import MIB, ServerLimits
@@ -197,13 +204,13 @@ def app() -> Counting:
 
 
 @pytest.fixture(scope="module")
-def server(app: Counting) -> Iterator[Edge]:
+def server(app: Counting) -> Iterator[RawServer]:
     guard = SecurityMiddleware(app, frozenset(), frozenset(), None, lambda: False)
-    with edge(guard, LIMITS) as running:
+    with serve_app(guard, LIMITS) as running:
         yield running
 
 
-def head(server: Edge, *lines: bytes) -> bytes:
+def head(server: RawServer, *lines: bytes) -> bytes:
     host = b"Host: 127.0.0.1:%d" % server.port
     return b"\r\n".join((b"POST / HTTP/1.1", host, b"Content-Type: application/json", *lines, b"", b""))
 
@@ -214,55 +221,55 @@ def resident() -> int:
 
 
 @pytest.mark.parametrize("chunked", [True, False], ids=["in chunks", "with its length"])
-def test_64_mib_over_a_socket(server: Edge, app: Counting, chunked: bool) -> None:
+def test_64_mib_over_a_socket(server: RawServer, app: Counting, chunked: bool) -> None:
     """Row 4: it is told early, and nothing of it stays."""
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % (64 * MIB)
     part = b"10000\r\n" + bytes(65_536) + b"\r\n"
     before = resident()
     with server.connect() as client:
-        shout(client, head(server, framing))
+        send_bytes(client, head(server, framing))
         for _ in range(40):
             client.sendall(part)  # what was on its way when the answer came does no harm
-        answer = reply(client)
+        answer = read_reply(client)
         assert (answer.status, answer.code, answer.headers["connection"]) == (413, "request_too_large", "close")
         assert resident() - before < 16 * MIB
         client.close()
-    until(lambda: server.connections() == 0)
+    wait_until(lambda: server.connections() == 0)
     assert app.budget.held == 0
 
 
-def test_a_body_in_one_byte_steps_and_then_nothing_over_a_socket(server: Edge, app: Counting) -> None:
+def test_a_body_in_one_byte_steps_and_then_nothing_over_a_socket(server: RawServer, app: Counting) -> None:
     """Row 26: slow body."""
     with server.connect() as client:
-        shout(client, head(server, b"Content-Length: 1000"))
+        send_bytes(client, head(server, b"Content-Length: 1000"))
         for _ in range(5):
-            shout(client, b"x")
-        until(lambda: app.budget.held == 1000)
+            send_bytes(client, b"x")
+        wait_until(lambda: app.budget.held == 1000)
         began = time.monotonic()
-        answer = reply(client)
+        answer = read_reply(client)
         assert (answer.status, answer.code, answer.headers["connection"]) == (408, "request_timeout", "close")
         assert app.budget.held == 0
-        assert rest(client) == b""
+        assert read_to_end(client) == b""
         assert time.monotonic() - began < 4
 
 
-def test_good_bodies_over_a_socket(server: Edge, app: Counting) -> None:
+def test_good_bodies_over_a_socket(server: RawServer, app: Counting) -> None:
     """Both framings, one after the other on a connection, and with ``Expect: 100-continue``."""
     with server.connect() as client:
-        shout(client, head(server, b"Content-Length: 1000000") + bytes(1_000_000))
-        assert reply(client).body == b"1000000"
+        send_bytes(client, head(server, b"Content-Length: 1000000") + bytes(1_000_000))
+        assert read_reply(client).body == b"1000000"
         chunk = b"%x\r\n%s\r\n" % (5000, bytes(5000))
-        shout(client, head(server, b"Transfer-Encoding: chunked") + chunk * 100 + b"0\r\n\r\n")
-        assert reply(client).body == b"500000"
-        shout(client, head(server, b"Content-Length: 3", b"Expect: 100-continue"))
+        send_bytes(client, head(server, b"Transfer-Encoding: chunked") + chunk * 100 + b"0\r\n\r\n")
+        assert read_reply(client).body == b"500000"
+        send_bytes(client, head(server, b"Content-Length: 3", b"Expect: 100-continue"))
         assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
-        shout(client, b"abc")
-        assert reply(client).body == b"3"
+        send_bytes(client, b"abc")
+        assert read_reply(client).body == b"3"
     assert app.budget.held == 0
 
 
-def test_a_client_that_waits_for_100_is_told_before_it_sends(server: Edge) -> None:
+def test_a_client_that_waits_for_100_is_told_before_it_sends(server: RawServer) -> None:
     with server.connect() as client:
-        shout(client, head(server, b"Content-Length: %d" % (3 * MIB), b"Expect: 100-continue"))
-        answer = reply(client)
+        send_bytes(client, head(server, b"Content-Length: %d" % (3 * MIB), b"Expect: 100-continue"))
+        answer = read_reply(client)
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (413, "request_too_large")

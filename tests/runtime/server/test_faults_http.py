@@ -16,9 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.server.http_client import asked, connect, get, idle, metric, post, shelf, until
-from tests.runtime.server.middleware.raw_server import Reply, reply, rest, shout
-from tests.runtime.server.refusals import little_memory, memory, refused, unharmed
+from tests.runtime.server.error_checks import assert_error, memory_growth_below, process_memory, still_answers
+from tests.runtime.server.http_client import (
+    chat_request,
+    connect,
+    get,
+    is_idle,
+    metric,
+    post,
+    shelf_request,
+    wait_until,
+)
+from tests.runtime.server.middleware.raw_server import RawReply, read_reply, read_to_end, send_bytes
 from tests.runtime.server.running_server import Server, serving
 
 MIB = 2**20
@@ -28,8 +37,8 @@ KEY = "correct-horse-battery-staple"
 
 
 @pytest.fixture(autouse=True)
-def well(server: Server) -> Iterator[None]:
-    with unharmed(server):
+def service_survives(server: Server) -> Iterator[None]:
+    with still_answers(server):
         yield
 
 
@@ -42,7 +51,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def dial(server: Server, receive_buffer: int | None = None) -> socket.socket:
+def open_socket(server: Server, receive_buffer: int | None = None) -> socket.socket:
     """A raw connection."""
     client = socket.socket()
     client.settimeout(10)
@@ -57,10 +66,10 @@ def head(server: Server, *lines: bytes, first: bytes = b"GET /health/live HTTP/1
     return b"\r\n".join((first, own, *lines, b"", b""))
 
 
-def ask(server: Server, request: bytes) -> Reply:
-    with dial(server) as client:
-        shout(client, request)
-        return reply(client)
+def ask(server: Server, request: bytes) -> RawReply:
+    with open_socket(server) as client:
+        send_bytes(client, request)
+        return read_reply(client)
 
 
 def posting(path: str) -> tuple[bytes, bytes]:
@@ -73,9 +82,9 @@ def posting(path: str) -> tuple[bytes, bytes]:
 def test_a_body_that_is_announced_as_too_large_is_never_read(server: Server, path: str) -> None:
     """Row 4: 413 before a byte of it has come."""
     first, kind = posting(path)
-    with little_memory(server, 5), dial(server) as client:
-        shout(client, head(server, kind, b"Content-Length: %d" % (64 * MIB), first=first))
-        refused(reply(client), 413, "request_too_large")
+    with memory_growth_below(server, 5), open_socket(server) as client:
+        send_bytes(client, head(server, kind, b"Content-Length: %d" % (64 * MIB), first=first))
+        assert_error(read_reply(client), 413, "request_too_large")
 
 
 @pytest.mark.fault(4)
@@ -83,27 +92,27 @@ def test_a_body_that_is_announced_as_too_large_is_never_read(server: Server, pat
 def test_chunks_beyond_the_limit_are_refused_when_it_is_passed(server: Server, path: str) -> None:
     """Row 4: 200 MB in chunks went into memory. The answer comes before the client is done, and is not lost."""
     first, kind = posting(path)
-    with little_memory(server, 45), dial(server) as client:
-        shout(client, head(server, kind, b"Transfer-Encoding: chunked", first=first))
+    with memory_growth_below(server, 45), open_socket(server) as client:
+        send_bytes(client, head(server, kind, b"Transfer-Encoding: chunked", first=first))
         for _ in range(40):
-            shout(client, b"100000\r\n" + b" " * MIB + b"\r\n")
-        refused(reply(client), 413, "request_too_large")
-    until(lambda: metric(server, "vlrun_body_bytes") == 0)
+            send_bytes(client, b"100000\r\n" + b" " * MIB + b"\r\n")
+        assert_error(read_reply(client), 413, "request_too_large")
+    wait_until(lambda: metric(server, "vlrun_body_bytes") == 0)
 
 
 @pytest.mark.fault(4)
 def test_a_body_at_the_limit_is_read(server: Server) -> None:
     """Row 4: the number means what it says."""
-    body = json.dumps(shelf()).encode()
+    body = json.dumps(shelf_request()).encode()
     assert post(server, body + b" " * (15 * MIB - len(body))).text == "6"
 
 
 FOREIGN_HOSTS = ("evil.example", "evil.example:{port}", "169.254.169.254", "127.0.0.1:1", "127.0.0.1.evil.example")
-CROOKED_HOSTS = ("127.0.0.1:{port}/x", "user@127.0.0.1:{port}", "127.0.0.1:{port}, x", "[::1", "a b", "127.0.0.1:99999")
+MALFORMED_HOSTS = ("127.0.0.1:{port}/x", "user@127.0.0.1:{port}", "127.0.0.1:{port}, x", "[::1", "a b", "127.0.0.1:99999")
 
 
 @pytest.mark.fault(22)
-@pytest.mark.parametrize("host", [*FOREIGN_HOSTS, *CROOKED_HOSTS])
+@pytest.mark.parametrize("host", [*FOREIGN_HOSTS, *MALFORMED_HOSTS])
 def test_a_host_that_is_not_ours_is_refused_before_routing(server: Server, host: str) -> None:
     """Row 22, CVE-2024-28224 (DNS rebinding), CVE-2026-48710: whatever the path and the method."""
     name = host.format(port=server.port).encode()
@@ -111,42 +120,49 @@ def test_a_host_that_is_not_ours_is_refused_before_routing(server: Server, host:
         answer = ask(server, head(server, first=first + b" HTTP/1.1", host=name))
         code = json.loads(answer.body)["error"]["code"]
         assert (answer.status, code) in ((403, "host_not_allowed"), (400, "invalid_host"))
-        refused(answer, answer.status, code)
+        assert_error(answer, answer.status, code)
 
 
 @pytest.mark.fault(22)
 def test_a_request_without_one_host_is_refused(server: Server) -> None:
     """Row 22."""
     own = b"Host: 127.0.0.1:%d" % server.port
-    refused(ask(server, b"GET /health/live HTTP/1.1\r\n\r\n"), 400, "malformed_request")
-    refused(ask(server, b"GET /health/live HTTP/1.0\r\n\r\n"), 400, "invalid_host")
-    refused(ask(server, b"\r\n".join((b"GET /health/live HTTP/1.1", own, own, b"", b""))), 400, "malformed_request")
+    assert_error(ask(server, b"GET /health/live HTTP/1.1\r\n\r\n"), 400, "malformed_request")
+    assert_error(ask(server, b"GET /health/live HTTP/1.0\r\n\r\n"), 400, "invalid_host")
+    assert_error(
+        ask(server, b"\r\n".join((b"GET /health/live HTTP/1.1", own, own, b"", b""))), 400, "malformed_request"
+    )
 
 
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost.evil.example", "null", "", "file://"])
 def test_a_foreign_page_may_ask_nothing(server: Server, origin: str) -> None:
     """Row 23: a page in the browser of the kiosk. It may not even read a GET."""
-    for reply_ in (post(server, shelf(), headers={"Origin": origin}), get(server, "/v1/models", {"Origin": origin})):
-        refused(reply_, 403, "origin_not_allowed")
+    for reply_ in (
+        post(server, shelf_request(), headers={"Origin": origin}),
+        get(server, "/v1/models", {"Origin": origin}),
+    ):
+        assert_error(reply_, 403, "origin_not_allowed")
         assert "access-control-allow-origin" not in reply_.headers
 
 
-SIMPLE = ("text/plain", "application/x-www-form-urlencoded", "text/plain; application/json", "", "application/json5")
+NO_PREFLIGHT_TYPES = ("text/plain", "application/x-www-form-urlencoded", "text/plain; application/json", "", "application/json5")
 
 
 @pytest.mark.fault(23)
-@pytest.mark.parametrize("kind", SIMPLE)
+@pytest.mark.parametrize("kind", NO_PREFLIGHT_TYPES)
 def test_types_that_need_no_preflight_are_refused(server: Server, kind: str) -> None:
     """Row 23: a page could post JSON as plain text without the browser asking first."""
     for path in POSTS:
-        refused(post(server, shelf(), path, {"Content-Type": kind}), 415, "invalid_type")
+        assert_error(post(server, shelf_request(), path, {"Content-Type": kind}), 415, "invalid_type")
 
 
 @pytest.mark.parametrize("path", [path for path in POSTS if path.startswith("/v1")])
 def test_a_form_is_no_json(server: Server, path: str) -> None:
     """Row 23: the one type that is taken and needs no preflight is taken where forms belong alone."""
-    refused(post(server, shelf(), path, {"Content-Type": "multipart/form-data; boundary=B"}), 415, "invalid_type")
+    assert_error(
+        post(server, shelf_request(), path, {"Content-Type": "multipart/form-data; boundary=B"}), 415, "invalid_type"
+    )
 
 
 WRONG_KEYS = {
@@ -172,9 +188,9 @@ def test_without_the_key_nobody_gets_in(keyed: Server, name: str) -> None:
     """Row 24, CVE-2025-59425. That all keys take the same time is in test_keys."""
     headers = WRONG_KEYS[name]
     answers = [get(keyed, path, headers) for path in (*GETS, f"/v1/models?api_key={KEY}")]
-    answers += [post(keyed, shelf(), path, headers) for path in POSTS]
+    answers += [post(keyed, shelf_request(), path, headers) for path in POSTS]
     for answer in answers:
-        refused(answer, 401, "invalid_api_key")
+        assert_error(answer, 401, "invalid_api_key")
         assert answer.headers["www-authenticate"] == "Bearer"
     assert get(keyed, "/health/live", headers).status == 200
 
@@ -182,9 +198,9 @@ def test_without_the_key_nobody_gets_in(keyed: Server, name: str) -> None:
 @pytest.mark.fault(24)
 def test_with_the_key_everybody_gets_in(keyed: Server) -> None:
     """Row 24: and neither log nor answers ever show it."""
-    right = {"Authorization": f"Bearer {KEY}"}
-    assert [get(keyed, path, right).status for path in GETS[:6]] == [200] * 6
-    assert post(keyed, shelf(), headers=right).text == "6"
+    auth_headers = {"Authorization": f"Bearer {KEY}"}
+    assert [get(keyed, path, auth_headers).status for path in GETS[:6]] == [200] * 6
+    assert post(keyed, shelf_request(), headers=auth_headers).text == "6"
     assert KEY not in "\n".join(keyed.log)
 
 
@@ -210,27 +226,27 @@ def test_a_head_that_is_too_large_or_crooked_is_refused(server: Server, name: st
     """Row 25, CVE-2025-48956 (one huge header): h11 alone takes 300 KB in one read, and 5000 headers."""
     status, code, lines, first = LARGE_HEADS[name]
     request = head(server, *lines, first=first or b"POST /v1/chat/completions HTTP/1.1")
-    with little_memory(server, 5), dial(server) as client:
-        shout(client, request)
-        refused(reply(client), status, code)
-        assert rest(client) == b""
+    with memory_growth_below(server, 5), open_socket(server) as client:
+        send_bytes(client, request)
+        assert_error(read_reply(client), status, code)
+        assert read_to_end(client) == b""
 
 
-def answered_while(server: Server, seconds: float) -> None:
+def check_answers_for(server: Server, seconds: float) -> None:
     """Others are served, right and soon, for so long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
-        assert post(server, shelf()).text == "6"
+        assert post(server, shelf_request()).text == "6"
         assert time.monotonic() - began < 5
         time.sleep(0.5)
 
 
-def ends(client: socket.socket, began: float) -> tuple[float, bytes]:
+def read_until_closed(client: socket.socket, began: float) -> tuple[float, bytes]:
     """How long after ``began`` the connection ended, and what came until then."""
     client.settimeout(60)
-    quoted = rest(client)
-    return time.monotonic() - began, quoted
+    received = read_to_end(client)
+    return time.monotonic() - began, received
 
 
 @pytest.mark.fault(26, 28)
@@ -242,43 +258,43 @@ def test_whoever_is_slow_is_closed_and_others_are_served(server: Server) -> None
     first, kind = posting("/v1/chat/completions")
     with ExitStack() as stack, ThreadPoolExecutor(64) as pool:
 
-        def dialled(count: int) -> list[socket.socket]:
-            return [stack.enter_context(dial(server)) for _ in range(count)]
+        def open_sockets(count: int) -> list[socket.socket]:
+            return [stack.enter_context(open_socket(server)) for _ in range(count)]
 
-        idles, deaf = dialled(180), stack.enter_context(dial(server, receive_buffer=2048))
+        idles, non_reader = open_sockets(180), stack.enter_context(open_socket(server, receive_buffer=2048))
         for client in idles[:90]:  # the other half says nothing at all
-            shout(client, head(server))
-            assert reply(client).status == 200
+            send_bytes(client, head(server))
+            assert read_reply(client).status == 200
         began = time.monotonic()
-        heads, bodies = dialled(20), dialled(20)
+        heads, bodies = open_sockets(20), open_sockets(20)
         for client in heads:
-            shout(client, head(server)[:-4])
+            send_bytes(client, head(server)[:-4])
         for client in bodies:
-            shout(client, head(server, kind, b"Content-Length: 1000", first=first) + b"{")
-        content = json.dumps(asked("Numbers", stream=True, **ENDLESS)).encode()
-        shout(deaf, head(server, kind, b"Content-Length: %d" % len(content), first=first) + content)
-        until(lambda: metric(server, "vlrun_engine_running") == 1)
-        waiting = [pool.submit(ends, client, began) for client in (*heads, *bodies)]
-        served = pool.submit(answered_while, server, 30)
+            send_bytes(client, head(server, kind, b"Content-Length: 1000", first=first) + b"{")
+        content = json.dumps(chat_request("Numbers", stream=True, **LONG_STREAM)).encode()
+        send_bytes(non_reader, head(server, kind, b"Content-Length: %d" % len(content), first=first) + content)
+        wait_until(lambda: metric(server, "vlrun_engine_running") == 1)
+        waiting = [pool.submit(read_until_closed, client, began) for client in (*heads, *bodies)]
+        served = pool.submit(check_answers_for, server, 30)
         late = [future.result() for future in waiting]
-        for seconds, quoted in late[:20]:
+        for seconds, received in late[:20]:
             assert 9 < seconds < 15
-            assert b" 408 " in quoted
-        for seconds, quoted in late[20:]:
+            assert b" 408 " in received
+        for seconds, received in late[20:]:
             assert 29 < seconds < 36
-            assert b" 408 " in quoted
+            assert b" 408 " in received
         served.result()
         for client in idles:
-            assert ends(client, began)[1] == b""
+            assert read_until_closed(client, began)[1] == b""
         assert time.monotonic() - began < 45
-        until(lambda: idle(server), 20)
-        heard = rest(deaf)
-        assert b" 200 " in heard
-        assert b"[DONE]" not in heard
-        assert len(heard) < MIB
+        wait_until(lambda: is_idle(server), 20)
+        streamed = read_to_end(non_reader)
+        assert b" 200 " in streamed
+        assert b"[DONE]" not in streamed
+        assert len(streamed) < MIB
 
 
-ENDLESS = {
+LONG_STREAM = {
     "temperature": 2,
     "max_tokens": 3900,
     "logprobs": True,
@@ -291,7 +307,7 @@ ENDLESS = {
 """Kilobytes for each token, so that a client which reads nothing is noticed by the stream's second hundred tokens."""
 
 FORGED = "2026-11-22T00:00:00 info ready url=http://evil.example"
-STRANGE = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
+HOSTILE_TEXT = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
 
 
 @pytest.mark.fault(44)
@@ -301,7 +317,7 @@ def test_paths_cannot_forge_the_log(server: Server) -> None:
     paths = ("/%0d%0a" + FORGED.replace(" ", "%20"), "/%1b[31m%9b%e2%80%ae%e2%80%a8%07%00", "/" + "x" * 4000)
     for path in paths:
         assert get(server, path).status == 404
-    until(lambda: sum(" status=404 " in line for line in server.log[before:]) == 3)
+    wait_until(lambda: sum(" status=404 " in line for line in server.log[before:]) == 3)
     lines = server.log[before:]
     assert all(re.match(r"\d{4}-\S+ info request method=(GET|POST) path=", line) for line in lines)
     assert all(line.isprintable() for line in lines)
@@ -312,17 +328,17 @@ def test_paths_cannot_forge_the_log(server: Server) -> None:
 def test_prompts_cannot_forge_the_log(keyed: Server) -> None:
     """Row 44: with --log-prompts a megabyte of untrusted text goes there, escaped and cut."""
     before = len(keyed.log)
-    text = STRANGE.replace("\x00", "")[: MIB - 10]
-    refused(post(keyed, asked(text), headers=right()), 400, "context_length_exceeded", "messages")
-    assert post(keyed, asked(text[:300], max_tokens=3), headers=right()).status == 200
-    until(lambda: sum(" request " in line for line in keyed.log[before:]) == 2)
+    text = HOSTILE_TEXT.replace("\x00", "")[: MIB - 10]
+    assert_error(post(keyed, chat_request(text), headers=auth_headers()), 400, "context_length_exceeded", "messages")
+    assert post(keyed, chat_request(text[:300], max_tokens=3), headers=auth_headers()).status == 200
+    wait_until(lambda: sum(" request " in line for line in keyed.log[before:]) == 2)
     lines = keyed.log[before:]
     assert all(re.match(r"\d{4}-\S+ info (request|prompt|answer) ", line) and line.isprintable() for line in lines)
     assert not any(line.startswith(FORGED) for line in lines)
     assert max(map(len, lines)) < 15_000
 
 
-def right() -> dict[str, str]:
+def auth_headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {KEY}"}
 
 
@@ -338,7 +354,7 @@ def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
             server, body.encode(), "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}
         ).status in (400, 415)
     assert post(server, b"--A--", "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}).status == 400
-    until(lambda: len(server.log) >= before + 4)
+    wait_until(lambda: len(server.log) >= before + 4)
     assert all(" info request " in line for line in server.log[before:])
 
 
@@ -353,7 +369,7 @@ def test_what_is_refused_again_and_again_leaves_nothing(server: Server) -> None:
             assert connection.getresponse().read()
 
     clients(500)
-    before = memory(server)
+    before = process_memory(server)
     clients(1500)
-    assert memory(server) - before < 4
+    assert process_memory(server) - before < 4
     connection.close()

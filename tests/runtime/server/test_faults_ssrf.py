@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from tests.paths import EXAMPLES, ROOT
-from tests.runtime.server.http_client import QUESTION, Reply, asked, post, shelf, until
-from tests.runtime.server.refusals import refused, unharmed
+from tests.runtime.server.error_checks import assert_error, still_answers
+from tests.runtime.server.http_client import QUESTION, Reply, chat_request, post, shelf_request, wait_until
 from tests.runtime.server.running_server import Server, serving
 
 HOOK = """
@@ -48,7 +48,7 @@ class Trap:
     def port(self) -> int:
         return int(self.listener.getsockname()[1])
 
-    def untouched(self) -> bool:
+    def no_connection(self) -> bool:
         """Nobody has connected."""
         try:
             self.listener.accept()[0].close()
@@ -69,29 +69,29 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
 
 
 @dataclass
-class Watched:
+class AuditedServer:
     """A service whose every opened file and socket is written down."""
 
     server: Server
-    seen: Path
+    audit_log: Path
 
     def events(self) -> list[str]:
-        return self.seen.read_text().splitlines()
+        return self.audit_log.read_text().splitlines()
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedServer]:
     folder = tmp_path_factory.mktemp("watched")
     (folder / "sitecustomize.py").write_text(HOOK)
-    seen = folder / "seen"
+    audit_log = folder / "seen"
     paths = os.pathsep.join([str(folder), str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")])
-    with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_SEEN": str(seen)}) as server:
-        yield Watched(server, seen)
+    with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_SEEN": str(audit_log)}) as server:
+        yield AuditedServer(server, audit_log)
 
 
 @pytest.fixture(autouse=True)
-def well(watched: Watched) -> Iterator[None]:
-    with unharmed(watched.server):
+def service_survives(audited: AuditedServer) -> Iterator[None]:
+    with still_answers(audited.server):
         yield
 
 
@@ -136,7 +136,7 @@ PATHS = (
     "",
 )
 """Row 2."""
-DISGUISED = (
+DATA_URLS = (
     "data:http://{host}/x.png",
     "data://{host}/x.png",
     "data:image/png;base64,http://{host}/x.png",
@@ -148,16 +148,16 @@ DISGUISED = (
 MESSAGE_URL = "messages[0].content[0].image_url.url"
 
 
-def filled(address: str, trap: Trap) -> str:
+def expand(address: str, trap: Trap) -> str:
     host = f"127.0.0.1:{trap.port}"
     return address.format(host=host, port=trap.port, canary=trap.canary, link=trap.link)
 
 
 def chat(url: str) -> dict[str, Any]:
-    return asked({"type": "image_url", "image_url": {"url": url}}, QUESTION)
+    return chat_request({"type": "image_url", "image_url": {"url": url}}, QUESTION)
 
 
-def everywhere(server: Server, url: str) -> list[tuple[Reply, str]]:
+def replies_of_all_endpoints(server: Server, url: str) -> list[tuple[Reply, str]]:
     """The answers of all endpoints that take an image's URL, and the field that each has for it."""
     messages = chat(url)["messages"]
     item = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
@@ -171,26 +171,26 @@ def everywhere(server: Server, url: str) -> list[tuple[Reply, str]]:
 
 @pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("address", [*ADDRESSES, *PATHS])
-def test_what_is_no_data_url_is_refused(watched: Watched, trap: Trap, address: str) -> None:
+def test_what_is_no_data_url_is_refused(audited: AuditedServer, trap: Trap, address: str) -> None:
     """CVE-2025-6242, CVE-2026-24779, CVE-2026-34753, CVE-2026-33626, CVE-2026-63764, CVE-2026-56712."""
-    before = len(watched.events())
-    for reply, param in everywhere(watched.server, filled(address, trap)):
-        refused(reply, 400, "url_not_allowed", param)
-    assert quiet(watched.events()[before:])
-    assert trap.untouched()
+    before = len(audited.events())
+    for reply, param in replies_of_all_endpoints(audited.server, expand(address, trap)):
+        assert_error(reply, 400, "url_not_allowed", param)
+    assert assert_nothing_opened(audited.events()[before:])
+    assert trap.no_connection()
 
 
 @pytest.mark.fault(1)
-@pytest.mark.parametrize("address", DISGUISED)
-def test_addresses_in_a_data_url_are_no_images(watched: Watched, trap: Trap, address: str) -> None:
-    before = len(watched.events())
-    for reply, param in everywhere(watched.server, filled(address, trap)):
-        refused(reply, 400, "invalid_image", param)
-    assert quiet(watched.events()[before:])
-    assert trap.untouched()
+@pytest.mark.parametrize("address", DATA_URLS)
+def test_addresses_in_a_data_url_are_no_images(audited: AuditedServer, trap: Trap, address: str) -> None:
+    before = len(audited.events())
+    for reply, param in replies_of_all_endpoints(audited.server, expand(address, trap)):
+        assert_error(reply, 400, "invalid_image", param)
+    assert assert_nothing_opened(audited.events()[before:])
+    assert trap.no_connection()
 
 
-def quiet(events: list[str]) -> bool:
+def assert_nothing_opened(events: list[str]) -> bool:
     """Nothing was opened at all."""
     assert events == []
     return True
@@ -218,10 +218,12 @@ def image_part(more: str, content: bytes) -> bytes:
 
 
 OTHERS: dict[str, Callable[[Trap], object]] = {
-    "a schema's reference": lambda trap: shelf(response_format=format_of(reference(trap))),
-    "a schema's reference to a file": lambda trap: shelf(response_format=format_of({"$ref": f"file://{trap.canary}"})),
-    "a tool's reference": lambda trap: shelf(tools=[tool_of(reference(trap))], tool_choice="required"),
-    "a form's text": lambda trap: image_part("", filled(ADDRESSES[0], trap).encode()),
+    "a schema's reference": lambda trap: shelf_request(response_format=format_of(reference(trap))),
+    "a schema's reference to a file": lambda trap: shelf_request(
+        response_format=format_of({"$ref": f"file://{trap.canary}"})
+    ),
+    "a tool's reference": lambda trap: shelf_request(tools=[tool_of(reference(trap))], tool_choice="required"),
+    "a form's text": lambda trap: image_part("", expand(ADDRESSES[0], trap).encode()),
     "a form's path": lambda trap: image_part("", str(trap.canary).encode()),
     "a file's name": lambda trap: image_part(f'; filename="{trap.canary}"', b""),
     "an SVG that refers": lambda trap: image_part('; filename="x.svg"', SVG % trap.port),
@@ -230,41 +232,41 @@ OTHERS: dict[str, Callable[[Trap], object]] = {
 
 @pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("place", OTHERS)
-def test_no_other_field_reaches_anything(watched: Watched, trap: Trap, place: str) -> None:
+def test_no_other_field_reaches_anything(audited: AuditedServer, trap: Trap, place: str) -> None:
     """A second code path was the way around more than one allow list."""
     body = OTHERS[place](trap)
     path, headers = ("/api/v1/chat", FORM) if isinstance(body, bytes) else ("/v1/chat/completions", {})
-    before = len(watched.events())
-    assert post(watched.server, body, path, headers).status in (400, 415)
-    events = [event for event in watched.events()[before:] if str(trap.canary) in event or "socket." in event]
-    assert quiet(events)
-    assert trap.untouched()
+    before = len(audited.events())
+    assert post(audited.server, body, path, headers).status in (400, 415)
+    events = [event for event in audited.events()[before:] if str(trap.canary) in event or "socket." in event]
+    assert assert_nothing_opened(events)
+    assert trap.no_connection()
 
 
-def test_the_witnesses_can_see(watched: Watched, trap: Trap) -> None:
+def test_the_witnesses_can_see(audited: AuditedServer, trap: Trap) -> None:
     """Else the tests above prove nothing: the port takes connections, and what the service opened is written down."""
     socket.create_connection(("127.0.0.1", trap.port)).close()
-    assert not trap.untouched()
-    assert any(event.startswith("open") and "manifest.json" in event for event in watched.events())
-    assert any(event.startswith("socket.bind") for event in watched.events())
+    assert not trap.no_connection()
+    assert any(event.startswith("open") and "manifest.json" in event for event in audited.events())
+    assert any(event.startswith("socket.bind") for event in audited.events())
 
 
 @pytest.mark.fault(1, 2)
-def test_the_kernel_saw_nothing(watched: Watched, trap: Trap, tmp_path: Path) -> None:
+def test_the_kernel_saw_nothing(audited: AuditedServer, trap: Trap, tmp_path: Path) -> None:
     """Libraries in C open files and sockets without telling Python."""
-    pid, log = watched.server.process.pid, tmp_path / "strace"
+    pid, log = audited.server.process.pid, tmp_path / "strace"
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
     calls = "trace=connect,sendto,sendmsg,open,openat,openat2,execve"
     tracer = subprocess.Popen(["strace", "-f", "-qq", "-e", calls, "-o", str(log), "-p", str(pid)])
     status = Path(f"/proc/{pid}/status")
     try:
-        until(lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text())
+        wait_until(lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text())
         if tracer.poll() is not None:
             pytest.skip("strace may not look into another process here")
-        for address in (*ADDRESSES, *PATHS, *DISGUISED):
-            assert post(watched.server, chat(filled(address, trap))).status == 400
-        assert post(watched.server, shelf()).text == "6"
+        for address in (*ADDRESSES, *PATHS, *DATA_URLS):
+            assert post(audited.server, chat(expand(address, trap))).status == 400
+        assert post(audited.server, shelf_request()).text == "6"
     finally:
         tracer.send_signal(signal.SIGINT)
         tracer.wait(10)
@@ -273,4 +275,4 @@ def test_the_kernel_saw_nothing(watched: Watched, trap: Trap, tmp_path: Path) ->
     assert not [
         line for line in lines if re.search(r"connect\(|execve\(|sin_port|passwd|canary|link\.png|environ", line)
     ]
-    assert trap.untouched()
+    assert trap.no_connection()
