@@ -124,7 +124,9 @@ class NotifyingServer:
 
 
 @contextmanager
-def notifying_server(model: Path = FOLDER, compile_delay: float = 0.0, refuse_model: bool = False) -> Iterator[NotifyingServer]:
+def notifying_server(
+    model: Path = FOLDER, compile_delay: float = 0.0, refuse_model: bool = False
+) -> Iterator[NotifyingServer]:
     """A faulty service as soon as it listens; one that compiles ``late`` is loading for so many seconds at
     least, and may ``refuse`` the model then.
     """

@@ -94,15 +94,15 @@ def test_openais_client_of_an_older_major(server: Server) -> None:
 
 
 def test_llm(server: Server, tmp_path: Path) -> None:
-    """Guards Simon Willison's `llm`: a model by configuration alone, images, streams, a schema."""
-    config = f"""
+    """Guards Simon Willison's `llm`: a model by configurationuration alone, images, streams, a schema."""
+    configuration = f"""
 - model_id: shelf
   model_name: vlrun-tiny
   api_base: {server.url}/v1
   vision: true
   supports_schema: true
 """
-    (tmp_path / "extra-openai-models.yaml").write_text(config)
+    (tmp_path / "extra-openai-models.yaml").write_text(configuration)
     own = {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "not-needed"}
     ask = (installed("llm", "llm==0.36") / "llm", "-m", "shelf", "-a", EXAMPLES / "shelf.png", "-o", "temperature", "0")
     assert run(*ask, "How many bottles are there?", environment=own) == "6\n"
@@ -143,9 +143,9 @@ def test_openais_client_comes_again_when_there_is_room(small: Server, client: Op
     answer = client.chat.completions.create(**shelf_request())
     assert answer.choices[0].message.content == "6"
     wait_until(lambda: len(statuses(small, before)) >= 3)
-    config = statuses(small, before)
-    assert config[0] == "429"
-    assert config[-1] == "200"
+    received = statuses(small, before)
+    assert received[0] == "429"
+    assert received[-1] == "200"
     wait_until(lambda: is_idle(small))
 
 

@@ -108,7 +108,14 @@ def test_a_body_at_the_limit_is_read(server: Server) -> None:
 
 
 FOREIGN_HOSTS = ("evil.example", "evil.example:{port}", "169.254.169.254", "127.0.0.1:1", "127.0.0.1.evil.example")
-MALFORMED_HOSTS = ("127.0.0.1:{port}/x", "user@127.0.0.1:{port}", "127.0.0.1:{port}, x", "[::1", "a b", "127.0.0.1:99999")
+MALFORMED_HOSTS = (
+    "127.0.0.1:{port}/x",
+    "user@127.0.0.1:{port}",
+    "127.0.0.1:{port}, x",
+    "[::1",
+    "a b",
+    "127.0.0.1:99999",
+)
 
 
 @pytest.mark.fault(22)
@@ -146,7 +153,13 @@ def test_a_foreign_page_may_ask_nothing(server: Server, origin: str) -> None:
         assert "access-control-allow-origin" not in reply_.headers
 
 
-NO_PREFLIGHT_TYPES = ("text/plain", "application/x-www-form-urlencoded", "text/plain; application/json", "", "application/json5")
+NO_PREFLIGHT_TYPES = (
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "text/plain; application/json",
+    "",
+    "application/json5",
+)
 
 
 @pytest.mark.fault(23)

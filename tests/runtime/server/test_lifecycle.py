@@ -33,7 +33,15 @@ from tests.runtime.server.http_client import (
     shelf_request,
     wait_until,
 )
-from tests.runtime.server.notify_socket import WATCHDOG, CommandServer, NotifyingServer, form, noise, notifying_server, ready_server
+from tests.runtime.server.notify_socket import (
+    WATCHDOG,
+    CommandServer,
+    NotifyingServer,
+    form,
+    noise,
+    notifying_server,
+    ready_server,
+)
 from tests.runtime.server.running_server import READY, Server, serving
 from vlrun.embedded import FOLDER
 from vlrun.errors import DeviceError

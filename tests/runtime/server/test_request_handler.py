@@ -61,7 +61,9 @@ def test_a_token_count_has_a_deadline() -> None:
     """Guards row 30 where no answer is made: a request whose turn does not come gets a 504."""
 
     async def scenario() -> None:
-        short_deadline = RequestHandler(cast(VLM, None), ServerLimits(parallel=1, deadline=0.05), Metrics(lambda: None, dict))
+        short_deadline = RequestHandler(
+            cast(VLM, None), ServerLimits(parallel=1, deadline=0.05), Metrics(lambda: None, dict)
+        )
         scope: Scope = {"type": "http", "headers": []}
         body: Message = {"type": "http.request", "body": b"{}"}
         messages = iter([body])

@@ -132,7 +132,9 @@ def test_a_request_over_its_deadline() -> None:
         assert late.status == 504
         assert late.json["error"]["code"] == "deadline_exceeded"
         received = [
-            line for line in events(send_request(short_deadline, long_request(n=4, stream=True)).getresponse()) if line[0] != ":"
+            line
+            for line in events(send_request(short_deadline, long_request(n=4, stream=True)).getresponse())
+            if line[0] != ":"
         ]
         assert json.loads(received[-1])["error"]["code"] == "deadline_exceeded"
         assert len(received) > 10

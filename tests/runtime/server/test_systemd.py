@@ -35,7 +35,7 @@ from tests.runtime.server.http_client import (
     shelf_request,
     wait_until,
 )
-from tests.runtime.server.notify_socket import NotifyListener, CommandServer, form, noise
+from tests.runtime.server.notify_socket import CommandServer, NotifyListener, form, noise
 from tests.runtime.server.systemd_container import SystemdContainer
 from vlrun.server import systemd
 from vlrun.server.systemd import SystemdNotifier
@@ -209,7 +209,9 @@ def test_row_42_a_read_only_root_and_no_home(container: SystemdContainer) -> Non
     (note,) = container.call_inside(lambda: get(container, "/health/ready")).json["notes"]
     assert note.startswith("device AUTO: the CPU answers")
     assert note in container.run("journalctl", "--unit", "vlrun.service", "--output", "cat")
-    owned = container.run("find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*")
+    owned = container.run(
+        "find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*"
+    )
     assert {Path(path).parts[:5] for path in owned.split()} == {("/", "var", "cache", "private", "vlrun")}
     assert "/verified/" in owned
     assert "/prefixes/" in owned

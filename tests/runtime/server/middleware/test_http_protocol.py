@@ -215,7 +215,9 @@ def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(short_de
 
 
 @pytest.mark.parametrize("path", [b"/", b"/slow"], ids=["a head", "a body that the app does not read"])
-def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(short_deadlines: ServerLimits, path: bytes) -> None:
+def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(
+    short_deadlines: ServerLimits, path: bytes
+) -> None:
     """Closed with bytes unread a connection is reset, and many systems then throw away the answer that came before."""
     size = 8_000_000
     framing = b"x: " if path == b"/" else b"Content-Length: %d\r\n\r\n" % (size + 1)

@@ -210,7 +210,9 @@ def test_no_other_page_may(keyed: RawServer, origin: str) -> None:
     assert (answer.status, "access-control-allow-origin" in answer.headers) == (403, False)
 
 
-WRONG_CREDENTIALS = [f"Bearer {key}" for key in ("", f"{KEY}x", KEY[:-1], KEY.upper(), f"{KEY} {KEY}", "kiosk", "ÿ" * 16)]
+WRONG_CREDENTIALS = [
+    f"Bearer {key}" for key in ("", f"{KEY}x", KEY[:-1], KEY.upper(), f"{KEY} {KEY}", "kiosk", "ÿ" * 16)
+]
 WRONG_CREDENTIALS += ["Bearer", KEY, f"Basic {KEY}"]
 
 
