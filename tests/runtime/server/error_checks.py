@@ -1,7 +1,4 @@
-"""What every refusal must look like, and that the service is as well afterwards as it was before.
-
-Knows the shape of errors and the log's lines; knows no fault.
-"""
+"""Checks for the fault table: the shape of errors, no leaked internals, and a service that still works afterwards."""
 
 from __future__ import annotations
 
@@ -21,18 +18,18 @@ INTERNALS = re.compile(
     r"|msgspec|pillow|\bPIL\b|llguidance|jinja|openvino|tokenizers|starlette|uvicorn|h11|multipart\.|numpy|json\.",
     re.IGNORECASE,
 )
-"""Words of libraries, of Python, of addresses in memory or of machines."""
+"""Text from libraries, tracebacks, memory addresses or hosts."""
 ALLOWED_SLASHES = re.compile(
     r"/docs lists|application/json|multipart/form-data|data:image/jpeg;base64,|image/[a-z]+|HTTP/1\.1|#/\S*"
 )
-"""The slashes that our own words have: all others begin a path."""
+"""Slashes in messages of vlrun; any other slash would be part of a path."""
 ACCESS_LOG_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d info request method=\S+ path=.{1,1300} status=\S+ seconds=\S+ .{1,99}"
 )
 
 
 class HttpReply(Protocol):
-    """An answer, whichever client got it."""
+    """A response of either test client."""
 
     @property
     def status(self) -> int: ...
@@ -43,16 +40,17 @@ class HttpReply(Protocol):
 
 
 def assert_error(reply: HttpReply, status: int, code: str, param: str | None = None, quoted: str = "") -> str:
-    """The message of a refusal, which has this status, code and param, OpenAI's shape, and nobody's words but ours.
-    ``quoted``: what of the request it may repeat.
+    """Check status, code, param and shape of an error, and that it leaks no internals; return its message.
+
+    ``quoted``: the part of the request that the message may repeat.
     """
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-should-retry"] == ("true" if "retry-after" in reply.headers else "false")
-    received: dict[str, Any] = json.loads(reply.body)
-    assert set(received) == {"error"}
-    assert set(received["error"]) == {"message", "type", "param", "code"}
-    error = received["error"]
+    body: dict[str, Any] = json.loads(reply.body)
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    error = body["error"]
     assert (error["code"], error["param"]) == (code, param), error
     assert error["type"] == TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     message: str = error["message"]
@@ -66,7 +64,7 @@ def assert_error(reply: HttpReply, status: int, code: str, param: str | None = N
 
 @contextmanager
 def still_answers(server: Server) -> Iterator[None]:
-    """Whatever comes in this block, the next normal request is answered right, and the log has lines of ours alone."""
+    """After the block, a normal request is answered correctly and the log has nothing but access log lines."""
     before = len(server.log)
     yield
     assert post(server, shelf_request()).text == "6"
@@ -75,7 +73,7 @@ def still_answers(server: Server) -> Iterator[None]:
 
 
 def process_memory(server: Server, name: str = "VmRSS") -> float:
-    """A figure of /proc/PID/status, in MiB."""
+    """A value of /proc/PID/status in MiB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
@@ -83,8 +81,8 @@ def process_memory(server: Server, name: str = "VmRSS") -> float:
 
 @contextmanager
 def memory_growth_below(server: Server, mib: float) -> Iterator[None]:
-    """At no moment of this block does the service have ``most`` MiB more than at its beginning."""
-    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak starts anew: proc(5)
+    """During the block, the resident memory of the service grows by less than ``mib`` MiB."""
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # resets the peak: proc(5)
     before = process_memory(server)
     yield
     assert process_memory(server, "VmHWM") - before < mib

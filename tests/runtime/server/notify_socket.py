@@ -1,4 +1,4 @@
-"""A service under the eyes of a systemd that is played: what it says on its NOTIFY_SOCKET, and when."""
+"""A service process with a fake systemd: records the messages on NOTIFY_SOCKET and their times."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.runtime.server.running_server import LISTENING, READY, Server
 from vlrun.embedded import FOLDER
 
 WATCHDOG = 1.2
-"""Seconds after which systemd would kill the service; it speaks three times as often."""
+"""Seconds after which systemd would kill the service; it notifies three times as often."""
 
 
 @dataclass(frozen=True)
 class Notification:
-    """What was said at a moment of the monotonic clock."""
+    """One datagram. ``moment``: when it arrived, on the monotonic clock."""
 
     moment: float
     text: str
 
 
 class NotifyListener:
-    """Hears everything that is sent to ``address``."""
+    """Records every datagram sent to ``address``."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -51,13 +51,12 @@ class NotifyListener:
                 self.messages.append(Notification(time.monotonic(), text))
 
     def close(self) -> None:
-        """Hear no more."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         self._socket.close()
 
     def times(self, word: str) -> list[float]:
-        """When messages with that word came."""
+        """When the messages that contain ``word`` arrived."""
         return [message.moment for message in list(self.messages) if word in message.text]
 
     def watchdog_fed(self, seconds: float = WATCHDOG) -> bool:
@@ -65,13 +64,13 @@ class NotifyListener:
         return any(time.monotonic() - moment < seconds for moment in self.times("WATCHDOG=1"))
 
     def longest_pause(self, since: float) -> float:
-        """Between two meals of the watchdog since that moment, and up to now."""
+        """The longest time between two watchdog notifications from ``since`` until now."""
         moments = [since, *(moment for moment in self.times("WATCHDOG=1") if moment > since), time.monotonic()]
         return max(after - before for before, after in itertools.pairwise(moments))
 
 
 class CommandServer(Server):
-    """A service that another command starts, with further descriptors. It takes orders on its standard input."""
+    """A service that another command starts. ``descriptors``: open files it inherits."""
 
     def __init__(
         self, command: Sequence[str], environment: dict[str, str] | None = None, descriptors: Sequence[int] = ()
@@ -91,15 +90,14 @@ class CommandServer(Server):
         self._reader.start()
 
     def send_command(self, fault: str) -> None:
-        """Have it suffer, and wait until it does."""
-        before = self.log.count(f"suffers {what}")
+        """Send a fault to ``faulty_service`` and wait until it is in effect."""
+        before = self.log.count(f"fault {fault}")
         if self.process.stdin:
-            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.write(f"{fault}\n")
             self.process.stdin.flush()
-        wait_until(lambda: self.log.count(f"suffers {what}") > before)
+        wait_until(lambda: self.log.count(f"fault {fault}") > before)
 
     def kill(self) -> None:
-        """However it is."""
         self.process.kill()
         self.wait_for_exit()
         if self.process.stdin:
@@ -108,32 +106,33 @@ class CommandServer(Server):
 
 @dataclass(frozen=True)
 class NotifyingServer:
-    """A faulty service, and what systemd hears of it."""
+    """A ``faulty_service``, and the notifications that it sends to systemd."""
 
     service: CommandServer
     listener: NotifyListener
 
     @contextmanager
     def injected(self, fault: str) -> Iterator[None]:
-        """Something is wrong for a block."""
+        """Inject a fault for a block."""
         self.service.send_command(fault)
         try:
             yield
         finally:
-            self.service.send_command("heal")
+            self.service.send_command("restore")
 
 
 @contextmanager
 def notifying_server(
     model: Path = FOLDER, compile_delay: float = 0.0, refuse_model: bool = False
 ) -> Iterator[NotifyingServer]:
-    """A faulty service as soon as it listens; one that compiles ``late`` is loading for so many seconds at
-    least, and may ``refuse`` the model then.
+    """Start a ``faulty_service`` and wait until it listens; its model may still load.
+
+    ``compile_delay``: seconds added to compiling. ``refuse_model``: compiling fails after that.
     """
     listener = NotifyListener(f"@vlrun-test-{os.getpid()}-{time.monotonic_ns()}")
-    received = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
+    variables = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
     arguments = str(model), str(compile_delay), "refuse" if refuse_model else ""
-    service = CommandServer([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], received)
+    service = CommandServer([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], variables)
     try:
         service.url = service.wait_for(LISTENING)[1]
         yield NotifyingServer(service, listener)
@@ -144,21 +143,21 @@ def notifying_server(
 
 @contextmanager
 def ready_server() -> Iterator[NotifyingServer]:
-    """One that answers."""
-    with notifying_server() as one:
-        one.service.wait_for(READY)
-        yield one
+    """Start a ``faulty_service`` and wait until it is ready."""
+    with notifying_server() as running:
+        running.service.wait_for(READY)
+        yield running
 
 
 def noise(side: int = 1300) -> bytes:
-    """A PNG of 3 bytes a pixel, which cannot be packed: 5 MB."""
+    """A PNG of incompressible pixels: 5 MB."""
     file = io.BytesIO()
     Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(file, "PNG", compress_level=0)
     return file.getvalue()
 
 
 def form(image: bytes, query: str) -> tuple[bytes, str, dict[str, str]]:
-    """Body, path and headers of the tutorials' form."""
+    """Body, path and headers of a multipart request to /api/v1/chat."""
     boundary = "----form"
     fields = f'--{boundary}\r\nContent-Disposition: form-data; name="query"\r\n\r\n{query}\r\n'
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="i.png"\r\n\r\n'

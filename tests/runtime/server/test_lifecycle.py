@@ -117,7 +117,7 @@ def test_a_stop_while_it_loads() -> None:
 )
 def test_whoever_waits_for_a_model_does_not_keep_the_process(path: str, body: object) -> None:
     """Guards row 36: a request that waits hears that nothing will come, and the process ends with its exit code."""
-    with notifying_server(compile_delay=COMPILE_DELAY, refuse=True) as one:
+    with notifying_server(compile_delay=COMPILE_DELAY, refuse_model=True) as one:
         waiting, leaving = send_request(one.service, body, path), send_request(one.service, body, path)
         leaving.disconnect()
         assert Reply(waiting.getresponse()).status == 503

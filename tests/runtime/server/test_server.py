@@ -259,10 +259,10 @@ def test_a_taken_port_is_told(server: Server) -> None:
 def test_anybody_may_come_if_that_is_meant() -> None:
     """Guards the long option: on all addresses, and the Host must still be one of ours."""
     with serving("--host", "0.0.0.0", "--let-anyone-in-without-a-key", "--allow-host", "kiosk.local") as public:
-        host = f"127.0.0.1:{open_one.port}"
+        host = f"127.0.0.1:{public.port}"
         assert get(public, "/v1/models", {"Host": host}).status == 200
-        assert get(public, "/v1/models", {"Host": f"kiosk.local:{open_one.port}"}).status == 200
-        assert get(public, "/v1/models", {"Host": f"evil.example:{open_one.port}"}).status == 403
+        assert get(public, "/v1/models", {"Host": f"kiosk.local:{public.port}"}).status == 200
+        assert get(public, "/v1/models", {"Host": f"evil.example:{public.port}"}).status == 403
 
 
 @pytest.mark.fault(44)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import pytest
 from PIL import Image
 
-from tests.runtime.server import systemd_container as systemd_container
+from tests.runtime.server import systemd_container
 from tests.runtime.server.http_client import (
     Reply,
     chat_request,
@@ -314,7 +314,7 @@ def test_row_34_too_much_memory(container: SystemdContainer) -> None:
     """An image of 24 megapixels under a limit that has no room for it: restarted, the next request is answered."""
     container.restart()
     assert _answers(container)
-    status = container.run("cat", f"/proc/{booted.show('MainPID')}/status")
+    status = container.run("cat", f"/proc/{container.property_of('MainPID')}/status")
     peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
     container.configure(f"MemoryMax={peak + 40 * 2**20}\nMemoryHigh=infinity\n")
     container.run("systemctl", "restart", "vlrun.service")

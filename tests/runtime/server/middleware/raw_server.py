@@ -1,4 +1,4 @@
-"""A real uvicorn with our protocol class in a thread, and clients that are raw sockets."""
+"""Uvicorn with vlrun's protocol class in a thread, and raw-socket clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware.http_protocol import protocol
 
 TIMEOUT_SECONDS = 5.0
-"""Seconds after which a test gives up."""
+"""Time limit for waits and reads."""
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LIMITS = ServerLimits()
 
@@ -35,7 +35,7 @@ class RawReply:
 
     @property
     def code(self) -> str | None:
-        """Of an error, whose shape is checked on the way."""
+        """The error code; also checks the shape of the error."""
         error: dict[str, Any] = json.loads(self.body)["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert self.headers["content-type"] == "application/json"
@@ -45,11 +45,11 @@ class RawReply:
 
 @dataclass
 class RecordingApp:
-    """An app that answers ``ok`` at once; ``calls``: paths it was called for. The paths of its methods do more."""
+    """An app that answers ``ok``; some paths behave otherwise. ``calls``: the requested paths."""
 
     calls: list[str] = field(default_factory=list)
     disconnected: threading.Event = field(default_factory=threading.Event)
-    """Set when the app hears that its client has left."""
+    """Set when the app receives ``http.disconnect``."""
     sent: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +63,7 @@ class RecordingApp:
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def _slow(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer after a while, deaf to the client."""
+        """Answer after a delay without reading from the client."""
         await asyncio.sleep(0.3)
         await self._ok(scope, receive, send)
 
@@ -72,26 +72,26 @@ class RecordingApp:
         raise ValueError("zebra")
 
     async def _large(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As many bytes as the query says."""
+        """Send as many bytes as the query says."""
         size = int(scope["query_string"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": bytes(size)})
 
     async def _endless(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the client has left."""
-        gone = asyncio.create_task(self._wait_for_disconnect(receive))
+        """Send until the client disconnects."""
+        disconnect = asyncio.create_task(self._wait_for_disconnect(receive))
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        while not gone.done():
+        while not disconnect.done():
             await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
             self.sent += 1000
             await asyncio.sleep(0)
 
     async def _wait(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer never."""
+        """Never answer."""
         await self._wait_for_disconnect(receive)
 
     async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Begin an answer, and never end it."""
+        """Begin a response and never end it."""
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})
         await self._wait_for_disconnect(receive)
@@ -105,10 +105,10 @@ class RecordingApp:
 
 @dataclass
 class StubApp:
-    """What stands behind a guard: it answers with the name of the key, or fails as its path says."""
+    """An app behind the middleware: it answers with the name of the API key, or fails as its path says."""
 
     calls: list[str] = field(default_factory=list)
-    """Paths that came through the guard."""
+    """Paths of the requests that passed the middleware."""
     stopping: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,15 +138,13 @@ class StubApp:
 
 @dataclass(frozen=True)
 class RawServer:
-    """A server that runs."""
-
     port: int
     server: uvicorn.Server
     refused: list[int]
-    """Statuses that no application gave."""
+    """Statuses that the protocol sent itself."""
 
     def connect(self, receive_buffer: int | None = None) -> socket.socket:
-        """A client, with a receive buffer of so many bytes."""
+        """Open a client socket. ``receive_buffer``: in bytes."""
         client = socket.socket()
         client.settimeout(TIMEOUT_SECONDS)
         if receive_buffer:
@@ -155,13 +153,13 @@ class RawServer:
         return client
 
     def request_once(self, request: bytes) -> RawReply:
-        """The answer to ``request`` on a connection of its own."""
+        """Send a request on a new connection and return the response."""
         with self.connect() as client:
             send_bytes(client, request)
             return read_reply(client)
 
     def connections(self) -> int:
-        """Open ones, as the server counts them."""
+        """Number of open connections, as the server counts them."""
         return len(self.server.server_state.connections)
 
 
@@ -171,9 +169,9 @@ def serve_app(
 ) -> Iterator[RawServer]:
     """A server on a free port of loopback, or on ``listener``, until the block ends."""
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
-    place = listener.getsockname()
+    address = listener.getsockname()
     refused: list[int] = []
-    never_used = asyncio.Protocol  # a websocket's; made like ours it would raise
+    never_used = asyncio.Protocol  # for websockets, which no test opens
     config = uvicorn.Config(
         app,
         http=protocol(limits, refused.append),
@@ -187,20 +185,19 @@ def serve_app(
     thread.start()
     wait_until(lambda: server.started)
     try:
-        yield RawServer(place[1] if listener.family == socket.AF_INET else 0, server, refused)
+        yield RawServer(address[1] if listener.family == socket.AF_INET else 0, server, refused)
     finally:
         server.should_exit = True
         thread.join()
 
 
 def send_bytes(client: socket.socket, data: bytes) -> None:
-    """Send what can be sent: a refused client may be cut off in the middle."""
+    """Send what can be sent; the server may close the connection meanwhile."""
     with suppress(ConnectionError):
         client.sendall(data)
 
 
 def read_reply(client: socket.socket, method: str = "GET") -> RawReply:
-    """The next answer."""
     answer = http.client.HTTPResponse(client, method=method)
     answer.begin()
     headers = {name.lower(): value for name, value in answer.getheaders()}
@@ -208,7 +205,7 @@ def read_reply(client: socket.socket, method: str = "GET") -> RawReply:
 
 
 def read_to_end(client: socket.socket) -> bytes:
-    """Everything until the connection ends, which it has to within ``PATIENCE``."""
+    """Read until the connection ends, within ``TIMEOUT_SECONDS``."""
     parts = [b""]
     with suppress(ConnectionError):
         while part := client.recv(65536):
@@ -217,8 +214,7 @@ def read_to_end(client: socket.socket) -> bytes:
 
 
 def wait_until(condition: Any, seconds: float = TIMEOUT_SECONDS) -> None:
-    """Wait for ``condition()``."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)

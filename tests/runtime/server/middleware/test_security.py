@@ -206,7 +206,7 @@ def test_a_page_that_may_ask_can_read_answers_errors_and_streams(
     "other", ["https://evil.example", "https://kiosk.example.evil.example", "https://kiosk.example:444", "null"]
 )
 def test_no_other_page_may(keyed: RawServer, origin: str) -> None:
-    answer = ask(keyed, f"Origin: {other}", f"Authorization: Bearer {KEY}")
+    answer = ask(keyed, f"Origin: {origin}", f"Authorization: Bearer {KEY}")
     assert (answer.status, "access-control-allow-origin" in answer.headers) == (403, False)
 
 
