@@ -1,4 +1,4 @@
-"""The way of a request, where it ends otherwise than with an answer."""
+"""Requests that end without an answer: errors, disconnects, deadlines."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def handler() -> RequestHandler:
     return RequestHandler(cast(VLM, None), ServerLimits(), cast(Metrics, None))
 
 
-def test_what_fails_is_told_with_its_own_place() -> None:
-    """Guards the log: an error that is raised again on its way loses the place where it came from."""
+def test_an_error_keeps_its_traceback() -> None:
+    """The log names the line that failed, not the one that raised the error again."""
 
     async def broken() -> None:
         raise ValueError("zebra")
@@ -41,8 +41,8 @@ def test_what_fails_is_told_with_its_own_place() -> None:
     assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "broken"
 
 
-def test_work_ends_before_its_client_is_gone() -> None:
-    """Guards the turn of the next one: it begins only when the work for the one who left is over."""
+def test_work_of_a_disconnected_client_ends_before_its_slot_is_free() -> None:
+    """The next request must not start while the cancelled work still runs."""
     ended: list[str] = []
 
     async def working() -> None:
@@ -58,7 +58,7 @@ def test_work_ends_before_its_client_is_gone() -> None:
 
 
 def test_a_token_count_has_a_deadline() -> None:
-    """Guards row 30 where no answer is made: a request whose turn does not come gets a 504."""
+    """Row 30 for /v1/tokenize: a request whose slot does not come gets 504."""
 
     async def scenario() -> None:
         short_deadline = RequestHandler(

@@ -1,4 +1,4 @@
-"""A real service on the embedded model: right answers, and every way in which a request or the service itself ends."""
+"""A real service on the embedded model: correct answers, and every way a request or the service ends."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ from vlrun.cli.serve import ListenOptions
 from vlrun.errors import ServiceError
 
 
-def test_readiness_says_what_answers(server: Server) -> None:
-    """Guards the kiosk's monitor: model, device and queue."""
+def test_readiness_reports_model_device_and_queue(server: Server) -> None:
     ready = get(server, "/health/ready")
     assert ready.status == 200
     assert ready.json["ready"]
@@ -44,8 +43,8 @@ def test_readiness_says_what_answers(server: Server) -> None:
 
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool) -> None:
-    """Guards row 27: a client that has left, streaming or not, costs no further step."""
+def test_a_disconnected_client_frees_its_slot(server: Server, stream: bool) -> None:
+    """Row 27: after a disconnect, streaming or not, no further step is computed."""
     connection = send_request(server, long_request(stream=stream))
     wait_until(lambda: metric(server, "vlrun_engine_running") == 1)
     if stream:
@@ -53,13 +52,13 @@ def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool) -> N
         assert response.read(100)
     before = metric(server, "vlrun_requests_total")
     connection.disconnect()
-    assert wait_until(lambda: is_idle(server)) < 1.0, "it went on for a while"
+    assert wait_until(lambda: is_idle(server)) < 1.0, "generation continued"
     wait_until(lambda: metric(server, "vlrun_requests_total") == before + 1)
     assert post(server, shelf_request()).text == "6"
 
 
-def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
-    """Guards proxies and parsers: content type, no buffering, comments for progress, the end mark."""
+def test_stream_format(server: Server) -> None:
+    """Content type, no proxy buffering, progress as comments, [DONE] at the end."""
     response = send_request(server, shelf_request(stream=True, stream_options={"include_usage": True})).getresponse()
     assert response.getheader("content-type") == "text/event-stream; charset=utf-8"
     assert response.getheader("x-accel-buffering") == "no"
@@ -72,7 +71,7 @@ def test_a_stream_has_the_form_that_clients_expect(server: Server) -> None:
 
 
 def test_progress_keeps_a_stream_alive(server: Server) -> None:
-    """Guards proxies and dead clients: comments during vision and prefill, before any text comes."""
+    """Comments during vision and prefill, before any text, keep proxies from timing out."""
     request = chat_request(new_image(), new_image(), "word " * 500, stream=True, max_tokens=1)
     received = list(events(send_request(server, request).getresponse()))
     comments = [re.fullmatch(r": (vision|prefill) (\d+) %", line) for line in received if line.startswith(":")]
@@ -81,8 +80,7 @@ def test_progress_keeps_a_stream_alive(server: Server) -> None:
     assert progress == sorted(progress, key=lambda one: (one[0] == "prefill", one[1]))
 
 
-def test_tokens_are_counted_as_they_will_be(server: Server) -> None:
-    """Guards /v1/tokenize against another count than that of the answer."""
+def test_tokenize_counts_like_the_answer(server: Server) -> None:
     request = shelf_request()
     used = post(server, request).json["usage"]
     counted = post(server, {"messages": request["messages"]}, "/v1/tokenize").json
@@ -94,7 +92,7 @@ def test_tokens_are_counted_as_they_will_be(server: Server) -> None:
 
 
 def test_unknown_paths_and_methods(server: Server) -> None:
-    """Guards against the framework's own words: 404 and 405 in the error's shape."""
+    """404 and 405 have the shape of all errors, not the framework's text."""
     assert get(server, "/v1/nothing").json["error"]["code"] == "not_found"
     wrong = get(server, "/v1/chat/completions")
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
@@ -102,8 +100,8 @@ def test_unknown_paths_and_methods(server: Server) -> None:
 
 
 @pytest.mark.fault(29)
-def test_a_full_queue_says_when_to_come_again() -> None:
-    """Guards row 29."""
+def test_a_full_queue_gets_429_with_a_retry_time() -> None:
+    """Row 29."""
     with serving("--parallel", "1", "--queue", "1") as small:
         busy = [send_request(small, long_request()) for _ in range(2)]
         wait_until(lambda: metric(small, "vlrun_requests_waiting") == 1)
@@ -125,8 +123,8 @@ def test_a_full_queue_says_when_to_come_again() -> None:
 
 
 @pytest.mark.fault(30)
-def test_a_request_over_its_deadline() -> None:
-    """Guards row 30: 504, or the stream's last event; and the place is free."""
+def test_a_request_over_its_deadline_fails() -> None:
+    """Row 30: status 504 or the last event of the stream; the slot is free afterwards."""
     with serving("--deadline", "1") as short_deadline:
         late = post(short_deadline, long_request(n=4))
         assert late.status == 504
@@ -144,7 +142,7 @@ def test_a_request_over_its_deadline() -> None:
 
 @pytest.mark.fault(31)
 def test_stopping_lets_running_answers_end() -> None:
-    """Guards row 31: a stream goes on to its [DONE], new requests get 503, and the process ends well."""
+    """Row 31: a stream continues to [DONE], new requests get 503, and the exit code is 0."""
     with serving() as stopping:
         response = send_request(stopping, long_request(stream=True, max_tokens=2000)).getresponse()
         response.read(50)
@@ -161,8 +159,8 @@ def test_stopping_lets_running_answers_end() -> None:
 
 
 @pytest.mark.fault(31)
-def test_stopping_cancels_what_takes_too_long() -> None:
-    """Guards row 31: after the time for draining, a stream is told so."""
+def test_stopping_cancels_requests_after_the_drain_time() -> None:
+    """Row 31: the stream ends with an error event."""
     with serving("--drain", "0.5") as stopping:
         response = send_request(stopping, long_request(stream=True, n=4)).getresponse()
         response.read(50)
@@ -174,7 +172,6 @@ def test_stopping_cancels_what_takes_too_long() -> None:
 
 @pytest.mark.fault(31)
 def test_a_second_signal_ends_at_once() -> None:
-    """Guards Ctrl+C twice."""
     server = Server([])
     server.url = server.wait_for(READY)[1]
     _busy = send_request(server, long_request(n=4))
@@ -186,14 +183,14 @@ def test_a_second_signal_ends_at_once() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_keys_are_needed_everywhere_but_live(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Guards row 24 through the whole program, and the log against keys."""
+def test_all_paths_but_live_need_a_key(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Row 24 through the whole program. The log shows the name of a key, never the key."""
     path = tmp_path_factory.mktemp("keys") / "keys"
     path.write_text("kiosk: correct-horse-battery\n")
     path.chmod(0o600)
     with serving("--api-key-file", str(path)) as keyed:
-        for place in ("/v1/models", "/health/ready", "/metrics", "/docs", "/openapi.json", "/nowhere"):
-            assert get(keyed, place).status == 401
+        for private in ("/v1/models", "/health/ready", "/metrics", "/docs", "/openapi.json", "/nowhere"):
+            assert get(keyed, private).status == 401
         assert get(keyed, "/health/live").status == 200
         wrong = post(keyed, shelf_request(), headers={"Authorization": "Bearer correct-horse-batterx"})
         assert wrong.status == 401
@@ -214,8 +211,8 @@ def test_keys_are_needed_everywhere_but_live(tmp_path_factory: pytest.TempPathFa
         (("--systemd",), "expects one socket from systemd"),
     ],
 )
-def test_it_does_not_start_in_the_wrong_way(options: tuple[str, ...], sentence: str) -> None:
-    """Guards against an open door, a stack trace, and a service that only seems to run."""
+def test_unsafe_or_wrong_options_end_the_start(options: tuple[str, ...], sentence: str) -> None:
+    """Guards against an unprotected port, a stack trace, and a service that only seems to run."""
     server = Server(options)
     code = server.wait_for_exit()
     assert code == (4 if "--model" in options else 12)
@@ -225,7 +222,7 @@ def test_it_does_not_start_in_the_wrong_way(options: tuple[str, ...], sentence: 
 
 
 @pytest.mark.parametrize(
-    ("address", "open_to_all"),
+    ("address", "reachable"),
     [
         ("127.0.0.1", False),
         ("127.8.9.1", False),
@@ -237,11 +234,11 @@ def test_it_does_not_start_in_the_wrong_way(options: tuple[str, ...], sentence: 
         ("::", True),
     ],
 )
-def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, address: str, open_to_all: bool) -> None:
-    """Guards an address that only begins like this machine's own."""
+def test_loopback_is_an_address_not_a_prefix(monkeypatch: pytest.MonkeyPatch, address: str, reachable: bool) -> None:
+    """``::1234`` only begins like ``::1``."""
     opened = SimpleNamespace(getsockname=lambda: (address, 8321), close=lambda: None)
     monkeypatch.setattr("vlrun.server.server.listen", lambda *_: opened)
-    if open_to_all:
+    if reachable:
         with pytest.raises(ServiceError, match="other machines can reach"):
             ListenOptions().open(keyed=False)
     else:
@@ -249,15 +246,13 @@ def test_loopback_is_an_address_and_no_prefix(monkeypatch: pytest.MonkeyPatch, a
     ListenOptions().open(keyed=True)
 
 
-def test_a_taken_port_is_told(server: Server) -> None:
-    """Guards the second start."""
+def test_a_port_in_use_is_an_error(server: Server) -> None:
     second = Server(["--port", str(server.port)])
     assert second.wait_for_exit() == 12
     assert "cannot listen" in second.log[-1]
 
 
-def test_anybody_may_come_if_that_is_meant() -> None:
-    """Guards the long option: on all addresses, and the Host must still be one of ours."""
+def test_an_open_service_still_checks_the_host() -> None:
     with serving("--host", "0.0.0.0", "--let-anyone-in-without-a-key", "--allow-host", "kiosk.local") as public:
         host = f"127.0.0.1:{public.port}"
         assert get(public, "/v1/models", {"Host": host}).status == 200
@@ -266,8 +261,8 @@ def test_anybody_may_come_if_that_is_meant() -> None:
 
 
 @pytest.mark.fault(44)
-def test_log_lines_cannot_be_forged(server: Server) -> None:
-    """Guards row 44: line breaks, colours and floods in a path reach the log as letters, cut."""
+def test_paths_are_escaped_and_cut_in_the_log(server: Server) -> None:
+    """Row 44."""
     before = len(server.log)
     get(server, "/%0d%0a2026-11-22T00:00:00%20info%20ready%20url=http://evil.example%1b[31m")
     get(server, "/" + "x" * 3000)
@@ -280,8 +275,7 @@ def test_log_lines_cannot_be_forged(server: Server) -> None:
     assert len(lines[1]) < 500
 
 
-def test_prompts_are_logged_only_if_asked_for(server: Server) -> None:
-    """Guards privacy."""
+def test_prompts_are_logged_only_with_the_option(server: Server) -> None:
     assert post(server, chat_request("A secret word: xyzzy.")).status == 200
     assert not any("xyzzy" in line for line in server.log)
     with serving("--log-prompts") as logging:
@@ -290,8 +284,7 @@ def test_prompts_are_logged_only_if_asked_for(server: Server) -> None:
         assert not any(line.startswith("ready") for line in logging.log)
 
 
-def test_a_bad_request_is_told_while_the_model_works(server: Server) -> None:
-    """Guards against validation behind the queue: what is wrong is said at once."""
+def test_an_invalid_request_does_not_wait_for_the_queue(server: Server) -> None:
     busy = [send_request(server, long_request()) for _ in range(6)]
     wait_until(lambda: metric(server, "vlrun_requests_waiting") == 2)
     began = time.monotonic()
@@ -302,8 +295,7 @@ def test_a_bad_request_is_told_while_the_model_works(server: Server) -> None:
     wait_until(lambda: is_idle(server))
 
 
-def test_many_at_once_are_all_answered_right(server: Server) -> None:
-    """Guards against answers that get mixed up."""
+def test_concurrent_answers_do_not_mix(server: Server) -> None:
     questions = [("shelf.png", "How many bottles are there?", "6"), ("price_tag.png", "What does it cost?", None)]
 
     def ask(number: int) -> tuple[int, str]:
@@ -317,10 +309,10 @@ def test_many_at_once_are_all_answered_right(server: Server) -> None:
 
 
 @pytest.mark.fault(27)
-def test_token_counts_of_those_who_left_take_no_place() -> None:
-    """Guards rows 27 and 29: token counts wait in the same queue, and leave it too."""
+def test_token_counts_of_disconnected_clients_leave_the_queue() -> None:
+    """Rows 27 and 29: token counts wait in the same queue."""
     with serving("--parallel", "1") as single:
-        endless_one = send_request(single, long_request(stream=True))
+        running = send_request(single, long_request(stream=True))
         wait_until(lambda: metric(single, "vlrun_engine_running") == 1)
         counting = [send_request(single, {"prompt": "hi"}, "/v1/tokenize") for _ in range(16)]
         wait_until(lambda: metric(single, "vlrun_requests_waiting") == 16)
@@ -328,7 +320,7 @@ def test_token_counts_of_those_who_left_take_no_place() -> None:
         for connection in counting:
             connection.disconnect()
         wait_until(lambda: metric(single, "vlrun_requests_waiting") == 0)
-        endless_one.disconnect()
+        running.disconnect()
         wait_until(lambda: is_idle(single))
         received = get(single, "/metrics").body.decode()
         assert 'vlrun_requests_total{endpoint="tokenize",outcome="left"} 16.0' in received
@@ -336,8 +328,8 @@ def test_token_counts_of_those_who_left_take_no_place() -> None:
         assert 'status="500"' not in received
 
 
-def test_metrics_tell_what_was_done(server: Server) -> None:
-    """Guards the dashboard: each answer is counted, with the tokens that its usage says."""
+def test_metrics_count_answers_and_tokens(server: Server) -> None:
+    """The token counters match the usage of the answer."""
     before = {name: metric(server, name) for name in ("vlrun_ttft_seconds_count", "vlrun_tokens_total")}
     used = post(server, shelf_request()).json["usage"]
     assert metric(server, "vlrun_ttft_seconds_count") == before["vlrun_ttft_seconds_count"] + 1
@@ -353,15 +345,14 @@ def test_metrics_tell_what_was_done(server: Server) -> None:
     assert metric(server, "process_cpu_seconds_total") > 0
 
 
-def test_refusals_before_any_route_are_counted(server: Server) -> None:
-    """Guards the dashboard on the day of an attack: rows 25 and 26."""
+def test_errors_before_routing_are_counted(server: Server) -> None:
+    """Rows 25 and 26: an attack must show in the metrics."""
     before = metric(server, 'vlrun_http_answers_total{status="414"}')
     assert get(server, "/" + "x" * 5000).status == 414
     assert metric(server, 'vlrun_http_answers_total{status="414"}') == before + 1
 
 
-def test_curl_of_the_docs_and_scripts_of_tutorials(server: Server) -> None:
-    """Guards the forms that tutorials promise."""
+def test_both_form_endpoints_answer(server: Server) -> None:
     boundary = "----tutorial"
     image = (ROOT / "examples" / "shelf.png").read_bytes()
     fields = f'--{boundary}\r\nContent-Disposition: form-data; name="query"\r\n\r\nHow many bottles are there?\r\n'

@@ -1,4 +1,4 @@
-"""The units under a real systemd, and the sockets that systemd hands over."""
+"""The units under a real systemd, socket activation, and the start notifications."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ from vlrun.server.systemd import SystemdNotifier
 
 UNITS = systemd_container.UNITS
 RISKY = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^[a-z]{3}$"}}, "required": ["a"]}
-"""A schema that is tried out in a process of its own."""
+"""A schema that is compiled in a separate process first."""
 
-needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
+needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 needs_activate = pytest.mark.skipif(
-    not shutil.which("systemd-socket-activate"), reason="there is no systemd-socket-activate here"
+    not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed"
 )
 
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units, with a program that exists."""
+    """The units, with the path of an existing program."""
     for name in ("vlrun.socket", "vlrun.service"):
         text = (UNITS / name).read_text(encoding="utf-8")
         (tmp_path / name).write_text(text.replace("/opt/vlrun/bin/vlrun", sys.executable))
@@ -67,8 +67,8 @@ def _analyze(units: Path, *arguments: str) -> str:
 
 @needs_analyze
 @pytest.mark.parametrize("gpu", [False, True])
-def test_the_units_are_valid_and_tight(units: Path, gpu: bool) -> None:
-    """Guards against a setting that systemd does not know, and one that opens the sandbox: 0.2 of 10; 0.4 with GPU."""
+def test_the_units_are_valid_and_sandboxed(units: Path, gpu: bool) -> None:
+    """No unknown setting, and an exposure level of at most 0.2 of 10; 0.4 with GPU."""
     if gpu:
         shutil.copytree(UNITS / "vlrun.service.d", units / "vlrun.service.d")
     assert not _analyze(units, "verify", "./vlrun.service", "./vlrun.socket")
@@ -76,10 +76,8 @@ def test_the_units_are_valid_and_tight(units: Path, gpu: bool) -> None:
     assert "Overall exposure level" in output
 
 
-def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards a start that hangs: after a long time systemd is left to end it. Guards long watchdogs too, which must not
-    make the pauses longer than the time that was asked for.
-    """
+def test_the_start_timeout_is_extended_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that hangs is left to systemd in the end. A long watchdog interval must not delay the extensions."""
     monkeypatch.setattr(systemd, "EXTEND_SECONDS", 0.3)
     monkeypatch.setattr(systemd, "MAX_START_SECONDS", 0.5)
     listener = NotifyListener(f"@vlrun-test-{os.getpid()}-start")
@@ -99,21 +97,19 @@ def test_more_time_is_asked_for_until_a_model_hangs(monkeypatch: pytest.MonkeyPa
     assert max(after - before for before, after in itertools.pairwise(moments)) < 0.3
 
 
-HAND_OVER = """
+PASS_DESCRIPTOR = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Hands a descriptor over as systemd does."""
+"""Passes a descriptor as systemd does."""
 SERVE = [sys.executable, "-m", "vlrun.cli", "serve", "--systemd", "--kv-disk", "0"]
 
 
 @needs_activate
-def test_a_socket_handed_over_by_systemd() -> None:
-    """Guards socket activation: who connects first starts the service and is answered; it knows where it is, tells when
-    it is ready, and ends well.
-    """
+def test_socket_activation() -> None:
+    """The first connection starts the service and is answered; URL, readiness and exit code are correct."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     listener = NotifyListener(f"@vlrun-test-{os.getpid()}-handed")
@@ -149,7 +145,7 @@ def _unix() -> socket.socket:
     return opened
 
 
-def _open_to_all() -> socket.socket:
+def _all_addresses() -> socket.socket:
     return socket.create_server(("0.0.0.0", 0))
 
 
@@ -163,15 +159,15 @@ def _nothing() -> BinaryIO:
         (_datagrams, "did not pass a listening TCP socket"),
         (_silent, "did not pass a listening TCP socket"),
         (_unix, "did not pass a listening TCP socket"),
-        (_open_to_all, "other machines can reach"),
+        (_all_addresses, "other machines can reach"),
         (_nothing, "it is no socket at all"),
     ],
 )
-def test_a_wrong_socket_is_refused(make: Callable[[], socket.socket | BinaryIO], sentence: str) -> None:
-    """Guards a slip in vlrun.socket: told at the start, not by a service that nobody reaches, or everybody."""
+def test_a_wrong_socket_is_an_error(make: Callable[[], socket.socket | BinaryIO], sentence: str) -> None:
+    """A mistake in vlrun.socket must fail at the start, not make a service unreachable or open to all."""
     with make() as opened:
         number = opened.fileno()
-        service = CommandServer([sys.executable, "-c", HAND_OVER, str(number), *SERVE], descriptors=[number])
+        service = CommandServer([sys.executable, "-c", PASS_DESCRIPTOR, str(number), *SERVE], descriptors=[number])
         try:
             assert service.wait_for_exit() == 12
             assert sentence in service.log[-1]
@@ -181,7 +177,7 @@ def test_a_wrong_socket_is_refused(make: Callable[[], socket.socket | BinaryIO],
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[SystemdContainer]:
-    """A systemd with the units, as they are delivered."""
+    """A systemd with the packaged units."""
     if reason := systemd_container.skip_reason():
         pytest.skip(reason)
     with systemd_container.running_container() as running:
@@ -197,9 +193,9 @@ def _answers(container: SystemdContainer) -> bool:
 
 
 @pytest.mark.fault(41, 42)
-def test_row_42_a_read_only_root_and_no_home(container: SystemdContainer) -> None:
-    """The unit as it is delivered, on a read-only root: it answers, also with a schema that needs a process of its own
-    to be tried out, and writes to its cache alone. Row 41: it has no devices, and says that the processor answers.
+def test_row_42_read_only_root_and_no_home(container: SystemdContainer) -> None:
+    """The packaged unit on a read-only root answers, also with a schema that needs a child process, and writes only to
+    its cache. Row 41: it has no GPU device, and notes that the CPU answers.
     """
     container.restart()
     assert (container.property_of("MemoryMax"), container.property_of("WatchdogUSec")) == (str(6 * 2**30), "30s")
@@ -217,16 +213,16 @@ def test_row_42_a_read_only_root_and_no_home(container: SystemdContainer) -> Non
     assert "/prefixes/" in owned
 
 
-def test_what_is_measured_inside(container: SystemdContainer) -> None:
-    """Guards the dashboard's memory, where the unit hides /proc/stat."""
+def test_process_metrics_inside_the_sandbox(container: SystemdContainer) -> None:
+    """The unit hides /proc/stat."""
     container.restart()
     assert container.call_inside(lambda: metric(container, "process_resident_memory_bytes")) > 50e6
     assert container.call_inside(lambda: metric(container, "process_open_fds")) > 3
 
 
 @pytest.mark.fault(42)
-def test_row_42_no_folder_for_temporary_files(container: SystemdContainer) -> None:
-    """A form with an image of 5 MB, where nothing can be written at all, not even a cache."""
+def test_row_42_no_writable_folder(container: SystemdContainer) -> None:
+    """A form with a 5 MB image, with neither temporary files nor a cache."""
     container.restart("PrivateTmp=no\nInaccessiblePaths=/tmp /var/tmp /dev/shm\nCacheDirectory=\n")
     body, path, headers = form(noise(), "Hello")
     assert container.call_inside(lambda: post(container, body, path, headers)).json["answer"]
@@ -234,8 +230,8 @@ def test_row_42_no_folder_for_temporary_files(container: SystemdContainer) -> No
 
 
 @pytest.mark.fault(24)
-def test_row_24_a_key_that_systemd_keeps(container: SystemdContainer) -> None:
-    """Guards LoadCredential=: with a file of keys clients need one; without it, as in the other tests, none."""
+def test_row_24_key_from_a_systemd_credential(container: SystemdContainer) -> None:
+    """With LoadCredential= clients need a key; without it, as in the other tests, they need none."""
     container.run("install", "-m", "600", "/dev/stdin", "/run/keys", given="kiosk: correct-horse-battery\n")
     container.restart("LoadCredential=api-key:/run/keys\n")
     assert _ask(container, shelf_request()).status == 401
@@ -243,8 +239,8 @@ def test_row_24_a_key_that_systemd_keeps(container: SystemdContainer) -> None:
 
 
 @pytest.mark.fault(31)
-def test_row_31_a_stop_lets_answers_end(container: SystemdContainer) -> None:
-    """``systemctl stop`` under a stream: it goes on to its end, and the service has not failed."""
+def test_row_31_stop_lets_answers_finish(container: SystemdContainer) -> None:
+    """``systemctl stop`` during a stream: it continues to its end, and the service did not fail."""
     container.restart()
     request = long_request(stream=True, max_tokens=400)
     response = container.call_inside(lambda: send_request(container, request)).getresponse()
@@ -259,7 +255,7 @@ def test_row_31_a_stop_lets_answers_end(container: SystemdContainer) -> None:
 
 @pytest.mark.fault(32)
 def test_row_32_killed_under_load(container: SystemdContainer) -> None:
-    """After kill -9 what ran is lost; who comes meanwhile waits in the backlog, is answered within 3 s and a load."""
+    """After kill -9 running answers are lost; new requests wait in the backlog and get an answer within 3 s plus loading."""
     load = container.restart()
     lost = [container.call_inside(lambda: send_request(container, long_request(stream=True))) for _ in range(3)]
     assert all(connection.getresponse().read(50) for connection in lost)
@@ -273,7 +269,7 @@ def test_row_32_killed_under_load(container: SystemdContainer) -> None:
 PROBE = """
 import json, os, socket
 import numpy
-from vlrun.engine import watchdog as pulse
+from vlrun.engine.watchdog import backend_cpu_seconds
 
 ones = numpy.ones((2000, 2000))
 ones @ ones
@@ -282,16 +278,14 @@ try:
     network = ""
 except OSError as error:
     network = error.strerror
-print(json.dumps({"seconds": pulse._device_seconds(), "network": network, "home": "HOME" in os.environ}))
+print(json.dumps({"seconds": backend_cpu_seconds(), "network": network, "home": "HOME" in os.environ}))
 """
 
 
-def test_row_43_what_is_seen_inside(container: SystemdContainer) -> None:
-    """Guards a slow box against its watchdog: threads that are not Python's, and their time, must be seen in there.
-    Guards against calls out: there is not even a socket for them.
-    """
-    container.run("tee", "/run/look.py", given=PROBE)
-    container.restart("Type=oneshot\nExecStart=\nExecStart=/opt/vlrun/bin/python3 /run/look.py\n")
+def test_row_43_cpu_time_and_network_inside_the_sandbox(container: SystemdContainer) -> None:
+    """The watchdog needs the CPU time of the backend's threads, and nothing inside may open a network socket."""
+    container.run("tee", "/run/probe.py", given=PROBE)
+    container.restart("Type=oneshot\nExecStart=\nExecStart=/opt/vlrun/bin/python3 /run/probe.py\n")
     probed = json.loads(container.run("journalctl", "--unit", "vlrun.service", "--output", "cat", "--lines", "1"))
     assert probed["seconds"] > 0
     assert probed["network"] == "Address family not supported by protocol"
@@ -299,8 +293,8 @@ def test_row_43_what_is_seen_inside(container: SystemdContainer) -> None:
 
 
 @pytest.mark.fault(33)
-def test_row_33_an_event_loop_that_hangs(container: SystemdContainer) -> None:
-    """The watchdog: a process that stands still is killed and started again, and answers waiting clients."""
+def test_row_33_a_stopped_process_is_restarted(container: SystemdContainer) -> None:
+    """The watchdog of systemd kills and restarts it; waiting clients are answered."""
     container.restart("WatchdogSec=1\n")
     container.run("systemctl", "kill", "--kill-who", "main", "--signal", "STOP", "vlrun.service")
     began = time.monotonic()
@@ -311,7 +305,7 @@ def test_row_33_an_event_loop_that_hangs(container: SystemdContainer) -> None:
 
 @pytest.mark.fault(34)
 def test_row_34_too_much_memory(container: SystemdContainer) -> None:
-    """An image of 24 megapixels under a limit that has no room for it: restarted, the next request is answered."""
+    """A 24-megapixel image under a memory limit too low for it: the service restarts and answers the next request."""
     container.restart()
     assert _answers(container)
     status = container.run("cat", f"/proc/{container.property_of('MainPID')}/status")
@@ -326,14 +320,14 @@ def test_row_34_too_much_memory(container: SystemdContainer) -> None:
 
 
 def large_image() -> dict[str, Any]:
-    """An image of 24 megapixels, 72 MB, in 70 KB."""
+    """A 24-megapixel image: 70 KB encoded, 72 MB decoded."""
     file = io.BytesIO()
     Image.new("RGB", (6000, 4000), "white").save(file, "PNG")
     return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}
 
 
-def test_a_kiosk_never_gives_up(container: SystemdContainer) -> None:
-    """Guards StartLimitIntervalSec=0: crashes one after the other must not close the socket for good."""
+def test_crashes_never_close_the_socket(container: SystemdContainer) -> None:
+    """StartLimitIntervalSec=0: repeated crashes must not stop the socket unit."""
     container.restart()
     container.configure("ExecStart=\nExecStart=/bin/false\nRestartSec=50ms\n")
     container.run("systemctl", "restart", "--no-block", "vlrun.service")

@@ -1,4 +1,4 @@
-"""What threads make arrives in coroutines: at once where somebody waits for it, together where it comes too fast."""
+"""Chunks from worker threads arrive in coroutines: urgent ones at once, fast ones in batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER = cast(Answer, SimpleNamespace())
 
 
 class FakeModel:
-    """A model that says what it was given, word by word, with a pause before each."""
+    """A model that yields numbered chunks with a pause before each, then an error or the answer."""
 
     def __init__(self, count: int, pause: float = 0.0, error: Exception | None = None) -> None:
         self._words, self._pause, self._fault = count, pause, error
@@ -38,7 +38,7 @@ class FakeModel:
 
 
 def generate(model: FakeModel, **options: Any) -> tuple[list[Sequence[AnswerChunk]], float]:
-    """What arrives of a job, look by look, and how many seconds it took."""
+    """Run a request; return the batches that arrived and the seconds it took."""
 
     async def listen() -> tuple[list[Sequence[AnswerChunk]], float]:
         pool = WorkerPool(cast(VLM, model), ServerLimits())
@@ -58,8 +58,8 @@ def text(batches: Sequence[Sequence[AnswerChunk]], index: int = 0) -> str:
     return "".join(chunk.chunk.text for chunks in batches for chunk in chunks if chunk.index == index)
 
 
-def test_a_fast_model_wakes_the_loop_seldom() -> None:
-    """Guards the engine's processor: hundreds of tokens a second cost it a fifth of its speed."""
+def test_a_fast_model_wakes_the_loop_rarely() -> None:
+    """Guards throughput: a wake-up per token cost a fifth of the decoding speed at hundreds of tokens a second."""
     batches, seconds = generate(FakeModel(300, pause=0.001), stream=True)
     assert text(batches) == "".join(f"{number} " for number in range(300))
     assert len(batches) <= seconds / DELIVERY_SECONDS + 3
@@ -67,20 +67,19 @@ def test_a_fast_model_wakes_the_loop_seldom() -> None:
     assert batches[-1][-1].chunk.answer is ANSWER
 
 
-def test_tokens_that_come_slowly_do_not_wait() -> None:
-    """Guards the stream of a large model: each token is an event."""
+def test_slow_tokens_are_delivered_one_by_one() -> None:
     batches, _ = generate(FakeModel(5, pause=2 * DELIVERY_SECONDS), stream=True)
     assert [text([chunks]) for chunks in batches][:4] == ["0 ", "1 ", "2 ", "3 "]  # the last may come with the end
 
 
-def test_the_last_piece_does_not_wait() -> None:
-    """Guards short answers: the end wakes the loop although the piece before it has just done so."""
+def test_the_last_chunk_is_not_delayed() -> None:
+    """It wakes the loop even directly after another delivery."""
     times = [generate(FakeModel(2), stream=True)[1] for _ in range(5)]
     assert min(times) < DELIVERY_SECONDS / 2
 
 
-def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
-    """Guards the time to the first token: how far the prefill is was told a moment ago."""
+def test_the_first_text_is_not_delayed_by_progress() -> None:
+    """Guards TTFT: prefill progress was delivered a moment before."""
 
     class Prefilling(FakeModel):
         def chat(self, *_: object) -> Iterator[Chunk]:
@@ -107,29 +106,28 @@ def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
     assert min(asyncio.run(listen()) for _ in range(5)) < DELIVERY_SECONDS / 2
 
 
-def test_nobody_is_woken_for_pieces_that_nobody_reads() -> None:
-    """Guards answers that are no streams: they come as one."""
+def test_without_stream_only_the_answer_is_delivered() -> None:
     batches, _ = generate(FakeModel(100, pause=0.001))
     assert [[chunk.chunk.answer for chunk in chunks] for chunks in batches] == [[ANSWER]]
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_each_of_several_answers_arrives(count: int) -> None:
-    """More answers than threads, too."""
+    """Also with more answers than threads."""
     batches, _ = generate(FakeModel(20), n=count, stream=True)
     for index in range(count):
         assert text(batches, index) == "".join(f"{number} " for number in range(20))
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_what_goes_wrong_arrives_after_what_went_well(count: int) -> None:
-    """Guards errors of one of several threads, of which the others do not know."""
+def test_an_error_is_raised_in_the_coroutine(count: int) -> None:
+    """Also if only one of several threads fails."""
     with pytest.raises(DeviceError, match="gone"):
         generate(FakeModel(3, error=DeviceError("gone")), n=count, stream=True)
 
 
-def test_what_is_wrong_with_the_job_arrives_once() -> None:
-    """Guards several answers of one request: its images are decoded once."""
+def test_an_error_of_the_request_is_raised_once() -> None:
+    """The images of a request with several answers are decoded once."""
 
     class Refusing(FakeModel):
         calls = 0
@@ -144,8 +142,8 @@ def test_what_is_wrong_with_the_job_arrives_once() -> None:
     assert model.calls == 1
 
 
-def test_whoever_leaves_while_images_are_decoded_frees_the_turn_after_one() -> None:
-    """Guards the turn of the next one from sixteen large images of somebody who has gone."""
+def test_decoding_stops_when_the_client_has_disconnected() -> None:
+    """Otherwise sixteen large images would be decoded before the slot is free."""
     cancellation = Cancellation()
     cancellation.cancel()
     image = EncodedImage(b"this would be refused", "auto", "image")
