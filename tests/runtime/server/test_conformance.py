@@ -1,6 +1,4 @@
-"""What the service promises in writing, held against what it does: schemathesis on its own document, and OpenAI's own
-schemas for its answers.
-"""
+"""The service conforms to its own OpenAPI document (schemathesis) and to OpenAI's published schemas."""
 
 from __future__ import annotations
 
@@ -35,11 +33,11 @@ KEY = "correct-horse-battery-staple"
 
 
 def fuzz(server: Server, folder: Path, *options: str) -> str:
-    """What schemathesis says at its end; fails with all that it says if it found something."""
+    """Run schemathesis and return its output. Fails with the output if it found something."""
     arguments = ["run", f"{server.url}/openapi.json", "--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     arguments += ["--seed", "5", "--workers", "2", "--request-timeout", "60", "--suppress-health-check", "all"]
     arguments += ["--no-color", "--output-truncate", "false", "--continue-on-failure", *options]
-    for _ in range(2):  # on a busy machine its own generator may stumble ("Inconsistent results"): a fault comes again
+    for _ in range(2):  # its generator is flaky on a busy machine ("Inconsistent results"); real errors repeat
         done = subprocess.run(
             [sys.executable, "-c", SCHEMATHESIS, *arguments],
             cwd=folder,
@@ -56,9 +54,9 @@ def fuzz(server: Server, folder: Path, *options: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_service_does_what_its_document_says(server: Server, tmp_path: Path) -> None:
-    """Guards generated clients: statuses, content types, headers and shapes of answers, refusal of what does not fit,
-    and of methods that are not there. Thousands of requests, the same ones each time, and none of them a 5xx.
+def test_the_service_conforms_to_its_openapi_document(server: Server, tmp_path: Path) -> None:
+    """Statuses, content types, headers and shapes of responses, rejection of invalid requests and unknown methods, over
+    thousands of requests, always the same, without a 5xx.
     """
     output = fuzz(server, tmp_path, "--max-examples", "30")
     assert "No issues found" in output
@@ -67,8 +65,8 @@ def test_the_service_does_what_its_document_says(server: Server, tmp_path: Path)
     assert post(server, shelf_request()).text == "6"
 
 
-def test_the_document_says_where_keys_are_needed(tmp_path: Path) -> None:
-    """Guards `security`: without its key, or with another, each operation but one refuses (ignored_auth)."""
+def test_documented_security_is_enforced(tmp_path: Path) -> None:
+    """Without a key, or with a wrong one, each operation but one is refused (ignored_auth)."""
     keys = tmp_path / "keys"
     keys.write_text(f"{KEY}\n")
     keys.chmod(0o600)
@@ -102,8 +100,8 @@ CHATS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CHATS)
-def test_chat_answers_fit_openai(server: Server, name: str) -> None:
-    """Guards clients in typed languages: the answer over HTTP, whole."""
+def test_chat_completions_match_openais_schema(server: Server, name: str) -> None:
+    """Typed clients reject missing or extra fields."""
     reply = post(server, CHATS[name])
     assert reply.status == 200
     check(reply.json, "CreateChatCompletionResponse")
@@ -111,8 +109,8 @@ def test_chat_answers_fit_openai(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHATS)
-def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
-    """Guards the same with each chunk of a stream, those that tell usage and progress too."""
+def test_chat_chunks_match_openais_schema(server: Server, name: str) -> None:
+    """Including the chunks with usage and progress."""
     request = CHATS[name] | {"stream": True, "stream_options": STREAM_OPTIONS}
     data = [line for line in events(send_request(server, request).getresponse()) if not line.startswith(":")]
     assert data[-1] == "[DONE]"
@@ -124,7 +122,7 @@ def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
 
 
 def question(**more: Any) -> dict[str, Any]:
-    """The shelf, in the words of responses."""
+    """The shelf request for /v1/responses."""
     image_request = {"type": "input_image", "image_url": image()["image_url"]["url"], "detail": "auto"}
     content = [image_request, {"type": "input_text", "text": QUESTION}]
     return {"model": "vlrun-tiny", "input": [{"role": "user", "content": content}], "temperature": 0, **more}
@@ -141,16 +139,14 @@ RESPONSES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_responses_fit_openai(server: Server, name: str) -> None:
-    """Guards clients in typed languages."""
+def test_responses_match_openais_schema(server: Server, name: str) -> None:
     reply = post(server, RESPONSES[name], "/v1/responses")
     assert reply.status == 200, reply.body
     check(reply.json, "Response")
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_events_of_responses_fit_openai(server: Server, name: str) -> None:
-    """Guards the same with each event of a stream, and their numbers."""
+def test_response_events_match_openais_schema(server: Server, name: str) -> None:
     response = send_request(server, RESPONSES[name] | {"stream": True}, "/v1/responses").getresponse()
     received = [json.loads(line) for line in events(response) if not line.startswith(":")]
     for event in received:
@@ -160,14 +156,12 @@ def test_events_of_responses_fit_openai(server: Server, name: str) -> None:
     assert received[-1]["type"] in ("response.completed", "response.incomplete")
 
 
-def test_models_fit_openai(server: Server) -> None:
-    """Guards lists of models in clients."""
+def test_models_match_openais_schema(server: Server) -> None:
     check(get(server, "/v1/models").json, "ListModelsResponse")
     check(get(server, "/v1/models/vlrun-tiny").json, "Model")
 
 
-def test_errors_fit_openai(server: Server) -> None:
-    """Guards what clients show of an error, whichever status."""
+def test_errors_match_openais_schema(server: Server) -> None:
     replies = [
         post(server, shelf_request(temperature=9)),
         post(server, b"{"),
@@ -183,8 +177,7 @@ def test_errors_fit_openai(server: Server) -> None:
 
 
 @pytest.mark.fault(30)
-def test_an_error_in_a_stream_fits_openai() -> None:
-    """Guards clients that are told of a failure as a chunk, or as an event."""
+def test_stream_errors_match_openais_schema() -> None:
     with serving("--deadline", "1") as short_deadline:
         wanted = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
         long = {"temperature": 2, "stream": True}

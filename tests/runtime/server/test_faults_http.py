@@ -1,6 +1,6 @@
-"""Connections, heads, bodies, keys and the log: rows 4, 22 to 26, 28 and 44 of the fault table, on the real service.
+"""Rows 4, 22 to 26, 28, 35 and 44 of the fault table on the real service: connections, heads, bodies, keys, the log.
 
-The same with small limits, and many more ways to be crooked, are in test_protocol, test_bodies and test_guard.
+The tests in middleware/ have more malformed input, and the same limits with small numbers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def open_socket(server: Server, receive_buffer: int | None = None) -> socket.socket:
-    """A raw connection."""
     client = socket.socket()
     client.settimeout(10)
     if receive_buffer:
@@ -79,8 +78,8 @@ def posting(path: str) -> tuple[bytes, bytes]:
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("path", POSTS)
-def test_a_body_that_is_announced_as_too_large_is_never_read(server: Server, path: str) -> None:
-    """Row 4: 413 before a byte of it has come."""
+def test_a_content_length_over_the_limit_is_refused_unread(server: Server, path: str) -> None:
+    """Row 4: 413 before the first byte of the body arrives."""
     first, kind = posting(path)
     with memory_growth_below(server, 5), open_socket(server) as client:
         send_bytes(client, head(server, kind, b"Content-Length: %d" % (64 * MIB), first=first))
@@ -89,8 +88,8 @@ def test_a_body_that_is_announced_as_too_large_is_never_read(server: Server, pat
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("path", POSTS)
-def test_chunks_beyond_the_limit_are_refused_when_it_is_passed(server: Server, path: str) -> None:
-    """Row 4: 200 MB in chunks went into memory. The answer comes before the client is done, and is not lost."""
+def test_a_chunked_body_over_the_limit_is_refused_at_the_limit(server: Server, path: str) -> None:
+    """Row 4: 200 MB of chunks went into memory. The client gets the response although it is still sending."""
     first, kind = posting(path)
     with memory_growth_below(server, 45), open_socket(server) as client:
         send_bytes(client, head(server, kind, b"Transfer-Encoding: chunked", first=first))
@@ -102,7 +101,7 @@ def test_chunks_beyond_the_limit_are_refused_when_it_is_passed(server: Server, p
 
 @pytest.mark.fault(4)
 def test_a_body_at_the_limit_is_read(server: Server) -> None:
-    """Row 4: the number means what it says."""
+    """Row 4."""
     body = json.dumps(shelf_request()).encode()
     assert post(server, body + b" " * (15 * MIB - len(body))).text == "6"
 
@@ -120,8 +119,8 @@ MALFORMED_HOSTS = (
 
 @pytest.mark.fault(22)
 @pytest.mark.parametrize("host", [*FOREIGN_HOSTS, *MALFORMED_HOSTS])
-def test_a_host_that_is_not_ours_is_refused_before_routing(server: Server, host: str) -> None:
-    """Row 22, CVE-2024-28224 (DNS rebinding), CVE-2026-48710: whatever the path and the method."""
+def test_a_foreign_host_is_refused_before_routing(server: Server, host: str) -> None:
+    """Row 22, CVE-2024-28224 (DNS rebinding), CVE-2026-48710: for any path and method."""
     name = host.format(port=server.port).encode()
     for first in (b"GET /health/live", b"GET /nowhere", b"DELETE /v1/chat/completions", b"POST /v1/chat/completions"):
         answer = ask(server, head(server, first=first + b" HTTP/1.1", host=name))
@@ -131,7 +130,7 @@ def test_a_host_that_is_not_ours_is_refused_before_routing(server: Server, host:
 
 
 @pytest.mark.fault(22)
-def test_a_request_without_one_host_is_refused(server: Server) -> None:
+def test_no_host_and_two_hosts_are_refused(server: Server) -> None:
     """Row 22."""
     own = b"Host: 127.0.0.1:%d" % server.port
     assert_error(ask(server, b"GET /health/live HTTP/1.1\r\n\r\n"), 400, "malformed_request")
@@ -143,14 +142,14 @@ def test_a_request_without_one_host_is_refused(server: Server) -> None:
 
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost.evil.example", "null", "", "file://"])
-def test_a_foreign_page_may_ask_nothing(server: Server, origin: str) -> None:
-    """Row 23: a page in the browser of the kiosk. It may not even read a GET."""
-    for reply_ in (
+def test_a_foreign_origin_is_refused(server: Server, origin: str) -> None:
+    """Row 23: a page in a browser of the same machine. It may not even read a GET."""
+    for response in (
         post(server, shelf_request(), headers={"Origin": origin}),
         get(server, "/v1/models", {"Origin": origin}),
     ):
-        assert_error(reply_, 403, "origin_not_allowed")
-        assert "access-control-allow-origin" not in reply_.headers
+        assert_error(response, 403, "origin_not_allowed")
+        assert "access-control-allow-origin" not in response.headers
 
 
 NO_PREFLIGHT_TYPES = (
@@ -164,15 +163,15 @@ NO_PREFLIGHT_TYPES = (
 
 @pytest.mark.fault(23)
 @pytest.mark.parametrize("kind", NO_PREFLIGHT_TYPES)
-def test_types_that_need_no_preflight_are_refused(server: Server, kind: str) -> None:
-    """Row 23: a page could post JSON as plain text without the browser asking first."""
+def test_content_types_without_preflight_are_refused(server: Server, kind: str) -> None:
+    """Row 23: a page could post JSON as plain text without a CORS preflight."""
     for path in POSTS:
         assert_error(post(server, shelf_request(), path, {"Content-Type": kind}), 415, "invalid_type")
 
 
 @pytest.mark.parametrize("path", [path for path in POSTS if path.startswith("/v1")])
-def test_a_form_is_no_json(server: Server, path: str) -> None:
-    """Row 23: the one type that is taken and needs no preflight is taken where forms belong alone."""
+def test_json_endpoints_refuse_forms(server: Server, path: str) -> None:
+    """Row 23: only the form endpoints take multipart, which needs no preflight."""
     assert_error(
         post(server, shelf_request(), path, {"Content-Type": "multipart/form-data; boundary=B"}), 415, "invalid_type"
     )
@@ -182,8 +181,8 @@ WRONG_KEYS = {
     "none": {},
     "empty": {"Authorization": ""},
     "no key": {"Authorization": "Bearer "},
-    "almost, at the end": {"Authorization": f"Bearer {KEY[:-1]}x"},
-    "almost, at the beginning": {"Authorization": f"Bearer x{KEY[1:]}"},
+    "wrong last character": {"Authorization": f"Bearer {KEY[:-1]}x"},
+    "wrong first character": {"Authorization": f"Bearer x{KEY[1:]}"},
     "too short": {"Authorization": f"Bearer {KEY[:-1]}"},
     "too long": {"Authorization": f"Bearer {KEY}x"},
     "in capitals": {"Authorization": f"Bearer {KEY.upper()}"},
@@ -197,8 +196,8 @@ WRONG_KEYS = {
 
 @pytest.mark.fault(24)
 @pytest.mark.parametrize("name", WRONG_KEYS)
-def test_without_the_key_nobody_gets_in(keyed: Server, name: str) -> None:
-    """Row 24, CVE-2025-59425. That all keys take the same time is in test_keys."""
+def test_a_wrong_key_is_refused_on_all_paths(keyed: Server, name: str) -> None:
+    """Row 24, CVE-2025-59425. middleware/test_api_keys.py tests the constant-time comparison."""
     headers = WRONG_KEYS[name]
     answers = [get(keyed, path, headers) for path in (*GETS, f"/v1/models?api_key={KEY}")]
     answers += [post(keyed, shelf_request(), path, headers) for path in POSTS]
@@ -209,8 +208,8 @@ def test_without_the_key_nobody_gets_in(keyed: Server, name: str) -> None:
 
 
 @pytest.mark.fault(24)
-def test_with_the_key_everybody_gets_in(keyed: Server) -> None:
-    """Row 24: and neither log nor answers ever show it."""
+def test_the_right_key_is_accepted_and_never_logged(keyed: Server) -> None:
+    """Row 24."""
     auth_headers = {"Authorization": f"Bearer {KEY}"}
     assert [get(keyed, path, auth_headers).status for path in GETS[:6]] == [200] * 6
     assert post(keyed, shelf_request(), headers=auth_headers).text == "6"
@@ -229,14 +228,14 @@ LARGE_HEADS = {
     "colours in the target": (400, "malformed_request", [], b"GET /\x1b[31m HTTP/1.1"),
     "a whole URL": (400, "malformed_request", [], b"GET http://169.254.169.254/ HTTP/1.1"),
     "a proxy's request": (400, "malformed_request", [], b"CONNECT evil.example:443 HTTP/1.1"),
-    "no HTTP": (400, "malformed_request", [], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+    "not HTTP": (400, "malformed_request", [], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
 }
 
 
 @pytest.mark.fault(25)
 @pytest.mark.parametrize("name", LARGE_HEADS)
-def test_a_head_that_is_too_large_or_crooked_is_refused(server: Server, name: str) -> None:
-    """Row 25, CVE-2025-48956 (one huge header): h11 alone takes 300 KB in one read, and 5000 headers."""
+def test_a_malformed_or_too_large_head_is_refused(server: Server, name: str) -> None:
+    """Row 25, CVE-2025-48956 (one huge header): h11 alone accepts 300 KB in one read, and 5000 headers."""
     status, code, lines, first = LARGE_HEADS[name]
     request = head(server, *lines, first=first or b"POST /v1/chat/completions HTTP/1.1")
     with memory_growth_below(server, 5), open_socket(server) as client:
@@ -246,7 +245,7 @@ def test_a_head_that_is_too_large_or_crooked_is_refused(server: Server, name: st
 
 
 def check_answers_for(server: Server, seconds: float) -> None:
-    """Others are served, right and soon, for so long."""
+    """Others are served, authorization and soon, for so long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
@@ -256,7 +255,7 @@ def check_answers_for(server: Server, seconds: float) -> None:
 
 
 def read_until_closed(client: socket.socket, began: float) -> tuple[float, bytes]:
-    """How long after ``began`` the connection ended, and what came until then."""
+    """Read until the server closes; return the seconds since ``began`` and the bytes."""
     client.settimeout(60)
     received = read_to_end(client)
     return time.monotonic() - began, received
@@ -264,9 +263,9 @@ def read_until_closed(client: socket.socket, began: float) -> tuple[float, bytes
 
 @pytest.mark.fault(26, 28)
 @pytest.mark.slow
-def test_whoever_is_slow_is_closed_and_others_are_served(server: Server) -> None:
-    """Rows 26 and 28 with the real numbers, all at once: 20 heads that trickle in, 20 bodies, 180 idle connections, and
-    a stream that nobody reads.
+def test_slow_clients_are_closed_and_others_are_served(server: Server) -> None:
+    """Rows 26 and 28 with the real limits, all at once: 20 slow heads, 20 slow bodies, 180 idle connections, and a
+    stream that its client does not read.
     """
     first, kind = posting("/v1/chat/completions")
     with ExitStack() as stack, ThreadPoolExecutor(64) as pool:
@@ -275,7 +274,7 @@ def test_whoever_is_slow_is_closed_and_others_are_served(server: Server) -> None
             return [stack.enter_context(open_socket(server)) for _ in range(count)]
 
         idles, non_reader = open_sockets(180), stack.enter_context(open_socket(server, receive_buffer=2048))
-        for client in idles[:90]:  # the other half says nothing at all
+        for client in idles[:90]:  # the other half sends nothing
             send_bytes(client, head(server))
             assert read_reply(client).status == 200
         began = time.monotonic()
@@ -317,7 +316,7 @@ LONG_STREAM = {
         "json_schema": {"name": "x", "schema": {"type": "array", "items": {"type": "integer"}, "minItems": 1000}},
     },
 }
-"""Kilobytes for each token, so that a client which reads nothing is noticed by the stream's second hundred tokens."""
+"""Kilobytes per token, so that a client that reads nothing blocks the stream within 200 tokens."""
 
 FORGED = "2026-11-22T00:00:00 info ready url=http://evil.example"
 HOSTILE_TEXT = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
@@ -325,7 +324,7 @@ HOSTILE_TEXT = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
 
 @pytest.mark.fault(44)
 def test_paths_cannot_forge_the_log(server: Server) -> None:
-    """Row 44: line breaks, colours, a change of writing direction, a flood."""
+    """Row 44: line breaks, colours, bidirectional text, 4000 characters."""
     before = len(server.log)
     paths = ("/%0d%0a" + FORGED.replace(" ", "%20"), "/%1b[31m%9b%e2%80%ae%e2%80%a8%07%00", "/" + "x" * 4000)
     for path in paths:
@@ -357,7 +356,7 @@ def auth_headers() -> dict[str, str]:
 
 @pytest.mark.fault(44)
 def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
-    """Row 44: a library must not log what it stumbles over."""
+    """Row 44: the multipart library must not log invalid input."""
     before = len(server.log)
     lines = ('name="image"; filename="{}"\r\nContent-Transfer-Encoding: {}', 'name="{}"', "name={}")
     for line in lines:
@@ -372,17 +371,17 @@ def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
 
 
 @pytest.mark.fault(35)
-def test_what_is_refused_again_and_again_leaves_nothing(server: Server) -> None:
-    """An error object that is raised again and again keeps the frames of each time: 4.6 KB for each 404."""
+def test_repeated_errors_do_not_leak(server: Server) -> None:
+    """Row 35: an error object raised again keeps the frames of each time, 4.6 KB per 404."""
     connection = connect(server)
 
-    def clients(count: int) -> None:
+    def send_404s(count: int) -> None:
         for _ in range(count):
             connection.request("GET", "/nowhere")
             assert connection.getresponse().read()
 
-    clients(500)
+    send_404s(500)
     before = process_memory(server)
-    clients(1500)
+    send_404s(1500)
     assert process_memory(server) - before < 4
     connection.close()

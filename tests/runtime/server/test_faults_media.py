@@ -1,4 +1,4 @@
-"""Images from untrusted clients: rows 3 and 5 to 10 of the fault table, over real sockets to the real service."""
+"""Rows 3 and 5 to 10 of the fault table on the real service: images from untrusted clients."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def image_request(*urls: str) -> dict[str, Any]:
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """Of a PNG."""
+    """A PNG chunk."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(width: int, height: int, bits: int, kind: int, pixels: bytes) -> bytes:
-    """A PNG around pixels that are compressed already."""
+    """A PNG with compressed ``pixels``."""
     head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def zeros(count: int) -> bytes:
-    """At least so many zero bytes as zlib compresses them, made without having them: one block again and again."""
+    """At least ``count`` zero bytes in zlib format: one compressed block, repeated."""
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     block, times = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH), -(-count // MIB)
     adler = (MIB * times % 65521) << 16 | 1
@@ -62,7 +62,7 @@ def zeros(count: int) -> bytes:
 
 
 def black(side: int, other: int | None = None) -> bytes:
-    """A PNG of 8 bits a pixel that a decoder would take whole; a few bytes a megapixel."""
+    """A valid black PNG of 8 bits per pixel; a few bytes per megapixel."""
     height = other or side
     return png(side, height, 8, 0, zeros((side + 1) * height))
 
@@ -84,7 +84,7 @@ OTHER_TYPES = ("text/html", "image/svg+xml", "image/gif", "image/tiff", "applica
 @pytest.mark.fault(3)
 @pytest.mark.parametrize("name", BROKEN_URLS)
 def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
-    """Row 3. Python's decoder passes over what does not belong there, so that two readers see two images."""
+    """Row 3. Python's base64 decoder skips invalid characters, so two readers could see two images."""
     assert_error(post(server, image_request(BROKEN_URLS[name])), 400, "invalid_image", URL)
 
 
@@ -98,14 +98,14 @@ def test_another_type_is_refused(server: Server, kind: str) -> None:
 
 @pytest.mark.fault(3)
 def test_the_bytes_decide_and_not_the_type(server: Server) -> None:
-    """Row 3. Phones and browsers mislabel."""
+    """Row 3. Phones and browsers send wrong types."""
     assert post(server, image_request(data_url(SHELF, "jpeg"))).text == "6"
 
 
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("size", [(13_000, 13_000), (60_000, 60_000), (7_100, 7_100), (2**31 - 1, 2**31 - 1)])
-def test_a_bomb_is_never_decoded(server: Server, size: tuple[int, int]) -> None:
-    """Row 5. 13000 x 13000 pixels decode to 661 MB; Pillow warns, and fails from 178.9 megapixels on."""
+def test_a_decompression_bomb_is_not_decoded(server: Server, size: tuple[int, int]) -> None:
+    """Row 5. 13000 x 13000 pixels decode to 661 MB; Pillow only warns, and fails from 178.9 megapixels on."""
     content = black(*size) if size[0] < 2**20 else png(*size, 8, 0, zlib.compress(bytes(100)))
     assert len(content) < 5_000_000
     with memory_growth_below(server, 50):
@@ -114,8 +114,8 @@ def test_a_bomb_is_never_decoded(server: Server, size: tuple[int, int]) -> None:
         assert_error(form(server, content), 400, "invalid_image", "image")
 
 
-def test_our_bomb_is_one() -> None:
-    """Else the test above proves nothing: what is refused there would have been decoded."""
+def test_the_bomb_is_a_valid_image() -> None:
+    """Otherwise the test above would prove nothing."""
     image = Image.open(io.BytesIO(black(2_000)))
     image.load()
     assert image.size == (2_000, 2_000)
@@ -128,7 +128,7 @@ def form(server: Server, content: bytes, path: str = "/api/v1/chat") -> Reply:
 
 
 def flipped(content: bytes) -> bytes:
-    """One bit in the middle."""
+    """The content with one bit in the middle flipped."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
@@ -153,7 +153,7 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
 @pytest.mark.fault(6)
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_image_is_refused(server: Server, name: str) -> None:
-    """Row 6. Half an image would get half an answer; and what is found after the header came as a 500 once."""
+    """Row 6. Half an image would get a wrong answer; damage after the header was once a 500."""
     content = DAMAGED[name]()
     for stream in (False, True):
         reply = post(server, {**image_request(data_url(content)), "stream": stream})
@@ -192,7 +192,7 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.fault(7)
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_other_format_is_opened(server: Server, name: str) -> None:
-    """Row 7. Each further format is a further decoder to attack: 400 in OpenAI's words, 415 of a form."""
+    """Row 7. Each format is a decoder to attack. 400 on OpenAI endpoints, 415 on form endpoints."""
     content = FORMATS[name]()
     assert_error(post(server, image_request(data_url(content))), 400, "unsupported_image", URL)
     assert_error(form(server, content), 415, "unsupported_image", "image")
@@ -200,7 +200,7 @@ def test_no_other_format_is_opened(server: Server, name: str) -> None:
 
 
 def deep() -> bytes:
-    """The shelf with 16 bits a channel."""
+    """The shelf with 16 bits per channel."""
     image = shelf_image()
     rows = (image.crop((0, y, image.width, y + 1)).tobytes() for y in range(image.height))
     doubled = b"".join(b"\0" + bytes(byte for value in row for byte in (value, value)) for row in rows)
@@ -208,13 +208,13 @@ def deep() -> bytes:
 
 
 def rotated() -> bytes:
-    """Lying on its side, with an EXIF that says so."""
+    """The shelf rotated, with the EXIF orientation that undoes it."""
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn it 90 degrees clockwise"
     return encoded(shelf_image().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif.tobytes(), quality=95)
 
 
-ODD: dict[str, Callable[[], bytes]] = {
+UNUSUAL: dict[str, Callable[[], bytes]] = {
     "CMYK": lambda: encoded(shelf_image().convert("CMYK"), "JPEG", quality=95),
     "16 bits": deep,
     "palette": lambda: encoded(shelf_image().convert("P"), "PNG"),
@@ -224,10 +224,10 @@ ODD: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.fault(8)
-@pytest.mark.parametrize("name", ODD)
-def test_odd_images_are_answered(server: Server, name: str) -> None:
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_images_are_answered(server: Server, name: str) -> None:
     """Row 8."""
-    assert post(server, image_request(data_url(ODD[name]()))).text == "6"
+    assert post(server, image_request(data_url(UNUSUAL[name]()))).text == "6"
 
 
 @pytest.mark.fault(8)
@@ -242,7 +242,7 @@ def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]
     """Row 8."""
     reply = post(server, image_request(data_url(encoded(Image.new("RGB", size), "PNG"))))
     param = reply.json["error"]["param"]
-    assert param in (URL, "messages")  # the model finds it, and does not know which field it came in
+    assert param in (URL, "messages")  # the model checks it and does not know the field
     assert "200 times" in assert_error(reply, 400, "invalid_image", param)
 
 
@@ -282,7 +282,7 @@ def test_a_video_is_refused(server: Server, part: dict[str, Any]) -> None:
 
 
 @pytest.mark.fault(10)
-def test_a_video_as_a_image_is_refused(server: Server) -> None:
+def test_a_video_as_an_image_is_refused(server: Server) -> None:
     """Row 10."""
     assert_error(post(server, image_request(VIDEO)), 400, "unsupported_image", URL)
     content = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(500)

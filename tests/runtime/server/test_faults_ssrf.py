@@ -1,7 +1,6 @@
-"""What a request cannot reach: rows 1 and 2 of the fault table. No socket is opened and no file, whatever it names.
+"""Rows 1 and 2 of the fault table: a request can make the service open neither a socket nor a file (SSRF).
 
-Three witnesses: a listener on loopback that nobody connects to, Python's audit events in the service's own process, and
-the kernel's word (strace) where it may be asked.
+Three detectors: a listener on loopback, Python's audit events in the service's process, and strace where it may trace.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from tests.runtime.server.running_server import Server, serving
 
 HOOK = """
 import os, sys
-_SEEN = os.open(os.environ["VLRUN_TEST_SEEN"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_LOG = os.open(os.environ["VLRUN_TEST_AUDIT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 _NAMES = ("open", "socket.", "urllib.", "http.", "ftplib.", "subprocess.", "os.system", "os.exec", "os.posix_spawn")
-def _tell(event, args):
+def _record(event, args):
     if event.startswith(_NAMES) and event != "socket.__new__":
-        os.write(_SEEN, f"{event} {args!r}\\n".encode("utf-8", "backslashreplace"))
-sys.addaudithook(_tell)
+        os.write(_LOG, f"{event} {args!r}\\n".encode("utf-8", "backslashreplace"))
+sys.addaudithook(_record)
 """
-"""Runs before anything else in the service (sitecustomize)."""
+"""Runs first in the service (sitecustomize)."""
 
 
 @dataclass
 class Trap:
-    """What must not be touched: a port that listens, and an image that lies where the service could read it."""
+    """A listening port and a readable image file that the service must not touch."""
 
     listener: socket.socket
     canary: Path
@@ -49,7 +48,7 @@ class Trap:
         return int(self.listener.getsockname()[1])
 
     def no_connection(self) -> bool:
-        """Nobody has connected."""
+        """Whether nothing has connected to the port since the last call."""
         try:
             self.listener.accept()[0].close()
         except BlockingIOError:
@@ -70,7 +69,7 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
 
 @dataclass
 class AuditedServer:
-    """A service whose every opened file and socket is written down."""
+    """A service that logs each file and socket that it opens."""
 
     server: Server
     audit_log: Path
@@ -85,7 +84,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedServer]
     (folder / "sitecustomize.py").write_text(HOOK)
     audit_log = folder / "seen"
     paths = os.pathsep.join([str(folder), str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")])
-    with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_SEEN": str(audit_log)}) as server:
+    with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_AUDIT": str(audit_log)}) as server:
         yield AuditedServer(server, audit_log)
 
 
@@ -118,7 +117,7 @@ ADDRESSES = (
     "url:http://{host}/x.png",
     " data:image/png;base64,http://{host}/x.png",
 )
-"""Row 1. Two parsers that disagree, a redirect, another way to write an address: allow lists failed each way."""
+"""Row 1. Parsers that disagree, redirects, other notations of an address: each has bypassed an allow list."""
 PATHS = (
     "file:///etc/passwd",
     "file://{canary}",
@@ -144,7 +143,7 @@ DATA_URLS = (
     "data:file://{canary};base64,AAAA",
     "data:{canary}",
 )
-"""Both, behind the first word of a data URL."""
+"""Both rows, in the body of a data URL."""
 MESSAGE_URL = "messages[0].content[0].image_url.url"
 
 
@@ -158,7 +157,7 @@ def chat(url: str) -> dict[str, Any]:
 
 
 def replies_of_all_endpoints(server: Server, url: str) -> list[tuple[Reply, str]]:
-    """The answers of all endpoints that take an image's URL, and the field that each has for it."""
+    """The response of each endpoint that takes an image URL, with the name of its URL field."""
     messages = chat(url)["messages"]
     item = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
     return [
@@ -171,29 +170,27 @@ def replies_of_all_endpoints(server: Server, url: str) -> list[tuple[Reply, str]
 
 @pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("address", [*ADDRESSES, *PATHS])
-def test_what_is_no_data_url_is_refused(audited: AuditedServer, trap: Trap, address: str) -> None:
+def test_urls_and_paths_are_refused_unopened(audited: AuditedServer, trap: Trap, address: str) -> None:
     """CVE-2025-6242, CVE-2026-24779, CVE-2026-34753, CVE-2026-33626, CVE-2026-63764, CVE-2026-56712."""
     before = len(audited.events())
     for reply, param in replies_of_all_endpoints(audited.server, expand(address, trap)):
         assert_error(reply, 400, "url_not_allowed", param)
-    assert assert_nothing_opened(audited.events()[before:])
+    assert_nothing_opened(audited.events()[before:])
     assert trap.no_connection()
 
 
 @pytest.mark.fault(1)
 @pytest.mark.parametrize("address", DATA_URLS)
-def test_addresses_in_a_data_url_are_no_images(audited: AuditedServer, trap: Trap, address: str) -> None:
+def test_urls_inside_data_urls_are_not_opened(audited: AuditedServer, trap: Trap, address: str) -> None:
     before = len(audited.events())
     for reply, param in replies_of_all_endpoints(audited.server, expand(address, trap)):
         assert_error(reply, 400, "invalid_image", param)
-    assert assert_nothing_opened(audited.events()[before:])
+    assert_nothing_opened(audited.events()[before:])
     assert trap.no_connection()
 
 
-def assert_nothing_opened(events: list[str]) -> bool:
-    """Nothing was opened at all."""
+def assert_nothing_opened(events: list[str]) -> None:
     assert events == []
-    return True
 
 
 FORM = {"Content-Type": "multipart/form-data; boundary=B"}
@@ -232,19 +229,19 @@ OTHERS: dict[str, Callable[[Trap], object]] = {
 
 @pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("place", OTHERS)
-def test_no_other_field_reaches_anything(audited: AuditedServer, trap: Trap, place: str) -> None:
-    """A second code path was the way around more than one allow list."""
+def test_no_other_field_opens_anything(audited: AuditedServer, trap: Trap, place: str) -> None:
+    """A second code path has bypassed more than one allow list."""
     body = OTHERS[place](trap)
     path, headers = ("/api/v1/chat", FORM) if isinstance(body, bytes) else ("/v1/chat/completions", {})
     before = len(audited.events())
     assert post(audited.server, body, path, headers).status in (400, 415)
     events = [event for event in audited.events()[before:] if str(trap.canary) in event or "socket." in event]
-    assert assert_nothing_opened(events)
+    assert_nothing_opened(events)
     assert trap.no_connection()
 
 
-def test_the_witnesses_can_see(audited: AuditedServer, trap: Trap) -> None:
-    """Else the tests above prove nothing: the port takes connections, and what the service opened is written down."""
+def test_the_detectors_work(audited: AuditedServer, trap: Trap) -> None:
+    """Otherwise the tests above would prove nothing: the port accepts connections, and the audit log has events."""
     socket.create_connection(("127.0.0.1", trap.port)).close()
     assert not trap.no_connection()
     assert any(event.startswith("open") and "manifest.json" in event for event in audited.events())
@@ -252,8 +249,8 @@ def test_the_witnesses_can_see(audited: AuditedServer, trap: Trap) -> None:
 
 
 @pytest.mark.fault(1, 2)
-def test_the_kernel_saw_nothing(audited: AuditedServer, trap: Trap, tmp_path: Path) -> None:
-    """Libraries in C open files and sockets without telling Python."""
+def test_strace_shows_no_file_and_no_connection(audited: AuditedServer, trap: Trap, tmp_path: Path) -> None:
+    """C libraries open files and sockets without audit events."""
     pid, log = audited.server.process.pid, tmp_path / "strace"
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
@@ -263,7 +260,7 @@ def test_the_kernel_saw_nothing(audited: AuditedServer, trap: Trap, tmp_path: Pa
     try:
         wait_until(lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text())
         if tracer.poll() is not None:
-            pytest.skip("strace may not look into another process here")
+            pytest.skip("strace may not trace other processes here")
         for address in (*ADDRESSES, *PATHS, *DATA_URLS):
             assert post(audited.server, chat(expand(address, trap))).status == 400
         assert post(audited.server, shelf_request()).text == "6"
@@ -271,7 +268,7 @@ def test_the_kernel_saw_nothing(audited: AuditedServer, trap: Trap, tmp_path: Pa
         tracer.send_signal(signal.SIGINT)
         tracer.wait(10)
     lines = log.read_text().splitlines()
-    assert any("HTTP/1.1 400" in line for line in lines), "strace was deaf"
+    assert any("HTTP/1.1 400" in line for line in lines), "strace recorded nothing"
     assert not [
         line for line in lines if re.search(r"connect\(|execve\(|sin_port|passwd|canary|link\.png|environ", line)
     ]

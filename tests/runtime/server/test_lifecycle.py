@@ -123,7 +123,7 @@ def test_waiting_requests_do_not_keep_a_failed_process_alive(path: str, body: ob
 
 
 @pytest.mark.fault(27)
-@pytest.mark.parametrize("what", ["slow", "slow vision"])
+@pytest.mark.parametrize("fault", ["slow", "slow vision"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_disconnect_before_the_first_token_cancels_the_request(
     recovering: NotifyingServer, fault: str, stream: bool

@@ -1,4 +1,4 @@
-"""The wire: heads, framing, deadlines, readers that do not read. Rows 25, 26 and 28 of the fault table."""
+"""The HTTP protocol class: heads, framing, deadlines, slow readers. Rows 25, 26 and 28 of the fault table."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware import http_protocol as protocol_module
 
 MARK = b"zebra"
-"""Stands in each bad request, and must not stand in an answer or a log."""
+"""Part of each bad request; must not appear in a response or a log."""
 
 
 @pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def no_warnings(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Whatever clients send: no warning, no traceback, none of their text in any log."""
     yield
-    loud = [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
-    assert not loud, [record.getMessage() for record in loud]
+    warnings = [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
+    assert not warnings, [record.getMessage() for record in warnings]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def app() -> RecordingApp:
 
 
 @pytest.fixture(scope="module")
-def strict(app: RecordingApp) -> Iterator[RawServer]:
-    """A server with the numbers of the service."""
+def default_server(app: RecordingApp) -> Iterator[RawServer]:
+    """A server with the default limits."""
     with serve_app(app) as running:
         yield running
 
@@ -63,7 +63,7 @@ LARGE = {
     "a header of 300 KB": (head(b"x: " + MARK * 60_000), 431),
     "5000 headers": (head(*[b"zebra: %d" % number for number in range(5000)]), 431),
     "101 headers": (head(*[b"zebra: %d" % number for number in range(100)]), 431),
-    "a head a little too large, in one read": (head(*[b"x: " + MARK * 1400] * 5), 431),
+    "a head slightly too large, in one read": (head(*[b"x: " + MARK * 1400] * 5), 431),
     "a target of 100 KB": (head(first=b"GET /" + MARK * 20_000 + b" HTTP/1.1"), 414),
     "a target of 5 KB": (head(first=b"GET /" + MARK * 1000 + b" HTTP/1.1"), 414),
 }
@@ -72,11 +72,13 @@ LARGE = {
 @pytest.mark.fault(25)
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("piece", [1_000_000, 1400], ids=["at once", "in pieces"])
-def test_a_head_is_bounded_however_it_arrives(strict: RawServer, app: RecordingApp, name: str, piece: int) -> None:
-    """h11 took 300 KB of headers that came in one read, 5000 headers, and any target."""
+def test_a_large_head_is_refused_at_once_and_in_pieces(
+    default_server: RawServer, app: RecordingApp, name: str, piece: int
+) -> None:
+    """Alone, h11 accepted 300 KB of headers in one read, 5000 headers, and a target of any length."""
     request, status = LARGE[name]
     calls = len(app.calls)
-    with strict.connect() as client:
+    with default_server.connect() as client:
         for start in range(0, len(request), piece):
             send_bytes(client, request[start : start + piece])
         answer = read_reply(client)
@@ -87,12 +89,12 @@ def test_a_head_is_bounded_however_it_arrives(strict: RawServer, app: RecordingA
     assert len(app.calls) == calls
 
 
-def test_a_head_within_the_limits_is_served(strict: RawServer) -> None:
+def test_a_head_within_the_limits_is_served(default_server: RawServer) -> None:
     request = head(
         *[b"x-%d: " % number + MARK * 58 for number in range(99)], first=b"GET /" + MARK * 400 + b" HTTP/1.1"
     )
     assert 30_000 < len(request) < 32_768
-    assert strict.request_once(request).status == 200
+    assert default_server.request_once(request).status == 200
 
 
 MALFORMED = {
@@ -104,7 +106,7 @@ MALFORMED = {
     "two Content-Lengths in one": post(b"Content-Length: 5, 5") + MARK,
     "a negative Content-Length": post(b"Content-Length: -5") + MARK,
     "a Content-Length of 30 digits": post(b"Content-Length: " + b"9" * 30) + MARK,
-    "a Content-Length in words": post(b"Content-Length: zebra") + MARK,
+    "a Content-Length that is not a number": post(b"Content-Length: zebra") + MARK,
     "another Transfer-Encoding": post(b"Transfer-Encoding: zebra"),
     "chunks in HTTP/1.0": head(b"Transfer-Encoding: chunked", first=b"POST / HTTP/1.0") + b"0\r\n\r\n",
     "a folded header": head(b"x: 1", b" Content-Length: 5"),
@@ -112,7 +114,7 @@ MALFORMED = {
     "a NUL in a header": head(b"x: zebra\x00"),
     "CONNECT": head(first=b"CONNECT zebra:443 HTTP/1.1"),
     "a whole URL as target": head(first=b"GET http://zebra/ HTTP/1.1"),
-    "no HTTP": b"zebra\r\n\r\n",
+    "not HTTP": b"zebra\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00zebra",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a chunk without a size": post(b"Transfer-Encoding: chunked") + b"zebra\r\n",
@@ -123,26 +125,26 @@ MALFORMED = {
 
 @pytest.mark.fault(25)
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_requests_get_400_and_are_cut(strict: RawServer, name: str) -> None:
-    """h11 lets Transfer-Encoding win over Content-Length and merges equal lengths, which a proxy may read otherwise."""
-    with strict.connect() as client:
+def test_a_malformed_request_gets_400_and_a_closed_connection(default_server: RawServer, name: str) -> None:
+    """Request smuggling: h11 prefers Transfer-Encoding and merges equal lengths; a proxy may decide otherwise."""
+    with default_server.connect() as client:
         send_bytes(client, MALFORMED[name])
         answer = read_reply(client)
         assert read_to_end(client) == b""
     assert (answer.status, answer.code) == (400, "malformed_request")
     assert answer.headers["connection"] == "close"
     assert MARK not in answer.body
-    assert strict.request_once(GET).status == 200
+    assert default_server.request_once(GET).status == 200
 
 
-def test_an_upgrade_is_served_as_any_request(strict: RawServer) -> None:
-    """Uvicorn would hand a websocket over to a library, or warn in the log."""
+def test_an_upgrade_request_is_served_as_plain_http(default_server: RawServer) -> None:
+    """Uvicorn would start a websocket library or log a warning."""
     lines = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: x", b"Sec-WebSocket-Version: 13")
-    assert strict.request_once(head(*lines)).body == b"ok"
+    assert default_server.request_once(head(*lines)).body == b"ok"
 
 
 def trickle(client: socket.socket, data: bytes) -> None:
-    """A byte each 20 ms, until there is an answer."""
+    """Send a byte every 20 ms until a response arrives."""
     for byte in data:
         if select.select([client], [], [], 0.02)[0]:
             return
@@ -151,8 +153,8 @@ def trickle(client: socket.socket, data: bytes) -> None:
 
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("before", [b"", GET], ids=["first request", "further request"])
-def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> None:
-    """Slow headers: uvicorn never closes such a connection."""
+def test_slow_headers_do_not_extend_the_deadline(before: bytes) -> None:
+    """Uvicorn never closes such a connection."""
     with serve_app(RecordingApp(), ServerLimits(header_seconds=0.3)) as server, server.connect() as client:
         if before:
             send_bytes(client, before)
@@ -166,8 +168,8 @@ def test_bytes_that_trickle_in_do_not_put_off_the_deadline(before: bytes) -> Non
 
 
 @pytest.mark.fault(26)
-def test_200_idle_connections_are_closed_and_others_served_meanwhile() -> None:
-    """Uvicorn leaves a connection that never says anything open for ever."""
+def test_silent_connections_are_closed_and_others_served() -> None:
+    """Uvicorn never closes a connection that sends nothing."""
     with serve_app(RecordingApp(), ServerLimits(header_seconds=0.5)) as server:
         idle = [server.connect() for _ in range(200)]
         wait_until(lambda: server.connections() == 200)
@@ -179,7 +181,7 @@ def test_200_idle_connections_are_closed_and_others_served_meanwhile() -> None:
 
 
 @pytest.mark.fault(26)
-def test_idle_after_an_answer() -> None:
+def test_an_idle_connection_is_closed_after_its_last_answer() -> None:
     with (
         serve_app(RecordingApp(), ServerLimits(idle_seconds=0.4, header_seconds=0.1)) as server,
         server.connect() as client,
@@ -187,7 +189,7 @@ def test_idle_after_an_answer() -> None:
         for _ in range(3):
             send_bytes(client, GET)
             assert read_reply(client).body == b"ok"
-            time.sleep(0.2)  # used again and again it stays open
+            time.sleep(0.2)  # each request restarts the idle time
         began = time.monotonic()
         assert read_to_end(client) == b""
         assert time.monotonic() - began < 0.6
@@ -195,13 +197,13 @@ def test_idle_after_an_answer() -> None:
 
 @pytest.fixture
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> ServerLimits:
-    """Deadlines that a test can wait for."""
+    """Body deadlines short enough for a test."""
     monkeypatch.setattr(protocol_module, "BODY_GRACE", 0.1)
     return ServerLimits(body_seconds=0.2)
 
 
-def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(short_deadlines: ServerLimits) -> None:
-    """Slow body: the app hears of it too, or it would wait for ever."""
+def test_a_slow_body_ends_a_request_that_does_not_read_it(short_deadlines: ServerLimits) -> None:
+    """The app gets a disconnect, or it would wait forever."""
     app = RecordingApp()
     with serve_app(app, short_deadlines) as server, server.connect() as client:
         began = time.monotonic()
@@ -215,10 +217,8 @@ def test_a_body_that_does_not_come_ends_a_request_that_does_not_read_it(short_de
 
 
 @pytest.mark.parametrize("path", [b"/", b"/slow"], ids=["a head", "a body that the app does not read"])
-def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(
-    short_deadlines: ServerLimits, path: bytes
-) -> None:
-    """Closed with bytes unread a connection is reset, and many systems then throw away the answer that came before."""
+def test_a_refused_client_that_still_sends_gets_the_response(short_deadlines: ServerLimits, path: bytes) -> None:
+    """Closing a socket with unread bytes resets it, and many clients then lose the response."""
     size = 8_000_000
     framing = b"x: " if path == b"/" else b"Content-Length: %d\r\n\r\n" % (size + 1)
     with serve_app(RecordingApp(), short_deadlines) as server, server.connect() as client:
@@ -226,10 +226,10 @@ def test_what_a_refused_client_still_sends_does_not_cost_it_the_answer(
         for _ in range(size // 100_000):
             client.sendall(b"x" * 100_000)
         assert read_reply(client).status == (431 if path == b"/" else 408)
-        assert client.recv(1) == b""  # an end, and no reset
+        assert client.recv(1) == b""  # closed, not reset
 
 
-def test_a_refused_client_that_stays_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_client_that_stays_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol_module, "LINGER_SECONDS", 0.2)
     with serve_app(RecordingApp()) as server, server.connect() as client:
         send_bytes(client, b"zebra\r\n\r\n")
@@ -237,8 +237,8 @@ def test_a_refused_client_that_stays_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         wait_until(lambda: server.connections() == 0, seconds=1)
 
 
-def test_an_answer_that_is_on_its_way_gets_no_second_one(short_deadlines: ServerLimits) -> None:
-    """The answer is complete and waits for its reader when the body's time is over."""
+def test_no_408_after_a_complete_response(short_deadlines: ServerLimits) -> None:
+    """The response is complete and waits for a slow reader when the body deadline passes."""
     with serve_app(RecordingApp(), short_deadlines) as server, server.connect(receive_buffer=2048) as client:
         send_bytes(client, head(b"Content-Length: 9", b"Connection: close", first=b"POST /large?1000000 HTTP/1.1"))
         wait_until(lambda: server.connections() == 1)
@@ -246,16 +246,16 @@ def test_an_answer_that_is_on_its_way_gets_no_second_one(short_deadlines: Server
         assert b"HTTP/1.1 408" not in read_to_end(client)
 
 
-def test_a_connection_that_ended_is_forgotten(strict: RawServer) -> None:
-    """Its timers held it for another half minute, with all that it had received."""
-    with strict.connect():
-        wait_until(lambda: strict.connections() == 1)
-        connection = weakref.ref(next(iter(strict.server.server_state.connections)))
-    wait_until(lambda: strict.connections() == 0)
+def test_a_closed_connection_is_freed(default_server: RawServer) -> None:
+    """Its timers kept it in memory for another half minute, with all received data."""
+    with default_server.connect():
+        wait_until(lambda: default_server.connections() == 1)
+        connection = weakref.ref(next(iter(default_server.server.server_state.connections)))
+    wait_until(lambda: default_server.connections() == 0)
     wait_until(lambda: gc.collect() >= 0 and connection() is None, seconds=1)
 
 
-def test_connections_beyond_the_limit_are_turned_away_and_the_others_kept() -> None:
+def test_connections_over_the_limit_get_503() -> None:
     with serve_app(RecordingApp(), ServerLimits(connections=3)) as server:
         kept = [server.connect() for _ in range(3)]
         wait_until(lambda: server.connections() == 3)
@@ -274,9 +274,9 @@ def test_connections_beyond_the_limit_are_turned_away_and_the_others_kept() -> N
 
 
 @pytest.mark.fault(26)
-def test_silent_connections_do_not_keep_others_out() -> None:
-    """Guards everybody else from one who opens all connections and says nothing, or half of something; whoever waits
-    for an answer is no such one.
+def test_silent_connections_give_way_to_new_ones() -> None:
+    """A client that opens all connections and sends nothing, or half a request, must not lock out others. A connection
+    that waits for its response is kept.
     """
     with serve_app(RecordingApp(), ServerLimits(connections=3)) as server:
         idle, half, waiting = server.connect(), server.connect(), server.connect()
@@ -298,8 +298,8 @@ def test_silent_connections_do_not_keep_others_out() -> None:
 
 
 @pytest.mark.fault(28)
-def test_a_client_that_reads_nothing_is_cut_off() -> None:
-    """Row 28: the stream waits for the client for ever, its slot with it; and what it makes piles up."""
+def test_a_client_that_reads_nothing_is_disconnected() -> None:
+    """Row 28: otherwise the stream holds its slot forever, and its output fills the memory."""
     app = RecordingApp()
     with serve_app(app, ServerLimits(write_seconds=0.4)) as server, server.connect(receive_buffer=2048) as client:
         began = time.monotonic()
@@ -312,8 +312,8 @@ def test_a_client_that_reads_nothing_is_cut_off() -> None:
 
 @pytest.mark.fault(28)
 @pytest.mark.parametrize("path", [b"/endless", b"/large?4000000"], ids=["many writes", "one write"])
-def test_a_client_that_reads_slowly_is_not(path: bytes) -> None:
-    """However long it takes: the deadline is for reading nothing."""
+def test_a_client_that_reads_slowly_is_served(path: bytes) -> None:
+    """The deadline counts only time without any read."""
     app = RecordingApp()
     with serve_app(app, ServerLimits(write_seconds=0.3)) as server, server.connect(receive_buffer=16_384) as client:
         send_bytes(client, head(b"Connection: close", first=b"GET " + path + b" HTTP/1.1"))
@@ -328,28 +328,28 @@ def test_a_client_that_reads_slowly_is_not(path: bytes) -> None:
             assert size + len(read_to_end(client)) > 4_000_000
 
 
-def test_a_finished_answer_that_nobody_reads_is_not_kept() -> None:
-    """The app is done and the connection closing, but its last bytes wait, few as they are: nobody looks after them."""
+def test_unread_bytes_of_a_finished_response_are_dropped() -> None:
+    """The app is done and the connection closing, but its last bytes are still buffered."""
     with serve_app(RecordingApp(), ServerLimits(write_seconds=0.3)) as server:
         clients = [server.connect(receive_buffer=2048) for _ in range(12)]
         for number, client in enumerate(clients):
             path = b"/large?%d" % (30_000 * number)
             send_bytes(client, head(b"Connection: close", first=b"GET " + path + b" HTTP/1.1"))
-        wait_until(lambda: 0 < server.connections() < 12)  # the shortest went into the kernel's buffers
+        wait_until(lambda: 0 < server.connections() < 12)  # the shortest fit into the kernel's buffers
         wait_until(lambda: server.connections() == 0, seconds=2)
         for client in clients:
             client.close()
 
 
-def test_an_app_that_fails_is_not_ours_to_report(strict: RawServer) -> None:
-    """Uvicorn logs the traceback, with what a library says of the input."""
-    with strict.connect() as client:
+def test_an_error_of_the_app_is_not_logged_here(default_server: RawServer) -> None:
+    """Uvicorn would log the traceback, which may quote the input."""
+    with default_server.connect() as client:
         send_bytes(client, head(first=b"GET /fail HTTP/1.1"))
         assert not read_to_end(client).endswith(b"0\r\n\r\n")
 
 
-def test_what_comes_while_an_answer_is_made_is_not_half_forgotten() -> None:
-    """It is dropped, so the connection has to end: the rest of a request would be taken for one."""
+def test_bytes_received_during_a_response_close_the_connection() -> None:
+    """They are dropped, and the rest of that request would be parsed as a new one."""
     app = RecordingApp()
     with serve_app(app) as server, server.connect() as client:
         send_bytes(client, head(first=b"GET /slow HTTP/1.1"))
@@ -359,8 +359,8 @@ def test_what_comes_while_an_answer_is_made_is_not_half_forgotten() -> None:
         assert read_to_end(client) == b""
 
 
-def test_bytes_after_a_request_do_not_hide_that_the_client_left() -> None:
-    """Uvicorn stops reading when a further request comes early, and so does not see the connection end."""
+def test_pipelined_bytes_do_not_hide_a_disconnect() -> None:
+    """Uvicorn stops reading when the next request arrives early, and misses the end of the connection."""
     app = RecordingApp()
     with serve_app(app) as server:
         with server.connect() as client:
@@ -372,15 +372,15 @@ def test_bytes_after_a_request_do_not_hide_that_the_client_left() -> None:
         assert app.disconnected.wait(1)
 
 
-def test_requests_in_one_read_are_answered_in_turn(strict: RawServer) -> None:
-    with strict.connect() as client:
+def test_pipelined_requests_in_one_read_are_answered(default_server: RawServer) -> None:
+    with default_server.connect() as client:
         send_bytes(client, GET + head(b"Connection: close"))
         assert read_to_end(client).count(b"HTTP/1.1 200") == 2
 
 
 @pytest.mark.parametrize("path", [b"/begin", b"/wait"])
-def test_garbage_in_a_body_ends_the_request_that_runs(path: bytes) -> None:
-    """Uvicorn sent its 400 into an answer that had begun, which failed with a traceback."""
+def test_an_invalid_chunk_ends_the_running_request(path: bytes) -> None:
+    """Uvicorn sent its 400 into a response that had begun, which failed with a traceback."""
     app = RecordingApp()
     with serve_app(app) as server, server.connect() as client:
         send_bytes(client, head(b"Transfer-Encoding: chunked", first=b"POST " + path + b" HTTP/1.1"))
@@ -393,15 +393,15 @@ def test_garbage_in_a_body_ends_the_request_that_runs(path: bytes) -> None:
         assert app.disconnected.wait(1)
 
 
-def test_noise() -> None:
-    """Random bytes, and requests with a few bytes changed: the server lives, and says nothing of it."""
+def test_random_bytes_do_no_harm() -> None:
+    """Random bytes, and requests with a few bytes changed; nothing is logged."""
     chance = random.Random(5)
     whole = (
         post(b"Content-Length: 5", b"Connection: close") + MARK + post(b"Transfer-Encoding: chunked") + b"5\r\nzebra"
     )
     with serve_app(RecordingApp(), ServerLimits(header_seconds=0.3, body_seconds=0.1)) as server:
-        for turn in range(300):
-            noise = bytearray(whole if turn % 3 else chance.randbytes(200))
+        for attempt in range(300):
+            noise = bytearray(whole if attempt % 3 else chance.randbytes(200))
             for _ in range(chance.randrange(4)):
                 noise[chance.randrange(len(noise))] = chance.choice(b"\r\n\x00 :,;/%zZ0\xff")
             with server.connect() as client:
