@@ -245,7 +245,7 @@ def test_a_malformed_or_too_large_head_is_refused(server: Server, name: str) -> 
 
 
 def check_answers_for(server: Server, seconds: float) -> None:
-    """Others are served, authorization and soon, for so long."""
+    """For so many seconds, check that another client gets correct answers quickly."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()

@@ -105,7 +105,7 @@ def test_a_body_is_in_memory_once(with_length: bool) -> None:
 
 @pytest.mark.parametrize("sends", [False, True], ids=["nothing", "a byte now and then"])
 def test_a_slow_body_returns_its_budget(sends: bool) -> None:
-    """Much with_length and little sent: it holds the budget for ``body_seconds`` at most."""
+    """A long Content-Length with few bytes sent holds the budget for at most ``body_seconds``."""
     budget = BodyBudget(4 * MIB)
 
     async def slow() -> AsyncIterator[bytes]:
