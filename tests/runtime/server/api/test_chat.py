@@ -221,7 +221,7 @@ WRONG: list[tuple[object, str | None, str]] = [
         "not the id of an earlier call",
     ),
     (request({"role": "tool", "content": "hi"}), "messages[0].tool_call_id", "is missing"),
-    # rows 13 to 16: numbers and strings out of their bounds
+    # rows 13 to 16: numbers and strings out of bounds
     (request(n=10**9), "n", "must be at most 8"),
     (request(n=0), "n", "must be at least 1"),
     (request(max_tokens=-1), "max_tokens", "must be at least 1"),

@@ -67,7 +67,7 @@ def test_references_and_schemas_are_valid(spec: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_schemathesis_finds_all_endpoints() -> None:
     loaded = schemathesis.openapi.from_dict(KEYED)
-    found = [operation.ok() for operation in loaded.get_all_operations()]  # type: ignore[union-attr] # or it fails here
+    found = [operation.ok() for operation in loaded.get_all_operations()]  # type: ignore[union-attr] # an error fails here
     assert sorted(operation.label for operation in found) == sorted(
         [
             "GET /health/live",

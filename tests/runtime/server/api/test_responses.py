@@ -85,8 +85,8 @@ def test_instructions_and_system_messages_are_joined() -> None:
     assert late.param == "input[1].role"
 
 
-def test_an_answer_comes_back_as_it_was() -> None:
-    """``input += response.items`` is how clients go on: items with ids, states and nulls."""
+def test_output_items_are_valid_input() -> None:
+    """Clients continue with ``input += response.output``: items with ids, statuses and nulls."""
     answered = message("assistant", OUTPUT_TEXT, id="msg_1", type="message", status="completed", phase=None)
     called = {**CALL, "id": "fc_1", "status": "completed", "namespace": None}
     parsed = read(request([message("user", words()), answered, called, {**CALL, "call_id": "call_2"}, RESULT]))

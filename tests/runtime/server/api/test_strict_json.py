@@ -1,4 +1,4 @@
-"""Row 19 of the fault table: JSON that parses elsewhere and does harm later, and JSON that harms its parser."""
+"""Row 19 of the fault table: JSON that harms its parser, or parses but does harm later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a request, in our words: found wherever msgspec refuses, and untrusted text is cut and escaped."""
+"""Validation errors: messages of msgspec are translated, untrusted names are cut and escaped."""
 
 from __future__ import annotations
 
