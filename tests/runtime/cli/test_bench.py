@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 PRECISIONS = {"f32", "bf16", "int8"}
 
 
-def start(*words: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "vlrun.cli", "bench", "--model", str(FOLDER), *map(str, words)]
+def start(*cli_args: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vlrun.cli", "bench", "--model", str(FOLDER), *map(str, cli_args)]
     environment = {**os.environ, "PYTHONPATH": f"{RUNTIME}:{EXPORT}"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -47,8 +47,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ask(images: Path, model: Path, *words: str | Path, **more: object) -> subprocess.CompletedProcess[bytes]:
-    return vlrun("ask", "--model", model, *words, home=images / "cache", **more)  # type: ignore[arg-type]
+def ask(images: Path, model: Path, *cli_args: str | Path, **more: object) -> subprocess.CompletedProcess[bytes]:
+    return vlrun("ask", "--model", model, *cli_args, home=images / "cache", **more)  # type: ignore[arg-type]
 
 
 def test_only_the_answer_is_on_stdout(images: Path, small_model: Path) -> None:
@@ -75,42 +75,42 @@ def test_json_is_one_object(images: Path, small_model: Path) -> None:
 
 def test_an_answer_cannot_control_the_terminal(images: Path, small_model: Path) -> None:
     """An image can contain escape sequences as text. Random weights generate any byte."""
-    words = (images / "shelf.png", "Hi", "--temperature", "1", "--max-tokens", "200")
+    cli_args = (images / "shelf.png", "Hi", "--temperature", "1", "--max-tokens", "200")
     for seed in map(str, range(10)):
-        exact = json.loads(ask(images, small_model, *words, "--seed", seed, "--json").stdout)["answer"]
+        exact = json.loads(ask(images, small_model, *cli_args, "--seed", seed, "--json").stdout)["answer"]
         if printable(exact) != exact:
             break
-    output = ask(images, small_model, *words, "--seed", seed).stdout.decode()
+    output = ask(images, small_model, *cli_args, "--seed", seed).stdout.decode()
     assert output == printable(exact) + "\n"
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", output)
-    raw = ask(images, small_model, *words, "--seed", seed, "--json").stdout.decode()
+    raw = ask(images, small_model, *cli_args, "--seed", seed, "--json").stdout.decode()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", raw)
     assert printable("pay \u202e001\u202c") == "pay 001"
     assert printable("a\x1b[31m\x07b\r\nc\td\x9be") == "a[31mb\nc\tde"
 
 
 def test_image_from_stdin_equals_file(images: Path, small_model: Path) -> None:
-    words = ("How many?", "--temperature", "0", "--max-tokens", "12")
-    from_file = ask(images, small_model, images / "two words.jpg", *words)
-    from_stdin = ask(images, small_model, "-", *words, stdin=(images / "two words.jpg").read_bytes())
+    cli_args = ("How many?", "--temperature", "0", "--max-tokens", "12")
+    from_file = ask(images, small_model, images / "two words.jpg", *cli_args)
+    from_stdin = ask(images, small_model, "-", *cli_args, stdin=(images / "two words.jpg").read_bytes())
     assert from_file.returncode == from_stdin.returncode == 0
     assert from_file.stdout == from_stdin.stdout
     assert len(from_file.stdout) > 1
 
 
 def test_a_question_may_end_in_a_file_name(images: Path, small_model: Path) -> None:
-    words = ("--json", "--max-tokens", "1")
-    named = ask(images, small_model, images / "shelf.png", "What is on label.jpg", *words)
-    given = ask(images, small_model, images / "shelf.png", "--question", "What is on label.jpg", *words)
+    cli_args = ("--json", "--max-tokens", "1")
+    named = ask(images, small_model, images / "shelf.png", "What is on label.jpg", *cli_args)
+    given = ask(images, small_model, images / "shelf.png", "--question", "What is on label.jpg", *cli_args)
     assert named.returncode == given.returncode == 0
     assert json.loads(named.stdout)["usage"] == json.loads(given.stdout)["usage"]
 
 
 def test_the_prefix_cache_on_disk_serves_the_next_process(images: Path, small_model: Path, tmp_path: Path) -> None:
     """The answer is the same and prefill is skipped; --kv-disk 0 turns the cache off."""
-    words = ("ask", "--model", small_model, images / "shelf.png", "How many?", "--json", "--temperature", "0")
-    answers = [json.loads(vlrun(*words, home=tmp_path).stdout) for _ in range(2)]
-    off = json.loads(vlrun(*words, "--kv-disk", "0", home=tmp_path).stdout)
+    cli_args = ("ask", "--model", small_model, images / "shelf.png", "How many?", "--json", "--temperature", "0")
+    answers = [json.loads(vlrun(*cli_args, home=tmp_path).stdout) for _ in range(2)]
+    off = json.loads(vlrun(*cli_args, "--kv-disk", "0", home=tmp_path).stdout)
     assert answers[0]["answer"] == answers[1]["answer"] == off["answer"]
     assert [answer["usage"]["cached_tokens"] > 0 for answer in (*answers, off)] == [False, True, False]
 
@@ -119,11 +119,11 @@ def test_the_prefix_cache_on_disk_serves_the_next_process(images: Path, small_mo
 def test_three_processes_share_the_cache_folder(tmp_path: Path) -> None:
     """Concurrent reads and writes of the same file: correct answers, no partial file."""
     shelf = EXAMPLES / "shelf.png"
-    words: tuple[str | Path, ...] = ("ask", shelf, "How many bottles are there?", "--json")
-    arguments, environment = command(words, tmp_path)
+    cli_args: tuple[str | Path, ...] = ("ask", shelf, "How many bottles are there?", "--json")
+    arguments, environment = command(cli_args, tmp_path)
     running = [subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE) for _ in range(3)]
     assert [json.loads(process.communicate(timeout=120)[0])["answer"] for process in running] == ["6"] * 3
-    again = json.loads(vlrun(*words, home=tmp_path).stdout)
+    again = json.loads(vlrun(*cli_args, home=tmp_path).stdout)
     assert again["answer"] == "6"
     assert again["usage"]["cached_tokens"]
     assert [path.suffix for path in (tmp_path / "vlrun" / "prefixes").iterdir()] == [".kv"]
@@ -191,12 +191,12 @@ INVALID_INPUT = [
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "sentence"), INVALID_INPUT, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("cli_args", "code", "sentence"), INVALID_INPUT, ids=lambda value: str(value)[:40])
 def test_invalid_input_gets_one_sentence(
-    images: Path, small_model: Path, words: list[str], code: int, sentence: str
+    images: Path, small_model: Path, cli_args: list[str], code: int, sentence: str
 ) -> None:
     """Guards against stack traces and undocumented exit codes."""
-    done = ask(images, small_model, *(word.format(images=images) for word in words))
+    done = ask(images, small_model, *(arg.format(images=images) for arg in cli_args))
     assert done.returncode == code, done.stderr
     error = done.stderr.decode()
     assert sentence in error
@@ -366,9 +366,9 @@ def test_garbage_on_stdin_is_refused(images: Path, small_model: Path) -> None:
 
 def test_no_telemetry_is_loaded(images: Path, small_model: Path, tmp_path: Path) -> None:
     """Importing OpenVINO starts its telemetry, which sends data without consent and stores a client id."""
-    words = ["ask", "--model", str(small_model), str(images / "shelf.png"), "--max-tokens", "1"]
+    cli_args = ["ask", "--model", str(small_model), str(images / "shelf.png"), "--max-tokens", "1"]
     program = (
-        "import sys, os, atexit; import vlrun.cli as cli; sys.argv[1:] = " + repr(words) + ";"
+        "import sys, os, atexit; import vlrun.cli as cli; sys.argv[1:] = " + repr(cli_args) + ";"
         "cli.main();"
         "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
     )

@@ -194,7 +194,7 @@ EVENTS = st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 9),
 @settings(max_examples=400, deadline=None)
 @given(st.lists(EVENTS, max_size=40))
 def test_no_slot_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
-    """Whatever the order of arrivals, ends and cancellations: all slots are free in the end, and the only error is 429."""
+    """In any order of arrivals, ends and cancellations, all slots are free in the end and the only error is 429."""
 
     async def scenario() -> None:
         simulation = Simulation(parallel=3, queue=3)

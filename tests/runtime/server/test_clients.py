@@ -37,10 +37,10 @@ SCRIPT = Path(__file__).with_name("openai_client.py")
 TUTORIALS = Path(__file__).with_name("tutorials")
 
 
-def run(*words: str | Path, given: str | None = None, environment: dict[str, str] | None = None) -> str:
+def run(*arguments: str | Path, given: str | None = None, environment: dict[str, str] | None = None) -> str:
     """Run a program and return its output. Fails if it fails."""
     done = subprocess.run(
-        words,
+        arguments,
         input=given,
         env=os.environ | (environment or {}),
         capture_output=True,

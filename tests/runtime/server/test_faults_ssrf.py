@@ -82,7 +82,7 @@ class AuditedServer:
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedServer]:
     folder = tmp_path_factory.mktemp("watched")
     (folder / "sitecustomize.py").write_text(HOOK)
-    audit_log = folder / "seen"
+    audit_log = folder / "audit.log"
     paths = os.pathsep.join([str(folder), str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")])
     with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_AUDIT": str(audit_log)}) as server:
         yield AuditedServer(server, audit_log)
@@ -214,7 +214,7 @@ def image_part(more: str, content: bytes) -> bytes:
     return head.encode() + content + b"\r\n--B--\r\n"
 
 
-OTHERS: dict[str, Callable[[Trap], object]] = {
+OTHER_FIELDS: dict[str, Callable[[Trap], object]] = {
     "a schema's reference": lambda trap: shelf_request(response_format=format_of(reference(trap))),
     "a schema's reference to a file": lambda trap: shelf_request(
         response_format=format_of({"$ref": f"file://{trap.canary}"})
@@ -228,10 +228,10 @@ OTHERS: dict[str, Callable[[Trap], object]] = {
 
 
 @pytest.mark.fault(1, 2)
-@pytest.mark.parametrize("place", OTHERS)
-def test_no_other_field_opens_anything(audited: AuditedServer, trap: Trap, place: str) -> None:
+@pytest.mark.parametrize("field", OTHER_FIELDS)
+def test_no_other_field_opens_anything(audited: AuditedServer, trap: Trap, field: str) -> None:
     """A second code path has bypassed more than one allow list."""
-    body = OTHERS[place](trap)
+    body = OTHER_FIELDS[field](trap)
     path, headers = ("/api/v1/chat", FORM) if isinstance(body, bytes) else ("/v1/chat/completions", {})
     before = len(audited.events())
     assert post(audited.server, body, path, headers).status in (400, 415)

@@ -178,7 +178,7 @@ def test_row_3_invalid_data_urls_are_refused(urls: list[str], code: str) -> None
 def test_row_3_valid_data_urls_are_decoded(content: bytes, head: str, ending: str, width: int) -> None:
     """Any case, with parameters, base64 wrapped as MIME and shells wrap it."""
     text = base64.b64encode(content).decode()
-    lines = [text[place : place + width] + ending for place in range(0, len(text), width)]
+    lines = [text[start : start + width] + ending for start in range(0, len(text), width)]
     assert from_data_url(head + "".join(lines), "low", "field") == EncodedImage(content, "low", "field")
 
 
@@ -251,7 +251,7 @@ def test_row_9_limits_are_checked_before_decoding() -> None:
     images = [EncodedImage(cut, "auto", f"image {number}") for number in range(5)]
     large = EncodedImage(png(header(1000, 1001), END), "auto", "large")
     check_images(images[:2], LIMITS)
-    for image_request, code, message, place in [
+    for image_request, code, message, param in [
         (images[:3], "too_many_images", "the images of a request may have 2 megapixels together", "image 2"),
         (images, "too_many_images", "a request may have at most 4 images", "image 4"),
         ([images[0], EncodedImage(b"", "auto", "second")], "invalid_image", "the image is empty", "second"),
@@ -260,7 +260,7 @@ def test_row_9_limits_are_checked_before_decoding() -> None:
         with pytest.raises(ApiError) as error:
             check_images(image_request, LIMITS)
         assert (error.value.status, error.value.code) == (400, code)
-        assert (error.value.message, error.value.param) == (message, place)
+        assert (error.value.message, error.value.param) == (message, param)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_too_many_segments_are_refused(many: bytes) -> None:
 
 
 def test_common_segments_are_accepted() -> None:
-    """Metadata and fill bytes of a photo, ten scans, marker-like bytes after the end, many pixel chunks, a few texts."""
+    """Photo metadata and fill bytes, ten scans, marker-like bytes after the end, many pixel chunks, some texts."""
     exif = PILImage.Exif()
     exif[0x010E] = "\xff\xda" * 500
     photo = encoded(NOISE, "JPEG", progressive=True, exif=exif, icc_profile=b"\xff\xda\0\2" * 2**18)

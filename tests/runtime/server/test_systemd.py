@@ -255,7 +255,7 @@ def test_row_31_stop_lets_answers_finish(container: SystemdContainer) -> None:
 
 @pytest.mark.fault(32)
 def test_row_32_killed_under_load(container: SystemdContainer) -> None:
-    """After kill -9 running answers are lost; new requests wait in the backlog and get an answer within 3 s plus loading."""
+    """After kill -9 running answers are lost; new requests wait and get an answer within 3 s plus loading."""
     load = container.restart()
     lost = [container.call_inside(lambda: send_request(container, long_request(stream=True))) for _ in range(3)]
     assert all(connection.getresponse().read(50) for connection in lost)

@@ -42,10 +42,10 @@ def test_a_minimal_request_has_the_defaults() -> None:
 def test_parts_keep_their_order_and_details() -> None:
     """A question about the first image must not be about the second."""
     parsed = read(request(user(image(detail="low"), text("and"), image())))
-    first, words, second = parsed.messages[0].parts
+    first, middle, second = parsed.messages[0].parts
     assert isinstance(first, EncodedImage)
     assert isinstance(second, EncodedImage)
-    assert (first.detail, words, second.detail) == ("low", "and", "auto")
+    assert (first.detail, middle, second.detail) == ("low", "and", "auto")
     assert first.encoded.startswith(b"\x89PNG")
     assert second.param == "messages[0].content[2].image_url.url"
 
@@ -273,12 +273,12 @@ WRONG: list[tuple[object, str | None, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "param", "words"), WRONG)
-def test_invalid_requests_are_refused_with_their_field(value: object, param: str | None, words: str) -> None:
+@pytest.mark.parametrize(("value", "param", "expected"), WRONG)
+def test_invalid_requests_are_refused_with_their_field(value: object, param: str | None, expected: str) -> None:
     """Rows 10, 13 to 16, 18 and 20: a short 400 that names the field, without text of msgspec."""
     error = refused(value)
     assert (error.status, error.param) == (400, param)
-    assert words in error.message
+    assert expected in error.message
     assert not any(fragment in error.message for fragment in ("`", "$", "Expected", "array`"))
     assert len(error.message) < 300
 

@@ -28,7 +28,7 @@ def test_form_numbers_have_json_notation(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "expected"),
     [
         ({"max_tokens": "many"}, "max_tokens must be a whole number"),
         ({"max_tokens": "0"}, "max_tokens must be at least 1"),
@@ -42,8 +42,8 @@ def test_form_numbers_have_json_notation(text: str) -> None:
         ({"prompt": "hi"}, "prompt is unknown"),
     ],
 )
-def test_invalid_forms_are_refused_with_their_field(fields: dict[str, str], words: str) -> None:
-    with pytest.raises(ApiError, match=words) as caught:
+def test_invalid_forms_are_refused_with_their_field(fields: dict[str, str], expected: str) -> None:
+    with pytest.raises(ApiError, match=expected) as caught:
         forms.parse(fields, b"png", ServerLimits(max_text=100))
     assert (caught.value.param, caught.value.status) == (next(iter(fields)), 400)
 

@@ -31,7 +31,7 @@ def message(role: str, *parts: object, **more: object) -> dict[str, Any]:
     return {"role": role, "content": list(parts), **more}
 
 
-def words(text: str = "hi") -> dict[str, Any]:
+def text_part(text: str = "hi") -> dict[str, Any]:
     return {"type": "input_text", "text": text}
 
 
@@ -55,7 +55,7 @@ def refused(value: object, limits: ServerLimits | None = None) -> ApiError:
         "hi",
         [{"role": "user", "content": "hi"}],
         [{"type": "message", "role": "user", "content": "hi"}],
-        [message("user", words())],
+        [message("user", text_part())],
     ],
 )
 def test_a_text_has_several_notations(items: object) -> None:
@@ -64,7 +64,7 @@ def test_a_text_has_several_notations(items: object) -> None:
 
 
 def test_images_and_texts_keep_their_order() -> None:
-    (turn,) = read(request([message("user", image(detail="low"), words(), image())])).messages
+    (turn,) = read(request([message("user", image(detail="low"), text_part(), image())])).messages
     first, text, second = turn.parts
     assert isinstance(first, EncodedImage)
     assert isinstance(second, EncodedImage)
@@ -74,14 +74,14 @@ def test_images_and_texts_keep_their_order() -> None:
 
 def test_instructions_and_system_messages_are_joined() -> None:
     """The chat template supports one system message, the first."""
-    items = [message("developer", words("Be kind.")), {"role": "user", "content": "hi"}]
+    items = [message("developer", text_part("Be kind.")), {"role": "user", "content": "hi"}]
     parsed = read(request(items, instructions="Be brief."))
     assert parsed.messages == (
         RequestMessage("system", ("Be brief.", "\n\n", "Be kind.")),
         RequestMessage("user", ("hi",)),
     )
     assert read(request(instructions="Be brief.")).messages[0] == RequestMessage("system", ("Be brief.",))
-    late = refused(request([message("user", words()), message("system", words())], instructions="Be brief."))
+    late = refused(request([message("user", text_part()), message("system", text_part())], instructions="Be brief."))
     assert late.param == "input[1].role"
 
 
@@ -89,7 +89,7 @@ def test_output_items_are_valid_input() -> None:
     """Clients continue with ``input += response.output``: items with ids, statuses and nulls."""
     answered = message("assistant", OUTPUT_TEXT, id="msg_1", type="message", status="completed", phase=None)
     called = {**CALL, "id": "fc_1", "status": "completed", "namespace": None}
-    parsed = read(request([message("user", words()), answered, called, {**CALL, "call_id": "call_2"}, RESULT]))
+    parsed = read(request([message("user", text_part()), answered, called, {**CALL, "call_id": "call_2"}, RESULT]))
     call = ToolCall("weather", '{"city": "Bergen"}')
     assert parsed.messages[1:] == (
         RequestMessage("assistant", ("Let me see.",), (call, call)),
@@ -98,7 +98,7 @@ def test_output_items_are_valid_input() -> None:
 
 
 def test_a_call_without_text_is_an_assistant_turn() -> None:
-    assert read(request([message("user", words()), CALL, RESULT])).messages[1] == RequestMessage(
+    assert read(request([message("user", text_part()), CALL, RESULT])).messages[1] == RequestMessage(
         "assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)
     )
 
@@ -163,7 +163,7 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "param", "words"),
+    ("value", "param", "expected"),
     [
         ([], None, "must be an object"),
         ({"model": "vlrun-tiny"}, "input", "is missing"),
@@ -172,7 +172,11 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
         (request([5]), "input[0]", "must be an object"),
         (request([{"type": "reasoning", "summary": []}]), "input[0].type", 'not "reasoning"'),
         (request([{"type": "item_reference", "id": "x"}]), "input[0].type", 'not "item_reference"'),
-        (request([message("tool", words())]), "input[0].role", "must be one of assistant, developer, system, user"),
+        (
+            request([message("tool", text_part())]),
+            "input[0].role",
+            "must be one of assistant, developer, system, user",
+        ),
         (request([{"role": "user"}]), "input[0].content", "is missing"),
         (request([message("user", {"type": "input_file"})]), "input[0].content[0].type", 'not "input_file"'),
         (request([message("user", {"type": "input_video"})]), "input[0].content[0].type", "does not support video"),
@@ -183,7 +187,7 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
             "input[0].content[0].type",
             "must be input_text in a message of the user",
         ),
-        (request([message("assistant", words())]), "input[0].content[0].type", "must be output_text"),
+        (request([message("assistant", text_part())]), "input[0].content[0].type", "must be output_text"),
         (request([message("system", image())]), "input[0].content[0].type", "only user messages may have images"),
         (request([RESULT]), "input[0].call_id", "not the id of an earlier call"),
         (request([{**CALL, "arguments": "[]"}]), "input[0].arguments", "must be the JSON text of an object"),
@@ -204,11 +208,11 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
         (request(seed=1), "seed", "is unknown"),
     ],
 )
-def test_invalid_requests_are_refused_with_their_field(value: object, param: str | None, words: str) -> None:
+def test_invalid_requests_are_refused_with_their_field(value: object, param: str | None, expected: str) -> None:
     """A short 400 that names the field."""
     error = refused(value)
     assert (error.status, error.param) == (400, param)
-    assert words in error.message
+    assert expected in error.message
     assert len(error.message) < 300
 
 
@@ -223,7 +227,7 @@ def test_limits_are_those_of_chat_completions() -> None:
     limits = ServerLimits(max_text=100, max_images=1, max_schema_bytes=100)
     too_large: list[tuple[dict[str, Any], str]] = [
         (request("x" * 51, instructions="x" * 50), "input"),
-        (request([message("user", words("x" * 101))]), "input[0].content[0].text"),
+        (request([message("user", text_part("x" * 101))]), "input[0].content[0].text"),
         (request([CALL, {**RESULT, "items": "x" * 100}]), "input[1].items"),
         (request([message("user", image(), image())]), "input[0].content[1].image_url"),
         (request(tools=[{**TOOL, "description": "x" * 101}]), "tools[0].description"),

@@ -124,11 +124,11 @@ def test_a_slow_body_returns_its_budget(sends: bool) -> None:
 def test_a_disconnect_returns_the_budget() -> None:
     budget = BodyBudget(4 * MIB)
 
-    async def gone() -> Message:
+    async def disconnect() -> Message:
         return {"type": "http.disconnect"}
 
     with pytest.raises(AnswerCancelled):
-        asyncio.run(read(scope("5"), gone, budget))
+        asyncio.run(read(scope("5"), disconnect, budget))
     assert budget.held == 0
 
 

@@ -73,8 +73,8 @@ def test_own_addresses_are_allowed_hosts(plain: RawServer, host: str) -> None:
     assert ask(plain, host=host).status == 200
 
 
-FOREIGN_HOSTS = """evil.example evil.example:%d evil 127.0.0.1 localhost 127.0.0.1:80 127.0.0.2:%d vlm.example:%d [::1]:%d
-    127.0.0.1.evil.example:%d localhost.evil.example:%d 0.0.0.0:%d 2130706433:%d""".split()
+FOREIGN_HOSTS = """evil.example evil.example:%d evil 127.0.0.1 localhost 127.0.0.1:80 127.0.0.2:%d vlm.example:%d
+    [::1]:%d 127.0.0.1.evil.example:%d localhost.evil.example:%d 0.0.0.0:%d 2130706433:%d""".split()
 
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
