@@ -80,6 +80,7 @@ def test_an_answer_cannot_control_the_terminal(images: Path, small_model: Path) 
         exact = json.loads(ask(images, small_model, *cli_args, "--seed", seed, "--json").stdout)["answer"]
         if printable(exact) != exact:
             break
+    assert printable(exact) != exact
     output = ask(images, small_model, *cli_args, "--seed", seed).stdout.decode()
     assert output == printable(exact) + "\n"
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", output)

@@ -116,7 +116,7 @@ def test_a_returning_client_is_not_preferred() -> None:
             await simulation.arrive(f"patient {number}", "patient")
         await simulation.arrive("back 0", "back")
         await simulation.finish("first")
-        assert simulation.started[-1] in ("patient 0", "back 0")
+        assert simulation.started[-1] == "patient 0"
         turns = []
         for number in range(4):
             current = simulation.started[-1]
@@ -254,7 +254,7 @@ def test_a_request_cancelled_as_it_gets_its_slot_passes_it_on() -> None:
         await asyncio.sleep(0)
         leaving.cancel()
         await settle()
-        assert simulation.started in (["a", "c"], ["a", "b"])
+        assert simulation.started == ["a", "c"]
         await simulation.finish("b")
         await simulation.finish("c")
         assert (simulation.admission.running, simulation.admission.waiting) == (0, 0)

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.paths import EXAMPLES, ROOT
+from tests.paths import EXAMPLES
 from tests.runtime.server.http_client import (
-    Reply,
     chat_request,
     events,
     get,
@@ -183,24 +182,6 @@ def test_a_second_signal_ends_at_once() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_all_paths_but_live_need_a_key(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Row 24 through the whole program. The log shows the name of a key, never the key."""
-    path = tmp_path_factory.mktemp("keys") / "keys"
-    path.write_text("kiosk: correct-horse-battery\n")
-    path.chmod(0o600)
-    with serving("--api-key-file", str(path)) as keyed:
-        for private in ("/v1/models", "/health/ready", "/metrics", "/docs", "/openapi.json", "/nowhere"):
-            assert get(keyed, private).status == 401
-        assert get(keyed, "/health/live").status == 200
-        wrong = post(keyed, shelf_request(), headers={"Authorization": "Bearer correct-horse-batterx"})
-        assert wrong.status == 401
-        assert wrong.headers["www-authenticate"] == "Bearer"
-        right = post(keyed, shelf_request(), headers={"Authorization": "Bearer correct-horse-battery"})
-        assert right.text == "6"
-        wait_until(lambda: any("key=kiosk" in line for line in keyed.log))
-        assert not any("horse" in line for line in keyed.log)
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -258,21 +239,6 @@ def test_an_open_service_still_checks_the_host() -> None:
         assert get(public, "/v1/models", {"Host": host}).status == 200
         assert get(public, "/v1/models", {"Host": f"kiosk.local:{public.port}"}).status == 200
         assert get(public, "/v1/models", {"Host": f"evil.example:{public.port}"}).status == 403
-
-
-@pytest.mark.fault(44)
-def test_paths_are_escaped_and_cut_in_the_log(server: Server) -> None:
-    """Row 44."""
-    before = len(server.log)
-    get(server, "/%0d%0a2026-11-22T00:00:00%20info%20ready%20url=http://evil.example%1b[31m")
-    get(server, "/" + "x" * 3000)
-    wait_until(lambda: len(server.log) >= before + 2)
-    lines = server.log[before:]
-    assert len(lines) == 2
-    assert all(line.isprintable() for line in lines)
-    assert "\\r\\n2026" in lines[0]
-    assert "(3001 characters)" in lines[1]
-    assert len(lines[1]) < 500
 
 
 def test_prompts_are_logged_only_with_the_option(server: Server) -> None:
@@ -350,15 +316,3 @@ def test_errors_before_routing_are_counted(server: Server) -> None:
     before = metric(server, 'vlrun_http_answers_total{status="414"}')
     assert get(server, "/" + "x" * 5000).status == 414
     assert metric(server, 'vlrun_http_answers_total{status="414"}') == before + 1
-
-
-def test_both_form_endpoints_answer(server: Server) -> None:
-    boundary = "----tutorial"
-    image = (ROOT / "examples" / "shelf.png").read_bytes()
-    fields = f'--{boundary}\r\nContent-Disposition: form-data; name="query"\r\n\r\nHow many bottles are there?\r\n'
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="s.png"\r\n\r\n'
-    body = fields.encode() + head.encode() + image + f"\r\n--{boundary}--\r\n".encode()
-    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    chat: Reply = post(server, body, "/api/v1/chat", kind)
-    assert chat.json["answer"] == "6"
-    assert post(server, body, "/api/v1/analyze", kind).json["text"] == "6"
