@@ -302,5 +302,5 @@ def test_without_a_gpu_the_cpu_answers_with_a_note() -> None:
     with serving("--device", "auto") as server:
         assert post(server, shelf_request()).text == "6"
         (note,) = get(server, "/health/ready").json["notes"]
-        assert note.startswith("device AUTO: the CPU answers")
+        assert note.startswith("device AUTO: using the CPU, because ")
         assert any(READY.search(line) and note in line for line in server.log)

@@ -203,7 +203,7 @@ def test_row_42_read_only_root_and_no_home(container: SystemdContainer) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": RISKY}}
     assert _ask(container, chat_request("Hello", response_format=wanted)).text.startswith('{"a": "')
     (note,) = container.call_inside(lambda: get(container, "/health/ready")).json["notes"]
-    assert note.startswith("device AUTO: the CPU answers")
+    assert note.startswith("device AUTO: using the CPU, because ")
     assert note in container.run("journalctl", "--unit", "vlrun.service", "--output", "cat")
     owned = container.run(
         "find", "/var", "/run", "/tmp", "/dev", "-user", "vlrun", "-not", "-path", "/run/credentials/*"
