@@ -11,7 +11,8 @@ from msgspec import Meta
 
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
-from vlrun.types.turn import MAX_TOOLS
+from vlrun.types.options import Detail
+from vlrun.types.turn import MAX_TOOLS, Mode
 
 
 class TextPart(RequestStruct, tag_field="type", tag="text"):
@@ -24,7 +25,7 @@ class ImageURL(RequestStruct):
     """An image in a data URL."""
 
     url: schemas.DataURL
-    detail: schemas.Detail | None = None
+    detail: Detail | None = None
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
@@ -152,7 +153,7 @@ class ChatRequest(RequestStruct):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: schemas.FunctionTools | None = None
-    tool_choice: schemas.ToolMode | NamedToolChoice | None = None
+    tool_choice: Mode | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     modalities: list[Literal["text"]] | None = None
     store: bool | None = None

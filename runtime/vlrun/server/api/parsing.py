@@ -15,7 +15,7 @@ from vlrun.server.generation_request import EncodedImage, RequestMessage
 from vlrun.server.images import from_data_url
 from vlrun.server.limits import ServerLimits
 from vlrun.types.options import Detail
-from vlrun.types.turn import Tool, ToolCall, ToolChoice
+from vlrun.types.turn import Mode, Tool, ToolCall, ToolChoice
 
 SYSTEM_SEPARATOR = "\n\n"
 
@@ -53,9 +53,7 @@ def merge_system(messages: Sequence[RequestMessage], params: Sequence[str]) -> t
     return (RequestMessage("system", tuple(parts[1:])), *messages[count:])
 
 
-def parse_tool_choice(
-    mode: schemas.ToolMode | None, name: str | None, parallel: bool | None, tools: Sequence[Tool]
-) -> ToolChoice:
+def parse_tool_choice(mode: Mode | None, name: str | None, parallel: bool | None, tools: Sequence[Tool]) -> ToolChoice:
     """``name``: the function that must be called. Raises ApiError (400) for one that is not among the tools."""
     names = [tool["function"]["name"] for tool in tools]  # type: ignore[index] # as `RequestParser.tool` makes them
     if name is not None and name not in names:

@@ -11,6 +11,8 @@ from msgspec import Meta
 
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.types.options import Detail
+from vlrun.types.turn import Mode
 
 ItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 
@@ -25,7 +27,7 @@ class InputImage(RequestStruct, tag_field="type", tag="input_image"):
     """An image: PNG, JPEG, WebP or BMP."""
 
     image_url: schemas.DataURL
-    detail: schemas.Detail | None = None
+    detail: Detail | None = None
     file_id: None = None
 
 
@@ -112,7 +114,7 @@ class ResponsesRequest(RequestStruct):
     stream_options: ResponsesStreamOptions | None = None
     text: TextConfig | None = None
     tools: schemas.FlatFunctionTools | None = None
-    tool_choice: schemas.ToolMode | FunctionChoice | None = None
+    tool_choice: Mode | FunctionChoice | None = None
     parallel_tool_calls: bool | None = None
     include: list[Literal["message.output_text.logprobs"]] | None = None
     top_logprobs: schemas.TopLogprobs | None = None

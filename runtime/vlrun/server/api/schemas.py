@@ -33,7 +33,6 @@ DataURL: TypeAlias = Annotated[
         extra_json_schema={"pattern": f"^data:image/(png|jpe?g|webp|bmp);base64,{BASE64}$"},
     ),
 ]
-Detail: TypeAlias = Literal["auto", "low", "high"]
 Ignored: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text, description="Accepted and ignored.")]
 IgnoredList: TypeAlias = Annotated[list[Any], Meta(description="Accepted and ignored.")]
 
@@ -52,7 +51,6 @@ Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
 ServiceTier: TypeAlias = Literal["auto", "default"]
-ToolMode: TypeAlias = Literal["none", "auto", "required"]
 
 
 class RefusalPart(RequestStruct, tag_field="type", tag="refusal"):
