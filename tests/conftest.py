@@ -1,4 +1,4 @@
-"""The fast tier (``--fast``), and the small models that tests share: random weights in the real architecture."""
+"""The fast tier (``--fast``), and small models with random weights in the real architecture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = {"tied": (True, (1, 3), 11), "untied": (False, (0, 2, 4), 12)}
 
 
 class SkipSlowImports(MetaPathFinder):
-    """Skips a test module or a test when it, or a fixture of it, imports one of ``SLOW_IMPORTS``."""
+    """Skip a test module, or a test, that imports one of ``SLOW_IMPORTS`` directly or through a fixture."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if fullname in SLOW_IMPORTS:

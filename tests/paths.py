@@ -1,4 +1,4 @@
-"""Where this clone and its parts are, for all tests."""
+"""Folders of this clone."""
 
 from __future__ import annotations
 

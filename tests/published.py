@@ -1,4 +1,4 @@
-"""The published files of Qwen3-VL-2B, which lie beside a developer's checkout and are not part of the repository."""
+"""The published files of Qwen3-VL-2B, which are not part of the repository."""
 
 from __future__ import annotations
 

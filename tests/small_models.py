@@ -1,7 +1,5 @@
-"""Random small checkpoints of the real Qwen3-VL architecture, with a tokenizer and chat template of their own.
-
-Built in a second, so that tests can compare the whole way from checkpoint to text with transformers. Weights are
-scaled so that logits are well spread: greedy choices then do not hang on rounding.
+"""Random small checkpoints of the real Qwen3-VL architecture, with their own tokenizer and chat template. Weights are
+scaled so that logits are well spread and greedy choices do not depend on rounding.
 """
 
 from __future__ import annotations
@@ -20,10 +18,10 @@ SPECIAL_TOKENS = (
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 VOCAB_ROWS = 448
-"""More rows than tokens, as in the published checkpoints: the rest must never be sampled."""
+"""More rows than tokens, as in the published checkpoints; the padding rows must never be sampled."""
 
 TIED_EMBEDDING_SCALE = 0.2
-"""Small beside what the layers add, or a tied head answers with the last token again and again."""
+"""Small compared with the layers' outputs; otherwise a tied head repeats the last token."""
 
 CORPUS = (
     "How many bottles are there? There are three red bottles and two green cans on the shelf.",
@@ -72,7 +70,7 @@ def build_checkpoint(folder: Path, *, tied: bool, deepstack: tuple[int, ...], se
 
 
 def build_tokenizer() -> Tokenizer:
-    """A byte-level BPE with Qwen's special tokens: any text goes in and comes out unchanged."""
+    """Train a byte-level BPE tokenizer with Qwen's special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -120,7 +118,7 @@ def _preprocessing() -> dict[str, object]:
 
 
 def _random_weights(config: dict[str, object], tied: bool, seed: int) -> dict[str, torch.Tensor]:
-    """Matrices of variance 1 / fan-in, embeddings and head of variance 1, norms around 1, biases that matter."""
+    """Draw matrices of variance 1 / fan-in, embeddings and head of variance 1, norms around 1, and biases."""
     with torch.device("meta"):
         model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(**config))
     generator = torch.Generator().manual_seed(seed)

@@ -24,7 +24,7 @@ TASK_LABELS = {
     "count_shelves": "how many shelves",
     "json": "counts as JSON",
     "exists": "is there a ... (yes or no)",
-    "colour": "colour of a thing",
+    "colour": "colour of an item",
     "which_shape": "shape of a colour",
     "price": "price on a tag",
     "read": "printed word",

@@ -1,10 +1,10 @@
-"""Exports a Qwen3-VL checkpoint to a model folder that ``vlrun`` runs.
+"""Exports a Qwen3-VL checkpoint to a vlrun model folder.
 
-Needs torch, transformers, optimum and NNCF (``pip install 'vlrun[export]'``). Importing this package loads none of
+Needs torch, transformers, optimum and NNCF (``pip install 'vlrun[export]'``), but importing this package loads none of
 them.
 """
 
 import sys
 
-# NNCF and OpenVINO's converter send usage data to a server by default, unless this package cannot be imported.
+# NNCF and OpenVINO's converter send usage data by default, unless this package cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""The self-check of an export: how far the exported models deviate from transformers on a short prompt with an image.
+"""The self-check of an export: the deviation from transformers on a short prompt with an image.
 
-Compared are the vision encoder's embeddings, each DeepStack level, and the logits of every token of the prompt.
+Compares the vision encoder's embeddings, each DeepStack level, and the logits of every token of the prompt.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy.typing as npt
 from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import CheckResult, Manifest
+from vlrun.types.arrays import FloatArray
 from vlrun_export.checkpoint import Checkpoint
 from vlrun_export.exported_model import run_decoder, run_vision
 from vlrun_export.families.qwen3_vl.check_prompt import make_check_prompt
-from vlrun_export.families.qwen3_vl.reference import FloatArray, run_reference
+from vlrun_export.families.qwen3_vl.reference import run_reference
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest error relative to the reference's scale, largest mean KL divergence (nats), smallest top-1 agreement."""
+    """Maximum error relative to the reference's scale, maximum mean KL divergence (nats), minimum top-1 agreement."""
 
     error: float
     divergence: float
@@ -37,18 +38,14 @@ LIMITS = {
 }
 """Limits by precision.
 
-INT8 and INT4 are wide because random weights, on which exports are tried out, lose far more than trained ones: INT4 of
-the 2B shapes has an error of 1.2 and an agreement of 0.28, the trained tiny model 0.06 and 0.91. A wrong graph agrees
-nowhere.
+INT8 and INT4 have wide limits because random weights, which the tests export, lose far more than trained ones: INT4 has
+an error of 1.2 and an agreement of 0.28 with random weights of the 2B shapes, and 0.06 and 0.91 with the trained tiny
+model. A wrong graph agrees nowhere.
 """
 
 
 def check_folder(checkpoint: Checkpoint, folder: Path, described: Manifest) -> tuple[CheckResult, ...]:
-    """Compare the models in ``folder`` with transformers on the checkpoint's own weights.
-
-    Returns:
-        One result for each figure, with the limit of the precision and whether it passed.
-    """
+    """Compare the models in ``folder`` with transformers on the checkpoint's weights. Return a result per metric."""
     prompt = make_check_prompt(checkpoint, described.vision, described.tokens, described.preprocessing)
     reference = run_reference(checkpoint, prompt.ids, prompt.patches, prompt.grid)
     features = run_vision(folder / manifest.VISION_XML, prompt, described.vision)
@@ -59,11 +56,11 @@ def check_folder(checkpoint: Checkpoint, folder: Path, described: Manifest) -> t
 
 
 def require_passed(results: tuple[CheckResult, ...]) -> None:
-    """Raise CheckFailed for the first figure beyond its limit."""
+    """Raise CheckFailed for the first metric beyond its limit."""
     for result in results:
         if not result.passed:
-            figure = f"{result.name} is {result.value:.2g}; the limit is {result.limit:.2g}"
-            raise CheckFailed(f"the export deviates from transformers: {figure}")
+            metric = f"{result.name} is {result.value:.2g}; the limit is {result.limit:.2g}"
+            raise CheckFailed(f"the export deviates from transformers: {metric}")
 
 
 def table(results: tuple[CheckResult, ...]) -> list[str]:
@@ -101,7 +98,7 @@ def _at_most(name: str, value: float, limit: float) -> CheckResult:
 
 
 def _error(ours: FloatArray, theirs: FloatArray) -> float:
-    """Largest difference, relative to the reference's largest value."""
+    """Return the largest difference, relative to the reference's largest value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 

@@ -1,13 +1,13 @@
 """A Hugging Face checkpoint folder of the dense Qwen3-VL family: its configuration and its memory-mapped weights.
 
-Weights are mapped from safetensors and loaded one module at a time; nothing is unpickled, and no code of the checkpoint
-runs. A folder that cannot be exported raises CheckpointError with one sentence.
+Weights are mapped from safetensors and loaded one module at a time. Nothing is unpickled, and no code of the checkpoint
+runs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ REQUIRED_KEYS = {
                       "patch_size", "temporal_patch_size", "spatial_merge_size", "out_hidden_size",
                       "num_position_embeddings", "deepstack_visual_indexes"),
 }  # fmt: skip
-"""Keys that config.json must have: transformers would fill them with the defaults of another model."""
+"""Keys that config.json must have, because transformers would use the defaults of another model."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint with all tensors in their shapes. ``tied``: whether embedding and head share a matrix."""
+    """An open checkpoint with checked tensor shapes. ``tied``: whether embedding and head share a matrix."""
 
     folder: Path
     config: Qwen3VLConfig
@@ -59,28 +59,23 @@ class Checkpoint:
     def load(self, module: torch.nn.Module, prefix: str, matrices: torch.dtype | None = None) -> None:
         """Assign the tensors named ``prefix + parameter`` to a module on the meta device.
 
-        Matrices stay mapped in the checkpoint's dtype unless ``matrices`` names another one; vectors become float32.
+        Matrices stay mapped in the checkpoint's dtype unless ``matrices`` is given. Vectors become float32.
         """
-        loaded = self._read([prefix + name for name in module.state_dict()])
-        state = {name.removeprefix(prefix): _cast(tensor, matrices) for name, tensor in loaded.items()}
-        module.load_state_dict(state, strict=True, assign=True)
-
-    def _read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         by_file: dict[Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self.tensors[name].path, []).append(name)
-        loaded = {}
-        for path, wanted in by_file.items():
+        for name in module.state_dict():
+            by_file.setdefault(self.tensors[prefix + name].path, []).append(name)
+        state = {}
+        for path, names in by_file.items():
             with _opened(path) as file:
-                loaded.update({name: file.get_tensor(name) for name in wanted})
-        return loaded
+                state |= {name: _cast(file.get_tensor(prefix + name), matrices) for name in names}
+        module.load_state_dict(state, strict=True, assign=True)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open a checkpoint folder: read config.json and the headers of the weight files, but no weights.
+    """Open a checkpoint folder: read config.json and the headers of the weight files.
 
     Raises:
-        CheckpointError: The folder is missing, incomplete or damaged, or of another model family.
+        CheckpointError: The folder is missing, incomplete, damaged, or of another model family.
     """
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder at '{folder}'")
@@ -98,7 +93,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Read the JSON object in ``folder/name``. Raises CheckpointError if there is none."""
+    """Read the JSON object in ``folder/name``. Raises CheckpointError."""
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -113,7 +108,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _rename_rope(raw: dict[str, Any]) -> None:
-    """Transformers 5 writes ``rope_parameters`` where 4.57 reads ``rope_scaling`` and ``rope_theta``."""
+    """Rename the ``rope_parameters`` of transformers 5 to the ``rope_scaling`` and ``rope_theta`` that 4.57 reads."""
     text = raw.get("text_config")
     if isinstance(text, dict) and isinstance(text.get("rope_parameters"), dict):
         rope = text.pop("rope_parameters")
@@ -142,7 +137,7 @@ def _check_config(raw: dict[str, Any], folder: Path) -> None:
 
 
 def _is_tied(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: Path) -> bool:
-    """The text section decides, as in transformers; then the top level; then whether a separate head is stored."""
+    """Return the setting of the text section, or of the top level, or whether there is no separate head."""
     for section in (raw["text_config"], raw):
         if "tie_word_embeddings" in section:
             tied = bool(section["tie_word_embeddings"])
@@ -155,7 +150,7 @@ def _is_tied(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: P
 
 
 def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Compare names and shapes with those of transformers' model, which is built without memory for weights."""
+    """Compare names and shapes with transformers' model on the meta device."""
     try:
         with torch.device("meta"):
             model = Qwen3VLForConditionalGeneration(config)
@@ -176,7 +171,7 @@ def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, Stor
 
 
 def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor by name, from the headers of the weight files."""
+    """Read all tensor names and shapes from the headers of the weight files."""
     tensors = {}
     for path in _weight_files(folder):
         with _opened(path) as file:
@@ -187,7 +182,7 @@ def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Map a safetensors file; its header and length are checked."""
+    """Map a safetensors file and check its header and length."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -213,7 +208,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _cast(tensor: torch.Tensor, matrices: torch.dtype | None) -> torch.Tensor:
-    """Vectors (norms, biases) become float32; matrices are cast to ``matrices``, or left as they are without a copy."""
+    """Cast vectors (norms, biases) to float32, and matrices to ``matrices`` if given."""
     if tensor.ndim < 2:
         return tensor.to(torch.float32)
     return tensor if matrices is None else tensor.to(matrices)

@@ -1,4 +1,4 @@
-"""The command ``vlrun export``; it loads torch and transformers only when it runs."""
+"""The command ``vlrun export``. It loads torch and transformers only when it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS, VISION = click.Choice(["int4", "int8", "fp16", "fp32"]), click.Choice([
 def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:
     """Export a Qwen3-VL checkpoint to a model folder.
 
-    CHECKPOINT is a Hugging Face folder with safetensors. OUT appears only when it is complete and has passed the
+    CHECKPOINT is a Hugging Face folder with safetensors. OUT is created only if the export is complete and passes its
     self-check.
     """
     from vlrun_export.memory_watch import MemoryWatch
@@ -40,6 +40,6 @@ def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, c
 
         export_checkpoint(checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress)
     if not check:
-        progress("not compared with transformers (--no-check); the manifest records this")
+        progress("skipped the comparison with transformers (--no-check); the manifest records this")
     resident, anonymous = memory.peak.resident / 1e9, memory.peak.anonymous / 1e9
-    progress(f"'{out}' is complete; peak memory {resident:.1f} GB, {anonymous:.1f} GB of it not mapped from files")
+    progress(f"'{out}' is complete; peak memory {resident:.1f} GB, of which {anonymous:.1f} GB not mapped from files")

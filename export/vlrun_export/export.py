@@ -1,7 +1,4 @@
-"""Exports a checkpoint folder to a model folder.
-
-Only one half of the model is in memory at a time: first the vision encoder, then the decoder, then the self-check.
-"""
+"""Exports a checkpoint folder to a model folder, with only one half of the model in memory at a time."""
 
 from __future__ import annotations
 
@@ -48,16 +45,19 @@ def export_checkpoint(
         vision: Precision of the vision encoder's matrices.
         check: Compare the result with transformers.
         force: Replace an existing model folder.
-        progress: Called with a short message at each step.
+        progress: Called with a message at each step.
 
     Raises:
         CheckpointError: The checkpoint cannot be exported.
         OutputError: ``out`` cannot be written.
-        CheckFailed: The result deviates from transformers. In all three cases ``out`` stays as it was.
+        CheckFailed: The result deviates from transformers.
+
+    After an error ``out`` is unchanged.
     """
     with quiet_libraries(), atomic_folder(out, force) as folder:
         opened = open_checkpoint(checkpoint)
-        described = _describe(opened, out.resolve().name, Quantization(weights, vision, _recipe(weights, vision)))
+        recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
+        described = _describe(opened, out.resolve().name, Quantization(weights, vision, recipe))
         manifest_fields.copy_files(opened, folder)
         rows = described.text.vocab_rows
         _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
@@ -88,20 +88,16 @@ def _export_part(
         compress(traced.model, precision, vocab_rows)
     share_constants(traced.model)
     progress(f"{name}: writing {path.name}")
-    _save(traced.model, path)
+    try:
+        ov.save_model(traced.model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # OpenVINO reports a failed write like this
+        raise OutputError(f"cannot write {path.name}: is the disk full?") from error
     del traced
     gc.collect()
 
 
-def _save(model: ov.Model, path: Path) -> None:
-    try:
-        ov.save_model(model, path, compress_to_fp16=False)
-    except RuntimeError as error:  # OpenVINO's only sign of a failed write
-        raise OutputError(f"cannot write {path.name}: is the disk full?") from error
-
-
 def _describe(checkpoint: Checkpoint, name: str, quantization: Quantization) -> Manifest:
-    """The manifest without check and files. A checkpoint that lacks something fails here, early."""
+    """Return the manifest without check results and files. Incomplete checkpoints fail here, early."""
     return Manifest(
         format=manifest.FORMAT,
         family=manifest.FAMILY,
@@ -118,12 +114,8 @@ def _describe(checkpoint: Checkpoint, name: str, quantization: Quantization) -> 
     )
 
 
-def _recipe(weights: Precision, vision: Precision) -> str:
-    return f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
-
-
 def _seal(described: Manifest, results: tuple[CheckResult, ...], folder: Path) -> Manifest:
-    """Flush and hash all files, and write the manifest last."""
+    """Flush and hash all files, then write the manifest."""
     sync(folder)
     files = {path.name: manifest.describe_file(path) for path in sorted(folder.iterdir())}
     sealed = dataclasses.replace(described, check=results, files=files)

@@ -1,7 +1,7 @@
 """Runs the exported models on the CPU, independently of the runtime, for the comparison with transformers.
 
-The decoder runs in its stateful form, in one pass. Everything is float32 without dynamic quantization, so that only the
-graphs and the stored weights can differ from the reference.
+The stateful decoder runs in one pass. Inference is float32 without dynamic quantization, so that only the graphs and
+the stored weights can differ from the reference.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import openvino as ov
 
 from vlrun.manifest import VisionDimensions
 from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
+from vlrun.types.arrays import FloatArray
 from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt
 
-FloatArray = npt.NDArray[np.float32]
 Inputs = Mapping[str, npt.NDArray[Any]]
 PROPERTIES = {
     "INFERENCE_PRECISION_HINT": "f32",
@@ -28,7 +28,7 @@ PROPERTIES = {
 
 
 def run_vision(model: Path, prompt: CheckPrompt, vision: VisionDimensions) -> FloatArray:
-    """Features ``[1 + D, tokens, hidden]`` of the prompt's image."""
+    """Return the features ``[1 + D, tokens, hidden]`` of the prompt's image."""
     positions = patch_positions(prompt.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
     inputs: Inputs = {
         "patches": prompt.patches,
@@ -41,7 +41,7 @@ def run_vision(model: Path, prompt: CheckPrompt, vision: VisionDimensions) -> Fl
 
 
 def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray) -> FloatArray:
-    """Logits ``[T, vocab_rows]`` of the prompt, with its image's ``features`` ``[1 + D, tokens, hidden]``."""
+    """Return the prompt's logits ``[T, vocab_rows]``, given its image's ``features [1 + D, tokens, hidden]``."""
     length = len(prompt.ids)
     visual_features = np.zeros((len(features), 1, length, features.shape[2]), np.float32)
     visual_features[:, 0, prompt.visual] = features

@@ -1,7 +1,6 @@
-"""The manifest's fields from the checkpoint's own files: dimensions, token ids, preprocessing, generation defaults.
+"""The manifest's fields, from the checkpoint's files: dimensions, token ids, preprocessing, generation defaults.
 
-Every number comes from a file of the checkpoint, never from a default of a class; what is missing raises
-CheckpointError.
+Every number comes from a file of the checkpoint, never from a class default. A missing one raises CheckpointError.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from vlrun_export.checkpoint import Checkpoint, read_json
 
 CONFIGURATION = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json")
 COPIED = (*CONFIGURATION, manifest.TOKENIZER)
-"""Files that are copied as they are; the chat template always gets one name, wherever it came from."""
+"""Files that are copied unchanged. The chat template is always written to a file of its own."""
 
 RECOMMENDED_PRESENCE_PENALTY = 1.5
-"""Qwen's model card recommends it for Qwen3-VL Instruct; its generation_config.json lacks it (QwenLM/Qwen3-VL#1825)."""
+"""From the model card of Qwen3-VL Instruct, whose generation_config.json lacks it (QwenLM/Qwen3-VL#1825)."""
 
 TOOLS = ("torch", "transformers", "optimum-intel", "nncf", "openvino")
 
 
 def copy_files(checkpoint: Checkpoint, out: Path) -> None:
-    """Copy tokenizer, configuration and chat template to ``out``. Raises CheckpointError if one is missing."""
+    """Copy tokenizer, configuration and chat template to ``out``. Raises CheckpointError."""
     for name in COPIED:
         if (checkpoint.folder / name).is_file():
             (out / name).write_bytes(_read(checkpoint.folder / name))
@@ -36,7 +35,7 @@ def copy_files(checkpoint: Checkpoint, out: Path) -> None:
 
 
 def chat_template(folder: Path) -> str:
-    """Read the Jinja2 chat template from the first file that has one. Raises CheckpointError if none has."""
+    """Read the chat template from the first file that has one. Raises CheckpointError."""
     if (folder / manifest.CHAT_TEMPLATE).is_file():
         return _read(folder / manifest.CHAT_TEMPLATE).decode("utf-8", errors="replace")
     for name in ("chat_template.json", "tokenizer_config.json"):
@@ -48,7 +47,7 @@ def chat_template(folder: Path) -> str:
 
 
 def text_dimensions(checkpoint: Checkpoint) -> TextDimensions:
-    """Dimensions of the decoder; ``vocab_size`` is counted in tokenizer.json."""
+    """Return the decoder's dimensions, with the ``vocab_size`` of tokenizer.json."""
     config = checkpoint.config.text_config
     tokens = _count_tokens(checkpoint.folder)
     if tokens > config.vocab_size:
@@ -68,7 +67,7 @@ def text_dimensions(checkpoint: Checkpoint) -> TextDimensions:
 
 
 def vision_dimensions(checkpoint: Checkpoint) -> VisionDimensions:
-    """Dimensions of the vision encoder."""
+    """Return the vision encoder's dimensions."""
     config = checkpoint.config.vision_config
     return VisionDimensions(
         hidden=config.hidden_size,
@@ -83,7 +82,7 @@ def vision_dimensions(checkpoint: Checkpoint) -> VisionDimensions:
 
 
 def token_ids(checkpoint: Checkpoint) -> TokenIds:
-    """Ids of special tokens from config.json, and end tokens from generation_config.json or else config.json."""
+    """Return the special token ids of config.json, and the end tokens of generation_config.json or config.json."""
     config = checkpoint.config
     ends = _generation(checkpoint.folder).get("eos_token_id", config.text_config.eos_token_id)
     if ends is None:
@@ -98,7 +97,7 @@ def token_ids(checkpoint: Checkpoint) -> TokenIds:
 
 
 def preprocessing(checkpoint: Checkpoint) -> Preprocessing:
-    """Limits and normalization of still images, from preprocessor_config.json."""
+    """Return limits and normalization of still images, from preprocessor_config.json."""
     folder = checkpoint.folder
     raw = read_json(folder, "preprocessor_config.json")
     vision = checkpoint.config.vision_config
@@ -125,11 +124,10 @@ def preprocessing(checkpoint: Checkpoint) -> Preprocessing:
 
 
 def generation_defaults(checkpoint: Checkpoint) -> GenerationDefaults:
-    """Sampling settings of generation_config.json. Keys that it lacks stay neutral; without do_sample, decoding is
-    greedy.
+    """Return the sampling settings of generation_config.json. Missing keys are neutral; the default is greedy decoding.
 
-    Qwen's recommended presence penalty is added where a sampling Instruct checkpoint lacks the key. It is not
-    recommended for Thinking checkpoints, which have ``<think>`` in their template.
+    Sampling Instruct checkpoints without a presence penalty get the recommended one. Thinking checkpoints, recognized
+    by ``<think>`` in the template, do not.
     """
     raw = _generation(checkpoint.folder)
     do_sample = bool(raw.get("do_sample", False))
@@ -150,7 +148,7 @@ def generation_defaults(checkpoint: Checkpoint) -> GenerationDefaults:
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions of the tools that made the folder."""
+    """Return the versions of the export tools."""
     return {name: version(name) for name in TOOLS}
 
 
@@ -172,7 +170,7 @@ def _rgb(values: list[float]) -> tuple[float, float, float]:
 
 
 def _count_tokens(folder: Path) -> int:
-    """Largest id of tokenizer.json plus one."""
+    """Return the largest id of tokenizer.json plus one."""
     path = folder / manifest.TOKENIZER
     if not path.is_file():
         raise CheckpointError(f"the checkpoint '{folder}' lacks {manifest.TOKENIZER}")

@@ -1,7 +1,7 @@
-"""Peak memory of a process as Linux counts it: resident pages, and anonymous pages, which are not mapped from a file.
+"""Peak memory of a process: resident pages, and anonymous pages, which are not mapped from a file.
 
-Weights mapped from a file are resident too, but the kernel may drop them at any time. As ``python -m
-vlrun_export.memory_watch COMMAND...`` it measures any program and prints one line of JSON to stderr.
+Mapped weights are resident too, but the kernel can drop them at any time. ``python -m vlrun_export.memory_watch
+COMMAND...`` measures any program and prints a line of JSON to stderr.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ INTERVAL_SECONDS = 0.02
 
 @dataclass
 class PeakMemory:
-    """Highest values seen so far, in bytes. ``resident`` is exact, ``anonymous`` is sampled."""
+    """Peak values in bytes. ``resident`` is exact, ``anonymous`` is sampled."""
 
     resident: int = 0
     anonymous: int = 0
 
     def sample(self, process: int | str) -> None:
-        """Read ``/proc/PROCESS/status`` once; does nothing if the process has ended."""
+        """Read ``/proc/PROCESS/status`` unless the process has ended."""
         try:
             lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -37,7 +37,7 @@ class PeakMemory:
 
 
 class MemoryWatch:
-    """Samples a process in a thread while the ``with`` block runs; ``peak`` has the result."""
+    """Samples a process in a thread during a ``with`` block. The result is in ``peak``."""
 
     def __init__(self, process: int | str = "self") -> None:
         self.peak = PeakMemory()
@@ -60,12 +60,12 @@ class MemoryWatch:
 
 
 def main(command: list[str]) -> int:
-    """Run a command and print its peak memory as JSON to stderr; returns its exit status."""
+    """Run a command, print its peak memory as JSON to stderr, and return its exit status."""
     start = time.perf_counter()
     process = subprocess.Popen(command)
     with MemoryWatch(process.pid) as watch:
         status = process.wait()
-    resident = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # exact, where the watch only samples
+    resident = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # exact, not sampled
     figures = {
         "command": command,
         "status": status,

@@ -1,7 +1,6 @@
-"""Writes a model folder atomically.
+"""Writes a model folder atomically: to a hidden sibling that is flushed to disk and renamed.
 
-Everything is written to a hidden sibling, flushed to disk and renamed at the end. An error, a full disk or Ctrl+C
-leaves nothing behind; what a kill or a power cut left is removed by the next export.
+An error, a full disk or Ctrl+C leaves nothing behind. The next export removes what a kill or a power cut left.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from vlrun.errors import OutputError
 
 @contextmanager
 def atomic_folder(out: Path, force: bool) -> Iterator[Path]:
-    """Yield an empty folder that becomes ``out`` when the block succeeds, and is removed otherwise.
+    """Yield an empty folder that becomes ``out`` if the block succeeds, and is removed otherwise.
 
     Raises:
-        OutputError: ``out`` exists (with ``force``: and is not a model folder), or cannot be written.
+        OutputError: ``out`` cannot be written, or exists and is not a model folder or ``force`` is false.
     """
     out = Path(os.path.realpath(out))
     with contextlib.suppress(OSError):  # an unreadable folder is reported by the next line
@@ -45,13 +44,17 @@ def atomic_folder(out: Path, force: bool) -> Iterator[Path]:
 
 
 def sync(folder: Path) -> None:
-    """Flush every file of a folder, and then the folder itself, to the disk."""
+    """Flush every file of a folder, and then the folder itself, to disk."""
     for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_target(out: Path, force: bool) -> None:
@@ -68,7 +71,7 @@ def _check_target(out: Path, force: bool) -> None:
 
 
 def _publish(parts: Path, out: Path, force: bool) -> None:
-    """Rename ``parts`` to ``out``. An old ``out`` is moved aside first, restored on failure, and removed at the end."""
+    """Rename ``parts`` to ``out``. An old ``out`` is moved aside first, and restored on failure or else removed."""
     _check_target(out, force)
     old = _sibling(out, "old")
     with _locked(out) if out.exists() else contextlib.nullcontext():
@@ -80,18 +83,12 @@ def _publish(parts: Path, out: Path, force: bool) -> None:
             if old.exists():
                 old.rename(out)
             raise
-    descriptor = os.open(out.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _fsync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _recover(out: Path) -> None:
-    """Clean up after killed exports to ``out``: remove incomplete siblings, and restore an old model that was moved
-    aside.
-    """
+    """Clean up after killed exports: remove incomplete siblings, and restore a model that was moved aside."""
     ours = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.(part|old)")
     beside = out.parent.iterdir() if out.parent.is_dir() else ()
     for left in [path for path in beside if ours.fullmatch(path.name)]:
@@ -114,5 +111,5 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _sibling(out: Path, suffix: str) -> Path:
-    """An unused hidden name beside ``out``, on the same file system."""
+    """Return an unused hidden path beside ``out``, on the same file system."""
     return out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.{suffix}")

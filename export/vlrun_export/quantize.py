@@ -1,6 +1,6 @@
-"""Precision of the stored weights, and how the manifest describes it.
+"""Precision of the stored weights, and its description in the manifest.
 
-INT8 and INT4 are NNCF's data-free weight compression; fp16 and fp32 are casts made while the weights are loaded.
+INT8 and INT4 use NNCF's data-free weight compression. fp16 and fp32 are casts while the weights are loaded.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ RECIPE = {
 }
 BLOCK_ELEMENTS = 1 << 24
 LARGE_ELEMENTS = 1 << 27
-"""A larger matrix (embedding and head, in this family) is compressed in blocks of rows."""
+"""Larger matrices (embedding and head) are compressed in blocks of rows."""
 
 
 def matrix_dtype(precision: Precision) -> torch.dtype | None:
-    """The dtype in which matrices are loaded; None: as stored in the checkpoint, mapped without a copy."""
+    """Return the dtype to load matrices in; None keeps the checkpoint's, mapped without a copy."""
     return {"int4": None, "int8": None, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
@@ -38,7 +38,7 @@ def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: in
     """Compress the weight matrices of a traced model in place.
 
     INT8 is asymmetric, with one scale per output channel. INT4 is symmetric, with one scale per group of input
-    channels; matrices of ``vocab_rows`` rows (embedding and head, which decide the next token) become INT8.
+    channels, except for matrices of ``vocab_rows`` rows (embedding and head), which become INT8.
     """
     import nncf
 
@@ -50,7 +50,7 @@ def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: in
     if precision == "int8":
         nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     else:
-        narrower = nncf.GroupSizeFallbackMode.ADJUST  # for a width that is not a multiple of the group
+        narrower = nncf.GroupSizeFallbackMode.ADJUST  # for widths that are not a multiple of the group
         nncf.compress_weights(
             model,
             mode=nncf.CompressWeightsMode.INT4_SYM,
@@ -63,7 +63,7 @@ def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: in
 
 
 def _rows(constant: ov.Node) -> int | None:
-    """Rows of a 16-bit matrix; None for any other constant."""
+    """Return the rows of a bf16 matrix; None for any other constant."""
     shape = list(constant.get_output_shape(0))
     return shape[0] if constant.get_element_type() == ov.Type.bf16 and len(shape) == 2 else None
 
@@ -73,14 +73,14 @@ def _is_large(constant: ov.Node) -> bool:
 
 
 def _compress_by_rows(constant: ov.Node) -> ov.Node:
-    """Compress as NNCF does with the whole matrix, but without its two float32 copies in memory."""
+    """Compress to the same result as NNCF with the whole matrix, without its two float32 copies."""
     from nncf import CompressWeightsMode
     from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
     from nncf.quantization.algorithms.weight_compression.weight_lowering import compress_weight
     from nncf.tensor import Tensor
 
     config = WeightCompressionConfig(CompressWeightsMode.INT8_ASYM)
-    bits = constant.data  # NumPy has no bfloat16, so the dtype is wrong and the bytes are right
+    bits = constant.data  # NumPy has no bfloat16: the dtype is wrong, the bytes are right
     values = np.empty(bits.shape, np.uint8)
     zero_points = np.empty((len(bits), 1), np.uint8)
     scales = np.empty((len(bits), 1), np.float16)
@@ -89,7 +89,7 @@ def _compress_by_rows(constant: ov.Node) -> ov.Node:
         rows = slice(start, start + step)
         block = Tensor(ov.Tensor(bits[rows], list(bits[rows].shape), ov.Type.bf16))
         compressed = compress_weight(block, reduction_axes=(1,), config=config)
-        # NNCF's results are views of memory that it reuses for the next block, so they are copied at once.
+        # NNCF returns views of memory that it reuses for the next block.
         values[rows], zero_points[rows] = compressed.tensor.data, compressed.zero_point.data
         scales[rows] = compressed.scale.data
     return _decompression(values, zero_points, scales, constant.get_friendly_name())
@@ -98,7 +98,7 @@ def _compress_by_rows(constant: ov.Node) -> ov.Node:
 def _decompression(
     values: npt.NDArray[np.uint8], zero_points: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], name: str
 ) -> ov.Node:
-    """``(values - zero_points) * scales`` as float32, in the form that NNCF writes and plugins recognize."""
+    """Build ``(values - zero_points) * scales`` as float32, in NNCF's form, which plugins recognize."""
     matrix = opset13.constant(values, name=name)
     offset = opset13.constant(zero_points, name=f"{name}/zero_point")
     scale = opset13.constant(scales, name=f"{name}/scale")
@@ -107,7 +107,7 @@ def _decompression(
 
 
 def _replace(constant: ov.Node, replacement: ov.Node) -> None:
-    """Put ``replacement`` where the 16-bit constant was converted to float32."""
+    """Replace a bf16 constant and its conversion to float32."""
     for conversion in constant.output(0).get_target_inputs():
         for consumer in conversion.get_node().output(0).get_target_inputs():
             consumer.replace_source_output(replacement.output(0))

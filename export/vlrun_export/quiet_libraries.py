@@ -13,7 +13,7 @@ LOGGERS = ("nncf", "transformers", "optimum", "torch", "openvino")
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence standard output, Python warnings and the libraries' loggers (below ERROR) inside the block."""
+    """Silence standard output, Python warnings and the libraries' loggers below ERROR."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):

@@ -23,7 +23,7 @@ class Port:
 
 @dataclass(frozen=True)
 class TracedGraph:
-    """A traced model and the module that owns its constants' memory: keep both until the model is saved."""
+    """A traced model, and the module that owns its constants' memory until the model is saved."""
 
     model: ov.Model
     module: torch.nn.Module
@@ -33,7 +33,7 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
     """Trace ``module(*inputs)`` to an OpenVINO model with the given port names.
 
     Matrices of Linear and Embedding modules become constants in their own dtype, followed by a conversion to float32,
-    and are not multiplied while tracing (OpenVINO's 16-bit patch, which optimum uses too); all arithmetic is float32.
+    by OpenVINO's 16-bit patch, which optimum uses too. All arithmetic is float32.
     """
     from openvino.frontend.pytorch.patch_model import __make_16bit_traceable, unpatch_model
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -49,7 +49,7 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
             model = ov.convert_model(decoder, example_input=examples, input=shapes)
         finally:
             unpatch_model(module, "_openvino_module_extension_patch_orig_forward")
-            clear_class_registry()  # torch.jit would keep the traced module and all its weights
+            clear_class_registry()  # torch.jit would keep the module and its weights
     for port, given in zip(inputs, model.inputs, strict=True):
         given.get_tensor().set_names({port.name})
     for name, output in zip(outputs, model.outputs, strict=True):
@@ -61,8 +61,7 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
 def share_constants(model: ov.Model) -> None:
     """Merge equal small constants (axes, bounds, exponents).
 
-    A traced decoder of 28 layers has 1,600 of them, a quarter of all nodes, and compile time follows the number of
-    nodes.
+    They are a quarter of the nodes of a traced decoder, and compile time grows with the number of nodes.
     """
     known: dict[tuple[str, tuple[int, ...], bytes], ov.Output] = {}
     for node in model.get_ordered_ops():

@@ -2,10 +2,10 @@
 
     import vlrun
 
-    vlm = vlrun.load()                                  # the embedded model; or vlrun.load("qwen3-vl-2b-int8")
+    vlm = vlrun.load("qwen3-vl-2b-int8")                # a model folder; without it, the embedded demo model
     print(vlm.ask("shelf.png", "How many bottles are there?").text)
 
-Importing this package loads no inference backend: each public name is imported when it is first used.
+Public names are imported on first use, so that importing the package loads no inference backend.
 """
 
 from __future__ import annotations
@@ -71,37 +71,27 @@ __all__ = [
     "run_task",
 ]
 
-_MODULES = {
-    "Answer": "vlrun.types.answer",
-    "CacheConfig": "vlrun.types.cache_config",
-    "Chunk": "vlrun.types.answer",
-    "Conversation": "vlrun.conversation",
-    "Heat": "vlrun.heatmap.heat_map",
-    "Hints": "vlrun.backends.openvino.hints",
-    "Image": "vlrun.media.image",
-    "ImageTransform": "vlrun.media.transform",
-    "Mark": "vlrun.types.mark",
-    "Options": "vlrun.types.options",
-    "Region": "vlrun.media.region",
-    "Task": "vlrun.tasks.definition",
-    "TaskArguments": "vlrun.tasks.definition",
-    "TaskRequest": "vlrun.tasks.request",
-    "TaskResult": "vlrun.tasks.request",
-    "Tiles": "vlrun.media.region",
-    "Timings": "vlrun.types.answer",
-    "ToolCall": "vlrun.types.turn",
-    "Turn": "vlrun.types.turn",
-    "Usage": "vlrun.types.answer",
-    "VLM": "vlrun.vlm",
-    "crop": "vlrun.media.region",
-    "draw_marks": "vlrun.tasks.drawing",
-    "enhance": "vlrun.media.enhance",
-    "load": "vlrun.vlm",
-    "load_tasks": "vlrun.tasks.definition",
-    "open_image": "vlrun.media.image",
-    "overlay_heat": "vlrun.heatmap.overlay",
-    "run_task": "vlrun.tasks.run",
+_NAMES = {
+    "vlrun.backends.openvino.hints": "Hints",
+    "vlrun.conversation": "Conversation",
+    "vlrun.heatmap.heat_map": "Heat",
+    "vlrun.heatmap.overlay": "overlay_heat",
+    "vlrun.media.enhance": "enhance",
+    "vlrun.media.image": "Image open_image",
+    "vlrun.media.region": "Region Tiles crop",
+    "vlrun.media.transform": "ImageTransform",
+    "vlrun.tasks.definition": "Task TaskArguments load_tasks",
+    "vlrun.tasks.drawing": "draw_marks",
+    "vlrun.tasks.request": "TaskRequest TaskResult",
+    "vlrun.tasks.run": "run_task",
+    "vlrun.types.answer": "Answer Chunk Timings Usage",
+    "vlrun.types.cache_config": "CacheConfig",
+    "vlrun.types.mark": "Mark",
+    "vlrun.types.options": "Options",
+    "vlrun.types.turn": "ToolCall Turn",
+    "vlrun.vlm": "VLM load",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 _DEPRECATED = {
     "Frame": "ImageTransform",
@@ -113,7 +103,7 @@ _DEPRECATED = {
     "inquire": "run_task",
     "open_picture": "open_image",
 }
-"""Former public names that documentation used, and the names that replace them."""
+"""Former public names and their replacements."""
 
 
 def __getattr__(name: str) -> object:

@@ -1,32 +1,6 @@
-"""Everything a user can cause, each with its exit code and its HTTP status.
+"""Errors that users or clients can cause, with exit codes and HTTP statuses.
 
-::
-
-    VlrunError                1  500   the root; never raised itself
-    |- OptionError            2  400   an option or argument out of its range
-    |  |- SchemaError          2  400   a JSON schema that cannot be honoured
-    |  '- ToolError            2  400   tools that cannot be called
-    |- MediaError             3  400   an image that cannot be used
-    |  |- MediaNotFound       3  400   no such file, or it cannot be opened
-    |  |- UnsupportedMedia    3  415   a format that vlrun does not read
-    |  |- DamagedMedia        3  400   the file is empty, cut short or broken
-    |  '- MediaTooLarge       3  400   more pixels or bytes than the limit, or too narrow a strip
-    |- ModelError             4  503   a model folder that cannot be used
-    |  |- ModelNotFound       4  503   no folder, or no manifest in it
-    |  |- ForeignModel        4  503   another format, version or family
-    |  '- DamagedModel        4  503   a file is missing, cut short or changed
-    |- ContextLengthExceeded  5  400   the prompt does not fit
-    |- AnswerCutShort        11  200   an answer that had to be JSON ended before it was complete
-    |- EngineClosed          10  503   the model was closed while the answer was made
-    |- AnswerCancelled      130  499   whoever asked has left
-    |- ServiceError          12  500   the service cannot start as it was told to
-    |- DeviceError            6  503   the device is missing or refuses the model
-    |- CheckpointError        7  500   export: a checkpoint that cannot be exported
-    |- OutputError            8  500   the target exists, or cannot be written
-    '- CheckFailed            9  500   export: the result strays from the reference
-
-A message is one sentence for the person who caused it: it says what is wrong and, where there is something to do, what
-to do. This module knows no other module of vlrun.
+A message is one sentence: it says what is wrong and, where possible, what to do.
 """
 
 from __future__ import annotations
@@ -39,10 +13,13 @@ T = TypeVar("T")
 
 
 class VlrunError(Exception):
-    """Root of all errors that a user can cause.
+    """Base class.
 
-    ``exit_code`` is the status of the command line, ``http_status`` that of the service. ``message`` is in our own
-    words alone, fit for strangers; what a library said of it (``because``) is for the person at this machine.
+    Attributes:
+        exit_code: Exit code of the command line.
+        http_status: Status of the server's response.
+        message: Text without internal details, safe for clients.
+        because: The cause, such as a library's message; only for local users.
     """
 
     exit_code: ClassVar[int] = 1
@@ -62,11 +39,11 @@ class OptionError(VlrunError):
 
 
 class SchemaError(OptionError):
-    """A JSON schema that is wrong, or that cannot be honoured."""
+    """A JSON schema that is invalid or not supported."""
 
 
 class ToolError(OptionError):
-    """Tools that are described wrongly, or whose parameters cannot be honoured."""
+    """Tool definitions that are invalid, or whose parameters are not supported."""
 
 
 class MediaError(VlrunError):
@@ -81,17 +58,17 @@ class MediaNotFound(MediaError):
 
 
 class UnsupportedMedia(MediaError):
-    """A format that vlrun does not read."""
+    """A format that vlrun cannot read."""
 
     http_status = 415
 
 
 class DamagedMedia(MediaError):
-    """The file is empty, cut short or broken."""
+    """An empty, truncated or corrupt file."""
 
 
 class MediaTooLarge(MediaError):
-    """More pixels or bytes than the limit, or a strip too narrow to be resized."""
+    """More pixels or bytes than the limit, or an aspect ratio that is too extreme."""
 
 
 class ModelError(VlrunError):
@@ -110,18 +87,18 @@ class ForeignModel(ModelError):
 
 
 class DamagedModel(ModelError):
-    """A file of the folder is missing, cut short or changed."""
+    """A file of the folder is missing, truncated or changed."""
 
 
 class ContextLengthExceeded(VlrunError):
-    """The prompt does not fit into the model's context."""
+    """The prompt does not fit into the context."""
 
     exit_code = 5
     http_status = 400
 
 
 class AnswerCutShort(VlrunError):
-    """An answer that had to follow a schema was cut before it was complete. Over HTTP its finish reason says so."""
+    """An answer with a schema was cut short, so its JSON is incomplete. Over HTTP the finish reason tells."""
 
     exit_code = 11
     http_status = 200
@@ -135,20 +112,20 @@ class EngineClosed(VlrunError):
 
 
 class AnswerCancelled(VlrunError):
-    """Whoever asked has left before the answer was complete. Nobody is there to be told."""
+    """The request was cancelled, for example because the client disconnected."""
 
     exit_code = 130
     http_status = 499
 
 
 class ServiceError(VlrunError):
-    """The service cannot start as it was told to: its address, its keys."""
+    """The server cannot start: its address or its keys are not usable."""
 
     exit_code = 12
 
 
 class DeviceError(VlrunError):
-    """The device is missing, or it refuses the model."""
+    """The device is missing, or it cannot run the model."""
 
     exit_code = 6
     http_status = 503
@@ -167,20 +144,19 @@ class OutputError(VlrunError):
 
 
 class CheckFailed(VlrunError):
-    """Export: the exported model strays from the reference by more than the threshold."""
+    """Export: the exported model deviates from the reference by more than the threshold."""
 
     exit_code = 9
 
 
 class InferenceCancelled(Exception):
-    """An inference was cancelled because nobody waits for its result. Internal: it never reaches a caller."""
+    """An inference was cancelled because its result is not needed. Internal: it never reaches a caller."""
 
 
 def as_vlrun_error(error: BaseException) -> BaseException:
-    """Return what to tell whoever waits for another thread: a copy without frames, or a DeviceError.
+    """Return the error to raise in a thread that waits for the failed one.
 
-    What a library raises is a failure of the device. Frames are dropped because they would keep whole models alive for
-    as long as the error is stored.
+    Library errors become DeviceErrors. Stack frames are dropped: a stored error would keep the whole model alive.
     """
     if isinstance(error, RuntimeError | OSError | MemoryError):
         return DeviceError(f"the device failed: {' '.join(str(error).split()) or type(error).__name__}")
@@ -188,7 +164,7 @@ def as_vlrun_error(error: BaseException) -> BaseException:
 
 
 def result_of(future: Future[T]) -> T:
-    """Wait for a future and return its result, or raise a copy of its error, which then keeps no frames."""
+    """Wait for a future. Raises a copy of its error, so that the stored one collects no stack frames."""
     error = future.exception()
     if error is not None:
         raise copy.copy(error) if isinstance(error, VlrunError) else error

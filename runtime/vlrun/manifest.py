@@ -1,8 +1,7 @@
 """The manifest of a model folder: the contract between export and runtime.
 
-A folder has ``manifest.json``, two OpenVINO models (``vision.xml/.bin``, ``decoder.xml/.bin``), ``tokenizer.json``,
-``chat_template.jinja`` and the checkpoint's own configuration files. The manifest lists each file with its size and
-SHA-256, and has every number that the runtime needs, so that nothing is configured twice or guessed from a file name.
+A folder has ``manifest.json``, two OpenVINO models, the tokenizer, the chat template and the checkpoint's configuration
+files. The manifest has every number that the runtime needs, and the size and SHA-256 of each file.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
 
 FORMAT = 1
-"""Version of this contract. A reader refuses any other."""
+"""Version of the folder format; no other version is read."""
 
 FAMILY = "qwen3-vl"
-"""The one model family; ``models.registry`` has what is specific to it."""
+"""The only model family so far (``models.registry``)."""
 
 MANIFEST = "manifest.json"
 VISION_XML = "vision.xml"
@@ -35,8 +34,7 @@ REQUIRED = (VISION_XML, VISION_BIN, DECODER_XML, DECODER_BIN, TOKENIZER, CHAT_TE
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
-
-HASH_CHUNK_BYTES = 1 << 22
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ class TextDimensions:
     """Dimensions of the language decoder.
 
     Attributes:
-        vocab_rows: Rows of logits, padding included.
-        vocab_size: Tokens that exist.
+        vocab_rows: Length of the logits, with padding.
+        vocab_size: Number of tokens.
     """
 
     hidden: Positive
@@ -64,11 +62,10 @@ class VisionDimensions:
 
     Attributes:
         patch: Side of a patch in pixels.
-        temporal_patch: Frames of a patch; a still image fills them all.
+        temporal_patch: Frames per patch; a still image is repeated.
         merge: Side of the block of patches that becomes one visual token.
-        position_side: Side of the square table of learned positions, in patches.
+        position_side: Side of the learned position table in patches.
         deepstack: Number of DeepStack levels.
-        rope_theta: Base of the rotary frequencies.
     """
 
     hidden: Positive
@@ -84,7 +81,7 @@ class VisionDimensions:
 
 @dataclass(frozen=True)
 class TokenIds:
-    """Ids of control tokens. Generation ends at any id of ``eos``."""
+    """Ids of control tokens. Any id of ``eos`` ends generation."""
 
     image: Count
     video: Count
@@ -98,9 +95,9 @@ class Preprocessing:
     """Preprocessing of still images.
 
     Attributes:
-        min_pixels: Minimum of H x W after resizing.
-        max_pixels: Maximum of H x W after resizing.
-        mean: Of R, G, B in 0..1.
+        min_pixels: Minimum of width x height after resizing.
+        max_pixels: Maximum of width x height after resizing.
+        mean: Mean of R, G, B in 0..1.
         std: Standard deviation of R, G, B in 0..1.
     """
 
@@ -112,7 +109,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Sampling settings for what the caller leaves open. ``do_sample`` false means greedy."""
+    """The model's default sampling parameters. Without ``do_sample``, decoding is greedy."""
 
     do_sample: bool
     temperature: float = 1.0
@@ -126,7 +123,7 @@ class GenerationDefaults:
 
 @dataclass(frozen=True)
 class Quantization:
-    """Precision of the weights of both models (``int4``, ``int8``, ``fp16``, ``fp32``), and the method."""
+    """Weight precision of both models (``int4``, ``int8``, ``fp16``, ``fp32``), and the method."""
 
     decoder: str
     vision: str
@@ -135,7 +132,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One measurement of the export's self-check, with its limit and verdict."""
+    """One measurement of the export's self-check."""
 
     name: str
     value: float
@@ -145,7 +142,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """Expected size in bytes and SHA-256 in hex of a file."""
+    """Size in bytes and SHA-256 in hex."""
 
     size: int
     sha256: str
@@ -173,9 +170,9 @@ def read(folder: Path) -> Manifest:
     """Read and check ``folder/manifest.json``, but no other file.
 
     Raises:
-        ModelNotFound: There is no folder or manifest.
+        ModelNotFound: The folder or its manifest does not exist.
         ForeignModel: The format or family is not supported.
-        DamagedModel: The manifest does not parse or lacks a file.
+        DamagedModel: The manifest does not parse, or does not list a required file.
     """
     try:
         if not folder.is_dir():
@@ -185,11 +182,14 @@ def read(folder: Path) -> Manifest:
         raise ModelNotFound(f"'{folder}' has no {MANIFEST}: export a checkpoint with 'vlrun export' first") from None
     except OSError as error:
         raise ModelNotFound(f"cannot read the {MANIFEST} of '{folder}': {error.strerror}") from error
-    _check_header(raw, folder)
-    try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise DamagedModel(f"the {MANIFEST} of '{folder}' is damaged ({error}): export or copy it again") from error
+    header = _decode(raw, _Header, folder)
+    if header.format != FORMAT:
+        raise ForeignModel(
+            f"'{folder}' has format {header.format}, but this vlrun reads format {FORMAT}: export it again"
+        )
+    if header.family != FAMILY:
+        raise ForeignModel(f"'{folder}' is of family '{header.family}', but this vlrun reads only '{FAMILY}'")
+    manifest = _decode(raw, Manifest, folder)
     missing = [name for name in REQUIRED if name not in manifest.files]
     if missing:
         raise DamagedModel(f"the {MANIFEST} of '{folder}' does not list {missing[0]}: export or copy it again")
@@ -203,11 +203,7 @@ def write(manifest: Manifest, folder: Path) -> None:
 
 
 def check_sizes(manifest: Manifest, folder: Path) -> None:
-    """Check that every listed file exists with its size. Cheap; done at every load.
-
-    Raises:
-        DamagedModel: A file is missing or has another size.
-    """
+    """Raise DamagedModel if a listed file is missing or has another size. Cheap; done at every load."""
     for name, entry in manifest.files.items():
         path = _inside(folder, name)
         if not path.is_file():
@@ -220,11 +216,7 @@ def check_sizes(manifest: Manifest, folder: Path) -> None:
 
 
 def check_hashes(manifest: Manifest, folder: Path) -> None:
-    """Check the SHA-256 of every listed file, which reads the whole folder.
-
-    Raises:
-        DamagedModel: A file was changed.
-    """
+    """Raise DamagedModel if the SHA-256 of a listed file differs. Reads the whole folder."""
     for name, entry in manifest.files.items():
         try:
             actual = describe_file(_inside(folder, name))
@@ -235,44 +227,34 @@ def check_hashes(manifest: Manifest, folder: Path) -> None:
 
 
 def describe_file(path: Path) -> FileEntry:
-    """Return the size and SHA-256 of a file, read in chunks of 4 MiB."""
-    digest = hashlib.sha256()
-    size = 0
+    """Return the size and SHA-256 of a file."""
     with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return FileEntry(size=size, sha256=digest.hexdigest())
+        digest = hashlib.file_digest(file, "sha256")
+        return FileEntry(size=file.tell(), sha256=digest.hexdigest())
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of the manifest, which identifies the model, since it contains the hash of every file."""
+    """Return the SHA-256 of the manifest. It identifies the model, because the manifest has the hash of every file."""
     return describe_file(folder / MANIFEST).sha256
 
 
 @dataclass(frozen=True)
 class _Header:
-    """The fields that every version of the contract has."""
+    """The fields that every version of the format has."""
 
     format: int
     family: str
 
 
-def _check_header(raw: bytes, folder: Path) -> None:
+def _decode(raw: bytes, kind: type[T], folder: Path) -> T:
     try:
-        header = msgspec.json.decode(raw, type=_Header)
+        return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise DamagedModel(f"the {MANIFEST} of '{folder}' is damaged ({error}): export or copy it again") from error
-    if header.format != FORMAT:
-        raise ForeignModel(
-            f"'{folder}' has format {header.format}, but this vlrun reads format {FORMAT}: export it again"
-        )
-    if header.family != FAMILY:
-        raise ForeignModel(f"'{folder}' is of family '{header.family}', but this vlrun reads only '{FAMILY}'")
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """``folder/name``; a manifest must not refer to files outside its folder."""
+    """Return ``folder/name``. Raises DamagedModel for a name outside the folder."""
     if name != Path(name).name or name in {"", ".", ".."}:
         raise DamagedModel(f"the {MANIFEST} of '{folder}' names a file outside of it: '{name}'")
     return folder / name

@@ -1,4 +1,4 @@
-"""The comparison on the embedded model: partial results are kept, and a second run measures only what is missing."""
+"""The comparison on the embedded model: partial results are kept, and a resumed run measures only the rest."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.slow
 SHORT = ("--model", FOLDER, "--rounds", "1", "--tokens", "2")
 
 
-def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
     paths = os.pathsep.join(map(str, (ROOT, RUNTIME, EXPORT)))
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.compare", *map(str, (*SHORT, *words))],
+        [sys.executable, "-m", "benchmarks.compare", *map(str, (*SHORT, *arguments))],
         env={**os.environ, "PYTHONPATH": paths},
         cwd=cwd,
         stdout=subprocess.PIPE,
@@ -35,33 +35,33 @@ def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def compare(*words: str | Path, cwd: Path) -> tuple[int, str, str]:
-    with start(*words, cwd=cwd) as process:
+def compare(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
+    with start(*arguments, cwd=cwd) as process:
         out, err = process.communicate(timeout=280)
     return process.returncode, out, err
 
 
 def events(path: Path) -> list[dict[str, object]]:
-    """The events in the file so far; an incomplete last line is left out."""
+    """Return the events in the file so far, without an incomplete last line."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def runs(path: Path, event: str) -> Counter[tuple[object, object]]:
-    return Counter((one["participant"], one["turn"]) for one in events(path) if one["event"] == event)
+    return Counter((line["participant"], line["turn"]) for line in events(path) if line["event"] == event)
 
 
 def wait_for_sample(path: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 200
-    while not any(one["event"] == "sample" for one in events(path)):
+    while not any(line["event"] == "sample" for line in events(path)):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_a_failed_participant_costs_nothing_else(tmp_path: Path) -> None:
-    """Guards the others' figures, and against a table that leaves out a peer in silence; a resume tries it again."""
+def test_a_failed_participant_does_not_affect_the_others(tmp_path: Path) -> None:
+    """Its failure is printed, and a resumed run tries it again."""
     (tmp_path / "llama").mkdir()  # without llama-server
     code, out, err = compare("--peers", tmp_path, "--turns", "1", cwd=tmp_path)
     assert code == 1, err
@@ -69,7 +69,7 @@ def test_a_failed_participant_costs_nothing_else(tmp_path: Path) -> None:
     assert "Traceback" not in out + err
     (file,) = tmp_path.glob("benchmark-*.jsonl")
     assert out.startswith(f"results are written to {file.name}\n")
-    assert {one["figure"] for one in events(file) if one["event"] == "sample"} == FIGURES.keys()
+    assert {line["figure"] for line in events(file) if line["event"] == "sample"} == FIGURES.keys()
     assert all(f"| {figure.label} | " in out for figure in FIGURES.values())
     assert "of the limit" in out
 
@@ -79,8 +79,7 @@ def test_a_failed_participant_costs_nothing_else(tmp_path: Path) -> None:
     assert out.split("\n\n")[1] == again.split("\n\n")[1]
 
 
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    """Guards long comparisons: the table of what there is, exit code 130, no process left; then only the rest runs."""
+def test_ctrl_c_keeps_the_measurements_and_resume_runs_the_rest(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     with start("--turns", "1", "--client", "--out", file, cwd=tmp_path) as process:
         wait_for_sample(file, process)
@@ -101,17 +100,17 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert "turn 1 of 1" not in out
 
 
-def test_a_kill_loses_nothing(tmp_path: Path) -> None:
-    """Guards the flush: every sample is in the file as soon as it is measured."""
+def test_a_killed_run_loses_no_sample(tmp_path: Path) -> None:
+    """Every sample is flushed to the file."""
     file = tmp_path / "results.jsonl"
     with start("--out", file, cwd=tmp_path) as process:
         wait_for_sample(file, process)
         process.kill()
         process.communicate(timeout=60)
-    assert any(one["event"] == "sample" for one in events(file))
+    assert any(line["event"] == "sample" for line in events(file))
 
 
-def test_the_time_limit_ends_it_as_ctrl_c_does(tmp_path: Path) -> None:
+def test_the_time_limit_ends_the_comparison_like_ctrl_c(tmp_path: Path) -> None:
     code, out, err = compare("--time-limit", "0.5", "--out", tmp_path / "results.jsonl", cwd=tmp_path)
     assert code == 130
     assert "out of time; --resume" in err
@@ -119,23 +118,25 @@ def test_the_time_limit_ends_it_as_ctrl_c_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("arguments", "code", "message"),
     [
         (("--resume", "absent.jsonl"), 2, "there is no file 'absent.jsonl' to resume"),
         (("--out", "there.jsonl"), 2, "exists already"),
         (("--model", "nowhere"), 4, "nowhere"),
     ],
 )
-def test_wrong_usage_is_one_sentence(tmp_path: Path, words: tuple[str, ...], code: int, message: str) -> None:
+def test_wrong_usage_is_reported_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
     (tmp_path / "there.jsonl").touch()
-    found, out, err = compare(*words, cwd=tmp_path)
+    found, out, err = compare(*arguments, cwd=tmp_path)
     assert (found, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
 
 
-def test_comparison_table() -> None:
-    """Guards the ratio: vlrun's median divided by the peer's, and empty where either measured nothing."""
+def test_the_ratio_is_vlruns_median_divided_by_the_peers() -> None:
+    """It is empty where either measured nothing."""
     ours = {"tpot": [0.050, 0.052, 0.090], "peak": [float(2**30)]}
     theirs = {"tpot": [0.1, 0.104, 0.2], "load": [2.0]}
     rows = comparison_table({"vlrun": ours, "peer": theirs})

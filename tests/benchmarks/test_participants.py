@@ -1,4 +1,4 @@
-"""A peer takes part if its folder is there."""
+"""Which participants a comparison has."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ def test_only_peers_with_a_folder_take_part(tmp_path: Path) -> None:
     ]
 
 
-def test_client_runs_are_marked_and_slow_peers_run_once(tmp_path: Path) -> None:
+def test_client_runs_are_marked_and_slow_peers_run_only_once(tmp_path: Path) -> None:
     for folder in ("optimum", "checkpoint", "llama"):
         (tmp_path / folder).mkdir()
     found = Comparison(tmp_path, peers=tmp_path, client=True, length=("--rounds", "2")).participants()
-    assert [one.name for one in found if one.client] == ["vlrun, client CPU", "openvino-genai, client CPU"]
-    assert [one.name for one in found if one.once] == ["transformers bf16", "transformers fp32"]
-    assert all("--rounds" in one.workload.command for one in found)
-    assert all(one.workload.environment for one in found if one.client)
+    assert [participant.name for participant in found if participant.client] == [
+        "vlrun, client CPU",
+        "openvino-genai, client CPU",
+    ]
+    assert [participant.name for participant in found if participant.once] == ["transformers bf16", "transformers fp32"]
+    assert all("--rounds" in participant.workload.command for participant in found)
+    assert all(participant.workload.environment for participant in found if participant.client)

@@ -1,4 +1,4 @@
-"""The JSONL file of a comparison survives kills, and unfinished runs are measured again."""
+"""The JSONL file of a comparison survives kills, and unfinished runs are repeated."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SETTINGS = {"model": "abc", "rounds": 1, "tokens": 2}
 CEILING = Ceiling(1e9, {"f32": 2e9})
 
 
-def measured(path: Path, end: bool = True) -> None:
-    """A finished run of vlrun, and one of a peer that may have no end."""
+def write_results(path: Path, end: bool = True) -> None:
+    """Write a finished run of vlrun, and a run of a peer that may be unfinished."""
     results = Results(path, SETTINGS)
     for run in (("vlrun", 0), ("peer", 0)):
         results.start(run, CEILING)
@@ -25,7 +25,7 @@ def measured(path: Path, end: bool = True) -> None:
 
 
 def test_results_are_read_back(tmp_path: Path) -> None:
-    measured(tmp_path / "r.jsonl")
+    write_results(tmp_path / "r.jsonl")
     again = Results(tmp_path / "r.jsonl", SETTINGS)
     assert again.finished == {("vlrun", 0), ("peer", 0)}
     assert again.samples(["peer", "vlrun", "absent"]) == {"peer": {"load": [1.5]}, "vlrun": {"load": [1.5]}}
@@ -33,9 +33,8 @@ def test_results_are_read_back(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_run_that_starts_again_replaces_its_samples(tmp_path: Path) -> None:
-    """Guards against samples of an interrupted run beside those of its repetition."""
-    measured(tmp_path / "r.jsonl", end=False)
+def test_a_repeated_run_replaces_its_samples(tmp_path: Path) -> None:
+    write_results(tmp_path / "r.jsonl", end=False)
     results = Results(tmp_path / "r.jsonl", SETTINGS)
     assert results.finished == {("vlrun", 0)}
     assert results.samples_of(("peer", 0)) == {"load": [1.5]}
@@ -47,10 +46,10 @@ def test_a_run_that_starts_again_replaces_its_samples(tmp_path: Path) -> None:
     results.close()
 
 
-def test_a_line_that_was_cut_off_costs_only_itself(tmp_path: Path) -> None:
-    """Guards kill -9 in the middle of a write: the next line must not be glued to the rest of the last one."""
+def test_a_truncated_line_is_ignored(tmp_path: Path) -> None:
+    """Guards kill -9 during a write: the next line must not be appended to the partial one."""
     path = tmp_path / "r.jsonl"
-    measured(path)
+    write_results(path)
     path.write_text(path.read_text()[:-10])
     results = Results(path, SETTINGS)
     assert results.finished == {("vlrun", 0)}
@@ -62,8 +61,7 @@ def test_a_line_that_was_cut_off_costs_only_itself(tmp_path: Path) -> None:
     again.close()
 
 
-def test_another_comparison_is_refused(tmp_path: Path) -> None:
-    """Guards medians over runs of different lengths or models."""
-    measured(tmp_path / "r.jsonl")
+def test_results_of_another_comparison_are_refused(tmp_path: Path) -> None:
+    write_results(tmp_path / "r.jsonl")
     with pytest.raises(ValueError, match="another comparison"):
         Results(tmp_path / "r.jsonl", {**SETTINGS, "tokens": 99})

@@ -1,4 +1,4 @@
-"""Exports that several tests of the workbench read: the tied small checkpoint, in INT8."""
+"""INT8 exports of the small checkpoints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from vlrun_export.export import export_checkpoint
 
 @pytest.fixture(scope="session")
 def int8_export(small_checkpoint: Path) -> tuple[Path, Manifest]:
-    """Each small checkpoint as an INT8 model folder that passed its check, and its manifest."""
+    """Export each small checkpoint to an INT8 folder that passed its check; return the folder and its manifest."""
     out = small_checkpoint.parent / "int8"
     return out, export_checkpoint(small_checkpoint, out)

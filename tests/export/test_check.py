@@ -1,4 +1,4 @@
-"""The self-check fails wrong exports and passes quantized ones; a failed export leaves nothing behind."""
+"""The self-check fails wrong exports and passes quantized ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vlrun_export.families.qwen3_vl import decoder_graph, vision_graph
 
 
 class SwappedLevels(vision_graph.VisionGraph):
-    """DeepStack features in the wrong order."""
+    """A vision graph with DeepStack levels in the wrong order."""
 
     def __init__(self, vision: torch.nn.Module) -> None:
         super().__init__(vision)
@@ -30,10 +30,10 @@ class SwappedLevels(vision_graph.VisionGraph):
 
 
 class ChunkedRotary(Qwen3VLTextRotaryEmbedding):
-    """M-RoPE in three chunks, as Qwen2-VL had it, instead of interleaved."""
+    """M-RoPE in three chunks, as in Qwen2-VL, instead of interleaved."""
 
     def apply_interleaved_mrope(self, freqs: torch.Tensor, mrope_section: list[int]) -> torch.Tensor:
-        """Frequencies of time, then of height, then of width."""
+        """Return the frequencies of time, then height, then width."""
         return torch.cat([part[axis] for axis, part in enumerate(freqs.split(mrope_section, dim=-1))], dim=-1)
 
 
@@ -42,16 +42,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint(tmp_path_factory.mktemp("faults") / "checkpoint", tied=True, deepstack=(1, 3), seed=2)
 
 
-def test_int8_passes_and_the_manifest_records_it(int8_export: tuple[Path, Manifest]) -> None:
-    """Guards against limits that are too strict, and the record: the manifest has every result."""
-    folder, made = int8_export
-    assert made.check
-    assert all(result.passed for result in made.check)
-    assert manifest.read(folder).check == made.check
+def test_int8_passes_and_the_manifest_records_every_result(int8_export: tuple[Path, Manifest]) -> None:
+    """Guards against limits that are too strict."""
+    folder, exported = int8_export
+    assert exported.check
+    assert all(result.passed for result in exported.check)
+    assert manifest.read(folder).check == exported.check
 
 
-def test_without_check_the_manifest_says_so(small_model: Path) -> None:
-    """Guards --no-check: an unchecked folder must not look like a checked one."""
+def test_without_the_check_the_manifest_has_no_results(small_model: Path) -> None:
     assert manifest.read(small_model).check == ()
 
 
@@ -63,10 +62,10 @@ def test_without_check_the_manifest_says_so(small_model: Path) -> None:
     ],
     ids=["DeepStack rows swapped", "wrong rotary order"],
 )
-def test_a_real_fault_fails_even_at_int8(
+def test_a_wrong_graph_fails_even_at_int8(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str, fault: type
 ) -> None:
-    """Guards against limits that are too loose; a failed check leaves no OUT."""
+    """Guards against limits that are too loose."""
     monkeypatch.setattr(module, name, fault)
     messages: list[str] = []
     with pytest.raises(CheckFailed, match="deviates from transformers"):
@@ -79,7 +78,6 @@ def test_a_real_fault_fails_even_at_int8(
 def test_wrong_positions_fail(
     int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards the limits: wrong positions are not a rounding error."""
     monkeypatch.setattr(
         exported_model, "token_positions", lambda length, images: token_positions(length, images)[order]
     )
@@ -88,8 +86,7 @@ def test_wrong_positions_fail(
         require_passed(results)
 
 
-def test_nan_fails() -> None:
-    """Guards comparisons: NaN is within no limit."""
+def test_nan_logits_fail() -> None:
     good = np.ones((2, 3), np.float32)
     broken = good * np.nan
     results = check.compare_logits(broken, good, check.LIMITS["int8"])

@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be exported raises one sentence, before anything is written."""
+"""Checkpoints that cannot be exported are reported before anything is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlrun.errors import CheckpointError
 from vlrun_export.checkpoint import open_checkpoint
 from vlrun_export.export import export_checkpoint
 
-Harm = Callable[[Path], object]
+Damage = Callable[[Path], object]
 
 
 @pytest.fixture
@@ -24,20 +24,20 @@ def checkpoint(tmp_path: Path) -> Path:
     return build_checkpoint(tmp_path / "checkpoint", tied=False, deepstack=(1, 2, 3), seed=3, shards=2)
 
 
-def edit(name: str, change: Callable[[dict[str, Any]], object]) -> Harm:
-    def harm(folder: Path) -> None:
+def edit(name: str, change: Callable[[dict[str, Any]], object]) -> Damage:
+    def damage(folder: Path) -> None:
         value = json.loads((folder / name).read_text())
         change(value)
         (folder / name).write_text(json.dumps(value))
 
-    return harm
+    return damage
 
 
-def write(name: str, text: str) -> Harm:
+def write(name: str, text: str) -> Damage:
     return lambda folder: (folder / name).write_text(text)
 
 
-def remove(name: str) -> Harm:
+def remove(name: str) -> Damage:
     return lambda folder: (folder / name).unlink()
 
 
@@ -70,7 +70,7 @@ def only_pickles(folder: Path) -> None:
     (folder / "pytorch_model.bin").touch()
 
 
-FAULTS: dict[str, tuple[Harm, str]] = {
+FAULTS: dict[str, tuple[Damage, str]] = {
     "no config": (remove("config.json"), "has no config.json"),
     "config cut": (write("config.json", '{"model_type": '), "not valid JSON"),
     "config a list": (write("config.json", "[]"), "not a JSON object"),
@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[Harm, str]] = {
     "pickles only": (only_pickles, "no safetensors"),
     "shard missing": (remove(SHARD), f"lacks {SHARD}"),
     "shard cut": (cut_shard, "damaged or incomplete"),
-    "index reaches out": (
+    "index leaves the folder": (
         edit("model.safetensors.index.json", lambda c: c["weight_map"].update(x="../x.safetensors")),
         "outside of it",
     ),
@@ -108,37 +108,38 @@ FAULTS: dict[str, tuple[Harm, str]] = {
         "patch_size of .* in config.json, but 14 in preprocessor_config.json",
     ),
     "no limits": (edit("preprocessor_config.json", lambda c: c.pop("size")), "min_pixels"),
-    "two means": (edit("preprocessor_config.json", lambda c: c.update(image_mean=[0.5, 0.5])), "preprocessor_config"),
-    "no end": (
+    "image_mean with two values": (
+        edit("preprocessor_config.json", lambda c: c.update(image_mean=[0.5, 0.5])),
+        "preprocessor_config",
+    ),
+    "no end token": (
         lambda folder: (
             edit("generation_config.json", lambda c: c.pop("eos_token_id"))(folder),
             edit("config.json", lambda c: c["text_config"].pop("eos_token_id", None))(folder),
         ),
         "no eos_token_id",
     ),
-    "temperature in words": (edit("generation_config.json", lambda c: c.update(temperature="hot")), "is broken"),
+    "temperature is a string": (edit("generation_config.json", lambda c: c.update(temperature="hot")), "is broken"),
 }
 
 
 @pytest.mark.parametrize("name", list(FAULTS))
-def test_a_broken_checkpoint_is_one_sentence(checkpoint: Path, tmp_path: Path, name: str) -> None:
-    """Guards against stack traces and incomplete folders."""
-    harm, message = FAULTS[name]
-    harm(checkpoint)
+def test_a_broken_checkpoint_is_reported_in_one_line(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    """Nothing is written."""
+    damage, message = FAULTS[name]
+    damage(checkpoint)
     with pytest.raises(CheckpointError, match=message) as caught:
         export_checkpoint(checkpoint, tmp_path / "out", check=False)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """Guards a mistyped first argument."""
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint folder at"):
         open_checkpoint(tmp_path / "nowhere")
 
 
-def test_shards_and_one_file_are_the_same(checkpoint: Path, tmp_path: Path) -> None:
-    """Guards the index: every tensor is found in either form."""
+def test_sharded_and_single_file_checkpoints_have_the_same_tensors(checkpoint: Path, tmp_path: Path) -> None:
     single = build_checkpoint(tmp_path / "single", tied=False, deepstack=(1, 2, 3), seed=3)
     assert open_checkpoint(single).tensors.keys() == open_checkpoint(checkpoint).tensors.keys()
 
@@ -146,11 +147,9 @@ def test_shards_and_one_file_are_the_same(checkpoint: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "top", "tied"), [(True, False, True), (False, True, False), (None, True, True), (None, None, False)]
 )
-def test_where_tied_embeddings_are_configured(
+def test_tied_embeddings_are_read_from_text_config_then_top_level_then_tensors(
     checkpoint: Path, text: bool | None, top: bool | None, tied: bool
 ) -> None:
-    """Guards untied checkpoints: the text section decides, then the top level, then whether a head is stored."""
-
     def change(config: dict[str, Any]) -> None:
         for section, value in ((config["text_config"], text), (config, top)):
             section.pop("tie_word_embeddings", None)
@@ -161,8 +160,7 @@ def test_where_tied_embeddings_are_configured(
     assert open_checkpoint(checkpoint).tied is tied
 
 
-def test_rope_as_transformers_5_writes_it(checkpoint: Path) -> None:
-    """Guards checkpoints saved by a newer transformers: the same angles under other keys."""
+def test_rope_parameters_of_transformers_5_are_read(checkpoint: Path) -> None:
     before = open_checkpoint(checkpoint).config.text_config
 
     def change(config: dict[str, Any]) -> None:
@@ -174,8 +172,8 @@ def test_rope_as_transformers_5_writes_it(checkpoint: Path) -> None:
     assert (after.rope_theta, after.rope_scaling) == (before.rope_theta, before.rope_scaling)
 
 
-def test_weights_are_views_of_the_file(checkpoint: Path) -> None:
-    """Guards lean export: loading assigns mapped bfloat16 matrices, and only vectors become float32."""
+def test_matrices_stay_bfloat16_and_vectors_become_float32(checkpoint: Path) -> None:
+    """Guards the memory of an export: matrices are mapped, not copied."""
     opened = open_checkpoint(checkpoint)
     with torch.device("meta"):
         layer = torch.nn.LayerNorm(64, bias=False)

@@ -1,4 +1,4 @@
-"""``vlrun export`` as a process: its output, exit codes, Ctrl+C, and no telemetry."""
+"""``vlrun export`` as a process: output, exit codes, Ctrl+C, and no telemetry."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint(tmp_path_factory.mktemp("command") / "checkpoint", tied=True, deepstack=(1, 3), seed=5)
 
 
-def start(*words: str | Path, home: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "vlrun.cli", "export", *map(str, words)]
+def start(*arguments: str | Path, home: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vlrun.cli", "export", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": PATHS, "HOME": str(home)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def test_progress_goes_to_stderr(checkpoint: Path, tmp_path: Path) -> None:
-    """Guards pipes and logs: stdout stays empty, stderr has only vlrun's lines, and no telemetry is written."""
+    """Stdout stays empty, stderr has only vlrun's lines, and no telemetry is written."""
     (tmp_path / "home").mkdir()
     process = start(checkpoint, tmp_path / "out", home=tmp_path / "home")
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     assert out == ""
     assert manifest.read(tmp_path / "out").check
-    for word in ("vision encoder", "decoder", "int8", "compared with transformers", "DeepStack", "peak memory"):
-        assert word in err
+    for step in ("vision encoder", "decoder", "int8", "compared with transformers", "DeepStack", "peak memory"):
+        assert step in err
     for noise in ("Warning", "INFO", "Applying", "loss_type", "Traceback"):
         assert noise not in err
-    assert list((tmp_path / "home").glob("intel/*")) == []  # where OpenVINO's telemetry keeps its client id
+    assert list((tmp_path / "home").glob("intel/*")) == []  # OpenVINO's telemetry stores its client id there
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("arguments", "code", "message"),
     [
         (["nowhere", "out"], 7, "no checkpoint folder"),
         (["checkpoint", "here"], 8, "--force"),
@@ -53,20 +53,18 @@ def test_progress_goes_to_stderr(checkpoint: Path, tmp_path: Path) -> None:
     ],
 )
 def test_errors_have_their_exit_codes(
-    checkpoint: Path, tmp_path: Path, words: list[str], code: int, message: str
+    checkpoint: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    """Guards scripts: a documented exit code, one sentence, no stack trace."""
     (tmp_path / "here").mkdir()
-    places = {"nowhere": tmp_path / "nowhere", "out": tmp_path / "out", "here": tmp_path / "here"}
-    process = start(*({"checkpoint": checkpoint, **places}.get(word, word) for word in words), home=tmp_path)
+    paths = {"nowhere": tmp_path / "nowhere", "out": tmp_path / "out", "here": tmp_path / "here"}
+    process = start(*({"checkpoint": checkpoint, **paths}.get(name, name) for name in arguments), home=tmp_path)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
 
 
-def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    """Guards the disk: an interrupted export removes what it wrote."""
+def test_ctrl_c_removes_the_partial_export(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     process = start(checkpoint, tmp_path / "models" / "out", home=tmp_path)
     deadline = time.monotonic() + 120

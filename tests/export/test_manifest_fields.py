@@ -1,4 +1,4 @@
-"""Every number of the manifest comes from a file of the checkpoint, and these files are copied."""
+"""The manifest's fields come from the checkpoint's files, which are copied."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def generation(folder: Path, **settings: Any) -> GenerationDefaults:
     return manifest_fields.generation_defaults(open_checkpoint(folder))
 
 
-def test_the_folder_verifies(small_model: Path) -> None:
-    """Guards the contract: sizes and hashes of all files, the configuration among them."""
+def test_an_exported_folder_matches_its_manifest(small_model: Path) -> None:
     described = manifest.read(small_model)
     manifest.check_sizes(described, small_model)
     manifest.check_hashes(described, small_model)
@@ -36,7 +35,7 @@ def test_the_folder_verifies(small_model: Path) -> None:
     )
 
 
-def test_dimensions_are_the_checkpoint_s(checkpoint: Path) -> None:
+def test_dimensions_come_from_the_checkpoint(checkpoint: Path) -> None:
     """Guards against defaults of transformers' classes, which belong to another model."""
     opened = open_checkpoint(checkpoint)
     text, vision = manifest_fields.text_dimensions(opened), manifest_fields.vision_dimensions(opened)
@@ -45,40 +44,38 @@ def test_dimensions_are_the_checkpoint_s(checkpoint: Path) -> None:
     assert text.vocab_rows == VOCAB_ROWS
 
 
-def test_padding_rows_are_no_tokens(checkpoint: Path) -> None:
-    """Guards sampling: ids beyond the tokenizer exist only as rows of logits."""
+def test_padding_rows_are_not_counted_as_tokens(checkpoint: Path) -> None:
     text = manifest_fields.text_dimensions(open_checkpoint(checkpoint))
     assert text.vocab_size == build_tokenizer().get_vocab_size() < text.vocab_rows
 
 
-def test_presence_penalty_of_a_published_instruct(checkpoint: Path) -> None:
-    """Guards against endless repetition: the published file lacks what the model card asks for."""
+def test_instruct_models_get_the_model_cards_presence_penalty(checkpoint: Path) -> None:
+    """Guards against endless repetition: the published file lacks the value."""
     assert generation(checkpoint, do_sample=True, top_k=20).presence_penalty == 1.5
 
 
-def test_presence_penalty_is_not_added_elsewhere(checkpoint: Path) -> None:
-    """Guards greedy models, models that define it, and Thinking models, for which it is not recommended."""
+def test_other_models_get_no_presence_penalty(checkpoint: Path) -> None:
+    """Greedy models, models that define it, and Thinking models."""
     assert generation(checkpoint, do_sample=False).presence_penalty == 0
     assert generation(checkpoint, do_sample=True, presence_penalty=0.2).presence_penalty == 0.2
     (checkpoint / "chat_template.jinja").write_text(CHAT_TEMPLATE + "<think>\n")
     assert generation(checkpoint, do_sample=True).presence_penalty == 0
 
 
-def test_generation_stays_neutral_where_the_file_is_silent(checkpoint: Path) -> None:
+def test_missing_generation_settings_stay_neutral(checkpoint: Path) -> None:
     """Guards against transformers' own default of top_k = 50."""
     assert generation(checkpoint) == GenerationDefaults(do_sample=False)
 
 
 @pytest.mark.parametrize(("eos", "expected"), [(7, (7,)), ([7, 9], (7, 9))])
-def test_ends_of_generation(checkpoint: Path, eos: int | list[int], expected: tuple[int, ...]) -> None:
-    """Guards the stop: one id and several are both in use."""
+def test_one_or_several_end_tokens_are_read(checkpoint: Path, eos: int | list[int], expected: tuple[int, ...]) -> None:
     generation(checkpoint, eos_token_id=eos)
     assert manifest_fields.token_ids(open_checkpoint(checkpoint)).eos == expected
 
 
 @pytest.mark.parametrize("place", ["chat_template.json", "tokenizer_config.json"])
-def test_the_template_gets_one_name(checkpoint: Path, tmp_path: Path, place: str) -> None:
-    """Guards older checkpoints, whose template is inside a JSON file."""
+def test_templates_inside_json_files_are_extracted(checkpoint: Path, tmp_path: Path, place: str) -> None:
+    """Guards older checkpoints."""
     template = (checkpoint / "chat_template.jinja").read_text()
     (checkpoint / "chat_template.jinja").unlink()
     (checkpoint / place).write_text(json.dumps({"chat_template": template}))
@@ -87,8 +84,8 @@ def test_the_template_gets_one_name(checkpoint: Path, tmp_path: Path, place: str
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == template
 
 
-def test_pixel_limits_in_the_older_form(checkpoint: Path) -> None:
-    """Guards checkpoints with min_pixels and max_pixels instead of size."""
+def test_min_pixels_and_max_pixels_are_read(checkpoint: Path) -> None:
+    """Guards checkpoints without ``size``."""
     path = checkpoint / "preprocessor_config.json"
     value = json.loads(path.read_text())
     del value["size"]

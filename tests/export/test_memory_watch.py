@@ -1,4 +1,4 @@
-"""Peak memory of a process is measured."""
+"""Measuring the peak memory of a process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import time
 from vlrun_export.memory_watch import MemoryWatch
 
 
-def test_memory_is_measured() -> None:
-    """Guards the figures: 200 MB that a process fills count as anonymous and as resident."""
+def test_filled_memory_counts_as_anonymous_and_resident() -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; x = bytearray(b'x') * 200_000_000; time.sleep(1)"])
     with MemoryWatch(process.pid) as watch:
         process.wait()

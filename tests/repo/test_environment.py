@@ -31,7 +31,7 @@ esac
 
 @dataclass(frozen=True)
 class FreshMachine:
-    """A clone in a folder with a space in its name, on a machine whose every Python is the fake one."""
+    """A clone in a folder with a space in its name, on a machine with only a fake Python."""
 
     clone: Path
     tools: Path
@@ -75,7 +75,7 @@ def test_the_first_call_installs_and_answers(machine: FreshMachine) -> None:
     assert machine.installs() == 1
 
 
-def test_the_second_call_starts_at_once(machine: FreshMachine) -> None:
+def test_the_second_call_installs_nothing(machine: FreshMachine) -> None:
     machine.ask("a.png")
     machine.log.unlink()
     run = machine.ask("b.png")
@@ -83,7 +83,7 @@ def test_the_second_call_starts_at_once(machine: FreshMachine) -> None:
     assert not machine.log.exists()
 
 
-def test_changed_requirements_create_it_again(machine: FreshMachine) -> None:
+def test_changed_requirements_recreate_the_environment(machine: FreshMachine) -> None:
     machine.ask("a.png")
     with (machine.clone / "setup.cfg").open("a") as file:
         file.write("# changed\n")
@@ -91,7 +91,7 @@ def test_changed_requirements_create_it_again(machine: FreshMachine) -> None:
     assert machine.installs() == 2
 
 
-def test_a_moved_clone_creates_it_again(machine: FreshMachine) -> None:
+def test_a_moved_clone_recreates_the_environment(machine: FreshMachine) -> None:
     machine.ask("a.png")
     machine.clone.rename(machine.clone.with_name("moved"))
     moved = FreshMachine(machine.clone.with_name("moved"), machine.tools, machine.envs, machine.log, machine.broken)
@@ -99,7 +99,7 @@ def test_a_moved_clone_creates_it_again(machine: FreshMachine) -> None:
     assert machine.installs() == 2
 
 
-def test_a_failed_installation_leaves_nothing_and_is_tried_again(machine: FreshMachine) -> None:
+def test_a_failed_installation_is_removed_and_retried(machine: FreshMachine) -> None:
     failing = machine.broken.with_name("broken.install")
     failing.touch()
     run = machine.ask("a.png")
@@ -110,7 +110,7 @@ def test_a_failed_installation_leaves_nothing_and_is_tried_again(machine: FreshM
     assert machine.ask("a.png").stdout == "answer: ask a.png\n"
 
 
-def test_an_incomplete_environment_is_created_again(machine: FreshMachine) -> None:
+def test_an_incomplete_environment_is_recreated(machine: FreshMachine) -> None:
     machine.ask("a.png")
     (machine.envs / "runtime" / "made-for").unlink()
     assert machine.ask("a.png").returncode == 0
@@ -123,7 +123,7 @@ def test_without_ensurepip_another_pip_is_used(machine: FreshMachine) -> None:
     assert "--without-pip" in machine.log.read_text()
 
 
-def test_without_ensurepip_and_pip_the_message_says_what_to_do(machine: FreshMachine) -> None:
+def test_without_ensurepip_and_pip_the_message_names_the_package_to_install(machine: FreshMachine) -> None:
     machine.broken.write_text("import ensurepip\npip\n")
     run = machine.ask("a.png")
     assert run.returncode != 0
@@ -139,7 +139,7 @@ def test_an_old_python_is_refused(machine: FreshMachine) -> None:
 
 
 def test_a_folder_with_other_files_is_left_alone(machine: FreshMachine) -> None:
-    other = machine.envs / "runtime" / "diary.txt"
+    other = machine.envs / "runtime" / "other.txt"
     other.parent.mkdir(parents=True)
     other.touch()
     assert machine.ask("a.png").returncode != 0
@@ -147,7 +147,7 @@ def test_a_folder_with_other_files_is_left_alone(machine: FreshMachine) -> None:
 
 
 def test_the_fast_tier_has_its_own_environment(machine: FreshMachine) -> None:
-    """Guards a run of the fast tier that installs torch."""
+    """Guards against a fast tier that installs torch."""
     run = machine.run("test", "-k", "name", "--fast")
     assert run.returncode == 0, run.stderr
     log = machine.log.read_text()

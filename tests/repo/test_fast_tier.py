@@ -1,4 +1,4 @@
-"""``pytest --fast`` leaves out what is slow, imports torch or starts a service, and runs the rest."""
+"""``pytest --fast`` skips tests that are slow, import torch or start a service, and runs the rest."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def test_checkpoint(small_checkpoint):
 
 
 @pytest.mark.slow
-def test_it_runs_the_quick_tests_alone(tmp_path: Path) -> None:
-    """Guards the tier's promise: no torch, whatever a new test imports."""
+def test_the_fast_tier_runs_only_quick_tests_and_imports_no_torch(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
     (tmp_path / "test_tiers.py").write_text(TESTS)
     (tmp_path / "test_module.py").write_text("from tests.runtime.server.running_server import Server\n")

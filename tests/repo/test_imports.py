@@ -1,4 +1,4 @@
-"""Nothing heavy is loaded before it is needed; each test checks in its own process."""
+"""Imports load nothing heavy before it is needed. Each test runs in its own process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SERVER = {"h11", "prometheus_client", "python_multipart", "starlette", "uvicorn"
 HEAVY = WORKBENCH | SERVER | {"PIL", "huggingface_hub", "jinja2", "msgspec", "numpy", "openvino", "tokenizers"}
 HELP = "import sys; sys.argv = ['vlrun', *{arguments}]; from vlrun.cli import main; main()"
 
-# Python, click and the parts of the standard library that they need are about 130; OpenVINO with NumPy is 600.
+# Python and click with their imports are about 130 modules; OpenVINO with NumPy is 600.
 FEW_MODULES = 180
 
 
-def _loaded_by(code: str) -> set[str]:
+def modules_loaded_by(code: str) -> set[str]:
     report = (
         "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))"
     )
@@ -39,7 +39,7 @@ def _loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize("module", ["vlrun", "vlrun.cli", "vlrun.errors"])
 def test_import_loads_nothing_heavy(module: str) -> None:
-    assert not _loaded_by(f"import {module}") & HEAVY
+    assert not modules_loaded_by(f"import {module}") & HEAVY
 
 
 @pytest.mark.slow
@@ -52,19 +52,19 @@ def test_import_loads_nothing_heavy(module: str) -> None:
         "vlrun.prompt.chat_template",
     ],
 )
-def test_the_runtime_never_loads_the_workbench(module: str) -> None:
-    assert not _loaded_by(f"import {module}") & WORKBENCH
+def test_the_runtime_imports_no_workbench_package(module: str) -> None:
+    assert not modules_loaded_by(f"import {module}") & WORKBENCH
 
 
-def test_asking_loads_no_web_server() -> None:
+def test_ask_imports_no_web_server() -> None:
     """Guards the startup time of `vlrun ask`."""
-    assert not _loaded_by("import vlrun.cli.ask, vlrun.vlm, vlrun.tasks.run, vlrun.perf.estimate") & SERVER
+    assert not modules_loaded_by("import vlrun.cli.ask, vlrun.vlm, vlrun.tasks.run, vlrun.perf.estimate") & SERVER
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"]])
-def test_help_loads_little(arguments: list[str]) -> None:
+def test_help_imports_few_modules(arguments: list[str]) -> None:
     start = time.perf_counter()
-    loaded = _loaded_by(HELP.format(arguments=arguments))
+    loaded = modules_loaded_by(HELP.format(arguments=arguments))
     print(f"vlrun {' '.join(arguments)}: {time.perf_counter() - start:.3f} s, {len(loaded)} modules")
-    assert not loaded & HEAVY - {"vlrun_export"}  # for its one-line help; it imports nothing heavy
+    assert not loaded & HEAVY - {"vlrun_export"}  # imported for its help line; it imports nothing heavy
     assert len(loaded) < FEW_MODULES

@@ -1,4 +1,4 @@
-"""The packages, data and requirements that setup.cfg lists are those that exist and are imported."""
+"""The packages, data files and requirements in setup.cfg match the source tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 import vlrun
 from tests.paths import ROOT
-from tests.repo.tree import PACKAGES, tracked
+from tests.repo.tree import PACKAGES, tracked_files
 
 WORKBENCH_ONLY = {"torch", "torchvision", "transformers", "optimum", "optimum-intel", "nncf", "onnx", "safetensors"}
 
@@ -47,13 +47,13 @@ def _package(file: Path, name: str) -> str:
 
 
 def _package_files() -> Iterator[tuple[str, Path]]:
-    for path in tracked():
+    for path in tracked_files():
         for name, folder in PACKAGES.items():
             if path.is_relative_to(folder):
                 yield name, path
 
 
-def test_every_folder_with_python_is_listed_and_no_other(setup: configparser.ConfigParser) -> None:
+def test_setup_cfg_lists_exactly_the_packages_that_exist(setup: configparser.ConfigParser) -> None:
     found = {_package(path, name) for name, path in _package_files() if path.suffix == ".py"}
     listed = _lines(setup["options"]["packages"])
     assert listed == sorted(found)
@@ -64,7 +64,7 @@ def test_every_package_has_an_init() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-def test_every_other_file_is_listed_as_data(setup: configparser.ConfigParser) -> None:
+def test_every_other_file_is_package_data(setup: configparser.ConfigParser) -> None:
     listed = {package: _lines(patterns) for package, patterns in setup["options.package_data"].items()}
     others = [(name, path) for name, path in _package_files() if path.suffix != ".py"]
     missed = [path for name, path in others if not _is_listed(path, name, listed)]
@@ -72,7 +72,7 @@ def test_every_other_file_is_listed_as_data(setup: configparser.ConfigParser) ->
 
 
 def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
-    """Whether a file is data of its package, or of a parent package whose pattern names the folders between."""
+    """Whether a file matches a data pattern of its package or of a parent package."""
     for folder in path.parents:
         if not folder.is_relative_to(PACKAGES[name]):
             return False
@@ -86,16 +86,16 @@ def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
     return False
 
 
-def test_runtime_requirements_are_what_the_runtime_imports(setup: configparser.ConfigParser) -> None:
+def test_runtime_requirements_equal_the_runtimes_imports(setup: configparser.ConfigParser) -> None:
     required = _names(_lines(setup["options"]["install_requires"]))
-    served = _names(_lines(setup["options.extras_require"]["serve"]))
-    assert not (required | served) & WORKBENCH_ONLY
-    assert required | served == _imported_distributions(PACKAGES["vlrun"])
+    server_extra = _names(_lines(setup["options.extras_require"]["serve"]))
+    assert not (required | server_extra) & WORKBENCH_ONLY
+    assert required | server_extra == _imported_distributions(PACKAGES["vlrun"])
 
 
-def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> None:
+def test_only_the_service_imports_packages_of_its_extra(setup: configparser.ConfigParser) -> None:
     """Guards `vlrun ask` on a machine without the web server's packages."""
-    served = _names(_lines(setup["options.extras_require"]["serve"]))
+    server_extra = _names(_lines(setup["options.extras_require"]["serve"]))
     service = PACKAGES["vlrun"] / "server"
     others = {
         module
@@ -103,11 +103,13 @@ def test_only_the_service_needs_its_extra(setup: configparser.ConfigParser) -> N
         if name == "vlrun" and path.suffix == ".py" and not path.is_relative_to(service)
         for module in _imports(path)
     }
-    homes = importlib.metadata.packages_distributions()
-    assert not {_name(home) for module in others for home in homes.get(module, ())} & served
+    distributions = importlib.metadata.packages_distributions()
+    assert (
+        not {_name(distribution) for module in others for distribution in distributions.get(module, ())} & server_extra
+    )
 
 
-def test_workbench_requirements_cover_what_the_workbench_imports(setup: configparser.ConfigParser) -> None:
+def test_workbench_requirements_cover_its_imports(setup: configparser.ConfigParser) -> None:
     pytest.importorskip("torch", reason="needs the workbench packages")
     extras = setup["options.extras_require"]
     required = _names(_lines(setup["options"]["install_requires"]))
@@ -117,18 +119,18 @@ def test_workbench_requirements_cover_what_the_workbench_imports(setup: configpa
     assert "torchvision" not in required
 
 
-def test_the_wheel_has_neither_benchmarks_nor_training(setup: configparser.ConfigParser) -> None:
+def test_the_wheel_contains_only_the_two_packages(setup: configparser.ConfigParser) -> None:
     packages = {package.partition(".")[0] for package in _lines(setup["options"]["packages"])}
     assert packages == set(PACKAGES)
 
 
 def _imported_distributions(*folders: Path) -> set[str]:
-    """Distributions that folders import; if several have the same top-level name, the one in setup.cfg."""
-    sources = [path for path in tracked() if path.suffix == ".py" and any(map(path.is_relative_to, folders))]
+    """Return the distributions that folders import. If several provide a module, take the one in setup.cfg."""
+    sources = [path for path in tracked_files() if path.suffix == ".py" and any(map(path.is_relative_to, folders))]
     modules = {module for path in sources for module in _imports(path)}
-    homes = importlib.metadata.packages_distributions()
+    distributions = importlib.metadata.packages_distributions()
     third_party = modules - sys.stdlib_module_names - set(PACKAGES) - {folder.name for folder in CLONE_ONLY}
-    return {_name(max(homes[module], key=len)) for module in third_party}
+    return {_name(max(distributions[module], key=len)) for module in third_party}
 
 
 def _imports(path: Path) -> Iterator[str]:

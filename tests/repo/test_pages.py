@@ -1,4 +1,4 @@
-"""The Markdown pages: tables render, relative links lead to files and headings."""
+"""The Markdown pages: tables render, and relative links resolve."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
-from tests.repo.tree import PACKAGES, tracked
+from tests.repo.tree import PACKAGES, tracked_files
 
-PAGES = [path for path in tracked() if path.suffix == ".md"]
+PAGES = [path for path in tracked_files() if path.suffix == ".md"]
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 DELIMITERS = re.compile(r"\|(\s*:?-+:?\s*\|)+")
@@ -22,7 +22,7 @@ def test_the_pages_are_found() -> None:
 
 
 def _lines(page: Path) -> list[str]:
-    """The lines of a page, those of code blocks empty."""
+    """Return the lines of a page, with code blocks blanked."""
     text = re.sub(r"^```.*?^```$", _blank, page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     return text.splitlines()
 
@@ -32,8 +32,8 @@ def _blank(match: re.Match[str]) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_tables_are_whole(page: Path) -> None:
-    """Guards a row after a blank line, and text right after a row: neither renders as written."""
+def test_tables_render(page: Path) -> None:
+    """Guards against a blank line inside a table, and text directly after a row."""
     lines = ["", *_lines(page), ""]
     broken = []
     for is_table, group in groupby(range(len(lines)), key=lambda number: lines[number].startswith("|")):
@@ -52,7 +52,7 @@ def _cells(row: str) -> int:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_relative_links_lead_somewhere(page: Path) -> None:
+def test_relative_links_resolve(page: Path) -> None:
     broken = []
     for target in LINK.findall("\n".join(_lines(page))):
         name, _, heading = target.partition("#")
@@ -65,13 +65,13 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 
 def _anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub forms them."""
+    """Return the anchors of a page's headings, in GitHub's form."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_architecture_names_files_that_exist() -> None:
-    """Guards names left behind by a move. Names with NAME, and the example of a new backend, do not exist yet."""
+def test_files_named_in_the_architecture_exist() -> None:
+    """Except names with NAME, and the example of a new backend."""
     spans = re.findall(r"`([\w./-]+(?:\.(?:py|toml|md)|/))`", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
     missing = [
         name

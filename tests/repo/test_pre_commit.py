@@ -22,7 +22,7 @@ HOOKS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook["id"])
-def test_hooks_run_what_the_workbench_has(hook: dict[str, Any]) -> None:
+def test_hooks_run_installed_programs_on_existing_files(hook: dict[str, Any]) -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     program, *arguments = shlex.split(hook["entry"])

@@ -13,8 +13,8 @@ from tests.paths import ROOT
 pytestmark = pytest.mark.slow
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards untested examples; only the names of model and images are replaced."""
+def test_the_python_code_of_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The test replaces only the names of the model and the images."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     shelf = ROOT / "examples" / "shelf.png"
@@ -27,10 +27,10 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFix
     assert output.count("\n") >= 1
 
 
-def test_the_python_of_the_api_page_runs(
+def test_the_python_code_of_the_api_page_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The blocks of the page build on each other."""
+    """The blocks build on each other."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (tmp_path / "my_tasks.toml").touch()
     monkeypatch.chdir(tmp_path)

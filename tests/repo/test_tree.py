@@ -1,4 +1,4 @@
-"""The tree holds no huge file, no path of a developer's machine, and nothing too long to read."""
+"""Limits on the source tree: sizes of files and functions, and no paths of a developer's machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import re
 
 from tests.paths import ROOT
-from tests.repo.tree import tracked
+from tests.repo.tree import tracked_files
 
 MAX_FILE_BYTES = 12_000_000
 MAX_FILE_LINES = 400
@@ -16,32 +16,32 @@ MACHINE = re.compile(
 )
 
 
-def test_no_file_is_huge() -> None:
-    huge = [path for path in tracked() if path.stat().st_size > MAX_FILE_BYTES]
+def test_files_are_smaller_than_12_mb() -> None:
+    huge = [path for path in tracked_files() if path.stat().st_size > MAX_FILE_BYTES]
     assert not huge
 
 
-def test_no_file_names_a_machine_or_a_registry() -> None:
+def test_no_file_contains_paths_of_a_machine_or_registry_urls() -> None:
     found = []
-    for path in tracked():
+    for path in tracked_files():
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            continue  # an image, or weights
+            continue  # a binary file
         found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in MACHINE.finditer(text)]
     assert not found
 
 
-def test_no_python_file_is_long() -> None:
-    sources = [path for path in tracked() if path.suffix == ".py"]
+def test_python_files_have_at_most_400_lines() -> None:
+    sources = [path for path in tracked_files() if path.suffix == ".py"]
     assert sources
     long = {str(path): lines for path in sources if (lines := len(path.read_text().splitlines())) > MAX_FILE_LINES}
     assert not long
 
 
-def test_no_function_is_long() -> None:
+def test_functions_have_at_most_60_lines() -> None:
     long = {}
-    for path in tracked():
+    for path in tracked_files():
         if path.suffix != ".py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):

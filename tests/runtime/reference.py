@@ -1,4 +1,4 @@
-"""transformers on the same weights: the reference that every number of the runtime is held against."""
+"""Hugging Face transformers as the numerical reference: the same checkpoint in FP32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlrun.engine.request import Request
 
 
 class Reference:
-    """A checkpoint under transformers in FP32."""
+    """A checkpoint loaded with transformers in FP32."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.model = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
@@ -26,14 +26,14 @@ class Reference:
         )
 
     def logits(self, ids: Sequence[int], images: Sequence[Image.Image]) -> np.ndarray:
-        """Logits after every token of one uncached pass, ``[T, vocab_rows]``."""
+        """Return the logits after every token of one uncached forward pass, ``[T, vocab_rows]``."""
         with torch.no_grad():
-            output = self.model(**self._inputs(ids, images))
+            output = self.model(**self.inputs(ids, images))
         return output.logits[0].numpy()
 
     def greedy(self, request: Request, images: Sequence[Image.Image], vocab_size: int, penalty: float) -> list[int]:
-        """The tokens of ``generate`` without any stop, padding rows forbidden."""
-        inputs = self._inputs(request.ids.tolist(), images)
+        """Generate exactly ``max_tokens`` tokens greedily: no stop token, padding rows suppressed."""
+        inputs = self.inputs(request.ids.tolist(), images)
         rows = self.model.config.text_config.vocab_size
         with torch.no_grad():
             ids = self.model.generate(
@@ -49,7 +49,8 @@ class Reference:
             )
         return ids[0, len(request.ids) :].tolist()
 
-    def _inputs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def inputs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """Return the keyword arguments of the model's forward pass."""
         tensor = torch.tensor([list(ids)])
         # Without an explicit mask transformers takes repeated M-RoPE positions for packed sequences.
         inputs = {"input_ids": tensor, "attention_mask": torch.ones_like(tensor)}

@@ -1,4 +1,4 @@
-"""Conversations: cached turns, interrupted answers, and files."""
+"""Conversations: cached turns, interrupted answers, and saved files."""
 
 from __future__ import annotations
 
@@ -28,36 +28,35 @@ def vlm() -> Iterator[vlrun.VLM]:
         yield model
 
 
-def test_each_turn_costs_only_its_new_tokens(vlm: vlrun.VLM) -> None:
-    """Earlier turns and answers are in the cache up to the last full block of 32 tokens."""
+def test_each_turn_prefills_only_its_new_tokens(vlm: vlrun.VLM) -> None:
+    """Earlier turns and answers are cached up to the last full block of 32 tokens."""
     conversation = Conversation(vlm, options=GREEDY)
-    before = 0
+    previous = 0
     for question in (
         "Describe this image.",
         "How many cans?",
         "How many bottles are there?",
         "Where is the yellow can?",
     ):
-        answer = conversation.ask(question, SHELF if not before else ())
-        assert answer.usage.cached_tokens >= (before - 1) // 32 * 32
-        before = answer.usage.prompt_tokens + answer.usage.completion_tokens
-    assert before > 128
+        answer = conversation.ask(question, SHELF if not previous else ())
+        assert answer.usage.cached_tokens >= (previous - 1) // 32 * 32
+        previous = answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert previous > 128
 
 
-def test_a_conversation_equals_its_turns_asked_at_once(vlm: vlrun.VLM) -> None:
-    """The answer equals that of a model without a cache of the conversation."""
+def test_a_cached_conversation_equals_an_uncached_one(vlm: vlrun.VLM) -> None:
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
-    said = conversation.ask("How many bottles are there?")
+    cached = conversation.ask("How many bottles are there?")
     with vlrun.load() as fresh:
         *_, last = fresh.chat(conversation.turns[:-1], GREEDY)
     assert last.answer is not None
     assert last.answer.usage.cached_tokens == 0
-    assert last.answer.text == said.text
+    assert last.answer.text == cached.text
 
 
 def test_a_second_image_is_numbered(vlm: vlrun.VLM) -> None:
-    """The first image stays unnumbered, as it is in the cache."""
+    """Numbering the first image afterwards would invalidate its cached prefix."""
     conversation = Conversation(vlm, options=GREEDY)
     first = conversation.ask("How many bottles are there?", SHELF)
     second = conversation.ask("And here?", PILImage.new("RGB", (256, 256), "white"))
@@ -66,7 +65,7 @@ def test_a_second_image_is_numbered(vlm: vlrun.VLM) -> None:
 
 
 def test_an_interrupted_answer_is_kept_in_part(vlm: vlrun.VLM) -> None:
-    """Guards Ctrl+C in a chat: the next turn continues from the text received."""
+    """Guards Ctrl+C in `vlrun chat`: the next turn continues from the text received."""
     conversation = Conversation(vlm, options=GREEDY)
     stream = conversation.stream("Describe this image.", SHELF)
     text = next(stream).text
@@ -87,8 +86,7 @@ def test_a_failed_question_is_not_kept(vlm: vlrun.VLM) -> None:
     assert [turn.role for turn in conversation.turns] == ["system"]
 
 
-def test_save_and_load_keep_everything(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """The next answer is the same as without saving."""
+def test_a_loaded_conversation_equals_the_saved_one(vlm: vlrun.VLM, tmp_path: Path) -> None:
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     conversation.save(tmp_path / "chat.json")
@@ -103,8 +101,7 @@ def test_save_and_load_keep_everything(vlm: vlrun.VLM, tmp_path: Path) -> None:
     assert again.ask("How many cans?").text == conversation.ask("How many cans?").text
 
 
-def test_token_ids_of_another_model_are_not_used(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """The text is used instead."""
+def test_token_ids_of_another_model_are_replaced_by_text(vlm: vlrun.VLM, tmp_path: Path) -> None:
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("Describe this image.", SHELF)
     assert isinstance(conversation.turns[1].parts[0], GeneratedText)
@@ -127,7 +124,6 @@ def test_token_ids_of_another_model_are_not_used(vlm: vlrun.VLM, tmp_path: Path)
     ],
 )
 def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str, message: str) -> None:
-    """One sentence, and the conversation is unchanged."""
     (tmp_path / "chat.json").write_text(content)
     conversation = Conversation(vlm, system="Be short.")
     with pytest.raises(OptionError, match=message):
@@ -135,8 +131,7 @@ def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str,
     assert len(conversation.turns) == 1
 
 
-def test_impossible_paths_are_refused(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    """Nothing is left behind."""
+def test_impossible_paths_are_refused_and_leave_no_file(vlm: vlrun.VLM, tmp_path: Path) -> None:
     conversation = Conversation(vlm)
     with pytest.raises(OptionError, match="cannot read"):
         conversation.load(tmp_path / "none.json")
@@ -145,36 +140,36 @@ def test_impossible_paths_are_refused(vlm: vlrun.VLM, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_marks_refer_to_the_image_of_the_turn(vlm: vlrun.VLM) -> None:
-    """Also for a cropped image and a later turn without images; with two images there are no marks."""
-    everything = Options(schema={"const": {"bbox_2d": [0, 0, 1000, 1000], "label": "all"}})
-    part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 200, 300))
+def test_marks_are_in_original_pixels_of_the_last_image(vlm: vlrun.VLM) -> None:
+    """With two images in a turn there are no marks."""
+    box_answer = Options(schema={"const": {"bbox_2d": [0, 0, 1000, 1000], "label": "all"}})
+    cropped = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 200, 300))
     conversation = Conversation(vlm)
-    (whole,) = conversation.ask("What?", SHELF, everything).marks
-    (again,) = conversation.ask("And here?", part, everything).marks
-    (still,) = conversation.ask("Sure?", options=everything).marks
+    (whole,) = conversation.ask("What?", SHELF, box_answer).marks
+    (part,) = conversation.ask("And here?", cropped, box_answer).marks
+    (later,) = conversation.ask("Sure?", options=box_answer).marks
     assert whole.box == (0, 0, 640, 640)
-    assert again.box == still.box == (100, 50, 300, 350)
-    assert not vlm.ask([SHELF, SHELF], "What?", everything).marks
+    assert part.box == later.box == (100, 50, 300, 350)
+    assert not vlm.ask([SHELF, SHELF], "What?", box_answer).marks
 
 
 def test_image_transforms_are_saved(vlm: vlrun.VLM, tmp_path: Path) -> None:
-    part = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 300, 300))
+    cropped = vlrun.crop(vlrun.open_image(SHELF), vlrun.Region(100, 50, 300, 300))
     conversation = Conversation(vlm, options=GREEDY)
-    conversation.ask("How many bottles are there?", part)
+    conversation.ask("How many bottles are there?", cropped)
     conversation.save(tmp_path / "chat.json")
     conversation.load(tmp_path / "chat.json")
     image = conversation.turns[0].parts[0]
     assert isinstance(image, vlrun.Image)
-    assert image.to_original == part.to_original
+    assert image.to_original == cropped.to_original
 
 
-@pytest.mark.parametrize("said", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
-def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, said: str) -> None:
-    """Untrusted files: ids outside the vocabulary, and image tokens without an image."""
-    said = said.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
+@pytest.mark.parametrize("ids", ["[-1]", "[999999999]", "[1152921504606846976]", "IMAGE"])
+def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, ids: str) -> None:
+    """Saved files are untrusted: ids may lie outside the vocabulary or name an image token without an image."""
+    ids = ids.replace("IMAGE", f"[{vlm.manifest.tokens.image}]")
     content = f'{{"format": 1, "model": "{vlm.fingerprint}", "turns": [{{"role": "assistant", "parts": [{{"text": "x", '
-    (tmp_path / "chat.json").write_text(f'{content}"said": {said}}}]}}]}}')
+    (tmp_path / "chat.json").write_text(f'{content}"said": {ids}}}]}}]}}')
     with pytest.raises(OptionError, match=r"damaged|not a conversation"):
         Conversation(vlm).load(tmp_path / "chat.json")
 
@@ -189,7 +184,6 @@ def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
 
 @pytest.mark.parametrize("results", ["3.50", ["3.50"], [3.5], [], [{"price": 3.5}]])
 def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> None:
-    """One text for each call, and none without a call."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", SHELF)
     with pytest.raises(OptionError, match="tools"):
@@ -197,7 +191,7 @@ def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> N
 
 
 def test_tool_results_continue_the_conversation(vlm: vlrun.VLM) -> None:
-    """The call is put into the conversation, since the small model cannot make one."""
+    """The test writes the call itself, since the embedded model does not make this one."""
     conversation = Conversation(vlm, options=GREEDY, tools=[{"type": "function", "function": {"name": "now"}}])
     conversation.turns = (Turn("user", ("What time is it?",)), Turn("assistant", (CALL,)))
     *_, last = conversation.tool_results(["12:00"])

@@ -1,4 +1,4 @@
-"""Any mix of questions on the embedded model, whose answers are sure: everyone gets the tokens he gets alone."""
+"""Any mix of requests on the embedded model gives each request the tokens that it gets alone."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SCENES = ((), ("shelf",), ("shapes",), ("word",), ("price_tag", "shelf"))
 MIB = 2**20
 
 
-class SmallCache:
-    """The real decoder with fewer blocks, so that they run short."""
+class SmallCacheDecoder:
+    """The real decoder with fewer blocks, so that requests have to wait for memory."""
 
     def __init__(self, decoder: Decoder, blocks: int) -> None:
         self.name, self.recorder = decoder.name, decoder.recorder
@@ -50,7 +50,7 @@ def vlm() -> vlrun.VLM:
     return vlrun.load()
 
 
-def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
+def make_request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Request:
     images = [EXAMPLES / f"{name}.png" for name in SCENES[scene]]
     options = vlrun.Options(temperature=0, max_tokens=max_tokens)
     built = vlm.build_prompt([user_turn(images, QUESTIONS[question])])
@@ -61,17 +61,17 @@ def request(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> Reque
 KNOWN: dict[tuple[int, int, int], list[int]] = {}
 
 
-def alone(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> list[int]:
+def tokens_alone(vlm: vlrun.VLM, scene: int, question: int, max_tokens: int) -> list[int]:
     key = (scene, question, max_tokens)
     if key not in KNOWN:
         engine = Engine(vlm.engine.decoder, vlm.engine.encoder, b"", SchedulerConfig(max_sequences=1, guessed_tokens=0))
-        KNOWN[key] = list(engine.submit(dataclasses.replace(request(vlm, *key), prompt_lookup=False)))
+        KNOWN[key] = list(engine.submit(dataclasses.replace(make_request(vlm, *key), prompt_lookup=False)))
         engine.close()
     return KNOWN[key]
 
 
-ASKED = st.tuples(st.integers(0, len(SCENES) - 1), st.integers(0, len(QUESTIONS) - 1), st.sampled_from([1, 9, 40]))
-LIMITS = st.builds(
+REQUESTS = st.tuples(st.integers(0, len(SCENES) - 1), st.integers(0, len(QUESTIONS) - 1), st.sampled_from([1, 9, 40]))
+CONFIGS = st.builds(
     SchedulerConfig,
     max_sequences=st.integers(1, 6),
     prefill_tokens=st.integers(1, 200),
@@ -82,46 +82,46 @@ LIMITS = st.builds(
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(st.tuples(ASKED, st.integers(0, 12) | st.none()), min_size=1, max_size=7),
-    LIMITS,
+    st.lists(st.tuples(REQUESTS, st.integers(0, 12) | st.none()), min_size=1, max_size=7),
+    CONFIGS,
     st.integers(8, 30),
     st.booleans(),
 )
-def test_any_mix_on_the_real_decoder(
+def test_any_mix_gives_the_tokens_of_single_requests(
     vlm: vlrun.VLM,
     plans: list[tuple[tuple[int, int, int], int | None]],
-    limits: SchedulerConfig,
+    config: SchedulerConfig,
     blocks: int,
     stored: bool,
 ) -> None:
-    """Guards batching, chunks, shared and evicted blocks, guesses, readers who leave, and prefixes from disk, at the
-    default hints: quantized activations, 8-bit cache.
+    """Covers batching, chunks, shared and evicted blocks, guesses, closed streams and stored prefixes at the default
+    precision (quantized activations, 8-bit cache).
     """
-    decoder = SmallCache(vlm.engine.decoder, blocks)
-    expected = {asked: alone(vlm, *asked) for asked, _ in plans}  # before, since both use the same blocks
+    decoder = SmallCacheDecoder(vlm.engine.decoder, blocks)
+    expected = {key: tokens_alone(vlm, *key) for key, _ in plans}  # first: both engines use the same blocks
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(2):  # the second process finds what the first one stored
+        for _ in range(2):  # the second engine finds the prefixes that the first one stored
             store = PrefixStore(Path(folder), b"", 64 * MIB) if stored else None
-            engine = Engine(decoder, vlm.engine.encoder, b"", limits, store)
+            engine = Engine(decoder, vlm.engine.encoder, b"", config, store)
             try:
-                streams = [(engine.submit(request(vlm, *asked)), asked, leave) for asked, leave in plans]
-                for stream, asked, leave in streams:
+                streams = [(engine.submit(make_request(vlm, *key)), key, read) for key, read in plans]
+                for stream, key, read in streams:
                     tokens = iter(stream)
-                    got = [token for token, _ in zip(tokens, range(leave), strict=False)] if leave else []
-                    got = list(tokens) if leave is None else got
+                    got = [token for token, _ in zip(tokens, range(read), strict=False)] if read else []
+                    got = list(tokens) if read is None else got
                     stream.close()
-                    assert got == expected[asked][:leave]
-                wait_for(functools.partial(all_free, engine))
+                    assert got == expected[key][:read]
+                wait_for(functools.partial(all_blocks_free, engine))
             finally:
                 engine.close()
 
 
-def all_free(engine: Engine) -> bool:
+def all_blocks_free(engine: Engine) -> bool:
     return engine.pool.free == engine.pool.blocks
 
 
-def test_a_thousand_mixed_requests_leave_memory_flat(vlm: vlrun.VLM) -> None:
-    """Guards a service that runs for months: resident memory, threads and file descriptors, on the real decoder."""
+def test_a_thousand_requests_leave_memory_threads_and_files_unchanged(vlm: vlrun.VLM) -> None:
+    """Guards against leaks in a service that runs for months."""
 
     def ask(count: int) -> None:
         for number in range(count):
@@ -135,13 +135,13 @@ def test_a_thousand_mixed_requests_leave_memory_flat(vlm: vlrun.VLM) -> None:
                     break
             chunks.close()
 
-    def used() -> tuple[int, int, int]:
+    def resources() -> tuple[int, int, int]:
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return resident, threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
     ask(250)
-    before = used()
+    before = resources()
     ask(750)
-    after = used()
+    after = resources()
     assert after[0] - before[0] < 20 * MIB
     assert after[1:] == before[1:]

@@ -1,4 +1,4 @@
-"""Tokenizer, batch and model of the tests on training."""
+"""Tokenizer, batch and model for the tests of training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    """Trained on few scenes, which is quick."""
+    """Train a tokenizer on few scenes, which is quick."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vocabulary, "CORPUS_SCENES", 10)
         return train_tokenizer([])
@@ -27,9 +27,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session", params=["shapes", "pair", "tools"])
 def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
-    """Two images, each with questions that see it, one that does not, and a conversation; two pairs of images; and two
-    images behind tools.
-    """
+    """Build a batch of two images with several kinds of questions, of two pairs, or of two images with tools."""
     from training import batches
 
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +41,7 @@ def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
 
 @pytest.fixture(scope="session")
 def model(tokenizer: Tokenizer) -> Qwen3VLForConditionalGeneration:
-    """Random weights, larger than usual so that every input matters."""
+    """Build a model with random weights, doubled so that every input matters."""
     import torch
     from transformers import Qwen3VLForConditionalGeneration
 

@@ -1,4 +1,4 @@
-"""Scenes that several tests draw."""
+"""Scenes for several tests."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def scene(domain: str, seed: int) -> Scene:
     return draw_scene(domain, SIZE, np.random.default_rng(seed))
 
 
-def asked(of: Scene, task: str) -> list[QAPair]:
-    found = islice(qa_pairs(of, np.random.default_rng(7)), 60)
+def questions_of(scene: Scene, task: str) -> list[QAPair]:
+    found = islice(qa_pairs(scene, np.random.default_rng(7)), 60)
     return [qa for qa in found if qa.task == task]
 
 
 def named_kind(question: str, names: dict[str, tuple[str, str]]) -> str | None:
-    """The one name, given in English and Chinese, that a question contains."""
+    """Return the one kind whose English or Chinese name a question contains."""
     found = [name for name, forms in names.items() if any(re.search(form, question) for form in forms)]
     return found[0] if len(found) == 1 else None
 
@@ -41,8 +41,8 @@ def named_kind(question: str, names: dict[str, tuple[str, str]]) -> str | None:
 KIND_NAMES = {kind: (rf"\b{plural(kind)}\b", ZH[kind]) for kind in KINDS}
 
 
-def drawn_with_tools(domain: str, seed: int, tools: int = 1) -> tuple[Scene, Toolset, list[Turns]]:
-    """A scene, tools for it, and conversations with them."""
+def draw_with_tools(domain: str, seed: int, tools: int = 1) -> tuple[Scene, Toolset, list[Turns]]:
+    """Draw a scene, tools for it, and conversations with them."""
     rng = np.random.default_rng(seed)
     scene = draw_scene(domain, SIZE, rng)
     toolset = draw_toolset_for(scene, tools, rng)

@@ -1,4 +1,4 @@
-"""Digits of edges, which the auxiliary heads predict."""
+"""Digits of box edges, which the auxiliary heads predict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from training.auxiliary import edge_digits
 
 
-def test_edge_digits_are_those_of_an_answer() -> None:
-    """Guards the order: first digits of all edges, then second digits; 1.0 has no two digits and becomes 0.99."""
+def test_edge_digits_are_the_digits_of_an_answer() -> None:
+    """The first digits of all edges, then the second digits; 1.0 becomes 0.99."""
     box = torch.tensor([[0.0, 0.07, 0.456, 1.0]])
     assert edge_digits(box).tolist() == [[0, 0, 4, 9, 0, 7, 6, 9]]

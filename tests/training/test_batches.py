@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 pytest.importorskip("torch", reason="needs the workbench packages")
 
-from tests.training.scenes import drawn_with_tools
+from tests.training.scenes import draw_with_tools
 from training.batches import NO_TARGET, PAD, PREFIX, Batch, Packer
 from training.qa import Turns
 from training.tool_questions import result_of
@@ -22,21 +22,19 @@ from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.vision.grid import Grid
 
 
-def test_a_conversation_is_one_group(tokenizer: Tokenizer, batch: Batch) -> None:
-    """Guards conversations: a later question sees the earlier turns, as the chat template renders them."""
+def test_a_follow_up_question_sees_the_earlier_turns(tokenizer: Tokenizer, batch: Batch) -> None:
     between = "<|im_end|>\n<|im_start|>user\n"
-    several = 0
+    follow_ups = 0
     for row, qa_pairs in enumerate(batch.qa_pairs):
         for (before, _, end), (after, first, _) in itertools.pairwise(qa_pairs):
             if batch.groups[row, end] == batch.groups[row, end - 1] == batch.groups[row, first]:
                 text = tokenizer.decode(batch.ids[row, end : first + 1].tolist(), skip_special_tokens=False)
                 assert text == f"{between}{after.question}<|im_end|>\n<|im_start|>assistant\n", before
-                several += 1
-    assert several or len(batch.starts) > 1
+                follow_ups += 1
+    assert follow_ups or len(batch.starts) > 1
 
 
-def test_targets_are_the_answers(tokenizer: Tokenizer, batch: Batch) -> None:
-    """Guards the packing: targets are the answer and its end token, each one position earlier."""
+def test_targets_are_the_answers_one_position_earlier(tokenizer: Tokenizer, batch: Batch) -> None:
     for row, qa_pairs in enumerate(batch.qa_pairs):
         for qa, first, end in qa_pairs:
             targets = batch.targets[row, first:end]
@@ -46,39 +44,40 @@ def test_targets_are_the_answers(tokenizer: Tokenizer, batch: Batch) -> None:
     assert (batch.targets[batch.groups == PAD] == NO_TARGET).all()
 
 
-def test_attention_targets_stand_where_their_characters_are_predicted(tokenizer: Tokenizer, batch: Batch) -> None:
-    """Guards attention supervision: a target belongs to the position that predicts its part of the answer."""
+def test_attention_targets_are_at_the_positions_that_predict_their_characters(
+    tokenizer: Tokenizer, batch: Batch
+) -> None:
     attention = batch.attention
     checked = 0
     for row, qa_pairs in enumerate(batch.qa_pairs):
         for qa, first, end in qa_pairs:
-            here = attention.positions[
+            positions = attention.positions[
                 (attention.rows == row) & (attention.positions >= first) & (attention.positions < end)
             ]
-            predicted = tokenizer.decode([int(batch.targets[row, position]) for position in here])
+            predicted = tokenizer.decode([int(batch.targets[row, position]) for position in positions])
             expected = "".join(qa.answer[target.start : target.end] for target in qa.attention)
             assert expected in predicted, qa
             assert not qa.attention or len(predicted) <= len(expected) + 2 * len(qa.attention), qa
             checked += bool(qa.attention)
-    assert checked >= 5  # copies displace some
+    assert checked >= 5
     assert np.allclose(attention.targets.sum(1), 1)
 
 
-def longest(asked: list[Turns]) -> Turns:
-    """A conversation with a call, its result and a further question, empty if there is none."""
-    fits = [turns for turns in asked if [turn.task for turn in turns[:2]] == ["tool_call", "tool_result"]]
+def longest_conversation(conversations: list[Turns]) -> Turns:
+    """Return a conversation with a call, its result and a further question, or an empty one."""
+    fits = [turns for turns in conversations if [turn.task for turn in turns[:2]] == ["tool_call", "tool_result"]]
     return next((turns for turns in fits if len(turns) == 3), ())
 
 
 @pytest.mark.parametrize("system", [None, "Be short."])
-def test_rows_equal_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | None) -> None:
-    """Guards the format: tools, image, call and result in a row equal the runtime's prompt token for token."""
+def test_rows_equal_the_runtimes_prompts(tokenizer: Tokenizer, system: str | None) -> None:
+    """Tools, image, call and result in a row equal the runtime's prompt token for token."""
     image, grid = tokenizer.token_to_id("<|image_pad|>"), Grid(4, 6, 2)
     packer, template = Packer(tokenizer), ChatTemplate(CHAT_TEMPLATE, tokenizer, image)
-    _, toolset, asked = next(
-        one for one in (drawn_with_tools("shelf", seed, 2) for seed in range(99)) if longest(one[2])
+    _, toolset, conversations = next(
+        drawn for drawn in (draw_with_tools("shelf", seed, 2) for seed in range(99)) if longest_conversation(drawn[2])
     )
-    toolset, turns = replace(toolset, system=system), longest(asked)
+    toolset, turns = replace(toolset, system=system), longest_conversation(conversations)
     prefix = replace(packer.build_prefix(grid, 1, toolset), padding=7)
     row = packer.pack([(turns, True)], grid, 400, prefix)
     (call,) = find_tool_calls(turns[0].answer, TOOL_CALLS)
@@ -92,7 +91,7 @@ def test_rows_equal_the_runtime_s_prompts(tokenizer: Tokenizer, system: str | No
     ]
     expected = template.encode(messages, [grid.tokens], toolset.definitions)
     ids, groups = row.ids, row.groups
-    there = np.flatnonzero((groups == PREFIX) | (groups == PREFIX + 1))
-    assert ids[there[: len(expected.ids)]].tolist() == list(expected.ids)
-    assert row.positions[0, there].tolist() == sorted(row.positions[0, there].tolist())
+    visible = np.flatnonzero((groups == PREFIX) | (groups == PREFIX + 1))
+    assert ids[visible[: len(expected.ids)]].tolist() == list(expected.ids)
+    assert row.positions[0, visible].tolist() == sorted(row.positions[0, visible].tolist())
     assert row.starts == (expected.image_offsets[0] + 7,)

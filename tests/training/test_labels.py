@@ -15,8 +15,8 @@ from training.scenes import (
 from vlrun.vision.grid import Grid
 
 
-def test_patch_labels() -> None:
-    """Guards the auxiliary labels and their merge-block order: an item labels the patches whose centre it covers."""
+def test_items_label_the_patches_whose_centre_they_cover() -> None:
+    """Labels are in merge-block order."""
     grid = Grid(4, 4, 2)
     items = (Item("can", "red", (0.0, 0.0, 0.5, 0.25)), Item("bag", "blue", (0.5, 0.5, 1.0, 1.0)))
     glyphs = (Glyph("7", (0.5, 0.0, 0.75, 0.25)),)
@@ -31,8 +31,8 @@ def test_patch_labels() -> None:
     assert set(patch_labels(Scene("easy", Image.new("RGB", (64, 64))), grid).thing) == {UNKNOWN}
 
 
-def test_attention_weights() -> None:
-    """Guards attention targets: an item by the area it covers, counted items by their centres and the first token."""
+def test_attention_weights_follow_the_covered_area_or_counted_centres() -> None:
+    """Counted items also give weight to the first token."""
     grid = Grid(4, 4, 2)
     thing = attention_weights(AttentionTarget(0, 1, ((0.0, 0.0, 0.75, 0.5),)), grid)
     assert thing.tolist() == pytest.approx([0, 2 / 3, 1 / 3, 0, 0])
@@ -42,7 +42,6 @@ def test_attention_weights() -> None:
 
 
 def test_attention_weights_of_the_second_image_follow_the_first() -> None:
-    """Guards attention supervision on pairs of images."""
     grid = Grid(4, 4, 2)
     target = AttentionTarget(0, 1, ((0.0, 0.0, 0.5, 0.5),), images=(1,))
     assert attention_weights(target, grid, 2).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]

@@ -23,20 +23,17 @@ BOX = '{"bbox_2d": [100, 100, 300, 300], "label": "can"}'
         ("", 0.0),
     ],
 )
-def test_box_iou(answer: str, iou: float) -> None:
-    """Guards the score of boxes: broken answers are wrong and never stop an evaluation."""
+def test_boxes_are_scored_by_overlap_and_malformed_ones_are_zero(answer: str, iou: float) -> None:
     assert box_iou(answer, BOX) == pytest.approx(iou)
     assert score_answer("where", answer, BOX) == float(iou >= 0.5)
 
 
 def test_exact_match_is_exact() -> None:
-    """Guards against a lenient score: 6 is neither 16 nor six."""
     assert score_answer("count_kind", "6", "6") == 1
     assert [score_answer("count_kind", wrong, "6") for wrong in ("16", "6.", "six", "")] == [0] * 4
 
 
-def test_lists_of_boxes_are_scored_one_by_one() -> None:
-    """Guards the score of ``locate``: the same number of boxes, each with its position and label."""
+def test_lists_of_boxes_need_every_position_and_label() -> None:
     truth = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}, {"bbox_2d": [500, 0, 600, 100], "label": "can"}]'
     assert score_answer("locate", truth, truth) == 1
     assert score_answer("locate", truth.replace("600", "590"), truth) == 1
@@ -63,6 +60,5 @@ CALL = '<tool_call>\n{"name": "report", "arguments": {"price": 9.40}}\n</tool_ca
         ("", 0),
     ],
 )
-def test_tool_calls_are_right_or_wrong(answer: str, score: int) -> None:
-    """Guards the score of tool calls: name and all arguments as JSON, once, with nothing beside them."""
+def test_tool_calls_need_the_name_and_all_arguments_and_nothing_else(answer: str, score: int) -> None:
     assert score_answer("tool_call", answer, CALL) == score

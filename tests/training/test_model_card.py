@@ -5,8 +5,7 @@ from __future__ import annotations
 from training.model_card import GOALS, ScoredAnswer, markdown, tables, targets
 
 
-def test_tables_and_targets() -> None:
-    """Guards the recorded figures: shares by language and true count, and an honest verdict on each target."""
+def test_tables_show_shares_and_targets_show_whether_they_are_met() -> None:
     scored = [
         ScoredAnswer("count_kind", "en", "2", 1),
         ScoredAnswer("count_kind", "zh", "2", 0),

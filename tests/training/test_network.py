@@ -1,4 +1,4 @@
-"""The batched forward pass, which trains the tiny model, compared with transformers' own, which defines it."""
+"""The batched forward pass used in training, compared with that of transformers."""
 
 from __future__ import annotations
 
@@ -30,25 +30,24 @@ from vlrun.vision.patches import cut
 
 
 def patch_rows(batch: Batch, image: int) -> torch.Tensor:
-    """Patches as the runtime cuts them."""
+    """Return the patches as the runtime cuts them."""
     return torch.from_numpy(cut(open_image(batch.rgb[image]), batch.grid, PREPROCESSING, VISION).pixels)
 
 
-def reference(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, group: int) -> torch.Tensor:
-    """Logits of transformers for one question alone, behind its images if it sees them."""
+def reference_logits(model: Qwen3VLForConditionalGeneration, batch: Batch, row: int, group: int) -> torch.Tensor:
+    """Return transformers' logits for one question, after its images if it sees them."""
     ids, groups = batch.ids[row], batch.groups[row]
     own = ids[groups == group]
     if group >= TEXT_ONLY:
         return model(input_ids=torch.from_numpy(own)[None]).logits[0]
-    whole = torch.from_numpy(np.concatenate([ids[groups == PREFIX], own]))[None]
+    ids_with_prefix = torch.from_numpy(np.concatenate([ids[groups == PREFIX], own]))[None]
     images = range(row * len(batch.starts), (row + 1) * len(batch.starts))
     grid = torch.tensor([[1, batch.grid.height, batch.grid.width] for _ in images])
     pixels = torch.cat([patch_rows(batch, image) for image in images])
-    return model(input_ids=whole, pixel_values=pixels, image_grid_thw=grid).logits[0, -len(own) :]
+    return model(input_ids=ids_with_prefix, pixel_values=pixels, image_grid_thw=grid).logits[0, -len(own) :]
 
 
-def test_patches_equal_the_runtime_s(batch: Batch) -> None:
-    """Guards preprocessing: same pixels in the same order as the runtime's."""
+def test_patches_equal_those_of_the_runtime(batch: Batch) -> None:
     ours = image_patches(batch.rgb, batch.grid)
     for row in range(len(batch.rgb)):
         frames = patch_rows(batch, row).view(-1, 3, 2, 16 * 16)
@@ -59,9 +58,9 @@ def test_patches_equal_the_runtime_s(batch: Batch) -> None:
 def test_packed_questions_equal_single_ones(
     model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, batch: Batch
 ) -> None:
-    """Guards packing: tree mask, restarted positions, summed patch weights, DeepStack rows."""
-    single, batched = deepcopy(model), BatchedVLM(deepcopy(model))  # it registers its own attention
-    single.config.text_config._attn_implementation = "eager"
+    """Guards the tree mask, restarted positions, summed patch weights and DeepStack rows."""
+    single, batched = deepcopy(model), BatchedVLM(deepcopy(model))  # BatchedVLM replaces the attention function
+    single.set_attn_implementation("eager")
     with torch.no_grad():
         at_targets, *_ = forward(batched, batch, vision_positions(batch.grid))
         packed = torch.zeros(*batch.ids.shape, at_targets.shape[-1])
@@ -71,18 +70,16 @@ def test_packed_questions_equal_single_ones(
             for _, first, end in qa_pairs:
                 group = int(batch.groups[row, first])
                 start = int(np.flatnonzero(batch.groups[row] == group)[0])
-                expected = reference(single, batch, row, group)[first - start : end - start]
+                expected = reference_logits(single, batch, row, group)[first - start : end - start]
                 difference = (packed[row, first:end] - expected).abs().max()
                 assert difference <= 1e-4 * expected.abs().max(), (row, group)
                 compared += 1
     assert compared >= 8
-    assert (batch.groups >= TEXT_ONLY).any() or (
-        batch.groups[:, : batch.starts[0]] == PAD
-    ).any()  # with tools, no question is without the image
+    assert (batch.groups >= TEXT_ONLY).any() or (batch.groups[:, : batch.starts[0]] == PAD).any()
 
 
 def test_the_supervised_head_is_the_first_of_its_layer(model: Qwen3VLForConditionalGeneration, batch: Batch) -> None:
-    """Guards the attention loss: it is zero for a head that attends to the targets, and it reads the real head."""
+    """The loss is zero for a head that attends to the targets, and reads that head alone."""
     layer = model.model.language_model.layers[SUPERVISED_LAYER].self_attn
     supervised = SupervisedHead(torch.full((*batch.ids.shape, batch.ids.shape[1]), -1e9))
     assert supervised.scores is not None
@@ -99,7 +96,7 @@ def test_the_supervised_head_is_the_first_of_its_layer(model: Qwen3VLForConditio
 
     before = loss()
     with torch.no_grad():
-        layer.q_proj.weight[layer.head_dim :] *= 3  # the other heads
+        layer.q_proj.weight[layer.head_dim :] *= 3  # the heads without supervision
     assert loss() == before
     with torch.no_grad():
         layer.q_proj.weight[: layer.head_dim].neg_()
@@ -107,9 +104,5 @@ def test_the_supervised_head_is_the_first_of_its_layer(model: Qwen3VLForConditio
 
 
 HALF = (0.5, 0.5, 0.5)
-
-
 PREPROCESSING = Preprocessing(MIN_PIXELS, MAX_PIXELS, HALF, HALF)
-
-
 VISION = VisionDimensions(VISION_HIDDEN, VISION_HEADS, 5, 16, 2, 2, 16, 2)

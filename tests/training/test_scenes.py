@@ -1,4 +1,4 @@
-"""Scenes are reproducible, and what they show is within limits."""
+"""Scenes are reproducible and within their limits."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from vlrun.vision.patches import fit
 
 
 @pytest.mark.parametrize("domain", ["shelf", "tag", "sign", "shapes"])
-def test_a_seed_names_a_scene(domain: str) -> None:
-    """Guards reproducible training and held-out scenes: the same seed draws the same scene, another seed another."""
+def test_a_seed_determines_the_scene(domain: str) -> None:
     first, again, other = scene(domain, 3), scene(domain, 3), scene(domain, 4)
     assert (first.items, first.glyphs, first.text) == (again.items, again.glyphs, again.text)
     assert first.image.tobytes() == again.image.tobytes()
@@ -32,8 +31,8 @@ def test_a_seed_names_a_scene(domain: str) -> None:
     assert first.image.size == SIZE
 
 
-def test_a_scene_may_stay_large() -> None:
-    """Guards the evaluation: a scene drawn large has no finer details than the model can see."""
+def test_large_scenes_have_no_finer_details() -> None:
+    """Details must stay visible to the model after resizing."""
     for seed in SEEDS:
         large = draw_scene("shelf", SIZE, np.random.default_rng(seed), drawn=(1024, 768))
         assert large.image.size == (1024, 768)
@@ -42,7 +41,6 @@ def test_a_scene_may_stay_large() -> None:
 
 
 def test_shelves_are_within_limits() -> None:
-    """Guards the model card's limits: at most twelve items, all inside the image."""
     for seed in SEEDS:
         drawn = scene("shelf", seed)
         assert len(drawn.items) <= min(MAX_ITEMS, (SIZE[0] // COLUMN_PIXELS) * (SIZE[1] // SHELF_PIXELS))
@@ -53,8 +51,8 @@ def test_shelves_are_within_limits() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_originals_become_what_is_trained(size: tuple[int, int]) -> None:
-    """Guards the aspect ratios: training images are resized as by the runtime, from several aspect ratios."""
+def test_original_sizes_are_resized_to_the_training_size(size: tuple[int, int]) -> None:
+    """From several aspect ratios, with the runtime's own resize rule."""
     rng = np.random.default_rng(0)
     originals = [original_size(size, rng) for _ in range(40)]
     for width, height in originals:

@@ -1,4 +1,4 @@
-"""Questions of tasks have true answers."""
+"""Questions of tasks have correct answers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from training.templates import ZH
 
 
 @pytest.mark.parametrize("domain", ["shelf", "tag", "sign", "shapes"])
-def test_tasks_have_true_answers(domain: str) -> None:
-    """Guards training on tasks: answers validate, and numbers and boxes are true of the scene."""
-    seen: Counter[str] = Counter()
+def test_task_answers_are_correct(domain: str) -> None:
+    tasks: Counter[str] = Counter()
     for seed in SEEDS:
         drawn = scene(domain, seed)
         counts = Counter(item.kind for item in drawn.items)
         for turns in islice(task_questions(drawn, np.random.default_rng(seed)), 12):
             qa = turns[-1]
-            seen[qa.task] += 1
+            tasks[qa.task] += 1
             if qa.task == "count":
                 answer = json.loads(qa.answer)
                 assert answer["total"] == sum(answer["items"].values())
@@ -42,11 +41,10 @@ def test_tasks_have_true_answers(domain: str) -> None:
                 assert qa.answer == drawn.text
             for target in qa.attention:
                 assert 0 <= target.start < target.end <= len(qa.answer)
-    assert set(seen) == ({"count", "locate"} if domain in ("shelf", "shapes") else {"fields", "ocr"})
+    assert set(tasks) == ({"count", "locate"} if domain in ("shelf", "shapes") else {"fields", "ocr"})
 
 
-def test_reasoning_goes_shelf_by_shelf() -> None:
-    """Guards ``--steps``: each row lists its items, and the rows add up to all items."""
+def test_reasoning_lists_the_items_of_each_shelf() -> None:
     checked = 0
     for seed in SEEDS:
         drawn = scene("shelf", seed)

@@ -1,4 +1,4 @@
-"""Drawn tools are those that the runtime accepts."""
+"""Drawn tools are accepted by the runtime."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.training.scenes import DOMAINS, drawn_with_tools
+from tests.training.scenes import DOMAINS, draw_with_tools
 from vlrun.structured.tool_check import check_tools
 from vlrun.types.turn import ToolChoice
 
@@ -16,10 +16,9 @@ from vlrun.types.turn import ToolChoice
 @pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("tools", [1, 2, 3])
 def test_drawn_tools_are_accepted_by_the_runtime(domain: str, tools: int) -> None:
-    """Guards training on invalid tools: a wrong format, a repeated name, an invalid schema."""
     sizes = Counter()  # type: Counter[int]
     for seed in range(15):
-        _, toolset, _ = drawn_with_tools(domain, seed, tools)
+        _, toolset, _ = draw_with_tools(domain, seed, tools)
         parameters = check_tools(toolset.definitions, ToolChoice())
         sizes[len(parameters)] += 1
         for tool in toolset.tools:

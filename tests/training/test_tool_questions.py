@@ -1,4 +1,4 @@
-"""Conversations with tools: calls are true and valid, and results follow them."""
+"""Conversations with tools: calls and reported results are correct."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.training.scenes import DOMAINS, drawn_with_tools
+from tests.training.scenes import DOMAINS, draw_with_tools
 from training.scenes import Scene
 from training.tool_definitions import ToolDefinition
 from training.tool_questions import REPORT, response, result_of
@@ -22,20 +22,20 @@ from vlrun.types.turn import ToolChoice
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_calls_are_true(domain: str) -> None:
-    """Guards the truth: one valid call of an offered tool, with values and attention targets from the image."""
+def test_calls_are_valid_and_correct(domain: str) -> None:
+    """Values and attention targets come from the image."""
     called = 0
     for seed in range(20):
-        scene, toolset, asked = drawn_with_tools(domain, seed, 1 + seed % 3)
+        scene, toolset, conversations = draw_with_tools(domain, seed, 1 + seed % 3)
         tools = {tool.name: tool for tool in toolset.tools}
-        for call in (turn for turns in asked for turn in turns if turn.task == "tool_call"):
+        for call in (turn for turns in conversations for turn in turns if turn.task == "tool_call"):
             (found,) = find_tool_calls(call.answer, TOOL_CALLS)
             tool, arguments = tools[found.name], json.loads(found.arguments)
             jsonschema.validate(arguments, check_tools([tool.definition], ToolChoice())[found.name])
-            assert arguments == truth(scene, tool, arguments)
-            looked = [call.answer[target.start : target.end] for target in call.attention]
+            assert arguments == expected_arguments(scene, tool, arguments)
+            supervised = [call.answer[target.start : target.end] for target in call.attention]
             values = [value for value in arguments.values() if value not in ("bottle", "can", "box", "bag", *SHAPES)]
-            assert "".join(looked) == "".join(letters(value, scene) for value in values)
+            assert "".join(supervised) == "".join(characters_read(value, scene) for value in values)
             called += 1
     assert called > 20
 
@@ -43,13 +43,13 @@ def test_calls_are_true(domain: str) -> None:
 SHAPES = ("circle", "rectangle", "triangle")
 
 
-def letters(value: object, scene: Scene) -> str:
-    """The characters of the image that a value is read from; a price keeps its last digit."""
+def characters_read(value: object, scene: Scene) -> str:
+    """Return the characters of the image that a value is read from; a price keeps its last digit."""
     return scene.text.removeprefix("$") if isinstance(value, float) else str(value)
 
 
-def truth(scene: Scene, tool: ToolDefinition, given: dict[str, Any]) -> dict[str, Any]:
-    """The true arguments of a tool, for the kind in the call if it takes one."""
+def expected_arguments(scene: Scene, tool: ToolDefinition, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the correct arguments, for the kind in the call if the tool takes one."""
     counts = Counter(item.kind for item in scene.items)
     values: dict[str, Any] = {}
     for argument in tool.arguments:
@@ -57,37 +57,36 @@ def truth(scene: Scene, tool: ToolDefinition, given: dict[str, Any]) -> dict[str
             number = argument.type == "number"
             values[argument.name] = float(scene.text.removeprefix("$")) if number else scene.text
         elif argument.meaning == "item":
-            values[argument.name] = given[argument.name]
+            values[argument.name] = arguments[argument.name]
         else:
-            named = given[tool.arguments[0].name] if argument.meaning == "count" else argument.meaning
+            named = arguments[tool.arguments[0].name] if argument.meaning == "count" else argument.meaning
             values[argument.name] = counts[named]
     return values
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_questions_without_a_fitting_tool_are_answered_plainly(domain: str) -> None:
-    """Guards ``auto``: an unrelated tool is never called, and requests to report occur only where a tool fits."""
-    plain = called = 0
+def test_unrelated_tools_are_never_called(domain: str) -> None:
+    """Requests to report occur only where a tool fits."""
+    unrelated = called = 0
     for seed in range(30):
-        _, toolset, asked = drawn_with_tools(domain, seed)
-        own = {"shelf": ("counts", "count"), "shapes": ("counts", "count"), "tag": ("price",), "sign": ("text",)}
-        fits = any(tool.subject in own[domain] for tool in toolset.tools)
-        tasks = Counter(turn.task for turns in asked for turn in turns)
+        _, toolset, conversations = draw_with_tools(domain, seed)
+        fitting = {"shelf": ("counts", "count"), "shapes": ("counts", "count"), "tag": ("price",), "sign": ("text",)}
+        fits = any(tool.subject in fitting[domain] for tool in toolset.tools)
+        tasks = Counter(turn.task for turns in conversations for turn in turns)
         called += fits and "tool_call" in tasks
         if not fits:
             assert "tool_call" not in tasks
-            assert not any(turn.question.startswith(REPORT) for turns in asked for turn in turns)
-            plain += 1
-    assert plain
+            assert not any(turn.question.startswith(REPORT) for turns in conversations for turn in turns)
+            unrelated += 1
+    assert unrelated
     assert called
 
 
-def test_results_follow_calls() -> None:
-    """Guards second turns: a result follows only a call, in the chat template's format, and the answer reports it."""
+def test_results_follow_calls_and_answers_report_them() -> None:
     results = 0
     for seed in range(40):
-        scene, _, asked = drawn_with_tools(DOMAINS[seed % 4], seed)
-        for turns in asked:
+        scene, _, conversations = draw_with_tools(DOMAINS[seed % 4], seed)
+        for turns in conversations:
             for before, turn in pairwise(turns):
                 if turn.task == "tool_result":
                     assert before.task == "tool_call"

@@ -14,12 +14,12 @@ from training.batches import PAD, PREFIX, TEXT_ONLY
 from training.training_step import WARM_UP_STEPS, TrainingState, learning_rate_factor, tree_mask
 
 
-def test_questions_see_the_prefix_and_themselves() -> None:
-    """Guards packing: neither another question nor, without the image, the prefix."""
+def test_questions_see_only_the_prefix_and_themselves() -> None:
+    """Text-only questions do not see the prefix."""
     groups = np.array([[PREFIX, PREFIX, 1, 1, 2, TEXT_ONLY, PAD]])
     mask = tree_mask(groups)[0, 0]
-    seen = [np.flatnonzero(row.numpy()).tolist() for row in mask]
-    assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [5], [0, 1, 6]]
+    visible = [np.flatnonzero(row.numpy()).tolist() for row in mask]
+    assert visible == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [5], [0, 1, 6]]
 
 
 def test_learning_rate_warms_up_stays_flat_and_decays() -> None:

@@ -1,4 +1,4 @@
-"""The tiny model's tokenizer and chat template."""
+"""The tokenizer and chat template of the embedded model."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
 
 
 def render(source: str, values: dict[str, Any]) -> str:
-    """As transformers renders chat templates."""
+    """Render a chat template as transformers does."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.undefined = jinja2.Undefined
@@ -70,8 +70,7 @@ def render(source: str, values: dict[str, Any]) -> str:
 @needs_published
 @pytest.mark.parametrize("generate", [True, False])
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_template_renders_as_the_published_one(name: str, generate: bool) -> None:
-    """Guards the claim that the tiny model speaks Qwen's format: byte for byte, with tools, images and videos."""
+def test_the_template_renders_as_the_published_one(name: str, generate: bool) -> None:
     values = CONVERSATIONS[name] | {"add_generation_prompt": generate}
     published = (PUBLISHED / "chat_template.jinja").read_text("utf-8")
     assert render(CHAT_TEMPLATE, values) == render(published, values)
@@ -79,28 +78,27 @@ def test_template_renders_as_the_published_one(name: str, generate: bool) -> Non
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    """Trained on few scenes: every promise but the number of entries holds."""
+    """Train on few scenes: only the number of entries differs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vocabulary, "CORPUS_SCENES", 30)
         return train_tokenizer(["what color is the shape?"] * 20)
 
 
 @pytest.mark.parametrize("text", ["$12.50", "EXIT", "bbox_2d", "A 7B", "[140, 20]", "90COFFEE"])
-def test_digits_and_capitals_stand_alone(tokenizer: Tokenizer, text: str) -> None:
-    """Guards against a merge like ``50`` or ``EX``, which would hide from the model what it must read out."""
+def test_digits_and_capitals_are_single_tokens(tokenizer: Tokenizer, text: str) -> None:
+    """Guards against merges such as ``50`` or ``EX``: the model reads text character by character."""
     tokens = tokenizer.encode(text, add_special_tokens=False).tokens
     alone = [character for character in text if character.isdigit() or character.isupper()]
     assert [t for t in tokens if any(c.isdigit() or c.isupper() for c in t.removeprefix("Ġ"))] == alone
 
 
 @pytest.mark.parametrize("text", ["How many boxes?", "  two  spaces\n", "货架上有3个瓶子。", "a\U0001f600b", "ÄÖ<|x|>"])
-def test_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
-    """Guards the byte level: what the vocabulary never saw must survive too."""
+def test_any_text_is_decoded_unchanged(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids) == text
 
 
-def test_control_tokens(tokenizer: Tokenizer) -> None:
-    """Guards one id for each control token, and that special ones vanish from answers while tool calls stay."""
+def test_control_tokens_have_one_id_each(tokenizer: Tokenizer) -> None:
+    """Special tokens vanish from answers; tool calls stay."""
     ids = {name: tokenizer.encode(name, add_special_tokens=False).ids for name in (*SPECIAL, *PLAIN_ADDED)}
     assert all(len(found) == 1 for found in ids.values())
     assert len({found[0] for found in ids.values()}) == len(SPECIAL) + len(PLAIN_ADDED)
@@ -108,7 +106,6 @@ def test_control_tokens(tokenizer: Tokenizer) -> None:
     assert tokenizer.get_vocab_size() <= VOCABULARY
 
 
-def test_always_the_same_tokenizer(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards reproducible training: one corpus, one vocabulary."""
+def test_training_a_tokenizer_is_reproducible(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "CORPUS_SCENES", 30)
     assert train_tokenizer(["what color is the shape?"] * 20).to_str() == tokenizer.to_str()

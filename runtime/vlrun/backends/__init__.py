@@ -1,4 +1,4 @@
-"""Inference backends, which implement the protocols of ``engine.backend`` and are registered in ``open_backends``."""
+"""Inference backends. They implement ``engine.backend.Backend`` and are listed in ``open_backends``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,7 @@ from vlrun.manifest import Manifest
 def open_backends(
     folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, compiling: threading.Event
 ) -> Sequence[Backend]:
-    """Return the backends that may run a model folder, in the order to try.
-
-    Args:
-        folder: The model folder.
-        manifest: Its manifest.
-        fingerprint: Its fingerprint.
-        hints: Device and properties.
-        compiling: Set by the backend when its compiler starts.
-    """
+    """Return the backends to try in order. A backend sets ``compiling`` when its compiler starts."""
     from vlrun.backends.openvino.backend import openvino_backends  # imports OpenVINO
 
     return openvino_backends(folder, manifest, fingerprint, hints, compiling)

@@ -1,4 +1,4 @@
-"""Loads a model in the background: decoder, vision encoder when it is needed, and the engine over both."""
+"""Loads a model in the background: the decoder, the vision encoder once it is needed, and the engine."""
 
 from __future__ import annotations
 
@@ -27,21 +27,19 @@ from vlrun.vision.vision_encoder import VisionEncoder
 T = TypeVar("T")
 
 CACHE_VERSION = 1
-"""To be raised when preprocessing, positions or prompts change, so that no prefix stored before is used."""
+"""Raise it when preprocessing, positions or prompts change: it invalidates all stored prefixes."""
 KV_MEMORY_SHARE = 4
-"""By default the KV cache may take a fourth of the memory; it is allocated only as the cache fills."""
+"""By default the KV cache may take a fourth of the memory. Memory is used only as the cache fills."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that answers.
+    """A loaded model.
 
     Attributes:
-        engine: The engine.
-        device: What it runs on.
-        context: Most tokens that a prompt and its answer may have together.
+        context: Limit on prompt and output tokens together.
         notes: Messages about the choice of the device.
-        seconds: How long it took to load.
+        seconds: Loading time.
     """
 
     engine: Engine
@@ -54,23 +52,20 @@ class LoadedModel:
 class ModelLoader:
     """Loads a model on the first backend that accepts it.
 
-    The decoder is loaded at once, the vision encoder beside it as soon as an image comes, each in a thread of its own.
-    The encoder is usually ready first and encodes images while the decoder is still compiling.
+    The decoder is loaded at once, the vision encoder with the first image, each in its own thread. The encoder is
+    usually ready first and encodes images while the decoder is still compiling.
 
     Args:
         folder: The model folder.
-        manifest: Its manifest.
-        fingerprint: Its fingerprint.
+        manifest: The folder's manifest.
+        fingerprint: The manifest's fingerprint.
         cache: Memory and disk for the KV cache.
-        open_backends: Returns the backends to try in order; called in a thread of the loader.
-        compiling: Set by the backend when the compiler starts.
-        automatic: Whether the device was chosen automatically, which the notes then mention.
+        open_backends: Returns the backends to try in order; called in a loader thread.
+        compiling: Set when the compiler starts. Until then other work delays loading.
+        automatic: Whether the device was chosen automatically, which is reported in the notes.
 
     Attributes:
-        loaded: The loaded model. Ends with DamagedModel, DeviceError, or OptionError for a cache that does not fit.
-        compiling: Until it is set, other work only delays the loading.
-        encoder_queue: Encodes images for the engine.
-        image_encoder: What the queue runs.
+        loaded: The loaded model, or DamagedModel, DeviceError, or OptionError for a cache that does not fit.
     """
 
     def __init__(
@@ -100,7 +95,7 @@ class ModelLoader:
         _start_thread(lambda: self._load(open_backends))
 
     def vision_encoder(self) -> Future[VisionEncoder]:
-        """Return the vision encoder, whose loading starts with the first call: text needs none."""
+        """Return the vision encoder. The first call starts loading it, because text needs none."""
         with self._lock:
             first, self._vision_requested = not self._vision_requested, True
             if first and self._backend:
@@ -108,7 +103,7 @@ class ModelLoader:
         return self._vision
 
     def wait(self) -> None:
-        """Wait until the model answers at full speed. Raises what went wrong."""
+        """Wait until the model answers at full speed. Raises what made loading fail."""
         vision = self.vision_encoder()
         result_of(self.loaded)
         result_of(vision).warm_up()
@@ -122,7 +117,7 @@ class ModelLoader:
                 self._engine.stop()
 
     def close(self) -> None:
-        """Stop, and wait for the threads of engine and encoder queue. A running compiler is not waited for."""
+        """Stop, and wait for the threads of engine and encoder queue, but not for a running compiler."""
         self.stop()
         if self._engine:
             self._engine.close()
@@ -137,14 +132,14 @@ class ModelLoader:
                 if reason is None:
                     return
                 refusals.append(reason)
-            reason = "; ".join(refusals) or "there is no integrated GPU here"
+            reason = "; ".join(refusals) or "this machine has no integrated GPU"
             notes = (f"device AUTO: using the {last.device}, because {reason}",) if self._automatic else ()
             with self._lock:
                 self._backend = last
                 if self._vision_requested:
                     self._load_vision_encoder(last)
             _fulfil(self.loaded, lambda: self._assemble(self._open_decoder(last), last, notes))
-        except BaseException as raised:  # noqa: BLE001 - goes to everyone who waits
+        except BaseException as raised:  # noqa: BLE001 - re-raised in the waiting threads
             for future in (self.loaded, self._vision):
                 if not future.done():
                     future.set_exception(as_vlrun_error(raised))
@@ -152,14 +147,14 @@ class ModelLoader:
             self.compiling.set()
 
     def _try(self, backend: Backend) -> str | None:
-        """Load both halves on a device that may refuse them, also when they first run. Return why it did."""
+        """Load and run decoder and encoder on a device that may refuse them. Return why it did, or None."""
         vision: Future[VisionEncoder] = Future()
         _start_thread(lambda: _fulfil(vision, backend.open_vision_encoder))
         try:
             try:
                 decoder = self._open_decoder(backend)
             finally:
-                wait([vision])  # the next device is tried when nothing else runs
+                wait([vision])  # nothing may run while the next device is tried
             encoder = result_of(vision)
             encoder.warm_up()
             model = self._assemble(decoder, backend, (f"device AUTO: using {backend.device}",))
@@ -182,11 +177,11 @@ class ModelLoader:
         return backend.open_decoder(total // KV_MEMORY_SHARE if wanted is None else wanted)
 
     def _assemble(self, decoder: Decoder, backend: Backend, notes: tuple[str, ...]) -> LoadedModel:
-        """Create the engine."""
         context = _context(self._cache, self._manifest, decoder)
-        if manifests.fingerprint(self._folder) != self._fingerprint:  # caches would carry the name of another model
+        if manifests.fingerprint(self._folder) != self._fingerprint:  # cached data would get the wrong key
             raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
-        root = _root_hash(self._fingerprint, backend, decoder)
+        settings = f"{CACHE_VERSION} {self._fingerprint} {backend.settings} {decoder.name}"
+        root = hashlib.sha256(settings.encode()).digest()
         store = PrefixStore(cache_paths.prefix_store(), root, self._cache.kv_disk) if self._cache.kv_disk else None
         engine = Engine(decoder, self.encoder_queue, root, store=store)
         with self._lock:
@@ -197,7 +192,7 @@ class ModelLoader:
 
 
 def _start_thread(work: Callable[[], None]) -> None:
-    """Start a thread that the process waits for at its end: a compiler must not be interrupted."""
+    """Start a thread that the process waits for at exit, because a compiler must not be interrupted."""
     threading.Thread(target=work, name="vlrun-load").start()
 
 
@@ -205,12 +200,12 @@ def _fulfil(future: Future[T], make: Callable[[], T]) -> None:
     """Set a future's result, or its error."""
     try:
         future.set_result(make())
-    except BaseException as raised:  # noqa: BLE001 - goes to everyone who waits
+    except BaseException as raised:  # noqa: BLE001 - re-raised in the waiting threads
         future.set_exception(as_vlrun_error(raised))
 
 
 def _context(cache: CacheConfig, manifest: Manifest, decoder: Decoder) -> int:
-    """Return how many tokens a prompt and its answer may have together."""
+    """Return the limit on prompt and output tokens together."""
     capacity, wanted = decoder.blocks * decoder.block_size, cache.context
     if wanted is not None and wanted > manifest.text.max_positions:
         raise OptionError(f"context is {wanted}, but this model allows at most {manifest.text.max_positions}")
@@ -221,8 +216,3 @@ def _context(cache: CacheConfig, manifest: Manifest, decoder: Decoder) -> int:
             f"take {decoder.blocks * decoder.block_bytes // MIB} MiB: raise kv_memory or lower context"
         )
     return min(wanted or capacity, capacity, manifest.text.max_positions)
-
-
-def _root_hash(fingerprint: str, backend: Backend, decoder: Decoder) -> bytes:
-    """Hash the model, its settings and the layout of its cache: no other model may use what this one computes."""
-    return hashlib.sha256(f"{CACHE_VERSION} {fingerprint} {backend.settings} {decoder.name}".encode()).digest()

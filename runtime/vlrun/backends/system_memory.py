@@ -1,4 +1,4 @@
-"""How much memory this process may use: the machine's, or the limit of its cgroup."""
+"""The memory that this process may use: that of the machine, or the limit of its cgroup."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 MIB = 2**20
 CGROUPS = {"": ("/sys/fs/cgroup", "memory.max"), "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")}
-"""Mount point and limit file of each hierarchy in /proc/self/cgroup: version 2, which has no name, and version 1."""
+"""Mount point and limit file by hierarchy name in /proc/self/cgroup: version 2 (no name) and version 1."""
 FALLBACK = 4096 * MIB
-"""Assumed where nothing tells."""
+"""Assumed if the memory size is unknown."""
 
 
 def total_memory(root: Path = Path("/")) -> int:
-    """Return the memory of the machine in bytes, or the limit of this process's cgroup if that is smaller."""
+    """Return the machine's memory in bytes, or the limit of this process's cgroup if that is smaller."""
     limits = [_installed(root)]
     for path in _limit_files(root):
         with contextlib.suppress(OSError, ValueError):  # "max" is no limit
@@ -23,7 +23,7 @@ def total_memory(root: Path = Path("/")) -> int:
 
 
 def _installed(root: Path) -> int:
-    """Return the memory that a container sees, or, where a sandbox hides /proc/meminfo, what the kernel reports."""
+    """Return MemTotal, or the kernel's page count where a sandbox hides /proc/meminfo."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(_read(root, "/proc/meminfo").split("MemTotal:")[1].split()[0]) * 1024
     with contextlib.suppress(OSError, ValueError):
@@ -32,7 +32,7 @@ def _installed(root: Path) -> int:
 
 
 def _limit_files(root: Path) -> list[str]:
-    """Return the limit files of the process's cgroups and of their parents, outermost first."""
+    """Return the limit files of the process's cgroups and their ancestors, outermost first."""
     own = dict.fromkeys(CGROUPS, "")
     with contextlib.suppress(OSError, ValueError):
         for line in _read(root, "/proc/self/cgroup").splitlines():

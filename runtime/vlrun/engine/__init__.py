@@ -1,3 +1,1 @@
-"""The inference engine: continuous batching over a paged KV cache. Knows token ids, features and logits; no text, no
-pixels.
-"""
+"""The inference engine: continuous batching over a paged KV cache. Handles token ids and tensors, no text or pixels."""

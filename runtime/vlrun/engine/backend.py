@@ -1,4 +1,4 @@
-"""What the engine needs of an inference backend: protocols, and the values that pass between the two.
+"""The interface between the engine and an inference backend: protocols, and the values that pass between them.
 
 Imports no inference library. A new backend implements ``Decoder`` and ``vision.vision_encoder.VisionEncoder`` and is
 registered in ``vlrun.backends``.
@@ -20,7 +20,7 @@ from vlrun.vision.vision_encoder import VisionEncoder
 
 @dataclass(frozen=True)
 class PlacedFeatures:
-    """Image features that stand at tokens ``start .. start + features.tokens`` of a step."""
+    """Image features for tokens ``start .. start + features.tokens`` of a step."""
 
     start: int
     features: ImageFeatures
@@ -28,16 +28,16 @@ class PlacedFeatures:
 
 @dataclass(frozen=True)
 class SequenceStep:
-    """The next T tokens of one sequence, to be run in one forward pass.
+    """The next T tokens of one sequence in a forward pass.
 
     Attributes:
         ids: Token ids ``[T]``.
         positions: M-RoPE positions ``[3, T]``.
-        past: Tokens that are in the KV cache already.
+        past: Tokens already in the KV cache.
         blocks: Block table, with blocks for ``past + T`` tokens.
         images: Image features among the T tokens.
-        rows: Number of last tokens whose logits are wanted.
-        record_queries: Whether the queries of these tokens are wanted too (``AttentionRecorder``).
+        rows: Number of last tokens whose logits to return.
+        record_queries: Whether to return the queries of these tokens too.
     """
 
     ids: IntArray
@@ -51,7 +51,7 @@ class SequenceStep:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step gives: ``logits [rows, vocab_rows]`` and, if recorded, ``queries [rows, L, heads, head_dim]``."""
+    """Result of a step: ``logits [rows, vocab_rows]`` and, if recorded, ``queries [rows, L, heads, head_dim]``."""
 
     logits: FloatArray
     queries: FloatArray | None = None
@@ -59,11 +59,11 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class AttentionTrace:
-    """What is needed to compute the attention of an answer's A tokens on its prompt of T tokens in L layers.
+    """Queries and keys that give the attention of A answer tokens to T prompt tokens in L layers.
 
     Attributes:
-        queries: ``[A, L, heads, head_dim]`` of the positions that each token was sampled from.
-        keys: ``[L, T, kv_heads, head_dim]`` of the prompt.
+        queries: ``[A, L, heads, head_dim]``, from the position that each answer token was sampled at.
+        keys: ``[L, T, kv_heads, head_dim]``.
     """
 
     queries: npt.NDArray[np.float16]
@@ -71,10 +71,10 @@ class AttentionTrace:
 
 
 class AttentionRecorder(Protocol):
-    """Optional capability of a decoder: it records queries and reads keys back, for heat maps."""
+    """Optional capability of a decoder: record queries and read keys back, for heat maps."""
 
     def check(self) -> None:
-        """Raise OptionError if the device or the layout of the KV cache does not allow it."""
+        """Raise OptionError if the device or the layout of the KV cache does not support it."""
 
     def read_keys(self, blocks: Sequence[int], tokens: int) -> FloatArray:
         """Return the keys of the first ``tokens`` tokens in ``blocks``, ``[L, tokens, kv_heads, head_dim]``."""
@@ -83,8 +83,7 @@ class AttentionRecorder(Protocol):
 class Decoder(Protocol):
     """A language decoder with a paged KV cache of ``blocks`` blocks, each of ``block_size`` tokens.
 
-    ``name`` stands for the device and its layout of the cache: blocks written under one name can be read under the same
-    only. ``recorder`` is None if it cannot record attention.
+    ``name`` identifies the device and its cache layout: blocks can be read only under the name they were written under.
     """
 
     name: str
@@ -94,18 +93,19 @@ class Decoder(Protocol):
 
     @property
     def recorder(self) -> AttentionRecorder | None:
-        """Records attention for heat maps, if the backend can."""
+        """Recorder for heat maps; None if the backend has none."""
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
-        """Run several sequences in one pass and write their keys and values. Raises InferenceCancelled when
-        ``stopped``.
+        """Run several sequences in one pass and write their keys and values.
+
+        Raises InferenceCancelled when ``stopped``.
         """
 
     def read_blocks(self, blocks: Sequence[int]) -> Bytes:
-        """Return a copy of the content of blocks in all layers, ``[len(blocks), block_bytes]``."""
+        """Copy blocks of all layers out of the KV cache, ``[len(blocks), block_bytes]``."""
 
     def write_blocks(self, blocks: Sequence[int], content: Bytes) -> None:
-        """Write what ``read_blocks`` returned, into any blocks."""
+        """Write the content that ``read_blocks`` returned into these blocks."""
 
 
 class Backend(Protocol):
@@ -117,7 +117,7 @@ class Backend(Protocol):
 
     @property
     def settings(self) -> str:
-        """Everything besides the model that results depend on; part of the root of all block hashes."""
+        """Everything besides the model that affects results; part of the root block hash."""
 
     def open_decoder(self, memory: int) -> Decoder:
         """Load the decoder with a KV cache of at most ``memory`` bytes. Raises VlrunError."""

@@ -1,7 +1,7 @@
 """The engine: one thread that owns the decoder and answers requests, several at a time.
 
-Callers submit requests and read token streams. Everything else happens in the decoder's thread, one iteration after the
-other: process messages, drop requests without readers, admit waiting ones, run a forward pass, deliver tokens.
+Callers submit requests and read token streams. The engine thread does the rest, one iteration after another: process
+messages, drop requests whose reader left, admit waiting requests, run a forward pass, deliver tokens.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
+
+import numpy as np
 
 from vlrun.engine.backend import Decoder, SequenceStep, StepOutput
-from vlrun.engine.request import FinishEvent, Request, TokenEvent, TokenStream
+from vlrun.engine.request import Request, TokenEvent, TokenStream
 from vlrun.engine.scheduler import Scheduler, SchedulerConfig
 from vlrun.engine.sequence import Sequence
 from vlrun.engine.watchdog import EngineState, Watchdog
@@ -39,9 +42,9 @@ from vlrun.vision.features import ImageFeatures
 
 MIB = 2**20
 FEATURE_BUDGET, TAIL_BUDGET = 192 * MIB, 64 * MIB
-"""Features of a 1024 x 768 image in the 2B model take 25 MB, those of its last 31 tokens 1 MB."""
+"""Bytes. In the 2B model the features of a 1024 x 768 image take 25 MB, those of its last 31 tokens 1 MB."""
 MAX_STORING = 2
-"""Prefixes on their way to the disk at once; each takes its size in memory. Further ones are not stored."""
+"""Prefixes being written to disk at once, each held in memory. Further ones are not stored."""
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Engine:
         encoder: Encodes images.
         root: Hash of the model and its settings, the root of all block hashes.
         config: Limits of a forward pass.
-        store: Where finished image prefixes go, and where they come from.
+        store: Image prefixes on disk.
     """
 
     def __init__(
@@ -97,13 +100,13 @@ class Engine:
         """Queue a request.
 
         Raises:
-            ContextLengthExceeded: The KV cache can never hold it.
-            OptionError: Attention is to be recorded and this decoder cannot.
+            ContextLengthExceeded: The KV cache is too small for it.
+            OptionError: The request records attention, which this decoder cannot do.
             EngineClosed: After ``close``.
         """
         if request.record_attention:
             if self.decoder.recorder is None:
-                raise OptionError("heat maps need the device CPU and a decoder whose attention can be read by layer")
+                raise OptionError("heat maps need the device CPU and a decoder with readable attention layers")
             self.decoder.recorder.check()
         capacity, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
         if needed > capacity:
@@ -113,7 +116,7 @@ class Engine:
         stream = TokenStream(self._wake)
         stream.metrics.submitted = time.perf_counter()
         sequence = Sequence(request, stream, self.pool, self._root)
-        prefix = self._stored_prefix(sequence)  # read in the caller's thread, so that running answers go on
+        prefix = self._stored_prefix(sequence)  # in the caller's thread, so that running answers do not wait
         with self._changed:
             if self._closing:
                 raise EngineClosed("the model is closed")
@@ -142,7 +145,7 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Stop at once: running answers end with EngineClosed. Afterwards no thread runs and nothing is half stored."""
+        """Stop at once: running answers end with EngineClosed. Afterwards no thread runs and no file is incomplete."""
         self.stop()
         decoder_thread, *store_threads = self._threads
         decoder_thread.join()
@@ -164,21 +167,21 @@ class Engine:
             self._changed.notify()
 
     def _post(self, message: Callable[[], None]) -> None:
-        """Have a message processed in the decoder's thread."""
-        with self._changed:
-            self._messages.append(message)
-            self._changed.notify()
+        """Queue a call for the engine thread."""
+        self._messages.append(message)
+        self._wake()
 
     def _run(self) -> None:
-        """Run the decoder's thread."""
         try:
             while not self._closing:
                 try:
                     self._iterate()
                 except InferenceCancelled:
                     continue  # all readers have left, or the engine closes
-                except Exception as error:  # noqa: BLE001 - running requests end with it, later ones are served
-                    self._fail_all(_device_error(error))
+                except VlrunError as error:
+                    self._fail_all(error)
+                except Exception as error:  # noqa: BLE001 - fails the running requests; later ones are served
+                    self._fail_all(DeviceError(f"the device failed: {error}"))
         finally:
             with self._changed:
                 self._closing = True
@@ -188,8 +191,8 @@ class Engine:
             self._fail_all(EngineClosed("the model was closed before the answer was complete"))
 
     def _iterate(self) -> None:
-        """Run one iteration."""
-        self._process_messages()
+        while self._messages:
+            self._messages.popleft()()
         for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
             if sequence.stream.closed.is_set():
                 self._scheduler.drop(sequence)
@@ -209,14 +212,6 @@ class Engine:
         for (sequence, step), output in zip(steps, outputs, strict=True):
             self._deliver(sequence, step, output)
 
-    def _process_messages(self) -> None:
-        while True:
-            with self._changed:
-                if not self._messages:
-                    return
-                message = self._messages.popleft()
-            message()
-
     def _wait(self) -> None:
         """Sleep until a message arrives or a reader leaves."""
         with self._changed:
@@ -226,11 +221,11 @@ class Engine:
             )
 
     def _deliver(self, sequence: Sequence, step: SequenceStep, output: StepOutput) -> None:
-        """Put what a step gave into the sequence's stream."""
+        """Put the result of a step into the sequence's stream."""
         stream = sequence.stream
         try:
             tokens, reason = sequence.process(step, output)
-        except VlrunError as error:  # of this request alone
+        except VlrunError as error:  # concerns this request only
             self._scheduler.drop(sequence)
             stream.put(error)
             return
@@ -239,13 +234,14 @@ class Engine:
             stream.put(Progress("prefill", sequence.table.length, sequence.prompt_length))
         if tokens and sequence.request.record_attention and self.decoder.recorder and stream.prompt_keys is None:
             stream.prompt_keys = self.decoder.recorder.read_keys(sequence.table.blocks, sequence.prompt_length)
-        for token, queries in zip(tokens, sequence.queries(output, len(tokens)), strict=True):
-            stream.put(TokenEvent(token, now, sequence.forward_passes, queries))
+        queries = repeat(None) if output.queries is None else output.queries.astype(np.float16)
+        for token, token_queries in zip(tokens, queries, strict=False):
+            stream.put(TokenEvent(token, now, sequence.forward_passes, token_queries))
         if reason:
-            stream.put(FinishEvent(reason))
+            stream.put(reason)
         if tokens and not sequence.stored:
             sequence.stored = True
-            with suppress(OSError, MemoryError, ValueError, RuntimeError):  # an answer needs no store
+            with suppress(OSError, MemoryError, ValueError, RuntimeError):  # the answer does not depend on it
                 self._store_prefix(sequence)
         if reason:
             self._scheduler.drop(sequence)
@@ -258,9 +254,9 @@ class Engine:
 
     def _request_features(self, sequence: Sequence, index: int) -> None:
         """Take an image's features from the cache, or wait for the encoder queue."""
-        image, start = sequence.needed_features(index)
+        image = sequence.request.images[index]
         key = image.source.key
-        features = self.features.get(key, image.source.tokens, start)
+        features = self.features.get(key, image.source.tokens, max(0, sequence.table.length - image.start))
         if features is not None:
             sequence.add_features(index, features)
             return
@@ -274,12 +270,12 @@ class Engine:
         pending.waiting.append((sequence, index))
 
     def _on_features(self, key: bytes, encoded: Future[ImageFeatures]) -> None:
-        """Hand out the features of an image, or what went wrong."""
+        """Pass an image's features, or the error, to the sequences that wait for them."""
         self._watchdog.reset()
         waiting = self._pending.pop(key).waiting
         error = encoded.exception()
         if isinstance(error, InferenceCancelled):
-            for sequence, index in waiting:  # one that arrived at the last moment
+            for sequence, index in waiting:  # a sequence may have joined after the cancellation
                 if not sequence.stream.closed.is_set():
                     self._request_features(sequence, index)
         elif error is not None:
@@ -293,13 +289,14 @@ class Engine:
                 sequence.report_vision()
 
     def _stored_prefix(self, sequence: Sequence) -> StoredPrefix | None:
-        """Read from disk what goes beyond the cached blocks of a prompt, one caller at a time: the next one often
-        finds what this one reads.
+        """Read a prompt's stored prefix if it is longer than the cached one.
+
+        One caller reads at a time, because the next one often needs the same prefix.
         """
         if not self._store or not sequence.request.images or self._closing:
             return None
         hashes = sequence.prompt_hashes()
-        with self._store_reading, suppress(OSError, MemoryError, ValueError):  # an answer needs no store
+        with self._store_reading, suppress(OSError, MemoryError, ValueError):  # without it the prefix is computed
             keys = [image.source.key for image in sequence.request.images]
             prefix = self._store.longest(hashes, len(self.pool.find(hashes)), keys)
             if prefix and prefix.blocks.shape[1] == self.decoder.block_bytes:
@@ -307,15 +304,15 @@ class Engine:
         return None
 
     def _enqueue(self, sequence: Sequence, prefix: StoredPrefix | None) -> None:
-        """Add a sequence to the waiting ones, after loading its stored prefix into the KV cache."""
+        """Queue a sequence and load its stored prefix into the KV cache."""
         self._scheduler.waiting.append(sequence)
         useful = prefix and len(self.pool.find(prefix.hashes)) < len(prefix.hashes)
         if prefix and useful and not sequence.stream.closed.is_set() and not self._closing:
-            with suppress(MemoryError, ValueError, RuntimeError):  # an answer needs no store
+            with suppress(MemoryError, ValueError, RuntimeError):  # without it the prefix is computed
                 self._load_prefix(prefix)
 
     def _load_prefix(self, prefix: StoredPrefix) -> None:
-        """Write a stored prefix into blocks and publish them; without free blocks it will be computed."""
+        """Write a stored prefix into blocks and publish them, if there are free blocks."""
         table = BlockTable(self.pool)
         tokens = len(prefix.hashes) * self.pool.block_size
         try:
@@ -332,7 +329,7 @@ class Engine:
             table.release()
 
     def _store_prefix(self, sequence: Sequence) -> None:
-        """Queue the prefix with the sequence's images for the store, unless it is too large or under way already."""
+        """Queue the prefix with the sequence's images for the store, unless it is too large or already queued."""
         if not self._store or not sequence.request.images or len(self._storing) >= MAX_STORING:
             return
         spans = [image.span for image in sequence.request.images]
@@ -345,7 +342,7 @@ class Engine:
             beyond = span.end - count * self.pool.block_size
             if beyond > 0:
                 tail = self.features.get(span.key, span.tokens, max(0, span.tokens - beyond))
-                if tail is None:  # too large to be cached: without it the image would have to be encoded again
+                if tail is None:  # too large for the cache, and useless without it: the image would be encoded again
                     return
                 tails.append((span.key, tail.values))
         keys = tuple(span.key for span in spans)
@@ -355,12 +352,7 @@ class Engine:
             self._store_queue.put(StoredPrefix(hashes, content, keys, tuple(tails)))
 
     def _write_prefixes(self) -> None:
-        """Run the store's thread."""
         while self._store and (prefix := self._store_queue.get()) is not None:
-            with suppress(OSError, MemoryError, ValueError):  # what cannot be stored is computed again
+            with suppress(OSError, MemoryError, ValueError):  # an unstored prefix is computed again
                 self._store.put(prefix)
             self._storing.discard(prefix.hashes[-1])
-
-
-def _device_error(error: Exception) -> VlrunError:
-    return error if isinstance(error, VlrunError) else DeviceError(f"the device failed: {error}")

@@ -1,19 +1,17 @@
 """Prompt lookup decoding: guess the next tokens from earlier text and verify them in one forward pass.
 
-Where an answer copies (a transcript, a table, a list), the tokens that followed the same few tokens before follow
-again. The number of guesses adapts to how many were right; guessing pauses where it does not pay. After Apoorv Saxena,
-"Prompt Lookup Decoding", 2023.
+Where an answer copies text (transcripts, tables, lists), an n-gram is often followed by the same tokens as before. The
+number of guesses adapts to the hit rate, and guessing pauses while it does not pay. After Apoorv Saxena, "Prompt Lookup
+Decoding", 2023.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 MAX_MATCH, MIN_MATCH = 4, 2
-"""Length of the token n-gram at the end of the text that must have occurred before."""
+"""Tokens in the n-gram that is looked up."""
 MAX_GUESSES = 8
 MIN_PAUSE, MAX_PAUSE = 8, 256
-"""Tokens without guesses after a guess that was all wrong; doubled each time."""
+"""Tokens without guesses after a completely wrong guess; doubled each time."""
 
 
 class PromptLookup:
@@ -30,10 +28,10 @@ class PromptLookup:
         self._max_guesses = MAX_GUESSES // 2
         self._pause = MIN_PAUSE
         self._paused_until = 0
-        self._index()  # of the prompt, in the caller's thread
+        self._index()  # indexes the prompt in the caller's thread
 
     def guess(self, max_guesses: int) -> list[int]:
-        """Return at most ``max_guesses`` tokens that may come next; none if nothing matches or guessing is paused."""
+        """Return up to ``max_guesses`` likely next tokens; none if nothing matches or guessing is paused."""
         self._index()
         if len(self._tokens) < self._paused_until:
             return []
@@ -44,7 +42,7 @@ class PromptLookup:
         return []
 
     def update(self, guessed: int, right: int) -> None:
-        """Adapt to how many of the guessed tokens were right."""
+        """Adapt to the number of right guesses."""
         if not guessed:
             return
         if right == guessed:
@@ -61,13 +59,3 @@ class PromptLookup:
             for size in range(MIN_MATCH, min(MAX_MATCH, end) + 1):
                 self._positions[tuple(self._tokens[end - size : end])] = end
         self._indexed = max(self._indexed, len(self._tokens))
-
-
-def count_matches(guessed: Sequence[int], sampled: Sequence[int]) -> int:
-    """Count the guesses that were right before the first wrong one."""
-    matches = 0
-    for guess, token in zip(guessed, sampled, strict=False):
-        if guess != token:
-            break
-        matches += 1
-    return matches

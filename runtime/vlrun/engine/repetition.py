@@ -1,4 +1,4 @@
-"""The repetition guard: detects an output that repeats itself without end."""
+"""The repetition guard: detects an output that has run into an endless loop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 MAX_PERIOD = 64
 MIN_REPEATS = 8
 MIN_TOKENS = 192
-"""The end of an output is a loop if it consists of at least ``MIN_REPEATS`` equal parts and ``MIN_TOKENS`` tokens.
-Tables and lists repeat themselves too, but hardly token for token for that long.
+"""An output ends in a loop if its last part is repeated ``MIN_REPEATS`` times over at least ``MIN_TOKENS`` tokens.
+Tables and lists rarely repeat token for token for that long.
 """
 CHECK_EVERY = 16
-"""Tokens between two checks, so that they cost next to nothing."""
+"""Tokens between two checks, which keeps their cost negligible."""
 
 
 def repeats(tokens: Sequence[int]) -> bool:

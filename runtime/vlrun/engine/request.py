@@ -1,4 +1,4 @@
-"""Requests to the engine, and the stream in which their tokens come back."""
+"""Requests to the engine, and the streams that return their tokens."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ from vlrun.vision.encoder_queue import Encodable
 
 @dataclass(frozen=True)
 class PromptImage:
-    """An image of a prompt, whose visual tokens start at token ``start``. It is encoded only if it is not cached."""
+    """An image of a prompt. Its visual tokens begin at token ``start``."""
 
     start: int
     source: Encodable
 
     @property
     def span(self) -> ImageSpan:
-        """Its visual tokens."""
+        """The image's visual tokens."""
         return ImageSpan(self.start, self.source.tokens, self.source.key)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt of T tokens, and how to continue it.
+    """A prompt of T tokens, and how to continue it.
 
     Attributes:
         ids: Token ids ``[T]``.
         positions: M-RoPE positions ``[3, T]``.
         images: Images of the prompt, in order.
-        sampler: Chooses the tokens.
-        max_tokens: Longest output.
+        max_tokens: Limit on the output.
         eos: Ids that end the output.
-        repetition_guard: End an output that repeats itself without end.
+        repetition_guard: End an output that runs into a loop.
         prompt_lookup: Verify several guessed tokens in one pass. Does not change the output.
-        record_attention: Record what heat maps need.
+        record_attention: Record queries and keys for heat maps.
     """
 
     ids: IntArray
@@ -62,9 +61,9 @@ class Request:
 
 @dataclass
 class RequestMetrics:
-    """Times by ``time.perf_counter`` and counts of one request.
+    """Times (``time.perf_counter``) and counts of one request.
 
-    The last four fields count tokens that were read from the stream; the engine may be ahead of its reader.
+    The last four fields cover the tokens read from the stream; the engine may be ahead of the reader.
     """
 
     submitted: float = 0.0
@@ -79,7 +78,7 @@ class RequestMetrics:
 
 @dataclass(frozen=True)
 class TokenEvent:
-    """A sampled token, when, and after how many forward passes; ``queries [L, heads, head_dim]`` if recorded."""
+    """A sampled token, its time, the forward passes so far and, if recorded, its ``queries [L, heads, head_dim]``."""
 
     token: int
     time: float
@@ -87,18 +86,11 @@ class TokenEvent:
     queries: npt.NDArray[np.float16] | None = None
 
 
-@dataclass(frozen=True)
-class FinishEvent:
-    """The end of a stream."""
-
-    reason: FinishReason
-
-
-StreamItem: TypeAlias = TokenEvent | Progress | FinishEvent | BaseException
+StreamItem: TypeAlias = TokenEvent | Progress | FinishReason | BaseException
 
 
 class Cancellation:
-    """Cancels answers from another thread: readers get AnswerCancelled, the engine drops the requests."""
+    """Cancels answers from another thread: readers get AnswerCancelled, and the engine drops the requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -111,7 +103,7 @@ class Cancellation:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Cancel all answers that use this object, now and later."""
+        """Cancel all current and later answers that use this object."""
         with self._lock:
             self._cancelled = True
             callbacks, self._callbacks = self._callbacks, []
@@ -119,7 +111,7 @@ class Cancellation:
             callback()
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on cancellation; at once if it has happened already."""
+        """Call ``callback`` on cancellation, or at once if already cancelled."""
         with self._lock:
             if not self._cancelled:
                 self._callbacks.append(callback)
@@ -128,28 +120,28 @@ class Cancellation:
 
 
 class TokenStream:
-    """The tokens of one request as they are sampled. A reader may leave at any time by ``close``."""
+    """The tokens of one request as they are sampled. The reader may ``close`` it at any time."""
 
     def __init__(self, wake_engine: Callable[[], None]) -> None:
         self.metrics = RequestMetrics()
         self.finish_reason: FinishReason | None = None
         self.prompt_keys: FloatArray | None = None
-        """Keys of the prompt ``[L, T, kv_heads, head_dim]`` from the first token on, if attention is recorded."""
+        """Keys of the prompt ``[L, T, kv_heads, head_dim]``, set with the first token if attention is recorded."""
         self.closed = threading.Event()
         self._queries: list[npt.NDArray[np.float16]] = []
         self._wake_engine = wake_engine
         self._queue: queue.SimpleQueue[StreamItem] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[int]:
-        """Yield tokens as ``items`` does, without progress."""
+        """Yield the tokens of ``items``, without progress."""
         return (item for item in self.items() if not isinstance(item, Progress))
 
     def items(self) -> Iterator[int | Progress]:
-        """Yield progress, then tokens, the end token included; afterwards ``finish_reason`` is set.
+        """Yield progress, then tokens including the end token. Sets ``finish_reason`` at the end.
 
         Raises:
             AnswerCancelled: After ``close``.
-            VlrunError: What went wrong in the engine.
+            VlrunError: The request failed in the engine.
         """
         while self.finish_reason is None:
             item = self._queue.get()
@@ -158,8 +150,8 @@ class TokenStream:
             if isinstance(item, BaseException):
                 self._queue.put(item)  # for the next call
                 raise item
-            if isinstance(item, FinishEvent):
-                self.finish_reason = item.reason
+            if isinstance(item, str):
+                self.finish_reason = item
             elif isinstance(item, Progress):
                 yield item
             else:
@@ -176,13 +168,13 @@ class TokenStream:
 
     @property
     def attention(self) -> AttentionTrace | None:
-        """The recorded attention of the tokens read so far, if there is any."""
+        """The recorded attention of the tokens read so far; None if there is none."""
         if self.prompt_keys is None or not self._queries:
             return None
         return AttentionTrace(np.stack(self._queries), self.prompt_keys)
 
     def close(self) -> None:
-        """Leave: the engine drops the request at its next step. Safe to call from any thread."""
+        """Cancel the request: the engine drops it at its next step. Safe to call from any thread."""
         self.closed.set()
         self._queue.put(AnswerCancelled("the answer was cancelled"))  # wakes the reader
         self._wake_engine()

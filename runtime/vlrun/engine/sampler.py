@@ -1,8 +1,8 @@
 """From logits to the next token: penalties, temperature, top-k, top-p, min-p, then greedy or random.
 
-Order and meaning of the steps follow transformers 4.57.6, ``generation/logits_process.py`` (repetition penalty over
-prompt and output, then temperature, top-k, top-p, min-p). Presence and frequency penalty count the output alone and
-follow OpenAI's definition, as vLLM does.
+The steps and their order follow transformers 4.57.6, ``generation/logits_process.py`` (repetition penalty over prompt
+and output, then temperature, top-k, top-p, min-p). Presence and frequency penalties count the output only, as OpenAI
+defines them and vLLM implements them.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from vlrun.types.sampling import SamplingParams
 
 
 class TokenSampler(Protocol):
-    """Chooses the tokens of one output; called once for each, in order."""
+    """Chooses the tokens of one output, in order."""
 
     def sample(self, logits: FloatArray) -> int:
         """Return the next token, given ``logits [vocab_rows]``."""
 
     def forced_tokens(self) -> Sequence[int]:
-        """Return tokens that will come next whatever the logits are, as far as that is known."""
+        """Return the next tokens as far as they are known without logits."""
 
 
 class Constraint(Protocol):
     """Restricts which tokens may come next."""
 
     def mask(self, scores: FloatArray) -> None:
-        """Set the ``scores [vocab_size]`` of all tokens that may not come next to minus infinity."""
+        """Set the ``scores [vocab_size]`` of forbidden tokens to minus infinity, in place."""
 
     def accept(self, token: int) -> None:
-        """Advance by the token that was sampled."""
+        """Advance by the sampled token."""
 
     def forced(self) -> Sequence[int]:
-        """Return tokens that must come next."""
+        """Return the tokens that must come next; empty if there is a choice."""
 
 
 @dataclass(frozen=True)
 class TokenScore:
-    """A sampled token's log probability under the model alone, and the ``top`` tokens (id, log probability)."""
+    """A sampled token's log probability under the unmodified logits, and the ``top`` tokens (id, log probability)."""
 
     token: int
     logprob: float
@@ -52,7 +52,7 @@ class TokenScore:
 
 
 class TeacherForcedSampler:
-    """Returns given tokens and keeps the logits before each of them."""
+    """Returns given tokens and records the logits before each of them."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens = tokens
@@ -64,7 +64,7 @@ class TeacherForcedSampler:
         return self.tokens[len(self.logits) - 1]
 
     def forced_tokens(self) -> Sequence[int]:
-        """Return none, so that they run one by one as an output does."""
+        """Return none, so that the tokens run one by one as in an output."""
         return ()
 
 
@@ -74,9 +74,9 @@ class Sampler:
     Args:
         params: Sampling parameters.
         prompt: Token ids of the prompt, for the repetition penalty.
-        vocab_size: Ids from here on are padding rows of the logits and are never sampled.
+        vocab_size: Logits from this row on are padding and are never sampled.
         constraint: Restricts the tokens further.
-        logprobs: Keep a TokenScore of each token with so many top tokens; None keeps none.
+        logprobs: Number of top tokens in each token's TokenScore; None records no scores.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Sampler:
         """Return the next token, given ``logits [vocab_rows]``. Raises DeviceError for logits that are not finite."""
         scores = self._penalize(logits[: self._vocab_size].astype(np.float32))
         if not np.isfinite(scores.max()):
-            raise DeviceError("the model's output is not finite: this device needs another --decoder-precision")
+            raise DeviceError("the model's output is not finite; try another --decoder-precision on this device")
         if self._constraint:
             self._constraint.mask(scores)
         token = int(np.argmax(scores)) if self._params.temperature == 0 else self._draw(scores)
@@ -114,7 +114,7 @@ class Sampler:
         return token
 
     def forced_tokens(self) -> Sequence[int]:
-        """Return what the constraint forces; if that fails, the next ``sample`` raises."""
+        """Return what the constraint forces. An error of the constraint is left to the next ``sample``."""
         if self._constraint is None:
             return ()
         try:
@@ -135,7 +135,7 @@ class Sampler:
 
     def _draw(self, scores: FloatArray) -> int:
         tokens, probabilities = truncate(scores, self._params)
-        point = self._random.random() * float(probabilities.sum())  # one number a token, whatever is kept
+        point = self._random.random() * float(probabilities.sum())  # one draw per token, whatever was cut off
         index = int(np.searchsorted(np.cumsum(probabilities), point, side="right"))
         return int(tokens[min(index, len(tokens) - 1)])
 
@@ -145,23 +145,22 @@ def truncate(scores: FloatArray, params: SamplingParams) -> tuple[npt.NDArray[np
 
     Args:
         scores: Logits after the penalties, ``[vocab_size]``.
-        params: Sampling parameters; the temperature must not be 0.
+        params: Sampling parameters, with a temperature above 0.
 
     Returns:
-        Tokens that may be drawn, best first, and their probabilities, which sum to 1 before top-p.
+        The remaining tokens, best first, and their probabilities before renormalization.
     """
     kept = _top_k(scores, params.top_k)
     order = kept[np.argsort(-scores[kept], kind="stable")]
     ranked = scores[order].astype(np.float64)
-    with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to minus infinity, as it should
+    with np.errstate(over="ignore"):  # a tiny temperature overflows to -inf for all but the best, as it should
         probabilities = np.exp((ranked - ranked[0]) / params.temperature)
     probabilities /= probabilities.sum()
     count = len(order)
     if params.top_p < 1:
-        # The token that crosses the threshold stays, as in the reference.
+        # Keep the token that crosses the threshold, as the reference does.
         count = int(np.searchsorted(np.cumsum(probabilities), params.top_p, side="left")) + 1
     if params.min_p > 0:
-        # Of what top-p left, those at least min_p times as likely as the best.
         count = min(count, int(np.count_nonzero(probabilities >= params.min_p * probabilities[0])))
     return order[:count], probabilities[:count]
 

@@ -1,9 +1,9 @@
-"""Which sequences run, and what of each in the next forward pass.
+"""Decides which sequences run, and which of their tokens in the next forward pass.
 
-First come, first served: a request that lacks blocks waits, and so do those behind it. A request that starts like one
-that is being prefilled waits for those blocks instead of computing them twice, and lets others pass. Running sequences
-decode in every pass; prompts fill it up in chunks, small ones beside decoding, so that a long prompt never stalls a
-running answer.
+First come, first served: a request that lacks free blocks waits, and so do those behind it. A request that shares its
+prefix with one being prefilled waits for those blocks instead of computing them twice, and others may overtake it.
+Every pass decodes all running sequences and prefills prompts in chunks; chunks beside decoding are small, so that a
+long prompt never stalls a running answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SchedulerConfig:
         max_sequences: Sequences that run at once.
         prefill_tokens: Prompt tokens in a pass without decoding sequences.
         mixed_prefill_tokens: Prompt tokens in a pass beside decoding sequences.
-        guessed_tokens: Guessed tokens of all sequences together.
+        guessed_tokens: Guessed tokens, over all sequences.
     """
 
     max_sequences: int = 8
@@ -42,7 +42,7 @@ class Scheduler:
         self.running: list[Sequence] = []
 
     def admit(self) -> list[Sequence]:
-        """Move waiting sequences to the running ones while there are blocks. Return those."""
+        """Start waiting sequences while there are free blocks, and return them."""
         admitted = []
         for sequence in list(self.waiting):
             if len(self.running) >= self._config.max_sequences:
@@ -59,13 +59,13 @@ class Scheduler:
         return admitted
 
     def schedule(self) -> list[tuple[Sequence, SequenceStep]]:
-        """Return the steps of the next forward pass; none if no sequence can run."""
+        """Return the steps of the next forward pass; empty if no sequence can run."""
         decoding = [sequence for sequence in self.running if not sequence.prefilling]
         guesses = self._config.guessed_tokens // len(decoding) if decoding else 0
         steps = [(sequence, sequence.decode_step(guesses)) for sequence in decoding]
         budget = self._config.mixed_prefill_tokens if decoding else self._config.prefill_tokens
         for sequence in self.running:
-            if budget > 0 and sequence.prefilling and sequence.ready:
+            if budget > 0 and sequence.prefilling and not sequence.missing_images:
                 step = sequence.prefill_step(budget)
                 budget -= len(step.ids)
                 steps.append((sequence, step))
@@ -79,7 +79,7 @@ class Scheduler:
         sequence.close()
 
     def _waits_for_prefix(self, sequence: Sequence) -> bool:
-        """Return whether a running sequence is computing the next block that this one lacks."""
+        """Return whether a running sequence is computing the next block of this prompt."""
         hashes = sequence.prompt_hashes()
         cached = len(self._pool.find(hashes))
         if cached == len(hashes):

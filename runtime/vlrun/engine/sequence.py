@@ -1,18 +1,18 @@
-"""One request while it runs: its tokens, its blocks, its next step, and what it makes of a step's output."""
+"""A running request: its tokens and blocks, its next step, and the processing of a step's output."""
 
 from __future__ import annotations
 
 import itertools
+import operator
 import time
 from collections.abc import Sequence as SequenceOf
 
 import numpy as np
-import numpy.typing as npt
 
 from vlrun.engine.backend import PlacedFeatures, SequenceStep, StepOutput
-from vlrun.engine.prompt_lookup import PromptLookup, count_matches
+from vlrun.engine.prompt_lookup import PromptLookup
 from vlrun.engine.repetition import repeats
-from vlrun.engine.request import PromptImage, Request, TokenStream
+from vlrun.engine.request import Request, TokenStream
 from vlrun.kv_cache.block_hash import block_hashes
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable
 from vlrun.types.answer import FinishReason, Progress
@@ -21,7 +21,7 @@ from vlrun.vision.features import ImageFeatures
 
 
 class Sequence:
-    """A request from the queue to its last token."""
+    """One request, from the queue to its last token."""
 
     def __init__(self, request: Request, stream: TokenStream, pool: BlockPool, root: bytes) -> None:
         self.request = request
@@ -29,11 +29,12 @@ class Sequence:
         self.table = BlockTable(pool)
         self.tokens: list[int] = request.ids.tolist()
         self.prompt_length = len(self.tokens)
+        self.max_length = self.prompt_length + request.max_tokens
         self.forward_passes = 0
         self.stored = False
-        """Whether its prefix was handed to the prefix store."""
+        """Whether the prefix was passed to the prefix store."""
         self.missing_images: set[int] = set()
-        """Images whose features are needed and not there yet."""
+        """Indices of the images whose features are still missing."""
         self._pool = pool
         self._root = root
         self._spans = [image.span for image in request.images]
@@ -46,26 +47,16 @@ class Sequence:
         self._guesses_forced = False
 
     @property
-    def max_length(self) -> int:
-        """Most tokens that prompt and output can have together."""
-        return self.prompt_length + self.request.max_tokens
-
-    @property
     def prefilling(self) -> bool:
         """Whether part of the prompt is not in the KV cache yet."""
         return self.table.length < self.prompt_length
 
-    @property
-    def ready(self) -> bool:
-        """Whether all needed image features are there."""
-        return not self.missing_images
-
     def prompt_hashes(self) -> list[bytes]:
-        """Return the hashes of the prompt's full blocks, without the last token, which must run to give logits."""
+        """Return the hashes of the prompt's full blocks, except for the last token, which must run to give logits."""
         return self._hashes_of(self.prompt_length - 1)
 
     def open(self) -> None:
-        """Acquire the cached blocks of the prompt and reserve the rest. Raises OutOfBlocks."""
+        """Acquire the prompt's cached blocks and reserve the rest. Raises OutOfBlocks."""
         cached = self._pool.find(self.prompt_hashes())
         self.table.open(cached, self.max_length)
         self._published = len(cached)
@@ -74,40 +65,33 @@ class Sequence:
         self.missing_images = {index for index, span in enumerate(self._spans) if span.end > self.table.length}
 
     def close(self) -> None:
-        """Return all blocks and features."""
+        """Release all blocks and features."""
         self.table.release()
         self._features.clear()
 
-    def needed_features(self, index: int) -> tuple[PromptImage, int]:
-        """Return an image and the first of its visual tokens whose features are needed."""
-        image = self.request.images[index]
-        return image, max(0, self.table.length - image.start)
-
     def add_features(self, index: int, features: ImageFeatures) -> None:
-        """Take the features of an image's last tokens, as many as are needed or more."""
+        """Add the features of an image's last tokens, at least of those that are not cached."""
         self._features[index] = features
         self.missing_images.discard(index)
         if not self.missing_images:
             self.stream.metrics.encoded = time.perf_counter()
 
     def report_vision(self) -> None:
-        """Put the number of encoded visual tokens into the stream."""
+        """Report the number of encoded visual tokens to the stream."""
         if self._spans:
             missing = sum(self._spans[index].tokens for index in self.missing_images)
             total = sum(span.tokens for span in self._spans)
             self.stream.put(Progress("vision", total - missing, total))
 
     def prefill_step(self, max_tokens: int) -> SequenceStep:
-        """Return the next chunk of the prompt, about ``max_tokens``: it ends at a block boundary, so that whole blocks
-        are written.
-        """
+        """Return the next chunk of the prompt: about ``max_tokens``, up to a block boundary."""
         start, size = self.table.length, self._pool.block_size
         end = max(start + max_tokens - (start + max_tokens) % size, start - start % size + size)
         end = min(end, self.prompt_length)
         return self._step(start, end, self.request.positions[:, start:end], self._placed_features(start, end))
 
     def decode_step(self, max_guesses: int) -> SequenceStep:
-        """Return the last token and at most ``max_guesses`` guessed tokens after it."""
+        """Return the last token and up to ``max_guesses`` guessed tokens."""
         left = self.max_length - len(self.tokens)
         self._guesses = self._guess(min(max_guesses, left - 1))
         start = self.table.length
@@ -116,7 +100,7 @@ class Sequence:
         return self._step(start, start + 1 + len(self._guesses), positions, ())
 
     def process(self, step: SequenceStep, output: StepOutput) -> tuple[list[int], FinishReason | None]:
-        """Advance by a step that ran. Return the new tokens, and why the output ends if it does."""
+        """Advance by a completed step. Return the new tokens, and the finish reason if the output ends."""
         self.forward_passes += 1
         if step.past + len(step.ids) < self.prompt_length:
             self._advance(len(step.ids))
@@ -130,20 +114,13 @@ class Sequence:
             if (reason := self._finish_reason(token)) or token != guess:
                 break
         if self._lookup and not self._guesses_forced:
-            self._lookup.update(len(self._guesses), count_matches(self._guesses, sampled))
+            self._lookup.update(len(self._guesses), sum(map(operator.eq, self._guesses, sampled)))
         self._advance(len(step.ids) - len(self._guesses) + len(sampled) - 1)  # all sampled but the last were guessed
         self._guesses = []
         return sampled, reason
 
-    @staticmethod
-    def queries(output: StepOutput, count: int) -> list[npt.NDArray[np.float16] | None]:
-        """Return the queries of the first ``count`` rows: guesses are verified from the front."""
-        if output.queries is None:
-            return [None] * count
-        return list(output.queries[:count].astype(np.float16))
-
     def _guess(self, max_guesses: int) -> list[int]:
-        """Return tokens that must come next (a schema leaves no choice), or that prompt lookup suggests."""
+        """Return the tokens that the grammar forces, or else the guesses of prompt lookup."""
         self._guesses_forced = False
         if not self._lookup or max_guesses < 1:
             return []
@@ -168,18 +145,18 @@ class Sequence:
         return SequenceStep(ids, positions, start, self.table.blocks, tuple(images), rows, record)
 
     def _placed_features(self, start: int, end: int) -> list[PlacedFeatures]:
-        """Return the image features between tokens ``start`` and ``end`` of the prompt, counted from ``start``."""
+        """Return the image features for prompt tokens ``start .. end``, placed relative to ``start``."""
         placed = []
         for index, span in enumerate(self._spans):
             low, high = max(start, span.start), min(end, span.end)
             if low < high:
                 features = self._features[index]
-                first = span.end - features.tokens  # features may be those of the last tokens only
+                first = span.end - features.tokens  # features may cover the last tokens only
                 placed.append(PlacedFeatures(low - start, features.slice(low - first, high - first)))
         return placed
 
     def _advance(self, tokens: int) -> None:
-        """Count tokens as written, and publish the blocks that are full now."""
+        """Count tokens as written, and publish full blocks."""
         self.table.advance(tokens)
         hashes = self._hashes_of(self.table.length)
         for index in range(self._published, self.table.length // self._pool.block_size):

@@ -1,4 +1,4 @@
-"""The watchdog: whether the engine makes progress, seen from any thread."""
+"""The watchdog: tells from any thread whether the engine makes progress."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIN_CPU_SHARE = 0.01
-"""Share of one core. Less than this over ``WINDOW_SECONDS`` is no computation; a unit throttled to 30 % does more."""
+"""Share of one core. A backend that uses less over ``WINDOW_SECONDS`` does not compute."""
 WINDOW_SECONDS = 20.0
-"""Time without a finished step before the CPU time is looked at. A step takes less even on a third of a slow core; a
-large image may take longer.
-"""
+"""Time without a finished step after which the CPU time is checked. Only large images take longer."""
 MAX_STEP_SECONDS = 900.0
-"""Time after which a step or an image counts as an endless loop, however much it computes."""
+"""Time after which a step or an image counts as an endless loop, even if it computes."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,14 @@ class EngineState:
     """The engine at one moment.
 
     Attributes:
-        progressing: It is idle, or its work makes progress.
-        stalled_seconds: Time since it finished a step, 0 if it is idle.
-        running: Sequences that run.
+        progressing: Whether it is idle or makes progress.
+        stalled_seconds: Time since the last finished step; 0 if idle.
+        running: Running sequences.
         waiting: Sequences that wait for blocks.
-        encoding: Images whose features running sequences wait for.
-        storing: Prefixes on their way to the disk.
+        encoding: Images that running sequences wait for.
+        storing: Prefixes being written to disk.
         blocks: Blocks of the KV cache.
-        free_blocks: Blocks that no sequence holds or has reserved.
+        free_blocks: Blocks neither held nor reserved by a sequence.
         cached_blocks: Blocks that a later prompt can reuse.
         block_bytes: Size of a block.
         feature_bytes: Size of the cached image features.
@@ -51,7 +49,7 @@ class EngineState:
 
 
 def backend_cpu_seconds() -> float:
-    """Return the CPU time of all threads but Python's own: those in which a backend computes."""
+    """Return the CPU time of the backend's threads: all but Python's own."""
     python = {str(thread.native_id) for thread in threading.enumerate()}
     ticks = 0
     for task in Path("/proc/self/task").glob("*"):
@@ -63,14 +61,14 @@ def backend_cpu_seconds() -> float:
 
 
 class Watchdog:
-    """Tells a slow step from one that hangs: a device that computes uses CPU time, one that hangs uses none."""
+    """Tells slow steps from hanging ones by the CPU time that the backend uses."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.reset()
 
     def reset(self) -> None:
-        """Report progress: a step ended, or work arrived after a time without any."""
+        """Report progress: a step ended, or an idle engine got work."""
         with self._lock:
             self._progress_at = time.monotonic()
             self._sample = (self._progress_at, backend_cpu_seconds())

@@ -1,3 +1,1 @@
-"""Bookkeeping of the paged KV cache: block pool, block hashes, prefix store on disk. Knows no tensors and no tokens'
-meaning.
-"""
+"""Bookkeeping of the paged KV cache: block pool, block hashes, prefix store on disk. The tensors are the backend's."""

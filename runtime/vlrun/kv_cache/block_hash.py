@@ -1,9 +1,8 @@
 """Hashes of full blocks, chained over everything that the keys and values of a prefix depend on.
 
-A block's hash covers the hash of the block before it, its token ids and, where it holds visual tokens, the key of their
-image and which of its tokens they are. Token ids alone would give one image the answer of another, since all visual
-tokens share one id. The chain starts with a root hash of the model and its settings. Positions follow from ids and
-images and need not be hashed.
+A block's hash covers the hash of the previous block, its token ids and, for visual tokens, the image key and their
+indices in the image: all visual tokens share one id, so ids alone would confuse images. The chain starts with a root
+hash of the model and its settings. Positions follow from ids and images and need no hash.
 """
 
 from __future__ import annotations

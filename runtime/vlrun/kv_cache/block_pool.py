@@ -1,8 +1,8 @@
-"""The block pool of the KV cache and the block tables of sequences, in plain Python.
+"""The block pool of the KV cache and the block tables of sequences.
 
-A block holds the keys and values of ``block_size`` tokens in every layer. A full block can be published under its hash
-(``block_hash``), so that sequences with the same prefix share it. A published block that no sequence holds stays in the
-cache until the pool needs it; the least recently used one is evicted first.
+A block holds the keys and values of ``block_size`` tokens in every layer. A full block is published under its hash
+(``block_hash``), so that sequences with the same prefix share it. A published block without references stays cached
+until the pool needs it; the least recently used one is evicted first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class OutOfBlocks(Exception):
 class BlockPool:
     """A fixed number of blocks with reference counts.
 
-    Unused blocks are allocated lowest number first, so that memory is touched only as the cache fills.
+    Allocates the lowest unused block first, so that memory is touched only as the cache fills.
     """
 
     def __init__(self, blocks: int, block_size: int) -> None:
@@ -34,16 +34,16 @@ class BlockPool:
 
     @property
     def free(self) -> int:
-        """Blocks that are neither referenced nor reserved."""
+        """Number of blocks neither referenced nor reserved."""
         return len(self._unused) + len(self._evictable) - self._reserved
 
     @property
     def published(self) -> int:
-        """Blocks that can be found by hash, referenced or not."""
+        """Number of blocks that can be found by hash."""
         return len(self._hash_of)
 
     def reserve(self, count: int) -> None:
-        """Set ``count`` blocks aside for later ``allocate`` calls. Raises OutOfBlocks."""
+        """Reserve ``count`` blocks for later ``allocate`` calls. Raises OutOfBlocks."""
         if count > self.free:
             raise OutOfBlocks(f"{count} blocks requested, {self.free} free")
         self._reserved += count
@@ -53,7 +53,7 @@ class BlockPool:
         self._reserved -= count
 
     def allocate(self) -> int:
-        """Take one reserved block; its content is undefined."""
+        """Allocate one reserved block, with undefined content."""
         self._reserved -= 1
         if self._unused:
             block = heapq.heappop(self._unused)
@@ -64,13 +64,13 @@ class BlockPool:
         return block
 
     def publish(self, block: int, block_hash: bytes) -> None:
-        """Make a full block findable by its hash. If another block has that hash already, the other one stays."""
+        """Publish a full block under its hash, unless another block has that hash."""
         if block_hash not in self._block_of and block not in self._hash_of:
             self._block_of[block_hash] = block
             self._hash_of[block] = block_hash
 
     def find(self, block_hashes: Iterable[bytes]) -> list[int]:
-        """Return the blocks of the longest prefix of ``block_hashes`` that is cached. Safe to call from any thread."""
+        """Return the blocks of the longest cached prefix of ``block_hashes``. Safe to call from any thread."""
         found = []
         for block_hash in block_hashes:
             if (block := self._block_of.get(block_hash)) is None:
@@ -79,18 +79,18 @@ class BlockPool:
         return found
 
     def evictable(self, blocks: Sequence[int]) -> int:
-        """Count the ``blocks`` without references: acquiring them takes as many free blocks as allocating new ones."""
+        """Count the ``blocks`` without references, which use up free blocks when they are acquired."""
         return sum(block in self._evictable for block in blocks)
 
     def acquire(self, blocks: Sequence[int]) -> None:
-        """Reference blocks that were found. The evictable ones among them must have been reserved."""
+        """Add a reference to found blocks. The evictable ones among them must have been reserved."""
         self._reserved -= self.evictable(blocks)
         for block in blocks:
             self._evictable.pop(block, None)
             self._references[block] = self._references.get(block, 0) + 1
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Drop one reference from each block, given in token order: the end of a text is evicted before its start."""
+        """Drop one reference from each block, given in token order. The end of a text is evicted before its start."""
         for block in reversed(blocks):
             self._references[block] -= 1
             if self._references[block]:
@@ -119,7 +119,7 @@ class BlockTable:
         self.length = 0
 
     def open(self, cached: Sequence[int], tokens: int) -> None:
-        """Start with ``cached`` blocks and reserve blocks for ``tokens`` in total. Raises OutOfBlocks."""
+        """Acquire the ``cached`` blocks and reserve the rest for ``tokens`` in total. Raises OutOfBlocks."""
         further = -(-tokens // self._pool.block_size) - len(cached)
         self._pool.reserve(further + self._pool.evictable(cached))
         self._pool.acquire(cached)
@@ -128,7 +128,7 @@ class BlockTable:
         self.length = len(cached) * self._pool.block_size
 
     def extend(self, tokens: int) -> None:
-        """Allocate blocks for ``tokens`` more than are written, out of the reserved ones."""
+        """Allocate reserved blocks for ``tokens`` more tokens."""
         for _ in range(-(-(self.length + tokens) // self._pool.block_size) - len(self.blocks)):
             self.blocks.append(self._pool.allocate())
             self._reserved -= 1
@@ -138,7 +138,7 @@ class BlockTable:
         self.length += tokens
 
     def release(self) -> None:
-        """Return all blocks to the pool and start over empty."""
+        """Return all blocks to the pool."""
         self._pool.unreserve(self._reserved)
         self._pool.release(self.blocks)
         self._reserved = 0

@@ -1,9 +1,9 @@
-"""Prefixes on disk: the KV cache blocks of an image's tokens, so that a later process need not compute them again.
+"""The prefix store: KV cache blocks of image prefixes on disk, for later processes.
 
-One file holds one prefix. Its name contains a hash of its images and the hash of its last block, which covers
-everything that the content depends on. Files are written aside, flushed and renamed; each carries a checksum, and a
-file that is damaged, truncated or foreign is removed and never used. Several processes may share the folder. When it
-exceeds its limit, the least recently used files are removed. A failure here never fails an answer.
+One file holds one prefix. Its name contains a hash of the images and the hash of the last block, which covers
+everything that the content depends on. Files are written atomically with a checksum; a damaged or foreign file is
+removed and never used. Several processes may share the folder. Beyond its limit the least recently used files are
+removed. No failure here fails an answer.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SUFFIX = ".kv"
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """A prefix as it lies on disk.
+    """A prefix on disk.
 
     Attributes:
-        hashes: Hashes of its blocks.
-        blocks: Their content, ``[n, block_bytes]``.
-        image_keys: Keys of the images in it, in order.
-        tails: For each image that reaches beyond the last full block, its key and the features
-            ``[1 + deepstack, tokens, hidden]`` of the visual tokens there.
+        hashes: Block hashes.
+        blocks: Block contents, ``[n, block_bytes]``.
+        image_keys: Keys of the images, in order.
+        tails: For each image that extends beyond the last full block, its key and the features
+            ``[1 + deepstack, tokens, hidden]`` of the tokens beyond.
     """
 
     hashes: tuple[bytes, ...]
@@ -57,12 +57,12 @@ class _Header(msgspec.Struct, array_like=True):
 
 
 def file_prefix(image_keys: Sequence[bytes]) -> str:
-    """Return what the file names of these images' prefixes start with, whatever the model."""
+    """Return the start of the file names for these images, the same for all models."""
     return hashlib.sha256(b"".join(image_keys)).hexdigest()[:16]
 
 
 def may_contain(folder: Path, image_keys: Sequence[bytes]) -> bool:
-    """Return whether ``folder`` has a prefix of these images, perhaps of another model. Reads no file."""
+    """Return whether ``folder`` has a prefix of these images, possibly of another model. Reads no file."""
     try:
         return any(folder.glob(f"{file_prefix(image_keys)}-*{SUFFIX}"))
     except OSError:
@@ -70,12 +70,12 @@ def may_contain(folder: Path, image_keys: Sequence[bytes]) -> bool:
 
 
 class PrefixStore:
-    """The stored prefixes of one model, identified by ``root``, in a folder that other models may share.
+    """The stored prefixes of one model, in a folder that other models may share.
 
     Args:
-        folder: Where the files lie; created if missing.
+        folder: Created if missing.
         root: Root hash of the block hashes.
-        limit: Bytes that all files in the folder may take together.
+        limit: Total bytes of the files in the folder.
     """
 
     def __init__(self, folder: Path, root: bytes, limit: int) -> None:
@@ -87,12 +87,12 @@ class PrefixStore:
             files.remove_partial(folder)
 
     def longest(self, hashes: Sequence[bytes], cached: int, image_keys: Sequence[bytes]) -> StoredPrefix | None:
-        """Return the longest stored prefix of ``hashes`` with more than ``cached`` blocks, if there is one.
+        """Return the longest stored prefix of ``hashes`` with more than ``cached`` blocks, if any.
 
         Args:
             hashes: Block hashes of the prompt.
-            cached: Blocks of it that are in memory already.
-            image_keys: Images of the prompt; the prefix may hold all of them or the first few.
+            cached: Number of its blocks in the KV cache.
+            image_keys: Images of the prompt. A prefix may hold all or the first few.
         """
         found = self._files_by_last_hash(image_keys)
         for count in range(len(hashes), cached, -1):
@@ -104,18 +104,18 @@ class PrefixStore:
         return None
 
     def contains(self, last_hash: bytes, image_keys: Sequence[bytes]) -> bool:
-        """Return whether there is a file for the prefix of these images that ends with this block."""
+        """Return whether the prefix of these images that ends with this block is stored."""
         try:
             return self._path(last_hash, image_keys).exists()
-        except OSError:  # no permission to look into the folder
+        except OSError:  # no permission to read the folder
             return False
 
     def fits(self, size: int) -> bool:
-        """Return whether a prefix of ``size`` bytes may be stored: one must not evict all others."""
+        """Return whether a prefix of ``size`` bytes may be stored: at most half of the limit."""
         return size <= self._limit // 2
 
     def put(self, prefix: StoredPrefix) -> None:
-        """Write a prefix and evict others to stay within the limit. On a full or read-only disk nothing is written."""
+        """Write a prefix and evict others beyond the limit. Does nothing on a full or read-only disk."""
         shapes = [(key, tail.shape) for key, tail in prefix.tails]
         header = msgspec.msgpack.encode((self.root, prefix.hashes, prefix.blocks.shape[1], prefix.image_keys, shapes))
         arrays = (prefix.blocks, *(tail for _, tail in prefix.tails))
@@ -130,7 +130,7 @@ class PrefixStore:
         return self._folder / f"{file_prefix(image_keys)}-{last_hash.hex()}{SUFFIX}"
 
     def _files_by_last_hash(self, image_keys: Sequence[bytes]) -> dict[str, Path]:
-        """Files of these images or the first few of them, by the hash of the last block in hex."""
+        """Return the files of all or the first few images, by the hex hash of the last block."""
         found = {}
         with contextlib.suppress(OSError):
             for count in range(1, len(image_keys) + 1):
@@ -139,7 +139,7 @@ class PrefixStore:
         return found
 
     def _read(self, path: Path, hashes: tuple[bytes, ...]) -> StoredPrefix | None:
-        """Return the prefix in a file. A file that is there and is not what its name says is removed."""
+        """Read a file. A file whose content does not match its name is removed."""
         try:
             prefix = self._parse(files.read_checked(path))
             if prefix.hashes == hashes:

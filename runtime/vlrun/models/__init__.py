@@ -1,1 +1,1 @@
-"""Model families (what is specific to one architecture), their registry, and the verification of model folders."""
+"""Model families, their registry, and the verification of model folders."""

@@ -1,6 +1,6 @@
-"""What a model family supplies: the tokens, formats and position rules that are specific to one architecture.
+"""The interface of a model family: tokens, formats and position rules that are specific to one architecture.
 
-Everything else in the runtime calls a family through this protocol; ``registry.family_of`` finds it.
+``registry.family_of`` returns the family of a model folder. No other code depends on the architecture.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class PatchPositions:
     """Position inputs of the vision encoder for N patches in merge-block order.
 
     Attributes:
-        indices: ``[4, N]``, the four corners of the bilinear interpolation in the learned position table.
-        weights: ``[4, N]``, their weights.
-        cos: ``[N, head_dim]``, cosines of the rotary angles of rows and columns.
-        sin: ``[N, head_dim]``, their sines.
+        indices: Corners of the bilinear interpolation in the learned position table, ``[4, N]``.
+        weights: Weights of the corners, ``[4, N]``.
+        cos: Cosines of the rotary angles, ``[N, head_dim]``.
+        sin: Sines of the rotary angles, ``[N, head_dim]``.
     """
 
     indices: IntArray
@@ -38,16 +38,16 @@ class PatchPositions:
 
 @dataclass(frozen=True)
 class ToolCallFormat:
-    """How a model writes a tool call: text that holds the arguments as a JSON object, between two control tokens.
+    """How a model writes a tool call: text with the arguments as a JSON object, between two control tokens.
 
     Attributes:
-        begin: The control token before a call.
-        end: The control token after a call.
-        before_name: Text between ``begin`` and the name of the tool.
+        begin: Control token before a call.
+        end: Control token after a call.
+        before_name: Text between ``begin`` and the tool's name.
         before_arguments: Text between the name and the arguments.
         after_arguments: Text between the arguments and ``end``.
         separator: Text between two calls.
-        parse: Reads the text between ``begin`` and ``end``; returns None if it is not a call.
+        parse: Parses the text between ``begin`` and ``end``; returns None if it is not a call.
     """
 
     begin: str
@@ -68,11 +68,11 @@ class ModelFamily(Protocol):
 
     @property
     def thinking_tokens(self) -> frozenset[str]:
-        """Control tokens that may occur in free text because they enclose the model's reasoning."""
+        """Control tokens allowed in free text, because they enclose the model's reasoning."""
 
     @property
     def voting(self) -> SamplingParams:
-        """Recommended sampling where several answers to one question must differ."""
+        """Recommended sampling when several answers to one question should differ."""
 
     def token_positions(self, length: int, images: Sequence[tuple[int, Grid]]) -> IntArray:
         """Return the position ids ``[3, length]`` of a prompt.
@@ -86,19 +86,19 @@ class ModelFamily(Protocol):
         """Return the position inputs of the vision encoder for one image."""
 
     def image_label(self, number: int) -> str:
-        """Return the text before an image if a prompt has several; ``number`` counts from 1."""
+        """Return the label before image ``number`` (from 1) in a prompt with several images."""
 
     def image_token_budget(self, detail: Detail) -> int:
-        """Return the recommended maximum of visual tokens an image."""
+        """Return the recommended maximum of visual tokens per image."""
 
     def find_marks(self, text: str, size: tuple[int, int], transform: ImageTransform) -> tuple[Mark, ...]:
-        """Return the boxes and points of an answer, in the order in which they begin.
+        """Return the boxes and points of an answer, in order.
 
         Args:
             text: The answer, possibly cut short.
-            size: Width and height of the image as the model saw it.
-            transform: From that image to the original, whose pixels the marks are in.
+            size: Width and height of the image that the model received.
+            transform: From that image to the original, in whose pixels the marks are.
         """
 
     def format_box(self, mark: Mark, size: tuple[int, int]) -> Mapping[str, object]:
-        """Return a box as the model would write it, for an image of ``size`` (width, height)."""
+        """Return a box in the model's own format, for an image of ``size`` (width, height)."""

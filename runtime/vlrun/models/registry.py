@@ -12,5 +12,5 @@ _FAMILIES: Mapping[str, ModelFamily] = {FAMILY: QWEN3_VL}
 
 
 def family_of(manifest: Manifest) -> ModelFamily:
-    """Return the family of a model folder, whose name ``manifest.read`` has checked."""
+    """Return the family of a model folder. ``manifest.read`` has checked its name."""
     return _FAMILIES[manifest.family]

@@ -1,7 +1,7 @@
-"""Verification of a model folder: hashes are checked once on each machine, and again when a file changes.
+"""Verification of a model folder: file hashes are checked once per machine, and again when a file changes.
 
-A stamp in the user's cache folder records the check. Its name depends on the manifest's hash and on the size, time and
-inode of every file. If no stamp can be written, the hashes are checked at every load.
+A stamp in the user's cache folder records the check. Its name is a hash of the manifest and of the size, time and inode
+of every file. If no stamp can be written, every load checks the hashes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from vlrun.storage import cache_paths
 
 
 def verify(manifest: Manifest, folder: Path, *, again: bool = False) -> None:
-    """Check names and sizes, and the hashes if this state of the folder was never checked or ``again`` is true.
+    """Check names and sizes of the files, and the hashes if they changed since the last check or ``again`` is true.
 
     Raises:
         DamagedModel: A file is missing or was changed.
     """
     check_sizes(manifest, folder)
     stamp = cache_paths.verified_models() / _state(manifest, folder)
-    with contextlib.suppress(OSError):  # an unreadable home only costs a check at each load
+    with contextlib.suppress(OSError):  # an unreadable cache folder
         if stamp.exists() and not again:
             return
     check_hashes(manifest, folder)

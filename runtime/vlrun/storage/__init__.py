@@ -1,1 +1,1 @@
-"""Files in the user's cache: written whole, checksummed, evicted."""
+"""Files in the user's cache folder: atomic writes, checksums, eviction."""

@@ -1,4 +1,4 @@
-"""Where vlrun keeps files between runs: everything lies in the user's cache folder."""
+"""Paths of everything that vlrun keeps in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def prefix_store() -> Path:
 
 
 def compiled_models() -> Path:
-    """Folder of models that a device plugin has compiled."""
+    """Folder of compiled models."""
     return _cache() / "compiled"
 
 
 def verified_models() -> Path:
-    """Folder of stamps for model folders whose hashes were checked."""
+    """Folder of stamps for verified model folders."""
     return _cache() / "verified"
 
 
 def tuned_hints() -> Path:
-    """Folder of the hints that ``vlrun tune`` found fastest."""
+    """Folder of the results of ``vlrun tune``."""
     return _cache() / "tuned"
 
 
@@ -33,7 +33,7 @@ def speed_profiles() -> Path:
 
 
 def chat_history() -> Path:
-    """File with the lines typed in ``vlrun chat``."""
+    """File of the input history of ``vlrun chat``."""
     return _cache() / "chat_history"
 
 

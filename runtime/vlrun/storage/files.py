@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside and renamed. Cache files end with a checksum."""
+"""Atomic writes to a temporary file that is renamed; cache files with a checksum; LRU eviction."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
 def write_checked(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
-    """Write a file and the SHA-256 of its content behind it. Raises OSError and leaves nothing then."""
+    """Write a file atomically, followed by the SHA-256 of its content. Raises OSError."""
     descriptor, name = tempfile.mkstemp(PARTIAL, "", path.parent)
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # a partial file that nobody locks was left by a process that died
+            fcntl.flock(file, fcntl.LOCK_EX)  # tells ``remove_partial`` that the writer is alive
             digest = hashlib.sha256()
             for piece in pieces:
                 digest.update(piece)
@@ -39,7 +39,7 @@ def write_checked(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
 
 
 def read_checked(path: Path) -> Bytes:
-    """Read the content of a file that ``write_checked`` wrote. Raises OSError, or ValueError if it is damaged."""
+    """Read a file of ``write_checked``. Raises OSError, or ValueError if the file is damaged."""
     content = np.fromfile(path, np.uint8)
     body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:].tobytes()
     if hashlib.sha256(body.data).digest() != checksum:
@@ -48,7 +48,7 @@ def read_checked(path: Path) -> Bytes:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file without a checksum, for other readers. Raises OSError and leaves nothing then."""
+    """Write a file atomically, without a checksum. Raises OSError."""
     part = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         part.write_bytes(content)
@@ -71,7 +71,7 @@ def remove(path: Path) -> None:
 
 
 def evict(paths: Iterable[Path], limit: int) -> None:
-    """Remove the least recently used files until the others take at most ``limit`` bytes together."""
+    """Remove the least recently used files until the rest take at most ``limit`` bytes."""
     files = []
     for path in paths:
         with contextlib.suppress(OSError):  # another process removed it
@@ -86,7 +86,7 @@ def evict(paths: Iterable[Path], limit: int) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove partial files of processes that are gone."""
+    """Remove partial files of processes that have ended."""
     for path in folder.glob(f"*{PARTIAL}"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

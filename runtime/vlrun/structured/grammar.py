@@ -1,8 +1,7 @@
-"""JSON schemas and other grammars compiled by llguidance into constraints on the next token.
+"""JSON schemas and other grammars, compiled by llguidance into constraints on the next token.
 
-Answers are JSON as ``json.dumps`` writes it: ``", "`` and ``": "``, no other white space, and one way to write each
-character (no hexadecimal escapes, by which one property could be named in two ways). llguidance is imported on first
-use.
+Answers are JSON as ``json.dumps`` writes it: ``", "`` and ``": "``, no other white space, and one spelling of each
+character (no hexadecimal escapes, which would allow duplicate keys). llguidance is imported on first use.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from vlrun.types.arrays import FloatArray, IntArray
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-# Limits on llguidance's work; its defaults are several times as high. Speeds are its authors' figures.
+# Limits on llguidance's work, several times lower than its defaults. Speeds are its authors' figures.
 STEP_FUEL = 100_000  # regex steps for one mask: 7 ms at 14,000 a ms
 STEP_ITEMS = 20_000  # parser items for one mask: 1 ms at 20,000 a ms
-LEXER_STATES = 50_000  # in one answer: at most 100 MB at 2 kB each
-SAFE_BYTES = 4096  # schemas up to this size compile without a trial if nothing in them is risky
+LEXER_STATES = 50_000  # per answer: at most 100 MB at 2 kB each
+SAFE_BYTES = 4096  # schemas up to this size need no trial unless they are risky
 MAX_CACHED = 16  # grammars kept for later requests
-MAX_CACHED_CHARACTERS = 512 * 1024  # of their sources; compiled up to 70 times as large. The latest is always kept.
+MAX_CACHED_CHARACTERS = 512 * 1024  # of their sources, which grow up to 70 times. The latest is always kept.
 
 JSON_STYLE: Mapping[str, object] = {
     "item_separator": ", ",
@@ -50,23 +49,23 @@ class _AddedToken(msgspec.Struct):
 
 
 class _TokenizerFile(msgspec.Struct):
-    """The part of a tokenizer.json that is read here."""
+    """The part of tokenizer.json that is used here."""
 
     added_tokens: list[_AddedToken] = []
 
 
 class GrammarTokenizer:
-    """The model's tokenizer for llguidance, created on first use, and the grammars that were compiled last.
+    """The model's tokenizer for llguidance, created on first use, and a cache of compiled grammars.
 
     Creation takes 1 s and 150 MB for 151,000 tokens, and holds the GIL.
 
     Args:
         tokenizer: Path of the model's tokenizer.json, or its text.
         eos: Ids that end an answer.
-        vocab_size: Number of ids that exist.
+        vocab_size: Number of token ids.
 
     Attributes:
-        control: Ids of the control tokens by name; empty before the first `load`.
+        control: Ids of the control tokens by name; empty until `load`.
     """
 
     def __init__(self, tokenizer: Path | str, eos: Sequence[int], vocab_size: int) -> None:
@@ -87,7 +86,7 @@ class GrammarTokenizer:
             return self._tokenizer
 
     def completing_tokens(self, word: bytes) -> list[IntArray]:
-        """Return the ids that complete ``word`` as text, in entry i those after its first i bytes.
+        """Return the ids that complete ``word`` as text; entry i holds those that follow its first i bytes.
 
         The first call for a word takes 0.1 s for 151,000 tokens.
         """
@@ -103,14 +102,14 @@ class GrammarTokenizer:
             return self._completing[word]
 
     def cached(self, source: str) -> Grammar | None:
-        """Return the grammar of a source if it was compiled recently."""
+        """Return the cached grammar of a source, if any."""
         with self._lock:
             if source in self._grammars:
                 self._grammars.move_to_end(source)
             return self._grammars.get(source)
 
     def cache(self, source: str, grammar: Grammar) -> None:
-        """Keep a grammar, and drop the oldest beyond the limits."""
+        """Cache a grammar, and evict the oldest ones beyond the limits."""
         with self._lock:
             self._grammars[source] = grammar
             while len(self._grammars) > (MAX_CACHED if sum(map(len, self._grammars)) <= MAX_CACHED_CHARACTERS else 1):
@@ -124,19 +123,15 @@ class GrammarTokenizer:
             added = msgspec.json.decode(text, type=_TokenizerFile).added_tokens
             self.control = {token.content: token.id for token in added if token.id < self.vocab_size}
             return LLTokenizer(self._source, n_vocab=self.vocab_size, eos_token=self.eos)
-        except Exception as error:  # llguidance raises whatever its parts raise
+        except Exception as error:  # llguidance raises many types
             raise DamagedModel(f"the model's tokenizer does not support schemas: {_first_line(error)}") from error
 
 
 class GrammarConstraint:
-    """The state of one answer under a grammar. Used by one thread.
+    """The state of one answer under a grammar. Not thread-safe.
 
-    Every method raises OptionError if the grammar turns out to be too complex in the middle of the answer.
-
-    Args:
-        matcher: llguidance's state.
-        tokenizer: The model's tokenizer.
-        control: Control tokens that the grammar uses; no other may occur.
+    Every method raises OptionError if the grammar proves too complex during the answer. ``control`` holds the control
+    tokens that the grammar allows.
     """
 
     def __init__(self, matcher: LLMatcher, tokenizer: GrammarTokenizer, control: frozenset[int]) -> None:
@@ -149,11 +144,11 @@ class GrammarConstraint:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer so far obeys the grammar as a whole; a number may still continue."""
+        """Whether the answer is complete. It may still continue, as a number can."""
         return self._ended or bool(self._matcher.is_accepting())
 
     def mask(self, scores: FloatArray) -> None:
-        """Set the scores ``[vocab_size]`` of tokens that may not follow to minus infinity, in place."""
+        """Set the ``scores [vocab_size]`` of forbidden tokens to minus infinity, in place."""
         if self._only_end_follows():
             allow_only(scores, self._eos)
             return
@@ -163,7 +158,7 @@ class GrammarConstraint:
         np.copyto(scores, -np.inf, where=~(allowed & self._permitted))
 
     def accept(self, token: int) -> None:
-        """Advance by the chosen token. Raises OptionError for a token that may not follow."""
+        """Advance by the sampled token. Raises OptionError for a forbidden one."""
         if token in self._eos and self.complete:
             self._ended = True
         elif self._ended or token in self._forbidden or self._matcher.try_consume_tokens([token]) == 0:
@@ -188,7 +183,7 @@ class GrammarConstraint:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """A compiled grammar, for any number of answers."""
+    """A compiled grammar, reusable for any number of answers."""
 
     matcher: LLMatcher
     tokenizer: GrammarTokenizer
@@ -207,10 +202,10 @@ def allow_only(scores: FloatArray, tokens: Sequence[int]) -> None:
 
 
 def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: GrammarTokenizer) -> Grammar:
-    """Compile a JSON schema (or its text) in less than 2 s, not counting the creation of the tokenizer.
+    """Compile a JSON schema (or its text) in less than 2 s, apart from creating the tokenizer.
 
     Raises:
-        OptionError: The schema is invalid, too large, allows no answer, or contains something that is not honoured.
+        OptionError: The schema is invalid, too large, allows no answer, or uses an unsupported keyword.
     """
     checked = check_schema(schema)
     text = json.dumps({} if checked is True else checked)
@@ -223,14 +218,14 @@ def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: Grammar
 def compile_grammar(
     source: str, subject: str, tokenizer: GrammarTokenizer, *, risky: bool, control: frozenset[int] = frozenset()
 ) -> Grammar:
-    """Compile a grammar in llguidance's own notation.
+    """Compile a grammar in llguidance's notation.
 
     Args:
         source: The grammar.
-        subject: What it is called in an error.
+        subject: Its name in error messages.
         tokenizer: The model's tokenizer, which caches the result.
-        risky: Whether compiling may take long, so that a child process tries it first.
-        control: The control tokens in it.
+        risky: Whether compiling may take long; a child process then tries it first.
+        control: Control tokens in the grammar.
 
     Raises:
         OptionError: It does not compile within the limits, or allows no answer.
@@ -239,7 +234,7 @@ def compile_grammar(
         return cached
     from llguidance import LLMatcher, LLParserLimits
 
-    # Ordinary schemas take milliseconds; a trial would add the start of a process.
+    # A trial costs the start of a process; ordinary schemas compile in milliseconds.
     if risky and (reason := try_compile(source)):
         raise OptionError(f"{subject} is not supported", _first_line(reason))
     limits = LLParserLimits(

@@ -1,7 +1,7 @@
-"""JSON schemas from Python types, and answers back into them: dataclasses, TypedDicts, a user's Pydantic models.
+"""JSON schemas from Python types, and answers converted to them: dataclasses, TypedDicts, Pydantic models and others.
 
-Objects made from a type have no members but its fields; a field with a default may be absent. Pydantic is never
-imported: a model brings its own schema.
+Objects have no other members than the type's fields; a field with a default may be absent. Pydantic is never imported:
+a model supplies its own schema.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _OBJECTS = (inspect.DataclassType, inspect.TypedDictType, inspect.StructType)
 
 
 def schema_of(source: object) -> Mapping[str, object] | bool:
-    """Return the JSON schema of a mapping, true or false, JSON text, or a type.
+    """Return the JSON schema of a type, a mapping, a boolean or JSON text.
 
     Types are dataclass, TypedDict, msgspec Struct, Pydantic model, str, int, float, bool, None, list, tuple,
     dict[str, ...], Optional and other unions, Literal and Enum; int and float are limited to 2^53.
 
     Raises:
-        OptionError: It is anything else.
+        OptionError: The source is anything else.
     """
     if isinstance(source, str):
         source = plain_schema(source)
@@ -45,10 +45,10 @@ def schema_of(source: object) -> Mapping[str, object] | bool:
 
 
 def value_of(text: str, source: object) -> object:
-    """Return an answer as an instance of the type ``source``, or as plain JSON if that is a schema.
+    """Convert an answer to the type ``source``, or to plain JSON if that is a schema.
 
     Raises:
-        OptionError: The text is not JSON or does not fit the type, for instance because it was cut short.
+        OptionError: The text is not JSON or does not fit the type, for example because it is truncated.
     """
     try:
         if isinstance(source, str | bool | Mapping):
@@ -73,7 +73,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_type(root: inspect.Type) -> None:
-    """Raise TypeError for a type whose schema is looser than its values, as those of dates and sets are."""
+    """Raise TypeError for types with a schema that accepts more than the type, such as dates and sets."""
     waiting, seen = [root], set()
     while waiting:
         info = waiting.pop()
@@ -101,12 +101,12 @@ def _inner(info: inspect.Type) -> Iterator[inspect.Type]:
 
 
 def _closed(schema: Mapping[str, object], bounded: bool) -> Schema:
-    """The schema without unnamed members, and if ``bounded`` with numbers that msgspec can read."""
+    """Forbid unnamed members and, if ``bounded``, numbers that msgspec cannot read."""
     closed: Schema = {}
     for key, value in schema.items():
-        if key in ("properties", "$defs"):  # names of the user's, not keywords
+        if key in ("properties", "$defs"):  # the user's names, not keywords
             closed[key] = {name: _closed_any(member, bounded) for name, member in cast("Schema", value).items()}
-        else:  # constants are no schemas
+        else:  # constants are not schemas
             constant = key in ("enum", "const", "default", "examples")
             closed[key] = value if constant else _closed_any(value, bounded)
     if isinstance(closed.get("properties"), dict):

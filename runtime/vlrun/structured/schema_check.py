@@ -1,8 +1,7 @@
-"""The JSON Schema keywords that llguidance honours exactly, within limits; every other keyword is refused.
+"""Accepts the JSON Schema keywords that llguidance implements exactly, within limits, and rejects all others.
 
-Knows JSON Schema draft 2020-12 and where llguidance 1.9 deviates from it. Nothing is ignored silently, so that a schema
-is never half obeyed. Numbers are decimals, as the draft says: after rounding to binary, a value may equal a bound that
-was exclusive.
+Follows JSON Schema draft 2020-12 and the deviations of llguidance 1.9 from it. No keyword is silently ignored. Numbers
+are decimals, as in the draft: rounded to binary, a value may equal an exclusive bound.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from vlrun.errors import OptionError
 from vlrun.structured.schema_pattern import translate_pattern
 from vlrun.structured.schema_refs import Schema, check_refs, escape_pointer, types_of
 
-MAX_BYTES = 64 * 1024  # of a schema as JSON text
+MAX_BYTES = 64 * 1024  # schema as JSON text
 MAX_DEPTH = 48  # nesting of arrays and objects
-MAX_VALUES = 4000  # values in the schema, keys not counted
-MAX_PROPERTIES = 500  # properties, or patterns of properties, of one object
-MAX_COUNT = 10_000  # of minLength, maxLength, minItems, maxItems, minProperties, maxProperties
-MAX_NUMBER = 2**53  # either side of zero; larger integers are not exact in binary
-MIN_FRACTION = 1e-9  # smallest absolute value of a number other than zero
-MAX_MULTIPLE = 1000  # of multipleOf
-MAX_STRING = 2000  # characters of a constant or of a property name
+MAX_VALUES = 4000  # values in the schema, without keys
+MAX_PROPERTIES = 500  # properties or property patterns of one object
+MAX_COUNT = 10_000  # minLength, maxLength, minItems, maxItems, minProperties, maxProperties
+MAX_NUMBER = 2**53  # absolute value; larger integers are not exact as floats
+MIN_FRACTION = 1e-9  # smallest nonzero absolute value
+MAX_MULTIPLE = 1000  # multipleOf
+MAX_STRING = 2000  # characters of a constant or property name
 FORMATS = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid uri".split())
 DRAFTS = frozenset(
     f"http{s}://json-schema.org/{draft}{end}"
@@ -41,13 +40,13 @@ _ANNOTATIONS = frozenset(
 
 
 def check_schema(schema: Mapping[str, object] | bool | str) -> Schema | bool:
-    """Return the schema as llguidance needs it: no annotations, patterns translated, integral floats as integers.
+    """Convert a schema for llguidance: no annotations, translated patterns, integral floats as integers.
 
     Args:
         schema: The schema, or its JSON text.
 
     Raises:
-        OptionError: The schema is invalid, exceeds a limit, or contains something that is not honoured.
+        OptionError: The schema is invalid, exceeds a limit, or uses an unsupported keyword.
     """
     plain = plain_schema(schema)
     if isinstance(plain, dict):
@@ -60,7 +59,7 @@ def check_schema(schema: Mapping[str, object] | bool | str) -> Schema | bool:
 
 
 def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
-    """Return a copy made of plain JSON types. Raises OptionError beyond a limit and for what is not JSON."""
+    """Return a copy made of plain JSON types. Raises OptionError beyond a limit, or if it is not JSON."""
     try:
         value = schema
         if isinstance(schema, str):
@@ -84,7 +83,7 @@ def _unique(pairs: list[tuple[str, object]]) -> Schema:
 
 
 def _check_extent(value: object, counter: Iterator[int], depth: int = 0) -> None:
-    """Bounded, so that deep, cyclic and shared structures end."""
+    """Check depth and number of values, so that cyclic and shared structures end."""
     if depth == MAX_DEPTH:
         raise OptionError(f"the schema is nested deeper than {MAX_DEPTH} levels")
     if next(counter) == MAX_VALUES:
@@ -113,17 +112,17 @@ def _schema(schema: object, where: str) -> Schema | bool:
 
 
 def _check_combination(schema: Schema, where: str) -> None:
-    """Keywords that are valid alone but not together."""
+    """Check keywords that are valid alone but not together."""
     if "format" in schema and "string" not in types_of(schema, "string"):
-        raise OptionError(f"the schema has a format for something other than a string at {where}")
-    # Names that are not in `properties` may repeat, and a reader keeps only one of each.
+        raise OptionError(f"the schema has a format for a type other than string at {where}")
+    # Other names may repeat in an answer, and parsers keep only one of each.
     required = {str(name) for name in cast("list[object]", schema.get("required", []))}
     if int(cast("int", schema.get("minProperties", 0))) > max(1, len(required)):
-        raise OptionError(f"the schema asks for more properties than it names as required at {where}/minProperties")
+        raise OptionError(f"the schema's minProperties exceeds its required properties at {where}/minProperties")
 
 
 def _unsupported(where: str) -> OptionError:
-    return OptionError(f"the schema asks for something that is not supported at {where}")
+    return OptionError(f"the schema uses an unsupported keyword or value at {where}")
 
 
 def _schemas(value: object, where: str) -> object:
@@ -173,14 +172,14 @@ def _constant(value: object, where: str) -> object:
 def _string(value: object, where: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_STRING:
         raise OptionError(f"the schema needs a string of at most {MAX_STRING} characters at {where}")
-    # Answers have one way to write each character, or one name could be written in two ways. These have none.
+    # Answers use one spelling per character, so that keys are unique. These characters have none.
     if any((letter < " " and letter not in "\b\f\n\r\t") or letter == "\x7f" for letter in value):
         raise OptionError(f"the schema has a control character at {where}")
     return value
 
 
 def _number(low: float, high: float, value: object, where: str, *, whole: bool = False) -> int | float:
-    """A number in its range; an integral float becomes an integer."""
+    """Check a number's range; convert an integral float to an integer."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     exact = int(number) if math.isfinite(number) and number == int(number) else number
     if not low <= exact <= high or 0 < abs(exact) < MIN_FRACTION or (whole and not isinstance(exact, int)):
@@ -204,7 +203,7 @@ _KEYWORDS: Mapping[str, Callable[[object, str], object]] = {
     **dict.fromkeys(("properties", "$defs", "definitions"), _properties),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _count),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _bound),
-    # Fractions of ten are not exact in binary: readers would find that 0.07 is not a multiple of 0.01.
+    # Decimal fractions are not exact as floats: validators would reject 0.07 as a multiple of 0.01.
     "multipleOf": partial(_number, 1, MAX_MULTIPLE, whole=True),
     "patternProperties": _pattern_properties,
     "const": _constant,

@@ -1,7 +1,7 @@
-"""Regular expressions of schemas, translated so that they match only what every dialect matches.
+"""Translates regular expressions of schemas so that they match only what every dialect matches.
 
-ECMAScript, Python's re and llguidance share a syntax and differ in details: a digit is one of ten in one of them and
-any of Unicode's in another. What they read differently and cannot be translated is refused.
+ECMAScript, Python's re and llguidance differ in details: a digit is one of ten in one of them and any Unicode
+digit in another. Patterns that cannot be translated are rejected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_GROUPS = 16  # nesting of parentheses
 
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _CONTROL = {"n": "\\n", "t": "\\t", "r": "\\r", "f": "\\x0C", "v": "\\x0B"}
-# Each class as (what all dialects include, what any of them includes), to stand in brackets.
+# Each class as (the characters in all dialects, the characters in any dialect), for use in brackets.
 _NARROW_WIDE = {
     "d": ("0-9", "\\p{Nd}"),
     "w": ("0-9A-Za-z_", "\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}\\p{Join_Control}"),
@@ -34,7 +34,7 @@ _RANGE = re.compile(rf"(?P<first>{_ESCAPE}|.)(?:-(?P<last>{_ESCAPE}|.))?", re.DO
 
 
 def translate_pattern(pattern: str, where: str) -> str:
-    """Return the pattern for llguidance. Raises OptionError, naming ``where``, if dialects differ on it."""
+    """Translate a pattern for llguidance. Raises OptionError, naming ``where``, if that is impossible."""
     if len(pattern) > MAX_PATTERN:
         raise OptionError(f"the pattern at {where} is longer than {MAX_PATTERN} characters")
     try:
@@ -49,8 +49,8 @@ def translate_pattern(pattern: str, where: str) -> str:
 
 def _translate(pattern: str) -> str:
     out: list[str] = []
-    weights = [1]  # the largest product of counts so far, of the whole pattern and of each open group
-    atom: int | None = None  # the product of counts in the latest atom; None where no quantifier may follow
+    weights = [1]  # largest product of counts so far, in the whole pattern and in each open group
+    atom: int | None = None  # product of counts in the last atom; None where no quantifier may follow
     for token in _TOKEN.finditer(pattern):
         kind, weight = token.lastgroup, 1
         if kind == "open":
@@ -69,7 +69,7 @@ def _translate(pattern: str) -> str:
 
 
 def _repeated(token: re.Match[str], atom: int | None) -> int:
-    """The product of counts after a quantifier."""
+    """Return the product of counts after a quantifier."""
     if atom is None:
         raise OptionError(f"'{token.group()[0]}' where it repeats nothing")
     counts = [int(count) for count in (token["low"], token["high"]) if count]
@@ -96,7 +96,7 @@ def _translate_class(members: str, negated: bool) -> str:
     out = []
     for member in _RANGE.finditer(members):
         for end in ("first", "last"):
-            # Set operations in one dialect, characters in another.
+            # Set operators in one dialect, characters in another.
             letter = member[end]
             if letter == "[" or (letter in ("-", "&", "~", "|") and members.startswith(letter, member.end(end))):
                 raise OptionError(f"'{letter}' without a backslash in a class")
@@ -108,7 +108,7 @@ def _translate_class(members: str, negated: bool) -> str:
 
 
 def _translate_character(text: str, negated: bool = False, in_class: bool = False) -> str:
-    """A character, or a backslash and what follows it."""
+    """Translate a character or an escape."""
     if len(text) > len("\\d"):  # \xHH or \uHHHH
         return f"\\x{{{text[2:]}}}"
     letter = text[-1]
@@ -121,7 +121,7 @@ def _translate_character(text: str, negated: bool = False, in_class: bool = Fals
     if letter.lower() not in _NARROW_WIDE:
         raise OptionError(f"'\\{letter}'")
     narrow, wide = _NARROW_WIDE[letter.lower()]
-    # In a negated class the members are what must not match, so there the wide reading is the careful one.
+    # A negated class excludes its members, so the wide set is the safe one there.
     if letter.islower():
         return f"[{wide if negated and in_class else narrow}]"
     return f"[^{narrow if negated and in_class else wide}]"

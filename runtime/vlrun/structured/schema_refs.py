@@ -1,4 +1,4 @@
-"""Structure of a checked schema: references inside the document, answers that can end, cost of compiling it."""
+"""Checks across a schema: references, whether an answer can end, and the cost of compiling it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlrun.errors import OptionError
 Schema: TypeAlias = dict[str, object]
 
 MAX_REFS = 200
-"""References in one schema."""
+"""Distinct references in one schema."""
 
 _REGULAR = frozenset({"pattern", "patternProperties", "multipleOf", "format", "allOf"})
 _INTERSECTED = frozenset({"$ref", "anyOf", "oneOf", "enum", "const"})
@@ -19,18 +19,18 @@ _NEUTRAL = frozenset({"$defs", "definitions", "type"})
 
 
 def escape_pointer(name: str) -> str:
-    """Return a member's name as a JSON pointer writes it."""
+    """Escape a name for a JSON pointer."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
 def types_of(schema: Schema, default: str) -> list[object]:
-    """Return the types that a schema names, or the default."""
+    """Return the types of a schema, or the default."""
     types = schema.get("type", default)
     return types if isinstance(types, list) else [types]
 
 
 def check_refs(schema: Schema | bool) -> None:
-    """Raise OptionError for a reference that leads outside or nowhere, and for a schema whose answers never end."""
+    """Raise OptionError for an external or broken reference, and for a schema whose answers never end."""
     schemas = dict(_subschemas(schema, "#"))
     targets = {str(member["$ref"]) for member in schemas.values() if isinstance(member, dict) and "$ref" in member}
     if len(targets) > MAX_REFS:
@@ -38,7 +38,7 @@ def check_refs(schema: Schema | bool) -> None:
     for target in targets:
         if unquote(target) not in schemas:
             raise OptionError(f"the schema's reference '{target[:80]}' leads to no schema in it")
-    finite: set[str] = set()  # pointers of schemas known to have an answer that ends
+    finite: set[str] = set()  # pointers of schemas with an answer that ends
     while more := {at for at, member in schemas.items() if at not in finite and _is_finite(member, at, finite)}:
         finite |= more
     if "#" not in finite:
@@ -46,16 +46,16 @@ def check_refs(schema: Schema | bool) -> None:
 
 
 def is_risky(schema: Schema | bool) -> bool:
-    """Return whether llguidance may take long: regular expressions and schemas that it has to intersect multiply.
+    """Return whether compiling may be slow: regular expressions and intersections multiply the cost.
 
-    The cost of anything else grows with the size of the schema.
+    Otherwise the cost grows with the size of the schema.
     """
     keywords = [set(member) - _NEUTRAL for _, member in _subschemas(schema, "#") if isinstance(member, dict)]
     return any(keys & _REGULAR or (keys & _INTERSECTED and len(keys) > 1) for keys in keywords)
 
 
 def _subschemas(schema: object, at: str) -> Iterator[tuple[str, object]]:
-    """Every schema in the document with its pointer."""
+    """Yield every schema in the document with its pointer."""
     yield at, schema
     if not isinstance(schema, dict):
         return
@@ -71,7 +71,7 @@ def _subschemas(schema: object, at: str) -> Iterator[tuple[str, object]]:
 
 
 def _is_finite(schema: object, at: str, finite: set[str]) -> bool:
-    """Whether an answer to this schema can end, given the pointers of schemas for which one can."""
+    """Return whether an answer can end, given the pointers of schemas with an answer that ends."""
     if not isinstance(schema, dict):
         return bool(schema)
     if "$ref" in schema and unquote(str(schema["$ref"])) not in finite:
@@ -85,7 +85,7 @@ def _is_finite(schema: object, at: str, finite: set[str]) -> bool:
 
 
 def _needed(kind: object, schema: Schema, at: str) -> list[str]:
-    """Pointers of the schemas of members that every value of a type has."""
+    """Return the pointers of the member schemas that every value of this type contains."""
     if kind == "object":
         properties = cast("Schema", schema.get("properties", {}))
         required = {str(name) for name in cast("list[object]", schema.get("required", []))} & properties.keys()

@@ -12,7 +12,7 @@ from vlrun.structured.schema_check import plain_schema
 from vlrun.types.turn import MAX_TOOLS, Tool, ToolChoice
 
 MAX_TOOLS_BYTES = 256 * 1024
-"""All tools together, as JSON text."""
+"""All tools of a request, as JSON text."""
 
 Parameters: TypeAlias = Mapping[str, object]
 """The JSON schema of a tool's arguments."""
@@ -26,7 +26,7 @@ def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> dict[str, Paramete
     """Return the parameters of each tool by its name; ``{}`` for a tool without parameters.
 
     Raises:
-        OptionError: A tool is invalid, there are too many or too large tools, or the choice fits none of them.
+        OptionError: A tool is invalid, the tools exceed a limit, or the choice matches none of them.
     """
     if len(tools) > MAX_TOOLS:
         raise OptionError(f"there are more than {MAX_TOOLS} tools")
@@ -50,7 +50,7 @@ def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> dict[str, Paramete
 
 
 def _check_tool(tool: object, where: str) -> tuple[str, Parameters, int]:
-    """Return a tool's name, a plain copy of its parameters, and its size as JSON text."""
+    """Return a tool's name, a plain copy of its parameters, and its size as JSON."""
     if not isinstance(tool, Mapping) or not tool.keys() <= _TOOL_KEYS or tool.get("type") != "function":
         raise OptionError(f'{where} must look like {{"type": "function", "function": {{"name": ...}}}}')
     function = tool.get("function")
@@ -76,5 +76,5 @@ def _check_tool(tool: object, where: str) -> tuple[str, Parameters, int]:
 
 
 def parameters_error(name: str, error: OptionError) -> OptionError:
-    """Return the error of a schema as an error of a tool's parameters."""
+    """Convert the error of a schema to one of a tool's parameters."""
     return OptionError(f"the parameters of the tool '{name}' are not supported: {error.message}")

@@ -1,8 +1,7 @@
-"""Answers that may or must call tools: free text or a schema's JSON until a call begins, and every call valid.
+"""Grammars of answers that may or must call tools: free text or a schema's JSON, and only valid calls.
 
-Calls are written in the family's format, their arguments as ``grammar`` writes JSON. A call begins with the model's own
-control token and never with the same characters as text, so that no prompt makes the model spell out a call that
-nothing checks.
+Calls follow the family's format. A call begins with the model's control token and never with the same characters as
+text, so that no prompt can make the model write an unchecked call.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from vlrun.types.arrays import FloatArray
 from vlrun.types.turn import Tool, ToolChoice
 
 MAX_CALLS = 16
-"""In one answer."""
+"""Calls in one answer."""
 
 
 class FreeTextConstraint:
-    """Allows every token but control tokens."""
+    """Allows all tokens but control tokens."""
 
     complete = True
 
@@ -49,14 +48,14 @@ class FreeTextConstraint:
         self._ended = False
 
     def mask(self, scores: FloatArray) -> None:
-        """Set the scores ``[vocab_size]`` of tokens that may not follow to minus infinity, in place."""
+        """Set the ``scores [vocab_size]`` of forbidden tokens to minus infinity, in place."""
         if self._ended:
             allow_only(scores, self._eos)
         else:
             scores[self._forbidden] = -np.inf
 
     def accept(self, token: int) -> None:
-        """Advance by the chosen token. Raises OptionError for a token that may not follow."""
+        """Advance by the sampled token. Raises OptionError for a forbidden one."""
         if token in self._forbidden or (self._ended and token not in self._eos):
             raise OptionError(f"token {token} may not follow in a text")
         self._ended = token in self._eos
@@ -67,10 +66,7 @@ class FreeTextConstraint:
 
 
 class OptionalToolCallsConstraint:
-    """The state of one answer that begins as text or as a schema's JSON, or consists of calls.
-
-    Calls may follow free text, but not JSON.
-    """
+    """The state of an answer of free text with optional calls, or of either a schema's JSON or calls."""
 
     def __init__(
         self,
@@ -85,20 +81,19 @@ class OptionalToolCallsConstraint:
         self._begin = begin.encode()
         self._begin_id = tokenizer.control[begin]
         self._completing = tokenizer.completing_tokens(self._begin)
-        self._matched = 0  # bytes of the begin token, as text, at the end of the answer
+        self._matched = 0  # bytes of the begin token that end the answer as text
         self._may_call = True
         self._in_calls = False
 
     @property
     def complete(self) -> bool:
-        """Whether the answer so far is complete; it may still continue."""
+        """Whether the answer is complete. It may still continue."""
         return self._calls.complete if self._in_calls else self._before.complete
 
     def mask(self, scores: FloatArray) -> None:
-        """Set the scores ``[vocab_size]`` of tokens that may not follow to minus infinity, in place.
+        """Set the ``scores [vocab_size]`` of forbidden tokens to minus infinity, in place.
 
-        Raises:
-            OptionError: No token may follow.
+        Raises OptionError if all are forbidden.
         """
         if self._in_calls:
             self._calls.mask(scores)
@@ -112,7 +107,7 @@ class OptionalToolCallsConstraint:
             raise OptionError(f"the answer cannot continue: its schema asks for the text {self._begin.decode()}")
 
     def accept(self, token: int) -> None:
-        """Advance by the chosen token. Raises OptionError for a token that may not follow."""
+        """Advance by the sampled token. Raises OptionError for a forbidden one."""
         if self._in_calls:
             self._calls.accept(token)
         elif self._may_call and token == self._begin_id:
@@ -138,7 +133,7 @@ class OptionalToolCallsConstraint:
         return tokens
 
     def _match(self, token: int, matched: int) -> int:
-        """Bytes of the begin token at the end of the answer after ``token``; all of them if they occur anywhere."""
+        """Count the bytes of the begin token that end the answer after ``token``; all if it occurs anywhere."""
         text = self._begin[:matched] + self._tokenizer.load().decode_bytes([token])
         if self._begin in text:
             return len(self._begin)
@@ -147,7 +142,7 @@ class OptionalToolCallsConstraint:
 
 @dataclass(frozen=True)
 class FreeTextGrammar:
-    """Free text without tool calls, for prompts that describe tools which must not be called."""
+    """Free text, for prompts with tools that must not be called."""
 
     tokenizer: GrammarTokenizer
     thinking_tokens: frozenset[str]
@@ -159,7 +154,7 @@ class FreeTextGrammar:
 
 @dataclass(frozen=True)
 class OptionalToolCallsGrammar:
-    """An answer that follows ``before``, or calls tools."""
+    """``before`` or tool calls; both if ``before`` is free text."""
 
     before: Grammar | FreeTextGrammar
     calls: Grammar
@@ -181,12 +176,10 @@ def compile_answer(
     tokenizer: GrammarTokenizer,
     family: ModelFamily,
 ) -> AnswerGrammar | None:
-    """Compile the grammar of an answer with a schema (or None) and tools; None if the answer is free.
-
-    A required call replaces the JSON of the schema.
+    """Compile the grammar of an answer; None if it is unconstrained. A required call replaces the schema's JSON.
 
     Raises:
-        SchemaError: The schema is refused, as by `compile_schema`.
+        SchemaError: As OptionError of `compile_schema`.
         ToolError: A tool, its parameters or the choice is invalid, or the model has no tool calls.
     """
     with _errors_as(ToolError):
@@ -215,7 +208,7 @@ def _errors_as(kind: type[OptionError]) -> Iterator[None]:
 def _compile_calls(
     tools: Mapping[str, Parameters], parallel: bool, tokenizer: GrammarTokenizer, call_format: ToolCallFormat
 ) -> Grammar:
-    """The grammar of one call or several of these tools, and nothing else."""
+    """Compile the grammar of one or more calls of these tools."""
     tokenizer.load()
     begin, end = tokenizer.control.get(call_format.begin), tokenizer.control.get(call_format.end)
     if begin is None or end is None:
@@ -235,7 +228,7 @@ def _compile_calls(
 
 
 def _arguments(name: str, parameters: Parameters) -> Schema:
-    """The checked schema of a tool's arguments, which are always an object."""
+    """Check the schema of a tool's arguments, which must be an object."""
     try:
         schema = cast("Schema", check_schema(parameters))
     except OptionError as error:

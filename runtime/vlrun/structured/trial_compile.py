@@ -1,6 +1,6 @@
-"""Trial compilation in a child process that can be stopped: some schemas keep llguidance busy for minutes.
+"""Trial compilation in a child process with limits, because llguidance can take minutes for some schemas.
 
-The parent calls `try_compile`; the child runs this file as a script, reads a grammar from standard input and exits with
+The parent calls `try_compile`. The child runs this file as a script, reads a grammar from standard input and exits with
 0 if it compiles.
 """
 
@@ -12,17 +12,17 @@ import sys
 from pathlib import Path
 
 TRIAL_SECONDS = 0.6
-"""CPU time of the child's compilation: with the child's start (0.2 s) and the compilation in the parent less than 2 s.
-CPU time, so that the verdict on a schema does not depend on the load of the machine.
+"""CPU time of the child's compilation, so that the result does not depend on the machine's load. With the child's start
+(0.2 s) and the parent's compilation the total stays below 2 s.
 """
 WAIT_SECONDS = 20.0
-"""Wall-clock time after which the machine counts as too busy."""
+"""Wall-clock limit."""
 MAX_TRIAL_BYTES = 2 * 1024**3
 """Address space of the child."""
 
 
 def try_compile(grammar: str) -> str:
-    """Compile a grammar in a child process; return an empty string, or why it does not compile."""
+    """Compile a grammar in a child process. Return why it does not compile, or an empty string."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(Path(__file__))],
@@ -32,7 +32,7 @@ def try_compile(grammar: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return "this machine is too busy to compile it; try again later"
+        return "the machine is too busy to compile it; try again later"
     if done.returncode == 0:
         return ""
     if done.returncode == -signal.SIGPROF:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import msgspec
+
 from vlrun.errors import OptionError
 from vlrun.media.region import Tiles
 from vlrun.prompt.builder import DEFAULT_QUESTION
@@ -83,10 +85,17 @@ class TaskRequest:
         return (question,)
 
     def options(self, given: Options) -> Options:
-        """The caller's options, completed by the task's defaults. Raises OptionError."""
+        """The caller's options with the task's defaults. Raises OptionError."""
         if self.votes > 1 and given.temperature == 0:
             raise OptionError("with temperature 0 all votes are the same: leave it out, or ask for one vote")
-        return given if self.task is None else _with_task_defaults(given, self.task, self.arguments)
+        if self.task is None:
+            return given
+        defaults = msgspec.structs.asdict(self.task.sampling) | {"schema": self.task.answer_schema(self.arguments)}
+        options = given.with_defaults(defaults)
+        if self.task.image_tokens is None or given.max_image_tokens is not None or given.detail == "low":
+            return options
+        minimum, maximum = self.task.image_tokens
+        return replace(options.with_defaults({"min_image_tokens": minimum}), auto_image_tokens=maximum)
 
     def check_image_count(self, count: int) -> None:
         """Raise OptionError if the request needs another number of images."""
@@ -141,21 +150,3 @@ class TaskResult:
     marks: tuple[Mark, ...] = ()
     reasoning: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def _with_task_defaults(given: Options, task: Task, arguments: TaskArguments) -> Options:
-    sampling = task.sampling
-    options = replace(
-        given,
-        max_tokens=given.max_tokens or sampling.max_tokens,
-        temperature=sampling.temperature if given.temperature is None else given.temperature,
-        presence_penalty=sampling.presence_penalty if given.presence_penalty is None else given.presence_penalty,
-        repetition_penalty=(
-            sampling.repetition_penalty if given.repetition_penalty is None else given.repetition_penalty
-        ),
-        schema=task.answer_schema(arguments) if given.schema is None else given.schema,
-    )
-    if task.image_tokens is None or given.max_image_tokens is not None or given.detail == "low":
-        return options
-    minimum, maximum = task.image_tokens
-    return replace(options, min_image_tokens=given.min_image_tokens or minimum, auto_image_tokens=maximum)

@@ -74,12 +74,9 @@ def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | 
 
 
 def _with_sampling(options: Options, voting: SamplingParams) -> Options:
-    """The options with the sampling for votes, which would all be equal if decoding were greedy."""
+    """The options with sampling, because greedy decoding would make all votes equal."""
     return replace(
-        options,
-        temperature=voting.temperature,
-        top_p=voting.top_p if options.top_p is None else options.top_p,
-        top_k=voting.top_k if options.top_k is None else options.top_k,
+        options.with_defaults({"top_p": voting.top_p, "top_k": voting.top_k}), temperature=voting.temperature
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers and the chunks that they stream in, with usage, timings and progress."""
+"""Answers and their streamed chunks, with usage, timings and progress."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from vlrun.heatmap.heat_map import Heat
 
 FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
-"""``stop``: the model ended its answer, or a stop string occurred; ``length``: ``max_tokens`` or the context was
-reached; ``repetition``: the answer repeated itself without end.
+"""``stop``: end of answer or stop string; ``length``: ``max_tokens`` or the context was reached; ``repetition``: the
+answer kept repeating itself.
 """
 
 Phase: TypeAlias = Literal["vision", "prefill"]
@@ -22,14 +22,14 @@ Phase: TypeAlias = Literal["vision", "prefill"]
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one answer.
+    """Token counts of one answer.
 
     Attributes:
-        prompt_tokens: Tokens of the prompt, visual ones included.
-        image_tokens: Visual tokens of the prompt.
-        cached_tokens: Tokens of the prompt that were in the prefix cache.
+        prompt_tokens: Text and visual tokens.
+        image_tokens: Visual tokens.
+        cached_tokens: Prompt tokens found in the prefix cache.
         completion_tokens: Tokens of the answer.
-        forward_passes: How often the decoder ran for the answer, prefill included.
+        forward_passes: Runs of the decoder, with prefill.
     """
 
     prompt_tokens: int
@@ -41,15 +41,15 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of one answer. Time in which the caller does not read the stream is not included.
+    """Seconds of one answer, without the time that the caller takes between chunks.
 
     Attributes:
-        load: Loading the model, with the images that were encoded meanwhile (``vlrun.load(wait=False)``).
+        load: Loading the model. With ``vlrun.load(wait=False)`` images are encoded meanwhile.
         preprocess: Before the request was submitted.
         queue: Until the request was scheduled.
-        vision: Encoding its images, beside other requests.
-        prefill: Running its prompt, beside other requests.
-        ttft: Time to first token, from the question on; includes all of the above but ``load``.
+        vision: Encoding the images; other requests may run at the same time.
+        prefill: Computing the prompt; other requests may run at the same time.
+        ttft: Time to first token: the sum of the above without ``load``.
         tpot: Time per output token after the first; None for a single token.
         total: From the question to the last token.
     """
@@ -66,12 +66,12 @@ class Timings:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """The log probability of a token by the model alone, before penalties, temperature and schema.
+    """The log probability of a token, before penalties, temperature and schema.
 
     Attributes:
         token: The token as text.
-        logprob: Natural logarithm of its probability.
-        raw: Its bytes, which may be part of a character.
+        logprob: Natural logarithm.
+        raw: The token's bytes, which may be part of a character.
         top: The most likely tokens at this position.
     """
 
@@ -86,17 +86,13 @@ class Answer:
     """A complete answer.
 
     Attributes:
-        text: The text, tool calls included.
-        finish_reason: Why it ended.
-        usage: Tokens.
-        timings: Seconds.
+        text: The text with tool calls.
         notes: Messages for the user about the images, such as a reduced size.
-        value: The content of ``text`` if a ``schema`` was given and the answer is complete.
-        marks: Boxes and points in the answer, in pixels of the original image; empty unless the question was about a
-            single image.
+        value: The parsed ``text`` if a ``schema`` was given and the answer is complete.
+        marks: Boxes and points in pixels of the original image; empty unless the question was about a single image.
         tool_calls: Functions that the model wants to call.
         heat: The attention of each token to the image, if requested.
-        tokens: Token ids of ``text``; empty if a stop string cut them.
+        tokens: Token ids of ``text``; empty after a stop string.
         logprobs: Log probabilities of the tokens, if requested.
     """
 
@@ -115,7 +111,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of an answer while it streams.
+    """A part of a streamed answer.
 
     Attributes:
         text: The next text; may be empty.
@@ -132,7 +128,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of the work before the first token: ``done`` of ``total`` tokens, visual ones or the prompt's."""
+    """Progress before the first token: ``done`` of ``total`` visual tokens (``vision``) or prompt tokens."""
 
     phase: Phase
     done: int

@@ -12,9 +12,9 @@ class CacheConfig:
     """Limits of the KV cache.
 
     Attributes:
-        context: Tokens of one prompt and its answer; None for the maximum of the model and the KV cache.
-        kv_memory: Bytes of the KV cache, shared by all requests; None for a quarter of the memory.
-        kv_disk: Bytes in the user's cache folder for images that later processes can reuse.
+        context: Tokens of a prompt and its answer; None for the maximum of model and KV cache.
+        kv_memory: Bytes of memory, shared by all requests; None for a quarter of the machine's memory.
+        kv_disk: Bytes of disk for image prefixes that later processes reuse.
     """
 
     context: int | None = None

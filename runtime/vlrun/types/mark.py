@@ -10,7 +10,7 @@ class Mark:
     """A labelled box or point in pixels of the original image.
 
     Attributes:
-        label: One line without control characters or outer white space; empty if the answer has none.
+        label: One line without control characters; may be empty.
         box: Left, top, right, bottom; None for a point.
         point: x, y; None for a box.
     """

@@ -1,4 +1,4 @@
-"""Sampling parameters, checked against their ranges."""
+"""Sampling parameters with their ranges."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is chosen.
+    """Parameters of the sampler.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1, ``min_p`` 0, a repetition penalty of 1 and presence and
-    frequency penalties of 0 are off.
+    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1, ``min_p`` 0, ``repetition_penalty`` 1 and the other penalties
+    0 are off.
 
     Raises:
         OptionError: A value is out of its range.

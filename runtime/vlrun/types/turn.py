@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from vlrun.media.image import Image
 
 MAX_TOOLS = 128
-"""Tools of one request."""
+"""Per request."""
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 Tool: TypeAlias = Mapping[str, object]
-"""A function that the model may call, as OpenAI describes it: ``{"type": "function", "function": {"name": ...}}``."""
+"""A function that the model may call, in OpenAI's format: ``{"type": "function", "function": {"name": ...}}``."""
 
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """Text with the tokens that the model generated: tokenized again, it could differ from the cached tokens."""
+    """Generated text with its tokens: tokenizing the text again may give tokens that differ from the cached ones."""
 
     ids: tuple[int, ...]
     text: str
@@ -31,12 +31,7 @@ class GeneratedText:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function that the model wants to call.
-
-    Attributes:
-        name: The tool's name.
-        arguments: A JSON object, exactly as the model wrote it.
-    """
+    """A function call by the model. ``arguments`` is a JSON object, exactly as the model wrote it."""
 
     name: str
     arguments: str
@@ -47,10 +42,9 @@ class Turn:
     """One turn of a conversation.
 
     Attributes:
-        role: Whose turn it is.
         parts: Texts and images in order; open a file with ``vlrun.open_image``.
         tool_calls: The calls of an assistant's turn.
-        details: The detail of each image, if it differs from that of the options.
+        details: The detail of each image; empty to use that of the options.
     """
 
     role: Role
@@ -67,8 +61,8 @@ class ToolChoice:
     """Whether the model calls tools.
 
     Attributes:
-        mode: It may (``auto``), must (``required``) or must not (``none``).
-        name: The tool that a required call uses; None for any.
+        mode: The model may (``auto``), must (``required``) or must not (``none``) call tools.
+        name: The tool of a required call; None for any.
         parallel: Whether one answer may contain several calls.
     """
 

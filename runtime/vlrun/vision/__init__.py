@@ -1,1 +1,1 @@
-"""From images to image features: patches, the encoder queue, the feature cache. Knows no prompt and no engine."""
+"""From images to image features: patches, the encoder queue, the feature cache. Independent of prompts and engine."""

@@ -1,7 +1,7 @@
-"""The encoder queue: one thread that encodes images one after the other.
+"""The encoder queue: one thread that encodes images one after another.
 
 The engine submits an image when a running request needs its features. While the decoder is still loading, images can be
-prefetched. Equal images are encoded once, for everyone who submitted them.
+prefetched. Equal images are encoded once for all requests.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from vlrun.errors import InferenceCancelled, as_vlrun_error
 from vlrun.vision.features import ImageFeatures
 
 MAX_PREFETCHED = 8
-"""Images prefetched and not yet submitted. The features of a 1024 x 768 image take 25 MB in the 2B model."""
+"""Images prefetched but not yet submitted. In the 2B model a 1024 x 768 image takes 25 MB."""
 
 
 class Encodable(Protocol):
-    """What the queue encodes: something with a key, equal for equal content."""
+    """An image that the queue can encode."""
 
     @property
     def key(self) -> bytes:
-        """Hash of everything that the features depend on, the model apart."""
+        """Hash of everything but the model that the features depend on."""
 
     @property
     def tokens(self) -> int:
-        """Visual tokens of the image."""
+        """Number of visual tokens."""
 
 
 Encode: TypeAlias = Callable[[Any, Callable[[], bool]], ImageFeatures]
-"""Encodes an Encodable; raises InferenceCancelled when the second argument returns true."""
+"""Encodes an Encodable. Raises InferenceCancelled when the second argument returns true."""
 
 
 class Encoding:
-    """One image in the queue. It is cancelled when everyone who submitted it has closed their request."""
+    """One image in the queue. It is cancelled when all requests that need it are closed."""
 
     def __init__(self, image: Encodable, closed: threading.Event) -> None:
         self.image = image
@@ -48,12 +48,12 @@ class Encoding:
         self._requesters.append(closed)
 
     def cancelled(self) -> bool:
-        """Return whether nobody waits for the features any more."""
+        """Return whether no request needs the features any more."""
         return all(closed.is_set() for closed in list(self._requesters))
 
 
 class EncoderQueue:
-    """Runs ``encode`` in a thread of its own, which starts with the first image."""
+    """Runs ``encode`` in its own thread, which starts with the first image."""
 
     def __init__(self, encode: Encode) -> None:
         self._encode = encode
@@ -65,12 +65,7 @@ class EncoderQueue:
         self._stopped = threading.Event()
 
     def submit(self, image: Encodable, closed: threading.Event) -> Encoding:
-        """Encode an image, or join the encoding of an equal one.
-
-        Args:
-            image: The image.
-            closed: Set when the request that needs the features has ended.
-        """
+        """Encode an image, or join the encoding of an equal one. ``closed`` is set when the request ends."""
         with self._lock:
             encoding = self._encodings.get(image.key)
             if encoding is None or encoding.cancelled():
@@ -83,7 +78,7 @@ class EncoderQueue:
             return encoding
 
     def prefetch(self, images: Iterable[Encodable]) -> None:
-        """Encode images before a request submits them, ``MAX_PREFETCHED`` of them at most."""
+        """Encode images before a request submits them, ``MAX_PREFETCHED`` at most."""
         with self._lock:
             for image in images:
                 if image.key not in self._encodings and len(self._prefetched) < MAX_PREFETCHED:
@@ -91,7 +86,7 @@ class EncoderQueue:
                     self._add(image, discarded)
 
     def discard(self, images: Iterable[Encodable]) -> None:
-        """Cancel prefetched images that no request submitted."""
+        """Cancel prefetched images that no request has submitted."""
         with self._lock:
             for image in images:
                 if image.key in self._prefetched:
@@ -131,7 +126,7 @@ class EncoderQueue:
         try:
             if not self._cancelled(encoding):
                 features = self._encode(encoding.image, lambda: self._cancelled(encoding))
-        except BaseException as raised:  # noqa: BLE001 - goes to everyone who waits
+        except BaseException as raised:  # noqa: BLE001 - re-raised in the waiting threads
             error = as_vlrun_error(raised)
         key = encoding.image.key
         with self._lock:

@@ -1,7 +1,7 @@
-"""Image features in memory, within a budget.
+"""A cache of image features within a memory budget.
 
 The KV cache shares full blocks only, so the last few visual tokens of a cached image run again and need their features.
-These last tokens are kept apart, in a small budget of their own, where they outlive the whole features.
+These tails have a small budget of their own, in which they outlive the complete features.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ class FeatureCache:
     """Image features by image key.
 
     Args:
-        budget: Bytes of whole features.
-        tail: Number of last tokens that are kept of every image.
-        tails_budget: Bytes of these.
+        budget: Bytes for complete features.
+        tail: Tokens in the tail of an image.
+        tails_budget: Bytes for tails.
     """
 
     def __init__(self, budget: int, tail: int, tails_budget: int) -> None:
@@ -28,16 +28,17 @@ class FeatureCache:
     def put(self, key: bytes, features: ImageFeatures) -> None:
         """Store an image's features and its tail, each if its budget allows."""
         self._whole.put(key, features)
-        self._tails.put(key, features.last(self._tail).copy() if features.tokens > self._tail else features)
+        tail = features.last(self._tail).values.copy() if features.tokens > self._tail else features.values
+        self._tails.put(key, ImageFeatures(tail))
 
     def put_tail(self, key: bytes, features: ImageFeatures) -> None:
-        """Store the features of an image's last tokens, unless more of them are stored."""
+        """Store the features of an image's last tokens, unless more are stored already."""
         stored = self._tails.get(key)
         if stored is None or stored.tokens < features.tokens:
             self._tails.put(key, features)
 
     def get(self, key: bytes, tokens: int, start: int) -> ImageFeatures | None:
-        """Return tokens ``start ..`` of an image that has ``tokens``, if they are stored."""
+        """Return the features from token ``start`` on of an image with ``tokens`` tokens, if stored."""
         for cache in (self._whole, self._tails):
             features = cache.get(key)
             if features is not None and features.tokens >= tokens - start:
@@ -51,7 +52,7 @@ class FeatureCache:
 
 
 class _LRU:
-    """Features by key within a budget of bytes; the least recently used are evicted first."""
+    """Features by key within a budget of bytes, with LRU eviction."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
@@ -60,7 +61,7 @@ class _LRU:
 
     def put(self, key: bytes, features: ImageFeatures) -> None:
         if features.nbytes > self._budget:
-            return  # it would evict all others and then itself
+            return  # would evict everything, itself included
         old = self._features.pop(key, None)
         self.nbytes += features.nbytes - (old.nbytes if old else 0)
         self._features[key] = features

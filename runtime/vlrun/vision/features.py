@@ -1,4 +1,4 @@
-"""Image features: what the vision encoder returns and the decoder reads."""
+"""Image features: the vision encoder's output and the decoder's input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlrun.types.arrays import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
-    """Features of the visual tokens of one image, or of the last ones.
+    """Features of the visual tokens of one image, or of its last ones.
 
     Attributes:
         values: ``[1 + deepstack, tokens, hidden]`` float32. Row 0 holds the embeddings; DeepStack adds the other rows
@@ -41,7 +41,3 @@ class ImageFeatures:
     def last(self, tokens: int) -> ImageFeatures:
         """Return the last ``tokens`` tokens as a view."""
         return self.slice(self.tokens - tokens, self.tokens)
-
-    def copy(self) -> ImageFeatures:
-        """Return features that share no memory with these."""
-        return ImageFeatures(self.values.copy())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Grid:
-    """Patches of one image (or one pair of video frames), in rows and columns; both multiples of ``merge``."""
+    """Rows and columns of the patches of one image (or pair of video frames), both multiples of ``merge``."""
 
     height: int
     width: int
@@ -15,10 +15,10 @@ class Grid:
 
     @property
     def patches(self) -> int:
-        """Rows that the vision encoder reads."""
+        """Number of patches, the vision encoder's tokens."""
         return self.height * self.width
 
     @property
     def tokens(self) -> int:
-        """Visual tokens that the decoder reads: one for each merge x merge block of patches."""
+        """Number of visual tokens, the decoder's: one for each merge x merge block of patches."""
         return self.patches // self.merge**2

@@ -1,12 +1,11 @@
-"""From one image to its features: resize, cut into patches, run the vision encoder, which may still be loading."""
+"""Encodes one image: resize, cut into patches, run the vision encoder, which may still be loading."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,19 +22,19 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image and the patch grid in which the model will see it."""
+    """An image and the patch grid that it is encoded in."""
 
     image: Image
     grid: Grid
 
     @cached_property
     def key(self) -> bytes:
-        """Hash of everything that the features depend on, the model apart."""
+        """Hash of everything but the model that the features depend on."""
         return hashlib.sha256(f"{self.image.sha256} {self.grid}".encode()).digest()
 
     @property
     def tokens(self) -> int:
-        """Visual tokens of the image."""
+        """Number of visual tokens."""
         return self.grid.tokens
 
 
@@ -43,7 +42,7 @@ class ImageEncoder:
     """Encodes prepared images.
 
     Args:
-        vision_encoder: Returns the backend's vision encoder, which starts loading with the first call.
+        vision_encoder: Returns the backend's vision encoder; the first call starts loading it.
         preprocessing: Mean and standard deviation of the pixels.
         vision: Patch sizes.
     """
@@ -57,40 +56,28 @@ class ImageEncoder:
         self._vision_encoder = vision_encoder
         self._preprocessing = preprocessing
         self._vision = vision
-        self._lock = threading.Lock()
         self._seconds: dict[int, float] = {}
 
     @property
     def seconds(self) -> dict[int, float]:
-        """Shortest encoding time so far by number of visual tokens."""
-        with self._lock:
-            return dict(self._seconds)
+        """Shortest encoding time so far, by number of visual tokens."""
+        return dict(self._seconds)
 
     def encode(self, image: PreparedImage, stopped: Callable[[], bool]) -> ImageFeatures:
         """Encode one image.
 
         Raises:
             InferenceCancelled: When ``stopped``.
-            VlrunError: What loading the vision encoder raised.
+            VlrunError: The vision encoder could not be loaded.
         """
         loading = self._vision_encoder()
         patches = cut(image.image, image.grid, self._preprocessing, self._vision)
-        encoder = wait_for(loading, stopped)
+        while not wait([loading], POLL_SECONDS).done:
+            if stopped():
+                raise InferenceCancelled
+        encoder = result_of(loading)
         start = time.perf_counter()
         features = encoder.encode(patches, stopped)
         seconds = time.perf_counter() - start
-        with self._lock:
-            self._seconds[image.tokens] = min(seconds, self._seconds.get(image.tokens, seconds))
+        self._seconds[image.tokens] = min(seconds, self._seconds.get(image.tokens, seconds))
         return features
-
-
-def wait_for(future: Future[VisionEncoder], stopped: Callable[[], bool]) -> VisionEncoder:
-    """Wait for a future's result. Raises InferenceCancelled when ``stopped``, and what the future raises."""
-    while True:
-        try:
-            future.exception(POLL_SECONDS)
-        except TimeoutError:
-            if stopped():
-                raise InferenceCancelled from None
-            continue
-        return result_of(future)

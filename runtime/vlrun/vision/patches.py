@@ -1,6 +1,6 @@
-"""From upright RGB to the vision encoder's rows: resize within a pixel budget, normalize, cut into patches.
+"""From RGB to the vision encoder's patches: resize within a pixel budget, normalize, cut.
 
-Equal bit for bit to transformers' ``Qwen2VLImageProcessor`` (the Pillow one). Knows pixels and grids, no device.
+Bit-identical to transformers' ``Qwen2VLImageProcessor`` (the one that uses Pillow).
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
 MAX_ASPECT_RATIO = 200
-"""Longer side over shorter side, the limit of the reference (``smart_resize``)."""
+"""Limit on longer side / shorter side in the reference (``smart_resize``)."""
 
 
 def grid_of(
     image: Image, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int, min_pixels: int = 0
 ) -> Grid:
-    """The patches that an image will have; ``max_pixels`` lowers the budget of the model and never raises it,
-    ``min_pixels`` has smaller images enlarged, within the budget.
+    """Compute an image's patch grid. Raises MediaTooLarge beyond ``MAX_ASPECT_RATIO``.
 
-    Raises MediaTooLarge for a strip of more than 200 to 1.
+    ``max_pixels`` can only lower the model's limit. Images below ``min_pixels`` are enlarged, within that limit.
     """
     width, height = image.size
     budget = max(min(max_pixels, preprocessing.max_pixels), preprocessing.min_pixels)
@@ -44,13 +43,13 @@ def cut(image: Image, grid: Grid, preprocessing: Preprocessing, vision: VisionDi
 
 
 def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """The size (height, width) to resize to: multiples of ``factor``, area within limits, aspect ratio kept as far as
-    that allows (``smart_resize`` of the reference).
+    """Compute the (height, width) to resize to: multiples of ``factor``, area within limits, aspect ratio nearly kept.
+
+    Equal to ``smart_resize`` of the reference.
     """
     if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
         raise MediaTooLarge(
-            f"an image of {width} x {height} is too narrow a strip: "
-            f"the sides may differ {MAX_ASPECT_RATIO} times at most"
+            f"an image of {width} x {height} is too narrow a strip: the side ratio may be at most {MAX_ASPECT_RATIO}"
         )
     fitted_height, fitted_width = round(height / factor) * factor, round(width / factor) * factor
     if fitted_height * fitted_width > max_pixels:
@@ -65,7 +64,7 @@ def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) 
 
 
 def _resize(rgb: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Bicubic, horizontal pass first. In one call Pillow 13 swaps the passes of some images and rounds otherwise."""
+    """Resize horizontally first. In one call, Pillow 13 swaps the passes of some images and rounds differently."""
     image = PILImage.fromarray(rgb)
     horizontal = image.resize((width, image.height), PILImage.Resampling.BICUBIC)
     return np.asarray(horizontal.resize((width, height), PILImage.Resampling.BICUBIC))
@@ -79,12 +78,12 @@ def _to_rows(
     channels_first = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(grid.patches, 3, 1, p, p)
     normalized = np.empty((grid.patches, 3, vision.temporal_patch, p, p), np.float32)
     for channel, table in enumerate(_normalization(preprocessing)):
-        normalized[:, channel] = table[channels_first[:, channel]]  # a still image fills every temporal slot
+        normalized[:, channel] = table[channels_first[:, channel]]  # a still image fills all frames
     return normalized.reshape(grid.patches, -1)
 
 
 def _normalization(preprocessing: Preprocessing) -> FloatArray:
-    """Normalized value of each 8-bit value, ``[3, 256]``, by the reference's steps and roundings."""
+    """Return the normalized value of each 8-bit value, ``[3, 256]``, rounded as in the reference."""
     rescaled = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
     mean = np.array(preprocessing.mean, np.float32)[:, None]
     std = np.array(preprocessing.std, np.float32)[:, None]

@@ -29,4 +29,4 @@ class VisionEncoder(Protocol):
         """Encode one image. Raises InferenceCancelled when ``stopped``."""
 
     def warm_up(self) -> None:
-        """Run once, if nothing ran yet: some plugins repack their weights then. Raises DeviceError."""
+        """Run once if nothing ran yet: some plugins repack the weights then. Raises DeviceError."""

@@ -1,16 +1,14 @@
-"""The client's connections."""
+"""The HTTP client's connections."""
 
 from __future__ import annotations
 
 import pytest
 
 from benchmarks.load.http_client import Address, KeepAliveClient, request
-from tests.benchmarks.load.fake_service import HUNG_UP, answer, respond
+from tests.benchmarks.load.fake_service import HUNG_UP, answer, serve_responses
 
 
-def test_a_closed_keep_alive_connection_is_no_failure() -> None:
-    """Guards against failures caused by keep-alive, and against hiding those of a fresh connection."""
-
+def test_a_closed_keep_alive_connection_is_reopened_but_a_fresh_one_fails() -> None:
     async def twice(address: Address) -> None:
         client = KeepAliveClient(address, "127.0.0.2")
         for _ in range(2):
@@ -23,5 +21,5 @@ def test_a_closed_keep_alive_connection_is_no_failure() -> None:
             await client.ask(request(address, "/"))
         client.abort()
 
-    assert respond([answer(1), HUNG_UP, answer(1)], twice) == 2
-    assert respond([HUNG_UP, answer(1)], once) == 1
+    assert serve_responses([answer(1), HUNG_UP, answer(1)], twice) == 2
+    assert serve_responses([HUNG_UP, answer(1)], once) == 1

@@ -13,8 +13,7 @@ from benchmarks.load.soak import SoakPlan, soak
 
 
 @pytest.mark.slow
-def test_a_short_soak() -> None:
-    """Guards the soak itself: many clients leave, and a kill loses only requests in flight."""
+def test_a_kill_loses_only_requests_in_flight_and_leaks_nothing() -> None:
     plan = SoakPlan(clients=24, seconds=8, images=8, kill=True, every=0.2)
     with ServiceProcess() as service:
         found = asyncio.run(soak(service, plan))

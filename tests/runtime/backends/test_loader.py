@@ -1,4 +1,4 @@
-"""Loading in the background: the first question begins while the decoder is still being opened."""
+"""Loading in the background: the first image is encoded while the decoder loads."""
 
 from __future__ import annotations
 
@@ -31,64 +31,64 @@ OPTIONS = Options(max_tokens=8, temperature=0)
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture
-def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What happened when: a decoder that opens slowly, and every image that is encoded."""
-    happened: list[str] = []
-    open_decoder, encode = OpenVINODecoder.__init__, OpenVINOVisionEncoder.encode
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record when the decoder is loaded, which takes long, and every encoded image."""
+    recorded: list[str] = []
+    load_decoder, encode = OpenVINODecoder.__init__, OpenVINOVisionEncoder.encode
 
-    def slowly(self: OpenVINODecoder, *given: Any) -> None:
-        given[0].compiling.set()  # the compiler is what takes long
-        until, least = time.monotonic() + 60, time.monotonic() + 2
-        while time.monotonic() < least or (_encoding() and "image" not in happened and time.monotonic() < until):
+    def load_slowly(self: OpenVINODecoder, *given: Any) -> None:
+        given[0].compiling.set()
+        deadline, earliest = time.monotonic() + 60, time.monotonic() + 2
+        while time.monotonic() < earliest or (
+            encoder_running() and "image" not in recorded and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
-        open_decoder(self, *given)
-        happened.append("decoder")
+        load_decoder(self, *given)
+        recorded.append("decoder")
 
-    def noted(self: OpenVINOVisionEncoder, *given: Any) -> Any:
-        happened.append("image")
+    def record_encode(self: OpenVINOVisionEncoder, *given: Any) -> Any:
+        recorded.append("image")
         return encode(self, *given)
 
-    monkeypatch.setattr(OpenVINODecoder, "__init__", slowly)
-    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", noted)
-    return happened
+    monkeypatch.setattr(OpenVINODecoder, "__init__", load_slowly)
+    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", record_encode)
+    return recorded
 
 
-def _encoding() -> bool:
+def encoder_running() -> bool:
     return any(thread.name == "vlrun-vision" for thread in threading.enumerate())
 
 
-def test_the_first_image_is_encoded_while_the_decoder_opens(order: list[str]) -> None:
-    """Guards the overlap: encoded once, before the decoder is there; not at all if the disk seems to know it."""
+def test_the_first_image_is_encoded_while_the_decoder_loads(events: list[str]) -> None:
+    """It is not encoded if a stored prefix seems to cover it."""
     with load(cache=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         first = vlm.ask(IMAGE, QUESTION, OPTIONS)
-    assert order == ["image", "decoder"]
-    order.clear()
+    assert events == ["image", "decoder"]
+    events.clear()
     with load(cache=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         again = vlm.ask(IMAGE, QUESTION, OPTIONS)
-    assert order == ["decoder"]
+    assert events == ["decoder"]
     assert again.text == first.text == "6"
     assert again.usage.cached_tokens
 
 
-def test_a_hint_that_is_wrong_costs_time_alone(order: list[str], tmp_path: Path) -> None:
-    """Guards a prefix that is stored and cannot be used (another model's, a damaged one): the image is encoded."""
+def test_an_unusable_stored_prefix_only_delays_the_encoding(events: list[str], tmp_path: Path) -> None:
     with load(cache=CacheConfig(kv_disk=2**30)) as vlm:
         first = vlm.ask(IMAGE, QUESTION, OPTIONS)
     (stored,) = (tmp_path / "vlrun" / "prefixes").glob("*.kv")
     stored.write_bytes(b"x" * 1000)
-    order.clear()
+    events.clear()
     with load(cache=CacheConfig(kv_disk=2**30), wait=False) as vlm:
         assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == first.text
-    assert order == ["decoder", "image"]
+    assert events == ["decoder", "image"]
 
 
-def test_two_at_once_share_what_was_begun(order: list[str]) -> None:
-    """Guards two threads that ask about one image while the model is loading."""
+def test_concurrent_first_questions_share_one_encoding(events: list[str]) -> None:
     answers: list[str] = []
     with load(wait=False) as vlm:
         threads = [
@@ -99,11 +99,11 @@ def test_two_at_once_share_what_was_begun(order: list[str]) -> None:
         for thread in threads:
             thread.join()
     assert answers == ["6", "6"]
-    assert order == ["image", "decoder"]
+    assert events == ["image", "decoder"]
 
 
-def test_what_is_wrong_comes_with_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards ``wait=False``: errors of the device, the room and either half arrive as themselves, and close ends."""
+def test_load_errors_are_raised_by_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``wait=False``, errors of the device, the cache size and either model keep their type."""
     with load(hints=Hints(device="GPU"), wait=False) as vlm, pytest.raises(DeviceError, match="no device 'GPU'"):
         vlm.ask(IMAGE, QUESTION)
     with load(cache=CacheConfig(context=10**6), wait=False) as vlm, pytest.raises(OptionError, match="at most"):
@@ -114,15 +114,14 @@ def test_what_is_wrong_comes_with_the_first_question(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(OpenVINOVisionEncoder, "__init__", damaged)
     with load(wait=False) as vlm:
-        assert vlm.ask([], "Hi", OPTIONS).usage.completion_tokens  # a text needs no eyes
+        assert vlm.ask([], "Hi", OPTIONS).usage.completion_tokens  # a text needs no vision encoder
         with pytest.raises(DamagedModel, match="vision encoder"):
             vlm.ask(IMAGE, QUESTION)
     with pytest.raises(DamagedModel, match="vision encoder"):
         load()
 
 
-def test_an_encoder_that_fails_is_told_to_the_one_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards an encoding that fails ahead of the question: the answer fails, the model lives."""
+def test_a_failed_prefetch_fails_only_its_question(monkeypatch: pytest.MonkeyPatch) -> None:
     encode, failures = OpenVINOVisionEncoder.encode, [RuntimeError("out of memory")]
 
     def fails_once(self: OpenVINOVisionEncoder, *given: Any) -> Any:
@@ -137,19 +136,17 @@ def test_an_encoder_that_fails_is_told_to_the_one_who_asked(monkeypatch: pytest.
         assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == "6"
 
 
-def test_closing_stops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards images that nobody wants any more: close waits for none of them to be encoded, whether they were taken
-    by the engine or not, and leaves no thread in the middle of an inference.
-    """
+def test_closing_stops_running_and_waiting_encodings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is left inside an inference."""
     encoded = []
 
-    def for_ever(_: OpenVINOVisionEncoder, patches: object, stopped: Callable[[], bool]) -> None:
+    def encode_forever(_: OpenVINOVisionEncoder, patches: object, stopped: Callable[[], bool]) -> None:
         encoded.append(patches)
         while not stopped():
             time.sleep(0.01)
         raise InferenceCancelled
 
-    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", for_ever)
+    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", encode_forever)
     before = set(threading.enumerate())
     vlm = load(wait=False)
     images = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(4)]
@@ -173,33 +170,33 @@ def test_closing_stops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
         vlm.ask([], "Hi")
 
 
-def test_a_load_that_fails_leaves_nothing() -> None:
-    """Guards memory and threads: neither the error that was told nor the end of the process holds on to the model."""
-    alive, before = _alive(), set(threading.enumerate())
+def test_a_failed_load_leaves_no_objects_or_threads() -> None:
+    """Guards against an exception that keeps the model alive."""
+    count, before = count_models(), set(threading.enumerate())
     for _ in range(3):
         with pytest.raises(OptionError, match="at most"):
             load(cache=CacheConfig(context=10**6))
     until = time.monotonic() + 20
-    while time.monotonic() < until and (_alive() > alive or set(threading.enumerate()) - before):
+    while time.monotonic() < until and (count_models() > count or set(threading.enumerate()) - before):
         time.sleep(0.05)
-    assert _alive() <= alive
+    assert count_models() <= count
     assert not set(threading.enumerate()) - before
 
 
-def _alive() -> int:
+def count_models() -> int:
     gc.collect()
-    return sum(type(one) in (VLM, OpenVINODecoder, OpenVINOVisionEncoder) for one in gc.get_objects())
+    return sum(type(value) in (VLM, OpenVINODecoder, OpenVINOVisionEncoder) for value in gc.get_objects())
 
 
-def test_what_cannot_fit_is_not_begun(order: list[str]) -> None:
-    """Guards against work for a prompt that is refused anyway: that can be known before the decoder is there."""
+def test_images_of_a_refused_prompt_are_not_encoded(events: list[str]) -> None:
+    """The prompt's length is known before the decoder is loaded."""
     with load(wait=False) as vlm, pytest.raises(ContextLengthExceeded):
         vlm.ask([IMAGE] * 64, "word " * 400)
-    assert "image" not in order
+    assert "image" not in events
 
 
-def test_a_folder_that_is_replaced_while_it_loads(tmp_path: Path, order: list[str]) -> None:
-    """Guards the caches: what the old weights compute must not be kept under the new model's name."""
+def test_a_folder_replaced_while_loading_is_refused(tmp_path: Path, events: list[str]) -> None:
+    """Guards the caches: results of the old weights must not be stored under the new model's name."""
     folder = tmp_path / "model"
     shutil.copytree(FOLDER, folder)
     with load(folder, wait=False) as vlm:
@@ -209,18 +206,18 @@ def test_a_folder_that_is_replaced_while_it_loads(tmp_path: Path, order: list[st
             vlm.ask(IMAGE, QUESTION)
 
 
-def test_ctrl_c_in_an_inference_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the main thread, which warms the encoder up: an interruption is told as such, the inference ended."""
+def test_ctrl_c_during_an_inference_raises_keyboard_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread warms up the encoder; the inference ends before the exception is raised."""
 
-    def interrupted(*_: object) -> bool:
+    def interrupt(*_: object) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(OpenVINOVisionEncoder, "warm_up", lambda self: _interrupted_encode(self, interrupted))
+    monkeypatch.setattr(OpenVINOVisionEncoder, "warm_up", lambda self: encode_until(self, interrupt))
     with pytest.raises(KeyboardInterrupt):
         load()
 
 
-def _interrupted_encode(encoder: OpenVINOVisionEncoder, interrupted: Callable[..., bool]) -> None:
+def encode_until(encoder: OpenVINOVisionEncoder, stopped: Callable[..., bool]) -> None:
     grid = Grid(64, 64, 2)
     pixels = np.zeros((grid.patches, 3 * 2 * 16**2), np.float32)
-    encoder.encode(Patches(pixels, grid), interrupted)
+    encoder.encode(Patches(pixels, grid), stopped)

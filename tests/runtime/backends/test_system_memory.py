@@ -1,4 +1,4 @@
-"""How much memory there is: the machine's, or the cgroup's if that is less."""
+"""Available memory: the machine's, or the cgroup's limit if it is lower."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ MACHINE = {"proc/meminfo": "MemTotal:        8388608 kB\nMemFree: 1 kB\n"}
         (
             MACHINE
             | {
-                "proc/self/cgroup": "4:cpuset,memory:/box/one\n1:cpu:/other\n0::/\n",
-                "sys/fs/cgroup/memory/box/memory.limit_in_bytes": f"{1700 * MIB}\n",
+                "proc/self/cgroup": "4:cpuset,memory:/slice/one\n1:cpu:/other\n0::/\n",
+                "sys/fs/cgroup/memory/slice/memory.limit_in_bytes": f"{1700 * MIB}\n",
                 "sys/fs/cgroup/memory/other/memory.limit_in_bytes": f"{1 * MIB}\n",
             },
             1700,
@@ -55,18 +55,18 @@ MACHINE = {"proc/meminfo": "MemTotal:        8388608 kB\nMemFree: 1 kB\n"}
         ({"sys/fs/cgroup/memory.max": f"{500 * MIB}\n"}, 500),
     ],
 )
-def test_the_smallest_limit_holds(
+def test_the_lowest_limit_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], mib: int
 ) -> None:
-    """Guards a container or a systemd slice from a KV cache sized by the whole machine, and a sandbox that hides
-    /proc/meminfo from one sized by nothing.
+    """Guards containers and systemd slices against a KV cache sized for the whole machine, and sandboxes that hide
+    /proc/meminfo.
     """
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 262144, "SC_PAGE_SIZE": 4096}.__getitem__)
     assert total_memory(write(tmp_path, files)) == mib * MIB
 
 
-def test_memory_that_nobody_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards systems whose sysconf(3) answers -1, or not at all."""
+def test_a_fallback_is_used_if_the_memory_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sysconf(3) may answer -1 or fail."""
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": -1, "SC_PAGE_SIZE": 4096}.__getitem__)
     assert total_memory(tmp_path) == FALLBACK
     monkeypatch.setattr(os, "sysconf", int)

@@ -1,4 +1,4 @@
-"""Samples arrive one by one from a workload's process, and no process survives."""
+"""Samples arrive one by one from a workload's process, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 MODULE = """
 import subprocess, sys, time
-print("a library's own words")
+print("output of a library")
 print('["load", 1.5]', flush=True)
 if "fails" in sys.argv:
     sys.exit("out of memory")
@@ -34,8 +34,8 @@ def workload(tmp_path: Path) -> WorkloadCommand:
     return WorkloadCommand("fake", ("fake_workload",), environment={"PYTHONPATH": paths}, processes=(("fails",),))
 
 
-def test_a_failure_comes_after_the_samples(workload: WorkloadCommand) -> None:
-    """Guards partial results, and the message: the last line of stderr."""
+def test_a_failure_is_raised_after_the_samples(workload: WorkloadCommand) -> None:
+    """The message is the last line of stderr."""
     samples = run_workload(workload)
     assert next(samples) == ("load", 1.5)
     with pytest.raises(DeviceError, match=r"^fake failed: out of memory$"):
@@ -43,7 +43,7 @@ def test_a_failure_comes_after_the_samples(workload: WorkloadCommand) -> None:
 
 
 def test_closing_kills_the_process_and_its_children(workload: WorkloadCommand) -> None:
-    """Guards Ctrl+C: a server that a peer started must not stay behind."""
+    """Guards Ctrl+C: a server started by a peer must not keep running."""
     running = WorkloadCommand("fake", workload.command, workload.environment)
     with closing(run_workload(running)) as samples:
         assert next(samples) == ("load", 1.5)

@@ -1,8 +1,4 @@
-"""A decoder without a device: its next token depends on every id, position and visual row that its blocks hold.
-
-So any mix-up of blocks, lengths or images changes an answer. It prefers to go on as the text went on before, so that
-guesses are right now and then.
-"""
+"""A decoder without a device: its next token depends on every id, position and visual row in its blocks."""
 
 from __future__ import annotations
 
@@ -21,14 +17,14 @@ from vlrun.errors import InferenceCancelled
 from vlrun.types.arrays import FloatArray
 
 CLEAR = 997
-"""Numbers below it are whole in float16."""
+"""A modulus: float16 holds smaller integers exactly."""
 VOCABULARY = 50
 BLOCK_BYTES = 2048
 Cell: TypeAlias = tuple[int, tuple[int, ...], bytes]
 
 
 class FakeDecoder:
-    """Blocks are dictionaries of what was written where."""
+    """Blocks are dictionaries of cells. Logits prefer earlier continuations, so that some guesses are accepted."""
 
     def __init__(self, blocks: int, block_size: int = 4) -> None:
         self.blocks = blocks
@@ -42,14 +38,14 @@ class FakeDecoder:
         self._cells: dict[tuple[int, int], Cell] = {}
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
-        """Write, then read everything back through the block tables."""
+        """Write all cells, then read them back through the block tables."""
         self.calls.append(list(steps))
         until = time.monotonic() + self.slow
         while time.monotonic() < until:
             time.sleep(0.001)
             if stopped():
                 for step in steps:
-                    self._write(replace(step, ids=step.ids + 1))  # half-done work leaves anything behind
+                    self._write(replace(step, ids=step.ids + 1))  # a cancelled step may leave any content
                 raise InferenceCancelled
         if self.error:
             raise self.error
@@ -63,15 +59,15 @@ class FakeDecoder:
         return StepOutput(np.stack([scores(text) for text in texts]), queries)
 
     def check(self) -> None:
-        """Everything can be recorded."""
+        """Accept: everything can be recorded."""
 
     def read_keys(self, blocks: Sequence[int], tokens: int) -> FloatArray:
-        """One layer, one head."""
+        """Return the keys of one layer and one head."""
         where = (divmod(place, self.block_size) for place in range(tokens))
         return np.stack([key(self._cells[blocks[block], offset]) for block, offset in where])[None]
 
     def read_blocks(self, blocks: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """Pickled, and padded to one length."""
+        """Return the cells of each block, pickled and padded to one length."""
         rows = []
         for block in blocks:
             pickled = pickle.dumps([self._cells.get((block, offset)) for offset in range(self.block_size)])
@@ -79,23 +75,23 @@ class FakeDecoder:
         return np.stack(rows)
 
     def write_blocks(self, blocks: Sequence[int], content: npt.NDArray[np.uint8]) -> None:
-        """Back from the pickles."""
+        """Restore the cells from ``read_blocks``."""
         for block, row in zip(blocks, content, strict=True):
             for offset, cell in enumerate(pickle.loads(row.tobytes())):
                 self._cells[block, offset] = cell
 
     def _write(self, step: SequenceStep) -> None:
-        seen = {}
+        rows = {}
         for image in step.images:
             for place in range(image.features.tokens):
-                seen[image.start + place] = image.features.values[:, place].tobytes()
+                rows[image.start + place] = image.features.values[:, place].tobytes()
         for place, token in enumerate(step.ids):
             block, offset = divmod(step.past + place, self.block_size)
-            cell = (int(token), tuple(step.positions[:, place].tolist()), seen.get(place, b""))
+            cell = (int(token), tuple(step.positions[:, place].tolist()), rows.get(place, b""))
             self._cells[step.blocks[block], offset] = cell
 
     def _texts(self, step: SequenceStep) -> list[list[Cell]]:
-        """All that each of its rows sees."""
+        """Return the cells that each row of logits depends on."""
         end = step.past + len(step.ids)
         where = (divmod(place, self.block_size) for place in range(end))
         text = [self._cells[step.blocks[block], offset] for block, offset in where]
@@ -103,17 +99,17 @@ class FakeDecoder:
 
 
 def query(text: Sequence[Cell]) -> FloatArray:
-    """The query after a text, ``[1, 1, 2]``."""
+    """Return the query after a text, ``[1, 1, 2]``."""
     return np.array([[[len(text), _digest(text) % CLEAR]]], np.float32)
 
 
 def key(cell: Cell) -> FloatArray:
-    """The key of a token, ``[1, 2]``."""
+    """Return the key of a cell, ``[1, 2]``."""
     return np.array([[cell[0], _digest([cell]) % CLEAR]], np.float32)
 
 
 def scores(text: Sequence[Cell]) -> FloatArray:
-    """Logits after a text."""
+    """Return the logits after a text."""
     digest = _digest(text)
     logits = np.zeros(VOCABULARY, np.float32)
     tokens = [token for token, _, _ in text]

@@ -1,4 +1,4 @@
-"""Requests for the engine without a device, and the output that each must give."""
+"""Requests for the engine without a device, and the expected output of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vlrun.vision.features import ImageFeatures
 
 ROOT = b"model"
 IMAGE_TOKEN = 49
-"""The id of visual tokens: the same for all images."""
+"""All images have the same token id."""
 EOS = 7
 
 
@@ -38,14 +38,14 @@ class GreedySampler:
 
 @dataclass(frozen=True)
 class FakeImage:
-    """An image by its key and number of tokens."""
+    """An image given by its key and number of tokens."""
 
     key: bytes
     tokens: int
 
 
 class FakeEncoder:
-    """A vision encoder that counts, and can be slow or fail."""
+    """A vision encoder that records its images and can be slow or fail."""
 
     def __init__(self) -> None:
         self.encoded: list[bytes] = []
@@ -70,7 +70,7 @@ def features(image_key: bytes, tokens: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in short: ids, images as (start, tokens, key)."""
+    """A prompt: ids, and images as (start, tokens, key)."""
 
     ids: tuple[int, ...]
     images: tuple[tuple[int, int, bytes], ...]
@@ -78,7 +78,7 @@ class Prompt:
 
 
 def make_prompt(items: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Prompt:
-    """Make a prompt of ids and images, each image a key and its number of tokens."""
+    """Build a prompt of ids and images; an image is a key and its number of tokens."""
     ids: list[int] = []
     images = []
     for item in items:
@@ -105,7 +105,7 @@ def make_request(prompt: Prompt, prompt_lookup: bool = True, record_attention: b
 
 
 def expected_tokens(prompt: Prompt) -> list[int]:
-    """Compute the output by its definition, without blocks, cache or guesses."""
+    """Compute the output by definition: no blocks, no cache, no guesses."""
     text = cells(prompt)
     output: list[int] = []
     while len(output) < prompt.max_tokens and EOS not in output:
@@ -138,7 +138,7 @@ def running_engine(
     config: SchedulerConfig | None = None,
     store: PrefixStore | None = None,
 ) -> Iterator[Engine]:
-    """Run an engine for a block, after which every block of the cache must be free."""
+    """Run an engine; afterwards every block of the cache must be free."""
     queue = EncoderQueue((encoder or FakeEncoder()).encode)
     engine = Engine(decoder, queue, store.root if store else ROOT, config, store)
     try:
@@ -148,11 +148,11 @@ def running_engine(
         queue.stop()
         engine.close()
         queue.close()
-    assert engine.pool.free == decoder.blocks, "blocks were not given back"
+    assert engine.pool.free == decoder.blocks, "blocks leak"
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < until, "it never came true"
+        assert time.monotonic() < until, "the condition did not become true"
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""The engine depends on no inference library."""
+"""Importing the engine imports no inference library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from tests.paths import RUNTIME
 
 
 def test_importing_the_engine_imports_no_inference_library() -> None:
-    """Guards backends that can be exchanged: nothing of OpenVINO, text or images comes with the engine."""
     code = (
         "import sys, vlrun.engine.engine;"
         "print(sorted({'openvino', 'onnxruntime', 'tokenizers', 'jinja2', 'PIL'} & set(sys.modules)))"

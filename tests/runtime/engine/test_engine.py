@@ -1,4 +1,4 @@
-"""The engine with a decoder that betrays every mix-up: many requests at once, in any order, with any interruption."""
+"""The engine with a fake decoder that exposes any mix-up: concurrent requests, interruptions, faults."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from vlrun.errors import ContextLengthExceeded, DeviceError, EngineClosed, Infer
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.encoder_queue import EncoderQueue
 
-WORDS = st.one_of(st.integers(0, 5), st.sampled_from([(b"red", 9), (b"blue", 9), (b"dot", 3)]))
-PROMPTS = st.lists(WORDS, min_size=1, max_size=6)
-ASKED = st.builds(make_prompt, PROMPTS, st.integers(1, 20))
-LIMITS = st.builds(
+ITEMS = st.one_of(st.integers(0, 5), st.sampled_from([(b"red", 9), (b"blue", 9), (b"dot", 3)]))
+ITEM_LISTS = st.lists(ITEMS, min_size=1, max_size=6)
+PROMPTS = st.builds(make_prompt, ITEM_LISTS, st.integers(1, 20))
+CONFIGS = st.builds(
     SchedulerConfig,
     max_sequences=st.integers(1, 5),
     prefill_tokens=st.integers(1, 40),
@@ -49,134 +49,76 @@ LIMITS = st.builds(
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(ASKED, st.integers(0, 20) | st.none(), st.booleans()), min_size=1, max_size=9),
-    LIMITS,
+    st.lists(st.tuples(PROMPTS, st.integers(0, 20) | st.none(), st.booleans()), min_size=1, max_size=9),
+    CONFIGS,
     st.integers(20, 60),
 )
-def test_everyone_gets_the_tokens_he_gets_alone(
-    plans: list[tuple[Prompt, int | None, bool]], limits: SchedulerConfig, blocks: int
+def test_any_mix_gives_the_tokens_and_attention_of_single_requests(
+    plans: list[tuple[Prompt, int | None, bool]], config: SchedulerConfig, blocks: int
 ) -> None:
-    """Guards everything at once: sharing, eviction, chunks, batching, guesses, readers who leave after some tokens, and
-    what those who watch are told of the tokens that they read.
-
-    The second round meets a full cache.
+    """Covers sharing, eviction, chunks, batching, guesses and closed streams. The second round starts with a full
+    cache.
     """
     decoder, encoder = FakeDecoder(blocks), FakeEncoder()
-    with running_engine(decoder, encoder, limits) as engine:
+    with running_engine(decoder, encoder, config) as engine:
         for _ in range(2):
-            streams = [engine.submit(make_request(asked, record_attention=watch)) for asked, _, watch in plans]
-            for stream, (asked, leave, watch) in zip(streams, plans, strict=True):
+            streams = [engine.submit(make_request(prompt, record_attention=record)) for prompt, _, record in plans]
+            for stream, (prompt, read, record) in zip(streams, plans, strict=True):
                 got: list[int] = []
-                if leave != 0:
+                if read != 0:
                     for token in stream:
                         got.append(token)
-                        if len(got) == leave:
+                        if len(got) == read:
                             break
                 stream.close()
-                assert got == expected_tokens(asked)[:leave]
+                assert got == expected_tokens(prompt)[:read]
                 if stream.finish_reason:
                     assert stream.finish_reason == ("stop" if got[-1] == EOS else "length")
-                watched = stream.attention
-                assert (watched is not None) == (watch and bool(got))
-                if watched:
-                    expected = expected_attention(asked, got)
-                    assert np.array_equal(watched.queries, expected.queries)
-                    assert np.array_equal(watched.keys, expected.keys)
+                attention = stream.attention
+                assert (attention is not None) == (record and bool(got))
+                if attention:
+                    expected = expected_attention(prompt, got)
+                    assert np.array_equal(attention.queries, expected.queries)
+                    assert np.array_equal(attention.keys, expected.keys)
 
 
 IMAGE = make_prompt([1, 2, (b"red", 30), 3, 4], 12)
 
 
-def test_a_second_question_costs_its_own_tokens() -> None:
-    """Guards the prefix cache: neither vision nor the shared blocks run again."""
+def test_a_second_question_prefills_only_its_own_tokens() -> None:
+    """Neither the vision encoder nor the shared blocks run again."""
     decoder, encoder = FakeDecoder(100), FakeEncoder()
     other = make_prompt([1, 2, (b"red", 30), 5, 5, 5], 12)
     with running_engine(decoder, encoder) as engine:
         assert list(engine.submit(make_request(IMAGE))) == expected_tokens(IMAGE)
-        ran = len(decoder.calls)
+        calls = len(decoder.calls)
         stream = engine.submit(make_request(other))
         assert list(stream) == expected_tokens(other)
         assert stream.metrics.cached_tokens == 32
-        assert len(decoder.calls[ran][0].ids) == len(other.ids) - 32
+        assert len(decoder.calls[calls][0].ids) == len(other.ids) - 32
     assert encoder.encoded == [b"red"]
 
 
-def test_images_that_share_ids_never_share_an_answer() -> None:
-    """Guards the field's recurring bug: a cache keyed by token ids gives one image the answer of another."""
+def test_different_images_with_equal_ids_share_no_blocks() -> None:
+    """Guards against a cache keyed by token ids alone, which answers about the wrong image."""
     decoder, encoder = FakeDecoder(100), FakeEncoder()
     other = replace(IMAGE, images=((2, 30, b"blue"),))
     assert expected_tokens(IMAGE) != expected_tokens(other)
     with running_engine(decoder, encoder) as engine:
-        for asked in (IMAGE, other, IMAGE):
-            stream = engine.submit(make_request(asked))
-            assert list(stream) == expected_tokens(asked)
+        for prompt in (IMAGE, other, IMAGE):
+            stream = engine.submit(make_request(prompt))
+            assert list(stream) == expected_tokens(prompt)
     assert encoder.encoded == [b"red", b"blue"]
 
 
-def test_models_never_share_a_block() -> None:
-    """Guards the root of the chain: the same prompt has other names with another model or other hints."""
-    from vlrun.kv_cache.block_hash import block_hashes
-
-    ids = list(range(12))
-    names = [list(block_hashes(root, ids, [], 4)) for root in (b"one", b"two")]
-    assert len(names[0]) == 3
-    assert not set(names[0]) & set(names[1])
-
-
-def test_the_same_question_at_once_is_computed_once() -> None:
-    """Guards votes and impatient clicks: those that begin alike wait for the first one's blocks, others pass."""
-    decoder, encoder = FakeDecoder(200), FakeEncoder()
-    encoder.slow = 0.05
-    other = make_prompt([9, 9, 9], 3)
-    with running_engine(decoder, encoder, SchedulerConfig(prefill_tokens=8)) as engine:
-        streams = [engine.submit(make_request(IMAGE)) for _ in range(4)]
-        quick = engine.submit(make_request(other))
-        assert list(quick) == expected_tokens(other)
-        assert all(stream.metrics.first_token is None for stream in streams), "the quick one waited for the image"
-        assert [list(stream) for stream in streams] == [expected_tokens(IMAGE)] * 4
-        assert [stream.metrics.cached_tokens for stream in streams] == [0, 32, 32, 32]
-    assert encoder.encoded == [b"red"]
-
-
-def test_a_long_prompt_does_not_freeze_a_running_answer() -> None:
-    """Guards chunked prefill: beside an answer a prompt runs in small pieces, and the answer has a token in each."""
-    decoder, encoder = FakeDecoder(200), FakeEncoder()
-    long, short = make_prompt([1] * 200, 2), make_prompt([2, 3], 60)
-    decoder.slow = 0.002
-    with running_engine(decoder, encoder, SchedulerConfig(prefill_tokens=512, mixed_prefill_tokens=8)) as engine:
-        first = engine.submit(make_request(replace(short, max_tokens=400), prompt_lookup=False))
-        next(iter(first))
-        second = engine.submit(make_request(long))
-        assert list(second) == expected_tokens(long)
-        mixed = [steps for steps in decoder.calls if any(len(step.ids) > 1 and step.past for step in steps)]
-        assert len(mixed) >= 20
-        assert all(sum(len(step.ids) for step in steps) <= 1 + 8 for steps in mixed)
-        assert all(any(len(step.ids) == 1 for step in steps) for steps in mixed)
-        first.close()
-
-
-def test_first_come_first_served_when_room_is_short() -> None:
-    """Guards against starvation: one that needs much is not overtaken for ever by those that need little."""
-    decoder, encoder = FakeDecoder(20), FakeEncoder()
-    decoder.slow = 0.002
-    small, large = make_prompt([1, 2, 3], 20), make_prompt([4] * 40, 20)
-    with running_engine(decoder, encoder) as engine:
-        streams = [engine.submit(make_request(asked)) for asked in (small, small, large, small, small)]
-        for stream, asked in zip(streams, (small, small, large, small, small), strict=True):
-            assert list(stream) == expected_tokens(asked)
-        begun = [stream.metrics.admitted or 0 for stream in streams]
-        assert begun == sorted(begun)
-
-
-def test_what_never_fits_is_refused() -> None:
-    """Guards against a request that waits for ever."""
+def test_a_request_larger_than_the_cache_is_refused() -> None:
+    """Guards against a request that waits forever."""
     refusal = pytest.raises(ContextLengthExceeded, match="may take 21 tokens, but the KV cache holds 20")
     with running_engine(FakeDecoder(5)) as engine, refusal:
         engine.submit(make_request(make_prompt([1], 20)))
 
 
-def test_a_reader_who_leaves_during_vision_or_prefill() -> None:
-    """Guards the slot: vision and prefill stop within a moment, not at their end."""
+def test_closing_a_stream_stops_vision_and_prefill() -> None:
     decoder, encoder = FakeDecoder(100), FakeEncoder()
     encoder.slow = 30
     with running_engine(decoder, encoder) as engine:
@@ -193,8 +135,7 @@ def test_a_reader_who_leaves_during_vision_or_prefill() -> None:
         assert list(engine.submit(make_request(IMAGE))) == expected_tokens(IMAGE)
 
 
-def test_faults_reach_those_whom_they_concern() -> None:
-    """Guards readers against waiting for ever, and the engine against one bad request."""
+def test_a_fault_fails_only_the_requests_it_affects() -> None:
     decoder, encoder = FakeDecoder(100), FakeEncoder()
     text = make_prompt([1, 2, 3], 5)
     with running_engine(decoder, encoder) as engine:
@@ -206,19 +147,18 @@ def test_faults_reach_those_whom_they_concern() -> None:
             list(engine.submit(make_request(text)))
         decoder.error = encoder.error = None
 
-        class Picky(GreedySampler):
+        class FailingSampler(GreedySampler):
             def sample(self, logits: FloatArray) -> int:
                 raise OptionError("never")
 
-        bad = engine.submit(replace(make_request(text), sampler=Picky()))
+        bad = engine.submit(replace(make_request(text), sampler=FailingSampler()))
         good = engine.submit(make_request(IMAGE))
         with pytest.raises(OptionError, match="never"):
             list(bad)
         assert list(good) == expected_tokens(IMAGE)
 
 
-def test_closing_ends_everything() -> None:
-    """Guards shutdown: readers hear of it, threads are gone, later requests are refused."""
+def test_closing_ends_streams_and_threads() -> None:
     before = threading.active_count()
     decoder = FakeDecoder(100)
     decoder.slow = 30
@@ -234,19 +174,19 @@ def test_closing_ends_everything() -> None:
 
 
 def test_features_outlive_evicted_blocks() -> None:
-    """Guards against encoding an image again only because its blocks had to go."""
+    """Guards against encoding an image again because its blocks were evicted."""
     decoder, encoder = FakeDecoder(14), FakeEncoder()
-    crowd = [make_prompt([n] * 30, 3) for n in range(10, 14)]
+    others = [make_prompt([n] * 30, 3) for n in range(10, 14)]
     with running_engine(decoder, encoder) as engine:
-        for asked in (IMAGE, *crowd, IMAGE):
-            stream = engine.submit(make_request(asked))
-            assert list(stream) == expected_tokens(asked)
+        for prompt in (IMAGE, *others, IMAGE):
+            stream = engine.submit(make_request(prompt))
+            assert list(stream) == expected_tokens(prompt)
         assert stream.metrics.cached_tokens == 0
     assert encoder.encoded == [b"red"]
 
 
 def test_attention_that_cannot_be_recorded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards heat maps where keys cannot be read: refused in the caller's thread, and others are answered."""
+    """Refused in the caller's thread; other requests are answered."""
 
     def refuse() -> None:
         raise OptionError("heat maps need another cache")
@@ -267,11 +207,11 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_metrics_count_what_was_read() -> None:
-    """Guards the usage of an answer: the engine runs ahead of its reader, but only tokens that were read count."""
-    asked = make_prompt([1, 2, 3], 40)
+def test_metrics_count_only_tokens_that_were_read() -> None:
+    """The engine runs ahead of its reader."""
+    prompt = make_prompt([1, 2, 3], 40)
     with running_engine(FakeDecoder(100)) as engine:
-        stream = engine.submit(replace(make_request(asked), eos=frozenset()))
+        stream = engine.submit(replace(make_request(prompt), eos=frozenset()))
         tokens = iter(stream)
         for _ in range(3):
             next(tokens)
@@ -298,17 +238,17 @@ def test_stop_may_be_called_in_the_engines_own_thread(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_a_thousand_requests_leave_nothing() -> None:
-    """Guards a service that runs for months: objects and threads do not pile up."""
+def test_a_thousand_requests_leave_no_objects_threads_or_files() -> None:
+    """Guards against leaks in a service that runs for months."""
     decoder, encoder = FakeDecoder(60), FakeEncoder()
     rng = np.random.default_rng(0)
 
-    def some(count: int) -> None:
+    def run_requests(count: int) -> None:
         streams = []
         for _ in range(count):
             first, last, key = (int(n) for n in rng.integers(0, 6, 3))
-            words: list[int | tuple[bytes, int]] = [first, (bytes([key]), 9), last]
-            streams.append(engine.submit(make_request(make_prompt(words, 4))))
+            items: list[int | tuple[bytes, int]] = [first, (bytes([key]), 9), last]
+            streams.append(engine.submit(make_request(make_prompt(items, 4))))
             if len(streams) == 8:
                 for number, stream in enumerate(streams):
                     if number % 3:
@@ -317,11 +257,11 @@ def test_a_thousand_requests_leave_nothing() -> None:
                 streams.clear()
 
     with running_engine(decoder, encoder) as engine:
-        some(200)
+        run_requests(200)
         decoder.calls.clear()
         gc.collect()
         objects, threads, descriptors = len(gc.get_objects()), threading.active_count(), open_descriptors()
-        some(800)
+        run_requests(800)
         decoder.calls.clear()
         wait_for(lambda: engine.pool.free == 60)
         gc.collect()
@@ -331,7 +271,7 @@ def test_a_thousand_requests_leave_nothing() -> None:
 
 
 class ForcingSampler(GreedySampler):
-    """Announces forced tokens, rightly or wrongly."""
+    """Announces the given tokens as forced, rightly or wrongly."""
 
     def __init__(self, forced: Sequence[Sequence[int]]) -> None:
         self._forced = list(forced)
@@ -340,8 +280,8 @@ class ForcingSampler(GreedySampler):
         return self._forced.pop(0) if self._forced else ()
 
 
-def test_tokens_that_must_come_are_run_together() -> None:
-    """Guards forms: what a grammar foretells costs one pass, and what it foretells wrongly changes nothing."""
+def test_forced_tokens_run_in_one_step() -> None:
+    """Wrongly announced tokens cost time but do not change the answer."""
     tokens = expected_tokens(IMAGE)
     with running_engine(FakeDecoder(60)) as engine:
         right = engine.submit(replace(make_request(IMAGE), sampler=ForcingSampler([tokens[1:6]])))

@@ -23,7 +23,7 @@ HOT_CORNER = np.pad(np.ones((1, 1), np.float32), ((0, 15), (0, 23)))
 
 
 def test_heat_is_drawn_at_its_cell() -> None:
-    """Guards swapped axes and dark borders."""
+    """Guards against swapped axes and dark borders."""
     shown = np.asarray(overlay_heat(plain(480, 320), HOT_CORNER)).astype(int)
     assert shown.shape == (320, 480, 3)
     assert shown[0, 0].min() > 100
@@ -32,13 +32,13 @@ def test_heat_is_drawn_at_its_cell() -> None:
     np.testing.assert_array_equal(shown, np.asarray(overlay_heat(plain(480, 320), HOT_CORNER * 1e-30)))
 
 
-def test_uniform_heat_is_uniform() -> None:
+def test_uniform_heat_gives_a_uniform_image() -> None:
     """Resizing must not darken or lighten the borders."""
     assert len(np.unique(np.asarray(overlay_heat(plain(333, 77), np.full((3, 9), 5, np.float32))))) <= 3
 
 
 def test_the_image_stays_visible_under_heat() -> None:
-    """What was light stays lighter, even at the highest value."""
+    """Light areas stay lighter, even at the highest value."""
     halves = np.zeros((64, 64, 3), np.uint8)
     halves[:, 32:] = 255
     shown = np.asarray(overlay_heat(open_image(halves), np.ones((4, 4), np.float32))).astype(int)
@@ -52,7 +52,7 @@ def test_colours_increase_in_lightness() -> None:
 
 
 def test_zero_heat_keeps_the_image() -> None:
-    """Guards the division by the highest value."""
+    """Guards against a division by zero."""
     image = noise(100, 50)
     np.testing.assert_array_equal(np.asarray(overlay_heat(image, np.zeros((3, 3), np.float32))), image.rgb)
 

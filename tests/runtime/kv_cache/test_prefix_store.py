@@ -1,4 +1,4 @@
-"""Prefixes on disk: right answers whatever happens to the files, and nothing left behind."""
+"""Prefixes on disk: correct answers whatever happens to the files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OTHER = make_prompt([1, 2, (b"red", 30), 5], 9)
 
 
 def ask(folder: Path, root: bytes = ROOT, limit: int = LIMIT) -> tuple[int, int]:
-    """Both questions in a new process, so to speak: cached tokens of the first, and images encoded."""
+    """Send both prompts to a new engine; return the cached tokens of the first and the number of encoded images."""
     encoder = FakeEncoder()
     with running_engine(FakeDecoder(100), encoder, store=PrefixStore(folder, root, limit)) as engine:
         stream = engine.submit(make_request(IMAGE))
@@ -48,12 +48,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_tomorrow_s_question_starts_at_once(tmp_path: Path) -> None:
-    """Guards the purpose: a new process neither encodes the image nor prefills it again."""
+def test_a_new_process_neither_encodes_nor_prefills_a_stored_prefix(tmp_path: Path) -> None:
     assert ask(tmp_path) == (0, 1)
     assert ask(tmp_path) == (32, 0)
     (file,) = files(tmp_path)
-    assert file.stat().st_mode & 0o077 == 0, "others can read what was asked about"
+    assert file.stat().st_mode & 0o077 == 0, "other users can read the prompt"
 
 
 @pytest.mark.fault(37)
@@ -65,7 +64,7 @@ def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -
     content = bytearray(file.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
-    elif damage == "swap":  # whole, but another prefix under this name
+    elif damage == "swap":  # intact, but another prefix under this name
         other = PrefixStore(tmp_path / "other", ROOT, LIMIT)
         other.put(StoredPrefix((b"x" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))
         content = bytearray(files(tmp_path / "other")[0].read_bytes())
@@ -79,8 +78,7 @@ def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -
 
 
 @pytest.mark.fault(37)
-def test_another_model_s_files_are_not_ours(tmp_path: Path) -> None:
-    """Guards the root: another model, or other hints, find nothing and disturb nothing."""
+def test_models_do_not_use_each_others_files(tmp_path: Path) -> None:
     ask(tmp_path)
     assert ask(tmp_path, b"other model") == (0, 1)
     assert ask(tmp_path) == (32, 0)
@@ -88,7 +86,7 @@ def test_another_model_s_files_are_not_ours(tmp_path: Path) -> None:
 
 
 def test_a_prefix_is_found_by_its_first_images(tmp_path: Path) -> None:
-    """Guards a question about a known image and a new one behind it; and that no other image's files are read."""
+    """Guards a prompt that adds a new image to a known one. Files of other images are not read."""
     store = PrefixStore(tmp_path, ROOT, LIMIT)
     store.put(StoredPrefix((b"n" * 32,), np.ones((1, 2048), np.uint8), IMAGES[:1]))
     assert store.longest([b"n" * 32, b"m" * 32], 0, IMAGES)
@@ -99,7 +97,7 @@ def test_a_prefix_is_found_by_its_first_images(tmp_path: Path) -> None:
 
 @pytest.mark.fault(37)
 def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
-    """Guards the disk: what was not used for longest goes first, and one too large for all is not written."""
+    """The least recently used file goes first; a prefix larger than the limit is not written."""
     store = PrefixStore(tmp_path, ROOT, 10_000)
     names = [bytes([n]) * 32 for n in range(6)]
     for name in names[:4]:
@@ -116,8 +114,8 @@ def test_the_folder_stays_within_its_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(37)
-def test_full_disk_and_read_only_folder(tmp_path: Path) -> None:
-    """Guards the answer: where nothing can be stored it comes all the same, and nothing half-written stays."""
+def test_a_full_disk_or_unwritable_folder_fails_no_answer(tmp_path: Path) -> None:
+    """Partial files are removed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
@@ -131,9 +129,9 @@ def test_full_disk_and_read_only_folder(tmp_path: Path) -> None:
     assert ask(tmp_path / "file" / "folder") == (0, 1)
 
 
-def test_a_folder_that_we_may_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the engine's thread after `sudo vlrun ask`: Path.exists raises for such a folder. Tests run as root, who
-    may look into everything, so the refusal is played.
+def test_an_unreadable_folder_fails_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the engine's thread after `sudo vlrun ask`: Path.exists raises PermissionError. Simulated, since tests may
+    run as root.
     """
 
     def refuse(*_: object, **__: object) -> None:
@@ -149,18 +147,16 @@ def test_a_folder_that_we_may_not_look_into(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("broken", ["longest", "put", "write_blocks", "read_blocks"])
-def test_a_store_that_fails_otherwise_fails_no_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
-    """Guards answers, blocks and readers against any fault of storing, also while the engine closes."""
+def test_a_failing_store_fails_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """Also while the engine closes: blocks are freed and streams end."""
     if broken == "write_blocks":
         ask(tmp_path)
     decoder, store = FakeDecoder(100), PrefixStore(tmp_path, ROOT, LIMIT)
 
-    def fails(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(decoder if "blocks" in broken else store, broken, fails)
+    monkeypatch.setattr(decoder if "blocks" in broken else store, broken, fail)
     with running_engine(decoder, store=store) as engine:
         for _ in range(3):
             assert list(engine.submit(make_request(IMAGE))) == expected_tokens(IMAGE)
@@ -175,8 +171,8 @@ def test_a_store_that_fails_otherwise_fails_no_answer(
                 list(stream)
 
 
-def test_small_images_and_two_of_them(tmp_path: Path) -> None:
-    """Guards prefixes that end in an image smaller than a block: both images' features go along."""
+def test_features_of_all_images_in_a_prefix_are_stored(tmp_path: Path) -> None:
+    """Guards prefixes that end in an image smaller than a block."""
     two = make_prompt([1, (b"red", 9), (b"dot", 1), 5], 6)
     for known in (0, 8):
         encoder = FakeEncoder()
@@ -187,8 +183,7 @@ def test_small_images_and_two_of_them(tmp_path: Path) -> None:
         assert len(encoder.encoded) == (0 if known else 2)
 
 
-def test_many_at_once_store_one_file_and_little_memory(tmp_path: Path) -> None:
-    """Guards memory: of six equal questions one prefix is copied, and at most two are on their way at once."""
+def test_equal_prompts_are_stored_once_and_pending_writes_are_bounded(tmp_path: Path) -> None:
     store = SlowStore(tmp_path, ROOT, LIMIT)
     with running_engine(FakeDecoder(400), store=store) as engine:
         streams = [engine.submit(make_request(IMAGE)) for _ in range(6)]
@@ -200,14 +195,14 @@ def test_many_at_once_store_one_file_and_little_memory(tmp_path: Path) -> None:
 
 
 class SlowStore(PrefixStore):
-    """A slow disk."""
+    """A store on a slow disk."""
 
     def put(self, prefix: StoredPrefix) -> None:
         time.sleep(0.3)
         super().put(prefix)
 
 
-SHARER = """
+SHARING_SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
@@ -223,10 +218,8 @@ for number in range(60):
 
 @pytest.mark.fault(39)
 def test_two_processes_share_the_folder(tmp_path: Path) -> None:
-    """Guards against each other's half-written files, a sweep that takes what is just being written, and a limit that
-    both try to keep.
-    """
-    command: list[str | Path] = [sys.executable, "-c", SHARER, tmp_path]
+    """Guards against reading the other's partial files, deleting them, and exceeding the common limit."""
+    command: list[str | Path] = [sys.executable, "-c", SHARING_SCRIPT, tmp_path]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
     for process in processes:
         assert process.communicate()[1] == b""
@@ -234,31 +227,32 @@ def test_two_processes_share_the_folder(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in files(tmp_path)) <= 9000
 
 
-WRITER = """
+WRITING_SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
 from vlrun.kv_cache import prefix_store as store
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-kept = store.PrefixStore(Path(sys.argv[1]), b"model", 2**20)
-kept.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))
+prefixes = store.PrefixStore(Path(sys.argv[1]), b"model", 2**20)
+prefixes.put(store.StoredPrefix((b"n" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))
 """
 
 
 @pytest.mark.fault(39)
-def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
-    """Guards the folder: the half-written file is never read, and goes with the next process."""
-    ended = subprocess.run([sys.executable, "-c", WRITER, tmp_path], env=os.environ, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    (half,) = files(tmp_path)
-    assert half.suffix == ".part"
+def test_a_file_of_a_killed_process_is_ignored_and_removed(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", WRITING_SCRIPT, tmp_path], env=os.environ, check=False)
+    assert run.returncode == -signal.SIGKILL
+    (partial,) = files(tmp_path)
+    assert partial.suffix == ".part"
     assert ask(tmp_path) == (0, 1)
-    assert not half.exists()
+    assert not partial.exists()
     assert len(files(tmp_path)) == 1
 
 
-def test_the_real_decoder_goes_on_from_disk(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the bytes of the plugin's own layout, 8-bit scales and all: the same answer from disk as computed."""
+def test_answers_from_disk_equal_computed_ones(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the plugin's own block layout, including 8-bit scales."""
     from tests.runtime.test_vlm import QUESTION, image
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Images as users have them: rotated, transparent, 16-bit, animated, damaged, too large, or not images."""
+"""Opening images: rotated, transparent, 16-bit, animated, damaged, too large, or not images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vlrun.media.image import MAX_FILE_BYTES, MAX_PIXELS, ImageLimits, image_siz
 RED = (200, 30, 40)
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -45,16 +45,16 @@ END = (b"IEND", b"")
 
 
 def half_red(width: int = 40, height: int = 30) -> Image.Image:
-    """Left half red, right half white."""
+    """Return an image whose left half is red and whose right half is white."""
     image = Image.new("RGB", (width, height), "white")
     image.paste(RED, (0, 0, width // 2, height))
     return image
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
-def test_reads_every_named_format(kind: str, tmp_path: Path) -> None:
+def test_every_supported_format_is_read(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"image.{kind.lower()}"
-    path.write_bytes(encoded(half_red(), kind))
+    path.write_bytes(encode(half_red(), kind))
     image = open_image(path)
     assert image.size == (40, 30)
     assert np.abs(image.rgb[5, 5].astype(int) - RED).max() < 12
@@ -77,7 +77,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = open_image(encoded(stored, "PNG", exif=exif))
+    image = open_image(encode(stored, "PNG", exif=exif))
     np.testing.assert_array_equal(image.rgb, np.asarray(upright))
 
 
@@ -87,81 +87,80 @@ def test_transparency_becomes_white(mode: str) -> None:
     source = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     source.paste((0, 0, 0, 255), (0, 0, 4, 8))
     if mode == "PA":
-        image = open_image(encoded(source.quantize(4), "PNG"))
+        image = open_image(encode(source.quantize(4), "PNG"))
     else:
-        image = open_image(encoded(source.convert(mode), "PNG"))
+        image = open_image(encode(source.convert(mode), "PNG"))
     assert image.rgb[0, 0].tolist() == [0, 0, 0]
     assert image.rgb[0, 7].tolist() == [255, 255, 255]
 
 
-def test_palette_with_transparent_colour() -> None:
-    """The tRNS chunk of palette images."""
+def test_transparent_palette_colours_become_white() -> None:
     image = Image.new("P", (4, 4), 0)
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((1, 1), 1)
-    assert open_image(encoded(image, "PNG", transparency=0)).rgb[0, 0].tolist() == [255, 255, 255]
+    assert open_image(encode(image, "PNG", transparency=0)).rgb[0, 0].tolist() == [255, 255, 255]
 
 
-def test_cmyk_and_grey() -> None:
-    cmyk = open_image(encoded(half_red().convert("CMYK"), "JPEG", quality=95))
+def test_cmyk_grey_and_bilevel_images_are_read() -> None:
+    cmyk = open_image(encode(half_red().convert("CMYK"), "JPEG", quality=95))
     assert np.abs(cmyk.rgb[5, 5].astype(int) - RED).max() < 12
-    assert open_image(encoded(half_red().convert("L"), "PNG")).rgb.shape == (30, 40, 3)
-    assert open_image(encoded(half_red().convert("1"), "PNG")).rgb[5, 35].tolist() == [255, 255, 255]
+    assert open_image(encode(half_red().convert("L"), "PNG")).rgb.shape == (30, 40, 3)
+    assert open_image(encode(half_red().convert("1"), "PNG")).rgb[5, 35].tolist() == [255, 255, 255]
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     """Pillow's own conversion turns most of a 16-bit scan white."""
     ramp = np.linspace(0, 65535, 64 * 4).astype(np.uint16).reshape(4, 64)
-    image = open_image(encoded(Image.fromarray(ramp), "PNG"))
+    image = open_image(encode(Image.fromarray(ramp), "PNG"))
     np.testing.assert_allclose(image.rgb[..., 0], ramp / 257, atol=0.51)
-    through = open_image(encoded(Image.fromarray(ramp), "PNG", transparency=int(ramp[1, 2])))
+    through = open_image(encode(Image.fromarray(ramp), "PNG", transparency=int(ramp[1, 2])))
     assert through.rgb[1, 2].tolist() == [255, 255, 255]
     assert (through.rgb != image.rgb).any(-1).sum() == 1
 
 
-def test_sixteen_bit_oddities() -> None:
-    """A 16-bit transparent colour, which Pillow compares with 8-bit pixels, and a grey TIFF in which white is zero."""
+def test_16_bit_transparency_and_white_is_zero_tiffs_are_read() -> None:
+    """Pillow compares a 16-bit transparent colour with 8-bit pixels, and ignores white-is-zero in 16-bit TIFFs."""
     rows = b"".join(b"\0" + bytes.fromhex("120034005600") + bytes.fromhex("123456789abc") for _ in range(2))
     transparent = (b"tRNS", bytes.fromhex("001200340056"))
     deep = png(header(2, 2, bits=16), transparent, (b"IDAT", zlib.compress(rows)), END)
     assert open_image(deep).rgb[0].tolist() == [[0x12, 0x34, 0x56], [0x12, 0x56, 0x9A]]
     grey = Image.fromarray(np.array([[0, 65535]], np.uint16))
-    tiff = encoded(grey, "TIFF")
+    tiff = encode(grey, "TIFF")
     assert open_image(tiff).rgb[0, :, 0].tolist() == [0, 255]
     tag = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
     assert tiff.count(tag) == 1
     assert open_image(tiff.replace(tag, tag[:8] + bytes(4))).rgb[0, :, 0].tolist() == [255, 0]
 
 
-def test_an_image_without_pixels() -> None:
+def test_an_image_without_pixels_is_refused() -> None:
     """Guards against a division by zero."""
     with pytest.raises(DamagedMedia, match="has no pixels"):
         open_image(Image.new("RGB", (0, 5)))
 
 
-def test_animation_uses_first_frame_and_says_so() -> None:
+def test_animations_use_the_first_frame_and_add_a_note() -> None:
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue", "lime")]
     for kind in ("GIF", "PNG", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
-        image = open_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+        image = open_image(encode(frames[0], kind, save_all=True, append_images=frames[1:], **options))
         assert image.rgb[0, 0].tolist() == [255, 0, 0]
         assert "3 frames; only the first" in image.notes[0]
 
 
 def test_hash_covers_size_and_pixels() -> None:
-    """The same bytes in another shape, or one changed pixel, are another image."""
+    """Equal bytes in another shape are another image."""
     flat = np.zeros((30, 100, 3), np.uint8)
     changed = flat.copy()
     changed[29, 99, 2] = 1
     hashes = {open_image(a).sha256 for a in (flat, flat.reshape(100, 30, 3), changed)}
     assert len(hashes) == 3
-    assert open_image(encoded(Image.fromarray(flat), "PNG")).sha256 == open_image(flat).sha256
+    assert open_image(encode(Image.fromarray(flat), "PNG")).sha256 == open_image(flat).sha256
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_truncated_or_corrupt_files_are_refused(kind: str) -> None:
+def test_truncated_or_corrupt_files_raise_only_media_errors(kind: str) -> None:
     rng = np.random.default_rng(7)
-    good = encoded(Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)), kind)
+    good = encode(Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)), kind)
     for cut in range(0, len(good) - 1, max(1, len(good) // 60)):
         _image_or_media_error(good[:cut])
     for _ in range(150):
@@ -178,20 +177,19 @@ def _image_or_media_error(data: bytes) -> None:
 
 def test_truncated_jpeg_is_refused() -> None:
     """Guards against photos with a grey lower half."""
-    good = encoded(half_red(400, 300), "JPEG")
+    good = encode(half_red(400, 300), "JPEG")
     with pytest.raises(DamagedMedia, match="damaged or cut short"):
         open_image(good[: len(good) // 2])
 
 
 @pytest.mark.parametrize("side", [13_000, 60_000])
 def test_decompression_bomb_is_refused_before_decoding(side: int) -> None:
-    """The header decides: the body would decode to half a gigabyte or more."""
+    """The body would decode to half a gigabyte or more."""
     with pytest.raises(MediaTooLarge, match="pixels"):
         open_image(png(header(side, side), (b"IDAT", zlib.compress(b"\0" * 1000)), END))
 
 
-def test_limits_of_arrays_and_bytes(tmp_path: Path) -> None:
-    """Arrays, bytes, and the byte limit with a sparse file."""
+def test_arrays_and_files_above_the_limits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedMedia, match="uint8"):
         open_image(np.zeros((4, 4), np.uint8))
     with pytest.raises(MediaTooLarge):
@@ -214,39 +212,37 @@ def test_files_that_are_no_images_are_refused(content: bytes, error: type[MediaE
         open_image(path)
 
 
-def test_paths_that_cannot_be_opened(tmp_path: Path) -> None:
-    """Missing files, folders, URLs and impossible names."""
+def test_paths_that_cannot_be_opened_are_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "none.jpg", tmp_path, "https://example.org/a.jpg", "a\0b", "x" * 5000):
         with pytest.raises(MediaNotFound):
             open_image(path)
 
 
-def test_unsupported_source_types_are_refused() -> None:
+def test_unsupported_sources_are_refused() -> None:
     """A wrong type, or a lazy Pillow image that fails when it is read."""
     with pytest.raises(UnsupportedMedia, match="not NoneType"):
         open_image(None)  # type: ignore[arg-type]
-    whole = encoded(half_red(400, 300), "JPEG")
-    with Image.open(io.BytesIO(whole[: len(whole) // 2])) as lazy, pytest.raises(DamagedMedia):
+    data = encode(half_red(400, 300), "JPEG")
+    with Image.open(io.BytesIO(data[: len(data) // 2])) as lazy, pytest.raises(DamagedMedia):
         open_image(lazy)
 
 
 STILL = ImageLimits(formats=("JPEG", "PNG", "WEBP", "BMP"), max_pixels=1000 * 1000, animated=False)
-"""As a service narrows it."""
-
+"""The limits of the service."""
 
 BOMB = png(header(1000, 1001), (b"IDAT", b""), END)
 
 
 def animation(kind: str, count: int = 3) -> bytes:
     frames = [Image.new("RGB", (9, 9), (80 * index, 0, 0)) for index in range(count)]
-    return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    return encode(frames[0], kind, save_all=True, append_images=frames[1:])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO"])
 def test_size_is_read_from_the_header(kind: str) -> None:
-    """For every format whose directory precedes the pixels, a file cut after the header still has a size."""
+    """A file cut after the header still has a size, if the format's directory precedes the pixels."""
     noise = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
-    whole = encoded(Image.fromarray(noise), kind)
+    whole = encode(Image.fromarray(noise), kind)
     assert image_size(whole) == open_image(whole).size == (120, 90)
     if kind in ("JPEG", "PNG", "BMP", "MPO"):
         cut = whole[: len(whole) // 2]
@@ -256,12 +252,12 @@ def test_size_is_read_from_the_header(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "error", "words"),
+    ("refused", "error", "message"),
     [
         (b"", DamagedMedia, "is empty"),
         (b"no image", UnsupportedMedia, r"can read \(JPEG, PNG, WEBP, BMP\)"),
-        (encoded(half_red(), "GIF"), UnsupportedMedia, "can read"),
-        (encoded(half_red(), "TIFF"), UnsupportedMedia, "can read"),
+        (encode(half_red(), "GIF"), UnsupportedMedia, "can read"),
+        (encode(half_red(), "TIFF"), UnsupportedMedia, "can read"),
         (animation("PNG"), UnsupportedMedia, "has 3 frames; only still"),
         (animation("WEBP"), UnsupportedMedia, "has 3 frames; only still"),
         (BOMB, MediaTooLarge, "more than 1,000,000 pixels"),
@@ -270,29 +266,30 @@ def test_size_is_read_from_the_header(kind: str) -> None:
     ],
     ids=["empty", "text", "gif", "tiff", "apng", "webp", "bomb", "pillow's bomb", "bytes"],
 )
-def test_header_and_opening_refuse_alike(refused: bytes, error: type[MediaError], words: str, tmp_path: Path) -> None:
-    """Header and full opening give the same message."""
-    with pytest.raises(error, match=f"^the image .*{words}") as by_header:
+def test_reading_the_header_and_opening_give_the_same_error(
+    refused: bytes, error: type[MediaError], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=f"^the image .*{message}") as by_header:
         image_size(refused, STILL)
     with pytest.raises(error) as by_opening:
         open_image(refused, STILL)
     assert str(by_header.value) == str(by_opening.value)
     path = tmp_path / "image"
     path.write_bytes(refused)
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         open_image(path, STILL)
 
 
-def test_animated_images_can_be_refused() -> None:
-    """The further frames of an MPO, and an animation of one frame, do not count."""
-    for whole in (animation("MPO"), encoded(half_red(9, 9), "WEBP")):
+def test_one_frame_is_no_animation() -> None:
+    """An MPO's further frames do not count."""
+    for whole in (animation("MPO"), encode(half_red(9, 9), "WEBP")):
         assert open_image(whole, STILL).size == image_size(whole, STILL) == (9, 9)
     frame = (b"fcTL", struct.pack(">IIIIIHHBB", 0, 1, 1, 0, 0, 1, 1, 0, 0))
     assert open_image(png(header(1, 1), (b"acTL", struct.pack(">II", 1, 0)), frame, PIXEL, END), STILL).size == (1, 1)
 
 
-def test_pixel_limit_applies_to_images_in_memory() -> None:
-    """For arrays and Pillow images; it cannot be raised above Pillow's own limit."""
+def test_the_pixel_limit_applies_to_images_in_memory() -> None:
+    """It cannot be raised above Pillow's own limit."""
     with pytest.raises(MediaTooLarge, match="the array has 1,001,000 pixels; the limit is 1,000,000"):
         open_image(np.zeros((1001, 1000, 3), np.uint8), STILL)
     with pytest.raises(MediaTooLarge, match="the image has 1,001,000 pixels; the limit is 1,000,000"):
@@ -301,8 +298,8 @@ def test_pixel_limit_applies_to_images_in_memory() -> None:
         image_size(png(header(13_000, 13_000), PIXEL, END), ImageLimits(max_pixels=10**9))
 
 
-def test_pillows_own_limit_raises_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if a host lowers Pillow's limit or turns its warning into an error."""
+def test_pillows_own_limit_raises_media_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if another library changes Pillow's limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600_000)
     with pytest.raises(MediaTooLarge):
         image_size(BOMB)
@@ -315,7 +312,7 @@ def test_pillows_own_limit_raises_our_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_any_decoder_exception_becomes_a_media_error() -> None:
-    """Found by fuzzing: a palette image without a palette (AssertionError), and an unknown compression (KeyError)."""
+    """Found by fuzzing: a palette image without a palette (AssertionError), an unknown compression (KeyError)."""
     with pytest.raises(DamagedMedia):
         open_image(png(header(1, 1, colours=3), (b"IDAT", zlib.compress(b"\0\0")), END))
     pages = animation("TIFF", 2)
@@ -326,15 +323,13 @@ def test_any_decoder_exception_becomes_a_media_error() -> None:
         open_image(pages[:place] + b"\xff\xff" + pages[place + 2 :])
 
 
-def test_threads_do_not_disturb_each_other() -> None:
-    """Good, oversized, damaged and unsupported files at once; the process's warning filters stay unchanged, which
-    `warnings.catch_warnings` does not guarantee.
-    """
-    good = encoded(half_red(300, 200), "JPEG")
+def test_concurrent_openings_do_not_affect_each_other() -> None:
+    """The process's warning filters stay unchanged, which `warnings.catch_warnings` does not guarantee."""
+    good = encode(half_red(300, 200), "JPEG")
     files: list[tuple[bytes, type[MediaError] | None]] = [
         (good, None),
         (BOMB, MediaTooLarge),
-        (encoded(half_red(), "WEBP"), None),
+        (encode(half_red(), "WEBP"), None),
         (png(header(9000, 9999), PIXEL, END), MediaTooLarge),
         (png(header(20_000, 20_000), PIXEL, END), MediaTooLarge),
         (good[: len(good) // 2], DamagedMedia),
@@ -342,10 +337,10 @@ def test_threads_do_not_disturb_each_other() -> None:
         (animation("PNG"), UnsupportedMedia),
     ]
     before = list(warnings.filters)
-    together = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
     def work(first: int) -> None:
-        together.wait()
+        barrier.wait()
         for turn in range(40):
             data, error = files[(first + turn) % len(files)]
             if error is None:
@@ -365,22 +360,22 @@ import pathlib, sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from vlrun.media.image import open_image
-together, data = Barrier(8), pathlib.Path(sys.argv[1]).read_bytes()
+barrier, data = Barrier(8), pathlib.Path(sys.argv[1]).read_bytes()
 def size(number):
-    together.wait()
+    barrier.wait()
     return open_image(data).size
 print(set(ThreadPoolExecutor(8).map(size, range(8))))
 """
 
 
 def test_concurrent_first_openings_print_nothing(tmp_path: Path) -> None:
-    """Pillow loads its formats in several threads at once, and its warnings about odd metadata stay out of the log."""
-    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x010E, 2, 1000, 26) + bytes(4)  # cut short
+    """Pillow loads its formats in several threads, and warns about invalid metadata."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x010E, 2, 1000, 26) + bytes(4)  # truncated
     path = tmp_path / "odd.webp"
-    path.write_bytes(encoded(half_red(), "WEBP", exif=exif))
+    path.write_bytes(encode(half_red(), "WEBP", exif=exif))
     with pytest.warns(UserWarning, match="larger than file"), Image.open(path) as image:
         image.getexif()
     command = [sys.executable, "-c", FIRST_OPENINGS, str(path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("{(40, 30)}\n", "")
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (process.stdout, process.stderr) == ("{(40, 30)}\n", "")

@@ -1,4 +1,4 @@
-"""Image files are written completely or not at all, and impossible targets are refused beforehand."""
+"""Writing images atomically, and refusing impossible paths in advance."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vlrun.media.output_file import check_target, save_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp"])
-def test_images_are_written_atomically(suffix: str, tmp_path: Path) -> None:
-    """Format by suffix, default permissions, links that stay links, and no leftovers."""
+def test_images_are_written_in_the_format_of_the_suffix(suffix: str, tmp_path: Path) -> None:
+    """Links stay links, permissions follow the umask, and no temporary file is left."""
     target = tmp_path / f"out{suffix}"
     link = tmp_path / f"link{suffix}"
     link.symlink_to(target)
@@ -31,7 +31,7 @@ def test_images_are_written_atomically(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "message"),
     [
         ("out.bmp", "must end in .png"),
         ("out", "must end in .png"),
@@ -41,11 +41,11 @@ def test_images_are_written_atomically(suffix: str, tmp_path: Path) -> None:
         ("a\0b.png", "null"),
     ],
 )
-def test_impossible_targets_are_refused(name: str, sentence: str, tmp_path: Path) -> None:
+def test_impossible_targets_are_refused(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(OutputError, match=sentence):
+    with pytest.raises(OutputError, match=message):
         check_target(tmp_path / name)
-    with pytest.raises(OutputError, match=sentence):
+    with pytest.raises(OutputError, match=message):
         save_image(PILImage.new("RGB", (3, 3)), tmp_path / name)
 
 
@@ -58,7 +58,7 @@ def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "out.png"
-    target.write_bytes(b"yesterday")
+    target.write_bytes(b"old")
 
     def full(path: Path, content: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -66,11 +66,11 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match="No space left on device"):
         save_image(PILImage.new("RGB", (3, 3)), target)
-    assert target.read_bytes() == b"yesterday"
+    assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_an_image_too_large_for_its_format(tmp_path: Path) -> None:
-    """WebP is limited to 16383 pixels, which Pillow reports in its own words."""
+def test_images_too_large_for_their_format_are_refused(tmp_path: Path) -> None:
+    """WebP is limited to 16383 pixels a side."""
     with pytest.raises(OutputError, match=r"out\.webp"):
         save_image(PILImage.new("RGB", (17_000, 1)), tmp_path / "out.webp")

@@ -1,4 +1,4 @@
-"""Regions and tiles: notation, pixels, and the map to the original."""
+"""Regions and tiles: notation, pixels, and coordinates in the original."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ def test_both_notations_are_parsed(text: str, region: Region) -> None:
         *("0,0,1001,5/1000", "0,0,0,5/1000", "0,0,5," + "9" * 5000),
     ],
 )
-def test_invalid_regions_are_refused(text: str) -> None:
-    """The message shows the expected notation."""
+def test_invalid_regions_are_refused_with_the_expected_notation(text: str) -> None:
     with pytest.raises(OptionError, match="x,y,width,height in pixels"):
         parse_region(text)
 
@@ -53,7 +52,6 @@ def test_regions_created_in_python_are_checked(numbers: tuple[float, float, floa
 
 
 def test_crop_takes_the_pixels_and_maps_to_the_original() -> None:
-    """Guards swapped axes, the hash of the pixels, and coordinates in the original."""
     image = noise(90, 60)
     part = crop(image, Region(10, 20, 30, 25))
     np.testing.assert_array_equal(part.rgb, image.rgb[20:45, 10:40])
@@ -72,8 +70,7 @@ def test_thousandths_are_rounded_outwards() -> None:
     assert crop(noise(1000, 100), parse_region("100.1,0,200.9,1000/1000")).size == (201, 100)
 
 
-def test_regions_are_clipped_to_the_image() -> None:
-    """A region outside the image is an error that says the image size."""
+def test_regions_are_clipped_to_the_image_and_refused_outside_it() -> None:
     image = noise(90, 60)
     assert crop(image, Region(80, 50, 999999999, 100)).size == (10, 10)
     for text in ("90,0,5,5", "0,60,5,5", "1000,0,5,5/1000"):
@@ -93,8 +90,8 @@ def test_invalid_tiles_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1x3", "2x2", " 3 X 5 ", "8x2"])
-def test_tiles_cover_every_pixel_once(text: str) -> None:
-    """Also where sides do not divide evenly; tiles come in reading order."""
+def test_tiles_cover_every_pixel_once_in_reading_order(text: str) -> None:
+    """Also where sides do not divide evenly."""
     image, tiles = noise(401, 307), parse_tiles(text)
     covered = np.zeros((307, 401), int)
     corners = []
@@ -108,7 +105,7 @@ def test_tiles_cover_every_pixel_once(text: str) -> None:
     assert len(corners) == tiles.columns * tiles.rows
 
 
-def test_tiles_are_not_too_small() -> None:
+def test_tiles_that_would_be_too_small_are_refused() -> None:
     assert len(cut_tiles(noise(64, 32), Tiles(2, 1))) == 2
     with pytest.raises(OptionError, match="would be 31 x 64"):
         cut_tiles(noise(63, 64), Tiles(2, 1))

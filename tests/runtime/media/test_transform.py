@@ -22,7 +22,6 @@ def test_results_are_clamped_to_the_original() -> None:
     assert shifted.box(-500, 0, 500, 10) == (0, 40, 100, 50)
 
 
-def test_transforms_compose() -> None:
-    """The inner map is applied first."""
+def test_composed_transforms_apply_the_inner_one_first() -> None:
     turned = ImageTransform((500, 500), SHIFT).compose(QUARTER_TURN)
     assert turned.point(7, 9) == ImageTransform((500, 500), SHIFT).point(100 - 9, 7)

@@ -1,4 +1,4 @@
-"""The model family: what it supplies fits together, and nothing of it leaks into other packages."""
+"""The model family: its parts are consistent, and other packages do not mention them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vlrun.types.turn import ToolCall
 RUNTIME = Path(manifests.__file__).parent
 SPECIFIC = re.compile(r"(?i:qwen)|<\|\w|</?tool_call>|</?think>|bbox_2d|point_2d|Picture \{")
 ALLOWED = {
-    "__init__.py": ("Run Qwen3-VL on", "qwen3-vl-2b-int8"),  # what the product is
-    "cli/__init__.py": ("Ask Qwen3-VL about",),  # the same, in --help
-    "manifest.py": ('FAMILY = "qwen3-vl"',),  # the name in the contract with the export
+    "__init__.py": ("Run Qwen3-VL on", "qwen3-vl-2b-int8"),  # the product's summary
+    "cli/__init__.py": ("Ask Qwen3-VL about",),  # the summary in --help
+    "manifest.py": ('FAMILY = "qwen3-vl"',),  # the family's name in the manifest
     "bench/workload.py": ("visual tokens of Qwen3-VL",),
-    "vision/patches.py": ("Qwen2VLImageProcessor",),  # the reference of the arithmetic
-    "tasks/tasks.toml": ("Prompts follow Qwen's cookbooks", "bbox_2d"),  # prompts: data written for one family
+    "vision/patches.py": ("Qwen2VLImageProcessor",),  # the reference implementation
+    "tasks/tasks.toml": ("Prompts follow Qwen's cookbooks", "bbox_2d"),  # prompts are data for one family
 }
 
 
@@ -33,8 +33,8 @@ def family() -> ModelFamily:
     return family_of(manifests.read(FOLDER))
 
 
-def leaks() -> dict[str, list[str]]:
-    """Lines outside ``models/`` that mention something specific to a family, by file."""
+def family_specific_lines() -> dict[str, list[str]]:
+    """Return the lines outside ``models/`` that mention something specific to a family, by file."""
     found: dict[str, list[str]] = {}
     for path in [*RUNTIME.rglob("*.py"), *RUNTIME.rglob("*.toml")]:
         name = path.relative_to(RUNTIME).as_posix()
@@ -45,34 +45,34 @@ def leaks() -> dict[str, list[str]]:
 
 
 def test_no_other_package_mentions_a_token_or_format() -> None:
-    """Guards the seam: a second family must not need changes outside ``models/`` and the export."""
+    """A second family must not need changes outside ``models/`` and the export."""
     unexpected = {
         name: lines
-        for name, found in leaks().items()
+        for name, found in family_specific_lines().items()
         if (lines := [line for line in found if not any(text in line for text in ALLOWED.get(name, ()))])
     }
     assert not unexpected
 
 
 def test_the_allowed_exceptions_exist() -> None:
-    """Guards the list above against entries that are no longer needed."""
-    found = leaks()
+    """Guards against entries in ``ALLOWED`` that are no longer needed."""
+    found = family_specific_lines()
     stale = [
         (name, text) for name, texts in ALLOWED.items() for text in texts if text not in "\n".join(found.get(name, []))
     ]
     assert not stale
 
 
-def test_calls_are_read_as_they_are_written(family: ModelFamily) -> None:
-    """Guards grammar and parser, which use different fields of one format."""
-    written = family.tool_calls
+def test_written_tool_calls_are_parsed_back(family: ModelFamily) -> None:
+    """Grammar and parser use different fields of one format."""
+    notation = family.tool_calls
     calls = [ToolCall("now", "{}"), ToolCall("price", '{"of": "</tool_call>", "n": 1.50}')]
-    text = written.separator.join(
-        f"{written.begin}{written.before_name}{call.name}{written.before_arguments}{call.arguments}"
-        f"{written.after_arguments}{written.end}"
+    text = notation.separator.join(
+        f"{notation.begin}{notation.before_name}{call.name}{notation.before_arguments}{call.arguments}"
+        f"{notation.after_arguments}{notation.end}"
         for call in calls
     )
-    assert list(find_tool_calls(text, written)) == calls
+    assert list(find_tool_calls(text, notation)) == calls
 
 
 def test_control_tokens_are_tokens_of_the_model(family: ModelFamily) -> None:
@@ -82,8 +82,8 @@ def test_control_tokens_are_tokens_of_the_model(family: ModelFamily) -> None:
     assert all(f'"content": "{name}"' in tokenizer for name in names)
 
 
-def test_boxes_are_read_as_they_are_written(family: ModelFamily) -> None:
-    """Guards boxes that are merged from tiles and written anew: they stay where they were, to a thousandth."""
+def test_written_boxes_are_parsed_back(family: ModelFamily) -> None:
+    """Boxes merged from tiles are written again; they must not move by more than a thousandth."""
     size = (640, 480)
     mark = Mark("red can", (64.0, 48.0, 320.0, 240.0), None)
     assert family.find_marks(str(family.format_box(mark, size)), size, ImageTransform(size)) == (mark,)
@@ -94,5 +94,5 @@ def test_budgets_grow_with_the_detail(family: ModelFamily) -> None:
 
 
 def test_votes_are_sampled(family: ModelFamily) -> None:
-    """Guards against greedy votes, which are all the same."""
+    """Guards against greedy votes, which are all equal."""
     assert family.voting.temperature > 0

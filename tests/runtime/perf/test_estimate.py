@@ -21,12 +21,12 @@ def estimate(speed: SpeedProfile, context: int | None = None, kv_precision: str 
     return estimate_cost(FOLDER, TURNS, Options(), speed, context, kv_precision)
 
 
-def test_unmeasured_times_are_unknown() -> None:
+def test_times_are_unknown_without_measurements() -> None:
     unknown = estimate(SpeedProfile())
     assert (unknown.load, unknown.ttft, unknown.answer) == (None, None, None)
 
 
-def test_times_follow_the_profile() -> None:
+def test_times_are_computed_from_the_profile() -> None:
     """With one measured image size, the time to the first token is vision plus prefill."""
     (image,) = estimate(SpeedProfile()).images
     known = estimate(SpeedProfile({image.tokens: 2.0}, prefill=0.01, decode=0.05, load=1.0))

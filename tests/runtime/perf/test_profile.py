@@ -1,4 +1,4 @@
-"""Measured speed, and the image detail that follows from it."""
+"""Speed profiles, and the image detail derived from them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
     return Answer("x", "stop", usage, Timings(3, 0.1, queue, vision, 2.0, 6, 0.05, 8))
 
 
-def test_the_smallest_times_are_stored(cache: Path) -> None:
-    """Guards against a slow minute that stays forever, and another model's measurements."""
+def test_the_shortest_times_are_stored_per_model_and_device(cache: Path) -> None:
+    """Guards against one slow measurement that is kept forever."""
     for seconds in (5.0, 4.0, 9.0):
         update_profile("model", "CPU", SpeedProfile.from_answer(answer(seconds), {768: seconds}))
     assert load_profile("model", "CPU").vision == {768: 4.0}
@@ -33,14 +33,13 @@ def test_the_smallest_times_are_stored(cache: Path) -> None:
 
 
 def test_only_computed_work_is_measured() -> None:
-    """Queueing does not count, nor tokens from speculative decoding; images encoded ahead count with their own time."""
+    """Queueing does not count, nor tokens from prompt lookup; prefetched images count with their own time."""
     assert SpeedProfile.from_answer(answer(0.01), {768: 4.0, 4: 0.1}) == SpeedProfile({768: 4.0}, 2.0 / 784, 0.1, 3)
     assert SpeedProfile.from_answer(answer(0.01, queue=3.0), {}) == SpeedProfile(decode=0.1, load=3)
     assert SpeedProfile.from_answer(answer(0.01, cached=768), {}).prefill is None
 
 
-def test_a_slow_machine_gets_fewer_visual_tokens() -> None:
-    """Without measurements, nothing is lowered."""
+def test_slow_machines_get_fewer_visual_tokens() -> None:
     assert auto_image_tokens(SpeedProfile()) == 2560
     assert auto_image_tokens(SpeedProfile({768: 1.0}, prefill=0.0003)) == 2560
     assert auto_image_tokens(SpeedProfile({768: 4.0}, prefill=0.003)) == 1280

@@ -1,4 +1,4 @@
-"""Visual tokens of an image: detail, budgets, slow machines; numbering and number of images; context length."""
+"""Building prompts: budgets of visual tokens, image numbers, context length."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
 
 
 @pytest.mark.parametrize(
-    ("options", "auto", "most"),
+    ("options", "auto", "limit"),
     [
         (Options(), 2560, 1280),
         (Options(detail="low"), 2560, 256),
@@ -53,11 +53,9 @@ def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
         (Options(detail="high"), 512, 2560),
     ],
 )
-def test_a_photo_uses_its_budget(options: Options, auto: int, most: int) -> None:
-    """Guards each budget, their precedence, and that they are used: a phone photo alone would take 16,384 visual
-    tokens.
-    """
-    assert 0.9 * most <= tokens(4000, 3000, options, auto) <= most
+def test_large_photos_use_their_whole_budget(options: Options, auto: int, limit: int) -> None:
+    """A phone photo without a budget would take 16,384 visual tokens."""
+    assert 0.9 * limit <= tokens(4000, 3000, options, auto) <= limit
 
 
 def test_a_reduced_budget_is_noted() -> None:
@@ -70,28 +68,25 @@ def test_a_reduced_budget_is_noted() -> None:
 
 
 def test_small_images_are_not_enlarged() -> None:
-    """Guards against enlarging images for nothing; only an explicit minimum does."""
+    """Only an explicit minimum enlarges."""
     assert tokens(640, 480, Options()) == 300
     assert tokens(256, 256, Options()) == 64
     assert 1024 <= tokens(256, 256, Options(min_image_tokens=1024)) <= 1280
     assert tokens(640, 480, Options(min_image_tokens=1024, max_image_tokens=256)) <= 256
 
 
-def test_budgets_below_the_minimum_are_refused() -> None:
-    """Guards against an image smaller than the model can encode."""
+def test_budgets_below_the_models_minimum_are_refused() -> None:
     with pytest.raises(OptionError, match="needs at least 64"):
         tokens(640, 480, Options(max_image_tokens=10))
 
 
 def test_too_many_images_are_refused() -> None:
-    """Guards memory against a request with a thousand images."""
     builder = PromptBuilder(PUBLISHED, TEMPLATE)
     with pytest.raises(OptionError, match=f"at most {MAX_IMAGES} images"):
         builder.build([user_turn([image(32, 32)] * (MAX_IMAGES + 1), "What?")], Options())
 
 
 def test_prompts_longer_than_the_context_are_refused() -> None:
-    """Guards the limits of the model and of the caller, and the numbers in the message."""
     builder = PromptBuilder(PUBLISHED, TEMPLATE)
     built = builder.build([user_turn(image(640, 480), "What?")], Options())
     builder.check_context(built, None)
@@ -99,11 +94,11 @@ def test_prompts_longer_than_the_context_are_refused() -> None:
         builder.check_context(built, 100)
 
 
-def test_images_are_numbered_from_the_second_on() -> None:
-    """Guards labels: several images of a turn have numbers, a single first one has none, and later turns continue."""
-    shown = image(32, 32)
-    first, second = number_images([Turn("user", (shown, "a")), Turn("user", (shown, shown, "b"))], QWEN3_VL)
+def test_images_are_numbered_unless_the_first_turn_has_only_one() -> None:
+    """Numbers continue in later turns."""
+    square = image(32, 32)
+    first, second = number_images([Turn("user", (square, "a")), Turn("user", (square, square, "b"))], QWEN3_VL)
     assert first.parts == (ImagePlaceholder(), "a")
     assert second.parts == ("Picture 2: ", ImagePlaceholder(), "Picture 3: ", ImagePlaceholder(), "b")
-    (both,) = number_images([Turn("user", (shown, shown, "a"))], QWEN3_VL)
+    (both,) = number_images([Turn("user", (square, square, "a"))], QWEN3_VL)
     assert both.parts == ("Picture 1: ", ImagePlaceholder(), "Picture 2: ", ImagePlaceholder(), "a")

@@ -1,4 +1,4 @@
-"""Tool calls in the text of an answer, in whatever pieces it arrives."""
+"""Parsing tool calls from a streamed answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BROKEN = '<tool_call>{"name": 1}</tool_call>'
 
 
 def parse(*pieces: str) -> list[str | ToolCall]:
-    """The output for these pieces, adjacent texts joined."""
+    """Return the output for these pieces, with adjacent texts joined."""
     parser, out = ToolCallParser(TOOL_CALLS), list[str | ToolCall]()
     for piece in [*(item for text in pieces for item in parser.push(text)), *parser.flush()]:
         if isinstance(piece, str) and out and isinstance(out[-1], str):
@@ -39,6 +39,7 @@ def parse(*pieces: str) -> list[str | ToolCall]:
         (F, [CALL_F]),
         (f"\n\n{F}\n{G}\n", [CALL_F, CALL_G]),
         (f"So.\n{F}{G}", ["So.", CALL_F, CALL_G]),
+        (f"So: {G}{G}", ["So:", CALL_G, CALL_G]),
         (f"{F}\n\n And \n then: \n{G} x", [CALL_F, "And \n then:", CALL_G, "x"]),
         (TRICKY + F, [CALL_TRICKY, CALL_F]),
         (f"<tool_call<tool_call>{G[11:]}", ["<tool_call", CALL_G]),
@@ -52,23 +53,21 @@ def parse(*pieces: str) -> list[str | ToolCall]:
     ],
 )
 def test_text_and_calls_are_separated(text: str, pieces: list[str | ToolCall]) -> None:
-    """Guards the output: calls in order, the text around them without its white space, and nothing lost; the same
-    whether the text arrives whole, in halves or by single characters.
-    """
+    """The result is the same for the whole text, for halves and for single characters."""
     assert parse(text) == pieces
     assert parse(*text) == pieces
-    for place in range(len(text)):
-        assert parse(text[:place], text[place:]) == pieces
+    for cut in range(len(text)):
+        assert parse(text[:cut], text[cut:]) == pieces
     assert list(find_tool_calls(text, TOOL_CALLS)) == [piece for piece in pieces if isinstance(piece, ToolCall)]
 
 
 @given(st.lists(st.sampled_from([F, G, TRICKY, BROKEN, "x", " ", "\n", "<", "<tool_call>", '"', "\\"])), st.data())
 @settings(max_examples=300, deadline=None)
-def test_pieces_make_no_difference(parts: list[str], data: st.DataObject) -> None:
-    """Guards boundaries between pieces, and that only white space is lost."""
+def test_the_result_does_not_depend_on_the_pieces(parts: list[str], data: st.DataObject) -> None:
+    """Only white space around calls is lost."""
     text = "".join(parts)
-    places = sorted(data.draw(st.lists(st.integers(0, len(text)))))
-    pieces = [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)))))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     whole = parse(text)
     assert parse(*pieces) == whole
     source = {CALL_F: F, CALL_G: G, CALL_TRICKY: TRICKY}
@@ -76,8 +75,7 @@ def test_pieces_make_no_difference(parts: list[str], data: st.DataObject) -> Non
     assert "".join(joined.split()) == "".join(text.split())
 
 
-def test_text_is_not_delayed() -> None:
-    """Guards streaming: only what may begin a call, and white space before it, is held back."""
+def test_only_a_possible_call_is_held_back() -> None:
     parser = ToolCallParser(TOOL_CALLS)
     assert parser.push("I see <b") == ["I see <b"]
     assert parser.push("oxes> \n<tool") == ["oxes>"]
@@ -89,8 +87,8 @@ def test_text_is_not_delayed() -> None:
     assert parser.flush() == []
 
 
-def test_arguments_stay_as_written() -> None:
-    """Guards numbers that binary cannot represent: 1e999 would become Infinity, which is not JSON."""
+def test_arguments_are_not_reformatted() -> None:
+    """Guards numbers that a float cannot hold: 1e999 would become Infinity, which is not JSON."""
     arguments = '{"a": 1e999, "b": 0.10, "c": ' + "9" * 5000 + ', "d": "\\u20ac€"}'
     assert find_tool_calls(f'<tool_call>{{"name": "f", "arguments": {arguments}}}</tool_call>', TOOL_CALLS) == (
         ToolCall("f", arguments),
@@ -102,6 +100,7 @@ def test_arguments_stay_as_written() -> None:
     [
         "[]",
         "{}",
+        "[" * 100_000,
         '{"name": "f", "arguments": []}',
         '{"name": "f", "arguments": "{}"}',
         '{"name": "f", "arguments": {"a": NaN}}',
@@ -112,37 +111,17 @@ def test_arguments_stay_as_written() -> None:
     ],
 )
 def test_invalid_calls_stay_text(inner: str) -> None:
-    """Guards clients against calls that they cannot read, and the service against text that breaks a parser."""
     text = f"<tool_call>{inner}</tool_call>"
     assert parse(text) == [text]
+    assert find_tool_calls(text, TOOL_CALLS) == ()
 
 
 @pytest.mark.parametrize("letters", ['x</tool_call>"', "\\", "<tool_call>", 'x"'])
 def test_parsing_takes_linear_time(letters: str) -> None:
-    """Guards against quadratic work: 100,000 characters in small pieces, in less than 2 s."""
+    """100,000 characters in small pieces take less than 2 s of CPU time."""
     parser = ToolCallParser(TOOL_CALLS)
     text = f'<tool_call>{{"name": "{letters * (100_000 // len(letters))}'
     began = time.process_time()
     out = [item for start in range(0, len(text), 4) for item in parser.push(text[start : start + 4])]
     assert "".join(str(item) for item in [*out, *parser.flush()]) == text
     assert time.process_time() - began < 2
-
-
-@pytest.mark.parametrize(
-    ("text", "calls"),
-    [
-        ('<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', [ToolCall("f", '{"a": 1}')]),
-        (
-            'So: <tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g"}</tool_call>',
-            [ToolCall("f", "{}"), ToolCall("g", "{}")],
-        ),
-        ('<tool_call>{"name": "f", "arguments": {"a":', []),
-        ('<tool_call>{"name": 1}</tool_call>', []),
-        ("<tool_call>[]</tool_call>", []),
-        ("<tool_call>" + "[" * 100_000 + "</tool_call>", []),
-        ("no call", []),
-    ],
-)
-def test_tool_calls_are_found(text: str, calls: list[ToolCall]) -> None:
-    """Guards the parser: calls in order, and nothing incomplete or invalid."""
-    assert list(find_tool_calls(text, TOOL_CALLS)) == calls

@@ -1,4 +1,4 @@
-"""One module decides where cache files lie."""
+"""All cache paths are built in one module."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FOLDERS = {
 }
 
 
-def test_names_on_disk_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Guards the caches of earlier versions: a renamed folder would be computed again and never cleaned up."""
+def test_folder_names_are_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Guards caches of earlier versions: renamed folders would be recomputed and never removed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert {path(): name for path, name in FOLDERS.items()} == {
         tmp_path / "vlrun" / name: name for name in FOLDERS.values()

@@ -1,4 +1,4 @@
-"""Random answers under a grammar, for the tests of grammars."""
+"""Random answers under a grammar."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ TOKENIZER = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
 
 
 def text_of(tokens: list[int]) -> str:
-    """The text of tokens; raises for bytes that are not UTF-8."""
+    """Decode tokens; raise UnicodeDecodeError for bytes that are not UTF-8."""
     return bytes(TOKENIZER.load().decode_bytes(tokens)).decode("utf-8")
 
 
 def closing_tokens() -> list[int]:
-    """Tokens that begin with a character that closes a string, list or object, and the end tokens."""
+    """Return the tokens that begin with a closing character, and the end tokens."""
     tokens = TOKENIZER.load()
     return [i for i in range(VOCAB_SIZE) if tokens.decode_bytes([i])[:1] in (b'"', b"}", b"]")] + list(EOS)
 
 
 def random_answers(grammar: Grammar, random: np.random.Generator, count: int) -> list[str]:
-    """Up to ``count`` answers that came to an end, from ten times as many attempts."""
-    return list(islice(_ended(grammar, random, 10 * count), count))
+    """Return up to ``count`` complete answers from ten times as many attempts."""
+    return list(islice(complete_answers(grammar, random, 10 * count), count))
 
 
-def _ended(grammar: Grammar, random: np.random.Generator, attempts: int) -> Iterator[str]:
+def complete_answers(grammar: Grammar, random: np.random.Generator, attempts: int) -> Iterator[str]:
     for _ in range(attempts):
         if (text := random_answer(grammar, random)) is not None:
             yield text
 
 
 def random_answer(grammar: Grammar, random: np.random.Generator, limit: int = 150) -> str | None:
-    """An answer from random logits, increasingly biased towards an end; None if it was cut short."""
+    """Return an answer from random logits, increasingly biased towards an end; None if it was cut short."""
     constraint, answer, closing = grammar.constraint(), list[int](), closing_tokens()
     for step in range(limit):
         scores = random.standard_normal(VOCAB_SIZE).astype(np.float32) * 3

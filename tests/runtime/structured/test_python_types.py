@@ -1,4 +1,4 @@
-"""Schemas from Python types, and answers back into them."""
+"""Schemas from Python types, and answers converted back to them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Anything:
 @pytest.mark.slow
 @pytest.mark.parametrize("source", [Scene, Thing, Size, Branch, Colour, int, float, list[Thing], int | None, bool])
 def test_random_answers_become_values(source: object) -> None:
-    """Guards the round trip: every answer under a type's schema is a value of the type, whatever its numbers."""
+    """Every answer under a type's schema is a value of the type."""
     schema = schema_of(source)
     compiled = compile_schema(schema, TOKENIZER)
     random = np.random.default_rng(5)
@@ -76,8 +76,7 @@ def test_random_answers_become_values(source: object) -> None:
         value_of(text, source)
 
 
-def test_value_is_an_instance() -> None:
-    """Guards against plain dictionaries in place of instances."""
+def test_values_are_instances_of_the_type() -> None:
     text = (
         '{"label": "cup", "colour": "red", "bbox_2d": [1, 2, 3, 4], "size": {"width": 1, "height": 2.5}, "sure": "no"}'
     )
@@ -86,8 +85,7 @@ def test_value_is_an_instance() -> None:
     assert value_of(text, {"type": "object"}) == value_of(text, "{}")
 
 
-def test_objects_are_closed_and_fields_required() -> None:
-    """Guards against members that the type does not have, and missing fields without a default."""
+def test_schemas_are_closed_and_require_fields_without_defaults() -> None:
     schema: Any = schema_of(Scene)
     scene = schema["$defs"]["Scene"]
     assert scene["required"] == ["things", "counts", "caption"]
@@ -95,8 +93,7 @@ def test_objects_are_closed_and_fields_required() -> None:
     assert schema["$defs"]["Size"]["additionalProperties"] is False
 
 
-def test_pydantic_models_bring_their_own_schema() -> None:
-    """Guards a user's Pydantic model, nested, with its own bound."""
+def test_pydantic_models_use_their_own_schema() -> None:
     pydantic = pytest.importorskip("pydantic")
     inner = pydantic.create_model("Inner", n=(int, pydantic.Field(ge=0, le=9)))
     model = pydantic.create_model("Outer", inner=(inner, ...), note=(str | None, None))
@@ -107,28 +104,25 @@ def test_pydantic_models_bring_their_own_schema() -> None:
         value_of('{"inner": {"n": 70}}', model)
 
 
-def test_mappings_and_text_are_schemas_already() -> None:
-    """Guards the three plain ways to give a schema."""
+def test_mappings_json_text_and_booleans_are_used_as_schemas() -> None:
     assert schema_of({"type": "integer"}) == schema_of('{"type": "integer"}') == {"type": "integer"}
     assert schema_of(True) is True
     with pytest.raises(OptionError, match="not JSON"):
         schema_of("{")
 
 
-@pytest.mark.parametrize(
-    "source", [Dated, Anything, set[int], dict[int, str], bytes, complex, object(), 7, None.__class__]
-)
+@pytest.mark.parametrize("source", [Dated, Anything, set[int], dict[int, str], bytes, complex, object(), 7])
 def test_other_types_are_refused(source: object) -> None:
     """Guards against types whose schema is looser than their values: a date would be any text."""
-    if source is type(None):
-        assert value_of("null", source) is None
-        return
     with pytest.raises(OptionError, match="no schema can be made"):
         schema_of(source)
 
 
+def test_none_is_the_value_of_null() -> None:
+    assert value_of("null", type(None)) is None
+
+
 def test_an_incomplete_answer_has_no_value() -> None:
-    """Guards against an incomplete answer that counts as a value."""
     sources: list[object] = [Scene, {}]
     for source in sources:
         with pytest.raises(OptionError, match="does not fit"):

@@ -1,6 +1,4 @@
-"""Answers that may or must call tools: on random logits, every complete answer is text, a schema's JSON, or valid
-calls.
-"""
+"""Answers that may or must call tools, on random logits."""
 
 from __future__ import annotations
 
@@ -24,14 +22,14 @@ from tests.runtime.structured.tool_answers import (
     TINY,
     TOOLS,
     WORD,
-    Model,
+    GrammarModel,
     RandomAnswers,
     check_calls,
     compiled,
+    format_calls,
     function,
     members,
     model_of,
-    written,
 )
 from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
@@ -45,40 +43,39 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
-def model(request: pytest.FixtureRequest) -> Model:
+def model(request: pytest.FixtureRequest) -> GrammarModel:
     made = TINY if request.param == "tiny" else model_of(PUBLISHED, (151645, 151643), 151669)
     made.tokenizer.load()
     return made
 
 
-def test_required_calls_are_valid(model: Model) -> None:
-    """Guards the guarantee itself, whatever the logits: nothing but calls in the template's format, each valid for its
-    tool, and forced tokens that never contradict.
+def test_required_calls_are_valid(model: GrammarModel) -> None:
+    """Nothing but calls in the template's format, each valid for its tool; forced tokens never contradict the
+    constraint.
     """
-    seen = set[str]()
+    names = set[str]()
     counts = set[int]()
     for tokens in RandomAnswers(model, np.random.default_rng(5)).answers(compiled(model), 200):
         text = model.text_of(tokens)
         calls = find_tool_calls(text, QWEN3_VL.tool_calls)
-        assert text == written(calls)
+        assert text == format_calls(calls)
         check_calls(calls)
         assert 1 <= len(calls) <= MAX_CALLS
-        seen |= {call.name for call in calls}
+        names |= {call.name for call in calls}
         counts.add(len(calls))
-    assert seen == set(SCHEMAS)
+    assert names == set(SCHEMAS)
     assert counts > {1}
 
 
-def test_optional_calls_are_valid(model: Model) -> None:
-    """Guards optional calls: text without control tokens, and after the first begin token only valid calls."""
+def test_optional_calls_are_valid_and_the_text_before_has_no_control_tokens(model: GrammarModel) -> None:
     calling = 0
     for tokens in RandomAnswers(model, np.random.default_rng(6), calling=0.1).answers(
         compiled(model, choice=AUTO), 200
     ):
         text = model.text_of(tokens)
         calls = find_tool_calls(text, QWEN3_VL.tool_calls)
-        before, mark, rest = text.partition(BEGIN)
-        assert mark + rest == written(calls)
+        before, begin, rest = text.partition(BEGIN)
+        assert begin + rest == format_calls(calls)
         check_calls(calls)
         calling += bool(calls)
         first = tokens.index(model.begin) if calls else len(tokens)
@@ -86,19 +83,19 @@ def test_optional_calls_are_valid(model: Model) -> None:
     assert 50 < calling < 200
 
 
-def thinking_ids(model: Model) -> set[int]:
+def thinking_ids(model: GrammarModel) -> set[int]:
     return {model.tokenizer.control["<think>"], model.tokenizer.control["</think>"]}
 
 
-def test_a_schema_or_calls(model: Model) -> None:
-    """Guards tools beside a schema: the answer is the schema's JSON or calls, never a mixture, never text."""
+def test_tools_beside_a_schema_give_the_schemas_json_or_calls(model: GrammarModel) -> None:
+    """Never a mixture, never free text."""
     schema = members(a=WORD, b={"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 3})
     random_answers, calling = RandomAnswers(model, np.random.default_rng(7), calling=0.3), 0
     for tokens in random_answers.answers(compiled(model, choice=AUTO, schema=schema), 100):
         text = model.text_of(tokens)
         calls = find_tool_calls(text, QWEN3_VL.tool_calls)
         if calls:
-            assert text == written(calls)
+            assert text == format_calls(calls)
             check_calls(calls)
         else:
             assert Draft202012Validator(schema).is_valid(json.loads(text)), text
@@ -107,9 +104,7 @@ def test_a_schema_or_calls(model: Model) -> None:
 
 
 def test_incomplete_calls_stay_text() -> None:
-    """Guards against partial calls: an answer cut at any token has the calls that were complete, and the rest stays
-    text.
-    """
+    """An answer cut at any token has the calls that were complete; the rest stays text."""
     random_answers = RandomAnswers(TINY, np.random.default_rng(8))
     for tokens in random_answers.answers(compiled(TINY), 20):
         ends = [index for index, token in enumerate(tokens) if token == TINY.tokenizer.control[END]]
@@ -119,16 +114,15 @@ def test_incomplete_calls_stay_text() -> None:
             pieces = [*parser.push(text), *parser.flush()]
             calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
             assert len(calls) == sum(end < cut for end in ends)
-            left = "".join(piece for piece in pieces if isinstance(piece, str))
-            assert text.replace("\n", "").endswith(left.replace("\n", ""))
-            assert (BEGIN in left) == (BEGIN in text.rpartition(END)[2])
+            remaining = "".join(piece for piece in pieces if isinstance(piece, str))
+            assert text.replace("\n", "").endswith(remaining.replace("\n", ""))
+            assert (BEGIN in remaining) == (BEGIN in text.rpartition(END)[2])
 
 
-def test_single_and_named_calls() -> None:
-    """Guards ``parallel_tool_calls: false`` and a ``tool_choice`` that names a function."""
+def test_single_and_named_calls_are_enforced() -> None:
     random_answers = RandomAnswers(TINY, np.random.default_rng(9))
-    alone = compiled(TINY, choice=ToolChoice("required", "price", parallel=False))
-    for tokens in random_answers.answers(alone, 30):
+    single = compiled(TINY, choice=ToolChoice("required", "price", parallel=False))
+    for tokens in random_answers.answers(single, 30):
         (call,) = find_tool_calls(TINY.text_of(tokens), QWEN3_VL.tool_calls)
         assert call.name == "price"
     for tokens in random_answers.answers(compiled(TINY, choice=ToolChoice("required", "tags")), 30):
@@ -136,19 +130,18 @@ def test_single_and_named_calls() -> None:
 
 
 def test_the_number_of_calls_is_limited() -> None:
-    """Guards against endless calls: after the sixteenth only the end follows."""
     call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
     grammar = compiled(TINY)
-    most = TINY.ids("\n".join([call] * MAX_CALLS))
-    assert TINY.allowed(TINY.follow(grammar, most)) == set(TINY.tokenizer.eos)
+    maximum = TINY.ids("\n".join([call] * MAX_CALLS))
+    assert TINY.allowed(TINY.follow(grammar, maximum)) == set(TINY.tokenizer.eos)
     before = TINY.follow(grammar, TINY.ids("\n".join([call] * (MAX_CALLS - 1))))
     assert TINY.allowed(before) == {*TINY.tokenizer.eos, *TINY.ids("\n")}
     assert before.complete
 
 
 @pytest.mark.parametrize("choice", [AUTO, REQUIRED], ids=["auto", "required"])
-def test_control_tokens_stay_out_of_arguments(model: Model, choice: ToolChoice) -> None:
-    """Guards against a call inside a call: in a string the begin and end tokens can only be plain text."""
+def test_arguments_contain_no_control_tokens(model: GrammarModel, choice: ToolChoice) -> None:
+    """Guards against a call inside a call: in a string, the begin and end tokens can only be plain text."""
     start = '<tool_call>\n{"name": "price_of", "arguments": {"thing": "'
     constraint = model.follow(compiled(model, choice=choice), model.ids(start))
     assert not model.allowed(constraint) & set(model.tokenizer.control.values())
@@ -162,9 +155,9 @@ def test_control_tokens_stay_out_of_arguments(model: Model, choice: ToolChoice) 
     assert find_tool_calls(model.text_of(tokens), QWEN3_VL.tool_calls) == (ToolCall("say", f'{{"text": "{inner}"}}'),)
 
 
-def test_calls_cannot_be_spelled_as_text(model: Model) -> None:
-    """Guards against a call written as text, which no grammar would check: its last character may not come, neither in
-    free text nor in the JSON of a schema.
+def test_calls_cannot_be_written_as_text(model: GrammarModel) -> None:
+    """Guards against a call that no grammar checks: the last character of the begin token is forbidden in free text and
+    in JSON.
     """
     for schema, text in ((None, 'So: <tool_call<tool_call>{"name": "rm"}'), ({"type": "string"}, '"<tool_call>"')):
         constraint = compiled(model, choice=AUTO, schema=schema).constraint()
@@ -172,18 +165,18 @@ def test_calls_cannot_be_spelled_as_text(model: Model) -> None:
         for token in letters[: text.index("call>") + len("call")]:
             assert token in model.allowed(constraint)
             constraint.accept(token)
-        spelling = {t for t in model.allowed(constraint) if model.tokenizer.load().decode_bytes([t])[:1] == b">"}
-        assert not spelling - {model.begin}
+        closing = {t for t in model.allowed(constraint) if model.tokenizer.load().decode_bytes([t])[:1] == b">"}
+        assert not closing - {model.begin}
         with pytest.raises(OptionError, match="may not follow"):
             constraint.accept(model.character_ids(">")[0])
         constraint.accept(model.character_ids("s")[0])
         assert model.character_ids(">")[0] in model.allowed(constraint)
 
 
-def test_a_schema_that_asks_for_the_begin_token_raises() -> None:
+def test_a_schema_that_requires_the_begin_token_raises() -> None:
     """Guards against an answer that can neither continue nor end, and against forced tokens that are not allowed."""
     constraint = compiled(TINY, choice=AUTO, schema={"const": BEGIN}).constraint()
-    with pytest.raises(OptionError, match="cannot continue"):  # noqa: PT012  # how far it comes is the tokenizer's matter
+    with pytest.raises(OptionError, match="cannot continue"):  # noqa: PT012  # where it raises depends on the tokenizer
         for token in TINY.character_ids(f'"{BEGIN}'):
             forced = constraint.forced()
             assert forced == [] or forced[0] in TINY.allowed(constraint)
@@ -193,14 +186,12 @@ def test_a_schema_that_asks_for_the_begin_token_raises() -> None:
 
 
 def test_free_text_is_unconstrained() -> None:
-    """Guards free text: nothing is forced, the end is always possible, thinking tokens too; after the end nothing
-    follows.
-    """
+    """Nothing is forced, and the answer may end at any token."""
     constraint = compiled(TINY, choice=AUTO).constraint()
-    every = set(range(TINY.tokenizer.vocab_size))
+    all_tokens = set(range(TINY.tokenizer.vocab_size))
     forbidden = set(TINY.tokenizer.control.values()) - thinking_ids(TINY) - {TINY.begin, *TINY.tokenizer.eos}
     for token in TINY.character_ids("It is <3\n"):
-        assert TINY.allowed(constraint) == every - forbidden
+        assert TINY.allowed(constraint) == all_tokens - forbidden
         assert constraint.forced() == []
         assert constraint.complete
         constraint.accept(token)
@@ -214,8 +205,7 @@ def test_free_text_is_unconstrained() -> None:
         compiled(TINY, choice=AUTO).constraint().accept(TINY.tokenizer.control["<|im_start|>"])
 
 
-def test_free_text_is_cheap(model: Model) -> None:
-    """Guards the speed of ordinary answers with tools: 1 ms of CPU time a token would be noticeable."""
+def test_free_text_takes_less_than_half_a_millisecond_per_token(model: GrammarModel) -> None:
     constraint = compiled(model, choice=AUTO).constraint()
     scores = np.zeros(model.tokenizer.vocab_size, np.float32)
     tokens = model.character_ids("what is it worth <tool" * 20)
@@ -227,8 +217,7 @@ def test_free_text_is_cheap(model: Model) -> None:
     assert (time.process_time() - began) / len(tokens) < 0.0005
 
 
-def test_without_tools_nothing_changes() -> None:
-    """Guards answers without tools: free, or the schema alone."""
+def test_answers_without_tools_are_free_or_follow_the_schema() -> None:
     schema = {"type": "integer"}
     assert compile_answer(None, [], AUTO, TINY.tokenizer, QWEN3_VL) is None
     for tools, choice in (([], AUTO), (TOOLS, ToolChoice("none"))):
@@ -237,8 +226,8 @@ def test_without_tools_nothing_changes() -> None:
         assert TINY.begin not in TINY.allowed(constraint)
 
 
-def test_tools_that_must_not_be_called_are_not() -> None:
-    """Guards ``none``: the tools stay in the prompt, whose prefix is cached, and the model may tend to call them."""
+def test_choice_none_forbids_calls() -> None:
+    """The tools stay in the cached prompt, so the model may tend to call them."""
     constraint = TINY.follow(
         compile_answer(None, TOOLS, ToolChoice("none"), TINY.tokenizer, QWEN3_VL), TINY.ids("Well, ")
     )
@@ -249,7 +238,6 @@ def test_tools_that_must_not_be_called_are_not() -> None:
 
 
 def test_the_same_tools_are_compiled_once() -> None:
-    """Guards the cache: the same tools are one grammar, and any difference is another."""
     tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", (1006, 1004), 1024)
 
     def calls(tools: Sequence[Tool], choice: ToolChoice) -> object:
@@ -268,7 +256,6 @@ def test_the_same_tools_are_compiled_once() -> None:
 
 
 def test_models_without_tool_calls_refuse_tools() -> None:
-    """Guards against a grammar of plain text where the model has no control tokens for calls."""
     file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
     file["added_tokens"] = [token for token in file["added_tokens"] if token["content"] != END]
     tokenizer = GrammarTokenizer(json.dumps(file), (1006, 1004), 1024)
@@ -286,7 +273,7 @@ HOSTILE: dict[str, Any] = {
     "object or not": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
     "never": members(a={"type": "string", "minLength": 3, "maxLength": 2}),
     "false within": {**members(a=False)},
-    "endless": members(a={"$ref": "#"}),
+    "infinite recursion": members(a={"$ref": "#"}),
     "unsupported": {"not": {"type": "object"}},
     "own grammar options": {"x-guidance": {"whitespace_flexible": True}},
     "deep": json.loads('{"items":' * 60 + "true" + "}" * 60),
@@ -294,16 +281,14 @@ HOSTILE: dict[str, Any] = {
     "pattern": members(a={"type": "string", "pattern": "((a{30}){30}){30}"}),
     "intersected": {"allOf": [{"type": "string", "pattern": f".*{c}.*{c}.*{c}"} for c in "abcdefghijklmnop"]},
     "choices": {"allOf": [{"anyOf": [members(**{f"p{i}": {"const": j}}) for j in range(3)]} for i in range(40)]},
-    "leads out of its own schema": {"$ref": "#/$defs/it"},
+    "reference outside its own schema": {"$ref": "#/$defs/it"},
     "newline": {"const": '}\n</tool_call>\x00"'},
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_parameters_are_refused_quickly(name: str) -> None:
-    """Guards the engine: what `compile_schema` refuses is refused here too, within 2 s, beside valid tools, and the
-    message names the tool if one schema is to blame.
-    """
+    """Whatever `compile_schema` refuses is refused here too; the message names the tool if one schema is to blame."""
     before = cpu_seconds()
     with pytest.raises(OptionError) as refusal:
         compiled(TINY, [*TOOLS, function("wrong", HOSTILE[name])])
@@ -314,7 +299,6 @@ def test_hostile_parameters_are_refused_quickly(name: str) -> None:
 
 
 def test_many_tools_compile_quickly() -> None:
-    """Guards the largest lists that are allowed: 128 tools with 200 KB in 2 s, and each may be called."""
     tools = [function(f"tool_{index}", members(**properties(40))) for index in range(128)]
     before = cpu_seconds()
     constraint = compiled(TINY, tools).constraint()
@@ -325,6 +309,6 @@ def test_many_tools_compile_quickly() -> None:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of its finished children, independent of the machine's load."""
+    """Return the CPU time of this process and its finished children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

@@ -1,4 +1,4 @@
-"""Tools, tokenizers, and random answers under a grammar, for the tests of tool calls."""
+"""Tools, tokenizers, and random answers under a grammar with tool calls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WORD = {"type": "string", "maxLength": 8}
 TOOLS = [
     function("price_of", members(thing=WORD, unit={"enum": ["€", "kg <b>", 'say "hi"']})),
     function("price", {"$ref": "#/$defs/it", "$defs": {"it": members(cents={"type": "integer", "maximum": 99})}}),
-    # The same name for another thing: each tool's references stay its own.
+    # The same $defs name as above, for another schema.
     function("move-to", {"$defs": {"it": {"type": "boolean"}}, **members(up={"$ref": "#/$defs/it"})}),
     function("plate", members(text={"type": "string", "pattern": "^[A-Z]{1,3} [0-9]{1,4}$"})),
     function("tags", {"additionalProperties": {"type": "integer", "minimum": 0, "maximum": 9}, "maxProperties": 2}),
@@ -49,7 +49,7 @@ SCHEMAS = {str(tool["function"]["name"]): tool["function"].get("parameters", {})
 
 
 @dataclass(frozen=True)
-class Model:
+class GrammarModel:
     """A real tokenizer without a model."""
 
     text_tokenizer: Any
@@ -60,7 +60,7 @@ class Model:
         return self.tokenizer.control[BEGIN]
 
     def text_of(self, tokens: Sequence[int]) -> str:
-        """The text as a user gets it."""
+        """Return the text as a user gets it."""
         detokenizer = Detokenizer(self.text_tokenizer)
         return "".join([*map(detokenizer.push, tokens), detokenizer.flush()])
 
@@ -70,11 +70,11 @@ class Model:
         return {int(token) for token in np.flatnonzero(scores == 0)}
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a text, with control tokens recognized."""
+        """Tokenize a text with control tokens recognized."""
         return list(self.tokenizer.load().tokenize_bytes(text.encode()))
 
     def character_ids(self, text: str) -> list[int]:
-        """Ids of a text, one character each, so that no control token is recognized."""
+        """Tokenize a text one character at a time, so that no control token is recognized."""
         return [token for letter in text for token in self.ids(letter)]
 
     def follow(self, grammar: AnswerGrammar | None, tokens: Sequence[int]) -> Any:
@@ -86,8 +86,10 @@ class Model:
 
 
 @cache
-def model_of(folder: Path, eos: tuple[int, ...], size: int) -> Model:
-    return Model(load_tokenizer(folder / "tokenizer.json"), GrammarTokenizer(folder / "tokenizer.json", eos, size))
+def model_of(folder: Path, eos: tuple[int, ...], size: int) -> GrammarModel:
+    return GrammarModel(
+        load_tokenizer(folder / "tokenizer.json"), GrammarTokenizer(folder / "tokenizer.json", eos, size)
+    )
 
 
 TINY = model_of(FOLDER, (1006, 1004), 1024)
@@ -95,39 +97,41 @@ TINY = model_of(FOLDER, (1006, 1004), 1024)
 
 @dataclass
 class RandomAnswers:
-    """Random logits, increasingly biased towards an end. ``calling``: how often the begin token scores best."""
+    """Answers from random logits, increasingly biased towards an end. ``calling``: the share of steps in which the
+    begin token scores highest.
+    """
 
-    model: Model
+    model: GrammarModel
     random: np.random.Generator
     calling: float = 0.0
 
     def __post_init__(self) -> None:
         size, tokens = self.model.tokenizer.vocab_size, self.model.tokenizer.load()
-        self._pool = self.random.standard_normal(3 * size).astype(np.float32) * 3
+        self.pool = self.random.standard_normal(3 * size).astype(np.float32) * 3
         ends = [i for i in range(size) if tokens.decode_bytes([i])[:1] in (b'"', b"}", b"]")]
-        self._closing = [*ends, *self.model.tokenizer.eos, self.model.tokenizer.control[END]]
-        # Characters of the begin and end tokens, likely enough to be spelled now and then.
-        self._call_characters = [
+        self.closing = [*ends, *self.model.tokenizer.eos, self.model.tokenizer.control[END]]
+        # Characters of the begin and end tokens, made likely so that they are sometimes written as text.
+        self.call_characters = [
             i for i in range(size) if (t := tokens.decode_bytes([i])) and t in END.encode() + b">\n>"
         ]
 
-    def roll(self, step: int) -> npt.NDArray[np.float32]:
+    def random_scores(self, step: int) -> npt.NDArray[np.float32]:
         start = int(self.random.integers(2 * self.model.tokenizer.vocab_size))
-        scores = self._pool[start : start + self.model.tokenizer.vocab_size].copy()
-        scores[self._call_characters] += 4
-        scores[self._closing] += 0.3 * step
+        scores = self.pool[start : start + self.model.tokenizer.vocab_size].copy()
+        scores[self.call_characters] += 4
+        scores[self.closing] += 0.3 * step
         if self.random.random() < self.calling:
             scores[self.model.begin] = scores.max() + 1
         return scores
 
     def answer(self, grammar: AnswerGrammar, limit: int = 120) -> list[int] | None:
-        """An answer's tokens without its end; None if it was cut short."""
+        """Return an answer's tokens without its end token; None if it was cut short."""
         constraint, tokens = grammar.constraint(), list[int]()
-        pending: list[int] = []  # forced tokens that have not come yet
+        pending: list[int] = []  # announced tokens that are not yet accepted
         for step in range(limit):
             forced = list(constraint.forced())
             assert forced[: len(pending)] == pending[: len(forced)]
-            scores = self.roll(step)
+            scores = self.random_scores(step)
             constraint.mask(scores)
             token = int(scores.argmax())
             assert not forced or token == forced[0]
@@ -147,7 +151,7 @@ class RandomAnswers:
 
 
 def compiled(
-    model: Model, tools: Sequence[Tool] = TOOLS, choice: ToolChoice = REQUIRED, schema: Any = None
+    model: GrammarModel, tools: Sequence[Tool] = TOOLS, choice: ToolChoice = REQUIRED, schema: Any = None
 ) -> AnswerGrammar:
     grammar = compile_answer(schema, tools, choice, model.tokenizer, QWEN3_VL)
     assert grammar
@@ -160,8 +164,8 @@ def check_calls(calls: Sequence[ToolCall]) -> None:
         assert isinstance(json.loads(call.arguments), dict)
 
 
-def written(calls: Sequence[ToolCall]) -> str:
-    """Calls as the chat template writes them."""
+def format_calls(calls: Sequence[ToolCall]) -> str:
+    """Format calls as the chat template does."""
     return "\n".join(
         f'<tool_call>\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n</tool_call>' for call in calls
     )

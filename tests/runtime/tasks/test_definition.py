@@ -27,33 +27,32 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", built_in_tasks())
-def test_every_task_is_complete(name: str) -> None:
-    """Each task has a prompt in both languages, all placeholders are filled, and the schema is JSON."""
-    task, names = find_task(name), ARGUMENTS.get(name, NO_ARGUMENTS)
-    check_arguments(task, names)
-    english, chinese = task.question("en", names), task.question("zh", names)
+def test_built_in_tasks_have_prompts_in_both_languages_and_a_json_schema(name: str) -> None:
+    task, arguments = find_task(name), ARGUMENTS.get(name, NO_ARGUMENTS)
+    check_arguments(task, arguments)
+    english, chinese = task.question("en", arguments), task.question("zh", arguments)
     assert language_of(english) == "en"
     assert language_of(chinese) == "zh"
-    for text in (english, chinese, task.steps_question("en", names, "Think.")):
+    for text in (english, chinese, task.steps_question("en", arguments, "Think.")):
         assert "{items}" not in text
         assert "{fields" not in text
-    assert task.schema is None or json.dumps(task.answer_schema(names))
+    assert task.schema is None or json.dumps(task.answer_schema(arguments))
 
 
 def test_items_fill_the_prompt_and_the_schema() -> None:
-    """Each item is in the question and required in the answer; without items, any name is allowed."""
-    count, names = find_task("count"), TaskArguments(items=("bottle", "red can"))
-    assert count.question("en", names).startswith("Count bottle, red can in the image.")
+    """The schema requires each item; without items it allows any name."""
+    count, arguments = find_task("count"), TaskArguments(items=("bottle", "red can"))
+    assert count.question("en", arguments).startswith("Count bottle, red can in the image.")
     assert count.question("zh", TaskArguments(items=("瓶子", "罐子"))).startswith("数一数图中的瓶子、罐子。")
-    form = count.answer_schema(names)
-    assert form is not None
-    items = form["properties"]["items"]  # type: ignore[index]
+    schema = count.answer_schema(arguments)
+    assert schema is not None
+    items = schema["properties"]["items"]  # type: ignore[index]
     assert items["required"] == ["bottle", "red can"]
     assert set(items["properties"]) == {"bottle", "red can"}
     assert items["additionalProperties"] is False
-    free = count.answer_schema(NO_ARGUMENTS)
-    assert free is not None
-    assert free["properties"]["items"]["additionalProperties"] == {  # type: ignore[index]
+    unrestricted = count.answer_schema(NO_ARGUMENTS)
+    assert unrestricted is not None
+    assert unrestricted["properties"]["items"]["additionalProperties"] == {  # type: ignore[index]
         "type": "integer",
         "minimum": 0,
         "maximum": 99999,
@@ -65,7 +64,7 @@ def test_a_question_is_added_below_the_prompt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "names", "message"),
+    ("name", "arguments", "message"),
     [
         ("locate", NO_ARGUMENTS, "needs items"),
         ("fields", NO_ARGUMENTS, "needs fields"),
@@ -74,13 +73,13 @@ def test_a_question_is_added_below_the_prompt() -> None:
         ("count", TaskArguments(items=("x" * 101,)), "100 characters"),
     ],
 )
-def test_wrong_arguments_are_refused(name: str, names: TaskArguments, message: str) -> None:
+def test_wrong_arguments_are_refused(name: str, arguments: TaskArguments, message: str) -> None:
     """Guards against arguments that are silently ignored."""
     with pytest.raises(OptionError, match=message):
-        check_arguments(find_task(name), names)
+        check_arguments(find_task(name), arguments)
 
 
-def test_lists_in_both_languages_are_split() -> None:
+def test_names_are_split_at_english_and_chinese_commas() -> None:
     """Duplicates are removed: a schema must not name a property twice."""
     assert split_names(" bottle, can ,,bottle") == ("bottle", "can")
     assert split_names("瓶子、罐子，袋子") == ("瓶子", "罐子", "袋子")
@@ -102,8 +101,7 @@ def test_a_file_adds_and_replaces_tasks(tmp_path: Path) -> None:
     assert find_task("count", tasks) == find_task("count")
 
 
-def test_the_former_name_of_a_key_still_works(tmp_path: Path) -> None:
-    """Guards task files from before ``pictures`` became ``images``."""
+def test_the_deprecated_pictures_key_still_works(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\npictures = 3\n")
     assert load_tasks(path)["x"].images == 3
@@ -128,15 +126,13 @@ def test_the_former_name_of_a_key_still_works(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_task_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    """One sentence, and nothing is ignored."""
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(OptionError, match=message):
         load_tasks(path)
 
 
-def test_odd_schemas_are_left_to_the_schema_check(tmp_path: Path) -> None:
-    """``properties`` that is not an object must not raise here; the schema check reports it later."""
+def test_schemas_with_invalid_properties_are_left_to_the_schema_check(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[x]\nabout = 'a'\nprompt.en = 'b'\nschema = '{\"properties\": []}'\n")
     assert load_tasks(path)["x"].answer_schema(NO_ARGUMENTS) == {"properties": []}

@@ -1,4 +1,4 @@
-"""Marks drawn on images, checked in pixels: legible on any background, at any size."""
+"""Marks drawn on images, checked in pixels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BACKGROUNDS = [
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=["white", "black", "same", "red", "noise"])
 def test_lines_and_labels_contrast_with_any_background(background: Image) -> None:
-    """Guards red boxes on red apples: lines have black and white edges, labels an opaque plate."""
+    """Lines have black and white edges; labels have an opaque background."""
     can = box("can", 60, 80, 260, 200)
     ((left, top, right, bottom),) = label_areas([can], background.size)
     drawn = np.asarray(draw_marks(background, [can]).image)
@@ -58,7 +58,7 @@ def test_lines_and_labels_contrast_with_any_background(background: Image) -> Non
     assert (label == COLOURS[0]).all(-1).mean() > 0.3
 
 
-def test_text_is_legible_on_every_colour() -> None:
+def test_text_reaches_the_wcag_contrast_on_every_colour() -> None:
     """WCAG requires a contrast of 4.5."""
     colours = [*COLOURS, *[(r, g, b) for r in range(0, 256, 51) for g in range(0, 256, 51) for b in range(0, 256, 51)]]
     for colour in colours:
@@ -68,8 +68,8 @@ def test_text_is_legible_on_every_colour() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (64, 64), (3000, 20), (640, 480), (2000, 1500)])
-def test_every_size_and_edge(size: tuple[int, int]) -> None:
-    """Empty boxes, boxes on or beyond the border, and images smaller than a line."""
+def test_marks_are_drawn_on_images_of_any_size(size: tuple[int, int]) -> None:
+    """Covers empty boxes, boxes on or beyond the border, and images smaller than a line."""
     width, height = size
     marks = [
         box("all", 0, 0, width, height),
@@ -96,8 +96,7 @@ def overlaps(one: Area, other: Area) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def test_labels_stay_inside_and_apart() -> None:
-    """Guards against labels clipped at the border or hidden by others, also for equal and adjacent boxes."""
+def test_labels_neither_overlap_nor_leave_the_image() -> None:
     same = [box(f"label {n}", 300, 200, 340, 240) for n in range(8)]
     border = [box("left", 0, 0, 20, 20), box("right", 600, 0, 640, 20), box("below", 620, 470, 640, 480)]
     points = [Mark(f"tip {n}", None, (40.0 + 12 * n, 400.0)) for n in range(5)]
@@ -110,20 +109,19 @@ def test_labels_stay_inside_and_apart() -> None:
         assert not any(overlaps(area, other) for other in areas[:number])
 
 
-def test_the_same_mark_many_times() -> None:
+def test_equal_marks_get_one_label() -> None:
     """A model in a loop repeats one mark."""
     assert len(label_areas([box("can", 300, 200, 340, 240)] * 50, (640, 480))) == 1
 
 
-def test_two_hundred_boxes() -> None:
+def test_labels_of_two_hundred_boxes_do_not_overlap() -> None:
     """Labels get smaller before they overlap."""
     grid = [(10.0 + 60 * (n % 10), 10.0 + 30 * (n // 10)) for n in range(200)]
     areas = label_areas([box(f"item {n}", x, y, x + 45, y + 25) for n, (x, y) in enumerate(grid)], (640, 640))
     assert not any(overlaps(area, other) for number, area in enumerate(areas) for other in areas[:number])
 
 
-def test_long_and_odd_labels() -> None:
-    """Labels of a kilobyte, and invisible, bidirectional or invalid characters."""
+def test_long_labels_are_cut_and_control_characters_dropped() -> None:
     (area,) = label_areas([box("x" * 100_000, 10, 100, 50, 150)], (640, 480))
     assert area[2] - area[0] < 330
     assert label_areas([box("\x00\n\u200d\u202e\ufe0f\ud800 ", 10, 100, 50, 150)], (640, 480)) == ()

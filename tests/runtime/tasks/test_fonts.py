@@ -1,4 +1,4 @@
-"""A font is chosen by its glyphs."""
+"""Choosing a font that has the glyphs of a label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlrun.types.mark import Mark
 GREY = open_image(np.full((240, 320, 3), 128, np.uint8))
 
 
-def forget_fonts() -> None:
+def clear_font_caches() -> None:
     for cached in (fonts.installed_fonts, fonts.open_font, font_for):
         cached.cache_clear()
 
@@ -26,13 +26,13 @@ def forget_fonts() -> None:
 def no_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A machine whose only font folder is empty."""
     monkeypatch.setattr(fonts, "FONT_FOLDERS", (str(tmp_path / "missing"), str(tmp_path)))
-    forget_fonts()
+    clear_font_caches()
     yield tmp_path
-    forget_fonts()
+    clear_font_caches()
 
 
 def test_labels_without_a_font_become_numbers(no_fonts: Path) -> None:
-    """Guards Chinese labels drawn as empty boxes: they become numbers, with a legend."""
+    """Guards against Chinese labels drawn as empty boxes."""
     (no_fonts / "broken.ttf").write_bytes(b"no font")
     marks = [Mark(label, (60, 80, 260, 200), None) for label in ("红色罐子", "can", "瓶子", "红色罐子\n")]
     assert draw_marks(GREY, marks).legend == ("红色罐子", "瓶子")
@@ -44,16 +44,16 @@ def test_an_installed_font_is_chosen_by_its_glyphs(no_fonts: Path) -> None:
     own = fonts.pillow_font(20)
     assert own.path is not None
     assert font_for("é", 20) is None
-    with_accents = next((path for path in _fonts() if "DejaVuSans.ttf" in path.name), None)
-    if with_accents is None:
+    dejavu = next((path for path in system_fonts() if "DejaVuSans.ttf" in path.name), None)
+    if dejavu is None:
         pytest.skip("no DejaVu Sans on this machine")
-    (no_fonts / "one.ttf").symlink_to(with_accents)
-    forget_fonts()
+    (no_fonts / "one.ttf").symlink_to(dejavu)
+    clear_font_caches()
     found = font_for("Gläser é", 20)
     assert found is not None
     assert found.getname()[0] == "DejaVu Sans"
     assert font_for("红", 20) is None
 
 
-def _fonts() -> list[Path]:
+def system_fonts() -> list[Path]:
     return list(Path("/usr/share/fonts").rglob("*.ttf"))

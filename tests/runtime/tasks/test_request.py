@@ -1,4 +1,4 @@
-"""Task requests: contradictions, questions in two languages, options."""
+"""Task requests: contradictory options, defaults, language."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BOTTLES = TaskArguments(items=("bottle", "can"))
         (lambda: TaskRequest(task=find_task("compare")).check_image_count(1), "at least 2 images"),
     ],
 )
-def test_contradicting_requests_are_refused(make: object, message: str) -> None:
+def test_contradictory_requests_are_refused(make: object, message: str) -> None:
     """Guards against options that are silently dropped."""
     with pytest.raises(OptionError, match=message):
         make()  # type: ignore[operator]
 
 
-def test_caller_options_precede_task_defaults() -> None:
+def test_caller_options_override_task_defaults() -> None:
     request = TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)))
     options = request.options(Options(max_tokens=7))
     assert (options.temperature, options.presence_penalty, options.max_tokens) == (0, 0, 7)
@@ -42,8 +42,7 @@ def test_caller_options_precede_task_defaults() -> None:
     assert request.options(Options(detail="high")).min_image_tokens == 1024
 
 
-def test_the_language_follows_the_question() -> None:
-    """Chinese items or a Chinese question select the Chinese prompt."""
+def test_chinese_items_or_questions_select_the_chinese_prompt() -> None:
     assert TaskRequest(task=COUNT, arguments=TaskArguments(items=("瓶子",))).questions()[0].startswith("数一数")
     assert TaskRequest("请数一数", task=COUNT).questions()[0].startswith("数一数")
     assert TaskRequest("几个？", steps=True).questions() == (

@@ -1,4 +1,4 @@
-"""Task requests with votes, tiles and steps, run against a model with prepared answers."""
+"""Running task requests with votes, tiles and steps on a fake model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from vlrun.types.turn import Turn
 
 
 @pytest.fixture(autouse=True)
-def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The prepared answers are given in the order of the requests."""
+def sequential_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run requests in order, since the fake model's answers are given in order."""
     monkeypatch.setattr(task_runner, "MAX_PARALLEL", 1)
 
 
@@ -34,18 +34,18 @@ BOTTLES = TaskArguments(items=("bottle", "can"))
 
 
 class FakeGrammar:
-    """A grammar over whole texts as tokens, which forbids one of them."""
+    """A grammar whose tokens are whole texts; it forbids one of them."""
 
     complete = True
 
     def __init__(self, forbidden: str) -> None:
-        self._forbidden = forbidden
+        self.forbidden = forbidden
 
     def constraint(self) -> FakeGrammar:
         return self
 
     def accept(self, token: str) -> None:
-        if token == self._forbidden:
+        if token == self.forbidden:
             raise OptionError("this text does not match the schema")
 
 
@@ -57,14 +57,14 @@ class FakeTemplate:
 
 
 class FakeVLM:
-    """A model that gives prepared answers in order, and records what it was asked."""
+    """A model that gives prepared answers in order and records its requests."""
 
     family = QWEN3_VL
     template = FakeTemplate()
 
     def __init__(self, *texts: str, reason: FinishReason = "stop") -> None:
         self.texts, self.reasons = list(texts), [reason] * len(texts)
-        self.asked: list[tuple[Sequence[Turn], Options]] = []
+        self.requests: list[tuple[Sequence[Turn], Options]] = []
         self.refuses, self.forbids, self.fails_at = False, "", 0
 
     def grammar(self, _: Options) -> FakeGrammar:
@@ -73,8 +73,8 @@ class FakeVLM:
         return FakeGrammar(self.forbids)
 
     def chat(self, turns: Sequence[Turn], options: Options, _: object = ()) -> Iterator[Chunk]:
-        self.asked.append((turns, options))
-        if len(self.asked) == self.fails_at:
+        self.requests.append((turns, options))
+        if len(self.requests) == self.fails_at:
             raise EngineClosed("closed")
         text, reason = self.texts.pop(0), self.reasons.pop(0)
         images = [part for turn in turns for part in turn.parts if isinstance(part, Image)]
@@ -102,8 +102,8 @@ def counts(bottles: int, cans: int, total: int | None = None) -> str:
     return json.dumps({"total": bottles + cans if total is None else total, "items": {"bottle": bottles, "can": cans}})
 
 
-def test_votes_are_counted_by_name() -> None:
-    """The majority of each number separately, and the total of the winners."""
+def test_each_number_is_decided_by_its_own_majority() -> None:
+    """The total is the sum of the winners."""
     vlm = FakeVLM(counts(6, 2), counts(6, 3), counts(7, 2), counts(6, 2), counts(5, 2))
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=5))
     assert result.value == {"total": 8, "items": {"bottle": 6, "can": 2}}
@@ -113,20 +113,19 @@ def test_votes_are_counted_by_name() -> None:
     assert json.loads(result.text) == result.value
 
 
-def test_votes_are_drawn_and_differ() -> None:
-    """Guards against five greedy answers, and five with the same seed."""
+def test_votes_are_sampled_with_different_seeds() -> None:
     vlm = FakeVLM(*[counts(1, 1)] * 3)
     run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=3), Options(seed=7))
-    assert {options.seed for _, options in vlm.asked} == {7, 8, 9}
-    assert all(options.temperature == 0.7 for _, options in vlm.asked)
+    assert {options.seed for _, options in vlm.requests} == {7, 8, 9}
+    assert all(options.temperature == 0.7 for _, options in vlm.requests)
     with pytest.raises(OptionError, match="all votes are the same"):
         run(FakeVLM(), TaskRequest(task=COUNT, arguments=BOTTLES, votes=3), Options(temperature=0))
-    warm = FakeVLM(*[counts(1, 1)] * 2)
-    run(warm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=2), Options(temperature=1.1))
-    assert all(options.temperature == 1.1 for _, options in warm.asked)
+    sampled = FakeVLM(*[counts(1, 1)] * 2)
+    run(sampled, TaskRequest(task=COUNT, arguments=BOTTLES, votes=2), Options(temperature=1.1))
+    assert all(options.temperature == 1.1 for _, options in sampled.requests)
 
 
-def test_a_tie_of_numbers_goes_to_the_middle() -> None:
+def test_a_tie_of_numbers_goes_to_the_median() -> None:
     """Guards against an outlier that wins because it came first."""
     vlm = FakeVLM(counts(90, 0), counts(5, 0), counts(6, 0))
     value = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=3)).value
@@ -140,17 +139,16 @@ def test_free_text_is_voted_as_a_whole() -> None:
     assert result.vote_counts[0][""] == {"6": 2, "7": 1}
 
 
-def test_tiles_add_up() -> None:
+def test_counts_of_tiles_are_added() -> None:
     vlm = FakeVLM(counts(6, 0), counts(0, 9), counts(1, 2))
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, tiles=parse_tiles("1x3")))
     assert result.value == {"total": 18, "items": {"bottle": 7, "can": 11}}
-    tiles = [part for turns, _ in vlm.asked for turn in turns for part in turn.parts if isinstance(part, Image)]
-    assert [one.size for one in tiles] == [(96, 32)] * 3
-    assert len({one.sha256 for one in tiles}) == 3
+    tiles = [part for turns, _ in vlm.requests for turn in turns for part in turn.parts if isinstance(part, Image)]
+    assert [tile.size for tile in tiles] == [(96, 32)] * 3
+    assert len({tile.sha256 for tile in tiles}) == 3
 
 
-def test_boxes_of_tiles_lie_in_the_whole_image() -> None:
-    """Boxes of a tile are relative to the tile."""
+def test_boxes_of_tiles_are_converted_to_the_whole_image() -> None:
     box = '[{"bbox_2d": [0, 0, 500, 1000], "label": "can"}]'
     request = TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)), tiles=parse_tiles("2x1"))
     result = run(FakeVLM("[]", box), request)
@@ -163,15 +161,15 @@ def test_texts_of_tiles_are_numbered() -> None:
     assert result.text == "[1/2] a\n[2/2] b"
 
 
-def test_steps_reason_first() -> None:
-    """Reasoning without a schema, then the answer with it, in one conversation with one image."""
+def test_steps_reason_without_a_schema_then_answer_with_it() -> None:
+    """Both requests are one conversation with one image."""
     vlm = FakeVLM("Row 1: 6 bottles.", counts(6, 0))
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, steps=True))
     assert result.reasoning == ("Row 1: 6 bottles.",)
     assert result.value == {"total": 6, "items": {"bottle": 6, "can": 0}}
-    (first, free), (second, formed) = vlm.asked
-    assert free.schema is None
-    assert formed.schema is not None
+    (first, reasoning), (second, answering) = vlm.requests
+    assert reasoning.schema is None
+    assert answering.schema is not None
     assert [turn.role for turn in second] == ["user", "assistant", "user"]
     assert second[0] == first[0]
     assert not any(isinstance(part, Image) for part in second[2].parts)
@@ -183,8 +181,7 @@ def test_a_wrong_total_is_corrected_with_a_note() -> None:
     assert any("answered a total of 9" in note for note in result.notes)
 
 
-def test_incomplete_answers_do_not_vote() -> None:
-    """Unless all answers are incomplete."""
+def test_incomplete_answers_alone_give_an_incomplete_result() -> None:
     result = run(
         FakeVLM(*[counts(1, 1)[:12]] * 2, reason="length"), TaskRequest(task=COUNT, arguments=BOTTLES, votes=2)
     )
@@ -195,10 +192,10 @@ def test_incomplete_answers_do_not_vote() -> None:
 def test_votes_keep_the_sampling_of_the_caller() -> None:
     vlm = FakeVLM("6", "6", "6")
     run(vlm, TaskRequest("How many?", votes=3), Options(top_p=0.3, top_k=5))
-    assert {(options.temperature, options.top_p, options.top_k) for _, options in vlm.asked} == {(0.7, 0.3, 5)}
+    assert {(options.temperature, options.top_p, options.top_k) for _, options in vlm.requests} == {(0.7, 0.3, 5)}
 
 
-def test_one_incomplete_vote_does_not_count() -> None:
+def test_an_incomplete_vote_does_not_count() -> None:
     vlm = FakeVLM(counts(1, 1), counts(1, 1), counts(1, 1)[:9])
     vlm.reasons = ["stop", "stop", "length"]
     result = run(vlm, TaskRequest(task=COUNT, arguments=BOTTLES, votes=3))
@@ -207,26 +204,27 @@ def test_one_incomplete_vote_does_not_count() -> None:
     assert any("1 of 3 answers were cut short" in note for note in result.notes)
 
 
-def test_a_majority_that_the_schema_forbids_is_not_used() -> None:
-    """Separate majorities can combine to an answer that no vote gave and the schema forbids."""
-    form = {"type": "object"}
+def test_a_combination_that_the_schema_forbids_is_not_returned() -> None:
+    """Majorities per field can combine to an answer that no vote gave."""
+    schema = {"type": "object"}
     vlm = FakeVLM('{"a": "im", "b": 1}', '{"a": "im", "b": 2}', '{"a": "possible", "b": 1}', '{"a": "im", "b": 2}')
     vlm.forbids = '{"a": "im", "b": 1}'
-    result = run(vlm, TaskRequest("?", votes=4), Options(schema=form))
+    result = run(vlm, TaskRequest("?", votes=4), Options(schema=schema))
     assert result.value == {"a": "im", "b": 2}
 
 
 def test_marks_come_from_the_majority_answer() -> None:
-    lost = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]'
-    won = '[{"bbox_2d": [500, 500, 1000, 1000], "label": "can"}]'
+    minority = '[{"bbox_2d": [0, 0, 100, 100], "label": "can"}]'
+    majority = '[{"bbox_2d": [500, 500, 1000, 1000], "label": "can"}]'
     result = run(
-        FakeVLM(lost, won, won), TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)), votes=3)
+        FakeVLM(minority, majority, majority),
+        TaskRequest(task=find_task("locate"), arguments=TaskArguments(items=("can",)), votes=3),
     )
     assert [mark.box for mark in result.marks] == [(48, 48, 96, 96)]
 
 
 def test_votes_and_tiles_return_the_schema_type() -> None:
-    """Votes are counted as JSON; the type is built at the end."""
+    """Votes are counted as JSON; the value is built at the end."""
 
     @dataclasses.dataclass
     class Stock:
@@ -240,7 +238,7 @@ def test_votes_and_tiles_return_the_schema_type() -> None:
     assert tiled.value == [{"bottles": 3}, {"bottles": 4}]
 
 
-def test_a_schema_of_the_user_turns_off_the_task_merge_rule() -> None:
+def test_a_user_schema_disables_the_task_merge_rule() -> None:
     """Each tile's answer is listed."""
     request = TaskRequest(task=find_task("fields"), arguments=TaskArguments(fields=("x",)), tiles=parse_tiles("1x2"))
     assert run(FakeVLM("[1]", "[2]"), request, Options(schema={"type": "array"})).value == [[1], [2]]
@@ -251,21 +249,20 @@ def test_a_bad_schema_is_refused_before_the_reasoning() -> None:
     vlm.refuses = True
     with pytest.raises(OptionError, match="no such schema"):
         run(vlm, TaskRequest("?", steps=True), Options(schema={}))
-    assert not vlm.asked
+    assert not vlm.requests
 
 
 def test_too_few_images_are_refused() -> None:
     vlm = FakeVLM()
     with pytest.raises(OptionError, match="at least 2 images"):
         run(vlm, TaskRequest(task=find_task("compare")))
-    assert not vlm.asked
+    assert not vlm.requests
 
 
-def test_an_interruption_stops_the_other_votes() -> None:
-    """Votes that have not started must not start."""
+def test_a_failed_vote_stops_the_votes_that_have_not_started() -> None:
     vlm = FakeVLM(*["1"] * 16)
     vlm.fails_at = 2
     with pytest.raises(EngineClosed):
         run(vlm, TaskRequest("?", votes=16))
     time.sleep(0.2)
-    assert len(vlm.asked) <= 4
+    assert len(vlm.requests) <= 4

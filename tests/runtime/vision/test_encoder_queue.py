@@ -1,4 +1,4 @@
-"""The encoder queue: equal images are encoded once, unwanted ones not at all, and no waiter is forgotten."""
+"""The encoder queue: deduplication, cancellation, prefetching."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RED, BLUE = FakeImage(b"red", 4), FakeImage(b"blue", 2)
 
 
 class BlockingEncoder:
-    """Encodes an image when ``go`` is set, and remembers the order."""
+    """Encodes an image when ``go`` is set, and records the order."""
 
     def __init__(self) -> None:
         self.encoded: list[bytes] = []
@@ -55,8 +55,8 @@ def test_equal_images_are_encoded_once(encoder: BlockingEncoder, queue: EncoderQ
     assert encoder.encoded == [b"red", b"blue"]
 
 
-def test_an_encoding_lives_as_long_as_one_request_wants_it(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
-    """Guards the second of two requests about one image against the first one's end."""
+def test_an_encoding_runs_while_any_request_needs_it(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
+    """Guards the second of two requests about one image when the first is cancelled."""
     left, stays = threading.Event(), threading.Event()
     encoding = queue.submit(RED, left)
     assert queue.submit(RED, stays) is encoding
@@ -65,8 +65,8 @@ def test_an_encoding_lives_as_long_as_one_request_wants_it(encoder: BlockingEnco
     assert encoding.features.result(5).tokens == 4
 
 
-def test_an_encoding_that_nobody_wants_is_cancelled(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
-    """Guards the next image against waiting for one whose reader has left, before and while it is encoded."""
+def test_an_encoding_without_requests_is_cancelled(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
+    """Both while it runs and while it waits."""
     running, waiting = threading.Event(), threading.Event()
     encodings = queue.submit(RED, running), queue.submit(BLUE, waiting)
     waiting.set()
@@ -88,7 +88,7 @@ def test_a_prefetched_image_is_not_encoded_again(encoder: BlockingEncoder, queue
 
 
 def test_prefetching_is_bounded_and_can_be_discarded(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
-    """Guards memory: features of images that nobody asks about are not kept."""
+    """Guards memory: features that no request uses are not kept."""
     images = [FakeImage(bytes([number]), 1) for number in range(MAX_PREFETCHED + 3)]
     queue.prefetch(images)
     queue.discard(images[:4])
@@ -98,14 +98,14 @@ def test_prefetching_is_bounded_and_can_be_discarded(encoder: BlockingEncoder, q
     assert not unwanted & set(encoder.encoded)
 
 
-def test_what_a_library_raises_is_a_device_error(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
+def test_library_errors_become_device_errors(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
     encoder.error = RuntimeError("out of memory")
     encoder.go.set()
     with pytest.raises(DeviceError, match="out of memory"):
         queue.submit(RED, threading.Event()).features.result(5)
 
 
-def test_stopping_ends_everything(encoder: BlockingEncoder) -> None:
+def test_closing_cancels_all_encodings_and_ends_the_thread(encoder: BlockingEncoder) -> None:
     queue = EncoderQueue(encoder.encode)
     encodings = [queue.submit(image, threading.Event()) for image in (RED, BLUE)]
     queue.close()

@@ -1,8 +1,4 @@
-"""The short prompt with a drawn image on which an export is checked.
-
-The image shows a red square and a blue disc on a gradient and is small enough for any checkpoint; the prompt has a
-question and its answer in Qwen's chat format.
-"""
+"""The prompt of the self-check: a small drawn image, a question and its answer, in Qwen's chat format."""
 
 from __future__ import annotations
 
@@ -29,9 +25,7 @@ AFTER = (
 
 @dataclass(frozen=True)
 class CheckPrompt:
-    """A prompt ``ids [T]`` with the ``patches [N, channels * temporal * patch^2]`` of its image, which starts at
-    ``start``.
-    """
+    """A prompt ``ids [T]`` and the ``patches [N, channels * temporal * patch^2]`` of its image at token ``start``."""
 
     ids: npt.NDArray[np.int64]
     patches: npt.NDArray[np.float32]
@@ -40,14 +34,14 @@ class CheckPrompt:
 
     @property
     def visual(self) -> slice:
-        """Positions of the visual tokens."""
+        """Slice of the visual tokens."""
         return slice(self.start, self.start + self.grid.tokens)
 
 
 def make_check_prompt(
     checkpoint: Checkpoint, vision: VisionDimensions, tokens: TokenIds, preprocessing: Preprocessing
 ) -> CheckPrompt:
-    """Build the prompt in the checkpoint's own vocabulary and patch size."""
+    """Build the prompt for the checkpoint's vocabulary and patch size."""
     grid = Grid(BLOCKS_HIGH * vision.merge, BLOCKS_WIDE * vision.merge, vision.merge)
     tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.folder / manifest.TOKENIZER))
     before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (BEFORE, AFTER))
@@ -58,7 +52,7 @@ def make_check_prompt(
 
 
 def _draw(height: int, width: int) -> npt.NDArray[np.float64]:
-    """Draw the image, RGB in 0..1."""
+    """Draw a red square and a blue disc on a gradient, RGB in 0..1."""
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     image = np.stack([0.4 + 0.3 * columns, 0.5 + 0.2 * rows, 0.6 - 0.2 * columns], axis=-1)
     image[(abs(rows - 0.35) < 0.15) & (abs(columns - 0.3) < 0.15)] = 0.85, 0.1, 0.1

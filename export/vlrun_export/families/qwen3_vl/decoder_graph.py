@@ -1,6 +1,6 @@
 """The decoder as one stateful OpenVINO model: token ids and visual features in, logits out.
 
-Inputs before the PagedAttention transformation (B sequences, T tokens, S asked rows, D DeepStack levels)::
+Inputs before the PagedAttention transformation (B sequences, T tokens, S logit rows, D DeepStack levels)::
 
     input_ids        [B, T]               i64
     position_ids     [3, B, T]            i64   M-RoPE: time, height, width
@@ -16,8 +16,8 @@ Output: ``logits [S, vocab_rows]`` f32.
 inputs are ``input_ids [T]``, ``position_ids [3, T]``, ``visual_features [1 + D, T, 1, hidden]``, ``visual_mask [T, 1,
 1]``, ``logit_rows [S]`` and the block tables and caches of PagedAttention.
 
-The layers, norms and rotary angles are transformers' own modules (4.57.6, ``modeling_qwen3_vl.py``); only the order of
-their calls is written here, after ``Qwen3VLTextModel.forward``.
+Layers, norms and rotary angles are transformers' modules (4.57.6, ``modeling_qwen3_vl.py``), called in the order of
+``Qwen3VLTextModel.forward``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vlrun_export.tracing import Port, TracedGraph, trace
 
 
 class JoinedCache:
-    """The part of transformers' cache protocol that its attention calls: concatenates past and new keys and values.
+    """A cache for transformers' attention that joins past and new keys and values.
 
     ``DynamicCache`` creates its layers lazily, which cannot be traced.
     """
@@ -42,14 +42,14 @@ class JoinedCache:
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, _: object = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append new keys and values ``[B, kv_heads, T, head_dim]`` and return all of the layer."""
+        """Append keys and values ``[B, kv_heads, T, head_dim]`` and return all of the layer."""
         past_key, past_value = self.layers[layer]
         self.layers[layer] = torch.cat([past_key, key], dim=2), torch.cat([past_value, value], dim=2)
         return self.layers[layer]
 
 
 class DecoderGraph(torch.nn.Module):
-    """Embedding, visual rows, layers with DeepStack, gathered rows, norm and head in one forward pass."""
+    """Embedding, visual features, layers with DeepStack, norm and head in one forward pass."""
 
     def __init__(self, text: Qwen3VLTextModel, head: torch.nn.Linear, deepstack: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class DecoderGraph(torch.nn.Module):
         logit_rows: torch.Tensor,
         *past: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """Logits ``[S, vocab_rows]``, then keys and values of each layer, joined with the past."""
+        """Return logits ``[S, vocab_rows]``, then keys and values of each layer, joined with the past."""
         cache = JoinedCache(list(zip(past[::2], past[1::2], strict=True)))
         hidden = torch.where(visual_mask > 0, visual_features[0], self.text.embed_tokens(input_ids))
         angles = self.text.rotary_emb(hidden, position_ids)
@@ -109,7 +109,7 @@ def _load(checkpoint: Checkpoint, matrices: torch.dtype | None) -> tuple[Qwen3VL
 
 
 def _causal_mask(attention_mask: torch.Tensor, past: int, length: int) -> torch.Tensor:
-    """Additive mask ``[B, 1, T, past + T]``. It disappears in the PagedAttention transformation."""
+    """Return the additive mask ``[B, 1, T, past + T]``, which the PagedAttention transformation removes."""
     columns = torch.arange(attention_mask.shape[1])
     rows = torch.arange(length) + past
     allowed = (columns[None, :] <= rows[:, None])[None, None] & (attention_mask[:, None, None, :] > 0)

@@ -1,8 +1,4 @@
-"""transformers' own model on the checkpoint's weights, with only one layer in memory at a time.
-
-The whole ``Qwen3VLForConditionalGeneration`` runs in float32. The weights of each layer are loaded when it is called
-and dropped afterwards, so a checkpoint of any size can be checked.
-"""
+"""The reference: transformers' model in float32 on the checkpoint's weights, with one layer in memory at a time."""
 
 from __future__ import annotations
 
@@ -10,27 +6,24 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding, Qwen3VLVisionRotaryEmbedding
 
+from vlrun.types.arrays import FloatArray, IntArray
 from vlrun.vision.grid import Grid
 from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, VISION_PREFIX, Checkpoint
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What transformers computes: ``features [1 + D, tokens, hidden]`` and ``logits [T, vocab_rows]``."""
+    """Output of transformers: ``features [1 + D, tokens, hidden]`` and ``logits [T, vocab_rows]``."""
 
     features: FloatArray
     logits: FloatArray
 
 
-def run_reference(checkpoint: Checkpoint, ids: npt.NDArray[np.int64], patches: FloatArray, grid: Grid) -> Reference:
+def run_reference(checkpoint: Checkpoint, ids: IntArray, patches: FloatArray, grid: Grid) -> Reference:
     """Run the prompt ``ids [T]`` with one image (``patches``, ``grid``) through transformers."""
     model = _streamed_model(checkpoint)
     tokens = torch.from_numpy(ids)[None]
@@ -39,7 +32,7 @@ def run_reference(checkpoint: Checkpoint, ids: npt.NDArray[np.int64], patches: F
     features: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
     model.model.visual.register_forward_hook(lambda module, inputs, output: features.append(output))
     with torch.inference_mode():
-        # Without a mask, transformers would take repeated M-RoPE positions for packed sequences.
+        # Without a mask, transformers would treat repeated M-RoPE positions as packed sequences.
         mask = torch.ones_like(tokens)
         output = model(input_ids=tokens, attention_mask=mask, pixel_values=pixels, image_grid_thw=shape)
     embeddings, deepstack = features[0]
@@ -60,7 +53,7 @@ def _streamed_model(checkpoint: Checkpoint) -> Any:
     for prefix, half in ((VISION_PREFIX, vision), (TEXT_PREFIX, text)):
         for name, module in _layers(half):
             _stream(module, checkpoint, f"{prefix}{name}.")
-    # Its device is read before it is called, so it is loaded at once.
+    # Loaded now, because its device is read before it is called.
     checkpoint.load(vision.pos_embed, f"{VISION_PREFIX}pos_embed.", torch.float32)
     head = f"{TEXT_PREFIX}embed_tokens." if checkpoint.tied else HEAD.removesuffix("weight")
     _stream(model.lm_head, checkpoint, head)
@@ -68,7 +61,7 @@ def _streamed_model(checkpoint: Checkpoint) -> Any:
 
 
 def _layers(half: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """The layers of a half: its children, with lists of layers split, without those that have no weights."""
+    """Return the children of a half that have weights, with lists of layers split."""
     found = []
     for name, child in half.named_children():
         parts = child.named_children() if isinstance(child, torch.nn.ModuleList) else [("", child)]

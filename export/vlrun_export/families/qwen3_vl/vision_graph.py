@@ -1,6 +1,6 @@
-"""The vision encoder as one OpenVINO model: the patches of one image in, embeddings and DeepStack rows out.
+"""The vision encoder as one OpenVINO model: patches of one image in, embeddings and DeepStack rows out.
 
-Inputs (N patches in merge-block order, as ``vlrun.models.qwen3_vl.positions.patch_positions`` makes them)::
+Inputs (N patches in merge-block order; positions from ``vlrun.models.qwen3_vl.positions.patch_positions``)::
 
     patches           [N, channels * temporal * patch * patch]  f32
     position_indices  [4, N]         i64  corners of the bilinear interpolation in the learned position table
@@ -10,9 +10,9 @@ Inputs (N patches in merge-block order, as ``vlrun.models.qwen3_vl.positions.pat
 
 Output: ``features [1 + D, N / merge^2, hidden]`` f32; row 0: embeddings, rows 1..D: DeepStack.
 
-Each call takes one image or one pair of video frames. The reference masks attention between them, so no mask is needed.
-The modules are transformers' own (4.57.6, ``modeling_qwen3_vl.py``); only what cannot be traced for any N is written
-here, after ``Qwen3VLVisionModel.forward`` and ``Qwen3VLVisionAttention.forward``.
+Each call takes one image or one pair of video frames, between which the reference has no attention, so no mask is
+needed. The modules are transformers' (4.57.6, ``modeling_qwen3_vl.py``); only ``Qwen3VLVisionModel.forward`` and
+``Qwen3VLVisionAttention.forward`` are rewritten, so that they can be traced for any N.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class VisionGraph(torch.nn.Module):
         rotary_cos: torch.Tensor,
         rotary_sin: torch.Tensor,
     ) -> torch.Tensor:
-        """Features ``[1 + D, N / merge^2, hidden]``."""
+        """Return features ``[1 + D, N / merge^2, hidden]``."""
         corners = self.vision.pos_embed(position_indices) * position_weights[:, :, None]
         hidden = self.patch_embed(patches) + (corners[0] + corners[1] + corners[2] + corners[3])
         deepstack = [hidden] * len(self.levels)
@@ -61,9 +61,7 @@ class VisionGraph(torch.nn.Module):
 
 
 def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
-    """Trace the checkpoint's vision encoder. ``matrices``: dtype of the weight matrices; None keeps the
-    checkpoint's.
-    """
+    """Trace the checkpoint's vision encoder. ``matrices``: dtype of the weights; None keeps the checkpoint's."""
     config = checkpoint.config.vision_config
     with torch.device("meta"):
         vision = Qwen3VLVisionModel._from_config(config, attn_implementation="sdpa")
@@ -74,7 +72,7 @@ def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> Traced
 def _attend(
     attention: Qwen3VLVisionAttention, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> torch.Tensor:
-    """Attention among all patches. The reference splits the sequence by a Python list, which would fix its length."""
+    """Attend among all patches. The reference splits the sequence by a Python list, which would fix its length."""
     count = hidden.shape[0]
     query, key, value = attention.qkv(hidden).reshape(count, 3, attention.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
     query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
@@ -84,7 +82,7 @@ def _attend(
 
 
 def _linear(convolution: torch.nn.Conv3d) -> torch.nn.Linear:
-    """The patch embedding as a matrix product, because its kernel covers exactly one patch."""
+    """Convert the patch embedding to a matrix product, because its kernel covers exactly one patch."""
     weight = convolution.weight.flatten(1)
     with torch.device("meta"):
         linear = torch.nn.Linear(weight.shape[1], weight.shape[0])

@@ -1,8 +1,7 @@
 """The OpenVINO backend.
 
-Importing OpenVINO reports the import over the network without asking (``openvino/tools/ovc/__init__.py`` sends an event
-with the consent dialog off). A device that works offline must not: OpenVINO finds no telemetry package here and uses
-its own stub.
+``import openvino`` sends a telemetry event without asking (``openvino/tools/ovc/__init__.py``). vlrun sends nothing, so
+it hides the telemetry package, and OpenVINO falls back to its stub.
 """
 
 import sys

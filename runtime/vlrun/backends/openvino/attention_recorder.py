@@ -1,7 +1,4 @@
-"""Records what heat maps need: queries as an extra output of the decoder, keys read back from the KV cache.
-
-An optional capability of the decoder (``engine.backend.AttentionRecorder``), available on CPUs.
-"""
+"""The ``AttentionRecorder`` of the CPU: queries are an extra output of the decoder, keys come from the KV cache."""
 
 from __future__ import annotations
 
@@ -24,19 +21,20 @@ QUERIES = "recorded_queries"
 def recorded_layers(layers: int) -> tuple[int, ...]:
     """Return the layers whose attention is recorded: an eighth of them, from the middle on.
 
-    The first layers gather neighbouring tokens and the last ones choose words; in between, answers fetch from the image
-    what they need. Of 28 layers these are 14, 15 and 16; of the embedded model's 5 it is 2, the layer that was trained
-    to attend to the objects of an answer.
+    The first layers combine neighbouring tokens and the last ones choose words; between them the answer attends to the
+    image. Of 28 layers these are 14, 15 and 16; of the embedded model's 5 it is 2, the layer that was trained to attend
+    to the objects of an answer.
     """
     return tuple(range(layers // 2, layers // 2 + max(1, layers // 8)))
 
 
 def add_query_output(model: ov.Model, device: Device, layers: int) -> tuple[int, ...]:
-    """Add an output to a PagedAttention model: queries of the recorded layers, normed and rotated, of the rows whose
-    logits are wanted. A layer is identified by the cache that its attention reads.
+    """Add an output to a PagedAttention model: the normed and rotated queries of the recorded layers at ``logit_rows``.
+
+    A layer is identified by the cache that its attention reads.
 
     Returns:
-        The recorded layers; none if the device or the graph does not allow it, and then the model is unchanged.
+        The recorded layers; none, and the model unchanged, if the device or the graph does not support it.
     """
     if device.hints.device.split(".")[0] != "CPU":
         return ()
@@ -63,14 +61,11 @@ class OpenVINOAttentionRecorder:
 
     Args:
         compiled: The compiled decoder.
-        request: Its infer request.
+        request: The decoder's infer request.
         lock: Held while the decoder runs.
-        keys: Key cache ``[blocks, bytes]`` of each recorded layer.
+        keys: Key cache ``[blocks, bytes]`` by recorded layer.
         block_size: Tokens in a block.
         head_dim: Size of a head.
-
-    Attributes:
-        layouts: Layout of the keys of each recorded layer, None if it is unknown.
     """
 
     def __init__(
@@ -90,18 +85,19 @@ class OpenVINOAttentionRecorder:
         ports = [compiled.input(f"key_cache.{layer}") for layer in keys]
         self._element_type = ports[0].get_element_type().get_type_name()
         shapes = [[size.get_length() for size in list(port.get_partial_shape())[1:]] for port in ports]
-        self.layouts = [key_layout(self._element_type, shape, block_size, head_dim) for shape in shapes]
+        self._layouts = [key_layout(self._element_type, shape, block_size, head_dim) for shape in shapes]
 
     def check(self) -> None:
-        """Raise OptionError if keys cannot be read from this KV cache."""
-        if None in self.layouts:
+        """Raise OptionError if the layout of the KV cache is unknown."""
+        if None in self._layouts:
             raise OptionError(
                 f"heat maps need a KV cache in u8, f16, bf16 or f32 in a known layout; this one is {self._element_type}"
             )
 
     def queries(self, start: int, end: int) -> FloatArray:
-        """Return the queries of the last pass's rows ``start .. end``, ``[rows, L, heads, head_dim]``. The caller holds
-        the lock.
+        """Return the queries of rows ``start .. end`` of the last pass, ``[rows, L, heads, head_dim]``.
+
+        The caller holds the lock.
         """
         rows: FloatArray = self._request.get_tensor(QUERIES).data[start:end].copy()
         return rows.reshape(end - start, len(self._keys), -1, self._head_dim)
@@ -111,5 +107,5 @@ class OpenVINOAttentionRecorder:
         used = list(blocks[: -(-tokens // self._block_size)])
         with self._lock:
             cells = [keys[used] for keys in self._keys.values()]
-        layouts = (layout for layout in self.layouts if layout)
+        layouts = (layout for layout in self._layouts if layout)
         return np.stack([layout.read(held)[:tokens] for layout, held in zip(layouts, cells, strict=True)])

@@ -1,7 +1,7 @@
-"""Autotuning: measure which OpenVINO properties are fastest on this machine, and remember them.
+"""Autotuning: measure which OpenVINO properties are fastest on this machine, and store them.
 
-What suits one CPU does not suit another, and no rule of thumb holds. ``vlrun tune`` measures; loading a model uses the
-result unless other properties are given.
+The best choice differs between CPUs. ``vlrun tune`` measures; loading a model uses the result unless other properties
+are given.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ import openvino as ov
 
 from vlrun import manifest as manifests
 from vlrun.backends.openvino.decoder import OpenVINODecoder
-from vlrun.backends.openvino.device import Device, open_device
+from vlrun.backends.openvino.device import open_device
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine.backend import SequenceStep
@@ -34,20 +35,20 @@ from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
 PROMPT_TOKENS, OUTPUT_TOKENS = 784, 64
-"""A question about a 1024 x 768 image and its answer: what the properties are tuned for."""
+"""The request to tune for: a question about a 1024 x 768 image, and its answer."""
 MEASURED_PREFILL, MEASURED_DECODE = 256, 10
-"""Tokens that are run to estimate it."""
+"""Tokens that are measured to estimate the time of that request."""
 GRID_SIDE = 32
-"""Patches along each side of the image that is encoded."""
+"""Side of the encoded image, in patches."""
 KV_MEMORY = 512 * 2**20
 MIN_GAIN = 0.03
-"""Share of the time that other properties must save to replace the defaults: clocks are noisy, rounding differs."""
+"""Share of the time that other properties must save to replace the defaults, because measurements are noisy."""
 SIBLINGS = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
 VISION_PRECISIONS = (None, "f32", "bf16", "f16")
 
 
 class Tuned(msgspec.Struct, frozen=True):
-    """The fastest properties, and seconds for a request as above with them and with the defaults."""
+    """The fastest properties, and the seconds of the request above with them and with the defaults."""
 
     decoder_precision: str | None
     vision_precision: str | None
@@ -68,34 +69,34 @@ class Tuned(msgspec.Struct, frozen=True):
 
 
 def load_tuned(folder: Path, device: str) -> Tuned | None:
-    """Return what was measured for this model on this device; None if nothing was, or the file is damaged."""
+    """Return the stored result for this model and device; None if there is none or the file is damaged."""
     try:
         return msgspec.json.decode(_path(folder, device).read_bytes(), type=Tuned)
-    except (OSError, RuntimeError, msgspec.MsgspecError):  # RuntimeError: no such device, which is reported later
+    except (OSError, RuntimeError, msgspec.MsgspecError):  # RuntimeError: an unknown device, reported later
         return None
 
 
 def save_tuned(tuned: Tuned, folder: Path, device: str) -> None:
-    """Remember a result. Raises OSError if the cache folder cannot be written."""
+    """Store a result. Raises OSError if the cache folder is not writable."""
     path = _path(folder, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, msgspec.json.encode(tuned))
 
 
 def tune(folder: Path, manifest: Manifest, device: str, report: Callable[[str], None]) -> Tuned:
-    """Measure one choice after the other, reporting each result, and return the fastest.
+    """Measure one choice after another and return the fastest.
 
-    Raises DeviceError if nothing runs on the device.
+    ``report`` gets a line for each choice. Raises DeviceError if nothing runs on the device.
     """
     default = Hints(device=device)
 
-    def decoder(hints: Hints) -> float:
-        return _decoder_seconds(open_device(hints), folder, manifest)
-
-    def vision(hints: Hints) -> float:
-        return _vision_seconds(open_device(hints), folder, manifest)
-
-    measured = _measure({_describe(hints): hints for hints in _decoder_choices(default)}, decoder, report)
+    decoder, vision = partial(decoder_seconds, folder, manifest), partial(vision_seconds, folder, manifest)
+    decoders = {
+        f"decoder {precision}, groups of {size}": replace(default, decoder_precision=precision, group_size=size)
+        for precision in ("f32", "bf16", "f16")
+        for size in (128, 256, 32)
+    }
+    measured = _measure(decoders, decoder, report)
     best = _fastest(measured, default)
     fewer = {f"{threads} threads": replace(best, threads=threads) for threads in _thread_choices()}
     measured |= _measure(fewer, decoder, report)
@@ -107,7 +108,7 @@ def tune(folder: Path, manifest: Manifest, device: str, report: Callable[[str], 
     }
     measured_vision = _measure(encoders, vision, report)
     if not measured or not measured_vision:
-        raise DeviceError(f"none of the settings work on {device}")
+        raise DeviceError(f"no setting works on {device}")
     best_vision = _fastest(measured_vision, plain)
     return Tuned(
         best.decoder_precision,
@@ -120,14 +121,8 @@ def tune(folder: Path, manifest: Manifest, device: str, report: Callable[[str], 
     )
 
 
-def _decoder_choices(default: Hints) -> Iterator[Hints]:
-    for precision in ("f32", "bf16", "f16"):
-        for group_size in (128, 256, 32):
-            yield replace(default, decoder_precision=precision, group_size=group_size)
-
-
 def _thread_choices() -> list[int]:
-    """Return half of the CPU's threads, where two of them share a core."""
+    """Return half of the CPU's threads if two of them share a core, else nothing."""
     with suppress(OSError):
         return [] if SIBLINGS.read_text(encoding="ascii").strip() == "0" else [max(1, (os.cpu_count() or 2) // 2)]
     return []
@@ -136,27 +131,27 @@ def _thread_choices() -> list[int]:
 def _measure(
     choices: Mapping[str, Hints], seconds_of: Callable[[Hints], float], report: Callable[[str], None]
 ) -> dict[Hints, float]:
-    """Return the seconds of all choices that the device accepts."""
+    """Return the seconds of each choice that the device accepts."""
     measured = {}
     for description, hints in choices.items():
         try:
             measured[hints] = seconds_of(hints)
             report(f"{description}: {measured[hints]:.2f} s")
-        except (DeviceError, OptionError, RuntimeError):  # bf16 where there is none
-            report(f"{description}: not on this device")
+        except (DeviceError, OptionError, RuntimeError):  # such as bf16 on a CPU without it
+            report(f"{description}: not supported on this device")
     return measured
 
 
 def _fastest(measured: Mapping[Hints, float], default: Hints) -> Hints:
-    """Return the fastest choice, or the default if that is hardly slower."""
+    """Return the fastest choice, or the default if it is at most ``MIN_GAIN`` slower."""
     best = min(measured, key=measured.__getitem__, default=default)
     return default if measured.get(default, math.inf) <= measured.get(best, 0) * (1 + MIN_GAIN) else best
 
 
-def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
-    """Estimate prefill and decode of a request from a shorter one."""
+def decoder_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
+    """Estimate the prefill and decode time of the request from a shorter one."""
     text, total = manifest.text, MEASURED_PREFILL + MEASURED_DECODE
-    decoder = OpenVINODecoder(device, folder, text, manifest.vision.deepstack, KV_MEMORY, total)
+    decoder = OpenVINODecoder(open_device(hints), folder, text, manifest.vision.deepstack, KV_MEMORY, total)
     blocks = range(-(-total // decoder.block_size))
     steps = ((0, MEASURED_PREFILL), (0, MEASURED_PREFILL), *((MEASURED_PREFILL + n, 1) for n in range(MEASURED_DECODE)))
     seconds = []
@@ -169,9 +164,9 @@ def _decoder_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
     return seconds[1] * PROMPT_TOKENS / MEASURED_PREFILL + statistics.median(seconds[2:]) * OUTPUT_TOKENS
 
 
-def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
-    """Measure the encoder on an image, the second time: in the first inference the plugin repacks the weights."""
-    encoder = OpenVINOVisionEncoder(device, folder, manifest.vision, family_of(manifest))
+def vision_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
+    """Measure the second encoding of an image: in its first inference the plugin repacks the weights."""
+    encoder = OpenVINOVisionEncoder(open_device(hints), folder, manifest.vision, family_of(manifest))
     vision = manifest.vision
     grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)
     patches = Patches(np.zeros((grid.patches, 3 * vision.temporal_patch * vision.patch**2), np.float32), grid)
@@ -182,12 +177,8 @@ def _vision_seconds(device: Device, folder: Path, manifest: Manifest) -> float:
     return seconds
 
 
-def _describe(hints: Hints) -> str:
-    return f"decoder {hints.decoder_precision}, groups of {hints.group_size}"
-
-
 def _path(folder: Path, device: str) -> Path:
-    """Return where the result for this model, device and OpenVINO is stored."""
+    """Return the file of the result for this model, processor and OpenVINO version."""
     processor = ov.Core().get_property(device, "FULL_DEVICE_NAME")
     name = hashlib.sha256(f"{manifests.fingerprint(folder)} {processor} {ov.get_version()} {os.cpu_count()}".encode())
     return cache_paths.tuned_hints() / f"{name.hexdigest()[:32]}.json"

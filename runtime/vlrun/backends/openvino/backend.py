@@ -1,4 +1,4 @@
-"""OpenVINO devices as backends: which to try for a model folder, with which properties."""
+"""OpenVINO devices as backends, with their properties."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vlrun.models.registry import family_of
 from vlrun.storage import cache_paths
 
 MAX_FULL_ANSWERS = 8
-"""Answers of full length that the KV cache holds at most, where the model is small and the memory large."""
+"""Full contexts that the KV cache holds at most, for small models on large machines."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OpenVINOBackend:
 
     @property
     def settings(self) -> str:
-        """Everything besides the model that results depend on."""
+        """Everything besides the model that affects results."""
         return str(self.hints)
 
     def open_decoder(self, memory: int) -> OpenVINODecoder:
@@ -60,17 +60,13 @@ class OpenVINOBackend:
 def openvino_backends(
     folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, compiling: threading.Event
 ) -> list[OpenVINOBackend]:
-    """Return the backends to try in order.
-
-    Where only the device is given, the properties that ``vlrun tune`` found for it are used.
-    """
-    return [
-        OpenVINOBackend(folder, manifest, fingerprint, _tuned(folder, candidate), compiling)
-        for candidate in candidates(hints)
-    ]
+    """Return the backends to try in order."""
+    tuned = [_tuned(folder, candidate) for candidate in candidates(hints)]
+    return [OpenVINOBackend(folder, manifest, fingerprint, chosen, compiling) for chosen in tuned]
 
 
 def _tuned(folder: Path, hints: Hints) -> Hints:
+    """Use the properties that ``vlrun tune`` found, unless properties were given."""
     if hints != Hints(device=hints.device):
         return hints
     tuned = load_tuned(folder, hints.device)

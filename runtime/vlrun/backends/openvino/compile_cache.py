@@ -1,9 +1,8 @@
-"""The compile cache: compiled models on disk without their weights, so that the next start need not compile again.
+"""The compile cache: compiled models on disk, without their weights, for faster starts.
 
-OpenVINO's own cache (``CACHE_DIR``) trusts whatever it finds: a flipped byte answers wrongly in silence, and other
-weights of the same size are not noticed. So vlrun keeps its own blobs, named after the model's manifest, OpenVINO, the
-device, its driver and all properties, each with a checksum. A damaged or refused blob is removed and the model compiled
-anew. A failure here never fails a start.
+OpenVINO's own cache (``CACHE_DIR``) does not check its files: a flipped byte or other weights of the same size give
+wrong answers silently. vlrun keeps its own blobs, each with a checksum and keyed by manifest, OpenVINO version, device,
+driver and properties. A damaged or refused blob is removed and the model compiled again. No failure here fails a start.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ import openvino as ov
 from vlrun.storage import files
 
 BLOB_VERSION = 1
-"""To be raised when the compiled model changes though its files do not, by a new transformation for example."""
+"""Raise it when the compiled model changes although its files do not, for example by a new transformation."""
 SUFFIX, REFUSED_SUFFIX = ".blob", ".refused"
 LIMIT = 256 * 2**20
-"""Bytes of all blobs. One takes 1 to 2 MB on a CPU."""
+"""Total bytes of all blobs."""
 
 
 @dataclass(frozen=True)
 class CompileCache:
-    """Blobs in ``folder`` of the model whose manifest has this ``fingerprint``."""
+    """The blobs in ``folder`` of the model with this ``fingerprint``."""
 
     folder: Path
     fingerprint: str
@@ -35,11 +34,11 @@ class CompileCache:
     def compile_model(
         self, core: ov.Core, model: ov.Model, weights: Path, device: str, config: Mapping[str, str]
     ) -> ov.CompiledModel:
-        """Import a model's blob, or compile it and keep the blob.
+        """Import a model's blob, or compile the model and store its blob.
 
-        ``weights`` is the file that the model's constants lie in. Raises RuntimeError as ``Core.compile_model`` does.
+        ``weights`` is the file of the model's constants. Raises RuntimeError as ``Core.compile_model`` does.
         """
-        with contextlib.suppress(RuntimeError):  # a device that supports none of this
+        with contextlib.suppress(RuntimeError):  # the device does not support cached models
             path = self._path(core, weights, device, config)
             weightless = {**config, "CACHE_MODE": "OPTIMIZE_SIZE"}
             imported = self._import(core, path, device, {**weightless, "WEIGHTS_PATH": str(weights)})
@@ -52,7 +51,7 @@ class CompileCache:
         return core.compile_model(model, device, dict(config))
 
     def _import(self, core: ov.Core, path: Path, device: str, config: Mapping[str, str]) -> ov.CompiledModel | None:
-        """Import a blob, if it is whole and the device accepts it."""
+        """Import a blob if it is intact and the device accepts it."""
         try:
             compiled = core.import_model(ov.Tensor(files.read_checked(path)), device, dict(config))
         except OSError:
@@ -60,7 +59,7 @@ class CompileCache:
         except ValueError:
             files.remove(path)
             return None
-        except RuntimeError:  # whole, and refused: perhaps the device was busy
+        except RuntimeError:  # intact but refused; the device may have been busy
             refused = path.with_suffix(REFUSED_SUFFIX)
             with contextlib.suppress(OSError):
                 refused.write_bytes(b"2" if refused.exists() else b"1")
@@ -71,7 +70,7 @@ class CompileCache:
         return compiled
 
     def _store(self, path: Path, compiled: ov.CompiledModel) -> None:
-        """Keep a blob, unless the device refused it twice before. Raises OSError and RuntimeError."""
+        """Store a blob unless the device refused it twice. Raises OSError and RuntimeError."""
         refused = path.with_suffix(REFUSED_SUFFIX)
         if refused.exists() and refused.read_bytes() == b"2":
             return
@@ -81,7 +80,7 @@ class CompileCache:
         files.evict(self.folder.glob(f"*{SUFFIX}"), LIMIT)
 
     def _path(self, core: ov.Core, weights: Path, device: str, config: Mapping[str, str]) -> Path:
-        """Return the blob's path, which depends on the model, OpenVINO, the device and the properties."""
+        """Return the blob's path, a hash of the model, OpenVINO, the device and the properties."""
         driver = ""
         with contextlib.suppress(RuntimeError):
             driver = str(core.get_property(device, "GPU_DRIVER_VERSION"))

@@ -1,8 +1,8 @@
-"""The language decoder on an OpenVINO device under PagedAttention: vlrun owns the KV cache and hands it in.
+"""The language decoder on an OpenVINO device, with PagedAttention over a KV cache that vlrun owns.
 
-``paged_attention_transformation`` turns the stateful IR into one whose cache is an input. The tokens of all sequences
-of a pass lie on one axis; block tables say where each sequence's past is. Sizes and types of the cache are read from
-the compiled ports, because every plugin lays it out in its own way.
+``paged_attention_transformation`` turns the stateful IR into one whose cache is an input. All tokens of a pass lie on
+one axis; block tables locate each sequence's past. Shape and type of the cache differ by plugin and are read from the
+compiled ports.
 """
 
 from __future__ import annotations
@@ -32,16 +32,12 @@ class OpenVINODecoder:
     """The compiled decoder of a model folder.
 
     Args:
-        device: Where it runs.
+        device: The device.
         folder: The model folder.
         text: Dimensions of the decoder.
         deepstack: Number of DeepStack rows of the image features.
         memory: Bytes that the KV cache may take.
         max_tokens: Tokens that the KV cache need not exceed.
-
-    Attributes:
-        name: The device and its layout of the cache. Blocks written under one name can be read under the same only.
-        recorder: Records attention for heat maps, if the device can.
     """
 
     def __init__(
@@ -91,7 +87,7 @@ class OpenVINODecoder:
         return [StepOutput(*output) for output in zip(rows, queries, strict=True)]
 
     def read_blocks(self, blocks: Sequence[int]) -> Bytes:
-        """Return a copy of the content of blocks in all layers, ``[len(blocks), block_bytes]``."""
+        """Copy blocks of all layers out of the KV cache, ``[len(blocks), block_bytes]``."""
         content = np.empty((len(blocks), self.block_bytes), np.uint8)
         start = 0
         with self._lock:
@@ -101,7 +97,7 @@ class OpenVINODecoder:
         return content
 
     def write_blocks(self, blocks: Sequence[int], content: Bytes) -> None:
-        """Write what ``read_blocks`` returned, into any blocks."""
+        """Write the content that ``read_blocks`` returned into these blocks."""
         start = 0
         with self._lock:
             for cells in self._cells:
@@ -109,14 +105,14 @@ class OpenVINODecoder:
                 start += cells.shape[1]
 
     def _allocate_cache(self, ports: Sequence[str], memory: int, max_tokens: int) -> None:
-        """Allocate the KV cache. Raises OptionError if ``memory`` is too little for a block, or more than there is."""
+        """Allocate the KV cache. Raises OptionError if ``memory`` is less than a block, or not available."""
         self.block_size = self._port_shape("value_cache.0")[2]
         self.block_bytes = sum(self._port_block_bytes(name) for name in ports)
         self.blocks = min(memory // self.block_bytes, -(-max_tokens // self.block_size))
         if not self.blocks:
             raise OptionError(f"the KV cache needs at least {-(-self.block_bytes // MIB)} MiB, the size of one block")
         try:
-            # The infer request does not keep its tensors' memory alive: this list does.
+            # Keeps the memory of the request's tensors alive.
             self._cells = [self._allocate_port(name) for name in ports]
         except MemoryError:
             raise OptionError(
@@ -124,7 +120,7 @@ class OpenVINODecoder:
             ) from None
 
     def _warm_up(self) -> None:
-        """Run one token: the plugin repacks the weights in its first inference. Raises DeviceError."""
+        """Run one token, so that the plugin repacks the weights now. Raises DeviceError."""
         step = SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])
         try:
             self.forward([step], lambda: False)
@@ -164,7 +160,7 @@ class OpenVINODecoder:
         return features, mask
 
     def _port_shape(self, name: str) -> list[int]:
-        """Return the shape of a cache port; the number of blocks, which is dynamic, counts as 0."""
+        """Return the shape of a cache port, with 0 for the dynamic number of blocks."""
         shape = self._compiled.input(name).get_partial_shape()
         return [dimension.get_length() if dimension.is_static else 0 for dimension in shape]
 
@@ -173,7 +169,7 @@ class OpenVINODecoder:
         return math.prod(self._port_shape(name)[1:]) * size
 
     def _allocate_port(self, name: str) -> Bytes:
-        """Allocate the cache of one port, ``[blocks, bytes]``: zeros that the system maps on first use."""
+        """Allocate the cache of one port, ``[blocks, bytes]``: zero pages, mapped on first use."""
         port = self._compiled.input(name)
         shape = [self.blocks, *self._port_shape(name)[1:]]
         cells = np.zeros(self.blocks * self._port_block_bytes(name), np.uint8)
@@ -182,7 +178,7 @@ class OpenVINODecoder:
 
 
 def _expected_ports(text: TextDimensions, deepstack: int) -> dict[str, list[int]]:
-    """Return the shapes of the ports that the manifest implies; the layout of the caches is the plugin's own."""
+    """Return the port shapes that the manifest implies; the layout of the caches is up to the plugin."""
     caches = {f"{kind}_cache.{layer}": [-1] * 4 for layer in range(text.layers) for kind in ("key", "value")}
     return {
         "input_ids": [-1],

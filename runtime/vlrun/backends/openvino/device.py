@@ -17,7 +17,7 @@ from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError
 
 POLL_MS = 50
-"""Longest time until a cancellation is noticed. A finished inference wakes the waiting thread at once."""
+"""Interval at which a running inference checks for cancellation."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,9 @@ class Device:
     """An available device.
 
     Attributes:
-        core: The OpenVINO core.
         hints: Device name and properties.
-        compile_cache: Compiled models of earlier processes, if they are used on this device.
-        compiling: Set when the first compilation starts, which takes long and leaves the interpreter to other threads.
+        compile_cache: Compiled models of earlier processes, if this device can import them.
+        compiling: Set when the first compilation starts, which takes long and does not hold the GIL.
     """
 
     core: ov.Core
@@ -37,7 +36,7 @@ class Device:
     compiling: threading.Event = field(default_factory=threading.Event)
 
     def read_model(self, path: Path) -> ov.Model:
-        """Read an IR. Raises DamagedModel if OpenVINO cannot."""
+        """Read an IR. Raises DamagedModel."""
         try:
             return self.core.read_model(path)
         except RuntimeError as error:
@@ -50,12 +49,12 @@ class Device:
 
         Args:
             model: The model.
-            weights: The file that its constants lie in.
+            weights: The file of the model's constants.
             config: OpenVINO properties.
 
         Raises:
-            OptionError: The device does not know a property or its value.
-            DeviceError: The device refuses the model.
+            OptionError: The device rejects a property or its value.
+            DeviceError: The device rejects the model.
         """
         device = self.hints.device
         self.compiling.set()
@@ -76,18 +75,18 @@ def open_device(
 ) -> Device:
     """Open the device of ``hints``. Raises DeviceError if it is not available.
 
-    The compile cache is not used on CPUs: their plugin compiles fast and cannot import a PagedAttention decoder.
+    The CPU plugin gets no compile cache: it compiles fast and cannot import a PagedAttention decoder.
     """
     core = ov.Core()
     if hints.device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
         available = ", ".join(core.available_devices) or "none"
-        raise DeviceError(f"there is no device '{hints.device}' here; available: {available}")
+        raise DeviceError(f"there is no device '{hints.device}'; available: {available}")
     cache = None if hints.device.split(".")[0] == "CPU" else compile_cache
     return Device(core, hints, cache, compiling or threading.Event())
 
 
 def candidates(hints: Hints) -> list[Hints]:
-    """Return the devices to try in order: for ``AUTO`` an integrated GPU if there is one, then the CPU."""
+    """Return the devices to try in order; for ``AUTO`` an integrated GPU if there is one, then the CPU."""
     if hints.device != AUTO:
         return [hints]
     core = ov.Core()
@@ -100,10 +99,9 @@ def _is_integrated(core: ov.Core, name: str) -> bool:
 
 
 def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
-    """Check a compiled model against the manifest before memory is handed over.
+    """Check the ports of a compiled model before memory is passed to it. Raises DamagedModel.
 
-    Every port of ``expected`` must be there with its shape (-1: any size), and there must be no other cache port.
-    Raises DamagedModel.
+    Every port of ``expected`` must exist with its shape (-1: any size), and there must be no other cache port.
     """
     ports = {port_name: port for port in (*compiled.inputs, *compiled.outputs) for port_name in port.get_names()}
     caches = {port_name for port_name in ports if port_name.startswith(("key_cache.", "value_cache."))}
@@ -123,7 +121,7 @@ def run(request: ov.InferRequest, inputs: Mapping[str, npt.NDArray[np.generic]],
         while not request.wait_for(POLL_MS):
             if stopped():
                 raise InferenceCancelled
-    except BaseException:  # Ctrl+C too: the inputs must outlive the inference
+    except BaseException:  # including Ctrl+C: the inputs must outlive the inference
         request.cancel()
         with contextlib.suppress(RuntimeError):  # reports that it was cancelled
             request.wait()

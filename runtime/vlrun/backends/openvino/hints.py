@@ -1,4 +1,4 @@
-"""Device and OpenVINO properties, as the user chooses them. Imports no OpenVINO."""
+"""The user's choice of device and OpenVINO properties. Does not import OpenVINO."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ AUTO = "AUTO"
 class Hints:
     """The device and OpenVINO properties; None leaves a choice to the plugin.
 
-    The defaults are the fastest measured for INT8 weights on server and client CPUs (docs/performance.md): activations
-    quantized in groups of 128; f32 inference for the decoder, which beats bf16 even on CPUs that have it; an 8-bit KV
-    cache. The vision encoder follows the plugin, which takes bf16 where the CPU has it.
+    The defaults were the fastest for INT8 weights on server and client CPUs (docs/performance.md): activations
+    quantized in groups of 128, an 8-bit KV cache, and f32 inference for the decoder, which beats bf16 even on CPUs that
+    have it. For the vision encoder the plugin chooses bf16 where the CPU has it.
 
     Attributes:
-        device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU. The loaded
-            model's ``notes`` say which.
+        device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU.
+            ``VLM.notes`` reports the choice.
         threads: CPU threads.
         decoder_precision: Inference precision of the decoder.
         vision_precision: Inference precision of the vision encoder.
@@ -44,9 +44,9 @@ class Hints:
     def decoder_config(self) -> dict[str, str]:
         """Return the OpenVINO properties of the decoder.
 
-        Keys get a scale per token, as values have. The CPU plugin's default, a scale per channel of a block, quantizes
-        a block anew with every token written to it: what a token reads then depends on how its past was written, and
-        wrong guesses leave traces.
+        Keys are quantized by token, as values are. The CPU plugin's default, a scale per channel of a block,
+        requantizes the block with every token written to it: results would depend on how the past was split into steps,
+        and on rejected guesses.
         """
         by_token = self.device.split(".")[0] == "CPU" and self.kv_precision in {None, "u8"}
         return self._config(

@@ -1,4 +1,4 @@
-"""How the CPU plugin lays out keys in a block of the KV cache, and how to read them as floats."""
+"""The layouts in which the CPU plugin stores keys in a KV cache block, and their conversion to floats."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy.typing as npt
 from vlrun.types.arrays import FloatArray
 
 SCALE_BYTES = 8
-"""Size of a scale and a zero point, each a float32, in front of the 8-bit values that they belong to."""
+"""Size of a scale and a zero point, each float32, in front of their 8-bit values."""
 
 
 @dataclass(frozen=True)
 class KeyLayout:
-    """The layout ``[kv_heads, *stored]`` of one layer's keys in a block, of an OpenVINO element type.
+    """The layout ``[kv_heads, *stored]`` of one layer's keys in a block.
 
     Floats are stored as ``[tokens, head_dim]``. 8-bit keys with a scale per token are rows of scale, zero point and
-    ``head_dim`` values. With a scale per channel, the scales and the zero points of all channels come first, then a row
-    of values per token. A key is ``(value - zero point) * scale``.
+    ``head_dim`` values. With a scale per channel, a row of scales and a row of zero points precede one row of values
+    per token. A key is ``(value - zero point) * scale``.
     """
 
     element_type: str
@@ -52,12 +52,10 @@ class KeyLayout:
 
 
 def key_layout(element_type: str, stored: Sequence[int], tokens: int, head_dim: int) -> KeyLayout | None:
-    """Return the layout of a key port ``[blocks, *stored]`` with ``tokens`` in a block; None if it is unknown."""
+    """Return the layout of a key port ``[blocks, *stored]`` with ``tokens`` per block; None if it is unknown."""
     kv_heads, *rest = stored
-    if element_type in {"f32", "f16", "bf16"} and rest == [tokens, head_dim]:
-        return KeyLayout(element_type, kv_heads, tokens, head_dim)
-    if element_type == "u8" and rest == [tokens, head_dim + SCALE_BYTES]:
-        return KeyLayout(element_type, kv_heads, tokens, head_dim)
-    if element_type == "u8" and rest == [tokens + SCALE_BYTES, head_dim]:
-        return KeyLayout(element_type, kv_heads, tokens, head_dim, by_channel=True)
-    return None
+    plain, by_token, by_channel = [tokens, head_dim], [tokens, head_dim + SCALE_BYTES], [tokens + SCALE_BYTES, head_dim]
+    known = (by_token, by_channel) if element_type == "u8" else (plain,)
+    if element_type not in {"f32", "f16", "bf16", "u8"} or rest not in known:
+        return None
+    return KeyLayout(element_type, kv_heads, tokens, head_dim, rest == by_channel)

@@ -1,4 +1,4 @@
-"""Use less memory while a plugin copies the weights: release the pages of the mapped file meanwhile."""
+"""Save memory while a plugin copies the weights: release the pages of the mapped file as it goes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from pathlib import Path
 import openvino as ov
 
 MADV_DONTNEED = 4
-"""Of madvise(2), the same on all architectures of Linux."""
+"""From madvise(2); the same on all Linux architectures."""
 RELEASE_SECONDS = 0.05
 MIN_WEIGHT_BYTES = 4096
-"""Constants from this size on lie in the weights file; smaller ones may have been computed."""
+"""Constants of at least this size lie in the weights file; smaller ones may have been computed."""
 
 
 def trim_heap() -> None:
-    """Return freed memory to the system. glibc keeps it, large arrays too once some have come and gone."""
+    """Return freed memory to the system, which glibc would keep."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)
 
 
 class MappedWeights:
-    """The mapped weights of a model, whose pages are released while a plugin makes its own copy in a ``with`` block, so
-    that file and copy are never in memory both, whole.
+    """Releases the pages of a model's mapped weights while a plugin copies them in a ``with`` block.
 
-    Only this process's view of the pages is released; it comes back from the page cache where it is needed. The mapping
-    is found by the address of a weight in it. The model is held until the end, because an address range that was
-    unmapped in between could belong to somebody else. The block may be entered again.
+    Mapped file and copy are then never both fully in memory. Released pages come back from the page cache when needed.
+    The mapping is found by the address of a weight. The model is kept alive, because its address range could otherwise
+    be reused. The block may be entered again.
     """
 
     def __init__(self, model: ov.Model, path: Path) -> None:
@@ -42,7 +41,7 @@ class MappedWeights:
         self._thread: threading.Thread | None = None
 
     def release(self) -> None:
-        """Release all pages of the mapping, unless it is writable."""
+        """Release all pages of the mapping unless it is writable."""
         with contextlib.suppress(OSError, ValueError):
             for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
                 span, access, *_, name = line.split(maxsplit=5)

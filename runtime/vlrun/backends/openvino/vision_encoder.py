@@ -35,7 +35,7 @@ class OpenVINOVisionEncoder:
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
-        """Encode one visual token, if nothing was encoded yet: the plugin repacks the weights in its first inference.
+        """Encode one visual token if nothing was encoded yet, so that the plugin repacks the weights now.
 
         Raises DeviceError.
         """
@@ -64,13 +64,13 @@ class OpenVINOVisionEncoder:
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
                 self._mapped = None
             finally:
-                self._compiled.release_memory()  # as much as half of the weights, for an image of 1024 x 768
+                self._compiled.release_memory()  # half the size of the weights for a 1024 x 768 image
         trim_heap()
         return features
 
 
 def _expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
-    """Return the shapes of the ports that the manifest implies."""
+    """Return the port shapes that the manifest implies."""
     head_dim = vision.hidden // vision.heads
     return {
         "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],

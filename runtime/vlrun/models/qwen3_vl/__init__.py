@@ -1,1 +1,1 @@
-"""Qwen3-VL: its prompt and tool-call formats, position rules, grounding format and recommended settings."""
+"""Qwen3-VL: prompt, tool-call and grounding formats, position rules, recommended settings."""

@@ -1,6 +1,6 @@
-"""Boxes and points in Qwen's grounding format, read as marks in the pixels of the user's image, and written.
+"""Boxes and points in Qwen's grounding format, parsed to marks in pixels of the user's image, and formatted.
 
-Reads both notations (objects with ``bbox_2d`` or ``point_2d``, and ``<|box_start|>`` tokens), also in prose, fenced,
+Parses both notations (objects with ``bbox_2d`` or ``point_2d``, and ``<|box_start|>`` tokens), also in prose, fenced,
 badly quoted or cut short. Reads each character a bounded number of times and never raises.
 """
 
@@ -15,20 +15,20 @@ from vlrun.media.transform import ImageTransform
 from vlrun.types.mark import Mark
 
 SCALE = 1000.0
-"""Qwen writes coordinates in thousandths of the image's width and height."""
+"""Coordinates are in thousandths of the image's width and height."""
 
 
 def find_marks(text: str, size: tuple[int, int], transform: ImageTransform) -> tuple[Mark, ...]:
-    """Return the marks of an answer, in the order in which they begin.
+    """Return the marks of an answer, in order.
 
     Values outside 0..1000 are clamped and swapped corners exchanged; coordinates that are not two or four finite
-    numbers are skipped. The last mark of an answer that was cut short counts if its coordinates are complete up to the
-    closing bracket (``[10, 20, 30, 4`` could have become 40); its label is then as long as the answer goes.
+    numbers are skipped. The last mark of a truncated answer needs a closing bracket (``[10, 20, 30, 4`` may mean 40);
+    its label may be truncated.
 
     Args:
         text: The answer.
-        size: Width and height of the image as the model saw it.
-        transform: From that image to the original, whose pixels the marks are in.
+        size: Width and height of the image that the model received.
+        transform: From that image to the original, in whose pixels the marks are.
     """
     x_scale, y_scale = size[0] / SCALE, size[1] / SCALE
     marks = []
@@ -45,17 +45,16 @@ def find_marks(text: str, size: tuple[int, int], transform: ImageTransform) -> t
 
 
 def format_box(mark: Mark, size: tuple[int, int]) -> Mapping[str, object]:
-    """Return a box as Qwen writes it. ``size``: width and height of the image whose pixels the mark is in."""
+    """Return a box as an object with ``bbox_2d``. ``size``: width and height of the mark's image."""
     edges = [round(edge / side * SCALE) for edge, side in zip(mark.box or (), (*size, *size), strict=False)]
     return {_BOX_KEY: edges, "label": mark.label}
 
 
 _BOX_KEY, _POINT_KEY = "bbox_2d", "point_2d"
 _LABEL_KEYS = ("label", "text_content", "sub_label")
-"""An object's label is the first of these that it has: text spotting has no ``label``, some tasks have two of them."""
+"""The first key present gives the label: text spotting has no ``label``, and some tasks have two of these keys."""
 
-# Linear time: no two adjacent repetitions match the same characters, and each ends before anything that can begin the
-# next attempt.
+# Linear time: adjacent repetitions never match the same characters, and each ends before a possible next start.
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _WHOLE_NUMBER = re.compile(_NUMBER)
 _PAIR = rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)"
@@ -82,7 +81,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class _Object:
-    """What was read so far of an object; coordinates in thousandths."""
+    """An object, as far as it was read; coordinates in thousandths."""
 
     key: str = ""
     labels: dict[str, str] = field(default_factory=dict)
@@ -95,15 +94,15 @@ class _Object:
 
 
 class _Reader:
-    """Single pass over an answer. Outside braces the text is prose, whose quotes and square brackets mean nothing.
+    """Single-pass parser. Outside braces the text is prose, and quotes and square brackets have no meaning.
 
-    Inside braces, text that fits no rule closes everything that is open, and reading continues as prose.
+    Inside braces, text that matches no rule closes all open objects, and parsing continues as prose.
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._position = 0
-        self._open: list[_Object | None] = []  # None for a list: its members have no key
+        self._open: list[_Object | None] = []  # None stands for a list
         self._found: list[_Object] = []
         self._reference = ""
 
@@ -116,7 +115,7 @@ class _Reader:
         return self._found
 
     def _prose(self) -> None:
-        """Skip to the next opening brace or grounding token and read it."""
+        """Read the next opening brace or grounding token."""
         match = _OPENING.search(self._text, self._position)
         if match is None:
             self._position = len(self._text)
@@ -133,7 +132,7 @@ class _Reader:
             self._found.append(_Object(labels=labels, point=_numbers(match["corner"], 2)))
 
     def _member(self) -> bool:
-        """Read the next member of the innermost object or list, or its end; return False if there is neither."""
+        """Read the next member or the end of the innermost object or list; return False if there is neither."""
         self._take(_GAP)
         if self._position == len(self._text):
             return True
@@ -196,7 +195,7 @@ class _Reader:
 
 
 def _numbers(flat: str, count: int) -> tuple[float, ...] | None:
-    """``count`` numbers between commas, clamped to 0..1000; None for anything else."""
+    """Parse ``count`` comma-separated numbers, clamped to 0..1000; return None for anything else."""
     pieces = [piece.strip(" \t\r\n()") for piece in flat.split(",")]
     if len(pieces) != count or not all(_WHOLE_NUMBER.fullmatch(piece) for piece in pieces):
         return None
@@ -205,9 +204,9 @@ def _numbers(flat: str, count: int) -> tuple[float, ...] | None:
 
 
 def _unescaped(quoted: str) -> str:
-    """Resolve JSON and Python escapes; drop an escape that was cut short."""
+    """Resolve JSON and Python escapes; drop a truncated one."""
     plain = _ESCAPE.sub(_unescaped_character, quoted)
-    # JSON escapes characters beyond U+FFFF as surrogate pairs; a lone surrogate cannot be printed.
+    # Join surrogate pairs, and drop lone surrogates, which cannot be printed.
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 

@@ -1,7 +1,6 @@
 """Positions of patches and tokens: learned vision positions, vision rotary angles, interleaved M-RoPE.
 
-Every function equals its counterpart in transformers 4.57.6, ``models/qwen3_vl/modeling_qwen3_vl.py``, which its
-docstring names.
+Equal to the functions of transformers 4.57.6, ``models/qwen3_vl/modeling_qwen3_vl.py``, that the docstrings name.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ def patch_positions(grid: Grid, position_side: int, head_dim: int, theta: float)
 
     Args:
         grid: Patches of the image.
-        position_side: Side of the square table of learned positions, in patches.
+        position_side: Side of the learned position table, in patches.
         head_dim: Size of one vision attention head.
         theta: Base of the rotary frequencies.
     """
@@ -32,8 +31,8 @@ def patch_positions(grid: Grid, position_side: int, head_dim: int, theta: float)
 def token_positions(length: int, images: Sequence[tuple[int, Grid]]) -> IntArray:
     """Return the M-RoPE positions ``[3, length]`` (rows: time, height, width) of a prompt (``get_rope_index``).
 
-    Text counts up in all three rows. An image keeps one time and spans its merged grid in height and width; the text
-    behind it continues after its largest position.
+    Text counts up in all three rows. An image has one time position and spans its merged grid in height and width; the
+    following text continues after its largest position.
 
     Args:
         length: Tokens of the prompt.
@@ -77,8 +76,8 @@ def _interpolation(grid: Grid, side: int) -> tuple[IntArray, FloatArray]:
 def _linspace(side: int, count: int) -> FloatArray:
     """Equal ``torch.linspace(0, side - 1, count)`` bit for bit.
 
-    torch counts up to the middle and down from the end, in fused multiply-adds that round once; float64 with one
-    rounding at the end gives the same.
+    torch counts up to the middle and down from the end with fused multiply-adds; float64 with one final rounding gives
+    the same result.
     """
     if count == 1:
         return np.zeros(1, np.float32)
@@ -99,7 +98,7 @@ def _rotary(grid: Grid, head_dim: int, theta: float) -> tuple[FloatArray, FloatA
 
 
 def _merge_order(grid: Grid) -> IntArray:
-    """Row-major patch indices in the encoder's order, in which the patches of one merge block are neighbours."""
+    """Return row-major patch indices in the encoder's order: the patches of a merge block are neighbours."""
     m = grid.merge
     blocks = np.arange(grid.patches).reshape(grid.height // m, m, grid.width // m, m)
     return blocks.transpose(0, 2, 1, 3).reshape(-1)

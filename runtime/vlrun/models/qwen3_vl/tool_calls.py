@@ -14,7 +14,7 @@ class _Call(msgspec.Struct):
 
 
 def parse_call(text: str) -> ToolCall | None:
-    """Read the text between the two control tokens. The arguments stay as written, so that no number is rounded."""
+    """Parse the text between the control tokens. The arguments stay as written, so that no number is rounded."""
     try:
         call = msgspec.json.decode(text, type=_Call)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -32,4 +32,4 @@ TOOL_CALLS = ToolCallFormat(
     separator="\n",
     parse=parse_call,
 )
-"""As the chat template shows calls to the model."""
+"""The format of the chat template."""

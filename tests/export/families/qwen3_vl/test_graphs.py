@@ -1,6 +1,4 @@
-"""The exported graphs compared with transformers on the same weights, and in the forms in which the runtime runs
-them.
-"""
+"""The exported graphs compared with transformers, and in the forms in which the runtime runs them."""
 
 from __future__ import annotations
 
@@ -20,6 +18,7 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import PlacedFeatures, SequenceStep
 from vlrun.manifest import Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
+from vlrun.types.arrays import FloatArray
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun_export import exported_model
@@ -41,20 +40,21 @@ def prompt(small_checkpoint: Path, small_model: Path) -> CheckPrompt:
 
 
 @pytest.fixture(scope="module")
-def features(small_model: Path, prompt: CheckPrompt) -> exported_model.FloatArray:
+def features(small_model: Path, prompt: CheckPrompt) -> FloatArray:
     return exported_model.run_vision(small_model / "vision.xml", prompt, manifest.read(small_model).vision)
 
 
 def test_fp32_equals_transformers(small_checkpoint: Path, small_model: Path) -> None:
-    """Guards the graphs: features, DeepStack rows and logits within 1e-4 of the reference's scale, nothing flips."""
+    """Features, DeepStack rows and logits are within 1e-5 of the reference's scale, and every top-1 token agrees."""
     results = check_folder(open_checkpoint(small_checkpoint), small_model, manifest.read(small_model))
     assert all(result.passed for result in results), results
     assert max(result.value for result in results if "error" in result.name) < 1e-5
     assert [result.value for result in results if "top-1" in result.name] == [1.0]
 
 
-def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_model: Path, prompt: CheckPrompt) -> None:
-    """Guards the layer-by-layer reference itself: it must be the model that ``from_pretrained`` gives."""
+def test_the_layer_by_layer_reference_equals_from_pretrained(
+    small_checkpoint: Path, small_model: Path, prompt: CheckPrompt
+) -> None:
     from vlrun_export.families.qwen3_vl.reference import run_reference
 
     streamed = run_reference(open_checkpoint(small_checkpoint), prompt.ids, prompt.patches, prompt.grid)
@@ -62,52 +62,48 @@ def test_the_check_runs_what_transformers_loads(small_checkpoint: Path, small_mo
     ids = torch.from_numpy(prompt.ids)[None]
     shape = torch.tensor([[1, prompt.grid.height, prompt.grid.width]])
     with torch.inference_mode():
-        whole = model(
+        full = model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             pixel_values=torch.from_numpy(prompt.patches),
             image_grid_thw=shape,
         )
-    np.testing.assert_allclose(streamed.logits, whole.logits[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(streamed.logits, full.logits[0].numpy(), atol=1e-5)
 
 
-def test_two_sequences_in_chunks_equal_one_pass(
-    small_model: Path, prompt: CheckPrompt, features: exported_model.FloatArray
-) -> None:
-    """Guards the PagedAttention form: a batch, chunked prefill and several tokens a step must not change a logit."""
+def test_batched_chunked_prefill_equals_one_pass(small_model: Path, prompt: CheckPrompt, features: FloatArray) -> None:
     described = manifest.read(small_model)
     decoder = OpenVINODecoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
-    plain = np.roll(prompt.ids, 7)
-    plain[plain == described.tokens.image] = 5
-    whole = [
+    text_ids = np.roll(prompt.ids, 7)
+    text_ids[text_ids == described.tokens.image] = 5
+    expected_logits = [
         exported_model.run_decoder(small_model / "decoder.xml", prompt, features),
-        _plain_logits(small_model, plain),
+        logits_without_image(small_model, text_ids),
     ]
-    blocks = math.ceil(len(plain) / decoder.block_size)
+    blocks = math.ceil(len(text_ids) / decoder.block_size)
     past = 0
     for size in (20, 30, 10, 1, 3):
         steps = [
-            _step(prompt.ids, [(prompt.start, prompt.grid)], past, size, range(blocks), prompt, features),
-            _step(plain, [], past, size, range(blocks, 2 * blocks), None, features),
+            make_step(prompt.ids, [(prompt.start, prompt.grid)], past, size, range(blocks), prompt, features),
+            make_step(text_ids, [], past, size, range(blocks, 2 * blocks), None, features),
         ]
         past += size
-        for output, theirs in zip(decoder.forward(steps, never), whole, strict=True):
-            assert np.abs(output.logits[0] - theirs[past - 1]).max() < 1e-5 * np.abs(theirs).max()
+        for output, expected in zip(decoder.forward(steps, never), expected_logits, strict=True):
+            assert np.abs(output.logits[0] - expected[past - 1]).max() < 1e-5 * np.abs(expected).max()
 
 
 def never() -> bool:
-    """Never cancelled."""
     return False
 
 
-def _step(
+def make_step(
     ids: np.ndarray,
     images: list[tuple[int, Grid]],
     past: int,
     size: int,
     blocks: range,
     prompt: CheckPrompt | None,
-    features: exported_model.FloatArray,
+    features: FloatArray,
 ) -> SequenceStep:
     positions = token_positions(len(ids), images)[:, past : past + size]
     visuals = []
@@ -120,16 +116,15 @@ def _step(
     return SequenceStep(ids[past : past + size], positions, past, list(blocks), tuple(visuals))
 
 
-def _plain_logits(folder: Path, ids: np.ndarray) -> exported_model.FloatArray:
-    """Logits of a prompt without an image, from the stateful form."""
+def logits_without_image(folder: Path, ids: np.ndarray) -> FloatArray:
+    """Return the logits of a prompt without an image, from the stateful form."""
     described = manifest.read(folder)
     empty = CheckPrompt(ids, np.zeros((0, 0), np.float32), Grid(0, 0, 1), start=0)
     nothing = np.zeros((1 + described.vision.deepstack, 0, described.text.hidden), np.float32)
     return exported_model.run_decoder(folder / "decoder.xml", empty, nothing)
 
 
-def test_only_asked_rows_get_logits(small_model: Path) -> None:
-    """Guards prefill: rows are gathered before the head, in the order asked for."""
+def test_logits_are_computed_only_for_requested_rows(small_model: Path) -> None:
     model = ov.Core().read_model(small_model / "decoder.xml")
     described = manifest.read(small_model)
     request = ov.compile_model(model, "CPU", exported_model.PROPERTIES).create_infer_request()
@@ -141,17 +136,16 @@ def test_only_asked_rows_get_logits(small_model: Path) -> None:
         "visual_mask": np.zeros((1, 8, 1), np.float32),
         "beam_idx": np.zeros(1, np.int32),
     }
-    every = np.array(request.infer({**inputs, "logit_rows": np.arange(8)})["logits"])
+    all_logits = np.array(request.infer({**inputs, "logit_rows": np.arange(8)})["logits"])
     request.reset_state()
-    some = np.array(request.infer({**inputs, "logit_rows": np.array([6, 2])})["logits"])
-    assert some.shape == (2, described.text.vocab_rows)
-    np.testing.assert_allclose(some, every[[6, 2]], atol=1e-5)
+    requested = np.array(request.infer({**inputs, "logit_rows": np.array([6, 2])})["logits"])
+    assert requested.shape == (2, described.text.vocab_rows)
+    np.testing.assert_allclose(requested, all_logits[[6, 2]], atol=1e-5)
 
 
 def test_the_tied_matrix_is_stored_once(
     small_checkpoint: Path, small_model: Path, int8_export: tuple[Path, Manifest]
 ) -> None:
-    """Guards the size: embedding and head share one constant, before and after compression; untied have two."""
     described = manifest.read(small_model)
     shape = [described.text.vocab_rows, described.text.hidden]
     expected = 1 if open_checkpoint(small_checkpoint).tied else 2
@@ -166,8 +160,8 @@ def matrices_of(model: ov.Model) -> list[ov.Node]:
     return [op for op in constants if len(op.get_output_shape(0)) == 2 and min(op.get_output_shape(0)) > 1]
 
 
-def test_matrices_are_mapped_not_copied(small_checkpoint: Path) -> None:
-    """Guards lean export: a traced graph holds matrices as the checkpoint's own bfloat16, never as float32."""
+def test_traced_matrices_stay_bfloat16(small_checkpoint: Path) -> None:
+    """Guards the memory of an export."""
     with quiet_libraries():
         traced = build_decoder(open_checkpoint(small_checkpoint), None)
     matrices = matrices_of(traced.model)
@@ -175,8 +169,7 @@ def test_matrices_are_mapped_not_copied(small_checkpoint: Path) -> None:
     assert {op.get_element_type() for op in matrices} == {ov.Type.bf16}
 
 
-def test_int8_leaves_no_matrix_out(small_checkpoint: Path) -> None:
-    """Guards the compression: every matrix of the decoder is stored in eight bits."""
+def test_int8_compresses_every_decoder_matrix(small_checkpoint: Path) -> None:
     with quiet_libraries():
         traced = build_decoder(open_checkpoint(small_checkpoint), None)
         compress(traced.model, "int8", 0)
@@ -184,17 +177,17 @@ def test_int8_leaves_no_matrix_out(small_checkpoint: Path) -> None:
     assert {op.get_element_type() for op in matrices} == {ov.Type.u8}
 
 
-def test_far_positions_keep_their_angles(small_model: Path, prompt: CheckPrompt) -> None:
-    """Guards long contexts: where the plugin computes in bfloat16, 100,003 must not become 99,840."""
+def test_positions_beyond_100000_are_as_accurate_in_bfloat16(small_model: Path, prompt: CheckPrompt) -> None:
+    """In bfloat16, the position 100,003 would become 99,840."""
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU does not compute in bfloat16")
-    near, far = (_bf16_logits(small_model, prompt.ids, offset) for offset in (0, 100_003))
-    exact = _plain_logits(small_model, prompt.ids)
+    near, far = (bf16_logits(small_model, prompt.ids, offset) for offset in (0, 100_003))
+    exact = logits_without_image(small_model, prompt.ids)
     noise = np.abs(near - exact).mean()
     assert np.abs(far - exact).mean() < 1.5 * noise
 
 
-def _bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
+def bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
     described = manifest.read(folder)
     hints = Hints(decoder_precision="bf16", kv_precision="bf16")
     decoder = OpenVINODecoder(open_device(hints), folder, described.text, described.vision.deepstack, 2**30, 256)
@@ -208,13 +201,15 @@ def _bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
 
 
 def test_small_constants_are_shared(small_model: Path) -> None:
-    """Guards the start: compiling takes as long as there are nodes, and a trace repeats its axes in every layer."""
-    constants = [node for node in ov.Core().read_model(small_model / "decoder.xml").get_ops() if _small(node)]
+    """Compile time grows with the number of nodes, and a trace repeats its axes in every layer."""
+    constants = [
+        node for node in ov.Core().read_model(small_model / "decoder.xml").get_ops() if is_small_constant(node)
+    ]
     contents = {
         (str(node.get_element_type()), str(node.get_output_shape(0)), node.data.tobytes()) for node in constants
     }
     assert len(contents) == len(constants)
 
 
-def _small(node: ov.Node) -> bool:
+def is_small_constant(node: ov.Node) -> bool:
     return node.get_type_name() == "Constant" and node.get_byte_size() <= 64

@@ -1,4 +1,4 @@
-"""The pages of mapped weights: released while a plugin copies them, and back where they are needed."""
+"""Memory of mapped weights: released while a plugin copies them, and read again when needed."""
 
 from __future__ import annotations
 
@@ -18,44 +18,42 @@ from vlrun.embedded import FOLDER
 MIB = 2**20
 
 
-def residents(path: Path) -> list[int]:
-    """KiB in memory of each mapping of a file."""
+def resident_kib(path: Path) -> list[int]:
+    """Return the KiB in memory of each mapping of a file."""
     lines = Path("/proc/self/smaps").read_text().splitlines()
     starts = [number for number, line in enumerate(lines) if line.endswith(str(path))]
     return [int(next(line for line in lines[at:] if line.startswith("Rss:")).split()[1]) for at in starts]
 
 
 def resident_mappings(path: Path) -> int:
-    """How many mappings of a file have more than half of it in memory."""
-    return sum(kib > path.stat().st_size / 1024 / 2 for kib in residents(path))
+    """Return the number of mappings of a file with more than half of it in memory."""
+    return sum(kib > path.stat().st_size / 1024 / 2 for kib in resident_kib(path))
 
 
-def weights(model: ov.Model) -> bytes:
-    """All constants of a model, read."""
+def read_constants(model: ov.Model) -> bytes:
+    """Read all constants of a model."""
     return b"".join(node.data.tobytes() for node in model.get_ops() if node.get_type_name() == "Constant")
 
 
-def test_mapped_pages_are_let_go_and_come_back(tmp_path: Path) -> None:
-    """Guards the memory of a loaded model, and the weights: what is read again is what was in the file; and other
-    mappings, also one of the same file, which somebody may be giving back at this very moment.
-    """
+def test_released_pages_are_read_from_the_file_again(tmp_path: Path) -> None:
+    """Other mappings of the same file keep their pages."""
     for name in ("decoder.xml", "decoder.bin"):
         shutil.copy(FOLDER / name, tmp_path)
     path = tmp_path / "decoder.bin"
     model = ov.Core().read_model(tmp_path / "decoder.xml")
     with path.open("rb") as file:
         other = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        before, whole = weights(model), len(bytes(other)) // 1024
-        assert min(residents(path)) > whole / 2
+        before, file_kib = read_constants(model), len(bytes(other)) // 1024
+        assert min(resident_kib(path)) > file_kib / 2
         with MappedWeights(model, path):
             pass
-        assert min(residents(path)) == 0
-        assert max(residents(path)) >= whole
-        assert weights(model) == before
+        assert min(resident_kib(path)) == 0
+        assert max(resident_kib(path)) >= file_kib
+        assert read_constants(model) == before
 
 
-def test_pages_that_were_written_are_kept(tmp_path: Path) -> None:
-    """Guards a private mapping that somebody wrote to: its changes exist nowhere else."""
+def test_written_pages_are_kept(tmp_path: Path) -> None:
+    """Guards a private mapping: its changes exist nowhere else."""
     path = tmp_path / "weights.bin"
     path.write_bytes(bytes(8192))
     with path.open("r+b") as file:
@@ -67,13 +65,11 @@ def test_pages_that_were_written_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_loaded_model_keeps_no_file_in_memory() -> None:
-    """Guards the purpose on the real plugin: after loading, which runs the model once, weights are in memory once.
-
-    Measured before an answer, which maps the pages of its embedding rows again. A page may bring the whole small file
-    with it, where the kernel keeps files in large folios.
+def test_a_loaded_model_keeps_its_weights_in_memory_once() -> None:
+    """Measured before an answer, which maps the pages of its embedding rows again. A page may bring the whole small
+    file with it, where the kernel keeps files in large folios.
     """
     path = FOLDER / "decoder.bin"
-    before = resident_mappings(path)  # of models of other tests, which may be alive
+    before = resident_mappings(path)  # models of other tests may be loaded
     with vlrun.load():
         assert resident_mappings(path) == before

@@ -1,4 +1,4 @@
-"""Boxes and points in answers as models write them: fenced, in prose, badly quoted, nested, cut short, garbage."""
+"""Parsing boxes and points from answers: fenced, in prose, badly quoted, nested, truncated, malformed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlrun.models.qwen3_vl.grounding import find_marks
 from vlrun.types.mark import Mark
 
 SIZE = (2000, 1000)
-"""Not square, so that mixed-up axes show."""
+"""Not square, so that swapped axes change the result."""
 FRAME = ImageTransform(SIZE)
 
 
@@ -23,11 +23,11 @@ def marks(text: str) -> tuple[Mark, ...]:
     return find_marks(text, SIZE, FRAME)
 
 
-def boxed(label: str, *box: float) -> Mark:
+def box_mark(label: str, *box: float) -> Mark:
     return Mark(label, (box[0] * 2, box[1], box[2] * 2, box[3]), None)
 
 
-CAN = boxed("red can", 10, 20, 30, 40)
+CAN = box_mark("red can", 10, 20, 30, 40)
 CAN_TEXT = '{"bbox_2d": [10, 20, 30, 40], "label": "red can"}'
 
 
@@ -51,8 +51,7 @@ CAN_TEXT = '{"bbox_2d": [10, 20, 30, 40], "label": "red can"}'
         "<|object_ref_start|>red can<|object_ref_end|><|box_start|>(10,20),(30,40)<|box_end|>",
     ],
 )
-def test_every_notation_of_a_box_is_read(text: str) -> None:
-    """Guards against answers with a box that yields no mark, or one in the wrong place."""
+def test_every_notation_of_a_box_is_parsed(text: str) -> None:
     assert marks(text) == (CAN,)
 
 
@@ -75,15 +74,15 @@ def test_every_notation_of_a_box_is_read(text: str) -> None:
     ],
 )
 def test_labels_keep_quotes_brackets_and_escapes(written: str, label: str) -> None:
-    """Guards against a label that ends at its first quote or bracket, and against lone surrogates."""
+    """Guards against labels that end at their first quote or bracket, and against lone surrogates."""
     after = ', {"bbox_2d": [5, 6, 7, 8], "label": "last"}'
-    expected = (boxed(label, 10, 20, 30, 40), boxed("last", 5, 6, 7, 8))
+    expected = (box_mark(label, 10, 20, 30, 40), box_mark("last", 5, 6, 7, 8))
     assert marks(f'[{{"bbox_2d": [10, 20, 30, 40], "label": {written}}}{after}]') == expected
     assert marks(f'[{{"label": {written}, "bbox_2d": [10, 20, 30, 40]}}{after}]') == expected
 
 
 @pytest.mark.parametrize(
-    "place",
+    "coordinates",
     [
         '"bbox_2d": [1, 2, 3]',
         '"bbox_2d": [1, 2, 3, 4, 5]',
@@ -99,25 +98,23 @@ def test_labels_keep_quotes_brackets_and_escapes(written: str, label: str) -> No
         '"point_2d": [1]',
     ],
 )
-def test_invalid_coordinates_are_skipped(place: str) -> None:
-    """Guards against one invalid entry that removes the valid ones, or raises."""
-    assert marks(f'[{CAN_TEXT}, {{{place}, "label": "bad"}}, {CAN_TEXT}]') == (CAN, CAN)
+def test_invalid_coordinates_are_skipped(coordinates: str) -> None:
+    """Guards against one invalid entry that hides the valid ones."""
+    assert marks(f'[{CAN_TEXT}, {{{coordinates}, "label": "bad"}}, {CAN_TEXT}]') == (CAN, CAN)
 
 
-def test_points_clamping_and_grounding_tokens() -> None:
-    """Guards points, values outside the image, and the token notation of older Qwen models with several boxes to a
-    label.
-    """
+def test_points_values_outside_the_image_and_grounding_tokens_are_parsed() -> None:
+    """Older Qwen models write several boxes after one label."""
     assert marks('{"point_2d": [500, 1200], "label": "tip"}') == (Mark("tip", None, (1000.0, 1000.0)),)
-    assert marks('{"bbox_2d": [-5, 0, 1001, 1000]}') == (boxed("", 0, 0, 1000, 1000),)
+    assert marks('{"bbox_2d": [-5, 0, 1001, 1000]}') == (box_mark("", 0, 0, 1000, 1000),)
     text = (
         "A <|object_ref_start|> cat <|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|><|box_start|>(5, 6)<|box_end|>"
     )
-    assert marks(text) == (boxed("cat", 1, 2, 3, 4), Mark("cat", None, (10.0, 6.0)))
+    assert marks(text) == (box_mark("cat", 1, 2, 3, 4), Mark("cat", None, (10.0, 6.0)))
 
 
 def test_marks_are_in_pixels_of_the_original() -> None:
-    """Guards crops and rotated images: the model saw a part, the user wants coordinates in the original."""
+    """Crops and rotated images are mapped back."""
     crop = ImageTransform((100, 100)).compose((1, 0, 30, 0, 1, 40))
     assert find_marks(CAN_TEXT, (50, 50), crop)[0].box == (30.5, 41.0, 31.5, 42.0)
     turned = ImageTransform((100, 200)).compose((0, -1, 100, 1, 0, 0))  # the image is 200 wide and 100 high
@@ -138,42 +135,42 @@ OBJECTS = st.builds(
 
 
 def expected_mark(entry: dict[str, object]) -> Mark:
-    """The mark that must be found, computed independently."""
+    """Return the expected mark, computed independently of the parser."""
     label = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(entry["label"])).split())
     if (box := entry.get("bbox_2d")) is not None:
         assert isinstance(box, list)
         corners = sorted(box[::2]), sorted(box[1::2])
-        return boxed(label, corners[0][0], corners[1][0], corners[0][1], corners[1][1])
+        return box_mark(label, corners[0][0], corners[1][0], corners[0][1], corners[1][1])
     point = entry["point_2d"]
     assert isinstance(point, list)
     return Mark(label, None, (point[0] * 2.0, float(point[1])))
 
 
 def is_same(found: Mark, expected: Mark) -> bool:
-    """Equality up to rounding."""
+    """Whether two marks are equal up to rounding."""
     pairs = zip(found.box or found.point or (), expected.box or expected.point or (), strict=True)
     return (found.box is None) == (expected.box is None) and all(abs(a - b) < 1e-6 for a, b in pairs)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(OBJECTS, max_size=3), st.booleans(), st.sampled_from([None, 1, "\t"]), st.booleans())
-def test_answers_cut_at_every_position(
+def test_marks_of_a_growing_answer_only_grow(
     entries: list[dict[str, object]], ascii_only: bool, indent: int | str | None, python: bool
 ) -> None:
-    """Guards streaming and length limits: marks that were shown never change, except that the last label grows."""
+    """Guards streaming: a mark that was shown never changes, except that the last label grows."""
     text = repr(entries) if python else json.dumps(entries, ensure_ascii=ascii_only, indent=indent)
     expected = [expected_mark(entry) for entry in entries]
-    before = 0
+    count = 0
     for cut in range(len(text) + 1):
         found = marks(text[:cut])
-        assert before <= len(found) <= len(expected)
-        before = len(found)
+        assert count <= len(found) <= len(expected)
+        count = len(found)
         assert all(is_same(a, b) for a, b in zip(found, expected, strict=False))
-        for mark, whole in zip(found[:-1], expected, strict=False):
-            assert mark.label == whole.label
+        for mark, complete in zip(found[:-1], expected, strict=False):
+            assert mark.label == complete.label
         if found:
             assert expected[len(found) - 1].label.startswith(found[-1].label)
-    assert before == len(expected)
+    assert count == len(expected)
     assert [mark.label for mark in marks(text)] == [mark.label for mark in expected]
 
 
@@ -186,8 +183,7 @@ NESTED = st.recursive(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(NESTED, max_size=3), OBJECTS, st.lists(NESTED, max_size=3))
-def test_marks_in_nested_json(before: list[object], entry: dict[str, object], after: list[object]) -> None:
-    """Guards against neighbouring values that hide a mark or change its label."""
+def test_marks_are_found_in_nested_json(before: list[object], entry: dict[str, object], after: list[object]) -> None:
     text = json.dumps({"a": before, "b": {"c": [entry], "d": after}}, ensure_ascii=False)
     (found,) = marks(f"Well: {text}")
     assert is_same(found, expected_mark(entry))
@@ -200,16 +196,16 @@ PIECES += ['{"label":"', "<|box_start|>(1,2)", "<|object_ref_start|>", "<|object
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=30))
-def test_never_raises(pieces: list[str]) -> None:
-    """Guards against an exception in place of an answer; every label can be encoded."""
+def test_malformed_answers_never_raise(pieces: list[str]) -> None:
+    """Every label can be encoded as UTF-8."""
     for mark in marks("".join(pieces)):
         mark.label.encode()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["", "{", '{"bbox_2d":[1', '{"label":"', "<|box_start|>(1,2)"])
-def test_takes_linear_time(head: str) -> None:
-    """Guards against a model that repeats itself: 100 KB of anything must not block the service."""
+def test_parsing_takes_linear_time(head: str) -> None:
+    """Guards the service against a model that repeats itself for 100 KB."""
     for piece in [*PIECES, '{"a":{', '{"a":[', '{"a":"', "{'a':\"", '{"a":"x" ', '{"bbox_2d":[1']:
         text = head + piece * (100_000 // len(piece)) + "x"
         start = time.process_time()

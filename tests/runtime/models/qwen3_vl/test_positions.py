@@ -1,4 +1,4 @@
-"""Positions compared with transformers: the learned table, the vision rotary angles, and M-RoPE."""
+"""Positions compared with transformers: interpolated table, vision rotary angles, M-RoPE."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ GRIDS = [(2, 2), (16, 16), (48, 48), (96, 2), (2, 130), (30, 38), (64, 48), (94,
 
 
 @pytest.mark.parametrize(("height", "width"), GRIDS)
-def test_patch_positions_equal_the_reference(vision_model: object, height: int, width: int) -> None:
-    """Guards corner choice, weights and merge order: a wrong one blurs every image a little."""
+def test_patch_positions_equal_those_of_transformers(vision_model: object, height: int, width: int) -> None:
+    """Guards corners, weights and merge order: an error blurs every image slightly."""
     positions = patch_positions(Grid(height, width, 2), SIDE, HEAD_DIM, 10000.0)
     thw = torch.tensor([[1, height, width]])
     with torch.no_grad():
@@ -57,7 +57,6 @@ PROMPTS: list[list[tuple[int, int, int]]] = [
 
 @pytest.mark.parametrize("images", PROMPTS)
 def test_token_positions_equal_get_rope_index(images: Sequence[tuple[int, int, int]]) -> None:
-    """Guards M-RoPE: text only, one image, several images with and without text between them."""
     ids, places = _prompt(images)
     config = transformers.Qwen3VLConfig(image_token_id=IMAGE, vision_start_token_id=START, vision_end_token_id=END)
     model = type("Bare", (), {"config": config})()
@@ -66,7 +65,7 @@ def test_token_positions_equal_get_rope_index(images: Sequence[tuple[int, int, i
     expected, delta = rope_index(model, torch.tensor([ids]), grids, None, torch.ones(1, len(ids), dtype=torch.long))
     ours = token_positions(len(ids), places)
     np.testing.assert_array_equal(ours, expected[:, 0].numpy())
-    assert ours.max() + 1 - len(ids) == int(delta), "the next token would stand elsewhere"
+    assert ours.max() + 1 - len(ids) == int(delta), "the position of the next token differs"
 
 
 def _prompt(images: Sequence[tuple[int, int, int]]) -> tuple[list[int], list[tuple[int, Grid]]]:
