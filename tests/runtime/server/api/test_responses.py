@@ -18,7 +18,7 @@ from vlrun.types.turn import ToolCall, ToolChoice
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Bergen"}'}
-RESULT = {"type": "function_call_output", "call_id": "call_1", "items": "rain"}
+RESULT = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
 OUTPUT_TEXT = {"type": "output_text", "text": "Let me see.", "annotations": [], "logprobs": []}
 LOGPROBS = ["message.output_text.logprobs"]
 
@@ -228,7 +228,7 @@ def test_limits_are_those_of_chat_completions() -> None:
     too_large: list[tuple[dict[str, Any], str]] = [
         (request("x" * 51, instructions="x" * 50), "input"),
         (request([message("user", text_part("x" * 101))]), "input[0].content[0].text"),
-        (request([CALL, {**RESULT, "items": "x" * 100}]), "input[1].items"),
+        (request([CALL, {**RESULT, "output": "x" * 100}]), "input[1].output"),
         (request([message("user", image(), image())]), "input[0].content[1].image_url"),
         (request(tools=[{**TOOL, "description": "x" * 101}]), "tools[0].description"),
         (

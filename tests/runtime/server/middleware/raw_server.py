@@ -24,6 +24,8 @@ from vlrun.server.middleware.http_protocol import protocol
 TIMEOUT_SECONDS = 5.0
 """Time limit for waits and reads."""
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+MARK = b"zebra"
+"""Part of each bad request; must not appear in a response or a log."""
 LIMITS = ServerLimits()
 
 
@@ -218,3 +220,11 @@ def wait_until(condition: Any, seconds: float = TIMEOUT_SECONDS) -> None:
     while not condition():
         assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)
+
+
+def head(*lines: bytes, first: bytes = b"GET / HTTP/1.1") -> bytes:
+    return b"\r\n".join((first, b"Host: h", *lines, b"", b""))
+
+
+def post(*lines: bytes) -> bytes:
+    return head(*lines, first=b"POST /wait HTTP/1.1")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.types import Message, Receive, Scope, Send
 
 from tests.runtime.server.middleware.raw_server import (
     LIMITS,
@@ -366,54 +364,3 @@ def test_a_unix_socket_allows_hosts_without_a_port(app: StubApp, tmp_path: Path)
                 client.connect(path)
                 send_bytes(client, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
                 assert read_reply(client).status == status
-
-
-def test_cancellation_is_not_swallowed(app: StubApp) -> None:
-    """The server waits for cancelled tasks when it stops."""
-
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None: ...
-
-    scope = {"type": "http", "method": "GET", "path": "/stopped", "headers": [(b"host", b"localhost")], "state": {}}
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(SecurityMiddleware(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
-
-
-def test_a_disconnected_client_gets_no_response(app: StubApp) -> None:
-    """Otherwise log and metrics would have a 500 for each disconnect."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "GET", "path": "/cancelled", "headers": [(b"host", b"localhost")], "state": {}}
-    asyncio.run(SecurityMiddleware(app, NO_NAMES, NO_NAMES, None, lambda: False)(scope, receive, send))
-    assert app.calls[-1] == "/cancelled"
-    assert sent == []
-
-
-def test_lifespan_passes_and_websockets_are_closed() -> None:
-    scope_types: list[str] = []
-    sent: list[Message] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope_types.append(scope["type"])
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async def both() -> None:
-        middleware = SecurityMiddleware(app, NO_NAMES, NO_NAMES, None, lambda: False)
-        await middleware({"type": "lifespan"}, receive, send)
-        await middleware({"type": "websocket"}, receive, send)
-
-    asyncio.run(both())
-    assert (scope_types, [message["type"] for message in sent]) == (["lifespan"], ["websocket.close"])
