@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -49,13 +48,6 @@ class Simulation:
     def finish_later(self, name: str) -> None:
         """Finish a request without running the loop."""
         self._finished[name].set()
-
-    async def cancel(self, name: str) -> None:
-        """Cancel a request, as a client that disconnects does."""
-        self._tasks[name].cancel()
-        with suppress(asyncio.CancelledError, ApiError):
-            await self._tasks[name]
-        await settle()
 
 
 async def settle() -> None:

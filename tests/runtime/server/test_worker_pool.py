@@ -26,14 +26,14 @@ class FakeModel:
     """A model that yields numbered chunks with a pause before each, then an error or the answer."""
 
     def __init__(self, count: int, pause: float = 0.0, error: Exception | None = None) -> None:
-        self._words, self._pause, self._fault = count, pause, error
+        self._count, self._pause, self._error = count, pause, error
 
     def chat(self, *_: object) -> Iterator[Chunk]:
-        for number in range(self._words):
+        for number in range(self._count):
             time.sleep(self._pause)
             yield Chunk(f"{number} ")
-        if self._fault:
-            raise self._fault
+        if self._error:
+            raise self._error
         yield Chunk("", answer=ANSWER)
 
 

@@ -312,8 +312,8 @@ def test_text_is_counted_over_the_whole_request() -> None:
     assert read(request(*[user("x" * 50)] * 2), limits).messages
     assert refused(request(*[user("x" * 50)] * 2, user("y")), limits).param == "messages[2].content"
     assert refused(request(user(text("x" * 90), text("x" * 11))), limits).param == "messages[0].content[1].text"
-    wordy = {"type": "function", "function": {"name": "f", "description": "d" * 101}}
-    assert refused(request(tools=[wordy]), limits).param == "tools[0].function.description"
+    too_long = {"type": "function", "function": {"name": "f", "description": "d" * 101}}
+    assert refused(request(tools=[too_long]), limits).param == "tools[0].function.description"
     large = {"type": "function", "function": {"name": "f", "parameters": {"description": "d" * 101}}}
     assert refused(request(tools=[large]), limits).param == "tools[0].function.parameters"
     called = {**CALL, "function": {"name": "f", "arguments": json.dumps({"a": "x" * 100})}}
@@ -332,9 +332,9 @@ def test_images_are_counted_over_the_whole_request() -> None:
 
 def test_schema_size_is_limited_in_bytes() -> None:
     """Row 17."""
-    limits, wordy = ServerLimits(max_schema_bytes=100), {"description": "ä" * 45}
-    error = refused(request(response_format=json_schema(wordy)), limits)
+    limits, too_long = ServerLimits(max_schema_bytes=100), {"description": "ä" * 45}
+    error = refused(request(response_format=json_schema(too_long)), limits)
     assert error.param == "response_format.json_schema.schema"
-    tool = {"type": "function", "function": {"name": "f", "parameters": wordy}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": too_long}}
     assert refused(request(tools=[tool]), limits).param == "tools[0].function.parameters"
     assert read(request(response_format=json_schema({"description": "a" * 45})), limits).options.schema
