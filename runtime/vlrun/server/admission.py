@@ -57,6 +57,11 @@ class Admission:
         self.waiting = 0
         self.running = 0
 
+    @property
+    def clients(self) -> int:
+        """Clients with requests."""
+        return len(self._clients)
+
     @asynccontextmanager
     async def slot(self, client: str, weight: int, brief: bool = False) -> AsyncIterator[None]:
         """Wait for the turn of a request with ``weight`` answers, and hold it for the block. ``brief`` work does not

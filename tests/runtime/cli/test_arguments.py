@@ -1,4 +1,4 @@
-"""Which of the words on the command line are images, and which is the question."""
+"""Splitting positional arguments into images and a question."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlrun.errors import OptionError
 
 
 @pytest.mark.parametrize(
-    ("words", "images", "question"),
+    ("arguments", "images", "question"),
     [
         (["a.png", "How many?"], ["a.png"], "How many?"),
         (["a.png", "b.jpg"], ["a.png", "b.jpg"], None),
@@ -21,10 +21,10 @@ from vlrun.errors import OptionError
         (["a.png", "a\0b"], ["a.png"], "a\0b"),
     ],
 )
-def test_the_last_word_is_the_question_unless_it_is_an_image(
-    words: list[str], images: list[str], question: str | None
+def test_the_last_argument_is_the_question_unless_it_is_an_image(
+    arguments: list[str], images: list[str], question: str | None
 ) -> None:
-    assert split_arguments(words) == (images, [question])
+    assert split_arguments(arguments) == (images, [question])
 
 
 def test_an_existing_file_is_an_image(tmp_path: Path) -> None:
@@ -33,14 +33,14 @@ def test_an_existing_file_is_an_image(tmp_path: Path) -> None:
     assert split_arguments([str(photo)]) == ([str(photo)], [None])
 
 
-def test_with_questions_every_word_is_an_image() -> None:
+def test_with_question_options_every_argument_is_an_image() -> None:
     assert split_arguments(["a", "b"], ["How many?", "Where?"]) == (["a", "b"], ["How many?", "Where?"])
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [([], "no image given"), (["How many?"], "neither a file"), (["a.png", " "], "empty"), (["-", "-", "x"], "stdin")],
 )
-def test_words_without_a_usable_image_or_question_are_refused(words: list[str], message: str) -> None:
+def test_arguments_without_an_image_or_question_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        split_arguments(words)
+        split_arguments(arguments)

@@ -1,4 +1,4 @@
-"""``vlrun bench`` on the embedded model: figures for all, and what Ctrl+C leaves."""
+"""``vlrun bench`` on the embedded model: all figures, and the results after Ctrl+C."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.slow
 PRECISIONS = {"f32", "bf16", "int8"}
 
 
-def start(*words: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "vlrun.cli", "bench", "--model", str(FOLDER), *map(str, words)]
+def start(*cli_args: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vlrun.cli", "bench", "--model", str(FOLDER), *map(str, cli_args)]
     environment = {**os.environ, "PYTHONPATH": f"{RUNTIME}:{EXPORT}"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_every_figure_is_measured() -> None:
-    """Guards the workload: one row and a sample for each figure, the machine's limits, and JSON as the last line."""
+    """A row and samples for each figure, the limits of the machine, and JSON as the last line."""
     with start("--turns", "1", "--rounds", "1", "--tokens", "8") as process:
         out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
@@ -45,8 +45,8 @@ def test_every_figure_is_measured() -> None:
     assert all(f"  {figure.label}: " in err for figure in FIGURES.values())
 
 
-def test_ctrl_c_prints_what_was_measured() -> None:
-    """Guards long runs: the table and the JSON object have what there is, and the exit code says why."""
+def test_ctrl_c_prints_the_results_so_far() -> None:
+    """Table, JSON and exit code 130; an interrupted run once lost everything."""
     with start("--turns", "50", "--tokens", "2") as process:
         assert process.stderr
         while "process start to first token" not in (line := process.stderr.readline()):

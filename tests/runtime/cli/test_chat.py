@@ -1,4 +1,4 @@
-"""``vlrun chat``: its commands, questions over several lines, Ctrl+C in a real terminal."""
+"""``vlrun chat``: its commands, multi-line questions, Ctrl+C in a real terminal."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def piped(*arguments: str, lines: str, home: Path) -> subprocess.CompletedProces
     )
 
 
-def test_every_command_of_a_chat(tmp_path: Path) -> None:
-    """Answers alone go to stdout."""
+def test_every_chat_command(tmp_path: Path) -> None:
+    """Only answers go to stdout."""
     lines = f"""
 How many bottles are there?
 /image {EXAMPLES / "price_tag.png"}
@@ -79,7 +79,7 @@ never read
         assert note in done.stderr, note
 
 
-def test_questions_over_several_lines(tmp_path: Path) -> None:
+def test_multi_line_questions(tmp_path: Path) -> None:
     """A backslash at the end, and triple quotes."""
     lines = 'Copy this text:\\\nSALE 12\n/clear\n"""Copy this text:\nSALE 12\n3 red boxes $4.50\n"""\n'
     done = piped(lines=lines, home=tmp_path)
@@ -88,7 +88,7 @@ def test_questions_over_several_lines(tmp_path: Path) -> None:
 
 
 def test_a_question_that_fails_keeps_its_image(tmp_path: Path) -> None:
-    """The second question is too long: its image must stay for the next one."""
+    """The second question is too long; the next one must still have its image."""
     lines = (
         f"How many bottles are there?\n/image {EXAMPLES / 'price_tag.png'}\n{'word ' * 5000}\nHow many cans?\n/stats\n"
     )
@@ -114,7 +114,7 @@ def test_a_chat_that_cannot_start_exits(tmp_path: Path) -> None:
     assert b"stdin is closed" in closed.stderr
 
 
-def test_an_open_block_ends_with_the_input(tmp_path: Path) -> None:
+def test_an_open_block_ends_at_end_of_input(tmp_path: Path) -> None:
     assert piped(lines='"""Copy this text:\nSALE 12', home=tmp_path).stdout == "SALE 12\n"
 
 
@@ -143,7 +143,7 @@ class Terminal:
             assert time.monotonic() < end, f"no {text!r} in {self.output[-2000:]!r}"
             if select.select([self._main], [], [], 0.2)[0]:
                 new = os.read(self._main, 4096).decode(errors="replace")
-                if "\x1b[6n" in new:  # asks where the cursor is, as line editors do
+                if "\x1b[6n" in new:  # the line editor asks for the cursor position
                     self.type("\x1b[1;1R")
                 self.output += new
 
@@ -169,7 +169,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     terminal.output = ""
     long = " ".join(f"word {number}" for number in range(60))
     terminal.type(f"Copy this text: {long}\r")
-    terminal.wait_for("2004l")  # the line is taken
+    terminal.wait_for("2004l")  # the line was accepted
     terminal.wait_for_more()  # the answer has begun
     os.kill(terminal.process.pid, signal.SIGINT)
     terminal.wait_for("stopped")

@@ -1,7 +1,4 @@
-"""What schemathesis does beside its own checks, in its own process: SCHEMATHESIS_HOOKS names this file.
-
-Knows which refusals no JSON Schema can tell; knows no server.
-"""
+"""Hooks for schemathesis, which loads this file from SCHEMATHESIS_HOOKS in its own process."""
 
 from __future__ import annotations
 
@@ -20,8 +17,8 @@ LENGTHS = {
     "/v1/responses": ("max_output_tokens",),
 }
 
-UNSAYABLE = (
-    # one field that depends on another's value
+BEYOND_SCHEMA = (
+    # a field that depends on the value of another
     r"tool_choice is required, but there are no tools",
     r'tool_choice names ".*", which is not among the tools',
     r"top_logprobs needs ",
@@ -37,7 +34,7 @@ UNSAYABLE = (
     r".*\.tool_call_id is not the id of an earlier call",
     r".*\.call_id is not the id of an earlier call",
     r".*\.name is taken by another function",
-    # what a text, a schema or a file says
+    # the content of a text, a schema or a file
     r".*arguments must be the JSON text of an object",
     r"the image's base64 is broken",
     r"the image is ",  # empty, no image, damaged
@@ -45,31 +42,29 @@ UNSAYABLE = (
     r"an image of \d+ x \d+ is too narrow a strip",
     r"the request's JSON has a NUL character or a lone surrogate in a string",
     r"the form holds text that is not UTF-8, or has a NUL",
-    # what is counted over the whole request
+    # totals over the whole request
     r"a request may have at most \d+ images",
     r"the request has more than \d+ characters of text",
     r"the prompt has \d+ tokens",
 )
-"""The beginnings of messages to requests that the document allows and the service does not."""
-_UNSAYABLE = re.compile("|".join(UNSAYABLE))
+"""Beginnings of error messages for requests that JSON Schema cannot exclude."""
+_BEYOND_SCHEMA = re.compile("|".join(BEYOND_SCHEMA))
 
 
 @schemathesis.check
-def refuses_only_what_no_schema_can_say(ctx: CheckContext, response: Response, case: Case[Any]) -> bool | None:
-    """`positive_data_acceptance`, which would have every request that fits the document answered."""
+def rejects_only_beyond_schema(ctx: CheckContext, response: Response, case: Case[Any]) -> bool | None:
+    """`positive_data_acceptance`, except for errors that JSON Schema cannot express."""
     try:
         positive_data_acceptance(ctx, response, case)
     except Failure:
-        if not _UNSAYABLE.match(response.json()["error"]["message"]):
+        if not _BEYOND_SCHEMA.match(response.json()["error"]["message"]):
             raise
     return None
 
 
 @schemathesis.hook
 def filter_case(ctx: HookContext, case: Case[Any]) -> bool:
-    """A form knows texts alone: a question of another type arrives as its text, an empty list not at all. None of these
-    can be refused.
-    """
+    """Skip forms with non-string fields: they arrive as text, an empty list not at all, so they cannot be rejected."""
     if case.operation.path not in FORMS or not isinstance(case.body, dict):
         return True
     question = case.body.get("query", "")
@@ -78,7 +73,7 @@ def filter_case(ctx: HookContext, case: Case[Any]) -> bool:
 
 @schemathesis.hook
 def before_call(ctx: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-    """Answers are cut short: what matters is their form. A request that is meant to be wrong stays as it is."""
+    """Limit the answer length: only the shape matters. Requests that are meant to be invalid stay as they are."""
     names = LENGTHS.get(case.operation.path, ())
     if names and case.meta and case.meta.generation.mode.is_positive and isinstance(case.body, dict):
         case.body = case.body | dict.fromkeys(names, FEW_TOKENS)

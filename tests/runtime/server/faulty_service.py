@@ -1,9 +1,7 @@
-"""A service whose device, clock or event loop can be made to fail, run as a program by the tests.
+"""A service whose device, clock or event loop the tests can make fail. Run as a program.
 
-It does what a line on its standard input says: ``raise``, ``hang decoder``, ``hang vision``, ``slow``, ``block``,
-``clock``, or ``heal``. Its arguments are a model folder, seconds by which compiling takes longer, and ``refuse`` if it
-fails after that. Everything
-but the fault is real.
+Each line on standard input injects a fault (the cases of ``inject``) or removes all (``restore``). Arguments: a model
+folder, seconds added to compiling, and ``refuse`` to make compiling fail after that. All else is the real service.
 """
 
 from __future__ import annotations
@@ -26,8 +24,7 @@ from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine import watchdog
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DeviceError, InferenceCancelled, VlrunError
-from vlrun.server import logging as journal
-from vlrun.server import server
+from vlrun.server import logging, server
 from vlrun.server.app import Access, Service
 from vlrun.server.limits import ServerLimits
 from vlrun.server.systemd import SystemdNotifier
@@ -37,10 +34,10 @@ from vlrun.vision.vision_encoder import Patches
 from vlrun.vlm import load
 
 WINDOW = 0.3
-"""Seconds without a finished step until anybody asks whether the device computes."""
+"""Seconds without a finished step until the watchdog looks at the CPU time."""
 STEP = 2.0
 """Seconds of a slow step."""
-BLOCKED = 3.0
+BLOCK_SECONDS = 3.0
 """Seconds for which the event loop is blocked."""
 DRAIN = 0.5
 DAY = 86400
@@ -56,24 +53,23 @@ def hang(*_: object) -> NoReturn:
 
 
 def fail(*_: object) -> NoReturn:
-    """What a driver might say."""
+    """Raise an error with text as a driver writes it."""
     raise RuntimeError("[GPU] clWaitForEvents, error code: -14 at /opt/driver/stream.cpp:242")
 
 
-def compute_long(
+def slow_forward(
     decoder: OpenVINODecoder, steps: Sequence[SequenceStep], stopped: Callable[[], bool]
 ) -> list[StepOutput]:
-    """The same step again and again: the device computes all the time."""
+    """Repeat the step for ``STEP`` seconds: slow, but the device computes all the time."""
     until = time.monotonic() + STEP
     while time.monotonic() < until:
         logits = real_forward(decoder, steps, stopped)
-        if stopped():  # as a device is asked to during a step
+        if stopped():  # a device checks this during a step
             raise InferenceCancelled
     return logits
 
 
-def encode_long(encoder: OpenVINOVisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
-    """The same with an image."""
+def slow_encode(encoder: OpenVINOVisionEncoder, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
     until = time.monotonic() + STEP
     while time.monotonic() < until:
         features = real_encode(encoder, patches, stopped)
@@ -83,66 +79,65 @@ def encode_long(encoder: OpenVINOVisionEncoder, patches: Patches, stopped: Calla
 
 
 def block(*_: object) -> None:
-    """Called in the thread of the event loop, as handlers of signals are."""
-    time.sleep(BLOCKED)
+    """Block the event loop: signal handlers run in its thread."""
+    time.sleep(BLOCK_SECONDS)
 
 
-def replace(owner: Any, name: str, value: object) -> None:
-    """Put a fault in its place."""
+def patch(owner: Any, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
-def suffer(what: str) -> None:
-    """Begin a fault, or end them all."""
-    match what:
+def inject(fault: str) -> None:
+    """Start a fault, or end all faults."""
+    match fault:
         case "raise":
-            replace(OpenVINODecoder, "forward", fail)
+            patch(OpenVINODecoder, "forward", fail)
         case "hang decoder":
-            replace(OpenVINODecoder, "forward", hang)
+            patch(OpenVINODecoder, "forward", hang)
         case "hang vision":
-            replace(OpenVINOVisionEncoder, "encode", hang)
+            patch(OpenVINOVisionEncoder, "encode", hang)
         case "slow":
-            replace(OpenVINODecoder, "forward", compute_long)
+            patch(OpenVINODecoder, "forward", slow_forward)
         case "slow vision":
-            replace(OpenVINOVisionEncoder, "encode", encode_long)
+            patch(OpenVINOVisionEncoder, "encode", slow_encode)
         case "block":
             os.kill(os.getpid(), signal.SIGUSR1)
-        case "clock":  # each look at it is a day before or after the last one
+        case "clock":  # each read is a day before or after the last one
             days = itertools.cycle((DAY, -DAY))
-            replace(time, "time", lambda: real_time() + next(days))
-        case "heal":
-            replace(OpenVINODecoder, "forward", real_forward)
-            replace(OpenVINOVisionEncoder, "encode", real_encode)
-            replace(time, "time", real_time)
+            patch(time, "time", lambda: real_time() + next(days))
+        case "restore":
+            patch(OpenVINODecoder, "forward", real_forward)
+            patch(OpenVINOVisionEncoder, "encode", real_encode)
+            patch(time, "time", real_time)
 
 
-def listen_to_orders() -> None:
-    """Obey standard input, and say so."""
+def read_commands() -> None:
+    """Inject the fault of each input line, and confirm it on stderr."""
     for line in sys.stdin:
-        suffer(line.strip())
-        sys.stderr.write(f"suffers {line.strip()}\n")
+        inject(line.strip())
+        sys.stderr.write(f"fault {line.strip()}\n")
         sys.stderr.flush()
 
 
-def main(folder: Path, late: float, refuse: bool) -> None:
-    """``vlrun serve``, with small numbers."""
+def main(folder: Path, compile_delay: float, refuse: bool) -> None:
+    """``vlrun serve`` with short timeouts."""
 
-    def compile_late(device: Device, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+    def slow_compile(device: Device, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
         device.compiling.set()
-        time.sleep(late)
+        time.sleep(compile_delay)
         if refuse:
             raise DeviceError("CPU refuses the model: zebra")
         return real_compile(device, model, weights, config)
 
     watchdog.WINDOW_SECONDS, server.END_SECONDS = WINDOW, 0.5
-    replace(Device, "compile_model", compile_late)
+    patch(Device, "compile_model", slow_compile)
     signal.signal(signal.SIGUSR1, block)
-    journal.set_up(journal=False)
+    logging.set_up(journal=False)
     opened = server.listen("127.0.0.1", 0)
     service = Service(
         load(folder, cache=CacheConfig(), wait=False), ("vlrun-tiny",), ServerLimits(drain=DRAIN), Access()
     )
-    threading.Thread(target=listen_to_orders, daemon=True).start()
+    threading.Thread(target=read_commands, daemon=True).start()
     server.serve(service, opened, SystemdNotifier())
 
 

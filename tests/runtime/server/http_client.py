@@ -1,4 +1,4 @@
-"""Requests to a service as a program makes them, over real sockets and without a client library."""
+"""HTTP requests to a running service over real sockets, without a client library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.runtime.server.running_server import Server
 
 QUESTION = "How many bottles are there?"
 NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
-"""A schema whose answer takes thousands of tokens."""
+"""A schema whose answers have thousands of tokens."""
 
 
 def data_url(encoded: bytes, kind: str = "png") -> str:
@@ -32,31 +32,31 @@ def image(path: Path = EXAMPLES / "shelf.png") -> dict[str, Any]:
 
 
 def new_image() -> dict[str, Any]:
-    """An image that no cache knows."""
+    """An image that is in no cache: random pixels."""
     file = io.BytesIO()
     Image.frombytes("RGB", (320, 256), os.urandom(320 * 256 * 3)).save(file, "PNG")
     return {"type": "image_url", "image_url": {"url": data_url(file.getvalue())}}
 
 
-def asked(*parts: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """A chat completion's request."""
+def chat_request(*parts: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """The body of a chat completion request."""
     content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
     return {"model": "vlrun-tiny", "messages": [{"role": "user", "content": content}], "temperature": 0, **more}
 
 
-def shelf(**more: Any) -> dict[str, Any]:
-    """The question whose answer is 6."""
-    return asked(image(), QUESTION, **more)
+def shelf_request(**more: Any) -> dict[str, Any]:
+    """A request about examples/shelf.png whose answer is 6."""
+    return chat_request(image(), QUESTION, **more)
 
 
-def endless(**more: Any) -> dict[str, Any]:
+def long_request(**more: Any) -> dict[str, Any]:
     """A request that keeps the model busy for seconds."""
     wanted = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": NUMBERS}}
-    return asked("Numbers", **{"temperature": 2, "response_format": wanted, "max_tokens": 3900, **more})
+    return chat_request("Numbers", **{"temperature": 2, "response_format": wanted, "max_tokens": 3900, **more})
 
 
 class Reply:
-    """A whole answer."""
+    """A complete response."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status
@@ -69,25 +69,25 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The first choice's."""
+        """The content of the first choice."""
         return str(self.json["choices"][0]["message"]["content"])
 
 
 class Connection(http.client.HTTPConnection):
-    """Closed at the latest when nobody refers to it."""
+    """A connection that closes when it is garbage-collected, and no earlier than its response."""
 
     def __del__(self) -> None:
         self.close()
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """The answer, during whose life the connection stays open."""
+        """Get the response; it keeps the connection open."""
         response = super().getresponse()
-        setattr(response, "connection", self)  # noqa: B010 - no attribute that the class knows
-        setattr(self, "_HTTPConnection__response", None)  # noqa: B010 - or the two would keep each other alive
+        setattr(response, "connection", self)  # noqa: B010 - not an attribute of the class
+        setattr(self, "_HTTPConnection__response", None)  # noqa: B010 - no reference cycle
         return response
 
-    def leave(self) -> None:
-        """Go without a word."""
+    def disconnect(self) -> None:
+        """Close the connection without waiting for the response."""
         self.sock.shutdown(socket.SHUT_RDWR)
         self.close()
 
@@ -108,18 +108,17 @@ def post(
     path: str = "/v1/chat/completions",
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """``body``: bytes as they are, anything else as JSON."""
-    begun = begin(server, body, path, headers)
-    return Reply(begun.getresponse())
+    """Send a request and read the response. ``body``: bytes as they are, anything else as JSON."""
+    return Reply(send_request(server, body, path, headers).getresponse())
 
 
-def begin(
+def send_request(
     server: Server,
     body: object,
     path: str = "/v1/chat/completions",
     headers: Mapping[str, str] | None = None,
 ) -> Connection:
-    """Send a request and do not wait."""
+    """Send a request without reading the response."""
     connection = connect(server)
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     connection.request("POST", path, raw, {"Content-Type": "application/json", **(headers or {})})
@@ -127,7 +126,7 @@ def begin(
 
 
 def events(response: http.client.HTTPResponse) -> Iterator[str]:
-    """The data of a stream's events, and its comments with their colon."""
+    """The data of SSE events, and SSE comments with their colon."""
     for line in response:
         text = line.decode().rstrip("\n")
         if text.startswith("data: "):
@@ -137,23 +136,23 @@ def events(response: http.client.HTTPResponse) -> Iterator[str]:
 
 
 def metric(server: Server, name: str) -> float:
-    """A gauge or counter of /metrics; several of one name as their sum."""
+    """A gauge or counter of /metrics, summed over its labels."""
     lines = get(server, "/metrics").body.decode().splitlines()
     values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
     return sum(values)
 
 
-def idle(server: Server) -> bool:
-    """Nothing runs, waits, or is held."""
+def is_idle(server: Server) -> bool:
+    """Whether nothing runs or waits and no memory is held for requests."""
     names = ("vlrun_engine_running", "vlrun_engine_waiting", "vlrun_kv_cache_held_bytes", "vlrun_answers_running")
     return not any(metric(server, name) for name in (*names, "vlrun_requests_waiting", "vlrun_body_bytes"))
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> float:
-    """Wait until it is so; how long that took."""
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
+    """Wait for a condition and return the seconds it took."""
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > seconds:
-            raise AssertionError("it did not come to that")
+            raise AssertionError("timed out")
         time.sleep(0.01)
     return time.monotonic() - began

@@ -1,4 +1,4 @@
-"""A service under the eyes of a systemd that is played: what it says on its NOTIFY_SOCKET, and when."""
+"""A service process with a fake systemd: records the messages on NOTIFY_SOCKET and their times."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from pathlib import Path
 from PIL import Image
 
 from tests.paths import ROOT
-from tests.runtime.server.http_client import until
+from tests.runtime.server.http_client import wait_until
 from tests.runtime.server.running_server import LISTENING, READY, Server
 from vlrun.embedded import FOLDER
 
 WATCHDOG = 1.2
-"""Seconds after which systemd would kill the service; it speaks three times as often."""
+"""Seconds after which systemd would kill the service; it notifies three times as often."""
 
 
 @dataclass(frozen=True)
-class Message:
-    """What was said at a moment of the monotonic clock."""
+class Notification:
+    """One datagram. ``moment``: when it arrived, on the monotonic clock."""
 
     moment: float
     text: str
 
 
 class NotifyListener:
-    """Hears everything that is sent to ``address``."""
+    """Records every datagram sent to ``address``."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.heard: list[Message] = []
+        self.messages: list[Notification] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address.replace("@", "\0", 1))
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -48,30 +48,29 @@ class NotifyListener:
     def _listen(self) -> None:
         with suppress(OSError):
             while text := self._socket.recv(4096).decode():
-                self.heard.append(Message(time.monotonic(), text))
+                self.messages.append(Notification(time.monotonic(), text))
 
     def close(self) -> None:
-        """Hear no more."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         self._socket.close()
 
     def times(self, word: str) -> list[float]:
-        """When messages with that word came."""
-        return [message.moment for message in list(self.heard) if word in message.text]
+        """When the messages that contain ``word`` arrived."""
+        return [message.moment for message in list(self.messages) if word in message.text]
 
-    def fed(self, seconds: float = WATCHDOG) -> bool:
+    def watchdog_fed(self, seconds: float = WATCHDOG) -> bool:
         """Whether the watchdog was fed in the last ``seconds``."""
         return any(time.monotonic() - moment < seconds for moment in self.times("WATCHDOG=1"))
 
     def longest_pause(self, since: float) -> float:
-        """Between two meals of the watchdog since that moment, and up to now."""
+        """The longest time between two watchdog notifications from ``since`` until now."""
         moments = [since, *(moment for moment in self.times("WATCHDOG=1") if moment > since), time.monotonic()]
         return max(after - before for before, after in itertools.pairwise(moments))
 
 
-class Program(Server):
-    """A service that another command starts, with further descriptors. It takes orders on its standard input."""
+class CommandServer(Server):
+    """A service that another command starts. ``descriptors``: open files it inherits."""
 
     def __init__(
         self, command: Sequence[str], environment: dict[str, str] | None = None, descriptors: Sequence[int] = ()
@@ -90,73 +89,75 @@ class Program(Server):
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def order(self, what: str) -> None:
-        """Have it suffer, and wait until it does."""
-        before = self.log.count(f"suffers {what}")
+    def send_command(self, fault: str) -> None:
+        """Send a fault to ``faulty_service`` and wait until it is in effect."""
+        before = self.log.count(f"fault {fault}")
         if self.process.stdin:
-            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.write(f"{fault}\n")
             self.process.stdin.flush()
-        until(lambda: self.log.count(f"suffers {what}") > before)
+        wait_until(lambda: self.log.count(f"fault {fault}") > before)
 
-    def end(self) -> None:
-        """However it is."""
+    def kill(self) -> None:
         self.process.kill()
-        self.ended()
+        self.wait_for_exit()
         if self.process.stdin:
             self.process.stdin.close()
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A faulty service, and what systemd hears of it."""
+class NotifyingServer:
+    """A ``faulty_service``, and the notifications that it sends to systemd."""
 
-    service: Program
+    service: CommandServer
     listener: NotifyListener
 
     @contextmanager
-    def suffering(self, what: str) -> Iterator[None]:
-        """Something is wrong for a block."""
-        self.service.order(what)
+    def injected(self, fault: str) -> Iterator[None]:
+        """Inject a fault for a block."""
+        self.service.send_command(fault)
         try:
             yield
         finally:
-            self.service.order("heal")
+            self.service.send_command("restore")
 
 
 @contextmanager
-def watched(model: Path = FOLDER, late: float = 0.0, refuse: bool = False) -> Iterator[Watched]:
-    """A faulty service as soon as it listens; one that compiles ``late`` is loading for so many seconds at
-    least, and may ``refuse`` the model then.
+def notifying_server(
+    model: Path = FOLDER, compile_delay: float = 0.0, refuse_model: bool = False
+) -> Iterator[NotifyingServer]:
+    """Start a ``faulty_service`` and wait until it listens; its model may still load.
+
+    ``compile_delay``: seconds added to compiling. ``refuse_model``: compiling fails after that.
     """
     listener = NotifyListener(f"@vlrun-test-{os.getpid()}-{time.monotonic_ns()}")
-    environment = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
-    arguments = str(model), str(late), "refuse" if refuse else ""
-    service = Program([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], environment)
+    variables = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
+    arguments = str(model), str(compile_delay), "refuse" if refuse_model else ""
+    service = CommandServer([sys.executable, "-m", "tests.runtime.server.faulty_service", *arguments], variables)
     try:
         service.url = service.wait_for(LISTENING)[1]
-        yield Watched(service, listener)
+        yield NotifyingServer(service, listener)
     finally:
-        service.end()
+        service.kill()
         listener.close()
 
 
 @contextmanager
-def watched_ready() -> Iterator[Watched]:
-    """One that answers."""
-    with watched() as one:
-        one.service.wait_for(READY)
-        yield one
+def ready_server() -> Iterator[NotifyingServer]:
+    """Start a ``faulty_service`` and wait until it is ready."""
+    with notifying_server() as running:
+        running.service.wait_for(READY)
+        yield running
 
 
 def noise(side: int = 1300) -> bytes:
-    """A PNG of 3 bytes a pixel, which cannot be packed: 5 MB."""
+    """A PNG of incompressible pixels: 5 MB."""
     file = io.BytesIO()
     Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(file, "PNG", compress_level=0)
     return file.getvalue()
 
 
 def form(image: bytes, query: str) -> tuple[bytes, str, dict[str, str]]:
-    """Body, path and headers of the tutorials' form."""
+    """Body, path and headers of a multipart request to /api/v1/chat."""
     boundary = "----form"
     fields = f'--{boundary}\r\nContent-Disposition: form-data; name="query"\r\n\r\n{query}\r\n'
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="i.png"\r\n\r\n'

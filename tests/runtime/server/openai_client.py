@@ -1,9 +1,9 @@
-"""What the official client does with a service, as a script: BASE_URL EXAMPLES. Runs under two majors of the client.
+"""Exercises a service with the official client: BASE_URL EXAMPLES. Runs under two major versions of the client.
 
-Says what it saw on stdout, one line each; fails with the first thing that is wrong.
+Prints a line per check; fails at the first error.
 """
 
-# ruff: noqa: PT017, PT018 - a script that fails with the first thing that is wrong, not a test
+# ruff: noqa: PT017, PT018 - a script that fails at the first error, not a test
 from __future__ import annotations
 
 import base64

@@ -1,4 +1,4 @@
-"""OpenAI's own published schema of answers, to hold ours against. Its ``nullable`` is that of OpenAPI 3.0."""
+"""Validation against OpenAI's published schema, whose ``nullable`` is that of OpenAPI 3.0."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _plain(value: object) -> Any:
 
 
 def check(answer: object, name: str) -> dict[str, Any]:
-    """The answer as JSON; fails unless it validates against OpenAI's schema of that name."""
+    """Return the answer as JSON. Fails unless it validates against OpenAI's schema ``name``."""
     value = msgspec.json.decode(msgspec.json.encode(answer))
     schema = {"$ref": f"#/components/schemas/{name}", "components": _components()}
     errors = sorted(Draft202012Validator(schema).iter_errors(value), key=lambda error: list(error.absolute_path))

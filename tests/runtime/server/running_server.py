@@ -1,4 +1,4 @@
-"""A real `vlrun serve` in a process of its own, on a free port, and what its log says."""
+"""A real `vlrun serve` in its own process, on a free port."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LISTENING = re.compile(r" listening url=(\S+)")
 
 
 class Server:
-    """A running service. ``url``: where it is; ``log``: its lines so far."""
+    """A running service. ``log``: its lines so far."""
 
     def __init__(self, options: Sequence[str], environment: dict[str, str] | None = None) -> None:
         paths = os.pathsep.join([str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")])
@@ -41,7 +41,7 @@ class Server:
             self.log.append(line.rstrip("\n"))
 
     def wait_for(self, pattern: re.Pattern[str], seconds: float = START_SECONDS) -> re.Match[str]:
-        """The first line of the log that matches."""
+        """Wait for a log line that matches."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for line in list(self.log):
@@ -51,21 +51,20 @@ class Server:
                 self._reader.join(5)
                 break
             time.sleep(0.02)
-        raise AssertionError("\n".join(["the service did not say so:", *self.log]))
+        raise AssertionError("\n".join(["the service did not log it:", *self.log]))
 
     @property
     def port(self) -> int:
-        """Of its address."""
         return int(self.url.rpartition(":")[2])
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 40) -> int:
-        """Send a signal and wait; the exit code."""
+        """Send a signal, wait for the exit, and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.ended(seconds)
+        return self.wait_for_exit(seconds)
 
-    def ended(self, seconds: float = 40) -> int:
-        """Wait for its end; the exit code."""
+    def wait_for_exit(self, seconds: float = 40) -> int:
+        """Return the exit code."""
         code = self.process.wait(seconds)
         self._reader.join(5)
         if self.process.stderr:
@@ -75,15 +74,15 @@ class Server:
 
 @contextmanager
 def serving(*options: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """A service that is ready, for a block; afterwards it must have stopped by itself without a fault."""
+    """Run a service for a block. Afterwards it must stop with exit code 0 and without errors in the log."""
     server = Server(options, environment)
     try:
         server.url = server.wait_for(READY)[1]
         yield server
         code = server.stop()
         assert code == 0, server.log
-        faults = [line for line in server.log if "Traceback" in line or "error=" in line or "Warning" in line]
-        assert not faults
+        errors = [line for line in server.log if "Traceback" in line or "error=" in line or "Warning" in line]
+        assert not errors
     finally:
         server.process.kill()
-        server.ended()
+        server.wait_for_exit()

@@ -1,7 +1,7 @@
-"""A real systemd as PID 1 of namespaces of its own, with vlrun installed in it as packaging/systemd tells.
+"""A real systemd as PID 1 in its own namespaces, with vlrun installed as packaging/systemd describes.
 
-It needs root, and the script that boots it, which lies beside the clone and not in it; everybody else skips. The root
-is read-only. Nothing of the machine is changed: what is written goes to an overlay in memory.
+It needs root and a boot script from outside the clone; without them the tests skip. The root file system is read-only;
+writes go to an overlay in memory, so the machine does not change.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ T = TypeVar("T")
 SCRIPT = ROOT.parent / "shared" / "tools" / "sdboot.sh"
 UNITS = ROOT / "packaging" / "systemd"
 HIDDEN = ("/root", "/home", "/tmp")
-"""What the unit does not see of the machine: ProtectHome=, PrivateTmp=."""
+"""Folders hidden from the unit by ProtectHome= and PrivateTmp=."""
 CLONE_NEWNET = 0x40000000
-"""Of sched.h."""
+"""From sched.h."""
 PROGRAM = """#!/opt/vlrun/bin/python3
 from vlrun.cli import main
 main()
@@ -38,20 +38,20 @@ main()
 DROP_IN = "/run/systemd/system/vlrun.service.d/test.conf"
 
 
-def reason_not_to() -> str:
-    """Why it cannot be booted here; empty if it can."""
+def skip_reason() -> str:
+    """Return why the container cannot boot here, or an empty string."""
     if not SCRIPT.exists():
-        return "the script that boots a systemd is not here: it is no part of the clone"
+        return "the boot script is missing: it is not part of the clone"
     if os.geteuid() != 0:
-        return "booting a systemd takes root"
+        return "booting systemd needs root"
     if not _interpreter():
-        return "no Python of this version lies outside of /root, /home and /tmp, which the unit does not see"
+        return "no Python of this version outside /root, /home and /tmp, which are hidden from the unit"
     if _hidden(Path(sysconfig.get_path("purelib"))) or _hidden(ROOT):
-        return "clone or environment lie in /root, /home or /tmp, which the unit does not see"
+        return "the clone or the environment is in /root, /home or /tmp, which are hidden from the unit"
     if ROOT.stat().st_dev != Path("/").stat().st_dev:
-        return "the clone lies on another file system than the root, which alone is seen inside"
+        return "the clone is not on the root file system, the only one visible inside"
     groups = Path("/sys/fs/cgroup/systemd/sdboot").rglob("cgroup.procs")
-    return "another one is running" if any(group.read_text(encoding="ascii") for group in groups) else ""
+    return "another container is running" if any(group.read_text(encoding="ascii") for group in groups) else ""
 
 
 def _hidden(path: Path) -> bool:
@@ -59,14 +59,14 @@ def _hidden(path: Path) -> bool:
 
 
 def _interpreter() -> Path | None:
-    """A Python like this one that the unit can see."""
+    """A Python of this version that is not hidden from the unit."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     candidates = (Path(sys.executable).resolve(), Path("/usr/bin") / name, Path("/usr/local/bin") / name)
     return next((path for path in candidates if path.exists() and not _hidden(path)), None)
 
 
 def _install(root: Path) -> None:
-    """An environment in /opt/vlrun that borrows the packages of this one, and the units."""
+    """Install the units, and an environment in /opt/vlrun that uses the packages of this one."""
     python = _interpreter() or Path()
     packages = root / "opt/vlrun/lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     program, units = root / "opt/vlrun/bin/vlrun", root / "etc/systemd/system"
@@ -81,8 +81,8 @@ def _install(root: Path) -> None:
         shutil.copy(UNITS / name, units)
 
 
-class Booted(Server):
-    """The service in there. What is to talk to it runs ``inside``."""
+class SystemdContainer(Server):
+    """The service in the container. Requests to it must run in ``call_inside``."""
 
     def __init__(self, folder: Path) -> None:
         self.url = "http://127.0.0.1:8321"
@@ -91,15 +91,13 @@ class Booted(Server):
         self._threads: ThreadPoolExecutor | None = None
         self._init = 0
 
-    def up(self) -> None:
-        """Boot."""
+    def boot(self) -> None:
         self._script("up", "--ro")
         outer = (self._folder / "pid").read_text().strip()
         (self._init,) = map(int, Path(f"/proc/{outer}/task/{outer}/children").read_text().split())
         self._threads = ThreadPoolExecutor(8, initializer=self._enter)
 
-    def down(self) -> None:
-        """Power off."""
+    def power_off(self) -> None:
         if self._threads:
             self._threads.shutdown()
         self._script("down")
@@ -114,27 +112,27 @@ class Booted(Server):
         return done.stdout
 
     def _enter(self) -> None:
-        """Have a thread live in there, as far as the network goes."""
+        """Move this thread into the network namespace of the container."""
         with Path(f"/proc/{self._init}/ns/net").open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
 
-    def inside(self, call: Callable[[], T]) -> T:
-        """The result of a call that speaks to the service."""
+    def call_inside(self, call: Callable[[], T]) -> T:
+        """Run a call in a thread that can reach the service."""
         if not self._threads:
-            raise AssertionError("it is not booted")
+            raise AssertionError("the container is not running")
         return self._threads.submit(call).result(60)
 
     def run(self, *command: str, given: str = "") -> str:
-        """What a command in there says. Raises AssertionError if it fails."""
+        """Return the output of a command in the container. Raises AssertionError if it fails."""
         return self._script("run", *command, given=given).strip()
 
-    def show(self, name: str) -> str:
-        """A property of the service."""
+    def property_of(self, name: str) -> str:
+        """A property of the service in systemd."""
         return self.run("systemctl", "show", "vlrun.service", "--property", name, "--value")
 
-    def begin_anew(self, drop_in: str = "") -> float:
-        """Start the service with more settings, until it is ready; how long that took. No restart is counted yet."""
+    def restart(self, drop_in: str = "") -> float:
+        """Restart with more settings, wait until ready, and return the seconds it took. Resets the restart counter."""
         self.configure(drop_in)
         self.run("sh", "-c", "systemctl stop vlrun.service && systemctl reset-failed && systemctl start vlrun.socket")
         began = time.monotonic()
@@ -142,19 +140,19 @@ class Booted(Server):
         return time.monotonic() - began
 
     def configure(self, drop_in: str = "") -> None:
-        """Settings from the next start on."""
+        """Write settings for the next start."""
         write = 'mkdir -p "${0%/*}" && cat >"$0" && systemctl daemon-reload'
         self.run("sh", "-c", write, DROP_IN, given=f"[Service]\n{drop_in}")
 
 
 @contextmanager
-def booted() -> Iterator[Booted]:
-    """A booted one, which is off again afterwards, whatever happens."""
+def running_container() -> Iterator[SystemdContainer]:
+    """Boot a container for a block."""
     with tempfile.TemporaryDirectory(prefix="vlrun-boot-") as folder:
         _install(Path(folder) / "inject")
-        booted = Booted(Path(folder))
+        running = SystemdContainer(Path(folder))
         try:
-            booted.up()
-            yield booted
+            running.boot()
+            yield running
         finally:
-            booted.down()
+            running.power_off()

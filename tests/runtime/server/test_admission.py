@@ -1,10 +1,9 @@
-"""Whose turn it is: bounds, fairness, and that no turn is ever lost."""
+"""The admission queue: limits, fairness, and no lost slots."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -16,46 +15,39 @@ from vlrun.server.limits import ServerLimits
 
 
 class Simulation:
-    """A queue, and requests that run until the test ends them."""
+    """A queue, and requests that hold their slot until the test finishes them."""
 
     def __init__(self, parallel: int, queue: int) -> None:
         self.admission = Admission(ServerLimits(parallel=parallel, queue=queue))
-        self.served: list[str] = []
-        self._ends: dict[str, asyncio.Event] = {}
+        self.started: list[str] = []
+        self._finished: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def come(self, name: str, client: str, weight: int = 1) -> asyncio.Task[None]:
-        """A request of a client, named for the test."""
+    async def arrive(self, name: str, client: str, weight: int = 1) -> asyncio.Task[None]:
+        """Start a request and run the loop until it waits or runs."""
         task = self.begin(name, client, weight)
         await settle()
         return task
 
     def begin(self, name: str, client: str, weight: int = 1) -> asyncio.Task[None]:
-        """The same, but nothing has happened yet."""
-        self._ends[name] = asyncio.Event()
-        self._tasks[name] = asyncio.ensure_future(self._visit(name, client, weight))
+        """Start a request without running the loop."""
+        self._finished[name] = asyncio.Event()
+        self._tasks[name] = asyncio.ensure_future(self._hold_slot(name, client, weight))
         return self._tasks[name]
 
-    async def _visit(self, name: str, client: str, weight: int) -> None:
+    async def _hold_slot(self, name: str, client: str, weight: int) -> None:
         async with self.admission.slot(client, weight):
-            self.served.append(name)
-            await self._ends[name].wait()
+            self.started.append(name)
+            await self._finished[name].wait()
 
-    async def end(self, name: str) -> None:
-        """It is answered."""
-        self.answered(name)
+    async def finish(self, name: str) -> None:
+        """Finish a request and run the loop."""
+        self.finish_later(name)
         await settle()
 
-    def answered(self, name: str) -> None:
-        """The same, but nobody knows it yet."""
-        self._ends[name].set()
-
-    async def leave(self, name: str) -> None:
-        """Its client leaves."""
-        self._tasks[name].cancel()
-        with suppress(asyncio.CancelledError, ApiError):
-            await self._tasks[name]
-        await settle()
+    def finish_later(self, name: str) -> None:
+        """Finish a request without running the loop."""
+        self._finished[name].set()
 
 
 async def settle() -> None:
@@ -67,217 +59,215 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
-def test_at_most_so_many_at_once_and_so_many_wait() -> None:
-    """Guards memory and the model: the third waits, the fourth is refused at once and told when to come again."""
+def test_parallel_and_queue_limits_are_kept() -> None:
+    """The third request waits; the fourth is refused at once with a retry time."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=2, queue=1)
+        simulation = Simulation(parallel=2, queue=1)
         for name in "abc":
-            await queue.come(name, "one")
-        assert queue.served == ["a", "b"]
-        assert (queue.admission.running, queue.admission.waiting) == (2, 1)
-        refused = await queue.come("d", "one")
+            await simulation.arrive(name, "one")
+        assert simulation.started == ["a", "b"]
+        assert (simulation.admission.running, simulation.admission.waiting) == (2, 1)
+        refused = await simulation.arrive("d", "one")
         with pytest.raises(ApiError) as received:
             await refused
         assert received.value.status == 429
         assert received.value.retry_after is not None
         assert 1 <= received.value.retry_after <= 60
-        await queue.end("a")
-        assert queue.served == ["a", "b", "c"]
+        await simulation.finish("a")
+        assert simulation.started == ["a", "b", "c"]
         for name in "bc":
-            await queue.end(name)
-        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
+            await simulation.finish(name)
+        assert (simulation.admission.running, simulation.admission.waiting) == (0, 0)
 
     run(scenario)
 
 
-def test_one_that_asks_a_hundred_things_delays_another_by_one() -> None:
-    """Guards fairness: the client whose last turn is longest ago is next, not the first one."""
+def test_a_client_with_many_requests_delays_others_by_one() -> None:
+    """The client served longest ago is next, not the one that queued first."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=1, queue=20)
+        simulation = Simulation(parallel=1, queue=20)
         for number in range(10):
-            await queue.come(f"greedy {number}", "greedy")
-        await queue.come("quick", "quick")
-        await queue.end("greedy 0")
-        await queue.end("greedy 1")
-        assert queue.served == ["greedy 0", "greedy 1", "quick"]
+            await simulation.arrive(f"greedy {number}", "greedy")
+        await simulation.arrive("quick", "quick")
+        await simulation.finish("greedy 0")
+        await simulation.finish("greedy 1")
+        assert simulation.started == ["greedy 0", "greedy 1", "quick"]
 
     run(scenario)
 
 
-def test_one_that_keeps_coming_back_is_not_preferred() -> None:
-    """Guards those who wait: a client that was just served and comes again has no elder rights."""
+def test_a_returning_client_is_not_preferred() -> None:
+    """A client that was just served and queues again goes behind those that wait."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=1, queue=20)
-        await queue.come("first", "patient")
+        simulation = Simulation(parallel=1, queue=20)
+        await simulation.arrive("first", "patient")
         for number in range(3):
-            await queue.come(f"patient {number}", "patient")
-        await queue.come("back 0", "back")
-        await queue.end("first")
-        assert queue.served[-1] == "patient 0" or queue.served[-1] == "back 0"
+            await simulation.arrive(f"patient {number}", "patient")
+        await simulation.arrive("back 0", "back")
+        await simulation.finish("first")
+        assert simulation.started[-1] == "patient 0"
         turns = []
         for number in range(4):
-            current = queue.served[-1]
+            current = simulation.started[-1]
             turns.append(current)
             if current.startswith("back"):
-                await queue.come(f"back {number + 1}", "back")
-            await queue.end(current)
+                await simulation.arrive(f"back {number + 1}", "back")
+            await simulation.finish(current)
         assert sum(turn.startswith("patient") for turn in turns) == 2
 
     run(scenario)
 
 
-def test_a_full_queue_is_shared() -> None:
-    """Guards newcomers: one that holds the whole queue gives a place to one that has none."""
+def test_a_full_queue_is_shared_between_clients() -> None:
+    """A client that holds the whole queue loses its newest request to a client that has none."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=1, queue=4)
-        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(5)]
-        await queue.come("new", "new")
+        simulation = Simulation(parallel=1, queue=4)
+        tasks = [await simulation.arrive(f"greedy {number}", "greedy") for number in range(5)]
+        await simulation.arrive("new", "new")
         with pytest.raises(ApiError) as received:
             await tasks[4]
         assert received.value.status == 429
-        assert queue.admission.waiting == 4
-        refused = await queue.come("greedy again", "greedy")
+        assert simulation.admission.waiting == 4
+        refused = await simulation.arrive("greedy again", "greedy")
         assert refused.done()
         assert isinstance(refused.exception(), ApiError)
 
     run(scenario)
 
 
-def test_one_that_has_waited_long_does_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards streams that have begun meanwhile: a client tries again after a status, not after an event."""
+def test_a_settled_request_is_not_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream may have begun, and clients retry after a 429 status, not after an error event."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=1, queue=2)
+        simulation = Simulation(parallel=1, queue=2)
         for number in range(3):
-            await queue.come(f"greedy {number}", "greedy")
+            await simulation.arrive(f"greedy {number}", "greedy")
         monkeypatch.setattr("vlrun.server.admission.SETTLED_SECONDS", 0.0)
         with pytest.raises(ApiError):
-            await (await queue.come("new", "new"))
+            await (await simulation.arrive("new", "new"))
         for number in range(3):
-            await queue.end(f"greedy {number}")
-        assert queue.served == ["greedy 0", "greedy 1", "greedy 2"]
+            await simulation.finish(f"greedy {number}")
+        assert simulation.started == ["greedy 0", "greedy 1", "greedy 2"]
 
     run(scenario)
 
 
 def test_heavy_requests_are_not_starved() -> None:
-    """Guards ``n``: one that needs several answers at once is not overtaken for ever by single ones."""
+    """Requests with one answer do not overtake a request with ``n`` answers forever."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=3, queue=20)
+        simulation = Simulation(parallel=3, queue=20)
         for name in "ab":
-            await queue.come(name, name)
-        await queue.come("heavy", "heavy", weight=3)
+            await simulation.arrive(name, name)
+        await simulation.arrive("heavy", "heavy", weight=3)
         for name in "cde":
-            await queue.come(name, name)
-        assert queue.served == ["a", "b"]
-        await queue.end("a")
-        await queue.end("b")
-        assert queue.served == ["a", "b", "heavy"]
-        await queue.come("heavier", "x", weight=100)
+            await simulation.arrive(name, name)
+        assert simulation.started == ["a", "b"]
+        await simulation.finish("a")
+        await simulation.finish("b")
+        assert simulation.started == ["a", "b", "heavy"]
+        await simulation.arrive("heavier", "x", weight=100)
         for name in ("heavy", "c", "d", "e"):
-            await queue.end(name)
-        assert queue.served[-1] == "heavier"
+            await simulation.finish(name)
+        assert simulation.started[-1] == "heavier"
 
     run(scenario)
 
 
 EVENTS = st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 9), st.integers(0, 4))
-"""What happens, to whom, and how many steps of the loop pass until the next thing does."""
+"""The event, the request it is for, and the loop steps until the next event."""
 
 
 @pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(EVENTS, max_size=40))
-def test_no_turn_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
-    """Guards the counters against every order of coming, ending and leaving, at the same moment too: in the end all is
-    free again, and nobody heard anything but 429.
-    """
+def test_no_slot_is_ever_lost(events: list[tuple[str, int, int]]) -> None:
+    """In any order of arrivals, ends and cancellations, all slots are free in the end and the only error is 429."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=3, queue=3)
+        simulation = Simulation(parallel=3, queue=3)
         tasks: list[asyncio.Task[None]] = []
-        for what, number, steps in events:
+        for event, number, steps in events:
             chosen = number % max(len(tasks), 1)
-            if what == "come":
-                tasks.append(queue.begin(f"{len(tasks)}", str(number % 4), 1 + number % 3))
-            elif tasks and what == "end":
-                queue.answered(f"{chosen}")
+            if event == "come":
+                tasks.append(simulation.begin(f"{len(tasks)}", str(number % 4), 1 + number % 3))
+            elif tasks and event == "end":
+                simulation.finish_later(f"{chosen}")
             elif tasks:
                 tasks[chosen].cancel()
             for _ in range(steps):
                 await asyncio.sleep(0)
-            assert 0 <= queue.admission.running <= 3
-            assert 0 <= queue.admission.waiting <= 3
+            assert 0 <= simulation.admission.running <= 3
+            assert 0 <= simulation.admission.waiting <= 3
         for number in range(len(tasks)):
-            queue.answered(f"{number}")
+            simulation.finish_later(f"{number}")
         for received in await asyncio.gather(*tasks, return_exceptions=True):
             assert received is None or isinstance(received, asyncio.CancelledError | ApiError)
-        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
-        assert not queue.admission._clients
-        async with queue.admission.slot("last", 3):
-            assert queue.admission.running == 3
+        assert (simulation.admission.running, simulation.admission.waiting) == (0, 0)
+        assert simulation.admission.clients == 0
+        async with simulation.admission.slot("last", 3):
+            assert simulation.admission.running == 3
 
     run(scenario)
 
 
-def test_one_that_gives_way_may_just_have_left() -> None:
-    """Guards the newcomer from the fault of another's future (seen under load: a 500 in 75,000 requests)."""
+def test_eviction_of_a_request_that_was_just_cancelled() -> None:
+    """Guards a bug seen under load, a 500 in 75,000 requests: the new client got the error of the other's future."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=1, queue=2)
-        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
-        new = queue.begin("new", "new")
-        tasks[2].cancel()  # and the newcomer comes first
+        simulation = Simulation(parallel=1, queue=2)
+        tasks = [await simulation.arrive(f"greedy {number}", "greedy") for number in range(3)]
+        new = simulation.begin("new", "new")
+        tasks[2].cancel()  # handled after the new request
         await settle()
-        await queue.end("greedy 0")
-        await queue.end("greedy 1")
-        await queue.end("new")
+        await simulation.finish("greedy 0")
+        await simulation.finish("greedy 1")
+        await simulation.finish("new")
         await new
-        assert "new" in queue.served
-        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
+        assert "new" in simulation.started
+        assert (simulation.admission.running, simulation.admission.waiting) == (0, 0)
 
     run(scenario)
 
 
-def test_one_who_leaves_as_his_turn_comes_gives_it_on() -> None:
-    """Guards the narrow moment between a turn given and taken."""
+def test_a_request_cancelled_as_it_gets_its_slot_passes_it_on() -> None:
+    """Guards the moment between the slot being given and the request taking it."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=1, queue=5)
-        await queue.come("a", "a")
-        leaving = await queue.come("b", "b")
-        await queue.come("c", "c")
-        queue._ends["a"].set()
+        simulation = Simulation(parallel=1, queue=5)
+        await simulation.arrive("a", "a")
+        leaving = await simulation.arrive("b", "b")
+        await simulation.arrive("c", "c")
+        simulation.finish_later("a")
         await asyncio.sleep(0)
         leaving.cancel()
         await settle()
-        assert queue.served[-1] == "c" or queue.served == ["a", "b"]
-        await queue.end("b")
-        await queue.end("c")
-        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
+        assert simulation.started == ["a", "c"]
+        await simulation.finish("b")
+        await simulation.finish("c")
+        assert (simulation.admission.running, simulation.admission.waiting) == (0, 0)
 
     run(scenario)
 
 
-def test_one_that_gave_way_is_told_so_even_as_its_last_companion_goes() -> None:
-    """Guards the refused one of a client that has nothing here any more by the time it hears of it (seen under load: a
-    500 in 7,000 requests).
-    """
+def test_an_evicted_request_gets_429_when_its_client_has_no_others() -> None:
+    """Guards a bug seen under load, a 500 in 7,000 requests: the client was already forgotten."""
 
     async def scenario() -> None:
-        queue = Simulation(parallel=1, queue=2)
-        tasks = [await queue.come(f"greedy {number}", "greedy") for number in range(3)]
+        simulation = Simulation(parallel=1, queue=2)
+        tasks = [await simulation.arrive(f"greedy {number}", "greedy") for number in range(3)]
+        new = simulation.begin("new", "new")  # handled first: evicts the third
         for task in tasks[:2]:
             task.cancel()
-        queue.admission._evict_for("new")
         await settle()
         with pytest.raises(ApiError):
             await tasks[2]
-        assert (queue.admission.running, queue.admission.waiting) == (0, 0)
+        await simulation.finish("new")
+        await new
+        assert (simulation.admission.running, simulation.admission.waiting) == (0, 0)
 
     run(scenario)

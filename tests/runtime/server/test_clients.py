@@ -1,6 +1,6 @@
-"""Clients as people have them: OpenAI's in two majors, `llm`, curl, and the scripts of tutorials.
+"""Real clients: two major versions of OpenAI's, `llm`, curl, and scripts from tutorials.
 
-What is not in the environment is installed on first use beside it, with pip, and stays there.
+Missing clients are installed with pip on first use, in environments of their own.
 """
 
 from __future__ import annotations
@@ -20,17 +20,27 @@ import pytest
 from openai import OpenAI
 
 from tests.paths import EXAMPLES, ROOT
-from tests.runtime.server.http_client import Connection, begin, data_url, endless, get, idle, metric, shelf, until
+from tests.runtime.server.http_client import (
+    Connection,
+    data_url,
+    get,
+    is_idle,
+    long_request,
+    metric,
+    send_request,
+    shelf_request,
+    wait_until,
+)
 from tests.runtime.server.running_server import Server, serving
 
 SCRIPT = Path(__file__).with_name("openai_client.py")
 TUTORIALS = Path(__file__).with_name("tutorials")
 
 
-def run(*words: str | Path, given: str | None = None, environment: dict[str, str] | None = None) -> str:
-    """What a program says; fails with its errors."""
+def run(*arguments: str | Path, given: str | None = None, environment: dict[str, str] | None = None) -> str:
+    """Run a program and return its output. Fails if it fails."""
     done = subprocess.run(
-        words,
+        arguments,
         input=given,
         env=os.environ | (environment or {}),
         capture_output=True,
@@ -43,16 +53,16 @@ def run(*words: str | Path, given: str | None = None, environment: dict[str, str
 
 
 def pip() -> list[str]:
-    """A pip that installs elsewhere, this Python's or any."""
+    """A pip that can install into other environments."""
     for python in (sys.executable, "python3", "python"):
         found = shutil.which(python)
         if found and not subprocess.run([found, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
             return [found, "-m", "pip"]
-    pytest.skip("there is no pip to install other clients with")
+    pytest.skip("no pip to install other clients with")
 
 
 def installed(name: str, requirement: str) -> Path:
-    """The programs of an environment of this name with this package. Skips if it is not there and pip finds none."""
+    """The bin folder of an environment with a package, installed if necessary. Skips if pip cannot find it."""
     folder = Path(os.environ.get("VLRUN_ENV", ROOT / ".venv")) / name
     done, wanted = folder / "made-for", f"{requirement} {Path(sys.executable).resolve()}"
     if not done.exists() or done.read_text() != wanted:
@@ -62,37 +72,33 @@ def installed(name: str, requirement: str) -> Path:
         made = subprocess.run(install, capture_output=True, text=True, check=False)
         if made.returncode:
             shutil.rmtree(folder)
-            assert "Could not find a version" in made.stderr, (
-                made.stderr
-            )  # which is all that pip says without a network
+            assert "Could not find a version" in made.stderr, made.stderr  # also the message without a network
             pytest.skip(f"pip finds no {requirement}")
         done.write_text(wanted)
     return folder / "bin"
 
 
 @pytest.mark.slow
-def test_openais_client(server: Server) -> None:
-    """Guards the current major, all that it does."""
+def test_openai_client(server: Server) -> None:
     assert re.match(r"openai 3\.", run(sys.executable, SCRIPT, server.url, EXAMPLES))
 
 
 @pytest.mark.slow
-def test_openais_client_of_an_older_major(server: Server) -> None:
-    """Guards those who have not updated."""
+def test_openai_client_of_the_previous_major_version(server: Server) -> None:
     python = installed("openai-2", "openai==2.*") / "python"
     assert re.match(r"openai 2\.", run(python, SCRIPT, server.url, EXAMPLES))
 
 
 def test_llm(server: Server, tmp_path: Path) -> None:
-    """Guards Simon Willison's `llm`: a model by configuration alone, images, streams, a schema."""
-    received = f"""
+    """Simon Willison's `llm`: a model from its configuration, images, streams, a schema."""
+    configuration = f"""
 - model_id: shelf
   model_name: vlrun-tiny
   api_base: {server.url}/v1
   vision: true
   supports_schema: true
 """
-    (tmp_path / "extra-openai-models.yaml").write_text(received)
+    (tmp_path / "extra-openai-models.yaml").write_text(configuration)
     own = {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "not-needed"}
     ask = (installed("llm", "llm==0.36") / "llm", "-m", "shelf", "-a", EXAMPLES / "shelf.png", "-o", "temperature", "0")
     assert run(*ask, "How many bottles are there?", environment=own) == "6\n"
@@ -105,63 +111,61 @@ def test_llm(server: Server, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Server]:
-    """A service with room for one."""
+    """A service with one slot and no queue."""
     with serving("--parallel", "1", "--queue", "0") as running:
         yield running
 
 
 @pytest.fixture
 def client(small: Server) -> Iterator[OpenAI]:
-    """OpenAI's, as it comes: it tries twice more."""
+    """OpenAI's client with its defaults: two retries."""
     with OpenAI(base_url=f"{small.url}/v1", api_key="none", timeout=60) as made:
         yield made
 
 
 def statuses(server: Server, before: int) -> list[str]:
-    """Of the requests since that many lines of the log, in the order of their ends."""
+    """Statuses of the chat requests after ``before`` log lines, in the order of their ends."""
     lines = [line for line in server.log[before:] if " path=/v1/chat/completions " in line]
     return [match[1] for line in lines if (match := re.search(r" status=(\S+) ", line))]
 
 
 @pytest.mark.fault(29)
-def test_openais_client_comes_again_when_there_is_room(small: Server, client: OpenAI) -> None:
-    """Guards `Retry-After` and `x-should-retry`: the client waits as long as it is told, and gets its answer."""
+def test_openai_client_retries_after_429(small: Server, client: OpenAI) -> None:
+    """It obeys `Retry-After` and `x-should-retry`, and gets its answer."""
     before = len(small.log)
-    busy: Connection = begin(small, endless(n=8))
-    until(lambda: metric(small, "vlrun_engine_running") == 1)
-    threading.Timer(1.0, busy.leave).start()
-    answer = client.chat.completions.create(**shelf())
+    busy: Connection = send_request(small, long_request(n=8))
+    wait_until(lambda: metric(small, "vlrun_engine_running") == 1)
+    threading.Timer(1.0, busy.disconnect).start()
+    answer = client.chat.completions.create(**shelf_request())
     assert answer.choices[0].message.content == "6"
-    until(lambda: len(statuses(small, before)) >= 3)
+    wait_until(lambda: len(statuses(small, before)) >= 3)
     received = statuses(small, before)
     assert received[0] == "429"
     assert received[-1] == "200"
-    until(lambda: idle(small))
+    wait_until(lambda: is_idle(small))
 
 
-def test_openais_client_gives_up_with_the_right_error(small: Server, client: OpenAI) -> None:
-    """Guards the end of its patience: RateLimitError, with our words."""
-    busy: Connection = begin(small, endless(n=8))
-    until(lambda: metric(small, "vlrun_engine_running") == 1)
+def test_openai_client_raises_rate_limit_error(small: Server, client: OpenAI) -> None:
+    busy: Connection = send_request(small, long_request(n=8))
+    wait_until(lambda: metric(small, "vlrun_engine_running") == 1)
     with pytest.raises(openai.RateLimitError) as caught:
-        client.with_options(max_retries=0).chat.completions.create(**shelf())
+        client.with_options(max_retries=0).chat.completions.create(**shelf_request())
     assert caught.value.code == "busy"
     assert "too many requests are waiting" in str(caught.value)
-    busy.leave()
-    until(lambda: idle(small))
+    busy.disconnect()
+    wait_until(lambda: is_idle(small))
 
 
 @pytest.mark.parametrize(("given", "kind"), [({"temperature": 9}, "400"), ({"model": "gpt-5"}, "404")])
-def test_openais_client_does_not_repeat_what_is_wrong(
+def test_openai_client_does_not_retry_invalid_requests(
     small: Server, client: OpenAI, given: dict[str, object], kind: str
 ) -> None:
-    """Guards against a retry that cannot help."""
     before = len(small.log)
     with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(**{**shelf(), **given})
+        client.chat.completions.create(**{**shelf_request(), **given})
     assert str(caught.value.status_code) == kind
     get(small, "/health/live")
-    until(lambda: any("/health/live" in line for line in small.log[before:]))
+    wait_until(lambda: any("/health/live" in line for line in small.log[before:]))
     assert statuses(small, before) == [kind]
 
 
@@ -170,8 +174,8 @@ curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installe
 
 @curl
 def test_curl_reads_a_stream(server: Server) -> None:
-    """Guards `curl -N` with the body from a pipe."""
-    body = json.dumps(shelf(stream=True))
+    """`curl -N` with the body from a pipe."""
+    body = json.dumps(shelf_request(stream=True))
     url, kind = f"{server.url}/v1/chat/completions", "Content-Type: application/json"
     lines = run("curl", "-sSN", "--fail-with-body", url, "-H", kind, "-d", "@-", given=body).splitlines()
     data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
@@ -181,10 +185,10 @@ def test_curl_reads_a_stream(server: Server) -> None:
 
 @curl
 def test_curl_sends_a_large_image(server: Server, tmp_path: Path) -> None:
-    """Guards `Expect: 100-continue`, with which curl asks before it sends more than a megabyte."""
+    """Curl sends `Expect: 100-continue` for bodies over a megabyte."""
     content = EXAMPLES.joinpath("shelf.png").read_bytes()
     large = content[:-12] + b"\x00\x1e\x84\x80teXt" + bytes(2_000_000) + b"\x00\x00\x00\x00" + content[-12:]
-    request = shelf()
+    request = shelf_request()
     request["messages"][0]["content"][0]["image_url"]["url"] = data_url(large)
     (tmp_path / "body.json").write_text(json.dumps(request))
     url, kind = f"{server.url}/v1/chat/completions", "Content-Type: application/json"
@@ -195,12 +199,14 @@ def test_curl_sends_a_large_image(server: Server, tmp_path: Path) -> None:
         check=True,
     )
     assert "Expect: 100-continue" in done.stderr
-    assert json.loads(done.stdout)["error"]["code"] == "invalid_image"  # its checksum is wrong, so it was read whole
+    assert (
+        json.loads(done.stdout)["error"]["code"] == "invalid_image"
+    )  # the wrong checksum shows that it was read completely
 
 
 @curl
 def test_curl_sends_a_form(server: Server) -> None:
-    """Guards `curl -F`, and that an error is an exit code for scripts."""
+    """`curl -F`; with `--fail` an error is an exit code."""
     image = f"image=@{EXAMPLES / 'shelf.png'}"
     url = f"{server.url}/api/v1/analyze"
     assert json.loads(run("curl", "-sS", url, "-F", image, "-F", "query=How many bottles are there?"))["text"] == "6"
@@ -213,27 +219,25 @@ def test_curl_sends_a_form(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def named() -> Iterator[Server]:
-    """A service that answers to the name that tutorials use."""
+    """A service with the model name that tutorials use."""
     with serving("--name", "vlrun-tiny", "--name", "qwen3-vl-2b") as running:
         yield running
 
 
-SAID = {
+EXPECTED_OUTPUT = {
     "form": "6\n.*6.*\n",
     "payload": r"6\ntokens: \d+ 2\n",
     "vote": r'\{.*"bottle": 6.*\}\n\{.*"bottle": "[3-5]/5".*\}\n',
     "lines": "6\n1\n",
 }
-"""What each script prints."""
+"""Output of each script, as a regular expression."""
 
 
-@pytest.mark.parametrize("name", SAID)
-def test_scripts_of_tutorials_run_as_they_are(named: Server, name: str) -> None:
-    """Guards those who begin with somebody's script."""
+@pytest.mark.parametrize("name", EXPECTED_OUTPUT)
+def test_tutorial_scripts_run_unchanged(named: Server, name: str) -> None:
     output = run(sys.executable, TUTORIALS / f"{name}.py", named.url, EXAMPLES / "shelf.png")
-    assert re.fullmatch(SAID[name], output), output
+    assert re.fullmatch(EXPECTED_OUTPUT[name], output), output
 
 
-def test_every_script_is_run() -> None:
-    """Guards against one that is added and forgotten."""
-    assert {path.stem for path in TUTORIALS.glob("*.py")} == set(SAID)
+def test_every_tutorial_script_is_tested() -> None:
+    assert {path.stem for path in TUTORIALS.glob("*.py")} == set(EXPECTED_OUTPUT)

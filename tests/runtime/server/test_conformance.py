@@ -1,6 +1,4 @@
-"""What the service promises in writing, held against what it does: schemathesis on its own document, and OpenAI's own
-schemas for its answers.
-"""
+"""The service conforms to its own OpenAPI document (schemathesis) and to OpenAI's published schemas."""
 
 from __future__ import annotations
 
@@ -15,16 +13,16 @@ import pytest
 
 from tests.runtime.server.http_client import (
     QUESTION,
-    asked,
-    begin,
+    chat_request,
     events,
     get,
-    idle,
     image,
+    is_idle,
     new_image,
     post,
-    shelf,
-    until,
+    send_request,
+    shelf_request,
+    wait_until,
 )
 from tests.runtime.server.openai_schema import check
 from tests.runtime.server.running_server import Server, serving
@@ -35,11 +33,11 @@ KEY = "correct-horse-battery-staple"
 
 
 def fuzz(server: Server, folder: Path, *options: str) -> str:
-    """What schemathesis says at its end; fails with all that it says if it found something."""
+    """Run schemathesis and return its output. Fails with the output if it found something."""
     arguments = ["run", f"{server.url}/openapi.json", "--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     arguments += ["--seed", "5", "--workers", "2", "--request-timeout", "60", "--suppress-health-check", "all"]
     arguments += ["--no-color", "--output-truncate", "false", "--continue-on-failure", *options]
-    for _ in range(2):  # on a busy machine its own generator may stumble ("Inconsistent results"): a fault comes again
+    for _ in range(2):  # its generator is flaky on a busy machine ("Inconsistent results"); real errors repeat
         done = subprocess.run(
             [sys.executable, "-c", SCHEMATHESIS, *arguments],
             cwd=folder,
@@ -56,19 +54,19 @@ def fuzz(server: Server, folder: Path, *options: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_service_does_what_its_document_says(server: Server, tmp_path: Path) -> None:
-    """Guards generated clients: statuses, content types, headers and shapes of answers, refusal of what does not fit,
-    and of methods that are not there. Thousands of requests, the same ones each time, and none of them a 5xx.
+def test_the_service_conforms_to_its_openapi_document(server: Server, tmp_path: Path) -> None:
+    """Statuses, content types, headers and shapes of responses, rejection of invalid requests and unknown methods, over
+    thousands of requests, always the same, without a 5xx.
     """
     output = fuzz(server, tmp_path, "--max-examples", "30")
     assert "No issues found" in output
     assert "Operations:       10 selected" in output
-    until(lambda: idle(server))
-    assert post(server, shelf()).text == "6"
+    wait_until(lambda: is_idle(server))
+    assert post(server, shelf_request()).text == "6"
 
 
-def test_the_document_says_where_keys_are_needed(tmp_path: Path) -> None:
-    """Guards `security`: without its key, or with another, each operation but one refuses (ignored_auth)."""
+def test_documented_security_is_enforced(tmp_path: Path) -> None:
+    """Without a key, or with a wrong one, each operation but one is refused (ignored_auth)."""
     keys = tmp_path / "keys"
     keys.write_text(f"{KEY}\n")
     keys.chmod(0o600)
@@ -87,23 +85,23 @@ COUNT = {
 FUNCTION = {"name": "report_count", "description": "Report.", "parameters": COUNT}
 TOOL = {"type": "function", "function": FUNCTION}
 CALLING = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
-TOLD = {"include_usage": True, "include_progress": True}
+STREAM_OPTIONS = {"include_usage": True, "include_progress": True}
 CHATS: dict[str, dict[str, Any]] = {
-    "plain": shelf(),
-    "a new image": asked(new_image(), QUESTION),
-    "cut short": shelf(max_tokens=1),
-    "with logprobs": shelf(logprobs=True, top_logprobs=3),
-    "several": shelf(n=3, temperature=1, seed=1),
-    "JSON": shelf(response_format={"type": "json_schema", "json_schema": {"name": "count", "schema": COUNT}}),
-    "a tool's call": shelf(**CALLING, max_tokens=200),
-    "a tool that is not called": shelf(tools=[TOOL], tool_choice="none"),
-    "two answers with calls and logprobs": shelf(**CALLING, max_tokens=200, n=2, logprobs=True, top_logprobs=1),
+    "plain": shelf_request(),
+    "a new image": chat_request(new_image(), QUESTION),
+    "cut short": shelf_request(max_tokens=1),
+    "with logprobs": shelf_request(logprobs=True, top_logprobs=3),
+    "several": shelf_request(n=3, temperature=1, seed=1),
+    "JSON": shelf_request(response_format={"type": "json_schema", "json_schema": {"name": "count", "schema": COUNT}}),
+    "a tool's call": shelf_request(**CALLING, max_tokens=200),
+    "a tool that is not called": shelf_request(tools=[TOOL], tool_choice="none"),
+    "two answers with calls and logprobs": shelf_request(**CALLING, max_tokens=200, n=2, logprobs=True, top_logprobs=1),
 }
 
 
 @pytest.mark.parametrize("name", CHATS)
-def test_chat_answers_fit_openai(server: Server, name: str) -> None:
-    """Guards clients in typed languages: the answer over HTTP, whole."""
+def test_chat_completions_match_openais_schema(server: Server, name: str) -> None:
+    """Typed clients reject missing or extra fields."""
     reply = post(server, CHATS[name])
     assert reply.status == 200
     check(reply.json, "CreateChatCompletionResponse")
@@ -111,10 +109,10 @@ def test_chat_answers_fit_openai(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHATS)
-def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
-    """Guards the same with each chunk of a stream, those that tell usage and progress too."""
-    request = CHATS[name] | {"stream": True, "stream_options": TOLD}
-    data = [line for line in events(begin(server, request).getresponse()) if not line.startswith(":")]
+def test_chat_chunks_match_openais_schema(server: Server, name: str) -> None:
+    """Including the chunks with usage and progress."""
+    request = CHATS[name] | {"stream": True, "stream_options": STREAM_OPTIONS}
+    data = [line for line in events(send_request(server, request).getresponse()) if not line.startswith(":")]
     assert data[-1] == "[DONE]"
     chunks = [check(json.loads(line), "CreateChatCompletionStreamResponse") for line in data[:-1]]
     assert len({chunk["id"] for chunk in chunks}) == 1
@@ -124,7 +122,7 @@ def test_chat_chunks_fit_openai(server: Server, name: str) -> None:
 
 
 def question(**more: Any) -> dict[str, Any]:
-    """The shelf, in the words of responses."""
+    """The shelf request for /v1/responses."""
     image_request = {"type": "input_image", "image_url": image()["image_url"]["url"], "detail": "auto"}
     content = [image_request, {"type": "input_text", "text": QUESTION}]
     return {"model": "vlrun-tiny", "input": [{"role": "user", "content": content}], "temperature": 0, **more}
@@ -141,17 +139,15 @@ RESPONSES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_responses_fit_openai(server: Server, name: str) -> None:
-    """Guards clients in typed languages."""
+def test_responses_match_openais_schema(server: Server, name: str) -> None:
     reply = post(server, RESPONSES[name], "/v1/responses")
     assert reply.status == 200, reply.body
     check(reply.json, "Response")
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_events_of_responses_fit_openai(server: Server, name: str) -> None:
-    """Guards the same with each event of a stream, and their numbers."""
-    response = begin(server, RESPONSES[name] | {"stream": True}, "/v1/responses").getresponse()
+def test_response_events_match_openais_schema(server: Server, name: str) -> None:
+    response = send_request(server, RESPONSES[name] | {"stream": True}, "/v1/responses").getresponse()
     received = [json.loads(line) for line in events(response) if not line.startswith(":")]
     for event in received:
         check(event, "ResponseStreamEvent")
@@ -160,20 +156,18 @@ def test_events_of_responses_fit_openai(server: Server, name: str) -> None:
     assert received[-1]["type"] in ("response.completed", "response.incomplete")
 
 
-def test_models_fit_openai(server: Server) -> None:
-    """Guards lists of models in clients."""
+def test_models_match_openais_schema(server: Server) -> None:
     check(get(server, "/v1/models").json, "ListModelsResponse")
     check(get(server, "/v1/models/vlrun-tiny").json, "Model")
 
 
-def test_errors_fit_openai(server: Server) -> None:
-    """Guards what clients show of an error, whichever status."""
+def test_errors_match_openais_schema(server: Server) -> None:
     replies = [
-        post(server, shelf(temperature=9)),
+        post(server, shelf_request(temperature=9)),
         post(server, b"{"),
-        post(server, shelf(model="gpt-5")),
-        post(server, shelf(), headers={"Content-Type": "text/plain"}),
-        post(server, shelf(), headers={"Origin": "http://evil.example"}),
+        post(server, shelf_request(model="gpt-5")),
+        post(server, shelf_request(), headers={"Content-Type": "text/plain"}),
+        post(server, shelf_request(), headers={"Origin": "http://evil.example"}),
         get(server, "/v1/chat/completions"),
         get(server, "/nowhere"),
     ]
@@ -183,18 +177,17 @@ def test_errors_fit_openai(server: Server) -> None:
 
 
 @pytest.mark.fault(30)
-def test_an_error_in_a_stream_fits_openai() -> None:
-    """Guards clients that are told of a failure as a chunk, or as an event."""
-    with serving("--deadline", "1") as hasty:
+def test_stream_errors_match_openais_schema() -> None:
+    with serving("--deadline", "1") as short_deadline:
         wanted = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
         long = {"temperature": 2, "stream": True}
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": wanted}}
-        chat = asked("Numbers", response_format=form, max_tokens=3900, n=4, **long)
-        last = list(events(begin(hasty, chat).getresponse()))[-1]
+        chat = chat_request("Numbers", response_format=form, max_tokens=3900, n=4, **long)
+        last = list(events(send_request(short_deadline, chat).getresponse()))[-1]
         check(json.loads(last), "ErrorResponse")
         given = {"model": "vlrun-tiny", "input": "Numbers", "max_output_tokens": 3900, **long}
         text = {"format": {"type": "json_schema", "name": "x", "schema": wanted}}
-        response = begin(hasty, {**given, "text": text}, "/v1/responses").getresponse()
+        response = send_request(short_deadline, {**given, "text": text}, "/v1/responses").getresponse()
         failed = [json.loads(line) for line in events(response) if not line.startswith(":")]
         for event in failed:
             check(event, "ResponseStreamEvent")

@@ -1,4 +1,4 @@
-"""Row 35: a service that has answered hundreds of requests is as large as before, and holds nothing of them."""
+"""Row 35: memory, files and threads of a service stay constant over hundreds of requests."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from benchmarks.load.soak import SoakPlan, soak
 
 TURNS = 10
 MAX_RISE = 0.1
-"""MiB a request, over the last two of five rounds."""
+"""MiB per request, over the last two of five rounds."""
 PLAN = SoakPlan(clients=12, seconds=120, requests=300, images=10, every=0.1)
 OPTIONS = ("--kv-memory", "12")
-"""MiB, soon full."""
+"""MiB, full after a few requests."""
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
-"""Gives back what is free, so that resident memory shows what is not."""
+"""Makes malloc return free memory, so that resident memory shows leaks."""
 
 
 async def converse(service: ServiceProcess) -> None:
-    """Ten turns, each with an image of another size."""
+    """Hold a conversation of ten turns, each with an image of another size."""
     client = KeepAliveClient(service.address, HOST)
     messages: list[dict[str, Any]] = []
     for url in ImageSet(2 * TURNS, 3).urls[:TURNS]:
@@ -39,9 +39,9 @@ async def converse(service: ServiceProcess) -> None:
 
 @pytest.mark.fault(35)
 @pytest.mark.slow
-def test_memory_files_and_threads_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards against whatever is kept of a request: images, bodies, blocks, sockets, threads. Compilers keep a part
-    of each shape, so the same requests come again and again; what they have in memory at rest is compared.
+def test_memory_files_and_threads_stay_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against leaks of images, bodies, blocks, sockets or threads. Each round sends the same requests, because
+    the compile cache grows with every new shape; memory is compared at rest.
     """
     for name, value in ALLOCATOR.items():
         monkeypatch.setenv(name, value)
@@ -54,6 +54,6 @@ def test_memory_files_and_threads_stay_as_they_are(monkeypatch: pytest.MonkeyPat
     assert sum(outcome.end == "left" for outcome in outcomes) > 0.2 * len(outcomes)
     assert not [outcome.fault for outcome in outcomes if outcome.end == "failed"]
     assert (after.process_stats.resident - before.process_stats.resident) / len(outcomes) < MAX_RISE
-    assert after.process_stats.threads - before.process_stats.threads <= 1  # a pool starts its last one when it must
+    assert after.process_stats.threads - before.process_stats.threads <= 1  # a pool may start its last thread late
     assert after.process_stats.files == before.process_stats.files
     assert not after.held

@@ -1,4 +1,4 @@
-"""Every row of the fault table has a test: ``@pytest.mark.fault(ROW, ...)`` marks those that prove a row."""
+"""Every row of the fault table has a test, marked ``@pytest.mark.fault(ROW, ...)``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 from tests.paths import ROOT
 
 ROWS = range(1, 45)
-NOT_PROVED = {40: "while nothing fetches a model, no hub can be out of reach: this needs `vlrun pull`"}
-"""Rows without a test. Rows 38 and 39 are proved for the export, not for `vlrun pull` yet; render groups and drivers of
-row 41 need a GPU: it is proved that the processor answers if the device is not there.
+UNTESTED = {40: "nothing downloads a model before `vlrun pull` exists, so no hub can be unreachable"}
+"""Rows without a test. Rows 38 and 39 have tests for the export, not for `vlrun pull` yet. Of row 41,
+the CPU fallback is tested; render groups and drivers need a GPU.
 """
 
 
 @cache
 def marked() -> dict[int, list[str]]:
-    """The tests that prove each row."""
+    """The tests of each row."""
     tests: dict[int, list[str]] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -31,12 +31,10 @@ def marked() -> dict[int, list[str]]:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_row_is_proved_or_says_why_not(row: int) -> None:
-    """Guards the table against a test that was thrown away."""
-    assert (row in marked()) != (row in NOT_PROVED)
+def test_each_row_has_a_test_or_a_reason(row: int) -> None:
+    assert (row in marked()) != (row in UNTESTED)
 
 
-def test_marks_are_rows() -> None:
-    """Guards against a mistyped number."""
+def test_marks_name_existing_rows() -> None:
     assert set(marked()) <= set(ROWS)
     assert all(name.partition("::")[2].startswith("test_") for names in marked().values() for name in names)

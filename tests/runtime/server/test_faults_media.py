@@ -1,4 +1,4 @@
-"""Images from untrusted clients: rows 3 and 5 to 10 of the fault table, over real sockets to the real service."""
+"""Rows 3 and 5 to 10 of the fault table on the real service: images from untrusted clients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.paths import EXAMPLES
-from tests.runtime.server.http_client import QUESTION, Reply, asked, data_url, image, post
-from tests.runtime.server.refusals import little_memory, refused, unharmed
+from tests.runtime.server.error_checks import assert_error, memory_growth_below, still_answers
+from tests.runtime.server.http_client import QUESTION, Reply, chat_request, data_url, image, post
 from tests.runtime.server.running_server import Server
 
 URL = "messages[0].content[0].image_url.url"
@@ -23,12 +23,12 @@ MIB = 2**20
 
 
 @pytest.fixture(autouse=True)
-def well(server: Server) -> Iterator[None]:
-    with unharmed(server):
+def service_survives(server: Server) -> Iterator[None]:
+    with still_answers(server):
         yield
 
 
-def shelf() -> Image.Image:
+def shelf_image() -> Image.Image:
     return Image.open(io.BytesIO(SHELF)).convert("RGB")
 
 
@@ -39,22 +39,22 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def image_request(*urls: str) -> dict[str, Any]:
-    return asked(*({"type": "image_url", "image_url": {"url": url}} for url in urls), QUESTION)
+    return chat_request(*({"type": "image_url", "image_url": {"url": url}} for url in urls), QUESTION)
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """Of a PNG."""
+    """A PNG chunk."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(width: int, height: int, bits: int, kind: int, pixels: bytes) -> bytes:
-    """A PNG around pixels that are compressed already."""
+    """A PNG with compressed ``pixels``."""
     head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def zeros(count: int) -> bytes:
-    """At least so many zero bytes as zlib compresses them, made without having them: one block again and again."""
+    """At least ``count`` zero bytes in zlib format: one compressed block, repeated."""
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     block, times = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH), -(-count // MIB)
     adler = (MIB * times % 65521) << 16 | 1
@@ -62,7 +62,7 @@ def zeros(count: int) -> bytes:
 
 
 def black(side: int, other: int | None = None) -> bytes:
-    """A PNG of 8 bits a pixel that a decoder would take whole; a few bytes a megapixel."""
+    """A valid black PNG of 8 bits per pixel; a few bytes per megapixel."""
     height = other or side
     return png(side, height, 8, 0, zeros((side + 1) * height))
 
@@ -84,8 +84,8 @@ OTHER_TYPES = ("text/html", "image/svg+xml", "image/gif", "image/tiff", "applica
 @pytest.mark.fault(3)
 @pytest.mark.parametrize("name", BROKEN_URLS)
 def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
-    """Row 3. Python's decoder passes over what does not belong there, so that two readers see two images."""
-    refused(post(server, image_request(BROKEN_URLS[name])), 400, "invalid_image", URL)
+    """Row 3. Python's base64 decoder skips invalid characters, so two readers could see two images."""
+    assert_error(post(server, image_request(BROKEN_URLS[name])), 400, "invalid_image", URL)
 
 
 @pytest.mark.fault(3)
@@ -93,29 +93,29 @@ def test_a_broken_data_url_is_refused(server: Server, name: str) -> None:
 def test_another_type_is_refused(server: Server, kind: str) -> None:
     """Row 3."""
     url = data_url(SHELF).replace("image/png", kind)
-    refused(post(server, image_request(url)), 400, "unsupported_image", URL)
+    assert_error(post(server, image_request(url)), 400, "unsupported_image", URL)
 
 
 @pytest.mark.fault(3)
 def test_the_bytes_decide_and_not_the_type(server: Server) -> None:
-    """Row 3. Phones and browsers mislabel."""
+    """Row 3. Phones and browsers send wrong types."""
     assert post(server, image_request(data_url(SHELF, "jpeg"))).text == "6"
 
 
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("size", [(13_000, 13_000), (60_000, 60_000), (7_100, 7_100), (2**31 - 1, 2**31 - 1)])
-def test_a_bomb_is_never_decoded(server: Server, size: tuple[int, int]) -> None:
-    """Row 5. 13000 x 13000 pixels decode to 661 MB; Pillow warns, and fails from 178.9 megapixels on."""
+def test_a_decompression_bomb_is_not_decoded(server: Server, size: tuple[int, int]) -> None:
+    """Row 5. 13000 x 13000 pixels decode to 661 MB; Pillow only warns, and fails from 178.9 megapixels on."""
     content = black(*size) if size[0] < 2**20 else png(*size, 8, 0, zlib.compress(bytes(100)))
     assert len(content) < 5_000_000
-    with little_memory(server, 50):
-        refused(post(server, image_request(data_url(content))), 400, "invalid_image", URL)
-    with little_memory(server, 50):
-        refused(form(server, content), 400, "invalid_image", "image")
+    with memory_growth_below(server, 50):
+        assert_error(post(server, image_request(data_url(content))), 400, "invalid_image", URL)
+    with memory_growth_below(server, 50):
+        assert_error(form(server, content), 400, "invalid_image", "image")
 
 
-def test_our_bomb_is_one() -> None:
-    """Else the test above proves nothing: what is refused there would have been decoded."""
+def test_the_bomb_is_a_valid_image() -> None:
+    """Otherwise the test above would prove nothing."""
     image = Image.open(io.BytesIO(black(2_000)))
     image.load()
     assert image.size == (2_000, 2_000)
@@ -128,12 +128,12 @@ def form(server: Server, content: bytes, path: str = "/api/v1/chat") -> Reply:
 
 
 def flipped(content: bytes) -> bytes:
-    """One bit in the middle."""
+    """The content with one bit in the middle flipped."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-JPEG = encoded(shelf(), "JPEG", quality=95)
+JPEG = encoded(shelf_image(), "JPEG", quality=95)
 DAMAGED: dict[str, Callable[[], bytes]] = {
     "a JPEG cut in the middle": lambda: JPEG[: len(JPEG) // 2],
     "a JPEG without its last bytes": lambda: JPEG[:-100],
@@ -143,9 +143,9 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
     "a PNG with a wrong CRC": lambda: flipped(SHELF),
     "a PNG whose pixels are too few": lambda: png(100, 100, 8, 0, zlib.compress(bytes(1000))),
     "a PNG whose pixels are no zlib": lambda: png(100, 100, 8, 0, b"\x00" * 100),
-    "a WebP cut in the middle": lambda: encoded(shelf(), "WEBP")[:2000],
-    "a BMP cut in the middle": lambda: encoded(shelf(), "BMP")[:2000],
-    "a JPEG with a broken EXIF": lambda: encoded(shelf(), "JPEG", exif=b"Exif\0\0" + b"\xff" * 300),
+    "a WebP cut in the middle": lambda: encoded(shelf_image(), "WEBP")[:2000],
+    "a BMP cut in the middle": lambda: encoded(shelf_image(), "BMP")[:2000],
+    "a JPEG with a broken EXIF": lambda: encoded(shelf_image(), "JPEG", exif=b"Exif\0\0" + b"\xff" * 300),
     "a PNG with a broken EXIF": lambda: SHELF[:33] + chunk(b"eXIf", b"\xff" * 300) + SHELF[33:],
 }
 
@@ -153,13 +153,13 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
 @pytest.mark.fault(6)
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_image_is_refused(server: Server, name: str) -> None:
-    """Row 6. Half an image would get half an answer; and what is found after the header came as a 500 once."""
+    """Row 6. Half an image would get a wrong answer; damage after the header was once a 500."""
     content = DAMAGED[name]()
     for stream in (False, True):
         reply = post(server, {**image_request(data_url(content)), "stream": stream})
         code = reply.json["error"]["code"]
         assert code in ("invalid_image", "unsupported_image")  # the latter if the header is broken
-        refused(reply, 400, code, URL)
+        assert_error(reply, 400, code, URL)
     assert form(server, content).status in (400, 415)
     assert post(server, {"messages": image_request(data_url(content))["messages"]}, "/v1/tokenize").status == 400
 
@@ -171,12 +171,12 @@ def frames(kind: str) -> bytes:
 
 
 FORMATS: dict[str, Callable[[], bytes]] = {
-    "GIF": lambda: encoded(shelf(), "GIF"),
-    "TIFF": lambda: encoded(shelf(), "TIFF"),
-    "PDF": lambda: encoded(shelf(), "PDF"),
-    "PPM": lambda: encoded(shelf(), "PPM"),
-    "ICO": lambda: encoded(shelf(), "ICO"),
-    "JPEG 2000": lambda: encoded(shelf(), "JPEG2000"),
+    "GIF": lambda: encoded(shelf_image(), "GIF"),
+    "TIFF": lambda: encoded(shelf_image(), "TIFF"),
+    "PDF": lambda: encoded(shelf_image(), "PDF"),
+    "PPM": lambda: encoded(shelf_image(), "PPM"),
+    "ICO": lambda: encoded(shelf_image(), "ICO"),
+    "JPEG 2000": lambda: encoded(shelf_image(), "JPEG2000"),
     "AVIF": lambda: b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(200),
     "HEIC": lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
     "PSD": lambda: b"8BPS\0\1" + bytes(200),
@@ -192,42 +192,42 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.fault(7)
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_other_format_is_opened(server: Server, name: str) -> None:
-    """Row 7. Each further format is a further decoder to attack: 400 in OpenAI's words, 415 of a form."""
+    """Row 7. Each format is a decoder to attack. 400 on OpenAI endpoints, 415 on form endpoints."""
     content = FORMATS[name]()
-    refused(post(server, image_request(data_url(content))), 400, "unsupported_image", URL)
-    refused(form(server, content), 415, "unsupported_image", "image")
-    refused(form(server, content, "/api/v1/analyze"), 415, "unsupported_image", "image")
+    assert_error(post(server, image_request(data_url(content))), 400, "unsupported_image", URL)
+    assert_error(form(server, content), 415, "unsupported_image", "image")
+    assert_error(form(server, content, "/api/v1/analyze"), 415, "unsupported_image", "image")
 
 
 def deep() -> bytes:
-    """The shelf with 16 bits a channel."""
-    image = shelf()
+    """The shelf with 16 bits per channel."""
+    image = shelf_image()
     rows = (image.crop((0, y, image.width, y + 1)).tobytes() for y in range(image.height))
     doubled = b"".join(b"\0" + bytes(byte for value in row for byte in (value, value)) for row in rows)
     return png(*image.size, 16, 2, zlib.compress(doubled))
 
 
 def rotated() -> bytes:
-    """Lying on its side, with an EXIF that says so."""
+    """The shelf rotated, with the EXIF orientation that undoes it."""
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn it 90 degrees clockwise"
-    return encoded(shelf().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif.tobytes(), quality=95)
+    return encoded(shelf_image().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif.tobytes(), quality=95)
 
 
-ODD: dict[str, Callable[[], bytes]] = {
-    "CMYK": lambda: encoded(shelf().convert("CMYK"), "JPEG", quality=95),
+UNUSUAL: dict[str, Callable[[], bytes]] = {
+    "CMYK": lambda: encoded(shelf_image().convert("CMYK"), "JPEG", quality=95),
     "16 bits": deep,
-    "palette": lambda: encoded(shelf().convert("P"), "PNG"),
-    "alpha": lambda: encoded(shelf().convert("RGBA"), "PNG"),
+    "palette": lambda: encoded(shelf_image().convert("P"), "PNG"),
+    "alpha": lambda: encoded(shelf_image().convert("RGBA"), "PNG"),
     "turned by EXIF": rotated,
 }
 
 
 @pytest.mark.fault(8)
-@pytest.mark.parametrize("name", ODD)
-def test_odd_images_are_answered(server: Server, name: str) -> None:
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_images_are_answered(server: Server, name: str) -> None:
     """Row 8."""
-    assert post(server, image_request(data_url(ODD[name]()))).text == "6"
+    assert post(server, image_request(data_url(UNUSUAL[name]()))).text == "6"
 
 
 @pytest.mark.fault(8)
@@ -242,8 +242,8 @@ def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]
     """Row 8."""
     reply = post(server, image_request(data_url(encoded(Image.new("RGB", size), "PNG"))))
     param = reply.json["error"]["param"]
-    assert param in (URL, "messages")  # the model finds it, and does not know which field it came in
-    assert "200 times" in refused(reply, 400, "invalid_image", param)
+    assert param in (URL, "messages")  # the model checks it and does not know the field
+    assert "200 times" in assert_error(reply, 400, "invalid_image", param)
 
 
 @pytest.mark.fault(9)
@@ -251,21 +251,23 @@ def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]
 def test_too_many_images_are_refused_before_decoding(server: Server, count: int) -> None:
     """Row 9, GHSA-5r3c-5x4v-8gjh: all images were decoded before they were counted."""
     urls = [data_url(black(6_000))] * count
-    with little_memory(server, 50):
-        refused(post(server, image_request(*urls)), 400, "too_many_images", URL.replace("content[0]", "content[16]"))
+    with memory_growth_below(server, 50):
+        assert_error(
+            post(server, image_request(*urls)), 400, "too_many_images", URL.replace("content[0]", "content[16]")
+        )
         counted = post(server, {"messages": image_request(*urls)["messages"]}, "/v1/tokenize")
-        refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[16]"))
+        assert_error(counted, 400, "too_many_images", URL.replace("content[0]", "content[16]"))
 
 
 @pytest.mark.fault(9)
 def test_too_many_pixels_together_are_refused_before_decoding(server: Server) -> None:
     """Row 9: each image is within its limit."""
-    with little_memory(server, 50):
+    with memory_growth_below(server, 50):
         reply = post(server, image_request(*[data_url(black(4_000, 3_000))] * 16))
-        refused(reply, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
+        assert_error(reply, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
         messages = image_request(*[data_url(black(4_000, 3_000))] * 16)["messages"]
         counted = post(server, {"messages": messages}, "/v1/tokenize")
-        refused(counted, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
+        assert_error(counted, 400, "too_many_images", URL.replace("content[0]", "content[8]"))
 
 
 VIDEO = "data:video/mp4;base64,AAAAGGZ0eXBpc29t"
@@ -276,13 +278,13 @@ VIDEOS = ({"type": "video_url", "video_url": {"url": VIDEO}}, {"type": "video", 
 @pytest.mark.parametrize("part", VIDEOS, ids=lambda part: str(part["type"]))
 def test_a_video_is_refused(server: Server, part: dict[str, Any]) -> None:
     """Row 10."""
-    refused(post(server, asked(part, QUESTION)), 400, "unsupported_video", "messages[0].content[0].type")
+    assert_error(post(server, chat_request(part, QUESTION)), 400, "unsupported_video", "messages[0].content[0].type")
 
 
 @pytest.mark.fault(10)
-def test_a_video_as_a_image_is_refused(server: Server) -> None:
+def test_a_video_as_an_image_is_refused(server: Server) -> None:
     """Row 10."""
-    refused(post(server, image_request(VIDEO)), 400, "unsupported_image", URL)
+    assert_error(post(server, image_request(VIDEO)), 400, "unsupported_image", URL)
     content = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(500)
-    refused(post(server, image_request(data_url(content))), 400, "unsupported_image", URL)
-    assert post(server, asked(image(), QUESTION)).text == "6"
+    assert_error(post(server, image_request(data_url(content))), 400, "unsupported_image", URL)
+    assert post(server, chat_request(image(), QUESTION)).text == "6"

@@ -1,4 +1,4 @@
-"""Texts, numbers and schemas from untrusted clients: rows 11 to 21 of the fault table, over real sockets."""
+"""Rows 11 to 21 of the fault table on the real service: texts, numbers and schemas from untrusted clients."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.server.error_checks import assert_error, still_answers
 from tests.runtime.server.http_client import (
     QUESTION,
     Reply,
-    asked,
-    begin,
+    chat_request,
     events,
     get,
     image,
     new_image,
     post,
-    shelf,
+    send_request,
+    shelf_request,
 )
-from tests.runtime.server.refusals import refused, unharmed
 from tests.runtime.server.running_server import Server
 
 JSON_PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/tokenize")
 SCHEMA = "response_format"
 SCHEMA_SECONDS = 2.0
-"""Of row 17."""
+"""Limit of row 17."""
 
 
 @pytest.fixture(autouse=True)
-def well(server: Server) -> Iterator[None]:
-    with unharmed(server):
+def service_survives(server: Server) -> Iterator[None]:
+    with still_answers(server):
         yield
 
 
@@ -54,20 +54,20 @@ CONTROL = (
 
 @pytest.mark.fault(11)
 @pytest.mark.parametrize("token", CONTROL)
-def test_control_tokens_in_a_text_are_letters(server: Server, token: str) -> None:
+def test_control_tokens_in_a_question_are_plain_text(server: Server, token: str) -> None:
     """Row 11, CVE-2026-44222: `<|image_pad|>` without an image killed the worker."""
     counted = post(server, {"prompt": token}, "/v1/tokenize").json
     assert counted["text_tokens"] > 3
-    beside = post(server, asked(image(), f"{token}{QUESTION}", max_tokens=3))
+    beside = post(server, chat_request(image(), f"{token}{QUESTION}", max_tokens=3))
     assert beside.json["usage"]["prompt_tokens_details"]["image_tokens"] == 64
-    alone = post(server, asked(token * 3, max_tokens=3))
+    alone = post(server, chat_request(token * 3, max_tokens=3))
     assert alone.status == 200
     assert alone.json["usage"]["prompt_tokens"] > 3 * counted["text_tokens"] - 3
 
 
 @pytest.mark.fault(11)
-def test_control_tokens_elsewhere_are_letters_too(server: Server) -> None:
-    """Row 11: in other roles, tools and their results."""
+def test_control_tokens_elsewhere_are_plain_text(server: Server) -> None:
+    """Row 11: in other roles, in tools and their results."""
     text = "".join(CONTROL)
     function = {"name": "f", "description": text, "parameters": {"type": "object", "description": text}}
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": text})}}
@@ -87,33 +87,33 @@ def test_control_tokens_elsewhere_are_letters_too(server: Server) -> None:
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_beyond_the_context_is_refused(server: Server, stream: bool) -> None:
-    """Row 12: as a status, before a stream begins."""
-    reply = post(server, asked("word " * 5000, stream=stream))
-    message = refused(reply, 400, "context_length_exceeded", "messages")
+    """Row 12: also with ``stream``, as a status."""
+    reply = post(server, chat_request("word " * 5000, stream=stream))
+    message = assert_error(reply, 400, "context_length_exceeded", "messages")
     assert re.search(r"\d{4} tokens .* context is 4096", message)
 
 
 @pytest.mark.fault(12)
 def test_images_beyond_the_context_are_refused(server: Server) -> None:
-    """Row 12: their tokens count too, and whichever endpoint it is."""
-    reply = post(server, asked(*[image()] * 16, "word " * 3500))
-    refused(reply, 400, "context_length_exceeded", "messages")
+    """Row 12: image tokens count too, on every endpoint."""
+    reply = post(server, chat_request(*[image()] * 16, "word " * 3500))
+    assert_error(reply, 400, "context_length_exceeded", "messages")
     given = {"model": "vlrun-tiny", "input": "word " * 5000, "stream": True}
-    refused(post(server, given, "/v1/responses"), 400, "context_length_exceeded", "input")
+    assert_error(post(server, given, "/v1/responses"), 400, "context_length_exceeded", "input")
 
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("letters", ["x", "瓶子", "👩‍👩‍👧‍👦"], ids=["Latin", "Chinese", "emoji"])
-def test_a_megabyte_of_text_keeps_nobody_waiting(server: Server, letters: str) -> None:
-    """Row 12: the tokenizer held the interpreter's lock for up to nine seconds; every stream and the watchdog stood."""
+def test_a_megabyte_of_text_does_not_block_others(server: Server, letters: str) -> None:
+    """Row 12: the tokenizer held the GIL for up to nine seconds, which stopped every stream and the watchdog."""
     text = letters * (2**20 // len(letters) - 5)
-    reply, slowest = watching(server, asked(text))
-    refused(reply, 400, "context_length_exceeded", "messages")
+    reply, slowest = post_and_probe(server, chat_request(text))
+    assert_error(reply, 400, "context_length_exceeded", "messages")
     assert slowest < 1
 
 
-def watching(server: Server, request: object) -> tuple[Reply, float]:
-    """The answer, and the seconds of the slowest answer that somebody else got meanwhile."""
+def post_and_probe(server: Server, request: object) -> tuple[Reply, float]:
+    """Post a request; return the reply and the seconds of the slowest other request meanwhile."""
     slowest = 0.0
     with ThreadPoolExecutor(1) as pool:
         reply = pool.submit(post, server, request)
@@ -140,27 +140,27 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
     "logprobs": (10**6, "yes"),
     "stop": ("", [""], [None], [str(number) for number in range(10**4)], "x" * 10**5, 5, {}),
 }
-"""Rows 13 to 16: what each field must refuse."""
+"""Rows 13 to 16: invalid values of each field."""
 FIELDS = [(name, value) for name, values in NUMBERS.items() for value in values]
 
 
 @pytest.mark.fault(13, 14, 15, 16)
 @pytest.mark.parametrize(("name", "value"), FIELDS, ids=lambda value: str(value)[:12])
-def test_a_number_out_of_its_bounds_is_refused(server: Server, name: str, value: Any) -> None:
+def test_a_value_out_of_bounds_is_refused(server: Server, name: str, value: Any) -> None:
     """Rows 13 to 16, CVE-2026-34756 (`n`), CVE-2026-93989 (out of range)."""
-    reply = post(server, asked("Hello", **{name: value}))
+    reply = post(server, chat_request("Hello", **{name: value}))
     error = reply.json["error"]
     assert error["param"] in (name, f"{name}[0]")
-    refused(reply, 400, error["code"], error["param"])
+    assert_error(reply, 400, error["code"], error["param"])
 
 
 @pytest.mark.fault(14)
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 @pytest.mark.parametrize("name", ["temperature", "top_p", "seed", "n"])
 def test_numbers_that_are_not_finite_are_refused(server: Server, name: str, number: str) -> None:
-    """Row 14: Python's parser takes them, and NaN lies within any two bounds."""
-    body = json.dumps(asked("Hello", **{name: "?"})).replace('"?"', number)
-    refused(post(server, body.encode()), 400, "invalid_json")
+    """Row 14: Python's parser accepts them, and NaN passes any comparison with bounds."""
+    body = json.dumps(chat_request("Hello", **{name: "?"})).replace('"?"', number)
+    assert_error(post(server, body.encode()), 400, "invalid_json")
 
 
 UNSUPPORTED: dict[str, Any] = {
@@ -180,26 +180,26 @@ UNSUPPORTED: dict[str, Any] = {
 
 @pytest.mark.fault(13, 15, 18)
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_what_is_not_supported_is_refused_by_name(server: Server, name: str) -> None:
+def test_an_unsupported_field_is_refused_by_name(server: Server, name: str) -> None:
     """Rows 13, 15 and 18, CVE-2026-114051 (`min_tokens` above `max_tokens`), CVE-2024-34359, CVE-2026-5760 (templates),
-    CVE-2026-105758: never used, nor ignored in silence.
+    CVE-2026-105758: neither used nor ignored.
     """
     given = {name: UNSUPPORTED[name]}
-    refused(post(server, asked("Hello", max_tokens=5, **given)), 400, "unsupported_parameter", name)
-    code = "unknown_parameter" if name == "logit_bias" else "unsupported_parameter"  # which OpenAI has for chats alone
+    assert_error(post(server, chat_request("Hello", max_tokens=5, **given)), 400, "unsupported_parameter", name)
+    code = "unknown_parameter" if name == "logit_bias" else "unsupported_parameter"  # only chat completions have it
     others = {"/v1/tokenize": {"prompt": "Hello"}, "/v1/responses": {"model": "vlrun-tiny", "input": "Hello"}}
     for path, request in others.items():
-        refused(post(server, {**request, **given}, path), 400, code, name)
+        assert_error(post(server, {**request, **given}, path), 400, code, name)
 
 
 @pytest.mark.fault(15, 16)
 @pytest.mark.parametrize("name", ["logit_bias", "bad_words", "stop"])
-def test_a_million_entries_are_refused_before_they_are_read(server: Server, name: str) -> None:
+def test_a_million_entries_are_refused_quickly(server: Server, name: str) -> None:
     """Rows 15 and 16."""
     many: Any = {str(number): 1 for number in range(10**6)} if name == "logit_bias" else ["x"] * 10**6
-    body = json.dumps(asked("Hello", **{name: many})).encode()
+    body = json.dumps(chat_request("Hello", **{name: many})).encode()
     began = time.monotonic()
-    refused(post(server, body), 400, "invalid_json")
+    assert_error(post(server, body), 400, "invalid_json")
     assert time.monotonic() - began < 2
 
 
@@ -210,12 +210,14 @@ def nested(levels: int) -> dict[str, Any]:
     return schema
 
 
-def text_like(pattern: str) -> dict[str, Any]:
+def object_with_pattern(pattern: str) -> dict[str, Any]:
     return {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}, "required": ["a"]}
 
 
-def under(schema: dict[str, Any]) -> dict[str, Any]:
-    return shelf(max_tokens=3, response_format={"type": SCHEMA_TYPE, SCHEMA_TYPE: {"name": "x", "schema": schema}})
+def with_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    return shelf_request(
+        max_tokens=3, response_format={"type": SCHEMA_TYPE, SCHEMA_TYPE: {"name": "x", "schema": schema}}
+    )
 
 
 SCHEMA_TYPE = "json_schema"
@@ -228,30 +230,31 @@ REFUSED_SCHEMAS = {
     },
     "an unknown type": {"type": "nonsense"},
     "too many values": {"type": "object", "properties": {f"a{number}": {"type": "string"} for number in range(2000)}},
-    "too many repetitions": text_like("(a{1,1000}){1,1000}"),
-    "a look-ahead": text_like("(?=a)b"),
-    "a reference back": text_like(r"(a)\1"),
-    "no pattern at all": text_like("(("),
-    "a long pattern": text_like("a" * 3000),
-    "a key with a path": text_like("((") | {"properties": {"/etc/passwd" * 100: {"type": "string", "pattern": "(("}}},
+    "too many repetitions": object_with_pattern("(a{1,1000}){1,1000}"),
+    "a look-ahead": object_with_pattern("(?=a)b"),
+    "a reference back": object_with_pattern(r"(a)\1"),
+    "no pattern at all": object_with_pattern("(("),
+    "a long pattern": object_with_pattern("a" * 3000),
+    "a key with a path": object_with_pattern("((")
+    | {"properties": {"/etc/passwd" * 100: {"type": "string", "pattern": "(("}}},
 }
 
 
 @pytest.mark.fault(17)
 @pytest.mark.parametrize("name", REFUSED_SCHEMAS)
-def test_a_schema_that_cannot_be_followed_is_refused_in_time(server: Server, name: str) -> None:
-    """Row 17. OpenVINO Model Server ignores what does not compile."""
+def test_an_unsupported_schema_is_refused_in_time(server: Server, name: str) -> None:
+    """Row 17. OpenVINO Model Server ignores schemas that do not compile."""
     began = time.monotonic()
     for stream in (False, True):
-        reply = post(server, {**under(REFUSED_SCHEMAS[name]), "stream": stream})
-        refused(reply, 400, "invalid_schema", SCHEMA, quoted="/etc/passwd")
+        reply = post(server, {**with_schema(REFUSED_SCHEMAS[name]), "stream": stream})
+        assert_error(reply, 400, "invalid_schema", SCHEMA, quoted="/etc/passwd")
     assert time.monotonic() - began < 2 * SCHEMA_SECONDS
 
 
 @pytest.mark.fault(17)
-def test_a_schema_deeper_than_json_may_be_is_refused(server: Server) -> None:
-    """Row 17: 600 levels never reach the compiler."""
-    refused(post(server, under(nested(200))), 400, "invalid_json")
+def test_a_schema_over_the_json_depth_is_refused(server: Server) -> None:
+    """Row 17: 200 levels never reach the schema compiler."""
+    assert_error(post(server, with_schema(nested(200))), 400, "invalid_json")
 
 
 PATTERNS = ("(a+)+b", "^(a+)+$", "(a|a)*b", "(.*)*x", "(a|b|ab)*c", r"^(([a-z])+.)+[A-Z]([a-z])+$", "([a-zA-Z]+)*")
@@ -259,16 +262,16 @@ PATTERNS = ("(a+)+b", "^(a+)+$", "(a|a)*b", "(.*)*x", "(a|b|ab)*c", r"^(([a-z])+
 
 @pytest.mark.fault(17)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_greedy_pattern_costs_no_more_than_its_time(server: Server, pattern: str) -> None:
-    """Row 17, CVE-2026-55574: matched by an automaton, whatever the pattern; others are served meanwhile."""
+def test_an_exponential_pattern_is_matched_in_time(server: Server, pattern: str) -> None:
+    """Row 17, CVE-2026-55574: an automaton matches any pattern in linear time; others are served meanwhile."""
     began = time.monotonic()
-    reply, slowest = watching(server, under(text_like(pattern)))
+    reply, slowest = post_and_probe(server, with_schema(object_with_pattern(pattern)))
     assert reply.status == 200
     assert time.monotonic() - began < SCHEMA_SECONDS
     assert slowest < 0.5
 
 
-RAW = {
+INVALID_JSON = {
     "nested arrays": b"[" * 100_000,
     "nested objects": b'{"a":' * 100_000,
     "15 MB of closing brackets": b"]" * (15 * 2**20),
@@ -281,7 +284,7 @@ RAW = {
     "the other half": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\\udc00\\ud800"}]}',
     "a NUL in a text": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"a\\u0000b"}]}',
     "a NUL in the JSON": b'{"model":"vlrun-tiny",\0"messages":[]}',
-    "bytes that are no UTF-8": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\xff\xfe"}]}',
+    "invalid UTF-8": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\xff\xfe"}]}',
     "a surrogate in UTF-8": b'{"model":"vlrun-tiny","messages":[{"role":"user","content":"\xed\xa0\x80"}]}',
     "UTF-16": '{"model":"vlrun-tiny"}'.encode("utf-16"),
     "a byte order mark": b'\xef\xbb\xbf{"model":"vlrun-tiny","messages":[]}',
@@ -294,12 +297,12 @@ RAW = {
 
 
 @pytest.mark.fault(19)
-@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("name", INVALID_JSON)
 @pytest.mark.parametrize("path", JSON_PATHS)
-def test_json_that_holds_a_surprise_is_refused(server: Server, path: str, name: str) -> None:
-    """Row 19: RecursionError is no ValueError, and a lone surrogate fails in the tokenizer."""
+def test_invalid_or_hostile_json_is_refused(server: Server, path: str, name: str) -> None:
+    """Row 19: RecursionError is not a ValueError, and a lone surrogate fails only in the tokenizer."""
     began = time.monotonic()
-    refused(post(server, RAW[name], path), 400, "invalid_json")
+    assert_error(post(server, INVALID_JSON[name], path), 400, "invalid_json")
     assert time.monotonic() - began < 2
 
 
@@ -349,41 +352,43 @@ SHAPES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_wrong_shape_is_refused_where_it_is_wrong(server: Server, name: str) -> None:
-    """Row 20: `param` says which field."""
+def test_a_wrong_shape_is_refused_with_its_field(server: Server, name: str) -> None:
+    """Row 20."""
     given, param, code = SHAPES[name]
-    request = {field: value for field, value in {**asked("x"), **given}.items() if value is not ...}
-    refused(post(server, request), 400, code, param, quoted="wizard")
+    request = {field: value for field, value in {**chat_request("x"), **given}.items() if value is not ...}
+    assert_error(post(server, request), 400, code, param, quoted="wizard")
 
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("body", [b"null", b"5", b'"x"', b"[]", b"true"])
 @pytest.mark.parametrize("path", JSON_PATHS)
-def test_json_that_is_no_object_is_refused(server: Server, path: str, body: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(server: Server, path: str, body: bytes) -> None:
     """Row 20."""
-    refused(post(server, body, path), 400, "invalid_type")
+    assert_error(post(server, body, path), 400, "invalid_type")
 
 
 @pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "x" * 2**20, "gpt-4o", "", "VLRUN-TINY", "vlrun-tiny\n"])
 def test_another_model_is_not_found(server: Server, name: str) -> None:
-    """Row 21: no path, no flood in the answer, and no longer list than the one name."""
+    """Row 21: no path traversal, and the message repeats at most 64 characters of the name."""
     quoted = json.dumps(name[:64])
     for path in JSON_PATHS:
         content = {"input": "x"} if path == "/v1/responses" else {"messages": [USER]}
-        refused(post(server, {"model": name} | content, path), 404, "model_not_found", "model", quoted)
+        assert_error(post(server, {"model": name} | content, path), 404, "model_not_found", "model", quoted)
 
 
 @pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["..%2f..%2fx", "../../x", "x" * 4000, "%00", "%ff%fe", "VLRUN-TINY", ""])
 def test_another_model_is_not_found_by_its_path(server: Server, name: str) -> None:
     """Row 21."""
-    refused(get(server, f"/v1/models/{name}"), 404, "model_not_found", "model")
+    assert_error(get(server, f"/v1/models/{name}"), 404, "model_not_found", "model")
 
 
-def test_noise_in_a_stream_of_requests_changes_no_answer(server: Server) -> None:
-    """What one client does wrong is not seen by another that is being answered meanwhile."""
-    response = begin(server, asked(new_image(), "Describe this image.", stream=True)).getresponse()
-    for body in (*RAW.values(), *(json.dumps(under(schema)).encode() for schema in REFUSED_SCHEMAS.values())):
+def test_invalid_requests_do_not_disturb_a_running_stream(server: Server) -> None:
+    response = send_request(server, chat_request(new_image(), "Describe this image.", stream=True)).getresponse()
+    for body in (
+        *INVALID_JSON.values(),
+        *(json.dumps(with_schema(schema)).encode() for schema in REFUSED_SCHEMAS.values()),
+    ):
         assert post(server, body).status == 400
     assert list(events(response))[-1] == "[DONE]"

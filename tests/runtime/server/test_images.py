@@ -1,4 +1,4 @@
-"""Rows 1, 2, 3, 5, 6, 7, 8 and 9 of the error table, where images of requests become pixels."""
+"""Rows 1 to 3 and 5 to 9 of the fault table, in the code that decodes the images of requests."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def checked_and_opened(content: bytes) -> Image:
 
 
 def refused(content: bytes, code: str, kind: type[MediaError]) -> str:
-    """The message of the refusal, in our words."""
+    """The message of the error."""
     with pytest.raises(ApiError) as error:
         checked_and_opened(content)
     assert (error.value.status, error.value.code, error.value.param) == (400, code, "url")
@@ -82,7 +82,7 @@ ADDRESSES = [
 ]
 DISGUISES = [b"/etc/passwd", b"http://169.254.169.254/", b"file:///etc/passwd", b"%!PS\n(/etc/passwd) run\n"]
 
-ANSWERING = """
+DECODE = """
 import json, pathlib, re, sys
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
@@ -97,7 +97,7 @@ def answer(urls):
 requests = json.load(sys.stdin)
 answer(requests[0])  # Pillow loads its formats
 """
-WATCHED = """
+AUDIT = """
 events = []
 sys.addaudithook(lambda event, args: events.append(event))
 answers = [answer(urls) for urls in requests]
@@ -106,7 +106,7 @@ touched = [event for event in events if event.split(".")[0] in watched]
 open("/dev/null").close()
 print(json.dumps([answers, touched, "open" in events]))
 """
-GROWTH = """
+MEASURE = """
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
 before = peak()
@@ -116,9 +116,9 @@ print(json.dumps([answers, peak() - before]))
 
 
 def run(script: str, requests: list[list[str]]) -> Any:
-    """What a fresh process tells, as JSON, of data URLs."""
+    """Run a script on data URLs in a new process and return its JSON output."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", ANSWERING + script]
+    command = [sys.executable, "-c", DECODE + script]
     done = subprocess.run(
         command, input=json.dumps(requests).encode(), env=environment, capture_output=True, check=True
     )
@@ -126,12 +126,10 @@ def run(script: str, requests: list[list[str]]) -> Any:
     return json.loads(done.stdout)
 
 
-def test_rows_1_and_2_nothing_is_opened() -> None:
-    """Guards against fetching for clients: no socket, no name looked up, no file, whatever the URL or the image
-    says. The interpreter itself reports each such act. The answer is in fixed words, without the address.
-    """
+def test_rows_1_and_2_no_url_or_image_opens_anything() -> None:
+    """No socket, name lookup or file, as Python's audit events prove. The error message does not repeat the address."""
     disguises = [[data_url(content)] for content in DISGUISES]
-    answers, touched, watching = run(WATCHED, [*disguises, [data_url(JPEG)], *([url] for url in ADDRESSES)])
+    answers, touched, watching = run(AUDIT, [*disguises, [data_url(JPEG)], *([url] for url in ADDRESSES)])
     not_allowed = [400, "url_not_allowed", "vlrun fetches no URLs: send the image as a data URL"]
     assert [answer[1] for answer in answers[: len(DISGUISES)]] == ["unsupported_image"] * len(DISGUISES)
     assert answers[len(DISGUISES) :] == [[[120, 90]], *[not_allowed] * len(ADDRESSES)]
@@ -161,8 +159,8 @@ BROKEN = [
     ],
     ids=["malformed", "foreign type", "broken base64"],
 )
-def test_row_3_data_urls(urls: list[str], code: str) -> None:
-    """Guards strictness: one way to write an image, of one of four types, and nothing skipped in silence."""
+def test_row_3_invalid_data_urls_are_refused(urls: list[str], code: str) -> None:
+    """One notation, four types, and no invalid characters skipped."""
     for url in urls:
         with pytest.raises(ApiError) as error:
             from_data_url(url, "auto", "field")
@@ -177,10 +175,10 @@ def test_row_3_data_urls(urls: list[str], code: str) -> None:
     ending=st.sampled_from(["", "\n", "\r\n"]),
     width=st.integers(1, 80),
 )
-def test_row_3_good_data_urls(content: bytes, head: str, ending: str, width: int) -> None:
-    """Guards clients: any case, parameters, base64 wrapped as MIME and shells wrap it."""
+def test_row_3_valid_data_urls_are_decoded(content: bytes, head: str, ending: str, width: int) -> None:
+    """Any case, with parameters, base64 wrapped as MIME and shells wrap it."""
     text = base64.b64encode(content).decode()
-    lines = [text[place : place + width] + ending for place in range(0, len(text), width)]
+    lines = [text[start : start + width] + ending for start in range(0, len(text), width)]
     assert from_data_url(head + "".join(lines), "low", "field") == EncodedImage(content, "low", "field")
 
 
@@ -191,8 +189,8 @@ STRICT = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3
 @given(st.text(st.sampled_from("AQz09+/=-_ \r\n%,;\0é"), max_size=12) | st.from_regex(STRICT, fullmatch=True))
 @example("AAAA=")
 @example("AAAA====")
-def test_row_3_any_base64(text: str) -> None:
-    """Guards against anything but a 400, and against what Python's strict mode passes over: too much padding."""
+def test_row_3_only_strict_base64_is_decoded(text: str) -> None:
+    """Everything else is a 400, also excess padding, which Python's strict mode accepts."""
     digits = text.replace("\r", "").replace("\n", "")
     if digits and STRICT.fullmatch(digits):
         assert from_data_url(data_url(b"") + text, "auto", "url").encoded == base64.b64decode(digits)
@@ -201,8 +199,8 @@ def test_row_3_any_base64(text: str) -> None:
             from_data_url(data_url(b"") + text, "auto", "url")
 
 
-def test_row_3_bytes_decide() -> None:
-    """Guards browsers and phones, which mislabel: an image is answered under any of the types, and nothing else is."""
+def test_row_3_bytes_decide_the_format() -> None:
+    """Browsers and phones send wrong types."""
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "MPO"):
         for name in ("jpeg", "jpg", "png", "webp", "bmp"):
             url = data_url(encoded(NOISE, kind), f"data:image/{name};base64,")
@@ -211,7 +209,7 @@ def test_row_3_bytes_decide() -> None:
 
 
 def bomb(side: int) -> bytes:
-    """A whole PNG of white, which is a thousandth of its pixels' size."""
+    """A valid white PNG, a thousandth of the size of its pixels."""
     packer = zlib.compressobj(1)
     rows = (b"\0" + b"\xff" * 3 * side) * 100
     packed = b"".join(packer.compress(rows) for _ in range(side // 100)) + packer.flush()
@@ -219,7 +217,7 @@ def bomb(side: int) -> bytes:
 
 
 def forged(kind: str, width: int, height: int) -> bytes:
-    """A small file whose header tells of another size."""
+    """A small file with another size in its header."""
     whole = encoded(PILImage.new("RGB", (16, 8)), kind)
     if kind == "JPEG":
         return whole.replace(struct.pack(">HH", 8, 16), struct.pack(">HH", height, width))
@@ -234,9 +232,7 @@ def forged(kind: str, width: int, height: int) -> bytes:
 
 @pytest.mark.slow
 def test_rows_5_and_9_cost_no_memory() -> None:
-    """Guards memory: bombs, and 16 or 50 images that are too many together, are refused by their headers. One decoded
-    image of these would already be more than the process may grow by.
-    """
+    """Bombs, and too many images, are refused by their headers; decoding one of them would exceed the limit."""
     bombs = [
         bomb(13_000),
         png(header(60_000, 60_000), PIXEL, END),
@@ -244,20 +240,18 @@ def test_rows_5_and_9_cost_no_memory() -> None:
         *(forged("JPEG", 65_500, 65_500), forged("BMP", 60_000, 60_000), forged("WEBP", 13_000, 13_000)),
     ]
     requests = [[data_url(JPEG)], *([data_url(content)] for content in bombs)]
-    answers, growth = run(GROWTH, [*requests, [data_url(bomb(6_000))] * 16, [data_url(JPEG)] * 50])
+    answers, growth = run(MEASURE, [*requests, [data_url(bomb(6_000))] * 16, [data_url(JPEG)] * 50])
     assert [answer[1] for answer in answers[1:]] == ["invalid_image"] * len(bombs) + ["too_many_images"] * 2
     assert growth < 50
 
 
-def test_row_9_counts_before_decoding() -> None:
-    """Guards the budget of a request: the image that is one too many, or with which the pixels are too many, is
-    named, and no image is decoded for it: all of these are cut short.
-    """
+def test_row_9_limits_are_checked_before_decoding() -> None:
+    """The error names the first image over the limit. All images here are truncated, so decoding any would fail."""
     cut = png(header(1000, 700), END)
     images = [EncodedImage(cut, "auto", f"image {number}") for number in range(5)]
     large = EncodedImage(png(header(1000, 1001), END), "auto", "large")
     check_images(images[:2], LIMITS)
-    for image_request, code, message, place in [
+    for image_request, code, message, param in [
         (images[:3], "too_many_images", "the images of a request may have 2 megapixels together", "image 2"),
         (images, "too_many_images", "a request may have at most 4 images", "image 4"),
         ([images[0], EncodedImage(b"", "auto", "second")], "invalid_image", "the image is empty", "second"),
@@ -266,23 +260,23 @@ def test_row_9_counts_before_decoding() -> None:
         with pytest.raises(ApiError) as error:
             check_images(image_request, LIMITS)
         assert (error.value.status, error.value.code) == (400, code)
-        assert (error.value.message, error.value.param) == (message, place)
+        assert (error.value.message, error.value.param) == (message, param)
 
 
 @pytest.mark.parametrize(
     ("kind", "kept"),
     [("JPEG", 5000), ("JPEG", 100), ("PNG", 20_000), ("PNG", 20), ("WEBP", 1000), ("BMP", 1000)],
 )
-def test_row_6_cut_short(kind: str, kept: int) -> None:
-    """Guards against grey halves and library texts."""
+def test_row_6_truncated_images_are_refused(kind: str, kept: int) -> None:
+    """No half-grey image, and no message of a library."""
     whole = encoded(NOISE, kind)
     assert kept < len(whole)
     assert refused(whole[:kept], "invalid_image", DamagedMedia) == "the image is damaged or cut short"
 
 
 @pytest.mark.parametrize("chunk", [b"IHDR", b"IDAT", b"tEXt", b"IEND"])
-def test_row_6_checksum(chunk: bytes) -> None:
-    """Guards against a file that was changed on the way: of some chunks Pillow does not look at the checksum."""
+def test_row_6_wrong_png_checksums_are_refused(chunk: bytes) -> None:
+    """Pillow does not verify the checksum of every chunk."""
     chunks = [header(1, 1), PIXEL, (b"tEXt", b"a\0b"), END]
     whole = png(*chunks)
     end = whole.index(chunk) + 4 + len(dict(chunks)[chunk])
@@ -292,16 +286,14 @@ def test_row_6_checksum(chunk: bytes) -> None:
 
 @pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_row_6_exif(kind: str) -> None:
-    """Guards against images that lie on their side: Pillow passes over EXIF of which nothing, or half, can be read.
-    What stands elsewhere in it may be broken.
-    """
+def test_row_6_broken_exif_is_refused(kind: str) -> None:
+    """Pillow ignores EXIF that it cannot read, and the image would stay rotated. Damage elsewhere in it is accepted."""
     directory = struct.pack("<HHHII", 2, 0x010E, 2, 1000, 90) + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
     good = b"Exif\0\0II*\0\x08\0\0\0" + directory
     assert checked_and_opened(encoded(NOISE, kind, exif=good)).size == (90, 120)
     assert checked_and_opened(encoded(NOISE, kind, exif=b"")).size == (120, 90)
     for broken in (b"Exif\0\0nonsense", good[:-12], good[:20], good.replace(b"II*\0\x08", b"II*\0\x88")):
-        for options in ({}, {"dpi": (72, 72)}):  # of JPEGs with a density Pillow reads the EXIF later
+        for options in ({}, {"dpi": (72, 72)}):  # Pillow reads the EXIF later if a JPEG has a density
             content = encoded(NOISE, kind, exif=broken, **options)
             assert "image " in refused(content, "invalid_image", DamagedMedia)
 
@@ -322,13 +314,12 @@ def frames(kind: str) -> bytes:
     ],
     ids="gif tiff avif jp2 ico pdf eps ppm tga gif2 apng webp2 psd svg heic".split(),
 )
-def test_row_7_formats(content: bytes) -> None:
-    """Guards the decoders that untrusted input reaches: four, and still images only."""
+def test_row_7_other_formats_are_refused(content: bytes) -> None:
+    """Untrusted input reaches four decoders, for still images only."""
     refused(content, "unsupported_image", UnsupportedMedia)
 
 
-def test_row_8_odd_images() -> None:
-    """Guards what people have: it is answered, like the same image on the command line."""
+def test_row_8_unusual_images_decode_as_on_the_command_line() -> None:
     exif = PILImage.Exif()
     exif[0x0112] = 6
     deep = PILImage.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 160)
@@ -350,7 +341,7 @@ def test_row_8_odd_images() -> None:
 
 
 def jpeg_with(segments: bytes = b"", scans: int = 0) -> bytes:
-    """Segments behind the first marker, and further scans that change nothing before the last."""
+    """A JPEG with more segments after the first marker, and redundant scans."""
     plain = encoded(NOISE, "JPEG", progressive=True)
     scan = plain[plain.rindex(b"\xff\xc4") : -2]  # with its table
     return plain[:2] + segments + plain[2:-2] + scan * scans + plain[-2:]
@@ -371,18 +362,16 @@ def jpeg_with(segments: bytes = b"", scans: int = 0) -> bytes:
     ],
     ids=["comments", "exif", "filling", "scans", "chunks", "chunks behind pixels", "profiles"],
 )
-def test_too_many_segments(many: bytes) -> None:
-    """Guards processor time: 11 MB of EXIF in pieces take 15 s to join, of filling 3 s to skip, of scans half an hour
-    to decode. What the command line opens is not touched by that.
+def test_too_many_segments_are_refused(many: bytes) -> None:
+    """11 MB of EXIF segments take 15 s to join, of fill bytes 3 s to skip, of scans half an hour to decode. The command
+    line has no such limit.
     """
     assert "has more than 256 segments" in refused(many, "invalid_image", MediaTooLarge)
     assert open_image(many).size == image_size(many)
 
 
-def test_segments_that_every_image_has() -> None:
-    """Guards against refusing real images: a photo's metadata and filling, ten scans, bytes behind the end that look
-    like markers, pixels in many pieces, a few texts.
-    """
+def test_common_segments_are_accepted() -> None:
+    """Photo metadata and fill bytes, ten scans, marker-like bytes after the end, many pixel chunks, some texts."""
     exif = PILImage.Exif()
     exif[0x010E] = "\xff\xda" * 500
     photo = encoded(NOISE, "JPEG", progressive=True, exif=exif, icc_profile=b"\xff\xda\0\2" * 2**18)

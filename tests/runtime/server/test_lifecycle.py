@@ -1,4 +1,4 @@
-"""The life of the service: what it says of itself while it loads, works, suffers and ends, and what its clients see."""
+"""Loading, readiness, watchdog, faults and shutdown of the service, as systemd and clients see them."""
 
 from __future__ import annotations
 
@@ -17,48 +17,56 @@ from pathlib import Path
 import openvino as ov
 import pytest
 
-from tests.runtime.server.faulty_service import BLOCKED, DRAIN, STEP, WINDOW
+from tests.runtime.server.faulty_service import BLOCK_SECONDS, DRAIN, STEP, WINDOW
 from tests.runtime.server.http_client import (
     Connection,
     Reply,
-    asked,
-    begin,
-    endless,
+    chat_request,
     events,
     get,
-    idle,
+    is_idle,
+    long_request,
     metric,
     new_image,
     post,
-    shelf,
-    until,
+    send_request,
+    shelf_request,
+    wait_until,
 )
-from tests.runtime.server.notify_socket import WATCHDOG, Program, Watched, form, noise, watched, watched_ready
+from tests.runtime.server.notify_socket import (
+    WATCHDOG,
+    CommandServer,
+    NotifyingServer,
+    form,
+    noise,
+    notifying_server,
+    ready_server,
+)
 from tests.runtime.server.running_server import READY, Server, serving
 from vlrun.embedded import FOLDER
 from vlrun.errors import DeviceError
 
-LATE = 1.5
-"""Seconds by which a model compiles longer."""
+COMPILE_DELAY = 1.5
+"""Seconds added to compiling."""
 
 
 @pytest.fixture(scope="module")
-def patient() -> Iterator[Watched]:
-    """One service for all faults that heal; it must end well."""
-    with watched_ready() as one:
-        yield one
-        assert one.service.stop() == 0
-        assert one.listener.times("STOPPING=1")
+def recovering() -> Iterator[NotifyingServer]:
+    """One service for all faults that it recovers from; it must stop with exit code 0."""
+    with ready_server() as running:
+        yield running
+        assert running.service.stop() == 0
+        assert running.listener.times("STOPPING=1")
 
 
-def well(one: Watched) -> bool:
-    """It answers right, says that it is ready, and feeds its watchdog."""
-    ready = get(one.service, "/health/ready").json["status"] == "ready"
-    return ready and post(one.service, shelf()).text == "6" and one.listener.fed()
+def healthy(running: NotifyingServer) -> bool:
+    """Whether it answers correctly, is ready, and notifies the watchdog."""
+    ready = get(running.service, "/health/ready").json["status"] == "ready"
+    return ready and post(running.service, shelf_request()).text == "6" and running.listener.watchdog_fed()
 
 
-def changed(folder: Path, contents: Mapping[str, bytes]) -> Path:
-    """A model folder with other contents than it should have, but with their hashes: noticed only when loading."""
+def modified_model(folder: Path, contents: Mapping[str, bytes]) -> Path:
+    """A model folder with wrong contents but matching hashes, so that only loading fails."""
     shutil.copytree(FOLDER, folder)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     for name, content in contents.items():
@@ -69,71 +77,73 @@ def changed(folder: Path, contents: Mapping[str, bytes]) -> Path:
 
 
 GARBAGE = b"<net>garbage</net>"
-FOREIGN = {f"decoder.{end}": (FOLDER / f"vision.{end}").read_bytes() for end in ("xml", "bin")}
+WRONG_MODEL = {f"decoder.{end}": (FOLDER / f"vision.{end}").read_bytes() for end in ("xml", "bin")}
 
 
-def test_it_says_ready_when_the_model_has_answered_and_not_before() -> None:
-    """Guards a start that systemd takes for done, or for too long: more time while it loads, READY afterwards, then
-    the watchdog's food, and STOPPING in the end.
-    """
-    with watched(late=LATE) as one:
-        assert get(one.service, "/health/ready").json["status"] == "loading"
-        assert get(one.service, "/health/live").status == 200
-        until(lambda: bool(one.listener.times("EXTEND_TIMEOUT_USEC=30000000")))
-        assert not one.listener.times("READY=1")
-        one.service.wait_for(READY)
-        assert get(one.service, "/health/ready").status == 200
-        until(lambda: bool(one.listener.times("READY=1")))
-        until(one.listener.fed)
-        assert one.listener.times("WATCHDOG=1")[0] >= one.listener.times("EXTEND")[-1]
-        assert one.service.stop() == 0
-        assert one.listener.times("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=30500000") > one.listener.times(
-            "READY=1"
-        )
+def test_systemd_notifications_from_start_to_stop() -> None:
+    """EXTEND_TIMEOUT while the model loads, READY after its first answer, then WATCHDOG, and STOPPING at the end."""
+    with notifying_server(compile_delay=COMPILE_DELAY) as running:
+        assert get(running.service, "/health/ready").json["status"] == "loading"
+        assert get(running.service, "/health/live").status == 200
+        wait_until(lambda: bool(running.listener.times("EXTEND_TIMEOUT_USEC=30000000")))
+        assert not running.listener.times("READY=1")
+        running.service.wait_for(READY)
+        assert get(running.service, "/health/ready").status == 200
+        wait_until(lambda: bool(running.listener.times("READY=1")))
+        wait_until(running.listener.watchdog_fed)
+        assert running.listener.times("WATCHDOG=1")[0] >= running.listener.times("EXTEND")[-1]
+        assert running.service.stop() == 0
+        assert running.listener.times(
+            "STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=30500000"
+        ) > running.listener.times("READY=1")
 
 
 @pytest.mark.fault(31)
-def test_a_stop_while_it_loads() -> None:
-    """Guards row 31 before the model is there: waiting clients are answered in time, and the exit code is 0."""
-    with watched(late=LATE) as one:
-        waiting = begin(one.service, shelf())
-        until(lambda: metric(one.service, "vlrun_answers_running") == 1)
-        one.service.process.send_signal(signal.SIGTERM)
-        assert Reply(waiting.getresponse()).status == 503  # compiling takes longer than draining does
-        assert one.service.ended() == 0
-        assert not one.listener.times("READY=1")
+def test_a_stop_while_loading() -> None:
+    """Row 31: waiting clients get 503 in time, and the exit code is 0."""
+    with notifying_server(compile_delay=COMPILE_DELAY) as running:
+        waiting = send_request(running.service, shelf_request())
+        wait_until(lambda: metric(running.service, "vlrun_answers_running") == 1)
+        running.service.process.send_signal(signal.SIGTERM)
+        assert Reply(waiting.getresponse()).status == 503  # compiling takes longer than draining
+        assert running.service.wait_for_exit() == 0
+        assert not running.listener.times("READY=1")
 
 
-@pytest.mark.parametrize(("path", "body"), [("/v1/tokenize", {"prompt": "hi"}), ("/v1/chat/completions", shelf())])
-def test_whoever_waits_for_a_model_does_not_keep_the_process(path: str, body: object) -> None:
-    """Guards row 36: a request that waits hears that nothing will come, and the process ends with its exit code."""
-    with watched(late=LATE, refuse=True) as one:
-        waiting, leaving = begin(one.service, body, path), begin(one.service, body, path)
-        leaving.leave()
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/tokenize", {"prompt": "hi"}), ("/v1/chat/completions", shelf_request())]
+)
+def test_waiting_requests_do_not_keep_a_failed_process_alive(path: str, body: object) -> None:
+    """Row 36: requests that wait for the model get 503, and the process ends with its exit code."""
+    with notifying_server(compile_delay=COMPILE_DELAY, refuse_model=True) as running:
+        waiting, leaving = send_request(running.service, body, path), send_request(running.service, body, path)
+        leaving.disconnect()
         assert Reply(waiting.getresponse()).status == 503
-        assert one.service.ended() == DeviceError.exit_code
+        assert running.service.wait_for_exit() == DeviceError.exit_code
 
 
 @pytest.mark.fault(27)
-@pytest.mark.parametrize("what", ["slow", "slow vision"])
+@pytest.mark.parametrize("fault", ["slow", "slow vision"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_before_the_first_token(patient: Watched, what: str, stream: bool) -> None:
-    """Guards row 27: neither an image nor a prompt is computed to its end for nobody."""
-    with patient.suffering(what):
-        connection = begin(patient.service, asked(new_image(), "How many?", stream=stream))
-        until(lambda: metric(patient.service, "vlrun_engine_running") == 1)
+def test_a_disconnect_before_the_first_token_cancels_the_request(
+    recovering: NotifyingServer, fault: str, stream: bool
+) -> None:
+    """Row 27: neither encoding nor prefill continues without a client."""
+    with recovering.injected(fault):
+        connection = send_request(recovering.service, chat_request(new_image(), "How many?", stream=stream))
+        wait_until(lambda: metric(recovering.service, "vlrun_engine_running") == 1)
         time.sleep(STEP / 4)
-        connection.leave()
-        assert until(lambda: idle(patient.service)) < STEP / 2
-    assert well(patient)
+        connection.disconnect()
+        assert wait_until(lambda: is_idle(recovering.service)) < STEP / 2
+    assert healthy(recovering)
 
 
 @pytest.mark.fault(36)
-@pytest.mark.parametrize("contents", [{"decoder.xml": GARBAGE}, {"vision.xml": GARBAGE}, FOREIGN])
+@pytest.mark.parametrize("contents", [{"decoder.xml": GARBAGE}, {"vision.xml": GARBAGE}, WRONG_MODEL])
 def test_a_model_that_cannot_be_loaded_ends_the_process(contents: Mapping[str, bytes], tmp_path: Path) -> None:
-    """Guards row 36 in the background: one sentence and exit code 4, no service that waits for ever."""
-    server = Server(["--model", str(changed(tmp_path / "model", contents))])
-    assert server.ended() == 4
+    """Row 36: one sentence and exit code 4, though the model loads in the background."""
+    server = Server(["--model", str(modified_model(tmp_path / "model", contents))])
+    assert server.wait_for_exit() == 4
     assert server.log[-1].startswith("vlrun: ")
     assert next(iter(contents)) in server.log[-1]
     assert not any("Traceback" in line or " ready" in line for line in server.log)
@@ -142,16 +152,18 @@ def test_a_model_that_cannot_be_loaded_ends_the_process(contents: Mapping[str, b
 @pytest.mark.parametrize(
     ("refused", "code", "sentence"), [(False, 4, "vision.xml"), (True, 6, "CPU refuses the model")]
 )
-def test_who_waits_for_a_model_that_cannot_be_loaded(refused: bool, code: int, sentence: str, tmp_path: Path) -> None:
-    """Guards the first clients of a damaged model: 503, whole or as a stream, and not that their request is wrong."""
-    model = FOLDER if refused else changed(tmp_path / "model", {"vision.xml": GARBAGE})
-    with watched(model, LATE, refused) as one:
-        waiting = [begin(one.service, shelf(stream=stream)) for stream in (False, True)]
-        until(lambda: metric(one.service, "vlrun_answers_running") == 2)
+def test_requests_get_503_if_the_model_cannot_be_loaded(
+    refused: bool, code: int, sentence: str, tmp_path: Path
+) -> None:
+    """Whole or streamed, and not 400 as if the request were wrong."""
+    model = FOLDER if refused else modified_model(tmp_path / "model", {"vision.xml": GARBAGE})
+    with notifying_server(model, COMPILE_DELAY, refused) as running:
+        waiting = [send_request(running.service, shelf_request(stream=stream)) for stream in (False, True)]
+        wait_until(lambda: metric(running.service, "vlrun_answers_running") == 2)
         replies = [Reply(connection.getresponse()) for connection in waiting]
-        assert one.service.ended() == code
-        assert sentence in one.service.log[-1]
-        assert not one.listener.times("READY=1")
+        assert running.service.wait_for_exit() == code
+        assert sentence in running.service.log[-1]
+        assert not running.listener.times("READY=1")
         whole, stream = replies
         assert whole.status == 503
         assert stream.status in (503, 200)  # 200 if loading takes so long that the stream has begun
@@ -161,33 +173,31 @@ def test_who_waits_for_a_model_that_cannot_be_loaded(refused: bool, code: int, s
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("part", ["decoder", "vision"])
 def test_a_device_that_hangs(part: str) -> None:
-    """Guards row 33: ready turns 503, the watchdog starves, and not even an end by SIGTERM takes long."""
-    with watched_ready() as one:
-        until(lambda: well(one))
-        one.service.order(f"hang {part}")
-        hanging = begin(one.service, asked(new_image(), "What is it?"))
-        until(lambda: get(one.service, "/health/ready").status == 503)
-        assert get(one.service, "/health/ready").json["status"] == "stuck"
-        assert get(one.service, "/health/live").status == 200
-        until(lambda: not one.listener.fed())
-        fed = len(one.listener.times("WATCHDOG=1"))
+    """Row 33: readiness turns 503, watchdog notifications stop, and SIGTERM still ends the process soon."""
+    with ready_server() as running:
+        wait_until(lambda: healthy(running))
+        running.service.send_command(f"hang {part}")
+        hanging = send_request(running.service, chat_request(new_image(), "What is it?"))
+        wait_until(lambda: get(running.service, "/health/ready").status == 503)
+        assert get(running.service, "/health/ready").json["status"] == "stuck"
+        assert get(running.service, "/health/live").status == 200
+        wait_until(lambda: not running.listener.watchdog_fed())
+        fed = len(running.listener.times("WATCHDOG=1"))
         time.sleep(WATCHDOG)
-        assert len(one.listener.times("WATCHDOG=1")) == fed
+        assert len(running.listener.times("WATCHDOG=1")) == fed
         began = time.monotonic()
-        one.service.process.send_signal(signal.SIGTERM)
+        running.service.process.send_signal(signal.SIGTERM)
         assert Reply(hanging.getresponse()).status == 503
-        assert one.service.ended() == 6
+        assert running.service.wait_for_exit() == 6
         assert time.monotonic() - began < 10 * DRAIN
-        assert "the device does not stop" in one.service.log[-1]
+        assert "the device does not stop" in running.service.log[-1]
 
 
 @pytest.mark.fault(33)
-def test_a_device_that_fails(patient: Watched) -> None:
-    """Guards row 33 and the error's text: those who are being answered get 500 without the driver's words, the next
-    request is answered.
-    """
-    with patient.suffering("raise"):
-        refused = post(patient.service, shelf())
+def test_a_device_that_fails(recovering: NotifyingServer) -> None:
+    """Row 33: running requests get 500 without the driver's text; the next request is answered."""
+    with recovering.injected("raise"):
+        refused = post(recovering.service, shelf_request())
         assert refused.status == 500
         assert refused.json["error"] == {
             "message": "the model failed on this request",
@@ -195,45 +205,45 @@ def test_a_device_that_fails(patient: Watched) -> None:
             "param": None,
             "code": "model_failed",
         }
-        received = list(events(begin(patient.service, asked("Hello", stream=True)).getresponse()))
+        received = list(events(send_request(recovering.service, chat_request("Hello", stream=True)).getresponse()))
         assert "cl" not in "".join(received).replace("include", "")
-    until(lambda: well(patient))
-    assert not any("clWaitForEvents" in line or "Traceback" in line for line in patient.service.log)
+    wait_until(lambda: healthy(recovering))
+    assert not any("clWaitForEvents" in line or "Traceback" in line for line in recovering.service.log)
 
 
 @pytest.mark.fault(33)
-def test_an_event_loop_that_is_blocked(patient: Watched) -> None:
-    """Guards row 33 on the other side: an engine that is well is of no use when nobody can reach it."""
+def test_an_event_loop_that_is_blocked(recovering: NotifyingServer) -> None:
+    """Row 33: no watchdog notifications while requests cannot reach a healthy engine."""
     began = time.monotonic()
-    patient.service.order("block")
-    time.sleep(BLOCKED / 2)
-    assert get(patient.service, "/health/live").status == 200
-    assert patient.listener.longest_pause(began) > BLOCKED * 0.9
-    until(lambda: well(patient))
+    recovering.service.send_command("block")
+    time.sleep(BLOCK_SECONDS / 2)
+    assert get(recovering.service, "/health/live").status == 200
+    assert recovering.listener.longest_pause(began) > BLOCK_SECONDS * 0.9
+    wait_until(lambda: healthy(recovering))
 
 
 @pytest.mark.fault(43)
-def test_a_throttled_processor_is_no_hang(patient: Watched) -> None:
-    """Guards row 43: at 30 % of the processor, with steps of several windows, the watchdog is fed all the time."""
-    with patient.suffering("slow"), throttled(patient.service.process.pid, 0.3):
+def test_a_throttled_cpu_is_not_a_hang(recovering: NotifyingServer) -> None:
+    """Row 43: at 30 % of the CPU, with steps of several windows, watchdog notifications continue."""
+    with recovering.injected("slow"), throttled(recovering.service.process.pid, 0.3):
         began = time.monotonic()
-        answer = post(patient.service, asked("Hello", max_tokens=2))
+        answer = post(recovering.service, chat_request("Hello", max_tokens=2))
         assert answer.status == 200
         assert time.monotonic() - began > STEP > WATCHDOG > WINDOW
-        assert get(patient.service, "/health/ready").status == 200
-        assert patient.listener.longest_pause(began) < WATCHDOG
-    until(lambda: well(patient))
+        assert get(recovering.service, "/health/ready").status == 200
+        assert recovering.listener.longest_pause(began) < WATCHDOG
+    wait_until(lambda: healthy(recovering))
 
 
 @contextmanager
 def throttled(process: int, share: float) -> Iterator[None]:
-    """Let a process run for that share of each tenth of a second, as CPUQuota= does."""
-    over = threading.Event()
+    """Let a process run for a share of each tenth of a second, as CPUQuota= does."""
+    finished = threading.Event()
 
     def stop_and_go() -> None:
-        while not over.wait(0.1 * share):
+        while not finished.wait(0.1 * share):
             os.kill(process, signal.SIGSTOP)
-            over.wait(0.1 * (1 - share))
+            finished.wait(0.1 * (1 - share))
             os.kill(process, signal.SIGCONT)
 
     thread = threading.Thread(target=stop_and_go)
@@ -241,61 +251,59 @@ def throttled(process: int, share: float) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         thread.join()
 
 
 @pytest.mark.fault(42)
-def test_a_clock_that_jumps(patient: Watched) -> None:
-    """Guards row 42: with a wall clock that jumps by two days at each look, deadlines, streams, idle connections,
-    metrics and the watchdog do as before.
-    """
+def test_a_wall_clock_that_jumps_changes_nothing(recovering: NotifyingServer) -> None:
+    """Row 42: deadlines, streams, idle connections, metrics and the watchdog use the monotonic clock."""
     names = ("vlrun_request_seconds_sum", "vlrun_queue_seconds_sum", "vlrun_ttft_seconds_sum")
-    before = [metric(patient.service, name) for name in names]
-    with patient.suffering("clock"):
+    before = [metric(recovering.service, name) for name in names]
+    with recovering.injected("clock"):
         began = time.monotonic()
-        connection = Connection("127.0.0.1", patient.service.port, timeout=20)
+        connection = Connection("127.0.0.1", recovering.service.port, timeout=20)
         for _ in range(3):
             connection.request(
-                "POST", "/v1/chat/completions", json.dumps(shelf()), {"Content-Type": "application/json"}
+                "POST", "/v1/chat/completions", json.dumps(shelf_request()), {"Content-Type": "application/json"}
             )
             assert Reply(connection.getresponse()).text == "6"
-        received = list(events(begin(patient.service, endless(stream=True, max_tokens=100)).getresponse()))
+        received = list(
+            events(send_request(recovering.service, long_request(stream=True, max_tokens=100)).getresponse())
+        )
         assert received[-1] == "[DONE]"
         time.sleep(WATCHDOG)
-        assert patient.listener.longest_pause(began) < WATCHDOG
+        assert recovering.listener.longest_pause(began) < WATCHDOG
         passed = time.monotonic() - began
-    after = [metric(patient.service, name) for name in names]
+    after = [metric(recovering.service, name) for name in names]
     assert all(0 < now - then < 4 * passed for then, now in zip(before, after, strict=True))
-    until(lambda: well(patient))
+    wait_until(lambda: healthy(recovering))
 
 
 @pytest.mark.fault(42)
-def test_no_file_can_be_written() -> None:
-    """Guards row 42 without a namespace: no home, no folder for caches or temporary files, and no file that may grow.
-    A form with an image of 5 MB is answered.
-    """
+def test_it_answers_when_no_file_can_be_written() -> None:
+    """Row 42 without a namespace: no home, no cache, no temporary files. A form with a 5 MB image is answered."""
     folders = ["-u", "HOME", "TMPDIR=/proc/nowhere", "XDG_CACHE_HOME=/proc/nowhere"]
     serve = [sys.executable, "-m", "vlrun.cli", "serve", "--port", "0"]
-    poor = Program(["env", *folders, "sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *serve])
+    server = CommandServer(["env", *folders, "sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *serve])
     try:
-        poor.url = poor.wait_for(READY)[1]
-        reply = post(poor, *form(noise(), "Hello"))
+        server.url = server.wait_for(READY)[1]
+        reply = post(server, *form(noise(), "Hello"))
         assert (reply.status, bool(reply.json["answer"])) == (200, True)
-        assert post(poor, shelf()).text == "6"
-        assert poor.stop() == 0
-        assert not any("Traceback" in line or "error=" in line for line in poor.log)
+        assert post(server, shelf_request()).text == "6"
+        assert server.stop() == 0
+        assert not any("Traceback" in line or "error=" in line for line in server.log)
     finally:
-        poor.end()
+        server.kill()
 
 
 @pytest.mark.fault(41)
-def test_without_a_gpu_the_processor_answers_and_says_so() -> None:
-    """Guards row 41: ``--device auto`` where there is none; log and /health/ready tell why."""
+def test_without_a_gpu_the_cpu_answers_with_a_note() -> None:
+    """Row 41: ``--device auto`` without a GPU; the log and /health/ready have the note."""
     if any(name.startswith("GPU") for name in ov.Core().available_devices):
-        pytest.skip("there is a GPU here")
+        pytest.skip("this machine has a GPU")
     with serving("--device", "auto") as server:
-        assert post(server, shelf()).text == "6"
+        assert post(server, shelf_request()).text == "6"
         (note,) = get(server, "/health/ready").json["notes"]
-        assert note.startswith("device AUTO: using the CPU")
+        assert note.startswith("device AUTO: using the CPU, because ")
         assert any(READY.search(line) and note in line for line in server.log)

@@ -1,4 +1,4 @@
-"""What threads make arrives in coroutines: at once where somebody waits for it, together where it comes too fast."""
+"""Chunks from worker threads arrive in coroutines: urgent ones at once, fast ones in batches."""
 
 from __future__ import annotations
 
@@ -19,76 +19,75 @@ from vlrun.types.answer import Answer, Chunk, Progress
 from vlrun.types.options import Options
 from vlrun.vlm import VLM
 
-LAST = cast(Answer, SimpleNamespace())
+ANSWER = cast(Answer, SimpleNamespace())
 
 
-class Told:
-    """A model that says what it was given, word by word, with a pause before each."""
+class FakeModel:
+    """A model that yields numbered chunks with a pause before each, then an error or the answer."""
 
-    def __init__(self, words: int, pause: float = 0.0, fault: Exception | None = None) -> None:
-        self._words, self._pause, self._fault = words, pause, fault
+    def __init__(self, count: int, pause: float = 0.0, error: Exception | None = None) -> None:
+        self._count, self._pause, self._error = count, pause, error
 
     def chat(self, *_: object) -> Iterator[Chunk]:
-        for number in range(self._words):
+        for number in range(self._count):
             time.sleep(self._pause)
             yield Chunk(f"{number} ")
-        if self._fault:
-            raise self._fault
-        yield Chunk("", answer=LAST)
+        if self._error:
+            raise self._error
+        yield Chunk("", answer=ANSWER)
 
 
-def heard(model: Told, **asked: Any) -> tuple[list[Sequence[AnswerChunk]], float]:
-    """What arrives of a job, look by look, and how many seconds it took."""
+def generate(model: FakeModel, **options: Any) -> tuple[list[Sequence[AnswerChunk]], float]:
+    """Run a request; return the batches that arrived and the seconds it took."""
 
     async def listen() -> tuple[list[Sequence[AnswerChunk]], float]:
         pool = WorkerPool(cast(VLM, model), ServerLimits())
         began = time.monotonic()
         try:
             async with pool.answers(
-                GenerationRequest((RequestMessage("user", ("hi",)),), Options(), **asked)
-            ) as arriving:
-                return [pieces async for pieces in arriving], time.monotonic() - began
+                GenerationRequest((RequestMessage("user", ("hi",)),), Options(), **options)
+            ) as batches:
+                return [chunks async for chunks in batches], time.monotonic() - began
         finally:
             pool.close()
 
     return asyncio.run(listen())
 
 
-def text(looks: Sequence[Sequence[AnswerChunk]], index: int = 0) -> str:
-    return "".join(piece.chunk.text for pieces in looks for piece in pieces if piece.index == index)
+def text(batches: Sequence[Sequence[AnswerChunk]], index: int = 0) -> str:
+    return "".join(chunk.chunk.text for chunks in batches for chunk in chunks if chunk.index == index)
 
 
-def test_a_fast_model_wakes_the_loop_seldom() -> None:
-    """Guards the engine's processor: hundreds of tokens a second cost it a fifth of its speed."""
-    looks, seconds = heard(Told(300, pause=0.001), stream=True)
-    assert text(looks) == "".join(f"{number} " for number in range(300))
-    assert len(looks) <= seconds / DELIVERY_SECONDS + 3
-    assert len(looks) > 3
-    assert looks[-1][-1].chunk.answer is LAST
+def test_a_fast_model_wakes_the_loop_rarely() -> None:
+    """Guards throughput: a wake-up per token cost a fifth of the decoding speed at hundreds of tokens a second."""
+    batches, seconds = generate(FakeModel(300, pause=0.001), stream=True)
+    assert text(batches) == "".join(f"{number} " for number in range(300))
+    assert len(batches) <= seconds / DELIVERY_SECONDS + 3
+    assert len(batches) > 3
+    assert batches[-1][-1].chunk.answer is ANSWER
 
 
-def test_tokens_that_come_slowly_do_not_wait() -> None:
-    """Guards the stream of a large model: each token is an event."""
-    looks, _ = heard(Told(5, pause=2 * DELIVERY_SECONDS), stream=True)
-    assert [text([pieces]) for pieces in looks][:4] == ["0 ", "1 ", "2 ", "3 "]  # the last may come with the end
+def test_slow_tokens_are_delivered_one_by_one() -> None:
+    batches, _ = generate(FakeModel(5, pause=2 * DELIVERY_SECONDS), stream=True)
+    assert [text([chunks]) for chunks in batches][:4] == ["0 ", "1 ", "2 ", "3 "]  # the last may come with the end
 
 
-def test_the_last_piece_does_not_wait() -> None:
-    """Guards short answers: the end wakes the loop although the piece before it has just done so."""
-    times = [heard(Told(2), stream=True)[1] for _ in range(5)]
+def test_the_last_chunk_is_not_delayed() -> None:
+    """It wakes the loop even directly after another delivery."""
+    times = [generate(FakeModel(2), stream=True)[1] for _ in range(5)]
     assert min(times) < DELIVERY_SECONDS / 2
 
 
-def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
-    """Guards the time to the first token: how far the prefill is was told a moment ago."""
+def test_the_first_text_is_not_delayed_by_progress() -> None:
+    """Guards TTFT: prefill progress was delivered a moment before."""
 
-    class Prefilling(Told):
+    class Prefilling(FakeModel):
         def chat(self, *_: object) -> Iterator[Chunk]:
             yield Chunk("", progress=Progress("prefill", 1, 1))
             time.sleep(DELIVERY_SECONDS / 10)
             yield Chunk("first")
             time.sleep(2 * DELIVERY_SECONDS)
-            yield Chunk("", answer=LAST)
+            yield Chunk("", answer=ANSWER)
 
     async def listen() -> float:
         pool = WorkerPool(cast(VLM, Prefilling(0)), ServerLimits())
@@ -96,9 +95,9 @@ def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
         try:
             async with pool.answers(
                 GenerationRequest((RequestMessage("user", ("hi",)),), Options(), stream=True)
-            ) as arriving:
-                async for pieces in arriving:
-                    if text([pieces]):
+            ) as batches:
+                async for chunks in batches:
+                    if text([chunks]):
                         return time.monotonic() - began
         finally:
             pool.close()
@@ -107,49 +106,48 @@ def test_the_first_text_does_not_wait_for_what_was_told_before_it() -> None:
     assert min(asyncio.run(listen()) for _ in range(5)) < DELIVERY_SECONDS / 2
 
 
-def test_nobody_is_woken_for_pieces_that_nobody_reads() -> None:
-    """Guards answers that are no streams: they come as one."""
-    looks, _ = heard(Told(100, pause=0.001))
-    assert [[piece.chunk.answer for piece in pieces] for pieces in looks] == [[LAST]]
+def test_without_stream_only_the_answer_is_delivered() -> None:
+    batches, _ = generate(FakeModel(100, pause=0.001))
+    assert [[chunk.chunk.answer for chunk in chunks] for chunks in batches] == [[ANSWER]]
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_each_of_several_answers_arrives(count: int) -> None:
-    """More answers than threads, too."""
-    looks, _ = heard(Told(20), n=count, stream=True)
+    """Also with more answers than threads."""
+    batches, _ = generate(FakeModel(20), n=count, stream=True)
     for index in range(count):
-        assert text(looks, index) == "".join(f"{number} " for number in range(20))
+        assert text(batches, index) == "".join(f"{number} " for number in range(20))
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_what_goes_wrong_arrives_after_what_went_well(count: int) -> None:
-    """Guards errors of one of several threads, of which the others do not know."""
+def test_an_error_is_raised_in_the_coroutine(count: int) -> None:
+    """Also if only one of several threads fails."""
     with pytest.raises(DeviceError, match="gone"):
-        heard(Told(3, fault=DeviceError("gone")), n=count, stream=True)
+        generate(FakeModel(3, error=DeviceError("gone")), n=count, stream=True)
 
 
-def test_what_is_wrong_with_the_job_arrives_once() -> None:
-    """Guards several answers of one request: its images are decoded once."""
+def test_an_error_of_the_request_is_raised_once() -> None:
+    """The images of a request with several answers are decoded once."""
 
-    class Refusing(Told):
-        begun = 0
+    class Refusing(FakeModel):
+        calls = 0
 
         def chat(self, *_: object) -> Iterator[Chunk]:
-            self.begun += 1
+            self.calls += 1
             raise DeviceError("no")
 
     model = Refusing(0)
     with pytest.raises(DeviceError, match="no"):
-        heard(model, n=4, stream=True)
-    assert model.begun == 1
+        generate(model, n=4, stream=True)
+    assert model.calls == 1
 
 
-def test_whoever_leaves_while_images_are_decoded_frees_the_turn_after_one() -> None:
-    """Guards the turn of the next one from sixteen large images of somebody who has gone."""
+def test_decoding_stops_when_the_client_has_disconnected() -> None:
+    """Otherwise sixteen large images would be decoded before the slot is free."""
     cancellation = Cancellation()
     cancellation.cancel()
     image = EncodedImage(b"this would be refused", "auto", "image")
-    pool = WorkerPool(cast(VLM, Told(0)), ServerLimits())
+    pool = WorkerPool(cast(VLM, FakeModel(0)), ServerLimits())
     with pytest.raises(AnswerCancelled):
         pool.decode(GenerationRequest((RequestMessage("user", (image,)),)), cancellation)
     pool.close()

@@ -1,4 +1,4 @@
-"""Requests for chat completions, in a few words. For the tests of what reads them."""
+"""Builders of chat completion requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlrun.server.limits import ServerLimits
 PATH = document(ServerLimits(), "vlrun-tiny", keyed=False)["paths"]["/v1/chat/completions"]["post"]
 EXAMPLES = PATH["requestBody"]["content"]["application/json"]["examples"]
 IMAGE: str = EXAMPLES["a-question-about-an-image"]["value"]["messages"][0]["content"][1]["image_url"]["url"]
-"""The image of the document's examples."""
+"""The image of the OpenAPI examples."""
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bergen"}'}}
 FUNCTION = {"name": "weather", "description": "The weather.", "parameters": {"type": "object"}}
@@ -22,8 +22,8 @@ def user(*content: object) -> dict[str, Any]:
     return {"role": "user", "content": content[0] if isinstance(content[0], str) else list(content)}
 
 
-def text(words: str) -> dict[str, Any]:
-    return {"type": "text", "text": words}
+def text(content: str) -> dict[str, Any]:
+    return {"type": "text", "text": content}
 
 
 def image(**more: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Answers, whole and streamed, against OpenAI's own schema; and that a stream says what the whole says."""
+"""Whole and streamed answers match OpenAI's schema, our OpenAPI document, and each other."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def answer(text: str = "6 bottles", reason: FinishReason = "stop", **more: Any) 
 
 
 def chunks(whole: Answer, size: int = 3) -> list[Chunk]:
-    """The answer in pieces of so many characters; the tokens' log probabilities come one a piece."""
+    """The answer as chunks of ``size`` characters, each with the log probabilities of one token."""
     pieces = [whole.text[start : start + size] for start in range(0, len(whole.text), size)]
     tokens = [whole.logprobs[i : i + 1] for i in range(len(pieces))]
-    streamed = [Chunk(piece, logprobs=likely) for piece, likely in zip(pieces, tokens, strict=True)]
+    streamed = [Chunk(piece, logprobs=logprobs) for piece, logprobs in zip(pieces, tokens, strict=True)]
     return [*streamed, Chunk("", answer=whole, logprobs=whole.logprobs[len(pieces) :])]
 
 
@@ -51,8 +51,8 @@ def chat_adapter(tools: bool = False, **more: Any) -> ChatAdapter:
     )
 
 
-def documented(value: Any, name: str) -> None:
-    """Fails unless the value has the fields of our own document, and no others."""
+def assert_documented(value: Any, name: str) -> None:
+    """Fail unless the value matches our OpenAPI document, without undocumented fields."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
     errors = [error.message for error in Draft202012Validator(schema).iter_errors(value)]
     assert not errors
@@ -61,7 +61,7 @@ def documented(value: Any, name: str) -> None:
 
 def completion(adapter: ChatAdapter, *answers: Answer) -> dict[str, Any]:
     value = json.loads(adapter.whole(answers))
-    documented(value, "ChatCompletion")
+    assert_documented(value, "ChatCompletion")
     return check(value, "CreateChatCompletionResponse")
 
 
@@ -71,12 +71,12 @@ def only_choice(adapter: ChatAdapter, whole: Answer) -> dict[str, Any]:
 
 
 def data(events: list[bytes], schema: str) -> list[dict[str, Any]]:
-    """The JSON of a stream's events."""
+    """The JSON data of a stream's events, validated."""
     lines = b"".join(events).decode().splitlines()
     parsed = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
     values = [json.loads(line) for line in parsed if line != "[DONE]"]
     for value in values:
-        documented(value, "ResponseEvent" if schema == "ResponseStreamEvent" else "ChatCompletionChunk")
+        assert_documented(value, "ResponseEvent" if schema == "ResponseStreamEvent" else "ChatCompletionChunk")
     return [check(value, schema) for value in values]
 
 
@@ -93,22 +93,22 @@ def responses_adapter(**more: Any) -> ResponsesAdapter:
 
 def response(adapter: ResponsesAdapter, whole: Answer) -> dict[str, Any]:
     value = json.loads(adapter.whole([whole]))
-    documented(value, "Response")
+    assert_documented(value, "Response")
     return check(value, "Response")
 
 
 def response_events(adapter: ResponsesAdapter, whole: Answer) -> list[dict[str, Any]]:
-    begun = adapter.begin()
+    first = adapter.begin()
     events = [event for chunk in chunks(whole) for event in adapter.events(AnswerChunk(0, chunk))]
-    checked = data([*begun, *events, *adapter.end([whole])], "ResponseStreamEvent")
+    checked = data([*first, *events, *adapter.end([whole])], "ResponseStreamEvent")
     names = [line for line in b"".join(events).decode().splitlines() if line.startswith("event: ")]
     assert [f"event: {event['type']}" for event in checked][2:] == names
     assert [event["sequence_number"] for event in checked] == list(range(len(checked)))
     return checked
 
 
-def test_whole_completion_fits_openai() -> None:
-    """A field that is missing, or null where OpenAI allows no null, breaks typed clients."""
+def test_completion_matches_openais_schema() -> None:
+    """A missing field, or null where OpenAI does not allow it, breaks typed clients."""
     received = completion(chat_adapter(), answer(logprobs=TOKENS), answer("7"))
     first, second = received["choices"]
     assert first["message"] == {"role": "assistant", "content": "6 bottles", "refusal": None}
@@ -118,15 +118,14 @@ def test_whole_completion_fits_openai() -> None:
     assert second["index"] == 1
 
 
-def test_prompt_counts_once_and_answers_together() -> None:
+def test_usage_counts_the_prompt_once_and_adds_the_answers() -> None:
     """With several answers, usage once counted the prompt of each."""
     usage = completion(chat_adapter(), answer(), answer())["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (40, 10, 50)
     assert usage["prompt_tokens_details"] == {"cached_tokens": 16, "image_tokens": 30}
 
 
-def test_timings_leave_out_loading() -> None:
-    """How long the model took to load is no business of a request."""
+def test_timings_have_no_load_time() -> None:
     received = completion(chat_adapter(), answer())
     assert received["timings"] == {
         "preprocess": 0.1,
@@ -140,21 +139,19 @@ def test_timings_leave_out_loading() -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("stop", "stop"), ("length", "length"), ("repetition", "length")])
-def test_finish_reasons_are_openais(ours: FinishReason, theirs: str) -> None:
-    """``repetition`` is no value of OpenAI's, and is told beside it."""
+def test_finish_reasons_map_to_openais(ours: FinishReason, theirs: str) -> None:
+    """OpenAI has no ``repetition``; it is in the ``vlrun`` extension."""
     choice = only_choice(chat_adapter(), answer(reason=ours))
     assert choice["finish_reason"] == theirs
     assert choice.get("vlrun", {}).get("finish_reason") == ("repetition" if ours == "repetition" else None)
 
 
-def test_notes_about_images_are_told() -> None:
-    """A client could not know that the rest of an animation was left out."""
-    choice = only_choice(chat_adapter(), answer(notes=("made smaller",)))
-    assert choice["vlrun"] == {"notes": ["made smaller"]}
+def test_notes_about_images_are_in_the_answer() -> None:
+    choice = only_choice(chat_adapter(), answer(notes=("adapter smaller",)))
+    assert choice["vlrun"] == {"notes": ["adapter smaller"]}
 
 
-def test_calls_leave_the_text() -> None:
-    """The marks of a call must not be read out to people."""
+def test_tool_calls_are_removed_from_the_text() -> None:
     choice = only_choice(chat_adapter(tools=True), answer(CALLS))
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] == "Let me see."
@@ -163,24 +160,23 @@ def test_calls_leave_the_text() -> None:
     assert first["id"] != second["id"]
 
 
-def test_without_tools_a_call_is_text() -> None:
-    """A client that gave no tools would find an empty answer."""
+def test_without_tools_a_call_stays_in_the_text() -> None:
+    """A client that sent no tools would get an empty answer."""
     choice = only_choice(chat_adapter(), answer(CALLS))
     assert choice["message"]["content"] == CALLS
     assert choice["finish_reason"] == "stop"
     assert "tool_calls" not in choice["message"]
 
 
-def test_content_is_null_beside_calls_alone() -> None:
-    """OpenAI's content is null there, not empty."""
+def test_content_is_null_if_there_are_only_calls() -> None:
     choice = only_choice(chat_adapter(tools=True), answer(CALLS.partition(" ")[2][7:]))
     assert choice["message"]["content"] is None
 
 
 @pytest.mark.parametrize("tools", [False, True])
 @pytest.mark.parametrize("text", ["", "6 bottles, and <tool", CALLS, "<tool_call>{no call"])
-def test_stream_says_what_the_whole_says(tools: bool, text: str) -> None:
-    """A stream that cuts at the wrong place loses text, calls or likelihoods."""
+def test_streamed_completion_equals_the_whole(tools: bool, text: str) -> None:
+    """Text, calls and log probabilities, wherever chunks are cut."""
     whole = answer(text, logprobs=TOKENS)
     adapter = chat_adapter(tools)
     received = [chunk["choices"][0] for chunk in chat_chunks(adapter, whole)]
@@ -195,7 +191,7 @@ def test_stream_says_what_the_whole_says(tools: bool, text: str) -> None:
 
 
 def test_choices_of_a_stream_do_not_mix() -> None:
-    """What may become a call was once held back for all choices together."""
+    """Text that may become a call was once held back for all choices together."""
     adapter, texts = chat_adapter(tools=True, n=2), {0: "", 1: ""}
     name = "CreateChatCompletionStreamResponse"
     assert [chunk["choices"][0]["index"] for chunk in data(adapter.begin(), name)] == [0, 1]
@@ -205,22 +201,21 @@ def test_choices_of_a_stream_do_not_mix() -> None:
     assert texts == {0: "a<tool_x", 1: "bc"}
 
 
-def test_last_chunk_of_an_answer_has_timings_alone() -> None:
-    """Timings belong to the end of an answer."""
+def test_only_the_last_chunk_has_timings() -> None:
     received = chat_chunks(chat_adapter(), answer())
     assert [("timings" in chunk, "usage" in chunk) for chunk in received[-2:]] == [(False, False), (True, False)]
 
 
-def test_usage_is_null_until_it_is_told() -> None:
-    """OpenAI's clients look for it in a last chunk without choices, where it was asked for."""
+def test_usage_is_null_until_the_last_chunk() -> None:
+    """With ``include_usage``, OpenAI's clients expect it in a last chunk without choices."""
     received = chat_chunks(chat_adapter(include_usage=True), answer())
     assert all(chunk["usage"] is None for chunk in received[:-1])
     assert received[-1]["choices"] == []
     assert received[-1]["usage"]["total_tokens"] == 45
 
 
-def test_progress_is_told_if_wanted() -> None:
-    """A client that knows nothing of it must not see chunks without choices."""
+def test_progress_is_sent_only_on_request() -> None:
+    """Clients that do not know it must not get chunks without choices."""
     step = AnswerChunk(0, Chunk("", progress=Progress("vision", 64, 256)))
     assert chat_adapter().events(step) == []
     (received,) = data(chat_adapter(include_progress=True).events(step), "CreateChatCompletionStreamResponse")
@@ -228,10 +223,10 @@ def test_progress_is_told_if_wanted() -> None:
     assert received["choices"] == []
 
 
-def test_whole_response_fits_openai() -> None:
-    """A field that is missing breaks typed clients; much of it repeats the request."""
+def test_response_matches_openais_schema() -> None:
+    """A missing field breaks typed clients; many fields repeat the request."""
     schema = {"type": "json_schema", "name": "count", "schema": {"type": "object"}}
-    made = responses_adapter(
+    adapter = responses_adapter(
         instructions="Be brief.",
         metadata={"a": "b"},
         temperature=0.5,
@@ -240,7 +235,7 @@ def test_whole_response_fits_openai() -> None:
         text={"format": schema},
         store=True,
     )
-    received = response(made, answer(logprobs=TOKENS))
+    received = response(adapter, answer(logprobs=TOKENS))
     assert received["status"] == "completed"
     assert received["output"][0]["content"][0]["text"] == "6 bottles"
     assert len(received["output"][0]["content"][0]["logprobs"]) == 2
@@ -250,8 +245,8 @@ def test_whole_response_fits_openai() -> None:
     assert received["tool_choice"] == {"type": "function", "name": "weather"}
 
 
-def test_cut_response_is_incomplete() -> None:
-    """``length`` is said as a status there."""
+def test_truncated_response_is_incomplete() -> None:
+    """Responses have a status where chat completions have the finish reason ``length``."""
     received = response(responses_adapter(), answer(reason="repetition"))
     assert (received["status"], received["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert received["output"][0]["status"] == "incomplete"
@@ -262,10 +257,10 @@ def test_cut_response_is_incomplete() -> None:
 @pytest.mark.parametrize("reason", ["stop", "length"])
 @pytest.mark.parametrize("tools", [[], [TOOL]])
 @pytest.mark.parametrize("text", ["", "6 bottles <tool", CALLS, CALLS.partition(" ")[2][7:]])
-def test_events_say_what_the_whole_says(text: str, tools: list[object], reason: FinishReason) -> None:
-    """The official client puts the response together from the events."""
-    made, whole = responses_adapter(tools=tools), answer(text, reason, logprobs=TOKENS)
-    received, expected = response_events(made, whole), response(made, whole)
+def test_response_events_add_up_to_the_response(text: str, tools: list[object], reason: FinishReason) -> None:
+    """The official client builds the response from the events."""
+    adapter, whole = responses_adapter(tools=tools), answer(text, reason, logprobs=TOKENS)
+    received, expected = response_events(adapter, whole), response(adapter, whole)
     assert received[-1]["response"] == expected
     assert received[-1]["type"] == f"response.{expected['status']}"
     items = [event["item"] for event in received if event["type"] == "response.output_item.done"]
@@ -279,8 +274,8 @@ def test_events_say_what_the_whole_says(text: str, tools: list[object], reason: 
         assert output == (item["content"][0]["text"] if item["type"] == "message" else item["arguments"])
 
 
-def test_failed_response_tells_why() -> None:
-    """A stream that just ends leaves the client waiting for an answer."""
+def test_failed_response_has_the_error() -> None:
+    """A client would wait for an answer if the stream just ended."""
     adapter = responses_adapter()
     received = data([*adapter.begin(), *adapter.failed(ApiError(504, "too late", "late"))], "ResponseStreamEvent")
     assert [event["sequence_number"] for event in received] == [0, 1, 2, 3]
@@ -289,27 +284,25 @@ def test_failed_response_tells_why() -> None:
     assert received[3]["response"]["status"] == "failed"
 
 
-def test_errors_fit_openai() -> None:
-    """Whatever goes wrong, clients find message, type, param and code."""
+def test_errors_match_openais_schema() -> None:
     body = json.loads(bad_request("no", "messages").body())
-    documented(body, "ErrorBody")
+    assert_documented(body, "ErrorBody")
     check(body, "ErrorResponse")
 
 
-def test_count_of_tokens_adds_up() -> None:
-    """Text and images make up the whole; a prompt that is too long leaves nothing."""
+def test_token_count_adds_up() -> None:
+    """Text and image tokens are the total; ``remaining`` is never negative."""
     counted = {"count": 40, "image_tokens": 30, "text_tokens": 10, "context": 100, "remaining": 60}
     assert token_count(40, 30, 100) == counted
-    documented(counted, "TokenCount")
+    assert_documented(counted, "TokenCount")
     assert token_count(140, 30, 100)["remaining"] == 0
 
 
-def test_forms_say_it_in_the_tutorials_words() -> None:
-    """Their scripts read ``answer`` and ``text``."""
+def test_form_answers_have_the_field_that_tutorials_read() -> None:
     request = GenerationRequest((RequestMessage("user", ("hi",)),))
     chat = json.loads(FormAdapter(request, "answer").whole([answer()]))
     assert chat["answer"] == "6 bottles"
     received = json.loads(FormAdapter(request, "text").whole([answer("6", reason="length")]))
     for value in (chat, received):
-        documented(value, "FormAnswer")
+        assert_documented(value, "FormAnswer")
     assert (received["text"], received["finish_reason"]) == ("6", "length")

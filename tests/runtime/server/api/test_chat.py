@@ -1,4 +1,4 @@
-"""Chat completions' requests: what they become, and that every wrong one is told in our words, with the field."""
+"""Parsing of chat completion requests, and the error for each invalid one."""
 
 from __future__ import annotations
 
@@ -35,24 +35,23 @@ def json_schema(schema: object) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "count", "schema": schema, "strict": True}}
 
 
-def test_a_plain_question() -> None:
-    """The least that a client sends becomes the model's defaults."""
+def test_a_minimal_request_has_the_defaults() -> None:
     assert read(request()) == GenerationRequest(messages=(RequestMessage("user", ("hi",)),))
 
 
 def test_parts_keep_their_order_and_details() -> None:
-    """A question about the first image must not become one about the second."""
+    """A question about the first image must not be about the second."""
     parsed = read(request(user(image(detail="low"), text("and"), image())))
-    first, words, second = parsed.messages[0].parts
+    first, middle, second = parsed.messages[0].parts
     assert isinstance(first, EncodedImage)
     assert isinstance(second, EncodedImage)
-    assert (first.detail, words, second.detail) == ("low", "and", "auto")
+    assert (first.detail, middle, second.detail) == ("low", "and", "auto")
     assert first.encoded.startswith(b"\x89PNG")
     assert second.param == "messages[0].content[2].image_url.url"
 
 
-def test_all_options_arrive() -> None:
-    """An option that is read and dropped would be worse than one that is refused."""
+def test_all_options_are_used() -> None:
+    """Dropping an option silently would be worse than refusing it."""
     sampling = {
         "temperature": 0.5,
         "top_p": 0.9,
@@ -93,8 +92,7 @@ def test_all_options_arrive() -> None:
         ({"temperature": 0}, Options(temperature=0)),
     ],
 )
-def test_options_in_other_words(given: dict[str, object], options: Options) -> None:
-    """OpenAI's words for what options say otherwise."""
+def test_openais_fields_map_to_options(given: dict[str, object], options: Options) -> None:
     assert read(request(**given)).options == options
 
 
@@ -114,39 +112,43 @@ IGNORED: dict[str, object] = {
 
 
 @pytest.mark.parametrize("name", IGNORED)
-def test_what_changes_nothing_is_accepted(name: str) -> None:
-    """Stock clients send it."""
+def test_fields_without_effect_are_accepted(name: str) -> None:
+    """Standard clients send them."""
     assert read(request(**{name: IGNORED[name]})) == read(request())
 
 
 @pytest.mark.parametrize("name", sorted({*UNSUPPORTED_CHAT, *ChatRequest.__struct_fields__} - {"model", "messages"}))
-def test_null_means_left_out(name: str) -> None:
-    """Clients that write out all of their fields send nulls."""
+def test_null_means_default(name: str) -> None:
+    """Some clients send null for every unused field."""
     assert read(request(**{name: None})) == read(request())
 
 
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED_CHAT))
-def test_known_fields_that_do_nothing_are_named(name: str) -> None:
-    """Rows 15 and 18: a field that is dropped silently gives an answer to another question; a template from a request
-    is a program from an untrusted client.
-    """
+def test_unsupported_fields_are_refused_by_name(name: str) -> None:
+    """Rows 15 and 18: ignoring a field changes the answer; a template is a program from an untrusted client."""
     error = refused(request(**{name: {"1": 5}}))
     assert (error.status, error.param, error.code) == (400, name, "unsupported_parameter")
     assert name in error.message
 
 
 def test_tools_and_their_choice() -> None:
-    """``strict`` is no word for the model; a name says that the call must come."""
+    """The model does not get ``strict``; a named function is a required call."""
     parsed = read(request(tools=[TOOL], tool_choice=NAMED, parallel_tool_calls=False))
     assert parsed.tools == ({"type": "function", "function": FUNCTION},)
     assert parsed.tool_choice == ToolChoice("required", "weather", parallel=False)
     assert read(request(tools=[TOOL], tool_choice="none")).tool_choice == ToolChoice("none")
 
 
-def test_a_conversation_with_calls() -> None:
-    """A message of the assistant comes back as clients keep it: with nulls, without content."""
-    kept: dict[str, object] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
-    asked = {**kept, "function_call": None, "tool_calls": [CALL]}
+def test_a_conversation_with_tool_calls() -> None:
+    """Clients send an assistant message back as they got it: with nulls, without content."""
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+    }
+    asked = {**message, "function_call": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": "call_1", "content": [text("rain")], "name": "weather"}
     parsed = read(request(user("and now?"), asked, result, {"role": "assistant", "content": "It rains."}))
     assert parsed.messages == (
@@ -158,17 +160,17 @@ def test_a_conversation_with_calls() -> None:
 
 
 def test_a_refusal_is_text() -> None:
-    """Another model's refusal is part of the conversation."""
+    """The refusal of another model is part of the conversation."""
     parts = [{"type": "refusal", "refusal": "No."}]
     for message in ({"role": "assistant", "content": parts}, {"role": "assistant", "refusal": "No."}):
         assert read(request(message)).messages == (RequestMessage("assistant", ("No.",)),)
 
 
-def test_system_messages_become_one() -> None:
-    """The model's template knows one, and leaves out the others without a word."""
-    output = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
-    assert read(request(*output, user("hi"))).messages[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
-    error = refused(request(user("hi"), output[0]))
+def test_system_messages_are_joined() -> None:
+    """The chat template supports one and drops the others silently."""
+    system = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
+    assert read(request(*system, user("hi"))).messages[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
+    error = refused(request(user("hi"), system[0]))
     assert error.param == "messages[1].role"
 
 
@@ -176,7 +178,7 @@ def content(part: object, role: str = "user") -> dict[str, Any]:
     return request({"role": role, "content": [part]})
 
 
-PLACE = "messages[0].content[0]"
+PART = "messages[0].content[0]"
 WRONG: list[tuple[object, str | None, str]] = [
     # row 20: wrong types, null messages, unknown role, missing content
     ([], None, "must be an object, not an array"),
@@ -196,22 +198,22 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request({"role": "assistant"}), "messages[0].content", "is missing, and there are no tool_calls"),
     (request({"role": "assistant", "audio": {"id": "x"}}), "messages[0].audio", "is not supported"),
     (request({**user("hi"), "weight": 1}), "messages[0].weight", "is unknown"),
-    # rows 10 and 11's neighbours: parts that are not read
+    # row 10: unsupported parts
     (
         content({"type": "video_url", "video_url": {"url": IMAGE}}),
-        f"{PLACE}.type",
+        f"{PART}.type",
         "does not support video",
     ),
-    (content({"type": "input_audio"}), f"{PLACE}.type", 'must be one of text, image_url, not "input_audio"'),
-    (content({"type": "file"}), f"{PLACE}.type", 'not "file"'),
-    (content({"text": "hi"}), f"{PLACE}.type", "is missing"),
-    (content({"text": "hi"}, "system"), f"{PLACE}.type", "is missing"),
-    (content({"type": 5}), f"{PLACE}.type", "must be a string, not a whole number"),
-    (content({"type": "image_url", "image_url": IMAGE}), f"{PLACE}.image_url", "must be an object, not a string"),
-    (content(image(detail="original")), f"{PLACE}.image_url.detail", "must be one of auto, high, low"),
-    (content(image(url="file:///etc/passwd")), f"{PLACE}.image_url.url", ""),
-    (content(image(), "system"), f"{PLACE}.type", 'must be text, not "image_url"'),
-    (content(image(), "assistant"), f"{PLACE}.type", 'must be one of text, refusal, not "image_url"'),
+    (content({"type": "input_audio"}), f"{PART}.type", 'must be one of text, image_url, not "input_audio"'),
+    (content({"type": "file"}), f"{PART}.type", 'not "file"'),
+    (content({"text": "hi"}), f"{PART}.type", "is missing"),
+    (content({"text": "hi"}, "system"), f"{PART}.type", "is missing"),
+    (content({"type": 5}), f"{PART}.type", "must be a string, not a whole number"),
+    (content({"type": "image_url", "image_url": IMAGE}), f"{PART}.image_url", "must be an object, not a string"),
+    (content(image(detail="original")), f"{PART}.image_url.detail", "must be one of auto, high, low"),
+    (content(image(url="file:///etc/passwd")), f"{PART}.image_url.url", ""),
+    (content(image(), "system"), f"{PART}.type", 'must be text, not "image_url"'),
+    (content(image(), "assistant"), f"{PART}.type", 'must be one of text, refusal, not "image_url"'),
     # calls
     (
         request({"role": "tool", "tool_call_id": "x", "content": "hi"}),
@@ -219,7 +221,7 @@ WRONG: list[tuple[object, str | None, str]] = [
         "not the id of an earlier call",
     ),
     (request({"role": "tool", "content": "hi"}), "messages[0].tool_call_id", "is missing"),
-    # rows 13 to 16: numbers and strings out of their bounds
+    # rows 13 to 16: numbers and strings out of bounds
     (request(n=10**9), "n", "must be at most 8"),
     (request(n=0), "n", "must be at least 1"),
     (request(max_tokens=-1), "max_tokens", "must be at least 1"),
@@ -245,7 +247,7 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request(stop=["a", ""]), "stop[1]", "must not be empty"),
     (request(stop="a" * 257), "stop", "at most 256 characters"),
     (request(logit_bias={"1": 100}), "logit_bias", "is not supported"),
-    # what does not go together
+    # fields that contradict each other
     (request(stream_options={"include_usage": True}), "stream_options", "needs stream"),
     (request(stream=True, stream_options={"chunk_size": 1}), "stream_options.chunk_size", "is unknown"),
     (request(stop="x", response_format={"type": "json_object"}), "stop", "would cut the JSON"),
@@ -271,24 +273,24 @@ WRONG: list[tuple[object, str | None, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "param", "words"), WRONG)
-def test_wrong_requests_are_told(value: object, param: str | None, words: str) -> None:
-    """Each is a 400 that names its field, in a few words of ours: rows 10, 13 to 16, 18 and 20."""
+@pytest.mark.parametrize(("value", "param", "expected"), WRONG)
+def test_invalid_requests_are_refused_with_their_field(value: object, param: str | None, expected: str) -> None:
+    """Rows 10, 13 to 16, 18 and 20: a short 400 that names the field, without text of msgspec."""
     error = refused(value)
     assert (error.status, error.param) == (400, param)
-    assert words in error.message
-    assert not any(foreign in error.message for foreign in ("`", "$", "Expected", "array`"))
+    assert expected in error.message
+    assert not any(fragment in error.message for fragment in ("`", "$", "Expected", "array`"))
     assert len(error.message) < 300
 
 
-def test_video_has_a_code() -> None:
-    """Row 10: clients can tell that it is the version, not the file."""
+def test_video_has_its_own_error_code() -> None:
+    """Row 10: clients can tell an unsupported feature from a bad file."""
     assert refused(content({"type": "video_url"})).code == "unsupported_video"
 
 
 @pytest.mark.parametrize("arguments", ["", "[]", "{", "null", '{"a": 1, "a": 2}', "{}{}", '{"a": NaN}'])
-def test_arguments_of_a_call_are_an_object(arguments: str) -> None:
-    """They stand in the prompt letter for letter: anything else would break out of the call."""
+def test_arguments_of_a_call_must_be_an_object(arguments: str) -> None:
+    """They are in the prompt verbatim: other text could end the call early."""
     call = {**CALL, "function": {"name": "weather", "arguments": arguments}}
     error = refused(request({"role": "assistant", "tool_calls": [call]}))
     assert error.param == "messages[0].tool_calls[0].function.arguments"
@@ -296,8 +298,8 @@ def test_arguments_of_a_call_are_an_object(arguments: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../x", "Vlrun-Tiny", "", "x" * 2**20])
-def test_other_models_are_not_served(name: str) -> None:
-    """Row 21: no path, no alias, and a name of 1 MB does not come back."""
+def test_another_model_is_not_found(name: str) -> None:
+    """Row 21: no path, no alias, and the message does not repeat a name of 1 MB."""
     error = refused(request(model=name))
     assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
     assert len(error.message) < 200
@@ -305,13 +307,13 @@ def test_other_models_are_not_served(name: str) -> None:
 
 
 def test_text_is_counted_over_the_whole_request() -> None:
-    """Many short messages are as long as a long one; tools and calls are text too."""
+    """Also over many short messages, tools and calls."""
     limits = ServerLimits(max_text=100)
     assert read(request(*[user("x" * 50)] * 2), limits).messages
     assert refused(request(*[user("x" * 50)] * 2, user("y")), limits).param == "messages[2].content"
     assert refused(request(user(text("x" * 90), text("x" * 11))), limits).param == "messages[0].content[1].text"
-    wordy = {"type": "function", "function": {"name": "f", "description": "d" * 101}}
-    assert refused(request(tools=[wordy]), limits).param == "tools[0].function.description"
+    too_long = {"type": "function", "function": {"name": "f", "description": "d" * 101}}
+    assert refused(request(tools=[too_long]), limits).param == "tools[0].function.description"
     large = {"type": "function", "function": {"name": "f", "parameters": {"description": "d" * 101}}}
     assert refused(request(tools=[large]), limits).param == "tools[0].function.parameters"
     called = {**CALL, "function": {"name": "f", "arguments": json.dumps({"a": "x" * 100})}}
@@ -328,11 +330,11 @@ def test_images_are_counted_over_the_whole_request() -> None:
     assert "at most 3 images" in error.message
 
 
-def test_schemas_are_bounded() -> None:
-    """Row 17's first half: bytes, not characters."""
-    limits, wordy = ServerLimits(max_schema_bytes=100), {"description": "ä" * 45}
-    error = refused(request(response_format=json_schema(wordy)), limits)
+def test_schema_size_is_limited_in_bytes() -> None:
+    """Row 17."""
+    limits, too_long = ServerLimits(max_schema_bytes=100), {"description": "ä" * 45}
+    error = refused(request(response_format=json_schema(too_long)), limits)
     assert error.param == "response_format.json_schema.schema"
-    tool = {"type": "function", "function": {"name": "f", "parameters": wordy}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": too_long}}
     assert refused(request(tools=[tool]), limits).param == "tools[0].function.parameters"
     assert read(request(response_format=json_schema({"description": "a" * 45})), limits).options.schema

@@ -1,4 +1,4 @@
-"""The tutorials' forms: what they become, and that every wrong one is refused with its field."""
+"""Parsing of multipart forms, and the error for each invalid one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlrun.types.options import Options
 
 
 def test_forms_become_requests() -> None:
-    """The tutorials' scripts send an image, perhaps a question, and texts where numbers belong."""
+    """Tutorial scripts send an image, perhaps a question, and numbers as text."""
     parsed = forms.parse({}, b"png", ServerLimits())
     assert parsed.messages == (RequestMessage("user", (EncodedImage(b"png", "auto", "image"), DEFAULT_QUESTION)),)
     parsed = forms.parse({"query": "12", "max_tokens": "5", "temperature": "0.5"}, b"png", ServerLimits())
@@ -22,13 +22,13 @@ def test_forms_become_requests() -> None:
 
 
 @pytest.mark.parametrize("text", ["7.918117470151744e-240", "5E-1", "2e0", "0.0", "1e+0"])
-def test_numbers_of_a_form_are_those_of_json(text: str) -> None:
-    """Guards clients that write a float as their language does: an exponent has up to three digits."""
+def test_form_numbers_have_json_notation(text: str) -> None:
+    """Clients format floats as their language does, with exponents of up to three digits."""
     assert forms.parse({"temperature": text}, b"png", ServerLimits()).options.temperature == float(text)
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "expected"),
     [
         ({"max_tokens": "many"}, "max_tokens must be a whole number"),
         ({"max_tokens": "0"}, "max_tokens must be at least 1"),
@@ -42,14 +42,12 @@ def test_numbers_of_a_form_are_those_of_json(text: str) -> None:
         ({"prompt": "hi"}, "prompt is unknown"),
     ],
 )
-def test_wrong_forms_are_refused(fields: dict[str, str], words: str) -> None:
-    """A path instead of a file, a number that is none."""
-    with pytest.raises(ApiError, match=words) as caught:
+def test_invalid_forms_are_refused_with_their_field(fields: dict[str, str], expected: str) -> None:
+    with pytest.raises(ApiError, match=expected) as caught:
         forms.parse(fields, b"png", ServerLimits(max_text=100))
     assert (caught.value.param, caught.value.status) == (next(iter(fields)), 400)
 
 
 def test_a_form_without_an_image_is_refused() -> None:
-    """There is nothing to answer about."""
     with pytest.raises(ApiError, match="image is missing"):
         forms.parse({"query": "hi"}, None, ServerLimits())

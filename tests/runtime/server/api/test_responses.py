@@ -1,4 +1,4 @@
-"""Requests for responses: what their items become, and that every wrong one is told with its field."""
+"""Parsing of requests to /v1/responses, and the error for each invalid one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlrun.types.turn import ToolCall, ToolChoice
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Bergen"}'}
 RESULT = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
-SAID = {"type": "output_text", "text": "Let me see.", "annotations": [], "logprobs": []}
+OUTPUT_TEXT = {"type": "output_text", "text": "Let me see.", "annotations": [], "logprobs": []}
 LOGPROBS = ["message.output_text.logprobs"]
 
 
@@ -31,7 +31,7 @@ def message(role: str, *parts: object, **more: object) -> dict[str, Any]:
     return {"role": role, "content": list(parts), **more}
 
 
-def words(text: str = "hi") -> dict[str, Any]:
+def text_part(text: str = "hi") -> dict[str, Any]:
     return {"type": "input_text", "text": text}
 
 
@@ -55,17 +55,16 @@ def refused(value: object, limits: ServerLimits | None = None) -> ApiError:
         "hi",
         [{"role": "user", "content": "hi"}],
         [{"type": "message", "role": "user", "content": "hi"}],
-        [message("user", words())],
+        [message("user", text_part())],
     ],
 )
-def test_a_plain_question(items: object) -> None:
-    """The ways to say the same; the official client leaves ``type`` out."""
+def test_a_text_has_several_notations(items: object) -> None:
+    """The official client omits ``type``."""
     assert read(request(items)) == GenerationRequest(messages=(RequestMessage("user", ("hi",)),))
 
 
 def test_images_and_texts_keep_their_order() -> None:
-    """An image stands where it was shown."""
-    (turn,) = read(request([message("user", image(detail="low"), words(), image())])).messages
+    (turn,) = read(request([message("user", image(detail="low"), text_part(), image())])).messages
     first, text, second = turn.parts
     assert isinstance(first, EncodedImage)
     assert isinstance(second, EncodedImage)
@@ -73,24 +72,24 @@ def test_images_and_texts_keep_their_order() -> None:
     assert second.param == "input[0].content[2].image_url"
 
 
-def test_instructions_and_system_messages_become_one() -> None:
-    """The model's template knows one, as the first."""
-    output = [message("developer", words("Be kind.")), {"role": "user", "content": "hi"}]
-    parsed = read(request(output, instructions="Be brief."))
+def test_instructions_and_system_messages_are_joined() -> None:
+    """The chat template supports one system message, the first."""
+    items = [message("developer", text_part("Be kind.")), {"role": "user", "content": "hi"}]
+    parsed = read(request(items, instructions="Be brief."))
     assert parsed.messages == (
         RequestMessage("system", ("Be brief.", "\n\n", "Be kind.")),
         RequestMessage("user", ("hi",)),
     )
     assert read(request(instructions="Be brief.")).messages[0] == RequestMessage("system", ("Be brief.",))
-    late = refused(request([message("user", words()), message("system", words())], instructions="Be brief."))
+    late = refused(request([message("user", text_part()), message("system", text_part())], instructions="Be brief."))
     assert late.param == "input[1].role"
 
 
-def test_an_answer_comes_back_as_it_was() -> None:
-    """``input += response.output`` is how clients go on: items with ids, states and nulls."""
-    answered = message("assistant", SAID, id="msg_1", type="message", status="completed", phase=None)
+def test_output_items_are_valid_input() -> None:
+    """Clients continue with ``input += response.output``: items with ids, statuses and nulls."""
+    answered = message("assistant", OUTPUT_TEXT, id="msg_1", type="message", status="completed", phase=None)
     called = {**CALL, "id": "fc_1", "status": "completed", "namespace": None}
-    parsed = read(request([message("user", words()), answered, called, {**CALL, "call_id": "call_2"}, RESULT]))
+    parsed = read(request([message("user", text_part()), answered, called, {**CALL, "call_id": "call_2"}, RESULT]))
     call = ToolCall("weather", '{"city": "Bergen"}')
     assert parsed.messages[1:] == (
         RequestMessage("assistant", ("Let me see.",), (call, call)),
@@ -98,15 +97,14 @@ def test_an_answer_comes_back_as_it_was() -> None:
     )
 
 
-def test_a_call_without_text_is_a_turn() -> None:
-    """It belongs to the assistant, not to the user before it."""
-    assert read(request([message("user", words()), CALL, RESULT])).messages[1] == RequestMessage(
+def test_a_call_without_text_is_an_assistant_turn() -> None:
+    assert read(request([message("user", text_part()), CALL, RESULT])).messages[1] == RequestMessage(
         "assistant", (), (ToolCall("weather", '{"city": "Bergen"}'),)
     )
 
 
-def test_all_options_arrive() -> None:
-    """An option that is read and dropped would be worse than one that is refused."""
+def test_all_options_are_used() -> None:
+    """Dropping an option silently would be worse than refusing it."""
     parsed = read(
         request(
             temperature=0.5,
@@ -136,22 +134,22 @@ def test_all_options_arrive() -> None:
         ({"type": "json_schema", "name": "n", "schema": {"type": "array"}}, {"type": "array"}),
     ],
 )
-def test_formats(form: object, schema: object) -> None:
-    """The schema stands flat there, not as in chat completions."""
+def test_text_formats(form: object, schema: object) -> None:
+    """The schema is a level higher than in chat completions."""
     assert read(request(text={"format": form})).options.schema == schema
 
 
 @pytest.mark.parametrize(
     "name", sorted({*UNSUPPORTED_RESPONSES, *ResponsesRequest.__struct_fields__} - {"model", "input"})
 )
-def test_null_means_left_out(name: str) -> None:
-    """Clients that write out all of their fields send nulls."""
+def test_null_means_default(name: str) -> None:
+    """Some clients send null for every unused field."""
     assert read(request(**{name: None})) == read(request())
 
 
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED_RESPONSES))
-def test_known_fields_that_do_nothing_are_named(name: str) -> None:
-    """An answer without the earlier response that it was to go on from would be another conversation's."""
+def test_unsupported_fields_are_refused_by_name(name: str) -> None:
+    """Ignoring ``previous_response_id`` would answer without the conversation."""
     error = refused(request(**{name: {"id": "x"}}))
     assert (error.param, error.code) == (name, "unsupported_parameter")
 
@@ -159,13 +157,13 @@ def test_known_fields_that_do_nothing_are_named(name: str) -> None:
 @pytest.mark.parametrize(
     "given", [{"store": True}, {"store": False}, {"background": False}, {"truncation": "disabled"}]
 )
-def test_defaults_may_be_said(given: dict[str, object]) -> None:
-    """``store`` is true by OpenAI's default: saying it is the same as not saying it."""
+def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
+    """OpenAI's default of ``store`` is true."""
     assert read(request(**given)) == read(request())
 
 
 @pytest.mark.parametrize(
-    ("value", "param", "words"),
+    ("value", "param", "expected"),
     [
         ([], None, "must be an object"),
         ({"model": "vlrun-tiny"}, "input", "is missing"),
@@ -174,14 +172,22 @@ def test_defaults_may_be_said(given: dict[str, object]) -> None:
         (request([5]), "input[0]", "must be an object"),
         (request([{"type": "reasoning", "summary": []}]), "input[0].type", 'not "reasoning"'),
         (request([{"type": "item_reference", "id": "x"}]), "input[0].type", 'not "item_reference"'),
-        (request([message("tool", words())]), "input[0].role", "must be one of assistant, developer, system, user"),
+        (
+            request([message("tool", text_part())]),
+            "input[0].role",
+            "must be one of assistant, developer, system, user",
+        ),
         (request([{"role": "user"}]), "input[0].content", "is missing"),
         (request([message("user", {"type": "input_file"})]), "input[0].content[0].type", 'not "input_file"'),
         (request([message("user", {"type": "input_video"})]), "input[0].content[0].type", "does not support video"),
         (request([message("user", image(file_id="x"))]), "input[0].content[0].file_id", "is not supported"),
         (request([message("user", image(image_url="http://x/"))]), "input[0].content[0].image_url", ""),
-        (request([message("user", SAID)]), "input[0].content[0].type", "must be input_text in a message of the user"),
-        (request([message("assistant", words())]), "input[0].content[0].type", "must be output_text"),
+        (
+            request([message("user", OUTPUT_TEXT)]),
+            "input[0].content[0].type",
+            "must be input_text in a message of the user",
+        ),
+        (request([message("assistant", text_part())]), "input[0].content[0].type", "must be output_text"),
         (request([message("system", image())]), "input[0].content[0].type", "only user messages may have images"),
         (request([RESULT]), "input[0].call_id", "not the id of an earlier call"),
         (request([{**CALL, "arguments": "[]"}]), "input[0].arguments", "must be the JSON text of an object"),
@@ -202,26 +208,26 @@ def test_defaults_may_be_said(given: dict[str, object]) -> None:
         (request(seed=1), "seed", "is unknown"),
     ],
 )
-def test_wrong_requests_are_told(value: object, param: str | None, words: str) -> None:
-    """Each is a 400 that names its field, in a few words of ours."""
+def test_invalid_requests_are_refused_with_their_field(value: object, param: str | None, expected: str) -> None:
+    """A short 400 that names the field."""
     error = refused(value)
     assert (error.status, error.param) == (400, param)
-    assert words in error.message
+    assert expected in error.message
     assert len(error.message) < 300
 
 
-def test_other_models_are_not_served() -> None:
+def test_another_model_is_not_found() -> None:
     """Row 21."""
     error = refused({"model": "gpt-x", "input": "hi"})
     assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
 
 
-def test_limits_hold_here_too() -> None:
-    """A second way in must not be a way around."""
+def test_limits_are_those_of_chat_completions() -> None:
+    """A second endpoint must not bypass them."""
     limits = ServerLimits(max_text=100, max_images=1, max_schema_bytes=100)
-    wordy: list[tuple[dict[str, Any], str]] = [
+    too_large: list[tuple[dict[str, Any], str]] = [
         (request("x" * 51, instructions="x" * 50), "input"),
-        (request([message("user", words("x" * 101))]), "input[0].content[0].text"),
+        (request([message("user", text_part("x" * 101))]), "input[0].content[0].text"),
         (request([CALL, {**RESULT, "output": "x" * 100}]), "input[1].output"),
         (request([message("user", image(), image())]), "input[0].content[1].image_url"),
         (request(tools=[{**TOOL, "description": "x" * 101}]), "tools[0].description"),
@@ -230,5 +236,5 @@ def test_limits_hold_here_too() -> None:
             "text.format.schema",
         ),
     ]
-    for value, param in wordy:
+    for value, param in too_large:
         assert refused(value, limits).param == param

@@ -1,4 +1,4 @@
-"""Row 19 of the fault table: JSON that parses elsewhere and does harm later, and JSON that harms its parser."""
+"""Row 19 of the fault table: JSON that harms its parser, or parses but does harm later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = ServerLimits(json_depth=8)
 
 
 def refused(body: bytes | str) -> str:
-    """The message of the refusal."""
+    """The message of the error."""
     with pytest.raises(ApiError) as error:
         parse(body if isinstance(body, bytes) else body.encode(), LIMITS)
     assert (error.value.status, error.value.code, error.value.param) == (400, "invalid_json", None)
@@ -43,16 +43,16 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @given(value=VALUES, ascii_only=st.booleans(), indent=st.sampled_from([None, 1]))
 @example(value={'"[{\\"': '\\\\"[[[[[[[[[[[[\\', "\\": ['"']}, ascii_only=True, indent=None)
 @example(value="\U0001f600", ascii_only=True, indent=None)
-def test_reads_what_is_right(value: Any, ascii_only: bool, indent: int | None) -> None:
-    """Guards against refusing or changing good JSON: quotes, brackets and escapes in strings, pairs of surrogates."""
+def test_valid_json_is_parsed(value: Any, ascii_only: bool, indent: int | None) -> None:
+    """Including quotes, brackets and escapes in strings, and surrogate pairs."""
     written = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     assert parse(written.encode(), ServerLimits()) == value
 
 
 @settings(max_examples=500, deadline=None)
 @given(st.text(st.sampled_from(list('[]{}",:\\u0d8e 1.-x\n\0\ud83d猫')), max_size=40) | st.binary(max_size=40))
-def test_reads_as_the_library_or_refuses(body: bytes | str) -> None:
-    """Guards against a second reading of the same bytes, and against anything but a 400 for the rest."""
+def test_any_bytes_parse_as_in_the_library_or_are_refused(body: bytes | str) -> None:
+    """Never a different value, and never another error than 400."""
     body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
     try:
         value = parse(body, LIMITS)
@@ -64,7 +64,7 @@ def test_reads_as_the_library_or_refuses(body: bytes | str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "expected"),
     [
         ("", "no body"),
         (" \r\n\t", "no body"),
@@ -99,25 +99,21 @@ def test_reads_as_the_library_or_refuses(body: bytes | str) -> None:
         ('["\\ud83d\\u0041"]', "surrogate"),
     ],
 )
-def test_refuses_what_is_not_strict(body: bytes | str, words: str) -> None:
-    """Guards every later reader: of two fields one would win, NaN passes any comparison, NUL and half a surrogate pair
-    break tokenizers.
-    """
-    assert words in refused(body)
+def test_lenient_json_is_refused(body: bytes | str, expected: str) -> None:
+    """Duplicate keys are ambiguous, NaN passes any comparison, NUL and lone surrogates break tokenizers."""
+    assert expected in refused(body)
 
 
 @pytest.mark.parametrize("number", ["9" * 65, "-" + "9" * 64, "0." + "0" * 63, "1e" + "0" * 63, "1" * 100_000])
-def test_long_numbers(number: str) -> None:
-    """Guards time: an integer of 100,000 digits takes Python long, and raises its own words."""
+def test_long_numbers_are_refused(number: str) -> None:
+    """Python takes long to parse an integer of 100,000 digits, and raises its own message."""
     assert f"more than {MAX_NUMBER} characters" in refused(number)
     assert parse(b"9" * 64, LIMITS) == 10**64 - 1
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":', '{"\\"":[', '["\\\\",'])
-def test_depth(opening: str) -> None:
-    """Guards the stack: 100,000 brackets are refused at once, in a thread with a small stack too. The limit is exact,
-    and brackets in strings do not count.
-    """
+def test_depth_is_limited(opening: str) -> None:
+    """100,000 brackets are refused at once, even on a small stack. The limit is exact and ignores strings."""
     closing = "".join({"[": "]", "{": "}"}.get(bracket, "") for bracket in reversed(opening))
     levels = LIMITS.json_depth // sum(map(opening.count, "[{"))
     assert parse(f"{opening * levels}1{closing * levels}".encode(), LIMITS)
@@ -137,20 +133,18 @@ def test_depth(opening: str) -> None:
 
 
 @pytest.mark.parametrize("many", ["[[],{}", '["",""', "[1,2", '{"a":1', '["\\"[,{"'])
-def test_number_of_values(many: str) -> None:
-    """Guards memory: 15 MB of empty lists become half a gigabyte. They are refused before they are objects; what
-    strings say does not count.
-    """
+def test_number_of_values_is_limited(many: str) -> None:
+    """15 MB of empty lists would take half a gigabyte. The check comes before parsing and ignores strings."""
     piece = f",{many[1:]}"
-    body = f"{many}{piece * MAX_VALUES}"  # never closed: a parser would find that out last
+    body = f"{many}{piece * MAX_VALUES}"  # never closed, which a parser would notice last
     assert f"more than {MAX_VALUES:,} values" in refused(body)
     assert parse(json.dumps([piece * MAX_VALUES]).encode(), LIMITS) == [piece * MAX_VALUES]
     assert parse(json.dumps([0] * (MAX_VALUES - 1)).encode(), LIMITS) == [0] * (MAX_VALUES - 1)
 
 
-def test_time_for_a_large_image() -> None:
-    """Guards the common case: 15 MB of base64 take about as long as the library's parser alone (12 to 40 ms), and 15 MB
-    of escapes not much more. A loop over characters in Python takes seconds.
+def test_a_large_image_is_parsed_quickly() -> None:
+    """15 MB of base64 or of escapes take little longer than the library's parser alone, 12 to 40 ms; a Python loop over
+    the characters would take seconds.
     """
     for content in ("QUJD" * 2**20 * 4, "\\n" + "QUJD" * 2**20 * 4, '\\"\\\\' * 2**20 * 4, "\\u732b" * 2**20 * 2):
         body = f'{{"messages": [{{"role": "user", "content": "{content}"}}]}}'.encode()

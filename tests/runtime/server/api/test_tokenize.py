@@ -1,4 +1,4 @@
-"""Token counts: what their requests become, and that every wrong one is refused with its field."""
+"""Parsing of requests to /v1/tokenize, and the error for each invalid one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ("vlrun-tiny", "other")
 
 
 def test_tokenize_takes_a_conversation_or_a_text() -> None:
-    """The same messages as a chat, so that the count is that of the chat."""
+    """Messages are parsed as in a chat, so that the counts agree."""
     limits = ServerLimits()
     counted = tokenize.parse({"messages": [user("hi")], "tools": [TOOL]}, NAMES, limits)
     assert counted == GenerationRequest(
@@ -33,8 +33,7 @@ def test_tokenize_takes_a_conversation_or_a_text() -> None:
         ({"prompt": "x" * 101}, "prompt", 400),
     ],
 )
-def test_wrong_counts_are_told(value: object, param: str, status: int) -> None:
-    """As of a chat."""
+def test_invalid_requests_are_refused_with_their_field(value: object, param: str, status: int) -> None:
     with pytest.raises(ApiError) as caught:
         tokenize.parse(value, NAMES, ServerLimits(max_text=100))
     assert (caught.value.param, caught.value.status) == (param, status)

@@ -1,4 +1,4 @@
-"""What is wrong with a request, in our words: found wherever msgspec refuses, and untrusted text is cut and escaped."""
+"""Validation errors: messages of msgspec are translated, untrusted names are cut and escaped."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ BOUNDS = [
     if isinstance(field.type, msgspec.inspect.UnionType)
     and isinstance(field.type.types[0], msgspec.inspect.IntType | msgspec.inspect.FloatType)
 ]
-OF_OPTIONS = [(name, bounds) for name, bounds in BOUNDS if name in Options.__dataclass_fields__]
+OPTION_BOUNDS = [(name, bounds) for name, bounds in BOUNDS if name in Options.__dataclass_fields__]
 
 
-@pytest.mark.parametrize(("name", "bounds"), OF_OPTIONS)
-def test_bounds_are_within_those_of_options(name: str, bounds: Any) -> None:
-    """A bound that the document tells and the options do not keep is a 400 without a field, or none at all."""
+@pytest.mark.parametrize(("name", "bounds"), OPTION_BOUNDS)
+def test_documented_bounds_are_those_of_options(name: str, bounds: Any) -> None:
+    """Otherwise a value within the documented bounds would fail without a field, or one beyond would pass."""
     for value in filter(lambda bound: bound is not None, (bounds.ge, bounds.le)):
         assert getattr(Options(**{name: value}), name) == value
-    if name != "temperature":  # OpenAI's most is less than ours
+    if name != "temperature":  # OpenAI's maximum is below that of Options
         with pytest.raises(OptionError):
             Options(**{name: bounds.le + (1 if isinstance(bounds, msgspec.inspect.IntType) else 1e-6)})
 
@@ -62,7 +62,7 @@ ANYTHING = st.recursive(
 )
 
 
-EXPLAINED = re.compile(
+KNOWN_MESSAGE = re.compile(
     r"[\w.\[\]\\\"/ -]* (is unknown|is missing|is not supported by this service|must not be empty"
     r"|may have at most \d+ (characters|elements|keys)|must be (at least|above|at most) [-\d.]+"
     r"|must be (an?|true|null|the|one of|1 to 64 of)? ?.+|has a key that is too long)"
@@ -72,7 +72,7 @@ EXPLAINED = re.compile(
 
 
 def exists(value: Any, path: str) -> bool:
-    """Whether the path leads to a part of the value, or to a field whose name had to be escaped or cut."""
+    """Whether the path leads to a part of the value, or to a field whose name was escaped or cut."""
     for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         if isinstance(value, dict) and name in value:
             value = value[name]
@@ -83,22 +83,20 @@ def exists(value: Any, path: str) -> bool:
     return True
 
 
-def places(value: object) -> list[tuple[Any, Any]]:
-    """Every container with every key in it."""
+def containers_and_keys(value: object) -> list[tuple[Any, Any]]:
+    """All containers in a value, each with each of its keys."""
     if isinstance(value, dict | list):
         keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-        return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+        return [(value, key) for key in keys] + [pair for key in keys for pair in containers_and_keys(value[key])]
     return []
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_whatever_does_not_fit_is_explained(data: st.DataObject) -> None:
-    """The explanation translates msgspec's message: where it does not know one, a client reads the library's words, or
-    is told nothing of use.
-    """
+def test_every_msgspec_error_is_translated(data: st.DataObject) -> None:
+    """Guards against a message of the library that the translation does not know."""
     value = copy.deepcopy(FULL)
-    container, key = data.draw(st.sampled_from(places(value)))
+    container, key = data.draw(st.sampled_from(containers_and_keys(value)))
     match data.draw(st.sampled_from(["replace", "drop", "add"])):
         case "replace":
             container[key] = data.draw(ANYTHING)
@@ -112,15 +110,15 @@ def test_whatever_does_not_fit_is_explained(data: st.DataObject) -> None:
         with pytest.raises(ApiError) as caught:
             convert(value, ChatRequest, {})
         error = caught.value
-        assert EXPLAINED.fullmatch(error.message), error.message
+        assert KNOWN_MESSAGE.fullmatch(error.message), error.message
         assert error.param is None or exists(value, error.param) or error.code == "missing_required_parameter"
     else:
         assert convert(value, ChatRequest, {}) == msgspec.convert(value, ChatRequest)
 
 
 @pytest.mark.parametrize("name", ["\x1b[31m\r\n", "a" * 10**5, "`$.stream`", "\u202e"])
-def test_names_of_strangers_come_back_cut_and_escaped(name: str) -> None:
-    """Row 44: an error is written into logs and terminals."""
+def test_untrusted_names_are_cut_and_escaped(name: str) -> None:
+    """Row 44: error messages reach logs and terminals."""
     for value in (request(**{name: 1}), request({**user("hi"), name: 1}), request(metadata={name[:60]: 5})):
         with pytest.raises(ApiError) as caught:
             chat.parse(value, ["vlrun-tiny"], ServerLimits())

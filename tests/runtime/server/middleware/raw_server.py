@@ -1,4 +1,4 @@
-"""A real uvicorn with our protocol class in a thread, and clients that are raw sockets."""
+"""Uvicorn with vlrun's protocol class in a thread, and raw-socket clients."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from vlrun.server.api_errors import bad_request
 from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware.http_protocol import protocol
 
-PATIENCE = 5.0
-"""Seconds after which a test gives up."""
+TIMEOUT_SECONDS = 5.0
+"""Time limit for waits and reads."""
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+MARK = b"zebra"
+"""Part of each bad request; must not appear in a response or a log."""
 LIMITS = ServerLimits()
 
 
 @dataclass(frozen=True)
-class Reply:
+class RawReply:
     status: int
     headers: dict[str, str]
     body: bytes
 
     @property
     def code(self) -> str | None:
-        """Of an error, whose shape is checked on the way."""
+        """The error code; also checks the shape of the error."""
         error: dict[str, Any] = json.loads(self.body)["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert self.headers["content-type"] == "application/json"
@@ -44,26 +46,26 @@ class Reply:
 
 
 @dataclass
-class Witness:
-    """An app that answers ``ok`` at once; ``calls``: paths it was called for. The paths of its methods do more."""
+class RecordingApp:
+    """An app that answers ``ok``; some paths behave otherwise. ``calls``: the requested paths."""
 
     calls: list[str] = field(default_factory=list)
-    left: threading.Event = field(default_factory=threading.Event)
-    """Set when the app hears that its client has left."""
+    disconnected: threading.Event = field(default_factory=threading.Event)
+    """Set when the app receives ``http.disconnect``."""
     sent: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.calls.append(scope["path"])
-        stories = {"/endless": self._endless, "/wait": self._wait, "/begin": self._begin, "/large": self._large}
-        stories |= {"/slow": self._slow, "/fail": self._fail}
-        await stories.get(scope["path"], self._ok)(scope, receive, send)
+        handlers = {"/endless": self._endless, "/wait": self._wait, "/begin": self._begin, "/large": self._large}
+        handlers |= {"/slow": self._slow, "/fail": self._fail}
+        await handlers.get(scope["path"], self._ok)(scope, receive, send)
 
     async def _ok(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def _slow(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer after a while, deaf to the client."""
+        """Answer after a delay without reading from the client."""
         await asyncio.sleep(0.3)
         await self._ok(scope, receive, send)
 
@@ -72,43 +74,43 @@ class Witness:
         raise ValueError("zebra")
 
     async def _large(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As many bytes as the query says."""
+        """Send as many bytes as the query says."""
         size = int(scope["query_string"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": bytes(size)})
 
     async def _endless(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the client has left."""
-        gone = asyncio.create_task(self._hear(receive))
+        """Send until the client disconnects."""
+        disconnect = asyncio.create_task(self._wait_for_disconnect(receive))
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        while not gone.done():
+        while not disconnect.done():
             await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
             self.sent += 1000
             await asyncio.sleep(0)
 
     async def _wait(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer never."""
-        await self._hear(receive)
+        """Never answer."""
+        await self._wait_for_disconnect(receive)
 
     async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Begin an answer, and never end it."""
+        """Begin a response and never end it."""
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})
-        await self._hear(receive)
+        await self._wait_for_disconnect(receive)
 
-    async def _hear(self, receive: Receive) -> None:
+    async def _wait_for_disconnect(self, receive: Receive) -> None:
         message: Message = {"type": ""}
         while message["type"] != "http.disconnect":
             message = await receive()
-        self.left.set()
+        self.disconnected.set()
 
 
 @dataclass
-class App:
-    """What stands behind a guard: it answers with the name of the key, or fails as its path says."""
+class StubApp:
+    """An app behind the middleware: it answers with the name of the API key, or fails as its path says."""
 
     calls: list[str] = field(default_factory=list)
-    """Paths that came through the guard."""
+    """Paths of the requests that passed the middleware."""
     stopping: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,41 +139,41 @@ class App:
 
 
 @dataclass(frozen=True)
-class Edge:
-    """A server that runs."""
-
+class RawServer:
     port: int
     server: uvicorn.Server
     refused: list[int]
-    """Statuses that no application gave."""
+    """Statuses that the protocol sent itself."""
 
     def connect(self, receive_buffer: int | None = None) -> socket.socket:
-        """A client, with a receive buffer of so many bytes."""
+        """Open a client socket. ``receive_buffer``: in bytes."""
         client = socket.socket()
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT_SECONDS)
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.connect(("127.0.0.1", self.port))
         return client
 
-    def ask(self, request: bytes) -> Reply:
-        """The answer to ``request`` on a connection of its own."""
+    def request_once(self, request: bytes) -> RawReply:
+        """Send a request on a new connection and return the response."""
         with self.connect() as client:
-            shout(client, request)
-            return reply(client)
+            send_bytes(client, request)
+            return read_reply(client)
 
     def connections(self) -> int:
-        """Open ones, as the server counts them."""
+        """Number of open connections, as the server counts them."""
         return len(self.server.server_state.connections)
 
 
 @contextmanager
-def edge(app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | None = None) -> Iterator[Edge]:
+def serve_app(
+    app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | None = None
+) -> Iterator[RawServer]:
     """A server on a free port of loopback, or on ``listener``, until the block ends."""
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
-    place = listener.getsockname()
+    address = listener.getsockname()
     refused: list[int] = []
-    never_used = asyncio.Protocol  # a websocket's; made like ours it would raise
+    never_used = asyncio.Protocol  # for websockets, which no test opens
     config = uvicorn.Config(
         app,
         http=protocol(limits, refused.append),
@@ -183,30 +185,29 @@ def edge(app: ASGIApp, limits: ServerLimits = LIMITS, listener: socket.socket | 
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    until(lambda: server.started)
+    wait_until(lambda: server.started)
     try:
-        yield Edge(place[1] if listener.family == socket.AF_INET else 0, server, refused)
+        yield RawServer(address[1] if listener.family == socket.AF_INET else 0, server, refused)
     finally:
         server.should_exit = True
         thread.join()
 
 
-def shout(client: socket.socket, data: bytes) -> None:
-    """Send what can be sent: a refused client may be cut off in the middle."""
+def send_bytes(client: socket.socket, data: bytes) -> None:
+    """Send what can be sent; the server may close the connection meanwhile."""
     with suppress(ConnectionError):
         client.sendall(data)
 
 
-def reply(client: socket.socket, method: str = "GET") -> Reply:
-    """The next answer."""
+def read_reply(client: socket.socket, method: str = "GET") -> RawReply:
     answer = http.client.HTTPResponse(client, method=method)
     answer.begin()
     headers = {name.lower(): value for name, value in answer.getheaders()}
-    return Reply(answer.status, headers, answer.read())
+    return RawReply(answer.status, headers, answer.read())
 
 
-def rest(client: socket.socket) -> bytes:
-    """Everything until the connection ends, which it has to within ``PATIENCE``."""
+def read_to_end(client: socket.socket) -> bytes:
+    """Read until the connection ends, within ``TIMEOUT_SECONDS``."""
     parts = [b""]
     with suppress(ConnectionError):
         while part := client.recv(65536):
@@ -214,9 +215,16 @@ def rest(client: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def until(condition: Any, seconds: float = PATIENCE) -> None:
-    """Wait for ``condition()``."""
+def wait_until(condition: Any, seconds: float = TIMEOUT_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)
+
+
+def head(*lines: bytes, first: bytes = b"GET / HTTP/1.1") -> bytes:
+    return b"\r\n".join((first, b"Host: h", *lines, b"", b""))
+
+
+def post(*lines: bytes) -> bytes:
+    return head(*lines, first=b"POST /wait HTTP/1.1")

@@ -1,4 +1,4 @@
-"""Bodies: their size, their time, and the budget that all share. Rows 4, 25 and 26 of the fault table."""
+"""Request bodies: size, time, and the shared memory budget. Rows 4, 25 and 26 of the fault table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from tests.runtime.server.middleware.raw_server import Edge, edge, reply, rest, shout, until
+from tests.runtime.server.middleware.raw_server import (
+    RawServer,
+    read_reply,
+    read_to_end,
+    send_bytes,
+    serve_app,
+    wait_until,
+)
 from vlrun.errors import AnswerCancelled
 from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import MIB, ServerLimits
@@ -27,7 +34,7 @@ def scope(*lengths: str) -> Scope:
 
 
 def receive_from(parts: AsyncIterator[bytes]) -> Receive:
-    """A server's ``receive`` over parts of a body, whose end is a message of its own."""
+    """An ASGI ``receive`` that yields parts of a body, then an empty last message."""
 
     async def receive() -> Message:
         async for part in parts:
@@ -49,15 +56,15 @@ async def read(scope: Scope, receive: Receive, budget: BodyBudget) -> int:
         return len(body)
 
 
-def test_a_promise_that_is_too_large_is_refused_unread() -> None:
+def test_a_content_length_over_the_limit_is_refused_unread() -> None:
     budget, parts = BodyBudget(4 * MIB), list[int]()
     with pytest.raises(ApiError) as caught:
         asyncio.run(read(scope(str(2 * MIB + 1)), receive_from(parts_of(MIB, MIB, parts)), budget))
     assert (caught.value.status, parts, budget.held) == (413, [], 0)
 
 
-def test_chunks_are_refused_as_soon_as_they_are_too_many() -> None:
-    """A body without a length was taken whole: 200 MB of it."""
+def test_a_chunked_body_is_refused_at_the_limit() -> None:
+    """A body without Content-Length was once read completely: 200 MB."""
     budget, parts = BodyBudget(4 * MIB), list[int]()
     with pytest.raises(ApiError) as caught:
         asyncio.run(read(scope(), receive_from(parts_of(64 * MIB, MIB // 4, parts)), budget))
@@ -68,7 +75,7 @@ def test_chunks_are_refused_as_soon_as_they_are_too_many() -> None:
 @pytest.mark.parametrize(
     "lengths", [("-1",), ("+1",), ("1_0",), ("",), ("1.0",), ("9" * 19,), ("x",), ("²",), ("5", "5")]
 )
-def test_a_length_that_is_none(lengths: tuple[str, ...]) -> None:
+def test_an_invalid_content_length_is_refused(lengths: tuple[str, ...]) -> None:
     budget = BodyBudget(4 * MIB)
     with pytest.raises(ApiError) as caught:
         asyncio.run(read(scope(*lengths), receive_from(parts_of(0, 1, [])), budget))
@@ -76,19 +83,19 @@ def test_a_length_that_is_none(lengths: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2 * MIB])
-@pytest.mark.parametrize("promised", [True, False])
-def test_the_largest_is_read(size: int, promised: bool) -> None:
+@pytest.mark.parametrize("with_length", [True, False])
+def test_a_body_up_to_the_limit_is_read(size: int, with_length: bool) -> None:
     budget = BodyBudget(4 * MIB)
-    lengths = [str(size)] if promised else []
+    lengths = [str(size)] if with_length else []
     parts = parts_of(size, max(1, size // 8), [])
     assert asyncio.run(read(scope(*lengths), receive_from(parts), budget)) == size
     assert budget.held == 0
 
 
-@pytest.mark.parametrize("promised", [True, False])
-def test_memory_is_one_body(promised: bool) -> None:
-    """Joined or copied in the end, a body would be there twice; appended to as bytes, its time would be quadratic."""
-    lengths = [str(2 * MIB)] if promised else []
+@pytest.mark.parametrize("with_length", [True, False])
+def test_a_body_is_in_memory_once(with_length: bool) -> None:
+    """Joining the parts at the end would take twice the memory; appending to bytes, quadratic time."""
+    lengths = [str(2 * MIB)] if with_length else []
     tracemalloc.start()
     asyncio.run(read(scope(*lengths), receive_from(parts_of(2 * MIB, 16 * 1024, [])), BodyBudget(4 * MIB)))
     _, peak = tracemalloc.get_traced_memory()
@@ -97,8 +104,8 @@ def test_memory_is_one_body(promised: bool) -> None:
 
 
 @pytest.mark.parametrize("sends", [False, True], ids=["nothing", "a byte now and then"])
-def test_a_slow_body_gives_its_budget_back(sends: bool) -> None:
-    """Much promised and little sent: it holds the budget for ``body_seconds`` at most."""
+def test_a_slow_body_returns_its_budget(sends: bool) -> None:
+    """A long Content-Length with few bytes sent holds the budget for at most ``body_seconds``."""
     budget = BodyBudget(4 * MIB)
 
     async def slow() -> AsyncIterator[bytes]:
@@ -114,19 +121,19 @@ def test_a_slow_body_gives_its_budget_back(sends: bool) -> None:
     assert ("connection", "close") in caught.value.all_headers()
 
 
-def test_a_client_that_leaves_is_no_error_of_anybody() -> None:
+def test_a_disconnect_returns_the_budget() -> None:
     budget = BodyBudget(4 * MIB)
 
-    async def gone() -> Message:
+    async def disconnect() -> Message:
         return {"type": "http.disconnect"}
 
     with pytest.raises(AnswerCancelled):
-        asyncio.run(read(scope("5"), gone, budget))
+        asyncio.run(read(scope("5"), disconnect, budget))
     assert budget.held == 0
 
 
 @pytest.mark.parametrize("error", [ApiError(400, "no"), ValueError(), asyncio.CancelledError()])
-def test_the_budget_comes_back_however_the_block_ends(error: BaseException) -> None:
+def test_every_error_returns_the_budget(error: BaseException) -> None:
     budget = BodyBudget(4 * MIB)
 
     async def fail() -> None:
@@ -139,8 +146,8 @@ def test_the_budget_comes_back_however_the_block_ends(error: BaseException) -> N
     assert budget.held == 0
 
 
-def test_a_promise_takes_nothing() -> None:
-    """Guards everybody from a few who announce the largest bodies and send none: they kept the budget for 30 s."""
+def test_a_content_length_alone_reserves_no_budget() -> None:
+    """A few clients that announced large bodies and sent nothing held the whole budget for 30 s."""
     budget = BodyBudget(2 * MIB)
 
     async def both() -> int:
@@ -161,8 +168,10 @@ def test_a_promise_takes_nothing() -> None:
     assert budget.held == 0
 
 
-@pytest.mark.parametrize(("lengths", "held"), [((str(STEP - 1),), STEP - 1), ((), STEP)], ids=["promised", "in steps"])
-def test_whoever_finds_no_budget_waits(lengths: tuple[str, ...], held: int) -> None:
+@pytest.mark.parametrize(
+    ("lengths", "held"), [((str(STEP - 1),), STEP - 1), ((), STEP)], ids=["with_length", "in steps"]
+)
+def test_a_body_over_the_budget_gets_429(lengths: tuple[str, ...], held: int) -> None:
     budget = BodyBudget(held)
 
     async def two() -> None:
@@ -177,8 +186,8 @@ def test_whoever_finds_no_budget_waits(lengths: tuple[str, ...], held: int) -> N
     assert budget.held == 0
 
 
-class Counting:
-    """An app that says how long its request was."""
+class BodyLengthApp:
+    """An app that answers with the length of the body."""
 
     def __init__(self) -> None:
         self.budget = BodyBudget(LIMITS.bodies_mib * MIB)
@@ -192,77 +201,77 @@ class Counting:
 
 
 @pytest.fixture(scope="module")
-def app() -> Counting:
-    return Counting()
+def app() -> BodyLengthApp:
+    return BodyLengthApp()
 
 
 @pytest.fixture(scope="module")
-def server(app: Counting) -> Iterator[Edge]:
-    guard = SecurityMiddleware(app, frozenset(), frozenset(), None, lambda: False)
-    with edge(guard, LIMITS) as running:
+def server(app: BodyLengthApp) -> Iterator[RawServer]:
+    middleware = SecurityMiddleware(app, frozenset(), frozenset(), None, lambda: False)
+    with serve_app(middleware, LIMITS) as running:
         yield running
 
 
-def head(server: Edge, *lines: bytes) -> bytes:
+def head(server: RawServer, *lines: bytes) -> bytes:
     host = b"Host: 127.0.0.1:%d" % server.port
     return b"\r\n".join((b"POST / HTTP/1.1", host, b"Content-Type: application/json", *lines, b"", b""))
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.parametrize("chunked", [True, False], ids=["in chunks", "with its length"])
-def test_64_mib_over_a_socket(server: Edge, app: Counting, chunked: bool) -> None:
-    """Row 4: it is told early, and nothing of it stays."""
+def test_64_mib_over_a_socket_get_413(server: RawServer, app: BodyLengthApp, chunked: bool) -> None:
+    """Row 4: the response comes early, and no memory is kept."""
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % (64 * MIB)
     part = b"10000\r\n" + bytes(65_536) + b"\r\n"
     before = resident()
     with server.connect() as client:
-        shout(client, head(server, framing))
+        send_bytes(client, head(server, framing))
         for _ in range(40):
-            client.sendall(part)  # what was on its way when the answer came does no harm
-        answer = reply(client)
+            client.sendall(part)  # bytes in flight when the response is sent do no harm
+        answer = read_reply(client)
         assert (answer.status, answer.code, answer.headers["connection"]) == (413, "request_too_large", "close")
         assert resident() - before < 16 * MIB
         client.close()
-    until(lambda: server.connections() == 0)
+    wait_until(lambda: server.connections() == 0)
     assert app.budget.held == 0
 
 
-def test_a_body_in_one_byte_steps_and_then_nothing_over_a_socket(server: Edge, app: Counting) -> None:
-    """Row 26: slow body."""
+def test_a_slow_body_over_a_socket_gets_408(server: RawServer, app: BodyLengthApp) -> None:
+    """Row 26."""
     with server.connect() as client:
-        shout(client, head(server, b"Content-Length: 1000"))
+        send_bytes(client, head(server, b"Content-Length: 1000"))
         for _ in range(5):
-            shout(client, b"x")
-        until(lambda: app.budget.held == 1000)
+            send_bytes(client, b"x")
+        wait_until(lambda: app.budget.held == 1000)
         began = time.monotonic()
-        answer = reply(client)
+        answer = read_reply(client)
         assert (answer.status, answer.code, answer.headers["connection"]) == (408, "request_timeout", "close")
         assert app.budget.held == 0
-        assert rest(client) == b""
+        assert read_to_end(client) == b""
         assert time.monotonic() - began < 4
 
 
-def test_good_bodies_over_a_socket(server: Edge, app: Counting) -> None:
-    """Both framings, one after the other on a connection, and with ``Expect: 100-continue``."""
+def test_valid_bodies_over_a_socket(server: RawServer, app: BodyLengthApp) -> None:
+    """Both framings in turn on one connection, and with ``Expect: 100-continue``."""
     with server.connect() as client:
-        shout(client, head(server, b"Content-Length: 1000000") + bytes(1_000_000))
-        assert reply(client).body == b"1000000"
+        send_bytes(client, head(server, b"Content-Length: 1000000") + bytes(1_000_000))
+        assert read_reply(client).body == b"1000000"
         chunk = b"%x\r\n%s\r\n" % (5000, bytes(5000))
-        shout(client, head(server, b"Transfer-Encoding: chunked") + chunk * 100 + b"0\r\n\r\n")
-        assert reply(client).body == b"500000"
-        shout(client, head(server, b"Content-Length: 3", b"Expect: 100-continue"))
+        send_bytes(client, head(server, b"Transfer-Encoding: chunked") + chunk * 100 + b"0\r\n\r\n")
+        assert read_reply(client).body == b"500000"
+        send_bytes(client, head(server, b"Content-Length: 3", b"Expect: 100-continue"))
         assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
-        shout(client, b"abc")
-        assert reply(client).body == b"3"
+        send_bytes(client, b"abc")
+        assert read_reply(client).body == b"3"
     assert app.budget.held == 0
 
 
-def test_a_client_that_waits_for_100_is_told_before_it_sends(server: Edge) -> None:
+def test_expect_100_continue_gets_413_before_the_body(server: RawServer) -> None:
     with server.connect() as client:
-        shout(client, head(server, b"Content-Length: %d" % (3 * MIB), b"Expect: 100-continue"))
-        answer = reply(client)
+        send_bytes(client, head(server, b"Content-Length: %d" % (3 * MIB), b"Expect: 100-continue"))
+        answer = read_reply(client)
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (413, "request_too_large")

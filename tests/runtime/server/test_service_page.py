@@ -1,4 +1,4 @@
-"""docs/service.md says the truth: each of its blocks that is followed by an output is run and prints that."""
+"""docs/service.md is correct: each code block that is followed by an output prints that output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ NAMES = [f"{block[0]}-{number}" for number, block in enumerate(BLOCKS)]
 
 
 @pytest.mark.parametrize(("language", "source", "output"), BLOCKS, ids=NAMES)
-def test_its_examples_run(server: Server, language: str, source: str, output: str) -> None:
-    """Guards a reader who copies a block."""
+def test_examples_print_the_documented_output(server: Server, language: str, source: str, output: str) -> None:
     assert PORT in source
     program = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-W", "ignore", "-c"]}[language]
     source = source.replace(PORT, f"127.0.0.1:{server.port}")
@@ -29,6 +28,6 @@ def test_its_examples_run(server: Server, language: str, source: str, output: st
     assert (ran.stdout, ran.returncode) == (output, 0), ran.stderr
 
 
-def test_there_are_examples() -> None:
-    """Guards against a test of nothing."""
+def test_examples_are_found() -> None:
+    """Otherwise the test above would pass without running anything."""
     assert len(BLOCKS) >= 3

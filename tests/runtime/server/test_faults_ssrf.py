@@ -1,7 +1,6 @@
-"""What a request cannot reach: rows 1 and 2 of the fault table. No socket is opened and no file, whatever it names.
+"""Rows 1 and 2 of the fault table: a request can make the service open neither a socket nor a file (SSRF).
 
-Three witnesses: a listener on loopback that nobody connects to, Python's audit events in the service's own process, and
-the kernel's word (strace) where it may be asked.
+Three detectors: a listener on loopback, Python's audit events in the service's process, and strace where it may trace.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from typing import Any
 import pytest
 
 from tests.paths import EXAMPLES, ROOT
-from tests.runtime.server.http_client import QUESTION, Reply, asked, post, shelf, until
-from tests.runtime.server.refusals import refused, unharmed
+from tests.runtime.server.error_checks import assert_error, still_answers
+from tests.runtime.server.http_client import QUESTION, Reply, chat_request, post, shelf_request, wait_until
 from tests.runtime.server.running_server import Server, serving
 
 HOOK = """
 import os, sys
-_SEEN = os.open(os.environ["VLRUN_TEST_SEEN"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_LOG = os.open(os.environ["VLRUN_TEST_AUDIT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 _NAMES = ("open", "socket.", "urllib.", "http.", "ftplib.", "subprocess.", "os.system", "os.exec", "os.posix_spawn")
-def _tell(event, args):
+def _record(event, args):
     if event.startswith(_NAMES) and event != "socket.__new__":
-        os.write(_SEEN, f"{event} {args!r}\\n".encode("utf-8", "backslashreplace"))
-sys.addaudithook(_tell)
+        os.write(_LOG, f"{event} {args!r}\\n".encode("utf-8", "backslashreplace"))
+sys.addaudithook(_record)
 """
-"""Runs before anything else in the service (sitecustomize)."""
+"""Runs first in the service (sitecustomize)."""
 
 
 @dataclass
 class Trap:
-    """What must not be touched: a port that listens, and an image that lies where the service could read it."""
+    """A listening port and a readable image file that the service must not touch."""
 
     listener: socket.socket
     canary: Path
@@ -48,8 +47,8 @@ class Trap:
     def port(self) -> int:
         return int(self.listener.getsockname()[1])
 
-    def untouched(self) -> bool:
-        """Nobody has connected."""
+    def no_connection(self) -> bool:
+        """Whether nothing has connected to the port since the last call."""
         try:
             self.listener.accept()[0].close()
         except BlockingIOError:
@@ -69,29 +68,29 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
 
 
 @dataclass
-class Watched:
-    """A service whose every opened file and socket is written down."""
+class AuditedServer:
+    """A service that logs each file and socket that it opens."""
 
     server: Server
-    seen: Path
+    audit_log: Path
 
     def events(self) -> list[str]:
-        return self.seen.read_text().splitlines()
+        return self.audit_log.read_text().splitlines()
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedServer]:
     folder = tmp_path_factory.mktemp("watched")
     (folder / "sitecustomize.py").write_text(HOOK)
-    seen = folder / "seen"
+    audit_log = folder / "audit.log"
     paths = os.pathsep.join([str(folder), str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")])
-    with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_SEEN": str(seen)}) as server:
-        yield Watched(server, seen)
+    with serving(environment={"PYTHONPATH": paths, "VLRUN_TEST_AUDIT": str(audit_log)}) as server:
+        yield AuditedServer(server, audit_log)
 
 
 @pytest.fixture(autouse=True)
-def well(watched: Watched) -> Iterator[None]:
-    with unharmed(watched.server):
+def service_survives(audited: AuditedServer) -> Iterator[None]:
+    with still_answers(audited.server):
         yield
 
 
@@ -118,7 +117,7 @@ ADDRESSES = (
     "url:http://{host}/x.png",
     " data:image/png;base64,http://{host}/x.png",
 )
-"""Row 1. Two parsers that disagree, a redirect, another way to write an address: allow lists failed each way."""
+"""Row 1. Parsers that disagree, redirects, other notations of an address: each has bypassed an allow list."""
 PATHS = (
     "file:///etc/passwd",
     "file://{canary}",
@@ -136,7 +135,7 @@ PATHS = (
     "",
 )
 """Row 2."""
-DISGUISED = (
+DATA_URLS = (
     "data:http://{host}/x.png",
     "data://{host}/x.png",
     "data:image/png;base64,http://{host}/x.png",
@@ -144,21 +143,21 @@ DISGUISED = (
     "data:file://{canary};base64,AAAA",
     "data:{canary}",
 )
-"""Both, behind the first word of a data URL."""
+"""Both rows, in the body of a data URL."""
 MESSAGE_URL = "messages[0].content[0].image_url.url"
 
 
-def filled(address: str, trap: Trap) -> str:
+def expand(address: str, trap: Trap) -> str:
     host = f"127.0.0.1:{trap.port}"
     return address.format(host=host, port=trap.port, canary=trap.canary, link=trap.link)
 
 
 def chat(url: str) -> dict[str, Any]:
-    return asked({"type": "image_url", "image_url": {"url": url}}, QUESTION)
+    return chat_request({"type": "image_url", "image_url": {"url": url}}, QUESTION)
 
 
-def everywhere(server: Server, url: str) -> list[tuple[Reply, str]]:
-    """The answers of all endpoints that take an image's URL, and the field that each has for it."""
+def replies_of_all_endpoints(server: Server, url: str) -> list[tuple[Reply, str]]:
+    """The response of each endpoint that takes an image URL, with the name of its URL field."""
     messages = chat(url)["messages"]
     item = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
     return [
@@ -171,29 +170,27 @@ def everywhere(server: Server, url: str) -> list[tuple[Reply, str]]:
 
 @pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("address", [*ADDRESSES, *PATHS])
-def test_what_is_no_data_url_is_refused(watched: Watched, trap: Trap, address: str) -> None:
+def test_urls_and_paths_are_refused_unopened(audited: AuditedServer, trap: Trap, address: str) -> None:
     """CVE-2025-6242, CVE-2026-24779, CVE-2026-34753, CVE-2026-33626, CVE-2026-63764, CVE-2026-56712."""
-    before = len(watched.events())
-    for reply, param in everywhere(watched.server, filled(address, trap)):
-        refused(reply, 400, "url_not_allowed", param)
-    assert quiet(watched.events()[before:])
-    assert trap.untouched()
+    before = len(audited.events())
+    for reply, param in replies_of_all_endpoints(audited.server, expand(address, trap)):
+        assert_error(reply, 400, "url_not_allowed", param)
+    assert_nothing_opened(audited.events()[before:])
+    assert trap.no_connection()
 
 
 @pytest.mark.fault(1)
-@pytest.mark.parametrize("address", DISGUISED)
-def test_addresses_in_a_data_url_are_no_images(watched: Watched, trap: Trap, address: str) -> None:
-    before = len(watched.events())
-    for reply, param in everywhere(watched.server, filled(address, trap)):
-        refused(reply, 400, "invalid_image", param)
-    assert quiet(watched.events()[before:])
-    assert trap.untouched()
+@pytest.mark.parametrize("address", DATA_URLS)
+def test_urls_inside_data_urls_are_not_opened(audited: AuditedServer, trap: Trap, address: str) -> None:
+    before = len(audited.events())
+    for reply, param in replies_of_all_endpoints(audited.server, expand(address, trap)):
+        assert_error(reply, 400, "invalid_image", param)
+    assert_nothing_opened(audited.events()[before:])
+    assert trap.no_connection()
 
 
-def quiet(events: list[str]) -> bool:
-    """Nothing was opened at all."""
+def assert_nothing_opened(events: list[str]) -> None:
     assert events == []
-    return True
 
 
 FORM = {"Content-Type": "multipart/form-data; boundary=B"}
@@ -217,11 +214,13 @@ def image_part(more: str, content: bytes) -> bytes:
     return head.encode() + content + b"\r\n--B--\r\n"
 
 
-OTHERS: dict[str, Callable[[Trap], object]] = {
-    "a schema's reference": lambda trap: shelf(response_format=format_of(reference(trap))),
-    "a schema's reference to a file": lambda trap: shelf(response_format=format_of({"$ref": f"file://{trap.canary}"})),
-    "a tool's reference": lambda trap: shelf(tools=[tool_of(reference(trap))], tool_choice="required"),
-    "a form's text": lambda trap: image_part("", filled(ADDRESSES[0], trap).encode()),
+OTHER_FIELDS: dict[str, Callable[[Trap], object]] = {
+    "a schema's reference": lambda trap: shelf_request(response_format=format_of(reference(trap))),
+    "a schema's reference to a file": lambda trap: shelf_request(
+        response_format=format_of({"$ref": f"file://{trap.canary}"})
+    ),
+    "a tool's reference": lambda trap: shelf_request(tools=[tool_of(reference(trap))], tool_choice="required"),
+    "a form's text": lambda trap: image_part("", expand(ADDRESSES[0], trap).encode()),
     "a form's path": lambda trap: image_part("", str(trap.canary).encode()),
     "a file's name": lambda trap: image_part(f'; filename="{trap.canary}"', b""),
     "an SVG that refers": lambda trap: image_part('; filename="x.svg"', SVG % trap.port),
@@ -229,48 +228,48 @@ OTHERS: dict[str, Callable[[Trap], object]] = {
 
 
 @pytest.mark.fault(1, 2)
-@pytest.mark.parametrize("place", OTHERS)
-def test_no_other_field_reaches_anything(watched: Watched, trap: Trap, place: str) -> None:
-    """A second code path was the way around more than one allow list."""
-    body = OTHERS[place](trap)
+@pytest.mark.parametrize("field", OTHER_FIELDS)
+def test_no_other_field_opens_anything(audited: AuditedServer, trap: Trap, field: str) -> None:
+    """A second code path has bypassed more than one allow list."""
+    body = OTHER_FIELDS[field](trap)
     path, headers = ("/api/v1/chat", FORM) if isinstance(body, bytes) else ("/v1/chat/completions", {})
-    before = len(watched.events())
-    assert post(watched.server, body, path, headers).status in (400, 415)
-    events = [event for event in watched.events()[before:] if str(trap.canary) in event or "socket." in event]
-    assert quiet(events)
-    assert trap.untouched()
+    before = len(audited.events())
+    assert post(audited.server, body, path, headers).status in (400, 415)
+    events = [event for event in audited.events()[before:] if str(trap.canary) in event or "socket." in event]
+    assert_nothing_opened(events)
+    assert trap.no_connection()
 
 
-def test_the_witnesses_can_see(watched: Watched, trap: Trap) -> None:
-    """Else the tests above prove nothing: the port takes connections, and what the service opened is written down."""
+def test_the_detectors_work(audited: AuditedServer, trap: Trap) -> None:
+    """Otherwise the tests above would prove nothing: the port accepts connections, and the audit log has events."""
     socket.create_connection(("127.0.0.1", trap.port)).close()
-    assert not trap.untouched()
-    assert any(event.startswith("open") and "manifest.json" in event for event in watched.events())
-    assert any(event.startswith("socket.bind") for event in watched.events())
+    assert not trap.no_connection()
+    assert any(event.startswith("open") and "manifest.json" in event for event in audited.events())
+    assert any(event.startswith("socket.bind") for event in audited.events())
 
 
 @pytest.mark.fault(1, 2)
-def test_the_kernel_saw_nothing(watched: Watched, trap: Trap, tmp_path: Path) -> None:
-    """Libraries in C open files and sockets without telling Python."""
-    pid, log = watched.server.process.pid, tmp_path / "strace"
+def test_strace_shows_no_file_and_no_connection(audited: AuditedServer, trap: Trap, tmp_path: Path) -> None:
+    """C libraries open files and sockets without audit events."""
+    pid, log = audited.server.process.pid, tmp_path / "strace"
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
     calls = "trace=connect,sendto,sendmsg,open,openat,openat2,execve"
     tracer = subprocess.Popen(["strace", "-f", "-qq", "-e", calls, "-o", str(log), "-p", str(pid)])
     status = Path(f"/proc/{pid}/status")
     try:
-        until(lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text())
+        wait_until(lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text())
         if tracer.poll() is not None:
-            pytest.skip("strace may not look into another process here")
-        for address in (*ADDRESSES, *PATHS, *DISGUISED):
-            assert post(watched.server, chat(filled(address, trap))).status == 400
-        assert post(watched.server, shelf()).text == "6"
+            pytest.skip("strace may not trace other processes here")
+        for address in (*ADDRESSES, *PATHS, *DATA_URLS):
+            assert post(audited.server, chat(expand(address, trap))).status == 400
+        assert post(audited.server, shelf_request()).text == "6"
     finally:
         tracer.send_signal(signal.SIGINT)
         tracer.wait(10)
     lines = log.read_text().splitlines()
-    assert any("HTTP/1.1 400" in line for line in lines), "strace was deaf"
+    assert any("HTTP/1.1 400" in line for line in lines), "strace recorded nothing"
     assert not [
         line for line in lines if re.search(r"connect\(|execve\(|sin_port|passwd|canary|link\.png|environ", line)
     ]
-    assert trap.untouched()
+    assert trap.no_connection()

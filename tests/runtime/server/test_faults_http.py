@@ -1,0 +1,390 @@
+"""Rows 4, 22 to 26, 28, 35 and 44 of the fault table on the real service: connections, heads, bodies, keys, the log.
+
+The tests in middleware/ have more malformed input, and the same limits with small numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.server.error_checks import assert_error, memory_growth_below, process_memory, still_answers
+from tests.runtime.server.http_client import (
+    chat_request,
+    connect,
+    get,
+    is_idle,
+    metric,
+    post,
+    shelf_request,
+    wait_until,
+)
+from tests.runtime.server.middleware.raw_server import RawReply, read_reply, read_to_end, send_bytes
+from tests.runtime.server.running_server import Server, serving
+
+MIB = 2**20
+POSTS = ("/v1/chat/completions", "/v1/responses", "/v1/tokenize", "/api/v1/chat", "/api/v1/analyze")
+GETS = ("/v1/models", "/v1/models/vlrun-tiny", "/health/ready", "/metrics", "/openapi.json", "/docs", "/nowhere", "/")
+KEY = "correct-horse-battery-staple"
+
+
+@pytest.fixture(autouse=True)
+def service_survives(server: Server) -> Iterator[None]:
+    with still_answers(server):
+        yield
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path: Path = tmp_path_factory.mktemp("keys") / "keys"
+    path.write_text(f"kiosk: {KEY}\n")
+    path.chmod(0o600)
+    with serving("--api-key-file", str(path), "--log-prompts") as running:
+        yield running
+
+
+def open_socket(server: Server, receive_buffer: int | None = None) -> socket.socket:
+    client = socket.socket()
+    client.settimeout(10)
+    if receive_buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.connect(("127.0.0.1", server.port))
+    return client
+
+
+def head(server: Server, *lines: bytes, first: bytes = b"GET /health/live HTTP/1.1", host: bytes = b"") -> bytes:
+    own = b"Host: " + (host or b"127.0.0.1:%d" % server.port)
+    return b"\r\n".join((first, own, *lines, b"", b""))
+
+
+def ask(server: Server, request: bytes) -> RawReply:
+    with open_socket(server) as client:
+        send_bytes(client, request)
+        return read_reply(client)
+
+
+def posting(path: str) -> tuple[bytes, bytes]:
+    kind = b"multipart/form-data; boundary=B" if path.startswith("/api") else b"application/json"
+    return b"POST %s HTTP/1.1" % path.encode(), b"Content-Type: " + kind
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("path", POSTS)
+def test_a_content_length_over_the_limit_is_refused_unread(server: Server, path: str) -> None:
+    """Row 4: 413 before the first byte of the body arrives."""
+    first, kind = posting(path)
+    with memory_growth_below(server, 5), open_socket(server) as client:
+        send_bytes(client, head(server, kind, b"Content-Length: %d" % (64 * MIB), first=first))
+        assert_error(read_reply(client), 413, "request_too_large")
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("path", POSTS)
+def test_a_chunked_body_over_the_limit_is_refused_at_the_limit(server: Server, path: str) -> None:
+    """Row 4: 200 MB of chunks went into memory. The client gets the response although it is still sending."""
+    first, kind = posting(path)
+    with memory_growth_below(server, 45), open_socket(server) as client:
+        send_bytes(client, head(server, kind, b"Transfer-Encoding: chunked", first=first))
+        for _ in range(40):
+            send_bytes(client, b"100000\r\n" + b" " * MIB + b"\r\n")
+        assert_error(read_reply(client), 413, "request_too_large")
+    wait_until(lambda: metric(server, "vlrun_body_bytes") == 0)
+
+
+@pytest.mark.fault(4)
+def test_a_body_at_the_limit_is_read(server: Server) -> None:
+    """Row 4."""
+    body = json.dumps(shelf_request()).encode()
+    assert post(server, body + b" " * (15 * MIB - len(body))).text == "6"
+
+
+FOREIGN_HOSTS = ("evil.example", "evil.example:{port}", "169.254.169.254", "127.0.0.1:1", "127.0.0.1.evil.example")
+MALFORMED_HOSTS = (
+    "127.0.0.1:{port}/x",
+    "user@127.0.0.1:{port}",
+    "127.0.0.1:{port}, x",
+    "[::1",
+    "a b",
+    "127.0.0.1:99999",
+)
+
+
+@pytest.mark.fault(22)
+@pytest.mark.parametrize("host", [*FOREIGN_HOSTS, *MALFORMED_HOSTS])
+def test_a_foreign_host_is_refused_before_routing(server: Server, host: str) -> None:
+    """Row 22, CVE-2024-28224 (DNS rebinding), CVE-2026-48710: for any path and method."""
+    name = host.format(port=server.port).encode()
+    for first in (b"GET /health/live", b"GET /nowhere", b"DELETE /v1/chat/completions", b"POST /v1/chat/completions"):
+        answer = ask(server, head(server, first=first + b" HTTP/1.1", host=name))
+        code = json.loads(answer.body)["error"]["code"]
+        assert (answer.status, code) in ((403, "host_not_allowed"), (400, "invalid_host"))
+        assert_error(answer, answer.status, code)
+
+
+@pytest.mark.fault(22)
+def test_no_host_and_two_hosts_are_refused(server: Server) -> None:
+    """Row 22."""
+    own = b"Host: 127.0.0.1:%d" % server.port
+    assert_error(ask(server, b"GET /health/live HTTP/1.1\r\n\r\n"), 400, "malformed_request")
+    assert_error(ask(server, b"GET /health/live HTTP/1.0\r\n\r\n"), 400, "invalid_host")
+    assert_error(
+        ask(server, b"\r\n".join((b"GET /health/live HTTP/1.1", own, own, b"", b""))), 400, "malformed_request"
+    )
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost.evil.example", "null", "", "file://"])
+def test_a_foreign_origin_is_refused(server: Server, origin: str) -> None:
+    """Row 23: a page in a browser of the same machine. It may not even read a GET."""
+    for response in (
+        post(server, shelf_request(), headers={"Origin": origin}),
+        get(server, "/v1/models", {"Origin": origin}),
+    ):
+        assert_error(response, 403, "origin_not_allowed")
+        assert "access-control-allow-origin" not in response.headers
+
+
+NO_PREFLIGHT_TYPES = (
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "text/plain; application/json",
+    "",
+    "application/json5",
+)
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("kind", NO_PREFLIGHT_TYPES)
+def test_content_types_without_preflight_are_refused(server: Server, kind: str) -> None:
+    """Row 23: a page could post JSON as plain text without a CORS preflight."""
+    for path in POSTS:
+        assert_error(post(server, shelf_request(), path, {"Content-Type": kind}), 415, "invalid_type")
+
+
+@pytest.mark.parametrize("path", [path for path in POSTS if path.startswith("/v1")])
+def test_json_endpoints_refuse_forms(server: Server, path: str) -> None:
+    """Row 23: only the form endpoints take multipart, which needs no preflight."""
+    assert_error(
+        post(server, shelf_request(), path, {"Content-Type": "multipart/form-data; boundary=B"}), 415, "invalid_type"
+    )
+
+
+WRONG_KEYS = {
+    "none": {},
+    "empty": {"Authorization": ""},
+    "no key": {"Authorization": "Bearer "},
+    "wrong last character": {"Authorization": f"Bearer {KEY[:-1]}x"},
+    "wrong first character": {"Authorization": f"Bearer x{KEY[1:]}"},
+    "too short": {"Authorization": f"Bearer {KEY[:-1]}"},
+    "too long": {"Authorization": f"Bearer {KEY}x"},
+    "in capitals": {"Authorization": f"Bearer {KEY.upper()}"},
+    "another scheme": {"Authorization": f"Basic {KEY}"},
+    "no scheme": {"Authorization": KEY},
+    "another header": {"X-Api-Key": KEY, "Api-Key": KEY, "Cookie": f"Authorization=Bearer {KEY}"},
+    "not ASCII": {"Authorization": "Bearer schlüssel"},
+    "1000 characters": {"Authorization": f"Bearer {'x' * 1000}"},
+}
+
+
+@pytest.mark.fault(24)
+@pytest.mark.parametrize("name", WRONG_KEYS)
+def test_a_wrong_key_is_refused_on_all_paths(keyed: Server, name: str) -> None:
+    """Row 24, CVE-2025-59425. middleware/test_api_keys.py tests the constant-time comparison."""
+    headers = WRONG_KEYS[name]
+    answers = [get(keyed, path, headers) for path in (*GETS, f"/v1/models?api_key={KEY}")]
+    answers += [post(keyed, shelf_request(), path, headers) for path in POSTS]
+    for answer in answers:
+        assert_error(answer, 401, "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert get(keyed, "/health/live", headers).status == 200
+
+
+@pytest.mark.fault(24)
+def test_the_right_key_is_accepted_and_never_logged(keyed: Server) -> None:
+    """Row 24."""
+    auth_headers = {"Authorization": f"Bearer {KEY}"}
+    assert [get(keyed, path, auth_headers).status for path in GETS[:6]] == [200] * 6
+    assert post(keyed, shelf_request(), headers=auth_headers).text == "6"
+    wait_until(lambda: any("key=kiosk" in line for line in keyed.log))
+    assert KEY not in "\n".join(keyed.log)
+
+
+LARGE_HEADS = {
+    "300 KB in a header": (431, "headers_too_large", [b"x: " + b"y" * 300_000], b""),
+    "5000 headers": (431, "headers_too_large", [b"x-%d: y" % number for number in range(5000)], b""),
+    "101 headers": (431, "headers_too_large", [b"x-%d: y" % number for number in range(100)], b""),
+    "a target of 100 KB": (414, "target_too_long", [], b"GET /" + b"x" * 100_000 + b" HTTP/1.1"),
+    "a length and chunks": (400, "malformed_request", [b"Content-Length: 5", b"Transfer-Encoding: chunked"], b""),
+    "two lengths": (400, "malformed_request", [b"Content-Length: 5", b"Content-Length: 6"], b""),
+    "two equal lengths": (400, "malformed_request", [b"Content-Length: 5", b"Content-Length: 5"], b""),
+    "a negative length": (400, "malformed_request", [b"Content-Length: -1"], b""),
+    "colours in the target": (400, "malformed_request", [], b"GET /\x1b[31m HTTP/1.1"),
+    "a whole URL": (400, "malformed_request", [], b"GET http://169.254.169.254/ HTTP/1.1"),
+    "a proxy's request": (400, "malformed_request", [], b"CONNECT evil.example:443 HTTP/1.1"),
+    "not HTTP": (400, "malformed_request", [], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+}
+
+
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("name", LARGE_HEADS)
+def test_a_malformed_or_too_large_head_is_refused(server: Server, name: str) -> None:
+    """Row 25, CVE-2025-48956 (one huge header): h11 alone accepts 300 KB in one read, and 5000 headers."""
+    status, code, lines, first = LARGE_HEADS[name]
+    request = head(server, *lines, first=first or b"POST /v1/chat/completions HTTP/1.1")
+    with memory_growth_below(server, 5), open_socket(server) as client:
+        send_bytes(client, request)
+        assert_error(read_reply(client), status, code)
+        assert read_to_end(client) == b""
+
+
+def check_answers_for(server: Server, seconds: float) -> None:
+    """For so many seconds, check that another client gets correct answers quickly."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        assert post(server, shelf_request()).text == "6"
+        assert time.monotonic() - began < 5
+        time.sleep(0.5)
+
+
+def read_until_closed(client: socket.socket, began: float) -> tuple[float, bytes]:
+    """Read until the server closes; return the seconds since ``began`` and the bytes."""
+    client.settimeout(60)
+    received = read_to_end(client)
+    return time.monotonic() - began, received
+
+
+@pytest.mark.fault(26, 28)
+@pytest.mark.slow
+def test_slow_clients_are_closed_and_others_are_served(server: Server) -> None:
+    """Rows 26 and 28 with the real limits, all at once: 20 slow heads, 20 slow bodies, 180 idle connections, and a
+    stream that its client does not read.
+    """
+    first, kind = posting("/v1/chat/completions")
+    with ExitStack() as stack, ThreadPoolExecutor(64) as pool:
+
+        def open_sockets(count: int) -> list[socket.socket]:
+            return [stack.enter_context(open_socket(server)) for _ in range(count)]
+
+        idles, non_reader = open_sockets(180), stack.enter_context(open_socket(server, receive_buffer=2048))
+        for client in idles[:90]:  # the other half sends nothing
+            send_bytes(client, head(server))
+            assert read_reply(client).status == 200
+        began = time.monotonic()
+        heads, bodies = open_sockets(20), open_sockets(20)
+        for client in heads:
+            send_bytes(client, head(server)[:-4])
+        for client in bodies:
+            send_bytes(client, head(server, kind, b"Content-Length: 1000", first=first) + b"{")
+        content = json.dumps(chat_request("Numbers", stream=True, **LONG_STREAM)).encode()
+        send_bytes(non_reader, head(server, kind, b"Content-Length: %d" % len(content), first=first) + content)
+        wait_until(lambda: metric(server, "vlrun_engine_running") == 1)
+        waiting = [pool.submit(read_until_closed, client, began) for client in (*heads, *bodies)]
+        served = pool.submit(check_answers_for, server, 30)
+        late = [future.result() for future in waiting]
+        for seconds, received in late[:20]:
+            assert 9 < seconds < 15
+            assert b" 408 " in received
+        for seconds, received in late[20:]:
+            assert 29 < seconds < 36
+            assert b" 408 " in received
+        served.result()
+        for client in idles:
+            assert read_until_closed(client, began)[1] == b""
+        assert time.monotonic() - began < 45
+        wait_until(lambda: is_idle(server), 20)
+        streamed = read_to_end(non_reader)
+        assert b" 200 " in streamed
+        assert b"[DONE]" not in streamed
+        assert len(streamed) < MIB
+
+
+LONG_STREAM = {
+    "temperature": 2,
+    "max_tokens": 3900,
+    "logprobs": True,
+    "top_logprobs": 20,
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "x", "schema": {"type": "array", "items": {"type": "integer"}, "minItems": 1000}},
+    },
+}
+"""Kilobytes per token, so that a client that reads nothing blocks the stream within 200 tokens."""
+
+FORGED = "2026-11-22T00:00:00 info ready url=http://evil.example"
+HOSTILE_TEXT = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
+
+
+@pytest.mark.fault(44)
+def test_paths_cannot_forge_the_log(server: Server) -> None:
+    """Row 44: line breaks, colours, bidirectional text, 4000 characters."""
+    before = len(server.log)
+    paths = ("/%0d%0a" + FORGED.replace(" ", "%20"), "/%1b[31m%9b%e2%80%ae%e2%80%a8%07%00", "/" + "x" * 4000)
+    for path in paths:
+        assert get(server, path).status == 404
+    wait_until(lambda: sum(" status=404 " in line for line in server.log[before:]) == 3)
+    lines = server.log[before:]
+    assert all(re.match(r"\d{4}-\S+ info request method=(GET|POST) path=", line) for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert "\\r\\n2026" in lines[0]
+    assert "(4001 characters)" in lines[2]
+    assert max(map(len, lines)) < 500
+
+
+@pytest.mark.fault(44)
+def test_prompts_cannot_forge_the_log(keyed: Server) -> None:
+    """Row 44: with --log-prompts a megabyte of untrusted text goes there, escaped and cut."""
+    before = len(keyed.log)
+    text = HOSTILE_TEXT.replace("\x00", "")[: MIB - 10]
+    assert_error(post(keyed, chat_request(text), headers=auth_headers()), 400, "context_length_exceeded", "messages")
+    assert post(keyed, chat_request(text[:300], max_tokens=3), headers=auth_headers()).status == 200
+    wait_until(lambda: sum(" request " in line for line in keyed.log[before:]) == 2)
+    lines = keyed.log[before:]
+    assert all(re.match(r"\d{4}-\S+ info (request|prompt|answer) ", line) and line.isprintable() for line in lines)
+    assert not any(line.startswith(FORGED) for line in lines)
+    assert max(map(len, lines)) < 15_000
+
+
+def auth_headers() -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.mark.fault(44)
+def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
+    """Row 44: the multipart library must not log invalid input."""
+    before = len(server.log)
+    lines = ('name="image"; filename="{}"\r\nContent-Transfer-Encoding: {}', 'name="{}"', "name={}")
+    for line in lines:
+        part = line.replace("{}", f"\x1b[31m {FORGED}")
+        body = f"--B\r\nContent-Disposition: form-data; {part}\r\n\r\nx\r\n--B--\r\n"
+        assert post(
+            server, body.encode(), "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}
+        ).status in (400, 415)
+    assert post(server, b"--A--", "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}).status == 400
+    wait_until(lambda: len(server.log) >= before + 4)
+    assert all(" info request " in line for line in server.log[before:])
+
+
+@pytest.mark.fault(35)
+def test_repeated_errors_do_not_leak(server: Server) -> None:
+    """Row 35: an error object raised again keeps the frames of each time, 4.6 KB per 404."""
+    connection = connect(server)
+
+    def send_404s(count: int) -> None:
+        for _ in range(count):
+            connection.request("GET", "/nowhere")
+            assert connection.getresponse().read()
+
+    send_404s(500)
+    before = process_memory(server)
+    send_404s(1500)
+    assert process_memory(server) - before < 4
+    connection.close()
