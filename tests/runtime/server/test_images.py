@@ -375,7 +375,7 @@ def test_too_many_segments(many: bytes) -> None:
     """Guards processor time: 11 MB of EXIF in pieces take 15 s to join, of filling 3 s to skip, of scans half an hour
     to decode. What the command line opens is not touched by that.
     """
-    assert "made of more than 256 segments" in refused(many, "invalid_image", MediaTooLarge)
+    assert "has more than 256 segments" in refused(many, "invalid_image", MediaTooLarge)
     assert open_image(many).size == image_size(many)
 
 

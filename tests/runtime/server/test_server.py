@@ -141,7 +141,7 @@ def test_a_request_over_its_deadline() -> None:
 @pytest.mark.fault(31)
 def test_stopping_lets_running_answers_end() -> None:
     """Guards row 31: a stream goes on to its [DONE], new requests get 503, and the process ends well."""
-    with serving() as leaving:
+    with serving("--drain", "120") as leaving:  # a busy machine may need more than the default
         response = begin(leaving, endless(stream=True, max_tokens=2000)).getresponse()
         response.read(50)
         leaving.process.send_signal(signal.SIGTERM)
