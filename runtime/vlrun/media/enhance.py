@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageFilter
 
 from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import IDENTITY, Matrix
-from vlrun.types.arrays import FloatArray
+
+FloatArray = npt.NDArray[np.float32]
 
 TILT_SIDE, BLUR_SIDE = 512, 1280
 """Longest side in pixels of the copies for measuring tilt and brightness, and blur."""
