@@ -226,7 +226,7 @@ def damage_zero(folder: Path) -> None:
 
 
 DAMAGE = [
-    (damage_number, "do not fit together"),
+    (damage_number, "does not match its manifest"),
     (damage_zero, "manifest.json of"),
     (damage_missing, "lacks vision.bin"),
     (damage_cut, "bytes instead of"),
