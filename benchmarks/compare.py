@@ -3,7 +3,7 @@
     python -m benchmarks.compare --model DIR [--peers DIR] [--client] [--turns N] [--out FILE | --resume FILE]
                                  [--time-limit SECONDS]
 
-The participants take turns, so that a change in the load of the machine affects all of them. Each result is printed as
+The participants take turns, so that changes in the load of the machine affect all of them. Each result is printed as
 soon as its run ends; every sample is appended to a JSONL file as it is measured, and ``--resume`` measures only what
 that file lacks. Ctrl+C, SIGTERM or the time limit end the comparison with the table of what was measured.
 
@@ -61,11 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers", type=Path, metavar="DIR", help="folder with optimum, checkpoint, llama or some of these"
     )
-    parser.add_argument("--client", action="store_true", help="compare also as on a CPU without AVX-512 and bf16")
+    parser.add_argument("--client", action="store_true", help="also compare as on a CPU without AVX-512 and bf16")
     parser.add_argument("--turns", type=int, default=2, help="runs of each participant (default: 2)")
     parser.add_argument("--rounds", type=int, default=2, help="images in each run (default: 2)")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of each answer (default: 32)")
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop then, as Ctrl+C does")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop after this time, as Ctrl+C does")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--out", type=Path, metavar="FILE", help="new JSONL file (default: benchmark-DATE-TIME.jsonl)")
     target.add_argument("--resume", type=Path, metavar="FILE", help="measure only what this JSONL file lacks")
@@ -106,7 +106,7 @@ def _compare_until_stopped(
 
 
 def _compare(participants: Sequence[Participant], results: Results, turns: int) -> bool:
-    """Let all participants take turns; whether any of them failed."""
+    """Let all participants take turns; return whether any of them failed."""
     failed = False
     for turn in range(turns):
         for participant in participants:
@@ -141,7 +141,7 @@ def _report(participants: Iterable[Participant], results: Results, decoder: Path
 
 
 def comparison_table(samples: Mapping[str, Samples]) -> list[str]:
-    """A Markdown table: medians and ranges, and beside each peer the first participant's median divided by its own."""
+    """A Markdown table: medians and ranges, and for each peer the first participant's median divided by the peer's."""
     first, *peers = samples
     heads = ["figure", first, *(head for peer in peers for head in (peer, "ratio"))]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]

@@ -17,7 +17,7 @@ CLIENT_PRECISION = "f32"
 
 @dataclass(frozen=True)
 class Participant:
-    """``once``: it is slow and runs in the first turn only; ``client``: it runs as on a client CPU."""
+    """``once``: it is slow and runs only in the first turn; ``client``: it runs as on a client CPU."""
 
     workload: WorkloadCommand
     once: bool = False
@@ -43,7 +43,7 @@ class Comparison:
     length: Sequence[str] = field(default=())
 
     def participants(self) -> list[Participant]:
-        """Vlrun first, then every peer whose folder exists; then both kinds as on a client CPU, if asked for."""
+        """Return vlrun, every peer whose folder exists and, if requested, vlrun and genai as on a client CPU."""
         short = ("--rounds", "1", "--tokens", "8")
         own = vlrun_workload(OURS, self.model, self.length)
         genai = self._peer(GENAI, "genai", "optimum")

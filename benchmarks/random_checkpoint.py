@@ -2,7 +2,7 @@
 weights.
 
 The dimensions are those of the published configuration; tokenizer and chat template must be given, because they cannot
-be shipped. Weights are drawn and written shard by shard, in bfloat16. Answers are gibberish.
+be shipped. Weights are drawn and written shard by shard, in bfloat16. Its answers are meaningless.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The results of a comparison as a JSONL file: every sample is a line, written and flushed as it is measured.
 
 The lines of a run (one participant in one turn) are between its ``start`` and its ``end``. A run without ``end`` was
-interrupted or failed; when it starts again, its earlier samples no longer count.
+interrupted or failed; when it is repeated, its earlier samples no longer count.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Results:
             self._append({"event": "settings", **settings})
 
     def start(self, run: Run, ceiling: Ceiling) -> None:
-        """Begin a run, with what the machine can do right now."""
+        """Begin a run, with the machine's current limits."""
         self._append({"event": "start", "participant": run[0], "turn": run[1], "ceiling": asdict(ceiling)})
 
     def add(self, run: Run, figure: str, value: float) -> None:

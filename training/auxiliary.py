@@ -1,6 +1,4 @@
-"""Auxiliary heads for training: they predict from the visual tokens what is at each patch, and are dropped
-afterwards.
-"""
+"""Auxiliary heads that predict the content of each patch from the visual tokens; dropped after training."""
 
 from __future__ import annotations
 

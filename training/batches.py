@@ -131,7 +131,7 @@ class Packer:
     def pack(self, asked: Iterable[tuple[Turns, bool]], grid: Grid, capacity: int, prefix: PromptPrefix) -> _Row:
         """Build a row: the prefix, then as many conversations as fit into ``capacity`` tokens.
 
-        The flag beside each conversation tells whether it sees the images.
+        The flag of each conversation says whether it attends to the images.
         """
         positions = token_positions(len(prefix.ids), [(start, grid) for start in prefix.starts])
         row = _Row(capacity, prefix, positions)

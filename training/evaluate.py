@@ -1,9 +1,9 @@
-"""Evaluates the tiny model as users meet it: exported to FP32 and INT8, and asked through the runtime.
+"""Evaluates the tiny model as users run it: exported to FP32 and INT8, and asked through the runtime.
 
     python -m training.evaluate MODEL [--out scores.json] [--scenes N] [--easy N] [--keep FOLDER] [--processes N]
 
 ``MODEL`` is a checkpoint, which is exported first (``--keep`` stores its INT8 model folder), or a model folder, which
-is evaluated alone. The seeds of the scenes are never used in training. The images are larger than the model sees them,
+is evaluated alone. The seeds of the scenes are never used in training. The images are larger than the model's input,
 so the runtime resizes them.
 """
 
@@ -69,7 +69,7 @@ SCENES, EASY = 600, 9673
 OPTIONS = vlrun.Options(temperature=0, max_tokens=256)
 EXACT = vlrun.Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
 COMPARE_EVERY = 4
-"""Every such question is also compared between both models, position by position."""
+"""Every n-th question is also compared between both models, position by position."""
 REPORT_EVERY = 500
 
 

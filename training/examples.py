@@ -1,4 +1,4 @@
-"""The images in ``examples/``: held-out scenes, larger than the model sees them, chosen by seed.
+"""The images in ``examples/``: held-out scenes, larger than the model's input, chosen by seed.
 
 python -m training.examples OUT
 """

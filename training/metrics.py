@@ -25,7 +25,7 @@ def score_answer(task: str, answer: str, truth: str) -> float:
     """Score an answer with 1 or 0.
 
     Boxes need the right labels and an IoU of at least 0.5 each; tool calls the right name and all arguments, with
-    nothing beside them; all other answers must equal the truth.
+    nothing else; all other answers must equal the truth.
     """
     if task in CALL_TASKS:
         return float(_calls(answer) == _calls(truth))

@@ -167,7 +167,7 @@ def vision_block(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Attention by plain matrix products, ``[B, heads, T, D]`` to ``[B, T, heads, D]``.
 
-    With bfloat16 on a CPU and sequences this short, forward and backward take half the time of the fused kernel.
+    With bfloat16 on a CPU and short sequences, forward and backward passes take half the time of the fused kernel.
     """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
     if mask is not None:

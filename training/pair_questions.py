@@ -37,7 +37,7 @@ ANSWERS = {"en": ("Picture 1", "Picture 2", "Both the same"), "zh": ("第1张", 
 
 
 def pair_questions(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[QAPair]:
-    """Questions about two scenes of one domain, without end."""
+    """Yield questions about two scenes of one domain endlessly."""
     makers: list[Callable[[Sequence[Scene], str, np.random.Generator], QAPair | None]] = [_read]
     if scenes[0].domain not in ("sign", "tag"):
         makers = [_more, _more, _count, _count, _which, *([_compare] if scenes[0].domain == "shelf" else [])]

@@ -20,7 +20,7 @@ from training.templates import ADDED_TEMPLATES, TEMPLATES, ZH, fill, join_names,
 
 
 def qa_pairs(scene: Scene, rng: np.random.Generator, *, added_templates: bool = True) -> Iterator[QAPair]:
-    """Yield questions about the scene without end: tasks in random order, all possible ones equally often.
+    """Yield questions about the scene endlessly: tasks in random order, all possible ones equally often.
 
     Without ``added_templates``, only the wordings that the tokenizer was trained on are used.
     """

@@ -74,11 +74,11 @@ class Scene:
 def draw_scene(
     domain: str, size: tuple[int, int], rng: np.random.Generator, *, drawn: tuple[int, int] | None = None
 ) -> Scene:
-    """Draw a scene whose details are large enough to be seen at ``size``.
+    """Draw a scene whose details remain visible at ``size``.
 
     Args:
         domain: shelf, tag, sign or shapes.
-        size: Width and height at which the model sees the image, in pixels.
+        size: Width and height of the model's input, in pixels.
         rng: Source of all randomness.
         drawn: Draw the image at this size and return it unscaled. By default it is drawn as large as real images are,
         and

@@ -25,7 +25,7 @@ ABSENT: dict[Language, tuple[str, ...]] = {"en": ("number", "date", "total"), "z
 
 
 def task_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Turns]:
-    """Yield questions of tasks about the scene without end."""
+    """Yield questions of tasks about the scene endlessly."""
     while True:
         language = _language(rng)
         if scene.domain in FIELDS:
@@ -149,7 +149,7 @@ def _ocr(scene: Scene, language: Language) -> QAPair:
 
 
 def _of_text(scene: Scene, answer: str, around: str) -> tuple[AttentionTarget, ...]:
-    """One target for each character of the text, which stands in the answer within ``around``."""
+    """One target for each character of the text. ``around`` is the part of the answer that contains it."""
     start = answer.index(around) + around.index(scene.text)
     return tuple(
         AttentionTarget(start + place, start + place + 1, (glyph.box,)) for place, glyph in enumerate(scene.glyphs)

@@ -1,6 +1,6 @@
 """Conversations with tools: when a tool is called, with which arguments, and what is answered to its result.
 
-A question about what a tool takes, or a request to report it, calls the tool; any other question is answered as if
+A question about what a tool reports, or a request to report it, calls the tool; any other question is answered as if
 there were no tools. After a call and its result, the answer says what was reported; later questions are answered
 plainly.
 """
@@ -78,7 +78,7 @@ def draw_toolset_for(scene: Scene, tools: int, rng: np.random.Generator) -> Tool
 
 
 def tool_conversations(scene: Scene, toolset: Toolset, rng: np.random.Generator) -> Iterator[Turns]:
-    """Yield conversations about the scene with these tools without end."""
+    """Yield conversations about the scene with these tools endlessly."""
     fitting = [tool for tool in toolset.tools if _fits(tool, scene)]
     plain = qa_pairs(scene, rng)
     unrelated = (qa for qa in plain if not any(_concerns(qa, tool) for tool in fitting))

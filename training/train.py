@@ -1,12 +1,12 @@
-"""Trains the tiny model with a loss on answers, one on attention, and one on what is at each visual token.
+"""Trains the tiny model with a loss on answers, one on attention, and one on the content of each visual token.
 
     python -m training.train OUT [--steps N] [--fall SHARE] [--batch N] [--text-only] [--resume] [--seed S]
 
-``OUT`` holds ``tokenizer.json`` (trained first; an existing one is kept, because changed scenes or questions would give
-another), ``checkpoint`` (a Hugging Face folder, replaced every five minutes) and ``state.pt``, from which ``--resume``
-continues with the same batches that would have followed; ``--steps`` counts the whole training. The result depends only
-on the seed and the number of steps, up to the rounding of sums over several threads. On Linux a thread-caching malloc
-(tcmalloc by LD_PRELOAD) makes it 1.5 times faster.
+``OUT`` holds ``tokenizer.json`` (trained first; an existing one is kept, because changed scenes or questions would
+change it), ``checkpoint`` (a Hugging Face folder, replaced every five minutes) and ``state.pt``. ``--resume`` continues
+from it with the batches that would have followed; ``--steps`` counts the whole training. The result depends only on the
+seed and the number of steps, except for the rounding of multithreaded sums. On Linux a thread-caching malloc
+(tcmalloc by LD_PRELOAD) makes training 1.5 times faster.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CHECKPOINT_SECONDS = 300
 
 
 def produce(queue: multiprocessing.Queue[Batch], seed: int, first: int, tokenizer_json: str, images: int) -> None:
-    """Produce batches from number ``first`` on, without end, in a worker process."""
+    """Produce batches endlessly from number ``first`` on, in a worker process."""
     packer, easy = Packer(Tokenizer.from_str(tokenizer_json)), load_easy_vqa("train")
     for number in itertools.count(first):
         queue.put(make_batch(np.random.default_rng([seed, number]), packer, easy, images))

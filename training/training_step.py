@@ -61,9 +61,7 @@ def image_patches(rgb: npt.NDArray[np.uint8], grid: Grid) -> torch.Tensor:
 
 
 def tree_mask(groups: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Mask ``[B, 1, T, T]``: a token attends back to its group, and to the shared prefix if its group sees the
-    image.
-    """
+    """Mask ``[B, 1, T, T]``: a token attends back to its group and, unless that is text only, to the shared prefix."""
     g = torch.from_numpy(groups)
     same = g[:, :, None] == g[:, None, :]
     image = (g[:, None, :] == PREFIX) & (g[:, :, None] < TEXT_ONLY)

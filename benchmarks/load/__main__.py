@@ -40,15 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="load", description="Load test of the service, and overhead of HTTP.")
     commands = parser.add_subparsers(dest="command", required=True)
-    soak_parser = commands.add_parser("soak", help="run many clients for minutes")
+    soak_parser = commands.add_parser("soak", help="run many clients against the service for minutes")
     soak_parser.add_argument("--minutes", type=float, default=10.0)
     soak_parser.add_argument("--clients", type=int, default=32)
     soak_parser.add_argument("--requests", type=int, help="stop after this many requests")
     soak_parser.add_argument("--seed", type=int, default=5)
     soak_parser.add_argument("--kill", action="store_true", help="kill the service halfway and start it again")
     overhead_parser = commands.add_parser("overhead", help="compare HTTP with the engine alone")
-    overhead_parser.add_argument("--turns", type=int, default=20, help="turns of HTTP and of the engine")
-    overhead_parser.add_argument("--tokens", type=int, default=600, help="tokens of each of four streams")
+    overhead_parser.add_argument("--turns", type=int, default=20, help="turns of each target (default: 20)")
+    overhead_parser.add_argument("--tokens", type=int, default=600, help="tokens of each stream (default: 600)")
     overhead_parser.add_argument("--streams-only", action="store_true")
     for part in (soak_parser, overhead_parser):
         part.add_argument("--model", type=Path, help="model folder (default: the embedded model)")

@@ -1,4 +1,4 @@
-"""Simulated clients, each with its own address: they send requests, wait, retry after 429, and often leave early."""
+"""Simulated clients with an address each: they send requests, wait, retry after 429 and often disconnect early."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Outcome:
     """The outcome of one request.
 
     ``began`` and ``ended``: by ``time.monotonic``; ``first``: seconds to the first text of a stream; ``ttft``: the same
-    as the service reports it, without queueing; ``waited``: seconds beside those that the service reports for the
+    as the service reports it, without queueing; ``waited``: seconds besides those that the service reports for the
     answer; ``total_wait``: seconds since the first attempt.
     """
 
@@ -195,7 +195,7 @@ class Client:
         if leave_plan and not (leave_plan.seconds or leave_plan.chunks):
             connection = await self._client.connected()
             await connection.send(raw[: round(leave_plan.sent * len(raw))])
-            await asyncio.sleep(0)  # the service may have seen it, or not
+            await asyncio.sleep(0)  # the service may or may not have received it
             self._client.abort()
             raise ClientLeft
         try:

@@ -106,8 +106,8 @@ class KeepAliveClient:
     ) -> tuple[Connection, ResponseHead]:
         """Send a request and receive the head of its response.
 
-        A kept connection may have been closed meanwhile; then the request is repeated once on a new one, as other
-        clients do, unless ``lost()``. Raises OSError and EOFError.
+        A kept connection may have been closed in the meantime; then the request is repeated once on a new one, as
+        other clients do, unless ``lost()``. Raises OSError and EOFError.
         """
         before = self._link
         connection = await self.connected()

@@ -1,4 +1,4 @@
-"""Watches a service from outside while it works: its process, its gauges, and whether everything is free at the end."""
+"""Monitors a service from outside: its process, its gauges, and whether all resources are free at the end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ServiceSample:
 
     @property
     def held(self) -> dict[str, float]:
-        """Resources in use: gauges that are not 0, and connections beside the monitor's own."""
+        """Resources in use: gauges that are not 0, and connections other than the monitor's own."""
         found = {name: self.values.get(name, 0.0) for name in IDLE_GAUGES}
         found[CONNECTIONS] = self.values.get(CONNECTIONS, 1.0) - 1
         return {name: value for name, value in found.items() if value}

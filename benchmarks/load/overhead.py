@@ -1,6 +1,6 @@
-"""Overhead of HTTP: the same jobs through the service and through the engine alone, in turn, on the same machine.
+"""Overhead of HTTP: the same jobs through the service and through the engine alone, alternating, on the same machine.
 
-Each target is a process of its own with the model loaded; while one works the other is idle. Both are compared turn by
+Each target is its own process with the model loaded; while one works, the other is idle. They are compared turn by
 turn, because the load of the machine changes over time.
 """
 
@@ -135,7 +135,10 @@ def goals(result: Mapping[str, OverheadResult]) -> list[Goal]:
 
 def table(plan: OverheadPlan, result: Mapping[str, OverheadResult]) -> list[str]:
     """Format the results as Markdown."""
-    lines = [f"| {plan.name} model | over HTTP | engine alone | HTTP costs (quartiles) |", "| --- | --- | --- | --- |"]
+    lines = [
+        f"| {plan.name} model | over HTTP | engine alone | HTTP overhead (quartiles) |",
+        "| --- | --- | --- | --- |",
+    ]
     for name, description in (
         ("request", "request with an image of 4 KB"),
         ("photo", "request with a photo of 1024 x 768"),

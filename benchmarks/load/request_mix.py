@@ -1,4 +1,4 @@
-"""A mix of requests that covers everything the service does, wrong requests included, with a check of each answer."""
+"""A mix of requests that covers all features of the service, invalid requests included, with a check of each answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A `vlrun serve` process on a socket that outlives it, so that it can be killed and started again.
+"""A `vlrun serve` process on a socket that outlives it, so that it can be killed and restarted.
 
 The socket is passed as systemd does it (sd_listen_fds(3)); clients that connect while no process serves wait in its
 backlog.
@@ -44,7 +44,7 @@ _LOGGED_ERROR = re.compile(rb"^(?:<[0-3]>.*|Traceback.*|\w*Warning.*)", re.MULTI
 
 @dataclass(frozen=True)
 class ProcessStats:
-    """A process as Linux sees it: resident and anonymous MiB, open files, threads, seconds of CPU time."""
+    """Statistics of a process from Linux: resident and anonymous MiB, open files, threads, seconds of CPU time."""
 
     resident: float
     anonymous: float

@@ -1,4 +1,4 @@
-"""The soak test: many clients for minutes on one service, from the first image to the last closed connection."""
+"""The soak test: many clients use one service for minutes, until all connections are closed."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ class SoakResult:
     """What a soak measured.
 
     ``before`` and ``after``: the idle service; ``generator_cpu``: CPU seconds of the clients; ``in_flight``: requests
-    in flight when the service was kill_event; ``down``: seconds until it was ready again; ``log_errors``: errors in its
-    log.
+    in flight when the service was killed; ``down``: seconds until it was ready again; ``log_errors``: in its log.
     """
 
     clients: int

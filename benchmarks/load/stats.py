@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Percentile ``share`` (0 to 1) of the values, interpolated; NaN of no values."""
+    """Percentile ``share`` (0 to 1) of the values, interpolated; NaN without values."""
     if not values:
         return math.nan
     ordered = sorted(values)

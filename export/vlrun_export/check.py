@@ -14,10 +14,9 @@ import numpy.typing as npt
 from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import CheckResult, Manifest
-from vlrun.types.arrays import FloatArray
 from vlrun_export.checkpoint import Checkpoint
 from vlrun_export.exported_model import run_decoder, run_vision
-from vlrun_export.families.qwen3_vl.check_prompt import make_check_prompt
+from vlrun_export.families.qwen3_vl.check_prompt import FloatArray, make_check_prompt
 from vlrun_export.families.qwen3_vl.reference import run_reference
 
 

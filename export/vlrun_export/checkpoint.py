@@ -64,7 +64,7 @@ class Checkpoint:
         by_file: dict[Path, list[str]] = {}
         for name in module.state_dict():
             by_file.setdefault(self.tensors[prefix + name].path, []).append(name)
-        state = {}
+        state: dict[str, torch.Tensor] = {}
         for path, names in by_file.items():
             with _opened(path) as file:
                 state |= {name: _cast(file.get_tensor(prefix + name), matrices) for name in names}

@@ -16,8 +16,7 @@ import openvino as ov
 
 from vlrun.manifest import VisionDimensions
 from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
-from vlrun.types.arrays import FloatArray
-from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt
+from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt, FloatArray
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 PROPERTIES = {

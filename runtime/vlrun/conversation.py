@@ -1,4 +1,4 @@
-"""A conversation about images in which each turn costs only its new tokens; it can be saved to a file."""
+"""A conversation about images in which only new tokens are computed; it can be saved to a file."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MAX_FILE_BYTES = 512 * 2**20
-"""A conversation file contains its images, as PNG."""
+"""The file contains the images as PNG."""
 
 
 class Conversation:
-    """The turns of a conversation with one model.
+    """A conversation with one model.
 
-    An answer that is interrupted stays as far as it was received; a question that fails is not kept.
+    An interrupted answer is kept as far as it was received; a question that fails is not kept.
     """
 
     def __init__(
@@ -49,38 +49,33 @@ class Conversation:
         self.turns: tuple[Turn, ...] = self._system
 
     def ask(self, question: str, images: Images = (), options: Options | None = None) -> Answer:
-        """Ask the next question, with or without new images. Raises as ``VLM.ask`` does."""
+        """Ask the next question, with or without new images. Raises as ``VLM.ask``."""
         return last_of(self.stream(question, images, options))
 
     def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
-        """Stream the answer to the next question. Raises as ``VLM.ask`` does."""
+        """Stream the answer to the next question. Raises as ``VLM.ask``."""
         return self._stream([user_turn(images, question)], options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
-        """Continue with the results of the tools that the last answer called.
-
-        Args:
-            results: One text per tool call, in the order of the calls.
-            options: As for ``ask``.
-        """
+        """Continue with the results of the tools that the last answer called: one text per call, in order."""
         if isinstance(results, str) or not all(isinstance(result, str) for result in results):
-            raise OptionError("the results of tools must be a list of texts")
+            raise OptionError("tool results must be a list of texts")
         last = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
         text = last.text if isinstance(last, GeneratedText) else str(last)
         calls = len(find_tool_calls(text, self._vlm.family.tool_calls))
         if len(results) != calls or not calls:
-            raise OptionError(f"the last answer calls {calls} tools, but there are {len(results)} results")
+            raise OptionError(f"the last answer has {calls} tool calls, but there are {len(results)} results")
         return self._stream([Turn("tool", (result,)) for result in results], options)
 
     def clear(self) -> None:
-        """Forget all turns but the system prompt."""
+        """Remove all turns except the system prompt."""
         self.turns = self._system
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation with its images to a file. Raises OutputError."""
         target = Path(path)
-        saved = _SavedConversation(FORMAT, self._vlm.fingerprint, tuple(_save_turn(turn) for turn in self.turns))
-        encoded = msgspec.json.encode(saved)
+        turns = tuple(_SavedTurn(turn.role, tuple(map(_save_part, turn.parts)), turn.tool_calls) for turn in self.turns)
+        encoded = msgspec.json.encode(_SavedConversation(FORMAT, self._vlm.fingerprint, turns))
         if len(encoded) > MAX_FILE_BYTES:
             raise OutputError(f"the conversation with its images has more than {MAX_FILE_BYTES:,} bytes, the limit")
         try:
@@ -90,7 +85,7 @@ class Conversation:
             raise OutputError(f"cannot write '{target}': {reason}") from error
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace this conversation by a saved one. Raises OptionError."""
+        """Replace this conversation with a saved one. Raises OptionError."""
         source = Path(path)
         try:
             if not source.is_file():
@@ -109,7 +104,10 @@ class Conversation:
         try:
             if images > MAX_IMAGES:
                 raise ValueError(f"it has {images} images, more than {MAX_IMAGES}")
-            turns = tuple(_restore_turn(turn, same_model) for turn in saved.turns)
+            turns = tuple(
+                Turn(turn.role, tuple(_restore_part(part, same_model) for part in turn.parts), turn.tool_calls)
+                for turn in saved.turns
+            )
             _check_tokens(self._vlm.manifest, turns)
             self.turns = turns
         except (VlrunError, ValueError) as error:
@@ -121,7 +119,7 @@ class Conversation:
         return self._keep(turns, chunks)
 
     def _keep(self, turns: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:
-        """Pass the chunks on; at the end, or when the reader stops, keep the turns and the text received so far."""
+        """Pass on the chunks. At the end, or when the generator is closed, keep the turns and the text received."""
         text = ""
         answer: Answer | None = None
         try:
@@ -152,15 +150,11 @@ class _SavedTurn(msgspec.Struct, omit_defaults=True):
 
 
 class _SavedConversation(msgspec.Struct):
-    """The file. ``model`` is the fingerprint of the model that the token ids belong to."""
+    """The file's content. ``model`` is the fingerprint of the model that the token ids belong to."""
 
     format: int
     model: str
     turns: tuple[_SavedTurn, ...]
-
-
-def _save_turn(turn: Turn) -> _SavedTurn:
-    return _SavedTurn(turn.role, tuple(_save_part(part) for part in turn.parts), turn.tool_calls)
 
 
 def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
@@ -173,10 +167,6 @@ def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
     return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform)
 
 
-def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
-    return Turn(turn.role, tuple(_restore_part(part, same_model) for part in turn.parts), turn.tool_calls)
-
-
 def _restore_part(part: _SavedPart, same_model: bool) -> str | Image | GeneratedText:
     """Token ids are used only with the model that generated them."""
     if part.png is not None:
@@ -186,9 +176,9 @@ def _restore_part(part: _SavedPart, same_model: bool) -> str | Image | Generated
 
 
 def _check_tokens(manifest: Manifest, turns: Sequence[Turn]) -> None:
-    """Raise OptionError for generated tokens that the model cannot have generated: the file is untrusted."""
+    """Raise OptionError for tokens that the model cannot have generated: the file is untrusted."""
     tokens = manifest.tokens
     never = {tokens.image, tokens.video, tokens.vision_start, tokens.vision_end, *tokens.eos}
-    ids = (token for turn in turns for part in turn.parts if isinstance(part, GeneratedText) for token in part.ids)
-    if any(not 0 <= token < manifest.text.vocab_size or token in never for token in ids):
+    ids = {token for turn in turns for part in turn.parts if isinstance(part, GeneratedText) for token in part.ids}
+    if ids & never or any(not 0 <= token < manifest.text.vocab_size for token in ids):
         raise OptionError("it has tokens that the model cannot have generated")

@@ -1,7 +1,4 @@
-"""The public API: load a model, ask it about images, stream the answer.
-
-Read ``VLM.stream`` first. Command line, server and benchmarks consume it, and nothing else calls the engine.
-"""
+"""The public API: load a model, ask it about images, stream the answer. Nothing else calls the engine."""
 
 from __future__ import annotations
 
@@ -54,15 +51,7 @@ from vlrun.vision.image_encoder import PreparedImage
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A request that was checked: nothing about it can be wrong any more.
-
-    Attributes:
-        prompt: Its prompt.
-        grammar: What the answer must look like, None if it is free.
-        seconds: How long the preparation took.
-        cancellation: Cancels it from another thread.
-        may_call_tools: Whether the answer may contain tool calls.
-    """
+    """A validated request. ``seconds``: time of the validation; without ``grammar`` any text is valid."""
 
     prompt: BuiltPrompt
     grammar: AnswerGrammar | None
@@ -84,12 +73,12 @@ def load(
         folder: The model folder; None loads the embedded model.
         hints: Device and OpenVINO properties.
         cache: Memory and disk for the KV cache.
-        wait: Wait until the model answers at full speed. Without it loading goes on in the background; the first
-            question starts with its images meanwhile, and raises what is wrong with the model.
+        wait: Return when the model is loaded. Otherwise it loads in the background while the first question encodes its
+            images; that question raises the errors of loading.
 
     Raises:
         ModelError: The folder cannot be used.
-        DeviceError: The device is missing or refuses the model.
+        DeviceError: The device is missing or cannot run the model.
         OptionError: The model cannot use this cache configuration.
     """
     vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), cache or CacheConfig())
@@ -103,13 +92,13 @@ def load(
 
 
 class VLM:
-    """A vision-language model. May be used from several threads at once: their answers run together.
+    """A vision-language model. Thread-safe: requests of several threads are batched.
 
     ``close`` it, or use it in a ``with`` block, to stop its threads. Its memory is freed with the last reference.
 
     Attributes:
         manifest: The manifest of the model folder.
-        fingerprint: Hash of the manifest.
+        fingerprint: SHA-256 of the manifest.
         template: Chat template and tokenizer.
         grammar_tokenizer: The tokenizer for grammars.
         family: What is specific to the architecture.
@@ -118,9 +107,8 @@ class VLM:
     def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
         start = time.perf_counter()
         self._cache = cache
-        self.manifest: Manifest = manifests.read(folder)
+        self.manifest: Manifest = (manifest := manifests.read(folder))
         self.fingerprint = fingerprint = manifests.fingerprint(folder)
-        manifest = self.manifest
         if manifests.read(folder) != manifest:
             raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
         self.family: ModelFamily = family_of(manifest)
@@ -137,7 +125,7 @@ class VLM:
         )
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, _finalize, self._loader)
-        compiling.wait()  # parsing the tokenizer holds the interpreter's lock
+        compiling.wait()  # parsing the tokenizer holds the GIL
         self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
         source = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
         self.template = ChatTemplate(source, self._tokenizer, manifest.tokens.image)
@@ -149,12 +137,12 @@ class VLM:
         self._builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
-        """Wait until the model answers at full speed. Raises as ``load``."""
+        """Wait until the model is loaded. Raises as ``load``."""
         self._loader.wait()
 
     @property
     def context(self) -> int:
-        """Most tokens that a prompt and its answer may have together."""
+        """Maximum number of tokens of a prompt and its answer."""
         return self._loaded.context
 
     @property
@@ -169,7 +157,7 @@ class VLM:
 
     @property
     def vision_seconds(self) -> Mapping[int, float]:
-        """Shortest encoding time of an image so far by number of visual tokens."""
+        """Shortest time to encode an image so far, by number of visual tokens."""
         return self._loader.image_encoder.seconds
 
     @property
@@ -178,11 +166,11 @@ class VLM:
         return self._loaded.engine
 
     def state(self) -> EngineState:
-        """Return the state of the engine. Waits until the model is loaded."""
+        """Return the state of the engine; waits until the model is loaded."""
         return self.engine.state()
 
     def close(self) -> None:
-        """Stop: running answers end with EngineClosed, later questions are refused."""
+        """Stop the model's threads: running and later requests raise EngineClosed."""
         self._finalizer()
 
     def __enter__(self) -> VLM:
@@ -211,9 +199,9 @@ class VLM:
     def stream(
         self, images: Images, question: str = DEFAULT_QUESTION, options: Options | None = None
     ) -> Generator[Chunk]:
-        """Stream the answer; the last chunk carries all of it. Closing the generator stops the work.
+        """Stream the answer; the last chunk has all of it. Closing the generator cancels the request.
 
-        Images and question are checked at once; the work starts with the first chunk. Raises as ``ask``.
+        Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
         return self.chat([user_turn(images, question)], options)
 
@@ -225,14 +213,14 @@ class VLM:
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
     ) -> Generator[Chunk]:
-        """Stream the answer to a conversation. What it shares with an earlier one is not computed again.
+        """Stream the answer to a conversation. A prefix that it shares with an earlier one is not computed again.
 
         Args:
-            turns: The conversation, which ``vlrun.Conversation`` keeps for you.
-            options: How to answer.
+            turns: The conversation; ``vlrun.Conversation`` builds it.
+            options: The options of the request.
             tools: Functions that the model may call.
-            choice: Whether it may, must or must not call them.
-            cancellation: Ends the answer from another thread; the reader then gets AnswerCancelled.
+            choice: Whether the model may, must or must not call them.
+            cancellation: Cancels the request from another thread; the stream then raises AnswerCancelled.
         """
         return self._generate(self._prepare(turns, options or Options(), tools, choice, cancellation))
 
@@ -255,11 +243,11 @@ class VLM:
         return np.stack(sampler.logits)
 
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
-        """Build the prompt of a conversation without answering it. Raises as ``chat``, but not for its length."""
+        """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
         return self._builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
-        """Build the engine's request for a prompt. ``max_tokens`` is lowered to what the context leaves."""
+        """Build the engine's request for a prompt. ``max_tokens`` is lowered to the rest of the context."""
         prompt, options = built.prompt, built.options
         placed = list(zip(prompt.image_offsets, _images(built), strict=True))
         return Request(
@@ -277,7 +265,7 @@ class VLM:
     def grammar(
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
     ) -> AnswerGrammar | None:
-        """Compile what an answer must look like; None if it is free. Raises OptionError for what cannot be enforced."""
+        """Compile the grammar of the answer; None if any text is valid. Raises OptionError for unsupported schemas."""
         schema = None if options.schema is None else schema_of(options.schema)
         return compile_answer(schema, tools, choice or ToolChoice(), self.grammar_tokenizer, self.family)
 
@@ -289,7 +277,7 @@ class VLM:
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
     ) -> _Prepared:
-        """Find everything that can be wrong with a request before the model works."""
+        """Validate a request and build its prompt, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
         prompt = self._builder.build(turns, options, tools)
@@ -306,7 +294,7 @@ class VLM:
         return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
 
     def _prefetch(self, images: Sequence[PreparedImage]) -> None:
-        """Encode images while the decoder is loading, unless the disk seems to have their prefix."""
+        """Encode images while the decoder is loading, unless the disk may have their prefix."""
         if not (self._cache.kv_disk and may_contain(cache_paths.prefix_store(), [image.key for image in images])):
             self._loader.encoder_queue.prefetch(images)
 
@@ -338,19 +326,18 @@ class VLM:
 
     @contextmanager
     def _submit(self, prepared: _Prepared, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
-        """Run a request in the engine; after the block nothing of it goes on."""
+        """Run a request in the engine; at the end of the block it is stopped."""
         try:
-            if prepared.cancellation.cancelled:
+            if prepared.cancellation.cancelled():
                 raise AnswerCancelled("the answer was cancelled")
             request = self.build_request(prepared.prompt, sampler, max_tokens)
             with closing(self.engine.submit(request)) as stream:
-                prepared.cancellation.on_cancel(stream.close)
+                prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:
             self._loader.encoder_queue.discard(_images(prepared.prompt))
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream, stopped: bool) -> Answer:
-        """Assemble the answer from its text, its tokens and the metrics of its request."""
         prompt, metrics, text = prepared.prompt, stream.metrics, output.text
         options, subject = prompt.options, prompt.subject
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
@@ -373,7 +360,6 @@ class VLM:
         )
 
     def _heat(self, prepared: _Prepared, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
-        """Compute the heat map of each token on each image, from the recorded attention."""
         attention = stream.attention
         if attention is None or not prepared.prompt.images:
             return None
@@ -388,10 +374,10 @@ def _images(prompt: BuiltPrompt) -> list[PreparedImage]:
 
 
 def _finalize(loader: ModelLoader) -> None:
-    """Stop a model's threads, when it is closed or no reference to it is left.
+    """Stop a model's threads when it is closed or garbage-collected.
 
-    The latter may happen in any thread, which must not wait; at the end of the process, in the main thread, no
-    inference may be left running.
+    Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
+    running when the process ends.
     """
     if threading.current_thread() is threading.main_thread():
         loader.close()

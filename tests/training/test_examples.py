@@ -7,8 +7,8 @@ from collections import Counter
 from training.examples import EXAMPLES, example
 
 
-def test_examples_are_what_the_readme_says() -> None:
-    """Guards the first command of the README: six bottles on three shelves."""
+def test_the_shelf_has_the_items_that_the_readme_counts() -> None:
+    """The first command of the README counts six bottles on three shelves."""
     shelf = example("shelf")
     assert Counter(item.kind for item in shelf.items)["bottle"] == 6
     assert shelf.shelves == 3

@@ -1,1 +1,1 @@
-"""The benchmark behind ``vlrun bench``: a fixed workload, and what the machine could do at best."""
+"""The benchmark of ``vlrun bench``: a fixed workload, and the machine's limits."""

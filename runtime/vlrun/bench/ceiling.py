@@ -1,10 +1,10 @@
-"""The machine's ceiling: memory bandwidth and throughput of matrix products."""
+"""Measures the machine's limits: memory bandwidth and throughput of matrix products."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +14,18 @@ from openvino import opset13
 from vlrun.backends.openvino.hints import Hints
 
 READ_BYTES = 1024 * 2**20
-"""What all threads together read: far more than any cache holds."""
+"""Bytes that all threads together read: far more than any cache."""
 MATRIX_SIDE = 2048
 REPEATS = 5
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """``read``: bytes per second from memory with all cores; ``flops``: operations per second by precision.
+    """The machine's limits.
 
-    ``int8`` means INT8 weights, with activations quantized as in the decoder.
+    Attributes:
+        read: Bytes per second from memory with all cores.
+        flops: Operations per second by precision. ``int8``: INT8 weights and activations quantized as in the decoder.
     """
 
     read: float
@@ -31,7 +33,7 @@ class Ceiling:
 
 
 def measure_ceiling() -> Ceiling:
-    """Measure bandwidth and throughput, the best of ``REPEATS`` tries each."""
+    """Measure bandwidth and throughput: the best of ``REPEATS`` runs each."""
     graphs = (("f32", _float_product), ("bf16", _float_product), ("int8", _int8_product))
     flops = {precision: _flops(precision, graph()) for precision, graph in graphs}
     return Ceiling(max(_read_bandwidth() for _ in range(REPEATS)), flops)
@@ -40,13 +42,10 @@ def measure_ceiling() -> Ceiling:
 def _read_bandwidth() -> float:
     threads = len(os.sched_getaffinity(0))
     arrays = [np.ones(READ_BYTES // 8 // threads, np.uint64) for _ in range(threads)]
-    workers = [threading.Thread(target=np.bitwise_or.reduce, args=(array,)) for array in arrays]
-    began = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return READ_BYTES / (time.perf_counter() - began)
+    with ThreadPoolExecutor(threads) as pool:
+        began = time.perf_counter()
+        list(pool.map(np.bitwise_or.reduce, arrays))
+        return READ_BYTES / (time.perf_counter() - began)
 
 
 def _float_product() -> ov.Model:
@@ -55,13 +54,11 @@ def _float_product() -> ov.Model:
 
 
 def _int8_product() -> ov.Model:
-    """A matrix times INT8 weights in the form of vlrun's models: the plugin quantizes the activations."""
+    """Return a product with INT8 weights as in vlrun's models, for which the plugin quantizes the activations."""
     rng = np.random.default_rng(0)
     weights = opset13.constant(rng.integers(0, 256, (MATRIX_SIDE, MATRIX_SIDE), np.uint8))
-    zero_point, scales = (
-        opset13.constant(np.full((MATRIX_SIDE, 1), 128, np.uint8)),
-        np.full((MATRIX_SIDE, 1), 0.01, np.float16),
-    )
+    zero_point = opset13.constant(np.full((MATRIX_SIDE, 1), 128, np.uint8))
+    scales = np.full((MATRIX_SIDE, 1), 0.01, np.float16)
     shifted = opset13.subtract(opset13.convert(weights, ov.Type.f16), opset13.convert(zero_point, ov.Type.f16))
     matrix = opset13.convert(opset13.multiply(shifted, opset13.constant(scales)), ov.Type.f32)
     left = opset13.parameter([MATRIX_SIDE, MATRIX_SIDE], np.float32)

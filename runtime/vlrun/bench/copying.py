@@ -1,8 +1,8 @@
-"""The copying task: how many decoder passes prompt lookup saves where the embedded model copies pages of text."""
+"""Measures how many decoder passes prompt lookup saves when the embedded model copies text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import vlrun
 
@@ -13,14 +13,19 @@ PAGES = (
     "OPEN 900\n10 purple bags $12.50\n10 purple cans $12.50\n10 purple boxes $12.50\nTAXI 4711",
     "红色、瓶子\n蓝色、罐子\n绿色、盒子\n5 orange bottles $8.05",
 )
-"""A bill, a letter, a list that repeats itself, and a page in two languages, of words that the embedded model knows."""
+"""A bill, a letter, a repetitive list and a bilingual page, in words that the embedded model knows."""
 
 
 @dataclass(frozen=True)
 class CopyingResult:
-    """Decoder passes for the pages that were copied word for word, ``plain`` and with prompt ``lookup``.
+    """Measurements of the pages that were copied without errors.
 
-    ``tokens``: of these pages; ``right``: how many of all ``pages`` they are.
+    Attributes:
+        plain: Decoder passes without prompt lookup.
+        lookup: Decoder passes with prompt lookup.
+        tokens: Tokens of these pages.
+        right: Number of these pages.
+        pages: Number of all pages.
     """
 
     plain: int
@@ -31,27 +36,24 @@ class CopyingResult:
 
     @property
     def summary(self) -> str:
-        """The figures in a sentence."""
+        """The result in a sentence."""
         if not self.plain:
-            return f"copying: none of {self.pages} pages was copied word for word, so nothing was measured"
+            return f"prompt lookup: not measured, because none of {self.pages} pages was copied without errors"
         return (
-            f"copying {self.right} of {self.pages} pages word for word, {self.tokens} tokens: {self.lookup} decoder "
-            f"passes with prompt lookup, {self.plain} without (ratio {self.lookup / self.plain:.2f})"
+            f"prompt lookup: {self.right} of {self.pages} pages copied without errors, {self.tokens} tokens; "
+            f"{self.lookup} decoder passes, {self.plain} without prompt lookup (ratio {self.lookup / self.plain:.2f})"
         )
 
 
 def measure_copying() -> CopyingResult:
-    """Let the embedded model copy every page, with and without prompt lookup."""
+    """Let the embedded model copy each page, with and without prompt lookup."""
     plain = lookup = tokens = right = 0
     with vlrun.load() as vlm:
         for page in PAGES:
-            slow = vlm.ask([], REQUEST + page, _options(prompt_lookup=False))
-            fast = vlm.ask([], REQUEST + page, _options(prompt_lookup=True))
+            options = vlrun.Options(temperature=0, max_tokens=256)
+            slow = vlm.ask([], REQUEST + page, replace(options, prompt_lookup=False))
+            fast = vlm.ask([], REQUEST + page, options)
             if slow.text == fast.text == page:
                 plain, lookup = plain + slow.usage.forward_passes, lookup + fast.usage.forward_passes
                 tokens, right = tokens + slow.usage.completion_tokens, right + 1
     return CopyingResult(plain, lookup, tokens, right, len(PAGES))
-
-
-def _options(*, prompt_lookup: bool) -> vlrun.Options:
-    return vlrun.Options(temperature=0, max_tokens=256, prompt_lookup=prompt_lookup)

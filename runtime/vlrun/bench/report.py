@@ -1,4 +1,4 @@
-"""Tables of samples: figures with their units, medians and spread, and the machine's limits beside them."""
+"""Formats samples: medians and ranges with units, and the machine's limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlrun.bench.runner import Samples
 
 @dataclass(frozen=True)
 class Figure:
-    """What a figure measures. Samples are divided by ``size`` for display in ``unit``."""
+    """Label and unit of a figure. Samples are divided by ``size`` for display."""
 
     label: str
     unit: str
@@ -35,22 +35,25 @@ FIGURES = {
     "steady": Figure("resident memory at the end", "MiB", 2**20),
     "peak": Figure("resident memory, peak", "MiB", 2**20),
 }
-"""Every figure by its name in the samples. Memory includes mapped files."""
+"""Figures by their names in the samples. Memory includes mapped files."""
 
 
 def format_values(figure: Figure, values: Sequence[float]) -> str:
-    """Median of the values with its unit, and their range if there are several."""
-    return _median_and_range(values, figure.size, figure.unit)
+    """Format the median of values with its unit, and their range if there are several."""
+    scaled = sorted(value / figure.size for value in values)
+    digits = 0 if scaled[-1] >= 100 else 1 if scaled[-1] >= 20 else 2
+    spread = f" ({scaled[0]:.{digits}f} to {scaled[-1]:.{digits}f})" if len(scaled) > 1 else ""
+    return f"{statistics.median(scaled):,.{digits}f} {figure.unit}{spread}"
 
 
 def summary(samples: Samples) -> str:
-    """Medians of all figures in one line."""
+    """Format the medians of all figures in one line."""
     known = ((figure, samples[name]) for name, figure in FIGURES.items() if name in samples)
     return "; ".join(f"{figure.label} {format_values(figure, [statistics.median(values)])}" for figure, values in known)
 
 
 def table(samples: Samples) -> list[str]:
-    """A Markdown table of the figures that were measured."""
+    """Return a Markdown table of the measured figures."""
     rows = [
         f"| {figure.label} | {format_values(figure, samples[name])} |"
         for name, figure in FIGURES.items()
@@ -60,10 +63,11 @@ def table(samples: Samples) -> list[str]:
 
 
 def limits(samples: Mapping[str, Sequence[float]], ceilings: Sequence[Ceiling], decoder: Path) -> list[str]:
-    """What the machine allows, as lines of text: decode reads every weight of ``decoder`` once per token."""
-    bandwidth = _median_and_range([ceiling.read for ceiling in ceilings], 1e9, "GB/s")
+    """Return the machine's limits as lines of text. Decode reads every weight of ``decoder`` once per token."""
+    bandwidth = format_values(Figure("", "GB/s", 1e9), [ceiling.read for ceiling in ceilings])
+    rate = Figure("", "GFLOP/s", 1e9)
     flops = ", ".join(
-        f"{precision} {_median_and_range([ceiling.flops[precision] for ceiling in ceilings], 1e9, 'GFLOP/s')}"
+        f"{precision} {format_values(rate, [ceiling.flops[precision] for ceiling in ceilings])}"
         for precision in ceilings[0].flops
     )
     lines = [f"machine: read bandwidth {bandwidth}; matrix products {flops}"]
@@ -75,10 +79,3 @@ def limits(samples: Mapping[str, Sequence[float]], ceilings: Sequence[Ceiling], 
             f"decode reads {size / 1e9:.2f} GB per token, {least * 1e3:.1f} ms at that bandwidth: it reaches {share}"
         )
     return lines
-
-
-def _median_and_range(values: Sequence[float], size: float, unit: str) -> str:
-    scaled = sorted(value / size for value in values)
-    digits = 0 if scaled[-1] >= 100 else 1 if scaled[-1] >= 20 else 2
-    spread = f" ({scaled[0]:.{digits}f} to {scaled[-1]:.{digits}f})" if len(scaled) > 1 else ""
-    return f"{statistics.median(scaled):,.{digits}f} {unit}{spread}"

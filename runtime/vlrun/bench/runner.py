@@ -1,4 +1,4 @@
-"""Runs a workload in processes of its own and hands out every sample as it is measured. Knows no model."""
+"""Runs a workload in separate processes and yields each sample as it is measured."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from typing import IO
 from vlrun.errors import DeviceError
 
 Samples = dict[str, list[float]]
-"""Measured values by figure, in seconds, bytes, tokens or tokens per second."""
+"""Measurements by figure, in seconds, bytes, tokens or tokens per second."""
 
 
 @dataclass(frozen=True)
 class WorkloadCommand:
     """A Python module that runs the workload, with its arguments.
 
-    ``processes``: further arguments of each process; they run one after the other.
+    Attributes:
+        name: For error messages.
+        command: Module and arguments.
+        environment: Additional environment variables.
+        processes: Further arguments of each process; they run one after the other.
     """
 
     name: str
@@ -35,18 +39,18 @@ class WorkloadCommand:
 
 
 def vlrun_workload(name: str, model: Path, length: Sequence[str]) -> WorkloadCommand:
-    """All parts of the workload with vlrun itself. ``length``: the options ``--rounds`` and ``--tokens``."""
+    """Return all parts of the workload with vlrun. ``length``: the options ``--rounds`` and ``--tokens``."""
     parts = (("--only", "text"), (), ("--only", "keep"), ("--only", "disk"))
     return WorkloadCommand(name, ("vlrun.bench.workload", str(model), *length), processes=parts)
 
 
 def run_workload(workload: WorkloadCommand) -> Generator[tuple[str, float]]:
-    """Run every process of a workload and yield its samples, figure and value, as they come.
+    """Run every process of a workload and yield its samples: figure and value.
 
-    Closing the generator kills the running process. The parts ``keep`` and ``disk`` share a fresh user cache.
+    Closing the generator kills the running process. The parts ``keep`` and ``disk`` share a new cache folder.
 
     Raises:
-        DeviceError: A process failed; the message has the last line that it wrote to stderr.
+        DeviceError: A process failed; the message has its last line of stderr.
     """
     with tempfile.TemporaryDirectory() as cache:
         for further in workload.processes:
@@ -62,7 +66,7 @@ def run_workload(workload: WorkloadCommand) -> Generator[tuple[str, float]]:
 def _process(
     command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, killed at the end with all that it started."""
+    """Run a process in its own session, and kill it with its children at the end of the block."""
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=log, start_new_session=True
     )
@@ -77,7 +81,7 @@ def _process(
 
 
 def _samples(process: subprocess.Popen[bytes]) -> Iterator[tuple[str, float]]:
-    """Samples among whatever else a process prints."""
+    """Yield the samples of a process; other output is ignored."""
     for line in process.stdout or ():
         try:
             figure, value = json.loads(line)

@@ -1,9 +1,9 @@
-"""The workload that every participant of the benchmark runs: load, a text, new images, the same image again.
+"""The benchmark's workload: load, a text, new images, the same image again.
 
     python -m vlrun.bench.workload MODEL [--began SECONDS] [--rounds N] [--tokens N] [--only PART] [--setting PRECISION]
 
-Prints every sample as it is measured, a JSON list of figure and value on a line of its own. Peers run the same workload
-through their own interfaces (``benchmarks.peers``) with the prompts, images and names of figures defined here.
+Prints each sample as a line of JSON: a list of figure and value. Peers run the same workload through their own
+interfaces (``benchmarks.peers``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,20 +22,20 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from vlrun import Hints, Options
+    from vlrun import VLM, Hints, Options
 
 TEXT = "Name three colours."
 QUESTIONS = ("Describe this image in detail.", "How many bottles are there?", "What is written here?")
 IMAGE_SIZE = (1024, 768)
-"""Width and height: 768 visual tokens of Qwen3-VL."""
+"""Width and height; 768 visual tokens of Qwen3-VL."""
 WARM_UP_IMAGE = 1_000_000
-"""Number of the image that is not measured."""
+"""Number of an image that is not measured."""
 CONCURRENT = 4
 MIB = 2**20
 
 
 class SampleWriter:
-    """Prints samples. ``began``: when the process was started, in seconds since the epoch."""
+    """Prints samples. ``began``: start of the process in seconds since the epoch."""
 
     def __init__(self, began: float) -> None:
         self._began = began
@@ -46,7 +46,7 @@ class SampleWriter:
         sys.stdout.flush()
 
     def add_since_start(self, figure: str) -> None:
-        """Print the seconds since the process was started."""
+        """Print the seconds since the start of the process."""
         self.add(figure, time.time() - self._began)
 
     @contextmanager
@@ -57,7 +57,7 @@ class SampleWriter:
         self.add(figure, time.perf_counter() - began)
 
     def add_memory(self, process: int | str = "self") -> None:
-        """Print the resident memory of a process, now and at its peak, mapped files included."""
+        """Print the current and the peak resident memory of a process, with mapped files."""
         status = dict(
             line.split(":", 1)
             for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
@@ -68,20 +68,20 @@ class SampleWriter:
 
 
 def image(number: int) -> Image.Image:
-    """Smooth coloured noise, different for each number."""
+    """Return smooth coloured noise, different for each number."""
     rng = np.random.default_rng([1024, number])
     return Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(IMAGE_SIZE, Image.Resampling.BICUBIC)
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """Parse the options that the workloads of all participants share."""
+    """Parse the options that all workloads share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--began", type=float, default=time.time(), help="when the process was started")
+    parser.add_argument("--began", type=float, default=time.time(), help="start of the process in epoch seconds")
     parser.add_argument("--rounds", type=int, default=3, help="images")
-    parser.add_argument("--tokens", type=int, default=32, help="tokens of each answer")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens per answer")
     parser.add_argument("--only", default="", choices=["text", "keep", "disk"], help="one part; only vlrun has these")
-    parser.add_argument("--setting", default="", help="hints or a precision, as the participant reads it")
+    parser.add_argument("--setting", default="", help="hints or precision, specific to each runtime")
     return parser.parse_args()
 
 
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def _run_images(options: argparse.Namespace, samples: SampleWriter) -> None:
-    """Load, new images, further questions on each, and concurrent answers."""
+    """Measure loading, new images, further questions about each, and concurrent answers."""
     import vlrun
 
     greedy = _greedy(options.tokens)
@@ -113,15 +113,13 @@ def _run_images(options: argparse.Namespace, samples: SampleWriter) -> None:
             samples.add("ttft_again", vlm.ask(image(number), question, greedy).timings.ttft)
     samples.add_memory()
     for _ in range(options.rounds):
-        one = _tokens_per_second(lambda: vlm.ask(image(0), QUESTIONS[1], greedy).usage.completion_tokens, 1)
-        four = _tokens_per_second(lambda: vlm.ask(image(0), QUESTIONS[1], greedy).usage.completion_tokens, CONCURRENT)
-        samples.add("tokens_per_second_one", one)
-        samples.add("tokens_per_second_four", four)
+        samples.add("tokens_per_second_one", _tokens_per_second(vlm, greedy, 1))
+        samples.add("tokens_per_second_four", _tokens_per_second(vlm, greedy, CONCURRENT))
     vlm.close()
 
 
 def _run_text(options: argparse.Namespace, samples: SampleWriter) -> None:
-    """Start and generate one token."""
+    """Measure the time from the start of the process to the first token."""
     import vlrun
 
     with vlrun.load(options.model, hints=_hints(options), wait=False) as vlm:
@@ -130,7 +128,7 @@ def _run_text(options: argparse.Namespace, samples: SampleWriter) -> None:
 
 
 def _run_disk(options: argparse.Namespace, samples: SampleWriter) -> None:
-    """Ask about an image with the prefix cache on disk: ``keep`` fills it, ``disk`` starts from it."""
+    """Ask about an image with the prefix cache on disk: ``keep`` fills it, ``disk`` uses it."""
     import vlrun
 
     with vlrun.load(options.model, hints=_hints(options), cache=vlrun.CacheConfig(kv_disk=1024 * MIB)) as vlm:
@@ -140,7 +138,7 @@ def _run_disk(options: argparse.Namespace, samples: SampleWriter) -> None:
 
 
 def _greedy(tokens: int) -> Options:
-    """Greedy, one token a pass, without early ends."""
+    """Return options for greedy decoding of one token per pass, without early ends."""
     import vlrun
 
     return vlrun.Options(
@@ -154,15 +152,11 @@ def _hints(options: argparse.Namespace) -> Hints:
     return vlrun.Hints(vision_precision=options.setting) if options.setting else vlrun.Hints()
 
 
-def _tokens_per_second(ask: Callable[[], int], concurrent: int) -> float:
-    counts: list[int] = []
-    threads = [threading.Thread(target=lambda: counts.append(ask())) for _ in range(concurrent)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - began)
+def _tokens_per_second(vlm: VLM, options: Options, concurrent: int) -> float:
+    with ThreadPoolExecutor(concurrent) as pool:
+        began = time.perf_counter()
+        answers = list(pool.map(lambda _: vlm.ask(image(0), QUESTIONS[1], options), range(concurrent)))
+        return sum(answer.usage.completion_tokens for answer in answers) / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""The ``vlrun`` command: subcommands, exit codes, interruption.
-
-Imports nothing heavy: each command imports what it needs when it runs.
-"""
+"""The ``vlrun`` command: subcommands, exit codes, interruption. Commands import what they need when they run."""
 
 from __future__ import annotations
 
@@ -36,14 +33,14 @@ EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/exp
 
 
 class Commands(click.Group):
-    """The subcommands. ``export`` is listed if its packages are installed; otherwise it says what to install."""
+    """The subcommands. Without its packages ``export`` is not listed, and its error says what to install."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the help text."""
+        """List the commands in alphabetical order, ``export`` last."""
         return [*super().list_commands(ctx), *(["export"] if _can_export() else [])]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name; ``export`` is imported only here."""
+        """Return the command of that name; imports ``export``."""
         if cmd_name != "export":
             return super().get_command(ctx, cmd_name)
         if not _can_export():
@@ -73,11 +70,11 @@ for command in (ask, bench, chat, plan, serve, tasks, tune, verify):
 
 
 def main() -> None:
-    """Entry point: run a command; report an error in one sentence and exit with a documented code."""
+    """Run a command. An error prints one sentence and exits with a documented code."""
     try:
         commands.main(standalone_mode=False)
         sys.stdout.flush()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # done: a late Ctrl+C must not interrupt the shutdown
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C must not interrupt the shutdown
     except click.ClickException as error:
         error.show()
         _exit(error.exit_code)
@@ -85,7 +82,7 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", EXIT_INTERRUPTED)
-    except SystemExit as exiting:  # click exits by itself: on a closed pipe with 1, after shell completion with 0
+    except SystemExit as exiting:  # click exits with 1 on a closed pipe, and with 0 after shell completion
         _exit(EXIT_BROKEN_PIPE if exiting.code else 0)
     except BrokenPipeError:
         _exit(EXIT_BROKEN_PIPE)
@@ -100,7 +97,7 @@ def main() -> None:
 
 
 def _fail_import(error: ImportError) -> None:
-    """A package is missing, or Ctrl+C arrived during the import of a C extension, which reports an ImportError."""
+    """Report a missing package, or Ctrl+C during the import of a C extension, which raises ImportError."""
     if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
         _fail("interrupted", EXIT_INTERRUPTED)
     _fail(f"a package is missing or too old ({error}); {EXPORT_HINT}", EXIT_INTERNAL)

@@ -1,4 +1,4 @@
-"""The arguments ``IMAGE... [QUESTION]``."""
+"""Parses the arguments ``IMAGE... [QUESTION]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlrun.errors import OptionError
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .mpo .heic .heif .avif .svg .pdf .psd".split()
 )
-"""With such a suffix, the name of a missing file is an error and not a question."""
+"""A missing file with such a suffix is an error, not a question."""
 
 
 def split_arguments(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str], list[str | None]]:

@@ -1,4 +1,4 @@
-"""``vlrun ask``: questions about images. Answers go to stdout, everything else to stderr."""
+"""``vlrun ask``: answers questions about images. Answers go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OUTPUT_OPTIONS: OptionTable = {
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The output options of ``vlrun ask``."""
+    """The values of ``OUTPUT_OPTIONS``."""
 
     draw: Path | None = None
     heatmap: Path | None = None
@@ -53,7 +53,7 @@ class OutputOptions:
     as_json: bool = False
 
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
-        """Check before the model runs. Raises OptionError, or OutputError for a file that cannot be written."""
+        """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
         from vlrun.media.output_file import check_target
 
         targets = [target for target in (self.draw, self.heatmap) if target is not None]
@@ -62,7 +62,7 @@ class OutputOptions:
         if targets and (len(images) != 1 or len(requests) != 1):
             raise OptionError("--draw and --heatmap take one image and one question")
         if self.heatmap and not requests[0].is_single:
-            raise OptionError("--heatmap shows one answer: leave out --tiles, --votes and --steps")
+            raise OptionError("--heatmap needs one answer: leave out --tiles, --votes and --steps")
         for target in targets:
             check_target(target)
         for one, other in itertools.combinations([*targets, *map(Path, images)], 2):
@@ -75,7 +75,7 @@ class OutputOptions:
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
 @with_task_options
 @with_image_options
-@option_group("output", OUTPUT_OPTIONS, lambda given: OutputOptions(**given))
+@option_group("output", OUTPUT_OPTIONS, OutputOptions)
 @with_answer_options
 @with_model_options
 def ask(
@@ -89,8 +89,7 @@ def ask(
 ) -> None:
     """Ask a QUESTION about all IMAGEs together (default: describe them).
 
-    IMAGE is a file, or - for stdin. The last argument is the question, unless it names a file. See docs/asking.md for
-    examples.
+    IMAGE is a file, or - for stdin. The last argument is the question, unless it is a file. Examples: docs/asking.md.
     """
     names, questions = split_arguments(words, question)
     requests = [task_options.request(question) for question in questions]
@@ -104,7 +103,7 @@ def ask(
         if len(requests) > 1 and not output.as_json:
             print_text(f"{chr(10) if number else ''}{questions[number]}")
         cut = _answer(vlm, images, request, options, output, str(model_options.hints)) or cut
-    with contextlib.suppress(KeyboardInterrupt):  # answers are complete; closing may still write image prefixes to disk
+    with contextlib.suppress(KeyboardInterrupt):  # close() may still write image prefixes to disk
         vlm.close()
     if cut:
         raise cut
@@ -113,7 +112,7 @@ def ask(
 def _answer(
     vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions, hints: str
 ) -> AnswerCutShort | None:
-    """Ask one question and print all output; returns the error to raise after the last question."""
+    """Ask one question and print all output. Returns the error to raise after the last question."""
     from vlrun.perf.profile import SpeedProfile, update_profile
 
     result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output)
@@ -142,7 +141,7 @@ def _answer(
 def _run(
     vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions
 ) -> TaskResult:
-    """Run a request and print its text, streamed if possible, unless the output is JSON."""
+    """Run a request; unless the output is JSON, print the text, streamed if possible."""
     from vlrun.tasks.run import run_task
     from vlrun.types.answer import last_of
 

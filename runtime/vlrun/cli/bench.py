@@ -1,4 +1,4 @@
-"""``vlrun bench``: the workload, the machine's limits and the copying task."""
+"""``vlrun bench``: measures the workload, the machine's limits and prompt lookup."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
-@click.option("--turns", type=click.IntRange(1, 100), default=2, show_default=True, help="Times to run the workload.")
-@click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images in each turn.")
-@click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens of each answer.")
+@click.option("--turns", type=click.IntRange(1, 100), default=2, show_default=True, help="Runs of the workload.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images per run.")
+@click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens per answer.")
 def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
     """Measure vlrun on this machine.
 
-    Prints medians, their spread and the machine's limits. Every sample goes to stderr as it is measured; the table and,
-    as the last line, one JSON object go to stdout. Ctrl+C ends the run with the table of what was measured. In a clone,
-    scripts/bench compares vlrun with other runtimes.
+    Prints medians, ranges and the machine's limits. Each sample goes to stderr as it is measured; a table and, as the
+    last line, a JSON object go to stdout. Ctrl+C ends the run and prints the samples so far. In a clone, scripts/bench
+    compares vlrun with other runtimes.
     """
     from vlrun import manifest as manifests
     from vlrun.bench.ceiling import measure_ceiling
@@ -59,9 +59,4 @@ def _report(samples: Samples, ceilings: list[Ceiling], copying: CopyingResult | 
 
     lines = [*report.table(samples), "", *report.limits(samples, ceilings, decoder)]
     click.echo("\n".join([*lines, *([copying.summary] if copying else [])]))
-    result = {
-        "ceilings": [asdict(ceiling) for ceiling in ceilings],
-        "samples": samples,
-        "copying": asdict(copying) if copying else None,
-    }
-    click.echo(json.dumps(result))
+    click.echo(json.dumps({"ceilings": ceilings, "samples": samples, "copying": copying}, default=asdict))

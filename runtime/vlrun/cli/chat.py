@@ -25,13 +25,14 @@ BLOCK = '"""'
 @with_answer_options
 @with_model_options
 def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions) -> None:
-    """Chat about images. Each turn costs only its new tokens; Ctrl+C stops an answer, Ctrl+D exits.
+    """Chat about images. Only new tokens are computed; Ctrl+C stops an answer, Ctrl+D exits.
 
     /help lists the commands of the chat.
     """
     if sys.stdin is None:
         raise OptionError("a chat reads questions from stdin, but stdin is closed")
-    repl = Repl(model_options.load(), options)
+    vlm = model_options.load()
+    repl = Repl(vlm, options)
     if images:
         repl.add_images(images)
     read_line: Callable[[str], str] = _read_pipe
@@ -46,11 +47,11 @@ def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions)
         except EOFError:
             break
     with contextlib.suppress(KeyboardInterrupt):
-        repl.close()
+        vlm.close()
 
 
 def _read_question(read_line: Callable[[str], str]) -> str:
-    """Read one line, or several if they end in a backslash or stand between triple quotes."""
+    """Read a line, lines that end in a backslash, or a block between triple quotes."""
     line = read_line("> ")
     if line.strip().startswith(BLOCK):
         lines = [line.strip().removeprefix(BLOCK)]
@@ -74,7 +75,7 @@ def _read_pipe(_: str) -> str:
 
 
 def _line_editor() -> Callable[[str], str]:
-    """A line editor whose history file only the user can read."""
+    """Return a line editor. Only the user can read its history file."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 

@@ -1,4 +1,4 @@
-"""Images given on the command line: files or stdin, cropped and enhanced as the options say."""
+"""Opens the images of a command: files or stdin, cropped and enhanced if requested."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ IMAGE_OPTIONS: OptionTable = {
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """The image options of a command."""
+    """The values of ``IMAGE_OPTIONS``."""
 
     region: str | None = None
     enhance: bool = False
 
 
-with_image_options = option_group("image_options", IMAGE_OPTIONS, lambda given: ImageOptions(**given))
+with_image_options = option_group("image_options", IMAGE_OPTIONS, ImageOptions)
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """The image as given, and as the model gets it."""
+    """An image as given, and as passed to the model."""
 
     original: Image
     image: Image
@@ -42,12 +42,14 @@ class LoadedImage:
 def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage]:
     """Open images and print their notes to stderr. Raises MediaError and OptionError."""
     from vlrun.media.enhance import enhance
+    from vlrun.media.image import open_image
     from vlrun.media.region import crop, parse_region
 
     region = parse_region(options.region) if options.region is not None else None
     loaded = []
     for name in names:
-        original = _open(name)
+        with silent_libraries():
+            original = open_image(_read_stdin() if name == "-" else name)
         image = crop(original, region) if region else original
         image = enhance(image) if options.enhance else image
         for note in image.notes:
@@ -57,16 +59,9 @@ def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage
 
 
 def without_image_notes(notes: Iterable[str], images: Sequence[LoadedImage]) -> tuple[str, ...]:
-    """The notes of an answer that ``open_images`` did not print already."""
+    """Return the notes that ``open_images`` did not print."""
     printed = {note for one in images for note in one.image.notes}
     return tuple(note for note in notes if note not in printed)
-
-
-def _open(name: str) -> Image:
-    from vlrun.media.image import open_image
-
-    with silent_libraries():
-        return open_image(_read_stdin() if name == "-" else name)
 
 
 def _read_stdin() -> bytes:

@@ -1,4 +1,4 @@
-"""Groups of options that a command receives as one argument."""
+"""Groups of click options that a command receives as one argument."""
 
 from __future__ import annotations
 
@@ -11,27 +11,24 @@ import click
 R = TypeVar("R")
 
 OptionTable: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""Attributes of click options, by parameter name. The option is named like its parameter, unless ``option`` is given;
-``aliases`` are further names. A flag with a default also gets a ``--no-`` form.
+"""Attributes of click options by parameter name. ``option`` replaces the option's name; ``aliases`` adds names. A flag
+with a default also gets a ``--no-`` form.
 """
 
 
 def option_group(
-    name: str, table: OptionTable, make: Callable[[Mapping[str, Any]], object]
+    name: str, table: OptionTable, make: Callable[..., object]
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """A decorator that adds the options of a table to a command.
+    """Return a decorator that adds options to a command and passes them as the argument ``name``.
 
-    Args:
-        name: The command's argument for the group.
-        table: The options.
-        make: Builds the argument from the options that were given.
+    The argument is the result of ``make``, called with the options that are not None.
     """
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)
         def gather(**given: Any) -> R:
             values = {member: given.pop(member) for member in table}
-            given[name] = make({member: value for member, value in values.items() if value is not None})
+            given[name] = make(**{member: value for member, value in values.items() if value is not None})
             return command(**given)
 
         decorated: Callable[..., R] = gather

@@ -1,8 +1,7 @@
-"""Options that several commands share. The engine checks their ranges, so Python and command line behave alike."""
+"""Options that several commands share. The Python API checks the ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +87,7 @@ TASK_OPTIONS: OptionTable = {
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """The task options of a command."""
+    """The values of ``TASK_OPTIONS``."""
 
     task: str | None = None
     tasks: Path | None = None
@@ -99,7 +98,7 @@ class TaskOptions:
     steps: bool = False
 
     def request(self, question: str | None) -> TaskRequest:
-        """The task request with a question. Raises OptionError."""
+        """Return the task request with a question. Raises OptionError."""
         from vlrun.media.region import parse_tiles
         from vlrun.tasks.definition import TaskArguments, find_task, load_tasks, split_names
         from vlrun.tasks.request import TaskRequest
@@ -117,14 +116,14 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model to load, and how. ``model`` is None for the embedded one."""
+    """The values of ``MODEL_OPTIONS`` and ``HINT_OPTIONS``. ``model`` None is the embedded model."""
 
     model: Path | None
     cache: CacheConfig
     hints: Hints
 
     def load(self) -> VLM:
-        """Start to load the model in the background. Raises as ``vlrun.load`` does."""
+        """Start loading the model in the background. Raises as ``vlrun.load``."""
         from vlrun.vlm import load
 
         if self.model is None:
@@ -132,14 +131,13 @@ class ModelOptions:
         return load(self.model, hints=self.hints, cache=self.cache, wait=False)
 
 
-def _answer_options(given: Mapping[str, Any]) -> Options:
+def _answer_options(schema: str | None = None, **given: Any) -> Options:
     from vlrun.types.options import Options
 
-    schema = given.get("schema")
-    return Options(**{**given, "schema": None if schema is None else read_schema(schema)})
+    return Options(**given, schema=None if schema is None else read_schema(schema))
 
 
-def _model_options(given: Mapping[str, Any]) -> ModelOptions:
+def _model_options(**given: Any) -> ModelOptions:
     from vlrun.backends.openvino.hints import Hints
     from vlrun.types.cache_config import CacheConfig
 
@@ -149,12 +147,12 @@ def _model_options(given: Mapping[str, Any]) -> ModelOptions:
 
 
 with_answer_options = option_group("options", ANSWER_OPTIONS, _answer_options)
-with_task_options = option_group("task_options", TASK_OPTIONS, lambda given: TaskOptions(**given))
+with_task_options = option_group("task_options", TASK_OPTIONS, TaskOptions)
 with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTIONS}, _model_options)
 
 
 def read_schema(text: str) -> str:
-    """A JSON Schema given as JSON, or else as the name of a file. Raises OptionError."""
+    """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
     if text.lstrip()[:1] in ("{", "") or text.strip() in ("true", "false"):
         return text
     try:

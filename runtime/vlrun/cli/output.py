@@ -1,9 +1,10 @@
-"""Output of an answer: text, JSON, notes, statistics, and images with marks or a heat map."""
+"""Prints answers as text or JSON, with notes and statistics; writes images with marks or a heat map."""
 
 from __future__ import annotations
 
 import json
 import re
+import resource
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def print_stream(chunks: Iterator[Chunk]) -> Answer:
-    """Print the text as it arrives; returns the answer."""
+    """Print the text as it arrives, and return the answer."""
     _replace_unprintable()
     for chunk in chunks:
         click.echo(printable(chunk.text), nl=False)
@@ -39,7 +40,7 @@ def print_text(text: str) -> None:
 
 
 def print_json(result: TaskResult, model: str, question: str | None) -> None:
-    """Print one JSON object with all control characters escaped, because terminals obey them."""
+    """Print one JSON object. All control characters are escaped, so that they cannot control the terminal."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(_as_dict(result, model, question), ensure_ascii=not is_utf8)
     click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text))
@@ -59,7 +60,7 @@ def print_notes(result: TaskResult) -> None:
 
 
 def write_drawing(result: TaskResult, original: Image, target: Path) -> None:
-    """Write the image with boxes and points. Raises OutputError."""
+    """Draw boxes and points on the image and write it. Raises OutputError."""
     from vlrun.media.output_file import save_image
     from vlrun.tasks.drawing import draw_marks
 
@@ -72,7 +73,7 @@ def write_drawing(result: TaskResult, original: Image, target: Path) -> None:
 
 
 def write_heat_map(answer: Answer, image: Image, word: str | None, target: Path) -> None:
-    """Write the image with the attention of the answer, or of one word. Raises OptionError and OutputError."""
+    """Overlay the image with the attention of the answer or of ``word``. Raises OptionError and OutputError."""
     from vlrun.heatmap.overlay import overlay_heat
     from vlrun.media.output_file import save_image
 
@@ -83,10 +84,11 @@ def write_heat_map(answer: Answer, image: Image, word: str | None, target: Path)
 
 
 def format_stats(answers: Sequence[Answer]) -> str:
-    """Timings, tokens and peak memory, of the last answer if there are several."""
+    """Format timings, tokens and peak memory of the last answer."""
     answer = answers[-1]
     times, usage = answer.timings, answer.usage
     tpot = f"{times.tpot * 1000:.1f} ms ({1 / times.tpot:.1f} tokens/s)" if times.tpot else "-"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # maximum resident set with mapped files
     lines = [f"answers  {len(answers)}; of the last one:"] if len(answers) > 1 else []
     return "\n".join(
         [
@@ -98,13 +100,13 @@ def format_stats(answers: Sequence[Answer]) -> str:
             f"TPOT     {tpot}",
             f"answer   {usage.completion_tokens} tokens in {times.total:.3f} s ({answer.finish_reason})",
             f"decoder  {usage.forward_passes} passes",
-            f"memory   {_peak_mebibytes():,} MiB peak",
+            f"memory   {peak:,} MiB peak",
         ]
     )
 
 
 def _replace_unprintable() -> None:
-    """Print "?" for characters that the terminal's encoding lacks instead of failing."""
+    """Make stdout print "?" for characters that its encoding lacks."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
 
@@ -130,9 +132,3 @@ def _as_dict(result: TaskResult, model: str, question: str | None) -> dict[str, 
     count = {"answers": len(result.answers)} if len(result.answers) > 1 else {}
     value = {"value": result.value} if result.value is not None else {}
     return required | count | value | {name: member for name, member in optional.items() if member}
-
-
-def _peak_mebibytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # maximum resident set, mapped files included

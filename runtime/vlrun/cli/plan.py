@@ -1,4 +1,4 @@
-"""``vlrun plan``: the estimated cost of a question."""
+"""``vlrun plan``: estimates the cost of a question."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 PROBE_SIDE = 512
-"""Pixels of the test image for the first measurement."""
+"""Pixels of the first measurement's image."""
 PROBE_TOKENS = 24
 
 
@@ -44,8 +44,8 @@ def plan(
 ) -> None:
     """Estimate the cost of a question about all IMAGEs together.
 
-    It prints visual tokens, memory and seconds. The seconds come from earlier measurements on this machine. The first
-    time, the model is loaded and runs once.
+    Prints visual tokens, memory and time. Times come from earlier runs on this machine; the first time, the model is
+    loaded and runs once.
     """
     names, questions = split_arguments(words)
     from vlrun import manifest as manifests
@@ -55,7 +55,7 @@ def plan(
 
     request = task_options.request(questions[0])
     if not request.is_single:
-        raise OptionError("a plan is for one answer: leave out --tiles, --votes and --steps")
+        raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
     request.check_image_count(len(names))
     images = open_images(names, image_options)
     folder = model_options.model or FOLDER
@@ -75,7 +75,7 @@ def plan(
 
 
 def _speed(folder: Path, model_options: ModelOptions) -> SpeedProfile:
-    """The stored profile, measured now if it is incomplete."""
+    """Return the stored profile; measure it first if it is incomplete."""
     from vlrun import manifest as manifests
     from vlrun.perf.profile import load_profile, update_profile
 

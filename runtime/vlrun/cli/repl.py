@@ -1,4 +1,4 @@
-"""The lines of a chat: questions, and commands that begin with a slash."""
+"""Runs the lines of a chat: questions, and commands that begin with a slash."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class Repl:
         from vlrun.conversation import Conversation
 
         self.exited = False
-        self._vlm = vlm
         self._options = options
         self._conversation = Conversation(vlm, options=options)
         self._new_images: list[LoadedImage] = []
@@ -54,7 +53,7 @@ class Repl:
             "/save": self._save,
             "/load": self._load,
             "/stats": self._stats,
-            "/help": self._help,
+            "/help": lambda _: click.echo(HELP, err=True),
             "/exit": self._exit,
         }
 
@@ -69,10 +68,6 @@ class Repl:
             print_note(str(error))
         except KeyboardInterrupt:
             print_note("stopped")
-
-    def close(self) -> None:
-        """Close the model."""
-        self._vlm.close()
 
     def add_images(self, names: Sequence[str], options: ImageOptions | None = None) -> None:
         """Add images to the next question. Raises MediaError and OptionError."""
@@ -107,7 +102,7 @@ class Repl:
                 else:
                     self._answer = print_stream(chunks)
         finally:
-            if self._conversation.turns is turns:  # the turn was not kept: its images belong to the next question
+            if self._conversation.turns is turns:  # the question failed: keep its images for the next one
                 self._new_images = [*images, *self._new_images]
         if self._answer.finish_reason != "stop":
             print_note(f"the answer was cut short ({self._answer.finish_reason})")
@@ -128,7 +123,7 @@ class Repl:
         from vlrun.tasks.request import TaskRequest
 
         if not words:
-            raise OptionError("/task needs a name, and for some tasks items or fields: /task count bottle,can")
+            raise OptionError("/task needs a name, and for some tasks a list: /task count bottle,can")
         task, arguments = find_task(words[0]), NO_ARGUMENTS
         if len(words) > 1:
             names = split_names(" ".join(words[1:]))
@@ -136,7 +131,7 @@ class Repl:
         request = TaskRequest(task=task, arguments=arguments)
         request.check_image_count(len(self._new_images) + sum(map(image_count, self._conversation.turns)))
         given = self._options
-        options = replace(  # other visual token limits would encode all earlier images again
+        options = replace(  # other limits would encode all earlier images again
             request.options(given),
             min_image_tokens=given.min_image_tokens,
             auto_image_tokens=given.auto_image_tokens,
@@ -159,9 +154,6 @@ class Repl:
 
     def _stats(self, _: Sequence[str]) -> None:
         print_note("there is no answer yet" if self._answer is None else f"\n{format_stats([self._answer])}")
-
-    def _help(self, _: Sequence[str]) -> None:
-        click.echo(HELP, err=True)
 
     def _exit(self, _: Sequence[str]) -> None:
         self.exited = True

@@ -1,4 +1,4 @@
-"""``vlrun serve``: the model behind HTTP. The web server is imported when the command runs."""
+"""``vlrun serve``: serves the model over HTTP."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ NO_KEY_OPTION = "let-anyone-in-without-a-key"
 _LISTEN: Mapping[str, Mapping[str, Any]] = {
     "host": {"help": "Address of this machine to listen on. [default: 127.0.0.1]"},
     "port": {"type": click.IntRange(0, 65535), "help": "0 takes any free one. [default: 8321]"},
-    "systemd": {"is_flag": True, "help": "Take the socket from systemd, and notify it of the service's state."},
+    "systemd": {"is_flag": True, "help": "Use systemd's socket, and notify systemd of the state."},
     "api_key_file": {
         "type": click.Path(path_type=Path),
         "metavar": "FILE",
-        "help": "API keys, one per line: clients need one.",
+        "help": "API keys that clients need, one per line.",
     },
     "without_key": {"option": NO_KEY_OPTION, "is_flag": True, "help": "Listen on a network address without keys."},
-    "allow_host": {"multiple": True, "metavar": "NAME", "help": "A name of this machine that clients use."},
-    "allow_origin": {"multiple": True, "metavar": "ORIGIN", "help": "A web page's origin that may call (CORS)."},
-    "name": {"multiple": True, "metavar": "NAME", "help": "Name of the model for clients. [default: its own name]"},
+    "allow_host": {"multiple": True, "metavar": "NAME", "help": "Host name that clients use for this machine."},
+    "allow_origin": {"multiple": True, "metavar": "ORIGIN", "help": "Allow requests from web pages of ORIGIN (CORS)."},
+    "name": {"multiple": True, "metavar": "NAME", "help": "Model name for clients. [default: the model's own]"},
     "log_prompts": {"is_flag": True, "help": "Log questions and answers."},
 }
 _LIMITS: Mapping[str, Mapping[str, Any]] = {
-    "parallel": {"type": click.IntRange(1, 8), "help": "Answers generated at once. [default: 4]"},
-    "queue": {"type": click.IntRange(0, 1000), "help": "Requests that may wait; more get 429. [default: 16]"},
-    "deadline": {"type": click.FloatRange(1, 86400), "help": "Seconds for a request, waiting too. [default: 300]"},
-    "drain": {"type": click.FloatRange(0, 3600), "help": "Seconds for running answers at a stop. [default: 30]"},
-    "max_body_mib": {"type": click.IntRange(1, 256), "help": "Size of a request; more is 413. [default: 15]"},
+    "parallel": {"type": click.IntRange(1, 8), "help": "Maximum of concurrent requests. [default: 4]"},
+    "queue": {"type": click.IntRange(0, 1000), "help": "Maximum of waiting requests; more get 429. [default: 16]"},
+    "deadline": {"type": click.FloatRange(1, 86400), "help": "Seconds per request, with waiting. [default: 300]"},
+    "drain": {"type": click.FloatRange(0, 3600), "help": "Seconds that a shutdown waits for answers. [default: 30]"},
+    "max_body_mib": {"type": click.IntRange(1, 256), "help": "Maximum request size; more gets 413. [default: 15]"},
     "max_images": {
         "aliases": ("max-pictures",),
         "type": click.IntRange(1, 64),
-        "help": "Images of a request. [default: 16]",
+        "help": "Maximum of images per request. [default: 16]",
     },
-    "max_megapixels": {"type": click.IntRange(1, 89), "help": "Size of an image. [default: 50]"},
-    "connections": {"type": click.IntRange(1, 10000), "help": "Open connections; more get 503. [default: 256]"},
+    "max_megapixels": {"type": click.IntRange(1, 89), "help": "Maximum size of an image. [default: 50]"},
+    "connections": {"type": click.IntRange(1, 10000), "help": "Maximum of connections; more get 503. [default: 256]"},
 }
 
 
 @dataclass(frozen=True)
 class ListenOptions:
-    """Where the service listens, and who may use it."""
+    """The values of ``_LISTEN``."""
 
     host: str = "127.0.0.1"
     port: int = 8321
@@ -69,7 +69,7 @@ class ListenOptions:
     log_prompts: bool = False
 
     def access(self) -> Access:
-        """Allowed hosts, origins and keys. Raises ServiceError."""
+        """Return the allowed hosts, origins and keys. Raises ServiceError."""
         from vlrun.server.app import Access
         from vlrun.server.middleware.api_keys import ApiKeys
 
@@ -77,7 +77,7 @@ class ListenOptions:
         return Access(frozenset(self.allow_host), frozenset(self.allow_origin), keys)
 
     def open(self, keyed: bool) -> socket.socket:
-        """The listening socket. Raises ServiceError, also for a network address without keys."""
+        """Return the listening socket. Raises ServiceError, also for a network address without keys."""
         from vlrun.server.server import inherited_socket, listen
 
         sock = inherited_socket() if self.systemd else listen(self.host, self.port)
@@ -90,17 +90,17 @@ class ListenOptions:
         return sock
 
 
-def _limits(given: Mapping[str, Any]) -> ServerLimits:
+def _limits(**given: Any) -> ServerLimits:
     from vlrun.server.limits import ServerLimits
 
     return ServerLimits(**given)
 
 
 class _Serve(click.Command):
-    """Lists the limits without an option at the end of its help."""
+    """Lists further limits at the end of the help."""
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of limits."""
+        """Write the limits that no option changes."""
         from vlrun.server.limits import ServerLimits, fixed_limits
 
         with formatter.section("Further limits"):
@@ -108,14 +108,14 @@ class _Serve(click.Command):
 
 
 @click.command(cls=_Serve)
-@option_group("listen", _LISTEN, lambda given: ListenOptions(**given))
+@option_group("listen", _LISTEN, ListenOptions)
 @option_group("limits", _LIMITS, _limits)
 @with_model_options
 def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
-    """Serve OpenAI's API over HTTP: http://127.0.0.1:8321/v1.
+    """Serve the OpenAI API over HTTP: http://127.0.0.1:8321/v1.
 
-    docs/service.md describes endpoints, keys, limits and errors. The log goes to stderr; Ctrl+C or SIGTERM lets
-    running answers end first, a second one stops at once.
+    docs/service.md describes endpoints, keys, limits and errors. The log goes to stderr. Ctrl+C or SIGTERM waits for
+    running answers; a second one stops at once.
     """
     try:
         from vlrun.server import logging, server

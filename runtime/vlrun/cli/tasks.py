@@ -13,9 +13,9 @@ from vlrun.cli.terminal import printable
 @click.argument("name", required=False)
 @click.option("--tasks", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with tasks of your own.")
 def tasks(name: str | None, tasks: Path | None) -> None:
-    """List the tasks, or show one of them.
+    """List the tasks, or show the prompts and the schema of task NAME.
 
-    `vlrun ask --task NAME` runs a task. With NAME, its prompts and its schema are shown.
+    `vlrun ask --task NAME` runs a task.
     """
     from vlrun.tasks.definition import built_in_tasks, find_task, load_tasks
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import click
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the text direction and can make text look like other text."""
+"""They change the text direction and can disguise text."""
 
 
 def printable(text: str) -> str:
@@ -29,7 +29,7 @@ def print_note(text: str) -> None:
 
 @contextlib.contextmanager
 def silent_libraries() -> Iterator[None]:
-    """Discard what C libraries write to stderr: libtiff reports damaged files by itself."""
+    """Discard the output of C libraries to stderr: libtiff reports damaged files there."""
     try:
         sys.stderr.flush()
         saved = os.dup(2)

@@ -13,8 +13,8 @@ import click
 def tune(model: Path, device: str) -> None:
     """Find the fastest hints for a model on this machine.
 
-    It takes one or two minutes; later commands use the hints. The results are seconds for a question about a
-    1024 x 768 image with an answer of 64 tokens.
+    Takes one or two minutes; later commands use the result. Prints the seconds for a question about a 1024 x 768 image
+    with an answer of 64 tokens.
     """
     from vlrun import manifest as manifests
     from vlrun.backends.openvino import autotune

@@ -12,10 +12,7 @@ from vlrun.cli.terminal import printable
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 def verify(model: Path | None) -> None:
-    """Check every file of a MODEL folder.
-
-    Sizes and SHA-256 hashes must be those of the manifest. The default is the embedded model.
-    """
+    """Check the size and SHA-256 of every file in a MODEL folder (default: the embedded model)."""
     from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
     from vlrun.models.verification import verify as verify_folder

@@ -266,7 +266,7 @@ class Engine:
             pending = self._pending[key] = _PendingFeatures(encoding)
             encoding.features.add_done_callback(lambda done: self._post(partial(self._on_features, key, done)))
         else:
-            pending.encoding.add_requester(sequence.stream.closed)
+            pending.encoding.requesters.append(sequence.stream.closed)
         pending.waiting.append((sequence, index))
 
     def _on_features(self, key: bytes, encoded: Future[ImageFeatures]) -> None:
@@ -306,13 +306,14 @@ class Engine:
     def _enqueue(self, sequence: Sequence, prefix: StoredPrefix | None) -> None:
         """Queue a sequence and load its stored prefix into the KV cache."""
         self._scheduler.waiting.append(sequence)
-        useful = prefix and len(self.pool.find(prefix.hashes)) < len(prefix.hashes)
-        if prefix and useful and not sequence.stream.closed.is_set() and not self._closing:
-            with suppress(MemoryError, ValueError, RuntimeError):  # without it the prefix is computed
+        if not prefix or sequence.stream.closed.is_set() or self._closing:
+            return
+        if len(self.pool.find(prefix.hashes)) < len(prefix.hashes):
+            with suppress(OutOfBlocks, MemoryError, ValueError, RuntimeError):  # without it the prefix is computed
                 self._load_prefix(prefix)
 
     def _load_prefix(self, prefix: StoredPrefix) -> None:
-        """Write a stored prefix into blocks and publish them, if there are free blocks."""
+        """Write a stored prefix into blocks and publish them. Raises OutOfBlocks."""
         table = BlockTable(self.pool)
         tokens = len(prefix.hashes) * self.pool.block_size
         try:
@@ -323,8 +324,6 @@ class Engine:
                 self.pool.publish(block, block_hash)
             for key, tail in prefix.tails:
                 self.features.put_tail(key, ImageFeatures(tail))
-        except OutOfBlocks:
-            return
         finally:
             table.release()
 
@@ -342,7 +341,7 @@ class Engine:
             beyond = span.end - count * self.pool.block_size
             if beyond > 0:
                 tail = self.features.get(span.key, span.tokens, max(0, span.tokens - beyond))
-                if tail is None:  # too large for the cache, and useless without it: the image would be encoded again
+                if tail is None:  # too large to cache; without it the image would be encoded again
                     return
                 tails.append((span.key, tail.values))
         keys = tuple(span.key for span in spans)

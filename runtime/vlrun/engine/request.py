@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -89,34 +90,8 @@ class TokenEvent:
 StreamItem: TypeAlias = TokenEvent | Progress | FinishReason | BaseException
 
 
-class Cancellation:
+class Cancellation(Future[None]):
     """Cancels answers from another thread: readers get AnswerCancelled, and the engine drops the requests."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._cancelled = False
-        self._callbacks: list[Callable[[], None]] = []
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether ``cancel`` was called."""
-        return self._cancelled
-
-    def cancel(self) -> None:
-        """Cancel all current and later answers that use this object."""
-        with self._lock:
-            self._cancelled = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on cancellation, or at once if already cancelled."""
-        with self._lock:
-            if not self._cancelled:
-                self._callbacks.append(callback)
-                return
-        callback()
 
 
 class TokenStream:

@@ -24,14 +24,11 @@ class EngineState:
     Attributes:
         progressing: Whether it is idle or makes progress.
         stalled_seconds: Time since the last finished step; 0 if idle.
-        running: Running sequences.
         waiting: Sequences that wait for blocks.
         encoding: Images that running sequences wait for.
         storing: Prefixes being written to disk.
-        blocks: Blocks of the KV cache.
         free_blocks: Blocks neither held nor reserved by a sequence.
         cached_blocks: Blocks that a later prompt can reuse.
-        block_bytes: Size of a block.
         feature_bytes: Size of the cached image features.
     """
 

@@ -1,1 +1,1 @@
-"""Attention of answer tokens on images, as heat maps. Optional: a backend that records no attention has none."""
+"""Heat maps of the attention of answer tokens to images; needs a backend that records attention."""

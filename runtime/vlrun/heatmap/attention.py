@@ -1,11 +1,11 @@
-"""From recorded queries and keys to heat maps of an image.
+"""Computes heat maps of an image from recorded queries and keys.
 
-A heat map is attention with two corrections from the literature. Some tokens attract attention whatever is asked: the
-first token of a text (Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2023), patches of plain
-background (Darcet et al., "Vision Transformers Need Registers", 2023) and visual tokens inside a decoder (Kang et al.,
-"See What You Are Told: Visual Attention Sink in Large Multimodal Models", 2025). These sinks are removed. And only a
-few heads localize: those that attend to the image much and to few places of it (Kang et al., "Your Large
-Vision-Language Model Only Needs A Few Attention Heads For Visual Grounding", 2025). They get more weight.
+A heat map is attention with two corrections. Sinks, tokens that attract attention whatever the question, are removed:
+the first token of a text (Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2023), patches of
+plain background (Darcet et al., "Vision Transformers Need Registers", 2023) and visual tokens in a decoder (Kang et
+al., "See What You Are Told: Visual Attention Sink in Large Multimodal Models", 2025). Heads that attend to few places
+of the image get more weight, because only a few heads localize (Kang et al., "Your Large Vision-Language Model Only
+Needs A Few Attention Heads For Visual Grounding", 2025).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 
 CHUNK_TOKENS = 32
-"""Answer tokens whose attention is in memory at once: in the 2B model 1.6 MB for 800 prompt tokens."""
+"""Answer tokens whose attention is in memory at once: 1.6 MB for 800 prompt tokens of the 2B model."""
 SINK_DISTANCE = 0.5
-"""A visual token is a sink if its keys are closer to those of the first token than this share of their distance to the
-median visual token. In the embedded model, which has no sinks, none in 100 images comes below 0.86.
+"""A visual token is a sink if the distance of its keys to those of the first token is below this share of their
+distance to the median visual token. The embedded model has no sinks: its minimum in 100 images is 0.86.
 """
 CORNER_QUANTILE, CORNER_RATIO = 0.1, 5.0
-"""A corner is a sink if all but this share of the answer's tokens attend to it so many times more than to any of its
-neighbours and to the median token.
+"""A corner is a sink if all but ``CORNER_QUANTILE`` of the answer's tokens attend to it ``CORNER_RATIO`` times more
+than to its neighbours and to the median token.
 """
 MIN_ANSWER, MIN_IMAGE = 8, 256
-"""Tokens of answer and image below which corners are not judged: an object may fill the corner of a small image and be
-all that the answer is about (in the embedded model's images of 64 tokens, in one answer of 100).
+"""Tokens of answer and image below which corners are never sinks: in a small image the corner may contain the object
+that the whole answer is about (one in 100 answers of the embedded model about images of 64 tokens).
 """
 
 
@@ -39,12 +39,11 @@ def heat_maps(trace: AttentionTrace, start: int, grid: Grid) -> FloatArray:
     Args:
         trace: The recorded attention.
         start: Index of the image's first visual token in the prompt.
-        grid: Its patch grid.
+        grid: The image's patch grid.
 
     Returns:
-        ``[A, rows, columns]``: attention averaged over layers and heads, weighted by how focused each head is. The maps
-        do not sum to 1: a token that attends to the text has a paler map. Compare maps within one answer, and add those
-        of a word's tokens.
+        ``[A, rows, columns]``: attention averaged over layers and heads, weighted by the focus of each head. Maps do
+        not sum to 1: a token that attends to the text has a paler map. Compare maps only within one answer.
     """
     rows, columns = grid.height // grid.merge, grid.width // grid.merge
     span = slice(start, start + grid.tokens)
@@ -85,8 +84,8 @@ def _image_attention(trace: AttentionTrace, span: slice, sinks: npt.NDArray[np.b
 
 
 def _focus(weights: FloatArray) -> FloatArray:
-    """Return how focused each head is, ``[A, heads, N]`` to ``[A, heads, 1]``: 1 for a head that attends to a single
-    token, 0 for one that attends to all alike, in between the square of one minus its normalized entropy.
+    """Return the focus of each head, ``[A, heads, N]`` to ``[A, heads, 1]``: the square of one minus the normalized
+    entropy; 1 for a head that attends to a single token, 0 for uniform attention.
     """
     tiny = np.finfo(np.float32).tiny
     shares = weights / np.maximum(weights.sum(-1, keepdims=True), tiny)
@@ -98,7 +97,7 @@ def _focus(weights: FloatArray) -> FloatArray:
 def _similar_to_first_token(keys: FloatArray, span: slice) -> npt.NDArray[np.bool_]:
     """Return which visual tokens ``[N]`` have keys like the prompt's first token, the sink of every text.
 
-    Keys are rotated by their position; the norms of the pairs that are rotated together are not changed by it.
+    Compares the norms of the rotary pairs, because they do not depend on the position.
     """
     half = keys.shape[-1] // 2
     norms = np.hypot(keys[..., :half], keys[..., half:]).transpose(1, 0, 2, 3).reshape(keys.shape[1], -1)
@@ -109,7 +108,7 @@ def _similar_to_first_token(keys: FloatArray, span: slice) -> npt.NDArray[np.boo
 
 
 def _corner_sinks(maps: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return which corners ``[N]`` nearly all tokens of ``maps [A, rows, columns]`` attend to, but not around them."""
+    """Return the corners ``[N]`` that nearly all tokens of ``maps [A, rows, columns]`` attend to, unlike their neighbours."""
     count, rows, columns = maps.shape
     found = np.zeros((rows, columns), np.bool_)
     if count >= MIN_ANSWER and found.size >= MIN_IMAGE:
@@ -121,7 +120,7 @@ def _corner_sinks(maps: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def _fill(maps: FloatArray, sinks: npt.NDArray[np.bool_]) -> FloatArray:
-    """Give each sink the mean of its neighbours that are not sinks."""
+    """Set each sink to the mean of its neighbours that are not sinks."""
     for row, column in np.argwhere(sinks):
         around = _neighbourhood(row, column)
         neighbours = maps[(slice(None), *around)][:, ~sinks[around]]
@@ -130,5 +129,5 @@ def _fill(maps: FloatArray, sinks: npt.NDArray[np.bool_]) -> FloatArray:
 
 
 def _neighbourhood(row: int, column: int) -> tuple[slice, slice]:
-    """Return a cell of a map and its neighbours."""
+    """Return the slices of a cell and its neighbours."""
     return slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)

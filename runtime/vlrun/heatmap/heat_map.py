@@ -1,7 +1,8 @@
-"""The attention of an answer's tokens to visual tokens, and its mean over the whole answer or one word."""
+"""The attention of an answer's tokens to visual tokens."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ class Heat:
     token_texts: tuple[str, ...]
 
     def mean(self, word: str | None = None, image: int = 0) -> FloatArray:
-        """The mean attention ``[rows, columns]`` of the whole answer, or of a word wherever it occurs in the answer.
+        """Return the mean attention ``[rows, columns]`` of the answer, or of all occurrences of a word.
 
         Raises:
             OptionError: The word does not occur in the answer.
@@ -34,7 +35,8 @@ class Heat:
 
     def _tokens_of(self, word: str) -> list[int]:
         ends = np.cumsum([len(text) for text in self.token_texts])
-        spans = _occurrences("".join(self.token_texts).lower(), word.strip().lower())
+        word_pattern = re.escape(word.strip().lower()) or r"(?!)"
+        spans = [match.span() for match in re.finditer(word_pattern, "".join(self.token_texts).lower())]
         found = [
             token
             for token, end in enumerate(ends)
@@ -43,11 +45,3 @@ class Heat:
         if not found:
             raise OptionError(f"the answer does not contain '{word}', so it has no heat map")
         return found
-
-
-def _occurrences(text: str, word: str) -> list[tuple[int, int]]:
-    spans, start = [], text.find(word) if word else -1
-    while start >= 0:
-        spans.append((start, start + len(word)))
-        start = text.find(word, start + len(word))
-    return spans

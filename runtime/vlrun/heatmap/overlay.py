@@ -1,4 +1,4 @@
-"""Overlays an image with a heat map that has one value per visual token."""
+"""Overlays an image with a heat map of one value per visual token."""
 
 from __future__ import annotations
 
@@ -10,20 +10,12 @@ from vlrun.errors import OptionError
 from vlrun.media.image import Image
 
 MAX_SIDE = 2048
-"""Pixels of the longer side of the result: a heat map has a few dozen cells, so more pixels add no detail."""
+"""Maximum of the longer side of the result in pixels: a heat map has only a few dozen cells."""
 
 INFERNO = np.array(
     [
-        (0x00, 0x00, 0x04),
-        (0x1B, 0x0C, 0x41),
-        (0x4A, 0x0C, 0x6B),
-        (0x78, 0x1C, 0x6D),
-        (0xA5, 0x2C, 0x60),
-        (0xCF, 0x44, 0x46),
-        (0xED, 0x69, 0x25),
-        (0xFB, 0x9B, 0x06),
-        (0xF7, 0xD1, 0x3D),
-        (0xFC, 0xFF, 0xA4),
+        list(bytes.fromhex(colour))
+        for colour in "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4".split()
     ],
     np.float32,
 )
@@ -32,18 +24,18 @@ order is visible in grey and to colour-blind readers.
 """
 
 GREY_RANGE = (40.0, 170.0)
-"""The image becomes grey between these levels, so that neither its blacks nor its whites hide the heat."""
+"""Levels that the image is compressed to, so that neither black nor white hides the heat."""
 COLOUR = 0.3
-"""Share of the image's colour that is kept: red on green of the same lightness would be invisible without it."""
+"""Share of the image's colour that is kept, to separate colours of the same lightness."""
 OPACITY = 0.72
-"""Of cells with at least half of the highest value; it decreases linearly to 0 for the value 0."""
+"""Opacity of cells with at least half of the highest value; it decreases linearly to 0 for the value 0."""
 
 
 def overlay_heat(image: Image, heat: npt.NDArray[np.float32]) -> PILImage.Image:
-    """Overlay an image with heat, relative to the highest value; if all values are 0, the image keeps its colours.
+    """Overlay an image with heat, relative to the highest value; if all values are 0, return the image.
 
     Args:
-        image: The image that the model was given.
+        image: The image that was passed to the model.
         heat: ``[rows, columns]``, values of 0 or more.
 
     Returns:
@@ -71,13 +63,13 @@ def overlay_heat(image: Image, heat: npt.NDArray[np.float32]) -> PILImage.Image:
 
 
 def _resized(share: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Resize shares 0..1 to ``[height, width]``. Pillow does not darken the borders."""
+    """Resize shares 0..1 to ``[height, width]``."""
     smooth = PILImage.fromarray(share).resize(size, PILImage.Resampling.BICUBIC)
     return np.clip(np.asarray(smooth, np.float32), 0, 1)  # bicubic interpolation overshoots
 
 
 def _coloured(share: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """RGB ``[height, width, 3]`` 0..255 from a table of 256 colours."""
+    """Map shares 0..1 to RGB ``[height, width, 3]`` 0..255 with a table of 256 colours."""
     steps = np.linspace(0, 1, 256)
     anchors = np.linspace(0, 1, len(INFERNO))
     table = np.stack([np.interp(steps, anchors, INFERNO[:, channel]) for channel in range(3)], 1).astype(np.float32)

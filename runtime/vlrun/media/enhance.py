@@ -1,12 +1,9 @@
-"""Straightens, brightens and sharpens photos, each step only where a measurement shows the need.
-
-Deterministic; an image without faults is returned unchanged.
-"""
+"""Straightens, brightens and sharpens photos where measurements show the need. Deterministic."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,30 +13,31 @@ from PIL import ImageFilter
 from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import IDENTITY, Matrix
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 TILT_SIDE, BLUR_SIDE = 512, 1280
-"""Longest side of the copies on which tilt and brightness, and blur, are measured."""
+"""Longest side in pixels of the copies for measuring tilt and brightness, and blur."""
 MIN_SIDE = 32
-"""Pixels of the shorter side; smaller images are not measured."""
+"""Shortest side in pixels; smaller images are not measured."""
 MAX_TILT, MIN_TILT = 12.0, 0.8
 """Degrees."""
 MIN_ALIGNMENT_GAIN = 1.35
-"""An image is rotated only if that improves the alignment of its lines by this factor."""
+"""Factor by which rotation must improve the alignment of lines."""
 DARK, PALE = 165.0, 60.0
-"""Levels (0..255): a dark image has no brighter channel; a pale one has less between darkest and brightest."""
+"""Levels 0..255: an image is dark if no channel is brighter, and pale if its range of levels is smaller."""
 MIN_RANGE = 16.0
 """Images with a smaller range of levels are plain areas."""
 MEDIAN = 0.35
+"""Median level 0..1 that darker images are brightened to."""
 BLURRED = 0.27
-"""Steepness of the steepest edges: change over one pixel divided by change over eight; 1 for sharp edges."""
+"""Images below this steepness are blurry: change over one pixel divided by change over eight, at the steepest edges."""
 SIGMA_TIMES_STEEPNESS = 0.4
-"""Standard deviation of a Gaussian blur in pixels times the steepness that it leaves: 1 / sqrt(2 pi)."""
+"""Standard deviation of a Gaussian blur in pixels times the resulting steepness: 1 / sqrt(2 pi)."""
 MAX_RADIUS = 4.0
 
 
 def enhance(image: Image) -> Image:
-    """Straighten, brighten and sharpen an image where needed; its ``notes`` say what was done."""
+    """Straighten, brighten and sharpen an image where needed, with a note; return good images unchanged."""
     if min(image.size) < MIN_SIDE:
         return image
     pil_image, matrix, notes = PILImage.fromarray(image.rgb), IDENTITY, []
@@ -47,9 +45,10 @@ def enhance(image: Image) -> Image:
     if tilt:
         pil_image, matrix = _rotated(pil_image, tilt)
         notes.append(f"rotated by {tilt:.1f} degrees")
-    if light := _brightness(pil_image):
-        pil_image = pil_image.point(light.table * 3)
-        notes.append(light.name)
+    if brightness := _brightness(pil_image):
+        table, change = brightness
+        pil_image = pil_image.point(table * 3)
+        notes.append(change)
     radius = _sharpen_radius(pil_image)
     if radius:
         pil_image = pil_image.filter(ImageFilter.UnsharpMask(radius, percent=150, threshold=2))
@@ -59,23 +58,15 @@ def enhance(image: Image) -> Image:
     return derive_image(image, np.asarray(pil_image), matrix, (f"the image was {' and '.join(notes)}",))
 
 
-@dataclass(frozen=True)
-class _Brightness:
-    """New values for 0..255, and the name of the change."""
-
-    table: list[int]
-    name: str
-
-
 def _grey(pil_image: PILImage.Image, side: int) -> FloatArray:
-    """Luminance 0..255 of a copy of at most ``side`` pixels, ``[height, width]``."""
+    """Return the luminance 0..255 of a copy of at most ``side`` pixels, ``[height, width]``."""
     grey = pil_image.convert("L")
     grey.thumbnail((side, side), PILImage.Resampling.BOX)
     return np.asarray(grey, np.float32)
 
 
 def _tilt(grey: FloatArray) -> float:
-    """Counterclockwise rotation in degrees that makes lines horizontal or vertical; 0 if unclear."""
+    """Return the counterclockwise rotation in degrees that makes lines horizontal or vertical; 0 if unclear."""
     horizontal = np.minimum(np.abs(np.diff(grey, axis=0))[:, :-1], 60)
     vertical = np.minimum(np.abs(np.diff(grey, axis=1))[:-1], 60)
     if min(horizontal.shape) < MIN_SIDE or not horizontal.any():
@@ -89,7 +80,7 @@ def _tilt(grey: FloatArray) -> float:
 
 
 def _alignment(horizontal: FloatArray, vertical: FloatArray, angle: float) -> float:
-    """How much the edges of an image rotated by ``angle`` concentrate in few rows and columns."""
+    """Return how much the edges of an image rotated by ``angle`` concentrate in few rows and columns."""
     rotated = (
         PILImage.fromarray(edges).rotate(angle, PILImage.Resampling.BILINEAR) for edges in (horizontal, vertical)
     )
@@ -98,13 +89,13 @@ def _alignment(horizontal: FloatArray, vertical: FloatArray, angle: float) -> fl
 
 
 def _centre(pil_image: PILImage.Image) -> FloatArray:
-    """The centre of a rotated image, without its empty corners."""
+    """Return the centre of a rotated image, without its empty corners."""
     width, height = pil_image.size
     return np.asarray(pil_image.crop((width // 7, height // 7, width - width // 7, height - height // 7)), np.float32)
 
 
 def _rotated(pil_image: PILImage.Image, degrees: float) -> tuple[PILImage.Image, Matrix]:
-    """The image rotated about its centre at the same size, and the matrix that maps its pixels back."""
+    """Return the image rotated about its centre at the same size, and the matrix that maps its pixels back."""
     border = np.concatenate([np.asarray(pil_image)[0], np.asarray(pil_image)[-1]])
     red, green, blue = (int(value) for value in np.median(border, axis=0))
     rotated = pil_image.rotate(degrees, PILImage.Resampling.BICUBIC, fillcolor=(red, green, blue))
@@ -113,11 +104,11 @@ def _rotated(pil_image: PILImage.Image, degrees: float) -> tuple[PILImage.Image,
     return rotated, (cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
 
 
-def _brightness(pil_image: PILImage.Image) -> _Brightness | None:
-    """How to brighten a dark image or raise the contrast of a pale one; None if it is neither, or plain.
+def _brightness(pil_image: PILImage.Image) -> tuple[list[int], str] | None:
+    """Return new values for 0..255 and the name of the change if the image is dark or pale, but not plain.
 
-    The bounds are those of the darkest and brightest channel: bounds of the grey would clip a channel, and yellow
-    would become orange.
+    The range is that of the darkest and brightest channel: the range of the grey levels would clip a channel, and
+    yellow would become orange.
     """
     small = pil_image.copy()
     small.thumbnail((TILT_SIDE, TILT_SIDE), PILImage.Resampling.BOX)
@@ -130,11 +121,11 @@ def _brightness(pil_image: PILImage.Image) -> _Brightness | None:
     median = (middle - low) / (high - low)
     gamma = max(0.5, math.log(MEDIAN) / math.log(max(median, 0.02))) if median < MEDIAN else 1.0
     table = np.round(levels**gamma * 255).astype(int).tolist()
-    return _Brightness(table, "brightened" if high < DARK else "given more contrast")
+    return table, "brightened" if high < DARK else "given more contrast"
 
 
 def _sharpen_radius(pil_image: PILImage.Image) -> float:
-    """Radius in pixels of the unsharp mask that a blurry image needs; 0 for a sharp one."""
+    """Return the radius in pixels of the unsharp mask for a blurry image; 0 for a sharp one."""
     grey = _grey(pil_image, BLUR_SIDE)
     if min(grey.shape) < MIN_SIDE:
         return 0.0
@@ -145,6 +136,6 @@ def _sharpen_radius(pil_image: PILImage.Image) -> float:
 
 
 def _steepness(grey: FloatArray) -> float:
-    """Steepness of the steepest vertical edges (see BLURRED); 1 if there are none."""
+    """Return the steepness of the steepest vertical edges (see BLURRED); 1 if there are none."""
     far = np.percentile(np.abs(grey[:, 8:] - grey[:, :-8]), 99.5)
     return float(np.percentile(np.abs(np.diff(grey, axis=1)), 99.5) / far) if far >= MIN_RANGE else 1.0

@@ -1,7 +1,7 @@
-"""Reads an image from a file, bytes or memory as upright RGB, within limits.
+"""Reads images from files, bytes or memory as upright RGB, within limits.
 
-The pixel limit is checked on the header, before anything is decoded, and only the formats listed here are opened.
-`ImageLimits` can be narrower for untrusted input. Thread-safe.
+The pixel limit is checked in the header, before pixels are decoded. ``ImageLimits`` can be lower for untrusted input.
+Thread-safe.
 """
 
 from __future__ import annotations
@@ -27,30 +27,24 @@ from vlrun.media.strict_checks import check_exif, check_segments
 from vlrun.media.transform import ImageTransform, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-"""Formats that vlrun opens, as Pillow names them. JPEG includes MPO, which many phones write as .jpg."""
+"""Supported formats by Pillow's names. JPEG includes MPO, which many phones write as .jpg."""
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
-"""Width x height: Pillow's own warning limit (256 MiB of RGB), above the photos of every phone."""
+"""Width x height: Pillow's warning limit (256 MiB of RGB), above the photos of phones."""
 
+# fmt: off
 _DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
     Warning,
 )
-"""What Pillow's decoders raise on broken files, found by fuzzing and with Pillow's test images. Warnings are included
-for processes that turn warnings into errors.
+# fmt: on
+"""What Pillow's decoders raise on damaged files, found by fuzzing and with Pillow's test images. Warnings are included
+for processes that turn them into errors.
 """
 
-# Pillow warns about odd metadata, which does not help the user, and about decompression bombs, which the size limit
-# refuses. The filter is set once: `warnings.catch_warnings` around each opening is not thread-safe.
+# Pillow warns about odd metadata, which does not help users, and about decompression bombs, which the pixel limit
+# refuses. The filter is set once, because `warnings.catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _EXIF_ORIENTATION = 0x0112
@@ -62,12 +56,12 @@ class ImageLimits:
     """Limits for images to open.
 
     Attributes:
-        formats: Accepted formats, as Pillow names them.
+        formats: Accepted formats by Pillow's names.
         max_bytes: Maximum size of the encoded file.
-        max_pixels: Maximum width x height; never more than ``MAX_PIXELS``.
-        animated: Use the first frame or page of a file with several; otherwise such a file is refused.
-        strict: For untrusted input. Also refuses files with more than ``MAX_SEGMENTS`` segments, wrong PNG checksums
-            or damaged EXIF data.
+        max_pixels: Maximum width x height; at most ``MAX_PIXELS``.
+        animated: Use the first frame or page of a file with several; otherwise refuse it.
+        strict: For untrusted input: also refuse files with more than ``MAX_SEGMENTS`` segments, wrong PNG checksums or
+            damaged EXIF data.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -78,7 +72,7 @@ class ImageLimits:
 
     @property
     def pixel_limit(self) -> int:
-        """The effective limit for width x height."""
+        """The lower of ``max_pixels`` and ``MAX_PIXELS``."""
         return min(self.max_pixels, MAX_PIXELS)
 
 
@@ -92,9 +86,9 @@ class Image:
 
     Attributes:
         rgb: Pixels ``[height, width, 3]``, uint8.
-        sha256: Hash of shape and pixels, which identifies the content.
-        notes: What was omitted or changed when the image was read or edited, as messages for the user.
-        transform: Maps its pixels to the original image, if it was made from another image.
+        sha256: Hash of shape and pixels.
+        notes: Messages for the user about omissions and changes.
+        transform: Maps its pixels to the original image, if it was derived from one.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -104,7 +98,7 @@ class Image:
 
     @property
     def to_original(self) -> ImageTransform:
-        """Maps its pixels to the original image; the identity if it is the original."""
+        """The map of its pixels to the original image; the identity if it is the original."""
         return self.transform or ImageTransform(self.size)
 
     @property
@@ -124,7 +118,7 @@ def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
         limits: For Pillow images and arrays only ``max_pixels`` applies.
 
     Raises:
-        MediaNotFound, UnsupportedMedia, DamagedMedia, MediaTooLarge: Each with one sentence that names the source.
+        MediaError: MediaNotFound, UnsupportedMedia, DamagedMedia or MediaTooLarge; the message names the source.
     """
     if isinstance(source, Image):
         return source
@@ -142,18 +136,14 @@ def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
 
 
 def image_size(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
-    """Width and height from the header of an encoded file, before rotation; no pixels are decoded.
-
-    Raises what `open_image` raises for the format and for exceeded limits.
-    """
+    """Return width and height from the header of an encoded file, before rotation. Raises as ``open_image``."""
     with _open_encoded(encoded, "the image", limits) as pil_image:
         return pil_image.size
 
 
 def derive_image(image: Image, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Image:
-    """An image made from another one, with additional notes. ``matrix`` maps its pixels to those of ``image``."""
-    derived = _make_image(rgb, (*image.notes, *notes))
-    return replace(derived, transform=image.to_original.compose(matrix))
+    """Return an image derived from another one. ``matrix`` maps its pixels to those of ``image``."""
+    return replace(_make_image(rgb, (*image.notes, *notes)), transform=image.to_original.compose(matrix))
 
 
 def _read(path: Path, limits: ImageLimits) -> bytes:
@@ -163,7 +153,7 @@ def _read(path: Path, limits: ImageLimits) -> bytes:
         if path.is_dir():
             raise MediaNotFound(f"'{path}' is a folder, not an image")
         with path.open("rb") as file:
-            encoded = file.read(limits.max_bytes + 1)  # a pipe or a device has no size
+            encoded = file.read(limits.max_bytes + 1)  # pipes and devices have no size
     except FileNotFoundError:
         raise MediaNotFound(f"no such image: '{path}'") from None
     except (OSError, ValueError) as error:
@@ -181,7 +171,7 @@ def _decode(encoded: bytes, name: str, limits: ImageLimits) -> Image:
 
 @contextmanager
 def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PILImage.Image]:
-    """The image with its header read and checked against the limits; pixels are not decoded yet."""
+    """Open an image and check its header against the limits, without decoding pixels."""
     if not encoded:
         raise DamagedMedia(f"{name} is empty")
     if len(encoded) > limits.max_bytes:
@@ -192,14 +182,14 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
         with PILImage.open(io.BytesIO(encoded), formats=limits.formats) as pil_image:
             if pil_image.width * pil_image.height > limits.pixel_limit:
                 raise _too_many_pixels(name, limits)
-            if not limits.animated and _frame_count(pil_image) > 1:
-                raise UnsupportedMedia(f"{name} has {_frame_count(pil_image)} frames; only still images are accepted")
+            if not limits.animated and (frames := _frame_count(pil_image)) > 1:
+                raise UnsupportedMedia(f"{name} has {frames} frames; only still images are accepted")
             yield pil_image
 
 
 @contextmanager
 def _media_errors(name: str, limits: ImageLimits) -> Iterator[None]:
-    """Turn whatever Pillow's decoders raise into a MediaError."""
+    """Convert errors of Pillow's decoders to MediaErrors."""
     try:
         yield
     except UnidentifiedImageError:
@@ -224,7 +214,7 @@ def _check_pixels(size: tuple[int, int], name: str, limits: ImageLimits) -> None
 
 
 def _frame_count(pil_image: PILImage.Image) -> int:
-    """Frames or pages. MPO, which many phones write, counts as one: its other frames show the same scene."""
+    """Return the number of frames or pages. MPO counts as one: its other frames show the same scene."""
     return 1 if pil_image.format == "MPO" else int(getattr(pil_image, "n_frames", 1))
 
 
@@ -248,9 +238,7 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
 
 
 def _drop_16_bit_transparency(pil_image: PILImage.Image) -> None:
-    """Ignore the transparent colour of a PNG with 16 bits per channel: Pillow reduces pixels to 8 bits, which cannot be
-    compared with the 16 bits of that colour.
-    """
+    """Ignore the transparent colour of a PNG with 16 bits per channel: Pillow reduces only the pixels to 8 bits."""
     if isinstance(pil_image, ImageFile.ImageFile) and [tile.args for tile in pil_image.tile] == ["RGB;16B"]:
         pil_image.info.pop("transparency", None)
 

@@ -1,4 +1,4 @@
-"""Writes image files completely or not at all, and checks beforehand whether that will work."""
+"""Writes image files atomically; checks beforehand whether that is possible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
     target = _resolve_links(name)
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            target.lstat()  # raises for impossible names, for which the checks below just return False
+            target.lstat()  # raises for invalid names, for which the checks below return False
         is_folder, has_parent = target.is_dir(), target.parent.is_dir()
         writable = os.access(target.parent, os.W_OK | os.X_OK)
     except (OSError, ValueError) as error:
@@ -37,7 +37,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Write a PNG, JPEG or WebP file, as the suffix says. On OutputError, the target is unchanged."""
+    """Write a PNG, JPEG or WebP file, chosen by the suffix. Raises OutputError; the target is then unchanged."""
     check_target(path)
     name = os.fspath(path)
     try:
@@ -49,7 +49,7 @@ def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
 
 
 def _resolve_links(name: str) -> Path:
-    """The target of a symbolic link, so that the link stays a link."""
+    """Return the target of a symbolic link, so that the link is kept."""
     with contextlib.suppress(ValueError):
         return Path(os.path.realpath(name))
     return Path(name)
@@ -60,7 +60,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _write_atomically(target: Path, content: bytes) -> None:
-    """Write beside the target, with the permissions of a new file, then rename."""
+    """Write to the target's folder, with the permissions of a new file, then rename."""
     with tempfile.TemporaryDirectory(prefix=".vlrun-", dir=target.parent) as folder:
         part = Path(folder) / target.name
         part.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Crops an image to a region, or cuts it into tiles, at full resolution; parses how users write both."""
+"""Crops images to regions and cuts them into tiles, at full resolution; parses both from text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import Matrix
 
 THOUSANDTHS = "1000"
-"""The suffix after the slash of a region in thousandths."""
+"""What follows the slash of a region in thousandths."""
 MAX_TILES_PER_SIDE = 8
 MAX_TILES = 16
 MIN_SIDE = 32
-"""Pixels of the shortest side of a tile: one visual token of the model."""
+"""Minimum side of a tile in pixels: one visual token."""
 
 _REGION_FORM = "a region is x,y,width,height in pixels, as 120,40,300,200, or in thousandths, as 0,333,1000,333/1000"
 _TILES_FORM = f"tiles are COLUMNSxROWS, as 1x3, each 1 to {MAX_TILES_PER_SIDE}, and 2 to {MAX_TILES} tiles in total"
-# Nine digits are more than any image needs; \d would also match digits of other scripts.
+# \d would also match digits of other scripts.
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _TILES = re.compile(r"\s*([0-9]{1,2})\s*[xX]\s*([0-9]{1,2})\s*")
 
@@ -31,8 +31,6 @@ class Region:
     Attributes:
         x: Left edge.
         y: Top edge.
-        width: Width.
-        height: Height.
         thousandths: The numbers are thousandths of the image's width and height (0 to 1000, decimals allowed);
             otherwise they are whole pixels.
 
@@ -61,10 +59,7 @@ class Region:
 
 
 def parse_region(text: str) -> Region:
-    """Parse "x,y,width,height" in pixels, or in thousandths with "/1000" at the end; spaces are ignored.
-
-    Raises OptionError, which shows the expected form.
-    """
+    """Parse "x,y,width,height" in pixels, or in thousandths with "/1000" at the end. Raises OptionError."""
     numbers, slash, whole = text.partition("/")
     parts = [part.strip() for part in numbers.split(",")]
     if len(parts) != 4 or not all(map(_NUMBER.fullmatch, parts)) or (slash and whole.strip() != THOUSANDTHS):
@@ -74,9 +69,7 @@ def parse_region(text: str) -> Region:
 
 
 def crop(image: Image, region: Region) -> Image:
-    """Crop an image to a region, at full resolution.
-
-    The region is clipped to the image; thousandths are rounded outwards to whole pixels.
+    """Crop an image to a region, clipped to the image; thousandths are rounded outwards to whole pixels.
 
     Raises:
         OptionError: The region lies outside the image.
@@ -91,13 +84,13 @@ def crop(image: Image, region: Region) -> Image:
 
 
 def _pixel_span(begin: float, end: float) -> tuple[int, int]:
-    """The whole pixels that a span touches; rounding errors add none."""
+    """Return the whole pixels that a span touches, tolerating rounding errors."""
     return math.floor(round(begin, 6)), math.ceil(round(end, 6))
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """A grid of ``columns`` x ``rows`` tiles. Raises OptionError for one tile, or too many."""
+    """A grid of 2 to ``MAX_TILES`` tiles. Raises OptionError for others."""
 
     columns: int
     rows: int
@@ -112,7 +105,7 @@ class Tiles:
 
 
 def parse_tiles(text: str) -> Tiles:
-    """Parse "COLUMNSxROWS", for example "1x3". Raises OptionError, which shows the expected form."""
+    """Parse "COLUMNSxROWS", for example "1x3". Raises OptionError."""
     found = _TILES.fullmatch(text)
     if not found:
         raise OptionError(f"'{text}' is not a grid of tiles: {_TILES_FORM}")
@@ -120,10 +113,10 @@ def parse_tiles(text: str) -> Tiles:
 
 
 def cut_tiles(image: Image, tiles: Tiles) -> tuple[Image, ...]:
-    """Cut an image into tiles in reading order, at full resolution; together they contain each pixel once.
+    """Cut an image into tiles in reading order, without overlap.
 
     Raises:
-        OptionError: A tile would have a side of fewer than 32 pixels.
+        OptionError: A tile would have a side of less than 32 pixels.
     """
     width, height = image.size
     if width // tiles.columns < MIN_SIDE or height // tiles.rows < MIN_SIDE:

@@ -12,11 +12,11 @@ from typing import Literal
 from vlrun.errors import DamagedMedia, MediaTooLarge
 
 MAX_SEGMENTS = 256
-"""Limit for the segments and scans of a JPEG, and for the non-pixel chunks of a PNG (compressed chunks count as 16).
+"""Limit for the segments and scans of a JPEG, and for the non-pixel chunks of a PNG (compressed ones count as 16).
 
-A few bytes can cost much time there: a JPEG scan of 100 bytes rewrites the whole image (20 ms for 50 megapixels), a
-PNG chunk of 1 kB inflates to 1 MB (2 ms), and EXIF segments are joined in quadratic time. For comparison: 15 MB of
-metadata in full segments make 240 segments, and progressive JPEGs have about 10 scans.
+Small segments can be expensive: a JPEG scan of 100 bytes rewrites the whole image (20 ms for 50 megapixels), a PNG
+chunk of 1 kB inflates to 1 MB (2 ms), and EXIF segments are joined in quadratic time. Valid files have fewer: 15 MB of
+metadata take 240 full segments, progressive JPEGs have about 10 scans.
 """
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -39,12 +39,12 @@ def check_segments(encoded: bytes, name: str) -> None:
     """
     for magic, walk in ((_JPEG_MAGIC, _jpeg_segments), (_PNG_MAGIC, _png_chunks)):
         if encoded.startswith(magic) and len(list(islice(walk(encoded), MAX_SEGMENTS + 1))) > MAX_SEGMENTS:
-            raise MediaTooLarge(f"{name} is made of more than {MAX_SEGMENTS} segments, the limit")
+            raise MediaTooLarge(f"{name} has more than {MAX_SEGMENTS} segments, the limit")
 
 
 def _jpeg_segments(encoded: bytes) -> Iterator[int]:
-    """The marker of each segment and scan, found as libjpeg does: other bytes between two segments are skipped.
-    Before the first scan, every `_JPEG_SKIPPED` such bytes count as a segment, because Pillow skips them one by one.
+    """Yield the marker of each segment and scan. Like libjpeg, skip bytes between segments; before the first scan,
+    every ``_JPEG_SKIPPED`` of them count as a segment, because Pillow skips them one by one.
     """
     position = len(_JPEG_MAGIC) - 1
     scanning = False
@@ -60,7 +60,7 @@ def _jpeg_segments(encoded: bytes) -> Iterator[int]:
 
 
 def _png_chunks(encoded: bytes) -> Iterator[bytes]:
-    """The type of each non-pixel chunk, repeated by its weight. Raises ValueError for a wrong checksum; Pillow itself
+    """Yield the type of each non-pixel chunk, repeated by its weight. Raises ValueError for a wrong checksum: Pillow
     checks only the chunks before the pixels.
     """
     chunks = memoryview(encoded)
@@ -77,8 +77,8 @@ def _png_chunks(encoded: bytes) -> Iterator[bytes]:
 
 
 def check_exif(exif: bytes, name: str) -> None:
-    """Raise DamagedMedia unless the first directory, which has the orientation, is complete. Pillow ignores most
-    damage, and the model would then see the image rotated.
+    """Raise DamagedMedia if the first directory, which has the orientation, is incomplete. Pillow ignores most damage,
+    so the image could be rotated wrongly.
     """
     tiff = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
     order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"

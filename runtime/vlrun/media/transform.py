@@ -1,7 +1,4 @@
-"""Maps pixel coordinates of a cropped or rotated image to the original image.
-
-Boxes in an answer refer to the image that the model was given; users need them in the image that they gave.
-"""
+"""Maps pixel coordinates of a cropped or rotated image to the original image."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class ImageTransform:
         return min(across), min(down), max(across), max(down)
 
     def compose(self, matrix: Matrix) -> ImageTransform:
-        """The transform of an image derived from this one; ``matrix`` maps its pixels to those of this one."""
+        """Return the transform of an image derived from this one; ``matrix`` maps its pixels to this image's."""
         a, b, c, d, e, f = self.matrix
         p, q, r, s, t, u = matrix
         return replace(

@@ -1,1 +1,1 @@
-"""Measured speed of a model on this machine, and the estimated cost of a request."""
+"""Measured speed of a model on this machine, and cost estimates of requests."""

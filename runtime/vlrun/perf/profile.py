@@ -1,6 +1,6 @@
-"""Measured speed of a model on this machine, stored between runs, and the image detail that follows from it.
+"""The measured speed of a model on this machine, stored between runs; it decides the visual tokens of detail "auto".
 
-The smallest times ever measured are kept, because load from other processes only makes a machine slower.
+The shortest times are kept, because other load only makes a machine slower.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from vlrun.types.answer import Answer
 
 AUTO_SECONDS = 15.0
-"""Target for processing a new image where the user chose no detail."""
+"""Maximum time to process a new image with ``detail="auto"``."""
 AUTO_STEPS = (2560, 1280, 1024, 768, 512, 256)
 """Visual tokens that ``detail="auto"`` chooses from: few steps, so that the next question finds the image cached."""
 MIN_TOKENS = 32
-"""Shorter prompts and smaller images give no useful measurement."""
+"""Measurements of shorter prompts and smaller images are ignored."""
 MIN_PASSES = 8
 PREFILL_CHUNK = 512
 """Prompt tokens per pass (``engine.scheduler.SchedulerConfig``)."""
 MAX_QUEUE_SECONDS = 0.05
-"""A request that waited longer ran beside others."""
+"""A request that waited longer probably shared the machine with others."""
 ATTENTION_SHARE = 0.5
-"""Share of the time for an image of ``ATTENTION_AT`` visual tokens that is quadratic (docs/performance.md)."""
+"""Quadratic share of the time for an image of ``ATTENTION_AT`` visual tokens (docs/performance.md)."""
 ATTENTION_AT = 768
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 class SpeedProfile(msgspec.Struct, frozen=True):
-    """Seconds; None where nothing was measured.
+    """Measured seconds, or None.
 
     Attributes:
-        vision: For encoding an image, by its visual tokens.
+        vision: Encoding an image, by its visual tokens.
         prefill: Per prompt token.
         decode: Per pass of the decoder.
-        load: For loading the model.
+        load: Loading the model.
     """
 
     vision: Mapping[int, float] = {}
@@ -53,12 +53,13 @@ class SpeedProfile(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_answer(cls, answer: Answer, vision_seconds: Mapping[int, float]) -> SpeedProfile:
-        """What one answer measured.
+        """Return the times of one answer.
+
+        Prefill is per token that was not cached; decode is per pass, which can produce several tokens.
 
         Args:
-            answer: Its prefill counts for prompt tokens that were computed, its decoding per pass of the decoder,
-                which can produce several tokens.
-            vision_seconds: For encoding images, by visual tokens.
+            answer: The answer.
+            vision_seconds: Seconds to encode images, by visual tokens.
         """
         usage, times = answer.usage, answer.timings
         computed = usage.prompt_tokens - usage.cached_tokens
@@ -73,28 +74,24 @@ class SpeedProfile(msgspec.Struct, frozen=True):
         )
 
     def vision_seconds(self, tokens: int) -> float | None:
-        """Estimate for an image of ``tokens`` visual tokens, from the measured image nearest in size."""
+        """Estimate the time for an image of ``tokens`` visual tokens from the measured image nearest in size."""
         if not self.vision:
             return None
         nearest = min(self.vision, key=lambda measured: abs(measured - tokens))
         return self.vision[nearest] * _relative_cost(tokens) / _relative_cost(nearest)
 
     def fastest(self, other: SpeedProfile) -> SpeedProfile:
-        """The smaller value of both profiles in each field."""
+        """Return the smaller value of both profiles in each field."""
         vision = {
             tokens: min(profile[tokens] for profile in (self.vision, other.vision) if tokens in profile)
             for tokens in {**self.vision, **other.vision}
         }
-        return SpeedProfile(
-            vision,
-            _min(self.prefill, other.prefill),
-            _min(self.decode, other.decode),
-            _min(self.load, other.load),
-        )
+        times = (_min(getattr(self, name), getattr(other, name)) for name in ("prefill", "decode", "load"))
+        return SpeedProfile(vision, *times)
 
 
 def auto_image_tokens(profile: SpeedProfile) -> int:
-    """Visual tokens that this machine processes in ``AUTO_SECONDS``; the maximum if nothing was measured."""
+    """Return the visual tokens that this machine processes in ``AUTO_SECONDS``; the maximum without measurements."""
     for tokens in AUTO_STEPS[:-1]:
         seconds = profile.vision_seconds(tokens)
         if seconds is None or seconds + tokens * (profile.prefill or 0) <= AUTO_SECONDS:
@@ -103,14 +100,14 @@ def auto_image_tokens(profile: SpeedProfile) -> int:
 
 
 def load_profile(fingerprint: str, hints: str) -> SpeedProfile:
-    """The stored profile of a model with these hints on this machine; empty if there is none."""
+    """Return the stored profile of a model with these hints on this machine; empty if there is none."""
     with suppress(OSError, msgspec.MsgspecError):
         return msgspec.json.decode(_path(fingerprint, hints).read_bytes(), type=SpeedProfile)
     return SpeedProfile()
 
 
 def update_profile(fingerprint: str, hints: str, measured: SpeedProfile) -> None:
-    """Store what is faster than before; nothing happens if the cache folder is not writable."""
+    """Store times that are shorter than before; does nothing if the cache folder is not writable."""
     before = load_profile(fingerprint, hints)
     after = before.fastest(measured)
     if after == before:

@@ -1,1 +1,1 @@
-"""Strings and ids: chat template, tokenizer, streaming text. Knows no device."""
+"""Prompts from turns, and text from generated tokens: chat template, tokenizer, detokenizer. Knows no device."""

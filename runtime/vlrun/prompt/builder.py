@@ -1,4 +1,4 @@
-"""From the turns of a conversation to a prompt: image sizes and budgets, chat template, context length."""
+"""Builds prompts from turns: visual tokens of images, chat template, context length."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource, open_image
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Prompt
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt
 from vlrun.types.options import Detail, Options
-from vlrun.types.turn import MAX_TOOLS, GeneratedText, Tool, Turn
+from vlrun.types.turn import MAX_TOOLS, Tool, Turn
 from vlrun.vision.grid import Grid
 from vlrun.vision.patches import grid_of
 
@@ -29,12 +29,9 @@ class BuiltPrompt:
     """A prompt with its images.
 
     Attributes:
-        prompt: Token ids and image offsets.
         images: The images with their grids, in order.
-        options: The options of the request.
         notes: Messages for the user about the images.
-        subject: The image that coordinates in the answer refer to: that of the last turn with images, None if it has
-            several.
+        subject: The image that coordinates in the answer refer to: the single image of the last turn with images.
     """
 
     prompt: Prompt
@@ -48,9 +45,9 @@ class PromptBuilder:
     """Builds the prompts of one model.
 
     Args:
-        manifest: The model.
-        template: Its chat template.
-        affordable_tokens: Visual tokens an image that this machine encodes in acceptable time; limits detail "auto".
+        manifest: The model's manifest.
+        template: The model's chat template.
+        affordable_tokens: Visual tokens per image that this machine encodes in acceptable time; limits detail "auto".
     """
 
     def __init__(self, manifest: Manifest, template: ChatTemplate, affordable_tokens: int = sys.maxsize) -> None:
@@ -60,10 +57,10 @@ class PromptBuilder:
         self._affordable_tokens = affordable_tokens
 
     def build(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> BuiltPrompt:
-        """Build the prompt of a conversation that ends before the model's answer. Raises OptionError and MediaError."""
+        """Build the prompt of a conversation, up to the model's answer. Raises OptionError and MediaError."""
         images = [part for turn in turns for part in turn.parts if isinstance(part, Image)]
         if len(images) > MAX_IMAGES or len(tools) > MAX_TOOLS:
-            raise OptionError(f"at most {MAX_IMAGES} images and {MAX_TOOLS} tools are possible")
+            raise OptionError(f"a conversation can have at most {MAX_IMAGES} images and {MAX_TOOLS} tools")
         details = [detail for turn in turns for detail in turn.details or (options.detail,) * image_count(turn)]
         grids = [
             self._grid(image, options, self._token_budget(options, detail))
@@ -74,11 +71,11 @@ class PromptBuilder:
         auto_images = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
         if any(self._is_reduced(image, grid, options) for image, grid in auto_images):
             budget = self._token_budget(options, "auto")
-            notes[f"limited to {budget} visual tokens an image: more would take long on this machine"] = None
+            notes[f"limited to {budget} visual tokens per image: more would take long on this machine"] = None
         return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:
-        """Raise ContextLengthExceeded if neither ``context`` nor the model's own limit leaves a token for an answer."""
+        """Raise ContextLengthExceeded if ``context`` or the model's limit leaves no token for the answer."""
         length, limit = len(built.prompt.ids), min(context or sys.maxsize, self._manifest.text.max_positions)
         if length < limit:
             return
@@ -86,23 +83,24 @@ class PromptBuilder:
         raise ContextLengthExceeded(
             f"the prompt has {length} tokens ({visual} of images, {length - visual} of text), "
             f"but the context is {limit}, one of them for the answer",
-            "fewer images, a smaller max_image_tokens or a longer context may help",
+            "use fewer images, a smaller max_image_tokens or a longer context",
         )
 
     def _auto_budget(self, options: Options) -> int:
         return options.auto_image_tokens or self._family.image_token_budget("auto")
 
     def _token_budget(self, options: Options, detail: Detail) -> int:
-        """Maximum of visual tokens an image."""
+        """Return the maximum of visual tokens per image."""
         if options.max_image_tokens is not None:
             return options.max_image_tokens
-        budget = self._family.image_token_budget(detail)
         if detail == "auto":
             budget = min(self._auto_budget(options), self._affordable_tokens)
+        else:
+            budget = self._family.image_token_budget(detail)
         return max(options.min_image_tokens or 0, budget)
 
     def _is_reduced(self, image: Image, grid: Grid, options: Options) -> bool:
-        """Whether an image of detail "auto" has fewer visual tokens because this machine is slow."""
+        """Return whether an image of detail "auto" has fewer visual tokens because this machine is slow."""
         auto = self._auto_budget(options)
         if options.max_image_tokens is not None or self._token_budget(options, "auto") >= auto:
             return False
@@ -119,39 +117,39 @@ class PromptBuilder:
 
 
 def user_turn(sources: Images, question: str) -> Turn:
-    """Return the turn of a question about one image, several or none.
+    """Return the turn of a question about any number of images.
 
     Raises:
         MediaError: An image cannot be read.
         OptionError: The question is empty.
     """
-    text: object = question  # None would be rendered as an image
+    text: object = question  # untyped callers may pass None
     if not isinstance(text, str) or not text.strip():
-        raise OptionError("the question must be a text that is not empty")
+        raise OptionError("the question must be a non-empty text")
     return Turn("user", (*(open_image(source) for source in as_list(sources)), question))
 
 
 def as_list(images: Images) -> Sequence[ImageSource]:
-    """Return images as a list; a single one becomes a list of one."""
+    """Return images as a list, also a single one."""
     if isinstance(images, list | tuple):
         return images
-    return [images]  # type: ignore[list-item] # a str is a path and a Sequence too
+    return [images]  # type: ignore[list-item] # a str is a path, but also a Sequence
 
 
 def image_count(turn: Turn) -> int:
-    """Return how many images a turn has."""
+    """Return the number of images in a turn."""
     return sum(isinstance(part, Image) for part in turn.parts)
 
 
 def number_images(turns: Sequence[Turn], family: ModelFamily) -> list[Message]:
     """Return the messages, with a numbered label before each image if there are several.
 
-    A first turn with a single image keeps it without a label when later turns add more: it is in the cache like that.
+    If the first turn has a single image, it never gets a label, so that the cached prefix stays valid.
     """
     messages, number = [], 0
     for turn in turns:
         single = number + image_count(turn) < 2  # the only image so far
-        parts: list[str | ImagePlaceholder | GeneratedText] = []
+        parts: list[Part] = []
         for part in turn.parts:
             if isinstance(part, Image):
                 number += 1

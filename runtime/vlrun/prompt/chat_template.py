@@ -1,8 +1,7 @@
-"""Messages to a prompt: the model folder's chat template, rendered so that user text stays text.
+"""Renders and tokenizes messages with the model's chat template. Text and templates are untrusted.
 
-Two rules make untrusted text harmless: the template runs in Jinja2's immutable sandbox, and only control tokens that
-the *template* wrote become control tokens. The name of a control token in user text or in a tool's description is
-encoded as ordinary characters.
+The template runs in Jinja2's immutable sandbox, and only the template itself can write control tokens. The name of a
+control token in user text or in a tool's description is encoded as ordinary text.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,7 +24,7 @@ from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall
 
 @dataclass(frozen=True)
 class ImagePlaceholder:
-    """The position of the next image in a message."""
+    """The position of an image in a message."""
 
 
 Part: TypeAlias = str | ImagePlaceholder | GeneratedText
@@ -33,7 +32,7 @@ Part: TypeAlias = str | ImagePlaceholder | GeneratedText
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: text and images in order, and the tool calls of an assistant's turn."""
+    """A turn with placeholders for its images."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -42,24 +41,19 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered and tokenized conversation.
-
-    Attributes:
-        ids: Token ids.
-        image_offsets: Index of the first visual token of each image.
-    """
+    """Token ids of a conversation. ``image_offsets`` has the index of the first visual token of each image."""
 
     ids: tuple[int, ...]
     image_offsets: tuple[int, ...]
 
 
 class ChatTemplate:
-    """The chat template and tokenizer of one model folder.
+    """The chat template and tokenizer of a model folder.
 
     Args:
         source: The Jinja2 template.
         tokenizer: The model's tokenizer.
-        image_token: Id of the control token that stands for one visual token.
+        image_token: Id of the placeholder of a visual token.
 
     Raises:
         DamagedModel: The template does not parse.
@@ -80,20 +74,20 @@ class ChatTemplate:
         }
         longest_first = sorted(self._control, key=len, reverse=True)
         self._control_pattern = _any_of(re.escape(name) for name in longest_first)
-        # Positions after the first character of a control token's name: split there, the name is ordinary text.
+        # Positions after the first character of a control token's name: text that is split there has no control tokens.
         self._inside_names = _any_of(
             f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in longest_first if len(name) > 1
         )
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
-        """Return the conversation as text, control tokens by name, up to the beginning of the model's answer."""
+        """Return the conversation as text with the names of control tokens, up to the model's answer."""
         return self._render([_as_dict(message) for message in messages], tools)
 
     def encode(self, messages: Sequence[Message], image_tokens: Sequence[int], tools: Sequence[Tool] = ()) -> Prompt:
-        """Return the prompt, in which image i takes ``image_tokens[i]`` visual tokens.
+        """Return the prompt, in which image i has ``image_tokens[i]`` visual tokens.
 
         Raises:
-            OptionError: The template renders another number of images, or the text is not valid Unicode.
+            OptionError: The template renders a different number of images, or the text is not valid Unicode.
         """
         ids: list[int] = []
         offsets: list[int] = []
@@ -115,20 +109,19 @@ class ChatTemplate:
         return Prompt(ids=tuple(ids), image_offsets=tuple(offsets))
 
     def encode_text(self, text: str) -> list[int]:
-        """Return the ids of text in which no control token is recognized. Raises OptionError for invalid Unicode."""
+        """Tokenize text without recognizing control tokens. Raises OptionError for invalid Unicode."""
         pieces = self._inside_names.split(text)
         try:
-            # encode() of each piece would hold the GIL, for seconds on a megabyte of text.
+            # encode() of each piece would hold the GIL: seconds for a megabyte of text.
             encoded = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
             return [i for piece in encoded for i in piece.ids]
         except (UnicodeError, TypeError) as error:
             raise OptionError("the text contains characters that are not valid Unicode") from error
 
     def _segments(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[str | int | GeneratedText]:
-        """Text, control tokens and generated text in order.
+        """Yield text, control tokens and generated text in order.
 
-        Text is joined across the boundary of template and user text, so that no word is split there; the reference
-        tokenizes it that way.
+        Text of the template and of the user is joined, so that it is tokenized as in the reference implementation.
         """
         text = ""
         for literal, given in self._alternating(messages, tools):
@@ -152,17 +145,27 @@ class ChatTemplate:
     def _alternating(
         self, messages: Sequence[Message], tools: Sequence[Tool]
     ) -> Iterator[tuple[str, str | GeneratedText]]:
-        """The rendered prompt as pairs of the template's own text and the given text that follows it.
+        """Yield pairs of the template's text and the given text that follows it.
 
-        The template sees a random placeholder instead of each given text, which nobody can guess or forge.
+        The template renders a random placeholder, which cannot be guessed, in place of each given text.
         """
-        placeholders = _Placeholders()
-        replaced = [_as_dict(placeholders.replace(message)) for message in messages]
-        descriptions = [_Json(placeholders.add(_to_json(tool))) for tool in tools]
-        # Splitting by a pattern with one group gives literal, index, literal, index, ..., literal.
-        pieces = placeholders.pattern.split(self._render(replaced, descriptions))
+        secret = secrets.token_hex(16)
+        given: list[str | GeneratedText] = []
+
+        def hide(text: str | GeneratedText) -> str:
+            given.append(text)
+            return f"{secret}:{len(given) - 1}:"
+
+        hidden = []
+        for message in messages:
+            parts = tuple(part if isinstance(part, ImagePlaceholder) else hide(part) for part in message.parts)
+            calls = tuple(ToolCall(hide(call.name), hide(call.arguments)) for call in message.tool_calls)
+            hidden.append(_as_dict(Message(message.role, parts, calls)))
+        descriptions = [_Json(hide(_to_json(tool))) for tool in tools]
+        # A pattern with one group splits into literal, index, literal, index, ..., literal.
+        pieces = re.split(f"{secret}:([0-9]+):", self._render(hidden, descriptions))
         for literal, index in zip(pieces[::2], pieces[1::2], strict=False):
-            yield literal, placeholders.given[int(index)]
+            yield literal, given[int(index)]
         yield pieces[-1], ""
 
     def _render(self, messages: list[dict[str, object]], tools: Sequence[object]) -> str:
@@ -174,33 +177,14 @@ class ChatTemplate:
             raise DamagedModel(f"the model's chat template fails: {error}") from error
 
 
-class _Placeholders:
-    """Random placeholders for given texts while the template is rendered."""
-
-    def __init__(self) -> None:
-        self._secret = secrets.token_hex(16)
-        self.given: list[str | GeneratedText] = []
-        self.pattern = re.compile(f"{self._secret}:([0-9]+):")
-
-    def add(self, given: str | GeneratedText) -> str:
-        self.given.append(given)
-        return f"{self._secret}:{len(self.given) - 1}:"
-
-    def replace(self, message: Message) -> Message:
-        """The message with a placeholder in place of each given text."""
-        parts = tuple(part if isinstance(part, ImagePlaceholder) else self.add(part) for part in message.parts)
-        calls = tuple(ToolCall(self.add(call.name), self.add(call.arguments)) for call in message.tool_calls)
-        return replace(message, parts=parts, tool_calls=calls)
-
-
 class _Json(str):
-    """Text that is JSON already and must not be quoted again."""
+    """Text that is already JSON and must not be quoted again."""
 
     __slots__ = ()
 
 
 def _to_json(value: object) -> str:
-    """``tojson`` as transformers defines it for chat templates: no ASCII or HTML escapes."""
+    """``tojson`` as in transformers: without ASCII and HTML escapes."""
     return value if isinstance(value, _Json) else json.dumps(value, ensure_ascii=False)
 
 
@@ -213,12 +197,12 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that matches where any of these does, nowhere if there are none."""
+    """Return a pattern that matches any of the patterns, or nothing if there are none."""
     return re.compile("|".join(patterns) or r"(?!)")
 
 
 def _as_dict(message: Message) -> dict[str, object]:
-    """A message as chat templates read it: a list of parts only if there is an image."""
+    """Return a message as chat templates expect it: a list of parts only if there is an image."""
     texts = [part.text if isinstance(part, GeneratedText) else part for part in message.parts]
     content = [{"type": "text", "text": text} if isinstance(text, str) else {"type": "image"} for text in texts]
     rendered: dict[str, object] = {"role": message.role, "content": content}
@@ -230,5 +214,5 @@ def _as_dict(message: Message) -> dict[str, object]:
 
 
 def _raise_exception(message: str) -> None:
-    """The function that published templates call on invalid conversations."""
+    """Chat templates call this function for invalid conversations."""
     raise jinja2.TemplateError(message)

@@ -1,4 +1,4 @@
-"""Token ids to text while they are generated: whole characters only, and stop strings across pieces."""
+"""Converts generated tokens to text: whole characters only, up to a stop string."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenizers.decoders import DecodeStream
 
 
 class Detokenizer:
-    """Streaming decoder of one answer. Control tokens are skipped."""
+    """Streaming detokenizer of one answer. Control tokens are skipped."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -25,15 +25,13 @@ class Detokenizer:
         return text
 
     def flush(self) -> str:
-        """Return the text held back at the end of the answer, without the bytes of an incomplete character."""
+        """Return the remaining text at the end of the answer, without an incomplete character."""
         whole: str = self._tokenizer.decode(self._tokens)
         return whole.removeprefix(self._text).rstrip("\ufffd") if whole.startswith(self._text) else ""
 
 
 class StopStrings:
-    """Holds text back while it may be the beginning of a stop string.
-
-    The output never contains a stop string, nor a part of one that was completed later.
+    """Ends text before the first stop string. Text is held back while a stop string may begin in it.
 
     Attributes:
         found: Whether a stop string occurred.
@@ -45,7 +43,7 @@ class StopStrings:
         self._held = ""
 
     def push(self, text: str) -> str:
-        """Return the text that is safe to show; nothing once a stop string was found."""
+        """Return the text that cannot be part of a stop string; nothing after a stop string."""
         if self.found:
             return ""
         self._held += text
@@ -54,23 +52,19 @@ class StopStrings:
             self.found = True
             text, self._held = self._held[: min(starts)], ""
             return text
-        safe = len(self._held) - self._partial_stop()
+        safe = len(self._held) - partial_match(self._held, self._stops)
         text, self._held = self._held[:safe], self._held[safe:]
         return text
 
     def flush(self) -> str:
-        """Return what was held back, at the end of the answer."""
+        """Return the text held back, at the end of the answer."""
         text, self._held = self._held, ""
         return text
 
-    def _partial_stop(self) -> int:
-        """Length of the longest suffix of the held text that is a prefix of a stop string."""
-        return max(
-            (
-                length
-                for stop in self._stops
-                for length in range(min(len(stop) - 1, len(self._held)), 0, -1)
-                if self._held.endswith(stop[:length])
-            ),
-            default=0,
-        )
+
+def partial_match(text: str, patterns: Sequence[str]) -> int:
+    """Return the length of the longest suffix of ``text`` that is the incomplete beginning of a pattern."""
+    return max(
+        (n for pattern in patterns for n in range(min(len(pattern), len(text) + 1)) if text.endswith(pattern[:n])),
+        default=0,
+    )

@@ -1,4 +1,4 @@
-"""The output of a request so far, and its timings."""
+"""Collects the output of a request; computes its timings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vlrun.types.answer import Chunk, Timings, TokenLogprob
 
 
 class OutputAccumulator:
-    """Text, tokens and log probabilities of one answer while it is generated.
+    """Collects text, tokens and log probabilities of one answer.
 
     Args:
         token_bytes: The bytes of tokens.
-        scores: The sampler's scores, complete up to each token that is added; empty if they were not requested.
+        scores: The sampler's growing list of scores, one per token; empty if they were not requested.
     """
 
     def __init__(self, token_bytes: TokenBytes, scores: Sequence[TokenScore]) -> None:
@@ -24,10 +24,10 @@ class OutputAccumulator:
         self.logprobs: list[TokenLogprob] = []
         self._token_bytes = token_bytes
         self._scores = scores
-        self._streamed = 0  # log probabilities that earlier chunks carried
+        self._streamed = 0  # number of log probabilities in earlier chunks
 
     def add_token(self, token: int) -> None:
-        """Add the next token."""
+        """Add a token and its log probabilities."""
         self.tokens.append(token)
         if self._scores:
             score = self._scores[len(self.tokens) - 1]
@@ -35,7 +35,7 @@ class OutputAccumulator:
             self.logprobs.append(self._logprob(score.token, score.logprob, top))
 
     def chunk(self, text: str) -> Chunk:
-        """Add text, and return it as a chunk with the log probabilities since the last one."""
+        """Add text, and return it as a chunk with the log probabilities since the last chunk."""
         self.text += text
         start, self._streamed = self._streamed, len(self.logprobs)
         return Chunk(text, logprobs=tuple(self.logprobs[start:]))
@@ -46,7 +46,7 @@ class OutputAccumulator:
 
 
 def timings(load_seconds: float, preprocess_seconds: float, metrics: RequestMetrics) -> Timings:
-    """Return the timings of an answer from the engine's timestamps."""
+    """Compute the timings of an answer from the engine's timestamps."""
     admitted = metrics.admitted or metrics.submitted
     encoded = metrics.encoded or admitted
     first = metrics.first_token or encoded

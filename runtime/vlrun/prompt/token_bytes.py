@@ -1,4 +1,4 @@
-"""The bytes of single tokens: a token of a byte-level vocabulary may be part of a character."""
+"""The bytes of single tokens, which may be parts of characters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TokenBytes:
         self._added = {token: added.content for token, added in tokenizer.get_added_tokens_decoder().items()}
 
     def raw(self, token: int) -> bytes:
-        """Return the bytes of a token, none for an id without a token."""
+        """Return the bytes of a token; empty for an id without a token."""
         if token in self._added:
             return str(self._added[token]).encode()
         characters = self._tokenizer.id_to_token(token) or ""
@@ -25,9 +25,9 @@ class TokenBytes:
 
 @cache
 def _bytes_by_character() -> dict[str, int]:
-    """The characters that byte-level BPE writes for the 256 bytes (GPT-2, ``bytes_to_unicode``).
+    """Return the byte of each character of byte-level BPE (GPT-2, ``bytes_to_unicode``).
 
-    Printable characters stand for their own byte, the characters from U+0100 on for the other bytes in order.
+    Printable characters stand for their own byte, the characters from U+0100 for the other bytes in order.
     """
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = [byte for byte in range(256) if byte not in printable]

@@ -1,4 +1,4 @@
-"""Tool calls in the text of an answer, parsed while it is generated."""
+"""Parses tool calls in the text of an answer while it is generated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from vlrun.models.family import ToolCallFormat
+from vlrun.prompt.detokenizer import partial_match
 from vlrun.types.turn import ToolCall
 
 _IN_STRING = re.compile(r'"|\\.', re.DOTALL)
@@ -14,7 +15,7 @@ _IN_STRING = re.compile(r'"|\\.', re.DOTALL)
 class ToolCallParser:
     """Streaming parser that separates the text of one answer from its tool calls. White space around calls is dropped.
 
-    Anything between the control tokens that is not a call, or is cut short, stays text, control tokens included.
+    An invalid or incomplete call stays text, with its control tokens.
     """
 
     def __init__(self, call_format: ToolCallFormat) -> None:
@@ -22,18 +23,18 @@ class ToolCallParser:
         self._outside_string = re.compile(f'"|{re.escape(call_format.end)}')
         self._buffer = ""
         self._in_call = False
-        self._after_call = False  # nothing but white space since the last call
-        self._space = ""  # white space before a call, needed if the call turns out to be text
-        self._scanned = 0  # characters of the buffered call that were searched for its end
-        self._in_string = False  # whether that position is in a JSON string, where the end token has no meaning
+        self._after_call = False  # only white space since the last call
+        self._space = ""  # white space before a call, restored if the call is invalid
+        self._scanned = 0  # length of the buffer that was searched for the end of the call
+        self._in_string = False  # whether that position is in a JSON string, where the end token is text
 
     def push(self, text: str) -> list[str | ToolCall]:
-        """Return what is complete so far. Text is held back only while a call may begin in it."""
+        """Return complete text and calls. Text is held back only while a call may begin in it."""
         self._buffer += text
         return list(self._complete())
 
     def flush(self) -> list[str | ToolCall]:
-        """Return what was held back, at the end of the answer."""
+        """Return the text held back, at the end of the answer."""
         rest = self._space + self._buffer if self._in_call else self._buffer
         self._buffer, self._in_call = "", False
         return [rest] if rest else []
@@ -52,12 +53,12 @@ class ToolCallParser:
             yield call or self._space + written
 
     def _text(self) -> Iterator[str]:
-        """Text up to the next call, or as far as no call can begin in it."""
+        """Yield the text up to the next call, or as far as no call can begin in it."""
         if self._after_call:
             self._buffer = self._buffer.lstrip()
         start = self._buffer.find(self._format.begin)
         self._in_call = start >= 0
-        kept = start if self._in_call else len(self._buffer) - self._partial_begin()
+        kept = start if self._in_call else len(self._buffer) - partial_match(self._buffer, [self._format.begin])
         text = self._buffer[:kept].rstrip()
         if self._in_call:
             self._space, self._scanned = self._buffer[len(text) : start], len(self._format.begin)
@@ -67,7 +68,7 @@ class ToolCallParser:
             yield text
 
     def _call_length(self) -> int | None:
-        """Length of the buffered call, None until its end is there. Scans each character once, however it arrives."""
+        """Return the length of the buffered call, None while it is incomplete. Scans each character once."""
         while found := (_IN_STRING if self._in_string else self._outside_string).search(self._buffer, self._scanned):
             self._scanned = found.end()
             if found[0] == self._format.end:
@@ -78,12 +79,7 @@ class ToolCallParser:
         self._scanned = max(self._scanned, len(self._buffer) - unsure)
         return None
 
-    def _partial_begin(self) -> int:
-        """Length of the longest suffix of the buffer that is a prefix of the begin token."""
-        begin = self._format.begin
-        return max(length for length in range(len(begin)) if self._buffer.endswith(begin[:length]))
-
 
 def find_tool_calls(text: str, call_format: ToolCallFormat) -> tuple[ToolCall, ...]:
-    """Return the complete, valid calls of an answer in order."""
+    """Return the complete and valid calls of an answer."""
     return tuple(piece for piece in ToolCallParser(call_format).push(text) if isinstance(piece, ToolCall))

@@ -84,7 +84,7 @@ class WorkerPool:
                     parts.append(part)
                     continue
                 with self._decoding:  # one at a time: a large image takes several times its pixels for a moment
-                    if cancellation.cancelled:
+                    if cancellation.cancelled():
                         raise AnswerCancelled("the answer was cancelled")
                     parts.append(open_encoded(part, self._limits))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))

@@ -130,15 +130,14 @@ class GrammarTokenizer:
 class GrammarConstraint:
     """The state of one answer under a grammar. Not thread-safe.
 
-    Every method raises OptionError if the grammar proves too complex during the answer. ``control`` holds the control
-    tokens that the grammar allows.
+    Every method raises OptionError if the grammar proves too complex during the answer.
     """
 
-    def __init__(self, matcher: LLMatcher, tokenizer: GrammarTokenizer, control: frozenset[int]) -> None:
-        self._matcher = matcher
-        self._eos = tokenizer.eos
-        self._forbidden = frozenset(tokenizer.control.values()) - control
-        self._permitted = np.ones(tokenizer.vocab_size, np.bool_)
+    def __init__(self, grammar: Grammar) -> None:
+        self._matcher = grammar.matcher.deep_copy()
+        self._eos = grammar.tokenizer.eos
+        self._forbidden = frozenset(grammar.tokenizer.control.values()) - grammar.control
+        self._permitted = np.ones(grammar.tokenizer.vocab_size, np.bool_)
         self._permitted[list(self._forbidden.difference(self._eos))] = False
         self._ended = False
 
@@ -183,7 +182,7 @@ class GrammarConstraint:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """A compiled grammar, reusable for any number of answers."""
+    """A compiled grammar, reusable for any number of answers. ``control``: the control tokens that it allows."""
 
     matcher: LLMatcher
     tokenizer: GrammarTokenizer
@@ -191,7 +190,7 @@ class Grammar:
 
     def constraint(self) -> GrammarConstraint:
         """Return the constraint of a new answer."""
-        return GrammarConstraint(self.matcher.deep_copy(), self.tokenizer, self.control)
+        return GrammarConstraint(self)
 
 
 def allow_only(scores: FloatArray, tokens: Sequence[int]) -> None:

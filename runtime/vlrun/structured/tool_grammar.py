@@ -20,7 +20,6 @@ from vlrun.structured.grammar import (
     JSON_STYLE,
     SAFE_BYTES,
     Grammar,
-    GrammarConstraint,
     GrammarTokenizer,
     allow_only,
     compile_grammar,
@@ -41,9 +40,9 @@ class FreeTextConstraint:
 
     complete = True
 
-    def __init__(self, tokenizer: GrammarTokenizer, thinking_tokens: frozenset[str]) -> None:
-        self._eos = tokenizer.eos
-        control = {token for name, token in tokenizer.control.items() if name not in thinking_tokens}
+    def __init__(self, grammar: FreeTextGrammar) -> None:
+        self._eos = grammar.tokenizer.eos
+        control = {token for name, token in grammar.tokenizer.control.items() if name not in grammar.thinking_tokens}
         self._forbidden = sorted(control.difference(self._eos))
         self._ended = False
 
@@ -68,19 +67,12 @@ class FreeTextConstraint:
 class OptionalToolCallsConstraint:
     """The state of an answer of free text with optional calls, or of either a schema's JSON or calls."""
 
-    def __init__(
-        self,
-        before: GrammarConstraint | FreeTextConstraint,
-        calls: GrammarConstraint,
-        tokenizer: GrammarTokenizer,
-        begin: str,
-    ) -> None:
-        self._before = before
-        self._calls = calls
-        self._tokenizer = tokenizer
-        self._begin = begin.encode()
-        self._begin_id = tokenizer.control[begin]
-        self._completing = tokenizer.completing_tokens(self._begin)
+    def __init__(self, grammar: OptionalToolCallsGrammar) -> None:
+        self._before, self._calls = grammar.before.constraint(), grammar.calls.constraint()
+        self._tokenizer = grammar.calls.tokenizer
+        self._begin = grammar.begin.encode()
+        self._begin_id = self._tokenizer.control[grammar.begin]
+        self._completing = self._tokenizer.completing_tokens(self._begin)
         self._matched = 0  # bytes of the begin token that end the answer as text
         self._may_call = True
         self._in_calls = False
@@ -149,7 +141,7 @@ class FreeTextGrammar:
 
     def constraint(self) -> FreeTextConstraint:
         """Return the constraint of a new answer."""
-        return FreeTextConstraint(self.tokenizer, self.thinking_tokens)
+        return FreeTextConstraint(self)
 
 
 @dataclass(frozen=True)
@@ -162,8 +154,7 @@ class OptionalToolCallsGrammar:
 
     def constraint(self) -> OptionalToolCallsConstraint:
         """Return the constraint of a new answer."""
-        before, calls = self.before.constraint(), self.calls.constraint()
-        return OptionalToolCallsConstraint(before, calls, self.calls.tokenizer, self.begin)
+        return OptionalToolCallsConstraint(self)
 
 
 AnswerGrammar: TypeAlias = Grammar | OptionalToolCallsGrammar | FreeTextGrammar

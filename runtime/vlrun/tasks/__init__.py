@@ -1,1 +1,1 @@
-"""Tasks: named prompts with an answer schema, asked over tiles and votes, and drawn on the image."""
+"""Tasks: named prompts with a schema, run over tiles and votes; drawing of the result."""

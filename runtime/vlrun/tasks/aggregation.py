@@ -1,4 +1,4 @@
-"""Merging of answers as data: majority votes, sums, first values."""
+"""Merges answers: majority votes, sums, first values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vlrun.types.mark import Mark
 
 
 def majority(values: Sequence[object], path: str, counts: dict[str, Mapping[str, int]]) -> object:
-    """The most frequent value; of objects with the same names, the most frequent value of each name.
+    """Return the most frequent value; of objects with the same keys, the most frequent value of each key.
 
     A tie between numbers goes to the middle one, any other tie to the first.
 
     Args:
         values: Parsed JSON values.
-        path: Where the values lie in the answer, "" for the whole answer.
+        path: Path of the values within the answer, "" for the whole answer.
         counts: Receives the votes for each value, by path.
     """
     first = values[0]
@@ -39,14 +39,14 @@ def majority(values: Sequence[object], path: str, counts: dict[str, Mapping[str,
 
 
 def most_frequent(values: Sequence[object]) -> object:
-    """The most frequent value as a whole."""
+    """Return the most frequent whole value."""
     return json.loads(Counter(map(as_json, values)).most_common(1)[0][0])
 
 
 def sum_values(values: Sequence[object]) -> object:
-    """Numbers summed, name by name; other values stay if all are equal, and are listed if not."""
-    if all(isinstance(value, dict) for value in values):
-        objects = [value for value in values if isinstance(value, dict)]
+    """Return the sum of numbers, key by key in objects. Other values: the value if all are equal, else their list."""
+    objects = [value for value in values if isinstance(value, dict)]
+    if len(objects) == len(values):
         names = dict.fromkeys(name for one in objects for name in one)
         return {name: sum_values([one[name] for one in objects if name in one]) for name in names}
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
@@ -56,7 +56,7 @@ def sum_values(values: Sequence[object]) -> object:
 
 
 def first_values(values: Sequence[object]) -> object:
-    """The first value of each field that is not empty; if the values are no objects, the first of them."""
+    """Return the first non-empty value of each key; the first value if none is an object."""
     objects = [value for value in values if isinstance(value, dict)]
     if not objects:
         return values[0]
@@ -65,7 +65,7 @@ def first_values(values: Sequence[object]) -> object:
 
 
 def in_original(mark: Mark, image: Image) -> Mark:
-    """A mark in the pixels of the original that ``image`` was made from."""
+    """Return a mark in pixels of the original that ``image`` was derived from."""
     return replace(
         mark,
         box=image.to_original.box(*mark.box) if mark.box else None,
@@ -74,5 +74,5 @@ def in_original(mark: Mark, image: Image) -> Mark:
 
 
 def as_json(value: object) -> str:
-    """JSON text, with non-ASCII characters unescaped."""
+    """Return JSON text with non-ASCII characters unescaped."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""Task definitions: a prompt in two languages, the schema of the answer, sampling options and visual token limits.
+"""Task definitions: prompts in two languages, answer schema, sampling options, visual token limits.
 
-Tasks are data: the built-in ones lie in ``tasks.toml``, and a user's TOML file can add to them.
+The built-in tasks are in ``tasks.toml``; a user's TOML file can add tasks.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -21,24 +22,24 @@ from vlrun.errors import OptionError
 Language: TypeAlias = Literal["en", "zh"]
 Requirement: TypeAlias = Literal["none", "optional", "required"]
 MergeRule: TypeAlias = Literal["none", "join", "sum", "boxes", "first"]
-"""How the answers about tiles become one: not at all, texts joined, numbers summed, boxes mapped to the whole image,
-or the first value of each field that is not empty.
+"""How the answers about tiles are merged: not at all, texts joined, numbers summed, boxes mapped to the whole image, or
+the first non-empty value of each field.
 """
 
 BUILT_IN_TASKS = Path(__file__).parent / "tasks.toml"
 MAX_FILE_BYTES = 1 << 20
 MAX_NAMES, MAX_NAME_LENGTH = 100, 100
-"""Items or fields of a request, and characters of each."""
+"""Items or fields per request, and characters of each."""
 MAX_IMAGE_TOKENS = 16384
 
 _CHINESE = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
 _SEPARATOR = re.compile("[,，、]")
 _RENAMED_KEYS = {"pictures": "images"}
-"""Keys of task files that older versions documented, and their present names."""
+"""Former keys of task files, and their replacements."""
 
 
 class TaskSampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Defaults that a task sets for some ``vlrun.Options``; the caller's own options take precedence."""
+    """A task's defaults for ``vlrun.Options``; the caller's options take precedence."""
 
     temperature: float | None = None
     presence_penalty: float | None = None
@@ -47,20 +48,16 @@ class TaskSampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task; the attributes are the keys of its TOML table.
+    """A task; the attributes are the keys of its TOML table.
 
     Attributes:
         about: One line for ``vlrun tasks``.
         prompt: The question, by language.
         steps: The question that asks for the reasoning first, by language.
-        anything: What ``{items}`` becomes in the prompt when the caller names none, by language.
-        items: Whether the task takes items.
-        fields: Whether the task takes fields.
+        anything: Replaces ``{items}`` if the caller gives none, by language.
         images: Minimum number of images.
         image_tokens: Minimum and maximum of visual tokens per image.
-        sampling: Default options.
-        merge: How answers about tiles are merged.
-        schema: JSON Schema of the answer. A property named ``{items}`` or ``{fields}`` stands for each of them.
+        schema: JSON Schema of the answer. A property ``{items}`` or ``{fields}`` is repeated for each of them.
     """
 
     about: str
@@ -76,17 +73,17 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: str | None = None
 
     def question(self, language: Language, arguments: TaskArguments, extra: str = "") -> str:
-        """The prompt with its placeholders filled in, and the user's ``extra`` text below."""
+        """Return the prompt with its placeholders replaced, and ``extra`` text below."""
         return f"{self._fill(self.prompt, language, arguments)}\n{extra}".strip()
 
     def steps_question(self, language: Language, arguments: TaskArguments, default: str = "") -> str:
-        """The question that asks for the reasoning: the task's own, or the prompt with the ``default`` text below."""
+        """Return the question that asks for the reasoning: the task's own, or the prompt with ``default`` below."""
         if self.steps:
             return self._fill(self.steps, language, arguments)
         return self.question(language, arguments, default)
 
     def answer_schema(self, arguments: TaskArguments) -> Mapping[str, object] | None:
-        """The JSON Schema of the answer, None for free text."""
+        """Return the JSON Schema of the answer, None for free text."""
         if self.schema is None:
             return None
         names = {"{items}": arguments.items, "{fields}": arguments.fields}
@@ -105,7 +102,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TaskArguments(msgspec.Struct, frozen=True):
-    """The items that a task counts or locates, or the fields that it extracts."""
+    """Items that a task counts or locates, or fields that it extracts."""
 
     items: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
@@ -117,12 +114,12 @@ _ANYTHING: Mapping[Language, str] = {"en": "everything", "zh": "所有物品"}
 
 @cache
 def built_in_tasks() -> Mapping[str, Task]:
-    """The tasks that come with vlrun, by name."""
+    """Return the built-in tasks by name."""
     return _parse(BUILT_IN_TASKS.read_text(encoding="utf-8"), BUILT_IN_TASKS.name)
 
 
 def load_tasks(path: str | os.PathLike[str]) -> Mapping[str, Task]:
-    """The built-in tasks together with those of a user's TOML file, which replace built-in ones of the same name.
+    """Return the built-in tasks and those of a TOML file, which replace built-in ones of the same name.
 
     Raises:
         OptionError: The file cannot be read, or it does not define tasks.
@@ -142,7 +139,7 @@ def load_tasks(path: str | os.PathLike[str]) -> Mapping[str, Task]:
 
 
 def find_task(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
-    """The task of that name, by default a built-in one. Raises OptionError, which lists the known names."""
+    """Return a task, by default a built-in one. Raises OptionError, which lists the known names."""
     known = built_in_tasks() if tasks is None else tasks
     if name not in known:
         raise OptionError(f"there is no task '{name}'; the tasks are {', '.join(known)}")
@@ -150,7 +147,7 @@ def find_task(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
 
 
 def check_arguments(task: Task, arguments: TaskArguments) -> None:
-    """Raise OptionError for arguments that the task requires but lacks, does not take, or that exceed the limits."""
+    """Raise OptionError if arguments are missing, not allowed, or exceed the limits."""
     kinds = (("items", task.items, arguments.items), ("fields", task.fields, arguments.fields))
     for kind, requirement, names in kinds:
         if requirement == "required" and not names:
@@ -162,7 +159,7 @@ def check_arguments(task: Task, arguments: TaskArguments) -> None:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """The distinct names of a list such as ``bottle, can`` or ``瓶子、罐子``. Raises OptionError if there is none."""
+    """Return the distinct names of a list such as ``bottle, can`` or ``瓶子、罐子``. Raises OptionError for none."""
     names = tuple(dict.fromkeys(part.strip() for part in _SEPARATOR.split(text) if part.strip()))
     if not names:
         raise OptionError("the list of names is empty")
@@ -170,7 +167,7 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 def language_of(*texts: str) -> Language:
-    """Chinese if any of the texts has a Chinese character, else English."""
+    """Return "zh" if any of the texts has a Chinese character, else "en"."""
     return "zh" if any(_CHINESE.search(text) for text in texts) else "en"
 
 
@@ -179,9 +176,10 @@ def _in_language(texts: Mapping[Language, str], language: Language) -> str:
 
 
 def _expand(schema: object, names: Mapping[str, tuple[str, ...]]) -> object:
-    """Replace each placeholder in a schema by the names given for it; without names, any property name is allowed."""
+    """Replace the placeholders in a schema with names. Without names, any property name is allowed."""
     if isinstance(schema, list):
-        return [name for part in schema for name in _expand_element(part, names)]
+        parts = (names[p] if isinstance(p, str) and p in names else (_expand(p, names),) for p in schema)
+        return list(chain.from_iterable(parts))
     if not isinstance(schema, dict):
         return schema
     properties = schema.get("properties")
@@ -196,12 +194,6 @@ def _expand(schema: object, names: Mapping[str, tuple[str, ...]]) -> object:
     return result
 
 
-def _expand_element(part: object, names: Mapping[str, tuple[str, ...]]) -> Sequence[object]:
-    if isinstance(part, str) and part in names:
-        return names[part]
-    return (_expand(part, names),)
-
-
 def _parse(text: str, name: str) -> Mapping[str, Task]:
     try:
         tables = {key: _rename_keys(table) for key, table in tomllib.loads(text).items()}
@@ -210,9 +202,7 @@ def _parse(text: str, name: str) -> Mapping[str, Task]:
             if not task.prompt or not all([*task.prompt.values(), *task.steps.values(), *task.anything.values()]):
                 raise ValueError("a task needs a prompt, and no text may be empty")
             if task.image_tokens and not 1 <= task.image_tokens[0] <= task.image_tokens[1] <= MAX_IMAGE_TOKENS:
-                raise ValueError(
-                    f"image_tokens is a minimum and a maximum between 1 and {MAX_IMAGE_TOKENS}, in this order"
-                )
+                raise ValueError(f"image_tokens must be a minimum and a maximum between 1 and {MAX_IMAGE_TOKENS}")
             task.answer_schema(NO_ARGUMENTS)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, RecursionError) as error:
         raise OptionError(f"'{name}' is not a task file: {' '.join(str(error).split())}") from None

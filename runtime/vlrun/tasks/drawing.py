@@ -1,13 +1,14 @@
-"""Draws boxes, points and labels so that they can be read on any background.
+"""Draws boxes, points and labels that are legible on any background.
 
-Pillow's built-in font covers little more than English. Other labels use an installed font that has all their
-characters, or become a number that refers to a legend.
+Pillow's built-in font has few characters beyond English. Other labels use an installed font, or become a number that
+refers to a legend.
 """
 
 from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from vlrun.types.mark import Mark
 
 Colour: TypeAlias = tuple[int, int, int]
 Area: TypeAlias = tuple[int, int, int, int]
-"""Left, top, right, bottom in whole pixels, the last two exclusive."""
+"""Left, top, right, bottom in pixels, the last two exclusive."""
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 COLOURS: tuple[Colour, ...] = (
@@ -35,22 +36,22 @@ COLOURS: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 159, 0),
 )
-"""The Okabe-Ito palette, which colour-blind readers can tell apart; neighbours differ most."""
+"""The Okabe-Ito palette for colour-blind readers, ordered so that neighbours differ most."""
 
 MIN_FONT = 10
-"""Pixels; smaller letters of Pillow's font are not legible."""
+"""Pixels; smaller text in Pillow's font is not legible."""
 MAX_CHARACTERS = 80
 MAX_LABEL_SHARE = 0.25
-"""Share of the image that labels may cover before they get smaller."""
+"""Share of the image that labels may cover before the font shrinks."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The image with its marks.
+    """An image with marks.
 
     Attributes:
         image: The drawing.
-        legend: ``legend[n - 1]`` is the label drawn as number ``n``, because no font has its characters.
+        legend: ``legend[n - 1]`` is the label that is drawn as number ``n``, because no font has its characters.
         label_areas: Where the labels are drawn.
     """
 
@@ -61,7 +62,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _LineWidths:
-    """Pixels: the coloured ``line``, and the black and white ``edge`` along it."""
+    """Pixels of the coloured line, and of the black and white edges along it."""
 
     line: int
     edge: int
@@ -73,7 +74,7 @@ class _LineWidths:
 
 @dataclass(frozen=True)
 class _Label:
-    """The text of a mark on a coloured plate, and the outlined area of the mark."""
+    """Text on a coloured plate; ``target`` is the area of its mark with the outline."""
 
     text: str
     font: ImageFont.FreeTypeFont
@@ -83,17 +84,18 @@ class _Label:
 
 
 def draw_marks(image: Image, marks: Sequence[Mark]) -> Drawn:
-    """Draw marks on a copy of the image. Equal labels have equal colours; marks beyond the borders move inside."""
+    """Draw marks on a copy of the image. Equal labels get equal colours; marks outside the image are moved inside."""
     pil_image = PILImage.fromarray(image.rgb).copy()
     side = math.sqrt(pil_image.width * pil_image.height)
     widths = _LineWidths(line=max(1, round(side / 320)), edge=max(1, round(side / 900)))
-    marks = _distinct(marks)
+    # Draw equal marks once: a model in a loop repeats one hundreds of times.
+    marks = list({(mark.label, mark.box, mark.point): mark for mark in marks if mark.box or mark.point}.values())
     names = [_visible_text(mark.label) for mark in marks]
     order = {name: index for index, name in enumerate(dict.fromkeys(names))}
     colours = [COLOURS[order[name] % len(COLOURS)] for name in names]
     areas = [_mark_area(mark, pil_image.size, widths) for mark in marks]
     draw = ImageDraw.Draw(pil_image)
-    for index in sorted(range(len(marks)), key=lambda index: -_area_size(areas[index])):  # small ones stay visible
+    for index in sorted(range(len(marks)), key=lambda index: -_pixels(areas[index])):  # small ones on top
         outline = _box_outline if marks[index].box is not None else _point_outline
         outline(draw, areas[index], colours[index], widths)
     texts, legend = _label_texts(names)
@@ -114,24 +116,14 @@ def draw_marks(image: Image, marks: Sequence[Mark]) -> Drawn:
     return Drawn(pil_image, legend, tuple(area for _, area in placed))
 
 
-def _distinct(marks: Sequence[Mark]) -> list[Mark]:
-    """Marks with a box or point, each once: a model in a loop repeats the same one hundreds of times."""
-    placed = {(mark.label, mark.box, mark.point): mark for mark in marks if mark.box or mark.point}
-    return list(placed.values())
-
-
 def _visible_text(label: str) -> str:
-    """The label on one line, without invisible characters: controls, joiners, variation selectors, directions."""
-    visible = (
-        c
-        for c in " ".join(label[:1000].split())
-        if unicodedata.category(c)[0] != "C" and not 0xFE00 <= ord(c) <= 0xFE0F
-    )
-    return "".join(visible).strip()
+    """Return the label on one line, without controls, joiners, variation selectors and direction marks."""
+    line = " ".join(label[:1000].split())
+    return "".join(c for c in line if unicodedata.category(c)[0] != "C" and not "\ufe00" <= c <= "\ufe0f").strip()
 
 
 def _mark_area(mark: Mark, size: tuple[int, int], widths: _LineWidths) -> Area:
-    """The pixels of a box, or of the disc of a point, moved so that the outline fits into the image."""
+    """Return the area of a box, or of the disc of a point, moved so that the outline fits into the image."""
     if mark.box is not None:
         left, top, right, bottom = mark.box
     else:
@@ -144,22 +136,22 @@ def _mark_area(mark: Mark, size: tuple[int, int], widths: _LineWidths) -> Area:
 
 
 def _clamp_span(low: float, high: float, limit: int, margin: int) -> tuple[int, int]:
-    """Whole pixels from ``low`` to ``high``, at least one; ``margin`` away from 0 and ``limit`` where it fits."""
+    """Round a span to at least one pixel, ``margin`` away from 0 and ``limit`` if it fits."""
     first = max(0, min(max(round(low), margin), limit - margin - 1))
     return first, max(first + 1, min(round(high), limit - margin))
 
 
-def _area_size(area: Area) -> int:
+def _pixels(area: Area) -> int:
     return (area[2] - area[0]) * (area[3] - area[1])
 
 
 def _grow(area: Area, by: int) -> Area:
-    """The area with ``by`` more pixels on each side, in Pillow's form: the last pixel is included."""
+    """Return the area with ``by`` more pixels on each side, in Pillow's form with inclusive ends."""
     return area[0] - by, area[1] - by, area[2] + by - 1, area[3] + by - 1
 
 
 def _box_outline(draw: ImageDraw.ImageDraw, area: Area, colour: Colour, widths: _LineWidths) -> None:
-    """An outline around the box that covers nothing inside: black outside, white inside, so that one contrasts."""
+    """Draw an outline around a box: black outside, white inside, so that one of them contrasts."""
     draw.rectangle(_grow(area, widths.total), outline=BLACK, width=widths.edge)
     draw.rectangle(_grow(area, widths.line + widths.edge), outline=colour, width=widths.line)
     draw.rectangle(_grow(area, widths.edge), outline=WHITE, width=widths.edge)
@@ -172,7 +164,7 @@ def _point_outline(draw: ImageDraw.ImageDraw, area: Area, colour: Colour, widths
 
 
 def _label_texts(labels: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """The text to draw for each label, and the legend of those drawn as numbers."""
+    """Return the text to draw for each label, and the legend of those drawn as numbers."""
     legend: dict[str, str] = {}
     for label in labels:
         if label and label not in legend and font_for(label[:MAX_CHARACTERS], MIN_FONT) is None:
@@ -181,15 +173,15 @@ def _label_texts(labels: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _font_size(texts: Sequence[str], size: tuple[int, int]) -> int:
-    """Font size in pixels: relative to the image, smaller if there is much text."""
+    """Return the font size in pixels: relative to the image, smaller if there is much text."""
     surface = size[0] * size[1]
     preferred = math.sqrt(surface) / 34
-    written = sum(min(len(text), 24) for text in texts) * preferred**2  # a letter is half as wide as its plate is high
-    return max(MIN_FONT, round(preferred * math.sqrt(min(1.0, MAX_LABEL_SHARE * surface / max(written, 1)))))
+    covered = sum(min(len(text), 24) for text in texts) * preferred**2  # a letter is half as wide as its plate is high
+    return max(MIN_FONT, round(preferred * math.sqrt(min(1.0, MAX_LABEL_SHARE * surface / max(covered, 1)))))
 
 
 def _make_label(text: str, font_size: int, colour: Colour, target: Area, width: int) -> _Label:
-    """Measure a label, shortened to about 28 letters, or to the width of its box if that is wider."""
+    """Measure a label, shortened to about 28 letters or the width of its box, whichever is wider."""
     font = font_for(text[:MAX_CHARACTERS], font_size) or pillow_font(font_size)
     pad = max(2, font_size // 4)
     max_width = min(width - 2 * pad, max(14 * font_size, target[2] - target[0]))
@@ -201,15 +193,13 @@ def _make_label(text: str, font_size: int, colour: Colour, target: Area, width: 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, max_width: float) -> str:
     if len(text) <= MAX_CHARACTERS and font.getlength(text) <= max_width:
         return text
-    fewest, most = 1, min(len(text), MAX_CHARACTERS) - 1
-    while fewest < most:
-        middle = (fewest + most + 1) // 2
-        fewest, most = (middle, most) if font.getlength(f"{text[:middle]}…") <= max_width else (fewest, middle - 1)
-    return f"{text[:fewest].rstrip()}…"
+    lengths = range(2, min(len(text), MAX_CHARACTERS))
+    fitting = bisect_right(lengths, max_width, key=lambda length: font.getlength(f"{text[:length]}…"))
+    return f"{text[: 1 + fitting].rstrip()}…"
 
 
 def _place_labels(labels: Sequence[_Label], taken: Sequence[Area], size: tuple[int, int]) -> Iterator[Area]:
-    """Yield an area for each label: the free one nearest to its mark, or the one with the least overlap."""
+    """Yield an area for each label: the nearest free one, or the one with the least overlap."""
     occupied = np.array([*taken, *[(0, 0, 0, 0)] * len(labels)], np.int64).reshape(-1, 4)
     for number, label in enumerate(labels, len(taken)):
         areas = _candidates(label, size)
@@ -222,7 +212,7 @@ def _place_labels(labels: Sequence[_Label], taken: Sequence[Area], size: tuple[i
 
 
 def _candidates(label: _Label, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """Candidate areas ``[n, 4]``, best first: above and below the mark, in its corners, beside it, further away."""
+    """Return candidate areas ``[n, 4]``, best first: above, below, in the corners, beside the mark, further away."""
     (left, top, right, bottom), (width, height) = label.target, label.size
     above, below = top - height, bottom
     spots = [(left, above), (left, below), (right - width, above), (right - width, below)]
@@ -237,7 +227,7 @@ def _candidates(label: _Label, size: tuple[int, int]) -> npt.NDArray[np.int64]:
 
 
 def _draw_leader(draw: ImageDraw.ImageDraw, label: _Label, area: Area, widths: _LineWidths) -> None:
-    """Connect a label to its mark if they do not touch."""
+    """Draw a line from a label to its mark if they do not touch."""
     gaps = [max(area[axis], label.target[axis]) - min(area[axis + 2], label.target[axis + 2]) for axis in (0, 1)]
     if max(gaps) <= widths.total:
         return
@@ -252,16 +242,16 @@ def _draw_label(draw: ImageDraw.ImageDraw, label: _Label, area: Area, widths: _L
     draw.rectangle(_grow(area, 0), fill=label.colour, outline=ink, width=widths.edge)
     left = area[0] + (label.size[0] - round(label.font.getlength(label.text))) // 2
     top = area[1] + (label.size[1] - sum(label.font.getmetrics())) // 2
-    draw.text((left, top), label.text, fill=ink, font=label.font)  # on whole pixels: small letters blur between them
+    draw.text((left, top), label.text, fill=ink, font=label.font)  # whole pixels: fractions blur small text
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever has more contrast to ``colour``."""
+    """Return black or white, whichever has more contrast to ``colour``."""
     light = luminance(colour)
     return BLACK if (light + 0.05) ** 2 > 0.05 * 1.05 else WHITE
 
 
 def luminance(colour: Colour) -> float:
-    """Relative luminance 0..1 of an sRGB colour, as WCAG 2 defines it."""
+    """Return the relative luminance 0..1 of an sRGB colour (WCAG 2)."""
     linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

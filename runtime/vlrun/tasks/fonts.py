@@ -1,10 +1,10 @@
-"""Finds a font that has all characters of a text: Pillow's built-in font, or an installed one."""
+"""Finds a font for a text: Pillow's built-in font, or an installed one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +19,7 @@ _NO_CHARACTER = "\U0010ffff"
 
 @lru_cache(maxsize=1024)
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | None:
-    """A font of ``size`` pixels with every character of ``text`` and an ellipsis, None if there is none."""
+    """Return a font of ``size`` pixels with every character of ``text`` and an ellipsis, None if there is none."""
     needed = "".join(sorted(set(text) - {" "} | {"…"}))
     own = pillow_font(size)
     if _covers(own, needed):
@@ -28,12 +28,12 @@ def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | None:
 
 
 def pillow_font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's built-in font in ``size`` pixels."""
+    """Return Pillow's built-in font in ``size`` pixels."""
     return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))  # always this type when a size is given
 
 
 def _covers(font: ImageFont.FreeTypeFont, needed: str) -> bool:
-    """Whether each character has a visible glyph other than the one for missing characters."""
+    """Return whether each character has a visible glyph other than the one for missing characters."""
     missing = bytes(font.getmask(_NO_CHARACTER))
     masks = (font.getmask(character) for character in needed)
     return all(mask.getbbox() is not None and bytes(mask) != missing for mask in masks)
@@ -41,15 +41,15 @@ def _covers(font: ImageFont.FreeTypeFont, needed: str) -> bool:
 
 @lru_cache(maxsize=2 * MAX_FONTS)
 def open_font(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
-    """The font of a file in ``size`` pixels, None if it cannot be used."""
+    """Return the font of a file in ``size`` pixels, None if it cannot be used."""
     with contextlib.suppress(OSError):  # damaged, or bitmaps in other sizes
         return ImageFont.truetype(path, size)
     return None
 
 
-@lru_cache(maxsize=1)
+@cache
 def installed_fonts() -> tuple[Path, ...]:
-    """Installed font files: those with many characters first, decorative ones last."""
+    """Return the installed font files: those with many characters first, decorative ones last."""
     found = [
         Path(folder, name)
         for root in FONT_FOLDERS

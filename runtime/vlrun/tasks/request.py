@@ -1,4 +1,4 @@
-"""What a caller asks for: a question or task, votes, tiles, reasoning steps; and the result."""
+"""Task requests (a question or task, with votes, tiles and reasoning steps) and their results."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ REASON_FIRST = {
 THEN_ANSWER = {"en": "Now give only the answer.", "zh": "现在只给出答案。"}
 
 VoteCounts: TypeAlias = Mapping[str, Mapping[str, int]]
-"""How often each value was answered: path within the answer ("" is the whole of it) -> value as JSON -> votes."""
+"""Votes by path within the answer ("" for the whole answer) and value as JSON."""
 
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """What to ask, and how.
+    """A question or task about images.
 
     Attributes:
-        question: Asked as it is; with a ``task``, added below the task's prompt.
-        task: A task definition.
+        question: The question; with a ``task``, text below the task's prompt.
         arguments: Items or fields of the task.
         tiles: Ask about each tile of the image separately, then merge the answers.
-        votes: Number of answers, of which the majority wins.
+        votes: Number of answers; the majority wins.
         steps: Ask for the reasoning first, then for the answer.
 
     Raises:
@@ -64,16 +63,16 @@ class TaskRequest:
 
     @property
     def has_total(self) -> bool:
-        """Whether the answer has a total, which can only be corrected once the answer is complete."""
+        """Whether the answer has a total that may be corrected, so that it cannot be streamed."""
         return self.task is not None and self.task.merge == "sum"
 
     @property
     def is_single(self) -> bool:
-        """Whether it is one question with one answer, which can be streamed."""
+        """Whether the request is one question with one answer."""
         return self.tiles is None and self.votes == 1 and not self.steps
 
     def questions(self) -> tuple[str, ...]:
-        """The questions, one per turn of a conversation; the last one asks for the answer."""
+        """Return the questions, one per turn of a conversation; the last one asks for the answer."""
         language = language_of(self.question or "", *self.arguments.items, *self.arguments.fields)
         if self.task is not None:
             last = self.task.question(language, self.arguments, self.question or "")
@@ -85,7 +84,7 @@ class TaskRequest:
         return (question,)
 
     def options(self, given: Options) -> Options:
-        """The caller's options with the task's defaults. Raises OptionError."""
+        """Return the caller's options with the task's defaults. Raises OptionError."""
         if self.votes > 1 and given.temperature == 0:
             raise OptionError("with temperature 0 all votes are the same: leave it out, or ask for one vote")
         if self.task is None:
@@ -98,21 +97,21 @@ class TaskRequest:
         return replace(options.with_defaults({"min_image_tokens": minimum}), auto_image_tokens=maximum)
 
     def check_image_count(self, count: int) -> None:
-        """Raise OptionError if the request needs another number of images."""
+        """Raise OptionError if the request needs a different number of images."""
         if self.task is not None and count < self.task.images:
             raise OptionError(f"this task needs at least {self.task.images} images")
         if self.tiles is not None and count != 1:
             raise OptionError("tiles need exactly one image")
 
     def result_of(self, answer: Answer) -> TaskResult:
-        """The result of a request whose only answer this is."""
+        """Return the result of a request with a single answer."""
         result = TaskResult(
             answer.text, answer.value, (answer,), answer.finish_reason, marks=answer.marks, notes=answer.notes
         )
         return self.with_corrected_total(result)
 
     def with_corrected_total(self, result: TaskResult) -> TaskResult:
-        """Replace a total that differs from the sum of its items, with a note."""
+        """Return the result with a total that is the sum of the items; a note reports a correction."""
         value = result.value
         if not self.has_total or not isinstance(value, dict):
             return result
@@ -133,10 +132,10 @@ class TaskResult:
 
     Attributes:
         text: The merged answer.
-        value: The answer as data, if it has a schema.
+        value: The parsed answer, if it has a schema.
         answers: All answers, tile by tile and vote by vote.
         finish_reason: ``stop`` if the answers that were used are complete.
-        vote_counts: How the votes fell, per tile; empty with a single vote.
+        vote_counts: The votes per tile; empty with a single vote.
         marks: Boxes and points in pixels of the original image; empty with several images.
         reasoning: The reasoning before each answer.
         notes: Messages for the user.

@@ -1,4 +1,4 @@
-"""Running a task request: all votes on all tiles in parallel, the majority per tile, one merged result."""
+"""Runs a task request: all votes on all tiles in parallel, the majority per tile, one merged result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vlrun.conversation import Conversation
 from vlrun.errors import OptionError
@@ -25,46 +25,43 @@ from vlrun.tasks.request import TaskRequest, TaskResult, VoteCounts
 from vlrun.types.answer import Answer, Chunk, FinishReason
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
-from vlrun.types.sampling import MAX_SEED, SamplingParams
+from vlrun.types.sampling import MAX_SEED
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
 
 MAX_PARALLEL = 8
-"""Answers that run at once, as many as the engine batches."""
+"""Concurrent answers: as many as the engine batches."""
 
-
-@dataclass(frozen=True)
-class _Vote:
-    """One answer, with the reasoning before it."""
-
-    answer: Answer
-    reasoning: tuple[Answer, ...]
+Vote: TypeAlias = tuple[Answer, ...]
+"""The answers of one conversation: reasoning, if requested, then the vote itself."""
 
 
 @dataclass(frozen=True)
 class _TileAnswer:
-    """What the majority of the votes on one tile answered. ``data`` is the parsed JSON where ``is_json``."""
+    """The majority answer about one tile. ``data`` is the parsed JSON if ``is_json``."""
 
     text: str
     data: object
     is_json: bool
     reason: FinishReason
-    votes: Sequence[_Vote]
+    votes: Sequence[Vote]
     counts: VoteCounts
 
 
 class _Abandoned(Exception):
-    """Another vote failed, so this one was stopped."""
+    """The vote was stopped because another one failed."""
 
 
 def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | None = None) -> TaskResult:
-    """Ask about images as the request says. Raises as ``VLM.ask`` does."""
+    """Run a task request on images. Raises as ``VLM.ask``."""
     given = options or Options()
     effective = request.options(given)
-    if request.votes > 1 and not effective.temperature:
-        effective = _with_sampling(effective, vlm.family.voting)
-    vlm.grammar(effective)
+    if request.votes > 1 and not effective.temperature:  # greedy decoding would make all votes equal
+        voting = vlm.family.voting
+        effective = effective.with_defaults({"top_p": voting.top_p, "top_k": voting.top_k})
+        effective = replace(effective, temperature=voting.temperature)
+    vlm.grammar(effective)  # raises OptionError
     opened = [open_image(image) for image in as_list(images)]
     request.check_image_count(len(opened))
     tiles = _tiles(opened, request.tiles)
@@ -73,24 +70,17 @@ def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | 
     return request.with_corrected_total(_merge(opened, tiles, answers, merge, effective, vlm.family))
 
 
-def _with_sampling(options: Options, voting: SamplingParams) -> Options:
-    """The options with sampling, because greedy decoding would make all votes equal."""
-    return replace(
-        options.with_defaults({"top_p": voting.top_p, "top_k": voting.top_k}), temperature=voting.temperature
-    )
-
-
 def _tiles(images: Sequence[Image], tiles: Tiles | None) -> list[list[Image]]:
-    """The images of each conversation: all of them, or one tile each. Tiles refer to the image that is asked about,
-    even if it was itself made from another.
+    """Return the images of each conversation: all of them, or one tile each. A tile's transform leads to the image that
+    was cut, even if that one was derived from another.
     """
     if tiles is None:
         return [list(images)]
     return [[tile] for tile in cut_tiles(replace(images[0], transform=None), tiles)]
 
 
-def _all_votes(vlm: VLM, tiles: Sequence[Sequence[Image]], request: TaskRequest, options: Options) -> list[list[_Vote]]:
-    """All votes, tile by tile. If one fails, or the caller is interrupted, the others stop at their next token."""
+def _all_votes(vlm: VLM, tiles: Sequence[Sequence[Image]], request: TaskRequest, options: Options) -> list[list[Vote]]:
+    """Return all votes, tile by tile. If one fails, or on Ctrl+C, the others stop at their next token."""
     stop = threading.Event()
     pool = ThreadPoolExecutor(MAX_PARALLEL, "vlrun-vote")
     try:
@@ -110,19 +100,17 @@ def _all_votes(vlm: VLM, tiles: Sequence[Sequence[Image]], request: TaskRequest,
 
 def _vote(
     vlm: VLM, images: Sequence[Image], request: TaskRequest, options: Options, number: int, stop: threading.Event
-) -> _Vote:
-    """One answer in a conversation of its own. If it fails, the other votes are stopped too."""
+) -> Vote:
+    """Run one conversation. If it fails, the other votes are stopped too."""
     *first, last = request.questions()
     seeded = options if options.seed is None else replace(options, seed=(options.seed + number) % (MAX_SEED + 1))
     free_text = replace(seeded, schema=None, heatmap=False)
     conversation = Conversation(vlm)
-    reasoning = []
-    new_images: Sequence[Image] = images
+    answers: list[Answer] = []
     try:
         for question in first:
-            reasoning.append(_read(conversation.stream(question, new_images, free_text), stop))
-            new_images = ()
-        return _Vote(_read(conversation.stream(last, new_images, seeded), stop), tuple(reasoning))
+            answers.append(_read(conversation.stream(question, () if answers else images, free_text), stop))
+        return (*answers, _read(conversation.stream(last, () if answers else images, seeded), stop))
     except BaseException:
         stop.set()
         raise
@@ -137,9 +125,9 @@ def _read(chunks: Generator[Chunk], stop: threading.Event) -> Answer:
     raise _Abandoned
 
 
-def _majority_answer(vlm: VLM, votes: Sequence[_Vote], options: Options) -> _TileAnswer:
-    """The most frequent answer. Answers that were cut short do not count, unless all were."""
-    answers = [vote.answer for vote in votes]
+def _majority_answer(vlm: VLM, votes: Sequence[Vote], options: Options) -> _TileAnswer:
+    """Return the most frequent answer. Answers that were cut short count only if all were."""
+    answers = [vote[-1] for vote in votes]
     complete = [answer for answer in answers if answer.finish_reason == "stop"]
     if options.schema is None or not complete:
         counted = complete or answers
@@ -149,7 +137,7 @@ def _majority_answer(vlm: VLM, votes: Sequence[_Vote], options: Options) -> _Til
     values = [json.loads(answer.text) for answer in complete]
     counts: dict[str, Mapping[str, int]] = {}
     value = majority(values, "", counts)
-    if not _validates(vlm, as_json(value), options):  # no vote gave this combination, and the schema does not allow it
+    if not _validates(vlm, as_json(value), options):  # a combination that no vote gave may violate the schema
         value, counts = most_frequent(values), {"": Counter(map(as_json, values))}
     return _TileAnswer(as_json(value), value, True, "stop", votes, counts)
 
@@ -163,7 +151,7 @@ def _merge(
     family: ModelFamily,
 ) -> TaskResult:
     votes = [vote for tile in tile_answers for vote in tile.votes]
-    answers = tuple(answer for vote in votes for answer in (*vote.reasoning, vote.answer))
+    answers = tuple(answer for vote in votes for answer in vote)
     reasons = [tile.reason for tile in tile_answers if tile.reason != "stop"]
     cut = sum(answer.finish_reason != "stop" for answer in answers)
     notes = dict.fromkeys(note for answer in answers for note in answer.notes)
@@ -171,14 +159,17 @@ def _merge(
         notes[f"{cut} of {len(answers)} answers were cut short and did not count"] = None
     marks = tuple(_marks(images, tiles, tile_answers, family))
     text, value = _merge_text(images[:1], tile_answers, merge, marks, family)
+    if isinstance(options.schema, type):
+        with suppress(OptionError):  # a merged answer may not match the type
+            value = value_of(text, options.schema)
     return TaskResult(
         text,
-        _typed_value(text, value, options),
+        value,
         answers,
         reasons[0] if reasons else "stop",
         tuple(tile.counts for tile in tile_answers) if len(votes) > len(tiles) else (),
         tuple(in_original(mark, images[0]) for mark in marks),
-        tuple(thought.text for vote in votes for thought in vote.reasoning),
+        tuple(reasoning.text for vote in votes for reasoning in vote[:-1]),
         tuple(notes),
     )
 
@@ -186,7 +177,7 @@ def _merge(
 def _marks(
     images: Sequence[Image], tiles: Sequence[Sequence[Image]], tile_answers: Sequence[_TileAnswer], family: ModelFamily
 ) -> Iterator[Mark]:
-    """Boxes and points in pixels of the image that was asked about; none if there are several images."""
+    """Yield boxes and points in pixels of the image; nothing if there are several images."""
     if len(images) != 1:
         return
     for (image,), tile in zip(tiles, tile_answers, strict=True):
@@ -201,7 +192,7 @@ def _merge_text(
     marks: Sequence[Mark],
     family: ModelFamily,
 ) -> tuple[str, object]:
-    """The answers about all tiles as one text, and its data if it is JSON."""
+    """Return the merged answers as text, and parsed if they are JSON."""
     if len(tile_answers) == 1:
         return tile_answers[0].text, tile_answers[0].data
     if not all(tile.is_json for tile in tile_answers):
@@ -218,16 +209,8 @@ def _merge_text(
     return as_json(value), value
 
 
-def _typed_value(text: str, data: object, options: Options) -> object:
-    """The data as the type given as schema, if one was given and the merged answer still fits it."""
-    if isinstance(options.schema, type):
-        with suppress(OptionError):
-            return value_of(text, options.schema)
-    return data
-
-
 def _validates(vlm: VLM, text: str, options: Options) -> bool:
-    """Return whether JSON text validates against the schema of the options."""
+    """Return whether JSON text validates against the schema."""
     grammar = vlm.grammar(options)
     if grammar is None:
         return True

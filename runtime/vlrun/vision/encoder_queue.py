@@ -41,15 +41,12 @@ class Encoding:
     def __init__(self, image: Encodable, closed: threading.Event) -> None:
         self.image = image
         self.features: Future[ImageFeatures] = Future()
-        self._requesters = [closed]
-
-    def add_requester(self, closed: threading.Event) -> None:
-        """Keep the encoding alive until ``closed`` is set."""
-        self._requesters.append(closed)
+        self.requesters = [closed]
+        """Events of the requests that need the features, set when a request ends."""
 
     def cancelled(self) -> bool:
         """Return whether no request needs the features any more."""
-        return all(closed.is_set() for closed in list(self._requesters))
+        return all(closed.is_set() for closed in list(self.requesters))
 
 
 class EncoderQueue:
@@ -70,7 +67,7 @@ class EncoderQueue:
             encoding = self._encodings.get(image.key)
             if encoding is None or encoding.cancelled():
                 return self._add(image, closed)
-            encoding.add_requester(closed)
+            encoding.requesters.append(closed)
             if image.key in self._prefetched:
                 self._prefetched.pop(image.key).set()
                 if encoding.features.done():

@@ -26,4 +26,5 @@ def test_a_kill_loses_only_requests_in_flight_and_leaks_nothing() -> None:
     assert result["ends"]["answered"] > 20
     assert result["left_share"] > 0.1
     assert len(report.table(result)) > 10
+    assert all(goal.measured for goal in report.goals(result))
     assert json.loads(json.dumps(result))["clients"] == 24

@@ -33,7 +33,7 @@ def test_cancelling_wakes_a_waiting_reader(slow: str) -> None:
 
     def reads() -> None:
         stream = engine.submit(make_request(IMAGE))
-        cancellation.on_cancel(stream.close)
+        cancellation.add_done_callback(lambda _: stream.close())
         with pytest.raises(AnswerCancelled):
             list(stream)
         ended.set()
@@ -46,7 +46,7 @@ def test_cancelling_wakes_a_waiting_reader(slow: str) -> None:
         assert ended.wait(5)
         wait_for(lambda: engine.pool.free == 100)
         late = engine.submit(make_request(IMAGE))
-        cancellation.on_cancel(late.close)
+        cancellation.add_done_callback(lambda _: late.close())
         with pytest.raises(AnswerCancelled):
             list(late)
     reader.join()

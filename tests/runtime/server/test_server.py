@@ -142,7 +142,7 @@ def test_a_request_over_its_deadline_fails() -> None:
 @pytest.mark.fault(31)
 def test_stopping_lets_running_answers_end() -> None:
     """Row 31: a stream continues to [DONE], new requests get 503, and the exit code is 0."""
-    with serving() as stopping:
+    with serving("--drain", "120") as stopping:  # a busy machine may need more than the default
         response = send_request(stopping, long_request(stream=True, max_tokens=2000)).getresponse()
         response.read(50)
         stopping.process.send_signal(signal.SIGTERM)

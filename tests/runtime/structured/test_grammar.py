@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.runtime.structured.cpu_time import cpu_seconds
 from tests.runtime.structured.random_answers import EOS, TOKENIZER, VOCAB_SIZE, closing_tokens, random_answers
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
@@ -293,9 +293,3 @@ def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compile_schema({"const": "x" * 1000}, tokenizer) is large
     assert compile_schema({"const": 1}, tokenizer) is not small
     assert compile_schema({"const": "x" * 1000}, tokenizer) is not large
-
-
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and its finished children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.published import PUBLISHED, needs_published
+from tests.runtime.structured.cpu_time import cpu_seconds
 from tests.runtime.structured.tool_answers import (
     AUTO,
     BEGIN,
@@ -306,9 +306,3 @@ def test_many_tools_compile_quickly() -> None:
     for token in TINY.ids('<tool_call>\n{"name": "tool_127", "arguments": {"p0": 1, "p1": '):
         assert token in TINY.allowed(constraint)
         constraint.accept(token)
-
-
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and its finished children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system

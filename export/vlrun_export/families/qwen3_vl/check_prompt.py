@@ -13,6 +13,9 @@ from vlrun.manifest import Preprocessing, TokenIds, VisionDimensions
 from vlrun.vision.grid import Grid
 from vlrun_export.checkpoint import Checkpoint
 
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
 BLOCKS_HIGH, BLOCKS_WIDE = 5, 7
 """Size of the image in merge blocks: odd and not square, so that rows and columns cannot be confused."""
 
@@ -27,8 +30,8 @@ AFTER = (
 class CheckPrompt:
     """A prompt ``ids [T]`` and the ``patches [N, channels * temporal * patch^2]`` of its image at token ``start``."""
 
-    ids: npt.NDArray[np.int64]
-    patches: npt.NDArray[np.float32]
+    ids: IntArray
+    patches: FloatArray
     grid: Grid
     start: int
 
@@ -60,7 +63,7 @@ def _draw(height: int, width: int) -> npt.NDArray[np.float64]:
     return image
 
 
-def _cut(pixels: npt.NDArray[np.float32], grid: Grid, vision: VisionDimensions) -> npt.NDArray[np.float32]:
+def _cut(pixels: FloatArray, grid: Grid, vision: VisionDimensions) -> FloatArray:
     """Cut ``[H, W, 3]`` into patches in merge-block order, each ``[3, temporal, patch, patch]`` flattened.
 
     A still image fills all frames.

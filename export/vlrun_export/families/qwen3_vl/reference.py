@@ -10,9 +10,9 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding, Qwen3VLVisionRotaryEmbedding
 
-from vlrun.types.arrays import FloatArray, IntArray
 from vlrun.vision.grid import Grid
 from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, VISION_PREFIX, Checkpoint
+from vlrun_export.families.qwen3_vl.check_prompt import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

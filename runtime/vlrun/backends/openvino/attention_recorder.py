@@ -85,11 +85,11 @@ class OpenVINOAttentionRecorder:
         ports = [compiled.input(f"key_cache.{layer}") for layer in keys]
         self._element_type = ports[0].get_element_type().get_type_name()
         shapes = [[size.get_length() for size in list(port.get_partial_shape())[1:]] for port in ports]
-        self._layouts = [key_layout(self._element_type, shape, block_size, head_dim) for shape in shapes]
+        self.layouts = [key_layout(self._element_type, shape, block_size, head_dim) for shape in shapes]
 
     def check(self) -> None:
         """Raise OptionError if the layout of the KV cache is unknown."""
-        if None in self._layouts:
+        if None in self.layouts:
             raise OptionError(
                 f"heat maps need a KV cache in u8, f16, bf16 or f32 in a known layout; this one is {self._element_type}"
             )
@@ -107,5 +107,5 @@ class OpenVINOAttentionRecorder:
         used = list(blocks[: -(-tokens // self._block_size)])
         with self._lock:
             cells = [keys[used] for keys in self._keys.values()]
-        layouts = (layout for layout in self._layouts if layout)
+        layouts = (layout for layout in self.layouts if layout)
         return np.stack([layout.read(held)[:tokens] for layout, held in zip(layouts, cells, strict=True)])

@@ -59,13 +59,11 @@ class OpenVINODecoder:
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
             self._allocate_cache(ports, memory, max_tokens)
             keys = {layer: self._cells[2 * layer] for layer in recorded_layers}
-            self.recorder = (
-                OpenVINOAttentionRecorder(
+            self.recorder: OpenVINOAttentionRecorder | None = None
+            if keys:
+                self.recorder = OpenVINOAttentionRecorder(
                     self._compiled, self._request, self._lock, keys, self.block_size, text.head_dim
                 )
-                if keys
-                else None
-            )
             self._warm_up()
         layout = [f"{self._compiled.input(name)}" for name in ports]
         self.name = f"{device.core.get_property(device.hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"

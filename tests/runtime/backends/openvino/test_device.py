@@ -13,7 +13,7 @@ from vlrun.errors import DeviceError, OptionError
 
 @pytest.mark.slow
 def test_unavailable_devices_and_refused_properties_are_reported() -> None:
-    with pytest.raises(DeviceError, match="no device 'GPU' here; available: CPU"):
+    with pytest.raises(DeviceError, match="no device 'GPU'; available: CPU"):
         load(hints=Hints(device="GPU"))
     with pytest.raises(OptionError, match="KV_CACHE_PRECISION=u7"):
         load(hints=Hints(kv_precision="u7"))
@@ -43,4 +43,4 @@ def test_auto_falls_back_from_a_failing_gpu_and_adds_a_note(monkeypatch: pytest.
     monkeypatch.setattr("vlrun.backends.openvino.backend.candidates", lambda _: hints)
     with load(hints=Hints(device="AUTO")) as vlm:
         (note,) = vlm.notes
-    assert note.startswith("device AUTO: using the CPU, because there is no device 'GPU.1' here")
+    assert note.startswith("device AUTO: using the CPU, because there is no device 'GPU.1'")
