@@ -108,7 +108,7 @@ def _similar_to_first_token(keys: FloatArray, span: slice) -> npt.NDArray[np.boo
 
 
 def _corner_sinks(maps: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return the corners ``[N]`` that nearly all tokens of ``maps [A, rows, columns]`` attend to, unlike their neighbours."""
+    """Return the corners ``[N]`` that nearly all tokens of ``maps [A, rows, columns]`` attend to."""
     count, rows, columns = maps.shape
     found = np.zeros((rows, columns), np.bool_)
     if count >= MIN_ANSWER and found.size >= MIN_IMAGE:
