@@ -243,7 +243,7 @@ def test_a_strip_is_refused_in_clear_words(server: Server, size: tuple[int, int]
     reply = post(server, image_request(data_url(encoded(Image.new("RGB", size), "PNG"))))
     param = reply.json["error"]["param"]
     assert param in (URL, "messages")  # the model checks it and does not know the field
-    assert "200 times" in assert_error(reply, 400, "invalid_image", param)
+    assert "at most 200" in assert_error(reply, 400, "invalid_image", param)
 
 
 @pytest.mark.fault(9)
