@@ -12,7 +12,10 @@ from vlrun.cli.terminal import printable
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 def verify(model: Path | None) -> None:
-    """Check the size and SHA-256 of every file in a MODEL folder (default: the embedded model)."""
+    """Check the size and SHA-256 of every file in MODEL.
+
+    MODEL is a model folder; the default is the embedded model.
+    """
     from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
     from vlrun.models.verification import verify as verify_folder
