@@ -192,7 +192,7 @@ def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> N
     """One text for each call, and none without a call."""
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", SHELF)
-    with pytest.raises(OptionError, match="tool results must be a list|tool calls, but there are"):
+    with pytest.raises(OptionError, match=r"tool results must be a list|tool calls, but there are"):
         conversation.tool_results(results)  # type: ignore[arg-type]
 
 
