@@ -23,7 +23,7 @@ from tests.runtime.server.middleware.raw_server import (
 from vlrun.server.limits import ServerLimits
 from vlrun.server.middleware import http_protocol as protocol_module
 
-pytestmark = pytest.mark.usefixtures("no_warnings")
+pytestmark = [pytest.mark.usefixtures("no_warnings"), pytest.mark.slow]  # waits for real deadlines
 
 
 def trickle(client: socket.socket, data: bytes) -> None:
