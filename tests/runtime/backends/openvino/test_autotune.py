@@ -89,7 +89,8 @@ def test_vlrun_tune_stores_a_result_that_the_next_load_uses() -> None:
     assert run.stderr.count(" s\n") >= 4
     tuned = autotune.load_tuned(FOLDER, "CPU")
     assert tuned is not None
-    assert 0 < tuned.seconds <= tuned.default_seconds
+    assert f": {tuned.seconds:.2f} s, with the defaults {tuned.default_seconds:.2f} s" in run.stdout
+    assert f"decoder {tuned.decoder_precision}, group size {tuned.group_size}, " in run.stdout
     assert hints_used(Hints()) == str(tuned.apply(Hints()))
     with vlrun.load() as vlm:
         assert vlm.ask([], "Hi", vlrun.Options(max_tokens=2)).usage.completion_tokens
