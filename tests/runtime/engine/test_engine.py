@@ -159,7 +159,7 @@ def test_a_fault_fails_only_the_requests_it_affects() -> None:
 
 
 def test_closing_ends_streams_and_threads() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     decoder = FakeDecoder(100)
     decoder.slow = 30
     engine = Engine(decoder, EncoderQueue(FakeEncoder().encode), ROOT)
@@ -170,7 +170,7 @@ def test_closing_ends_streams_and_threads() -> None:
         list(stream)
     with pytest.raises(EngineClosed):
         engine.submit(make_request(make_prompt([1], 5)))
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_features_outlive_evicted_blocks() -> None:
@@ -223,7 +223,7 @@ def test_metrics_count_only_tokens_that_were_read() -> None:
 
 def test_stop_may_be_called_in_the_engines_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a deadlock when the garbage collector finalizes a model in one of the model's threads."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     decoder = FakeDecoder(10)
     engine = Engine(decoder, EncoderQueue(FakeEncoder().encode), ROOT)
 
@@ -233,7 +233,7 @@ def test_stop_may_be_called_in_the_engines_own_thread(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(decoder, "forward", stop)
     engine.submit(make_request(make_prompt([1], 5)))
-    wait_for(lambda: threading.active_count() == before)
+    wait_for(lambda: not set(threading.enumerate()) - before)
     engine.close()
 
 
@@ -260,12 +260,12 @@ def test_a_thousand_requests_leave_no_objects_threads_or_files() -> None:
         run_requests(200)
         decoder.calls.clear()
         gc.collect()
-        objects, threads, descriptors = len(gc.get_objects()), threading.active_count(), open_descriptors()
+        objects, threads, descriptors = len(gc.get_objects()), set(threading.enumerate()), open_descriptors()
         run_requests(800)
         decoder.calls.clear()
         wait_for(lambda: engine.pool.free == 60)
         gc.collect()
-        assert threading.active_count() == threads
+        assert not set(threading.enumerate()) - threads
         assert open_descriptors() == descriptors
         assert len(gc.get_objects()) < objects + 500
 
