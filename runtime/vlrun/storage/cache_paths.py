@@ -17,6 +17,11 @@ def compiled_models() -> Path:
     return _cache() / "compiled"
 
 
+def device_checks() -> Path:
+    """Folder of the results of comparing GPUs with the CPU."""
+    return _cache() / "devices"
+
+
 def verified_models() -> Path:
     """Folder of stamps for verified model folders."""
     return _cache() / "verified"
