@@ -133,7 +133,7 @@ class DeviceCheck:
     @property
     def notes(self) -> tuple[str, ...]:
         """Messages about settings that differ from the given ones."""
-        return tuple(self._notes.values())
+        return tuple(note for _, note in sorted(self._notes.items()))
 
     @property
     def verdict(self) -> Verdict:
@@ -192,7 +192,7 @@ class DeviceCheck:
         elif trial.agrees:
             opened = make(setting)
         if not trial.agrees:
-            raise UnreliableDevice(f"similarity {trial.similarity:.2f}")
+            raise UnreliableDevice(f"similarity {trial.similarity:.3f}")
         return opened
 
     def _expected(self) -> ProbeResult:

@@ -1,7 +1,8 @@
 """A small multimodal probe of a device: two images through the vision encoder, and a prompt through the decoder.
 
 The decoder's part does what serving does: prefill in chunks across blocks and an image, decode steps, guessed tokens
-that are rejected and overwritten, and two sequences in one pass.
+that are rejected and overwritten, and two sequences in one pass. The passes have few different sizes, because a GPU
+compiles kernels for each.
 """
 
 from __future__ import annotations
@@ -67,27 +68,34 @@ class DeviceProbe:
 
         Raises OptionError if the KV cache is too small.
         """
-        needed = -(-len(self._ids) // decoder.block_size) + 1
-        if decoder.blocks < needed:
-            mib = -(-needed * decoder.block_bytes // 2**20)
+        size, half = decoder.block_size, self._prompt // 2
+        own, others = -(-len(self._ids) // size), -(-(half - 1) // size)
+        if decoder.blocks < own + others:
+            mib = -(-(own + others) * decoder.block_bytes // 2**20)
             raise OptionError(f"the KV cache needs at least {mib} MiB to check this device: raise kv_memory")
-        table, other = range(needed - 1), [needed - 1]
-        image, middle, end = ImageFeatures(features), self._image_end - TEXT_TOKENS, self._prompt
-        passes = [[self._step(0, middle, table, image)], [self._step(middle, end, table, image)]]
-        passes += [[self._step(at, at + 1, table)] for at in range(end, end + DECODED)]
-        guessed = end + DECODED
+        table, other, image = range(own), range(own, own + others), ImageFeatures(features)
+        passes = [[self._step(0, half, table, image)], [self._step(half, self._prompt, table, image)]]
+        guessed = self._prompt + DECODED
+        passes += [[self._step(at, at + 1, table)] for at in range(self._prompt, guessed)]
         passes.append([self._step(guessed, guessed + GUESSED, table)])
         kept = guessed + GUESSED - REJECTED
-        passes.append([self._step(kept, kept + 1, table), self._step(0, TEXT_TOKENS, other)])
+        passes.append([self._step(kept, kept + 1, table), self._step(0, half - 1, other, image, TEXT_TOKENS - 1)])
         return tuple(output.logits for steps in passes for output in decoder.forward(steps, lambda: False))
 
-    def _step(self, start: int, end: int, blocks: Sequence[int], image: ImageFeatures | None = None) -> SequenceStep:
-        """Return tokens ``start .. end`` with the logits of all of them, but not of visual tokens."""
+    def _step(
+        self,
+        start: int,
+        end: int,
+        blocks: Sequence[int],
+        image: ImageFeatures | None = None,
+        max_rows: int = TEXT_TOKENS,
+    ) -> SequenceStep:
+        """Return tokens ``start .. end`` with the logits of the last ones."""
         placed: tuple[PlacedFeatures, ...] = ()
         first, last = max(start, TEXT_TOKENS), min(end, self._image_end)
         if image and first < last:
             placed = (PlacedFeatures(first - start, image.slice(first - TEXT_TOKENS, last - TEXT_TOKENS)),)
-        rows = min(end - start, TEXT_TOKENS)
+        rows = min(end - start, max_rows)
         return SequenceStep(self._ids[start:end], self._positions[:, start:end], start, blocks, placed, rows)
 
 

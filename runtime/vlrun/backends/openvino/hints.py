@@ -20,8 +20,8 @@ class Hints:
     have it. For the vision encoder the plugin chooses bf16 where the CPU has it.
 
     Attributes:
-        device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU.
-            ``VLM.notes`` reports the choice.
+        device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU. A GPU that
+            gives other results than the CPU is replaced by it. ``VLM.notes`` reports the choice.
         threads: CPU threads; a GPU ignores it.
         decoder_precision: Inference precision of the decoder.
         vision_precision: Inference precision of the vision encoder.

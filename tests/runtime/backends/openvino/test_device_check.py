@@ -56,7 +56,7 @@ class FakeDecoder:
 
     name, block_bytes, recorder = "fake", 1, None
 
-    def __init__(self, forgets: bool = False, block_size: int = 16, blocks: int = 8) -> None:
+    def __init__(self, forgets: bool = False, block_size: int = 16, blocks: int = 16) -> None:
         self.forgets, self.block_size, self.blocks = forgets, block_size, blocks
         self.cache = np.zeros((blocks * block_size, 4))
 
