@@ -30,7 +30,7 @@ from vlrun.manifest import Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
-from vlrun.perf.profile import auto_image_tokens, load_profile
+from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
@@ -133,8 +133,8 @@ class VLM:
             folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size
         )
         self._token_bytes = TokenBytes(self._tokenizer)
-        auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
-        self._builder = PromptBuilder(manifest, self.template, auto)
+        history, encoder = load_history(fingerprint, str(hints)), self._loader.image_encoder
+        self._builder = PromptBuilder(manifest, self.template, lambda: history.affordable_tokens(encoder.seconds))
 
     def wait(self) -> None:
         """Wait until the model is loaded. Raises as ``load``."""
@@ -300,6 +300,8 @@ class VLM:
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
         options = prepared.prompt.options
+        if prepared.prompt.notes:
+            yield Chunk("", notes=prepared.prompt.notes)
         detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
         sampler = self._sampler(prepared)
         output = OutputAccumulator(self._token_bytes, sampler.scores)

@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli.arguments import split_arguments
-from vlrun.cli.images import ImageOptions, LoadedImage, open_images, with_image_options, without_image_notes
+from vlrun.cli.images import (
+    ImageOptions,
+    LoadedImage,
+    image_notes,
+    open_images,
+    with_image_options,
+    without_image_notes,
+)
 from vlrun.cli.option_groups import OptionTable, option_group
 from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
 from vlrun.cli.output import (
+    NotePrinter,
     format_stats,
     print_json,
     print_notes,
     print_stream,
     print_text,
+    with_notes,
     write_drawing,
     write_heat_map,
 )
@@ -113,12 +122,14 @@ def _answer(
     vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions, hints: str
 ) -> AnswerCutShort | None:
     """Ask one question and print all output. Returns the error to raise after the last question."""
-    from vlrun.perf.profile import SpeedProfile, update_profile
+    from vlrun.perf.history import record
+    from vlrun.perf.profile import SpeedProfile
 
-    result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output)
+    notes = NotePrinter(image_notes(images))
+    result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output, notes)
     if output.as_json:
         print_json(result, vlm.manifest.name, request.question)
-    print_notes(result)
+    print_notes(result, notes)
     answer = result.answers[-1]
     if output.draw:
         write_drawing(result, images[0].original, output.draw)
@@ -127,7 +138,7 @@ def _answer(
     if output.stats:
         click.echo(format_stats(result.answers), err=True)
     if len(result.answers) == 1:
-        update_profile(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
+        record(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
     if result.finish_reason == "stop":
         return None
     if request.options(options).schema is None:
@@ -139,7 +150,12 @@ def _answer(
 
 
 def _run(
-    vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions
+    vlm: VLM,
+    images: Sequence[LoadedImage],
+    request: TaskRequest,
+    options: Options,
+    output: OutputOptions,
+    notes: NotePrinter,
 ) -> TaskResult:
     """Run a request; unless the output is JSON, print the text, streamed if possible."""
     from vlrun.tasks.run import run_task
@@ -151,11 +167,11 @@ def _run(
         (question,) = request.questions()
         chunks = vlm.stream(inputs, question, request.options(options))
         _print_device_notes(vlm)
-        result = request.result_of(print_stream(chunks) if streamed else last_of(chunks))
+        result = request.result_of(print_stream(chunks, notes) if streamed else last_of(with_notes(chunks, notes)))
     else:
         vlm.grammar(request.options(options))
         _print_device_notes(vlm)
-        result = run_task(vlm, inputs, request, options)
+        result = run_task(vlm, inputs, request, options, notes)
     if not streamed and not output.as_json:
         print_text(result.text)
     return replace(result, notes=without_image_notes(result.notes, images))

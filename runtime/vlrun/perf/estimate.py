@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlrun import manifest as manifests
 from vlrun.manifest import TextDimensions
-from vlrun.perf.profile import SpeedProfile, auto_image_tokens
+from vlrun.perf.history import SpeedHistory
+from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import PromptBuilder
 from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
 from vlrun.types.options import Options
@@ -59,7 +61,7 @@ class CostEstimate:
 
 
 def estimate_cost(
-    folder: Path, turns: Sequence[Turn], options: Options, speed: SpeedProfile, context: int | None, kv_precision: str
+    folder: Path, turns: Sequence[Turn], options: Options, history: SpeedHistory, context: int | None, kv_precision: str
 ) -> CostEstimate:
     """Estimate the cost of a request. Raises the errors that the request would raise."""
     manifest = manifests.read(folder)
@@ -67,7 +69,8 @@ def estimate_cost(
     template = ChatTemplate(
         (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8"), tokenizer, manifest.tokens.image
     )
-    builder = PromptBuilder(manifest, template, auto_image_tokens(speed))
+    speed = history.profile(time.time())
+    builder = PromptBuilder(manifest, template, lambda: history.affordable_tokens({}))
     prompt = builder.build(turns, options)
     builder.check_context(prompt, context)
     patch = manifest.vision.patch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,6 +19,10 @@ from vlrun.vision.grid import Grid
 from vlrun.vision.patches import grid_of
 
 DEFAULT_QUESTION = "Describe this image."
+REDUCED_NOTE = (
+    "limited to {:,} visual tokens per image, because this machine takes long for more: "
+    'use detail "high" (--detail high) if small print or small objects matter'
+)
 MAX_IMAGES = 64
 
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
@@ -47,10 +51,13 @@ class PromptBuilder:
     Args:
         manifest: The model's manifest.
         template: The model's chat template.
-        affordable_tokens: Visual tokens per image that this machine encodes in acceptable time; limits detail "auto".
+        affordable_tokens: Returns the visual tokens per image that this machine encodes in acceptable time; limits
+            detail "auto".
     """
 
-    def __init__(self, manifest: Manifest, template: ChatTemplate, affordable_tokens: int = sys.maxsize) -> None:
+    def __init__(
+        self, manifest: Manifest, template: ChatTemplate, affordable_tokens: Callable[[], int] = lambda: sys.maxsize
+    ) -> None:
         self._manifest = manifest
         self._template = template
         self._family = family_of(manifest)
@@ -68,10 +75,9 @@ class PromptBuilder:
         ]
         prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], tools)
         notes = dict.fromkeys(note for image in images for note in image.notes)
-        auto_images = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
-        if any(self._is_reduced(image, grid, options) for image, grid in auto_images):
-            budget = self._token_budget(options, "auto")
-            notes[f"limited to {budget} visual tokens per image: more would take long on this machine"] = None
+        automatic = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
+        if any(self._is_reduced(image, grid, options) for image, grid in automatic):
+            notes[REDUCED_NOTE.format(self._token_budget(options, "auto"))] = None
         return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:
@@ -94,7 +100,7 @@ class PromptBuilder:
         if options.max_image_tokens is not None:
             return options.max_image_tokens
         if detail == "auto":
-            budget = min(self._auto_budget(options), self._affordable_tokens)
+            budget = min(self._auto_budget(options), self._affordable_tokens())
         else:
             budget = self._family.image_token_budget(detail)
         return max(options.min_image_tokens or 0, budget)

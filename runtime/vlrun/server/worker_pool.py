@@ -108,7 +108,7 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     try:
         has_text = False
         for chunk in chunks:
-            urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
+            urgent = chunk.answer is not None or bool(chunk.notes) or (chunk.text != "" and not has_text)
             has_text = has_text or chunk.text != ""
             if stream or chunk.answer:
                 channel.put(AnswerChunk(index, chunk), urgent)
@@ -138,7 +138,8 @@ def _merge(chunks: Iterable[AnswerChunk]) -> list[AnswerChunk]:
         last = merged[-1] if merged else None
         if last and last.index == new.index and not last.chunk.progress and not new.chunk.progress:
             text, logprobs = last.chunk.text + new.chunk.text, last.chunk.logprobs + new.chunk.logprobs
-            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs))
+            notes = last.chunk.notes + new.chunk.notes
+            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs, notes))
         else:
             merged.append(new)
     return merged

@@ -115,6 +115,7 @@ class Chunk:
 
     Attributes:
         text: The next text; may be empty.
+        notes: The notes about the images, in the first chunk only, before the model runs.
         answer: The complete answer, in the last chunk only.
         progress: Progress before the first token, if requested.
         logprobs: Log probabilities of the tokens since the previous chunk, if requested.
@@ -124,6 +125,7 @@ class Chunk:
     answer: Answer | None = None
     progress: Progress | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

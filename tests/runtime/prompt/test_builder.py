@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.models.qwen3_vl.family import QWEN3_VL
+from vlrun.perf.history import SpeedHistory
+from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import MAX_IMAGES, PromptBuilder, number_images, user_turn
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
-from vlrun.types.options import Options
+from vlrun.tasks.definition import TaskArguments, built_in_tasks
+from vlrun.tasks.request import TaskRequest
+from vlrun.types.options import Detail, Options
 from vlrun.types.turn import Turn
 
 TINY = manifests.read(FOLDER)
@@ -34,7 +39,7 @@ def image(width: int, height: int) -> Image:
 
 
 def tokens(width: int, height: int, options: Options, auto: int = 2560) -> int:
-    built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([user_turn(image(width, height), "What?")], options)
+    built = PromptBuilder(PUBLISHED, TEMPLATE, lambda: auto).build([user_turn(image(width, height), "What?")], options)
     return built.images[0][1].tokens
 
 
@@ -60,11 +65,32 @@ def test_large_photos_use_their_whole_budget(options: Options, auto: int, limit:
 
 def test_a_reduced_budget_is_noted() -> None:
     """Guards against detail that is lowered silently."""
-    for size, auto, notes in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
-        built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([user_turn(image(*size), "What?")], Options())
-        assert len(built.notes) == notes
-    low = PromptBuilder(PUBLISHED, TEMPLATE, 512).build([user_turn(image(4000, 3000), "?")], Options(detail="low"))
-    assert not low.notes
+    note = ("limited to 1,024 visual tokens per image, because this machine takes long for more: ",)
+    for size, auto, expected in (((4000, 3000), 1024, note), ((640, 480), 1024, ()), ((4000, 3000), 1280, ())):
+        turn = user_turn(image(*size), "What?")
+        built = PromptBuilder(PUBLISHED, TEMPLATE, partial(int, auto)).build([turn], Options())
+        assert tuple(note[: len(expected[0])] for note in built.notes) == expected
+        assert all("--detail high" in note for note in built.notes)
+    details: tuple[Detail, ...] = ("low", "high")
+    for detail in details:
+        options = Options(detail=detail)
+        assert not PromptBuilder(PUBLISHED, TEMPLATE, lambda: 1024).build([turn], options).notes
+
+
+def test_no_task_gets_less_than_it_needs_on_the_slowest_machine() -> None:
+    """Guards against a dense invoice that was reduced to 256 visual tokens, which nobody can read."""
+    given = {"required": ("bottle",), "optional": (), "none": ()}
+    slowest = SpeedHistory()
+    for hour in range(8):
+        slowest = slowest.with_measured(SpeedProfile({256: 1e6}, prefill=100.0), 1e9 + 3600 * hour)
+    floor = slowest.auto_image_tokens(1e9 + 8 * 3600)
+    assert floor == 1024
+    for task in [None, *built_in_tasks().values()]:
+        names = TaskArguments(given[task.items], given[task.fields]) if task else TaskArguments()
+        options = TaskRequest("What?" if task is None else None, task, names).options(Options())
+        for size in ((4000, 3000), (3000, 4000), (1240, 1754), (1024, 768), (640, 480), (3000, 200)):
+            least = min(0.9 * floor, tokens(*size, options))
+            assert tokens(*size, options, floor) >= least, (task, size)
 
 
 def test_small_images_are_not_enlarged() -> None:
