@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vlrun import manifest as manifests
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader
 from vlrun.backends.openvino.hints import AUTO, Hints
@@ -22,20 +21,22 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
-from vlrun.manifest import Manifest
+from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
 from vlrun.perf.profile import auto_image_tokens, load_profile
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
-from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
+from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
@@ -107,33 +108,28 @@ class VLM:
     def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
         start = time.perf_counter()
         self._cache = cache
-        self.manifest: Manifest = (manifest := manifests.read(folder))
-        self.fingerprint = fingerprint = manifests.fingerprint(folder)
-        if manifests.read(folder) != manifest:
-            raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
+        opened = ModelFolder(folder)
+        self.manifest: Manifest = (manifest := opened.manifest)
+        self.fingerprint = opened.fingerprint
         self.family: ModelFamily = family_of(manifest)
-        verify(manifest, folder)
+        verify(opened)
         compiling = threading.Event()
         self._loader = ModelLoader(
-            folder,
-            manifest,
-            fingerprint,
+            opened,
             cache,
-            lambda: open_backends(folder, manifest, fingerprint, hints, compiling),
+            lambda: open_backends(opened, hints, compiling),
             compiling,
             automatic=hints.device == AUTO,
         )
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, _finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL
-        self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-        source = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
-        self.template = ChatTemplate(source, self._tokenizer, manifest.tokens.image)
-        self.grammar_tokenizer = GrammarTokenizer(
-            folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size
-        )
+        tokenizer = opened.read(TOKENIZER)
+        self._tokenizer = load_tokenizer(tokenizer, opened)
+        self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
+        self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
-        auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
+        auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
         self._builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:

@@ -13,7 +13,8 @@ from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.prompt.builder import MAX_IMAGES, PromptBuilder, number_images, user_turn
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder
+from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 
@@ -25,7 +26,9 @@ PUBLISHED = replace(
 )
 """The embedded model with the limits of Qwen3-VL-2B."""
 TEMPLATE = ChatTemplate(
-    (FOLDER / "chat_template.jinja").read_text("utf-8"), load_tokenizer(FOLDER / "tokenizer.json"), TINY.tokens.image
+    (FOLDER / "chat_template.jinja").read_text("utf-8"),
+    parse_tokenizer((FOLDER / "tokenizer.json").read_bytes(), "tokenizer.json"),
+    TINY.tokens.image,
 )
 
 
