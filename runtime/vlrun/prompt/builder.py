@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vlrun.errors import ContextLengthExceeded, MediaTooLarge, OptionError
+from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource
-from vlrun.media.pending_image import PendingImage
+from vlrun.media.pending_image import MAX_IMAGES, open_images, read_headers
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt
@@ -20,10 +20,6 @@ from vlrun.vision.grid import Grid
 from vlrun.vision.patches import grid_of, resize
 
 DEFAULT_QUESTION = "Describe this image."
-MAX_IMAGES = 64
-MAX_TOTAL_PIXELS = 1_000_000_000
-"""Of all images of a question: 64 photos of 15 megapixels. A conversation keeps 3 bytes of each."""
-
 SHORTEN = "use fewer images, a smaller max_image_tokens or a longer context"
 
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
@@ -101,7 +97,8 @@ class PromptBuilder:
             OptionError: The question is empty, or there are too many images.
             ContextLengthExceeded: The images alone are too long.
         """
-        pending = pending_images(sources, question)
+        _check_question(question)
+        pending = read_headers(as_list(sources))
         self.check_visual_tokens([(image.size, options.detail) for image in pending], options, context)
         images = []
         for one in pending:
@@ -163,29 +160,13 @@ def user_turn(sources: Images, question: str) -> Turn:
         MediaError: An image cannot be read.
         OptionError: The question is empty, or there are too many images.
     """
-    images = []
-    for one in pending_images(sources, question):
-        with one.opened() as image:
-            images.append(image)
-    return Turn("user", (*images, question))
+    _check_question(question)
+    return Turn("user", (*open_images(as_list(sources)), question))
 
 
-def pending_images(sources: Images, question: str = DEFAULT_QUESTION) -> list[PendingImage]:
-    """Read the headers of the images of a question, and check all of them together. Raises as ``user_turn``."""
-    text: object = question  # untyped callers may pass None
-    if not isinstance(text, str) or not text.strip():
+def _check_question(question: object) -> None:
+    if not isinstance(question, str) or not question.strip():  # untyped callers may pass None
         raise OptionError("the question must be a non-empty text")
-    listed = as_list(sources)
-    if len(listed) > MAX_IMAGES:
-        raise OptionError(f"a question can have at most {MAX_IMAGES} images, not {len(listed)}")
-    pending, pixels = [], 0
-    for source in listed:
-        pending.append(PendingImage(source))
-        pixels += pending[-1].pixels
-        if pixels > MAX_TOTAL_PIXELS:
-            limit = f"{MAX_TOTAL_PIXELS // 1_000_000:,} megapixels"
-            raise MediaTooLarge(f"the images have more than {limit} together, the limit: make them smaller")
-    return pending
 
 
 def as_list(images: Images) -> Sequence[ImageSource]:
