@@ -26,6 +26,7 @@ from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
+from vlrun.media.image import Image
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
@@ -45,7 +46,7 @@ from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.types.options import MAX_TOKENS, Options
+from vlrun.types.options import MAX_TOKENS, Detail, Options
 from vlrun.types.turn import Tool, ToolChoice, Turn
 from vlrun.vision.image_encoder import PreparedImage
 
@@ -199,7 +200,30 @@ class VLM:
 
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
-        return self.chat([user_turn(images, question)], options)
+        given = options or Options()
+        turn = self._builder.question_turn(images, question, given, self._known_context)
+        return self.chat([turn], given)
+
+    def resize_image(self, image: Image, detail: Detail, options: Options) -> Image:
+        """Return an image with only the pixels that the model sees, for ``chat`` with these options.
+
+        Raises MediaTooLarge for its side ratio.
+        """
+        return self._builder.resize(image, options, detail)
+
+    def check_visual_tokens(self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options) -> None:
+        """Check that images of these sizes fit into the context, before they are decoded.
+
+        Raises:
+            ContextLengthExceeded: They do not.
+            MediaTooLarge: A side ratio is too extreme.
+        """
+        self._builder.check_visual_tokens(images, options, self._known_context)
+
+    @property
+    def _known_context(self) -> int | None:
+        """The context as far as it is known before the model is loaded."""
+        return self.context if self._loader.loaded.done() else self._cache.context
 
     def chat(
         self,
