@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlrun import arguments as check
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader
 from vlrun.backends.openvino.hints import AUTO, Hints
@@ -47,7 +48,7 @@ from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, las
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import MAX_TOKENS, Detail, Options
-from vlrun.types.turn import Tool, ToolChoice, Turn
+from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
 
 
@@ -83,7 +84,11 @@ def load(
         DeviceError: The device is missing or cannot run the model.
         OptionError: The model cannot use this cache configuration.
     """
-    vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), cache or CacheConfig())
+    source = FOLDER if folder is None else check.path("folder", folder)
+    hints = check.optional(check.instance(Hints))("hints", hints) or Hints()
+    cache = check.optional(check.instance(CacheConfig))("cache", cache) or CacheConfig()
+    check.flag("wait", wait)
+    vlm = VLM(source, hints, cache)
     try:
         if wait:
             vlm.wait()
@@ -242,13 +247,18 @@ class VLM:
             choice: Whether the model may, must or must not call them.
             cancellation: Cancels the request from another thread; the stream then raises AnswerCancelled.
         """
-        return self._generate(self._prepare(turns, options or Options(), tools, choice, cancellation))
+        turns, tools = check_conversation(turns, tools)
+        options = check.optional(check.instance(Options))("options", options) or Options()
+        check.optional(check.instance(ToolChoice))("choice", choice)
+        check.optional(check.instance(Cancellation))("cancellation", cancellation)
+        return self._generate(self._prepare(turns, options, tools, choice, cancellation))
 
     def score(self, images: Images, question: str, answer: str) -> FloatArray:
         """Return the logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``.
 
         Raises as ``ask``.
         """
+        check.text("answer", answer)
         options = Options(repetition_guard=False, prompt_lookup=False)
         prepared = self._prepare([user_turn(images, question)], options)
         sampler = TeacherForcedSampler([*self.template.encode_text(answer), self.manifest.tokens.eos[0]])
@@ -264,6 +274,7 @@ class VLM:
 
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
+        turns, tools = check_conversation(turns, tools)
         return self._builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:

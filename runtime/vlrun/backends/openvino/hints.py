@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vlrun.arguments import check_fields, instance, optional, text, whole_number
 from vlrun.errors import OptionError
 
 AUTO = "AUTO"
@@ -37,8 +38,12 @@ class Hints:
     group_size: int | None = 128
 
     def __post_init__(self) -> None:
-        if not isinstance(self.device, str):
-            raise OptionError(f"device must be a name such as CPU, not {self.device}")
+        precisions = ("decoder_precision", "vision_precision", "kv_precision")
+        counts = ("threads", "group_size")
+        checks = dict.fromkeys(precisions, optional(text)) | dict.fromkeys(counts, optional(whole_number))
+        check_fields(self, {"device": instance(str, "a name such as CPU"), **checks})
+        if (self.threads is not None and self.threads < 1) or (self.group_size or 0) < 0:
+            raise OptionError("threads must be at least 1, and group_size at least 0")
         object.__setattr__(self, "device", self.device.upper())
 
     def decoder_config(self) -> dict[str, str]:
