@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +17,7 @@ from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import CostEstimate
     from vlrun.perf.history import SpeedHistory
     from vlrun.perf.profile import SpeedProfile
@@ -50,8 +50,8 @@ def plan(
     loaded and runs once.
     """
     names, questions = split_arguments(words)
-    from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import estimate_cost
     from vlrun.prompt.builder import user_turn
 
@@ -60,8 +60,7 @@ def plan(
         raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
     request.check_image_count(len(names))
     images = open_images(names, image_options)
-    folder = model_options.model or FOLDER
-    manifests.read(folder)
+    folder = ModelFolder(model_options.model or FOLDER)
     turns = [user_turn([loaded.image for loaded in images], request.questions()[-1])]
     estimate = estimate_cost(
         folder,
@@ -76,23 +75,22 @@ def plan(
     click.echo(json.dumps(asdict(estimate)) if as_json else _format(estimate, images))
 
 
-def _measured(folder: Path, model_options: ModelOptions) -> SpeedHistory:
+def _measured(folder: ModelFolder, model_options: ModelOptions) -> SpeedHistory:
     """Return the stored measurements; measure first if they are incomplete."""
-    from vlrun import manifest as manifests
     from vlrun.perf.history import load_history, record
 
-    fingerprint, hints = manifests.fingerprint(folder), str(model_options.hints)
+    fingerprint, hints = folder.fingerprint, str(model_options.hints)
     history = load_history(fingerprint, hints)
     profile = history.profile(time.time())
     if profile.prefill is None or not profile.vision:
         print_note("no measurements for this model on this machine yet: loading it and running it once")
-        measured = _measure(folder, model_options)
+        measured = _measure(model_options)
         record(fingerprint, hints, measured)
         history = history.with_measured(measured, time.time())
     return history
 
 
-def _measure(folder: Path, model_options: ModelOptions) -> SpeedProfile:
+def _measure(model_options: ModelOptions) -> SpeedProfile:
     import numpy as np
 
     from vlrun.perf.profile import SpeedProfile
@@ -101,7 +99,7 @@ def _measure(folder: Path, model_options: ModelOptions) -> SpeedProfile:
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
-    with load(folder, hints=model_options.hints) as vlm:
+    with load(model_options.model, hints=model_options.hints) as vlm:
         answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
         return SpeedProfile.from_answer(answer, vlm.vision_seconds)
 

@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,15 +68,12 @@ class SpeedHistory(msgspec.Struct, frozen=True):
         measured = [moment.profile for moment in self._recent(now) if moment.profile.vision]
         if len(measured) < MIN_SLOW_MOMENTS:
             return AUTO_STEPS[0]
-        profiles = (*measured, fastest(measured))  # a moment without prefill lifts a limit that others set
-        return next(
-            (tokens for tokens in AUTO_STEPS if _fastest_image(profiles, tokens) <= AUTO_SECONDS), AUTO_STEPS[-1]
-        )
-
-    def affordable_tokens(self, vision_seconds: Mapping[int, float]) -> int:
-        """Return the limit of "auto" now. What this process measured can lift a limit that slow moments set."""
-        now = time.time()
-        return self.with_measured(SpeedProfile(vision_seconds), now).auto_image_tokens(now)
+        profile = fastest(measured)
+        for tokens in AUTO_STEPS[:-1]:
+            seconds = profile.image_seconds(tokens)
+            if seconds is None or seconds <= AUTO_SECONDS:
+                return tokens
+        return AUTO_STEPS[-1]
 
     def _recent(self, now: float) -> tuple[Moment, ...]:
         """Return the moments that are not too old; one in the future was stored before the clock was corrected."""
@@ -101,10 +97,6 @@ def record(fingerprint: str, hints: str, measured: SpeedProfile) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomic(path, msgspec.json.encode(after))
-
-
-def _fastest_image(profiles: Iterable[SpeedProfile], tokens: int) -> float:
-    return min(seconds for profile in profiles if (seconds := profile.image_seconds(tokens)) is not None)
 
 
 def _plausible(profile: SpeedProfile) -> SpeedProfile:

@@ -97,15 +97,6 @@ def test_a_machine_that_became_slower_is_learned() -> None:
     assert kept.auto_image_tokens(now) == AUTO_STEPS[-1]
 
 
-def test_what_the_process_measured_lifts_the_limit_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service must not keep a limit that was learned before it started."""
-    kept, now = after(*[50.0] * 8)
-    monkeypatch.setattr("time.time", lambda: now + HOUR)
-    assert kept.affordable_tokens({}) == AUTO_STEPS[-1]
-    assert kept.affordable_tokens({1024: 50 * 2.0}) == AUTO_STEPS[-1]
-    assert kept.affordable_tokens({1024: 2.0}) == AUTO_STEPS[0]
-
-
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
 def test_impossible_times_are_ignored(seconds: float) -> None:
     """A clock that jumps must not make the machine infinitely fast."""
