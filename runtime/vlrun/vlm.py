@@ -153,6 +153,11 @@ class VLM:
         return self._loaded.device
 
     @property
+    def settings(self) -> str:
+        """The precisions and other properties in use, and how they were chosen."""
+        return self._loaded.settings
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Messages about the choice of the device."""
         return self._loaded.notes

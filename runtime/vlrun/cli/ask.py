@@ -136,7 +136,7 @@ def _answer(
     if output.heatmap:
         write_heat_map(answer, images[0].image, output.heatmap_word, output.heatmap)
     if output.stats:
-        click.echo(format_stats(result.answers), err=True)
+        click.echo(format_stats(result.answers, vlm.settings), err=True)
     if len(result.answers) == 1:
         record(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
     if result.finish_reason == "stop":

@@ -111,8 +111,8 @@ def write_heat_map(answer: Answer, image: Image, word: str | None, target: Path)
     save_image(overlay_heat(image, answer.heat.mean(word)), target)
 
 
-def format_stats(answers: Sequence[Answer]) -> str:
-    """Format timings, tokens and peak memory of the last answer."""
+def format_stats(answers: Sequence[Answer], settings: str) -> str:
+    """Format timings, tokens and peak memory of the last answer, and the model's settings."""
     answer = answers[-1]
     times, usage = answer.timings, answer.usage
     tpot = f"{times.tpot * 1000:.1f} ms ({1 / times.tpot:.1f} tokens/s)" if times.tpot else "-"
@@ -129,6 +129,7 @@ def format_stats(answers: Sequence[Answer]) -> str:
             f"answer   {usage.completion_tokens} tokens in {times.total:.3f} s ({answer.finish_reason})",
             f"decoder  {usage.forward_passes} passes",
             f"memory   {peak:,} MiB peak",
+            f"settings {settings}",
         ]
     )
 

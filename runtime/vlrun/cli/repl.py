@@ -41,6 +41,7 @@ class Repl:
 
         self.exited = False
         self._options = options
+        self._vlm = vlm
         self._conversation = Conversation(vlm, options=options)
         self._new_images: list[LoadedImage] = []
         self._last_name: str | None = None
@@ -155,7 +156,11 @@ class Repl:
         print_note(f"loaded {len(self._conversation.turns)} turns")
 
     def _stats(self, _: Sequence[str]) -> None:
-        print_note("there is no answer yet" if self._answer is None else f"\n{format_stats([self._answer])}")
+        print_note(
+            "there is no answer yet"
+            if self._answer is None
+            else f"\n{format_stats([self._answer], self._vlm.settings)}"
+        )
 
     def _exit(self, _: Sequence[str]) -> None:
         self.exited = True

@@ -64,9 +64,9 @@ class SpeedProfile(msgspec.Struct, frozen=True):
 
         Every image size counts, so that a fast measurement at one size corrects a slow one at another.
         """
-        costs = (seconds / _relative_cost(measured) for measured, seconds in self.vision.items())
+        costs = (seconds / relative_cost(measured) for measured, seconds in self.vision.items())
         fastest = min(costs, default=None)
-        return None if fastest is None else fastest * _relative_cost(tokens)
+        return None if fastest is None else fastest * relative_cost(tokens)
 
     def image_seconds(self, tokens: int) -> float | None:
         """Estimate the time until an image of ``tokens`` visual tokens is encoded and in the KV cache."""
@@ -83,5 +83,6 @@ def fastest(profiles: Iterable[SpeedProfile]) -> SpeedProfile:
     return SpeedProfile(vision, *(min((t for t in values if t is not None), default=None) for values in times))
 
 
-def _relative_cost(tokens: int) -> float:
+def relative_cost(tokens: int) -> float:
+    """Return the cost of an image relative to one of 1 visual token without attention."""
     return tokens * (1 - ATTENTION_SHARE + ATTENTION_SHARE * tokens / ATTENTION_AT)

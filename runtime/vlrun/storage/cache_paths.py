@@ -27,6 +27,11 @@ def tuned_hints() -> Path:
     return _cache() / "tuned"
 
 
+def probed_hints() -> Path:
+    """Folder of the measurements that choose OpenVINO properties."""
+    return _cache() / "probed"
+
+
 def speed_profiles() -> Path:
     """Folder of measured speeds."""
     return _cache() / "speed"
