@@ -16,6 +16,7 @@ import numpy as np
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader
 from vlrun.backends.openvino.hints import AUTO, Hints
+from vlrun.backends.system_memory import check_memory
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
@@ -102,6 +103,7 @@ class VLM:
         fingerprint: SHA-256 of the manifest.
         template: Chat template and tokenizer.
         grammar_tokenizer: The tokenizer for grammars.
+        early_notes: Messages before the model is loaded: about memory, and about a cache folder that is not used.
         family: What is specific to the architecture.
     """
 
@@ -112,6 +114,8 @@ class VLM:
         self.manifest: Manifest = (manifest := opened.manifest)
         self.fingerprint = opened.fingerprint
         self.family: ModelFamily = family_of(manifest)
+        notes = check_memory(manifest, cache, certain=hints.device == "CPU")
+        self.early_notes: tuple[str, ...] = (*notes, *cache_paths.distrusted())
         verify(opened)
         compiling = threading.Event()
         self._loader = ModelLoader(
@@ -148,8 +152,8 @@ class VLM:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Messages about the choice of the device."""
-        return self._loaded.notes
+        """All messages about loading, also about the choice of the device; waits until the model is loaded."""
+        return (*self.early_notes, *self._loaded.notes)
 
     @property
     def vision_seconds(self) -> Mapping[int, float]:

@@ -14,6 +14,7 @@ import click
 import vlrun
 from vlrun.cli.ask import ask
 from vlrun.cli.bench import bench
+from vlrun.cli.cache import cache
 from vlrun.cli.chat import chat
 from vlrun.cli.plan import plan
 from vlrun.cli.serve import serve
@@ -65,7 +66,7 @@ def commands() -> None:
     """Ask Qwen3-VL about images, locally on a CPU or an integrated GPU."""
 
 
-for command in (ask, bench, chat, plan, serve, tasks, tune, verify):
+for command in (ask, bench, cache, chat, plan, serve, tasks, tune, verify):
     commands.add_command(command)
 
 

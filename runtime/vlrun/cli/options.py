@@ -128,7 +128,10 @@ class ModelOptions:
 
         if self.model is None:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
-        return load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        vlm = load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        for note in vlm.early_notes:
+            print_note(note)
+        return vlm
 
 
 def _answer_options(schema: str | None = None, **given: Any) -> Options:
