@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import io
 import os
 from collections.abc import Generator, Sequence
@@ -93,7 +94,7 @@ class Conversation:
                 raise OptionError(f"cannot read '{source}': no such file")
             if source.stat().st_size > MAX_FILE_BYTES:
                 raise OptionError(f"'{source}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a conversation")
-            saved = msgspec.json.decode(source.read_bytes(), type=_SavedConversation)
+            saved = msgspec.json.decode(source.read_bytes().removeprefix(codecs.BOM_UTF8), type=_SavedConversation)
         except OSError as error:
             raise OptionError(f"cannot read '{source}': {error.strerror}") from None
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -116,7 +117,8 @@ class Conversation:
 
     def _stream(self, new_turns: Sequence[Turn], options: Options | None) -> Generator[Chunk]:
         turns = (*self.turns, *new_turns)
-        chunks = self._vlm.chat(turns, options or self._options, self._tools)  # raises here, not at the first chunk
+        options = self._options if options is None else options
+        chunks = self._vlm.chat(turns, options, self._tools)  # raises here, not at the first chunk
         return self._keep(turns, chunks)
 
     def _keep(self, turns: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:

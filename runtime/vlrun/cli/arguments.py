@@ -35,7 +35,7 @@ def split_arguments(words: Sequence[str], questions: Sequence[str] = ()) -> tupl
 
 
 def _is_image(word: str) -> bool:
-    if word == "-":
+    if word == "-" or word.lower().startswith("file:/"):
         return True
     try:
         path = Path(word)

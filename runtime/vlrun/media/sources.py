@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
 
 UNNAMED = "the image"
+MAX_NAME = 200
+"""Characters of a name in messages: a data URL has megabytes."""
 _FILE_URL = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)", re.DOTALL | re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|https?:/|data:", re.IGNORECASE)
 _THIS_MACHINE = ("", "localhost")
@@ -42,8 +44,7 @@ def read_source(source: object, max_bytes: int) -> tuple[bytes, str]:
 
 
 def _read_path(text: str, max_bytes: int) -> tuple[bytes, str]:
-    name = f"'{text:.200}'"
-    path = _local_path(text, name)
+    path, name = local_path(text), _quoted(text)
     try:
         if path.is_dir():
             raise MediaNotFound(f"{name} is a folder, not an image")
@@ -56,8 +57,9 @@ def _read_path(text: str, max_bytes: int) -> tuple[bytes, str]:
         raise MediaNotFound(f"cannot open {name}: {reason}") from error
 
 
-def _local_path(text: str, name: str) -> Path:
-    """Return the path of a file on this machine, given as such or as a URL."""
+def local_path(text: str) -> Path:
+    """Return the path of a file on this machine, given as such or as a URL. Raises MediaNotFound."""
+    name = _quoted(text)
     if not text:
         raise MediaNotFound("the name of an image is empty")
     if url := _FILE_URL.fullmatch(text):
@@ -71,7 +73,7 @@ def _local_path(text: str, name: str) -> Path:
 
 def _read_file(file: object, read: Callable[[int], object], max_bytes: int) -> tuple[bytes, str]:
     given = getattr(file, "name", None)
-    name = f"'{given:.200}'" if isinstance(given, str) and given else UNNAMED
+    name = _quoted(given) if isinstance(given, str) and given else UNNAMED
     if getattr(file, "closed", False) is True:
         raise MediaNotFound(f"cannot read {name}: the file is closed")
     try:
@@ -109,6 +111,10 @@ def _read_bounded(read: Callable[[int], object], name: str, max_bytes: int) -> b
         if left < 0:
             raise DamagedMedia(f"{name} gives more bytes than it was asked for")
     raise _too_large(name, max_bytes)
+
+
+def _quoted(name: str) -> str:
+    return f"'{name[:MAX_NAME]}'"
 
 
 def _too_large(name: str, max_bytes: int) -> MediaTooLarge:
