@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import codecs
+import contextlib
 import io
 import os
+import stat
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +21,7 @@ from vlrun import arguments as check
 from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
+from vlrun.media.output_file import resolve_links
 from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import MAX_IMAGES, Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from vlrun.vlm import VLM
 
 FORMAT = 1
+BEGINNING = b'{"format":'
+"""Of every saved conversation."""
 MAX_FILE_BYTES = 512 * 2**20
 """The file contains the images as PNG."""
 
@@ -74,13 +80,14 @@ class Conversation:
         self.turns = self._system
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation with its images to a file. Raises OutputError."""
-        target = check.path("path", path)
+        """Write the conversation with its images to a file, which may replace a saved one. Raises OutputError."""
+        target = resolve_links(os.fspath(check.path("path", path)))
         turns = tuple(_SavedTurn(turn.role, tuple(map(_save_part, turn.parts)), turn.tool_calls) for turn in self.turns)
         encoded = msgspec.json.encode(_SavedConversation(FORMAT, self._vlm.fingerprint, turns))
         if len(encoded) > MAX_FILE_BYTES:
             raise OutputError(f"the conversation with its images has more than {MAX_FILE_BYTES:,} bytes, the limit")
         try:
+            _check_replaceable(target)
             files.write_atomic(target, encoded)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not a file name"
@@ -158,6 +165,16 @@ class _SavedConversation(msgspec.Struct):
     format: int
     model: str
     turns: tuple[_SavedTurn, ...]
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise OutputError for a target that exists and is no saved conversation, and OSError if it cannot be read."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise OutputError(f"cannot write '{target}': it is not a regular file")
+        with target.open("rb") as file:
+            if file.read(len(BEGINNING)) not in (BEGINNING, b""):
+                raise OutputError(f"'{target}' exists and is no saved conversation: choose another name")
 
 
 def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
