@@ -22,8 +22,9 @@ from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.output_file import resolve_links
+from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.media.transform import ImageTransform
-from vlrun.prompt.builder import MAX_IMAGES, Images, user_turn
+from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.types.answer import Answer, Chunk, last_of

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from vlrun import arguments as check
-from vlrun import manifest as manifests
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader
 from vlrun.backends.openvino.hints import AUTO, Hints
@@ -23,20 +22,23 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
-from vlrun.manifest import Manifest
+from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
+from vlrun.media.image import Image
 from vlrun.models.family import ModelFamily
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
 from vlrun.perf.profile import auto_image_tokens, load_profile
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
-from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
+from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
@@ -45,7 +47,7 @@ from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.types.options import MAX_TOKENS, Options
+from vlrun.types.options import MAX_TOKENS, Detail, Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
 
@@ -112,33 +114,28 @@ class VLM:
     def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
         start = time.perf_counter()
         self._cache = cache
-        self.manifest: Manifest = (manifest := manifests.read(folder))
-        self.fingerprint = fingerprint = manifests.fingerprint(folder)
-        if manifests.read(folder) != manifest:
-            raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
+        opened = ModelFolder(folder)
+        self.manifest: Manifest = (manifest := opened.manifest)
+        self.fingerprint = opened.fingerprint
         self.family: ModelFamily = family_of(manifest)
-        verify(manifest, folder)
+        verify(opened)
         compiling = threading.Event()
         self._loader = ModelLoader(
-            folder,
-            manifest,
-            fingerprint,
+            opened,
             cache,
-            lambda: open_backends(folder, manifest, fingerprint, hints, compiling),
+            lambda: open_backends(opened, hints, compiling),
             compiling,
             automatic=hints.device == AUTO,
         )
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, _finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL
-        self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-        source = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
-        self.template = ChatTemplate(source, self._tokenizer, manifest.tokens.image)
-        self.grammar_tokenizer = GrammarTokenizer(
-            folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size
-        )
+        tokenizer = opened.read(TOKENIZER)
+        self._tokenizer = load_tokenizer(tokenizer, opened)
+        self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
+        self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
-        auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
+        auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
         self._builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
@@ -208,7 +205,30 @@ class VLM:
 
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
-        return self.chat([user_turn(images, question)], options)
+        given = options or Options()
+        turn = self._builder.question_turn(images, question, given, self._known_context)
+        return self.chat([turn], given)
+
+    def resize_image(self, image: Image, detail: Detail, options: Options) -> Image:
+        """Return an image with only the pixels that the model sees, for ``chat`` with these options.
+
+        Raises MediaTooLarge for its side ratio.
+        """
+        return self._builder.resize(image, options, detail)
+
+    def check_visual_tokens(self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options) -> None:
+        """Check that images of these sizes fit into the context, before they are decoded.
+
+        Raises:
+            ContextLengthExceeded: They do not.
+            MediaTooLarge: A side ratio is too extreme.
+        """
+        self._builder.check_visual_tokens(images, options, self._known_context)
+
+    @property
+    def _known_context(self) -> int | None:
+        """The context as far as it is known before the model is loaded."""
+        return self.context if self._loader.loaded.done() else self._cache.context
 
     def chat(
         self,

@@ -6,7 +6,6 @@ gives the same pixels whatever else is appended; a truncated one takes it for th
 
 from __future__ import annotations
 
-import io
 import random
 import re
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from vlrun.errors import DamagedMedia
+from vlrun.media.decoding import EncodedFile
 
 END = b"\xff\xd9"
 _MAGIC = b"\xff\xd8\xff"
@@ -55,7 +55,7 @@ def check_complete(encoded: bytes, decoded: PILImage.Image, name: str) -> None:
         decoded: The loaded image of the file with an end mark appended.
         name: The name in messages.
     """
-    with PILImage.open(io.BytesIO(_with_noise(encoded)), formats=["JPEG"]) as probed:
+    with PILImage.open(EncodedFile(_with_noise(encoded), name), formats=["JPEG"]) as probed:
         same = np.array_equal(np.asarray(probed), np.asarray(decoded))
     if not same or not _has_all_scans(encoded):
         raise DamagedMedia(f"{name} is damaged or cut short")

@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -60,7 +59,7 @@ class GrammarTokenizer:
     Creation takes 1 s and 150 MB for 151,000 tokens, and holds the GIL.
 
     Args:
-        tokenizer: Path of the model's tokenizer.json, or its text.
+        tokenizer: Content of the model's tokenizer.json.
         eos: Ids that end an answer.
         vocab_size: Number of token ids.
 
@@ -68,11 +67,11 @@ class GrammarTokenizer:
         control: Ids of the control tokens by name; empty until `load`.
     """
 
-    def __init__(self, tokenizer: Path | str, eos: Sequence[int], vocab_size: int) -> None:
+    def __init__(self, tokenizer: bytes, eos: Sequence[int], vocab_size: int) -> None:
         self.eos = list(eos)
         self.vocab_size = vocab_size
         self.control: Mapping[str, int] = {}
-        self._source = str(tokenizer)
+        self._source = tokenizer
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._grammars: OrderedDict[str, Grammar] = OrderedDict()
@@ -119,15 +118,16 @@ class GrammarTokenizer:
         from llguidance import LLTokenizer
 
         try:
-            text = self._source if self._source.lstrip().startswith("{") else Path(self._source).read_bytes()
-            marked, added = _mark_control_tokens(text)
+            marked, added = _mark_control_tokens(self._source)
             self.control = {token.content: token.id for token in added if token.id < self.vocab_size}
-            return LLTokenizer(marked, n_vocab=self.vocab_size, eos_token=self.eos)
+            created = LLTokenizer(marked, n_vocab=self.vocab_size, eos_token=self.eos)
+            self._source = b""  # several megabytes
+            return created
         except Exception as error:  # llguidance raises many types
             raise DamagedModel(f"the model's tokenizer does not support schemas: {_first_line(error)}") from error
 
 
-def _mark_control_tokens(tokenizer: str | bytes) -> tuple[str, list[_AddedToken]]:
+def _mark_control_tokens(tokenizer: bytes) -> tuple[str, list[_AddedToken]]:
     """Return tokenizer.json with a mark before the name of each added token, and these tokens as they were."""
     file = msgspec.json.decode(tokenizer, type=dict[str, msgspec.Raw])
     raw_added = file.get("added_tokens", msgspec.Raw(b"[]"))

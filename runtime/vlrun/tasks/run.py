@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from vlrun.arguments import has_method, instance, optional
 from vlrun.conversation import Conversation
 from vlrun.errors import OptionError
-from vlrun.media.image import Image, open_image
+from vlrun.media.image import Image
+from vlrun.media.pending_image import open_images
 from vlrun.media.region import Tiles, cut_tiles
 from vlrun.media.transform import ImageTransform
 from vlrun.models.family import ModelFamily
@@ -65,7 +66,7 @@ def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | 
         effective = effective.with_defaults({"top_p": voting.top_p, "top_k": voting.top_k})
         effective = replace(effective, temperature=voting.temperature)
     vlm.grammar(effective)  # raises OptionError
-    opened = [open_image(image) for image in as_list(images)]
+    opened = open_images(as_list(images))
     request.check_image_count(len(opened))
     tiles = _tiles(opened, request.tiles)
     merge: MergeRule = request.task.merge if request.task is not None and given.schema is None else "none"

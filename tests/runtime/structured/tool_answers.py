@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from vlrun.embedded import FOLDER
 from vlrun.models.qwen3_vl.family import QWEN3_VL
-from vlrun.prompt.chat_template import load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer
+from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.turn import Tool, ToolCall, ToolChoice
@@ -91,9 +91,8 @@ class GrammarModel:
 
 @cache
 def model_of(folder: Path, eos: tuple[int, ...], size: int) -> GrammarModel:
-    return GrammarModel(
-        load_tokenizer(folder / "tokenizer.json"), GrammarTokenizer(folder / "tokenizer.json", eos, size)
-    )
+    content = (folder / "tokenizer.json").read_bytes()
+    return GrammarModel(parse_tokenizer(content, "tokenizer.json"), GrammarTokenizer(content, eos, size))
 
 
 TINY = model_of(FOLDER, (1006, 1004), 1024)

@@ -49,11 +49,11 @@ class Hints:
     def decoder_config(self) -> dict[str, str]:
         """Return the OpenVINO properties of the decoder.
 
-        Keys are quantized by token, as values are. The CPU plugin's default, a scale per channel of a block,
-        requantizes the block with every token written to it: results would depend on how the past was split into steps,
-        and on rejected guesses.
+        Keys are quantized by token, as values are. The plugins' default, a scale per channel of a block, requantizes
+        the block with every token written to it: results would depend on how the past was split into steps, and on
+        rejected guesses. With f32 inference the GPU plugin even refuses the block size that it chose for it.
         """
-        by_token = self.device.split(".")[0] == "CPU" and self.kv_precision in {None, "u8"}
+        by_token = self.kv_precision in {None, "u8"}
         return self._config(
             {
                 "INFERENCE_PRECISION_HINT": self.decoder_precision,
