@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import jinja2
@@ -186,14 +185,6 @@ class _Json(str):
 def _to_json(value: object) -> str:
     """``tojson`` as in transformers: without ASCII and HTML escapes."""
     return value if isinstance(value, _Json) else json.dumps(value, ensure_ascii=False)
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer.json. Raises DamagedModel if it does not parse."""
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise DamagedModel(f"the tokenizer '{path.name}' is damaged: {error}") from error
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:

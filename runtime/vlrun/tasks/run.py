@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from vlrun.arguments import has_method, instance, optional
 from vlrun.conversation import Conversation
 from vlrun.errors import OptionError
 from vlrun.media.image import Image
@@ -56,7 +57,9 @@ class _Abandoned(Exception):
 
 def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | None = None) -> TaskResult:
     """Run a task request on images. Raises as ``VLM.ask``."""
-    given = options or Options()
+    has_method("chat", "a vlrun.VLM")("vlm", vlm)
+    instance(TaskRequest)("request", request)
+    given = optional(instance(Options))("options", options) or Options()
     effective = request.options(given)
     if request.votes > 1 and not effective.temperature:  # greedy decoding would make all votes equal
         voting = vlm.family.voting

@@ -15,7 +15,8 @@ from vlrun.media.image import Image, open_image
 from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.prompt.builder import PromptBuilder, number_images, user_turn
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder
+from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 from vlrun.vision.patches import cut
@@ -28,7 +29,9 @@ PUBLISHED = replace(
 )
 """The embedded model with the limits of Qwen3-VL-2B."""
 TEMPLATE = ChatTemplate(
-    (FOLDER / "chat_template.jinja").read_text("utf-8"), load_tokenizer(FOLDER / "tokenizer.json"), TINY.tokens.image
+    (FOLDER / "chat_template.jinja").read_text("utf-8"),
+    parse_tokenizer((FOLDER / "tokenizer.json").read_bytes(), "tokenizer.json"),
+    TINY.tokens.image,
 )
 
 
