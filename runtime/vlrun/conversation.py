@@ -8,17 +8,18 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from PIL import Image as PILImage
 
+from vlrun import arguments as check
 from vlrun.errors import OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
+from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.media.transform import ImageTransform
-from vlrun.prompt.builder import MAX_IMAGES, Images, user_turn
+from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.types.answer import Answer, Chunk, last_of
@@ -42,10 +43,12 @@ class Conversation:
     def __init__(
         self, vlm: VLM, *, system: str | None = None, options: Options | None = None, tools: Sequence[Tool] = ()
     ) -> None:
+        check.has_method("chat", "a vlrun.VLM")("vlm", vlm)
+        check.optional(check.text)("system", system)
         self._vlm = vlm
         self._system = (Turn("system", (system,)),) if system else ()
-        self._options = options or Options()
-        self._tools = tuple(tools)
+        self._options = check.optional(check.instance(Options))("options", options) or Options()
+        self._tools = check.tuple_of(check.mapping, "mappings")("tools", tools)
         self.turns: tuple[Turn, ...] = self._system
 
     def ask(self, question: str, images: Images = (), options: Options | None = None) -> Answer:
@@ -58,8 +61,7 @@ class Conversation:
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
         """Continue with the results of the tools that the last answer called: one text per call, in order."""
-        if isinstance(results, str) or not all(isinstance(result, str) for result in results):
-            raise OptionError("tool results must be a list of texts")
+        results = check.tuple_of(check.text, "texts")("results", results)
         last = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
         text = last.text if isinstance(last, GeneratedText) else str(last)
         calls = len(find_tool_calls(text, self._vlm.family.tool_calls))
@@ -73,7 +75,7 @@ class Conversation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation with its images to a file. Raises OutputError."""
-        target = Path(path)
+        target = check.path("path", path)
         turns = tuple(_SavedTurn(turn.role, tuple(map(_save_part, turn.parts)), turn.tool_calls) for turn in self.turns)
         encoded = msgspec.json.encode(_SavedConversation(FORMAT, self._vlm.fingerprint, turns))
         if len(encoded) > MAX_FILE_BYTES:
@@ -86,7 +88,7 @@ class Conversation:
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace this conversation with a saved one. Raises OptionError."""
-        source = Path(path)
+        source = check.path("path", path)
         try:
             if not source.is_file():
                 raise OptionError(f"cannot read '{source}': no such file")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlrun import manifest as manifests
+from vlrun import arguments as check
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader
 from vlrun.backends.openvino.hints import AUTO, Hints
@@ -22,20 +22,23 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, DamagedModel, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
-from vlrun.manifest import Manifest
+from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
+from vlrun.media.image import Image
 from vlrun.models.family import ModelFamily
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
 from vlrun.perf.profile import auto_image_tokens, load_profile
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
-from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.token_bytes import TokenBytes
+from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
@@ -44,8 +47,8 @@ from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.types.options import MAX_TOKENS, Options
-from vlrun.types.turn import Tool, ToolChoice, Turn
+from vlrun.types.options import MAX_TOKENS, Detail, Options
+from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
 
 
@@ -81,7 +84,11 @@ def load(
         DeviceError: The device is missing or cannot run the model.
         OptionError: The model cannot use this cache configuration.
     """
-    vlm = VLM(Path(folder) if folder is not None else FOLDER, hints or Hints(), cache or CacheConfig())
+    source = FOLDER if folder is None else check.path("folder", folder)
+    hints = check.optional(check.instance(Hints))("hints", hints) or Hints()
+    cache = check.optional(check.instance(CacheConfig))("cache", cache) or CacheConfig()
+    check.flag("wait", wait)
+    vlm = VLM(source, hints, cache)
     try:
         if wait:
             vlm.wait()
@@ -107,33 +114,28 @@ class VLM:
     def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
         start = time.perf_counter()
         self._cache = cache
-        self.manifest: Manifest = (manifest := manifests.read(folder))
-        self.fingerprint = fingerprint = manifests.fingerprint(folder)
-        if manifests.read(folder) != manifest:
-            raise DamagedModel(f"'{folder}' was replaced while it was being loaded: load it again")
+        opened = ModelFolder(folder)
+        self.manifest: Manifest = (manifest := opened.manifest)
+        self.fingerprint = opened.fingerprint
         self.family: ModelFamily = family_of(manifest)
-        verify(manifest, folder)
+        verify(opened)
         compiling = threading.Event()
         self._loader = ModelLoader(
-            folder,
-            manifest,
-            fingerprint,
+            opened,
             cache,
-            lambda: open_backends(folder, manifest, fingerprint, hints, compiling),
+            lambda: open_backends(opened, hints, compiling),
             compiling,
             automatic=hints.device == AUTO,
         )
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, _finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL
-        self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-        source = (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8")
-        self.template = ChatTemplate(source, self._tokenizer, manifest.tokens.image)
-        self.grammar_tokenizer = GrammarTokenizer(
-            folder / manifests.TOKENIZER, manifest.tokens.eos, manifest.text.vocab_size
-        )
+        tokenizer = opened.read(TOKENIZER)
+        self._tokenizer = load_tokenizer(tokenizer, opened)
+        self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
+        self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
-        auto = auto_image_tokens(load_profile(fingerprint, str(hints)))
+        auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
         self._builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
@@ -203,7 +205,30 @@ class VLM:
 
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
-        return self.chat([user_turn(images, question)], options)
+        given = options or Options()
+        turn = self._builder.question_turn(images, question, given, self._known_context)
+        return self.chat([turn], given)
+
+    def resize_image(self, image: Image, detail: Detail, options: Options) -> Image:
+        """Return an image with only the pixels that the model sees, for ``chat`` with these options.
+
+        Raises MediaTooLarge for its side ratio.
+        """
+        return self._builder.resize(image, options, detail)
+
+    def check_visual_tokens(self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options) -> None:
+        """Check that images of these sizes fit into the context, before they are decoded.
+
+        Raises:
+            ContextLengthExceeded: They do not.
+            MediaTooLarge: A side ratio is too extreme.
+        """
+        self._builder.check_visual_tokens(images, options, self._known_context)
+
+    @property
+    def _known_context(self) -> int | None:
+        """The context as far as it is known before the model is loaded."""
+        return self.context if self._loader.loaded.done() else self._cache.context
 
     def chat(
         self,
@@ -222,13 +247,18 @@ class VLM:
             choice: Whether the model may, must or must not call them.
             cancellation: Cancels the request from another thread; the stream then raises AnswerCancelled.
         """
-        return self._generate(self._prepare(turns, options or Options(), tools, choice, cancellation))
+        turns, tools = check_conversation(turns, tools)
+        options = check.optional(check.instance(Options))("options", options) or Options()
+        check.optional(check.instance(ToolChoice))("choice", choice)
+        check.optional(check.instance(Cancellation))("cancellation", cancellation)
+        return self._generate(self._prepare(turns, options, tools, choice, cancellation))
 
     def score(self, images: Images, question: str, answer: str) -> FloatArray:
         """Return the logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``.
 
         Raises as ``ask``.
         """
+        check.text("answer", answer)
         options = Options(repetition_guard=False, prompt_lookup=False)
         prepared = self._prepare([user_turn(images, question)], options)
         sampler = TeacherForcedSampler([*self.template.encode_text(answer), self.manifest.tokens.eos[0]])
@@ -244,6 +274,7 @@ class VLM:
 
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
+        turns, tools = check_conversation(turns, tools)
         return self._builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:

@@ -7,12 +7,11 @@ Thread-safe.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +22,8 @@ from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
-from vlrun.media.strict_checks import check_exif, check_segments
+from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
+from vlrun.media.strict_checks import check_cost, check_exif, check_segments
 from vlrun.media.transform import ImageTransform, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
@@ -32,6 +32,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
 """Width x height: Pillow's warning limit (256 MiB of RGB), above the photos of phones."""
+
+DECODING = PixelBudget(MAX_PIXELS)
+"""Shared by all threads: decoding takes up to 20 bytes a pixel, which the pixels of an image leave 3 of."""
+_BAND_PIXELS = 2**20
+"""Pixels converted at once, because conversions take several times their pixels."""
 
 # fmt: off
 _DECODER_ERRORS = (
@@ -107,11 +112,27 @@ class Image:
         return self.rgb.shape[1], self.rgb.shape[0]
 
 
+@dataclass(frozen=True)
+class ResizedImage(Image):
+    """An image of which only the pixels are kept that the model sees: ``rgb`` is resized, all else is the original's.
+
+    Attributes:
+        original_size: Width and height of the image.
+    """
+
+    original_size: tuple[int, int] = (0, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the original."""
+        return self.original_size
+
+
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | PILImage.Image | npt.NDArray[np.uint8] | Image
 
 
 def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
-    """Open an image.
+    """Open an image. Large images of other threads are decoded first: see ``DECODING``.
 
     Args:
         source: A path, the bytes of an encoded file, a Pillow image, or an RGB array ``[height, width, 3]`` uint8.
@@ -120,30 +141,53 @@ def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
     Raises:
         MediaError: MediaNotFound, UnsupportedMedia, DamagedMedia or MediaTooLarge; the message names the source.
     """
+    with opened_image(source, limits) as image:
+        return image
+
+
+@contextmanager
+def opened_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Iterator[Image]:
+    """Open an image for a block that needs its pixels only so long: they count as being decoded until it ends.
+
+    The block must open no other image. Raises as ``open_image``.
+    """
     if isinstance(source, Image):
-        return source
-    if isinstance(source, np.ndarray):
-        return _from_array(source, limits)
-    if isinstance(source, PILImage.Image):
+        yield source
+    elif isinstance(source, np.ndarray):
+        yield _from_array(source, limits)
+    elif isinstance(source, PILImage.Image):
         _check_pixels(source.size, "the image", limits)
-        with _media_errors("the image", limits):
-            return _from_pillow(source, "the image", limits)
-    if isinstance(source, bytes | bytearray):
-        return _decode(bytes(source), "the image", limits)
-    if not isinstance(source, str | os.PathLike):
-        raise UnsupportedMedia(f"an image is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
-    return _decode(_read(Path(source), limits), f"'{os.fspath(source)}'", limits)
+        with DECODING.hold(source.width * source.height):
+            with _media_errors("the image", limits):
+                image = _from_pillow(source, "the image", limits)
+            yield image
+    else:
+        encoded, name = read_source(source, limits)
+        with ExitStack() as held:
+            with _open_encoded(encoded, name, limits) as pil_image:
+                held.enter_context(DECODING.hold(pil_image.width * pil_image.height))
+                image = _from_pillow(pil_image, name, limits)
+            yield image
 
 
-def image_size(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+def image_size(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS, name: str = "the image") -> tuple[int, int]:
     """Return width and height from the header of an encoded file, before rotation. Raises as ``open_image``."""
-    with _open_encoded(encoded, "the image", limits) as pil_image:
+    with _open_encoded(encoded, name, limits) as pil_image:
         return pil_image.size
 
 
 def derive_image(image: Image, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Image:
     """Return an image derived from another one. ``matrix`` maps its pixels to those of ``image``."""
     return replace(_make_image(rgb, (*image.notes, *notes)), transform=image.to_original.compose(matrix))
+
+
+def read_source(source: object, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, str]:
+    """Return the bytes of an encoded file, and its name in messages. Raises as ``open_image``."""
+    if isinstance(source, bytes | bytearray):
+        return bytes(source), "the image"
+    if not isinstance(source, str | os.PathLike):
+        raise UnsupportedMedia(f"an image is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
+    return _read(Path(source), limits), f"'{os.fspath(source)}'"
 
 
 def _read(path: Path, limits: ImageLimits) -> bytes:
@@ -164,11 +208,6 @@ def _read(path: Path, limits: ImageLimits) -> bytes:
     return encoded
 
 
-def _decode(encoded: bytes, name: str, limits: ImageLimits) -> Image:
-    with _open_encoded(encoded, name, limits) as pil_image:
-        return _from_pillow(pil_image, name, limits)
-
-
 @contextmanager
 def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PILImage.Image]:
     """Open an image and check its header against the limits, without decoding pixels."""
@@ -179,7 +218,8 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
     with _media_errors(name, limits):
         if limits.strict:
             check_segments(encoded, name)
-        with PILImage.open(io.BytesIO(encoded), formats=limits.formats) as pil_image:
+        check_cost(encoded, name)
+        with PILImage.open(EncodedFile(encoded, name), formats=limits.formats) as pil_image:
             if pil_image.width * pil_image.height > limits.pixel_limit:
                 raise _too_many_pixels(name, limits)
             if not limits.animated and (frames := _frame_count(pil_image)) > 1:
@@ -227,14 +267,30 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
     if frames > 1:
         notes.append(f"{name} has {frames} frames; only the first is used")
         pil_image.seek(0)
+    if isinstance(pil_image, ImageFile.ImageFile):
+        pil_image.decodermaxblock = READ_BYTES
     pil_image.load()
+    if pil_image.mode in ("P", "PA") and pil_image.palette is None:
+        raise DamagedMedia(f"{name} has no palette")
     white_is_zero = getattr(pil_image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
     if pil_image.mode.startswith("I;16") and white_is_zero:
         pil_image = PILImage.fromarray(65535 - np.asarray(pil_image))
     if limits.strict:
         check_exif(pil_image.info.get("exif", b""), name)
     upright = ImageOps.exif_transpose(pil_image) if pil_image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else pil_image
-    return _make_image(np.asarray(_to_rgb(upright, name)), tuple(notes))
+    return _make_image(_rgb_of(upright, name), tuple(notes))
+
+
+def _rgb_of(pil_image: PILImage.Image, name: str) -> npt.NDArray[np.uint8]:
+    """Return the pixels as ``[height, width, 3]``, converted band by band: a conversion of the whole image would take
+    up to 20 bytes a pixel.
+    """
+    rows = max(_BAND_PIXELS // pil_image.width, 1)
+    rgb = np.empty((pil_image.height, pil_image.width, 3), np.uint8)
+    for top in range(0, pil_image.height, rows):
+        bottom = min(top + rows, pil_image.height)
+        rgb[top:bottom] = np.asarray(_to_rgb(pil_image.crop((0, top, pil_image.width, bottom)), name))
+    return rgb
 
 
 def _drop_16_bit_transparency(pil_image: PILImage.Image) -> None:

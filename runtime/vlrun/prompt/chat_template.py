@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import jinja2
@@ -159,14 +158,6 @@ class ChatTemplate:
             raise OptionError("the model's chat template refuses this conversation", error) from error
         except Exception as error:  # a template can fail in any way
             raise DamagedModel(f"the model's chat template fails: {error}") from error
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer.json. Raises DamagedModel if it does not parse."""
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise DamagedModel(f"the tokenizer '{path.name}' is damaged: {error}") from error
 
 
 def _as_dict(message: Message, generated: GeneratedTexts) -> dict[str, object]:

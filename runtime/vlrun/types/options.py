@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
+from vlrun.arguments import check_fields, flag, number, one_of, optional, whole_number
 from vlrun.errors import OptionError
 from vlrun.manifest import GenerationDefaults
 from vlrun.types.sampling import SamplingParams
@@ -16,6 +17,7 @@ RANGES = {"max_tokens": 2**20, "max_image_tokens": 16384, "min_image_tokens": 16
 """Maxima of token counts; the minimum is 1."""
 WHOLE_NUMBERS = (*RANGES, "top_k", "seed", "logprobs")
 NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+FLAGS = ("repetition_guard", "prompt_lookup", "heatmap", "progress")
 MAX_LOGPROBS = 20
 
 Detail: TypeAlias = Literal["low", "auto", "high"]
@@ -78,20 +80,19 @@ class Options:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        for name in WHOLE_NUMBERS:
-            if not isinstance(getattr(self, name), int | None) or isinstance(getattr(self, name), bool):
-                raise OptionError(f"{name} must be a whole number")
-        for name in NUMBERS:
-            if not isinstance(getattr(self, name), int | float | None) or isinstance(getattr(self, name), bool):
-                raise OptionError(f"{name} must be a number")
+        check_fields(
+            self,
+            dict.fromkeys(WHOLE_NUMBERS, optional(whole_number))
+            | dict.fromkeys(NUMBERS, optional(number))
+            | dict.fromkeys(FLAGS, flag)
+            | {"detail": one_of(get_args(Detail))},
+        )
         for name, maximum in RANGES.items():
             value = getattr(self, name)
             if value is not None and not 1 <= value <= maximum:
                 raise OptionError(f"{name} must lie between 1 and {maximum}, not {value}")
         if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
             raise OptionError(f"logprobs must lie between 0 and {MAX_LOGPROBS}, not {self.logprobs}")
-        if self.detail not in get_args(Detail):
-            raise OptionError(f"detail must be one of {', '.join(get_args(Detail))}, not {self.detail}")
         self._check_stops()
         if self.stop and self.schema is not None:
             raise OptionError("stop strings would cut the JSON of a schema: leave them out")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
+from vlrun.arguments import check_fields, flag, instance, mapping, one_of, optional, text, tuple_of
 from vlrun.errors import OptionError
 from vlrun.types.options import Detail
 
@@ -36,6 +37,9 @@ class ToolCall:
     name: str
     arguments: str
 
+    def __post_init__(self) -> None:
+        check_fields(self, {"name": text, "arguments": text})
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -51,6 +55,32 @@ class Turn:
     parts: tuple[str | Image | GeneratedText, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     details: tuple[Detail, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {
+                "role": one_of(get_args(Role)),
+                "parts": tuple_of(_check_part, "texts and images"),
+                "tool_calls": tuple_of(instance(ToolCall), "tool calls"),
+                "details": tuple_of(one_of(get_args(Detail)), "details"),
+            },
+        )
+        if self.details and len(self.details) != sum(not isinstance(part, str | GeneratedText) for part in self.parts):
+            raise OptionError("details must have one entry for each image of the turn")
+
+
+def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], tuple[Tool, ...]]:
+    """Return turns and tools as tuples. Raises OptionError for members of other types."""
+    return tuple_of(instance(Turn), "turns")("turns", turns), tuple_of(mapping, "mappings")("tools", tools)
+
+
+def _check_part(name: str, value: object) -> str | Image | GeneratedText:
+    if isinstance(value, str | GeneratedText):
+        return value
+    if not hasattr(value, "to_original"):  # no isinstance: the engine imports this module and must not import Pillow
+        raise OptionError(f"{name} must be a text or an image of vlrun.open_image, not {type(value).__name__}")
+    return cast("Image", value)
 
 
 Mode: TypeAlias = Literal["auto", "required", "none"]
@@ -71,5 +101,4 @@ class ToolChoice:
     parallel: bool = True
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise OptionError(f"the tool choice must be one of {', '.join(get_args(Mode))}")
+        check_fields(self, {"mode": one_of(get_args(Mode)), "name": optional(text), "parallel": flag})

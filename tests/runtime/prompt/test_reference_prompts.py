@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 from tests.published import CASES, PUBLISHED, THINKING_TEMPLATE, needs_published
 from vlrun.embedded import FOLDER
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
+from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.types.turn import GeneratedText, ToolCall
 
 transformers = pytest.importorskip("transformers")
@@ -86,7 +87,7 @@ def conversations(hostile: bool) -> st.SearchStrategy[tuple[list[Message], list[
 
 @cache
 def tokenizer_of(folder: Path) -> Tokenizer:
-    return load_tokenizer(folder / "tokenizer.json")
+    return parse_tokenizer((folder / "tokenizer.json").read_bytes(), "tokenizer.json")
 
 
 @cache

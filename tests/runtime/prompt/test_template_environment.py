@@ -11,11 +11,12 @@ import pytest
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.prompt import template_environment as environments
-from vlrun.prompt.chat_template import ChatTemplate, Message, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate, Message
 from vlrun.prompt.template_environment import MAX_TEMPLATE, TemplateEnvironment, TemplateLimitError
+from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.types.turn import Tool
 
-TINY = load_tokenizer(FOLDER / "tokenizer.json")
+TINY = parse_tokenizer((FOLDER / "tokenizer.json").read_bytes(), "tokenizer.json")
 TOOLS: list[Tool] = [{"type": "function", "function": {"name": "f", "description": "<b>é", "parameters": {}}}]
 
 

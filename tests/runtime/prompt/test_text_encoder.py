@@ -6,10 +6,11 @@ import pytest
 
 from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
-from vlrun.prompt.chat_template import ChatTemplate, Message, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate, Message
 from vlrun.prompt.text_encoder import MAX_TEXT, TextEncoder
+from vlrun.prompt.tokenizer import parse_tokenizer
 
-TINY = load_tokenizer(FOLDER / "tokenizer.json")
+TINY = parse_tokenizer((FOLDER / "tokenizer.json").read_bytes(), "tokenizer.json")
 
 
 class PanicException(BaseException):
