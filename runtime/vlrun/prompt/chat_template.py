@@ -131,7 +131,7 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Message], tools: Sequence[Tool], generated: GeneratedTexts) -> str:
         """Render a conversation. A message without parts has the content null, as OpenAI's clients send it.
 
-        Templates that fail on null, as Qwen's do, get an empty text.
+        Templates that fail on null, as the published ones do, get an empty text.
         """
         characters = sum(len(_text_of(part)) for message in messages for part in message.parts)
         check_length(characters)
@@ -162,15 +162,24 @@ class ChatTemplate:
 
 def _as_dict(message: Message, generated: GeneratedTexts) -> dict[str, object]:
     """Return a message as chat templates expect it: a list of parts only if there is an image."""
-    texts = [generated.add(part) if isinstance(part, GeneratedText) else part for part in message.parts]
+    texts: list[str | ImagePlaceholder] = []
+    reasoning = message.reasoning
+    for part in message.parts:
+        if isinstance(part, GeneratedText):
+            whole = generated.add(part)
+            start = part.text.find(part.reasoning)
+            reasoning = whole[start : start + len(part.reasoning)] if part.reasoning else reasoning
+            texts.append(whole[part.answer_start :])
+        else:
+            texts.append(part)
     content: object = [{"type": "text", "text": text} if isinstance(text, str) else {"type": "image"} for text in texts]
     if not texts:
         content = None if message.tool_calls else ""
     elif all(isinstance(text, str) for text in texts):
         content = joined([text for text in texts if isinstance(text, str)])
     rendered: dict[str, object] = {"role": message.role, "content": content}
-    if message.reasoning is not None:
-        rendered["reasoning_content"] = message.reasoning
+    if reasoning is not None:
+        rendered["reasoning_content"] = reasoning
     if message.tool_calls:
         rendered["tool_calls"] = [
             {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
