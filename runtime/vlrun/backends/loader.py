@@ -28,10 +28,9 @@ T = TypeVar("T")
 CACHE_VERSION = 2
 """Raise it when preprocessing, positions or prompts change: it invalidates all stored prefixes.
 
-Prefixes of version 1 may come from weights that were changed under a running process.
+Prefixes of version 1 may come from weights that were changed under a running process, or from a GPU, whose prefixes
+hold zeros.
 """
-KV_MEMORY_SHARE = 4
-"""By default the KV cache may take a fourth of the memory. Memory is used only as the cache fills."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class ModelLoader:
         total, wanted = total_memory(), self._cache.kv_memory
         if wanted is not None and wanted > total:
             raise OptionError(f"kv_memory is {wanted // MIB} MiB, but this machine has {total // MIB} MiB")
-        return backend.open_decoder(total // KV_MEMORY_SHARE if wanted is None else wanted)
+        return backend.open_decoder(backend.default_cache_bytes(total) if wanted is None else wanted)
 
     def _assemble(self, decoder: Decoder, backend: Backend, notes: tuple[str, ...]) -> LoadedModel:
         context = _context(self._cache, self._folder.manifest, decoder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -71,7 +72,10 @@ class GrammarModel:
 
     def ids(self, text: str) -> list[int]:
         """Tokenize a text with control tokens recognized."""
-        return list(self.tokenizer.load().tokenize_bytes(text.encode()))
+        tokens, control = self.tokenizer.load(), self.tokenizer.control
+        pieces = re.split(f"({'|'.join(map(re.escape, control))})", text)
+        ids = [[control[piece]] if piece in control else tokens.tokenize_bytes(piece.encode()) for piece in pieces]
+        return [token for piece in ids for token in piece]
 
     def character_ids(self, text: str) -> list[int]:
         """Tokenize a text one character at a time, so that no control token is recognized."""

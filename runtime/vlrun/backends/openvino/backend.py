@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vlrun.backends.openvino.autotune import load_tuned
+from vlrun.backends.openvino.cache_memory import default_cache_bytes
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import Device, candidates, open_device
@@ -37,6 +38,10 @@ class OpenVINOBackend:
     def settings(self) -> str:
         """Everything besides the model that affects results."""
         return str(self.hints)
+
+    def default_cache_bytes(self, total: int) -> int:
+        """Return how much of ``total`` bytes of memory the KV cache may take unless the user says otherwise."""
+        return default_cache_bytes(self.device, total)
 
     def open_decoder(self, memory: int) -> OpenVINODecoder:
         """Load the decoder with a KV cache of at most ``memory`` bytes."""

@@ -17,6 +17,7 @@ import openvino as ov
 from openvino._offline_transformations import paged_attention_transformation
 
 from vlrun.backends.openvino.attention_recorder import OpenVINOAttentionRecorder, add_query_output
+from vlrun.backends.openvino.cache_memory import CacheMemory, allocate_cache
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights
@@ -60,8 +61,8 @@ class OpenVINODecoder:
             check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder.name}'")
             self._request = self._compiled.create_infer_request()
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
-            self._allocate_cache(ports, memory, max_tokens)
-            keys = {layer: self._cells[2 * layer] for layer in recorded_layers}
+            self._allocate_cache(device, ports, memory, max_tokens)
+            keys = {layer: self._caches[2 * layer].cells for layer in recorded_layers}
             self.recorder: OpenVINOAttentionRecorder | None = None
             if keys:
                 self.recorder = OpenVINOAttentionRecorder(
@@ -94,7 +95,7 @@ class OpenVINODecoder:
         content = np.empty((len(blocks), self.block_bytes), np.uint8)
         start = 0
         with self._lock:
-            for cells in self._cells:
+            for cells in (cache.cells for cache in self._caches):
                 np.take(cells, list(blocks), axis=0, out=content[:, start : start + cells.shape[1]], mode="clip")
                 start += cells.shape[1]
         return content
@@ -103,11 +104,11 @@ class OpenVINODecoder:
         """Write the content that ``read_blocks`` returned into these blocks."""
         start = 0
         with self._lock:
-            for cells in self._cells:
+            for cells in (cache.cells for cache in self._caches):
                 cells[list(blocks)] = content[:, start : start + cells.shape[1]]
                 start += cells.shape[1]
 
-    def _allocate_cache(self, ports: Sequence[str], memory: int, max_tokens: int) -> None:
+    def _allocate_cache(self, device: Device, ports: Sequence[str], memory: int, max_tokens: int) -> None:
         """Allocate the KV cache. Raises OptionError if ``memory`` is less than a block, or not available."""
         self.block_size = self._port_shape("value_cache.0")[2]
         self.block_bytes = sum(self._port_block_bytes(name) for name in ports)
@@ -116,7 +117,7 @@ class OpenVINODecoder:
             raise OptionError(f"the KV cache needs at least {-(-self.block_bytes // MIB)} MiB, the size of one block")
         try:
             # Keeps the memory of the request's tensors alive.
-            self._cells = [self._allocate_port(name) for name in ports]
+            self._caches = [self._allocate_port(device, name) for name in ports]
         except MemoryError:
             raise OptionError(
                 f"cannot allocate a KV cache of {memory // MIB} MiB on this machine: lower kv_memory"
@@ -171,13 +172,11 @@ class OpenVINODecoder:
         size: int = self._compiled.input(name).get_element_type().size
         return math.prod(self._port_shape(name)[1:]) * size
 
-    def _allocate_port(self, name: str) -> Bytes:
-        """Allocate the cache of one port, ``[blocks, bytes]``: zero pages, mapped on first use."""
-        port = self._compiled.input(name)
-        shape = [self.blocks, *self._port_shape(name)[1:]]
-        cells = np.zeros(self.blocks * self._port_block_bytes(name), np.uint8)
-        self._request.set_tensor(name, ov.Tensor(cells, ov.Shape(shape), port.get_element_type()))
-        return cells.reshape(self.blocks, -1)
+    def _allocate_port(self, device: Device, name: str) -> CacheMemory:
+        element_type = self._compiled.input(name).get_element_type()
+        cache = allocate_cache(device, element_type, [self.blocks, *self._port_shape(name)[1:]])
+        self._request.set_tensor(name, cache.tensor)
+        return cache
 
 
 def _expected_ports(text: TextDimensions, deepstack: int) -> dict[str, list[int]]:

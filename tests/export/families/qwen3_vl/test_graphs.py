@@ -34,10 +34,9 @@ EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32
 
 
 @pytest.fixture(scope="module")
-def prompt(small_checkpoint: Path, small_model: Path) -> CheckPrompt:
+def prompt(small_model: Path) -> CheckPrompt:
     described = manifest.read(small_model)
-    checkpoint = open_checkpoint(small_checkpoint)
-    return make_check_prompt(checkpoint, described.vision, described.tokens, described.preprocessing)
+    return make_check_prompt(small_model, described.vision, described.tokens, described.preprocessing)
 
 
 @pytest.fixture(scope="module")
