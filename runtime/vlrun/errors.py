@@ -90,6 +90,10 @@ class DamagedModel(ModelError):
     """A file of the folder is missing, truncated or changed."""
 
 
+class ModelChanged(DamagedModel):
+    """A file of a loaded model was changed. The model must be loaded again."""
+
+
 class ContextLengthExceeded(VlrunError):
     """The prompt does not fit into the context."""
 

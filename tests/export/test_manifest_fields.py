@@ -11,6 +11,7 @@ import pytest
 from tests.small_models import CHAT_TEMPLATE, VOCAB_ROWS, build_checkpoint, build_tokenizer
 from vlrun import manifest
 from vlrun.manifest import GenerationDefaults
+from vlrun.models.model_folder import ModelFolder
 from vlrun_export.checkpoint import open_checkpoint
 from vlrun_export.checkpoint_files import CheckpointFiles
 from vlrun_export.generation_config import end_tokens, generation_defaults
@@ -30,9 +31,9 @@ def generation(folder: Path, **settings: Any) -> GenerationDefaults:
 
 
 def test_an_exported_folder_matches_its_manifest(small_model: Path) -> None:
-    described = manifest.read(small_model)
-    manifest.check_sizes(described, small_model)
-    manifest.check_hashes(described, small_model)
+    opened = ModelFolder(small_model)
+    opened.check_hashes()
+    described = opened.manifest
     assert set(described.files) == {path.name for path in small_model.iterdir()} - {manifest.MANIFEST}
     assert {*manifest.REQUIRED, "config.json", "generation_config.json", "tokenizer_config.json"} <= set(
         described.files

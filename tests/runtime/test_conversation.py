@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +93,9 @@ def test_a_loaded_conversation_equals_the_saved_one(vlm: vlrun.VLM, tmp_path: Pa
     conversation.ask("Describe this image.", SHELF)
     conversation.save(tmp_path / "chat.json")
     again = Conversation(vlm, options=GREEDY)
-    again.load(tmp_path / "chat.json")
+    marked = tmp_path / "marked.json"  # as editors on Windows write it
+    marked.write_bytes(codecs.BOM_UTF8 + (tmp_path / "chat.json").read_bytes())
+    again.load(marked)
     assert [turn.role for turn in again.turns] == ["user", "assistant"]
     assert again.turns[1] == conversation.turns[1]
     image, original = again.turns[0].parts[0], conversation.turns[0].parts[0]
@@ -176,17 +180,37 @@ def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, ids: s
 
 @pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])
 def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError if path else OptionError):
         Conversation(vlm).save(path)
     with pytest.raises(OptionError):
         Conversation(vlm).load(path)
+
+
+def test_only_saved_conversations_are_replaced(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """``/save`` replaced photos, links and, as root, device nodes."""
+    conversation, photo, link = Conversation(vlm, system="Be short."), tmp_path / "a.png", tmp_path / "link"
+    photo.write_bytes(SHELF.read_bytes())
+    os.mkfifo(tmp_path / "pipe")
+    saved = tmp_path / "chat.json"
+    saved.touch()
+    link.symlink_to(saved)
+    for _ in range(2):
+        conversation.save(link)
+        assert link.is_symlink()
+        Conversation(vlm).load(saved)
+    for refused in (photo, tmp_path / "pipe", Path("/dev/null"), tmp_path):
+        with pytest.raises(OutputError):
+            conversation.save(refused)
+    assert photo.read_bytes() == SHELF.read_bytes()
+    assert (tmp_path / "pipe").is_fifo()
+    assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize("results", ["3.50", ["3.50"], [3.5], [], [{"price": 3.5}]])
 def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> None:
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", SHELF)
-    with pytest.raises(OptionError, match=r"tool results must be a list|tool calls, but there are"):
+    with pytest.raises(OptionError, match=r"results.* must be a t|tool calls, but there are"):
         conversation.tool_results(results)  # type: ignore[arg-type]
 
 

@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
-from vlrun import manifest as manifests
 from vlrun.backends.system_memory import MIB, total_memory
 from vlrun.engine.backend import Backend, Decoder
 from vlrun.engine.engine import Engine
-from vlrun.errors import DamagedModel, DeviceError, OptionError, as_vlrun_error, result_of
+from vlrun.errors import DeviceError, OptionError, as_vlrun_error, result_of
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
+from vlrun.models.model_folder import ModelFolder
 from vlrun.storage import cache_paths
 from vlrun.types.cache_config import CacheConfig
 from vlrun.vision.encoder_queue import EncoderQueue
@@ -26,10 +25,12 @@ from vlrun.vision.vision_encoder import VisionEncoder
 
 T = TypeVar("T")
 
-CACHE_VERSION = 1
-"""Raise it when preprocessing, positions or prompts change: it invalidates all stored prefixes."""
-KV_MEMORY_SHARE = 4
-"""By default the KV cache may take a fourth of the memory. Memory is used only as the cache fills."""
+CACHE_VERSION = 2
+"""Raise it when preprocessing, positions or prompts change: it invalidates all stored prefixes.
+
+Prefixes of version 1 may come from weights that were changed under a running process, or from a GPU, whose prefixes
+hold zeros.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,7 @@ class ModelLoader:
     usually ready first and encodes images while the decoder is still compiling.
 
     Args:
-        folder: The model folder.
-        manifest: The folder's manifest.
-        fingerprint: The manifest's fingerprint.
+        folder: The opened and verified model folder.
         cache: Memory and disk for the KV cache.
         open_backends: Returns the backends to try in order; called in a loader thread.
         compiling: Set when the compiler starts. Until then other work delays loading.
@@ -70,9 +69,7 @@ class ModelLoader:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: Manifest,
-        fingerprint: str,
+        folder: ModelFolder,
         cache: CacheConfig,
         open_backends: Callable[[], Sequence[Backend]],
         compiling: threading.Event,
@@ -81,12 +78,12 @@ class ModelLoader:
     ) -> None:
         self.loaded: Future[LoadedModel] = Future()
         self.compiling = compiling
-        self.image_encoder = ImageEncoder(self.vision_encoder, manifest.preprocessing, manifest.vision)
+        self.image_encoder = ImageEncoder(self.vision_encoder, folder.manifest.preprocessing, folder.manifest.vision)
         self.encoder_queue = EncoderQueue(self.image_encoder.encode)
         self._vision: Future[VisionEncoder] = Future()
         self._vision_requested = False
         self._backend: Backend | None = None
-        self._folder, self._manifest, self._fingerprint, self._cache = folder, manifest, fingerprint, cache
+        self._folder, self._cache = folder, cache
         self._automatic = automatic
         self._start = time.perf_counter()
         self._lock = threading.Lock()
@@ -174,13 +171,11 @@ class ModelLoader:
         total, wanted = total_memory(), self._cache.kv_memory
         if wanted is not None and wanted > total:
             raise OptionError(f"kv_memory is {wanted // MIB} MiB, but this machine has {total // MIB} MiB")
-        return backend.open_decoder(total // KV_MEMORY_SHARE if wanted is None else wanted)
+        return backend.open_decoder(backend.default_cache_bytes(total) if wanted is None else wanted)
 
     def _assemble(self, decoder: Decoder, backend: Backend, notes: tuple[str, ...]) -> LoadedModel:
-        context = _context(self._cache, self._manifest, decoder)
-        if manifests.fingerprint(self._folder) != self._fingerprint:  # cached data would get the wrong key
-            raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
-        settings = f"{CACHE_VERSION} {self._fingerprint} {backend.settings} {decoder.name}"
+        context = _context(self._cache, self._folder.manifest, decoder)
+        settings = f"{CACHE_VERSION} {self._folder.fingerprint} {backend.settings} {decoder.name}"
         root = hashlib.sha256(settings.encode()).digest()
         store = PrefixStore(cache_paths.prefix_store(), root, self._cache.kv_disk) if self._cache.kv_disk else None
         engine = Engine(decoder, self.encoder_queue, root, store=store)

@@ -55,6 +55,7 @@ class OutputOptions:
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
         from vlrun.media.output_file import check_target
+        from vlrun.media.sources import local_path
 
         targets = [target for target in (self.draw, self.heatmap) if target is not None]
         if self.heatmap_word is not None and not self.heatmap:
@@ -65,7 +66,8 @@ class OutputOptions:
             raise OptionError("--heatmap needs one answer: leave out --tiles, --votes and --steps")
         for target in targets:
             check_target(target)
-        for one, other in itertools.combinations([*targets, *map(Path, images)], 2):
+        files = [local_path(name) for name in images if name != "-"]
+        for one, other in itertools.combinations([*targets, *files], 2):
             if one in targets and one.resolve() == other.resolve():
                 raise OptionError(f"'{one}' would be overwritten: choose another name for --draw or --heatmap")
 

@@ -71,7 +71,7 @@ def _read_pipe(_: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
-    return line.removesuffix("\n")
+    return line.removesuffix("\n").removeprefix("\ufeff")  # editors write it at the beginning of a file
 
 
 def _line_editor() -> Callable[[str], str]:

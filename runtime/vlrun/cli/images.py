@@ -40,16 +40,21 @@ class LoadedImage:
 
 
 def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage]:
-    """Open images and print their notes to stderr. Raises MediaError and OptionError."""
+    """Open images and print their notes to stderr. Raises MediaError and OptionError.
+
+    All headers are read before an image is decoded.
+    """
     from vlrun.media.enhance import enhance
-    from vlrun.media.image import open_image
+    from vlrun.media.pending_image import read_headers
     from vlrun.media.region import crop, parse_region
 
     region = parse_region(options.region) if options.region is not None else None
     loaded = []
-    for name in names:
-        with silent_libraries():
-            original = open_image(_read_stdin() if name == "-" else name)
+    with silent_libraries():
+        pending = read_headers([_read_stdin() if name == "-" else name for name in names])
+    for one in pending:
+        with silent_libraries(), one.opened() as original:
+            pass
         image = crop(original, region) if region else original
         image = enhance(image) if options.enhance else image
         for note in image.notes:

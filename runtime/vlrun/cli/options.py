@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 MAX_SCHEMA_BYTES = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
 
 ANSWER_OPTIONS: OptionTable = {
     "max_tokens": {"type": int, "help": "Maximum length of the answer in tokens. [default: 1024]"},
@@ -153,8 +154,9 @@ with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTI
 
 def read_schema(text: str) -> str:
     """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
-    if text.lstrip()[:1] in ("{", "") or text.strip() in ("true", "false"):
-        return text
+    inline = text.removeprefix(BYTE_ORDER_MARK)
+    if inline.lstrip()[:1] in ("{", "") or inline.strip() in ("true", "false"):
+        return inline
     try:
         with Path(text).open("rb") as file:
             raw = file.read(MAX_SCHEMA_BYTES + 1)

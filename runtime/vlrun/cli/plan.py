@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +16,7 @@ from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import CostEstimate
     from vlrun.perf.profile import SpeedProfile
     from vlrun.types.options import Options
@@ -48,8 +48,8 @@ def plan(
     loaded and runs once.
     """
     names, questions = split_arguments(words)
-    from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import estimate_cost
     from vlrun.prompt.builder import user_turn
 
@@ -58,8 +58,7 @@ def plan(
         raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
     request.check_image_count(len(names))
     images = open_images(names, image_options)
-    folder = model_options.model or FOLDER
-    manifests.read(folder)
+    folder = ModelFolder(model_options.model or FOLDER)
     turns = [user_turn([loaded.image for loaded in images], request.questions()[-1])]
     estimate = estimate_cost(
         folder,
@@ -74,21 +73,20 @@ def plan(
     click.echo(json.dumps(asdict(estimate)) if as_json else _format(estimate, images))
 
 
-def _speed(folder: Path, model_options: ModelOptions) -> SpeedProfile:
+def _speed(folder: ModelFolder, model_options: ModelOptions) -> SpeedProfile:
     """Return the stored profile; measure it first if it is incomplete."""
-    from vlrun import manifest as manifests
     from vlrun.perf.profile import load_profile, update_profile
 
-    fingerprint, hints = manifests.fingerprint(folder), str(model_options.hints)
+    fingerprint, hints = folder.fingerprint, str(model_options.hints)
     profile = load_profile(fingerprint, hints)
     if profile.prefill is None or not profile.vision:
         print_note("no measurements for this model on this machine yet: loading it and running it once")
-        update_profile(fingerprint, hints, _measure(folder, model_options))
+        update_profile(fingerprint, hints, _measure(model_options))
         profile = load_profile(fingerprint, hints)
     return profile
 
 
-def _measure(folder: Path, model_options: ModelOptions) -> SpeedProfile:
+def _measure(model_options: ModelOptions) -> SpeedProfile:
     import numpy as np
 
     from vlrun.perf.profile import SpeedProfile
@@ -97,7 +95,7 @@ def _measure(folder: Path, model_options: ModelOptions) -> SpeedProfile:
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
-    with load(folder, hints=model_options.hints) as vlm:
+    with load(model_options.model, hints=model_options.hints) as vlm:
         answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
         return SpeedProfile.from_answer(answer, vlm.vision_seconds)
 

@@ -16,16 +16,16 @@ def tune(model: Path, device: str) -> None:
     Takes one or two minutes; later commands use the result. Prints the seconds for a question about a 1024 x 768 image
     with an answer of 64 tokens.
     """
-    from vlrun import manifest as manifests
     from vlrun.backends.openvino import autotune
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify
 
-    manifest = manifests.read(model)
-    verify(manifest, model)
-    found = autotune.tune(model, manifest, device.upper(), lambda line: click.echo(line, err=True))
+    folder = ModelFolder(model)
+    verify(folder)
+    found = autotune.tune(folder, device.upper(), lambda line: click.echo(line, err=True))
     click.echo(
         f"decoder {found.decoder_precision}, group size {found.group_size}, "
         f"{found.threads or 'all'} threads, vision {found.vision_precision or 'as the device chooses'}: "
         f"{found.seconds:.2f} s, with the defaults {found.default_seconds:.2f} s"
     )
-    autotune.save_tuned(found, model, device.upper())
+    autotune.save_tuned(found, folder.fingerprint, device.upper())

@@ -119,6 +119,9 @@ class Backend(Protocol):
     def settings(self) -> str:
         """Everything besides the model that affects results; part of the root block hash."""
 
+    def default_cache_bytes(self, total: int) -> int:
+        """Return how much of ``total`` bytes of memory the KV cache may take unless the user says otherwise."""
+
     def open_decoder(self, memory: int) -> Decoder:
         """Load the decoder with a KV cache of at most ``memory`` bytes. Raises VlrunError."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vlrun import manifest as manifests
 from vlrun.manifest import TextDimensions
+from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.profile import SpeedProfile, auto_image_tokens
 from vlrun.prompt.builder import PromptBuilder
-from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate
+from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 
@@ -59,14 +60,17 @@ class CostEstimate:
 
 
 def estimate_cost(
-    folder: Path, turns: Sequence[Turn], options: Options, speed: SpeedProfile, context: int | None, kv_precision: str
+    folder: ModelFolder,
+    turns: Sequence[Turn],
+    options: Options,
+    speed: SpeedProfile,
+    context: int | None,
+    kv_precision: str,
 ) -> CostEstimate:
     """Estimate the cost of a request. Raises the errors that the request would raise."""
-    manifest = manifests.read(folder)
-    tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-    template = ChatTemplate(
-        (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8"), tokenizer, manifest.tokens.image
-    )
+    manifest = folder.manifest
+    tokenizer = load_tokenizer(folder.read(manifests.TOKENIZER), folder)
+    template = ChatTemplate(folder.read_text(manifests.CHAT_TEMPLATE), tokenizer, manifest.tokens.image)
     builder = PromptBuilder(manifest, template, auto_image_tokens(speed))
     prompt = builder.build(turns, options)
     builder.check_context(prompt, context)

@@ -19,7 +19,7 @@ from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled
 from vlrun.media.image import Image
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
-from vlrun.server.images import open_encoded
+from vlrun.server.images import encoded_size, opened_encoded
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Chunk
 from vlrun.types.sampling import MAX_SEED
@@ -40,11 +40,21 @@ class WorkerPool:
         self._limits = limits
         self._answers = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
-        self._decoding = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds, too many for the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._short, work)
+
+    async def run_in_turn(self, work: Callable[[Cancellation], T]) -> T:
+        """Run work that may take longer, in the thread of an answer; afterwards the thread is free, however it ends."""
+        cancellation = Cancellation()
+        future = asyncio.get_running_loop().run_in_executor(self._answers, work, cancellation)
+        try:
+            await asyncio.wait([future])
+            return future.result()
+        finally:
+            cancellation.cancel()
+            await _wait_for([future])
 
     @asynccontextmanager
     async def answers(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Sequence[AnswerChunk]]]:
@@ -68,6 +78,9 @@ class WorkerPool:
             await _wait_for(work)
 
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
+        sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
+        if sizes:
+            self._vlm.check_visual_tokens(sizes, request.options)
         turns = self.decode(request, cancellation)
         options = [
             replace(request.options, seed=_seed(request, index), progress=request.stream) for index in range(request.n)
@@ -75,7 +88,9 @@ class WorkerPool:
         return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
 
     def decode(self, request: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
-        """The conversation with decoded images. Called in a thread. Raises ApiError and AnswerCancelled."""
+        """The conversation with decoded images, of which only the pixels are kept that the model sees: large images of
+        all requests are decoded one after another. Called in a thread. Raises ApiError and AnswerCancelled.
+        """
         turns = []
         for message in request.messages:
             parts: list[str | Image] = []
@@ -83,10 +98,10 @@ class WorkerPool:
                 if isinstance(part, str):
                     parts.append(part)
                     continue
-                with self._decoding:  # one at a time: a large image takes several times its pixels for a moment
-                    if cancellation.cancelled():
-                        raise AnswerCancelled("the answer was cancelled")
-                    parts.append(open_encoded(part, self._limits))
+                if cancellation.cancelled():
+                    raise AnswerCancelled("the answer was cancelled")
+                with opened_encoded(part, self._limits) as image:
+                    parts.append(self._vlm.resize_image(image, part.detail, request.options))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
             turns.append(Turn(message.role, tuple(parts), message.tool_calls, details))
         return turns

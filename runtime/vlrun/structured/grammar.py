@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -43,15 +42,15 @@ JSON_STYLE: Mapping[str, object] = {
 }
 
 
+CONTROL_MARK = "\0"
+"""Precedes the names of control tokens in llguidance's tokenizer. No JSON text contains it, so that the letters of a
+control token in an answer are ordinary tokens.
+"""
+
+
 class _AddedToken(msgspec.Struct):
     id: int
     content: str
-
-
-class _TokenizerFile(msgspec.Struct):
-    """The part of tokenizer.json that is used here."""
-
-    added_tokens: list[_AddedToken] = []
 
 
 class GrammarTokenizer:
@@ -60,7 +59,7 @@ class GrammarTokenizer:
     Creation takes 1 s and 150 MB for 151,000 tokens, and holds the GIL.
 
     Args:
-        tokenizer: Path of the model's tokenizer.json, or its text.
+        tokenizer: Content of the model's tokenizer.json.
         eos: Ids that end an answer.
         vocab_size: Number of token ids.
 
@@ -68,11 +67,11 @@ class GrammarTokenizer:
         control: Ids of the control tokens by name; empty until `load`.
     """
 
-    def __init__(self, tokenizer: Path | str, eos: Sequence[int], vocab_size: int) -> None:
+    def __init__(self, tokenizer: bytes, eos: Sequence[int], vocab_size: int) -> None:
         self.eos = list(eos)
         self.vocab_size = vocab_size
         self.control: Mapping[str, int] = {}
-        self._source = str(tokenizer)
+        self._source = tokenizer
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._grammars: OrderedDict[str, Grammar] = OrderedDict()
@@ -119,12 +118,37 @@ class GrammarTokenizer:
         from llguidance import LLTokenizer
 
         try:
-            text = self._source if self._source.lstrip().startswith("{") else Path(self._source).read_bytes()
-            added = msgspec.json.decode(text, type=_TokenizerFile).added_tokens
+            marked, added = _mark_control_tokens(self._source)
             self.control = {token.content: token.id for token in added if token.id < self.vocab_size}
-            return LLTokenizer(self._source, n_vocab=self.vocab_size, eos_token=self.eos)
+            created = LLTokenizer(marked, n_vocab=self.vocab_size, eos_token=self.eos)
+            self._source = b""  # several megabytes
+            return created
         except Exception as error:  # llguidance raises many types
             raise DamagedModel(f"the model's tokenizer does not support schemas: {_first_line(error)}") from error
+
+
+def _mark_control_tokens(tokenizer: bytes) -> tuple[str, list[_AddedToken]]:
+    """Return tokenizer.json with a mark before the name of each added token, and these tokens as they were."""
+    file = msgspec.json.decode(tokenizer, type=dict[str, msgspec.Raw])
+    raw_added = file.get("added_tokens", msgspec.Raw(b"[]"))
+    added = msgspec.json.decode(raw_added, type=list[_AddedToken])
+    file["added_tokens"] = _encode(
+        [
+            {**token, "content": CONTROL_MARK + str(token["content"])}
+            for token in msgspec.json.decode(raw_added, type=list[dict[str, object]])
+        ]
+    )
+    model = msgspec.json.decode(file["model"], type=dict[str, msgspec.Raw])
+    if "vocab" in model and any(msgspec.json.encode(token.content) in bytes(model["vocab"]) for token in added):
+        names = {token.content for token in added}
+        vocab = msgspec.json.decode(model["vocab"], type=dict[str, int])
+        model["vocab"] = _encode({CONTROL_MARK + key if key in names else key: id_ for key, id_ in vocab.items()})
+        file["model"] = _encode(model)
+    return msgspec.json.encode(file).decode(), added
+
+
+def _encode(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 class GrammarConstraint:

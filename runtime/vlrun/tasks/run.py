@@ -11,9 +11,11 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from vlrun.arguments import has_method, instance, optional
 from vlrun.conversation import Conversation
 from vlrun.errors import OptionError
-from vlrun.media.image import Image, open_image
+from vlrun.media.image import Image
+from vlrun.media.pending_image import open_images
 from vlrun.media.region import Tiles, cut_tiles
 from vlrun.media.transform import ImageTransform
 from vlrun.models.family import ModelFamily
@@ -55,14 +57,16 @@ class _Abandoned(Exception):
 
 def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | None = None) -> TaskResult:
     """Run a task request on images. Raises as ``VLM.ask``."""
-    given = options or Options()
+    has_method("chat", "a vlrun.VLM")("vlm", vlm)
+    instance(TaskRequest)("request", request)
+    given = optional(instance(Options))("options", options) or Options()
     effective = request.options(given)
     if request.votes > 1 and not effective.temperature:  # greedy decoding would make all votes equal
         voting = vlm.family.voting
         effective = effective.with_defaults({"top_p": voting.top_p, "top_k": voting.top_k})
         effective = replace(effective, temperature=voting.temperature)
     vlm.grammar(effective)  # raises OptionError
-    opened = [open_image(image) for image in as_list(images)]
+    opened = open_images(as_list(images))
     request.check_image_count(len(opened))
     tiles = _tiles(opened, request.tiles)
     merge: MergeRule = request.task.merge if request.task is not None and given.schema is None else "none"

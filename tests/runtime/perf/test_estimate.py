@@ -9,6 +9,7 @@ from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded
 from vlrun.media.image import open_image
+from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.estimate import ANSWER_TOKENS, CostEstimate, estimate_cost, kv_bytes
 from vlrun.perf.profile import SpeedProfile
 from vlrun.types.options import Options
@@ -18,7 +19,7 @@ TURNS = [Turn("user", (open_image(EXAMPLES / "shelf.png"), "How many bottles are
 
 
 def estimate(speed: SpeedProfile, context: int | None = None, kv_precision: str = "u8") -> CostEstimate:
-    return estimate_cost(FOLDER, TURNS, Options(), speed, context, kv_precision)
+    return estimate_cost(ModelFolder(FOLDER), TURNS, Options(), speed, context, kv_precision)
 
 
 def test_times_are_unknown_without_measurements() -> None:

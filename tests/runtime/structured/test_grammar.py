@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,7 +133,7 @@ def test_strings_contain_no_control_tokens_without_angle_brackets() -> None:
     file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
     (think,) = (token for token in file["added_tokens"] if token["content"] == "<think>")
     think["content"] = "think of it"
-    tokenizer = GrammarTokenizer(json.dumps(file), EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer(json.dumps(file).encode(), EOS, VOCAB_SIZE)
     constraint = compile_schema({"const": "think of it"}, tokenizer).constraint()
     quote = tokenizer.load().tokenize_str('"')[0]
     assert quote in allowed(constraint)
@@ -219,10 +218,10 @@ HOSTILE: dict[str, Any] = {
     "no answer": {"type": "string", "minLength": 3, "maxLength": 2},
     "no answer in enum": {"type": "string", "enum": [1]},
     "misspelled": {"type": "object", "requried": ["a"]},
-    "other draft": {"$schema": "http://json-schema.org/draft-04/schema#"},
+    "other draft": {"$schema": "http://json-schema.org/draft-03/schema#"},
     "object as draft": {"$schema": {}},
     "object as format": text_schema(format={}),
-    "unknown format": text_schema(format="ipv5"),
+    "unknown format": text_schema(format="iri"),
     "format of a number": {"type": "integer", "format": "date"},
     "control character": {"const": "\x00"},
     "inexact number": {"const": 2**53 + 1},
@@ -263,18 +262,14 @@ def test_complexity_that_appears_during_an_answer_raises() -> None:
     assert time.perf_counter() - start < 20
 
 
-def test_a_tokenizer_is_given_as_text_or_file_and_reported_if_damaged(tmp_path: Path) -> None:
-    text = (FOLDER / "tokenizer.json").read_text("utf-8")
-    assert GrammarTokenizer(text, EOS, VOCAB_SIZE).load().vocab_size == VOCAB_SIZE
-    damaged = tmp_path / "tokenizer.json"
-    damaged.write_text("{")
+def test_a_damaged_tokenizer_is_reported() -> None:
     with pytest.raises(DamagedModel, match="tokenizer"):
-        GrammarTokenizer(damaged, EOS, VOCAB_SIZE).load()
+        GrammarTokenizer(b"{", EOS, VOCAB_SIZE).load()
 
 
 def test_a_schema_is_compiled_once() -> None:
     """Votes and tiles use one schema many times."""
-    tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
     first = compile_schema({"type": "integer", "minimum": 1}, tokenizer)
     assert compile_schema('{"type": "integer", "minimum": 1}', tokenizer) is first
     assert compile_schema({"type": "integer", "minimum": 2}, tokenizer) is not first
@@ -285,7 +280,7 @@ def test_a_schema_is_compiled_once() -> None:
 
 def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards memory: sixteen of the largest grammars would hold 250 MB."""
-    tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
     small = compile_schema({"const": 1}, tokenizer)
     assert compile_schema({"const": 1}, tokenizer) is small
     monkeypatch.setattr(grammar, "MAX_CACHED_CHARACTERS", 1000)

@@ -21,15 +21,15 @@ import msgspec
 import numpy as np
 import openvino as ov
 
-from vlrun import manifest as manifests
 from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import open_device
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine.backend import SequenceStep
 from vlrun.errors import DeviceError, OptionError
-from vlrun.manifest import Manifest
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
+from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
@@ -44,6 +44,7 @@ KV_MEMORY = 512 * 2**20
 MIN_GAIN = 0.03
 """Share of the time that other properties must save to replace the defaults, because measurements are noisy."""
 SIBLINGS = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
+MAX_RESULT_BYTES = 4096
 VISION_PRECISIONS = (None, "f32", "bf16", "f16")
 
 
@@ -68,29 +69,29 @@ class Tuned(msgspec.Struct, frozen=True):
         )
 
 
-def load_tuned(folder: Path, device: str) -> Tuned | None:
+def load_tuned(fingerprint: str, device: str) -> Tuned | None:
     """Return the stored result for this model and device; None if there is none or the file is damaged."""
     try:
-        return msgspec.json.decode(_path(folder, device).read_bytes(), type=Tuned)
+        return msgspec.json.decode(read_regular(_path(fingerprint, device), MAX_RESULT_BYTES, follow=False), type=Tuned)
     except (OSError, RuntimeError, msgspec.MsgspecError):  # RuntimeError: an unknown device, reported later
         return None
 
 
-def save_tuned(tuned: Tuned, folder: Path, device: str) -> None:
+def save_tuned(tuned: Tuned, fingerprint: str, device: str) -> None:
     """Store a result. Raises OSError if the cache folder is not writable."""
-    path = _path(folder, device)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _path(fingerprint, device)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.write_atomic(path, msgspec.json.encode(tuned))
 
 
-def tune(folder: Path, manifest: Manifest, device: str, report: Callable[[str], None]) -> Tuned:
+def tune(folder: ModelFolder, device: str, report: Callable[[str], None]) -> Tuned:
     """Measure one choice after another and return the fastest.
 
     ``report`` gets a line for each choice. Raises DeviceError if nothing runs on the device.
     """
     default = Hints(device=device)
 
-    decoder, vision = partial(decoder_seconds, folder, manifest), partial(vision_seconds, folder, manifest)
+    decoder, vision = partial(decoder_seconds, folder), partial(vision_seconds, folder)
     decoders = {
         f"decoder {precision}, groups of {size}": replace(default, decoder_precision=precision, group_size=size)
         for precision in ("f32", "bf16", "f16")
@@ -148,10 +149,10 @@ def _fastest(measured: Mapping[Hints, float], default: Hints) -> Hints:
     return default if measured.get(default, math.inf) <= measured.get(best, 0) * (1 + MIN_GAIN) else best
 
 
-def decoder_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
+def decoder_seconds(folder: ModelFolder, hints: Hints) -> float:
     """Estimate the prefill and decode time of the request from a shorter one."""
-    text, total = manifest.text, MEASURED_PREFILL + MEASURED_DECODE
-    decoder = OpenVINODecoder(open_device(hints), folder, text, manifest.vision.deepstack, KV_MEMORY, total)
+    text, total = folder.manifest.text, MEASURED_PREFILL + MEASURED_DECODE
+    decoder = OpenVINODecoder(open_device(hints), folder, text, folder.manifest.vision.deepstack, KV_MEMORY, total)
     blocks = range(-(-total // decoder.block_size))
     steps = ((0, MEASURED_PREFILL), (0, MEASURED_PREFILL), *((MEASURED_PREFILL + n, 1) for n in range(MEASURED_DECODE)))
     seconds = []
@@ -164,10 +165,10 @@ def decoder_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
     return seconds[1] * PROMPT_TOKENS / MEASURED_PREFILL + statistics.median(seconds[2:]) * OUTPUT_TOKENS
 
 
-def vision_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
+def vision_seconds(folder: ModelFolder, hints: Hints) -> float:
     """Measure the second encoding of an image: in its first inference the plugin repacks the weights."""
-    encoder = OpenVINOVisionEncoder(open_device(hints), folder, manifest.vision, family_of(manifest))
-    vision = manifest.vision
+    encoder = OpenVINOVisionEncoder(open_device(hints), folder, folder.manifest.vision, family_of(folder.manifest))
+    vision = folder.manifest.vision
     grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)
     patches = Patches(np.zeros((grid.patches, 3 * vision.temporal_patch * vision.patch**2), np.float32), grid)
     for _ in range(2):
@@ -177,8 +178,8 @@ def vision_seconds(folder: Path, manifest: Manifest, hints: Hints) -> float:
     return seconds
 
 
-def _path(folder: Path, device: str) -> Path:
+def _path(fingerprint: str, device: str) -> Path:
     """Return the file of the result for this model, processor and OpenVINO version."""
     processor = ov.Core().get_property(device, "FULL_DEVICE_NAME")
-    name = hashlib.sha256(f"{manifests.fingerprint(folder)} {processor} {ov.get_version()} {os.cpu_count()}".encode())
+    name = hashlib.sha256(f"{fingerprint} {processor} {ov.get_version()} {os.cpu_count()}".encode())
     return cache_paths.tuned_hints() / f"{name.hexdigest()[:32]}.json"

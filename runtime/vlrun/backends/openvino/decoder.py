@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,13 @@ import openvino as ov
 from openvino._offline_transformations import paged_attention_transformation
 
 from vlrun.backends.openvino.attention_recorder import OpenVINOAttentionRecorder, add_query_output
+from vlrun.backends.openvino.cache_memory import CacheMemory, allocate_cache
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DamagedModel, DeviceError, OptionError
 from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
+from vlrun.models.model_folder import ModelFolder
 from vlrun.types.arrays import Bytes, FloatArray, IntArray
 
 MIB = 2**20
@@ -33,7 +34,7 @@ class OpenVINODecoder:
 
     Args:
         device: The device.
-        folder: The model folder.
+        folder: The opened model folder.
         text: Dimensions of the decoder.
         deepstack: Number of DeepStack rows of the image features.
         memory: Bytes that the KV cache may take.
@@ -41,24 +42,25 @@ class OpenVINODecoder:
     """
 
     def __init__(
-        self, device: Device, folder: Path, text: TextDimensions, deepstack: int, memory: int, max_tokens: int
+        self, device: Device, folder: ModelFolder, text: TextDimensions, deepstack: int, memory: int, max_tokens: int
     ) -> None:
-        model = device.read_model(folder / DECODER_XML)
+        model = device.read_model(folder, DECODER_XML, DECODER_BIN)
         try:
             paged_attention_transformation(model)
         except RuntimeError as error:
-            raise DamagedModel(f"'{DECODER_XML}' in '{folder}' is not a decoder that vlrun exported") from error
+            raise DamagedModel(f"'{DECODER_XML}' in '{folder.name}' is not a decoder that vlrun exported") from error
         recorded_layers = add_query_output(model, device, text.layers)
+        self._folder = folder
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
-        with MappedWeights(model, folder / DECODER_BIN):
-            self._compiled = device.compile_model(model, folder / DECODER_BIN, device.hints.decoder_config())
-            check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
+        with MappedWeights(model):
+            self._compiled = device.compile_model(model, folder.named_path(DECODER_BIN), device.hints.decoder_config())
+            check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder.name}'")
             self._request = self._compiled.create_infer_request()
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
-            self._allocate_cache(ports, memory, max_tokens)
-            keys = {layer: self._cells[2 * layer] for layer in recorded_layers}
+            self._allocate_cache(device, ports, memory, max_tokens)
+            keys = {layer: self._caches[2 * layer].cells for layer in recorded_layers}
             self.recorder: OpenVINOAttentionRecorder | None = None
             if keys:
                 self.recorder = OpenVINOAttentionRecorder(
@@ -71,11 +73,13 @@ class OpenVINODecoder:
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
         """Run several sequences in one pass and write their keys and values.
 
-        Raises InferenceCancelled when ``stopped``.
+        Raises InferenceCancelled when ``stopped``, and ModelChanged if the file of the weights was changed.
         """
         ends = np.cumsum([step.rows for step in steps])
         with self._lock:
+            self._folder.check_unchanged(DECODER_BIN)  # a shorter file would end the process
             run(self._request, self._inputs(steps), stopped)
+            self._folder.check_unchanged(DECODER_BIN)
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
             queries = [
                 self.recorder.queries(int(end) - step.rows, int(end)) if self.recorder and step.record_queries else None
@@ -89,7 +93,7 @@ class OpenVINODecoder:
         content = np.empty((len(blocks), self.block_bytes), np.uint8)
         start = 0
         with self._lock:
-            for cells in self._cells:
+            for cells in (cache.cells for cache in self._caches):
                 np.take(cells, list(blocks), axis=0, out=content[:, start : start + cells.shape[1]], mode="clip")
                 start += cells.shape[1]
         return content
@@ -98,11 +102,11 @@ class OpenVINODecoder:
         """Write the content that ``read_blocks`` returned into these blocks."""
         start = 0
         with self._lock:
-            for cells in self._cells:
+            for cells in (cache.cells for cache in self._caches):
                 cells[list(blocks)] = content[:, start : start + cells.shape[1]]
                 start += cells.shape[1]
 
-    def _allocate_cache(self, ports: Sequence[str], memory: int, max_tokens: int) -> None:
+    def _allocate_cache(self, device: Device, ports: Sequence[str], memory: int, max_tokens: int) -> None:
         """Allocate the KV cache. Raises OptionError if ``memory`` is less than a block, or not available."""
         self.block_size = self._port_shape("value_cache.0")[2]
         self.block_bytes = sum(self._port_block_bytes(name) for name in ports)
@@ -111,7 +115,7 @@ class OpenVINODecoder:
             raise OptionError(f"the KV cache needs at least {-(-self.block_bytes // MIB)} MiB, the size of one block")
         try:
             # Keeps the memory of the request's tensors alive.
-            self._cells = [self._allocate_port(name) for name in ports]
+            self._caches = [self._allocate_port(device, name) for name in ports]
         except MemoryError:
             raise OptionError(
                 f"cannot allocate a KV cache of {memory // MIB} MiB on this machine: lower kv_memory"
@@ -166,13 +170,11 @@ class OpenVINODecoder:
         size: int = self._compiled.input(name).get_element_type().size
         return math.prod(self._port_shape(name)[1:]) * size
 
-    def _allocate_port(self, name: str) -> Bytes:
-        """Allocate the cache of one port, ``[blocks, bytes]``: zero pages, mapped on first use."""
-        port = self._compiled.input(name)
-        shape = [self.blocks, *self._port_shape(name)[1:]]
-        cells = np.zeros(self.blocks * self._port_block_bytes(name), np.uint8)
-        self._request.set_tensor(name, ov.Tensor(cells, ov.Shape(shape), port.get_element_type()))
-        return cells.reshape(self.blocks, -1)
+    def _allocate_port(self, device: Device, name: str) -> CacheMemory:
+        element_type = self._compiled.input(name).get_element_type()
+        cache = allocate_cache(device, element_type, [self.blocks, *self._port_shape(name)[1:]])
+        self._request.set_tensor(name, cache.tensor)
+        return cache
 
 
 def _expected_ports(text: TextDimensions, deepstack: int) -> dict[str, list[int]]:

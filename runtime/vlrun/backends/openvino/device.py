@@ -15,6 +15,7 @@ import openvino as ov
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError
+from vlrun.models.model_folder import ModelFolder
 
 POLL_MS = 50
 """Interval at which a running inference checks for cancellation."""
@@ -35,14 +36,14 @@ class Device:
     compile_cache: CompileCache | None = None
     compiling: threading.Event = field(default_factory=threading.Event)
 
-    def read_model(self, path: Path) -> ov.Model:
-        """Read an IR. Raises DamagedModel."""
+    def read_model(self, folder: ModelFolder, xml: str, weights: str) -> ov.Model:
+        """Read an IR and map its weights. Raises DamagedModel."""
         try:
-            return self.core.read_model(path)
+            model = self.core.read_model(folder.opened_path(xml), folder.opened_path(weights))
         except RuntimeError as error:
-            raise DamagedModel(
-                f"OpenVINO cannot read '{path.name}' in '{path.parent}': export or copy it again"
-            ) from error
+            raise DamagedModel(f"OpenVINO cannot read '{xml}' in '{folder.name}': export or copy it again") from error
+        folder.check_unchanged(xml, weights)
+        return model
 
     def compile_model(self, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
         """Compile a model, or load it from the compile cache.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vlrun.arguments import check_fields, instance, optional, text, whole_number
 from vlrun.errors import OptionError
 
 AUTO = "AUTO"
@@ -37,18 +38,22 @@ class Hints:
     group_size: int | None = 128
 
     def __post_init__(self) -> None:
-        if not isinstance(self.device, str):
-            raise OptionError(f"device must be a name such as CPU, not {self.device}")
+        precisions = ("decoder_precision", "vision_precision", "kv_precision")
+        counts = ("threads", "group_size")
+        checks = dict.fromkeys(precisions, optional(text)) | dict.fromkeys(counts, optional(whole_number))
+        check_fields(self, {"device": instance(str, "a name such as CPU"), **checks})
+        if (self.threads is not None and self.threads < 1) or (self.group_size or 0) < 0:
+            raise OptionError("threads must be at least 1, and group_size at least 0")
         object.__setattr__(self, "device", self.device.upper())
 
     def decoder_config(self) -> dict[str, str]:
         """Return the OpenVINO properties of the decoder.
 
-        Keys are quantized by token, as values are. The CPU plugin's default, a scale per channel of a block,
-        requantizes the block with every token written to it: results would depend on how the past was split into steps,
-        and on rejected guesses.
+        Keys are quantized by token, as values are. The plugins' default, a scale per channel of a block, requantizes
+        the block with every token written to it: results would depend on how the past was split into steps, and on
+        rejected guesses. With f32 inference the GPU plugin even refuses the block size that it chose for it.
         """
-        by_token = self.device.split(".")[0] == "CPU" and self.kv_precision in {None, "u8"}
+        by_token = self.kv_precision in {None, "u8"}
         return self._config(
             {
                 "INFERENCE_PRECISION_HINT": self.decoder_precision,

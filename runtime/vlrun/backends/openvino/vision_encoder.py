@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
 from vlrun.errors import DeviceError
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
 from vlrun.models.family import ModelFamily
+from vlrun.models.model_folder import ModelFolder
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
@@ -23,15 +23,16 @@ from vlrun.vision.vision_encoder import Patches
 class OpenVINOVisionEncoder:
     """The compiled vision encoder of a model folder."""
 
-    def __init__(self, device: Device, folder: Path, vision: VisionDimensions, family: ModelFamily) -> None:
-        model = device.read_model(folder / VISION_XML)
+    def __init__(self, device: Device, folder: ModelFolder, vision: VisionDimensions, family: ModelFamily) -> None:
+        model = device.read_model(folder, VISION_XML, VISION_BIN)
+        self._folder = folder
         self._vision = vision
         self._family = family
         self._lock = threading.Lock()
-        self._mapped: MappedWeights | None = MappedWeights(model, folder / VISION_BIN)
+        self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
-            self._compiled = device.compile_model(model, folder / VISION_BIN, device.hints.vision_config())
-        check_ports(self._compiled, _expected_ports(vision), f"'{VISION_XML}' in '{folder}'")
+            self._compiled = device.compile_model(model, folder.named_path(VISION_BIN), device.hints.vision_config())
+        check_ports(self._compiled, _expected_ports(vision), f"'{VISION_XML}' in '{folder.name}'")
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
@@ -48,7 +49,10 @@ class OpenVINOVisionEncoder:
             raise DeviceError(f"the device compiles the vision encoder but cannot run it: {error}") from error
 
     def encode(self, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
-        """Encode one image. Raises InferenceCancelled when ``stopped``."""
+        """Encode one image.
+
+        Raises InferenceCancelled when ``stopped``, and ModelChanged if the file of the weights was changed.
+        """
         positions = self._family.patch_positions(patches.grid, self._vision)
         inputs: dict[str, npt.NDArray[np.generic]] = {
             "patches": patches.pixels,
@@ -58,9 +62,11 @@ class OpenVINOVisionEncoder:
             "rotary_sin": positions.sin,
         }
         with self._lock:
+            self._folder.check_unchanged(VISION_BIN)  # a shorter file would end the process
             try:
                 with self._mapped or nullcontext():
                     run(self._request, inputs, stopped)
+                self._folder.check_unchanged(VISION_BIN)
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
                 self._mapped = None
             finally:

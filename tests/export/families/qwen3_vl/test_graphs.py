@@ -17,6 +17,7 @@ from vlrun.backends.openvino.device import open_device
 from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import PlacedFeatures, SequenceStep
 from vlrun.manifest import Manifest
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.features import ImageFeatures
@@ -71,8 +72,9 @@ def test_the_layer_by_layer_reference_equals_from_pretrained(
 
 
 def test_batched_chunked_prefill_equals_one_pass(small_model: Path, prompt: CheckPrompt, features: FloatArray) -> None:
-    described = manifest.read(small_model)
-    decoder = OpenVINODecoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
+    opened = ModelFolder(small_model)
+    described = opened.manifest
+    decoder = OpenVINODecoder(open_device(EXACT), opened, described.text, described.vision.deepstack, 2**30, 256)
     text_ids = np.roll(prompt.ids, 7)
     text_ids[text_ids == described.tokens.image] = 5
     expected_logits = [
@@ -189,7 +191,9 @@ def test_positions_beyond_100000_are_as_accurate_in_bfloat16(small_model: Path, 
 def bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
     described = manifest.read(folder)
     hints = Hints(decoder_precision="bf16", kv_precision="bf16")
-    decoder = OpenVINODecoder(open_device(hints), folder, described.text, described.vision.deepstack, 2**30, 256)
+    decoder = OpenVINODecoder(
+        open_device(hints), ModelFolder(folder), described.text, described.vision.deepstack, 2**30, 256
+    )
     positions = token_positions(len(ids), []) + offset
     blocks = list(range(math.ceil(len(ids) / decoder.block_size)))
     rows = []

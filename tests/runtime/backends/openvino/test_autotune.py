@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 import vlrun
-from vlrun import manifest
 from vlrun.backends import open_backends
 from vlrun.backends.openvino import autotune
 from vlrun.backends.openvino.autotune import Tuned
@@ -18,11 +17,12 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.cli import commands
 from vlrun.embedded import FOLDER
 from vlrun.errors import DeviceError
+from vlrun.models.model_folder import ModelFolder
 
 
 def hints_used(hints: Hints) -> str:
     """Return the settings with which the embedded model would be loaded."""
-    (backend,) = open_backends(FOLDER, manifest.read(FOLDER), manifest.fingerprint(FOLDER), hints, threading.Event())
+    (backend,) = open_backends(ModelFolder(FOLDER), hints, threading.Event())
     return backend.settings
 
 
@@ -41,9 +41,9 @@ def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[
     monkeypatch.setattr("os.cpu_count", lambda: 8)
 
     def tune_with(seconds: Callable[[Hints], float]) -> Tuned:
-        monkeypatch.setattr(autotune, "decoder_seconds", lambda folder, manifest, hints: seconds(hints))
-        monkeypatch.setattr(autotune, "vision_seconds", lambda folder, manifest, hints: seconds(hints))
-        return autotune.tune(FOLDER, manifest.read(FOLDER), "CPU", lambda _: None)
+        monkeypatch.setattr(autotune, "decoder_seconds", lambda folder, hints: seconds(hints))
+        monkeypatch.setattr(autotune, "vision_seconds", lambda folder, hints: seconds(hints))
+        return autotune.tune(ModelFolder(FOLDER), "CPU", lambda _: None)
 
     return tune_with
 
@@ -87,7 +87,7 @@ def test_vlrun_tune_stores_a_result_that_the_next_load_uses() -> None:
     assert run.exit_code == 0, run.output
     assert run.stderr.count("decoder f32") == 3
     assert run.stderr.count(" s\n") >= 4
-    tuned = autotune.load_tuned(FOLDER, "CPU")
+    tuned = autotune.load_tuned(ModelFolder(FOLDER).fingerprint, "CPU")
     assert tuned is not None
     assert f": {tuned.seconds:.2f} s, with the defaults {tuned.default_seconds:.2f} s" in run.stdout
     assert f"decoder {tuned.decoder_precision}, group size {tuned.group_size}, " in run.stdout
@@ -97,7 +97,7 @@ def test_vlrun_tune_stores_a_result_that_the_next_load_uses() -> None:
 
 
 def test_given_hints_override_tuned_ones() -> None:
-    autotune.save_tuned(Tuned("bf16", "bf16", 32, 1, 1.0, 2.0), FOLDER, "CPU")
+    autotune.save_tuned(Tuned("bf16", "bf16", 32, 1, 1.0, 2.0), ModelFolder(FOLDER).fingerprint, "CPU")
     tuned = Hints(decoder_precision="bf16", vision_precision="bf16", group_size=32, threads=1)
     assert hints_used(Hints()) == str(tuned)
     given = Hints(group_size=0)
@@ -106,8 +106,8 @@ def test_given_hints_override_tuned_ones() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"seconds": "fast"}'])
 def test_a_damaged_result_is_ignored(content: bytes, cache_folder: Path) -> None:
-    autotune.save_tuned(Tuned("bf16", "bf16", 32, 1, 1.0, 2.0), FOLDER, "CPU")
+    autotune.save_tuned(Tuned("bf16", "bf16", 32, 1, 1.0, 2.0), ModelFolder(FOLDER).fingerprint, "CPU")
     (file,) = (cache_folder / "vlrun" / "tuned").iterdir()
     file.write_bytes(content)
-    assert autotune.load_tuned(FOLDER, "CPU") is None
+    assert autotune.load_tuned(ModelFolder(FOLDER).fingerprint, "CPU") is None
     assert hints_used(Hints()) == str(Hints())
