@@ -18,7 +18,7 @@ import msgspec
 from PIL import Image as PILImage
 
 from vlrun import arguments as check
-from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.output_file import resolve_links
@@ -139,6 +139,9 @@ class Conversation:
                     text += chunk.text
                     answer = chunk.answer
                     yield chunk
+        except InvalidAnswer as error:
+            answer = error.answer
+            raise
         finally:
             if text or answer:
                 part = GeneratedText(answer.tokens, text) if answer and answer.tokens else text

@@ -22,7 +22,7 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, InvalidAnswer, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
@@ -42,7 +42,7 @@ from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
-from vlrun.structured.python_types import schema_of, value_of
+from vlrun.structured.python_types import schema_of, with_value
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
@@ -348,7 +348,14 @@ class VLM:
                 if stops.found:
                     break
         last = output.chunk(stops.push(detokenizer.flush()) + stops.flush())
-        yield replace(last, answer=self._answer(prepared, output, stream, stops.found))
+        answer = self._answer(prepared, output, stream, stops.found)
+        if options.schema is not None and answer.finish_reason == "stop" and not stops.found and not answer.tool_calls:
+            try:
+                answer = with_value(answer, options.schema)
+            except InvalidAnswer:
+                yield last
+                raise
+        yield replace(last, answer=answer)
 
     def _sampler(self, prepared: _Prepared) -> Sampler:
         prompt, constraint = prepared.prompt, prepared.grammar.constraint() if prepared.grammar else None
@@ -373,7 +380,6 @@ class VLM:
         options, subject = prompt.options, prompt.subject
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
-        complete_json = options.schema is not None and reason == "stop" and not stopped and not calls
         visual_tokens = sum(image.tokens for image in _images(prompt))
         tokens = len(prompt.prompt.ids)
         return Answer(
@@ -382,7 +388,6 @@ class VLM:
             Usage(tokens, visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
-            value=value_of(text, options.schema) if complete_json else None,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=self._heat(prepared, output.tokens, stream) if options.heatmap else None,
