@@ -20,7 +20,7 @@ from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
-from vlrun.engine.sampler import Sampler, TeacherForcedSampler, TokenSampler
+from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, InvalidAnswer, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
@@ -35,19 +35,21 @@ from vlrun.models.verification import verify
 from vlrun.perf.profile import auto_image_tokens, load_profile
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
-from vlrun.prompt.detokenizer import Detokenizer, StopStrings
+from vlrun.prompt.detokenizer import Detokenizer
 from vlrun.prompt.output import OutputAccumulator, timings
+from vlrun.prompt.reasoning import ReasoningSplitter, reasoning_tokens
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.python_types import schema_of, with_value
+from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.types.options import MAX_TOKENS, Detail, Options
+from vlrun.types.options import Detail, Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
 
@@ -135,6 +137,7 @@ class VLM:
         self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
         self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
+        self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
         auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
         self._builder = PromptBuilder(manifest, self.template, auto)
 
@@ -330,26 +333,26 @@ class VLM:
             self._loader.encoder_queue.prefetch(images)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
-        options = prepared.prompt.options
-        detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
-        sampler = self._sampler(prepared)
-        output = OutputAccumulator(self._token_bytes, sampler.scores)
-        with self._submit(prepared, sampler, options.max_tokens or MAX_TOKENS) as stream:
+        options, prompt = prepared.prompt.options, prepared.prompt.prompt
+        thinks = self._reasoning is not None and self._reasoning.begun_in(prompt)
+        max_tokens, max_thought = options.limits(thinks, self.context - len(prompt.ids))
+        sampler = self._sampler(prepared, thinks, max_thought)
+        splitter = ReasoningSplitter(self._reasoning, thinks)
+        output = OutputAccumulator(self._tokenizer, options.stop, splitter, self._token_bytes, sampler.scores)
+        with self._submit(prepared, sampler, max_tokens) as stream:
             for item in stream.items():
                 if isinstance(item, Progress):
                     if options.progress:
                         yield Chunk("", progress=item)
-                    continue
-                if item in self.manifest.tokens.eos:
-                    continue
-                output.add_token(item)
-                if text := stops.push(detokenizer.push(item)):
-                    yield output.chunk(text)
-                if stops.found:
-                    break
-        last = output.chunk(stops.push(detokenizer.flush()) + stops.flush())
-        answer = self._answer(prepared, output, stream, stops.found)
-        if options.schema is not None and answer.finish_reason == "stop" and not stops.found and not answer.tool_calls:
+                elif item not in self.manifest.tokens.eos:
+                    if chunk := output.push(item):
+                        yield chunk
+                    if output.stopped:
+                        break
+        last = output.finish()
+        answer = self._answer(prepared, output, stream)
+        complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
+        if options.schema is not None and complete:
             try:
                 answer = with_value(answer, options.schema)
             except InvalidAnswer:
@@ -357,10 +360,13 @@ class VLM:
                 raise
         yield replace(last, answer=answer)
 
-    def _sampler(self, prepared: _Prepared) -> Sampler:
-        prompt, constraint = prepared.prompt, prepared.grammar.constraint() if prepared.grammar else None
-        params = prompt.options.sampling(self.manifest.generation)
-        return Sampler(params, prompt.prompt.ids, self.manifest.text.vocab_size, constraint, prompt.options.logprobs)
+    def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
+        prompt, manifest = prepared.prompt, self.manifest
+        constraint: Constraint | None = prepared.grammar.constraint() if prepared.grammar else None
+        if self._reasoning is not None:
+            constraint = ReasoningConstraint(self._reasoning, thinks, max_thought, constraint, manifest.tokens.eos)
+        params = prompt.options.sampling(manifest.generation)
+        return Sampler(params, prompt.prompt.ids, manifest.text.vocab_size, constraint, prompt.options.logprobs)
 
     @contextmanager
     def _submit(self, prepared: _Prepared, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
@@ -375,34 +381,38 @@ class VLM:
         finally:
             self._loader.encoder_queue.discard(_images(prepared.prompt))
 
-    def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream, stopped: bool) -> Answer:
-        prompt, metrics, text = prepared.prompt, stream.metrics, output.text
+    def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
+        prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
         options, subject = prompt.options, prompt.subject
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
         visual_tokens = sum(image.tokens for image in _images(prompt))
-        tokens = len(prompt.prompt.ids)
+        counts = len(prompt.prompt.ids), visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes
         return Answer(
             text,
             reason,
-            Usage(tokens, visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes),
+            Usage(*counts, reasoning_tokens=output.reasoning_tokens),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
-            heat=self._heat(prepared, output.tokens, stream) if options.heatmap else None,
+            heat=self._heat(prepared, output, stream) if options.heatmap else None,
             tokens=() if stopped else tuple(output.tokens),
             logprobs=tuple(output.logprobs),
+            reasoning=output.reasoning,
+            opening=output.opening,
         )
 
-    def _heat(self, prepared: _Prepared, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
+    def _heat(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Heat | None:
+        """Return the attention of the answer's tokens; the reasoning has none."""
         attention = stream.attention
         if attention is None or not prepared.prompt.images:
             return None
         placed = zip(prepared.prompt.prompt.image_offsets, _images(prepared.prompt), strict=True)
-        maps = tuple(heat_maps(attention, start, image.grid)[: len(tokens)] for start, image in placed)
+        answer = slice(output.answer_start, len(output.tokens))
+        maps = tuple(heat_maps(attention, start, image.grid)[answer] for start, image in placed)
         detokenizer = Detokenizer(self._tokenizer)
-        return Heat(maps, tuple(detokenizer.push(token) for token in tokens))
+        return Heat(maps, tuple(detokenizer.push(token) for token in output.tokens[answer]))
 
 
 def _images(prompt: BuiltPrompt) -> list[PreparedImage]:

@@ -28,7 +28,7 @@ EXIT_OUTPUT = 8
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "optimum", "nncf", "safetensors")
+EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
 EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/export or pip install '.[export]'"
 
 
