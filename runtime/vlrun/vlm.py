@@ -278,6 +278,7 @@ class VLM:
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
         turns, tools = check_conversation(turns, tools)
+        self._loader.process.check()
         return self._builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
@@ -300,6 +301,7 @@ class VLM:
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
     ) -> AnswerGrammar | None:
         """Compile the grammar of the answer; None if any text is valid. Raises OptionError for unsupported schemas."""
+        self._loader.process.check()
         schema = None if options.schema is None else schema_of(options.schema)
         return compile_answer(schema, tools, choice or ToolChoice(), self.grammar_tokenizer, self.family)
 
@@ -322,7 +324,7 @@ class VLM:
         try:
             self._builder.check_context(prompt, self.context)
         except VlrunError:
-            self._loader.encoder_queue.discard(_images(prompt))
+            self._loader.discard(_images(prompt))
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")
         return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
@@ -379,7 +381,7 @@ class VLM:
                 prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:
-            self._loader.encoder_queue.discard(_images(prepared.prompt))
+            self._loader.discard(_images(prepared.prompt))
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
@@ -425,6 +427,8 @@ def _finalize(loader: ModelLoader) -> None:
     Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
     running when the process ends.
     """
+    if not loader.process.is_this():
+        return  # its locks may be held for ever
     if threading.current_thread() is threading.main_thread():
         loader.close()
     else:
