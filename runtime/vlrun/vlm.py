@@ -23,7 +23,7 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, InvalidAnswer, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
@@ -44,7 +44,7 @@ from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
-from vlrun.structured.python_types import schema_of, value_of
+from vlrun.structured.python_types import schema_of, with_value
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
@@ -282,6 +282,7 @@ class VLM:
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
         turns, tools = check_conversation(turns, tools)
+        self._loader.process.check()
         return self._builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
@@ -304,6 +305,7 @@ class VLM:
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
     ) -> AnswerGrammar | None:
         """Compile the grammar of the answer; None if any text is valid. Raises OptionError for unsupported schemas."""
+        self._loader.process.check()
         schema = None if options.schema is None else schema_of(options.schema)
         return compile_answer(schema, tools, choice or ToolChoice(), self.grammar_tokenizer, self.family)
 
@@ -326,7 +328,7 @@ class VLM:
         try:
             self._builder.check_context(prompt, self.context)
         except VlrunError:
-            self._loader.encoder_queue.discard(_images(prompt))
+            self._loader.discard(_images(prompt))
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")
         return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
@@ -354,7 +356,15 @@ class VLM:
                     if output.stopped:
                         break
         last = output.finish()
-        yield replace(last, answer=self._answer(prepared, output, stream))
+        answer = self._answer(prepared, output, stream)
+        complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
+        if options.schema is not None and complete:
+            try:
+                answer = with_value(answer, options.schema)
+            except InvalidAnswer:
+                yield last
+                raise
+        yield replace(last, answer=answer)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
@@ -375,14 +385,13 @@ class VLM:
                 prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:
-            self._loader.encoder_queue.discard(_images(prepared.prompt))
+            self._loader.discard(_images(prepared.prompt))
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
         options, subject = prompt.options, prompt.subject
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
-        complete_json = options.schema is not None and reason == "stop" and not stopped and not calls
         visual_tokens = sum(image.tokens for image in _images(prompt))
         counts = len(prompt.prompt.ids), visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes
         return Answer(
@@ -391,7 +400,6 @@ class VLM:
             Usage(*counts, reasoning_tokens=output.reasoning_tokens),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
-            value=value_of(text, options.schema) if complete_json else None,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=self._heat(prepared, output, stream) if options.heatmap else None,
@@ -423,6 +431,8 @@ def _finalize(loader: ModelLoader) -> None:
     Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
     running when the process ends.
     """
+    if not loader.process.is_this():
+        return  # its locks may be held for ever
     if threading.current_thread() is threading.main_thread():
         loader.close()
     else:
