@@ -28,7 +28,6 @@ from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
-from vlrun.media.image import Image
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
@@ -50,7 +49,7 @@ from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.types.options import Detail, Options
+from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
 
@@ -113,6 +112,7 @@ class VLM:
         grammar_tokenizer: The tokenizer for grammars.
         early_notes: Messages before the model is loaded: about memory, and about a cache folder that is not used.
         family: What is specific to the architecture.
+        builder: Builds prompts.
     """
 
     def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
@@ -143,7 +143,7 @@ class VLM:
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
         auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
-        self._builder = PromptBuilder(manifest, self.template, auto)
+        self.builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
         """Wait until the model is loaded. Raises as ``load``."""
@@ -213,27 +213,11 @@ class VLM:
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
         given = options or Options()
-        turn = self._builder.question_turn(images, question, given, self._known_context)
+        turn = self.builder.question_turn(images, question, given, self.known_context)
         return self.chat([turn], given)
 
-    def resize_image(self, image: Image, detail: Detail, options: Options) -> Image:
-        """Return an image with only the pixels that the model sees, for ``chat`` with these options.
-
-        Raises MediaTooLarge for its side ratio.
-        """
-        return self._builder.resize(image, options, detail)
-
-    def check_visual_tokens(self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options) -> None:
-        """Check that images of these sizes fit into the context, before they are decoded.
-
-        Raises:
-            ContextLengthExceeded: They do not.
-            MediaTooLarge: A side ratio is too extreme.
-        """
-        self._builder.check_visual_tokens(images, options, self._known_context)
-
     @property
-    def _known_context(self) -> int | None:
+    def known_context(self) -> int | None:
         """The context as far as it is known before the model is loaded."""
         return self.context if self._loader.loaded.done() else self._cache.context
 
@@ -283,7 +267,7 @@ class VLM:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
         turns, tools = check_conversation(turns, tools)
         self._loader.process.check()
-        return self._builder.build(turns, Options(), tools)
+        return self.builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
         """Build the engine's request for a prompt. ``max_tokens`` is lowered to the rest of the context."""
@@ -320,13 +304,13 @@ class VLM:
         """Validate a request and build its prompt, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
-        prompt = self._builder.build(turns, options, tools)
+        prompt = self.builder.build(turns, options, tools)
         seconds = time.perf_counter() - start
-        self._builder.check_context(prompt, self._cache.context)
+        self.builder.check_context(prompt, self._cache.context)
         if not self._loader.loaded.done():
             self._prefetch(_images(prompt))
         try:
-            self._builder.check_context(prompt, self.context)
+            self.builder.check_context(prompt, self.context)
         except VlrunError:
             self._loader.discard(_images(prompt))
             raise

@@ -80,7 +80,7 @@ class WorkerPool:
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
         sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
         if sizes:
-            self._vlm.check_visual_tokens(sizes, request.options)
+            self._vlm.builder.check_visual_tokens(sizes, request.options, self._vlm.known_context)
         turns = self.decode(request, cancellation)
         options = [
             replace(request.options, seed=_seed(request, index), progress=request.stream) for index in range(request.n)
@@ -101,7 +101,7 @@ class WorkerPool:
                 if cancellation.cancelled():
                     raise AnswerCancelled("the answer was cancelled")
                 with opened_encoded(part, self._limits) as image:
-                    parts.append(self._vlm.resize_image(image, part.detail, request.options))
+                    parts.append(self._vlm.builder.resize(image, request.options, part.detail))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
             turns.append(Turn(message.role, tuple(parts), message.tool_calls, details))
         return turns
