@@ -20,8 +20,8 @@ from vlrun.engine.request import Request
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, EngineClosed, OptionError
-from vlrun.manifest import fingerprint
 from vlrun.media.image import derive_image, open_image
+from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.history import record
 from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import user_turn
@@ -201,16 +201,16 @@ def test_scored_answers_are_not_truncated(vlm: VLM) -> None:
         vlm.score([], "Hi", "a " * 5000)
 
 
-def test_impossible_cache_sizes_are_refused(small_model: Path) -> None:
+def test_impossible_cache_sizes_are_refused(tied_model: Path) -> None:
     with pytest.raises(OptionError, match="allows at most 4096"):
-        load(small_model, cache=CacheConfig(context=5000))
+        load(tied_model, cache=CacheConfig(context=5000))
     with pytest.raises(OptionError, match="but this machine has"):
-        load(small_model, cache=CacheConfig(kv_memory=2**60))
+        load(tied_model, cache=CacheConfig(kv_memory=2**60))
 
 
-def test_closing_ends_the_threads_and_refuses_questions(small_model: Path) -> None:
+def test_closing_ends_the_threads_and_refuses_questions(tied_model: Path) -> None:
     before = set(threading.enumerate())
-    with load(small_model, hints=EXACT) as vlm:
+    with load(tied_model, hints=EXACT) as vlm:
         assert vlm.ask([], "Hi", Options(max_tokens=3)).usage.completion_tokens
         assert set(threading.enumerate()) - before
     assert not set(threading.enumerate()) - before
@@ -276,31 +276,32 @@ def test_notes_come_before_the_model_runs(vlm: VLM) -> None:
     assert not next(vlm.stream(given, QUESTION, Options(max_tokens=2))).notes
 
 
-def test_a_limit_learned_at_slow_moments_leaves_enough_detail(small_model: Path, tmp_path: Path) -> None:
-    """The note names the way out, and detail "high" has no limit."""
+def test_a_limit_learned_at_slow_moments_is_told_with_the_way_out(tied_model: Path, tmp_path: Path) -> None:
+    """Guards against a reduced detail that nobody can lift: detail "high" has no limit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path))
         now = time.time()
         for hours in (3, 2, 1):
             patch.setattr("time.time", partial(float, now - 3600 * hours))
-            record(fingerprint(small_model), str(EXACT), SpeedProfile({1024: 400.0}, prefill=1.0))
+            record(ModelFolder(tied_model).fingerprint, str(EXACT), SpeedProfile({1024: 400.0}, prefill=1.0))
         patch.undo()
+        patch.setattr("vlrun.perf.history.AUTO_STEPS", (2560, 512))  # this model takes at most 1,024
         patch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        with load(small_model, hints=EXACT, wait=False) as vlm:
+        with load(tied_model, hints=EXACT, wait=False) as vlm:
             photo = open_image(image(2000, 1500))
             reduced = vlm.stream(photo, QUESTION, Options(max_tokens=1))
             (note,) = next(reduced).notes
             reduced.close()
-            assert note.startswith("limited to 1,024 visual tokens per image")
+            assert note.startswith("limited to 512 visual tokens per image")
             assert "--detail high" in note
             whole = vlm.chat([user_turn(photo, QUESTION)], Options(max_tokens=1, detail="high"))
             whole.close()
-            assert 900 <= vlm.build_prompt([user_turn(photo, QUESTION)]).images[0][1].tokens <= 1024
+            assert 450 <= vlm.build_prompt([user_turn(photo, QUESTION)]).images[0][1].tokens <= 512
 
 
-def test_prompts_beyond_the_context_are_refused_and_answers_end_at_it(small_model: Path) -> None:
-    vlm = load(small_model, hints=EXACT, cache=CacheConfig(context=64))
-    with pytest.raises(ContextLengthExceeded, match=r"tokens \(\d+ of images, \d+ of text\), but the context is 64"):
+def test_prompts_beyond_the_context_are_refused_and_answers_end_at_it(tied_model: Path) -> None:
+    vlm = load(tied_model, hints=EXACT, cache=CacheConfig(context=64))
+    with pytest.raises(ContextLengthExceeded, match=r"the images have \d+ tokens, but the context is 64"):
         vlm.stream([image(320, 200)] * 2, QUESTION)
     answer = vlm.ask([], "Hi", Options(temperature=0))
     assert answer.finish_reason in ("length", "stop")

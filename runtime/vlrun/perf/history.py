@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from vlrun.perf.profile import SpeedProfile, fastest
+from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
 
 AUTO_SECONDS = 15.0
@@ -31,6 +32,8 @@ MIN_SLOW_MOMENTS = 3
 MAX_MOMENTS = 8
 MAX_AGE_SECONDS = 14 * 24 * 3600.0
 """Older measurements are dropped: drivers, power settings and neighbours change."""
+MAX_HISTORY_BYTES = 1 << 16
+"""Limit on the stored file: each moment has about a hundred bytes, and 20 per image size."""
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -83,7 +86,8 @@ class SpeedHistory(msgspec.Struct, frozen=True):
 def load_history(fingerprint: str, hints: str) -> SpeedHistory:
     """Return the stored history of a model with these hints on this machine; empty if there is none."""
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(_path(fingerprint, hints).read_bytes(), type=SpeedHistory)
+        content = read_regular(_path(fingerprint, hints), MAX_HISTORY_BYTES, follow=False)
+        return msgspec.json.decode(content, type=SpeedHistory)
     return SpeedHistory()
 
 
@@ -95,7 +99,7 @@ def record(fingerprint: str, hints: str, measured: SpeedProfile) -> None:
         return
     path = _path(fingerprint, hints)
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write_atomic(path, msgspec.json.encode(after))
 
 

@@ -199,7 +199,7 @@ def number_images(turns: Sequence[Turn], family: ModelFamily) -> list[Message]:
                 parts += [ImagePlaceholder()] if single else [family.image_label(number), ImagePlaceholder()]
             else:
                 parts.append(part)
-        messages.append(Message(turn.role, tuple(parts), turn.tool_calls))
+        messages.append(Message(turn.role, tuple(parts), turn.tool_calls, turn.reasoning))
     return messages
 
 

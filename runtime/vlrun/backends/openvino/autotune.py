@@ -30,7 +30,7 @@ from vlrun.perf.profile import relative_cost
 
 REQUEST = Workload(tokens=784, steps=64, side=56)
 """The request to tune for: a question about an image of about 1024 x 768, and its answer."""
-WORKLOADS = (Workload(32, 6, 16), Workload(64, 6, 24), Workload(128, 6, 32), Workload(256, 8, 40))
+WORKLOADS = (Workload(32, 4, 16), Workload(64, 6, 24), Workload(128, 6, 32), Workload(256, 8, 40))
 """What is timed, from which the time of the request is estimated: the largest that there is time for."""
 MEASURES = 40
 """Workloads that fit into the time limit; they leave time for loading."""

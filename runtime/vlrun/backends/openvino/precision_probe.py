@@ -27,6 +27,7 @@ import openvino as ov
 from openvino import opset13
 
 from vlrun.backends.openvino.hints import DEFAULT_GROUP_SIZE, Hints
+from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
 from vlrun.types.arrays import FloatArray
 
@@ -48,6 +49,8 @@ REPEAT_SECONDS = 3600.0
 """A disturbed measurement is repeated after this time."""
 MAX_AGE_SECONDS = 90 * 24 * 3600.0
 """Any other measurement is repeated after this time."""
+MAX_BYTES = 1 << 16
+"""Limit on the stored file, which has a few hundred bytes."""
 CPU_INFO = Path("/proc/cpuinfo")
 QUANTIZING_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
 """CPU flags of the instructions for dynamic quantization."""
@@ -252,7 +255,7 @@ def _path(machine: str) -> Path:
 
 def _load(path: Path) -> Measurement | None:
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(path.read_bytes(), type=Measurement)
+        return msgspec.json.decode(read_regular(path, MAX_BYTES, follow=False), type=Measurement)
     return None
 
 

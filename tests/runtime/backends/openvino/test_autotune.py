@@ -203,7 +203,7 @@ def test_only_choices_that_work_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(autotune, "SIBLINGS", tmp_path / "siblings")
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     capable = ["FP32", "FP16", "BF16", "INT8"]
-    monkeypatch.setattr(autotune.ov, "Core", lambda: SimpleNamespace(get_property=lambda *_: capable))
+    monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(get_property=lambda *_: capable))
     monkeypatch.setattr(autotune, "can_quantize", lambda: True)
     on_cpu = [choice.label for choice in choices_for(DEFAULT)]
     assert on_cpu == ["vision encoder bf16", "decoder bf16", "groups of 256", "groups of 64", "4 threads"]
@@ -217,14 +217,13 @@ def test_only_choices_that_work_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 @pytest.mark.slow
 def test_vlrun_tune_stores_a_result_that_the_next_load_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a choice that differs from the defaults on every machine."""
+    """Real processes measure the defaults; the other choices differ between machines."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(autotune, "choices_for", lambda _: [Choice("1 thread", {"threads": 1})])
-    monkeypatch.setattr(autotune, "MIN_GAIN", -10.0)
+    monkeypatch.setattr(autotune, "choices_for", lambda _: [])
     run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--time-limit", "600"])
     assert run.exit_code == 0, run.output
     assert run.stderr.startswith("defaults: decoder f32, ")
-    assert "1 of 1: 1 thread: " in run.stderr
+    assert run.stderr.endswith("there is nothing else to choose on this machine\n")
     tuned = load_tuned(ModelFolder(FOLDER).fingerprint, "CPU")
     assert tuned is not None
     assert f": {tuned.seconds:.2f} s, with the defaults {tuned.default_seconds:.2f} s" in run.stdout

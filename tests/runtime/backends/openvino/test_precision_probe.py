@@ -44,7 +44,7 @@ def capable(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str], str], N
         def properties(_: str, name: str) -> object:
             return capabilities if name == "OPTIMIZATION_CAPABILITIES" else "a CPU"
 
-        monkeypatch.setattr(precision_probe.ov, "Core", lambda: SimpleNamespace(get_property=properties))
+        monkeypatch.setattr("openvino.Core", lambda: SimpleNamespace(get_property=properties))
         monkeypatch.setattr(precision_probe, "_cpu_flags", lambda: frozenset(flags.split()))
 
     return set_cpu
