@@ -35,10 +35,6 @@ def checkpoint(pristine: Path, tmp_path: Path) -> Path:
     return shutil.copytree(pristine, tmp_path / "checkpoint")
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if path.exists() else b"{")
-
-
 def link_outside(path: Path) -> None:
     secret = path.parent.with_name("secret")
     secret.write_text("{}")
@@ -57,24 +53,29 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*REQUIRED, *FOREIGN])
-def test_a_file_that_is_no_regular_file_is_refused_by_name(checkpoint: Path, name: str) -> None:
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_only_regular_files_of_the_checkpoint_are_opened(tmp_path: Path, fault: str) -> None:
     """Guards links to other people's files, which were shipped, and files on which an export waited for ever."""
-    for make, message in FAULTS.values():
-        path = checkpoint / name
-        content = path.read_bytes() if path.exists() else None
-        path.unlink(missing_ok=True)
-        make(path)
-        with pytest.raises(CheckpointError, match=message) as caught:
-            read_checkpoint(checkpoint)
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        if content is not None:
-            path.write_bytes(content)
+    (tmp_path / "checkpoint").mkdir()
+    make, message = FAULTS[fault]
+    make(tmp_path / "checkpoint" / "name")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        CheckpointFiles(tmp_path / "checkpoint").read("name", 10)
+    assert str(caught.value).startswith(("name of", "cannot read name of"))
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00{", b"[" * 100_000, b"null", b"{", b"\x00" * 4096])
+@pytest.mark.parametrize("fault", ["FIFO", "link outside"])
+@pytest.mark.parametrize("name", [*REQUIRED, *FOREIGN])
+def test_no_file_is_opened_in_another_way(checkpoint: Path, name: str, fault: str) -> None:
+    path, (make, message) = checkpoint / name, FAULTS[fault]
+    path.unlink(missing_ok=True)
+    make(path)
+    with pytest.raises(CheckpointError, match=rf"{name} of .*({message})"):
+        read_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00{", b"[" * 100_000, b"null"])
 @pytest.mark.parametrize("name", [name for name in REQUIRED if name != "chat_template.jinja"])
 def test_a_damaged_file_is_blamed_by_name(checkpoint: Path, name: str, content: bytes) -> None:
     (checkpoint / name).write_bytes(content)

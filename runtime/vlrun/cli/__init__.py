@@ -32,6 +32,9 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
 EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/export or pip install '.[export]'"
 
+if not os.environ.get("VLRUN_DEBUG"):
+    os.environ["RUST_BACKTRACE"] = "0"  # Rust libraries print a stack trace before their panics become errors
+
 
 class Commands(click.Group):
     """The subcommands. Without its packages ``export`` is not listed, and its error says what to install."""
@@ -91,7 +94,7 @@ def main() -> None:
         _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
     except ImportError as error:
         _fail_import(error)
-    except Exception as error:  # users never see a stack trace
+    except BaseException as error:  # users never see a stack trace, not even of a panic in a Rust library
         if os.environ.get("VLRUN_DEBUG"):
             raise
         _fail(f"internal error ({type(error).__name__}: {error}); set VLRUN_DEBUG=1 for a stack trace", EXIT_INTERNAL)

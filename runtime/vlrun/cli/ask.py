@@ -25,7 +25,7 @@ from vlrun.cli.output import (
     write_heat_map,
 )
 from vlrun.cli.terminal import print_note
-from vlrun.errors import AnswerCutShort, OptionError
+from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
     from vlrun.tasks.request import TaskRequest, TaskResult
@@ -153,7 +153,14 @@ def _run(
         (question,) = request.questions()
         chunks = vlm.stream(inputs, question, request.options(options))
         _print_device_notes(vlm)
-        result = request.result_of(print_stream(chunks) if streamed else last_of(chunks))
+        try:
+            result = request.result_of(print_stream(chunks) if streamed else last_of(chunks))
+        except InvalidAnswer as error:
+            if output.as_json:
+                print_json(request.result_of(error.answer), vlm.manifest.name, request.question)
+            else:
+                print_text("" if streamed else error.answer.text)
+            raise
     else:
         vlm.grammar(request.options(options))
         _print_device_notes(vlm)

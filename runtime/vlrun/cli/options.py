@@ -125,8 +125,11 @@ class ModelOptions:
 
     def load(self) -> VLM:
         """Start loading the model in the background. Raises as ``vlrun.load``."""
+        from vlrun.storage import cache_paths
         from vlrun.vlm import load
 
+        if not cache_paths.has_home():
+            print_note("there is no home directory, so nothing is cached: set HOME or XDG_CACHE_HOME")
         if self.model is None:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
         vlm = load(self.model, hints=self.hints, cache=self.cache, wait=False)

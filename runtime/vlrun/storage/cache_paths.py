@@ -51,8 +51,16 @@ def chat_history() -> Path:
 
 
 def folder() -> Path:
-    """Return the user's cache folder, whether it can be used or not."""
-    return platformdirs.user_cache_path("vlrun")
+    """Return the user's cache folder, whether it can be used or not; without a home directory, one that cannot be."""
+    try:
+        return platformdirs.user_cache_path("vlrun")
+    except RuntimeError:
+        return UNUSABLE
+
+
+def has_home() -> bool:
+    """Return whether there is a place for caches: a home directory, or XDG_CACHE_HOME."""
+    return folder() != UNUSABLE
 
 
 def distrusted() -> tuple[str, ...]:
