@@ -28,6 +28,7 @@ from vlrun.bench import report
 from vlrun.bench.ceiling import measure_ceiling
 from vlrun.bench.runner import Samples, run_workload
 from vlrun.errors import DeviceError, VlrunError
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.verification import verify
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     length = ("--rounds", str(options.rounds), "--tokens", str(options.tokens))
     participants = Comparison(options.model, options.peers, options.client, length).participants()
     try:
-        verify(manifests.read(options.model), options.model)  # once, before anything is timed
+        verify(ModelFolder(options.model))  # once, before anything is timed
         results = _open_results(path, options)
     except VlrunError as error:
         print(f"compare: {error}", file=sys.stderr)
@@ -78,7 +79,7 @@ def _open_results(path: Path, options: argparse.Namespace) -> Results:
         raise ValueError(f"there is no file '{path}' to resume")
     if not options.resume and path.exists():
         raise ValueError(f"'{path}' exists already; continue it with --resume, or choose another file")
-    fingerprint = manifests.fingerprint(options.model)
+    fingerprint = ModelFolder(options.model).fingerprint
     return Results(path, {"model": fingerprint, "rounds": options.rounds, "tokens": options.tokens})
 
 

@@ -40,6 +40,7 @@ from training.templates import SELF
 from training.tool_definitions import Toolset
 from training.tool_questions import draw_toolset_for, result_of, tool_conversations
 from vlrun import manifest
+from vlrun.models.model_folder import ModelFolder
 from vlrun.types.answer import last_of
 from vlrun.types.turn import ToolChoice, Turn
 from vlrun.vision.patches import fit
@@ -245,7 +246,7 @@ def evaluate(folders: Mapping[str, Path], scenes: int, easy: int, processes: int
     scored = {name: [answer for part, _ in parts for answer in part[name]] for name in folders}
     last = list(folders)[-1]
     scores: dict[str, Any] = {
-        "model": manifest.fingerprint(folders[last]),
+        "model": ModelFolder(folders[last]).fingerprint,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "scenes": scenes,
         "questions": len(scored[last]),

@@ -45,7 +45,7 @@ model. A wrong graph agrees nowhere.
 
 def check_folder(checkpoint: Checkpoint, folder: Path, described: Manifest) -> tuple[CheckResult, ...]:
     """Compare the models in ``folder`` with transformers on the checkpoint's weights. Return a result per metric."""
-    prompt = make_check_prompt(checkpoint, described.vision, described.tokens, described.preprocessing)
+    prompt = make_check_prompt(folder, described.vision, described.tokens, described.preprocessing)
     reference = run_reference(checkpoint, prompt.ids, prompt.patches, prompt.grid)
     features = run_vision(folder / manifest.VISION_XML, prompt, described.vision)
     logits = run_decoder(folder / manifest.DECODER_XML, prompt, features)

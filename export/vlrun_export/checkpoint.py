@@ -6,7 +6,7 @@ runs.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,55 +18,52 @@ from safetensors import SafetensorError, safe_open
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from vlrun.errors import CheckpointError
+from vlrun_export.checkpoint_files import CheckpointFiles, open_folder
+from vlrun_export.model_config import ATTENTION, read_config
 
-MODEL_TYPE = "qwen3_vl"
 VISION_PREFIX = "model.visual."
 TEXT_PREFIX = "model.language_model."
 HEAD = "lm_head.weight"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-
-REQUIRED_KEYS = {
-    "": ("text_config", "vision_config", "image_token_id", "video_token_id", "vision_start_token_id",
-         "vision_end_token_id"),
-    "text_config": ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                    "num_key_value_heads", "head_dim", "hidden_act", "vocab_size", "max_position_embeddings",
-                    "rms_norm_eps", "rope_theta", "rope_scaling"),
-    "vision_config": ("depth", "hidden_size", "hidden_act", "intermediate_size", "num_heads", "in_channels",
-                      "patch_size", "temporal_patch_size", "spatial_merge_size", "out_hidden_size",
-                      "num_position_embeddings", "deepstack_visual_indexes"),
-}  # fmt: skip
-"""Keys that config.json must have, because transformers would use the defaults of another model."""
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+DTYPES = ("BF16", "F16", "F32")
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """The file of a tensor, and its shape."""
+    """The file of a tensor, its shape, and its dtype in safetensors' notation."""
 
-    path: Path
+    file: str
     shape: tuple[int, ...]
+    dtype: str
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """An open checkpoint with checked tensor shapes. ``tied``: whether embedding and head share a matrix."""
 
-    folder: Path
+    files: CheckpointFiles
     config: Qwen3VLConfig
     tied: bool
     tensors: Mapping[str, StoredTensor]
+
+    @property
+    def folder(self) -> Path:
+        """The folder, for messages."""
+        return self.files.folder
 
     def load(self, module: torch.nn.Module, prefix: str, matrices: torch.dtype | None = None) -> None:
         """Assign the tensors named ``prefix + parameter`` to a module on the meta device.
 
         Matrices stay mapped in the checkpoint's dtype unless ``matrices`` is given. Vectors become float32.
         """
-        by_file: dict[Path, list[str]] = {}
+        by_file: dict[str, list[str]] = {}
         for name in module.state_dict():
-            by_file.setdefault(self.tensors[prefix + name].path, []).append(name)
+            by_file.setdefault(self.tensors[prefix + name].file, []).append(name)
         state: dict[str, torch.Tensor] = {}
-        for path, names in by_file.items():
-            with _opened(path) as file:
+        for stored, names in by_file.items():
+            with _opened(self.files, stored) as file:
                 state |= {name: _cast(file.get_tensor(prefix + name), matrices) for name in names}
         module.load_state_dict(state, strict=True, assign=True)
 
@@ -77,84 +74,52 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: The folder is missing, incomplete, damaged, or of another model family.
     """
-    if not folder.is_dir():
-        raise CheckpointError(f"no checkpoint folder at '{folder}'")
-    raw = read_json(folder, "config.json")
-    _rename_rope(raw)
-    _check_config(raw, folder)
+    files = open_folder(folder)
+    adapters = [name for name in ADAPTERS if files.has(name)]
+    if adapters:
+        raise _unmerged(folder, adapters[0])
+    raw = read_config(files)
+    tensors = _stored_tensors(files)
+    _check_counts(raw, tensors, folder)
     try:
-        config = Qwen3VLConfig(**raw)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        config = Qwen3VLConfig(**raw, attn_implementation=ATTENTION)
+    except Exception as error:  # version 5 has classes of its own
         raise CheckpointError(f"transformers rejects the config.json of '{folder}': {error}") from error
-    tensors = _stored_tensors(folder)
     tied = _is_tied(raw, tensors, folder)
     _check_tensors(config, tied, tensors, folder)
-    return Checkpoint(folder=folder, config=config, tied=tied, tensors=tensors)
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Read the JSON object in ``folder/name``. Raises CheckpointError."""
-    try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"'{folder}' is not a checkpoint: it has no {name}") from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {name} of '{folder}': {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the {name} of '{folder}' is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"the {name} of '{folder}' is not a JSON object")
-    return value
-
-
-def _rename_rope(raw: dict[str, Any]) -> None:
-    """Rename the ``rope_parameters`` of transformers 5 to the ``rope_scaling`` and ``rope_theta`` that 4.57 reads."""
-    text = raw.get("text_config")
-    if isinstance(text, dict) and isinstance(text.get("rope_parameters"), dict):
-        rope = text.pop("rope_parameters")
-        text.setdefault("rope_theta", rope.pop("rope_theta", None))
-        text.setdefault("rope_scaling", rope)
-
-
-def _check_config(raw: dict[str, Any], folder: Path) -> None:
-    if raw.get("model_type") != MODEL_TYPE:
-        raise CheckpointError(
-            f"'{folder}' is a checkpoint of type '{raw.get('model_type')}'; only the dense Qwen3-VL family "
-            f"('{MODEL_TYPE}') can be exported"
-        )
-    if "quantization_config" in raw:
-        raise CheckpointError(f"'{folder}' is already quantized; export the original bf16 checkpoint")
-    for section, keys in REQUIRED_KEYS.items():
-        values = raw[section] if section else raw
-        absent = [key for key in keys if not isinstance(values, dict) or values.get(key) is None]
-        if absent:
-            raise CheckpointError(f"the config.json of '{folder}' lacks {'.'.join(filter(None, [section, absent[0]]))}")
-    rope = raw["text_config"]["rope_scaling"]
-    if not isinstance(rope, dict) or rope.get("rope_type") != "default" or not rope.get("mrope_interleaved"):
-        raise CheckpointError(f"'{folder}' uses a rope_scaling other than the default interleaved M-RoPE: {rope}")
-    if len(rope.get("mrope_section", ())) != 3:
-        raise CheckpointError(f"the config.json of '{folder}' lacks text_config.rope_scaling.mrope_section")
+    return Checkpoint(files=files, config=config, tied=tied, tensors=tensors)
 
 
 def _is_tied(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: Path) -> bool:
     """Return the setting of the text section, or of the top level, or whether there is no separate head."""
-    for section in (raw["text_config"], raw):
-        if "tie_word_embeddings" in section:
-            tied = bool(section["tie_word_embeddings"])
-            break
-    else:
-        tied = HEAD not in tensors
+    settings = [part["tie_word_embeddings"] for part in (raw["text_config"], raw) if "tie_word_embeddings" in part]
+    tied = bool(settings[0]) if settings else HEAD not in tensors
     if not tied and HEAD not in tensors:
         raise CheckpointError(f"the checkpoint '{folder}' lacks the tensor {HEAD}")
     return tied
 
 
+def _check_counts(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Compare the numbers of layers with the weights, before transformers builds as many."""
+    text, vision = raw["text_config"], raw["vision_config"]
+    for prefix, named, count in (
+        (f"{TEXT_PREFIX}layers.", "text_config.num_hidden_layers", text["num_hidden_layers"]),
+        (f"{VISION_PREFIX}blocks.", "vision_config.depth", vision["depth"]),
+        (f"{VISION_PREFIX}deepstack_merger_list.", "the number of vision_config.deepstack_visual_indexes",
+         len(vision["deepstack_visual_indexes"])),
+    ):  # fmt: skip
+        numbered = re.compile(rf"{re.escape(prefix)}(\d+)\.")
+        stored = len({match[1] for name in tensors if (match := numbered.match(name))})
+        if stored != count:
+            raise CheckpointError(f"{named} of '{folder}' is {count}, but its weights have {stored}")
+
+
 def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Compare names and shapes with transformers' model on the meta device."""
+    """Compare names, shapes and dtypes with transformers' model on the meta device."""
     try:
         with torch.device("meta"):
             model = Qwen3VLForConditionalGeneration(config)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # for example an unknown activation
         raise CheckpointError(
             f"transformers cannot build the model of '{folder}' from its config.json: {error}"
         ) from error
@@ -168,43 +133,60 @@ def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, Stor
                 f"the tensor {name} of '{folder}' has shape {list(tensors[name].shape)}, "
                 f"but its config.json requires {list(value.shape)}"
             )
+        if tensors[name].dtype not in DTYPES:
+            raise CheckpointError(
+                f"the tensor {name} of '{folder}' has type {tensors[name].dtype}, but only {', '.join(DTYPES)} can be "
+                "exported: use the original checkpoint"
+            )
 
 
-def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Read all tensor names and shapes from the headers of the weight files."""
+def _stored_tensors(files: CheckpointFiles) -> dict[str, StoredTensor]:
+    """Read all tensor names, shapes and dtypes from the headers of the weight files."""
     tensors = {}
-    for path in _weight_files(folder):
-        with _opened(path) as file:
-            for name in file.keys():  # noqa: SIM118 - the file is not a mapping
-                tensors[name] = StoredTensor(path, tuple(file.get_slice(name).get_shape()))
+    for name in _weight_files(files):
+        with _opened(files, name) as file:
+            for key in file.keys():  # noqa: SIM118 - the file is not a mapping
+                tensor = file.get_slice(key)
+                tensors[key] = StoredTensor(name, tuple(tensor.get_shape()), tensor.get_dtype())
+    adapted = next((name for name in tensors if ".lora_" in name or ".base_layer." in name), None)
+    if adapted:
+        raise _unmerged(files.folder, adapted)
     return tensors
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(files: CheckpointFiles, name: str) -> Iterator[Any]:
     """Map a safetensors file and check its header and length."""
+    path = files.check_weights(name)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except FileNotFoundError:
-        raise CheckpointError(f"the checkpoint '{path.parent}' lacks {path.name}") from None
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name} of '{path.parent}' is damaged or incomplete ({error})") from error
+        raise CheckpointError(f"{name} of '{files.folder}' is damaged or incomplete ({error})") from error
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX).exists():
-        index = read_json(folder, INDEX).get("weight_map")
-        if not isinstance(index, dict) or not index:
-            raise CheckpointError(f"the {INDEX} of '{folder}' has no weight_map")
-        names = sorted({str(name) for name in index.values()})
-        outside = [name for name in names if name != Path(name).name]
-        if outside:
-            raise CheckpointError(f"the {INDEX} of '{folder}' names a file outside of it: '{outside[0]}'")
-        return [folder / name for name in names]
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    raise CheckpointError(f"'{folder}' has no safetensors weights ({WEIGHTS} or {INDEX})")
+def _weight_files(files: CheckpointFiles) -> list[str]:
+    """Return the names of the weight files; a single file has priority, as in transformers."""
+    folder = files.folder
+    if files.has(WEIGHTS):
+        return [WEIGHTS]
+    if not files.has(INDEX):
+        raise CheckpointError(f"'{folder}' has no safetensors weights ({WEIGHTS} or {INDEX})")
+    index = files.json(INDEX).get("weight_map")
+    if not isinstance(index, dict) or not index:
+        raise CheckpointError(f"the {INDEX} of '{folder}' has no weight_map")
+    names = sorted({str(name) for name in index.values()})
+    outside = [name for name in names if name != Path(name).name or not name.isprintable()]
+    if outside:
+        raise CheckpointError(f"the {INDEX} of '{folder}' names a file outside of it: {outside[0]!r:.80}")
+    return names
+
+
+def _unmerged(folder: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"'{folder}' has an adapter that is not merged into the weights ({found}): merge it first, with PEFT's "
+        "merge_and_unload, and export the result"
+    )
 
 
 def _cast(tensor: torch.Tensor, matrices: torch.dtype | None) -> torch.Tensor:

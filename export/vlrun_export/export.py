@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +14,16 @@ import torch
 from vlrun import manifest
 from vlrun.errors import OutputError
 from vlrun.manifest import CheckResult, Manifest, Quantization
-from vlrun_export import manifest_fields
 from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
 from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
 from vlrun_export.families.qwen3_vl.vision_graph import build_vision
-from vlrun_export.model_folder import atomic_folder, sync
+from vlrun_export.manifest_fields import describe
+from vlrun_export.model_folder import atomic_folder, check_apart, sync
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
 from vlrun_export.quiet_libraries import quiet_libraries
 from vlrun_export.tracing import TracedGraph, share_constants
+from vlrun_export.trial_question import ask_trial_question
 
 Progress = Callable[[str], None]
 
@@ -50,15 +52,16 @@ def export_checkpoint(
     Raises:
         CheckpointError: The checkpoint cannot be exported.
         OutputError: ``out`` cannot be written.
-        CheckFailed: The result deviates from transformers.
+        CheckFailed: The result deviates from transformers, or the runtime cannot answer with it.
 
     After an error ``out`` is unchanged.
     """
+    check_apart(out, checkpoint)
     with quiet_libraries(), atomic_folder(out, force) as folder:
         opened = open_checkpoint(checkpoint)
         recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
-        described = _describe(opened, out.resolve().name, Quantization(weights, vision, recipe))
-        manifest_fields.copy_files(opened, folder)
+        name = os.fsencode(os.path.realpath(out)).rpartition(b"/")[2].decode(errors="replace")
+        described = describe(opened, name, Quantization(weights, vision, recipe), folder)
         rows = described.text.vocab_rows
         _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
         _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
@@ -69,7 +72,12 @@ def export_checkpoint(
             progress("\n".join(table(results)))
             require_passed(results)
         progress("flushing and hashing")
-        return _seal(described, results, folder)
+        sealed = _seal(described, results, folder)
+        del opened
+        gc.collect()
+        progress("asking the exported model a question")
+        ask_trial_question(folder)
+        return sealed
 
 
 def _export_part(
@@ -94,24 +102,6 @@ def _export_part(
         raise OutputError(f"cannot write {path.name}: is the disk full?") from error
     del traced
     gc.collect()
-
-
-def _describe(checkpoint: Checkpoint, name: str, quantization: Quantization) -> Manifest:
-    """Return the manifest without check results and files. Incomplete checkpoints fail here, early."""
-    return Manifest(
-        format=manifest.FORMAT,
-        family=manifest.FAMILY,
-        name=name,
-        text=manifest_fields.text_dimensions(checkpoint),
-        vision=manifest_fields.vision_dimensions(checkpoint),
-        tokens=manifest_fields.token_ids(checkpoint),
-        preprocessing=manifest_fields.preprocessing(checkpoint),
-        generation=manifest_fields.generation_defaults(checkpoint),
-        quantization=quantization,
-        tools=manifest_fields.tool_versions(),
-        check=(),
-        files={},
-    )
 
 
 def _seal(described: Manifest, results: tuple[CheckResult, ...], folder: Path) -> Manifest:

@@ -7,7 +7,7 @@ files. The manifest has every number that the runtime needs, and the size and SH
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
+from vlrun.regular_files import read_regular
 
 FORMAT = 1
 """Version of the folder format; no other version is read."""
@@ -32,8 +33,35 @@ CHAT_TEMPLATE = "chat_template.jinja"
 REQUIRED = (VISION_XML, VISION_BIN, DECODER_XML, DECODER_BIN, TOKENIZER, CHAT_TEMPLATE)
 """Files that every model folder has."""
 
-Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+MAX_MANIFEST_BYTES = 1 << 20
+"""Bytes of ``manifest.json``; one of today has 4 kB."""
+
+# Bounds far above every published model, so that a damaged number cannot fill the memory.
+Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 18)]
+"""Hidden sizes, heads and head sizes."""
+Layers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Levels: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1024)]
+Vocabulary: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+Positions: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 26)]
+Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+PatchSide: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=128)]
+Factor: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
+MinPixels: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]
+"""Smaller images are enlarged to it."""
+MaxPixels: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
+TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
+FileSize: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Temperature: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=100)]
+Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+PositiveShare: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Penalty: TypeAlias = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+RepetitionPenalty: TypeAlias = Annotated[float, msgspec.Meta(ge=0.01, le=100)]
+TopK: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+Mean: TypeAlias = Annotated[float, msgspec.Meta(ge=-16, le=16)]
+Deviation: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=16)]
+Base: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 T = TypeVar("T")
 
 
@@ -46,14 +74,14 @@ class TextDimensions:
         vocab_size: Number of tokens.
     """
 
-    hidden: Positive
-    layers: Positive
-    heads: Positive
-    kv_heads: Positive
-    head_dim: Positive
-    vocab_rows: Positive
-    vocab_size: Positive
-    max_positions: Positive
+    hidden: Size
+    layers: Layers
+    heads: Size
+    kv_heads: Size
+    head_dim: Size
+    vocab_rows: Vocabulary
+    vocab_size: Vocabulary
+    max_positions: Positions
 
 
 @dataclass(frozen=True)
@@ -68,26 +96,26 @@ class VisionDimensions:
         deepstack: Number of DeepStack levels.
     """
 
-    hidden: Positive
-    heads: Positive
-    depth: Positive
-    patch: Positive
-    temporal_patch: Positive
-    merge: Positive
-    position_side: Positive
-    deepstack: Count
-    rope_theta: float = 10000.0
+    hidden: Size
+    heads: Size
+    depth: Layers
+    patch: PatchSide
+    temporal_patch: Factor
+    merge: Factor
+    position_side: Side
+    deepstack: Levels
+    rope_theta: Base = 10000.0
 
 
 @dataclass(frozen=True)
 class TokenIds:
     """Ids of control tokens. Any id of ``eos`` ends generation."""
 
-    image: Count
-    video: Count
-    vision_start: Count
-    vision_end: Count
-    eos: tuple[Count, ...]
+    image: TokenId
+    video: TokenId
+    vision_start: TokenId
+    vision_end: TokenId
+    eos: Annotated[tuple[TokenId, ...], msgspec.Meta(min_length=1, max_length=64)]
 
 
 @dataclass(frozen=True)
@@ -101,10 +129,10 @@ class Preprocessing:
         std: Standard deviation of R, G, B in 0..1.
     """
 
-    min_pixels: Positive
-    max_pixels: Positive
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    min_pixels: MinPixels
+    max_pixels: MaxPixels
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
 
 
 @dataclass(frozen=True)
@@ -112,13 +140,13 @@ class GenerationDefaults:
     """The model's default sampling parameters. Without ``do_sample``, decoding is greedy."""
 
     do_sample: bool
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
+    temperature: Temperature = 1.0
+    top_k: TopK = 0
+    top_p: PositiveShare = 1.0
+    min_p: Share = 0.0
+    repetition_penalty: RepetitionPenalty = 1.0
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,8 +172,8 @@ class CheckResult:
 class FileEntry:
     """Size in bytes and SHA-256 in hex."""
 
-    size: int
-    sha256: str
+    size: FileSize
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -154,7 +182,7 @@ class Manifest:
 
     format: int
     family: str
-    name: str
+    name: Name
     text: TextDimensions
     vision: VisionDimensions
     tokens: TokenIds
@@ -163,25 +191,45 @@ class Manifest:
     quantization: Quantization
     tools: Mapping[str, str]
     check: tuple[CheckResult, ...]
-    files: Mapping[str, FileEntry]
+    files: Annotated[Mapping[Name, FileEntry], msgspec.Meta(max_length=64)]
 
 
 def read(folder: Path) -> Manifest:
-    """Read and check ``folder/manifest.json``, but no other file.
+    """Read and check ``folder/manifest.json``, but no other file. Raises as ``parse``, and ModelNotFound."""
+    return parse(read_bytes(folder), folder)
+
+
+def read_bytes(folder: Path, descriptor: int | None = None) -> bytes:
+    """Return the content of ``folder/manifest.json``.
+
+    Args:
+        folder: The model folder.
+        descriptor: The opened folder, if it is open already.
 
     Raises:
         ModelNotFound: The folder or its manifest does not exist.
-        ForeignModel: The format or family is not supported.
-        DamagedModel: The manifest does not parse, or does not list a required file.
+        DamagedModel: It is not a regular file, or much too large.
     """
     try:
-        if not folder.is_dir():
+        if descriptor is None and not folder.is_dir():
             raise ModelNotFound(f"no model folder at '{folder}': 'vlrun export' makes one from a checkpoint")
-        raw = (folder / MANIFEST).read_bytes()
+        path = Path(MANIFEST) if descriptor is not None else folder / MANIFEST
+        return read_regular(path, MAX_MANIFEST_BYTES, folder=descriptor)
     except FileNotFoundError:
         raise ModelNotFound(f"'{folder}' has no {MANIFEST}: export a checkpoint with 'vlrun export' first") from None
-    except OSError as error:
+    except PermissionError as error:
         raise ModelNotFound(f"cannot read the {MANIFEST} of '{folder}': {error.strerror}") from error
+    except OSError as error:
+        raise DamagedModel(f"cannot read the {MANIFEST} of '{folder}': {error.strerror}") from error
+
+
+def parse(raw: bytes, folder: Path) -> Manifest:
+    """Parse and check the content of ``folder/manifest.json``.
+
+    Raises:
+        ForeignModel: The format or family is not supported.
+        DamagedModel: It does not parse, a number is impossible, or a required file is not listed.
+    """
     header = _decode(raw, _Header, folder)
     if header.format != FORMAT:
         raise ForeignModel(
@@ -190,9 +238,8 @@ def read(folder: Path) -> Manifest:
     if header.family != FAMILY:
         raise ForeignModel(f"'{folder}' is of family '{header.family}', but this vlrun reads only '{FAMILY}'")
     manifest = _decode(raw, Manifest, folder)
-    missing = [name for name in REQUIRED if name not in manifest.files]
-    if missing:
-        raise DamagedModel(f"the {MANIFEST} of '{folder}' does not list {missing[0]}: export or copy it again")
+    for problem in _problems(manifest):
+        raise DamagedModel(f"the {MANIFEST} of '{folder}' {problem}: export or copy it again")
     return manifest
 
 
@@ -202,40 +249,11 @@ def write(manifest: Manifest, folder: Path) -> None:
     (folder / MANIFEST).write_bytes(encoded + b"\n")
 
 
-def check_sizes(manifest: Manifest, folder: Path) -> None:
-    """Raise DamagedModel if a listed file is missing or has another size. Cheap; done at every load."""
-    for name, entry in manifest.files.items():
-        path = _inside(folder, name)
-        if not path.is_file():
-            raise DamagedModel(f"'{folder}' lacks {name}: export or copy it again")
-        size = path.stat().st_size
-        if size != entry.size:
-            raise DamagedModel(
-                f"{name} in '{folder}' has {size:,} bytes instead of {entry.size:,}: export or copy it again"
-            )
-
-
-def check_hashes(manifest: Manifest, folder: Path) -> None:
-    """Raise DamagedModel if the SHA-256 of a listed file differs. Reads the whole folder."""
-    for name, entry in manifest.files.items():
-        try:
-            actual = describe_file(_inside(folder, name))
-        except OSError as error:
-            raise DamagedModel(f"cannot read {name} in '{folder}': {error.strerror}") from error
-        if actual.sha256 != entry.sha256:
-            raise DamagedModel(f"{name} in '{folder}' is not the file that was exported: export or copy it again")
-
-
 def describe_file(path: Path) -> FileEntry:
     """Return the size and SHA-256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return FileEntry(size=file.tell(), sha256=digest.hexdigest())
-
-
-def fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of the manifest. It identifies the model, because the manifest has the hash of every file."""
-    return describe_file(folder / MANIFEST).sha256
 
 
 @dataclass(frozen=True)
@@ -253,8 +271,27 @@ def _decode(raw: bytes, kind: type[T], folder: Path) -> T:
         raise DamagedModel(f"the {MANIFEST} of '{folder}' is damaged ({error}): export or copy it again") from error
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """Return ``folder/name``. Raises DamagedModel for a name outside the folder."""
-    if name != Path(name).name or name in {"", ".", ".."}:
-        raise DamagedModel(f"the {MANIFEST} of '{folder}' names a file outside of it: '{name}'")
-    return folder / name
+def _problems(manifest: Manifest) -> Iterator[str]:
+    """Yield what contradicts itself in a manifest whose numbers are each possible."""
+    yield from (f"does not list {name}" for name in REQUIRED if name not in manifest.files)
+    for name in manifest.files:
+        if Path(name).name != name or name == ".." or "\0" in name:
+            yield f"names a file outside of the folder: '{name}'"
+    text, ids = manifest.text, manifest.tokens
+    if text.vocab_size > text.vocab_rows:
+        yield f"has more tokens ({text.vocab_size}) than rows of logits ({text.vocab_rows})"
+    if max(ids.image, ids.video, ids.vision_start, ids.vision_end, *ids.eos) >= text.vocab_size:
+        yield f"names a token beyond the {text.vocab_size} of the vocabulary"
+    if text.heads % text.kv_heads or text.head_dim % 2:
+        yield f"has impossible heads ({text.heads} of {text.head_dim}, {text.kv_heads} for keys and values)"
+    yield from _vision_problems(manifest)
+
+
+def _vision_problems(manifest: Manifest) -> Iterator[str]:
+    vision, images = manifest.vision, manifest.preprocessing
+    if vision.hidden % vision.heads or vision.hidden // vision.heads % 4:
+        yield f"has impossible vision heads ({vision.heads} for a hidden size of {vision.hidden})"
+    if vision.deepstack > min(vision.depth, manifest.text.layers):
+        yield f"has more DeepStack levels ({vision.deepstack}) than layers"
+    if images.min_pixels > images.max_pixels:
+        yield f"has a minimum of {images.min_pixels} pixels above the maximum of {images.max_pixels}"

@@ -75,12 +75,12 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "config cut": (write("config.json", '{"model_type": '), "not valid JSON"),
     "config a list": (write("config.json", "[]"), "not a JSON object"),
     "another family": (edit("config.json", lambda c: c.update(model_type="qwen3_vl_moe")), "only the dense Qwen3-VL"),
-    "quantized": (edit("config.json", lambda c: c.update(quantization_config={})), "already quantized"),
+    "quantized": (edit("config.json", lambda c: c.update(quantization_config={"bits": 4})), "already quantized"),
     "no rope_theta": (edit("config.json", lambda c: c["text_config"].pop("rope_theta")), "text_config.rope_theta"),
     "no depth": (edit("config.json", lambda c: c["vision_config"].pop("depth")), "lacks vision_config.depth"),
     "yarn": (
         edit("config.json", lambda c: c["text_config"]["rope_scaling"].update(rope_type="yarn", factor=4.0)),
-        "rope_scaling other than",
+        "must be the default interleaved M-RoPE",
     ),
     "unknown activation": (
         edit("config.json", lambda c: c["text_config"].update(hidden_act="wide")),
@@ -114,12 +114,15 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     ),
     "no end token": (
         lambda folder: (
-            edit("generation_config.json", lambda c: c.pop("eos_token_id"))(folder),
-            edit("config.json", lambda c: c["text_config"].pop("eos_token_id", None))(folder),
+            remove("generation_config.json")(folder),
+            edit("tokenizer_config.json", lambda c: c.pop("eos_token"))(folder),
         ),
         "no eos_token_id",
     ),
-    "temperature is a string": (edit("generation_config.json", lambda c: c.update(temperature="hot")), "is broken"),
+    "temperature is a string": (
+        edit("generation_config.json", lambda c: c.update(temperature="hot")),
+        "temperature in the .* must be a number",
+    ),
 }
 
 

@@ -56,6 +56,7 @@ def test_errors_have_their_exit_codes(
     checkpoint: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "file").touch()
     paths = {"nowhere": tmp_path / "nowhere", "out": tmp_path / "out", "here": tmp_path / "here"}
     process = start(*({"checkpoint": checkpoint, **paths}.get(name, name) for name in arguments), home=tmp_path)
     out, err = process.communicate(timeout=120)

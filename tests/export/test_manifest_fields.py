@@ -11,8 +11,13 @@ import pytest
 from tests.small_models import CHAT_TEMPLATE, VOCAB_ROWS, build_checkpoint, build_tokenizer
 from vlrun import manifest
 from vlrun.manifest import GenerationDefaults
-from vlrun_export import manifest_fields
+from vlrun.models.model_folder import ModelFolder
 from vlrun_export.checkpoint import open_checkpoint
+from vlrun_export.checkpoint_files import CheckpointFiles
+from vlrun_export.generation_config import end_tokens, generation_defaults
+from vlrun_export.manifest_fields import text_dimensions, vision_dimensions
+from vlrun_export.preprocessing import preprocessing
+from vlrun_export.tokenizer_files import chat_template
 
 
 @pytest.fixture
@@ -22,13 +27,13 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def generation(folder: Path, **settings: Any) -> GenerationDefaults:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, **settings}))
-    return manifest_fields.generation_defaults(open_checkpoint(folder))
+    return generation_defaults(CheckpointFiles(folder))
 
 
 def test_an_exported_folder_matches_its_manifest(small_model: Path) -> None:
-    described = manifest.read(small_model)
-    manifest.check_sizes(described, small_model)
-    manifest.check_hashes(described, small_model)
+    opened = ModelFolder(small_model)
+    opened.check_hashes()
+    described = opened.manifest
     assert set(described.files) == {path.name for path in small_model.iterdir()} - {manifest.MANIFEST}
     assert {*manifest.REQUIRED, "config.json", "generation_config.json", "tokenizer_config.json"} <= set(
         described.files
@@ -38,14 +43,14 @@ def test_an_exported_folder_matches_its_manifest(small_model: Path) -> None:
 def test_dimensions_come_from_the_checkpoint(checkpoint: Path) -> None:
     """Guards against defaults of transformers' classes, which belong to another model."""
     opened = open_checkpoint(checkpoint)
-    text, vision = manifest_fields.text_dimensions(opened), manifest_fields.vision_dimensions(opened)
+    text, vision = text_dimensions(opened, build_tokenizer()), vision_dimensions(opened)
     assert (text.hidden, text.layers, text.heads, text.kv_heads, text.head_dim) == (64, 4, 4, 2, 32)
     assert (vision.hidden, vision.depth, vision.position_side, vision.deepstack) == (48, 5, 7, 3)
     assert text.vocab_rows == VOCAB_ROWS
 
 
 def test_padding_rows_are_not_counted_as_tokens(checkpoint: Path) -> None:
-    text = manifest_fields.text_dimensions(open_checkpoint(checkpoint))
+    text = text_dimensions(open_checkpoint(checkpoint), build_tokenizer())
     assert text.vocab_size == build_tokenizer().get_vocab_size() < text.vocab_rows
 
 
@@ -70,7 +75,7 @@ def test_missing_generation_settings_stay_neutral(checkpoint: Path) -> None:
 @pytest.mark.parametrize(("eos", "expected"), [(7, (7,)), ([7, 9], (7, 9))])
 def test_one_or_several_end_tokens_are_read(checkpoint: Path, eos: int | list[int], expected: tuple[int, ...]) -> None:
     generation(checkpoint, eos_token_id=eos)
-    assert manifest_fields.token_ids(open_checkpoint(checkpoint)).eos == expected
+    assert end_tokens(CheckpointFiles(checkpoint), build_tokenizer(), 400) == expected
 
 
 @pytest.mark.parametrize("place", ["chat_template.json", "tokenizer_config.json"])
@@ -79,9 +84,7 @@ def test_templates_inside_json_files_are_extracted(checkpoint: Path, tmp_path: P
     template = (checkpoint / "chat_template.jinja").read_text()
     (checkpoint / "chat_template.jinja").unlink()
     (checkpoint / place).write_text(json.dumps({"chat_template": template}))
-    (tmp_path / "out").mkdir()
-    manifest_fields.copy_files(open_checkpoint(checkpoint), tmp_path / "out")
-    assert (tmp_path / "out" / "chat_template.jinja").read_text() == template
+    assert chat_template(CheckpointFiles(checkpoint)) == template
 
 
 def test_min_pixels_and_max_pixels_are_read(checkpoint: Path) -> None:
@@ -90,5 +93,5 @@ def test_min_pixels_and_max_pixels_are_read(checkpoint: Path) -> None:
     value = json.loads(path.read_text())
     del value["size"]
     path.write_text(json.dumps({**value, "min_pixels": 1024, "max_pixels": 4096}))
-    limits = manifest_fields.preprocessing(open_checkpoint(checkpoint))
+    limits = preprocessing(CheckpointFiles(checkpoint), vision_dimensions(open_checkpoint(checkpoint)))
     assert (limits.min_pixels, limits.max_pixels) == (1024, 4096)

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.runtime.model_folders import make_manifest, write_model_folder
+from vlrun import manifest
 from vlrun.errors import OutputError
-from vlrun.manifest import MANIFEST
 from vlrun_export.export import export_checkpoint
-from vlrun_export.model_folder import atomic_folder
+from vlrun_export.model_folder import atomic_folder, check_apart
 
 
-def write_model(out: Path, text: str, force: bool = False) -> None:
+def write_model(out: Path, name: str, force: bool = False) -> None:
     with atomic_folder(out, force) as folder:
-        (folder / MANIFEST).write_text(text)
+        for required in manifest.REQUIRED:
+            (folder / required).write_text(name)
+        files = {required: manifest.describe_file(folder / required) for required in manifest.REQUIRED}
+        manifest.write(dataclasses.replace(make_manifest(files), name=name), folder)
+
+
+def name_of(out: Path) -> str:
+    return manifest.read(out).name
 
 
 def write_and_fail(out: Path, fault: BaseException, force: bool = False) -> None:
@@ -60,7 +70,7 @@ def test_a_disk_that_fills_while_openvino_writes_is_reported(tmp_path: Path, sma
 EXPORTING_SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from vlrun_export.model_folder import atomic_folder
+from vlrun_export.model_folder import atomic_folder, check_apart
 with atomic_folder(Path(sys.argv[1]), force=True) as folder:
     (folder / "decoder.bin").write_bytes(b"partial")
     print("writing", flush=True)
@@ -91,7 +101,7 @@ def test_a_model_moved_aside_by_force_is_restored_after_a_power_cut(tmp_path: Pa
     (tmp_path / "out").rename(tmp_path / ".out.01234567.old")
     with pytest.raises(OutputError, match="--force"):
         write_model(tmp_path / "out", "second")
-    assert (tmp_path / "out" / MANIFEST).read_text() == "first"
+    assert name_of(tmp_path / "out") == "first"
 
 
 def test_similarly_named_folders_are_left_alone(tmp_path: Path) -> None:
@@ -102,30 +112,29 @@ def test_similarly_named_folders_are_left_alone(tmp_path: Path) -> None:
     empty.mkdir()
     write_model(tmp_path / "out", "first")
     assert (other / "file").exists()
-    assert (tmp_path / "out" / MANIFEST).read_text() == "first"
+    assert name_of(tmp_path / "out") == "first"
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     write_model(tmp_path / "out", "first")
     with pytest.raises(OutputError, match="--force"):
         write_model(tmp_path / "out", "second")
-    assert (tmp_path / "out" / MANIFEST).read_text() == "first"
+    assert name_of(tmp_path / "out") == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_force_replaces_a_model(tmp_path: Path) -> None:
     write_model(tmp_path / "out", "first")
-    (tmp_path / "out" / "stale").touch()
     write_model(tmp_path / "out", "second", force=True)
-    assert (tmp_path / "out" / MANIFEST).read_text() == "second"
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", MANIFEST]
+    assert name_of(tmp_path / "out") == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_force_keeps_the_old_model_after_an_error(tmp_path: Path) -> None:
     write_model(tmp_path / "out", "first")
     with pytest.raises(ValueError, match="fault"):
         write_and_fail(tmp_path / "out", ValueError("fault"), force=True)
-    assert (tmp_path / "out" / MANIFEST).read_text() == "first"
+    assert name_of(tmp_path / "out") == "first"
 
 
 def test_force_restores_the_old_model_if_the_second_rename_fails(
@@ -142,16 +151,79 @@ def test_force_restores_the_old_model_if_the_second_rename_fails(
     monkeypatch.setattr(Path, "rename", fail_for_the_new_model)
     with pytest.raises(OutputError, match="Input/output error"):
         write_model(tmp_path / "out", "second", force=True)
-    assert (tmp_path / "out" / MANIFEST).read_text() == "first"
+    assert name_of(tmp_path / "out") == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_force_replaces_only_model_folders(tmp_path: Path) -> None:
-    """Guards a mistyped path such as the home directory."""
-    (tmp_path / "file.txt").touch()
-    with pytest.raises(OutputError, match="not a model folder"):
-        write_model(tmp_path, "model", force=True)
-    assert (tmp_path / "file.txt").exists()
+def no_manifest(folder: Path) -> None:
+    (folder / "thesis.odt").touch()
+
+
+def foreign_manifest(folder: Path) -> None:
+    """Many programs have a file of this name, browser extensions for example."""
+    (folder / manifest.MANIFEST).write_text('{"format": 1, "family": "qwen3-vl", "manifest_version": 3}')
+
+
+def foreign_file(folder: Path) -> None:
+    folder.rmdir()
+    write_model_folder(folder)
+    (folder / "notes.txt").touch()
+
+
+def link_in_a_model(folder: Path) -> None:
+    folder.rmdir()
+    write_model_folder(folder)
+    (folder / manifest.TOKENIZER).unlink()
+    (folder / manifest.TOKENIZER).symlink_to(folder.parent / "elsewhere")
+
+
+def only_a_folder(folder: Path) -> None:
+    (folder / "documents").mkdir()
+
+
+@pytest.mark.parametrize("fill", [no_manifest, foreign_manifest, foreign_file, link_in_a_model, only_a_folder])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_with_anything_that_no_export_wrote_is_never_replaced(
+    tmp_path: Path, fill: Callable[[Path], object], force: bool
+) -> None:
+    """Guards a mistyped path: any folder with a file named manifest.json was deleted."""
+    (tmp_path / "out").mkdir()
+    fill(tmp_path / "out")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match="is not a model folder" if force else "already exists"):
+        write_model(tmp_path / "out", "model", force)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_empty_folder_is_filled(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "out").mkdir()
+    write_model(tmp_path / "out", "model", force)
+    assert name_of(tmp_path / "out") == "model"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_appears_during_the_export_survives(tmp_path: Path) -> None:
+    write_model(tmp_path / "out", "first")
+    with (
+        pytest.raises(OutputError, match=r"no export wrote its notes\.txt"),
+        atomic_folder(tmp_path / "out", force=True),
+    ):
+        (tmp_path / "out" / "notes.txt").touch()
+    assert name_of(tmp_path / "out") == "first"
+    assert (tmp_path / "out" / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "out", ["checkpoint", "checkpoint/model", ".", "link", "link/model", "checkpoint/../checkpoint"]
+)
+def test_a_target_that_overlaps_with_the_checkpoint_is_refused(tmp_path: Path, out: str) -> None:
+    """Guards ``vlrun export --force CHECKPOINT CHECKPOINT``."""
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "link").symlink_to("checkpoint")
+    with pytest.raises(OutputError, match="overlap"):
+        export_checkpoint(tmp_path / "checkpoint", tmp_path / out, force=True)
+    check_apart(tmp_path / "checkpoint-int8", tmp_path / "checkpoint")
 
 
 def test_a_missing_parent_folder_is_reported(tmp_path: Path) -> None:

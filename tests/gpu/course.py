@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,7 +19,6 @@ from unittest import mock
 import numpy as np
 import openvino as ov
 
-from vlrun import manifest
 from vlrun.backends.openvino import decoder as decoders
 from vlrun.backends.openvino.backend import REFERENCE
 from vlrun.backends.openvino.cache_memory import CacheMemory
@@ -31,6 +30,7 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import PlacedFeatures, SequenceStep
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.storage import cache_paths
 from vlrun.types.arrays import FloatArray
@@ -38,12 +38,13 @@ from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
-MANIFEST = manifest.read(FOLDER)
+MODEL = ModelFolder(FOLDER)
+MANIFEST = MODEL.manifest
 FAMILY = family_of(MANIFEST)
 GRIDS = (Grid(4, 6, 2), Grid(8, 10, 2))
 STATIC = GRIDS[0]
 LENGTH, IMAGE_START = 70, 8
-CACHE_TOKENS = 512
+CACHE_TOKENS, KV_BYTES = 512, 2**26
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class CountingCore:
 
 def open_gpu(hints: Hints, runtime: str) -> tuple[Device, CountingCore]:
     core = CountingCore()
-    cache = CompileCache(cache_paths.compiled_models(), manifest.fingerprint(FOLDER), runtime)
+    cache = CompileCache(cache_paths.compiled_models(), MODEL.fingerprint, runtime)
     return Device(core, hints, cache), core
 
 
@@ -98,7 +99,7 @@ def encode(device: Device, static: bool = False) -> dict[str, FloatArray]:
     """Return the features of noise in each grid."""
     shapes = (STATIC,) if static else GRIDS
     patches = STATIC.patches if static else None
-    encoder = OpenVINOVisionEncoder(device, FOLDER, MANIFEST.vision, FAMILY, patches)
+    encoder = OpenVINOVisionEncoder(device, MODEL, MANIFEST.vision, FAMILY, patches)
     values = 3 * MANIFEST.vision.temporal_patch * MANIFEST.vision.patch**2
     features = {}
     for grid in shapes:
@@ -108,7 +109,7 @@ def encode(device: Device, static: bool = False) -> dict[str, FloatArray]:
 
 
 def open_decoder(device: Device) -> OpenVINODecoder:
-    return OpenVINODecoder(device, FOLDER, MANIFEST.text, MANIFEST.vision.deepstack, 2**26, CACHE_TOKENS)
+    return OpenVINODecoder(device, MODEL, MANIFEST.text, MANIFEST.vision.deepstack, KV_BYTES, CACHE_TOKENS)
 
 
 class Passes:
@@ -214,20 +215,24 @@ def run_decoder(
     if again:
         device, core = open_gpu(hints, outcome.runtime)
         with timed(outcome, f"{part} again"):
-            repeated, _ = Passes(open_decoder(device), features).all()
+            opened = open_decoder(device)
+            repeated, _ = Passes(opened, features).all()
         outcome.compiled[f"{part} again"] = core.counts
         outcome.equal[f"{part} again"] = all(np.array_equal(repeated[name], logits[name]) for name in logits)
+        with timed(outcome, "broken cache"):
+            outcome.broken_cache_similarity = broken_cache_similarity(opened, device)
 
 
-def broken_cache_similarity(outcome: Outcome, hints: Hints) -> float:
+def broken_cache_similarity(opened: OpenVINODecoder, device: Device) -> float:
     """Return what the probe of vlrun's device check finds if the cache is in memory that the plugin copies."""
     probe = DeviceProbe(MANIFEST)
-    reference = OpenVINOVisionEncoder(open_device(REFERENCE), FOLDER, MANIFEST.vision, FAMILY)
-    features = probe.encode(reference)[-1]
-    expected = probe.decode(open_decoder(open_device(REFERENCE)), features)
-    device, _ = open_gpu(hints, outcome.runtime)
+    on_cpu = open_device(REFERENCE)
+    features = probe.encode(OpenVINOVisionEncoder(on_cpu, MODEL, MANIFEST.vision, FAMILY))[-1]
+    expected = probe.decode(open_decoder(on_cpu), features)
+    ports = [f"{kind}_cache.{layer}" for layer in range(MANIFEST.text.layers) for kind in ("key", "value")]
     with mock.patch.object(decoders, "allocate_cache", copied_cache):
-        return similarity(probe.decode(open_decoder(device), features), expected)
+        opened._allocate_cache(device, ports, KV_BYTES, CACHE_TOKENS)
+    return similarity(probe.decode(opened, features), expected)
 
 
 def main(out: Path, precision: str) -> None:
@@ -241,9 +246,7 @@ def main(out: Path, precision: str) -> None:
     run_vision(outcome, hints, features)
     run_decoder(outcome, hints, image, expected, again=True)
     if precision == "f32":
-        with timed(outcome, "broken cache"):
-            outcome.broken_cache_similarity = broken_cache_similarity(outcome, hints)
-        run_decoder(outcome, Hints(device="GPU", kv_precision="f32"), image, expected, again=False)
+        run_decoder(outcome, replace(hints, kv_precision="f32"), image, expected, again=False)
     out.write_text(json.dumps(asdict(outcome), indent=1))
 
 

@@ -22,8 +22,9 @@ from training.scene_questions import box_answer
 from training.vocabulary import train_tokenizer
 from vlrun import manifest
 from vlrun.embedded import FOLDER
+from vlrun.models.model_folder import ModelFolder
 from vlrun.prompt.builder import user_turn
-from vlrun.prompt.chat_template import load_tokenizer
+from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.tasks.definition import find_task
 from vlrun.types.answer import last_of
 from vlrun.types.turn import Mode, Tool, ToolChoice
@@ -65,7 +66,7 @@ def scores() -> dict[str, Any]:
 
 
 def test_scores_belong_to_this_model(scores: dict[str, Any]) -> None:
-    assert scores["model"] == manifest.fingerprint(FOLDER)
+    assert scores["model"] == ModelFolder(FOLDER).fingerprint
     assert scores["precisions"].keys() == {"fp32", "int8"}
 
 
@@ -94,14 +95,15 @@ def test_int8_meets_its_targets(scores: dict[str, Any]) -> None:
 
 def test_the_folder_is_small_and_its_files_match_their_hashes() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= MAX_BYTES
-    manifest.check_hashes(manifest.read(FOLDER), FOLDER)
+    ModelFolder(FOLDER).check_hashes()
 
 
 @pytest.mark.slow
 def test_training_reproduces_the_tokenizer() -> None:
     """A changed question or scene changes the vocabulary."""
     easy_questions = [qa.question for image in load_easy_vqa("train") for qa in image.qa_pairs]
-    assert train_tokenizer(easy_questions).to_str() == load_tokenizer(FOLDER / manifest.TOKENIZER).to_str()
+    embedded = parse_tokenizer((FOLDER / manifest.TOKENIZER).read_bytes(), manifest.TOKENIZER)
+    assert train_tokenizer(easy_questions).to_str() == embedded.to_str()
 
 
 @pytest.mark.parametrize(("name", "question", "answer"), QUESTIONS)

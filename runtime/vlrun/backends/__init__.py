@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import Backend
-from vlrun.manifest import Manifest
+from vlrun.models.model_folder import ModelFolder
 
 
-def open_backends(
-    folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, compiling: threading.Event
-) -> Sequence[Backend]:
+def open_backends(folder: ModelFolder, hints: Hints, compiling: threading.Event) -> Sequence[Backend]:
     """Return the backends to try in order. A backend sets ``compiling`` when its compiler starts."""
     from vlrun.backends.openvino.backend import openvino_backends  # imports OpenVINO
 
-    return openvino_backends(folder, manifest, fingerprint, hints, compiling)
+    return openvino_backends(folder, hints, compiling)

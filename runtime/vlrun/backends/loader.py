@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
-from vlrun import manifest as manifests
 from vlrun.backends.system_memory import MIB, total_memory
 from vlrun.engine.backend import Backend, Decoder
 from vlrun.engine.engine import Engine
-from vlrun.errors import DamagedModel, DeviceError, OptionError, UnreliableDevice, as_vlrun_error, result_of
+from vlrun.errors import DeviceError, OptionError, UnreliableDevice, as_vlrun_error, result_of
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
+from vlrun.models.model_folder import ModelFolder
+from vlrun.process import OwnerProcess
 from vlrun.storage import cache_paths
 from vlrun.types.cache_config import CacheConfig
-from vlrun.vision.encoder_queue import EncoderQueue
+from vlrun.vision.encoder_queue import Encodable, EncoderQueue
 from vlrun.vision.image_encoder import ImageEncoder
 from vlrun.vision.vision_encoder import VisionEncoder
 
@@ -29,7 +29,8 @@ T = TypeVar("T")
 CACHE_VERSION = 2
 """Raise it when preprocessing, positions or prompts change: it invalidates all stored prefixes.
 
-Prefixes that version 1 stored from a GPU hold zeros.
+Prefixes of version 1 may come from weights that were changed under a running process, or from a GPU, whose prefixes
+hold zeros.
 """
 
 
@@ -38,6 +39,7 @@ class LoadedModel:
     """A loaded model.
 
     Attributes:
+        settings: The settings in use, as a phrase for users.
         context: Limit on prompt and output tokens together.
         notes: Messages about the choice of the device and its settings.
         seconds: Loading time.
@@ -45,6 +47,7 @@ class LoadedModel:
 
     engine: Engine
     device: str
+    settings: str
     context: int
     notes: tuple[str, ...]
     seconds: float
@@ -57,9 +60,7 @@ class ModelLoader:
     usually ready first and encodes images while the decoder is still compiling.
 
     Args:
-        folder: The model folder.
-        manifest: The folder's manifest.
-        fingerprint: The manifest's fingerprint.
+        folder: The opened and verified model folder.
         cache: Memory and disk for the KV cache.
         open_backends: Returns the backends to try in order; called in a loader thread.
         compiling: Set when the compiler starts. Until then other work delays loading.
@@ -67,34 +68,47 @@ class ModelLoader:
             gives wrong results is replaced, and any other failure is raised.
 
     Attributes:
-        loaded: The loaded model, or DamagedModel, DeviceError, or OptionError for a cache that does not fit.
+        process: The process that loads the model.
     """
 
     def __init__(
         self,
-        folder: Path,
-        manifest: Manifest,
-        fingerprint: str,
+        folder: ModelFolder,
         cache: CacheConfig,
         open_backends: Callable[[], Sequence[Backend]],
         compiling: threading.Event,
         *,
         automatic: bool,
     ) -> None:
-        self.loaded: Future[LoadedModel] = Future()
+        self.process = OwnerProcess()
+        self._loaded: Future[LoadedModel] = Future()
         self.compiling = compiling
-        self.image_encoder = ImageEncoder(self.vision_encoder, manifest.preprocessing, manifest.vision)
+        self.image_encoder = ImageEncoder(self.vision_encoder, folder.manifest.preprocessing, folder.manifest.vision)
         self.encoder_queue = EncoderQueue(self.image_encoder.encode)
         self._vision: Future[VisionEncoder] = Future()
         self._vision_requested = False
         self._backend: Backend | None = None
-        self._folder, self._manifest, self._fingerprint, self._cache = folder, manifest, fingerprint, cache
+        self._folder, self._cache = folder, cache
         self._automatic = automatic
         self._start = time.perf_counter()
         self._lock = threading.Lock()
         self._stopped = False
         self._engine: Engine | None = None
         _start_thread(lambda: self._load(open_backends))
+
+    @property
+    def loaded(self) -> Future[LoadedModel]:
+        """The loaded model, or DamagedModel, DeviceError, or OptionError for a cache that does not fit.
+
+        Raises EngineClosed in a forked process.
+        """
+        self.process.check()
+        return self._loaded
+
+    def discard(self, images: Iterable[Encodable]) -> None:
+        """Cancel prefetched images that no request has submitted."""
+        if self.process.is_this():
+            self.encoder_queue.discard(images)
 
     def vision_encoder(self) -> Future[VisionEncoder]:
         """Return the vision encoder. The first call starts loading it, because text needs none."""
@@ -106,6 +120,7 @@ class ModelLoader:
 
     def wait(self) -> None:
         """Wait until the model answers at full speed. Raises what made loading fail."""
+        self.process.check()
         vision = self.vision_encoder()
         result_of(self.loaded)
         result_of(vision).warm_up()
@@ -144,9 +159,9 @@ class ModelLoader:
                 self._backend = last
                 if self._vision_requested:
                     self._load_vision_encoder(last)
-            _fulfil(self.loaded, lambda: self._assemble(self._open_decoder(last), last, notes))
+            _fulfil(self._loaded, lambda: self._assemble(self._open_decoder(last), last, notes))
         except BaseException as raised:  # noqa: BLE001 - re-raised in the waiting threads
-            for future in (self.loaded, self._vision):
+            for future in (self._loaded, self._vision):
                 if not future.done():
                     future.set_exception(as_vlrun_error(raised))
         finally:
@@ -171,7 +186,7 @@ class ModelLoader:
                 return error
             raise
         self._vision.set_result(encoder)
-        self.loaded.set_result(model)
+        self._loaded.set_result(model)
         return None
 
     def _load_vision_encoder(self, backend: Backend) -> None:
@@ -184,10 +199,8 @@ class ModelLoader:
         return backend.open_decoder(backend.default_cache_bytes(total) if wanted is None else wanted)
 
     def _assemble(self, decoder: Decoder, backend: Backend, notes: tuple[str, ...]) -> LoadedModel:
-        context = _context(self._cache, self._manifest, decoder)
-        if manifests.fingerprint(self._folder) != self._fingerprint:  # cached data would get the wrong key
-            raise DamagedModel(f"'{self._folder}' was replaced while it was being loaded: load it again")
-        settings = f"{CACHE_VERSION} {self._fingerprint} {backend.settings} {decoder.name}"
+        context = _context(self._cache, self._folder.manifest, decoder)
+        settings = f"{CACHE_VERSION} {self._folder.fingerprint} {backend.settings} {decoder.name}"
         root = hashlib.sha256(settings.encode()).digest()
         store = PrefixStore(cache_paths.prefix_store(), root, self._cache.kv_disk) if self._cache.kv_disk else None
         engine = Engine(decoder, self.encoder_queue, root, store=store)
@@ -195,7 +208,9 @@ class ModelLoader:
             self._engine = engine
             if self._stopped:
                 engine.stop()
-        return LoadedModel(engine, backend.device, context, notes, time.perf_counter() - self._start)
+        return LoadedModel(
+            engine, backend.device, backend.description, context, notes, time.perf_counter() - self._start
+        )
 
 
 def _start_thread(work: Callable[[], None]) -> None:

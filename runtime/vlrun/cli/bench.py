@@ -33,9 +33,10 @@ def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
     from vlrun.bench.copying import measure_copying
     from vlrun.bench.report import FIGURES, format_values
     from vlrun.bench.runner import run_workload, vlrun_workload
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify
 
-    verify(manifests.read(model), model)  # once, before anything is timed
+    verify(ModelFolder(model))  # once, before anything is timed
     workload = vlrun_workload("vlrun", model, ("--rounds", str(rounds), "--tokens", str(tokens)))
     samples: Samples = {}
     ceilings: list[Ceiling] = []

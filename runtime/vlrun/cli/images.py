@@ -40,16 +40,21 @@ class LoadedImage:
 
 
 def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage]:
-    """Open images and print their notes to stderr. Raises MediaError and OptionError."""
+    """Open images and print their notes to stderr. Raises MediaError and OptionError.
+
+    All headers are read before an image is decoded.
+    """
     from vlrun.media.enhance import enhance
-    from vlrun.media.image import open_image
+    from vlrun.media.pending_image import read_headers
     from vlrun.media.region import crop, parse_region
 
     region = parse_region(options.region) if options.region is not None else None
     loaded = []
-    for name in names:
-        with silent_libraries():
-            original = open_image(_read_stdin() if name == "-" else name)
+    with silent_libraries():
+        pending = read_headers([_read_stdin() if name == "-" else name for name in names])
+    for one in pending:
+        with silent_libraries(), one.opened() as original:
+            pass
         image = crop(original, region) if region else original
         image = enhance(image) if options.enhance else image
         for note in image.notes:
@@ -60,8 +65,13 @@ def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage
 
 def without_image_notes(notes: Iterable[str], images: Sequence[LoadedImage]) -> tuple[str, ...]:
     """Return the notes that ``open_images`` did not print."""
-    printed = {note for one in images for note in one.image.notes}
+    printed = image_notes(images)
     return tuple(note for note in notes if note not in printed)
+
+
+def image_notes(images: Sequence[LoadedImage]) -> frozenset[str]:
+    """Return the notes that ``open_images`` printed."""
+    return frozenset(note for one in images for note in one.image.notes)
 
 
 def _read_stdin() -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +17,9 @@ from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import CostEstimate
+    from vlrun.perf.history import SpeedHistory
     from vlrun.perf.profile import SpeedProfile
     from vlrun.types.options import Options
 
@@ -48,8 +50,9 @@ def plan(
     loaded and runs once.
     """
     names, questions = split_arguments(words)
-    from vlrun import manifest as manifests
+    from vlrun.backends.system_memory import check_memory
     from vlrun.embedded import FOLDER
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import estimate_cost
     from vlrun.prompt.builder import user_turn
 
@@ -58,14 +61,15 @@ def plan(
         raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
     request.check_image_count(len(names))
     images = open_images(names, image_options)
-    folder = model_options.model or FOLDER
-    manifests.read(folder)
+    folder = ModelFolder(model_options.model or FOLDER)
+    for note in check_memory(folder.manifest, model_options.cache, certain=False):
+        print_note(note)
     turns = [user_turn([loaded.image for loaded in images], request.questions()[-1])]
     estimate = estimate_cost(
         folder,
         turns,
         request.options(options),
-        _speed(folder, model_options),
+        _measured(folder, model_options),
         model_options.cache.context,
         model_options.hints.kv_precision or "u8",
     )
@@ -74,21 +78,22 @@ def plan(
     click.echo(json.dumps(asdict(estimate)) if as_json else _format(estimate, images))
 
 
-def _speed(folder: Path, model_options: ModelOptions) -> SpeedProfile:
-    """Return the stored profile; measure it first if it is incomplete."""
-    from vlrun import manifest as manifests
-    from vlrun.perf.profile import load_profile, update_profile
+def _measured(folder: ModelFolder, model_options: ModelOptions) -> SpeedHistory:
+    """Return the stored measurements; measure first if they are incomplete."""
+    from vlrun.perf.history import load_history, record
 
-    fingerprint, hints = manifests.fingerprint(folder), str(model_options.hints)
-    profile = load_profile(fingerprint, hints)
+    fingerprint, hints = folder.fingerprint, str(model_options.hints)
+    history = load_history(fingerprint, hints)
+    profile = history.profile(time.time())
     if profile.prefill is None or not profile.vision:
         print_note("no measurements for this model on this machine yet: loading it and running it once")
-        update_profile(fingerprint, hints, _measure(folder, model_options))
-        profile = load_profile(fingerprint, hints)
-    return profile
+        measured = _measure(model_options)
+        record(fingerprint, hints, measured)
+        history = history.with_measured(measured, time.time())
+    return history
 
 
-def _measure(folder: Path, model_options: ModelOptions) -> SpeedProfile:
+def _measure(model_options: ModelOptions) -> SpeedProfile:
     import numpy as np
 
     from vlrun.perf.profile import SpeedProfile
@@ -97,7 +102,7 @@ def _measure(folder: Path, model_options: ModelOptions) -> SpeedProfile:
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
-    with load(folder, hints=model_options.hints) as vlm:
+    with load(model_options.model, hints=model_options.hints) as vlm:
         answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
         return SpeedProfile.from_answer(answer, vlm.vision_seconds)
 

@@ -16,12 +16,12 @@ def verify(model: Path | None) -> None:
 
     MODEL is a model folder; the default is the embedded model.
     """
-    from vlrun import manifest as manifests
     from vlrun.embedded import FOLDER
+    from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify as verify_folder
 
-    folder = model or FOLDER
-    manifest = manifests.read(folder)
-    verify_folder(manifest, folder, again=True)
+    folder = ModelFolder(model or FOLDER)
+    manifest = folder.manifest
+    verify_folder(folder, again=True)
     total = sum(entry.size for entry in manifest.files.values())
     click.echo(f"{printable(manifest.name)}: {len(manifest.files)} files, {total:,} bytes, all as exported")

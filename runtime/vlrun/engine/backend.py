@@ -123,6 +123,10 @@ class Backend(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Messages about settings that were changed, once both parts are open."""
 
+    @property
+    def description(self) -> str:
+        """The settings in use, as a phrase for users."""
+
     def default_cache_bytes(self, total: int) -> int:
         """Return how much of ``total`` bytes of memory the KV cache may take unless the user says otherwise."""
 

@@ -6,6 +6,7 @@ messages, drop requests whose reader left, admit waiting requests, run a forward
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 import time
@@ -29,9 +30,11 @@ from vlrun.errors import (
     DeviceError,
     EngineClosed,
     InferenceCancelled,
+    ModelChanged,
     OptionError,
     VlrunError,
     as_vlrun_error,
+    is_panic,
 )
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable, OutOfBlocks
 from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
@@ -89,6 +92,7 @@ class Engine:
         self._messages: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._changed_model: ModelChanged | None = None
         targets = {"engine": self._run} | ({"store": self._write_prefixes} if store else {})
         self._threads = [
             threading.Thread(target=run, name=f"vlrun-{name}", daemon=True) for name, run in targets.items()
@@ -119,7 +123,7 @@ class Engine:
         prefix = self._stored_prefix(sequence)  # in the caller's thread, so that running answers do not wait
         with self._changed:
             if self._closing:
-                raise EngineClosed("the model is closed")
+                raise copy.copy(self._changed_model) or EngineClosed("the model is closed")
             if self._idle():
                 self._watchdog.reset()
             self._messages.append(partial(self._enqueue, sequence, prefix))
@@ -178,9 +182,15 @@ class Engine:
                     self._iterate()
                 except InferenceCancelled:
                     continue  # all readers have left, or the engine closes
+                except ModelChanged as error:
+                    self._changed_model = error
+                    self._fail_all(error)
+                    return
                 except VlrunError as error:
                     self._fail_all(error)
-                except Exception as error:  # noqa: BLE001 - fails the running requests; later ones are served
+                except BaseException as error:  # fails the running requests; later ones are served
+                    if not isinstance(error, Exception) and not is_panic(error):
+                        raise
                     self._fail_all(DeviceError(f"the device failed: {error}"))
         finally:
             with self._changed:
@@ -188,7 +198,7 @@ class Engine:
             while self._messages:
                 with suppress(Exception):
                     self._messages.popleft()()
-            self._fail_all(EngineClosed("the model was closed before the answer was complete"))
+            self._fail_all(self._changed_model or EngineClosed("the model was closed before the answer was complete"))
 
     def _iterate(self) -> None:
         while self._messages:
@@ -278,6 +288,8 @@ class Engine:
             for sequence, index in waiting:  # a sequence may have joined after the cancellation
                 if not sequence.stream.closed.is_set():
                     self._request_features(sequence, index)
+        elif isinstance(error, ModelChanged):
+            raise error  # nothing that the model computes from now on can be right
         elif error is not None:
             for sequence, _ in waiting:
                 self._scheduler.drop(sequence)

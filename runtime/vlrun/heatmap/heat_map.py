@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vlrun.arguments import optional, text, whole_number
 from vlrun.errors import OptionError
 from vlrun.types.arrays import FloatArray
 
@@ -27,8 +28,11 @@ class Heat:
         """Return the mean attention ``[rows, columns]`` of the answer, or of all occurrences of a word.
 
         Raises:
-            OptionError: The word does not occur in the answer.
+            OptionError: The word does not occur in the answer, or there is no such image.
         """
+        optional(text)("word", word)
+        if not 0 <= whole_number("image", image) < len(self.maps):
+            raise OptionError(f"image must lie between 0 and {len(self.maps) - 1}, not {image}")
         tokens = list(range(len(self.token_texts))) if word is None else self._tokens_of(word)
         mean: FloatArray = self.maps[image][tokens].mean(0)
         return mean

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
 
+from vlrun.arguments import instance
 from vlrun.errors import OptionError
 from vlrun.media.image import Image
 
@@ -44,6 +45,10 @@ def overlay_heat(image: Image, heat: npt.NDArray[np.float32]) -> PILImage.Image:
     Raises:
         OptionError: The shape is wrong, or a value is negative or not finite.
     """
+    instance(Image)("image", image)
+    instance(np.ndarray, "an array")("heat", heat)
+    if heat.dtype.kind not in "fiu":
+        raise OptionError(f"heat must be an array of numbers, not {heat.dtype}")
     if heat.ndim != 2 or heat.size == 0:
         raise OptionError(f"a heat map has rows and columns, not the shape {list(heat.shape)}")
     if not np.isfinite(heat).all() or heat.min() < 0:

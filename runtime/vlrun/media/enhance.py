@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageFilter
 
+from vlrun.arguments import instance
 from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import IDENTITY, Matrix
 
@@ -38,6 +39,7 @@ MAX_RADIUS = 4.0
 
 def enhance(image: Image) -> Image:
     """Straighten, brighten and sharpen an image where needed, with a note; return good images unchanged."""
+    instance(Image)("image", image)
     if min(image.size) < MIN_SIDE:
         return image
     pil_image, matrix, notes = PILImage.fromarray(image.rgb), IDENTITY, []

@@ -7,23 +7,26 @@ Thread-safe.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
-from PIL import ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
-from vlrun.media.strict_checks import check_exif, check_segments
+from vlrun.arguments import check_fields, instance, optional, text, tuple_of
+from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, OptionError, UnsupportedMedia
+from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
+from vlrun.media.jpeg_end import check_complete, lacks_end, with_end
+from vlrun.media.sources import read_source
+from vlrun.media.strict_checks import check_cost, check_exif, check_segments
+from vlrun.media.tiff_planes import correct_planes
 from vlrun.media.transform import ImageTransform, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
@@ -32,6 +35,12 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
 """Width x height: Pillow's warning limit (256 MiB of RGB), above the photos of phones."""
+
+DECODING = PixelBudget(MAX_PIXELS)
+"""Shared by all threads: decoding takes up to 20 bytes a pixel, which the pixels of an image leave 3 of."""
+os.register_at_fork(after_in_child=DECODING.forget)
+_BAND_PIXELS = 2**20
+"""Pixels converted at once, because conversions take several times their pixels."""
 
 # fmt: off
 _DECODER_ERRORS = (
@@ -96,6 +105,15 @@ class Image:
     notes: tuple[str, ...] = ()
     transform: ImageTransform | None = None
 
+    def __post_init__(self) -> None:
+        rgb: object = self.rgb
+        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise OptionError(
+                "rgb must be an array [height, width, 3] uint8; vlrun.open_image makes an image of a file"
+            )
+        notes = tuple_of(text, "texts")
+        check_fields(self, {"sha256": text, "notes": notes, "transform": optional(instance(ImageTransform))})
+
     @property
     def to_original(self) -> ImageTransform:
         """The map of its pixels to the original image; the identity if it is the original."""
@@ -107,66 +125,80 @@ class Image:
         return self.rgb.shape[1], self.rgb.shape[0]
 
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | PILImage.Image | npt.NDArray[np.uint8] | Image
+@dataclass(frozen=True)
+class ResizedImage(Image):
+    """An image of which only the pixels are kept that the model sees: ``rgb`` is resized, all else is the original's.
+
+    Attributes:
+        original_size: Width and height of the image.
+    """
+
+    original_size: tuple[int, int] = (0, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the original."""
+        return self.original_size
+
+
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | IO[bytes] | PILImage.Image | npt.NDArray[np.uint8] | Image
+)
 
 
 def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
-    """Open an image.
+    """Open an image. Large images of other threads are decoded first: see ``DECODING``.
 
     Args:
-        source: A path, the bytes of an encoded file, a Pillow image, or an RGB array ``[height, width, 3]`` uint8.
+        source: A path, a file URL of this machine, the bytes of an encoded file, a file opened in binary mode, a Pillow
+            image, or an RGB array ``[height, width, 3]`` uint8.
         limits: For Pillow images and arrays only ``max_pixels`` applies.
 
     Raises:
         MediaError: MediaNotFound, UnsupportedMedia, DamagedMedia or MediaTooLarge; the message names the source.
     """
+    with opened_image(source, limits) as image:
+        return image
+
+
+@contextmanager
+def opened_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Iterator[Image]:
+    """Open an image for a block that needs its pixels only so long: they count as being decoded until it ends.
+
+    The block must open no other image. Raises as ``open_image``.
+    """
+    instance(ImageLimits)("limits", limits)
     if isinstance(source, Image):
-        return source
-    if isinstance(source, np.ndarray):
-        return _from_array(source, limits)
-    if isinstance(source, PILImage.Image):
+        yield source
+    elif isinstance(source, np.ndarray):
+        yield _from_array(source, limits)
+    elif isinstance(source, PILImage.Image):
         _check_pixels(source.size, "the image", limits)
-        with _media_errors("the image", limits):
-            return _from_pillow(source, "the image", limits)
-    if isinstance(source, bytes | bytearray):
-        return _decode(bytes(source), "the image", limits)
-    if not isinstance(source, str | os.PathLike):
-        raise UnsupportedMedia(f"an image is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
-    return _decode(_read(Path(source), limits), f"'{os.fspath(source)}'", limits)
+        with DECODING.hold(source.width * source.height):
+            with _media_errors("the image", limits):
+                image = _from_pillow(source, "the image", limits)
+            yield image
+    else:
+        encoded, name = read_source(source, limits.max_bytes)
+        with ExitStack() as held:
+            with _open_encoded(encoded, name, limits) as pil_image:
+                held.enter_context(DECODING.hold(pil_image.width * pil_image.height))
+                image = _from_pillow(pil_image, name, limits)
+                if lacks_end(encoded):
+                    with _media_errors(name, limits):
+                        check_complete(encoded, pil_image, name)
+            yield image
 
 
-def image_size(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+def image_size(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS, name: str = "the image") -> tuple[int, int]:
     """Return width and height from the header of an encoded file, before rotation. Raises as ``open_image``."""
-    with _open_encoded(encoded, "the image", limits) as pil_image:
+    with _open_encoded(encoded, name, limits) as pil_image:
         return pil_image.size
 
 
 def derive_image(image: Image, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Image:
     """Return an image derived from another one. ``matrix`` maps its pixels to those of ``image``."""
     return replace(_make_image(rgb, (*image.notes, *notes)), transform=image.to_original.compose(matrix))
-
-
-def _read(path: Path, limits: ImageLimits) -> bytes:
-    if "://" in os.fspath(path) or os.fspath(path).startswith(("http:/", "https:/")):
-        raise MediaNotFound(f"'{path}' is a URL, and vlrun opens only files: download it first")
-    try:
-        if path.is_dir():
-            raise MediaNotFound(f"'{path}' is a folder, not an image")
-        with path.open("rb") as file:
-            encoded = file.read(limits.max_bytes + 1)  # pipes and devices have no size
-    except FileNotFoundError:
-        raise MediaNotFound(f"no such image: '{path}'") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise MediaNotFound(f"cannot open '{path}': {reason}") from error
-    if len(encoded) > limits.max_bytes:
-        raise MediaTooLarge(f"'{path}' has more than {limits.max_bytes:,} bytes, the limit")
-    return encoded
-
-
-def _decode(encoded: bytes, name: str, limits: ImageLimits) -> Image:
-    with _open_encoded(encoded, name, limits) as pil_image:
-        return _from_pillow(pil_image, name, limits)
 
 
 @contextmanager
@@ -179,7 +211,8 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
     with _media_errors(name, limits):
         if limits.strict:
             check_segments(encoded, name)
-        with PILImage.open(io.BytesIO(encoded), formats=limits.formats) as pil_image:
+        check_cost(encoded, name)
+        with PILImage.open(EncodedFile(with_end(encoded), name), formats=limits.formats) as pil_image:
             if pil_image.width * pil_image.height > limits.pixel_limit:
                 raise _too_many_pixels(name, limits)
             if not limits.animated and (frames := _frame_count(pil_image)) > 1:
@@ -201,6 +234,8 @@ def _media_errors(name: str, limits: ImageLimits) -> Iterator[None]:
     except MemoryError:
         raise MediaTooLarge(f"{name} does not fit into memory") from None
     except _DECODER_ERRORS as error:
+        if "closed" in str(error):  # by the caller, before Pillow has read the pixels
+            raise MediaNotFound(f"{name} is closed: open it again, or pass its path") from error
         raise DamagedMedia(f"{name} is damaged or cut short") from error
 
 
@@ -227,14 +262,32 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
     if frames > 1:
         notes.append(f"{name} has {frames} frames; only the first is used")
         pil_image.seek(0)
+    if isinstance(pil_image, TiffImagePlugin.TiffImageFile):
+        correct_planes(pil_image, name)
+    if isinstance(pil_image, ImageFile.ImageFile):
+        pil_image.decodermaxblock = READ_BYTES
     pil_image.load()
+    if pil_image.mode in ("P", "PA") and pil_image.palette is None:
+        raise DamagedMedia(f"{name} has no palette")
     white_is_zero = getattr(pil_image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
     if pil_image.mode.startswith("I;16") and white_is_zero:
         pil_image = PILImage.fromarray(65535 - np.asarray(pil_image))
     if limits.strict:
         check_exif(pil_image.info.get("exif", b""), name)
     upright = ImageOps.exif_transpose(pil_image) if pil_image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else pil_image
-    return _make_image(np.asarray(_to_rgb(upright, name)), tuple(notes))
+    return _make_image(_rgb_of(upright, name), tuple(notes))
+
+
+def _rgb_of(pil_image: PILImage.Image, name: str) -> npt.NDArray[np.uint8]:
+    """Return the pixels as ``[height, width, 3]``, converted band by band: a conversion of the whole image would take
+    up to 20 bytes a pixel.
+    """
+    rows = max(_BAND_PIXELS // pil_image.width, 1)
+    rgb = np.empty((pil_image.height, pil_image.width, 3), np.uint8)
+    for top in range(0, pil_image.height, rows):
+        bottom = min(top + rows, pil_image.height)
+        rgb[top:bottom] = np.asarray(_to_rgb(pil_image.crop((0, top, pil_image.width, bottom)), name))
+    return rgb
 
 
 def _drop_16_bit_transparency(pil_image: PILImage.Image) -> None:

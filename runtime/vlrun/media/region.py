@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from vlrun.arguments import check_fields, flag, instance, number, whole_number
 from vlrun.errors import OptionError
 from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import Matrix
@@ -45,6 +46,7 @@ class Region:
     thousandths: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, dict.fromkeys(("x", "y", "width", "height"), number) | {"thousandths": flag})
         numbers = (self.x, self.y, self.width, self.height)
         if not all(math.isfinite(number) and number >= 0 for number in numbers) or 0 in (self.width, self.height):
             raise OptionError(f"x and y of a region must be 0 or more, width and height above 0: {_REGION_FORM}")
@@ -74,6 +76,8 @@ def crop(image: Image, region: Region) -> Image:
     Raises:
         OptionError: The region lies outside the image.
     """
+    instance(Image)("image", image)
+    instance(Region)("region", region)
     width, height = image.size
     across, down = (width / 1000, height / 1000) if region.thousandths else (1, 1)
     left, right = _pixel_span(region.x * across, (region.x + region.width) * across)
@@ -96,6 +100,7 @@ class Tiles:
     rows: int
 
     def __post_init__(self) -> None:
+        check_fields(self, {"columns": whole_number, "rows": whole_number})
         sides = (self.columns, self.rows)
         if min(sides) < 1 or max(sides) > MAX_TILES_PER_SIDE or not 1 < self.columns * self.rows <= MAX_TILES:
             raise OptionError(f"'{self}' is not a grid of tiles: {_TILES_FORM}")

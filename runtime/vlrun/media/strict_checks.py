@@ -1,11 +1,13 @@
-"""Checks of untrusted image files that Pillow does not make: segment counts, PNG checksums, EXIF directories."""
+"""Checks of image files that Pillow does not make: scans and strips, which are costly to decode; for untrusted files
+also segments, PNG checksums and EXIF directories.
+"""
 
 from __future__ import annotations
 
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice, repeat
 from typing import Literal
 
@@ -19,6 +21,12 @@ chunk of 1 kB inflates to 1 MB (2 ms), and EXIF segments are joined in quadratic
 metadata take 240 full segments, progressive JPEGs have about 10 scans.
 """
 
+MAX_SCANS = 64
+"""Limit for the scans of a JPEG: each visits all its pixels again (90 ms for 89 megapixels), even a scan of 100 bytes.
+Progressive JPEGs have about 10, those of optimizing encoders up to 20."""
+MAX_STRIPS = 100_000
+"""Limit for the strips or tiles of a TIFF. Pillow takes 10 us and 500 bytes for each."""
+
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _INFLATED = (b"iCCP", b"zTXt", b"iTXt")  # each inflates to at most 1 MB while the header is read
 _INFLATED_WEIGHT = 16
@@ -28,6 +36,40 @@ _JPEG_SKIPPED = 4096
 _JPEG_SCAN = 0xDA
 _JPEG_END = 0xD9
 _JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
+_TIFF_FORMATS: Mapping[bytes, tuple[str, str, str]] = {
+    b"II*\0": ("<I", "<H", "<HHI4x"),
+    b"MM\0*": (">I", ">H", ">HHI4x"),
+    b"II+\0": ("<4xQ", "<Q", "<HHQ8x"),
+    b"MM\0+": (">4xQ", ">Q", ">HHQ8x"),
+}
+"""Offset of the first directory after the magic, its number of entries, and an entry: tag, type, number of values."""
+_TIFF_OFFSETS = (273, 324)  # of strips, of tiles
+
+
+def check_cost(encoded: bytes, name: str) -> None:
+    """Check what makes a small file slow to decode, but for its pixels. Raises MediaTooLarge."""
+    if encoded.startswith(_JPEG_MAGIC) and _jpeg_scans(encoded) > MAX_SCANS:
+        raise MediaTooLarge(f"{name} has more than {MAX_SCANS} scans, the limit: save it as a baseline JPEG")
+    if encoded[:4] in _TIFF_FORMATS and _tiff_strips(encoded, *_TIFF_FORMATS[encoded[:4]]) > MAX_STRIPS:
+        raise MediaTooLarge(f"{name} has more than {MAX_STRIPS:,} strips or tiles, the limit: save it with larger ones")
+
+
+def _jpeg_scans(encoded: bytes) -> int:
+    scans = (marker for marker in _jpeg_segments(encoded) if marker == _JPEG_SCAN)
+    return len(list(islice(scans, MAX_SCANS + 1)))
+
+
+def _tiff_strips(encoded: bytes, first: str, number: str, entry: str) -> int:
+    """Return the number of strips or tiles of the first page; 0 for an incomplete directory: Pillow refuses it."""
+    try:
+        start = struct.unpack_from(first, encoded, 4)[0]
+        entries = struct.unpack_from(number, encoded, start)[0]
+        start += struct.calcsize(number)
+        end = min(start + entries * struct.calcsize(entry), len(encoded))
+        tags = struct.iter_unpack(entry, encoded[start : end - (end - start) % struct.calcsize(entry)])
+        return max((count for tag, _, count in tags if tag in _TIFF_OFFSETS), default=0)
+    except (struct.error, OverflowError):
+        return 0
 
 
 def check_segments(encoded: bytes, name: str) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+from vlrun.arguments import check_fields, number, tuple_of, whole_number
+from vlrun.errors import OptionError
 
 Matrix: TypeAlias = tuple[float, float, float, float, float, float]
 """``(a, b, c, d, e, f)`` maps ``(x, y)`` to ``(a x + b y + c, d x + e y + f)``."""
@@ -23,14 +27,24 @@ class ImageTransform:
     size: tuple[int, int]
     matrix: Matrix = IDENTITY
 
+    def __post_init__(self) -> None:
+        checks = {"size": tuple_of(whole_number, "whole numbers"), "matrix": tuple_of(number, "numbers")}
+        check_fields(self, checks)
+        lengths = [len(part) for part in (self.size, self.matrix)]
+        if lengths != [2, 6] or min(self.size) < 1 or not all(map(math.isfinite, self.matrix)):
+            raise OptionError("size must be a width and a height above 0, and matrix six finite numbers")
+
     def point(self, x: float, y: float) -> tuple[float, float]:
         """Map a point, clamped to the original."""
+        x, y = number("x", x), number("y", y)
         a, b, c, d, e, f = self.matrix
         width, height = self.size
         return min(max(a * x + b * y + c, 0.0), float(width)), min(max(d * x + e * y + f, 0.0), float(height))
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
         """Map a box: the axis-aligned box around its mapped corners, clamped to the original."""
+        edges = {"left": left, "top": top, "right": right, "bottom": bottom}
+        left, top, right, bottom = (number(name, value) for name, value in edges.items())
         corners = [self.point(x, y) for x in (left, right) for y in (top, bottom)]
         across, down = zip(*corners, strict=True)
         return min(across), min(down), max(across), max(down)

@@ -1,39 +1,37 @@
 """Verification of a model folder: file hashes are checked once per machine, and again when a file changes.
 
-A stamp in the user's cache folder records the check. Its name is a hash of the manifest and of the size, time and inode
-of every file. If no stamp can be written, every load checks the hashes.
+A record in the user's cache folder says that the check passed. Its name is a hash of the manifest and of the stamp of
+every file. If no record can be written, every load checks the hashes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from pathlib import Path
 
-from vlrun.manifest import Manifest, check_hashes, check_sizes, fingerprint
+from vlrun.models.model_folder import ModelFolder
 from vlrun.storage import cache_paths
 
 
-def verify(manifest: Manifest, folder: Path, *, again: bool = False) -> None:
-    """Check names and sizes of the files, and the hashes if they changed since the last check or ``again`` is true.
+def verify(folder: ModelFolder, *, again: bool = False) -> None:
+    """Check the hashes of all files if they changed since the last check, or ``again`` is true.
 
     Raises:
-        DamagedModel: A file is missing or was changed.
+        DamagedModel: A file is not the one that was exported, or changed during the check.
     """
-    check_sizes(manifest, folder)
-    stamp = cache_paths.verified_models() / _state(manifest, folder)
+    record = cache_paths.verified_models() / _state(folder)
     with contextlib.suppress(OSError):  # an unreadable cache folder
-        if stamp.exists() and not again:
+        if record.exists() and not again:
             return
-    check_hashes(manifest, folder)
+    folder.check_hashes()
+    folder.check_unchanged()
     with contextlib.suppress(OSError):
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.touch()
+        record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        record.touch()
 
 
-def _state(manifest: Manifest, folder: Path) -> str:
-    digest = hashlib.sha256(fingerprint(folder).encode())
-    for name in sorted(manifest.files):
-        status = (folder / name).stat()
-        digest.update(f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ino}\n".encode())
+def _state(folder: ModelFolder) -> str:
+    digest = hashlib.sha256(folder.fingerprint.encode())
+    for name, stamp in sorted(folder.stamps.items()):
+        digest.update(f"{name} {stamp}\n".encode())
     return digest.hexdigest()

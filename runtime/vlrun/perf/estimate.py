@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vlrun import manifest as manifests
+from vlrun.backends.system_memory import BASE_MEMORY
 from vlrun.manifest import TextDimensions
-from vlrun.perf.profile import SpeedProfile, auto_image_tokens
+from vlrun.models.model_folder import ModelFolder
+from vlrun.perf.history import SpeedHistory
+from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import PromptBuilder
-from vlrun.prompt.chat_template import ChatTemplate, load_tokenizer
+from vlrun.prompt.chat_template import ChatTemplate
+from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 
 MIB = 2**20
-BASE_MEMORY = 400 * MIB
-"""Process without weights and KV cache: Python, OpenVINO and compiled kernels (measured with the 2B model)."""
 MEMORY_PER_VISUAL_TOKEN = 280 * 1024
 """Vision encoder with a hidden size of 1,024, per visual token of the largest image (measured with 2B, 768 tokens)."""
 SCALE_BYTES = 8
@@ -59,15 +61,20 @@ class CostEstimate:
 
 
 def estimate_cost(
-    folder: Path, turns: Sequence[Turn], options: Options, speed: SpeedProfile, context: int | None, kv_precision: str
+    folder: ModelFolder,
+    turns: Sequence[Turn],
+    options: Options,
+    history: SpeedHistory,
+    context: int | None,
+    kv_precision: str,
 ) -> CostEstimate:
     """Estimate the cost of a request. Raises the errors that the request would raise."""
-    manifest = manifests.read(folder)
-    tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-    template = ChatTemplate(
-        (folder / manifests.CHAT_TEMPLATE).read_text(encoding="utf-8"), tokenizer, manifest.tokens.image
-    )
-    builder = PromptBuilder(manifest, template, auto_image_tokens(speed))
+    manifest = folder.manifest
+    tokenizer = load_tokenizer(folder.read(manifests.TOKENIZER), folder)
+    template = ChatTemplate(folder.read_text(manifests.CHAT_TEMPLATE), tokenizer, manifest.tokens.image)
+    now = time.time()
+    speed = history.profile(now)
+    builder = PromptBuilder(manifest, template, history.auto_image_tokens(now))
     prompt = builder.build(turns, options)
     builder.check_context(prompt, context)
     patch = manifest.vision.patch

@@ -9,17 +9,22 @@ from typing import TypeAlias
 
 from vlrun.errors import ContextLengthExceeded, OptionError
 from vlrun.manifest import Manifest
-from vlrun.media.image import Image, ImageSource, open_image
+from vlrun.media.image import Image, ImageSource
+from vlrun.media.pending_image import MAX_IMAGES, open_images, read_headers
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import MAX_TOOLS, Tool, Turn
 from vlrun.vision.grid import Grid
-from vlrun.vision.patches import grid_of
+from vlrun.vision.patches import grid_of, resize
 
 DEFAULT_QUESTION = "Describe this image."
-MAX_IMAGES = 64
+REDUCED_NOTE = (
+    "limited to {:,} visual tokens per image, because this machine takes long for more: "
+    'use detail "high" (--detail high) if small print or small objects matter'
+)
+SHORTEN = "use fewer images, a smaller max_image_tokens or a longer context"
 
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
 
@@ -63,28 +68,63 @@ class PromptBuilder:
             raise OptionError(f"a conversation can have at most {MAX_IMAGES} images and {MAX_TOOLS} tools")
         details = [detail for turn in turns for detail in turn.details or (options.detail,) * image_count(turn)]
         grids = [
-            self._grid(image, options, self._token_budget(options, detail))
+            self._grid(image.size, options, self._token_budget(options, detail))
             for image, detail in zip(images, details, strict=True)
         ]
         prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], tools)
         notes = dict.fromkeys(note for image in images for note in image.notes)
-        auto_images = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
-        if any(self._is_reduced(image, grid, options) for image, grid in auto_images):
-            budget = self._token_budget(options, "auto")
-            notes[f"limited to {budget} visual tokens per image: more would take long on this machine"] = None
+        automatic = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
+        if any(self._is_reduced(image, grid, options) for image, grid in automatic):
+            notes[REDUCED_NOTE.format(self._token_budget(options, "auto"))] = None
         return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:
         """Raise ContextLengthExceeded if ``context`` or the model's limit leaves no token for the answer."""
-        length, limit = len(built.prompt.ids), min(context or sys.maxsize, self._manifest.text.max_positions)
+        length, limit = len(built.prompt.ids), self._limit(context)
         if length < limit:
             return
         visual = sum(grid.tokens for _, grid in built.images)
         raise ContextLengthExceeded(
             f"the prompt has {length} tokens ({visual} of images, {length - visual} of text), "
             f"but the context is {limit}, one of them for the answer",
-            "use fewer images, a smaller max_image_tokens or a longer context",
+            SHORTEN,
         )
+
+    def question_turn(self, sources: Images, question: str, options: Options, context: int | None) -> Turn:
+        """Return the turn of a question about images, of which only the pixels are kept that the model sees.
+
+        Images are decoded one after another, and only if all together fit into ``context``.
+
+        Raises:
+            MediaError: An image cannot be read.
+            OptionError: The question is empty, or there are too many images.
+            ContextLengthExceeded: The images alone are too long.
+        """
+        _check_question(question)
+        pending = read_headers(as_list(sources))
+        self.check_visual_tokens([(image.size, options.detail) for image in pending], options, context)
+        images = []
+        for one in pending:
+            with one.opened() as image:
+                images.append(self.resize(image, options, options.detail))
+        return Turn("user", (*images, question))
+
+    def check_visual_tokens(
+        self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options, context: int | None
+    ) -> None:
+        """Check the sizes of images before they are decoded. Raises as ``check_context``, and MediaTooLarge."""
+        tokens = sum(self._grid(size, options, self._token_budget(options, detail)).tokens for size, detail in images)
+        if tokens >= (limit := self._limit(context)):
+            reason = f"the images have {tokens} tokens, but the context is {limit}, one of them for the answer"
+            raise ContextLengthExceeded(reason, SHORTEN)
+
+    def resize(self, image: Image, options: Options, detail: Detail) -> Image:
+        """Return the image with only the pixels that the model sees. Raises MediaTooLarge for its side ratio."""
+        grid = self._grid(image.size, options, self._token_budget(options, detail))
+        return resize(image, grid, self._manifest.vision)
+
+    def _limit(self, context: int | None) -> int:
+        return min(context or sys.maxsize, self._manifest.text.max_positions)
 
     def _auto_budget(self, options: Options) -> int:
         return options.auto_image_tokens or self._family.image_token_budget("auto")
@@ -104,16 +144,16 @@ class PromptBuilder:
         auto = self._auto_budget(options)
         if options.max_image_tokens is not None or self._token_budget(options, "auto") >= auto:
             return False
-        return self._grid(image, options, auto).tokens > grid.tokens
+        return self._grid(image.size, options, auto).tokens > grid.tokens
 
-    def _grid(self, image: Image, options: Options, max_tokens: int) -> Grid:
+    def _grid(self, size: tuple[int, int], options: Options, max_tokens: int) -> Grid:
         vision, limits = self._manifest.vision, self._manifest.preprocessing
         token_pixels = (vision.patch * vision.merge) ** 2
         if max_tokens * token_pixels < limits.min_pixels:
             needed = -(-limits.min_pixels // token_pixels)
             raise OptionError(f"max_image_tokens is {max_tokens}, but this model needs at least {needed}")
         min_pixels = (options.min_image_tokens or 0) * token_pixels
-        return grid_of(image, limits, vision, max_pixels=max_tokens * token_pixels, min_pixels=min_pixels)
+        return grid_of(size, limits, vision, max_pixels=max_tokens * token_pixels, min_pixels=min_pixels)
 
 
 def user_turn(sources: Images, question: str) -> Turn:
@@ -121,12 +161,15 @@ def user_turn(sources: Images, question: str) -> Turn:
 
     Raises:
         MediaError: An image cannot be read.
-        OptionError: The question is empty.
+        OptionError: The question is empty, or there are too many images.
     """
-    text: object = question  # untyped callers may pass None
-    if not isinstance(text, str) or not text.strip():
+    _check_question(question)
+    return Turn("user", (*open_images(as_list(sources)), question))
+
+
+def _check_question(question: object) -> None:
+    if not isinstance(question, str) or not question.strip():  # untyped callers may pass None
         raise OptionError("the question must be a non-empty text")
-    return Turn("user", (*(open_image(source) for source in as_list(sources)), question))
 
 
 def as_list(images: Images) -> Sequence[ImageSource]:
@@ -156,7 +199,7 @@ def number_images(turns: Sequence[Turn], family: ModelFamily) -> list[Message]:
                 parts += [ImagePlaceholder()] if single else [family.image_label(number), ImagePlaceholder()]
             else:
                 parts.append(part)
-        messages.append(Message(turn.role, tuple(parts), turn.tool_calls))
+        messages.append(Message(turn.role, tuple(parts), turn.tool_calls, turn.reasoning))
     return messages
 
 

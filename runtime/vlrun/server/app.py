@@ -148,14 +148,14 @@ class Service:
         _check_json(scope)
         await self.handler.compute(scope, receive, send, "tokenize", self._count_tokens)
 
-    def _count_tokens(self, body: bytes) -> bytes:
+    def _count_tokens(self, body: bytes, cancellation: Cancellation) -> bytes:
         """The answer of ``/v1/tokenize``. Called in a thread."""
         request = tokenize.parse(strict_json.parse(body, self.limits), self.names, self.limits)
         if isinstance(request, str):
             count, image_tokens = len(self.vlm.template.encode_text(request)), 0
         else:
             check_images(request.images, self.limits)
-            turns = self.handler.workers.decode(request, Cancellation())
+            turns = self.handler.workers.decode(request, cancellation)
             prompt = self.vlm.build_prompt(turns, request.tools)
             count, image_tokens = len(prompt.prompt.ids), sum(grid.tokens for _, grid in prompt.images)
         return msgspec.json.encode(tokenize.token_count(count, image_tokens, self.vlm.context))

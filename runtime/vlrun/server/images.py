@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from vlrun.errors import MediaError
-from vlrun.media.image import Image, ImageLimits, image_size, open_image
+from vlrun.media.image import Image, ImageLimits, image_size, opened_image
 from vlrun.server.api_errors import api_error, bad_request
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.limits import MIB, ServerLimits
@@ -66,18 +66,26 @@ def check_images(images: Sequence[EncodedImage], limits: ServerLimits) -> None:
         raise bad_request(f"a request may have at most {limits.max_images} images", param, "too_many_images")
     pixels = 0
     for image in images:
-        with _media_errors(image):
-            width, height = image_size(image.encoded, _image_limits(limits))
+        width, height = encoded_size(image, limits)
         pixels += width * height
         if pixels > limits.request_megapixels * _MEGA:
             message = f"the images of a request may have {limits.request_megapixels} megapixels together"
             raise bad_request(message, image.param, "too_many_images")
 
 
-def open_encoded(image: EncodedImage, limits: ServerLimits) -> Image:
-    """Decode the image. Raises ApiError 400 with its ``param``; its cause is the MediaError."""
+def encoded_size(image: EncodedImage, limits: ServerLimits) -> tuple[int, int]:
+    """Width and height from the header, before rotation. Raises as ``opened_encoded``."""
     with _media_errors(image):
-        return open_image(image.encoded, _image_limits(limits))
+        return image_size(image.encoded, _image_limits(limits))
+
+
+@contextmanager
+def opened_encoded(image: EncodedImage, limits: ServerLimits) -> Iterator[Image]:
+    """Decode the image for a block, as ``opened_image`` does. Raises ApiError 400 with its ``param``; its cause is the
+    MediaError.
+    """
+    with _media_errors(image), opened_image(image.encoded, _image_limits(limits)) as opened:
+        yield opened
 
 
 @contextmanager

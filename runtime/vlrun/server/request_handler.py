@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
+from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, VlrunError
 from vlrun.server.admission import SETTLED_SECONDS, Admission
 from vlrun.server.api_errors import ApiError, api_error
@@ -62,7 +63,7 @@ class RequestHandler:
         self.metrics = metrics
         self.admission = Admission(limits)
         self.workers = WorkerPool(vlm, limits)
-        self.bodies = BodyBudget(limits.bodies_mib * MIB)
+        self.bodies = BodyBudget(limits.bodies_mib * MIB, limits.client_bodies_mib * MIB)
         self.active: set[RequestContext] = set()
         self.ready = asyncio.Event()
         """Set once the model answers. Requests that come earlier wait for it without a thread."""
@@ -103,14 +104,14 @@ class RequestHandler:
                 context.outcome = str(error.status)
 
     async def compute(
-        self, scope: Scope, receive: Receive, send: Send, endpoint: str, work: Callable[[bytes], bytes]
+        self, scope: Scope, receive: Receive, send: Send, endpoint: str, work: Callable[[bytes, Cancellation], bytes]
     ) -> None:
-        """Answer a request with JSON that a thread computes quickly from its body. Raises ApiError."""
+        """Answer a request with JSON that a thread computes from its body. Raises ApiError."""
 
         async def computed() -> bytes:
             async with asyncio.timeout(self.limits.deadline), self.admission.slot(context.client, 1, brief=True):
                 await self.ready.wait()
-                return await self.workers.run(lambda: work(body))
+                return await self.workers.run_in_turn(lambda cancellation: work(body, cancellation))
 
         async with self._context(scope, receive, endpoint) as (context, body):
             with _as_api_errors({}):
@@ -126,7 +127,7 @@ class RequestHandler:
         context = RequestContext(endpoint, client_name(scope))
         self.active.add(context)
         try:
-            async with hold_body(scope, receive, self.limits, self.bodies) as body:
+            async with hold_body(scope, receive, self.limits, self.bodies, context.client) as body:
                 yield context, body
         except AnswerCancelled:
             context.outcome = "left"

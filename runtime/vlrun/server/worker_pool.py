@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled
+from vlrun.errors import AnswerCancelled, InvalidAnswer
 from vlrun.media.image import Image
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
-from vlrun.server.images import open_encoded
+from vlrun.server.images import encoded_size, opened_encoded
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Chunk
 from vlrun.types.sampling import MAX_SEED
@@ -40,11 +40,21 @@ class WorkerPool:
         self._limits = limits
         self._answers = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
-        self._decoding = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds, too many for the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._short, work)
+
+    async def run_in_turn(self, work: Callable[[Cancellation], T]) -> T:
+        """Run work that may take longer, in the thread of an answer; afterwards the thread is free, however it ends."""
+        cancellation = Cancellation()
+        future = asyncio.get_running_loop().run_in_executor(self._answers, work, cancellation)
+        try:
+            await asyncio.wait([future])
+            return future.result()
+        finally:
+            cancellation.cancel()
+            await _wait_for([future])
 
     @asynccontextmanager
     async def answers(self, request: GenerationRequest) -> AsyncIterator[AsyncIterator[Sequence[AnswerChunk]]]:
@@ -68,6 +78,9 @@ class WorkerPool:
             await _wait_for(work)
 
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
+        sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
+        if sizes:
+            self._vlm.builder.check_visual_tokens(sizes, request.options, self._vlm.known_context)
         turns = self.decode(request, cancellation)
         options = [
             replace(request.options, seed=_seed(request, index), progress=request.stream) for index in range(request.n)
@@ -75,7 +88,9 @@ class WorkerPool:
         return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
 
     def decode(self, request: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
-        """The conversation with decoded images. Called in a thread. Raises ApiError and AnswerCancelled."""
+        """The conversation with decoded images, of which only the pixels are kept that the model sees: large images of
+        all requests are decoded one after another. Called in a thread. Raises ApiError and AnswerCancelled.
+        """
         turns = []
         for message in request.messages:
             parts: list[str | Image] = []
@@ -83,10 +98,10 @@ class WorkerPool:
                 if isinstance(part, str):
                     parts.append(part)
                     continue
-                with self._decoding:  # one at a time: a large image takes several times its pixels for a moment
-                    if cancellation.cancelled():
-                        raise AnswerCancelled("the answer was cancelled")
-                    parts.append(open_encoded(part, self._limits))
+                if cancellation.cancelled():
+                    raise AnswerCancelled("the answer was cancelled")
+                with opened_encoded(part, self._limits) as image:
+                    parts.append(self._vlm.builder.resize(image, request.options, part.detail))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
             turns.append(Turn(message.role, tuple(parts), message.tool_calls, details))
         return turns
@@ -107,13 +122,21 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     """Generate an answer into the channel. Called in a thread."""
     try:
         has_text = False
-        for chunk in chunks:
-            urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
+        for chunk in _without_values(chunks):
+            urgent = chunk.answer is not None or bool(chunk.notes) or (chunk.text != "" and not has_text)
             has_text = has_text or chunk.text != ""
             if stream or chunk.answer:
                 channel.put(AnswerChunk(index, chunk), urgent)
     except BaseException as error:  # noqa: BLE001 - raised again by `batches`
         channel.put(error, urgent=True)
+
+
+def _without_values(chunks: Generator[Chunk]) -> Iterator[Chunk]:
+    """Yield the chunks of an answer; clients get its text, also if that cannot become a value."""
+    try:
+        yield from chunks
+    except InvalidAnswer as error:
+        yield Chunk("", error.answer)
 
 
 async def _wait_for(work: Sequence[asyncio.Future[Any]]) -> None:
@@ -137,8 +160,15 @@ def _merge(chunks: Iterable[AnswerChunk]) -> list[AnswerChunk]:
     for new in chunks:
         last = merged[-1] if merged else None
         if last and last.index == new.index and not last.chunk.progress and not new.chunk.progress:
-            text, logprobs = last.chunk.text + new.chunk.text, last.chunk.logprobs + new.chunk.logprobs
-            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs))
+            one, other = last.chunk, new.chunk
+            joined = Chunk(
+                one.text + other.text,
+                other.answer,
+                logprobs=one.logprobs + other.logprobs,
+                reasoning=one.reasoning + other.reasoning,
+                notes=one.notes + other.notes,
+            )
+            merged[-1] = AnswerChunk(new.index, joined)
         else:
             merged.append(new)
     return merged

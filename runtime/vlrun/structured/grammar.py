@@ -12,13 +12,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from vlrun.errors import DamagedModel, OptionError
+from vlrun.errors import DamagedModel, OptionError, panics_as
 from vlrun.structured.schema_check import check_schema
 from vlrun.structured.schema_refs import is_risky
 from vlrun.structured.trial_compile import try_compile
@@ -43,15 +42,19 @@ JSON_STYLE: Mapping[str, object] = {
 }
 
 
+CONTROL_MARK = "\0"
+"""Precedes the names of control tokens in llguidance's tokenizer. No JSON text contains it, so that the letters of a
+control token in an answer are ordinary tokens.
+"""
+
+
+_llguidance = panics_as(OptionError, "the schema is not supported: it crashes the library that compiles schemas")
+"""For all that calls llguidance: a panic in the engine's thread would end it."""
+
+
 class _AddedToken(msgspec.Struct):
     id: int
     content: str
-
-
-class _TokenizerFile(msgspec.Struct):
-    """The part of tokenizer.json that is used here."""
-
-    added_tokens: list[_AddedToken] = []
 
 
 class GrammarTokenizer:
@@ -60,7 +63,7 @@ class GrammarTokenizer:
     Creation takes 1 s and 150 MB for 151,000 tokens, and holds the GIL.
 
     Args:
-        tokenizer: Path of the model's tokenizer.json, or its text.
+        tokenizer: Content of the model's tokenizer.json.
         eos: Ids that end an answer.
         vocab_size: Number of token ids.
 
@@ -68,11 +71,11 @@ class GrammarTokenizer:
         control: Ids of the control tokens by name; empty until `load`.
     """
 
-    def __init__(self, tokenizer: Path | str, eos: Sequence[int], vocab_size: int) -> None:
+    def __init__(self, tokenizer: bytes, eos: Sequence[int], vocab_size: int) -> None:
         self.eos = list(eos)
         self.vocab_size = vocab_size
         self.control: Mapping[str, int] = {}
-        self._source = str(tokenizer)
+        self._source = tokenizer
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._grammars: OrderedDict[str, Grammar] = OrderedDict()
@@ -85,6 +88,7 @@ class GrammarTokenizer:
                 self._tokenizer = self._create()
             return self._tokenizer
 
+    @_llguidance
     def completing_tokens(self, word: bytes) -> list[IntArray]:
         """Return the ids that complete ``word`` as text; entry i holds those that follow its first i bytes.
 
@@ -115,16 +119,42 @@ class GrammarTokenizer:
             while len(self._grammars) > (MAX_CACHED if sum(map(len, self._grammars)) <= MAX_CACHED_CHARACTERS else 1):
                 self._grammars.popitem(last=False)
 
+    @panics_as(DamagedModel, "the model's tokenizer does not support schemas")
     def _create(self) -> LLTokenizer:
         from llguidance import LLTokenizer
 
         try:
-            text = self._source if self._source.lstrip().startswith("{") else Path(self._source).read_bytes()
-            added = msgspec.json.decode(text, type=_TokenizerFile).added_tokens
+            marked, added = _mark_control_tokens(self._source)
             self.control = {token.content: token.id for token in added if token.id < self.vocab_size}
-            return LLTokenizer(self._source, n_vocab=self.vocab_size, eos_token=self.eos)
+            created = LLTokenizer(marked, n_vocab=self.vocab_size, eos_token=self.eos)
+            self._source = b""  # several megabytes
+            return created
         except Exception as error:  # llguidance raises many types
             raise DamagedModel(f"the model's tokenizer does not support schemas: {_first_line(error)}") from error
+
+
+def _mark_control_tokens(tokenizer: bytes) -> tuple[str, list[_AddedToken]]:
+    """Return tokenizer.json with a mark before the name of each added token, and these tokens as they were."""
+    file = msgspec.json.decode(tokenizer, type=dict[str, msgspec.Raw])
+    raw_added = file.get("added_tokens", msgspec.Raw(b"[]"))
+    added = msgspec.json.decode(raw_added, type=list[_AddedToken])
+    file["added_tokens"] = _encode(
+        [
+            {**token, "content": CONTROL_MARK + str(token["content"])}
+            for token in msgspec.json.decode(raw_added, type=list[dict[str, object]])
+        ]
+    )
+    model = msgspec.json.decode(file["model"], type=dict[str, msgspec.Raw])
+    if "vocab" in model and any(msgspec.json.encode(token.content) in bytes(model["vocab"]) for token in added):
+        names = {token.content for token in added}
+        vocab = msgspec.json.decode(model["vocab"], type=dict[str, int])
+        model["vocab"] = _encode({CONTROL_MARK + key if key in names else key: id_ for key, id_ in vocab.items()})
+        file["model"] = _encode(model)
+    return msgspec.json.encode(file).decode(), added
+
+
+def _encode(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 class GrammarConstraint:
@@ -142,10 +172,12 @@ class GrammarConstraint:
         self._ended = False
 
     @property
+    @_llguidance
     def complete(self) -> bool:
         """Whether the answer is complete. It may still continue, as a number can."""
         return self._ended or bool(self._matcher.is_accepting())
 
+    @_llguidance
     def mask(self, scores: FloatArray) -> None:
         """Set the ``scores [vocab_size]`` of forbidden tokens to minus infinity, in place."""
         if self._only_end_follows():
@@ -156,6 +188,7 @@ class GrammarConstraint:
         allowed = np.unpackbits(packed, count=len(self._permitted), bitorder="little").view(np.bool_)
         np.copyto(scores, -np.inf, where=~(allowed & self._permitted))
 
+    @_llguidance
     def accept(self, token: int) -> None:
         """Advance by the sampled token. Raises OptionError for a forbidden one."""
         if token in self._eos and self.complete:
@@ -164,6 +197,7 @@ class GrammarConstraint:
             self._check()
             raise OptionError(f"token {token} may not follow under the schema")
 
+    @_llguidance
     def forced(self) -> list[int]:
         """Return the tokens that must come next; empty if there is a choice."""
         if self._only_end_follows():
@@ -200,6 +234,7 @@ def allow_only(scores: FloatArray, tokens: Sequence[int]) -> None:
     scores[tokens] = kept
 
 
+@_llguidance
 def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: GrammarTokenizer) -> Grammar:
     """Compile a JSON schema (or its text) in less than 2 s, apart from creating the tokenizer.
 
@@ -214,6 +249,7 @@ def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: Grammar
     return compile_grammar(source, "the schema", tokenizer, risky=len(text) > SAFE_BYTES or is_risky(checked))
 
 
+@_llguidance
 def compile_grammar(
     source: str, subject: str, tokenizer: GrammarTokenizer, *, risky: bool, control: frozenset[int] = frozenset()
 ) -> Grammar:

@@ -14,8 +14,11 @@ from functools import partial
 from typing import cast
 
 from vlrun.errors import OptionError
+from vlrun.structured.pattern_names import fold_exhausted_patterns
+from vlrun.structured.schema_dialects import DRAFT_04, SUPPORTED_FORMATS, modernize
 from vlrun.structured.schema_pattern import translate_pattern
 from vlrun.structured.schema_refs import Schema, check_refs, escape_pointer, types_of
+from vlrun.structured.schema_unions import relax_disjoint_unions
 
 MAX_BYTES = 64 * 1024  # schema as JSON text
 MAX_DEPTH = 48  # nesting of arrays and objects
@@ -26,17 +29,13 @@ MAX_NUMBER = 2**53  # absolute value; larger integers are not exact as floats
 MIN_FRACTION = 1e-9  # smallest nonzero absolute value
 MAX_MULTIPLE = 1000  # multipleOf
 MAX_STRING = 2000  # characters of a constant or property name
-FORMATS = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid uri".split())
-DRAFTS = frozenset(
+DRAFTS = DRAFT_04 | frozenset(
     f"http{s}://json-schema.org/{draft}{end}"
     for s in ("", "s")
     for draft in ("draft-06/schema", "draft-07/schema", "draft/2019-09/schema", "draft/2020-12/schema")
     for end in ("", "#")
 )
 TYPES = frozenset("null boolean integer number string array object".split())
-_ANNOTATIONS = frozenset(
-    "title description default examples deprecated readOnly writeOnly $comment discriminator".split()
-)
 
 
 def check_schema(schema: Mapping[str, object] | bool | str) -> Schema | bool:
@@ -50,11 +49,13 @@ def check_schema(schema: Mapping[str, object] | bool | str) -> Schema | bool:
     """
     plain = plain_schema(schema)
     if isinstance(plain, dict):
-        if str(plain.pop("$schema", "http://json-schema.org/draft-07/schema")) not in DRAFTS:
-            raise OptionError("the schema's $schema is none of draft-06, draft-07, 2019-09 and 2020-12")
-        plain.pop("$id", None)
+        draft = str(plain.pop("$schema", "http://json-schema.org/draft-07/schema"))
+        if draft not in DRAFTS:
+            raise OptionError(f"the schema's $schema '{draft[:80]}' is none of draft-04 to draft-07, 2019-09, 2020-12")
+        plain.pop("id" if draft in DRAFT_04 else "$id", None)
     checked = _schema(plain, "#")
     check_refs(checked)
+    relax_disjoint_unions(checked)
     return checked
 
 
@@ -65,7 +66,7 @@ def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
         if isinstance(schema, str):
             if len(schema) > MAX_BYTES:
                 raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
-            value = json.loads(schema, object_pairs_hook=_unique)
+            value = json.loads(schema.removeprefix("\ufeff"), object_pairs_hook=_unique)
         _check_extent(value, itertools.count())
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=dict)
         if len(text.encode()) > MAX_BYTES:
@@ -101,12 +102,12 @@ def _schema(schema: object, where: str) -> Schema | bool:
     if not isinstance(schema, dict):
         raise OptionError(f"the schema needs an object, true or false at {where}")
     checked: Schema = {}
-    for key, value in schema.items():
-        if key in _ANNOTATIONS or (key == "uniqueItems" and value is False):
-            continue
+    for key, value in modernize(schema, where).items():
         if key not in _KEYWORDS:
             raise _unsupported(f"{where}/{key}")
         checked[key] = _KEYWORDS[key](value, f"{where}/{key}")
+    if "patternProperties" in checked:
+        fold_exhausted_patterns(checked, list(schema["patternProperties"]))
     _check_combination(checked, where)
     return checked
 
@@ -154,7 +155,7 @@ def _types(value: object, where: str) -> object:
 
 
 def _format(value: object, where: str) -> object:
-    if not isinstance(value, str) or value not in FORMATS:
+    if not isinstance(value, str) or value not in SUPPORTED_FORMATS:
         raise _unsupported(where)
     return value
 

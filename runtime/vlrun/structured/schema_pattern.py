@@ -113,7 +113,7 @@ def _translate_character(text: str, negated: bool = False, in_class: bool = Fals
         return f"\\x{{{text[2:]}}}"
     letter = text[-1]
     if letter in _PUNCTUATION:
-        return "\\" + letter
+        return letter if letter in "<>" else "\\" + letter  # escaped, < and > are word boundaries
     if len(text) == 1:
         return text
     if letter in _CONTROL:

@@ -31,7 +31,7 @@ def types_of(schema: Schema, default: str) -> list[object]:
 
 def check_refs(schema: Schema | bool) -> None:
     """Raise OptionError for an external or broken reference, and for a schema whose answers never end."""
-    schemas = dict(_subschemas(schema, "#"))
+    schemas = dict(subschemas(schema, "#"))
     targets = {str(member["$ref"]) for member in schemas.values() if isinstance(member, dict) and "$ref" in member}
     if len(targets) > MAX_REFS:
         raise OptionError(f"the schema has more than {MAX_REFS} references")
@@ -50,24 +50,24 @@ def is_risky(schema: Schema | bool) -> bool:
 
     Otherwise the cost grows with the size of the schema.
     """
-    keywords = [set(member) - _NEUTRAL for _, member in _subschemas(schema, "#") if isinstance(member, dict)]
+    keywords = [set(member) - _NEUTRAL for _, member in subschemas(schema, "#") if isinstance(member, dict)]
     return any(keys & _REGULAR or (keys & _INTERSECTED and len(keys) > 1) for keys in keywords)
 
 
-def _subschemas(schema: object, at: str) -> Iterator[tuple[str, object]]:
+def subschemas(schema: object, at: str) -> Iterator[tuple[str, object]]:
     """Yield every schema in the document with its pointer."""
     yield at, schema
     if not isinstance(schema, dict):
         return
     for key, value in schema.items():
         if key in ("items", "additionalProperties"):
-            yield from _subschemas(value, f"{at}/{key}")
+            yield from subschemas(value, f"{at}/{key}")
         elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):
             for index, member in enumerate(cast("list[object]", value)):
-                yield from _subschemas(member, f"{at}/{key}/{index}")
+                yield from subschemas(member, f"{at}/{key}/{index}")
         elif key in ("properties", "$defs", "definitions"):
             for name, member in cast("Schema", value).items():
-                yield from _subschemas(member, f"{at}/{key}/{escape_pointer(name)}")
+                yield from subschemas(member, f"{at}/{key}/{escape_pointer(name)}")
 
 
 def _is_finite(schema: object, at: str, finite: set[str]) -> bool:

@@ -17,6 +17,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from vlrun import arguments as check
 from vlrun.errors import OptionError
 
 Language: TypeAlias = Literal["en", "zh"]
@@ -72,6 +73,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merge: MergeRule = "none"
     schema: str | None = None
 
+    def __post_init__(self) -> None:
+        check.text("about", self.about)
+        check.optional(check.text)("schema", self.schema)
+        texts = {"prompt": self.prompt, "steps": self.steps, "anything": self.anything}
+        for name, value in texts.items():
+            for language, content in check.mapping(name, value).items():
+                check.text(f"{name}.{language}", content)
+
     def question(self, language: Language, arguments: TaskArguments, extra: str = "") -> str:
         """Return the prompt with its placeholders replaced, and ``extra`` text below."""
         return f"{self._fill(self.prompt, language, arguments)}\n{extra}".strip()
@@ -107,6 +116,10 @@ class TaskArguments(msgspec.Struct, frozen=True):
     items: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("items", "fields"):
+            check.tuple_of(check.text, "texts")(name, getattr(self, name))
+
 
 NO_ARGUMENTS = TaskArguments()
 _ANYTHING: Mapping[Language, str] = {"en": "everything", "zh": "所有物品"}
@@ -124,16 +137,17 @@ def load_tasks(path: str | os.PathLike[str]) -> Mapping[str, Task]:
     Raises:
         OptionError: The file cannot be read, or it does not define tasks.
     """
-    name = os.fspath(path)
+    source = check.path("path", path)
+    name = str(source)
     try:
-        with Path(path).open("rb") as file:
+        with source.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         raise OptionError(f"cannot read the tasks '{name}': {getattr(error, 'strerror', 'not a path')}") from None
     if len(raw) > MAX_FILE_BYTES:
         raise OptionError(f"'{name}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a task file")
     try:
-        return {**built_in_tasks(), **_parse(raw.decode("utf-8"), name)}
+        return {**built_in_tasks(), **_parse(raw.decode("utf-8-sig"), name)}
     except UnicodeDecodeError:
         raise OptionError(f"'{name}' is not UTF-8 text") from None
 

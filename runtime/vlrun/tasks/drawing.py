@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
+from vlrun.arguments import instance, tuple_of
 from vlrun.media.image import Image
 from vlrun.tasks.fonts import font_for, pillow_font
 from vlrun.types.mark import Mark
@@ -85,6 +86,8 @@ class _Label:
 
 def draw_marks(image: Image, marks: Sequence[Mark]) -> Drawn:
     """Draw marks on a copy of the image. Equal labels get equal colours; marks outside the image are moved inside."""
+    instance(Image)("image", image)
+    marks = tuple_of(instance(Mark), "marks")("marks", marks)
     pil_image = PILImage.fromarray(image.rgb).copy()
     side = math.sqrt(pil_image.width * pil_image.height)
     widths = _LineWidths(line=max(1, round(side / 320)), edge=max(1, round(side / 900)))

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from vlrun.arguments import check_fields, flag, instance, optional, text, whole_number
 from vlrun.errors import OptionError
 from vlrun.media.region import Tiles
 from vlrun.prompt.builder import DEFAULT_QUESTION
@@ -52,6 +53,17 @@ class TaskRequest:
     steps: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {
+                "question": optional(text),
+                "task": optional(instance(Task)),
+                "arguments": instance(TaskArguments),
+                "tiles": optional(instance(Tiles)),
+                "votes": whole_number,
+                "steps": flag,
+            },
+        )
         if not 1 <= self.votes <= MAX_VOTES:
             raise OptionError(f"votes must lie between 1 and {MAX_VOTES}, not {self.votes}")
         if self.task is not None:

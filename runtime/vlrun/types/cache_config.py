@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlrun.arguments import check_fields, optional, whole_number
 from vlrun.errors import OptionError
 
 
@@ -22,7 +23,11 @@ class CacheConfig:
     kv_disk: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {"context": optional(whole_number), "kv_memory": optional(whole_number), "kv_disk": whole_number},
+        )
         for name, minimum, unit in (("context", 1, "token"), ("kv_memory", 1, "byte"), ("kv_disk", 0, "bytes")):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < minimum):
+            if value is not None and value < minimum:
                 raise OptionError(f"{name} must be a whole number of at least {minimum} {unit}, not {value}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from vlrun.arguments import check_fields, number, optional, text, tuple_of
+from vlrun.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -18,3 +22,11 @@ class Mark:
     label: str
     box: tuple[float, float, float, float] | None
     point: tuple[float, float] | None
+
+    def __post_init__(self) -> None:
+        numbers = tuple_of(number, "numbers")
+        check_fields(self, {"label": text, "box": optional(numbers), "point": optional(numbers)})
+        if len(self.box or range(4)) != 4 or len(self.point or range(2)) != 2:
+            raise OptionError("box must have four numbers, and point two")
+        if not all(map(math.isfinite, (*(self.box or ()), *(self.point or ())))):
+            raise OptionError("box and point must have finite numbers")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
+from vlrun.arguments import check_fields, flag, instance, mapping, one_of, optional, text, tuple_of
 from vlrun.errors import OptionError
 from vlrun.types.options import Detail
 
@@ -23,10 +24,24 @@ Tool: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """Generated text with its tokens: tokenizing the text again may give tokens that differ from the cached ones."""
+    """Generated text with its tokens: tokenizing the text again may give tokens that differ from the cached ones.
+
+    Attributes:
+        ids: Token ids of ``text``.
+        text: All that was generated.
+        reasoning: The part of ``text`` that is the reasoning.
+        answer_start: Where the answer begins in ``text``, after the reasoning and its control tokens.
+    """
 
     ids: tuple[int, ...]
     text: str
+    reasoning: str = ""
+    answer_start: int = 0
+
+    @property
+    def answer(self) -> str:
+        """The text without the reasoning."""
+        return self.text[self.answer_start :]
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,9 @@ class ToolCall:
 
     name: str
     arguments: str
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"name": text, "arguments": text})
 
 
 @dataclass(frozen=True)
@@ -45,12 +63,44 @@ class Turn:
         parts: Texts and images in order; open a file with ``vlrun.open_image``.
         tool_calls: The calls of an assistant's turn.
         details: The detail of each image; empty to use that of the options.
+        reasoning: The reasoning of an assistant's turn, if it is known and not in a `GeneratedText`.
     """
 
     role: Role
     parts: tuple[str | Image | GeneratedText, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     details: tuple[Detail, ...] = ()
+    reasoning: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {
+                "role": one_of(get_args(Role)),
+                "parts": tuple_of(_check_part, "texts and images"),
+                "tool_calls": tuple_of(instance(ToolCall), "tool calls"),
+                "details": tuple_of(one_of(get_args(Detail)), "details"),
+                "reasoning": optional(text),
+            },
+        )
+        if self.details and len(self.details) != sum(not isinstance(part, str | GeneratedText) for part in self.parts):
+            raise OptionError("details must have one entry for each image of the turn")
+
+
+def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], tuple[Tool, ...]]:
+    """Return turns and tools as tuples. Raises OptionError for members of other types, and without turns."""
+    checked = tuple_of(instance(Turn), "turns")("turns", turns)
+    if not checked:
+        raise OptionError("turns must have at least one turn")
+    return checked, tuple_of(mapping, "mappings")("tools", tools)
+
+
+def _check_part(name: str, value: object) -> str | Image | GeneratedText:
+    if isinstance(value, str | GeneratedText):
+        return value
+    if not hasattr(value, "to_original"):  # no isinstance: the engine imports this module and must not import Pillow
+        raise OptionError(f"{name} must be a text or an image of vlrun.open_image, not {type(value).__name__}")
+    return cast("Image", value)
 
 
 Mode: TypeAlias = Literal["auto", "required", "none"]
@@ -71,5 +121,4 @@ class ToolChoice:
     parallel: bool = True
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise OptionError(f"the tool choice must be one of {', '.join(get_args(Mode))}")
+        check_fields(self, {"mode": one_of(get_args(Mode)), "name": optional(text), "parallel": flag})

@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
-from vlrun.media.image import Image
+from vlrun.media.image import Image, ResizedImage
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
@@ -23,23 +23,34 @@ MAX_ASPECT_RATIO = 200
 
 
 def grid_of(
-    image: Image, preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int, min_pixels: int = 0
+    size: tuple[int, int], preprocessing: Preprocessing, vision: VisionDimensions, max_pixels: int, min_pixels: int = 0
 ) -> Grid:
-    """Compute an image's patch grid. Raises MediaTooLarge beyond ``MAX_ASPECT_RATIO``.
+    """Compute the patch grid of an image of a width and height. Raises MediaTooLarge beyond ``MAX_ASPECT_RATIO``.
 
     ``max_pixels`` can only lower the model's limit. Images below ``min_pixels`` are enlarged, within that limit.
     """
-    width, height = image.size
+    width, height = size
     budget = max(min(max_pixels, preprocessing.max_pixels), preprocessing.min_pixels)
     least = min(max(min_pixels, preprocessing.min_pixels), budget)
     height, width = fit(height, width, vision.patch * vision.merge, least, budget)
     return Grid(height // vision.patch, width // vision.patch, vision.merge)
 
 
+def resize(image: Image, grid: Grid, vision: VisionDimensions) -> ResizedImage:
+    """Return an image with only the pixels that ``cut`` needs."""
+    if isinstance(image, ResizedImage) and image.rgb.shape[:2] == (
+        grid.height * vision.patch,
+        grid.width * vision.patch,
+    ):
+        return image
+    rgb = _resize(image.rgb, grid.height * vision.patch, grid.width * vision.patch)
+    return ResizedImage(rgb, image.sha256, image.notes, image.transform, image.size)
+
+
 def cut(image: Image, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:
     """Resize, normalize and cut an image into the patches of ``grid``."""
-    resized = _resize(image.rgb, grid.height * vision.patch, grid.width * vision.patch)
-    return Patches(pixels=_to_rows(resized, grid, preprocessing, vision), grid=grid)
+    resized = resize(image, grid, vision)
+    return Patches(pixels=_to_rows(resized.rgb, grid, preprocessing, vision), grid=grid)
 
 
 def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

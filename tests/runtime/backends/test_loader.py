@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import threading
 import time
@@ -16,16 +17,28 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from vlrun import VLM, CacheConfig, Hints, Options, load
+from vlrun.backends.openvino.autotune import Tuned, save_tuned
 from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
-from vlrun.errors import ContextLengthExceeded, DamagedModel, DeviceError, EngineClosed, InferenceCancelled, OptionError
+from vlrun.errors import (
+    ContextLengthExceeded,
+    DamagedModel,
+    DeviceError,
+    EngineClosed,
+    InferenceCancelled,
+    ModelChanged,
+    OptionError,
+)
+from vlrun.models.model_folder import ModelFolder
+from vlrun.perf.profile import SpeedProfile, update_profile
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
 pytestmark = pytest.mark.slow
 
 IMAGE = EXAMPLES / "shelf.png"
+OTHER = np.full((64, 64, 3), 90, np.uint8)
 QUESTION = "How many bottles are there?"
 OPTIONS = Options(max_tokens=8, temperature=0)
 
@@ -195,15 +208,69 @@ def test_images_of_a_refused_prompt_are_not_encoded(events: list[str]) -> None:
     assert "image" not in events
 
 
-def test_a_folder_replaced_while_loading_is_refused(tmp_path: Path, events: list[str]) -> None:
-    """Guards the caches: results of the old weights must not be stored under the new model's name."""
-    folder = tmp_path / "model"
+@pytest.mark.fault(47)
+def test_special_files_in_the_cache_only_disable_it(tmp_path: Path) -> None:
+    """Guards FIFOs, which blocked for ever, and endless devices, in place of every file that vlrun keeps."""
+    cache = CacheConfig(kv_disk=2**30)
+    save_tuned(Tuned("f32", None, 128, None, 1.0, 2.0), ModelFolder(FOLDER).fingerprint, "CPU")
+    update_profile(ModelFolder(FOLDER).fingerprint, str(Hints()), SpeedProfile(decode=1.0))
+    with load(cache=cache) as vlm:
+        expected = vlm.ask(IMAGE, QUESTION, OPTIONS)
+    kept = [path for path in (tmp_path / "vlrun").rglob("*") if path.is_file()]
+    assert {path.parent.name for path in kept} == {"prefixes", "speed", "tuned", "verified"}
+    for path in kept:
+        path.unlink()
+        os.mkfifo(path) if path.parent.name in {"prefixes", "verified"} else path.symlink_to("/dev/zero")
+    with load(cache=cache) as vlm:
+        answer = vlm.ask(IMAGE, QUESTION, OPTIONS)
+    assert (answer.text, answer.usage.cached_tokens) == (expected.text, 0)
+
+
+@pytest.mark.fault(56)
+def test_a_loaded_model_does_not_depend_on_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a relative path after chdir, and a folder that is switched or removed before the first image: the vision
+    encoder, the tokenizer of schemas and the heat map belong to the model that was loaded.
+    """
+    shutil.copytree(FOLDER, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    schema = {"type": "integer"}
+    with load("model", wait=False) as vlm:
+        (tmp_path / "model").rename(tmp_path / "old")
+        (tmp_path / "model").mkdir()
+        for name in ("decoder.bin", "vision.bin", "tokenizer.json", "chat_template.jinja", "manifest.json"):
+            (tmp_path / "model" / name).write_text("another model")
+        shutil.rmtree(tmp_path / "old")
+        monkeypatch.chdir("/")
+        assert vlm.ask([], "Hi", OPTIONS).usage.completion_tokens
+        answer = vlm.ask(IMAGE, QUESTION, Options(max_tokens=8, temperature=0, schema=schema, heatmap=True))
+        assert answer.value == 6
+        assert answer.heat
+
+
+@pytest.mark.fault(45)
+@pytest.mark.parametrize(("name", "damage"), [("decoder.bin", "cut short"), ("vision.bin", "half a copy")])
+def test_changed_weights_give_no_answer_and_are_not_stored(tmp_path: Path, name: str, damage: str) -> None:
+    """Guards a folder that is overwritten under a running process: its wrong features and prefixes were stored under
+    the good model's name, and used for ever after the file was restored. A mapped file that was cut short is SIGBUS.
+    """
+    folder, cache = tmp_path / "model", CacheConfig(kv_disk=2**30)
     shutil.copytree(FOLDER, folder)
-    with load(folder, wait=False) as vlm:
-        manifest = (folder / "manifest.json").read_bytes()
-        (folder / "manifest.json").write_bytes(manifest.replace(b"vlrun-tiny", b"vlrun-tony"))
-        with pytest.raises(DamagedModel, match="replaced while it was being loaded"):
-            vlm.ask(IMAGE, QUESTION)
+    path, good = folder / name, (folder / name).read_bytes()
+    with load(folder, cache=cache) as vlm:
+        assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == "6"
+        status = path.stat()
+        with path.open("r+b") as file:
+            file.truncate(100) if damage == "cut short" else file.write(bytes(len(good) // 2))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        for _ in range(2):
+            with pytest.raises(ModelChanged, match=rf"{name} in '.*' was changed"):
+                vlm.ask(OTHER, QUESTION, OPTIONS)
+        assert not vlm.state().progressing  # vlrun serve is restarted
+        path.write_bytes(good)
+    with load(folder, cache=cache) as vlm:
+        first = vlm.ask(IMAGE, QUESTION, OPTIONS)
+        assert (first.text, first.usage.cached_tokens > 0) == ("6", True)
+        assert vlm.ask(OTHER, QUESTION, OPTIONS).usage.cached_tokens < 32
 
 
 def test_ctrl_c_during_an_inference_raises_keyboard_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.runtime.media.test_image import END, header, png
 from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
-from vlrun.errors import ContextLengthExceeded, OptionError
+from vlrun.errors import ContextLengthExceeded, DamagedMedia, MediaTooLarge, OptionError, VlrunError
 from vlrun.media.image import Image, open_image
+from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.models.qwen3_vl.family import QWEN3_VL
-from vlrun.prompt.builder import MAX_IMAGES, PromptBuilder, number_images, user_turn
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, load_tokenizer
-from vlrun.types.options import Options
+from vlrun.perf.history import SpeedHistory
+from vlrun.perf.profile import SpeedProfile
+from vlrun.prompt.builder import PromptBuilder, number_images, user_turn
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder
+from vlrun.prompt.tokenizer import parse_tokenizer
+from vlrun.tasks.definition import TaskArguments, built_in_tasks
+from vlrun.tasks.request import TaskRequest
+from vlrun.types.options import Detail, Options
 from vlrun.types.turn import Turn
+from vlrun.vision.patches import cut
 
 TINY = manifests.read(FOLDER)
 PUBLISHED = replace(
@@ -25,7 +33,9 @@ PUBLISHED = replace(
 )
 """The embedded model with the limits of Qwen3-VL-2B."""
 TEMPLATE = ChatTemplate(
-    (FOLDER / "chat_template.jinja").read_text("utf-8"), load_tokenizer(FOLDER / "tokenizer.json"), TINY.tokens.image
+    (FOLDER / "chat_template.jinja").read_text("utf-8"),
+    parse_tokenizer((FOLDER / "tokenizer.json").read_bytes(), "tokenizer.json"),
+    TINY.tokens.image,
 )
 
 
@@ -60,11 +70,36 @@ def test_large_photos_use_their_whole_budget(options: Options, auto: int, limit:
 
 def test_a_reduced_budget_is_noted() -> None:
     """Guards against detail that is lowered silently."""
-    for size, auto, notes in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
-        built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([user_turn(image(*size), "What?")], Options())
+    for size, auto, notes in (((4000, 3000), 1024, 1), ((640, 480), 1024, 0), ((4000, 3000), 1280, 0)):
+        turn = user_turn(image(*size), "What?")
+        built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([turn], Options())
         assert len(built.notes) == notes
-    low = PromptBuilder(PUBLISHED, TEMPLATE, 512).build([user_turn(image(4000, 3000), "?")], Options(detail="low"))
-    assert not low.notes
+        for note in built.notes:
+            assert note.startswith("limited to 1,024 visual tokens per image, because this machine takes long")
+            assert "--detail high" in note
+    details: tuple[Detail, ...] = ("low", "high")
+    for detail in details:
+        options = Options(detail=detail)
+        assert not PromptBuilder(PUBLISHED, TEMPLATE, 1024).build([turn], options).notes
+
+
+def test_no_task_gets_less_than_it_needs_on_the_slowest_machine() -> None:
+    """Guards against a dense invoice that was reduced to 256 visual tokens, which nobody can read."""
+    given = {"required": ("bottle",), "optional": (), "none": ()}
+    slowest = SpeedHistory()
+    for hour in range(8):
+        slowest = slowest.with_measured(SpeedProfile({256: 1e6}, prefill=100.0), 1e9 + 3600 * hour)
+    floor = slowest.auto_image_tokens(1e9 + 8 * 3600)
+    assert floor == 1024
+    sizes = ((4000, 3000), (1240, 1754), (1024, 768), (640, 480), (3000, 200))
+    turns = [user_turn(image(*size), "What?") for size in sizes]
+    full, reduced = PromptBuilder(PUBLISHED, TEMPLATE), PromptBuilder(PUBLISHED, TEMPLATE, floor)
+    for task in [None, *built_in_tasks().values()]:
+        names = TaskArguments(given[task.items], given[task.fields]) if task else TaskArguments()
+        options = TaskRequest("What?" if task is None else None, task, names).options(Options())
+        for turn in turns:
+            (wanted,), (got,) = (built.build([turn], options).images for built in (full, reduced))
+            assert got[1].tokens >= min(0.9 * floor, wanted[1].tokens), (task, turn.parts[0])
 
 
 def test_small_images_are_not_enlarged() -> None:
@@ -92,6 +127,51 @@ def test_prompts_longer_than_the_context_are_refused() -> None:
     builder.check_context(built, None)
     with pytest.raises(ContextLengthExceeded, match=r"300 of images, .* the context is 100"):
         builder.check_context(built, 100)
+
+
+def header_only(width: int, height: int) -> bytes:
+    """A PNG that has a header and no pixels: decoding it fails."""
+    return png(header(width, height), END)
+
+
+@pytest.mark.parametrize(
+    ("sources", "context", "error", "message"),
+    [
+        ([header_only(4000, 3000)] * 120, None, OptionError, f"at most {MAX_IMAGES} images, not 120"),
+        ([header_only(8000, 10_000)] * 13, None, MediaTooLarge, "more than 1,000 megapixels together"),
+        ([header_only(4000, 3000)] * 4, 4096, ContextLengthExceeded, r"have \d{4} tokens, but the context is 4096"),
+        ([header_only(10, 4000)], None, MediaTooLarge, "too narrow a strip"),
+        ([header_only(10, 10)], None, DamagedMedia, "damaged"),
+    ],
+    ids=["count", "pixels", "context", "strip", "none"],
+)
+def test_images_are_counted_before_any_is_decoded(
+    sources: list[bytes], context: int | None, error: type[VlrunError], message: str
+) -> None:
+    """120 photos took 41 s and 4.4 GB before they were refused."""
+    builder = PromptBuilder(PUBLISHED, TEMPLATE)
+    with pytest.raises(error, match=message):
+        builder.question_turn(sources, "What?", Options(), context)
+
+
+def test_a_resized_image_gives_the_same_prompt() -> None:
+    """Hashes, notes, grids and the size that coordinates refer to are those of the original; only the pixels differ."""
+    builder = PromptBuilder(PUBLISHED, TEMPLATE)
+    source = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+    options = Options(max_image_tokens=100)
+    resized = builder.build([builder.question_turn([source, source], "What?", options, None)], options)
+    whole = builder.build([user_turn([source, source], "What?")], options)
+    assert resized.prompt.ids == whole.prompt.ids
+    for (small, grid), (large, expected) in zip(resized.images, whole.images, strict=True):
+        assert (grid, small.sha256, small.size, small.to_original) == (
+            expected,
+            large.sha256,
+            large.size,
+            large.to_original,
+        )
+        assert small.rgb.size < large.rgb.size
+        limits, vision = PUBLISHED.preprocessing, PUBLISHED.vision
+        np.testing.assert_array_equal(cut(small, grid, limits, vision).pixels, cut(large, grid, limits, vision).pixels)
 
 
 def test_images_are_numbered_unless_the_first_turn_has_only_one() -> None:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrun.embedded import FOLDER
-from vlrun.prompt.chat_template import load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
+from vlrun.prompt.tokenizer import parse_tokenizer
 
-TINY = load_tokenizer(FOLDER / "tokenizer.json")
+TINY = parse_tokenizer((FOLDER / "tokenizer.json").read_bytes(), "tokenizer.json")
 
 
 @settings(max_examples=60, deadline=None)

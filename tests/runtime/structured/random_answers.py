@@ -12,7 +12,7 @@ from vlrun.structured.grammar import Grammar, GrammarTokenizer
 
 EOS = (1006, 1004)
 VOCAB_SIZE = 1024
-TOKENIZER = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+TOKENIZER = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
 
 
 def text_of(tokens: list[int]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import decoders
 
 from tests.runtime.structured.cpu_time import cpu_seconds
 from tests.runtime.structured.random_answers import EOS, TOKENIZER, VOCAB_SIZE, closing_tokens, random_answers
@@ -134,7 +134,7 @@ def test_strings_contain_no_control_tokens_without_angle_brackets() -> None:
     file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
     (think,) = (token for token in file["added_tokens"] if token["content"] == "<think>")
     think["content"] = "think of it"
-    tokenizer = GrammarTokenizer(json.dumps(file), EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer(json.dumps(file).encode(), EOS, VOCAB_SIZE)
     constraint = compile_schema({"const": "think of it"}, tokenizer).constraint()
     quote = tokenizer.load().tokenize_str('"')[0]
     assert quote in allowed(constraint)
@@ -219,10 +219,10 @@ HOSTILE: dict[str, Any] = {
     "no answer": {"type": "string", "minLength": 3, "maxLength": 2},
     "no answer in enum": {"type": "string", "enum": [1]},
     "misspelled": {"type": "object", "requried": ["a"]},
-    "other draft": {"$schema": "http://json-schema.org/draft-04/schema#"},
+    "other draft": {"$schema": "http://json-schema.org/draft-03/schema#"},
     "object as draft": {"$schema": {}},
     "object as format": text_schema(format={}),
-    "unknown format": text_schema(format="ipv5"),
+    "unknown format": text_schema(format="iri"),
     "format of a number": {"type": "integer", "format": "date"},
     "control character": {"const": "\x00"},
     "inexact number": {"const": 2**53 + 1},
@@ -263,18 +263,14 @@ def test_complexity_that_appears_during_an_answer_raises() -> None:
     assert time.perf_counter() - start < 20
 
 
-def test_a_tokenizer_is_given_as_text_or_file_and_reported_if_damaged(tmp_path: Path) -> None:
-    text = (FOLDER / "tokenizer.json").read_text("utf-8")
-    assert GrammarTokenizer(text, EOS, VOCAB_SIZE).load().vocab_size == VOCAB_SIZE
-    damaged = tmp_path / "tokenizer.json"
-    damaged.write_text("{")
+def test_a_damaged_tokenizer_is_reported() -> None:
     with pytest.raises(DamagedModel, match="tokenizer"):
-        GrammarTokenizer(damaged, EOS, VOCAB_SIZE).load()
+        GrammarTokenizer(b"{", EOS, VOCAB_SIZE).load()
 
 
 def test_a_schema_is_compiled_once() -> None:
     """Votes and tiles use one schema many times."""
-    tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
     first = compile_schema({"type": "integer", "minimum": 1}, tokenizer)
     assert compile_schema('{"type": "integer", "minimum": 1}', tokenizer) is first
     assert compile_schema({"type": "integer", "minimum": 2}, tokenizer) is not first
@@ -285,7 +281,7 @@ def test_a_schema_is_compiled_once() -> None:
 
 def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards memory: sixteen of the largest grammars would hold 250 MB."""
-    tokenizer = GrammarTokenizer(FOLDER / "tokenizer.json", EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
     small = compile_schema({"const": 1}, tokenizer)
     assert compile_schema({"const": 1}, tokenizer) is small
     monkeypatch.setattr(grammar, "MAX_CACHED_CHARACTERS", 1000)
@@ -293,3 +289,30 @@ def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compile_schema({"const": "x" * 1000}, tokenizer) is large
     assert compile_schema({"const": 1}, tokenizer) is not small
     assert compile_schema({"const": "x" * 1000}, tokenizer) is not large
+
+
+class PanickingMatcher:
+    """A matcher whose every method panics as a Rust library does."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_, **__: decoders.Strip("a", 10**9, 10**9).decode(["a"])
+
+
+@pytest.mark.parametrize("name", ["mask", "accept", "forced", "complete"])
+def test_a_panic_during_an_answer_is_an_option_error(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Panics pass ``except Exception``, and these methods run in the engine's thread."""
+    constraint = compile_schema({"type": "integer"}, TOKENIZER).constraint()
+    constraint._matcher = PanickingMatcher()  # type: ignore[assignment]
+    arguments = {"mask": (np.zeros(VOCAB_SIZE, np.float32),), "accept": (0,)}
+    with pytest.raises(OptionError, match="crashes the library"):
+        getattr(constraint, name)(*arguments.get(name, ()))
+    capfd.readouterr()  # Rust writes to stderr
+
+
+def test_a_panic_during_compilation_is_an_option_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llguidance.LLMatcher", PanickingMatcher())
+    with pytest.raises(OptionError, match="crashes the library"):
+        compile_schema({"type": "integer", "minimum": 17}, TOKENIZER)
+    capfd.readouterr()

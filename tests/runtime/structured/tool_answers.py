@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from vlrun.embedded import FOLDER
 from vlrun.models.qwen3_vl.family import QWEN3_VL
-from vlrun.prompt.chat_template import load_tokenizer
 from vlrun.prompt.detokenizer import Detokenizer
+from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.turn import Tool, ToolCall, ToolChoice
@@ -71,7 +72,10 @@ class GrammarModel:
 
     def ids(self, text: str) -> list[int]:
         """Tokenize a text with control tokens recognized."""
-        return list(self.tokenizer.load().tokenize_bytes(text.encode()))
+        tokens, control = self.tokenizer.load(), self.tokenizer.control
+        pieces = re.split(f"({'|'.join(map(re.escape, control))})", text)
+        ids = [[control[piece]] if piece in control else tokens.tokenize_bytes(piece.encode()) for piece in pieces]
+        return [token for piece in ids for token in piece]
 
     def character_ids(self, text: str) -> list[int]:
         """Tokenize a text one character at a time, so that no control token is recognized."""
@@ -87,9 +91,8 @@ class GrammarModel:
 
 @cache
 def model_of(folder: Path, eos: tuple[int, ...], size: int) -> GrammarModel:
-    return GrammarModel(
-        load_tokenizer(folder / "tokenizer.json"), GrammarTokenizer(folder / "tokenizer.json", eos, size)
-    )
+    content = (folder / "tokenizer.json").read_bytes()
+    return GrammarModel(parse_tokenizer(content, "tokenizer.json"), GrammarTokenizer(content, eos, size))
 
 
 TINY = model_of(FOLDER, (1006, 1004), 1024)

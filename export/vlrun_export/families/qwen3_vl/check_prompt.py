@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,6 @@ import tokenizers
 from vlrun import manifest
 from vlrun.manifest import Preprocessing, TokenIds, VisionDimensions
 from vlrun.vision.grid import Grid
-from vlrun_export.checkpoint import Checkpoint
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -42,11 +42,11 @@ class CheckPrompt:
 
 
 def make_check_prompt(
-    checkpoint: Checkpoint, vision: VisionDimensions, tokens: TokenIds, preprocessing: Preprocessing
+    folder: Path, vision: VisionDimensions, tokens: TokenIds, preprocessing: Preprocessing
 ) -> CheckPrompt:
-    """Build the prompt for the checkpoint's vocabulary and patch size."""
+    """Build the prompt for the patch size and for the tokenizer of the model folder ``folder``."""
     grid = Grid(BLOCKS_HIGH * vision.merge, BLOCKS_WIDE * vision.merge, vision.merge)
-    tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.folder / manifest.TOKENIZER))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / manifest.TOKENIZER))
     before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (BEFORE, AFTER))
     ids = np.array([*before, *[tokens.image] * grid.tokens, *after], np.int64)
     image = _draw(grid.height * vision.patch, grid.width * vision.patch)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import openvino as ov
 
-from vlrun.backends.openvino.autotune import load_tuned
 from vlrun.backends.openvino.cache_memory import default_cache_bytes
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import OpenVINODecoder
@@ -18,9 +16,11 @@ from vlrun.backends.openvino.device_check import DeviceCheck, Setting, Verdict, 
 from vlrun.backends.openvino.device_probe import CACHE_TOKENS, DeviceProbe, ProbeResult
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.mapped_weights import trim_heap
+from vlrun.backends.openvino.precision_probe import choose_properties
+from vlrun.backends.openvino.tuned import load_tuned
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder, StaticVisionEncoder
 from vlrun.backends.system_memory import total_memory
-from vlrun.manifest import Manifest
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.storage import cache_paths
 from vlrun.vision.vision_encoder import VisionEncoder
@@ -35,11 +35,10 @@ REFERENCE = Hints(vision_precision="f32", kv_precision="f32", group_size=0)
 class OpenVINOBackend:
     """A model folder on the CPU. Implements ``engine.backend.Backend``."""
 
-    folder: Path
-    manifest: Manifest
-    fingerprint: str
+    folder: ModelFolder
     hints: Hints
     compiling: threading.Event
+    reason: str = ""
 
     @property
     def device(self) -> str:
@@ -50,6 +49,11 @@ class OpenVINOBackend:
     def settings(self) -> str:
         """Everything besides the model that affects results."""
         return str(self.hints)
+
+    @property
+    def description(self) -> str:
+        """The properties in use, and how they were chosen."""
+        return f"{self.hints.describe()} ({self.reason})" if self.reason else self.hints.describe()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -69,12 +73,13 @@ class OpenVINOBackend:
         return self._vision_encoder(open_device(self.hints, compiling=self.compiling))
 
     def _decoder(self, device: Device, memory: int, max_tokens: int | None = None) -> OpenVINODecoder:
-        text = self.manifest.text
+        text, deepstack = self.folder.manifest.text, self.folder.manifest.vision.deepstack
         limit = max_tokens or text.max_positions * MAX_FULL_ANSWERS
-        return OpenVINODecoder(device, self.folder, text, self.manifest.vision.deepstack, memory, limit)
+        return OpenVINODecoder(device, self.folder, text, deepstack, memory, limit)
 
     def _vision_encoder(self, device: Device, patches: int | None = None) -> OpenVINOVisionEncoder:
-        return OpenVINOVisionEncoder(device, self.folder, self.manifest.vision, family_of(self.manifest), patches)
+        manifest = self.folder.manifest
+        return OpenVINOVisionEncoder(device, self.folder, manifest.vision, family_of(manifest), patches)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ class CheckedBackend(OpenVINOBackend):
     def settings(self) -> str:
         """Everything besides the model that affects results; complete when both parts are open."""
         return f"{self.hints} {self._check.settings}"
+
+    @property
+    def description(self) -> str:
+        """The properties in use, and how they were chosen; complete when both parts are open."""
+        return "; ".join((super().description, *self._check.changes))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -111,7 +121,7 @@ class CheckedBackend(OpenVINOBackend):
 
     def _open(self, setting: Setting) -> Device:
         runtime, _ = self._runtime
-        cache = CompileCache(cache_paths.compiled_models(), self.fingerprint, runtime) if runtime else None
+        cache = CompileCache(cache_paths.compiled_models(), self.folder.fingerprint, runtime) if runtime else None
         return open_device(setting.hints, cache, self.compiling)
 
     @cached_property
@@ -131,8 +141,8 @@ class CheckedBackend(OpenVINOBackend):
     def _only_check(self) -> DeviceCheck:
         runtime, processor = self._runtime
         folder = cache_paths.device_checks() if runtime else None
-        verdict = Verdict(processor, f"{ov.get_version()} {runtime}", self.fingerprint)
-        probe = DeviceProbe(self.manifest)
+        verdict = Verdict(processor, f"{ov.get_version()} {runtime}", self.folder.fingerprint)
+        probe = DeviceProbe(self.folder.manifest)
         return DeviceCheck(self.device, verdict, folder, probe, lambda: self._reference(probe))
 
     def _reference(self, probe: DeviceProbe) -> ProbeResult:
@@ -144,20 +154,22 @@ class CheckedBackend(OpenVINOBackend):
         return ProbeResult(features, logits)
 
 
-def openvino_backends(
-    folder: Path, manifest: Manifest, fingerprint: str, hints: Hints, compiling: threading.Event
-) -> list[OpenVINOBackend]:
+def openvino_backends(folder: ModelFolder, hints: Hints, compiling: threading.Event) -> list[OpenVINOBackend]:
     """Return the backends to try in order."""
-    tuned = [_tuned(folder, candidate) for candidate in candidates(hints)]
+    chosen = [choose_hints(folder, candidate) for candidate in candidates(hints)]
     return [
-        (OpenVINOBackend if is_cpu(chosen.device) else CheckedBackend)(folder, manifest, fingerprint, chosen, compiling)
-        for chosen in tuned
+        (OpenVINOBackend if is_cpu(hints.device) else CheckedBackend)(folder, hints, compiling, reason)
+        for hints, reason in chosen
     ]
 
 
-def _tuned(folder: Path, hints: Hints) -> Hints:
-    """Use the properties that ``vlrun tune`` found, unless properties were given."""
-    if hints != Hints(device=hints.device):
-        return hints
-    tuned = load_tuned(folder, hints.device)
-    return tuned.apply(hints) if tuned else hints
+def choose_hints(folder: ModelFolder, hints: Hints, *, use_tuned: bool = True) -> tuple[Hints, str]:
+    """Return hints with a choice for all that is left open, and how it was made.
+
+    What ``vlrun tune`` found is used unless properties were given; else a CPU is probed.
+    """
+    is_open = use_tuned and hints == Hints(device=hints.device)
+    tuned = load_tuned(folder.fingerprint, hints.device) if is_open else None
+    if tuned:
+        return tuned.apply(hints), "found by vlrun tune"
+    return choose_properties(hints) if is_cpu(hints.device) else (hints, "")

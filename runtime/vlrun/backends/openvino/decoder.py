@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,12 @@ from openvino._offline_transformations import paged_attention_transformation
 from vlrun.backends.openvino.attention_recorder import OpenVINOAttentionRecorder, add_query_output
 from vlrun.backends.openvino.cache_memory import CacheMemory, allocate_cache
 from vlrun.backends.openvino.device import Device, check_ports, run
+from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DamagedModel, DeviceError, OptionError, reason_of
 from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
+from vlrun.models.model_folder import ModelFolder
 from vlrun.types.arrays import Bytes, FloatArray, IntArray
 
 MIB = 2**20
@@ -34,7 +35,7 @@ class OpenVINODecoder:
 
     Args:
         device: The device.
-        folder: The model folder.
+        folder: The opened model folder.
         text: Dimensions of the decoder.
         deepstack: Number of DeepStack rows of the image features.
         memory: Bytes that the KV cache may take.
@@ -42,21 +43,23 @@ class OpenVINODecoder:
     """
 
     def __init__(
-        self, device: Device, folder: Path, text: TextDimensions, deepstack: int, memory: int, max_tokens: int
+        self, device: Device, folder: ModelFolder, text: TextDimensions, deepstack: int, memory: int, max_tokens: int
     ) -> None:
-        model = device.read_model(folder / DECODER_XML)
+        model = device.read_model(folder, DECODER_XML, DECODER_BIN)
+        check_decoder_graph(model, text, f"'{DECODER_XML}' in '{folder.name}'")
         try:
             paged_attention_transformation(model)
         except RuntimeError as error:
-            raise DamagedModel(f"'{DECODER_XML}' in '{folder}' is not a decoder that vlrun exported") from error
+            raise DamagedModel(f"'{DECODER_XML}' in '{folder.name}' is not a decoder that vlrun exported") from error
         recorded_layers = add_query_output(model, device, text.layers)
         self._device = device.hints.device
+        self._folder = folder
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
-        with MappedWeights(model, folder / DECODER_BIN):
-            self._compiled = device.compile_model(model, folder / DECODER_BIN, device.hints.decoder_config())
-            check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder}'")
+        with MappedWeights(model):
+            self._compiled = device.compile_model(model, folder.named_path(DECODER_BIN), device.hints.decoder_config())
+            check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder.name}'")
             self._request = self._compiled.create_infer_request()
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
             self._allocate_cache(device, ports, memory, max_tokens)
@@ -73,11 +76,13 @@ class OpenVINODecoder:
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
         """Run several sequences in one pass and write their keys and values.
 
-        Raises InferenceCancelled when ``stopped``.
+        Raises InferenceCancelled when ``stopped``, and ModelChanged if the file of the weights was changed.
         """
         ends = np.cumsum([step.rows for step in steps])
         with self._lock:
+            self._folder.check_unchanged(DECODER_BIN)  # a shorter file would end the process
             run(self._request, self._inputs(steps), stopped)
+            self._folder.check_unchanged(DECODER_BIN)
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
             queries = [
                 self.recorder.queries(int(end) - step.rows, int(end)) if self.recorder and step.record_queries else None

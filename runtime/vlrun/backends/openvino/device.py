@@ -16,6 +16,7 @@ from openvino import opset13
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError, reason_of
+from vlrun.models.model_folder import ModelFolder
 
 RUNTIME_REQUIREMENTS = "RUNTIME_REQUIREMENTS"
 NPU_REASON = "OpenVINO's NPU plugin supports neither PagedAttention nor shapes that change"
@@ -38,14 +39,14 @@ class Device:
     compile_cache: CompileCache | None = None
     compiling: threading.Event = field(default_factory=threading.Event)
 
-    def read_model(self, path: Path) -> ov.Model:
-        """Read an IR. Raises DamagedModel."""
+    def read_model(self, folder: ModelFolder, xml: str, weights: str) -> ov.Model:
+        """Read an IR and map its weights. Raises DamagedModel."""
         try:
-            return self.core.read_model(path)
+            model = self.core.read_model(folder.opened_path(xml), folder.opened_path(weights))
         except RuntimeError as error:
-            raise DamagedModel(
-                f"OpenVINO cannot read '{path.name}' in '{path.parent}': export or copy it again"
-            ) from error
+            raise DamagedModel(f"OpenVINO cannot read '{xml}' in '{folder.name}': export or copy it again") from error
+        folder.check_unchanged(xml, weights)
+        return model
 
     def compile_model(self, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
         """Compile a model, or load it from the compile cache.
@@ -128,22 +129,22 @@ def candidates(hints: Hints) -> list[Hints]:
     if is_cpu(hints.device):
         return [hints]
     if hints.device != AUTO:
-        return [hints, replace(hints, device="CPU")]
+        return [hints, hints.on_cpu()]
     core = ov.Core()
     gpus = [name for name in core.available_devices if name.split(".")[0] == "GPU" and _is_integrated(core, name)]
-    return [replace(hints, device=name) for name in (*gpus[:1], "CPU")]
+    return [*(replace(hints, device=name) for name in gpus[:1]), hints.on_cpu()]
 
 
 def _is_integrated(core: ov.Core, name: str) -> bool:
     return "INTEGRATED" in str(core.get_property(name, "DEVICE_TYPE")).upper()
 
 
-def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
-    """Check the ports of a compiled model before memory is passed to it. Raises DamagedModel.
+def check_ports(model: ov.Model | ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
+    """Check the ports of a model before memory is passed to it. Raises DamagedModel.
 
     Every port of ``expected`` must exist with its shape (-1: any size), and there must be no other cache port.
     """
-    ports = {port_name: port for port in (*compiled.inputs, *compiled.outputs) for port_name in port.get_names()}
+    ports = {port_name: port for port in (*model.inputs, *model.outputs) for port_name in port.get_names()}
     caches = {port_name for port_name in ports if port_name.startswith(("key_cache.", "value_cache."))}
     wrong = caches - expected.keys()
     for port_name, shape in expected.items():

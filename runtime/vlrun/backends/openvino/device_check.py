@@ -21,6 +21,7 @@ from vlrun.backends.openvino.device_probe import DeviceProbe, ProbeResult, simil
 from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import Decoder
 from vlrun.errors import DeviceError, OptionError, UnreliableDevice, reason_of
+from vlrun.regular_files import read_regular
 from vlrun.storage import files
 from vlrun.vision.vision_encoder import VisionEncoder
 
@@ -33,6 +34,8 @@ CHECK_VERSION = 1
 MIN_SIMILARITY = 0.98
 """Lowest correlation with the CPU's results that is rounding. Right results at f16 with 8-bit caches and activations
 reach 0.996 and more; the faults seen in plugins, 0.15 and less."""
+MAX_BYTES = 1 << 20
+"""Limit of a stored verdict, which has a few kilobytes."""
 VISION, DECODER = "vision encoder", "decoder"
 
 
@@ -131,6 +134,11 @@ class DeviceCheck:
         return str(sorted((part, str(setting)) for part, setting in self._chosen.items()))
 
     @property
+    def changes(self) -> tuple[str, ...]:
+        """The settings that differ from the given ones, as phrases for users."""
+        return tuple(f"{part} {self._chosen[part].words}" for part in sorted(self._notes))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Messages about settings that differ from the given ones."""
         return tuple(note for _, note in sorted(self._notes.items()))
@@ -221,7 +229,8 @@ class DeviceCheck:
         """Return the stored verdict, or the given one if there is none or it is damaged."""
         if self._folder:
             with contextlib.suppress(OSError, msgspec.MsgspecError):
-                stored = msgspec.json.decode((self._folder / verdict.path_name).read_bytes(), type=Verdict)
+                content = read_regular(self._folder / verdict.path_name, MAX_BYTES, follow=False)
+                stored = msgspec.json.decode(content, type=Verdict)
                 if msgspec.structs.replace(stored, trials=()) == verdict:
                     return stored
         return verdict

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import threading
 from pathlib import Path
 
@@ -32,21 +31,20 @@ class MappedWeights:
     be reused. The block may be entered again.
     """
 
-    def __init__(self, model: ov.Model, path: Path) -> None:
+    def __init__(self, model: ov.Model) -> None:
         self._model = model
-        self._name = os.path.realpath(path)
         self._address = _weight_address(model)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
     def release(self) -> None:
-        """Release all pages of the mapping unless it is writable."""
+        """Release all pages of the mapping unless it is writable or has no file."""
         with contextlib.suppress(OSError, ValueError):
             for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-                span, access, *_, name = line.split(maxsplit=5)
+                span, access, _, _, inode, *_ = line.split(maxsplit=5)
                 start, end = (int(address, 16) for address in span.split("-"))
-                if start <= self._address < end and name == self._name and "w" not in access:
+                if start <= self._address < end and inode != "0" and "w" not in access:
                     self._libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
 
     def __enter__(self) -> MappedWeights:

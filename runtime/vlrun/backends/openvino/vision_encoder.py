@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vlrun.backends.openvino.device import Device, check_ports, run
+from vlrun.backends.openvino.graph_check import check_vision_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
-from vlrun.errors import DeviceError, reason_of
+from vlrun.errors import DamagedModel, DeviceError, reason_of
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
 from vlrun.models.family import ModelFamily
+from vlrun.models.model_folder import ModelFolder
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches, VisionEncoder
@@ -29,22 +30,24 @@ class OpenVINOVisionEncoder:
     def __init__(
         self,
         device: Device,
-        folder: Path,
+        folder: ModelFolder,
         vision: VisionDimensions,
         family: ModelFamily,
         patches: int | None = None,
     ) -> None:
-        model = device.read_model(folder / VISION_XML)
+        model = device.read_model(folder, VISION_XML, VISION_BIN)
+        self._folder, self._name = folder, f"'{VISION_XML}' in '{folder.name}'"
+        check_ports(model, expected_ports(vision), self._name)
+        check_vision_graph(model, vision, folder.manifest.text.hidden, self._name)
         if patches:
             model.reshape({name: _static(shape, patches) for name, shape in _expected_inputs(vision).items()})
         self._device = device.hints.device
         self._vision = vision
         self._family = family
         self._lock = threading.Lock()
-        self._mapped: MappedWeights | None = MappedWeights(model, folder / VISION_BIN)
+        self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
-            self._compiled = device.compile_model(model, folder / VISION_BIN, device.hints.vision_config())
-        check_ports(self._compiled, _expected_ports(vision), f"'{VISION_XML}' in '{folder}'")
+            self._compiled = device.compile_model(model, folder.named_path(VISION_BIN), device.hints.vision_config())
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
@@ -63,7 +66,10 @@ class OpenVINOVisionEncoder:
             ) from error
 
     def encode(self, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
-        """Encode one image. Raises InferenceCancelled when ``stopped``."""
+        """Encode one image.
+
+        Raises InferenceCancelled when ``stopped``, and ModelChanged if the file of the weights was changed.
+        """
         positions = self._family.patch_positions(patches.grid, self._vision)
         inputs: dict[str, npt.NDArray[np.generic]] = {
             "patches": patches.pixels,
@@ -73,11 +79,15 @@ class OpenVINOVisionEncoder:
             "rotary_sin": positions.sin,
         }
         with self._lock:
+            self._folder.check_unchanged(VISION_BIN)  # a shorter file would end the process
             try:
                 with self._mapped or nullcontext():
                     run(self._request, inputs, stopped)
+                self._folder.check_unchanged(VISION_BIN)
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
                 self._mapped = None
+                if features.tokens != patches.grid.tokens:
+                    raise DamagedModel(f"{self._name} does not match its manifest (merge): export or copy it again")
             finally:
                 self._compiled.release_memory()  # half the size of the weights for a 1024 x 768 image
         trim_heap()
@@ -122,7 +132,8 @@ def _expected_inputs(vision: VisionDimensions) -> dict[str, list[int]]:
     }
 
 
-def _expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
+def expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
+    """Return the port shapes that the manifest implies."""
     return {**_expected_inputs(vision), "features": [1 + vision.deepstack, -1, -1]}
 
 

@@ -17,6 +17,7 @@ from vlrun.backends.openvino.device import open_device
 from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import PlacedFeatures, SequenceStep
 from vlrun.manifest import Manifest
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.features import ImageFeatures
@@ -33,10 +34,9 @@ EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32
 
 
 @pytest.fixture(scope="module")
-def prompt(small_checkpoint: Path, small_model: Path) -> CheckPrompt:
+def prompt(small_model: Path) -> CheckPrompt:
     described = manifest.read(small_model)
-    checkpoint = open_checkpoint(small_checkpoint)
-    return make_check_prompt(checkpoint, described.vision, described.tokens, described.preprocessing)
+    return make_check_prompt(small_model, described.vision, described.tokens, described.preprocessing)
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +55,19 @@ def test_fp32_equals_transformers(small_checkpoint: Path, small_model: Path) -> 
 def test_the_layer_by_layer_reference_equals_from_pretrained(
     small_checkpoint: Path, small_model: Path, prompt: CheckPrompt
 ) -> None:
-    from vlrun_export.families.qwen3_vl.reference import run_reference
+    from vlrun_export.families.qwen3_vl.reference import model_inputs, run_reference
 
     streamed = run_reference(open_checkpoint(small_checkpoint), prompt.ids, prompt.patches, prompt.grid)
     model = Qwen3VLForConditionalGeneration.from_pretrained(small_checkpoint, dtype=torch.float32).eval()
-    ids = torch.from_numpy(prompt.ids)[None]
-    shape = torch.tensor([[1, prompt.grid.height, prompt.grid.width]])
     with torch.inference_mode():
-        full = model(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            pixel_values=torch.from_numpy(prompt.patches),
-            image_grid_thw=shape,
-        )
+        full = model(**model_inputs(model, prompt.ids, prompt.patches, prompt.grid))
     np.testing.assert_allclose(streamed.logits, full.logits[0].numpy(), atol=1e-5)
 
 
 def test_batched_chunked_prefill_equals_one_pass(small_model: Path, prompt: CheckPrompt, features: FloatArray) -> None:
-    described = manifest.read(small_model)
-    decoder = OpenVINODecoder(open_device(EXACT), small_model, described.text, described.vision.deepstack, 2**30, 256)
+    opened = ModelFolder(small_model)
+    described = opened.manifest
+    decoder = OpenVINODecoder(open_device(EXACT), opened, described.text, described.vision.deepstack, 2**30, 256)
     text_ids = np.roll(prompt.ids, 7)
     text_ids[text_ids == described.tokens.image] = 5
     expected_logits = [
@@ -190,7 +184,9 @@ def test_positions_beyond_100000_are_as_accurate_in_bfloat16(small_model: Path, 
 def bf16_logits(folder: Path, ids: np.ndarray, offset: int) -> np.ndarray:
     described = manifest.read(folder)
     hints = Hints(decoder_precision="bf16", kv_precision="bf16")
-    decoder = OpenVINODecoder(open_device(hints), folder, described.text, described.vision.deepstack, 2**30, 256)
+    decoder = OpenVINODecoder(
+        open_device(hints), ModelFolder(folder), described.text, described.vision.deepstack, 2**30, 256
+    )
     positions = token_positions(len(ids), []) + offset
     blocks = list(range(math.ceil(len(ids) / decoder.block_size)))
     rows = []

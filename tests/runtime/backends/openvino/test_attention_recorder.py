@@ -10,7 +10,7 @@ import pytest
 from openvino import opset13
 
 from tests.paths import EXAMPLES
-from vlrun import Hints, Options, load, manifest
+from vlrun import Hints, Options, load
 from vlrun.backends.openvino import attention_recorder
 from vlrun.backends.openvino import decoder as decoders
 from vlrun.backends.openvino.attention_recorder import recorded_layers
@@ -20,11 +20,13 @@ from vlrun.backends.openvino.key_layout import KeyLayout
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import SequenceStep
 from vlrun.errors import OptionError
+from vlrun.models.model_folder import ModelFolder
 from vlrun.types.arrays import FloatArray
 
 pytestmark = pytest.mark.slow
 
-DIMENSIONS = manifest.read(FOLDER)
+MODEL = ModelFolder(FOLDER)
+DIMENSIONS = MODEL.manifest
 TOKENS = 45
 
 
@@ -46,7 +48,7 @@ LAYOUTS = {
 
 def load_decoder(hints: Hints) -> OpenVINODecoder:
     """Load the embedded decoder alone."""
-    return OpenVINODecoder(open_device(hints), FOLDER, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
+    return OpenVINODecoder(open_device(hints), MODEL, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
 
 
 def add_key_output(model: ov.Model, *_: object) -> tuple[int, ...]:

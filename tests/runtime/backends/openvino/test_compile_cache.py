@@ -10,7 +10,6 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from vlrun import manifest
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import Device, open_device, runtime_of
@@ -19,6 +18,7 @@ from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import SequenceStep
 from vlrun.manifest import VISION_BIN
+from vlrun.models.model_folder import ModelFolder
 from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
@@ -26,8 +26,9 @@ from vlrun.vision.vision_encoder import Patches
 
 pytestmark = pytest.mark.slow
 
-FINGERPRINT = manifest.fingerprint(FOLDER)
-DIMENSIONS = manifest.read(FOLDER)
+MODEL = ModelFolder(FOLDER)
+FINGERPRINT = MODEL.fingerprint
+DIMENSIONS = MODEL.manifest
 DRIVER = "driver=1.0"
 
 
@@ -57,7 +58,7 @@ def cached_device(
     return Device(core, Hints(**hints), CompileCache(folder, fingerprint, driver)), core
 
 
-def encode_noise(device: Device, folder: Path = FOLDER) -> FloatArray:
+def encode_noise(device: Device, folder: ModelFolder = MODEL) -> FloatArray:
     grid = Grid(4, 4, 2)
     pixels = np.random.default_rng(0).standard_normal((16, 3 * 2 * DIMENSIONS.vision.patch**2)).astype(np.float32)
     return (
@@ -110,9 +111,9 @@ def test_replaced_weights_of_the_same_size_are_compiled_again(tmp_path: Path, ex
     middle = len(weights) // 2  # inside a matrix
     weights[middle : middle + 4096] ^= 15
     weights.tofile(folder / VISION_BIN)
-    changed = encode_noise(open_device(Hints()), folder)
+    changed = encode_noise(open_device(Hints()), ModelFolder(folder))
     device, core = cached_device(tmp_path / "cache", "another fingerprint")
-    assert np.array_equal(encode_noise(device, folder), changed)
+    assert np.array_equal(encode_noise(device, ModelFolder(folder)), changed)
     assert not np.array_equal(changed, expected)
     assert core.compiled == 1
 
@@ -122,7 +123,7 @@ def test_a_file_that_the_plugin_refuses_is_tried_twice(tmp_path: Path) -> None:
     logits = []
     for compiled, imported in ((1, 0), (1, 1), (1, 1), (1, 0), (1, 0)):
         device, core = cached_device(tmp_path)
-        decoder = OpenVINODecoder(device, FOLDER, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
+        decoder = OpenVINODecoder(device, MODEL, DIMENSIONS.text, DIMENSIONS.vision.deepstack, 2**24, 256)
         assert (core.compiled, core.imported) == (compiled, imported)
         step = SequenceStep(np.arange(5), np.tile(np.arange(5), (3, 1)), 0, [0])
         logits.append(decoder.forward([step], lambda: False)[0].logits)
@@ -145,7 +146,7 @@ def test_one_model_in_two_shapes_has_two_files(tmp_path: Path) -> None:
     """A vision encoder with static shapes is compiled for each number of patches."""
     for patches, compiled in ((16, 1), (24, 1), (16, 0), (24, 0)):
         device, core = cached_device(tmp_path)
-        encoder = OpenVINOVisionEncoder(device, FOLDER, DIMENSIONS.vision, QWEN3_VL, patches)
+        encoder = OpenVINOVisionEncoder(device, MODEL, DIMENSIONS.vision, QWEN3_VL, patches)
         grid = Grid(4, patches // 4, 2)
         pixels = np.zeros((patches, 3 * 2 * DIMENSIONS.vision.patch**2), np.float32)
         assert encoder.encode(Patches(pixels, grid), lambda: False).tokens == patches // 4

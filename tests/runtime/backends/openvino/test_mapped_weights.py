@@ -45,7 +45,7 @@ def test_released_pages_are_read_from_the_file_again(tmp_path: Path) -> None:
         other = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         before, file_kib = read_constants(model), len(bytes(other)) // 1024
         assert min(resident_kib(path)) > file_kib / 2
-        with MappedWeights(model, path):
+        with MappedWeights(model):
             pass
         assert min(resident_kib(path)) == 0
         assert max(resident_kib(path)) >= file_kib
@@ -60,7 +60,7 @@ def test_written_pages_are_kept(tmp_path: Path) -> None:
         mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         mapped[:5] = b"dirty"
         weight = ov.op.Constant(ov.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True))
-        MappedWeights(ov.Model([opset13.relu(opset13.convert(weight, ov.Type.f32))], []), path).release()
+        MappedWeights(ov.Model([opset13.relu(opset13.convert(weight, ov.Type.f32))], [])).release()
         assert mapped[:5] == b"dirty"
 
 

@@ -1,0 +1,132 @@
+"""Reads config.json: only the keys that describe the architecture, with checked values.
+
+Everything else is left out, because transformers acts on some keys: ``attn_implementation`` and others can make it
+fetch and run code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlrun.errors import CheckpointError
+from vlrun_export.checkpoint_files import CheckpointFiles
+from vlrun_export.json_section import Section
+
+CONFIG = "config.json"
+MODEL_TYPE = "qwen3_vl"
+ATTENTION = "sdpa"
+"""The attention implementation of transformers for tracing and for the reference."""
+
+MAX_LAYERS = 1024
+MAX_SIZE = 1 << 18
+"""Limit of hidden sizes, heads and head sizes; the weights must have the very shapes anyway."""
+MAX_VOCABULARY = 1 << 24
+MAX_POSITIONS = 1 << 26
+MAX_PATCH = 128
+MAX_FACTOR = 16
+"""Limit of the frames of a patch, and of the side of a merge block."""
+MAX_POSITION_TABLE = 4096**2
+
+VISION_ROPE_THETA = 10_000.0
+"""A constant of transformers 4. transformers 5 writes it to config.json; every published checkpoint has this value."""
+TOKEN_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+
+
+def read_config(files: CheckpointFiles) -> dict[str, Any]:
+    """Return the arguments of ``Qwen3VLConfig``, in the form of transformers 4.57, which transformers 5 reads too.
+
+    Raises:
+        CheckpointError: The file is missing or broken, a value is out of its range, or the model is not supported.
+    """
+    if not files.has(CONFIG):
+        raise CheckpointError(f"'{files.folder}' is not a checkpoint: it has no {CONFIG}")
+    config = Section(f"{CONFIG} of '{files.folder}'", files.json(CONFIG))
+    model_type = config.values.get("model_type")
+    if model_type != MODEL_TYPE:
+        raise CheckpointError(
+            f"'{files.folder}' is a checkpoint of type '{model_type}'; only the dense Qwen3-VL family "
+            f"('{MODEL_TYPE}') can be exported"
+        )
+    if config.has("quantization_config"):
+        raise CheckpointError(f"'{files.folder}' is already quantized; export the original bf16 checkpoint")
+    text, vision = _text(config.section("text_config")), _vision(config.section("vision_config"))
+    if vision["out_hidden_size"] != text["hidden_size"]:
+        raise CheckpointError(
+            f"vision_config.out_hidden_size in the {config.source} is {vision['out_hidden_size']}, but "
+            f"text_config.hidden_size is {text['hidden_size']}"
+        )
+    ids = {key: config.integer(key, 0, text["vocab_size"] - 1) for key in TOKEN_IDS}
+    return {"text_config": text, "vision_config": vision, **ids, **_tied(config)}
+
+
+def _tied(section: Section) -> dict[str, bool]:
+    """Return the setting of a section, or nothing: whether there is a head of its own then depends on the weights."""
+    key = "tie_word_embeddings"
+    return {key: section.flag(key, False)} if section.has(key) else {}
+
+
+def _text(section: Section) -> dict[str, Any]:
+    sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    values: dict[str, Any] = {
+        "model_type": "qwen3_vl_text",
+        **{key: section.integer(key, 1, MAX_SIZE) for key in sizes},
+        "num_hidden_layers": section.integer("num_hidden_layers", 1, MAX_LAYERS),
+        "vocab_size": section.integer("vocab_size", 1, MAX_VOCABULARY),
+        "hidden_act": section.string("hidden_act"),
+        "max_position_embeddings": section.integer("max_position_embeddings", 1, MAX_POSITIONS),
+        "rms_norm_eps": section.number("rms_norm_eps", 1e-20, 0.1),
+        "attention_bias": section.flag("attention_bias", False),
+    }
+    values |= _rope(section, values["head_dim"])
+    if values["num_attention_heads"] % values["num_key_value_heads"]:
+        raise section.wrong("num_key_value_heads", f"a divisor of {values['num_attention_heads']} heads")
+    return values | _tied(section)
+
+
+def _rope(section: Section, head_dim: int) -> dict[str, Any]:
+    """Return the rotary embedding. transformers 5 stores it, theta included, as ``rope_parameters``."""
+    new = section.has("rope_parameters")
+    rope = section.section("rope_parameters" if new else "rope_scaling")
+    theta = (rope if new else section).number("rope_theta", 1, 1e12)
+    kind, interleaved = rope.values.get("rope_type", rope.values.get("type")), rope.values.get("mrope_interleaved")
+    if kind != "default" or interleaved is not True:
+        raise CheckpointError(
+            f"{rope.path[:-1]} in the {section.source} must be the default interleaved M-RoPE, not type {kind!r:.40} "
+            f"with mrope_interleaved {interleaved!r:.40}"
+        )
+    sections = rope.integers("mrope_section", 0, head_dim)
+    if len(sections) != 3 or 2 * sum(sections) != head_dim:
+        raise rope.wrong("mrope_section", f"three numbers with a sum of {head_dim / 2:g}")
+    scaling = {"rope_type": "default", "mrope_interleaved": True, "mrope_section": sections}
+    return {"rope_theta": theta, "rope_scaling": scaling}
+
+
+def _vision(section: Section) -> dict[str, Any]:
+    depth = section.integer("depth", 1, MAX_LAYERS)
+    sizes = ("hidden_size", "intermediate_size", "num_heads", "out_hidden_size")
+    values: dict[str, Any] = {
+        "model_type": "qwen3_vl",
+        "depth": depth,
+        **{key: section.integer(key, 1, MAX_SIZE) for key in sizes},
+        "patch_size": section.integer("patch_size", 1, MAX_PATCH),
+        "temporal_patch_size": section.integer("temporal_patch_size", 1, MAX_FACTOR),
+        "spatial_merge_size": section.integer("spatial_merge_size", 1, MAX_FACTOR),
+        "num_position_embeddings": section.integer("num_position_embeddings", 1, MAX_POSITION_TABLE),
+        "hidden_act": section.string("hidden_act"),
+        "in_channels": section.integer("in_channels", 3, 3),
+        "deepstack_visual_indexes": section.integers("deepstack_visual_indexes", 0, depth - 1),
+    }
+    if values["hidden_size"] % (4 * values["num_heads"]):
+        raise section.wrong("num_heads", f"a divisor of a quarter of hidden_size {values['hidden_size']}")
+    if round(values["num_position_embeddings"] ** 0.5) ** 2 != values["num_position_embeddings"]:
+        raise section.wrong("num_position_embeddings", "the square of a whole number")
+    levels = values["deepstack_visual_indexes"]
+    if levels != sorted(set(levels)):
+        raise section.wrong("deepstack_visual_indexes", "a list in increasing order")
+    if section.has("rope_parameters"):
+        rope = section.section("rope_parameters")
+        if rope.number("rope_theta", 1, 1e12, VISION_ROPE_THETA) != VISION_ROPE_THETA:
+            raise rope.wrong("rope_theta", f"{VISION_ROPE_THETA:g}")
+        if rope.values.get("rope_type", "axial") not in ("axial", "default"):
+            raise rope.wrong("rope_type", '"axial"')
+    return values

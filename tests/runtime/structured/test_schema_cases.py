@@ -1,0 +1,185 @@
+"""Schemas from real use: each is honoured, or refused with place and keyword before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runtime.structured.random_answers import TOKENIZER, random_answers
+from vlrun.errors import OptionError
+from vlrun.structured.grammar import Grammar, compile_schema
+
+jsonschema = pytest.importorskip("jsonschema")
+
+CASES: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "data" / "schema_cases.json").read_text(encoding="utf-8")
+)
+REFUSED = {
+    "pydantic_decimal": "the pattern at #/properties/total/anyOf/1/pattern",
+    "set_of_strings": "unsupported keyword or value at #/properties/tags/uniqueItems",
+}
+IN_2020_12: dict[str, dict[str, Any]] = {
+    "draft04_exclusive": {"properties": {"n": {"type": "integer", "exclusiveMinimum": 0}}},
+    "nullable_openapi": {"properties": {"a": {"type": ["string", "null"]}}},
+}
+"""What a validator of draft 2020-12 does not know."""
+
+
+def accepts(compiled: Grammar, text: str) -> bool:
+    constraint = compiled.constraint()
+    try:
+        for token in TOKENIZER.load().tokenize_bytes(text.encode()):
+            constraint.accept(token)
+    except OptionError:
+        return False
+    return constraint.complete
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_are_honoured_or_refused(name: str) -> None:
+    schema = CASES[name]["schema"]
+    if name in REFUSED:
+        with pytest.raises(OptionError) as refusal:
+            compile_schema(schema, TOKENIZER)
+        assert REFUSED[name] in str(refusal.value)
+        return
+    compiled = compile_schema(schema, TOKENIZER)
+    validator = jsonschema.Draft202012Validator(schema if name not in IN_2020_12 else {**schema, **IN_2020_12[name]})
+    texts = random_answers(compiled, np.random.default_rng(2), 6)
+    assert len(texts) == 6
+    for text in texts:
+        validator.validate(json.loads(text))
+
+
+def test_nullable_means_the_type_or_null() -> None:
+    compiled = compile_schema(CASES["nullable_openapi"]["schema"], TOKENIZER)
+    assert accepts(compiled, '{"a": null}')
+    assert accepts(compiled, '{"a": "x"}')
+    assert not accepts(compiled, '{"a": 1}')
+    for unclear in ({"nullable": True}, {"type": "string", "enum": ["a"], "nullable": True}):
+        with pytest.raises(OptionError, match="beside #/nullable"):
+            compile_schema(unclear, TOKENIZER)
+
+
+def test_exclusive_bounds_of_draft_04() -> None:
+    compiled = compile_schema(
+        {"type": "integer", "minimum": 0, "exclusiveMinimum": True, "maximum": 9, "exclusiveMaximum": False}, TOKENIZER
+    )
+    assert [accepts(compiled, text) for text in ("0", "1", "9", "10")] == [False, True, True, False]
+    with pytest.raises(OptionError, match=r"'http://json-schema\.org/draft-03/schema#' is none of draft-04"):
+        compile_schema({"$schema": "http://json-schema.org/draft-03/schema#"}, TOKENIZER)
+
+
+def tagged(tag: object, **more: object) -> dict[str, Any]:
+    return {"type": "object", "properties": {"kind": tag, **more}, "required": ["kind"], "additionalProperties": False}
+
+
+CAT, DOG = tagged({"const": "cat"}), tagged({"enum": ["dog", "puppy"]}, pups={"$ref": "#/$defs/Pack"})
+UNIONS: list[tuple[list[object], bool]] = [
+    ([{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}], True),
+    ([{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}, {"type": "null"}, {"type": "integer"}], True),
+    ([{"$ref": "#/$defs/Alias"}, {"$ref": "#/$defs/Dog"}], True),
+    ([{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Alias"}], False),
+    ([{"$ref": "#/$defs/Cat"}, tagged({"type": "string"})], False),
+    ([{"properties": {"kind": {"const": tag}}, "required": ["kind"]} for tag in ("cat", "dog")], False),
+    ([{"$ref": "#/$defs/Loop"}, {"type": "null"}], False),
+]
+
+
+@pytest.mark.parametrize(("members", "disjoint"), UNIONS, ids=range(len(UNIONS)))
+def test_one_of_is_honoured_if_no_value_matches_two_members(members: list[object], disjoint: bool) -> None:
+    schema = {
+        "oneOf": members,
+        "$defs": {
+            "Cat": CAT,
+            "Dog": DOG,
+            "Alias": {"$ref": "#/$defs/Cat"},
+            "Pack": {"type": "array", "items": {"oneOf": [{"$ref": "#/$defs/Dog"}, {"type": "null"}]}, "maxItems": 2},
+            "Loop": {"anyOf": [{"$ref": "#/$defs/Loop"}, {"type": "integer"}]},
+        },
+    }
+    if not disjoint:
+        with pytest.raises(OptionError, match="not supported"):
+            compile_schema(schema, TOKENIZER)
+        return
+    compiled = compile_schema(schema, TOKENIZER)
+    validator = jsonschema.Draft202012Validator(schema)
+    for text in random_answers(compiled, np.random.default_rng(4), 5):
+        validator.validate(json.loads(text))
+    assert accepts(compiled, '{"kind": "puppy"}')
+    assert accepts(compiled, '{"kind": "cat"}')
+
+
+NUMBER = {"type": "integer"}
+PATTERNS: list[dict[str, Any]] = [
+    {"properties": {"score": NUMBER}, "patternProperties": {"^score$": NUMBER}},
+    {"properties": {"score": NUMBER}, "patternProperties": {"^score$": {"minimum": 5}}, "required": ["score"]},
+    {"properties": {"a": NUMBER, "b": NUMBER}, "patternProperties": {"^[ab]$": {"maximum": 3}}, "required": ["a"]},
+    {"properties": {"abc": NUMBER, "abd": NUMBER}, "patternProperties": {"^(abc|abd)$": NUMBER}},
+    {"properties": {"abc": NUMBER, "abd": NUMBER}, "patternProperties": {"^(abc|abd|x)$": NUMBER}},
+    {"properties": {"a": NUMBER}, "patternProperties": {"^a$": NUMBER, "^b$": NUMBER}, "required": ["a", "b"]},
+    {"properties": {"a/b": NUMBER}, "patternProperties": {"^a/b$": NUMBER}, "required": ["a/b"]},
+    {"properties": {"$": NUMBER}, "patternProperties": {"^\\$$": NUMBER}, "required": ["$"]},
+    {"properties": {"s": NUMBER}, "patternProperties": {"^s": NUMBER}},
+    {"patternProperties": {"^[ab]$": NUMBER}, "required": ["a", "b"]},
+    {"properties": {"<b>": NUMBER}, "patternProperties": {"^<[a-z]>$": NUMBER}},
+    {"properties": {"a": NUMBER}, "patternProperties": {"^a$": {"type": "string"}}, "additionalProperties": NUMBER},
+]
+
+
+@pytest.mark.parametrize("members", PATTERNS, ids=range(len(PATTERNS)))
+def test_property_patterns_never_fail_in_the_middle(members: dict[str, Any]) -> None:
+    """Guards against "NoExtensionBias": a comma was written, but no name was left for a further property."""
+    schema = {"type": "object", "additionalProperties": False, **members}
+    compiled = compile_schema(schema, TOKENIZER)
+    validator = jsonschema.Draft202012Validator(schema)
+    texts = random_answers(compiled, np.random.default_rng(6), 25)
+    assert len(texts) > 20
+    for text in texts:
+        validator.validate(json.loads(text))
+
+
+CONTROL = ["<|im_end|>", "a<|endoftext|>", "<tool_call>", "</think>b", "<|image_pad|><|im_start|>"]
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_letters_of_control_tokens_are_text(name: str) -> None:
+    """Guards against answers that died because llguidance forced the control token itself."""
+    schemas: list[dict[str, Any]] = [
+        {"enum": [name]},
+        {"const": {name: [name]}},
+        {"type": "object", "properties": {name: {"const": 1}}, "required": [name], "additionalProperties": False},
+        {"type": "array", "items": {"pattern": f"^{jsonschema_escape(name)}$", "type": "string"}, "minItems": 1},
+    ]
+    for schema in schemas:
+        compiled = compile_schema(schema, TOKENIZER)
+        control = set(TOKENIZER.control.values()) - set(TOKENIZER.eos)
+        for text in random_answers(compiled, np.random.default_rng(1), 2):
+            jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+        constraint = compiled.constraint()
+        assert not set(constraint.forced()) & control
+
+
+def jsonschema_escape(name: str) -> str:
+    return "".join(f"\\{letter}" if letter in "<>|/" else letter for letter in name)
+
+
+def test_control_tokens_in_the_vocabulary_itself_are_not_text() -> None:
+    """Some tokenizers list their control tokens also in the vocabulary of the BPE model."""
+    from vlrun.embedded import FOLDER
+    from vlrun.structured.grammar import GrammarTokenizer
+
+    file = json.loads((FOLDER / "tokenizer.json").read_text(encoding="utf-8"))
+    file["model"]["vocab"] |= {token["content"]: token["id"] for token in file["added_tokens"]}
+    tokenizer = GrammarTokenizer(json.dumps(file).encode(), (1006, 1004), 1024)
+    constraint = compile_schema({"enum": ["<|im_end|>"]}, tokenizer).constraint()
+    scores = np.zeros(1024, np.float32)
+    for letter in '"<|im_end|>"':
+        constraint.mask(scores := np.zeros(1024, np.float32))
+        assert not np.isfinite(scores[list(tokenizer.control.values())]).any()
+        constraint.accept(tokenizer.load().tokenize_str(letter)[0])
+    assert constraint.complete
