@@ -166,8 +166,8 @@ class VLM:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """All messages about loading, also about the choice of the device; waits until the model is loaded."""
-        return (*self.early_notes, *self._loaded.notes)
+        """Messages about the choice of the device; waits until the model is loaded."""
+        return self._loaded.notes
 
     @property
     def vision_seconds(self) -> Mapping[int, float]:

@@ -187,5 +187,5 @@ def _run(
 
 
 def _print_device_notes(vlm: VLM) -> None:
-    for note in vlm.notes[len(vlm.early_notes) :]:
+    for note in vlm.notes:
         print_note(note)

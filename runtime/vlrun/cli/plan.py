@@ -50,6 +50,7 @@ def plan(
     loaded and runs once.
     """
     names, questions = split_arguments(words)
+    from vlrun.backends.system_memory import check_memory
     from vlrun.embedded import FOLDER
     from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import estimate_cost
@@ -61,6 +62,8 @@ def plan(
     request.check_image_count(len(names))
     images = open_images(names, image_options)
     folder = ModelFolder(model_options.model or FOLDER)
+    for note in check_memory(folder.manifest, model_options.cache, certain=False):
+        print_note(note)
     turns = [user_turn([loaded.image for loaded in images], request.questions()[-1])]
     estimate = estimate_cost(
         folder,
