@@ -24,7 +24,7 @@ from vlrun.cli.output import (
     write_drawing,
     write_heat_map,
 )
-from vlrun.cli.terminal import print_note
+from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _answer(
     if output.heatmap:
         write_heat_map(answer, images[0].image, output.heatmap_word, output.heatmap)
     if output.stats:
-        click.echo(format_stats(result.answers), err=True)
+        print_error(format_stats(result.answers))
     if len(result.answers) == 1:
         update_profile(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
     if result.finish_reason == "stop":

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlrun.cli.terminal import print_error
+
 if TYPE_CHECKING:
     from vlrun.bench.ceiling import Ceiling
     from vlrun.bench.copying import CopyingResult
@@ -43,12 +45,12 @@ def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
     copying = None
     try:
         for turn in range(turns):
-            click.echo(f"turn {turn + 1} of {turns}", err=True)
+            print_error(f"turn {turn + 1} of {turns}")
             ceilings.append(measure_ceiling())
             with closing(run_workload(workload)) as measured:
                 for name, value in measured:
                     samples.setdefault(name, []).append(value)
-                    click.echo(f"  {FIGURES[name].label}: {format_values(FIGURES[name], [value])}", err=True)
+                    print_error(f"  {FIGURES[name].label}: {format_values(FIGURES[name], [value])}")
         copying = measure_copying()
     finally:
         if samples:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vlrun.cli.terminal import print_error
+
 
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
@@ -22,7 +24,7 @@ def tune(model: Path, device: str) -> None:
 
     folder = ModelFolder(model)
     verify(folder)
-    found = autotune.tune(folder, device.upper(), lambda line: click.echo(line, err=True))
+    found = autotune.tune(folder, device.upper(), print_error)
     click.echo(
         f"decoder {found.decoder_precision}, group size {found.group_size}, "
         f"{found.threads or 'all'} threads, vision {found.vision_precision or 'as the device chooses'}: "

@@ -14,7 +14,7 @@ from vlrun.backends import open_backends
 from vlrun.backends.openvino import autotune
 from vlrun.backends.openvino.autotune import Tuned
 from vlrun.backends.openvino.hints import Hints
-from vlrun.cli import commands
+from vlrun.cli.commands import commands
 from vlrun.embedded import FOLDER
 from vlrun.errors import DeviceError
 from vlrun.models.model_folder import ModelFolder
