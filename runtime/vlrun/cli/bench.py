@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlrun.cli.parameter_types import FILE
 from vlrun.cli.terminal import print_error
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
+@click.option("--model", type=FILE, metavar="DIR", required=True, help="Model folder.")
 @click.option("--turns", type=click.IntRange(1, 100), default=2, show_default=True, help="Runs of the workload.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images per run.")
 @click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens per answer.")
