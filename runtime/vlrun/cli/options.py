@@ -167,6 +167,8 @@ with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTI
 def read_schema(text: str) -> str:
     """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
     inline = text.removeprefix(BYTE_ORDER_MARK)
+    if not inline.strip():
+        raise OptionError("the schema is empty: leave out --schema for any text, or use true for any JSON")
     if inline.lstrip()[:1] in ("{", "") or inline.strip() in ("true", "false"):
         return inline
     try:
