@@ -18,7 +18,7 @@ import msgspec
 from PIL import Image as PILImage
 
 from vlrun import arguments as check
-from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.output_file import resolve_links
@@ -140,6 +140,9 @@ class Conversation:
                     reasoning += chunk.reasoning
                     answer = chunk.answer
                     yield chunk
+        except InvalidAnswer as error:
+            answer = error.answer
+            raise
         finally:
             if text or reasoning or answer:
                 self.turns = (*turns, _answer_turn(text, reasoning, answer))

@@ -5,16 +5,20 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import pickle
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pydantic
 import pytest
 from PIL import Image as PILImage
 
 import vlrun
 from tests.paths import EXAMPLES
 from vlrun import Conversation, Options, Turn
-from vlrun.errors import MediaNotFound, OptionError, OutputError
+from vlrun.errors import InvalidAnswer, MediaNotFound, OptionError, OutputError
+from vlrun.structured.python_types import schema_of
 from vlrun.types.turn import GeneratedText
 
 pytestmark = pytest.mark.slow
@@ -176,6 +180,41 @@ def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, ids: s
     (tmp_path / "chat.json").write_text(f'{content}"said": {ids}}}]}}]}}')
     with pytest.raises(OptionError, match=r"damaged|not a conversation"):
         Conversation(vlm).load(tmp_path / "chat.json")
+
+
+class Refusing(pydantic.BaseModel):
+    bottles: int
+
+    @pydantic.field_validator("bottles")
+    @classmethod
+    def refuse(cls, _: int) -> int:
+        raise KeyError("not in the catalogue")
+
+
+@dataclass
+class Unfit:
+    bottles: int
+
+    def __post_init__(self) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("kind", [Refusing, Unfit])
+def test_an_answer_survives_its_type(vlm: vlrun.VLM, kind: type) -> None:
+    """A validator that refused a finished answer lost its text."""
+    options = Options(schema=kind, temperature=0)
+    expected = vlm.ask(SHELF, "How many bottles are there?", Options(schema=schema_of(kind), temperature=0))
+    texts = []
+    with pytest.raises(InvalidAnswer, match=f"does not fit '{kind.__name__}'") as refusal:
+        texts += [chunk.text for chunk in vlm.stream(SHELF, "How many bottles are there?", options)]
+    answer = refusal.value.answer
+    assert (answer.text, answer.finish_reason, answer.value) == (expected.text, "stop", None)
+    assert answer.usage.completion_tokens == expected.usage.completion_tokens
+    assert pickle.loads(pickle.dumps(refusal.value)).answer.text == expected.text
+    conversation = Conversation(vlm)
+    with pytest.raises(InvalidAnswer):
+        conversation.ask("How many bottles are there?", SHELF, options)
+    assert conversation.turns[-1].parts[0] == GeneratedText(answer.tokens, answer.text)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])

@@ -68,12 +68,12 @@ HINT_OPTIONS: OptionTable = {
     "device": {"default": "CPU", "show_default": True, "help": "CPU, GPU, or auto: a GPU if there is one."},
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
-    "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the device's]"},
+    "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the faster on this machine]"},
     "kv_precision": {
         "type": click.Choice(["u8", "f16", "bf16", "f32"]),
         "help": "Precision of the KV cache. [default: u8]",
     },
-    "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: 128]"},
+    "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: the fastest here]"},
 }
 TASK_OPTIONS: OptionTable = {
     "task": {"metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},
@@ -125,11 +125,17 @@ class ModelOptions:
 
     def load(self) -> VLM:
         """Start loading the model in the background. Raises as ``vlrun.load``."""
+        from vlrun.storage import cache_paths
         from vlrun.vlm import load
 
+        if not cache_paths.has_home():
+            print_note("there is no home directory, so nothing is cached: set HOME or XDG_CACHE_HOME")
         if self.model is None:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
-        return load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        vlm = load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        for note in vlm.early_notes:
+            print_note(note)
+        return vlm
 
 
 def _answer_options(schema: str | None = None, **given: Any) -> Options:

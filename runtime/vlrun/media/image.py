@@ -38,6 +38,7 @@ MAX_PIXELS = 89_478_485
 
 DECODING = PixelBudget(MAX_PIXELS)
 """Shared by all threads: decoding takes up to 20 bytes a pixel, which the pixels of an image leave 3 of."""
+os.register_at_fork(after_in_child=DECODING.forget)
 _BAND_PIXELS = 2**20
 """Pixels converted at once, because conversions take several times their pixels."""
 
