@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import base64
+import codecs
+import contextlib
 import io
 import os
+import stat
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from PIL import Image as PILImage
 
 from vlrun import arguments as check
-from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
+from vlrun.media.output_file import resolve_links
 from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import Images, user_turn
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from vlrun.vlm import VLM
 
 FORMAT = 1
+BEGINNING = b'{"format":'
+"""Of every saved conversation."""
 MAX_FILE_BYTES = 512 * 2**20
 """The file contains the images as PNG."""
 
@@ -63,7 +70,7 @@ class Conversation:
         """Continue with the results of the tools that the last answer called: one text per call, in order."""
         results = check.tuple_of(check.text, "texts")("results", results)
         last = self.turns[-1].parts[-1] if self.turns and self.turns[-1].role == "assistant" else ""
-        text = last.text if isinstance(last, GeneratedText) else str(last)
+        text = last.answer if isinstance(last, GeneratedText) else str(last)
         calls = len(find_tool_calls(text, self._vlm.family.tool_calls))
         if len(results) != calls or not calls:
             raise OptionError(f"the last answer has {calls} tool calls, but there are {len(results)} results")
@@ -74,13 +81,17 @@ class Conversation:
         self.turns = self._system
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation with its images to a file. Raises OutputError."""
-        target = check.path("path", path)
-        turns = tuple(_SavedTurn(turn.role, tuple(map(_save_part, turn.parts)), turn.tool_calls) for turn in self.turns)
+        """Write the conversation with its images to a file, which may replace a saved one. Raises OutputError."""
+        target = resolve_links(os.fspath(check.path("path", path)))
+        turns = tuple(
+            _SavedTurn(turn.role, tuple(map(_save_part, turn.parts)), turn.tool_calls, turn.reasoning)
+            for turn in self.turns
+        )
         encoded = msgspec.json.encode(_SavedConversation(FORMAT, self._vlm.fingerprint, turns))
         if len(encoded) > MAX_FILE_BYTES:
             raise OutputError(f"the conversation with its images has more than {MAX_FILE_BYTES:,} bytes, the limit")
         try:
+            _check_replaceable(target)
             files.write_atomic(target, encoded)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not a file name"
@@ -94,7 +105,7 @@ class Conversation:
                 raise OptionError(f"cannot read '{source}': no such file")
             if source.stat().st_size > MAX_FILE_BYTES:
                 raise OptionError(f"'{source}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a conversation")
-            saved = msgspec.json.decode(source.read_bytes(), type=_SavedConversation)
+            saved = msgspec.json.decode(source.read_bytes().removeprefix(codecs.BOM_UTF8), type=_SavedConversation)
         except OSError as error:
             raise OptionError(f"cannot read '{source}': {error.strerror}") from None
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -106,10 +117,7 @@ class Conversation:
         try:
             if images > MAX_IMAGES:
                 raise ValueError(f"it has {images} images, more than {MAX_IMAGES}")
-            turns = tuple(
-                Turn(turn.role, tuple(_restore_part(part, same_model) for part in turn.parts), turn.tool_calls)
-                for turn in saved.turns
-            )
+            turns = tuple(_restore_turn(turn, same_model) for turn in saved.turns)
             _check_tokens(self._vlm.manifest, turns)
             self.turns = turns
         except (VlrunError, ValueError) as error:
@@ -117,23 +125,27 @@ class Conversation:
 
     def _stream(self, new_turns: Sequence[Turn], options: Options | None) -> Generator[Chunk]:
         turns = (*self.turns, *new_turns)
-        chunks = self._vlm.chat(turns, options or self._options, self._tools)  # raises here, not at the first chunk
+        options = self._options if options is None else options
+        chunks = self._vlm.chat(turns, options, self._tools)  # raises here, not at the first chunk
         return self._keep(turns, chunks)
 
     def _keep(self, turns: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:
         """Pass on the chunks. At the end, or when the generator is closed, keep the turns and the text received."""
-        text = ""
+        text = reasoning = ""
         answer: Answer | None = None
         try:
             with closing(chunks):
                 for chunk in chunks:
                     text += chunk.text
+                    reasoning += chunk.reasoning
                     answer = chunk.answer
                     yield chunk
+        except InvalidAnswer as error:
+            answer = error.answer
+            raise
         finally:
-            if text or answer:
-                part = GeneratedText(answer.tokens, text) if answer and answer.tokens else text
-                self.turns = (*turns, Turn("assistant", (part,)))
+            if text or reasoning or answer:
+                self.turns = (*turns, _answer_turn(text, reasoning, answer))
 
 
 class _SavedPart(msgspec.Struct, omit_defaults=True):
@@ -143,12 +155,15 @@ class _SavedPart(msgspec.Struct, omit_defaults=True):
     png: str | None = None
     transform: ImageTransform | None = msgspec.field(default=None, name="made_in")
     token_ids: tuple[int, ...] = msgspec.field(default=(), name="said")
+    reasoning: str = ""
+    answer_start: int = 0
 
 
 class _SavedTurn(msgspec.Struct, omit_defaults=True):
     role: Role
     parts: tuple[_SavedPart, ...]
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str | None = None
 
 
 class _SavedConversation(msgspec.Struct):
@@ -159,22 +174,51 @@ class _SavedConversation(msgspec.Struct):
     turns: tuple[_SavedTurn, ...]
 
 
+def _check_replaceable(target: Path) -> None:
+    """Raise OutputError for a target that exists and is no saved conversation, and OSError if it cannot be read."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise OutputError(f"cannot write '{target}': it is not a regular file")
+        with target.open("rb") as file:
+            if file.read(len(BEGINNING)) not in (BEGINNING, b""):
+                raise OutputError(f"'{target}' exists and is no saved conversation: choose another name")
+
+
+def _answer_turn(text: str, reasoning: str, answer: Answer | None) -> Turn:
+    """Return the turn of an answer. Token ids are known only if it is complete."""
+    if answer is None or not answer.tokens:
+        return Turn("assistant", (text,), reasoning=reasoning or None)
+    whole = answer.opening + text
+    return Turn("assistant", (GeneratedText(answer.tokens, whole, reasoning, len(answer.opening)),))
+
+
 def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
     if isinstance(part, str):
         return _SavedPart(text=part)
     if isinstance(part, GeneratedText):
-        return _SavedPart(text=part.text, token_ids=part.ids)
+        return _SavedPart(part.text, token_ids=part.ids, reasoning=part.reasoning, answer_start=part.answer_start)
     encoded = io.BytesIO()
     PILImage.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
     return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform)
 
 
-def _restore_part(part: _SavedPart, same_model: bool) -> str | Image | GeneratedText:
+def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
     """Token ids are used only with the model that generated them."""
-    if part.png is not None:
-        return replace(open_image(base64.b64decode(part.png, validate=True)), transform=part.transform)
-    text = part.text or ""
-    return GeneratedText(part.token_ids, text) if part.token_ids and same_model else text
+    parts: list[str | Image | GeneratedText] = []
+    reasoning = turn.reasoning
+    for part in turn.parts:
+        if part.png is not None:
+            image = open_image(base64.b64decode(part.png, validate=True))
+            parts.append(replace(image, transform=part.transform))
+            continue
+        text = part.text or ""
+        if not 0 <= part.answer_start <= len(text) or part.reasoning not in text[: part.answer_start]:
+            raise OptionError("its reasoning is not in its text")
+        generated = GeneratedText(part.token_ids, text, part.reasoning, part.answer_start)
+        if not generated.ids or not same_model:
+            reasoning = generated.reasoning or reasoning
+        parts.append(generated if generated.ids and same_model else generated.answer)
+    return Turn(turn.role, tuple(parts), turn.tool_calls, reasoning=reasoning)
 
 
 def _check_tokens(manifest: Manifest, turns: Sequence[Turn]) -> None:

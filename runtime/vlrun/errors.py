@@ -9,7 +9,10 @@ import copy
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from vlrun.types.answer import Answer
 
 T = TypeVar("T")
 
@@ -108,6 +111,24 @@ class AnswerCutShort(VlrunError):
 
     exit_code = 11
     http_status = 200
+
+
+class InvalidAnswer(VlrunError):
+    """A complete answer that cannot become a value: a validator of the caller's type refuses it, for example.
+
+    Attributes:
+        answer: The answer, without a value.
+    """
+
+    exit_code = 11
+    http_status = 200
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+    def __reduce__(self) -> tuple[type[InvalidAnswer], tuple[str, Answer]]:
+        return type(self), (self.message, self.answer)
 
 
 class EngineClosed(VlrunError):

@@ -17,12 +17,13 @@ from vlrun import arguments as check
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader
 from vlrun.backends.openvino.hints import AUTO, Hints
+from vlrun.backends.system_memory import check_memory
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
-from vlrun.engine.sampler import Sampler, TeacherForcedSampler, TokenSampler
+from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, InvalidAnswer, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
@@ -31,22 +32,24 @@ from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
-from vlrun.perf.profile import auto_image_tokens, load_profile
+from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
-from vlrun.prompt.detokenizer import Detokenizer, StopStrings
+from vlrun.prompt.detokenizer import Detokenizer
 from vlrun.prompt.output import OutputAccumulator, timings
+from vlrun.prompt.reasoning import ReasoningSplitter, reasoning_tokens
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
-from vlrun.structured.python_types import schema_of, value_of
+from vlrun.structured.python_types import schema_of, with_value
+from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.types.options import MAX_TOKENS, Options
+from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
 
@@ -107,6 +110,7 @@ class VLM:
         fingerprint: SHA-256 of the manifest.
         template: Chat template and tokenizer.
         grammar_tokenizer: The tokenizer for grammars.
+        early_notes: Messages before the model is loaded: about memory, and about a cache folder that is not used.
         family: What is specific to the architecture.
         builder: Builds prompts.
     """
@@ -118,6 +122,8 @@ class VLM:
         self.manifest: Manifest = (manifest := opened.manifest)
         self.fingerprint = opened.fingerprint
         self.family: ModelFamily = family_of(manifest)
+        notes = check_memory(manifest, cache, certain=hints.device == "CPU")
+        self.early_notes: tuple[str, ...] = (*notes, *cache_paths.distrusted())
         verify(opened)
         compiling = threading.Event()
         self._loader = ModelLoader(
@@ -135,7 +141,8 @@ class VLM:
         self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
         self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
-        auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
+        self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
+        auto = load_history(self.fingerprint, str(hints)).auto_image_tokens(time.time())
         self.builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
@@ -153,8 +160,13 @@ class VLM:
         return self._loaded.device
 
     @property
+    def settings(self) -> str:
+        """The precisions and other properties in use, and how they were chosen."""
+        return self._loaded.settings
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Messages about the choice of the device."""
+        """Messages about the choice of the device; waits until the model is loaded."""
         return self._loaded.notes
 
     @property
@@ -259,6 +271,7 @@ class VLM:
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
         turns, tools = check_conversation(turns, tools)
+        self._loader.process.check()
         return self.builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
@@ -281,6 +294,7 @@ class VLM:
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
     ) -> AnswerGrammar | None:
         """Compile the grammar of the answer; None if any text is valid. Raises OptionError for unsupported schemas."""
+        self._loader.process.check()
         schema = None if options.schema is None else schema_of(options.schema)
         return compile_answer(schema, tools, choice or ToolChoice(), self.grammar_tokenizer, self.family)
 
@@ -303,7 +317,7 @@ class VLM:
         try:
             self.builder.check_context(prompt, self.context)
         except VlrunError:
-            self._loader.encoder_queue.discard(_images(prompt))
+            self._loader.discard(_images(prompt))
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")
         return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
@@ -314,30 +328,42 @@ class VLM:
             self._loader.encoder_queue.prefetch(images)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
-        options = prepared.prompt.options
-        detokenizer, stops = Detokenizer(self._tokenizer), StopStrings(options.stop)
-        sampler = self._sampler(prepared)
-        output = OutputAccumulator(self._token_bytes, sampler.scores)
-        with self._submit(prepared, sampler, options.max_tokens or MAX_TOKENS) as stream:
+        if prepared.prompt.notes:
+            yield Chunk("", notes=prepared.prompt.notes)
+        options, prompt = prepared.prompt.options, prepared.prompt.prompt
+        thinks = self._reasoning is not None and self._reasoning.begun_in(prompt)
+        max_tokens, max_thought = options.limits(thinks, self.context - len(prompt.ids))
+        sampler = self._sampler(prepared, thinks, max_thought)
+        splitter = ReasoningSplitter(self._reasoning, thinks)
+        output = OutputAccumulator(self._tokenizer, options.stop, splitter, self._token_bytes, sampler.scores)
+        with self._submit(prepared, sampler, max_tokens) as stream:
             for item in stream.items():
                 if isinstance(item, Progress):
                     if options.progress:
                         yield Chunk("", progress=item)
-                    continue
-                if item in self.manifest.tokens.eos:
-                    continue
-                output.add_token(item)
-                if text := stops.push(detokenizer.push(item)):
-                    yield output.chunk(text)
-                if stops.found:
-                    break
-        last = output.chunk(stops.push(detokenizer.flush()) + stops.flush())
-        yield replace(last, answer=self._answer(prepared, output, stream, stops.found))
+                elif item not in self.manifest.tokens.eos:
+                    if chunk := output.push(item):
+                        yield chunk
+                    if output.stopped:
+                        break
+        last = output.finish()
+        answer = self._answer(prepared, output, stream)
+        complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
+        if options.schema is not None and complete:
+            try:
+                answer = with_value(answer, options.schema)
+            except InvalidAnswer:
+                yield last
+                raise
+        yield replace(last, answer=answer)
 
-    def _sampler(self, prepared: _Prepared) -> Sampler:
-        prompt, constraint = prepared.prompt, prepared.grammar.constraint() if prepared.grammar else None
-        params = prompt.options.sampling(self.manifest.generation)
-        return Sampler(params, prompt.prompt.ids, self.manifest.text.vocab_size, constraint, prompt.options.logprobs)
+    def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
+        prompt, manifest = prepared.prompt, self.manifest
+        constraint: Constraint | None = prepared.grammar.constraint() if prepared.grammar else None
+        if self._reasoning is not None:
+            constraint = ReasoningConstraint(self._reasoning, thinks, max_thought, constraint, manifest.tokens.eos)
+        params = prompt.options.sampling(manifest.generation)
+        return Sampler(params, prompt.prompt.ids, manifest.text.vocab_size, constraint, prompt.options.logprobs)
 
     @contextmanager
     def _submit(self, prepared: _Prepared, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
@@ -350,38 +376,40 @@ class VLM:
                 prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:
-            self._loader.encoder_queue.discard(_images(prepared.prompt))
+            self._loader.discard(_images(prepared.prompt))
 
-    def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream, stopped: bool) -> Answer:
-        prompt, metrics, text = prepared.prompt, stream.metrics, output.text
+    def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
+        prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
         options, subject = prompt.options, prompt.subject
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
-        complete_json = options.schema is not None and reason == "stop" and not stopped and not calls
         visual_tokens = sum(image.tokens for image in _images(prompt))
-        tokens = len(prompt.prompt.ids)
+        counts = len(prompt.prompt.ids), visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes
         return Answer(
             text,
             reason,
-            Usage(tokens, visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes),
+            Usage(*counts, reasoning_tokens=output.reasoning_tokens),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
-            value=value_of(text, options.schema) if complete_json else None,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
-            heat=self._heat(prepared, output.tokens, stream) if options.heatmap else None,
+            heat=self._heat(prepared, output, stream) if options.heatmap else None,
             tokens=() if stopped else tuple(output.tokens),
             logprobs=tuple(output.logprobs),
+            reasoning=output.reasoning,
+            opening=output.opening,
         )
 
-    def _heat(self, prepared: _Prepared, tokens: Sequence[int], stream: TokenStream) -> Heat | None:
+    def _heat(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Heat | None:
+        """Return the attention of the answer's tokens; the reasoning has none."""
         attention = stream.attention
         if attention is None or not prepared.prompt.images:
             return None
         placed = zip(prepared.prompt.prompt.image_offsets, _images(prepared.prompt), strict=True)
-        maps = tuple(heat_maps(attention, start, image.grid)[: len(tokens)] for start, image in placed)
+        answer = slice(output.answer_start, len(output.tokens))
+        maps = tuple(heat_maps(attention, start, image.grid)[answer] for start, image in placed)
         detokenizer = Detokenizer(self._tokenizer)
-        return Heat(maps, tuple(detokenizer.push(token) for token in tokens))
+        return Heat(maps, tuple(detokenizer.push(token) for token in output.tokens[answer]))
 
 
 def _images(prompt: BuiltPrompt) -> list[PreparedImage]:
@@ -394,6 +422,8 @@ def _finalize(loader: ModelLoader) -> None:
     Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
     running when the process ends.
     """
+    if not loader.process.is_this():
+        return  # its locks may be held for ever
     if threading.current_thread() is threading.main_thread():
         loader.close()
     else:

@@ -14,6 +14,7 @@ import click
 import vlrun
 from vlrun.cli.ask import ask
 from vlrun.cli.bench import bench
+from vlrun.cli.cache import cache
 from vlrun.cli.chat import chat
 from vlrun.cli.plan import plan
 from vlrun.cli.serve import serve
@@ -28,7 +29,7 @@ EXIT_OUTPUT = 8
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "optimum", "nncf", "safetensors")
+EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
 EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/export or pip install '.[export]'"
 
 if not os.environ.get("VLRUN_DEBUG"):
@@ -68,7 +69,7 @@ def commands() -> None:
     """Ask Qwen3-VL about images, locally on a CPU or an integrated GPU."""
 
 
-for command in (ask, bench, chat, plan, serve, tasks, tune, verify):
+for command in (ask, bench, cache, chat, plan, serve, tasks, tune, verify):
     commands.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from vlrun.errors import OptionError
 if TYPE_CHECKING:
     from vlrun.types.options import Options
 
+MAX_HISTORY_BYTES = 64 << 20
 CONTINUATION = "\\"
 BLOCK = '"""'
 
@@ -71,7 +73,7 @@ def _read_pipe(_: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
-    return line.removesuffix("\n")
+    return line.removesuffix("\n").removeprefix("\ufeff")  # editors write it at the beginning of a file
 
 
 def _line_editor() -> Callable[[str], str]:
@@ -79,6 +81,7 @@ def _line_editor() -> Callable[[str], str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+    from vlrun.regular_files import open_regular
     from vlrun.storage import cache_paths
 
     history: History = InMemoryHistory()
@@ -86,6 +89,7 @@ def _line_editor() -> Callable[[str], str]:
         path = cache_paths.chat_history()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
+        os.close(open_regular(path, MAX_HISTORY_BYTES))  # it is read as a whole
         history = FileHistory(str(path))
     session: PromptSession[str] = PromptSession(history=history)
     return session.prompt

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 MAX_SCHEMA_BYTES = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
 
 ANSWER_OPTIONS: OptionTable = {
     "max_tokens": {"type": int, "help": "Maximum length of the answer in tokens. [default: 1024]"},
@@ -67,12 +68,12 @@ HINT_OPTIONS: OptionTable = {
     "device": {"default": "CPU", "show_default": True, "help": "CPU, GPU, or auto: a GPU if there is one."},
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
-    "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the device's]"},
+    "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the faster on this machine]"},
     "kv_precision": {
         "type": click.Choice(["u8", "f16", "bf16", "f32"]),
         "help": "Precision of the KV cache. [default: u8]",
     },
-    "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: 128]"},
+    "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: the fastest here]"},
 }
 TASK_OPTIONS: OptionTable = {
     "task": {"metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},
@@ -124,11 +125,17 @@ class ModelOptions:
 
     def load(self) -> VLM:
         """Start loading the model in the background. Raises as ``vlrun.load``."""
+        from vlrun.storage import cache_paths
         from vlrun.vlm import load
 
+        if not cache_paths.has_home():
+            print_note("there is no home directory, so nothing is cached: set HOME or XDG_CACHE_HOME")
         if self.model is None:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
-        return load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        vlm = load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        for note in vlm.early_notes:
+            print_note(note)
+        return vlm
 
 
 def _answer_options(schema: str | None = None, **given: Any) -> Options:
@@ -153,8 +160,9 @@ with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTI
 
 def read_schema(text: str) -> str:
     """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
-    if text.lstrip()[:1] in ("{", "") or text.strip() in ("true", "false"):
-        return text
+    inline = text.removeprefix(BYTE_ORDER_MARK)
+    if inline.lstrip()[:1] in ("{", "") or inline.strip() in ("true", "false"):
+        return inline
     try:
         with Path(text).open("rb") as file:
             raw = file.read(MAX_SCHEMA_BYTES + 1)

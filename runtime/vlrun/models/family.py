@@ -59,6 +59,21 @@ class ToolCallFormat:
     parse: Callable[[str], ToolCall | None]
 
 
+@dataclass(frozen=True)
+class ReasoningFormat:
+    """How a Thinking model writes its reasoning before the answer.
+
+    Attributes:
+        begin: Control token before the reasoning; the template may write it.
+        end: Control token after the reasoning.
+        separator: Text between ``end`` and the answer.
+    """
+
+    begin: str
+    end: str
+    separator: str
+
+
 class ModelFamily(Protocol):
     """One architecture."""
 
@@ -67,8 +82,8 @@ class ModelFamily(Protocol):
         """How the model writes tool calls."""
 
     @property
-    def thinking_tokens(self) -> frozenset[str]:
-        """Control tokens allowed in free text, because they enclose the model's reasoning."""
+    def reasoning(self) -> ReasoningFormat:
+        """How Thinking models write their reasoning."""
 
     @property
     def voting(self) -> SamplingParams:

@@ -4,41 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tokenizers import Tokenizer
+
 from vlrun.engine.request import RequestMetrics
 from vlrun.engine.sampler import TokenScore
+from vlrun.prompt.detokenizer import Detokenizer, StopStrings
+from vlrun.prompt.reasoning import ReasoningSplitter
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.types.answer import Chunk, Timings, TokenLogprob
 
 
 class OutputAccumulator:
-    """Collects text, tokens and log probabilities of one answer.
+    """Collects text, reasoning, tokens and log probabilities of one answer.
 
     Args:
+        tokenizer: The model's tokenizer.
+        stops: The stop strings, which end the answer and not the reasoning.
+        reasoning: Separates the reasoning.
         token_bytes: The bytes of tokens.
         scores: The sampler's growing list of scores, one per token; empty if they were not requested.
+
+    Attributes:
+        text: The answer.
+        reasoning: The reasoning before it.
+        tokens: The ids of both.
+        answer_start: Number of tokens before the answer.
+        logprobs: The log probabilities of the answer's tokens.
     """
 
-    def __init__(self, token_bytes: TokenBytes, scores: Sequence[TokenScore]) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: Sequence[str],
+        reasoning: ReasoningSplitter,
+        token_bytes: TokenBytes,
+        scores: Sequence[TokenScore],
+    ) -> None:
         self.text = ""
+        self.reasoning = ""
         self.tokens: list[int] = []
+        self.answer_start = 0
         self.logprobs: list[TokenLogprob] = []
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stops = StopStrings(stops)
+        self._splitter = reasoning
         self._token_bytes = token_bytes
         self._scores = scores
         self._streamed = 0  # number of log probabilities in earlier chunks
 
-    def add_token(self, token: int) -> None:
-        """Add a token and its log probabilities."""
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string occurred."""
+        return self._stops.found
+
+    @property
+    def opening(self) -> str:
+        """All text before the answer: the reasoning with its control tokens."""
+        return self._splitter.opening
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Number of tokens of the reasoning."""
+        return self._splitter.tokens
+
+    def push(self, token: int) -> Chunk | None:
+        """Add a token. Return a chunk if it completes text."""
+        was_reasoning = self._splitter.active
+        reasoning, text = self._splitter.push(token, self._detokenizer.push(token))
         self.tokens.append(token)
-        if self._scores:
+        if was_reasoning or self._splitter.active:
+            self.answer_start = len(self.tokens)
+        elif self._scores:
             score = self._scores[len(self.tokens) - 1]
             top = tuple(self._logprob(*alternative) for alternative in score.top)
             self.logprobs.append(self._logprob(score.token, score.logprob, top))
+        text = self._stops.push(text)
+        return self._chunk(text, reasoning) if text or reasoning else None
 
-    def chunk(self, text: str) -> Chunk:
-        """Add text, and return it as a chunk with the log probabilities since the last chunk."""
+    def finish(self) -> Chunk:
+        """Return the rest of the text at the end of the output."""
+        reasoning, text = self._splitter.text(self._detokenizer.flush())
+        return self._chunk(self._stops.push(text) + self._stops.flush(), reasoning)
+
+    def _chunk(self, text: str, reasoning: str) -> Chunk:
         self.text += text
+        self.reasoning += reasoning
         start, self._streamed = self._streamed, len(self.logprobs)
-        return Chunk(text, logprobs=tuple(self.logprobs[start:]))
+        return Chunk(text, logprobs=tuple(self.logprobs[start:]), reasoning=reasoning)
 
     def _logprob(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         raw = self._token_bytes.raw(token)

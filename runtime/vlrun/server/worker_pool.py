@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled
+from vlrun.errors import AnswerCancelled, InvalidAnswer
 from vlrun.media.image import Image
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
 from vlrun.server.images import encoded_size, opened_encoded
@@ -127,13 +127,21 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     """Generate an answer into the channel. Called in a thread."""
     try:
         has_text = False
-        for chunk in chunks:
-            urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
+        for chunk in _without_values(chunks):
+            urgent = chunk.answer is not None or bool(chunk.notes) or (chunk.text != "" and not has_text)
             has_text = has_text or chunk.text != ""
             if stream or chunk.answer:
                 channel.put(AnswerChunk(index, chunk), urgent)
     except BaseException as error:  # noqa: BLE001 - raised again by `batches`
         channel.put(error, urgent=True)
+
+
+def _without_values(chunks: Generator[Chunk]) -> Iterator[Chunk]:
+    """Yield the chunks of an answer; clients get its text, also if that cannot become a value."""
+    try:
+        yield from chunks
+    except InvalidAnswer as error:
+        yield Chunk("", error.answer)
 
 
 async def _wait_for(work: Sequence[asyncio.Future[Any]]) -> None:
@@ -157,8 +165,15 @@ def _merge(chunks: Iterable[AnswerChunk]) -> list[AnswerChunk]:
     for new in chunks:
         last = merged[-1] if merged else None
         if last and last.index == new.index and not last.chunk.progress and not new.chunk.progress:
-            text, logprobs = last.chunk.text + new.chunk.text, last.chunk.logprobs + new.chunk.logprobs
-            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs))
+            one, other = last.chunk, new.chunk
+            joined = Chunk(
+                one.text + other.text,
+                other.answer,
+                logprobs=one.logprobs + other.logprobs,
+                reasoning=one.reasoning + other.reasoning,
+                notes=one.notes + other.notes,
+            )
+            merged[-1] = AnswerChunk(new.index, joined)
         else:
             merged.append(new)
     return merged

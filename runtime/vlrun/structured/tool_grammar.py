@@ -42,7 +42,7 @@ class FreeTextConstraint:
 
     def __init__(self, grammar: FreeTextGrammar) -> None:
         self._eos = grammar.tokenizer.eos
-        control = {token for name, token in grammar.tokenizer.control.items() if name not in grammar.thinking_tokens}
+        control = {token for name, token in grammar.tokenizer.control.items() if name not in grammar.reasoning_tokens}
         self._forbidden = sorted(control.difference(self._eos))
         self._ended = False
 
@@ -138,7 +138,7 @@ class FreeTextGrammar:
     """Free text, for prompts with tools that must not be called."""
 
     tokenizer: GrammarTokenizer
-    thinking_tokens: frozenset[str]
+    reasoning_tokens: frozenset[str]
 
     def constraint(self) -> FreeTextConstraint:
         """Return the constraint of a new answer."""
@@ -180,7 +180,7 @@ def compile_answer(
         json_grammar = None if schema is None else compile_schema(schema, tokenizer)
     if not parameters:
         return json_grammar
-    before = json_grammar or FreeTextGrammar(tokenizer, family.thinking_tokens)
+    before = json_grammar or FreeTextGrammar(tokenizer, frozenset({family.reasoning.begin, family.reasoning.end}))
     if choice.mode == "none":
         return before
     callable_tools = parameters if choice.name is None else {choice.name: parameters[choice.name]}

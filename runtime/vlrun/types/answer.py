@@ -28,8 +28,9 @@ class Usage:
         prompt_tokens: Text and visual tokens.
         image_tokens: Visual tokens.
         cached_tokens: Prompt tokens found in the prefix cache.
-        completion_tokens: Tokens of the answer.
+        completion_tokens: Tokens of the answer and its reasoning.
         forward_passes: Runs of the decoder, with prefill.
+        reasoning_tokens: Tokens of the reasoning alone.
     """
 
     prompt_tokens: int
@@ -37,6 +38,7 @@ class Usage:
     cached_tokens: int
     completion_tokens: int
     forward_passes: int
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,16 @@ class Answer:
     """A complete answer.
 
     Attributes:
-        text: The text with tool calls.
+        text: The text with tool calls, without the reasoning.
         notes: Messages for the user about the images, such as a reduced size.
         value: The parsed ``text`` if a ``schema`` was given and the answer is complete.
         marks: Boxes and points in pixels of the original image; empty unless the question was about a single image.
         tool_calls: Functions that the model wants to call.
         heat: The attention of each token to the image, if requested.
-        tokens: Token ids of ``text``; empty after a stop string.
-        logprobs: Log probabilities of the tokens, if requested.
+        tokens: Token ids of reasoning and text; empty after a stop string.
+        logprobs: Log probabilities of the tokens of ``text``, if requested.
+        reasoning: What a Thinking model wrote before its answer.
+        opening: All that was generated before ``text``: the reasoning with its control tokens.
     """
 
     text: str
@@ -107,6 +111,8 @@ class Answer:
     heat: Heat | None = None
     tokens: tuple[int, ...] = field(default=(), repr=False)
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
+    reasoning: str = ""
+    opening: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -115,15 +121,19 @@ class Chunk:
 
     Attributes:
         text: The next text; may be empty.
+        notes: The notes about the images, in the first chunk only, before the model runs.
         answer: The complete answer, in the last chunk only.
         progress: Progress before the first token, if requested.
         logprobs: Log probabilities of the tokens since the previous chunk, if requested.
+        reasoning: The next text of the reasoning; may be empty.
     """
 
     text: str
     answer: Answer | None = None
     progress: Progress | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

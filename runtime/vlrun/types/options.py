@@ -13,9 +13,12 @@ from vlrun.types.sampling import SamplingParams
 
 MAX_TOKENS = 1024
 """Default length of an answer."""
+THINKING_TOKENS = 4096
+"""Default length of the reasoning of a Thinking model."""
+MAX_THINKING_TOKENS = 2**20
 RANGES = {"max_tokens": 2**20, "max_image_tokens": 16384, "min_image_tokens": 16384, "auto_image_tokens": 16384}
 """Maxima of token counts; the minimum is 1."""
-WHOLE_NUMBERS = (*RANGES, "top_k", "seed", "logprobs")
+WHOLE_NUMBERS = (*RANGES, "thinking_tokens", "top_k", "seed", "logprobs")
 NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 FLAGS = ("repetition_guard", "prompt_lookup", "heatmap", "progress")
 MAX_LOGPROBS = 20
@@ -31,7 +34,7 @@ class Options:
     """The options of a request. None selects the model's default.
 
     Attributes:
-        max_tokens: Maximum length of the answer; None for 1,024.
+        max_tokens: Maximum length of the answer and its reasoning; None for 1,024, and the reasoning in addition.
         temperature: 0 is greedy.
         top_k: Sample from the k most likely tokens.
         top_p: Sample from the most likely tokens with this total probability.
@@ -53,6 +56,8 @@ class Options:
         heatmap: Return the attention of each token to the image.
         logprobs: Return the log probability of each token and of this many alternatives.
         progress: Report progress before the first token.
+        thinking_tokens: Maximum length of the reasoning of a Thinking model, which then answers; 0 answers at once,
+            None is 4,096, or less where ``max_tokens`` or the context would leave less than a quarter for the answer.
 
     Raises:
         OptionError: A value is out of its range.
@@ -78,6 +83,7 @@ class Options:
     heatmap: bool = False
     logprobs: int | None = None
     progress: bool = False
+    thinking_tokens: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(
@@ -91,6 +97,10 @@ class Options:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= maximum:
                 raise OptionError(f"{name} must lie between 1 and {maximum}, not {value}")
+        if self.thinking_tokens is not None and not 0 <= self.thinking_tokens <= MAX_THINKING_TOKENS:
+            raise OptionError(
+                f"thinking_tokens must lie between 0 and {MAX_THINKING_TOKENS}, not {self.thinking_tokens}"
+            )
         if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
             raise OptionError(f"logprobs must lie between 0 and {MAX_LOGPROBS}, not {self.logprobs}")
         self._check_stops()
@@ -104,6 +114,19 @@ class Options:
             raise OptionError("stop must be a tuple of strings")
         if len(self.stop) > MAX_STOP_STRINGS or not all(1 <= len(stop) <= MAX_STOP_LENGTH for stop in self.stop):
             raise OptionError(f"the limit is {MAX_STOP_STRINGS} stop strings of 1 to {MAX_STOP_LENGTH} characters")
+
+    def limits(self, thinks: bool, left: int) -> tuple[int, int]:
+        """Return the maximum of tokens, and how many of them the reasoning may have.
+
+        Args:
+            thinks: Whether the model begins with its reasoning.
+            left: Tokens that the context leaves.
+        """
+        thought = THINKING_TOKENS if self.thinking_tokens is None else self.thinking_tokens
+        whole = min(self.max_tokens or MAX_TOKENS + (thought if thinks else 0), left)
+        if self.thinking_tokens is None:  # leave tokens for the answer
+            thought = min(thought, max(whole * 3 // 4, whole - MAX_TOKENS))
+        return whole, thought
 
     def sampling(self, defaults: GenerationDefaults) -> SamplingParams:
         """Return the sampling parameters, with the model's defaults for None."""

@@ -24,10 +24,24 @@ Tool: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """Generated text with its tokens: tokenizing the text again may give tokens that differ from the cached ones."""
+    """Generated text with its tokens: tokenizing the text again may give tokens that differ from the cached ones.
+
+    Attributes:
+        ids: Token ids of ``text``.
+        text: All that was generated.
+        reasoning: The part of ``text`` that is the reasoning.
+        answer_start: Where the answer begins in ``text``, after the reasoning and its control tokens.
+    """
 
     ids: tuple[int, ...]
     text: str
+    reasoning: str = ""
+    answer_start: int = 0
+
+    @property
+    def answer(self) -> str:
+        """The text without the reasoning."""
+        return self.text[self.answer_start :]
 
 
 @dataclass(frozen=True)
@@ -49,12 +63,14 @@ class Turn:
         parts: Texts and images in order; open a file with ``vlrun.open_image``.
         tool_calls: The calls of an assistant's turn.
         details: The detail of each image; empty to use that of the options.
+        reasoning: The reasoning of an assistant's turn, if it is known and not in a `GeneratedText`.
     """
 
     role: Role
     parts: tuple[str | Image | GeneratedText, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     details: tuple[Detail, ...] = ()
+    reasoning: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(
@@ -64,6 +80,7 @@ class Turn:
                 "parts": tuple_of(_check_part, "texts and images"),
                 "tool_calls": tuple_of(instance(ToolCall), "tool calls"),
                 "details": tuple_of(one_of(get_args(Detail)), "details"),
+                "reasoning": optional(text),
             },
         )
         if self.details and len(self.details) != sum(not isinstance(part, str | GeneratedText) for part in self.parts):
@@ -71,8 +88,11 @@ class Turn:
 
 
 def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], tuple[Tool, ...]]:
-    """Return turns and tools as tuples. Raises OptionError for members of other types."""
-    return tuple_of(instance(Turn), "turns")("turns", turns), tuple_of(mapping, "mappings")("tools", tools)
+    """Return turns and tools as tuples. Raises OptionError for members of other types, and without turns."""
+    checked = tuple_of(instance(Turn), "turns")("turns", turns)
+    if not checked:
+        raise OptionError("turns must have at least one turn")
+    return checked, tuple_of(mapping, "mappings")("tools", tools)
 
 
 def _check_part(name: str, value: object) -> str | Image | GeneratedText:

@@ -159,6 +159,11 @@ INVALID_INPUT = [
     (["{images}/shelf.png", "--stop", ""], 2, "stop strings"),
     (["{images}/shelf.png", "--no-such"], 2, "No such option"),
     (["{images}/shelf.png", "--device", "GPU"], 6, "no device 'GPU'"),
+    (
+        ["{images}/shelf.png", "x", "--decoder-precision", "f16", "--group-size", "256"],
+        2,
+        "use group size 0 or another",
+    ),
     (["{images}/shelf.png", "word " * 5000], 5, "but the context is 4096"),
     (["{images}/shelf.png", "word " * 2000, "--kv-memory", "1"], 5, "but the context is "),
     (["{images}/shelf.png", "x", "--kv-memory", "1", "--context", "4000"], 2, "raise kv_memory or lower context"),
@@ -271,6 +276,21 @@ def test_read_only_home_still_answers(images: Path, small_model: Path) -> None:
         "ask", "--model", small_model, images / "shelf.png", "--max-tokens", "2", home=Path("/proc/none"), HOME=""
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("cli_args", [("ask", EXAMPLES / "shelf.png", "How many bottles are there?"), ("verify",)])
+def test_an_unknown_user_without_a_home_directory_is_served(tmp_path: Path, cli_args: tuple[str | Path, ...]) -> None:
+    program = "import pwd; pwd.getpwuid = {}.__getitem__; from vlrun.cli import main; main()"
+    environment = {"PYTHONPATH": str(RUNTIME), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, cli_args)],
+        capture_output=True, env=environment, cwd=tmp_path, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"6\n" or cli_args == ("verify",)
+    assert (b"there is no home directory" in done.stderr) == (cli_args != ("verify",))
+    assert not list(tmp_path.iterdir())
 
 
 def test_closed_pipe_and_full_disk_end_without_a_stack_trace(images: Path, small_model: Path) -> None:

@@ -77,7 +77,7 @@ def test_written_tool_calls_are_parsed_back(family: ModelFamily) -> None:
 
 def test_control_tokens_are_tokens_of_the_model(family: ModelFamily) -> None:
     """A name that the tokenizer does not know would not be forbidden in answers."""
-    names = {family.tool_calls.begin, family.tool_calls.end, *family.thinking_tokens}
+    names = {family.tool_calls.begin, family.tool_calls.end, family.reasoning.begin, family.reasoning.end}
     tokenizer = (FOLDER / manifests.TOKENIZER).read_text("utf-8")
     assert all(f'"content": "{name}"' in tokenizer for name in names)
 

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image as PILImage
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, DeviceError
+from vlrun.errors import AnswerCancelled, DeviceError, InvalidAnswer
 from vlrun.media.image import DECODING, Image
+from vlrun.server import worker_pool
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.server.worker_pool import DELIVERY_SECONDS, WorkerPool
@@ -73,6 +74,13 @@ def test_a_fast_model_wakes_the_loop_rarely() -> None:
     assert batches[-1][-1].chunk.answer is ANSWER
 
 
+def test_an_answer_that_cannot_become_a_value_is_an_answer() -> None:
+    """Clients get text: values are for Python."""
+    batches, _ = generate(FakeModel(3, error=InvalidAnswer("it has a name twice", ANSWER)), stream=True)
+    assert text(batches) == "0 1 2 "
+    assert batches[-1][-1].chunk.answer is ANSWER
+
+
 def test_slow_tokens_are_delivered_one_by_one() -> None:
     batches, _ = generate(FakeModel(5, pause=2 * DELIVERY_SECONDS), stream=True)
     assert [text([chunks]) for chunks in batches][:4] == ["0 ", "1 ", "2 ", "3 "]  # the last may come with the end
@@ -82,6 +90,13 @@ def test_the_last_chunk_is_not_delayed() -> None:
     """It wakes the loop even directly after another delivery."""
     times = [generate(FakeModel(2), stream=True)[1] for _ in range(5)]
     assert min(times) < DELIVERY_SECONDS / 2
+
+
+def test_joined_chunks_keep_their_notes() -> None:
+    """Notes come before the text; a slow client gets both in one chunk."""
+    chunks = [Chunk("", notes=("smaller",)), Chunk("a"), Chunk("b", answer=ANSWER)]
+    (joined,) = worker_pool._merge([AnswerChunk(0, chunk) for chunk in chunks])
+    assert joined == AnswerChunk(0, Chunk("ab", ANSWER, notes=("smaller",)))
 
 
 def test_the_first_text_is_not_delayed_by_progress() -> None:

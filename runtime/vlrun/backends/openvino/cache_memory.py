@@ -17,7 +17,7 @@ CPU_SHARE = 4
 GPU_SHARE = 8
 """On a GPU it takes at most an eighth, because a driver commits all of it at once."""
 MAX_GPU_BYTES = 2 * 2**30
-"""And not more than this: about 35,000 tokens of Qwen3-VL-2B at 8 bits."""
+"""And not more than this: about 35,000 tokens of a 2B model at 8 bits."""
 
 
 @dataclass(frozen=True)

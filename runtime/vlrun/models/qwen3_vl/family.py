@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vlrun.manifest import VisionDimensions
-from vlrun.models.family import PatchPositions
+from vlrun.models.family import PatchPositions, ReasoningFormat
 from vlrun.models.qwen3_vl import grounding, positions
 from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.types.options import Detail
@@ -20,7 +20,7 @@ class Qwen3VL:
     """The dense Qwen3-VL models, Instruct and Thinking."""
 
     tool_calls = TOOL_CALLS
-    thinking_tokens = frozenset({"<think>", "</think>"})
+    reasoning = ReasoningFormat(begin="<think>", end="</think>", separator="\n\n")
     voting = SamplingParams(temperature=0.7, top_p=0.8, top_k=20)
     """From the model card, for Instruct models with images."""
 
