@@ -63,7 +63,7 @@ class ServerLimits:
     write_seconds: float = 30.0
     """For which a client may read nothing while data waits for it; then it is disconnected."""
     read_rate: int = 1024
-    """Bytes a second that it must read, over ``write_seconds``: a byte now and then would keep a stream and its slot."""
+    """Bytes a second that it must read, over ``write_seconds``: a byte now and then would keep a stream and a slot."""
     idle_seconds: float = 30.0
     """For which a connection may be idle between two requests."""
 
