@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vlrun.cli.parameter_types import FILE, NAME, FiniteRange
+from vlrun.cli.terminal import print_error
 from vlrun.errors import OutputError
 
 TIME_LIMIT = 150.0
@@ -13,11 +15,11 @@ TIME_LIMIT = 150.0
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
-@click.option("--device", default="CPU", show_default=True, help="CPU or GPU.")
+@click.option("--model", type=FILE, metavar="DIR", required=True, help="Model folder.")
+@click.option("--device", type=NAME, default="CPU", show_default=True, help="CPU or GPU.")
 @click.option(
     "--time-limit",
-    type=click.FloatRange(10, 3600),
+    type=FiniteRange(10, 3600),
     default=TIME_LIMIT,
     show_default=True,
     metavar="SECONDS",
@@ -47,7 +49,7 @@ def tune(model: Path, device: str, time_limit: float) -> None:
         except OSError as error:
             unsaved = error.strerror or str(error)
 
-    found = autotune.tune(folder, device, time_limit, lambda line: click.echo(line, err=True), save)
+    found = autotune.tune(folder, device, time_limit, print_error, save)
     seconds = f"{found.seconds:.2f} s, with the defaults {found.default_seconds:.2f} s"
     click.echo(f"{found.apply(Hints(device=device)).describe()}: {seconds}")
     if unsaved:

@@ -20,7 +20,7 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
 from vlrun.backends.openvino.trial_process import Deadline, TrialFailed
 from vlrun.backends.openvino.tuned import Tuned, load_tuned
-from vlrun.cli import commands
+from vlrun.cli.commands import commands
 from vlrun.embedded import FOLDER
 from vlrun.errors import DeviceError, OutputError
 from vlrun.models.model_folder import ModelFolder
