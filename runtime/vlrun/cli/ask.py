@@ -14,7 +14,14 @@ import click
 from vlrun.cli.arguments import split_arguments
 from vlrun.cli.images import ImageOptions, LoadedImage, open_images, with_image_options, without_image_notes
 from vlrun.cli.option_groups import OptionTable, option_group
-from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
+from vlrun.cli.options import (
+    SHOW_THINKING,
+    ModelOptions,
+    TaskOptions,
+    with_answer_options,
+    with_model_options,
+    with_task_options,
+)
 from vlrun.cli.output import (
     format_stats,
     print_json,
@@ -44,13 +51,14 @@ OUTPUT_OPTIONS: OptionTable = {
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The values of ``OUTPUT_OPTIONS``."""
+    """The values of ``OUTPUT_OPTIONS`` and ``SHOW_THINKING``."""
 
     draw: Path | None = None
     heatmap: Path | None = None
     heatmap_word: str | None = None
     stats: bool = False
     as_json: bool = False
+    show_thinking: bool = True
 
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
@@ -75,7 +83,7 @@ class OutputOptions:
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
 @with_task_options
 @with_image_options
-@option_group("output", OUTPUT_OPTIONS, OutputOptions)
+@option_group("output", {**OUTPUT_OPTIONS, **SHOW_THINKING}, OutputOptions)
 @with_answer_options
 @with_model_options
 def ask(
@@ -117,7 +125,7 @@ def _answer(
 
     result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output)
     if output.as_json:
-        print_json(result, vlm.manifest.name, request.question)
+        print_json(result, vlm.manifest.name, request.question, output.show_thinking)
     print_notes(result)
     answer = result.answers[-1]
     if output.draw:
@@ -151,7 +159,7 @@ def _run(
         (question,) = request.questions()
         chunks = vlm.stream(inputs, question, request.options(options))
         _print_device_notes(vlm)
-        result = request.result_of(print_stream(chunks) if streamed else last_of(chunks))
+        result = request.result_of(print_stream(chunks, output.show_thinking) if streamed else last_of(chunks))
     else:
         vlm.grammar(request.options(options))
         _print_device_notes(vlm)

@@ -103,7 +103,7 @@ class WorkerPool:
                 with opened_encoded(part, self._limits) as image:
                     parts.append(self._vlm.resize_image(image, part.detail, request.options))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
-            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details))
+            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details, message.reasoning))
         return turns
 
     def close(self) -> None:
@@ -123,8 +123,9 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     try:
         has_text = False
         for chunk in chunks:
-            urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
-            has_text = has_text or chunk.text != ""
+            new_text = bool(chunk.text or chunk.reasoning)
+            urgent = chunk.answer is not None or (new_text and not has_text)
+            has_text = has_text or new_text
             if stream or chunk.answer:
                 channel.put(AnswerChunk(index, chunk), urgent)
     except BaseException as error:  # noqa: BLE001 - raised again by `batches`
@@ -153,7 +154,8 @@ def _merge(chunks: Iterable[AnswerChunk]) -> list[AnswerChunk]:
         last = merged[-1] if merged else None
         if last and last.index == new.index and not last.chunk.progress and not new.chunk.progress:
             text, logprobs = last.chunk.text + new.chunk.text, last.chunk.logprobs + new.chunk.logprobs
-            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs))
+            reasoning = last.chunk.reasoning + new.chunk.reasoning
+            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs, reasoning))
         else:
             merged.append(new)
     return merged

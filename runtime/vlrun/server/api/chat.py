@@ -33,7 +33,11 @@ from vlrun.types.answer import Answer, TokenLogprob
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolCall
 
-RENAMED_OPTIONS = {"logprobs": "top_logprobs", "schema": "response_format"}
+RENAMED_OPTIONS = {
+    "logprobs": "top_logprobs",
+    "schema": "response_format",
+    "thinking_tokens": "thinking_token_budget",
+}
 
 
 def parse(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest:
@@ -92,6 +96,7 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
             schema=schema,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            thinking_tokens=body.thinking_token_budget,
         )
 
 
@@ -120,7 +125,7 @@ def _message(message: chat.ChatMessage, path: str, parser: RequestParser) -> Req
 
 def _assistant(message: chat.AssistantMessage, path: str, parser: RequestParser) -> RequestMessage:
     content = message.refusal if message.content is None else message.content
-    if content is None and not message.tool_calls:
+    if content is None and not message.tool_calls and message.reasoning_content is None:
         reason = f"{path}.content is missing, and there are no tool_calls"
         raise bad_request(reason, f"{path}.content", "missing_required_parameter")
     calls = [
@@ -130,7 +135,10 @@ def _assistant(message: chat.AssistantMessage, path: str, parser: RequestParser)
         for index, call in enumerate(message.tool_calls or ())
     ]
     parts = () if content is None else _parts(content, f"{path}.content", parser)
-    return RequestMessage("assistant", parts, tuple(calls))
+    reasoning = message.reasoning_content
+    if reasoning is not None:
+        parser.text(reasoning, f"{path}.reasoning_content")
+    return RequestMessage("assistant", parts, tuple(calls), reasoning)
 
 
 def _parts(
@@ -197,7 +205,7 @@ class ChatAdapter(ResponseAdapter):
         if piece.progress:
             return [self._chunk([], progress(piece.progress))] if self.request.include_progress else []
         choice.logprobs.extend(piece.logprobs)
-        events = []
+        events = [self._delta(index, {"reasoning_content": piece.reasoning})] if piece.reasoning else []
         for part in choice.splitter.push(piece.text, last=piece.answer is not None):
             if isinstance(part, str):
                 tokens, choice.logprobs = choice.logprobs, []
@@ -228,10 +236,11 @@ class ChatAdapter(ResponseAdapter):
 
     def _choice(self, index: int, answer: Answer) -> Json:
         text, calls = split_output(answer.text, self._tool_calls)
+        reasoning = {"reasoning_content": answer.reasoning} if answer.reasoning else {}
         called = {"tool_calls": [self._call(index, number, call) for number, call in enumerate(calls)]} if calls else {}
         return {
             "index": index,
-            "message": {"role": "assistant", "content": text, "refusal": None, **called},
+            "message": {"role": "assistant", "content": text, "refusal": None, **reasoning, **called},
             "logprobs": _logprobs(answer.logprobs),
             "finish_reason": "tool_calls" if calls else finish_reason(answer),
             **extension(answer),

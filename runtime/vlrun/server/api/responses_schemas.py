@@ -72,7 +72,24 @@ class FunctionCallOutputItem(RequestStruct, tag_field="type", tag="function_call
     status: ItemStatus | None = None
 
 
-InputItem: TypeAlias = MessageItem | FunctionCallItem | FunctionCallOutputItem
+class ReasoningText(RequestStruct):
+    """Text of the reasoning before an earlier answer."""
+
+    type: Literal["reasoning_text"]
+    text: Text
+
+
+class ReasoningItem(RequestStruct, tag_field="type", tag="reasoning"):
+    """The reasoning before the answer or the calls that follow."""
+
+    content: list[ReasoningText] | None = None
+    summary: schemas.IgnoredList | None = None
+    id: Ignored | None = None
+    status: ItemStatus | None = None
+    encrypted_content: Ignored | None = None
+
+
+InputItem: TypeAlias = MessageItem | FunctionCallItem | FunctionCallOutputItem | ReasoningItem
 
 
 class SchemaFormat(schemas.NamedSchema, tag_field="type", tag="json_schema", omit_defaults=True):

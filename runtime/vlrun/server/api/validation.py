@@ -42,7 +42,7 @@ _OPENAI_CHAT = """
 """
 _OPENAI_RESPONSES = """
     access_programs background_options context_management conversation image max_tool_calls moderation
-    previous_response_id prompt prompt_cache_options prompt_cache_retention reasoning
+    previous_response_id prompt prompt_cache_options prompt_cache_retention reasoning thinking_token_budget
 """
 _OTHER_SERVERS = """
     add_generation_prompt add_special_tokens allowed_token_ids bad_words best_of cache_salt chat_template
@@ -50,7 +50,7 @@ _OTHER_SERVERS = """
     guided_json guided_regex guided_whitespace_pattern ignore_eos include_reasoning include_stop_str_in_output
     kv_transfer_params length_penalty logits_processors media_io_kwargs min_tokens mm_processor_kwargs priority
     prompt_logprobs request_id return_token_ids return_tokens_as_token_ids skip_special_tokens
-    spaces_between_special_tokens stop_token_ids structured_outputs thinking_token_budget top_a
+    spaces_between_special_tokens stop_token_ids structured_outputs top_a
     truncate_prompt_tokens typical_p use_beam_search vllm_xargs
 """
 UNSUPPORTED_CHAT = dict.fromkeys((_OPENAI_CHAT + _OTHER_SERVERS).split()) | {"logit_bias": {}}

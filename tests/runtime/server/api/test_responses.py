@@ -170,7 +170,7 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
         (request(5), "input", "must be a string or an array, not a whole number"),
         (request([]), "input", "must not be empty"),
         (request([5]), "input[0]", "must be an object"),
-        (request([{"type": "reasoning", "summary": []}]), "input[0].type", 'not "reasoning"'),
+        (request([{"type": "web_search_call"}]), "input[0].type", 'not "web_search_call"'),
         (request([{"type": "item_reference", "id": "x"}]), "input[0].type", 'not "item_reference"'),
         (
             request([message("tool", text_part())]),
@@ -238,3 +238,21 @@ def test_limits_are_those_of_chat_completions() -> None:
     ]
     for value, param in too_large:
         assert refused(value, limits).param == param
+
+
+def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it() -> None:
+    """Clients send the items of an answer back as they got them."""
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "status": "completed"}
+    thought = {**reasoning, "content": [{"type": "reasoning_text", "text": "Let me see."}]}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "6"}
+    answered = message("assistant", {"type": "output_text", "text": "Six."})
+    question = message("user", text_part())
+    sent = read(request([question, thought, call, result, thought, answered, question]))
+    assert [(one.role, one.reasoning, len(one.tool_calls), len(one.parts)) for one in sent.messages] == [
+        ("user", None, 0, 1),
+        ("assistant", "Let me see.", 1, 0),
+        ("tool", None, 0, 1),
+        ("assistant", "Let me see.", 0, 1),
+        ("user", None, 0, 1),
+    ]
