@@ -46,19 +46,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", params=list(SMALL))
 def small_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build a random checkpoint: tied with two DeepStack levels, or untied with three."""
-    pytest.importorskip("torch", reason="needs the workbench packages")
-    from tests.small_models import build_checkpoint
-
-    tied, deepstack, seed = SMALL[request.param]
-    folder = tmp_path_factory.mktemp(request.param) / "checkpoint"
-    return build_checkpoint(folder, tied=tied, deepstack=deepstack, seed=seed)
+    if request.param == "tied":
+        return Path(request.getfixturevalue("tied_checkpoint"))
+    return _build_checkpoint(request.param, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def small_model(small_checkpoint: Path) -> Path:
+def tied_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the tied one of the small checkpoints, for tests that need no more than one."""
+    return _build_checkpoint("tied", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def small_model(request: pytest.FixtureRequest, small_checkpoint: Path) -> Path:
     """Export the small checkpoint to a model folder in FP32."""
+    if small_checkpoint.parent.name.startswith("tied"):
+        return Path(request.getfixturevalue("tied_model"))
+    return _export(small_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def tied_model(tied_checkpoint: Path) -> Path:
+    """Export the tied one of the small checkpoints."""
+    return _export(tied_checkpoint)
+
+
+def _build_checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch", reason="needs the workbench packages")
+    from tests.small_models import build_checkpoint
+
+    tied, deepstack, seed = SMALL[name]
+    folder = tmp_path_factory.mktemp(name) / "checkpoint"
+    return build_checkpoint(folder, tied=tied, deepstack=deepstack, seed=seed)
+
+
+def _export(checkpoint: Path) -> Path:
     from vlrun_export.export import export_checkpoint
 
-    out = small_checkpoint.parent / "fp32"
-    export_checkpoint(small_checkpoint, out, weights="fp32", vision="fp32", check=False)
+    out = checkpoint.parent / "fp32"
+    export_checkpoint(checkpoint, out, weights="fp32", vision="fp32", check=False)
     return out

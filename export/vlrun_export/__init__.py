@@ -1,6 +1,6 @@
 """Exports a Qwen3-VL checkpoint to a vlrun model folder.
 
-Needs torch, transformers, optimum and NNCF (``pip install 'vlrun[export]'``), but importing this package loads none of
+Needs torch, transformers and NNCF (``pip install 'vlrun[export]'``), but importing this package loads none of
 them.
 """
 

@@ -78,20 +78,20 @@ class CheckpointFiles:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise self._unreadable(name, error) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise CheckpointError(f"{name} of '{self.folder}' is not a regular file")
         file = os.fdopen(descriptor, "rb")
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise CheckpointError(f"{name} of '{self.folder}' is not a regular file")
-            if file.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
-                raise CheckpointError(
-                    f"{name} of '{self.folder}' is a Git LFS pointer, not the file itself: run 'git lfs pull' there"
-                )
+            pointer = file.peek(len(LFS_POINTER)).startswith(LFS_POINTER)
         except OSError as error:
             file.close()
             raise self._unreadable(name, error) from error
-        except BaseException:
+        if pointer:
             file.close()
-            raise
+            raise CheckpointError(
+                f"{name} of '{self.folder}' is a Git LFS pointer, not the file itself: run 'git lfs pull' there"
+            )
         return file
 
     def resolve(self, name: str) -> Path:

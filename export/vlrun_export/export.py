@@ -23,6 +23,7 @@ from vlrun_export.model_folder import atomic_folder, check_apart, sync
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
 from vlrun_export.quiet_libraries import quiet_libraries
 from vlrun_export.tracing import TracedGraph, share_constants
+from vlrun_export.trial_question import ask_trial_question
 
 Progress = Callable[[str], None]
 
@@ -51,7 +52,7 @@ def export_checkpoint(
     Raises:
         CheckpointError: The checkpoint cannot be exported.
         OutputError: ``out`` cannot be written.
-        CheckFailed: The result deviates from transformers.
+        CheckFailed: The result deviates from transformers, or the runtime cannot answer with it.
 
     After an error ``out`` is unchanged.
     """
@@ -71,7 +72,12 @@ def export_checkpoint(
             progress("\n".join(table(results)))
             require_passed(results)
         progress("flushing and hashing")
-        return _seal(described, results, folder)
+        sealed = _seal(described, results, folder)
+        del opened
+        gc.collect()
+        progress("asking the exported model a question")
+        ask_trial_question(folder)
+        return sealed
 
 
 def _export_part(

@@ -54,6 +54,7 @@ def describe(checkpoint: Checkpoint, name: str, quantization: Quantization, out:
     (out / manifest.CHAT_TEMPLATE).write_text(chat_template(files), encoding="utf-8", newline="")
     for copied in COPIED:
         if files.has(copied):
+            files.json(copied)  # raises for anything else
             (out / copied).write_bytes(files.read(copied, CONFIG_BYTES))
     return described
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-LOGGERS = ("nncf", "transformers", "optimum", "torch", "openvino")
+LOGGERS = ("nncf", "transformers", "torch", "openvino")
 
 
 @contextmanager

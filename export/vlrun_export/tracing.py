@@ -33,11 +33,10 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
     """Trace ``module(*inputs)`` to an OpenVINO model with the given port names.
 
     Matrices of Linear and Embedding modules become constants in their own dtype, followed by a conversion to float32,
-    by OpenVINO's 16-bit patch, which optimum uses too. All arithmetic is float32.
+    by OpenVINO's 16-bit patch. All arithmetic is float32.
     """
     from openvino.frontend.pytorch.patch_model import __make_16bit_traceable, unpatch_model
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-    from optimum.exporters.openvino.utils import clear_class_registry
 
     examples = tuple(port.example for port in inputs)
     module.eval()
@@ -49,7 +48,7 @@ def trace(module: torch.nn.Module, inputs: Sequence[Port], outputs: Sequence[str
             model = ov.convert_model(decoder, example_input=examples, input=shapes)
         finally:
             unpatch_model(module, "_openvino_module_extension_patch_orig_forward")
-            clear_class_registry()  # torch.jit would keep the module and its weights
+            _forget_traced_modules()
     for port, given in zip(inputs, model.inputs, strict=True):
         given.get_tensor().set_names({port.name})
     for name, output in zip(outputs, model.outputs, strict=True):
@@ -75,6 +74,13 @@ def share_constants(model: ov.Model) -> None:
             for consumer in node.output(0).get_target_inputs():
                 consumer.replace_source_output(first)
     model.validate_nodes_and_infer_types()
+
+
+def _forget_traced_modules() -> None:
+    """Clear the registries of torch.jit, which would keep the module and its weights."""
+    torch._C._jit_clear_class_registry()
+    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
+    torch.jit._state._clear_class_state()
 
 
 def _type(example: torch.Tensor) -> ov.Type:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import base64
+import codecs
+import contextlib
 import io
 import os
+import stat
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from PIL import Image as PILImage
 
 from vlrun import arguments as check
-from vlrun.errors import OptionError, OutputError, VlrunError
+from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
+from vlrun.media.output_file import resolve_links
 from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import Images, user_turn
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from vlrun.vlm import VLM
 
 FORMAT = 1
+BEGINNING = b'{"format":'
+"""Of every saved conversation."""
 MAX_FILE_BYTES = 512 * 2**20
 """The file contains the images as PNG."""
 
@@ -74,8 +81,8 @@ class Conversation:
         self.turns = self._system
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation with its images to a file. Raises OutputError."""
-        target = check.path("path", path)
+        """Write the conversation with its images to a file, which may replace a saved one. Raises OutputError."""
+        target = resolve_links(os.fspath(check.path("path", path)))
         turns = tuple(
             _SavedTurn(turn.role, tuple(map(_save_part, turn.parts)), turn.tool_calls, turn.reasoning)
             for turn in self.turns
@@ -84,6 +91,7 @@ class Conversation:
         if len(encoded) > MAX_FILE_BYTES:
             raise OutputError(f"the conversation with its images has more than {MAX_FILE_BYTES:,} bytes, the limit")
         try:
+            _check_replaceable(target)
             files.write_atomic(target, encoded)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not a file name"
@@ -97,7 +105,7 @@ class Conversation:
                 raise OptionError(f"cannot read '{source}': no such file")
             if source.stat().st_size > MAX_FILE_BYTES:
                 raise OptionError(f"'{source}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a conversation")
-            saved = msgspec.json.decode(source.read_bytes(), type=_SavedConversation)
+            saved = msgspec.json.decode(source.read_bytes().removeprefix(codecs.BOM_UTF8), type=_SavedConversation)
         except OSError as error:
             raise OptionError(f"cannot read '{source}': {error.strerror}") from None
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -117,7 +125,8 @@ class Conversation:
 
     def _stream(self, new_turns: Sequence[Turn], options: Options | None) -> Generator[Chunk]:
         turns = (*self.turns, *new_turns)
-        chunks = self._vlm.chat(turns, options or self._options, self._tools)  # raises here, not at the first chunk
+        options = self._options if options is None else options
+        chunks = self._vlm.chat(turns, options, self._tools)  # raises here, not at the first chunk
         return self._keep(turns, chunks)
 
     def _keep(self, turns: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:
@@ -131,6 +140,9 @@ class Conversation:
                     reasoning += chunk.reasoning
                     answer = chunk.answer
                     yield chunk
+        except InvalidAnswer as error:
+            answer = error.answer
+            raise
         finally:
             if text or reasoning or answer:
                 self.turns = (*turns, _answer_turn(text, reasoning, answer))
@@ -160,6 +172,16 @@ class _SavedConversation(msgspec.Struct):
     format: int
     model: str
     turns: tuple[_SavedTurn, ...]
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise OutputError for a target that exists and is no saved conversation, and OSError if it cannot be read."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise OutputError(f"cannot write '{target}': it is not a regular file")
+        with target.open("rb") as file:
+            if file.read(len(BEGINNING)) not in (BEGINNING, b""):
+                raise OutputError(f"'{target}' exists and is no saved conversation: choose another name")
 
 
 def _answer_turn(text: str, reasoning: str, answer: Answer | None) -> Turn:

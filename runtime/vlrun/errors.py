@@ -6,8 +6,13 @@ A message is one sentence: it says what is wrong and, where possible, what to do
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import ClassVar, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from vlrun.types.answer import Answer
 
 T = TypeVar("T")
 
@@ -108,6 +113,24 @@ class AnswerCutShort(VlrunError):
     http_status = 200
 
 
+class InvalidAnswer(VlrunError):
+    """A complete answer that cannot become a value: a validator of the caller's type refuses it, for example.
+
+    Attributes:
+        answer: The answer, without a value.
+    """
+
+    exit_code = 11
+    http_status = 200
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+    def __reduce__(self) -> tuple[type[InvalidAnswer], tuple[str, Answer]]:
+        return type(self), (self.message, self.answer)
+
+
 class EngineClosed(VlrunError):
     """The model was closed before the answer was complete."""
 
@@ -157,12 +180,28 @@ class InferenceCancelled(Exception):
     """An inference was cancelled because its result is not needed. Internal: it never reaches a caller."""
 
 
+def is_panic(error: BaseException) -> bool:
+    """Return whether a Rust library panicked. PyO3 derives that from BaseException: ``except Exception`` misses it."""
+    return type(error).__name__ == "PanicException" and not isinstance(error, Exception)
+
+
+@contextmanager
+def panics_as(kind: type[VlrunError], message: str) -> Iterator[None]:
+    """Turn panics of Rust libraries into a VlrunError. A context manager and a decorator of functions."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise kind(message) from None
+
+
 def as_vlrun_error(error: BaseException) -> BaseException:
     """Return the error to raise in a thread that waits for the failed one.
 
     Library errors become DeviceErrors. Stack frames are dropped: a stored error would keep the whole model alive.
     """
-    if isinstance(error, RuntimeError | OSError | MemoryError):
+    if isinstance(error, RuntimeError | OSError | MemoryError) or is_panic(error):
         return DeviceError(f"the device failed: {' '.join(str(error).split()) or type(error).__name__}")
     return copy.copy(error) if isinstance(error, VlrunError) else error.with_traceback(None)
 

@@ -15,19 +15,18 @@ import numpy as np
 
 from vlrun import arguments as check
 from vlrun.backends import open_backends
-from vlrun.backends.loader import LoadedModel, ModelLoader
+from vlrun.backends.loader import LoadedModel, ModelLoader, finalize
 from vlrun.backends.openvino.hints import AUTO, Hints
+from vlrun.backends.system_memory import check_memory
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
-from vlrun.heatmap.attention import heat_maps
-from vlrun.heatmap.heat_map import Heat
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, InvalidAnswer, VlrunError, result_of
+from vlrun.heatmap.attention import heat_of
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
-from vlrun.media.image import Image
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
@@ -35,7 +34,6 @@ from vlrun.models.verification import verify
 from vlrun.perf.profile import auto_image_tokens, load_profile
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
-from vlrun.prompt.detokenizer import Detokenizer
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.reasoning import ReasoningSplitter, reasoning_tokens
 from vlrun.prompt.token_bytes import TokenBytes
@@ -43,13 +41,13 @@ from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
-from vlrun.structured.python_types import schema_of, value_of
+from vlrun.structured.python_types import schema_of, with_value
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
-from vlrun.types.options import Detail, Options
+from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
 
@@ -110,7 +108,9 @@ class VLM:
         fingerprint: SHA-256 of the manifest.
         template: Chat template and tokenizer.
         grammar_tokenizer: The tokenizer for grammars.
+        early_notes: Messages before the model is loaded: about memory, and about a cache folder that is not used.
         family: What is specific to the architecture.
+        builder: Builds prompts.
     """
 
     def __init__(self, folder: Path, hints: Hints, cache: CacheConfig) -> None:
@@ -120,6 +120,8 @@ class VLM:
         self.manifest: Manifest = (manifest := opened.manifest)
         self.fingerprint = opened.fingerprint
         self.family: ModelFamily = family_of(manifest)
+        notes = check_memory(manifest, cache, certain=hints.device == "CPU")
+        self.early_notes: tuple[str, ...] = (*notes, *cache_paths.distrusted())
         verify(opened)
         compiling = threading.Event()
         self._loader = ModelLoader(
@@ -130,7 +132,7 @@ class VLM:
             automatic=hints.device == AUTO,
         )
         self._verify_seconds = time.perf_counter() - start
-        self._finalizer = weakref.finalize(self, _finalize, self._loader)
+        self._finalizer = weakref.finalize(self, finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
@@ -139,7 +141,7 @@ class VLM:
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
         auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
-        self._builder = PromptBuilder(manifest, self.template, auto)
+        self.builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
         """Wait until the model is loaded. Raises as ``load``."""
@@ -157,8 +159,8 @@ class VLM:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Messages about the choice of the device."""
-        return self._loaded.notes
+        """All messages about loading, also about the choice of the device; waits until the model is loaded."""
+        return (*self.early_notes, *self._loaded.notes)
 
     @property
     def vision_seconds(self) -> Mapping[int, float]:
@@ -209,27 +211,11 @@ class VLM:
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
         given = options or Options()
-        turn = self._builder.question_turn(images, question, given, self._known_context)
+        turn = self.builder.question_turn(images, question, given, self.known_context)
         return self.chat([turn], given)
 
-    def resize_image(self, image: Image, detail: Detail, options: Options) -> Image:
-        """Return an image with only the pixels that the model sees, for ``chat`` with these options.
-
-        Raises MediaTooLarge for its side ratio.
-        """
-        return self._builder.resize(image, options, detail)
-
-    def check_visual_tokens(self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options) -> None:
-        """Check that images of these sizes fit into the context, before they are decoded.
-
-        Raises:
-            ContextLengthExceeded: They do not.
-            MediaTooLarge: A side ratio is too extreme.
-        """
-        self._builder.check_visual_tokens(images, options, self._known_context)
-
     @property
-    def _known_context(self) -> int | None:
+    def known_context(self) -> int | None:
         """The context as far as it is known before the model is loaded."""
         return self.context if self._loader.loaded.done() else self._cache.context
 
@@ -278,7 +264,8 @@ class VLM:
     def build_prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation without answering it. Raises as ``chat``, except for the length."""
         turns, tools = check_conversation(turns, tools)
-        return self._builder.build(turns, Options(), tools)
+        self._loader.process.check()
+        return self.builder.build(turns, Options(), tools)
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
         """Build the engine's request for a prompt. ``max_tokens`` is lowered to the rest of the context."""
@@ -300,6 +287,7 @@ class VLM:
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
     ) -> AnswerGrammar | None:
         """Compile the grammar of the answer; None if any text is valid. Raises OptionError for unsupported schemas."""
+        self._loader.process.check()
         schema = None if options.schema is None else schema_of(options.schema)
         return compile_answer(schema, tools, choice or ToolChoice(), self.grammar_tokenizer, self.family)
 
@@ -314,15 +302,15 @@ class VLM:
         """Validate a request and build its prompt, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
-        prompt = self._builder.build(turns, options, tools)
+        prompt = self.builder.build(turns, options, tools)
         seconds = time.perf_counter() - start
-        self._builder.check_context(prompt, self._cache.context)
+        self.builder.check_context(prompt, self._cache.context)
         if not self._loader.loaded.done():
             self._prefetch(_images(prompt))
         try:
-            self._builder.check_context(prompt, self.context)
+            self.builder.check_context(prompt, self.context)
         except VlrunError:
-            self._loader.encoder_queue.discard(_images(prompt))
+            self._loader.discard(_images(prompt))
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")
         return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
@@ -350,7 +338,15 @@ class VLM:
                     if output.stopped:
                         break
         last = output.finish()
-        yield replace(last, answer=self._answer(prepared, output, stream))
+        answer = self._answer(prepared, output, stream)
+        complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
+        if options.schema is not None and complete:
+            try:
+                answer = with_value(answer, options.schema)
+            except InvalidAnswer:
+                yield last
+                raise
+        yield replace(last, answer=answer)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
@@ -371,15 +367,16 @@ class VLM:
                 prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:
-            self._loader.encoder_queue.discard(_images(prepared.prompt))
+            self._loader.discard(_images(prepared.prompt))
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
-        options, subject = prompt.options, prompt.subject
+        subject = prompt.subject
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
-        complete_json = options.schema is not None and reason == "stop" and not stopped and not calls
-        visual_tokens = sum(image.tokens for image in _images(prompt))
+        visual_tokens = sum(grid.tokens for _, grid in prompt.images)
+        texts = output.token_texts() if prompt.options.heatmap else ()
+        placed = list(zip(prompt.prompt.image_offsets, (grid for _, grid in prompt.images), strict=True))
         counts = len(prompt.prompt.ids), visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes
         return Answer(
             text,
@@ -387,39 +384,15 @@ class VLM:
             Usage(*counts, reasoning_tokens=output.reasoning_tokens),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
-            value=value_of(text, options.schema) if complete_json else None,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
-            heat=self._heat(prepared, output, stream) if options.heatmap else None,
+            heat=heat_of(stream.attention, placed, output.answer_start, texts),
             tokens=() if stopped else tuple(output.tokens),
             logprobs=tuple(output.logprobs),
             reasoning=output.reasoning,
             opening=output.opening,
         )
 
-    def _heat(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Heat | None:
-        """Return the attention of the answer's tokens; the reasoning has none."""
-        attention = stream.attention
-        if attention is None or not prepared.prompt.images:
-            return None
-        placed = zip(prepared.prompt.prompt.image_offsets, _images(prepared.prompt), strict=True)
-        answer = slice(output.answer_start, len(output.tokens))
-        maps = tuple(heat_maps(attention, start, image.grid)[answer] for start, image in placed)
-        detokenizer = Detokenizer(self._tokenizer)
-        return Heat(maps, tuple(detokenizer.push(token) for token in output.tokens[answer]))
-
 
 def _images(prompt: BuiltPrompt) -> list[PreparedImage]:
     return [PreparedImage(image, grid) for image, grid in prompt.images]
-
-
-def _finalize(loader: ModelLoader) -> None:
-    """Stop a model's threads when it is closed or garbage-collected.
-
-    Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
-    running when the process ends.
-    """
-    if threading.current_thread() is threading.main_thread():
-        loader.close()
-    else:
-        loader.stop()

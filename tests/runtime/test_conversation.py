@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
+import pickle
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pydantic
 import pytest
 from PIL import Image as PILImage
 
 import vlrun
 from tests.paths import EXAMPLES
 from vlrun import Conversation, Options, Turn
-from vlrun.errors import MediaNotFound, OptionError, OutputError
+from vlrun.errors import InvalidAnswer, MediaNotFound, OptionError, OutputError
+from vlrun.structured.python_types import schema_of
 from vlrun.types.turn import GeneratedText
 
 pytestmark = pytest.mark.slow
@@ -91,7 +97,9 @@ def test_a_loaded_conversation_equals_the_saved_one(vlm: vlrun.VLM, tmp_path: Pa
     conversation.ask("Describe this image.", SHELF)
     conversation.save(tmp_path / "chat.json")
     again = Conversation(vlm, options=GREEDY)
-    again.load(tmp_path / "chat.json")
+    marked = tmp_path / "marked.json"  # as editors on Windows write it
+    marked.write_bytes(codecs.BOM_UTF8 + (tmp_path / "chat.json").read_bytes())
+    again.load(marked)
     assert [turn.role for turn in again.turns] == ["user", "assistant"]
     assert again.turns[1] == conversation.turns[1]
     image, original = again.turns[0].parts[0], conversation.turns[0].parts[0]
@@ -174,19 +182,74 @@ def test_impossible_token_ids_are_refused(vlm: vlrun.VLM, tmp_path: Path, ids: s
         Conversation(vlm).load(tmp_path / "chat.json")
 
 
+class Refusing(pydantic.BaseModel):
+    bottles: int
+
+    @pydantic.field_validator("bottles")
+    @classmethod
+    def refuse(cls, _: int) -> int:
+        raise KeyError("not in the catalogue")
+
+
+@dataclass
+class Unfit:
+    bottles: int
+
+    def __post_init__(self) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("kind", [Refusing, Unfit])
+def test_an_answer_survives_its_type(vlm: vlrun.VLM, kind: type) -> None:
+    """A validator that refused a finished answer lost its text."""
+    options = Options(schema=kind, temperature=0)
+    expected = vlm.ask(SHELF, "How many bottles are there?", Options(schema=schema_of(kind), temperature=0))
+    texts = []
+    with pytest.raises(InvalidAnswer, match=f"does not fit '{kind.__name__}'") as refusal:
+        texts += [chunk.text for chunk in vlm.stream(SHELF, "How many bottles are there?", options)]
+    answer = refusal.value.answer
+    assert (answer.text, answer.finish_reason, answer.value) == (expected.text, "stop", None)
+    assert answer.usage.completion_tokens == expected.usage.completion_tokens
+    assert pickle.loads(pickle.dumps(refusal.value)).answer.text == expected.text
+    conversation = Conversation(vlm)
+    with pytest.raises(InvalidAnswer):
+        conversation.ask("How many bottles are there?", SHELF, options)
+    assert conversation.turns[-1].parts[0] == GeneratedText(answer.tokens, answer.text)
+
+
 @pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])
 def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError if path else OptionError):
         Conversation(vlm).save(path)
     with pytest.raises(OptionError):
         Conversation(vlm).load(path)
+
+
+def test_only_saved_conversations_are_replaced(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """``/save`` replaced photos, links and, as root, device nodes."""
+    conversation, photo, link = Conversation(vlm, system="Be short."), tmp_path / "a.png", tmp_path / "link"
+    photo.write_bytes(SHELF.read_bytes())
+    os.mkfifo(tmp_path / "pipe")
+    saved = tmp_path / "chat.json"
+    saved.touch()
+    link.symlink_to(saved)
+    for _ in range(2):
+        conversation.save(link)
+        assert link.is_symlink()
+        Conversation(vlm).load(saved)
+    for refused in (photo, tmp_path / "pipe", Path("/dev/null"), tmp_path):
+        with pytest.raises(OutputError):
+            conversation.save(refused)
+    assert photo.read_bytes() == SHELF.read_bytes()
+    assert (tmp_path / "pipe").is_fifo()
+    assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize("results", ["3.50", ["3.50"], [3.5], [], [{"price": 3.5}]])
 def test_tool_results_must_match_the_calls(vlm: vlrun.VLM, results: object) -> None:
     conversation = Conversation(vlm, options=GREEDY)
     conversation.ask("How many bottles are there?", SHELF)
-    with pytest.raises(OptionError, match=r"tool results must be a list|tool calls, but there are"):
+    with pytest.raises(OptionError, match=r"results.* must be a t|tool calls, but there are"):
         conversation.tool_results(results)  # type: ignore[arg-type]
 
 

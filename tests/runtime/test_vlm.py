@@ -195,16 +195,16 @@ def test_scored_answers_are_not_truncated(vlm: VLM) -> None:
         vlm.score([], "Hi", "a " * 5000)
 
 
-def test_impossible_cache_sizes_are_refused(small_model: Path) -> None:
+def test_impossible_cache_sizes_are_refused(tied_model: Path) -> None:
     with pytest.raises(OptionError, match="allows at most 4096"):
-        load(small_model, cache=CacheConfig(context=5000))
+        load(tied_model, cache=CacheConfig(context=5000))
     with pytest.raises(OptionError, match="but this machine has"):
-        load(small_model, cache=CacheConfig(kv_memory=2**60))
+        load(tied_model, cache=CacheConfig(kv_memory=2**60))
 
 
-def test_closing_ends_the_threads_and_refuses_questions(small_model: Path) -> None:
+def test_closing_ends_the_threads_and_refuses_questions(tied_model: Path) -> None:
     before = set(threading.enumerate())
-    with load(small_model, hints=EXACT) as vlm:
+    with load(tied_model, hints=EXACT) as vlm:
         assert vlm.ask([], "Hi", Options(max_tokens=3)).usage.completion_tokens
         assert set(threading.enumerate()) - before
     assert not set(threading.enumerate()) - before
@@ -256,9 +256,9 @@ def test_stream_and_ask_give_the_same_answer(vlm: VLM) -> None:
     assert chunks[-1].answer.usage.forward_passes <= chunks[-1].answer.usage.completion_tokens
 
 
-def test_prompts_beyond_the_context_are_refused_and_answers_end_at_it(small_model: Path) -> None:
-    vlm = load(small_model, hints=EXACT, cache=CacheConfig(context=64))
-    with pytest.raises(ContextLengthExceeded, match=r"tokens \(\d+ of images, \d+ of text\), but the context is 64"):
+def test_prompts_beyond_the_context_are_refused_and_answers_end_at_it(tied_model: Path) -> None:
+    vlm = load(tied_model, hints=EXACT, cache=CacheConfig(context=64))
+    with pytest.raises(ContextLengthExceeded, match=r"the images have \d+ tokens, but the context is 64"):
         vlm.stream([image(320, 200)] * 2, QUESTION)
     answer = vlm.ask([], "Hi", Options(temperature=0))
     assert answer.finish_reason in ("length", "stop")

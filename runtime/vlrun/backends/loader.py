@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,9 +17,10 @@ from vlrun.errors import DeviceError, OptionError, as_vlrun_error, result_of
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
 from vlrun.models.model_folder import ModelFolder
+from vlrun.process import OwnerProcess
 from vlrun.storage import cache_paths
 from vlrun.types.cache_config import CacheConfig
-from vlrun.vision.encoder_queue import EncoderQueue
+from vlrun.vision.encoder_queue import Encodable, EncoderQueue
 from vlrun.vision.image_encoder import ImageEncoder
 from vlrun.vision.vision_encoder import VisionEncoder
 
@@ -64,7 +65,7 @@ class ModelLoader:
         automatic: Whether the device was chosen automatically, which is reported in the notes.
 
     Attributes:
-        loaded: The loaded model, or DamagedModel, DeviceError, or OptionError for a cache that does not fit.
+        process: The process that loads the model.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class ModelLoader:
         *,
         automatic: bool,
     ) -> None:
-        self.loaded: Future[LoadedModel] = Future()
+        self.process = OwnerProcess()
+        self._loaded: Future[LoadedModel] = Future()
         self.compiling = compiling
         self.image_encoder = ImageEncoder(self.vision_encoder, folder.manifest.preprocessing, folder.manifest.vision)
         self.encoder_queue = EncoderQueue(self.image_encoder.encode)
@@ -91,6 +93,20 @@ class ModelLoader:
         self._engine: Engine | None = None
         _start_thread(lambda: self._load(open_backends))
 
+    @property
+    def loaded(self) -> Future[LoadedModel]:
+        """The loaded model, or DamagedModel, DeviceError, or OptionError for a cache that does not fit.
+
+        Raises EngineClosed in a forked process.
+        """
+        self.process.check()
+        return self._loaded
+
+    def discard(self, images: Iterable[Encodable]) -> None:
+        """Cancel prefetched images that no request has submitted."""
+        if self.process.is_this():
+            self.encoder_queue.discard(images)
+
     def vision_encoder(self) -> Future[VisionEncoder]:
         """Return the vision encoder. The first call starts loading it, because text needs none."""
         with self._lock:
@@ -101,6 +117,7 @@ class ModelLoader:
 
     def wait(self) -> None:
         """Wait until the model answers at full speed. Raises what made loading fail."""
+        self.process.check()
         vision = self.vision_encoder()
         result_of(self.loaded)
         result_of(vision).warm_up()
@@ -135,9 +152,9 @@ class ModelLoader:
                 self._backend = last
                 if self._vision_requested:
                     self._load_vision_encoder(last)
-            _fulfil(self.loaded, lambda: self._assemble(self._open_decoder(last), last, notes))
+            _fulfil(self._loaded, lambda: self._assemble(self._open_decoder(last), last, notes))
         except BaseException as raised:  # noqa: BLE001 - re-raised in the waiting threads
-            for future in (self.loaded, self._vision):
+            for future in (self._loaded, self._vision):
                 if not future.done():
                     future.set_exception(as_vlrun_error(raised))
         finally:
@@ -161,7 +178,7 @@ class ModelLoader:
                 return str(error)
             raise
         self._vision.set_result(encoder)
-        self.loaded.set_result(model)
+        self._loaded.set_result(model)
         return None
 
     def _load_vision_encoder(self, backend: Backend) -> None:
@@ -211,3 +228,17 @@ def _context(cache: CacheConfig, manifest: Manifest, decoder: Decoder) -> int:
             f"take {decoder.blocks * decoder.block_bytes // MIB} MiB: raise kv_memory or lower context"
         )
     return min(wanted or capacity, capacity, manifest.text.max_positions)
+
+
+def finalize(loader: ModelLoader) -> None:
+    """Stop a model's threads when it is closed or garbage-collected.
+
+    Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
+    running when the process ends.
+    """
+    if not loader.process.is_this():
+        return  # its locks may be held for ever
+    if threading.current_thread() is threading.main_thread():
+        loader.close()
+    else:
+        loader.stop()

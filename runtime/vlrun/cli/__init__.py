@@ -14,6 +14,7 @@ import click
 import vlrun
 from vlrun.cli.ask import ask
 from vlrun.cli.bench import bench
+from vlrun.cli.cache import cache
 from vlrun.cli.chat import chat
 from vlrun.cli.plan import plan
 from vlrun.cli.serve import serve
@@ -28,8 +29,11 @@ EXIT_OUTPUT = 8
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "optimum", "nncf", "safetensors")
+EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
 EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/export or pip install '.[export]'"
+
+if not os.environ.get("VLRUN_DEBUG"):
+    os.environ["RUST_BACKTRACE"] = "0"  # Rust libraries print a stack trace before their panics become errors
 
 
 class Commands(click.Group):
@@ -65,7 +69,7 @@ def commands() -> None:
     """Ask Qwen3-VL about images, locally on a CPU or an integrated GPU."""
 
 
-for command in (ask, bench, chat, plan, serve, tasks, tune, verify):
+for command in (ask, bench, cache, chat, plan, serve, tasks, tune, verify):
     commands.add_command(command)
 
 
@@ -90,7 +94,7 @@ def main() -> None:
         _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
     except ImportError as error:
         _fail_import(error)
-    except Exception as error:  # users never see a stack trace
+    except BaseException as error:  # users never see a stack trace, not even of a panic in a Rust library
         if os.environ.get("VLRUN_DEBUG"):
             raise
         _fail(f"internal error ({type(error).__name__}: {error}); set VLRUN_DEBUG=1 for a stack trace", EXIT_INTERNAL)

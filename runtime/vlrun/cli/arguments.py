@@ -35,10 +35,12 @@ def split_arguments(words: Sequence[str], questions: Sequence[str] = ()) -> tupl
 
 
 def _is_image(word: str) -> bool:
-    if word == "-":
+    if word == "-" or word.lower().startswith("file:/"):
         return True
     try:
         path = Path(word)
-        return path.is_file() or (path.suffix.lower() in IMAGE_SUFFIXES and not any(map(str.isspace, word)))
+        return (path.exists() and not path.is_dir()) or (
+            path.suffix.lower() in IMAGE_SUFFIXES and not any(map(str.isspace, word))
+        )
     except (OSError, ValueError):  # too long for a path, or with a NUL
         return False

@@ -32,7 +32,7 @@ from vlrun.cli.output import (
     write_heat_map,
 )
 from vlrun.cli.terminal import print_note
-from vlrun.errors import AnswerCutShort, OptionError
+from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
     from vlrun.tasks.request import TaskRequest, TaskResult
@@ -63,6 +63,7 @@ class OutputOptions:
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
         from vlrun.media.output_file import check_target
+        from vlrun.media.sources import local_path
 
         targets = [target for target in (self.draw, self.heatmap) if target is not None]
         if self.heatmap_word is not None and not self.heatmap:
@@ -73,7 +74,8 @@ class OutputOptions:
             raise OptionError("--heatmap needs one answer: leave out --tiles, --votes and --steps")
         for target in targets:
             check_target(target)
-        for one, other in itertools.combinations([*targets, *map(Path, images)], 2):
+        files = [local_path(name) for name in images if name != "-"]
+        for one, other in itertools.combinations([*targets, *files], 2):
             if one in targets and one.resolve() == other.resolve():
                 raise OptionError(f"'{one}' would be overwritten: choose another name for --draw or --heatmap")
 
@@ -159,7 +161,15 @@ def _run(
         (question,) = request.questions()
         chunks = vlm.stream(inputs, question, request.options(options))
         _print_device_notes(vlm)
-        result = request.result_of(print_stream(chunks, output.show_thinking) if streamed else last_of(chunks))
+        try:
+            result = request.result_of(print_stream(chunks, output.show_thinking) if streamed else last_of(chunks))
+        except InvalidAnswer as error:
+            if output.as_json:
+                result = request.result_of(error.answer)
+                print_json(result, vlm.manifest.name, request.question, output.show_thinking)
+            else:
+                print_text("" if streamed else error.answer.text)
+            raise
     else:
         vlm.grammar(request.options(options))
         _print_device_notes(vlm)
@@ -170,5 +180,5 @@ def _run(
 
 
 def _print_device_notes(vlm: VLM) -> None:
-    for note in vlm.notes:
+    for note in vlm.notes[len(vlm.early_notes) :]:
         print_note(note)

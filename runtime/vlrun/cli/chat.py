@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from vlrun.errors import OptionError
 if TYPE_CHECKING:
     from vlrun.types.options import Options
 
+MAX_HISTORY_BYTES = 64 << 20
 CONTINUATION = "\\"
 BLOCK = '"""'
 
@@ -77,7 +79,7 @@ def _read_pipe(_: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
-    return line.removesuffix("\n")
+    return line.removesuffix("\n").removeprefix("\ufeff")  # editors write it at the beginning of a file
 
 
 def _line_editor() -> Callable[[str], str]:
@@ -85,6 +87,7 @@ def _line_editor() -> Callable[[str], str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+    from vlrun.regular_files import open_regular
     from vlrun.storage import cache_paths
 
     history: History = InMemoryHistory()
@@ -92,6 +95,7 @@ def _line_editor() -> Callable[[str], str]:
         path = cache_paths.chat_history()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
+        os.close(open_regular(path, MAX_HISTORY_BYTES))  # it is read as a whole
         history = FileHistory(str(path))
     session: PromptSession[str] = PromptSession(history=history)
     return session.prompt

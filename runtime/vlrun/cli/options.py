@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 MAX_SCHEMA_BYTES = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
 
 ANSWER_OPTIONS: OptionTable = {
     "max_tokens": {"type": int, "help": "Maximum length of the answer in tokens. [default: 1024]"},
@@ -137,11 +138,17 @@ class ModelOptions:
 
     def load(self) -> VLM:
         """Start loading the model in the background. Raises as ``vlrun.load``."""
+        from vlrun.storage import cache_paths
         from vlrun.vlm import load
 
+        if not cache_paths.has_home():
+            print_note("there is no home directory, so nothing is cached: set HOME or XDG_CACHE_HOME")
         if self.model is None:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
-        return load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        vlm = load(self.model, hints=self.hints, cache=self.cache, wait=False)
+        for note in vlm.early_notes:
+            print_note(note)
+        return vlm
 
 
 def _answer_options(schema: str | None = None, **given: Any) -> Options:
@@ -166,8 +173,9 @@ with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTI
 
 def read_schema(text: str) -> str:
     """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
-    if text.lstrip()[:1] in ("{", "") or text.strip() in ("true", "false"):
-        return text
+    inline = text.removeprefix(BYTE_ORDER_MARK)
+    if inline.lstrip()[:1] in ("{", "") or inline.strip() in ("true", "false"):
+        return inline
     try:
         with Path(text).open("rb") as file:
             raw = file.read(MAX_SCHEMA_BYTES + 1)

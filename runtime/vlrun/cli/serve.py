@@ -51,6 +51,10 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
     },
     "max_megapixels": {"type": click.IntRange(1, 89), "help": "Maximum size of an image. [default: 50]"},
     "connections": {"type": click.IntRange(1, 10000), "help": "Maximum of connections; more get 503. [default: 256]"},
+    "client_connections": {
+        "type": click.IntRange(1, 10000),
+        "help": "Maximum of connections from one address. [default: 64]",
+    },
 }
 
 

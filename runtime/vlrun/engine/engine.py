@@ -34,6 +34,7 @@ from vlrun.errors import (
     OptionError,
     VlrunError,
     as_vlrun_error,
+    is_panic,
 )
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable, OutOfBlocks
 from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
@@ -187,7 +188,9 @@ class Engine:
                     return
                 except VlrunError as error:
                     self._fail_all(error)
-                except Exception as error:  # noqa: BLE001 - fails the running requests; later ones are served
+                except BaseException as error:  # fails the running requests; later ones are served
+                    if not isinstance(error, Exception) and not is_panic(error):
+                        raise
                     self._fail_all(DeviceError(f"the device failed: {error}"))
         finally:
             with self._changed:

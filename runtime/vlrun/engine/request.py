@@ -16,6 +16,7 @@ from vlrun.engine.backend import AttentionTrace
 from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import AnswerCancelled
 from vlrun.kv_cache.block_hash import ImageSpan
+from vlrun.process import OwnerProcess
 from vlrun.types.answer import FinishReason, Progress
 from vlrun.types.arrays import FloatArray, IntArray
 from vlrun.vision.encoder_queue import Encodable
@@ -98,6 +99,7 @@ class TokenStream:
     """The tokens of one request as they are sampled. The reader may ``close`` it at any time."""
 
     def __init__(self, wake_engine: Callable[[], None]) -> None:
+        self._process = OwnerProcess()
         self.metrics = RequestMetrics()
         self.finish_reason: FinishReason | None = None
         self.prompt_keys: FloatArray | None = None
@@ -116,9 +118,11 @@ class TokenStream:
 
         Raises:
             AnswerCancelled: After ``close``.
+            EngineClosed: In a forked process.
             VlrunError: The request failed in the engine.
         """
         while self.finish_reason is None:
+            self._process.check()
             item = self._queue.get()
             if self.closed.is_set():
                 raise AnswerCancelled("the answer was cancelled")
@@ -150,6 +154,8 @@ class TokenStream:
 
     def close(self) -> None:
         """Cancel the request: the engine drops it at its next step. Safe to call from any thread."""
+        if not self._process.is_this():
+            return
         self.closed.set()
         self._queue.put(AnswerCancelled("the answer was cancelled"))  # wakes the reader
         self._wake_engine()

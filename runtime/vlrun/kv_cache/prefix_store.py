@@ -141,7 +141,7 @@ class PrefixStore:
     def _read(self, path: Path, hashes: tuple[bytes, ...]) -> StoredPrefix | None:
         """Read a file. A file whose content does not match its name is removed."""
         try:
-            prefix = self._parse(files.read_checked(path))
+            prefix = self._parse(files.read_checked(path, self._limit))
             if prefix.hashes == hashes:
                 return prefix
         except OSError:

@@ -59,6 +59,12 @@ class PixelBudget:
         self._changed = threading.Condition()
         self.held = 0
 
+    def forget(self) -> None:
+        """Release everything: in a forked process, the threads that held or awaited pixels are gone."""
+        self._waiting.clear()
+        self._changed = threading.Condition()
+        self.held = 0
+
     @property
     def waiting(self) -> int:
         """Images that wait for their turn."""

@@ -13,17 +13,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
-from PIL import ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
+from vlrun.arguments import check_fields, instance, optional, text, tuple_of
+from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, OptionError, UnsupportedMedia
 from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
+from vlrun.media.jpeg_end import check_complete, lacks_end, with_end
+from vlrun.media.sources import read_source
 from vlrun.media.strict_checks import check_cost, check_exif, check_segments
+from vlrun.media.tiff_planes import correct_planes
 from vlrun.media.transform import ImageTransform, Matrix
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
@@ -35,6 +38,7 @@ MAX_PIXELS = 89_478_485
 
 DECODING = PixelBudget(MAX_PIXELS)
 """Shared by all threads: decoding takes up to 20 bytes a pixel, which the pixels of an image leave 3 of."""
+os.register_at_fork(after_in_child=DECODING.forget)
 _BAND_PIXELS = 2**20
 """Pixels converted at once, because conversions take several times their pixels."""
 
@@ -101,6 +105,15 @@ class Image:
     notes: tuple[str, ...] = ()
     transform: ImageTransform | None = None
 
+    def __post_init__(self) -> None:
+        rgb: object = self.rgb
+        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise OptionError(
+                "rgb must be an array [height, width, 3] uint8; vlrun.open_image makes an image of a file"
+            )
+        notes = tuple_of(text, "texts")
+        check_fields(self, {"sha256": text, "notes": notes, "transform": optional(instance(ImageTransform))})
+
     @property
     def to_original(self) -> ImageTransform:
         """The map of its pixels to the original image; the identity if it is the original."""
@@ -128,14 +141,17 @@ class ResizedImage(Image):
         return self.original_size
 
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | PILImage.Image | npt.NDArray[np.uint8] | Image
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | IO[bytes] | PILImage.Image | npt.NDArray[np.uint8] | Image
+)
 
 
 def open_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
     """Open an image. Large images of other threads are decoded first: see ``DECODING``.
 
     Args:
-        source: A path, the bytes of an encoded file, a Pillow image, or an RGB array ``[height, width, 3]`` uint8.
+        source: A path, a file URL of this machine, the bytes of an encoded file, a file opened in binary mode, a Pillow
+            image, or an RGB array ``[height, width, 3]`` uint8.
         limits: For Pillow images and arrays only ``max_pixels`` applies.
 
     Raises:
@@ -151,6 +167,7 @@ def opened_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> I
 
     The block must open no other image. Raises as ``open_image``.
     """
+    instance(ImageLimits)("limits", limits)
     if isinstance(source, Image):
         yield source
     elif isinstance(source, np.ndarray):
@@ -162,11 +179,14 @@ def opened_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> I
                 image = _from_pillow(source, "the image", limits)
             yield image
     else:
-        encoded, name = read_source(source, limits)
+        encoded, name = read_source(source, limits.max_bytes)
         with ExitStack() as held:
             with _open_encoded(encoded, name, limits) as pil_image:
                 held.enter_context(DECODING.hold(pil_image.width * pil_image.height))
                 image = _from_pillow(pil_image, name, limits)
+                if lacks_end(encoded):
+                    with _media_errors(name, limits):
+                        check_complete(encoded, pil_image, name)
             yield image
 
 
@@ -181,33 +201,6 @@ def derive_image(image: Image, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes
     return replace(_make_image(rgb, (*image.notes, *notes)), transform=image.to_original.compose(matrix))
 
 
-def read_source(source: object, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, str]:
-    """Return the bytes of an encoded file, and its name in messages. Raises as ``open_image``."""
-    if isinstance(source, bytes | bytearray):
-        return bytes(source), "the image"
-    if not isinstance(source, str | os.PathLike):
-        raise UnsupportedMedia(f"an image is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
-    return _read(Path(source), limits), f"'{os.fspath(source)}'"
-
-
-def _read(path: Path, limits: ImageLimits) -> bytes:
-    if "://" in os.fspath(path) or os.fspath(path).startswith(("http:/", "https:/")):
-        raise MediaNotFound(f"'{path}' is a URL, and vlrun opens only files: download it first")
-    try:
-        if path.is_dir():
-            raise MediaNotFound(f"'{path}' is a folder, not an image")
-        with path.open("rb") as file:
-            encoded = file.read(limits.max_bytes + 1)  # pipes and devices have no size
-    except FileNotFoundError:
-        raise MediaNotFound(f"no such image: '{path}'") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise MediaNotFound(f"cannot open '{path}': {reason}") from error
-    if len(encoded) > limits.max_bytes:
-        raise MediaTooLarge(f"'{path}' has more than {limits.max_bytes:,} bytes, the limit")
-    return encoded
-
-
 @contextmanager
 def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PILImage.Image]:
     """Open an image and check its header against the limits, without decoding pixels."""
@@ -219,7 +212,7 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
         if limits.strict:
             check_segments(encoded, name)
         check_cost(encoded, name)
-        with PILImage.open(EncodedFile(encoded, name), formats=limits.formats) as pil_image:
+        with PILImage.open(EncodedFile(with_end(encoded), name), formats=limits.formats) as pil_image:
             if pil_image.width * pil_image.height > limits.pixel_limit:
                 raise _too_many_pixels(name, limits)
             if not limits.animated and (frames := _frame_count(pil_image)) > 1:
@@ -241,6 +234,8 @@ def _media_errors(name: str, limits: ImageLimits) -> Iterator[None]:
     except MemoryError:
         raise MediaTooLarge(f"{name} does not fit into memory") from None
     except _DECODER_ERRORS as error:
+        if "closed" in str(error):  # by the caller, before Pillow has read the pixels
+            raise MediaNotFound(f"{name} is closed: open it again, or pass its path") from error
         raise DamagedMedia(f"{name} is damaged or cut short") from error
 
 
@@ -267,6 +262,8 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
     if frames > 1:
         notes.append(f"{name} has {frames} frames; only the first is used")
         pil_image.seek(0)
+    if isinstance(pil_image, TiffImagePlugin.TiffImageFile):
+        correct_planes(pil_image, name)
     if isinstance(pil_image, ImageFile.ImageFile):
         pil_image.decodermaxblock = READ_BYTES
     pil_image.load()

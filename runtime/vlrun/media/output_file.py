@@ -20,16 +20,19 @@ def check_target(path: str | os.PathLike[str]) -> None:
     name = os.fspath(path)
     if Path(name).suffix.lower() not in _SUFFIXES:
         raise OutputError(f"cannot write '{name}': its name must end in {', '.join(_SUFFIXES)}")
-    target = _resolve_links(name)
+    target = resolve_links(name)
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             target.lstat()  # raises for invalid names, for which the checks below return False
         is_folder, has_parent = target.is_dir(), target.parent.is_dir()
         writable = os.access(target.parent, os.W_OK | os.X_OK)
+        is_special = target.exists() and not target.is_file()
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write '{name}': {_reason(error)}") from error
     if is_folder:
         raise OutputError(f"cannot write '{name}': it is a folder")
+    if is_special:  # a device, a pipe or a socket
+        raise OutputError(f"cannot write '{name}': it is not a regular file")
     if not has_parent:
         raise OutputError(f"cannot write '{name}': there is no folder '{target.parent}'")
     if not writable:
@@ -43,12 +46,12 @@ def save_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
     try:
         encoded = io.BytesIO()
         image.save(encoded, _SUFFIXES[Path(name).suffix.lower()], quality=92, subsampling=0)  # thin lines keep colour
-        _write_atomically(_resolve_links(name), encoded.getvalue())
+        _write_atomically(resolve_links(name), encoded.getvalue())
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write '{name}': {_reason(error)}") from error
 
 
-def _resolve_links(name: str) -> Path:
+def resolve_links(name: str) -> Path:
     """Return the target of a symbolic link, so that the link is kept."""
     with contextlib.suppress(ValueError):
         return Path(os.path.realpath(name))

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge, OptionError
-from vlrun.media.image import DEFAULT_LIMITS, Image, ImageLimits, ImageSource, image_size, opened_image, read_source
+from vlrun.media.image import DEFAULT_LIMITS, Image, ImageLimits, ImageSource, image_size, opened_image
+from vlrun.media.sources import read_source
 
 MAX_IMAGES = 64
 MAX_TOTAL_PIXELS = 1_000_000_000
@@ -37,7 +38,7 @@ class PendingImage:
         if isinstance(self._source, Image | PILImage.Image):
             self.size = self._source.size
             return
-        encoded, name = read_source(source, limits)
+        encoded, name = read_source(source, limits.max_bytes)
         self.size = image_size(encoded, limits, name)
         if not _can_be_read_again(source):
             self._source = encoded

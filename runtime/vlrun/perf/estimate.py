@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlrun import manifest as manifests
+from vlrun.backends.system_memory import BASE_MEMORY
 from vlrun.manifest import TextDimensions
 from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.profile import SpeedProfile, auto_image_tokens
@@ -16,8 +17,6 @@ from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 
 MIB = 2**20
-BASE_MEMORY = 400 * MIB
-"""Process without weights and KV cache: Python, OpenVINO and compiled kernels (measured with the 2B model)."""
 MEMORY_PER_VISUAL_TOKEN = 280 * 1024
 """Vision encoder with a hidden size of 1,024, per visual token of the largest image (measured with 2B, 768 tokens)."""
 SCALE_BYTES = 8

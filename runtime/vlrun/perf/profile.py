@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ MAX_QUEUE_SECONDS = 0.05
 ATTENTION_SHARE = 0.5
 """Quadratic share of the time for an image of ``ATTENTION_AT`` visual tokens (docs/performance.md)."""
 ATTENTION_AT = 768
+MAX_PROFILE_BYTES = 1 << 16
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -102,7 +104,9 @@ def auto_image_tokens(profile: SpeedProfile) -> int:
 def load_profile(fingerprint: str, hints: str) -> SpeedProfile:
     """Return the stored profile of a model with these hints on this machine; empty if there is none."""
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(_path(fingerprint, hints).read_bytes(), type=SpeedProfile)
+        return msgspec.json.decode(
+            read_regular(_path(fingerprint, hints), MAX_PROFILE_BYTES, follow=False), type=SpeedProfile
+        )
     return SpeedProfile()
 
 
@@ -114,7 +118,7 @@ def update_profile(fingerprint: str, hints: str, measured: SpeedProfile) -> None
         return
     path = _path(fingerprint, hints)
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write_atomic(path, msgspec.json.encode(after))
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from vlrun.errors import DamagedModel, panics_as
+
 
 class Detokenizer:
     """Streaming detokenizer of one answer. Control tokens are skipped."""
@@ -17,6 +19,7 @@ class Detokenizer:
         self._tokens: list[int] = []
         self._text = ""
 
+    @panics_as(DamagedModel, "the model's tokenizer fails on a token that the model generated")
     def push(self, token: int) -> str:
         """Return the text that ``token`` completes; empty while a character is incomplete."""
         self._tokens.append(token)
@@ -24,6 +27,7 @@ class Detokenizer:
         self._text += text
         return text
 
+    @panics_as(DamagedModel, "the model's tokenizer fails on the tokens that the model generated")
     def flush(self) -> str:
         """Return the remaining text at the end of the answer, without an incomplete character."""
         whole: str = self._tokenizer.decode(self._tokens)

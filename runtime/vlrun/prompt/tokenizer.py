@@ -28,10 +28,12 @@ def load_tokenizer(content: bytes, folder: ModelFolder) -> Tokenizer:
     expected, found = folder.manifest.text.vocab_size, tokenizer.get_vocab_size()
     if found != expected:
         raise DamagedModel(f"{where} has {found} tokens, the manifest says {expected}: export or copy it again")
-    ids = folder.manifest.tokens
+    ids, control = folder.manifest.tokens, tokenizer.get_added_tokens_decoder()
     for token in (ids.image, ids.video, ids.vision_start, ids.vision_end, *ids.eos):
-        if tokenizer.id_to_token(token) is None:
-            raise DamagedModel(f"{where} has no token {token}, which the manifest names: export or copy it again")
+        if token not in control:
+            raise DamagedModel(
+                f"token {token} of {where} is no control token, but the manifest names it: export or copy it again"
+            )
     return tokenizer
 
 

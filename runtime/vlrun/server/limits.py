@@ -29,10 +29,16 @@ class ServerLimits:
     max_megapixels: int = 50
     """Size of an image, by its header, before anything is decoded."""
     connections: int = 256
-    """Open connections; for another one the longest silent one is closed, or it gets 503."""
+    """Open connections; for another one the longest silent one is closed, or an incomplete request of a client that has
+    more of them, or it gets 503."""
+    client_connections: int = 64
+    """Of these, from one address (IPv6: one /64 network); for another one its longest silent one is closed, or it gets
+    503. Behind a proxy, all clients have the proxy's address."""
 
     bodies_mib: int = 256
     """Size of all requests that are being read or wait; more is 429."""
+    client_bodies_mib: int = 128
+    """Of these, from one client: address and key."""
     request_megapixels: int = 100
     """Size of all images of a request together."""
     max_n: int = 8
@@ -63,6 +69,7 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
     """The limits without an option, as rows of a number and its meaning."""
     return [
         (f"{limits.bodies_mib} MiB", "for all requests being read or waiting; more is 429"),
+        (f"{limits.client_bodies_mib} MiB", "for those of one client (address and key)"),
         (f"{limits.request_megapixels} megapixels", "for all images of a request; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
         (f"{limits.max_messages} messages", "in a request"),

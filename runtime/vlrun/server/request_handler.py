@@ -63,7 +63,7 @@ class RequestHandler:
         self.metrics = metrics
         self.admission = Admission(limits)
         self.workers = WorkerPool(vlm, limits)
-        self.bodies = BodyBudget(limits.bodies_mib * MIB)
+        self.bodies = BodyBudget(limits.bodies_mib * MIB, limits.client_bodies_mib * MIB)
         self.active: set[RequestContext] = set()
         self.ready = asyncio.Event()
         """Set once the model answers. Requests that come earlier wait for it without a thread."""
@@ -127,7 +127,7 @@ class RequestHandler:
         context = RequestContext(endpoint, client_name(scope))
         self.active.add(context)
         try:
-            async with hold_body(scope, receive, self.limits, self.bodies) as body:
+            async with hold_body(scope, receive, self.limits, self.bodies, context.client) as body:
                 yield context, body
         except AnswerCancelled:
             context.outcome = "left"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled
+from vlrun.errors import AnswerCancelled, InvalidAnswer
 from vlrun.media.image import Image
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
 from vlrun.server.images import encoded_size, opened_encoded
@@ -80,7 +80,7 @@ class WorkerPool:
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
         sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
         if sizes:
-            self._vlm.check_visual_tokens(sizes, request.options)
+            self._vlm.builder.check_visual_tokens(sizes, request.options, self._vlm.known_context)
         turns = self.decode(request, cancellation)
         options = [
             replace(request.options, seed=_seed(request, index), progress=request.stream) for index in range(request.n)
@@ -101,7 +101,7 @@ class WorkerPool:
                 if cancellation.cancelled():
                     raise AnswerCancelled("the answer was cancelled")
                 with opened_encoded(part, self._limits) as image:
-                    parts.append(self._vlm.resize_image(image, part.detail, request.options))
+                    parts.append(self._vlm.builder.resize(image, request.options, part.detail))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
             turns.append(Turn(message.role, tuple(parts), message.tool_calls, details, message.reasoning))
         return turns
@@ -122,7 +122,7 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     """Generate an answer into the channel. Called in a thread."""
     try:
         has_text = False
-        for chunk in chunks:
+        for chunk in _without_values(chunks):
             new_text = bool(chunk.text or chunk.reasoning)
             urgent = chunk.answer is not None or (new_text and not has_text)
             has_text = has_text or new_text
@@ -130,6 +130,14 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
                 channel.put(AnswerChunk(index, chunk), urgent)
     except BaseException as error:  # noqa: BLE001 - raised again by `batches`
         channel.put(error, urgent=True)
+
+
+def _without_values(chunks: Generator[Chunk]) -> Iterator[Chunk]:
+    """Yield the chunks of an answer; clients get its text, also if that cannot become a value."""
+    try:
+        yield from chunks
+    except InvalidAnswer as error:
+        yield Chunk("", error.answer)
 
 
 async def _wait_for(work: Sequence[asyncio.Future[Any]]) -> None:

@@ -1,41 +1,84 @@
-"""Paths of everything that vlrun keeps in the user's cache folder."""
+"""Paths of everything that vlrun keeps in the user's cache folder.
+
+Compiled models are code, and stored prefixes decide answers. So a cache folder that belongs to another user, or that
+everyone may write to, is not used.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 
+UNUSABLE = Path(os.devnull) / "vlrun"
+"""Takes the place of a folder that must not be used: reading and writing there fails, as on a read-only disk."""
+KINDS = ("prefixes", "compiled", "verified", "tuned", "speed")
+"""Names of the folders of cached data."""
+
 
 def prefix_store() -> Path:
     """Folder of the prefix store: KV cache blocks of image prefixes."""
-    return _cache() / "prefixes"
+    return _usable("prefixes")
 
 
 def compiled_models() -> Path:
     """Folder of compiled models."""
-    return _cache() / "compiled"
+    return _usable("compiled")
 
 
 def verified_models() -> Path:
-    """Folder of stamps for verified model folders."""
-    return _cache() / "verified"
+    """Folder of records of verified model folders."""
+    return _usable("verified")
 
 
 def tuned_hints() -> Path:
     """Folder of the results of ``vlrun tune``."""
-    return _cache() / "tuned"
+    return _usable("tuned")
 
 
 def speed_profiles() -> Path:
     """Folder of measured speeds."""
-    return _cache() / "speed"
+    return _usable("speed")
 
 
 def chat_history() -> Path:
     """File of the input history of ``vlrun chat``."""
-    return _cache() / "chat_history"
+    return _usable("chat_history")
 
 
-def _cache() -> Path:
-    return platformdirs.user_cache_path("vlrun")
+def folder() -> Path:
+    """Return the user's cache folder, whether it can be used or not; without a home directory, one that cannot be."""
+    try:
+        return platformdirs.user_cache_path("vlrun")
+    except RuntimeError:
+        return UNUSABLE
+
+
+def has_home() -> bool:
+    """Return whether there is a place for caches: a home directory, or XDG_CACHE_HOME."""
+    return folder() != UNUSABLE
+
+
+def distrusted() -> tuple[str, ...]:
+    """Return why folders are not used; nothing if all can be used."""
+    return tuple(dict.fromkeys(problem for kind in KINDS for problem in _problems(folder() / kind)))
+
+
+def _usable(kind: str) -> Path:
+    path = folder() / kind
+    return UNUSABLE / kind if any(_problems(path)) else path
+
+
+def _problems(path: Path) -> Iterator[str]:
+    """Yield why the folder above a path, or the path itself, is not used. One that does not exist yet is no problem."""
+    for checked in (path.parent, path):
+        with contextlib.suppress(OSError):
+            status = checked.stat()
+            if status.st_uid not in (os.geteuid(), 0):
+                yield f"the cache folder '{checked}' belongs to another user: it is not used"
+            elif status.st_mode & stat.S_IWOTH:
+                yield f"everyone may write to the cache folder '{checked}': it is not used until 'chmod o-w'"

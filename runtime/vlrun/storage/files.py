@@ -6,12 +6,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vlrun.regular_files import open_regular
 from vlrun.types.arrays import Bytes
 
 PARTIAL = ".part"
@@ -38,9 +40,15 @@ def write_checked(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
         raise
 
 
-def read_checked(path: Path) -> Bytes:
-    """Read a file of ``write_checked``. Raises OSError, or ValueError if the file is damaged."""
-    content = np.fromfile(path, np.uint8)
+def read_checked(path: Path, limit: int) -> Bytes:
+    """Read a file of ``write_checked``.
+
+    Raises:
+        OSError: It cannot be read, is not a regular file, or has more than ``limit`` bytes.
+        ValueError: It is damaged.
+    """
+    with os.fdopen(open_regular(path, limit, follow=False), "rb") as file:
+        content = np.fromfile(file, np.uint8)
     body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:].tobytes()
     if hashlib.sha256(body.data).digest() != checksum:
         raise ValueError("the checksum is wrong")
@@ -49,9 +57,11 @@ def read_checked(path: Path) -> Bytes:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file atomically, without a checksum. Raises OSError."""
-    part = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    descriptor, name = tempfile.mkstemp(PARTIAL, "", path.parent)
+    part = Path(name)
     try:
-        part.write_bytes(content)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -75,7 +85,7 @@ def evict(paths: Iterable[Path], limit: int) -> None:
     files = []
     for path in paths:
         with contextlib.suppress(OSError):  # another process removed it
-            status = path.stat()
+            status = path.lstat()
             files.append((status.st_mtime_ns, status.st_size, path))
     excess = sum(size for _, size, _ in files) - limit
     for _, size, path in sorted(files):
@@ -88,6 +98,16 @@ def evict(paths: Iterable[Path], limit: int) -> None:
 def remove_partial(folder: Path) -> None:
     """Remove partial files of processes that have ended."""
     for path in folder.glob(f"*{PARTIAL}"):
-        with contextlib.suppress(OSError), path.open("rb") as file:
+        with contextlib.suppress(OSError):
+            if is_abandoned(path):
+                path.unlink()
+
+
+def is_abandoned(path: Path) -> bool:
+    """Return whether the process that wrote a partial file has ended. Raises OSError."""
+    with os.fdopen(open_regular(path, sys.maxsize, follow=False), "rb") as file:
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        except BlockingIOError:
+            return False
+        return True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from vlrun.errors import DamagedModel, OptionError
+from vlrun.errors import DamagedModel, OptionError, panics_as
 from vlrun.structured.schema_check import check_schema
 from vlrun.structured.schema_refs import is_risky
 from vlrun.structured.trial_compile import try_compile
@@ -46,6 +46,10 @@ CONTROL_MARK = "\0"
 """Precedes the names of control tokens in llguidance's tokenizer. No JSON text contains it, so that the letters of a
 control token in an answer are ordinary tokens.
 """
+
+
+_llguidance = panics_as(OptionError, "the schema is not supported: it crashes the library that compiles schemas")
+"""For all that calls llguidance: a panic in the engine's thread would end it."""
 
 
 class _AddedToken(msgspec.Struct):
@@ -84,6 +88,7 @@ class GrammarTokenizer:
                 self._tokenizer = self._create()
             return self._tokenizer
 
+    @_llguidance
     def completing_tokens(self, word: bytes) -> list[IntArray]:
         """Return the ids that complete ``word`` as text; entry i holds those that follow its first i bytes.
 
@@ -114,6 +119,7 @@ class GrammarTokenizer:
             while len(self._grammars) > (MAX_CACHED if sum(map(len, self._grammars)) <= MAX_CACHED_CHARACTERS else 1):
                 self._grammars.popitem(last=False)
 
+    @panics_as(DamagedModel, "the model's tokenizer does not support schemas")
     def _create(self) -> LLTokenizer:
         from llguidance import LLTokenizer
 
@@ -166,10 +172,12 @@ class GrammarConstraint:
         self._ended = False
 
     @property
+    @_llguidance
     def complete(self) -> bool:
         """Whether the answer is complete. It may still continue, as a number can."""
         return self._ended or bool(self._matcher.is_accepting())
 
+    @_llguidance
     def mask(self, scores: FloatArray) -> None:
         """Set the ``scores [vocab_size]`` of forbidden tokens to minus infinity, in place."""
         if self._only_end_follows():
@@ -180,6 +188,7 @@ class GrammarConstraint:
         allowed = np.unpackbits(packed, count=len(self._permitted), bitorder="little").view(np.bool_)
         np.copyto(scores, -np.inf, where=~(allowed & self._permitted))
 
+    @_llguidance
     def accept(self, token: int) -> None:
         """Advance by the sampled token. Raises OptionError for a forbidden one."""
         if token in self._eos and self.complete:
@@ -188,6 +197,7 @@ class GrammarConstraint:
             self._check()
             raise OptionError(f"token {token} may not follow under the schema")
 
+    @_llguidance
     def forced(self) -> list[int]:
         """Return the tokens that must come next; empty if there is a choice."""
         if self._only_end_follows():
@@ -224,6 +234,7 @@ def allow_only(scores: FloatArray, tokens: Sequence[int]) -> None:
     scores[tokens] = kept
 
 
+@_llguidance
 def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: GrammarTokenizer) -> Grammar:
     """Compile a JSON schema (or its text) in less than 2 s, apart from creating the tokenizer.
 
@@ -238,6 +249,7 @@ def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: Grammar
     return compile_grammar(source, "the schema", tokenizer, risky=len(text) > SAFE_BYTES or is_risky(checked))
 
 
+@_llguidance
 def compile_grammar(
     source: str, subject: str, tokenizer: GrammarTokenizer, *, risky: bool, control: frozenset[int] = frozenset()
 ) -> Grammar:

@@ -1,21 +1,24 @@
 """JSON schemas from Python types, and answers converted to them: dataclasses, TypedDicts, Pydantic models and others.
 
-Objects have no other members than the type's fields; a field with a default may be absent. Pydantic is never imported:
-a model supplies its own schema.
+Objects have no other members than the type's fields; a field with a default may be absent. Pydantic is imported
+only for its own models.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import msgspec
 from msgspec import inspect
 
-from vlrun.errors import OptionError
+from vlrun.errors import InvalidAnswer, OptionError
 from vlrun.structured.schema_check import MAX_NUMBER, plain_schema
 from vlrun.structured.schema_refs import Schema
+from vlrun.types.answer import Answer
 
 _SCALARS = (inspect.IntType, inspect.FloatType, inspect.StrType, inspect.BoolType, inspect.NoneType)
 _CHOICES = (inspect.LiteralType, inspect.EnumType)
@@ -37,31 +40,65 @@ def schema_of(source: object) -> Mapping[str, object] | bool:
         return source
     try:
         if _is_pydantic(source):
-            return _closed(source.model_json_schema(), bounded=False)  # type: ignore[attr-defined]
+            return _closed(_pydantic_schema(source), bounded=False)
         _check_type(inspect.type_info(source))
         return _closed(msgspec.json.schema(source), bounded=True)
     except Exception as error:  # annotations and Pydantic models run the user's code
         raise OptionError(f"no schema can be made from {_name(source)}: {_first_line(error)}") from error
 
 
+def with_value(answer: Answer, source: object) -> Answer:
+    """Return a complete answer with its value. Raises InvalidAnswer, which has the answer."""
+    try:
+        return replace(answer, value=value_of(answer.text, source))
+    except OptionError as error:
+        raise InvalidAnswer(error.message, answer) from error
+
+
 def value_of(text: str, source: object) -> object:
     """Convert an answer to the type ``source``, or to plain JSON if that is a schema.
 
     Raises:
-        OptionError: The text is not JSON or does not fit the type, for example because it is truncated.
+        OptionError: The text is not JSON, an object in it has a name twice, or it does not fit the type: it is
+            truncated, for example, or a validator refuses it.
     """
     try:
+        plain = json.loads(text, object_pairs_hook=_unique)
         if isinstance(source, str | bool | Mapping):
-            return cast("object", json.loads(text))
+            return cast("object", plain)
         if _is_pydantic(source):
             return cast("object", source.model_validate_json(text))  # type: ignore[attr-defined]
         return cast("object", msgspec.json.decode(text, type=source))
-    except (ValueError, TypeError, RecursionError) as error:  # both libraries' errors are ValueErrors
+    except Exception as error:  # types run the user's code
         raise OptionError(f"the answer does not fit {_name(source)}: {_first_line(error)}") from error
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object. Parsers keep only one of several members of the same name."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        name = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise ValueError(f"it has the name '{name:.80}' twice")
+    return members
 
 
 def _is_pydantic(source: object) -> bool:
     return isinstance(source, type) and callable(getattr(source, "model_json_schema", None))
+
+
+def _pydantic_schema(source: Any) -> Mapping[str, object]:
+    """Return a model's schema, in which a Decimal is a number: not every string is one."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None or not issubclass(source, pydantic.BaseModel):
+        return cast("Mapping[str, object]", source.model_json_schema())
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class NumbersForDecimals(GenerateJsonSchema):
+        def decimal_schema(self, schema: Any) -> dict[str, Any]:
+            either = super().decimal_schema(schema)
+            return next((one for one in either.get("anyOf", ()) if one.get("type") == "number"), either)
+
+    return cast("Mapping[str, object]", source.model_json_schema(schema_generator=NumbersForDecimals))
 
 
 def _name(source: object) -> str:

@@ -66,7 +66,7 @@ def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
         if isinstance(schema, str):
             if len(schema) > MAX_BYTES:
                 raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
-            value = json.loads(schema, object_pairs_hook=_unique)
+            value = json.loads(schema.removeprefix("\ufeff"), object_pairs_hook=_unique)
         _check_extent(value, itertools.count())
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=dict)
         if len(text.encode()) > MAX_BYTES:

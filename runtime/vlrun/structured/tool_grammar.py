@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from vlrun.errors import OptionError, SchemaError, ToolError
+from vlrun.errors import OptionError, SchemaError, ToolError, panics_as
 from vlrun.models.family import ModelFamily, ToolCallFormat
 from vlrun.structured.grammar import (
     JSON_STYLE,
@@ -124,6 +124,7 @@ class OptionalToolCallsConstraint:
                 return tokens[:index]
         return tokens
 
+    @panics_as(OptionError, "the answer cannot continue: the library that checks it crashed")
     def _match(self, token: int, matched: int) -> int:
         """Count the bytes of the begin token that end the answer after ``token``; all if it occurs anywhere."""
         text = self._begin[:matched] + self._tokenizer.load().decode_bytes([token])

@@ -147,7 +147,7 @@ def load_tasks(path: str | os.PathLike[str]) -> Mapping[str, Task]:
     if len(raw) > MAX_FILE_BYTES:
         raise OptionError(f"'{name}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a task file")
     try:
-        return {**built_in_tasks(), **_parse(raw.decode("utf-8"), name)}
+        return {**built_in_tasks(), **_parse(raw.decode("utf-8-sig"), name)}
     except UnicodeDecodeError:
         raise OptionError(f"'{name}' is not UTF-8 text") from None
 

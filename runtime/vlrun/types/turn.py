@@ -88,8 +88,11 @@ class Turn:
 
 
 def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], tuple[Tool, ...]]:
-    """Return turns and tools as tuples. Raises OptionError for members of other types."""
-    return tuple_of(instance(Turn), "turns")("turns", turns), tuple_of(mapping, "mappings")("tools", tools)
+    """Return turns and tools as tuples. Raises OptionError for members of other types, and without turns."""
+    checked = tuple_of(instance(Turn), "turns")("turns", turns)
+    if not checked:
+        raise OptionError("turns must have at least one turn")
+    return checked, tuple_of(mapping, "mappings")("tools", tools)
 
 
 def _check_part(name: str, value: object) -> str | Image | GeneratedText:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_an_existing_file_is_an_image(tmp_path: Path) -> None:
     photo = tmp_path / "photo"
     photo.touch()
     assert split_arguments([str(photo)]) == ([str(photo)], [None])
+
+
+def test_a_pipe_or_a_file_url_is_an_image(tmp_path: Path) -> None:
+    """A shell passes a process substitution as a pipe: /dev/fd/63."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for word in (str(pipe), "file:///a%20b", "FILE:/a"):
+        assert split_arguments([word]) == ([word], [None])
+    assert split_arguments([str(pipe), str(tmp_path)]) == ([str(pipe)], [str(tmp_path)])  # a folder is a word
 
 
 def test_with_question_options_every_argument_is_an_image() -> None:

@@ -273,6 +273,21 @@ def test_read_only_home_still_answers(images: Path, small_model: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("cli_args", [("ask", EXAMPLES / "shelf.png", "How many bottles are there?"), ("verify",)])
+def test_an_unknown_user_without_a_home_directory_is_served(tmp_path: Path, cli_args: tuple[str | Path, ...]) -> None:
+    program = "import pwd; pwd.getpwuid = {}.__getitem__; from vlrun.cli import main; main()"
+    environment = {"PYTHONPATH": str(RUNTIME), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, cli_args)],
+        capture_output=True, env=environment, cwd=tmp_path, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"6\n" or cli_args == ("verify",)
+    assert (b"there is no home directory" in done.stderr) == (cli_args != ("verify",))
+    assert not list(tmp_path.iterdir())
+
+
 def test_closed_pipe_and_full_disk_end_without_a_stack_trace(images: Path, small_model: Path) -> None:
     """`| head` and a full disk have documented exit codes."""
     arguments, environment = command(

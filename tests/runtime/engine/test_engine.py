@@ -135,6 +135,10 @@ def test_closing_a_stream_stops_vision_and_prefill() -> None:
         assert list(engine.submit(make_request(IMAGE))) == expected_tokens(IMAGE)
 
 
+class PanicException(BaseException):
+    """As PyO3's, which cannot be imported."""
+
+
 def test_a_fault_fails_only_the_requests_it_affects() -> None:
     decoder, encoder = FakeDecoder(100), FakeEncoder()
     text = make_prompt([1, 2, 3], 5)
@@ -145,6 +149,11 @@ def test_a_fault_fails_only_the_requests_it_affects() -> None:
         decoder.error = RuntimeError("no more")
         with pytest.raises(DeviceError, match="the device failed: no more"):
             list(engine.submit(make_request(text)))
+        for failing in (encoder, decoder):  # a panic of a Rust library ended the engine
+            decoder.error = encoder.error = None
+            failing.error = PanicException("index out of bounds")
+            with pytest.raises(DeviceError, match="the device failed: index out of bounds"):
+                list(engine.submit(make_request(IMAGE)))
         decoder.error = encoder.error = None
 
         class FailingSampler(GreedySampler):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, DeviceError
+from vlrun.errors import AnswerCancelled, DeviceError, InvalidAnswer
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.server.worker_pool import DELIVERY_SECONDS, WorkerPool
@@ -64,6 +64,13 @@ def test_a_fast_model_wakes_the_loop_rarely() -> None:
     assert text(batches) == "".join(f"{number} " for number in range(300))
     assert len(batches) <= seconds / DELIVERY_SECONDS + 3
     assert len(batches) > 3
+    assert batches[-1][-1].chunk.answer is ANSWER
+
+
+def test_an_answer_that_cannot_become_a_value_is_an_answer() -> None:
+    """Clients get text: values are for Python."""
+    batches, _ = generate(FakeModel(3, error=InvalidAnswer("it has a name twice", ANSWER)), stream=True)
+    assert text(batches) == "0 1 2 "
     assert batches[-1][-1].chunk.answer is ANSWER
 
 

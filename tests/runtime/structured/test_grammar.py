@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import decoders
 
 from tests.runtime.structured.cpu_time import cpu_seconds
 from tests.runtime.structured.random_answers import EOS, TOKENIZER, VOCAB_SIZE, closing_tokens, random_answers
@@ -288,3 +289,30 @@ def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compile_schema({"const": "x" * 1000}, tokenizer) is large
     assert compile_schema({"const": 1}, tokenizer) is not small
     assert compile_schema({"const": "x" * 1000}, tokenizer) is not large
+
+
+class PanickingMatcher:
+    """A matcher whose every method panics as a Rust library does."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_, **__: decoders.Strip("a", 10**9, 10**9).decode(["a"])
+
+
+@pytest.mark.parametrize("name", ["mask", "accept", "forced", "complete"])
+def test_a_panic_during_an_answer_is_an_option_error(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Panics pass ``except Exception``, and these methods run in the engine's thread."""
+    constraint = compile_schema({"type": "integer"}, TOKENIZER).constraint()
+    constraint._matcher = PanickingMatcher()  # type: ignore[assignment]
+    arguments = {"mask": (np.zeros(VOCAB_SIZE, np.float32),), "accept": (0,)}
+    with pytest.raises(OptionError, match="crashes the library"):
+        getattr(constraint, name)(*arguments.get(name, ()))
+    capfd.readouterr()  # Rust writes to stderr
+
+
+def test_a_panic_during_compilation_is_an_option_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llguidance.LLMatcher", PanickingMatcher())
+    with pytest.raises(OptionError, match="crashes the library"):
+        compile_schema({"type": "integer", "minimum": 17}, TOKENIZER)
+    capfd.readouterr()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -127,3 +128,41 @@ def test_an_incomplete_answer_has_no_value() -> None:
     for source in sources:
         with pytest.raises(OptionError, match="does not fit"):
             value_of('{"things": [', source)
+
+
+@pytest.mark.parametrize("source", [{}, "{}", True, dict[str, int]])
+def test_an_object_with_a_name_twice_has_no_value(source: object) -> None:
+    """Parsers keep only one of the members: ``{"a": 1, "a": 2}`` became ``{"a": 2}``."""
+    for text in ('{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 1}}', '[{"": 1, "": 2}]'):
+        with pytest.raises(OptionError, match="does not fit"):
+            value_of(text, source)
+
+
+def test_decimals_of_pydantic_are_numbers() -> None:
+    """Their schema allows any string, of which few are decimals."""
+    pydantic = pytest.importorskip("pydantic")
+    cents = pydantic.Field(max_digits=6, decimal_places=2, ge=0)
+    model = pydantic.create_model("Receipt", total=Decimal, tax=(Decimal, cents), parts=(list[Decimal] | None, None))
+    compiled = compile_schema(schema_of(model), TOKENIZER)
+    text = next(text for seed in range(9) if (text := random_answer(compiled, np.random.default_rng(seed))))
+    plain: Any = value_of(text, {})
+    assert all(isinstance(plain[name], int | float) for name in ("total", "tax"))
+    assert value_of('{"total": 12.10, "tax": 0.25}', model) == model(total=Decimal("12.1"), tax=Decimal("0.25"))
+    either = pydantic.create_model("Either", total=float | str)
+    assert isinstance(value_of('{"total": "12"}', either), either)
+    assert "string" in str(schema_of(either))
+
+
+def test_any_error_of_a_type_is_told() -> None:
+    """Types run the user's code, which may raise anything."""
+
+    @dataclass
+    class Raising:
+        n: int
+
+        def __post_init__(self) -> None:
+            raise {1: KeyError, 2: ZeroDivisionError, 3: AssertionError, 4: RuntimeError}[self.n]("no")
+
+    for number in range(1, 5):
+        with pytest.raises(OptionError, match="does not fit 'Raising'"):
+            value_of(f'{{"n": {number}}}', Raising)

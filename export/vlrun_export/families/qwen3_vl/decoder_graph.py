@@ -16,18 +16,28 @@ Output: ``logits [S, vocab_rows]`` f32.
 inputs are ``input_ids [T]``, ``position_ids [3, T]``, ``visual_features [1 + D, T, 1, hidden]``, ``visual_mask [T, 1,
 1]``, ``logit_rows [S]`` and the block tables and caches of PagedAttention.
 
-Layers, norms and rotary angles are transformers' modules (4.57.6, ``modeling_qwen3_vl.py``), called in the order of
-``Qwen3VLTextModel.forward``.
+Layers, norms and rotary angles are transformers' modules (4.57 to 5.24, ``modeling_qwen3_vl.py``), called in the order
+of ``Qwen3VLTextModel.forward``.
 """
 
 from __future__ import annotations
 
+from inspect import signature
+
 import torch
 from transformers import Qwen3VLTextConfig
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel, Qwen3VLTextRotaryEmbedding
+from transformers.models.qwen3_vl.modeling_qwen3_vl import (
+    Qwen3VLTextDecoderLayer,
+    Qwen3VLTextModel,
+    Qwen3VLTextRotaryEmbedding,
+)
 
 from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, Checkpoint
+from vlrun_export.stateful import make_stateful
 from vlrun_export.tracing import Port, TracedGraph, trace
+
+CACHE_ARGUMENT = "cache" if "cache" in signature(Qwen3VLTextDecoderLayer.forward).parameters else "past_key_values"
+"""transformers 5 renamed it."""
 
 
 class JoinedCache:
@@ -40,7 +50,7 @@ class JoinedCache:
         self.layers = past
 
     def update(
-        self, key: torch.Tensor, value: torch.Tensor, layer: int, _: object = None
+        self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append keys and values ``[B, kv_heads, T, head_dim]`` and return all of the layer."""
         past_key, past_value = self.layers[layer]
@@ -73,7 +83,7 @@ class DecoderGraph(torch.nn.Module):
         angles = self.text.rotary_emb(hidden, position_ids)
         mask = _causal_mask(attention_mask, past[0].shape[2], input_ids.shape[1])
         for index, layer in enumerate(self.text.layers):
-            hidden = layer(hidden, position_embeddings=angles, attention_mask=mask, past_key_values=cache)
+            hidden = layer(hidden, position_embeddings=angles, attention_mask=mask, **{CACHE_ARGUMENT: cache})
             if index < self.deepstack:
                 hidden = hidden + visual_features[index + 1] * visual_mask
         rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, logit_rows)
@@ -83,14 +93,16 @@ class DecoderGraph(torch.nn.Module):
 
 def build_decoder(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
     """Trace the checkpoint's decoder. ``matrices``: dtype of the weight matrices; None keeps the checkpoint's."""
-    from optimum.exporters.openvino.stateful import patch_stateful_decoder
-
     config = checkpoint.config.text_config
     levels = len(checkpoint.config.vision_config.deepstack_visual_indexes)
     graph = DecoderGraph(*_load(checkpoint, matrices), deepstack=levels)
-    names = ["logits", *(f"present.{i}.{part}" for i in range(config.num_hidden_layers) for part in ("key", "value"))]
-    traced = trace(graph, _ports(config, levels), names)
-    patch_stateful_decoder(config, traced.model)
+    caches = {
+        f"past_key_values.{index}.{part}": f"present.{index}.{part}"
+        for index in range(config.num_hidden_layers)
+        for part in ("key", "value")
+    }
+    traced = trace(graph, _ports(config, levels, list(caches)), ["logits", *caches.values()])
+    make_stateful(traced.model, caches)
     return traced
 
 
@@ -116,7 +128,7 @@ def _causal_mask(attention_mask: torch.Tensor, past: int, length: int) -> torch.
     return torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
 
 
-def _ports(config: Qwen3VLTextConfig, levels: int) -> list[Port]:
+def _ports(config: Qwen3VLTextConfig, levels: int, caches: list[str]) -> list[Port]:
     batch, past, length = 2, 3, 4
     ones = torch.ones(batch, length, dtype=torch.int64)
     features = torch.zeros(1 + levels, batch, length, config.hidden_size)
@@ -128,9 +140,5 @@ def _ports(config: Qwen3VLTextConfig, levels: int) -> list[Port]:
         Port("visual_mask", (-1, -1, 1), torch.zeros(batch, length, 1)),
         Port("logit_rows", (-1,), torch.arange(3)),
     ]
-    shape = (config.num_key_value_heads, config.head_dim)
-    for index in range(config.num_hidden_layers):
-        for part in ("key", "value"):
-            example = torch.zeros(batch, shape[0], past, shape[1])
-            ports.append(Port(f"past_key_values.{index}.{part}", (-1, shape[0], -1, shape[1]), example))
-    return ports
+    heads, width = config.num_key_value_heads, config.head_dim
+    return ports + [Port(name, (-1, heads, -1, width), torch.zeros(batch, heads, past, width)) for name in caches]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -29,14 +30,21 @@ def run_reference(checkpoint: Checkpoint, ids: IntArray, patches: FloatArray, gr
     tokens = torch.from_numpy(ids)[None]
     pixels = torch.from_numpy(patches)
     shape = torch.tensor([[1, grid.height, grid.width]])
-    features: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
-    model.model.visual.register_forward_hook(lambda module, inputs, output: features.append(output))
+    features: list[torch.Tensor] = []
+    model.model.visual.register_forward_hook(lambda module, inputs, output: features.append(_stacked(output)))
     with torch.inference_mode():
         # Without a mask, transformers would treat repeated M-RoPE positions as packed sequences.
-        mask = torch.ones_like(tokens)
-        output = model(input_ids=tokens, attention_mask=mask, pixel_values=pixels, image_grid_thw=shape)
-    embeddings, deepstack = features[0]
-    return Reference(torch.stack([embeddings, *deepstack]).numpy(), output.logits[0].numpy())
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        if "mm_token_type_ids" in signature(type(model.model).forward).parameters:  # transformers 5: 1 is an image
+            inputs["mm_token_type_ids"] = (tokens == checkpoint.config.image_token_id).long()
+        output = model(**inputs, pixel_values=pixels, image_grid_thw=shape)
+    return Reference(features[0].numpy(), output.logits[0].numpy())
+
+
+def _stacked(output: Any) -> torch.Tensor:
+    """Return the features ``[1 + D, tokens, hidden]``: a tuple in transformers 4, named outputs in transformers 5."""
+    embeddings, deepstack = output if type(output) is tuple else (output.pooler_output, output.deepstack_features)
+    return torch.stack([embeddings, *deepstack])
 
 
 def _streamed_model(checkpoint: Checkpoint) -> Any:
@@ -48,8 +56,7 @@ def _streamed_model(checkpoint: Checkpoint) -> Any:
         model = Qwen3VLForConditionalGeneration(config).eval()
     text, vision = model.model.language_model, model.model.visual
     text.rotary_emb = Qwen3VLTextRotaryEmbedding(config.text_config)
-    head_dim = config.vision_config.hidden_size // config.vision_config.num_heads
-    vision.rotary_pos_emb = Qwen3VLVisionRotaryEmbedding(head_dim // 2)
+    vision.rotary_pos_emb = _vision_rotary(config.vision_config)
     for prefix, half in ((VISION_PREFIX, vision), (TEXT_PREFIX, text)):
         for name, module in _layers(half):
             _stream(module, checkpoint, f"{prefix}{name}.")
@@ -58,6 +65,13 @@ def _streamed_model(checkpoint: Checkpoint) -> Any:
     head = f"{TEXT_PREFIX}embed_tokens." if checkpoint.tied else HEAD.removesuffix("weight")
     _stream(model.lm_head, checkpoint, head)
     return model
+
+
+def _vision_rotary(config: Any) -> torch.nn.Module:
+    """Return the rotary embedding with computed frequencies. Its argument is a width in transformers 4."""
+    if "config" in signature(Qwen3VLVisionRotaryEmbedding.__init__).parameters:
+        return Qwen3VLVisionRotaryEmbedding(config)
+    return Qwen3VLVisionRotaryEmbedding(config.hidden_size // config.num_heads // 2)
 
 
 def _layers(half: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:

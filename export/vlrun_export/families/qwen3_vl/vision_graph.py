@@ -11,7 +11,7 @@ Inputs (N patches in merge-block order; positions from ``vlrun.models.qwen3_vl.p
 Output: ``features [1 + D, N / merge^2, hidden]`` f32; row 0: embeddings, rows 1..D: DeepStack.
 
 Each call takes one image or one pair of video frames, between which the reference has no attention, so no mask is
-needed. The modules are transformers' (4.57.6, ``modeling_qwen3_vl.py``); only ``Qwen3VLVisionModel.forward`` and
+needed. The modules are transformers' (4.57 to 5.24, ``modeling_qwen3_vl.py``); only ``Qwen3VLVisionModel.forward`` and
 ``Qwen3VLVisionAttention.forward`` are rewritten, so that they can be traced for any N.
 """
 

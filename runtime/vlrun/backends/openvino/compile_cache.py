@@ -15,6 +15,7 @@ from pathlib import Path
 
 import openvino as ov
 
+from vlrun.regular_files import read_regular
 from vlrun.storage import files
 
 BLOB_VERSION = 1
@@ -53,7 +54,7 @@ class CompileCache:
     def _import(self, core: ov.Core, path: Path, device: str, config: Mapping[str, str]) -> ov.CompiledModel | None:
         """Import a blob if it is intact and the device accepts it."""
         try:
-            compiled = core.import_model(ov.Tensor(files.read_checked(path)), device, dict(config))
+            compiled = core.import_model(ov.Tensor(files.read_checked(path, LIMIT)), device, dict(config))
         except OSError:
             return None
         except ValueError:
@@ -62,7 +63,7 @@ class CompileCache:
         except RuntimeError:  # intact but refused; the device may have been busy
             refused = path.with_suffix(REFUSED_SUFFIX)
             with contextlib.suppress(OSError):
-                refused.write_bytes(b"2" if refused.exists() else b"1")
+                files.write_atomic(refused, b"2" if refused.exists() else b"1")
             files.remove(path)
             return None
         files.remove(path.with_suffix(REFUSED_SUFFIX))
@@ -72,7 +73,7 @@ class CompileCache:
     def _store(self, path: Path, compiled: ov.CompiledModel) -> None:
         """Store a blob unless the device refused it twice. Raises OSError and RuntimeError."""
         refused = path.with_suffix(REFUSED_SUFFIX)
-        if refused.exists() and refused.read_bytes() == b"2":
+        if refused.exists() and read_regular(refused, 1, follow=False) == b"2":
             return
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.remove_partial(self.folder)

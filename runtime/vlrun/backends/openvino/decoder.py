@@ -19,6 +19,7 @@ from openvino._offline_transformations import paged_attention_transformation
 from vlrun.backends.openvino.attention_recorder import OpenVINOAttentionRecorder, add_query_output
 from vlrun.backends.openvino.cache_memory import CacheMemory, allocate_cache
 from vlrun.backends.openvino.device import Device, check_ports, run
+from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DamagedModel, DeviceError, OptionError
@@ -45,6 +46,7 @@ class OpenVINODecoder:
         self, device: Device, folder: ModelFolder, text: TextDimensions, deepstack: int, memory: int, max_tokens: int
     ) -> None:
         model = device.read_model(folder, DECODER_XML, DECODER_BIN)
+        check_decoder_graph(model, text, f"'{DECODER_XML}' in '{folder.name}'")
         try:
             paged_attention_transformation(model)
         except RuntimeError as error:

@@ -99,12 +99,12 @@ def _is_integrated(core: ov.Core, name: str) -> bool:
     return "INTEGRATED" in str(core.get_property(name, "DEVICE_TYPE")).upper()
 
 
-def check_ports(compiled: ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
-    """Check the ports of a compiled model before memory is passed to it. Raises DamagedModel.
+def check_ports(model: ov.Model | ov.CompiledModel, expected: Mapping[str, Sequence[int]], name: str) -> None:
+    """Check the ports of a model before memory is passed to it. Raises DamagedModel.
 
     Every port of ``expected`` must exist with its shape (-1: any size), and there must be no other cache port.
     """
-    ports = {port_name: port for port in (*compiled.inputs, *compiled.outputs) for port_name in port.get_names()}
+    ports = {port_name: port for port in (*model.inputs, *model.outputs) for port_name in port.get_names()}
     caches = {port_name for port_name in ports if port_name.startswith(("key_cache.", "value_cache."))}
     wrong = caches - expected.keys()
     for port_name, shape in expected.items():

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vlrun.backends.openvino.device import Device, check_ports, run
+from vlrun.backends.openvino.graph_check import check_vision_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
-from vlrun.errors import DeviceError
+from vlrun.errors import DamagedModel, DeviceError
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
@@ -25,14 +26,15 @@ class OpenVINOVisionEncoder:
 
     def __init__(self, device: Device, folder: ModelFolder, vision: VisionDimensions, family: ModelFamily) -> None:
         model = device.read_model(folder, VISION_XML, VISION_BIN)
-        self._folder = folder
+        self._folder, self._name = folder, f"'{VISION_XML}' in '{folder.name}'"
+        check_ports(model, expected_ports(vision), self._name)
+        check_vision_graph(model, vision, folder.manifest.text.hidden, self._name)
         self._vision = vision
         self._family = family
         self._lock = threading.Lock()
         self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
             self._compiled = device.compile_model(model, folder.named_path(VISION_BIN), device.hints.vision_config())
-        check_ports(self._compiled, _expected_ports(vision), f"'{VISION_XML}' in '{folder.name}'")
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
@@ -69,13 +71,15 @@ class OpenVINOVisionEncoder:
                 self._folder.check_unchanged(VISION_BIN)
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
                 self._mapped = None
+                if features.tokens != patches.grid.tokens:
+                    raise DamagedModel(f"{self._name} does not match its manifest (merge): export or copy it again")
             finally:
                 self._compiled.release_memory()  # half the size of the weights for a 1024 x 768 image
         trim_heap()
         return features
 
 
-def _expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
+def expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
     """Return the port shapes that the manifest implies."""
     head_dim = vision.hidden // vision.heads
     return {

@@ -5,6 +5,7 @@ Only digests are kept, so that no log line, traceback or dump shows a key.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import hmac
 import os
@@ -96,6 +97,6 @@ def _read(path: Path) -> str:
     if len(content) > MAX_FILE_BYTES:
         raise ServiceError(f"the key file {path} is larger than {MAX_FILE_BYTES // 1024} KiB")
     try:
-        return content.decode("ascii")
+        return content.removeprefix(codecs.BOM_UTF8).decode("ascii")
     except UnicodeDecodeError:
         raise ServiceError(f"the key file {path} has non-ASCII characters") from None

@@ -7,7 +7,8 @@ hypercorn, behind Starlette 1.10):
 - bounds on headers: uvicorn and hypercorn accept 5,000 headers, granian 300 KB of them; h11's own size limit does not
   hold for a head that arrives in one read;
 - refusing Content-Length together with Transfer-Encoding, which all three accept;
-- a write timeout for clients that read nothing, and a bound on connections that silent ones cannot exhaust.
+- a write timeout for clients that read nothing or next to nothing;
+- bounds on connections, of all clients and of each, that silent ones and slow bodies cannot exhaust.
 
 It relies on undocumented parts of uvicorn 0.54, which setup.cfg therefore pins: ``data_received`` and
 ``on_response_complete`` call ``self.handle_events()``, which calls ``self.conn.next_event()`` and lets every exception
@@ -21,10 +22,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -42,6 +45,10 @@ SEND_BUFFER = 64 * 1024
 megabytes late."""
 MAX_CHUNKS = 16 * 1024
 """Chunks of a body: 15 MiB in 1 KiB each. A chunk costs about 10 us of the event loop."""
+READ_RATE = 1024
+"""Bytes a second that a client must read while data waits for it: one that reads a byte now and then holds its slot."""
+IPV6_NETWORK = 64
+"""Bits of an IPv6 address that a provider assigns: whoever has them has all addresses below."""
 BODY_GRACE = 1.0
 """Seconds for a handler to answer 408 by itself, before the connection is closed."""
 SILENT_SECONDS = 1.0
@@ -57,6 +64,7 @@ TOO_SLOW = ApiError(408, "the request did not arrive in time", "request_timeout"
 TARGET_TOO_LONG = ApiError(414, "the request target is too long", "target_too_long")
 HEAD_TOO_LARGE = ApiError(431, "the request headers are too large or too many", "headers_too_large")
 TOO_MANY = ApiError(503, "too many connections are open", "busy", retry_after=1)
+TOO_MANY_OF_CLIENT = ApiError(503, "too many connections of this client are open", "busy", retry_after=1)
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _MUTED = logging.getLogger("vlrun.server.middleware.http_protocol")
@@ -112,6 +120,19 @@ def _check_head(received: bytes, limits: ServerLimits) -> None:
         raise replace(FRAMING)
 
 
+def _network(host: str) -> str:
+    """The address of a client; of IPv6 the network, which has one owner."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:  # a socket for both families
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, IPV6_NETWORK), strict=False))
+
+
 def _raw_response(error: ApiError) -> bytes:
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in error.all_headers()]
@@ -136,6 +157,7 @@ class _LimitedProtocol(H11Protocol):
         self.timeout_keep_alive = self.limits.idle_seconds  # type: ignore[assignment]  # goes to call_later as it is
         self.logger = _MUTED
         self.access_log = False
+        self._address = ""
         self._refused = False
         self._phase = ""
         self._silent_since = self.loop.time()
@@ -145,23 +167,37 @@ class _LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline, or refuse the connection if there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections and not self._close_silent():
+        self._address = _network(self.client[0]) if self.client else ""
+        if error := self._make_room():
             self._refused = True
-            self._write(TOO_MANY)
+            self._write(error)
             transport.close()  # at once: it is one too many
             return
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         transport.set_write_buffer_limits(high=0)  # every unread byte calls pause_writing
         self._watch()
 
-    def _close_silent(self) -> bool:
-        """Close the longest silent connection, if there is one, so that silent connections cannot keep others out."""
-        others = (other for other in self.connections if isinstance(other, _LimitedProtocol))
-        longest = max(others, key=lambda other: other.silence)  # ourselves at least
-        if longest.silence < SILENT_SECONDS:
-            return False
-        longest.transport.close()
-        return True
+    def _make_room(self) -> ApiError | None:
+        """Close another connection if there are too many. Return the error if none can be closed.
+
+        Silent connections are closed first. Then a client that has more of them than ours loses one whose request is
+        incomplete.
+        """
+        everyone = (other for other in self.connections if isinstance(other, _LimitedProtocol))
+        connections = [other for other in everyone if not other.transport.is_closing()]
+        own = [other for other in connections if other._address == self._address]
+        if len(own) > self.limits.client_connections:
+            return None if _close_silent(own) else TOO_MANY_OF_CLIENT
+        if len(connections) <= self.limits.connections or _close_silent(connections):
+            return None
+        counts = Counter(other._address for other in connections)
+        incomplete = [other for other in connections if other.conn.their_state is h11.SEND_BODY]
+        largest = max(incomplete, key=lambda other: counts[other._address], default=self)
+        if counts[largest._address] <= len(own):
+            return TOO_MANY
+        largest._refuse(replace(TOO_MANY))
+        largest.transport.close()
+        return None
 
     @property
     def silence(self) -> float:
@@ -225,7 +261,8 @@ class _LimitedProtocol(H11Protocol):
         self._stall = self.loop.call_later(self.limits.write_seconds, self._check_reader, unread)
 
     def _check_reader(self, before: int) -> None:
-        if self.transport.get_write_buffer_size() < before:
+        read = before - self.transport.get_write_buffer_size()
+        if read >= min(READ_RATE * self.limits.write_seconds, before):
             self._wait_for_reader()
         else:
             self.transport.abort()
@@ -268,6 +305,15 @@ class _LimitedProtocol(H11Protocol):
             self.transport.write_eof()
         self.flow.resume_reading()
         self._set_deadline(LINGER_SECONDS)
+
+
+def _close_silent(connections: Sequence[_LimitedProtocol]) -> bool:
+    """Close the longest silent connection, if there is one."""
+    longest = max(connections, key=lambda other: other.silence)
+    if longest.silence < SILENT_SECONDS:
+        return False
+    longest.transport.close()
+    return True
 
 
 def protocol(limits: ServerLimits, on_response: Callable[[int], None]) -> type[H11Protocol]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,26 +24,34 @@ CLOSE = (("connection", "close"),)
 
 
 class BodyBudget:
-    """Bytes of all bodies that are held at once. For one event loop."""
+    """Bytes of all bodies that are held at once, and of each client's. For one event loop."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, client_limit: int) -> None:
         self._limit = limit
+        self._client_limit = client_limit
+        self._clients: Counter[str] = Counter()
         self.held = 0
 
-    def take(self, count: int) -> None:
+    def take(self, count: int, client: str) -> None:
         """Take ``count`` bytes. Raises ApiError (429) if that many are not left."""
-        if self.held + count > self._limit:
+        if self.held + count > self._limit or self._clients[client] + count > self._client_limit:
             raise ApiError(429, "too many requests are being read", "busy", retry_after=1, headers=CLOSE)
         self.held += count
+        self._clients[client] += count
 
-    def give_back(self, count: int) -> None:
+    def give_back(self, count: int, client: str) -> None:
         """Give back ``count`` bytes."""
         self.held -= count
+        self._clients[client] -= count
+        if not self._clients[client]:
+            del self._clients[client]
 
 
 @asynccontextmanager
-async def hold_body(scope: Scope, receive: Receive, limits: ServerLimits, budget: BodyBudget) -> AsyncIterator[bytes]:
-    """The request's body, which counts against the budget until the block is left.
+async def hold_body(
+    scope: Scope, receive: Receive, limits: ServerLimits, budget: BodyBudget, client: str
+) -> AsyncIterator[bytes]:
+    """The request's body, which counts against the client's budget until the block is left.
 
     Raises ApiError (400: no valid Content-Length, 408: too slow, 413: too large, 429: no budget), and AnswerCancelled
     if the client leaves.
@@ -60,12 +69,12 @@ async def hold_body(scope: Scope, receive: Receive, limits: ServerLimits, budget
             if size > taken:
                 steps = -(-size // STEP) * STEP
                 needed = (min(steps, expected) if expected else steps) - taken
-                budget.take(needed)
+                budget.take(needed, client)
                 taken += needed
             body.write(part)
         yield body.getvalue()
     finally:
-        budget.give_back(taken)
+        budget.give_back(taken, client)
 
 
 async def _receive(receive: Receive, deadline: float) -> Message:

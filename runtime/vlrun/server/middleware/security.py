@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlrun.errors import AnswerCancelled
+from vlrun.errors import AnswerCancelled, is_panic
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.middleware.api_keys import ApiKeys
 
@@ -191,7 +191,9 @@ class _Exchange:
             if not self._begun:
                 await self.send_error(STOPPING)
             raise
-        except Exception as reason:  # noqa: BLE001  # neither the client nor the log gets the text of an exception
+        except BaseException as reason:  # neither the client nor the log gets the text of an exception
+            if not isinstance(reason, Exception) and not is_panic(reason):
+                raise
             error = reason if isinstance(reason, ApiError) else FAILED
             if error is FAILED or self._begun:
                 logger.error("a request failed: %s at %s", type(reason).__name__, _location(reason))

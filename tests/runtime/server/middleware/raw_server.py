@@ -145,18 +145,20 @@ class RawServer:
     refused: list[int]
     """Statuses that the protocol sent itself."""
 
-    def connect(self, receive_buffer: int | None = None) -> socket.socket:
-        """Open a client socket. ``receive_buffer``: in bytes."""
+    def connect(self, receive_buffer: int | None = None, source: str = "") -> socket.socket:
+        """Open a client socket. ``receive_buffer``: in bytes; ``source``: the client's address."""
         client = socket.socket()
         client.settimeout(TIMEOUT_SECONDS)
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            client.bind((source, 0))
         client.connect(("127.0.0.1", self.port))
         return client
 
-    def request_once(self, request: bytes) -> RawReply:
+    def request_once(self, request: bytes, source: str = "") -> RawReply:
         """Send a request on a new connection and return the response."""
-        with self.connect() as client:
+        with self.connect(source=source) as client:
             send_bytes(client, request)
             return read_reply(client)
 

@@ -53,7 +53,7 @@ def test_slow_headers_do_not_extend_the_deadline(before: bytes) -> None:
 @pytest.mark.fault(26)
 def test_silent_connections_are_closed_and_others_served() -> None:
     """Uvicorn never closes a connection that sends nothing."""
-    with serve_app(RecordingApp(), ServerLimits(header_seconds=0.5)) as server:
+    with serve_app(RecordingApp(), ServerLimits(header_seconds=0.5, client_connections=256)) as server:
         idle = [server.connect() for _ in range(200)]
         wait_until(lambda: server.connections() == 200)
         assert server.request_once(GET).body == b"ok"

@@ -26,6 +26,7 @@ from vlrun.server.limits import MIB, ServerLimits
 from vlrun.server.middleware.request_body import STEP, BodyBudget, hold_body
 from vlrun.server.middleware.security import SecurityMiddleware
 
+CLIENT = "@127.0.0.1"
 LIMITS = ServerLimits(max_body_mib=2, body_seconds=0.4, bodies_mib=4)
 
 
@@ -51,13 +52,13 @@ async def parts_of(size: int, each: int, times: list[int]) -> AsyncIterator[byte
 
 
 async def read(scope: Scope, receive: Receive, budget: BodyBudget) -> int:
-    async with hold_body(scope, receive, LIMITS, budget) as body:
+    async with hold_body(scope, receive, LIMITS, budget, CLIENT) as body:
         assert budget.held >= len(body)
         return len(body)
 
 
 def test_a_content_length_over_the_limit_is_refused_unread() -> None:
-    budget, parts = BodyBudget(4 * MIB), list[int]()
+    budget, parts = BodyBudget(4 * MIB, 4 * MIB), list[int]()
     with pytest.raises(ApiError) as caught:
         asyncio.run(read(scope(str(2 * MIB + 1)), receive_from(parts_of(MIB, MIB, parts)), budget))
     assert (caught.value.status, parts, budget.held) == (413, [], 0)
@@ -65,7 +66,7 @@ def test_a_content_length_over_the_limit_is_refused_unread() -> None:
 
 def test_a_chunked_body_is_refused_at_the_limit() -> None:
     """A body without Content-Length was once read completely: 200 MB."""
-    budget, parts = BodyBudget(4 * MIB), list[int]()
+    budget, parts = BodyBudget(4 * MIB, 4 * MIB), list[int]()
     with pytest.raises(ApiError) as caught:
         asyncio.run(read(scope(), receive_from(parts_of(64 * MIB, MIB // 4, parts)), budget))
     assert (caught.value.status, sum(parts), budget.held) == (413, 2 * MIB + MIB // 4, 0)
@@ -76,7 +77,7 @@ def test_a_chunked_body_is_refused_at_the_limit() -> None:
     "lengths", [("-1",), ("+1",), ("1_0",), ("",), ("1.0",), ("9" * 19,), ("x",), ("²",), ("5", "5")]
 )
 def test_an_invalid_content_length_is_refused(lengths: tuple[str, ...]) -> None:
-    budget = BodyBudget(4 * MIB)
+    budget = BodyBudget(4 * MIB, 4 * MIB)
     with pytest.raises(ApiError) as caught:
         asyncio.run(read(scope(*lengths), receive_from(parts_of(0, 1, [])), budget))
     assert (caught.value.status, budget.held) == (400, 0)
@@ -85,7 +86,7 @@ def test_an_invalid_content_length_is_refused(lengths: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("size", [0, 1, 2 * MIB])
 @pytest.mark.parametrize("with_length", [True, False])
 def test_a_body_up_to_the_limit_is_read(size: int, with_length: bool) -> None:
-    budget = BodyBudget(4 * MIB)
+    budget = BodyBudget(4 * MIB, 4 * MIB)
     lengths = [str(size)] if with_length else []
     parts = parts_of(size, max(1, size // 8), [])
     assert asyncio.run(read(scope(*lengths), receive_from(parts), budget)) == size
@@ -97,7 +98,7 @@ def test_a_body_is_in_memory_once(with_length: bool) -> None:
     """Joining the parts at the end would take twice the memory; appending to bytes, quadratic time."""
     lengths = [str(2 * MIB)] if with_length else []
     tracemalloc.start()
-    asyncio.run(read(scope(*lengths), receive_from(parts_of(2 * MIB, 16 * 1024, [])), BodyBudget(4 * MIB)))
+    asyncio.run(read(scope(*lengths), receive_from(parts_of(2 * MIB, 16 * 1024, [])), BodyBudget(4 * MIB, 4 * MIB)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2.5 * MIB
@@ -106,7 +107,7 @@ def test_a_body_is_in_memory_once(with_length: bool) -> None:
 @pytest.mark.parametrize("sends", [False, True], ids=["nothing", "a byte now and then"])
 def test_a_slow_body_returns_its_budget(sends: bool) -> None:
     """A long Content-Length with few bytes sent holds the budget for at most ``body_seconds``."""
-    budget = BodyBudget(4 * MIB)
+    budget = BodyBudget(4 * MIB, 4 * MIB)
 
     async def slow() -> AsyncIterator[bytes]:
         while True:
@@ -122,7 +123,7 @@ def test_a_slow_body_returns_its_budget(sends: bool) -> None:
 
 
 def test_a_disconnect_returns_the_budget() -> None:
-    budget = BodyBudget(4 * MIB)
+    budget = BodyBudget(4 * MIB, 4 * MIB)
 
     async def disconnect() -> Message:
         return {"type": "http.disconnect"}
@@ -134,10 +135,10 @@ def test_a_disconnect_returns_the_budget() -> None:
 
 @pytest.mark.parametrize("error", [ApiError(400, "no"), ValueError(), asyncio.CancelledError()])
 def test_every_error_returns_the_budget(error: BaseException) -> None:
-    budget = BodyBudget(4 * MIB)
+    budget = BodyBudget(4 * MIB, 4 * MIB)
 
     async def fail() -> None:
-        async with hold_body(scope("1000"), receive_from(parts_of(1000, 100, [])), LIMITS, budget):
+        async with hold_body(scope("1000"), receive_from(parts_of(1000, 100, [])), LIMITS, budget, CLIENT):
             assert budget.held == 1000
             raise error
 
@@ -148,7 +149,7 @@ def test_every_error_returns_the_budget(error: BaseException) -> None:
 
 def test_a_content_length_alone_reserves_no_budget() -> None:
     """A few clients that announced large bodies and sent nothing held the whole budget for 30 s."""
-    budget = BodyBudget(2 * MIB)
+    budget = BodyBudget(2 * MIB, 2 * MIB)
 
     async def both() -> int:
         never = asyncio.Event()
@@ -172,10 +173,10 @@ def test_a_content_length_alone_reserves_no_budget() -> None:
     ("lengths", "held"), [((str(STEP - 1),), STEP - 1), ((), STEP)], ids=["with_length", "in steps"]
 )
 def test_a_body_over_the_budget_gets_429(lengths: tuple[str, ...], held: int) -> None:
-    budget = BodyBudget(held)
+    budget = BodyBudget(held, held)
 
     async def two() -> None:
-        async with hold_body(scope(*lengths), receive_from(parts_of(1000, 1000, [])), LIMITS, budget):
+        async with hold_body(scope(*lengths), receive_from(parts_of(1000, 1000, [])), LIMITS, budget, CLIENT):
             assert budget.held == held
             with pytest.raises(ApiError) as caught:
                 await read(scope(*lengths), receive_from(parts_of(1000, 1000, [])), budget)
@@ -190,10 +191,10 @@ class BodyLengthApp:
     """An app that answers with the length of the body."""
 
     def __init__(self) -> None:
-        self.budget = BodyBudget(LIMITS.bodies_mib * MIB)
+        self.budget = BodyBudget(LIMITS.bodies_mib * MIB, LIMITS.bodies_mib * MIB)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with hold_body(scope, receive, LIMITS, self.budget) as body:
+        async with hold_body(scope, receive, LIMITS, self.budget, CLIENT) as body:
             answer = str(len(body)).encode()
         headers = [(b"content-length", str(len(answer)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -275,3 +276,19 @@ def test_expect_100_continue_gets_413_before_the_body(server: RawServer) -> None
         send_bytes(client, head(server, b"Content-Length: %d" % (3 * MIB), b"Expect: 100-continue"))
         answer = read_reply(client)
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.fault(49)
+def test_one_client_holds_only_its_share_of_the_budget() -> None:
+    """A few clients with many large bodies left nothing for others."""
+    budget = BodyBudget(4 * MIB, MIB)
+    budget.take(MIB, "a")
+    with pytest.raises(ApiError) as caught:
+        budget.take(1, "a")
+    assert caught.value.status == 429
+    budget.take(MIB, "b")
+    budget.give_back(MIB, "a")
+    budget.take(MIB, "a")
+    budget.give_back(MIB, "a")
+    budget.give_back(MIB, "b")
+    assert budget.held == 0

@@ -1,0 +1,65 @@
+"""Files of the cache: special and oversized files neither block nor fill the memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vlrun.regular_files import read_regular
+from vlrun.storage import files
+
+SPECIAL = ("FIFO", "link", "folder", "sparse")
+
+
+def plant(path: Path, kind: str) -> None:
+    """Put a file of this kind where a cache file would lie."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**40)
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_special_files_are_not_read(tmp_path: Path, kind: str) -> None:
+    """Guards a FIFO, which blocked for ever, and /dev/zero, which filled the memory."""
+    path = tmp_path / "file.kv"
+    plant(path, kind)
+    with pytest.raises(OSError, match=r"regular file|symbolic links|limit"):
+        files.read_checked(path, 1000)
+    with pytest.raises(OSError, match=r"regular file|symbolic links|limit"):
+        read_regular(path, 1000, follow=False)
+    files.evict([path], 2**50)
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_special_files_with_the_name_of_a_partial_one_do_not_block(tmp_path: Path, kind: str) -> None:
+    plant(tmp_path / "file.part", kind)
+    files.remove_partial(tmp_path)
+    for content in (b"old", b"new"):
+        files.write_atomic(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_special_file_is_replaced_by_an_atomic_write(tmp_path: Path) -> None:
+    """Guards a link in the cache through which another file would be overwritten."""
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    files.write_atomic(tmp_path / "link", b"new")
+    assert (tmp_path / "target").read_text() == "precious"
+    assert (tmp_path / "link").read_bytes() == b"new"
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    """/proc has files of size 0 that have content; here one stands for a growing file."""
+    with pytest.raises(OSError, match="more than 10 bytes"):
+        read_regular("/proc/self/maps", 10)
+    assert read_regular("/proc/self/comm", 100)
