@@ -65,6 +65,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
             "prompt_lookup": True,
             "heatmap": True,
             "logprobs": 5,
+            "thinking_tokens": 5,
             "progress": True,
         },
     ),
