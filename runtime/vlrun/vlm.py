@@ -31,7 +31,7 @@ from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
-from vlrun.perf.profile import auto_image_tokens, load_profile
+from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.output import OutputAccumulator, timings
@@ -124,13 +124,8 @@ class VLM:
         self.early_notes: tuple[str, ...] = (*notes, *cache_paths.distrusted())
         verify(opened)
         compiling = threading.Event()
-        self._loader = ModelLoader(
-            opened,
-            cache,
-            lambda: open_backends(opened, hints, compiling),
-            compiling,
-            automatic=hints.device == AUTO,
-        )
+        opening = lambda: open_backends(opened, hints, compiling)  # noqa: E731
+        self._loader = ModelLoader(opened, cache, opening, compiling, automatic=hints.device == AUTO)
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL
@@ -140,7 +135,7 @@ class VLM:
         self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
-        auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
+        auto = load_history(self.fingerprint, str(hints)).auto_image_tokens(time.time())
         self.builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
@@ -158,9 +153,14 @@ class VLM:
         return self._loaded.device
 
     @property
+    def settings(self) -> str:
+        """The precisions and other properties in use, and how they were chosen."""
+        return self._loaded.settings
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """All messages about loading, also about the choice of the device; waits until the model is loaded."""
-        return (*self.early_notes, *self._loaded.notes)
+        """Messages about the choice of the device; waits until the model is loaded."""
+        return self._loaded.notes
 
     @property
     def vision_seconds(self) -> Mapping[int, float]:
@@ -210,7 +210,7 @@ class VLM:
 
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
-        given = options or Options()
+        given = check.optional(check.instance(Options))("options", options) or Options()
         turn = self.builder.question_turn(images, question, given, self.known_context)
         return self.chat([turn], given)
 
@@ -321,11 +321,12 @@ class VLM:
             self._loader.encoder_queue.prefetch(images)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
+        if prepared.prompt.notes:
+            yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
-        thinks = self._reasoning is not None and self._reasoning.begun_in(prompt)
-        max_tokens, max_thought = options.limits(thinks, self.context - len(prompt.ids))
-        sampler = self._sampler(prepared, thinks, max_thought)
-        splitter = ReasoningSplitter(self._reasoning, thinks)
+        splitter = ReasoningSplitter(self._reasoning, prompt.opening)
+        max_tokens, max_thought = options.limits(splitter.active, self.context - len(prompt.ids))
+        sampler = self._sampler(prepared, splitter.active, max_thought)
         output = OutputAccumulator(self._tokenizer, options.stop, splitter, self._token_bytes, sampler.scores)
         with self._submit(prepared, sampler, max_tokens) as stream:
             for item in stream.items():
@@ -371,17 +372,16 @@ class VLM:
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
-        subject = prompt.subject
+        subject, images = prompt.subject, [grid for _, grid in prompt.images]
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
-        visual_tokens = sum(grid.tokens for _, grid in prompt.images)
         texts = output.token_texts() if prompt.options.heatmap else ()
-        placed = list(zip(prompt.prompt.image_offsets, (grid for _, grid in prompt.images), strict=True))
-        counts = len(prompt.prompt.ids), visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes
+        placed = list(zip(prompt.prompt.image_offsets, images, strict=True))
+        prompt_counts = len(prompt.prompt.ids), sum(grid.tokens for grid in images), metrics.cached_tokens
         return Answer(
             text,
             reason,
-            Usage(*counts, reasoning_tokens=output.reasoning_tokens),
+            Usage(*prompt_counts, metrics.tokens, metrics.forward_passes, output.reasoning_tokens),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),

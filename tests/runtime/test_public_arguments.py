@@ -85,7 +85,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     ),
     "Tiles": (vlrun.Tiles, {"columns": 1, "rows": 2}),
     "ToolCall": (vlrun.ToolCall, {"name": "x", "arguments": "{}"}),
-    "Turn": (vlrun.Turn, {"role": "user", "parts": ("x",), "tool_calls": (), "details": ()}),
+    "Turn": (vlrun.Turn, {"role": "user", "parts": ("x",), "tool_calls": (), "details": (), "reasoning": None}),
     "crop": (vlrun.crop, {"image": IMAGE, "region": vlrun.Region(1, 1, 5, 5)}),
     "draw_marks": (vlrun.draw_marks, {"image": IMAGE, "marks": [MARK]}),
     "enhance": (vlrun.enhance, {"image": IMAGE}),

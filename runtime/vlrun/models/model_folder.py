@@ -63,7 +63,7 @@ class ModelFolder:
 
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
-        self._directory = _open_directory(folder)
+        self._path, self._directory = _open_directory(folder)
         self._descriptors: dict[str, int] = {}
         weakref.finalize(self, _close, self._directory, self._descriptors)
         raw = manifests.read_bytes(folder, self._directory)
@@ -79,12 +79,17 @@ class ModelFolder:
         return dict(self._stamps)
 
     def opened_path(self, name: str) -> Path:
-        """Return a path of an opened file, which stays valid when the file is moved or removed."""
-        return Path(f"/proc/self/fd/{self._descriptors[name]}")
+        """Return a path of an opened file, which stays valid when the file is moved or removed.
+
+        Without /proc it is the path of the file.
+        """
+        opened = Path(f"/proc/self/fd/{self._descriptors[name]}")
+        return opened if opened.exists() else self._path / name
 
     def named_path(self, name: str) -> Path:
         """Return a path with the file's own name. It is valid as long as the file lies in the folder."""
-        return Path(f"/proc/self/fd/{self._directory}") / name
+        opened = Path(f"/proc/self/fd/{self._directory}")
+        return (opened if opened.exists() else self._path) / name
 
     def read(self, name: str) -> bytes:
         """Read a file. Raises DamagedModel or ModelChanged."""
@@ -157,9 +162,10 @@ class ModelFolder:
         return digest.hexdigest()
 
 
-def _open_directory(folder: Path) -> int:
+def _open_directory(folder: Path) -> tuple[Path, int]:
+    """Return the folder's absolute path and descriptor. Raises ModelNotFound."""
     try:
-        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return folder.absolute(), os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise ModelNotFound(f"no model folder at '{folder}': 'vlrun export' makes one from a checkpoint") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character

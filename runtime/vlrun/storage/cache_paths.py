@@ -16,7 +16,7 @@ import platformdirs
 
 UNUSABLE = Path(os.devnull) / "vlrun"
 """Takes the place of a folder that must not be used: reading and writing there fails, as on a read-only disk."""
-KINDS = ("prefixes", "compiled", "verified", "tuned", "speed")
+KINDS = ("prefixes", "compiled", "verified", "tuned", "probed", "speed")
 """Names of the folders of cached data."""
 
 
@@ -38,6 +38,11 @@ def verified_models() -> Path:
 def tuned_hints() -> Path:
     """Folder of the results of ``vlrun tune``."""
     return _usable("tuned")
+
+
+def probed_hints() -> Path:
+    """Folder of the measurements that choose OpenVINO properties."""
+    return _usable("probed")
 
 
 def speed_profiles() -> Path:

@@ -10,8 +10,11 @@ from typing import cast
 
 from PIL import ImageFont
 
+from vlrun.regular_files import open_regular
+
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 MAX_FONTS = 200
+MAX_FONT_BYTES = 128 << 20
 _WIDE_FONTS = ("dejavusans.", "notosans-regular", "cjk", "wqy", "fallback", "uming", "liberationsans-regular")
 _DECORATIVE_FONTS = ("bold", "italic", "oblique", "mono", "serif", "condensed", "light", "thin", "black", "math")
 _NO_CHARACTER = "\U0010ffff"
@@ -42,7 +45,8 @@ def _covers(font: ImageFont.FreeTypeFont, needed: str) -> bool:
 @lru_cache(maxsize=2 * MAX_FONTS)
 def open_font(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
     """Return the font of a file in ``size`` pixels, None if it cannot be used."""
-    with contextlib.suppress(OSError):  # damaged, or bitmaps in other sizes
+    with contextlib.suppress(OSError):  # damaged, bitmaps in other sizes, or no regular file
+        os.close(open_regular(path, MAX_FONT_BYTES))
         return ImageFont.truetype(path, size)
     return None
 

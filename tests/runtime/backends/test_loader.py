@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.paths import EXAMPLES
 from vlrun import VLM, CacheConfig, Hints, Options, load
+from vlrun.backends.openvino.autotune import Tuned, save_tuned
 from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
@@ -29,6 +30,8 @@ from vlrun.errors import (
     ModelChanged,
     OptionError,
 )
+from vlrun.models.model_folder import ModelFolder
+from vlrun.perf.profile import SpeedProfile, update_profile
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
@@ -203,6 +206,24 @@ def test_images_of_a_refused_prompt_are_not_encoded(events: list[str]) -> None:
     with load(wait=False) as vlm, pytest.raises(ContextLengthExceeded):
         vlm.ask([IMAGE] * 64, "word " * 400)
     assert "image" not in events
+
+
+@pytest.mark.fault(47)
+def test_special_files_in_the_cache_only_disable_it(tmp_path: Path) -> None:
+    """Guards FIFOs, which blocked for ever, and endless devices, in place of every file that vlrun keeps."""
+    cache = CacheConfig(kv_disk=2**30)
+    save_tuned(Tuned("f32", None, 128, None, 1.0, 2.0), ModelFolder(FOLDER).fingerprint, "CPU")
+    update_profile(ModelFolder(FOLDER).fingerprint, str(Hints()), SpeedProfile(decode=1.0))
+    with load(cache=cache) as vlm:
+        expected = vlm.ask(IMAGE, QUESTION, OPTIONS)
+    kept = [path for path in (tmp_path / "vlrun").rglob("*") if path.is_file()]
+    assert {path.parent.name for path in kept} == {"prefixes", "speed", "tuned", "verified"}
+    for path in kept:
+        path.unlink()
+        os.mkfifo(path) if path.parent.name in {"prefixes", "verified"} else path.symlink_to("/dev/zero")
+    with load(cache=cache) as vlm:
+        answer = vlm.ask(IMAGE, QUESTION, OPTIONS)
+    assert (answer.text, answer.usage.cached_tokens) == (expected.text, 0)
 
 
 @pytest.mark.fault(56)

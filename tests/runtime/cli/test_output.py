@@ -1,24 +1,28 @@
-"""Printing of answers: the reasoning of Thinking models does not get into the answer."""
+"""What the commands print, in which order, and where: the reasoning does not get into the answer."""
 
 from __future__ import annotations
 
 import io
 import json
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from tests.scripted_vlm import ScriptedVLM
-from vlrun.cli.output import print_json, print_stream
+from vlrun.cli.output import NotePrinter, print_json, print_notes, print_stream
 from vlrun.cli.repl import Repl
 from vlrun.tasks.request import TaskRequest
-from vlrun.types.answer import Answer, last_of
+from vlrun.types.answer import Answer, Chunk, Timings, Usage, last_of
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 
 OUTPUT = "Let me\x1b[31m see.\n</think>\n\nSix."
 QUESTION = [Turn("user", ("How many?",))]
 GREEDY = Options(temperature=0)
+
+
+ANSWER = Answer("six", "stop", Usage(10, 4, 0, 1, 1), Timings(0, 0, 0, 0, 0, 0, None, 0), notes=("limited", "rotated"))
 
 
 class Terminal(io.StringIO):
@@ -43,7 +47,7 @@ def test_reasoning_is_dimmed_on_a_terminal_and_never_in_stdout(
     """Programs that read stdout get the answer alone, also if a terminal shows the reasoning."""
     errors = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
-    answer = print_stream(vlm.chat(QUESTION, GREEDY), show)
+    answer = print_stream(vlm.chat(QUESTION, GREEDY), NotePrinter(), show)
     assert capsys.readouterr().out == "Six.\n"
     assert answer.text == "Six."
     shown = errors.getvalue()
@@ -73,3 +77,26 @@ def test_a_chat_hides_reasoning_on_request(
         Repl(vlm, GREEDY, show).run("How many?")
         assert capsys.readouterr().out == "Six.\n"
         assert ("see" in errors.getvalue()) == show
+
+
+def test_notes_are_printed_before_the_model_runs_and_only_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards against a note about reduced detail after the answer."""
+
+    def chunks() -> Iterator[Chunk]:
+        yield Chunk("", notes=ANSWER.notes)
+        assert capsys.readouterr().err == "vlrun: limited\n"
+        yield Chunk("six", answer=ANSWER)
+
+    notes = NotePrinter(["rotated"])
+    print_stream(chunks(), notes)
+    print_notes(TaskRequest("How many?").result_of(ANSWER), notes)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("six\n", "")
+
+
+def test_notes_printed_elsewhere_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    notes = NotePrinter()
+    notes.skip(["rotated"])
+    for _ in range(2):
+        notes(["rotated", "limited"])
+    assert capsys.readouterr().err == "vlrun: limited\n"

@@ -293,6 +293,24 @@ def test_a_folder_that_is_none_is_reported(tmp_path: Path) -> None:
             ModelFolder(tmp_path / path)
 
 
+def test_a_removed_working_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards an internal error of getcwd."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for path in (".", "model"):
+        with pytest.raises(ModelNotFound, match="no model folder"):
+            ModelFolder(Path(path))
+
+
+def test_without_proc_files_are_opened_by_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a chroot."""
+    opened = ModelFolder(folder)
+    assert opened.opened_path(TOKENIZER).is_relative_to("/proc")
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert opened.opened_path(TOKENIZER) == opened.named_path(TOKENIZER) == folder / TOKENIZER
+
+
 @pytest.mark.fault(56)
 def test_an_opened_folder_does_not_depend_on_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor on the names of its files; metadata may change as long as the bytes do not."""

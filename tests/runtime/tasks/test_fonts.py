@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def test_labels_without_a_font_become_numbers(no_fonts: Path) -> None:
     marks = [Mark(label, (60, 80, 260, 200), None) for label in ("红色罐子", "can", "瓶子", "红色罐子\n")]
     assert draw_marks(GREY, marks).legend == ("红色罐子", "瓶子")
     assert draw_marks(GREY, [Mark("can…", (1, 1, 50, 50), None)]).legend == ()
+
+
+@pytest.mark.fault(47)
+def test_special_files_among_the_fonts_are_skipped(no_fonts: Path) -> None:
+    """Guards a FIFO, which blocked for ever."""
+    os.mkfifo(no_fonts / "fifo.ttf")
+    (no_fonts / "zero.ttf").symlink_to("/dev/zero")
+    assert font_for("红", 20) is None
 
 
 def test_an_installed_font_is_chosen_by_its_glyphs(no_fonts: Path) -> None:
