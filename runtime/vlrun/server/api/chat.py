@@ -24,6 +24,7 @@ from vlrun.server.api.answers import (
     timings,
 )
 from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
+from vlrun.server.api.thinking import thinking_tokens
 from vlrun.server.api.validation import UNSUPPORTED_CHAT, convert
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
@@ -96,7 +97,13 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
             schema=schema,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-            thinking_tokens=body.thinking_token_budget,
+            thinking_tokens=thinking_tokens(
+                body.reasoning_effort,
+                body.enable_thinking,
+                body.chat_template_kwargs,
+                body.thinking,
+                body.thinking_token_budget,
+            ),
         )
 
 

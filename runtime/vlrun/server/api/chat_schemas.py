@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.server.api.thinking import Effort, TemplateArguments, Thinking
 from vlrun.types.options import Detail
 from vlrun.types.turn import MAX_TOOLS, Mode
 
@@ -152,6 +153,10 @@ class ChatRequest(RequestStruct):
     logprobs: bool | None = None
     top_logprobs: schemas.TopLogprobs | None = None
     thinking_token_budget: schemas.ThinkingTokens | None = None
+    reasoning_effort: Effort | None = None
+    enable_thinking: bool | None = None
+    thinking: Thinking | None = None
+    chat_template_kwargs: TemplateArguments | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: schemas.FunctionTools | None = None

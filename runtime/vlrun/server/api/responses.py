@@ -16,6 +16,7 @@ from vlrun.server.api import responses_schemas as responses
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.answers import Json, OutputSplitter, extension, logprobs, split_output, timings
 from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
+from vlrun.server.api.thinking import thinking_tokens
 from vlrun.server.api.validation import UNSUPPORTED_RESPONSES, convert
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
@@ -60,7 +61,8 @@ def _with_types(value: object) -> object:
 
 
 def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options:
-    if body.top_logprobs and not body.include:
+    with_logprobs = "message.output_text.logprobs" in (body.include or ())
+    if body.top_logprobs and not with_logprobs:
         raise bad_request("top_logprobs needs message.output_text.logprobs in include", "top_logprobs")
     if body.stream_options is not None and not body.stream:
         raise bad_request("stream_options needs stream to be true", "stream_options")
@@ -76,7 +78,8 @@ def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options
             temperature=body.temperature,
             top_p=body.top_p,
             schema=schema,
-            logprobs=(body.top_logprobs or 0) if body.include else None,
+            logprobs=(body.top_logprobs or 0) if with_logprobs else None,
+            thinking_tokens=thinking_tokens(body.reasoning.effort) if body.reasoning else None,
         )
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.server.api.thinking import Reasoning
 from vlrun.types.options import Detail
 from vlrun.types.turn import Mode
 
@@ -133,9 +134,10 @@ class ResponsesRequest(RequestStruct):
     tools: schemas.FlatFunctionTools | None = None
     tool_choice: Mode | FunctionChoice | None = None
     parallel_tool_calls: bool | None = None
-    include: list[Literal["message.output_text.logprobs"]] | None = None
+    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    reasoning: Reasoning | None = None
     top_logprobs: schemas.TopLogprobs | None = None
-    truncation: Literal["disabled"] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     store: bool | None = None
     metadata: schemas.Metadata | None = None
     user: Ignored | None = None
