@@ -6,6 +6,7 @@ only for its own models.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -91,14 +92,14 @@ def _pydantic_schema(source: Any) -> Mapping[str, object]:
     pydantic = sys.modules.get("pydantic")
     if pydantic is None or not issubclass(source, pydantic.BaseModel):
         return cast("Mapping[str, object]", source.model_json_schema())
-    from pydantic.json_schema import GenerateJsonSchema
+    generator = importlib.import_module("pydantic.json_schema").GenerateJsonSchema
 
-    class NumbersForDecimals(GenerateJsonSchema):
-        def decimal_schema(self, schema: Any) -> dict[str, Any]:
-            either = super().decimal_schema(schema)
-            return next((one for one in either.get("anyOf", ()) if one.get("type") == "number"), either)
+    def decimal_schema(self: Any, schema: Any) -> Any:
+        either = generator.decimal_schema(self, schema)
+        return next((one for one in either.get("anyOf", ()) if one.get("type") == "number"), either)
 
-    return cast("Mapping[str, object]", source.model_json_schema(schema_generator=NumbersForDecimals))
+    numbers = type("NumbersForDecimals", (generator,), {"decimal_schema": decimal_schema})
+    return cast("Mapping[str, object]", source.model_json_schema(schema_generator=numbers))
 
 
 def _name(source: object) -> str:
