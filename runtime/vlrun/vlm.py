@@ -8,14 +8,14 @@ import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vlrun import arguments as check
 from vlrun.backends import open_backends
-from vlrun.backends.loader import LoadedModel, ModelLoader
+from vlrun.backends.loader import LoadedModel, ModelLoader, finalize
 from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.backends.system_memory import check_memory
 from vlrun.embedded import FOLDER
@@ -23,7 +23,7 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, InvalidAnswer, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
 from vlrun.heatmap.attention import heat_maps
 from vlrun.heatmap.heat_map import Heat
 from vlrun.kv_cache.prefix_store import may_contain
@@ -43,7 +43,7 @@ from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
-from vlrun.structured.python_types import schema_of, with_value
+from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
@@ -134,7 +134,7 @@ class VLM:
             automatic=hints.device == AUTO,
         )
         self._verify_seconds = time.perf_counter() - start
-        self._finalizer = weakref.finalize(self, _finalize, self._loader)
+        self._finalizer = weakref.finalize(self, finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
@@ -349,13 +349,7 @@ class VLM:
         last = output.finish()
         answer = self._answer(prepared, output, stream)
         complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
-        if options.schema is not None and complete:
-            try:
-                answer = with_value(answer, options.schema)
-            except InvalidAnswer:
-                yield last
-                raise
-        yield replace(last, answer=answer)
+        yield from last_chunks(last, answer, options.schema if complete else None)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
@@ -414,17 +408,3 @@ class VLM:
 
 def _images(prompt: BuiltPrompt) -> list[PreparedImage]:
     return [PreparedImage(image, grid) for image, grid in prompt.images]
-
-
-def _finalize(loader: ModelLoader) -> None:
-    """Stop a model's threads when it is closed or garbage-collected.
-
-    Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
-    running when the process ends.
-    """
-    if not loader.process.is_this():
-        return  # its locks may be held for ever
-    if threading.current_thread() is threading.main_thread():
-        loader.close()
-    else:
-        loader.stop()

@@ -16,7 +16,7 @@ def cache() -> None:
     """Show, check or clear what vlrun keeps on disk.
 
     Kinds: prefixes (KV cache of images), compiled (models for a GPU), verified (model folders whose hashes were
-    checked), tuned (results of vlrun tune) and speed (measured times).
+    checked), tuned (results of vlrun tune), probed (the fastest properties of this CPU) and speed (measured times).
     """
 
 

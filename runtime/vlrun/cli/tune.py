@@ -8,6 +8,7 @@ import click
 
 from vlrun.cli.parameter_types import FILE, NAME, FiniteRange
 from vlrun.cli.terminal import print_error
+from vlrun.errors import OutputError
 
 TIME_LIMIT = 150.0
 """Seconds by default: two or three choices with a 2B model on a slow CPU, all of them on a fast one."""
@@ -33,12 +34,23 @@ def tune(model: Path, device: str, time_limit: float) -> None:
     """
     from vlrun.backends.openvino import autotune
     from vlrun.backends.openvino.hints import Hints
+    from vlrun.backends.openvino.tuned import Tuned, save_tuned
     from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify
 
     folder = ModelFolder(model)
     verify(folder)
-    device = device.upper()
-    found = autotune.tune(folder, device, time_limit, print_error)
+    device, unsaved = device.upper(), ""
+
+    def save(tuned: Tuned) -> None:
+        nonlocal unsaved
+        try:
+            save_tuned(tuned, folder.fingerprint, device)
+        except OSError as error:
+            unsaved = error.strerror or str(error)
+
+    found = autotune.tune(folder, device, time_limit, print_error, save)
     seconds = f"{found.seconds:.2f} s, with the defaults {found.default_seconds:.2f} s"
     click.echo(f"{found.apply(Hints(device=device)).describe()}: {seconds}")
+    if unsaved:
+        raise OutputError(f"cannot store the result in the cache folder: {unsaved}")

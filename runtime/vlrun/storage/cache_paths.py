@@ -58,8 +58,8 @@ def chat_history() -> Path:
 def folder() -> Path:
     """Return the user's cache folder, whether it can be used or not; without a home directory, one that cannot be."""
     try:
-        return platformdirs.user_cache_path("vlrun")
-    except RuntimeError:
+        return platformdirs.user_cache_path("vlrun").absolute()
+    except (RuntimeError, OSError):  # OSError: a relative home in a working directory that was removed
         return UNUSABLE
 
 

@@ -1,4 +1,4 @@
-"""Every option of every command, with values at and beyond the edge: accepted, or an error that names the option."""
+"""Every option of every command, with values at and beyond the edge: accepted, or one sentence that names it."""
 
 from __future__ import annotations
 

@@ -17,12 +17,13 @@ from vlrun.storage import files
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a cache folder with one intact file of each kind."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for kind in ("prefixes", "compiled", "verified", "tuned", "speed"):
+    for kind in ("prefixes", "compiled", "verified", "tuned", "probed", "speed"):
         (tmp_path / "vlrun" / kind).mkdir(parents=True)
     files.write_checked(tmp_path / "vlrun" / "prefixes" / "good.kv", [b"keys and values"])
     files.write_checked(tmp_path / "vlrun" / "compiled" / "good.blob", [b"code"])
     (tmp_path / "vlrun" / "verified" / "00ff").touch()
     (tmp_path / "vlrun" / "tuned" / "good.json").write_text("{}")
+    (tmp_path / "vlrun" / "probed" / "good.json").write_text("{}")
     (tmp_path / "vlrun" / "speed" / "good.json").write_text("{}")
     return tmp_path / "vlrun"
 
@@ -35,8 +36,8 @@ def run(*arguments: str) -> str:
 
 def test_show_counts_files_and_bytes(cache: Path) -> None:
     lines = run("show").splitlines()
-    assert [line.split()[:2] for line in lines] == [[kind, "1"] for kind in
-                                                    ("prefixes", "compiled", "verified", "tuned", "speed")]  # fmt: skip
+    kinds = ("prefixes", "compiled", "verified", "tuned", "probed", "speed")
+    assert [line.split()[:2] for line in lines] == [[kind, "1"] for kind in kinds]
     assert "47 bytes" in lines[0]
     assert str(cache / "prefixes") in lines[0]
 
@@ -67,7 +68,7 @@ def test_clear_removes_the_given_kinds_or_all(cache: Path) -> None:
     """The history of ``vlrun chat`` is no cache."""
     (cache / "chat_history").touch()
     run("clear", "prefixes", "tuned")
-    assert sorted(path.parent.name for path in cache.glob("*/*")) == ["compiled", "speed", "verified"]
+    assert sorted(path.parent.name for path in cache.glob("*/*")) == ["compiled", "probed", "speed", "verified"]
     run("clear")
     assert not list(cache.glob("*/*"))
     assert (cache / "chat_history").exists()
