@@ -157,9 +157,9 @@ def _stored_tensors(files: CheckpointFiles) -> dict[str, StoredTensor]:
 @contextmanager
 def _opened(files: CheckpointFiles, name: str) -> Iterator[Any]:
     """Map a safetensors file and check its header and length."""
-    files.open(name).close()
+    path = files.check_weights(name)
     try:
-        with safe_open(files.resolve(name), framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{name} of '{files.folder}' is damaged or incomplete ({error})") from error

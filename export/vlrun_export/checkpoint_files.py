@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vlrun.errors import CheckpointError
+from vlrun.regular_files import open_regular, read_regular
 
 MIB = 2**20
 CONFIG_BYTES = 16 * MIB
@@ -23,7 +23,12 @@ TOKENIZER_BYTES = 128 * MIB
 TEMPLATE_BYTES = MIB
 """Limit of a chat template; the published ones have 5 KB."""
 
+WEIGHT_BYTES = 1 << 50
+"""Limit of a weight file, which is mapped, not read; its header must fit its size."""
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER_BYTES = 1024
+"""Git LFS makes no larger pointers."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,29 @@ class CheckpointFiles:
         return True
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return the content of a file of at most ``limit`` bytes."""
+        """Return the content of a regular file of at most ``limit`` bytes that is no Git LFS pointer."""
         try:
-            with self.open(name) as file:
-                content = file.read(limit + 1)
+            content = read_regular(self.resolve(name), limit, follow=False)
         except OSError as error:
             raise self._unreadable(name, error) from error
-        if len(content) > limit:
-            raise CheckpointError(f"{name} of '{self.folder}' is too large: the limit is {limit // MIB} MiB")
+        if content.startswith(LFS_POINTER):
+            raise CheckpointError(
+                f"{name} of '{self.folder}' is a Git LFS pointer, not the file itself: run 'git lfs pull' there"
+            )
         return content
+
+    def check_weights(self, name: str) -> Path:
+        """Return the path of a regular file of any size, to be mapped, with all links resolved."""
+        path = self.resolve(name)
+        try:
+            descriptor = open_regular(path, WEIGHT_BYTES, follow=False)
+            size = os.fstat(descriptor).st_size
+            os.close(descriptor)
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+        if size < LFS_POINTER_BYTES:
+            self.read(name, LFS_POINTER_BYTES)
+        return path
 
     def text(self, name: str, limit: int) -> str:
         """Return the content of a UTF-8 file."""
@@ -69,30 +88,6 @@ class CheckpointFiles:
         if not isinstance(value, dict):
             raise CheckpointError(f"the {name} of '{self.folder}' is not a JSON object")
         return value
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a regular file that is no Git LFS pointer."""
-        path = self.resolve(name)
-        try:
-            # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise self._unreadable(name, error) from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise CheckpointError(f"{name} of '{self.folder}' is not a regular file")
-        file = os.fdopen(descriptor, "rb")
-        try:
-            pointer = file.peek(len(LFS_POINTER)).startswith(LFS_POINTER)
-        except OSError as error:
-            file.close()
-            raise self._unreadable(name, error) from error
-        if pointer:
-            file.close()
-            raise CheckpointError(
-                f"{name} of '{self.folder}' is a Git LFS pointer, not the file itself: run 'git lfs pull' there"
-            )
-        return file
 
     def resolve(self, name: str) -> Path:
         """Return the path of a file with all links resolved, which lies in the folder or in its hub cache."""

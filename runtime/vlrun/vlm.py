@@ -32,7 +32,7 @@ from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.models.verification import verify
-from vlrun.perf.profile import auto_image_tokens, load_profile
+from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.detokenizer import Detokenizer
@@ -142,7 +142,7 @@ class VLM:
         self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
-        auto = auto_image_tokens(load_profile(self.fingerprint, str(hints)))
+        auto = load_history(self.fingerprint, str(hints)).auto_image_tokens(time.time())
         self.builder = PromptBuilder(manifest, self.template, auto)
 
     def wait(self) -> None:
@@ -158,6 +158,11 @@ class VLM:
     def device(self) -> str:
         """The device that the model runs on."""
         return self._loaded.device
+
+    @property
+    def settings(self) -> str:
+        """The precisions and other properties in use, and how they were chosen."""
+        return self._loaded.settings
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -323,6 +328,8 @@ class VLM:
             self._loader.encoder_queue.prefetch(images)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
+        if prepared.prompt.notes:
+            yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
         thinks = self._reasoning is not None and self._reasoning.begun_in(prompt)
         max_tokens, max_thought = options.limits(thinks, self.context - len(prompt.ids))

@@ -7,17 +7,20 @@ from pathlib import Path
 
 from vlrun import manifest
 from vlrun.manifest import FileEntry, Manifest, Quantization
-from vlrun_export.checkpoint import open_checkpoint
+from vlrun_export.checkpoint import Checkpoint, open_checkpoint
 from vlrun_export.manifest_fields import describe
 from vlrun_export.quiet_libraries import quiet_libraries
 
 
-def read_checkpoint(folder: Path) -> Manifest:
-    """Do everything that an export does before it converts weights, and read the manifest with the runtime."""
+def read_checkpoint(folder: Path, opened: Checkpoint | None = None) -> Manifest:
+    """Do everything that an export does before it converts weights, and read the manifest with the runtime.
+
+    ``opened``: the folder, if its config.json and weights need not be read again.
+    """
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         with quiet_libraries():
-            described = describe(open_checkpoint(folder), "name", Quantization("int8", "int8", "recipe"), out)
+            described = describe(opened or open_checkpoint(folder), "name", Quantization("int8", "int8", "recipe"), out)
         described.files.update(dict.fromkeys(manifest.REQUIRED, FileEntry(1, "0" * 64)))
         manifest.write(described, out)
         return manifest.read(out)

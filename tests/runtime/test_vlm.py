@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,12 @@ from vlrun.engine.request import Request
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, EngineClosed, OptionError
+from vlrun.media.image import derive_image, open_image
+from vlrun.models.model_folder import ModelFolder
+from vlrun.perf.history import record
+from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import user_turn
+from vlrun.types.answer import Chunk
 from vlrun.types.sampling import SamplingParams
 
 pytest.importorskip("torch", reason="needs the workbench packages")
@@ -254,6 +260,43 @@ def test_stream_and_ask_give_the_same_answer(vlm: VLM) -> None:
     assert answer.usage.image_tokens < answer.usage.prompt_tokens
     assert answer.timings.ttft >= answer.timings.vision + answer.timings.prefill
     assert chunks[-1].answer.usage.forward_passes <= chunks[-1].answer.usage.completion_tokens
+
+
+def test_notes_come_before_the_model_runs(vlm: VLM) -> None:
+    """Guards against a note about reduced detail that came after an answer of minutes."""
+    given = open_image(image(224, 128))
+    noted = derive_image(given, given.rgb, given.to_original.matrix, ("the image was rotated",))
+    before = vlm.vision_seconds
+    stream = vlm.stream(noted, QUESTION, Options(max_tokens=2))
+    assert next(stream) == Chunk("", notes=("the image was rotated",))
+    assert vlm.vision_seconds == before
+    *_, last = stream
+    assert last.answer is not None
+    assert last.answer.notes == ("the image was rotated",)
+    assert not next(vlm.stream(given, QUESTION, Options(max_tokens=2))).notes
+
+
+def test_a_limit_learned_at_slow_moments_is_told_with_the_way_out(tied_model: Path, tmp_path: Path) -> None:
+    """Guards against a reduced detail that nobody can lift: detail "high" has no limit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        now = time.time()
+        for hours in (3, 2, 1):
+            patch.setattr("time.time", partial(float, now - 3600 * hours))
+            record(ModelFolder(tied_model).fingerprint, str(EXACT), SpeedProfile({1024: 400.0}, prefill=1.0))
+        patch.undo()
+        patch.setattr("vlrun.perf.history.AUTO_STEPS", (2560, 512))  # this model takes at most 1,024
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        with load(tied_model, hints=EXACT, wait=False) as vlm:
+            photo = open_image(image(2000, 1500))
+            reduced = vlm.stream(photo, QUESTION, Options(max_tokens=1))
+            (note,) = next(reduced).notes
+            reduced.close()
+            assert note.startswith("limited to 512 visual tokens per image")
+            assert "--detail high" in note
+            whole = vlm.chat([user_turn(photo, QUESTION)], Options(max_tokens=1, detail="high"))
+            whole.close()
+            assert 450 <= vlm.build_prompt([user_turn(photo, QUESTION)]).images[0][1].tokens <= 512
 
 
 def test_prompts_beyond_the_context_are_refused_and_answers_end_at_it(tied_model: Path) -> None:

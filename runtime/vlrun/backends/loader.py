@@ -39,6 +39,7 @@ class LoadedModel:
     """A loaded model.
 
     Attributes:
+        settings: The settings in use, as a phrase for users.
         context: Limit on prompt and output tokens together.
         notes: Messages about the choice of the device.
         seconds: Loading time.
@@ -46,6 +47,7 @@ class LoadedModel:
 
     engine: Engine
     device: str
+    settings: str
     context: int
     notes: tuple[str, ...]
     seconds: float
@@ -200,7 +202,9 @@ class ModelLoader:
             self._engine = engine
             if self._stopped:
                 engine.stop()
-        return LoadedModel(engine, backend.device, context, notes, time.perf_counter() - self._start)
+        return LoadedModel(
+            engine, backend.device, backend.description, context, notes, time.perf_counter() - self._start
+        )
 
 
 def _start_thread(work: Callable[[], None]) -> None:

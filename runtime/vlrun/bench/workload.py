@@ -138,11 +138,19 @@ def _run_disk(options: argparse.Namespace, samples: SampleWriter) -> None:
 
 
 def _greedy(tokens: int) -> Options:
-    """Return options for greedy decoding of one token per pass, without early ends."""
+    """Return options for greedy decoding of one token per pass, without early ends.
+
+    With detail "high" the prompt has the same length on every machine: a limit for slow ones does not apply.
+    """
     import vlrun
 
     return vlrun.Options(
-        temperature=0, max_tokens=tokens, presence_penalty=0, repetition_guard=False, prompt_lookup=False
+        temperature=0,
+        max_tokens=tokens,
+        presence_penalty=0,
+        repetition_guard=False,
+        prompt_lookup=False,
+        detail="high",
     )
 
 

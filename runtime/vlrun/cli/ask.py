@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli.arguments import split_arguments
-from vlrun.cli.images import ImageOptions, LoadedImage, open_images, with_image_options, without_image_notes
+from vlrun.cli.images import (
+    ImageOptions,
+    LoadedImage,
+    image_notes,
+    open_images,
+    with_image_options,
+    without_image_notes,
+)
 from vlrun.cli.option_groups import OptionTable, option_group
 from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
 from vlrun.cli.output import (
+    NotePrinter,
     format_stats,
     print_json,
     print_notes,
     print_stream,
     print_text,
+    with_notes,
     write_drawing,
     write_heat_map,
 )
@@ -37,7 +46,7 @@ OUTPUT_OPTIONS: OptionTable = {
     "draw": {**_FILE, "help": "Write the image with the answer's boxes and points."},
     "heatmap": {**_FILE, "help": "Write the image with the answer's attention."},
     "heatmap_word": {"metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
-    "stats": {"is_flag": True, "help": "Print timings, tokens and peak memory to stderr."},
+    "stats": {"is_flag": True, "help": "Print timings, tokens, memory and settings to stderr."},
     "as_json": {"option": "json", "is_flag": True, "help": "Print each answer as one JSON object."},
 }
 
@@ -115,21 +124,23 @@ def _answer(
     vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions, hints: str
 ) -> AnswerCutShort | None:
     """Ask one question and print all output. Returns the error to raise after the last question."""
-    from vlrun.perf.profile import SpeedProfile, update_profile
+    from vlrun.perf.history import record
+    from vlrun.perf.profile import SpeedProfile
 
-    result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output)
+    notes = NotePrinter(image_notes(images))
+    result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output, notes)
     if output.as_json:
         print_json(result, vlm.manifest.name, request.question)
-    print_notes(result)
+    print_notes(result, notes)
     answer = result.answers[-1]
     if output.draw:
         write_drawing(result, images[0].original, output.draw)
     if output.heatmap:
         write_heat_map(answer, images[0].image, output.heatmap_word, output.heatmap)
     if output.stats:
-        click.echo(format_stats(result.answers), err=True)
+        click.echo(format_stats(result.answers, vlm.settings), err=True)
     if len(result.answers) == 1:
-        update_profile(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
+        record(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
     if result.finish_reason == "stop":
         return None
     if request.options(options).schema is None:
@@ -141,7 +152,12 @@ def _answer(
 
 
 def _run(
-    vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions
+    vlm: VLM,
+    images: Sequence[LoadedImage],
+    request: TaskRequest,
+    options: Options,
+    output: OutputOptions,
+    notes: NotePrinter,
 ) -> TaskResult:
     """Run a request; unless the output is JSON, print the text, streamed if possible."""
     from vlrun.tasks.run import run_task
@@ -154,7 +170,7 @@ def _run(
         chunks = vlm.stream(inputs, question, request.options(options))
         _print_device_notes(vlm)
         try:
-            result = request.result_of(print_stream(chunks) if streamed else last_of(chunks))
+            result = request.result_of(print_stream(chunks, notes) if streamed else last_of(with_notes(chunks, notes)))
         except InvalidAnswer as error:
             if output.as_json:
                 print_json(request.result_of(error.answer), vlm.manifest.name, request.question)
@@ -164,7 +180,7 @@ def _run(
     else:
         vlm.grammar(request.options(options))
         _print_device_notes(vlm)
-        result = run_task(vlm, inputs, request, options)
+        result = run_task(vlm, inputs, request, options, notes)
     if not streamed and not output.as_json:
         print_text(result.text)
     return replace(result, notes=without_image_notes(result.notes, images))

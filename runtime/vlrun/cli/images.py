@@ -65,8 +65,13 @@ def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage
 
 def without_image_notes(notes: Iterable[str], images: Sequence[LoadedImage]) -> tuple[str, ...]:
     """Return the notes that ``open_images`` did not print."""
-    printed = {note for one in images for note in one.image.notes}
+    printed = image_notes(images)
     return tuple(note for note in notes if note not in printed)
+
+
+def image_notes(images: Sequence[LoadedImage]) -> frozenset[str]:
+    """Return the notes that ``open_images`` printed."""
+    return frozenset(note for one in images for note in one.image.notes)
 
 
 def _read_stdin() -> bytes:

@@ -68,12 +68,12 @@ HINT_OPTIONS: OptionTable = {
     "device": {"default": "CPU", "show_default": True, "help": "CPU, GPU, or auto: a GPU if there is one."},
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
-    "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the device's]"},
+    "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the faster on this machine]"},
     "kv_precision": {
         "type": click.Choice(["u8", "f16", "bf16", "f32"]),
         "help": "Precision of the KV cache. [default: u8]",
     },
-    "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: 128]"},
+    "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: the fastest here]"},
 }
 TASK_OPTIONS: OptionTable = {
     "task": {"metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},

@@ -6,7 +6,8 @@ import json
 import re
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +22,44 @@ if TYPE_CHECKING:
     from vlrun.types.answer import Answer, Chunk
 
 
-def print_stream(chunks: Iterator[Chunk]) -> Answer:
-    """Print the text as it arrives, and return the answer."""
+class NotePrinter:
+    """Prints notes to stderr, each of them once. Thread-safe."""
+
+    def __init__(self, printed: Iterable[str] = ()) -> None:
+        self._printed = set(printed)
+        self._lock = threading.Lock()
+
+    def skip(self, notes: Iterable[str]) -> None:
+        """Remember notes that were printed elsewhere."""
+        with self._lock:
+            self._printed.update(notes)
+
+    def __call__(self, notes: Iterable[str]) -> None:
+        """Print the notes that are new."""
+        with self._lock:
+            for note in notes:
+                if note not in self._printed:
+                    self._printed.add(note)
+                    print_note(note)
+
+
+def print_stream(chunks: Iterable[Chunk], notes: NotePrinter) -> Answer:
+    """Print the notes before the model runs and the text as it arrives, and return the answer."""
     _replace_unprintable()
-    for chunk in chunks:
+    for chunk in with_notes(chunks, notes):
         click.echo(printable(chunk.text), nl=False)
         sys.stdout.flush()
         if chunk.answer is not None:
             click.echo()
             return chunk.answer
     raise RuntimeError("the stream ended without an answer")
+
+
+def with_notes(chunks: Iterable[Chunk], notes: NotePrinter) -> Iterator[Chunk]:
+    """Print the notes of the first chunk, and pass on all chunks."""
+    for chunk in chunks:
+        notes(chunk.notes)
+        yield chunk
 
 
 def print_text(text: str) -> None:
@@ -46,8 +75,8 @@ def print_json(result: TaskResult, model: str, question: str | None) -> None:
     click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text))
 
 
-def print_notes(result: TaskResult) -> None:
-    """Print reasoning, votes and notes to stderr."""
+def print_notes(result: TaskResult, notes: NotePrinter) -> None:
+    """Print reasoning, votes and the remaining notes to stderr."""
     for thought in result.reasoning:
         print_note(f"reasoning: {thought}")
     for number, tile in enumerate(result.vote_counts, 1):
@@ -55,8 +84,7 @@ def print_notes(result: TaskResult) -> None:
         for path, counts in tile.items():
             votes = ", ".join(f"{value} x{count}" for value, count in sorted(counts.items(), key=lambda one: -one[1]))
             print_note(f"votes{part}{f' on {path}' if path else ''}: {votes}")
-    for note in result.notes:
-        print_note(note)
+    notes(result.notes)
 
 
 def write_drawing(result: TaskResult, original: Image, target: Path) -> None:
@@ -83,8 +111,8 @@ def write_heat_map(answer: Answer, image: Image, word: str | None, target: Path)
     save_image(overlay_heat(image, answer.heat.mean(word)), target)
 
 
-def format_stats(answers: Sequence[Answer]) -> str:
-    """Format timings, tokens and peak memory of the last answer."""
+def format_stats(answers: Sequence[Answer], settings: str) -> str:
+    """Format timings, tokens and peak memory of the last answer, and the model's settings."""
     answer = answers[-1]
     times, usage = answer.timings, answer.usage
     tpot = f"{times.tpot * 1000:.1f} ms ({1 / times.tpot:.1f} tokens/s)" if times.tpot else "-"
@@ -101,6 +129,7 @@ def format_stats(answers: Sequence[Answer]) -> str:
             f"answer   {usage.completion_tokens} tokens in {times.total:.3f} s ({answer.finish_reason})",
             f"decoder  {usage.forward_passes} passes",
             f"memory   {peak:,} MiB peak",
+            f"settings {settings}",
         ]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from vlrun.errors import OptionError
 if TYPE_CHECKING:
     from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import CostEstimate
+    from vlrun.perf.history import SpeedHistory
     from vlrun.perf.profile import SpeedProfile
     from vlrun.types.options import Options
 
@@ -67,7 +69,7 @@ def plan(
         folder,
         turns,
         request.options(options),
-        _speed(folder, model_options),
+        _measured(folder, model_options),
         model_options.cache.context,
         model_options.hints.kv_precision or "u8",
     )
@@ -76,17 +78,19 @@ def plan(
     click.echo(json.dumps(asdict(estimate)) if as_json else _format(estimate, images))
 
 
-def _speed(folder: ModelFolder, model_options: ModelOptions) -> SpeedProfile:
-    """Return the stored profile; measure it first if it is incomplete."""
-    from vlrun.perf.profile import load_profile, update_profile
+def _measured(folder: ModelFolder, model_options: ModelOptions) -> SpeedHistory:
+    """Return the stored measurements; measure first if they are incomplete."""
+    from vlrun.perf.history import load_history, record
 
     fingerprint, hints = folder.fingerprint, str(model_options.hints)
-    profile = load_profile(fingerprint, hints)
+    history = load_history(fingerprint, hints)
+    profile = history.profile(time.time())
     if profile.prefill is None or not profile.vision:
         print_note("no measurements for this model on this machine yet: loading it and running it once")
-        update_profile(fingerprint, hints, _measure(model_options))
-        profile = load_profile(fingerprint, hints)
-    return profile
+        measured = _measure(model_options)
+        record(fingerprint, hints, measured)
+        history = history.with_measured(measured, time.time())
+    return history
 
 
 def _measure(model_options: ModelOptions) -> SpeedProfile:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli.images import ImageOptions, LoadedImage, open_images, without_image_notes
-from vlrun.cli.output import format_stats, print_notes, print_stream, print_text
+from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, open_images
+from vlrun.cli.output import NotePrinter, format_stats, print_notes, print_stream, print_text, with_notes
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError, VlrunError
 
@@ -41,9 +41,11 @@ class Repl:
 
         self.exited = False
         self._options = options
+        self._vlm = vlm
         self._conversation = Conversation(vlm, options=options)
         self._new_images: list[LoadedImage] = []
         self._last_name: str | None = None
+        self._notes = NotePrinter()
         self._answer: Answer | None = None
         self._commands: Mapping[str, Callable[[Sequence[str]], None]] = {
             "/image": self._image,
@@ -73,6 +75,7 @@ class Repl:
         """Add images to the next question. Raises MediaError and OptionError."""
         images = open_images(names, options or ImageOptions())
         self._new_images += images
+        self._notes.skip(image_notes(images))
         self._last_name = names[-1]
         sizes = ", ".join("{} x {}".format(*loaded.image.size) for loaded in images)
         print_note(f"added to the next question: {sizes}")
@@ -95,12 +98,12 @@ class Repl:
         try:
             with closing(self._conversation.stream(question, [one.image for one in images], options)) as chunks:
                 if request is not None and request.has_total:
-                    result = request.result_of(last_of(chunks))
+                    result = request.result_of(last_of(with_notes(chunks, self._notes)))
                     print_text(result.text)
-                    print_notes(replace(result, notes=without_image_notes(result.notes, images)))
+                    print_notes(result, NotePrinter(result.answers[0].notes))
                     self._answer = result.answers[0]
                 else:
-                    self._answer = print_stream(chunks)
+                    self._answer = print_stream(chunks, self._notes)
         finally:
             if self._conversation.turns is turns:  # the question failed: keep its images for the next one
                 self._new_images = [*images, *self._new_images]
@@ -153,7 +156,11 @@ class Repl:
         print_note(f"loaded {len(self._conversation.turns)} turns")
 
     def _stats(self, _: Sequence[str]) -> None:
-        print_note("there is no answer yet" if self._answer is None else f"\n{format_stats([self._answer])}")
+        print_note(
+            "there is no answer yet"
+            if self._answer is None
+            else f"\n{format_stats([self._answer], self._vlm.settings)}"
+        )
 
     def _exit(self, _: Sequence[str]) -> None:
         self.exited = True

@@ -119,6 +119,10 @@ class Backend(Protocol):
     def settings(self) -> str:
         """Everything besides the model that affects results; part of the root block hash."""
 
+    @property
+    def description(self) -> str:
+        """The settings in use, as a phrase for users."""
+
     def default_cache_bytes(self, total: int) -> int:
         """Return how much of ``total`` bytes of memory the KV cache may take unless the user says otherwise."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from vlrun import manifest as manifests
 from vlrun.backends.system_memory import BASE_MEMORY
 from vlrun.manifest import TextDimensions
 from vlrun.models.model_folder import ModelFolder
-from vlrun.perf.profile import SpeedProfile, auto_image_tokens
+from vlrun.perf.history import SpeedHistory
+from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import PromptBuilder
 from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.tokenizer import load_tokenizer
@@ -62,7 +64,7 @@ def estimate_cost(
     folder: ModelFolder,
     turns: Sequence[Turn],
     options: Options,
-    speed: SpeedProfile,
+    history: SpeedHistory,
     context: int | None,
     kv_precision: str,
 ) -> CostEstimate:
@@ -70,7 +72,9 @@ def estimate_cost(
     manifest = folder.manifest
     tokenizer = load_tokenizer(folder.read(manifests.TOKENIZER), folder)
     template = ChatTemplate(folder.read_text(manifests.CHAT_TEMPLATE), tokenizer, manifest.tokens.image)
-    builder = PromptBuilder(manifest, template, auto_image_tokens(speed))
+    now = time.time()
+    speed = history.profile(now)
+    builder = PromptBuilder(manifest, template, history.auto_image_tokens(now))
     prompt = builder.build(turns, options)
     builder.check_context(prompt, context)
     patch = manifest.vision.patch

@@ -20,6 +20,10 @@ from vlrun.vision.grid import Grid
 from vlrun.vision.patches import grid_of, resize
 
 DEFAULT_QUESTION = "Describe this image."
+REDUCED_NOTE = (
+    "limited to {:,} visual tokens per image, because this machine takes long for more: "
+    'use detail "high" (--detail high) if small print or small objects matter'
+)
 SHORTEN = "use fewer images, a smaller max_image_tokens or a longer context"
 
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
@@ -70,10 +74,9 @@ class PromptBuilder:
         prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], tools)
         self._check_ids(prompt)
         notes = dict.fromkeys(note for image in images for note in image.notes)
-        auto_images = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
-        if any(self._is_reduced(image, grid, options) for image, grid in auto_images):
-            budget = self._token_budget(options, "auto")
-            notes[f"limited to {budget} visual tokens per image: more would take long on this machine"] = None
+        automatic = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
+        if any(self._is_reduced(image, grid, options) for image, grid in automatic):
+            notes[REDUCED_NOTE.format(self._token_budget(options, "auto"))] = None
         return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:

@@ -123,7 +123,7 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     try:
         has_text = False
         for chunk in _without_values(chunks):
-            urgent = chunk.answer is not None or (chunk.text != "" and not has_text)
+            urgent = chunk.answer is not None or bool(chunk.notes) or (chunk.text != "" and not has_text)
             has_text = has_text or chunk.text != ""
             if stream or chunk.answer:
                 channel.put(AnswerChunk(index, chunk), urgent)
@@ -160,8 +160,15 @@ def _merge(chunks: Iterable[AnswerChunk]) -> list[AnswerChunk]:
     for new in chunks:
         last = merged[-1] if merged else None
         if last and last.index == new.index and not last.chunk.progress and not new.chunk.progress:
-            text, logprobs = last.chunk.text + new.chunk.text, last.chunk.logprobs + new.chunk.logprobs
-            merged[-1] = AnswerChunk(new.index, Chunk(text, new.chunk.answer, None, logprobs))
+            one, other = last.chunk, new.chunk
+            joined = Chunk(
+                one.text + other.text,
+                other.answer,
+                logprobs=one.logprobs + other.logprobs,
+                reasoning=one.reasoning + other.reasoning,
+                notes=one.notes + other.notes,
+            )
+            merged[-1] = AnswerChunk(new.index, joined)
         else:
             merged.append(new)
     return merged

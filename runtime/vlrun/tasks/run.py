@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from vlrun.arguments import has_method, instance, optional
@@ -55,8 +55,34 @@ class _Abandoned(Exception):
     """The vote was stopped because another one failed."""
 
 
-def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | None = None) -> TaskResult:
-    """Run a task request on images. Raises as ``VLM.ask``."""
+@dataclass(frozen=True)
+class _Reader:
+    """Reads streams until ``stop`` is set."""
+
+    on_notes: Callable[[Sequence[str]], None]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def read(self, chunks: Generator[Chunk]) -> Answer:
+        with closing(chunks):
+            while not self.stop.is_set():
+                chunk = next(chunks)
+                self.on_notes(chunk.notes)
+                if chunk.answer:
+                    return chunk.answer
+        raise _Abandoned
+
+
+def run_task(
+    vlm: VLM,
+    images: Images,
+    request: TaskRequest,
+    options: Options | None = None,
+    on_notes: Callable[[Sequence[str]], None] = lambda _: None,
+) -> TaskResult:
+    """Run a task request on images. Raises as ``VLM.ask``.
+
+    ``on_notes`` gets notes about the images before the model runs, in the threads of the votes.
+    """
     has_method("chat", "a vlrun.VLM")("vlm", vlm)
     instance(TaskRequest)("request", request)
     given = optional(instance(Options))("options", options) or Options()
@@ -70,7 +96,8 @@ def run_task(vlm: VLM, images: Images, request: TaskRequest, options: Options | 
     request.check_image_count(len(opened))
     tiles = _tiles(opened, request.tiles)
     merge: MergeRule = request.task.merge if request.task is not None and given.schema is None else "none"
-    answers = [_majority_answer(vlm, votes, effective) for votes in _all_votes(vlm, tiles, request, effective)]
+    reader = _Reader(on_notes)
+    answers = [_majority_answer(vlm, votes, effective) for votes in _all_votes(vlm, tiles, request, effective, reader)]
     return request.with_corrected_total(_merge(opened, tiles, answers, merge, effective, vlm.family))
 
 
@@ -83,13 +110,14 @@ def _tiles(images: Sequence[Image], tiles: Tiles | None) -> list[list[Image]]:
     return [[tile] for tile in cut_tiles(replace(images[0], transform=None), tiles)]
 
 
-def _all_votes(vlm: VLM, tiles: Sequence[Sequence[Image]], request: TaskRequest, options: Options) -> list[list[Vote]]:
+def _all_votes(
+    vlm: VLM, tiles: Sequence[Sequence[Image]], request: TaskRequest, options: Options, reader: _Reader
+) -> list[list[Vote]]:
     """Return all votes, tile by tile. If one fails, or on Ctrl+C, the others stop at their next token."""
-    stop = threading.Event()
     pool = ThreadPoolExecutor(MAX_PARALLEL, "vlrun-vote")
     try:
         futures = [
-            [pool.submit(_vote, vlm, tile, request, options, number, stop) for number in range(request.votes)]
+            [pool.submit(_vote, vlm, tile, request, options, number, reader) for number in range(request.votes)]
             for tile in tiles
         ]
         done, _ = wait([future for tile in futures for future in tile], return_when=FIRST_EXCEPTION)
@@ -98,12 +126,12 @@ def _all_votes(vlm: VLM, tiles: Sequence[Sequence[Image]], request: TaskRequest,
                 raise error
         return [[future.result() for future in tile] for tile in futures]
     finally:
-        stop.set()
+        reader.stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _vote(
-    vlm: VLM, images: Sequence[Image], request: TaskRequest, options: Options, number: int, stop: threading.Event
+    vlm: VLM, images: Sequence[Image], request: TaskRequest, options: Options, number: int, reader: _Reader
 ) -> Vote:
     """Run one conversation. If it fails, the other votes are stopped too."""
     *first, last = request.questions()
@@ -113,20 +141,11 @@ def _vote(
     answers: list[Answer] = []
     try:
         for question in first:
-            answers.append(_read(conversation.stream(question, () if answers else images, free_text), stop))
-        return (*answers, _read(conversation.stream(last, () if answers else images, seeded), stop))
+            answers.append(reader.read(conversation.stream(question, () if answers else images, free_text)))
+        return (*answers, reader.read(conversation.stream(last, () if answers else images, seeded)))
     except BaseException:
-        stop.set()
+        reader.stop.set()
         raise
-
-
-def _read(chunks: Generator[Chunk], stop: threading.Event) -> Answer:
-    with closing(chunks):
-        while not stop.is_set():
-            chunk = next(chunks)
-            if chunk.answer:
-                return chunk.answer
-    raise _Abandoned
 
 
 def _majority_answer(vlm: VLM, votes: Sequence[Vote], options: Options) -> _TileAnswer:

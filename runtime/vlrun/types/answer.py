@@ -121,6 +121,7 @@ class Chunk:
 
     Attributes:
         text: The next text; may be empty.
+        notes: The notes about the images, in the first chunk only, before the model runs.
         answer: The complete answer, in the last chunk only.
         progress: Progress before the first token, if requested.
         logprobs: Log probabilities of the tokens since the previous chunk, if requested.
@@ -132,6 +133,7 @@ class Chunk:
     progress: Progress | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     reasoning: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import cached_property
 
-from vlrun.errors import InferenceCancelled, result_of
+import numpy as np
+
+from vlrun.errors import DeviceError, InferenceCancelled, result_of
 from vlrun.manifest import Preprocessing, VisionDimensions
 from vlrun.media.image import Image
 from vlrun.vision.features import ImageFeatures
@@ -68,6 +70,7 @@ class ImageEncoder:
 
         Raises:
             InferenceCancelled: When ``stopped``.
+            DeviceError: The features are not finite.
             VlrunError: The vision encoder could not be loaded.
         """
         loading = self._vision_encoder()
@@ -79,5 +82,7 @@ class ImageEncoder:
         start = time.perf_counter()
         features = encoder.encode(patches, stopped)
         seconds = time.perf_counter() - start
+        if not np.isfinite(features.values).all():  # a precision that overflows; the answer would be nonsense
+            raise DeviceError("the image's features are not finite; try another --vision-precision on this device")
         self._seconds[image.tokens] = min(seconds, self._seconds.get(image.tokens, seconds))
         return features

@@ -159,6 +159,11 @@ INVALID_INPUT = [
     (["{images}/shelf.png", "--stop", ""], 2, "stop strings"),
     (["{images}/shelf.png", "--no-such"], 2, "No such option"),
     (["{images}/shelf.png", "--device", "GPU"], 6, "no device 'GPU'"),
+    (
+        ["{images}/shelf.png", "x", "--decoder-precision", "f16", "--group-size", "256"],
+        2,
+        "use group size 0 or another",
+    ),
     (["{images}/shelf.png", "word " * 5000], 5, "but the context is 4096"),
     (["{images}/shelf.png", "word " * 2000, "--kv-memory", "1"], 5, "but the context is "),
     (["{images}/shelf.png", "x", "--kv-memory", "1", "--context", "4000"], 2, "raise kv_memory or lower context"),

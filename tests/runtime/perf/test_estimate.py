@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.paths import EXAMPLES
@@ -11,6 +13,7 @@ from vlrun.errors import ContextLengthExceeded
 from vlrun.media.image import open_image
 from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.estimate import ANSWER_TOKENS, CostEstimate, estimate_cost, kv_bytes
+from vlrun.perf.history import SpeedHistory
 from vlrun.perf.profile import SpeedProfile
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
@@ -19,7 +22,8 @@ TURNS = [Turn("user", (open_image(EXAMPLES / "shelf.png"), "How many bottles are
 
 
 def estimate(speed: SpeedProfile, context: int | None = None, kv_precision: str = "u8") -> CostEstimate:
-    return estimate_cost(ModelFolder(FOLDER), TURNS, Options(), speed, context, kv_precision)
+    history = SpeedHistory().with_measured(speed, time.time())
+    return estimate_cost(ModelFolder(FOLDER), TURNS, Options(), history, context, kv_precision)
 
 
 def test_times_are_unknown_without_measurements() -> None:

@@ -1,35 +1,16 @@
-"""Speed profiles, and the image detail derived from them."""
+"""What one answer measures, and estimates for other image sizes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from vlrun.perf.profile import SpeedProfile, auto_image_tokens, load_profile, update_profile
+from vlrun.perf.profile import SpeedProfile, fastest
 from vlrun.types.answer import Answer, Timings, Usage
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path
 
 
 def answer(vision: float, cached: int = 0, queue: float = 0.0) -> Answer:
     usage = Usage(prompt_tokens=784, image_tokens=768, cached_tokens=cached, completion_tokens=41, forward_passes=22)
     return Answer("x", "stop", usage, Timings(3, 0.1, queue, vision, 2.0, 6, 0.05, 8))
-
-
-def test_the_shortest_times_are_stored_per_model_and_device(cache: Path) -> None:
-    """Guards against one slow measurement that is kept forever."""
-    for seconds in (5.0, 4.0, 9.0):
-        update_profile("model", "CPU", SpeedProfile.from_answer(answer(seconds), {768: seconds}))
-    assert load_profile("model", "CPU").vision == {768: 4.0}
-    assert load_profile("model", "GPU") == load_profile("other", "CPU") == SpeedProfile()
-    (file,) = (cache / "vlrun" / "speed").iterdir()
-    file.write_bytes(b"{")
-    assert load_profile("model", "CPU") == SpeedProfile()
 
 
 def test_only_computed_work_is_measured() -> None:
@@ -39,24 +20,22 @@ def test_only_computed_work_is_measured() -> None:
     assert SpeedProfile.from_answer(answer(0.01, cached=768), {}).prefill is None
 
 
-def test_slow_machines_get_fewer_visual_tokens() -> None:
-    assert auto_image_tokens(SpeedProfile()) == 2560
-    assert auto_image_tokens(SpeedProfile({768: 1.0}, prefill=0.0003)) == 2560
-    assert auto_image_tokens(SpeedProfile({768: 4.0}, prefill=0.003)) == 1280
-    assert auto_image_tokens(SpeedProfile({768: 16.0}, prefill=0.01)) == 512
-    assert auto_image_tokens(SpeedProfile({768: 400.0}, prefill=0.1)) == 256
-
-
 def test_other_image_sizes_are_estimated() -> None:
     """Attention grows quadratically, the rest linearly."""
-    known = SpeedProfile({768: 4.0})
+    known = SpeedProfile({768: 4.0}, prefill=0.01)
     assert known.vision_seconds(768) == 4.0
     assert known.vision_seconds(1536) == pytest.approx(12.0)
     assert known.vision_seconds(384) == pytest.approx(1.5)
-    assert SpeedProfile().vision_seconds(768) is None
+    assert known.image_seconds(768) == pytest.approx(4.0 + 7.68)
+    assert SpeedProfile().vision_seconds(768) is SpeedProfile().image_seconds(768) is None
 
 
-def test_a_read_only_cache_is_ignored(cache: Path) -> None:
-    (cache / "vlrun").write_text("a file where a folder should be")
-    update_profile("model", "CPU", SpeedProfile(load=1.0))
-    assert load_profile("model", "CPU") == SpeedProfile()
+def test_a_fast_measurement_at_one_size_corrects_a_slow_one_at_another() -> None:
+    """Guards against a slow 1,024-token image that no later, smaller image ever corrected."""
+    assert SpeedProfile({1024: 90.0, 256: 1.0}).vision_seconds(1024) == SpeedProfile({256: 1.0}).vision_seconds(1024)
+
+
+def test_the_shortest_time_of_each_kind_counts() -> None:
+    one, other = SpeedProfile({768: 4.0, 256: 2.0}, 0.01, None, 3.0), SpeedProfile({768: 5.0}, 0.02, 0.1, 2.0)
+    assert fastest([one, other]) == fastest([other, one]) == SpeedProfile({768: 4.0, 256: 2.0}, 0.01, 0.1, 2.0)
+    assert fastest([]) == SpeedProfile()

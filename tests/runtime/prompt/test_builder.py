@@ -14,10 +14,14 @@ from vlrun.errors import ContextLengthExceeded, DamagedMedia, DamagedModel, Medi
 from vlrun.media.image import Image, open_image
 from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.models.qwen3_vl.family import QWEN3_VL
+from vlrun.perf.history import SpeedHistory
+from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import PromptBuilder, number_images, user_turn
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder
 from vlrun.prompt.tokenizer import parse_tokenizer
-from vlrun.types.options import Options
+from vlrun.tasks.definition import TaskArguments, built_in_tasks
+from vlrun.tasks.request import TaskRequest
+from vlrun.types.options import Detail, Options
 from vlrun.types.turn import GeneratedText, Turn
 from vlrun.vision.patches import cut
 
@@ -66,11 +70,36 @@ def test_large_photos_use_their_whole_budget(options: Options, auto: int, limit:
 
 def test_a_reduced_budget_is_noted() -> None:
     """Guards against detail that is lowered silently."""
-    for size, auto, notes in (((4000, 3000), 512, 1), ((640, 480), 512, 0), ((4000, 3000), 1280, 0)):
-        built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([user_turn(image(*size), "What?")], Options())
+    for size, auto, notes in (((4000, 3000), 1024, 1), ((640, 480), 1024, 0), ((4000, 3000), 1280, 0)):
+        turn = user_turn(image(*size), "What?")
+        built = PromptBuilder(PUBLISHED, TEMPLATE, auto).build([turn], Options())
         assert len(built.notes) == notes
-    low = PromptBuilder(PUBLISHED, TEMPLATE, 512).build([user_turn(image(4000, 3000), "?")], Options(detail="low"))
-    assert not low.notes
+        for note in built.notes:
+            assert note.startswith("limited to 1,024 visual tokens per image, because this machine takes long")
+            assert "--detail high" in note
+    details: tuple[Detail, ...] = ("low", "high")
+    for detail in details:
+        options = Options(detail=detail)
+        assert not PromptBuilder(PUBLISHED, TEMPLATE, 1024).build([turn], options).notes
+
+
+def test_no_task_gets_less_than_it_needs_on_the_slowest_machine() -> None:
+    """Guards against a dense invoice that was reduced to 256 visual tokens, which nobody can read."""
+    given = {"required": ("bottle",), "optional": (), "none": ()}
+    slowest = SpeedHistory()
+    for hour in range(8):
+        slowest = slowest.with_measured(SpeedProfile({256: 1e6}, prefill=100.0), 1e9 + 3600 * hour)
+    floor = slowest.auto_image_tokens(1e9 + 8 * 3600)
+    assert floor == 1024
+    sizes = ((4000, 3000), (1240, 1754), (1024, 768), (640, 480), (3000, 200))
+    turns = [user_turn(image(*size), "What?") for size in sizes]
+    full, reduced = PromptBuilder(PUBLISHED, TEMPLATE), PromptBuilder(PUBLISHED, TEMPLATE, floor)
+    for task in [None, *built_in_tasks().values()]:
+        names = TaskArguments(given[task.items], given[task.fields]) if task else TaskArguments()
+        options = TaskRequest("What?" if task is None else None, task, names).options(Options())
+        for turn in turns:
+            (wanted,), (got,) = (built.build([turn], options).images for built in (full, reduced))
+            assert got[1].tokens >= min(0.9 * floor, wanted[1].tokens), (task, turn.parts[0])
 
 
 def test_small_images_are_not_enlarged() -> None:

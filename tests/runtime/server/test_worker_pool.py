@@ -12,6 +12,7 @@ import pytest
 
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, DeviceError, InvalidAnswer
+from vlrun.server import worker_pool
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.server.worker_pool import DELIVERY_SECONDS, WorkerPool
@@ -83,6 +84,13 @@ def test_the_last_chunk_is_not_delayed() -> None:
     """It wakes the loop even directly after another delivery."""
     times = [generate(FakeModel(2), stream=True)[1] for _ in range(5)]
     assert min(times) < DELIVERY_SECONDS / 2
+
+
+def test_joined_chunks_keep_their_notes() -> None:
+    """Notes come before the text; a slow client gets both in one chunk."""
+    chunks = [Chunk("", notes=("smaller",)), Chunk("a"), Chunk("b", answer=ANSWER)]
+    (joined,) = worker_pool._merge([AnswerChunk(0, chunk) for chunk in chunks])
+    assert joined == AnswerChunk(0, Chunk("ab", ANSWER, notes=("smaller",)))
 
 
 def test_the_first_text_is_not_delayed_by_progress() -> None:

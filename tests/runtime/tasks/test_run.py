@@ -125,6 +125,21 @@ def test_votes_are_sampled_with_different_seeds() -> None:
     assert all(options.temperature == 1.1 for _, options in sampled.requests)
 
 
+def test_notes_are_passed_on_before_the_model_runs() -> None:
+    """Each vote passes on its own; the caller prints them once."""
+
+    class Noting(FakeVLM):
+        def chat(self, turns: Sequence[Turn], options: Options, _: object = ()) -> Iterator[Chunk]:
+            yield Chunk("", notes=("smaller",))
+            assert seen
+            yield from super().chat(turns, options)
+
+    seen: list[Sequence[str]] = []
+    request = TaskRequest(task=COUNT, arguments=BOTTLES, votes=2)
+    run_task(Noting(*[counts(1, 1)] * 2), image(), request, on_notes=seen.append)  # type: ignore[arg-type]
+    assert seen.count(("smaller",)) == 2
+
+
 def test_a_tie_of_numbers_goes_to_the_median() -> None:
     """Guards against an outlier that wins because it came first."""
     vlm = FakeVLM(counts(90, 0), counts(5, 0), counts(6, 0))

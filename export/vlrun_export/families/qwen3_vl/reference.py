@@ -27,18 +27,26 @@ class Reference:
 def run_reference(checkpoint: Checkpoint, ids: IntArray, patches: FloatArray, grid: Grid) -> Reference:
     """Run the prompt ``ids [T]`` with one image (``patches``, ``grid``) through transformers."""
     model = _streamed_model(checkpoint)
-    tokens = torch.from_numpy(ids)[None]
-    pixels = torch.from_numpy(patches)
-    shape = torch.tensor([[1, grid.height, grid.width]])
     features: list[torch.Tensor] = []
     model.model.visual.register_forward_hook(lambda module, inputs, output: features.append(_stacked(output)))
     with torch.inference_mode():
-        # Without a mask, transformers would treat repeated M-RoPE positions as packed sequences.
-        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        if "mm_token_type_ids" in signature(type(model.model).forward).parameters:  # transformers 5: 1 is an image
-            inputs["mm_token_type_ids"] = (tokens == checkpoint.config.image_token_id).long()
-        output = model(**inputs, pixel_values=pixels, image_grid_thw=shape)
+        output = model(**model_inputs(model, ids, patches, grid))
     return Reference(features[0].numpy(), output.logits[0].numpy())
+
+
+def model_inputs(model: Any, ids: IntArray, patches: FloatArray, grid: Grid) -> dict[str, torch.Tensor]:
+    """Return the arguments of transformers' model for a prompt with one image."""
+    tokens = torch.from_numpy(ids)[None]
+    inputs = {
+        "input_ids": tokens,
+        # Without a mask, transformers would treat repeated M-RoPE positions as packed sequences.
+        "attention_mask": torch.ones_like(tokens),
+        "pixel_values": torch.from_numpy(patches),
+        "image_grid_thw": torch.tensor([[1, grid.height, grid.width]]),
+    }
+    if "mm_token_type_ids" in signature(type(model.model).forward).parameters:  # transformers 5
+        inputs["mm_token_type_ids"] = (tokens == model.config.image_token_id).long()
+    return inputs
 
 
 def _stacked(output: Any) -> torch.Tensor:

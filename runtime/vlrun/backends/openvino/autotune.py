@@ -1,125 +1,260 @@
 """Autotuning: measure which OpenVINO properties are fastest on this machine, and store them.
 
-The best choice differs between CPUs. ``vlrun tune`` measures; loading a model uses the result unless other properties
-are given.
+Each choice runs in a process of its own beside one with the defaults. The two take turns, so that other load hits both,
+and their outputs are compared with exact ones. A choice that crashes, strays or takes too long is left out.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
 import statistics
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import openvino as ov
 
-from vlrun.backends.openvino.decoder import OpenVINODecoder
-from vlrun.backends.openvino.device import open_device
+from vlrun.backends.openvino.backend import choose_hints
 from vlrun.backends.openvino.hints import Hints
-from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
-from vlrun.engine.backend import SequenceStep
-from vlrun.errors import DeviceError, OptionError
+from vlrun.backends.openvino.precision_probe import can_quantize
+from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
+from vlrun.backends.openvino.trial_process import Deadline, TrialFailed, TrialLike, TrialProcess
+from vlrun.backends.openvino.tuned import Tuned, save_tuned
+from vlrun.errors import DeviceError
 from vlrun.models.model_folder import ModelFolder
-from vlrun.models.registry import family_of
-from vlrun.regular_files import read_regular
-from vlrun.storage import cache_paths, files
-from vlrun.vision.grid import Grid
-from vlrun.vision.vision_encoder import Patches
+from vlrun.perf.profile import relative_cost
 
-PROMPT_TOKENS, OUTPUT_TOKENS = 784, 64
-"""The request to tune for: a question about a 1024 x 768 image, and its answer."""
-MEASURED_PREFILL, MEASURED_DECODE = 256, 10
-"""Tokens that are measured to estimate the time of that request."""
-GRID_SIDE = 32
-"""Side of the encoded image, in patches."""
-KV_MEMORY = 512 * 2**20
+REQUEST = Workload(tokens=784, steps=64, side=56)
+"""The request to tune for: a question about an image of about 1024 x 768, and its answer."""
+WORKLOADS = (Workload(32, 4, 16), Workload(64, 6, 24), Workload(128, 6, 32), Workload(256, 8, 40))
+"""What is timed, from which the time of the request is estimated: the largest that there is time for."""
+MEASURES = 40
+"""Workloads that fit into the time limit; they leave time for loading."""
+ROUNDS = 3
+"""Times that a choice and the defaults take turns."""
 MIN_GAIN = 0.03
-"""Share of the time that other properties must save to replace the defaults, because measurements are noisy."""
+"""Share of the time that other properties must save to replace the best so far, because measurements are noisy."""
+HOPELESS = 1.1
+"""A choice that takes this many times as long as the defaults gets no further round."""
+TRIAL_FACTOR, MIN_TRIAL_SECONDS = 3.0, 10.0
+"""A trial is given up after this many times its expected time, so that one that hangs leaves time for others."""
+MAX_ERROR, ERROR_FACTOR = 0.2, 2.0
+"""Relative error of outputs that is accepted: this much, or this many times that of the defaults."""
+MAX_DEFAULT_ERROR = 0.5
+"""Relative error of the defaults above which the device is broken."""
+GROUP_SIZES = (256, 64)
+CAPABILITIES = {"bf16": "BF16", "f16": "FP16"}
+"""OpenVINO's names of what a device is capable of."""
 SIBLINGS = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
-MAX_RESULT_BYTES = 4096
-VISION_PRECISIONS = (None, "f32", "bf16", "f16")
+
+StartTrial: TypeAlias = Callable[[Hints, Deadline], TrialLike]
 
 
-class Tuned(msgspec.Struct, frozen=True):
-    """The fastest properties, and the seconds of the request above with them and with the defaults."""
+@dataclass(frozen=True)
+class Choice:
+    """A change of the best hints so far."""
 
-    decoder_precision: str | None
-    vision_precision: str | None
-    group_size: int | None
-    threads: int | None
-    seconds: float
-    default_seconds: float
-
-    def apply(self, hints: Hints) -> Hints:
-        """Return the hints with the tuned properties."""
-        return replace(
-            hints,
-            decoder_precision=self.decoder_precision,
-            vision_precision=self.vision_precision,
-            group_size=self.group_size,
-            threads=self.threads,
-        )
+    label: str
+    change: Mapping[str, Any]
 
 
-def load_tuned(fingerprint: str, device: str) -> Tuned | None:
-    """Return the stored result for this model and device; None if there is none or the file is damaged."""
-    try:
-        return msgspec.json.decode(read_regular(_path(fingerprint, device), MAX_RESULT_BYTES, follow=False), type=Tuned)
-    except (OSError, RuntimeError, msgspec.MsgspecError):  # RuntimeError: an unknown device, reported later
+@dataclass(frozen=True)
+class Comparison:
+    """The estimated seconds of the request with a choice and with the defaults, round by round."""
+
+    choice: Sequence[float]
+    default: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        """Time relative to the defaults: by the shortest times or by the median round, whichever is worse."""
+        rounds = [mine / other for mine, other in zip(self.choice, self.default, strict=True)]
+        return max(min(self.choice) / min(self.default), statistics.median(rounds))
+
+    def tuned(self, hints: Hints) -> Tuned:
+        """Return the result to store."""
+        return Tuned.of(hints, min(self.choice), min(self.default))
+
+
+class Tuner:
+    """Looks for the fastest properties.
+
+    Args:
+        start: Starts a trial; raises TrialFailed.
+        default: The hints that are used without tuning.
+        time_limit: Seconds.
+        report: Gets a line for each choice.
+        save: Stores the best result so far.
+    """
+
+    def __init__(
+        self,
+        start: StartTrial,
+        default: Hints,
+        time_limit: float,
+        report: Callable[[str], None],
+        save: Callable[[Tuned], None],
+    ) -> None:
+        self._start, self._default, self._report, self._save = start, default, report, save
+        self._time_limit, self._deadline = time_limit, Deadline(time_limit)
+
+    def run(self, choices: Sequence[Choice]) -> Tuned:
+        """Return the fastest properties that were found within the time limit; they are stored, too.
+
+        Raises DeviceError if not even the defaults work, or there is no time for them.
+        """
+        exact = replace(self._default, decoder_precision="f32", vision_precision="f32", group_size=0)
+        try:
+            with closing(self._start(exact, self._deadline)) as trial:
+                self._reference = trial.check()
+            began = self._deadline.left
+            with closing(self._start(self._default, self._deadline)) as trial:
+                self._beside = trial
+                self._limits = self._check_defaults(trial.check())
+                loading = began - self._deadline.left
+                self._workload, seconds = self._choose_workload()
+                self._trial_seconds = loading + (2 * ROUNDS + 1) * sum(msgspec.structs.astuple(seconds))
+                return self._search(choices, request_seconds(seconds, self._workload))
+        except TrialFailed as failure:
+            raise DeviceError(f"cannot tune: the model {failure} with the default settings") from failure
+
+    def _search(self, choices: Sequence[Choice], seconds: float) -> Tuned:
+        best, best_ratio, defaults = self._default, 1.0, Tuned.of(self._default, seconds, seconds)
+        for number, choice in enumerate(choices, 1):
+            hints = replace(best, **choice.change)
+            if hints == best:
+                continue
+            if self._deadline.left < 2 * self._trial_seconds:  # this trial, and the last one
+                self._report(f"no time for the other {len(choices) - number + 1} choices")
+                break
+            compared = self._compare(f"{number} of {len(choices)}: {choice.label}", hints)
+            if compared is not None and compared.ratio <= best_ratio * (1 - MIN_GAIN):
+                best, best_ratio = hints, compared.ratio
+                self._save(compared.tuned(best))
+        found = defaults
+        if best != self._default:
+            compared = self._compare("the best of these again", best)
+            if compared is not None and compared.ratio <= 1:
+                found = compared.tuned(best)
+        self._save(found)
+        return found
+
+    def _compare(self, label: str, hints: Hints) -> Comparison | None:
+        """Let a choice and the defaults take turns; return None if the choice does not work."""
+        limit = min(self._deadline.left, max(MIN_TRIAL_SECONDS, TRIAL_FACTOR * self._trial_seconds))
+        try:
+            with closing(self._start(hints, Deadline(limit))) as trial:
+                if problem := self._problem(trial.check()):
+                    self._report(f"{label}: left out, {problem}")
+                    return None
+                self._seconds(trial)  # reaches its speed with the second one
+                compared = Comparison([], [])
+                for _ in range(ROUNDS):
+                    default, choice = self._seconds(self._beside), self._seconds(trial)
+                    compared = Comparison([*compared.choice, choice], [*compared.default, default])
+                    if compared.ratio > HOPELESS:
+                        break
+        except TrialFailed as failure:
+            self._report(f"{label}: left out, it {failure}")
+            return None
+        left = f"at most {self._deadline.left:.0f} s left"
+        self._report(f"{label}: {compared.ratio:.2f} x the time of the defaults; {left}")
+        return compared
+
+    def _seconds(self, trial: TrialLike) -> float:
+        return request_seconds(trial.measure(self._workload), self._workload)
+
+    def _choose_workload(self) -> tuple[Workload, Seconds]:
+        """Return the largest workload that can be measured often enough, and its seconds with the defaults."""
+        chosen, seconds = WORKLOADS[0], self._beside.measure(WORKLOADS[0])
+        for larger in WORKLOADS[1:]:
+            prefill, vision = seconds.prefill * larger.tokens / chosen.tokens, _vision_seconds(seconds, chosen, larger)
+            if prefill + vision + seconds.decode * larger.steps > self._time_limit / MEASURES:
+                break
+            chosen, seconds = larger, self._beside.measure(larger)
+        return chosen, seconds
+
+    def _check_defaults(self, outputs: Outputs) -> tuple[float, float]:
+        """Return the errors that are accepted. Raises TrialFailed if those of the defaults are too large."""
+        found = output_errors(outputs, self._reference)
+        if max(found) > MAX_DEFAULT_ERROR:
+            raise TrialFailed("gives wrong results")
+        logits, features = (max(MAX_ERROR, ERROR_FACTOR * error) for error in found)
+        return logits, features
+
+    def _problem(self, outputs: Outputs) -> str | None:
+        """Return what is wrong with the outputs of a choice."""
+        if not outputs.finite:
+            return "its results are not finite"
+        errors = output_errors(outputs, self._reference)
+        if any(error > limit for error, limit in zip(errors, self._limits, strict=True)):
+            return "its results stray from exact ones"
         return None
 
 
-def save_tuned(tuned: Tuned, fingerprint: str, device: str) -> None:
-    """Store a result. Raises OSError if the cache folder is not writable."""
-    path = _path(fingerprint, device)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.write_atomic(path, msgspec.json.encode(tuned))
+def tune(folder: ModelFolder, device: str, time_limit: float, report: Callable[[str], None]) -> Tuned:
+    """Measure one choice after another; return and store the fastest.
 
+    Args:
+        folder: The model folder.
+        device: CPU or GPU.
+        time_limit: Seconds after which the best result so far is taken.
+        report: Gets a line for each choice.
 
-def tune(folder: ModelFolder, device: str, report: Callable[[str], None]) -> Tuned:
-    """Measure one choice after another and return the fastest.
-
-    ``report`` gets a line for each choice. Raises DeviceError if nothing runs on the device.
+    Raises:
+        DeviceError: Nothing runs on the device, or there is not enough time.
+        OSError: The result cannot be stored.
     """
-    default = Hints(device=device)
+    default, reason = choose_hints(folder, Hints(device=device), use_tuned=False)
+    report(f"defaults: {default.describe()}{reason and f' ({reason})'}")
+    choices = choices_for(default)
+    if not choices:
+        report("there is nothing else to choose on this machine")
 
-    decoder, vision = partial(decoder_seconds, folder), partial(vision_seconds, folder)
-    decoders = {
-        f"decoder {precision}, groups of {size}": replace(default, decoder_precision=precision, group_size=size)
-        for precision in ("f32", "bf16", "f16")
-        for size in (128, 256, 32)
-    }
-    measured = _measure(decoders, decoder, report)
-    best = _fastest(measured, default)
-    fewer = {f"{threads} threads": replace(best, threads=threads) for threads in _thread_choices()}
-    measured |= _measure(fewer, decoder, report)
-    best = _fastest(measured, best)
-    plain = replace(best, vision_precision=None)
-    encoders = {
-        f"vision {precision or 'as the device chooses'}": replace(best, vision_precision=precision)
-        for precision in VISION_PRECISIONS
-    }
-    measured_vision = _measure(encoders, vision, report)
-    if not measured or not measured_vision:
-        raise DeviceError(f"no setting works on {device}")
-    best_vision = _fastest(measured_vision, plain)
-    return Tuned(
-        best.decoder_precision,
-        best_vision.vision_precision,
-        best.group_size,
-        best.threads,
-        seconds=measured[best] + measured_vision[best_vision],
-        default_seconds=measured.get(default, measured[best])
-        + measured_vision.get(plain, measured_vision[best_vision]),
-    )
+    def start(hints: Hints, deadline: Deadline) -> TrialLike:
+        return TrialProcess(Path(folder.name), hints, deadline)
+
+    def save(tuned: Tuned) -> None:
+        save_tuned(tuned, folder.fingerprint, device)
+
+    return Tuner(start, default, time_limit, report, save).run(choices)
+
+
+def choices_for(default: Hints) -> list[Choice]:
+    """Return what to try on a device; not what is known to crash or to give wrong results there."""
+    capabilities = ov.Core().get_property(default.device, "OPTIMIZATION_CAPABILITIES")
+    on_cpu = default.device.split(".")[0] == "CPU"
+    reduced = "bf16" if on_cpu else "f16"  # f16 overflows in the CPU's vision encoder and crashes its decoder
+    precisions = ["f32", *([reduced] if CAPABILITIES[reduced] in capabilities else [])]
+    choices = [Choice(f"vision encoder {name}", {"vision_precision": name}) for name in precisions]
+    choices += [Choice(f"decoder {name}", {"decoder_precision": name}) for name in precisions]
+    if not on_cpu or can_quantize():
+        choices += [Choice(f"groups of {size}", {"group_size": size}) for size in GROUP_SIZES]
+    choices += [Choice(f"{threads} threads", {"threads": threads}) for threads in _thread_choices() if on_cpu]
+    return [choice for choice in choices if replace(default, **choice.change) != default]
+
+
+def request_seconds(measured: Seconds, workload: Workload) -> float:
+    """Estimate the seconds of ``REQUEST`` from those of a workload."""
+    prefill = measured.prefill * REQUEST.tokens / workload.tokens
+    return prefill + measured.decode * REQUEST.steps + _vision_seconds(measured, workload, REQUEST)
+
+
+def output_errors(outputs: Outputs, reference: Outputs) -> tuple[float, float]:
+    """Return the relative errors of logits and features; infinity if a value is not finite."""
+    if not (outputs.finite and reference.finite):
+        return np.inf, np.inf
+    pairs = ((outputs.logits, reference.logits), (outputs.features, reference.features))
+    logits, features = (float(np.linalg.norm(np.subtract(*pair)) / np.linalg.norm(pair[1])) for pair in pairs)
+    return logits, features
+
+
+def _vision_seconds(measured: Seconds, workload: Workload, other: Workload) -> float:
+    return measured.vision * relative_cost(other.side**2 // 4) / relative_cost(workload.side**2 // 4)
 
 
 def _thread_choices() -> list[int]:
@@ -127,59 +262,3 @@ def _thread_choices() -> list[int]:
     with suppress(OSError):
         return [] if SIBLINGS.read_text(encoding="ascii").strip() == "0" else [max(1, (os.cpu_count() or 2) // 2)]
     return []
-
-
-def _measure(
-    choices: Mapping[str, Hints], seconds_of: Callable[[Hints], float], report: Callable[[str], None]
-) -> dict[Hints, float]:
-    """Return the seconds of each choice that the device accepts."""
-    measured = {}
-    for description, hints in choices.items():
-        try:
-            measured[hints] = seconds_of(hints)
-            report(f"{description}: {measured[hints]:.2f} s")
-        except (DeviceError, OptionError, RuntimeError):  # such as bf16 on a CPU without it
-            report(f"{description}: not supported on this device")
-    return measured
-
-
-def _fastest(measured: Mapping[Hints, float], default: Hints) -> Hints:
-    """Return the fastest choice, or the default if it is at most ``MIN_GAIN`` slower."""
-    best = min(measured, key=measured.__getitem__, default=default)
-    return default if measured.get(default, math.inf) <= measured.get(best, 0) * (1 + MIN_GAIN) else best
-
-
-def decoder_seconds(folder: ModelFolder, hints: Hints) -> float:
-    """Estimate the prefill and decode time of the request from a shorter one."""
-    text, total = folder.manifest.text, MEASURED_PREFILL + MEASURED_DECODE
-    decoder = OpenVINODecoder(open_device(hints), folder, text, folder.manifest.vision.deepstack, KV_MEMORY, total)
-    blocks = range(-(-total // decoder.block_size))
-    steps = ((0, MEASURED_PREFILL), (0, MEASURED_PREFILL), *((MEASURED_PREFILL + n, 1) for n in range(MEASURED_DECODE)))
-    seconds = []
-    for start, count in steps:
-        positions = np.tile(np.arange(start, start + count), (3, 1))
-        step = SequenceStep(np.ones(count, np.int64), positions, start, blocks)
-        began = time.perf_counter()
-        decoder.forward([step], lambda: False)
-        seconds.append(time.perf_counter() - began)
-    return seconds[1] * PROMPT_TOKENS / MEASURED_PREFILL + statistics.median(seconds[2:]) * OUTPUT_TOKENS
-
-
-def vision_seconds(folder: ModelFolder, hints: Hints) -> float:
-    """Measure the second encoding of an image: in its first inference the plugin repacks the weights."""
-    encoder = OpenVINOVisionEncoder(open_device(hints), folder, folder.manifest.vision, family_of(folder.manifest))
-    vision = folder.manifest.vision
-    grid = Grid(GRID_SIDE, GRID_SIDE, vision.merge)
-    patches = Patches(np.zeros((grid.patches, 3 * vision.temporal_patch * vision.patch**2), np.float32), grid)
-    for _ in range(2):
-        began = time.perf_counter()
-        encoder.encode(patches, lambda: False)
-        seconds = time.perf_counter() - began
-    return seconds
-
-
-def _path(fingerprint: str, device: str) -> Path:
-    """Return the file of the result for this model, processor and OpenVINO version."""
-    processor = ov.Core().get_property(device, "FULL_DEVICE_NAME")
-    name = hashlib.sha256(f"{fingerprint} {processor} {ov.get_version()} {os.cpu_count()}".encode())
-    return cache_paths.tuned_hints() / f"{name.hexdigest()[:32]}.json"

@@ -6,12 +6,13 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 
-from vlrun.backends.openvino.autotune import load_tuned
 from vlrun.backends.openvino.cache_memory import default_cache_bytes
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import OpenVINODecoder
 from vlrun.backends.openvino.device import Device, candidates, open_device
 from vlrun.backends.openvino.hints import Hints
+from vlrun.backends.openvino.precision_probe import choose_properties
+from vlrun.backends.openvino.tuned import load_tuned
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
@@ -28,6 +29,7 @@ class OpenVINOBackend:
     folder: ModelFolder
     hints: Hints
     compiling: threading.Event
+    reason: str = ""
 
     @property
     def device(self) -> str:
@@ -38,6 +40,11 @@ class OpenVINOBackend:
     def settings(self) -> str:
         """Everything besides the model that affects results."""
         return str(self.hints)
+
+    @property
+    def description(self) -> str:
+        """The properties in use, and how they were chosen."""
+        return f"{self.hints.describe()} ({self.reason})" if self.reason else self.hints.describe()
 
     def default_cache_bytes(self, total: int) -> int:
         """Return how much of ``total`` bytes of memory the KV cache may take unless the user says otherwise."""
@@ -62,13 +69,17 @@ class OpenVINOBackend:
 
 def openvino_backends(folder: ModelFolder, hints: Hints, compiling: threading.Event) -> list[OpenVINOBackend]:
     """Return the backends to try in order."""
-    tuned = [_tuned(folder, candidate) for candidate in candidates(hints)]
-    return [OpenVINOBackend(folder, chosen, compiling) for chosen in tuned]
+    chosen = [choose_hints(folder, candidate) for candidate in candidates(hints)]
+    return [OpenVINOBackend(folder, hints, compiling, reason) for hints, reason in chosen]
 
 
-def _tuned(folder: ModelFolder, hints: Hints) -> Hints:
-    """Use the properties that ``vlrun tune`` found, unless properties were given."""
-    if hints != Hints(device=hints.device):
-        return hints
-    tuned = load_tuned(folder.fingerprint, hints.device)
-    return tuned.apply(hints) if tuned else hints
+def choose_hints(folder: ModelFolder, hints: Hints, *, use_tuned: bool = True) -> tuple[Hints, str]:
+    """Return hints with a choice for all that is left open, and how it was made.
+
+    What ``vlrun tune`` found is used unless properties were given; else a CPU is probed.
+    """
+    is_open = use_tuned and hints == Hints(device=hints.device)
+    tuned = load_tuned(folder.fingerprint, hints.device) if is_open else None
+    if tuned:
+        return tuned.apply(hints), "found by vlrun tune"
+    return choose_properties(hints) if hints.device.split(".")[0] == "CPU" else (hints, "")

@@ -93,7 +93,7 @@ def candidates(hints: Hints) -> list[Hints]:
         return [hints]
     core = ov.Core()
     gpus = [name for name in core.available_devices if name.split(".")[0] == "GPU" and _is_integrated(core, name)]
-    return [replace(hints, device=name) for name in (*gpus[:1], "CPU")]
+    return [*(replace(hints, device=name) for name in gpus[:1]), hints.on_cpu()]
 
 
 def _is_integrated(core: ov.Core, name: str) -> bool:

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlrun.arguments import check_fields, instance, optional, text, whole_number
 from vlrun.errors import OptionError
 
 AUTO = "AUTO"
 """Device name for the automatic choice."""
+DEFAULT_GROUP_SIZE = 128
+"""Group size of dynamic quantization that was the fastest on most machines (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """The device and OpenVINO properties; None leaves a choice to the plugin.
+    """The device and OpenVINO properties; None leaves a choice to vlrun or the plugin.
 
-    The defaults were the fastest for INT8 weights on server and client CPUs (docs/performance.md): activations
-    quantized in groups of 128, an 8-bit KV cache, and f32 inference for the decoder, which beats bf16 even on CPUs that
-    have it. For the vision encoder the plugin chooses bf16 where the CPU has it.
+    The defaults were the fastest for INT8 weights on server and client CPUs (docs/performance.md): an 8-bit KV cache,
+    and f32 inference for the decoder, which beats bf16 even on CPUs that have it. On a CPU, vlrun chooses the precision
+    of the vision encoder and the group size by a short measurement at the first load (``precision_probe``).
+    ``VLM.settings`` tells what is in use.
 
     Attributes:
         device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU.
             ``VLM.notes`` reports the choice.
         threads: CPU threads.
         decoder_precision: Inference precision of the decoder.
-        vision_precision: Inference precision of the vision encoder.
+        vision_precision: Inference precision of the vision encoder; None: the faster one on this machine.
         kv_precision: Element type of the KV cache.
-        group_size: Group size of dynamic quantization; 0 turns it off.
+        group_size: Group size of dynamic quantization, 0 turns it off; None: the fastest one on this machine.
+
+    Raises:
+        OptionError: A value has the wrong type or range, or the combination crashes the plugin.
     """
 
     device: str = "CPU"
@@ -35,7 +41,7 @@ class Hints:
     decoder_precision: str | None = "f32"
     vision_precision: str | None = None
     kv_precision: str | None = "u8"
-    group_size: int | None = 128
+    group_size: int | None = None
 
     def __post_init__(self) -> None:
         precisions = ("decoder_precision", "vision_precision", "kv_precision")
@@ -45,6 +51,29 @@ class Hints:
         if (self.threads is not None and self.threads < 1) or (self.group_size or 0) < 0:
             raise OptionError("threads must be at least 1, and group_size at least 0")
         object.__setattr__(self, "device", self.device.upper())
+        if self._cpu_with_f16 and self.group_size:
+            raise OptionError(
+                f"decoder precision f16 with group size {self.group_size} crashes OpenVINO's CPU plugin: "
+                "use group size 0 or another precision"
+            )
+
+    def on_cpu(self) -> Hints:
+        """Return these hints for the CPU, which replaces another device."""
+        group_size = 0 if self.decoder_precision == "f16" else self.group_size
+        return replace(self, device="CPU", group_size=group_size)
+
+    def describe(self) -> str:
+        """Return the properties as a phrase for users."""
+        group = self._group_size
+        return ", ".join(
+            [
+                f"decoder {self.decoder_precision or 'as the plugin chooses'}",
+                f"vision encoder {self.vision_precision or 'as the plugin chooses'}",
+                f"KV cache {self.kv_precision or 'as the plugin chooses'}",
+                f"groups of {group}" if group else "no dynamic quantization",
+                f"{self.threads} threads" if self.threads else "all cores",
+            ]
+        )
 
     def decoder_config(self) -> dict[str, str]:
         """Return the OpenVINO properties of the decoder.
@@ -59,15 +88,25 @@ class Hints:
                 "INFERENCE_PRECISION_HINT": self.decoder_precision,
                 "KV_CACHE_PRECISION": self.kv_precision,
                 "KEY_CACHE_QUANT_MODE": "BY_TOKEN" if by_token else None,
-                "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size,
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": self._group_size,
             }
         )
 
     def vision_config(self) -> dict[str, str]:
         """Return the OpenVINO properties of the vision encoder."""
         return self._config(
-            {"INFERENCE_PRECISION_HINT": self.vision_precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.group_size}
+            {"INFERENCE_PRECISION_HINT": self.vision_precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": self._group_size}
         )
+
+    @property
+    def _cpu_with_f16(self) -> bool:
+        return self.device.split(".")[0] == "CPU" and self.decoder_precision == "f16"
+
+    @property
+    def _group_size(self) -> int:
+        if self.group_size is None:
+            return 0 if self._cpu_with_f16 else DEFAULT_GROUP_SIZE
+        return self.group_size
 
     def _config(self, hints: Mapping[str, str | int | None]) -> dict[str, str]:
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads, **hints}

@@ -197,7 +197,7 @@ class ChatAdapter(ResponseAdapter):
         if piece.progress:
             return [self._chunk([], progress(piece.progress))] if self.request.include_progress else []
         choice.logprobs.extend(piece.logprobs)
-        events = []
+        events = [self._notes(index, piece.notes)] if piece.notes else []
         for part in choice.splitter.push(piece.text, last=piece.answer is not None):
             if isinstance(part, str):
                 tokens, choice.logprobs = choice.logprobs, []
@@ -243,6 +243,11 @@ class ChatAdapter(ResponseAdapter):
 
     def _delta(self, index: int, delta: Json, tokens: Sequence[TokenLogprob] = ()) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": _logprobs(tokens), "finish_reason": None}
+        return self._chunk([choice], {})
+
+    def _notes(self, index: int, notes: Sequence[str]) -> bytes:
+        """What the client should know before the model runs, such as a reduced image."""
+        choice = {"index": index, "delta": {}, "logprobs": None, "finish_reason": None, "vlrun": {"notes": notes}}
         return self._chunk([choice], {})
 
     def _chunk(self, choices: Sequence[Json], more: Json) -> bytes:

@@ -55,19 +55,12 @@ def test_fp32_equals_transformers(small_checkpoint: Path, small_model: Path) -> 
 def test_the_layer_by_layer_reference_equals_from_pretrained(
     small_checkpoint: Path, small_model: Path, prompt: CheckPrompt
 ) -> None:
-    from vlrun_export.families.qwen3_vl.reference import run_reference
+    from vlrun_export.families.qwen3_vl.reference import model_inputs, run_reference
 
     streamed = run_reference(open_checkpoint(small_checkpoint), prompt.ids, prompt.patches, prompt.grid)
     model = Qwen3VLForConditionalGeneration.from_pretrained(small_checkpoint, dtype=torch.float32).eval()
-    ids = torch.from_numpy(prompt.ids)[None]
-    shape = torch.tensor([[1, prompt.grid.height, prompt.grid.width]])
     with torch.inference_mode():
-        full = model(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            pixel_values=torch.from_numpy(prompt.patches),
-            image_grid_thw=shape,
-        )
+        full = model(**model_inputs(model, prompt.ids, prompt.patches, prompt.grid))
     np.testing.assert_allclose(streamed.logits, full.logits[0].numpy(), atol=1e-5)
 
 

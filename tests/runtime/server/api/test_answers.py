@@ -214,6 +214,15 @@ def test_usage_is_null_until_the_last_chunk() -> None:
     assert received[-1]["usage"]["total_tokens"] == 45
 
 
+def test_a_stream_has_the_notes_before_the_text() -> None:
+    """Guards against a reduced image that the client heard of after the answer."""
+    step = AnswerChunk(0, Chunk("", notes=("limited to 1,024 visual tokens",)))
+    (received,) = data(chat_adapter().events(step), "CreateChatCompletionStreamResponse")
+    (choice,) = received["choices"]
+    assert choice["vlrun"] == {"notes": ["limited to 1,024 visual tokens"]}
+    assert choice["delta"] == {}
+
+
 def test_progress_is_sent_only_on_request() -> None:
     """Clients that do not know it must not get chunks without choices."""
     step = AnswerChunk(0, Chunk("", progress=Progress("vision", 64, 256)))
