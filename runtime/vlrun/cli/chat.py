@@ -12,6 +12,7 @@ import click
 
 from vlrun.cli.options import ModelOptions, with_answer_options, with_model_options
 from vlrun.cli.repl import HELP, Repl
+from vlrun.cli.terminal import print_error
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions)
     read_line: Callable[[str], str] = _read_pipe
     if sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty():
         read_line = _line_editor()
-        click.echo(HELP, err=True)
+        print_error(HELP)
     while not repl.exited:
         try:
             repl.run(_read_question(read_line))
         except KeyboardInterrupt:
-            click.echo("press Ctrl+D or type /exit to exit", err=True)
+            print_error("press Ctrl+D or type /exit to exit")
         except EOFError:
             break
     with contextlib.suppress(KeyboardInterrupt):

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource
-from vlrun.media.pending_image import MAX_IMAGES, open_images, read_headers
+from vlrun.media.pending_image import MAX_IMAGES, PendingImage, open_images, read_headers
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt
@@ -104,11 +104,12 @@ class PromptBuilder:
         _check_question(question)
         pending = read_headers(as_list(sources))
         self.check_visual_tokens([(image.size, options.detail) for image in pending], options, context)
-        images = []
-        for one in pending:
-            with one.opened() as image:
-                images.append(self.resize(image, options, options.detail))
-        return Turn("user", (*images, question))
+        return Turn("user", (*(self._resized(image, options) for image in pending), question))
+
+    def _resized(self, pending: PendingImage, options: Options) -> Image:
+        """Open and resize an image. When this returns, nothing refers to its original pixels."""
+        with pending.opened() as image:
+            return self.resize(image, options, options.detail)
 
     def check_visual_tokens(
         self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options, context: int | None

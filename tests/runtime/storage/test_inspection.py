@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vlrun.cli import commands
+from vlrun.cli.commands import commands
 from vlrun.errors import OutputError
 from vlrun.storage import files
 from vlrun.storage.cache_paths import KINDS
