@@ -36,7 +36,7 @@ MEASURES = 40
 ROUNDS = 3
 """Times that a choice and the defaults take turns."""
 MIN_GAIN = 0.03
-"""Share of the time that other properties must save to replace the best so far, because measurements are noisy."""
+"""Share of the time that other properties must save at least to replace the best so far."""
 HOPELESS = 1.1
 """A choice that takes this many times as long as the defaults gets no further round."""
 TRIAL_FACTOR, MIN_TRIAL_SECONDS = 3.0, 10.0
@@ -71,8 +71,16 @@ class Comparison:
     @property
     def ratio(self) -> float:
         """Time relative to the defaults: by the shortest times or by the median round, whichever is worse."""
-        rounds = [mine / other for mine, other in zip(self.choice, self.default, strict=True)]
-        return max(min(self.choice) / min(self.default), statistics.median(rounds))
+        return max(min(self.choice) / min(self.default), statistics.median(self._rounds))
+
+    @property
+    def needed_gain(self) -> float:
+        """Share of the time that must be saved: more than the rounds differ from each other."""
+        return max(MIN_GAIN, max(self._rounds) - min(self._rounds))
+
+    @property
+    def _rounds(self) -> list[float]:
+        return [mine / other for mine, other in zip(self.choice, self.default, strict=True)]
 
     def tuned(self, hints: Hints) -> Tuned:
         """Return the result to store."""
@@ -132,7 +140,7 @@ class Tuner:
                 self._report(f"no time for the other {len(choices) - number + 1} choices")
                 break
             compared = self._compare(f"{number} of {len(choices)}: {choice.label}", hints)
-            if compared is not None and compared.ratio <= best_ratio * (1 - MIN_GAIN):
+            if compared is not None and compared.ratio <= best_ratio * (1 - compared.needed_gain):
                 best, best_ratio = hints, compared.ratio
                 self._save(compared.tuned(best))
         found = defaults
