@@ -77,18 +77,6 @@ def test_a_group_and_root_are_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert not cache_paths.distrusted()
 
 
-def test_a_relative_home_directory_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Guards files that are written elsewhere after a chdir, and an internal error in a removed working directory."""
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "home")
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    assert cache_paths.prefix_store() == tmp_path / "gone" / "home" / ".cache" / "vlrun" / "prefixes"
-    (tmp_path / "gone").rmdir()
-    assert not cache_paths.prefix_store().exists()
-    assert not cache_paths.distrusted()
-
-
 def test_no_other_module_looks_up_the_cache_folder() -> None:
     users = [path.relative_to(RUNTIME) for path in RUNTIME.rglob("*.py") if "platformdirs" in path.read_text("utf-8")]
     assert users == [Path("vlrun/storage/cache_paths.py")]
