@@ -7,6 +7,7 @@ result may be larger than its operands is checked first, and every loop and call
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import threading
@@ -47,7 +48,7 @@ CHARACTERS_PER_INPUT = 64
 _REFUSED_FILTERS = ("pprint", "random", "urlize", "xmlattr", "wordwrap", "striptags")
 _REFUSED_METHODS = ("encode", "expandtabs", "translate", "maketrans", "to_bytes")
 _LONG_TEXT_FILTERS = frozenset(
-    "capitalize center count d default e escape format forceescape indent int float join length literal lower replace "
+    "capitalize center count d default e escape first float forceescape format indent int last length lower replace "
     "safe string title tojson trim truncate upper wordcount".split()
 )
 
@@ -255,7 +256,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             _check_numbers(arguments)
         owner = getattr(obj, "__self__", None)
         if isinstance(owner, str):
-            self._check_growth(owner, getattr(obj, "__name__", ""), arguments)
+            method = getattr(obj, "__name__", "")
+            if method == "join" and len(args) == 1 and isinstance(args[0], Iterable):
+                args = arguments = (list(itertools.islice(args[0], MAX_ITEMS + 1)),)
+            self._check_growth(owner, method, arguments)
             arguments = (owner, *arguments)
         return self._settled(super().call(context, obj, *args, **kwargs), arguments)
 
@@ -279,8 +283,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def _join(self, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
         """The filter ``join``, traced."""
-        items = value if attribute is None else [self.getitem(item, attribute) for item in value]
-        texts = [self.text(item) for item in items]
+        items = list(itertools.islice(value, MAX_ITEMS + 1))
+        texts = [self.text(item if attribute is None else self.getitem(item, attribute)) for item in items]
         self._check_growth(d, "join", (texts,))
         return traced(d).join(texts)
 
@@ -326,11 +330,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         elif method in ("split", "rsplit", "splitlines"):
             separator = texts[0] if texts else None
             self._check_pieces(text.count(separator) if separator else len(plain(text).split()))
-        elif method == "join" and arguments and isinstance(arguments[0], list | tuple):
+        elif method == "join" and arguments and isinstance(arguments[0], list):
             self._check_pieces(len(arguments[0]))
-            self.budget.check(sum(len(text) + len(str(item)) for item in arguments[0]))
-        elif method == "join":
-            raise TemplateLimitError("it joins what is not a list")
+            self.budget.check(sum(len(text) + len(item) for item in arguments[0] if isinstance(item, str)))
 
     def _check_pieces(self, count: int) -> None:
         if count > MAX_ITEMS:

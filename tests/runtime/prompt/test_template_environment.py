@@ -36,6 +36,7 @@ EXTENSIONS = [
     "{{ messages[0].content.replace('h', '<|image_pad|>') }}{{ messages | map(attribute='role') | list }}",
     "{% macro m(a, b='<|im_end|>') %}{{ a ~ b }}{% endmacro %}{{ m('x') | upper }}{{ m('x', 1)[:1] }}",
     "{{ messages[0].content | default('x', true) | replace('i', 'o') | indent(2, true) }}{{ none }}{{ missing }}",
+    "{{ ', '.join(messages | map(attribute='role')) }}{{ '-'.join({'a': 1}) }}{{ 'x' | first }}{{ messages | last }}",
     "{% for a, b in {'x': 'y'}.items() %}{{ a + b }}{{ loop.index }}{% endfor %}{{ messages[0] }}",
 ]
 
@@ -65,6 +66,8 @@ def test_templates_render_as_in_transformers(source: str) -> None:
         "{{ messages[0].content.replace('', 'x' * 100000).replace('', 'x' * 100000) }}",
         "{{ ('x' * 100000) | replace('x', 'y' * 100000) }}",
         "{{ ('x' * 100000).join(range(100000) | map('string') | list) }}",
+        "{{ ('x' * 200000) | join }}",
+        "{{ ','.join('x' * 200000) }}",
         "{{ range(100000) | join('x' * 100000) }}",
         "{{ ('\n' * 99999) | indent(10000) }}",
         "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
@@ -87,7 +90,7 @@ def test_templates_render_as_in_transformers(source: str) -> None:
         "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
         "x" * (MAX_TEMPLATE + 1),
     ],
-    ids=range(34),
+    ids=range(36),
 )
 def test_templates_that_grow_without_bound_are_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before they take memory; what only takes time is stopped by the clock."""
