@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.prompt.spans import GeneratedTexts, SpanFinder
-from vlrun.prompt.template_environment import MAX_TEMPLATE, TemplateEnvironment, TemplateLimitError
+from vlrun.prompt.template_environment import TemplateEnvironment
+from vlrun.prompt.template_limits import MAX_TEMPLATE, TemplateLimitError
 from vlrun.prompt.text_encoder import TextEncoder, check_length
 from vlrun.prompt.traced_text import joined, plain
 from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall
