@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, InvalidAnswer, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
@@ -41,7 +41,7 @@ from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
-from vlrun.structured.python_types import schema_of, with_value
+from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
@@ -341,13 +341,7 @@ class VLM:
         last = output.finish()
         answer = self._answer(prepared, output, stream)
         complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
-        if options.schema is not None and complete:
-            try:
-                answer = with_value(answer, options.schema)
-            except InvalidAnswer:
-                yield last
-                raise
-        yield replace(last, answer=answer)
+        yield from last_chunks(last, answer, options.schema if complete else None)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest

@@ -40,7 +40,8 @@ from vlrun.cli.output import (
     write_drawing,
     write_heat_map,
 )
-from vlrun.cli.terminal import print_note
+from vlrun.cli.parameter_types import FILE, NAME
+from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ if TYPE_CHECKING:
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
-_FILE = {"type": click.Path(path_type=Path), "metavar": "FILE"}
+_FILE = {"type": FILE, "metavar": "FILE"}
 OUTPUT_OPTIONS: OptionTable = {
     "draw": {**_FILE, "help": "Write the image with the answer's boxes and points."},
     "heatmap": {**_FILE, "help": "Write the image with the answer's attention."},
-    "heatmap_word": {"metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
+    "heatmap_word": {"type": NAME, "metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
     "stats": {"is_flag": True, "help": "Print timings, tokens, memory and settings to stderr."},
     "as_json": {"option": "json", "is_flag": True, "help": "Print each answer as one JSON object."},
 }
@@ -146,7 +147,7 @@ def _answer(
     if output.heatmap:
         write_heat_map(answer, images[0].image, output.heatmap_word, output.heatmap)
     if output.stats:
-        click.echo(format_stats(result.answers, vlm.settings), err=True)
+        print_error(format_stats(result.answers, vlm.settings))
     if len(result.answers) == 1:
         record(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
     if result.finish_reason == "stop":

@@ -13,6 +13,7 @@ import click
 from vlrun.cli.option_groups import option_group
 from vlrun.cli.options import SHOW_THINKING, ModelOptions, with_answer_options, with_model_options
 from vlrun.cli.repl import HELP, Repl
+from vlrun.cli.terminal import print_error
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def chat(images: tuple[str, ...], show_thinking: bool, options: Options, model_o
     read_line: Callable[[str], str] = _read_pipe
     if sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty():
         read_line = _line_editor()
-        click.echo(HELP, err=True)
+        print_error(HELP)
     while not repl.exited:
         try:
             repl.run(_read_question(read_line))
         except KeyboardInterrupt:
-            click.echo("press Ctrl+D or type /exit to exit", err=True)
+            print_error("press Ctrl+D or type /exit to exit")
         except EOFError:
             break
     with contextlib.suppress(KeyboardInterrupt):

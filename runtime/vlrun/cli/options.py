@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vlrun.cli.option_groups import OptionTable, option_group
+from vlrun.cli.parameter_types import FILE, NAME
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
@@ -55,7 +56,7 @@ ANSWER_OPTIONS: OptionTable = {
 }
 MODEL_OPTIONS: OptionTable = {
     "model": {
-        "type": click.Path(path_type=Path),
+        "type": FILE,
         "metavar": "DIR",
         "help": "Model folder. [default: the embedded demo model]",
     },
@@ -70,7 +71,12 @@ MODEL_OPTIONS: OptionTable = {
 }
 _PRECISION = click.Choice(["f32", "f16", "bf16"])
 HINT_OPTIONS: OptionTable = {
-    "device": {"default": "CPU", "show_default": True, "help": "CPU, GPU, or auto: a GPU if there is one."},
+    "device": {
+        "type": NAME,
+        "default": "CPU",
+        "show_default": True,
+        "help": "CPU, GPU, or auto: a GPU if there is one.",
+    },
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
     "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the faster on this machine]"},
@@ -90,7 +96,7 @@ SHOW_THINKING: OptionTable = {
 }
 TASK_OPTIONS: OptionTable = {
     "task": {"metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},
-    "tasks": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "TOML file with tasks of your own."},
+    "tasks": {"type": FILE, "metavar": "FILE", "help": "TOML file with tasks of your own."},
     "items": {"metavar": "A,B", "help": "What the task counts or locates."},
     "fields": {"metavar": "A,B", "help": "What the task extracts."},
     "tiles": {"metavar": "CxR", "help": "Ask about each of C x R tiles of the image, and merge the answers."},
@@ -174,6 +180,8 @@ with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTI
 def read_schema(text: str) -> str:
     """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
     inline = text.removeprefix(BYTE_ORDER_MARK)
+    if not inline.strip():
+        raise OptionError("the schema is empty: leave out --schema for any text, or use true for any JSON")
     if inline.lstrip()[:1] in ("{", "") or inline.strip() in ("true", "false"):
         return inline
     try:

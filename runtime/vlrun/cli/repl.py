@@ -8,11 +8,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
 from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, open_images
 from vlrun.cli.output import NotePrinter, format_stats, print_notes, print_stream, print_text, with_notes
-from vlrun.cli.terminal import print_note
+from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ class Repl:
             "/save": self._save,
             "/load": self._load,
             "/stats": self._stats,
-            "/help": lambda _: click.echo(HELP, err=True),
+            "/help": lambda _: print_error(HELP),
             "/exit": self._exit,
         }
 
