@@ -58,7 +58,7 @@ class OpenVINODecoder:
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
         with MappedWeights(model):
-            self._compiled = device.compile_model(model, folder.named_path(DECODER_BIN), device.hints.decoder_config())
+            self._compiled = device.compile_model(model, folder, DECODER_BIN, device.hints.decoder_config())
             check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder.name}'")
             self._request = self._compiled.create_infer_request()
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]

@@ -47,7 +47,7 @@ class OpenVINOVisionEncoder:
         self._lock = threading.Lock()
         self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
-            self._compiled = device.compile_model(model, folder.named_path(VISION_BIN), device.hints.vision_config())
+            self._compiled = device.compile_model(model, folder, VISION_BIN, device.hints.vision_config())
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
