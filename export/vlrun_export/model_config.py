@@ -47,7 +47,7 @@ def read_config(files: CheckpointFiles) -> dict[str, Any]:
             f"'{files.folder}' is a checkpoint of type '{model_type}'; only the dense Qwen3-VL family "
             f"('{MODEL_TYPE}') can be exported"
         )
-    if config.has("quantization_config"):
+    if config.values.get("quantization_config"):
         raise CheckpointError(f"'{files.folder}' is already quantized; export the original bf16 checkpoint")
     text, vision = _text(config.section("text_config")), _vision(config.section("vision_config"))
     if vision["out_hidden_size"] != text["hidden_size"]:

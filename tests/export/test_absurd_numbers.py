@@ -17,9 +17,7 @@ from tests.small_models import build_checkpoint
 from vlrun.errors import CheckpointError
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
 
-ABSURD: tuple[Any, ...] = (
-    math.nan, math.inf, -1, 0, 0.5, 1e18, 10**18, 2**31, 2**63, "", "7", True, None, [], {}, [-1], [10**18], [None],
-)  # fmt: skip
+ABSURD: tuple[Any, ...] = (math.nan, -1, 0, 0.5, 10**18, 2**31, "7", None, {}, [-1])
 FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
 

@@ -70,7 +70,59 @@ def only_pickles(folder: Path) -> None:
     (folder / "pytorch_model.bin").touch()
 
 
+def make_integers(folder: Path) -> None:
+    for path in folder.glob("*.safetensors"):
+        tensors = load_file(path)
+        name = "model.language_model.layers.0.mlp.up_proj.weight"
+        if name in tensors:
+            tensors[name] = tensors[name].to(torch.int16)
+            save_file(tensors, path)
+
+
+def add_an_adapters_tensor(folder: Path) -> None:
+    path = folder / SHARD
+    save_file({**load_file(path), "model.language_model.layers.0.mlp.up_proj.lora_A.weight": torch.ones(1)}, path)
+
+
 FAULTS: dict[str, tuple[Damage, str]] = {
+    "adapter beside the base": (write("adapter_config.json", "{}"), "adapter that is not merged .*merge_and_unload"),
+    "adapter alone": (
+        lambda folder: (only_pickles(folder), (folder / "adapter_model.safetensors").touch()),
+        "adapter that is not merged",
+    ),
+    "adapter in the weights": (add_an_adapters_tensor, "adapter that is not merged"),
+    "weights of integers": (make_integers, "has type I16, but only BF16, F16, F32"),
+    "no layers": (edit("config.json", lambda c: c["text_config"].update(num_hidden_layers=0)), "between 1 and 1024"),
+    "billions of layers": (
+        edit("config.json", lambda c: c["text_config"].update(num_hidden_layers=2**31)),
+        "num_hidden_layers .* must be a whole number between 1 and 1024, not 2147483648",
+    ),
+    "more layers than weights": (
+        edit("config.json", lambda c: c["text_config"].update(num_hidden_layers=5)),
+        "num_hidden_layers of .* is 5, but its weights have 4",
+    ),
+    "more blocks than weights": (
+        edit("config.json", lambda c: c["vision_config"].update(depth=1000)),
+        "depth of .* is 1000, but its weights have 5",
+    ),
+    "image token that is text": (edit("config.json", lambda c: c.update(image_token_id=7)), "no control token"),
+    "eos beyond the vocabulary": (
+        edit("generation_config.json", lambda c: c.update(eos_token_id=[-1])),
+        "eos_token_id .* must be a list of whole numbers between 0 and",
+    ),
+    "vocabulary of 10^18": (
+        edit("tokenizer.json", lambda t: t["model"]["vocab"].update(zzz=10**18)),
+        r"tokenizer\.json of .* is broken",
+    ),
+    "images are not normalized": (
+        edit("preprocessor_config.json", lambda c: c.update(do_normalize=False)),
+        "do_normalize in the .* must be true",
+    ),
+    "images are scaled differently": (
+        edit("preprocessor_config.json", lambda c: c.update(rescale_factor=1.0)),
+        "rescale_factor .* must be 1/255",
+    ),
+    "other interpolation": (edit("preprocessor_config.json", lambda c: c.update(resample=2)), "must be 3 .bicubic"),
     "no config": (remove("config.json"), "has no config.json"),
     "config cut": (write("config.json", '{"model_type": '), "not valid JSON"),
     "config a list": (write("config.json", "[]"), "not a JSON object"),
@@ -173,6 +225,37 @@ def test_rope_parameters_of_transformers_5_are_read(checkpoint: Path) -> None:
     edit("config.json", change)(checkpoint)
     after = open_checkpoint(checkpoint).config.text_config
     assert (after.rope_theta, after.rope_scaling) == (before.rope_theta, before.rope_scaling)
+
+
+@pytest.mark.parametrize("value", [None, {}], ids=["null", "empty"])
+def test_a_quantization_config_of_nothing_is_ignored(checkpoint: Path, value: object) -> None:
+    edit("config.json", lambda c: c.update(quantization_config=value))(checkpoint)
+    assert open_checkpoint(checkpoint).config.text_config.num_hidden_layers == 4
+
+
+def test_only_known_keys_of_config_reach_transformers(checkpoint: Path) -> None:
+    """Guards attn_implementation, which makes transformers fetch a kernel from a hub and run it."""
+    hostile = {
+        "attn_implementation": "evil/kernel", "_attn_implementation": "evil/kernel", "use_kernels": True,
+        "auto_map": {"AutoConfig": "evil.Config"}, "trust_remote_code": True, "experts_implementation": "evil/kernel",
+        "torch_dtype": "float8", "name_or_path": "evil/model", "pruned_heads": {"0": [1]}, "tp_plan": {"a": "b"},
+    }  # fmt: skip
+    before = open_checkpoint(checkpoint).config.to_dict()
+
+    def change(config: dict[str, Any]) -> None:
+        for section in (config, config["text_config"], config["vision_config"]):
+            section.update(hostile)
+
+    edit("config.json", change)(checkpoint)
+    after = open_checkpoint(checkpoint).config
+    assert after.to_dict() == before
+    assert after._attn_implementation == after.text_config._attn_implementation == "sdpa"
+
+
+def test_a_single_weight_file_has_priority_as_in_transformers(checkpoint: Path, tmp_path: Path) -> None:
+    single = build_checkpoint(tmp_path / "single", tied=False, deepstack=(1, 2, 3), seed=4)
+    (single / "model.safetensors").rename(checkpoint / "model.safetensors")
+    assert {tensor.file for tensor in open_checkpoint(checkpoint).tensors.values()} == {"model.safetensors"}
 
 
 def test_matrices_stay_bfloat16_and_vectors_become_float32(checkpoint: Path) -> None:

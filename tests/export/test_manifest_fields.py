@@ -78,6 +78,52 @@ def test_one_or_several_end_tokens_are_read(checkpoint: Path, eos: int | list[in
     assert end_tokens(CheckpointFiles(checkpoint), build_tokenizer(), 400) == expected
 
 
+def without_end_tokens(checkpoint: Path) -> CheckpointFiles:
+    (checkpoint / "generation_config.json").write_text('{"eos_token_id": null}')
+    return CheckpointFiles(checkpoint)
+
+
+def change(checkpoint: Path, name: str, **values: Any) -> None:
+    path = checkpoint / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_nulls_in_generation_config_mean_not_set(checkpoint: Path) -> None:
+    """Transformers 4.57 writes them."""
+    nulls = dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty"))
+    assert generation(checkpoint, do_sample=True, **nulls) == GenerationDefaults(do_sample=True, presence_penalty=1.5)
+    assert generation(checkpoint, do_sample=None) == GenerationDefaults(do_sample=False)
+
+
+def test_end_tokens_fall_back_to_the_config_and_then_to_the_tokenizer(checkpoint: Path) -> None:
+    """Transformers does so too; a fine-tune may lack the whole file."""
+    files, tokenizer = without_end_tokens(checkpoint), build_tokenizer()
+    end = tokenizer.token_to_id("<|im_end|>")
+    assert end_tokens(files, tokenizer, 400) == (end,)
+    change(checkpoint, "tokenizer_config.json", eos_token={"content": "<|endoftext|>", "special": True})
+    assert end_tokens(files, tokenizer, 400) == (tokenizer.token_to_id("<|endoftext|>"),)
+    change(checkpoint, "config.json", eos_token_id=[7, 9])
+    assert end_tokens(files, tokenizer, 400) == (7, 9)
+    text = json.loads((checkpoint / "config.json").read_text())["text_config"]
+    change(checkpoint, "config.json", text_config=text | {"eos_token_id": 8})
+    assert end_tokens(files, tokenizer, 400) == (8,)
+    (checkpoint / "generation_config.json").unlink()
+    assert end_tokens(files, tokenizer, 400) == (8,)
+
+
+def test_processor_config_of_transformers_5_has_priority(checkpoint: Path) -> None:
+    """A fine-tune may keep the preprocessor_config.json of its base model beside it."""
+    vision = vision_dimensions(open_checkpoint(checkpoint))
+    old = json.loads((checkpoint / "preprocessor_config.json").read_text())
+    (checkpoint / "processor_config.json").write_text(json.dumps({"processor_class": "Qwen3VLProcessor"}))
+    assert preprocessing(CheckpointFiles(checkpoint), vision).max_pixels == old["size"]["longest_edge"]
+    change(checkpoint, "processor_config.json", image_processor=old | {"max_pixels": 65536, "min_pixels": None})
+    limits = preprocessing(CheckpointFiles(checkpoint), vision)
+    assert (limits.min_pixels, limits.max_pixels) == (old["size"]["shortest_edge"], 65536)
+    (checkpoint / "preprocessor_config.json").unlink()
+    assert preprocessing(CheckpointFiles(checkpoint), vision) == limits
+
+
 @pytest.mark.parametrize("place", ["chat_template.json", "tokenizer_config.json"])
 def test_templates_inside_json_files_are_extracted(checkpoint: Path, tmp_path: Path, place: str) -> None:
     """Guards older checkpoints."""

@@ -207,6 +207,20 @@ class ModelLoader:
         )
 
 
+def finalize(loader: ModelLoader) -> None:
+    """Stop a model's threads when it is closed or garbage-collected.
+
+    Garbage collection may happen in any thread, and must not block there. In the main thread, wait: no inference may be
+    running when the process ends.
+    """
+    if not loader.process.is_this():
+        return  # its locks may be held for ever
+    if threading.current_thread() is threading.main_thread():
+        loader.close()
+    else:
+        loader.stop()
+
+
 def _start_thread(work: Callable[[], None]) -> None:
     """Start a thread that the process waits for at exit, because a compiler must not be interrupted."""
     threading.Thread(target=work, name="vlrun-load").start()

@@ -23,10 +23,10 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.precision_probe import can_quantize
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
 from vlrun.backends.openvino.trial_process import Deadline, TrialFailed, TrialLike, TrialProcess
-from vlrun.backends.openvino.tuned import Tuned, save_tuned
+from vlrun.backends.openvino.tuned import Tuned
 from vlrun.errors import DeviceError
 from vlrun.models.model_folder import ModelFolder
-from vlrun.perf.profile import relative_cost
+from vlrun.vision.cost import relative_cost
 
 REQUEST = Workload(tokens=784, steps=64, side=56)
 """The request to tune for: a question about an image of about 1024 x 768, and its answer."""
@@ -196,18 +196,24 @@ class Tuner:
         return None
 
 
-def tune(folder: ModelFolder, device: str, time_limit: float, report: Callable[[str], None]) -> Tuned:
-    """Measure one choice after another; return and store the fastest.
+def tune(
+    folder: ModelFolder,
+    device: str,
+    time_limit: float,
+    report: Callable[[str], None],
+    save: Callable[[Tuned], None],
+) -> Tuned:
+    """Measure one choice after another, and return the fastest.
 
     Args:
         folder: The model folder.
         device: CPU or GPU.
         time_limit: Seconds after which the best result so far is taken.
         report: Gets a line for each choice.
+        save: Gets the best result so far, and what is returned.
 
     Raises:
         DeviceError: Nothing runs on the device, or there is not enough time.
-        OSError: The result cannot be stored.
     """
     default, reason = choose_hints(folder, Hints(device=device), use_tuned=False)
     report(f"defaults: {default.describe()}{reason and f' ({reason})'}")
@@ -217,9 +223,6 @@ def tune(folder: ModelFolder, device: str, time_limit: float, report: Callable[[
 
     def start(hints: Hints, deadline: Deadline) -> TrialLike:
         return TrialProcess(Path(folder.name), hints, deadline)
-
-    def save(tuned: Tuned) -> None:
-        save_tuned(tuned, folder.fingerprint, device)
 
     return Tuner(start, default, time_limit, report, save).run(choices)
 

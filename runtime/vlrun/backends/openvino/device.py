@@ -41,6 +41,7 @@ class Device:
         try:
             model = self.core.read_model(folder.opened_path(xml), folder.opened_path(weights))
         except RuntimeError as error:
+            folder.check_unchanged(xml, weights)
             raise DamagedModel(f"OpenVINO cannot read '{xml}' in '{folder.name}': export or copy it again") from error
         folder.check_unchanged(xml, weights)
         return model

@@ -27,6 +27,9 @@ class MappedWeights:
     """Releases the pages of a model's mapped weights while a plugin copies them in a ``with`` block.
 
     Mapped file and copy are then never both fully in memory. Released pages come back from the page cache when needed.
+    Afterwards few pages are read again: with 715 MB of decoder weights 1.2 MB after several answers, the rows of the
+    embedding table, and with 130 MB of vision weights 2.3 MB. ``ModelFolder.check_unchanged`` guards those.
+
     The mapping is found by the address of a weight. The model is kept alive, because its address range could otherwise
     be reused. The block may be entered again.
     """

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,9 +20,9 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
 from vlrun.backends.openvino.trial_process import Deadline, TrialFailed
 from vlrun.backends.openvino.tuned import Tuned, load_tuned
-from vlrun.cli import commands
+from vlrun.cli.commands import commands
 from vlrun.embedded import FOLDER
-from vlrun.errors import DeviceError
+from vlrun.errors import DeviceError, OutputError
 from vlrun.models.model_folder import ModelFolder
 
 DEFAULT = Hints(vision_precision="f32", group_size=128)
@@ -213,6 +214,21 @@ def test_only_choices_that_work_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(autotune, "can_quantize", lambda: False)
     (tmp_path / "siblings").write_text("0\n")
     assert choices_for(DEFAULT) == []
+
+
+def test_a_result_that_cannot_be_stored_is_still_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against minutes of measuring that end with nothing but an error."""
+
+    def tune(*given: Any) -> Tuned:
+        given[-1](tuned := Tuned("f32", "f32", 128, None, 1.0, 2.0))
+        return tuned
+
+    (tmp_path / "vlrun").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(autotune, "tune", tune)
+    run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER)])
+    assert run.stdout.endswith(": 1.00 s, with the defaults 2.00 s\n")
+    assert isinstance(run.exception, OutputError)
 
 
 @pytest.mark.slow
