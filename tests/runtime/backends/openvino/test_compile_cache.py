@@ -132,7 +132,7 @@ def test_weights_that_change_while_they_are_compiled_give_no_blob(tmp_path: Path
                 file.write(b"changed")
             return compiled
 
-    device = Device(OverwritingCore(), Hints(), CompileCache(tmp_path / "cache", folder.fingerprint))
+    device = Device(OverwritingCore(), Hints(), CompileCache(tmp_path / "cache", folder.fingerprint, DRIVER))
     with pytest.raises(ModelChanged):
         OpenVINOVisionEncoder(device, folder, DIMENSIONS.vision, QWEN3_VL)
     assert not (tmp_path / "cache").exists()
