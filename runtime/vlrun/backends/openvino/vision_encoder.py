@@ -85,6 +85,8 @@ class OpenVINOVisionEncoder:
                     run(self._request, inputs, stopped)
                 self._folder.check_unchanged(VISION_BIN)
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
+                if self._mapped:
+                    self._mapped.own()
                 self._mapped = None
                 if features.tokens != patches.grid.tokens:
                     raise DamagedModel(f"{self._name} does not match its manifest (merge): export or copy it again")
