@@ -155,7 +155,8 @@ def test_numpy_numbers_are_numbers() -> None:
 
 
 @pytest.mark.slow
-def test_wrong_types_for_a_model() -> None:
+def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # one of the paths can be written
     question, tools = "Hi", [{"type": "function", "function": {"name": "now"}}]
     with vlrun.load() as vlm:
         conversation = vlrun.Conversation(vlm)

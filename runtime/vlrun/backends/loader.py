@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -81,6 +84,7 @@ class ModelLoader:
         automatic: bool,
     ) -> None:
         self.process = OwnerProcess()
+        _LOADERS.add(self)
         self._loaded: Future[LoadedModel] = Future()
         self.compiling = compiling
         self.image_encoder = ImageEncoder(self.vision_encoder, folder.manifest.preprocessing, folder.manifest.vision)
@@ -225,6 +229,19 @@ def finalize(loader: ModelLoader) -> None:
         loader.close()
     else:
         loader.stop()
+
+
+_LOADERS: weakref.WeakSet[ModelLoader] = weakref.WeakSet()
+"""All that exist, for `_keep_models`."""
+
+
+def _keep_models() -> None:
+    """Keep all models for ever. In a forked process, destroying one waits for OpenVINO's threads, which it lacks."""
+    for loader in _LOADERS:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))
+
+
+os.register_at_fork(after_in_child=_keep_models)
 
 
 def _start_thread(work: Callable[[], None]) -> None:

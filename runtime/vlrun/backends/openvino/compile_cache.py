@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +34,25 @@ class CompileCache:
     driver: str
 
     def compile_model(
-        self, core: ov.Core, model: ov.Model, weights: Path, device: str, config: Mapping[str, str]
+        self,
+        core: ov.Core,
+        model: ov.Model,
+        weights: Path,
+        device: str,
+        config: Mapping[str, str],
+        check_unchanged: Callable[[], None],
     ) -> ov.CompiledModel:
         """Import a model's blob, or compile the model and store its blob.
 
-        ``weights`` is the file of the model's constants. Raises RuntimeError as ``Core.compile_model`` does.
+        Args:
+            core: OpenVINO's core.
+            model: The model.
+            weights: The file of its constants.
+            device: The device.
+            config: OpenVINO properties.
+            check_unchanged: Raises if the model's files changed since they were opened; then no blob is stored.
+
+        Raises RuntimeError as ``Core.compile_model`` does.
         """
         with contextlib.suppress(RuntimeError):  # the device does not support cached models
             path = self._path(core, model, weights, device, config)
@@ -47,6 +61,7 @@ class CompileCache:
             if imported:
                 return imported
             compiled = core.compile_model(model, device, weightless)
+            check_unchanged()
             with contextlib.suppress(OSError, RuntimeError):
                 self._store(path, compiled)
             return compiled

@@ -57,8 +57,8 @@ class OpenVINODecoder:
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
-        with MappedWeights(model):
-            self._compiled = device.compile_model(model, folder.named_path(DECODER_BIN), device.hints.decoder_config())
+        with MappedWeights(model) as mapped:
+            self._compiled = device.compile_model(model, folder, DECODER_BIN, device.hints.decoder_config())
             check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder.name}'")
             self._request = self._compiled.create_infer_request()
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
@@ -70,6 +70,7 @@ class OpenVINODecoder:
                     self._compiled, self._request, self._lock, keys, self.block_size, text.head_dim
                 )
             self._warm_up()
+        mapped.own()
         layout = [f"{self._compiled.input(name)}" for name in ports]
         self.name = f"{device.core.get_property(device.hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
 
@@ -80,8 +81,9 @@ class OpenVINODecoder:
         """
         ends = np.cumsum([step.rows for step in steps])
         with self._lock:
+            inputs = self._inputs(steps)
             self._folder.check_unchanged(DECODER_BIN)  # a shorter file would end the process
-            run(self._request, self._inputs(steps), stopped)
+            run(self._request, inputs, stopped)
             self._folder.check_unchanged(DECODER_BIN)
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
             queries = [

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -49,23 +49,28 @@ class Device:
         folder.check_unchanged(xml, weights)
         return model
 
-    def compile_model(self, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+    def compile_model(
+        self, model: ov.Model, folder: ModelFolder, weights: str, config: Mapping[str, str]
+    ) -> ov.CompiledModel:
         """Compile a model, or load it from the compile cache.
 
         Args:
             model: The model.
-            weights: The file of the model's constants.
+            folder: The model folder.
+            weights: Name of the file of the model's constants.
             config: OpenVINO properties.
 
         Raises:
             OptionError: The device rejects a property or its value.
             DeviceError: The device rejects the model.
+            ModelChanged: The file of the constants was changed.
         """
         device = self.hints.device
         self.compiling.set()
         try:
             if self.compile_cache:
-                return self.compile_cache.compile_model(self.core, model, weights, device, config)
+                path, check = folder.named_path(weights), partial(folder.check_unchanged, weights)
+                return self.compile_cache.compile_model(self.core, model, path, device, config, check)
             return self.core.compile_model(model, device, dict(config))
         except RuntimeError as error:
             reason = reason_of(error)

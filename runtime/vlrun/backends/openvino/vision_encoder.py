@@ -47,7 +47,7 @@ class OpenVINOVisionEncoder:
         self._lock = threading.Lock()
         self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
-            self._compiled = device.compile_model(model, folder.named_path(VISION_BIN), device.hints.vision_config())
+            self._compiled = device.compile_model(model, folder, VISION_BIN, device.hints.vision_config())
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
@@ -85,6 +85,8 @@ class OpenVINOVisionEncoder:
                     run(self._request, inputs, stopped)
                 self._folder.check_unchanged(VISION_BIN)
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
+                if self._mapped:
+                    self._mapped.own()
                 self._mapped = None
                 if features.tokens != patches.grid.tokens:
                     raise DamagedModel(f"{self._name} does not match its manifest (merge): export or copy it again")

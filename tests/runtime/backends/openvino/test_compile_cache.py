@@ -17,6 +17,7 @@ from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import SequenceStep
+from vlrun.errors import ModelChanged
 from vlrun.manifest import VISION_BIN
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.qwen3_vl.family import QWEN3_VL
@@ -116,6 +117,25 @@ def test_replaced_weights_of_the_same_size_are_compiled_again(tmp_path: Path, ex
     assert np.array_equal(encode_noise(device, ModelFolder(folder)), changed)
     assert not np.array_equal(changed, expected)
     assert core.compiled == 1
+
+
+@pytest.mark.fault(45)
+def test_weights_that_change_while_they_are_compiled_give_no_blob(tmp_path: Path) -> None:
+    """Guards the cache: such a blob would be stored under the good model's name."""
+    shutil.copytree(FOLDER, tmp_path / "model")
+    folder = ModelFolder(tmp_path / "model")
+
+    class OverwritingCore(CountingCore):
+        def compile_model(self, *given: Any) -> ov.CompiledModel:
+            compiled = super().compile_model(*given)
+            with (tmp_path / "model" / VISION_BIN).open("r+b") as file:
+                file.write(b"changed")
+            return compiled
+
+    device = Device(OverwritingCore(), Hints(), CompileCache(tmp_path / "cache", folder.fingerprint, DRIVER))
+    with pytest.raises(ModelChanged):
+        OpenVINOVisionEncoder(device, folder, DIMENSIONS.vision, QWEN3_VL)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_file_that_the_plugin_refuses_is_tried_twice(tmp_path: Path) -> None:
