@@ -14,11 +14,10 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING
 
-from vlrun.errors import VlrunError
-
 if TYPE_CHECKING:
     from vlrun.backends.openvino.hints import Hints
     from vlrun.conversation import Conversation
+    from vlrun.errors import VlrunError
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
     from vlrun.media.enhance import enhance
@@ -74,6 +73,7 @@ __all__ = [
 _NAMES = {
     "vlrun.backends.openvino.hints": "Hints",
     "vlrun.conversation": "Conversation",
+    "vlrun.errors": "VlrunError",
     "vlrun.heatmap.heat_map": "Heat",
     "vlrun.heatmap.overlay": "overlay_heat",
     "vlrun.media.enhance": "enhance",

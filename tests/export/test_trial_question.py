@@ -90,9 +90,7 @@ def child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the child run ``code``."""
     run = subprocess.run
     monkeypatch.setattr(trial_question, "TRIAL_SECONDS", 60)
-    monkeypatch.setattr(
-        trial_question.subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options)
-    )
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options))
 
 
 def test_a_crash_of_the_runtime_fails_the_export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,125 +1,14 @@
-"""The ``vlrun`` command: subcommands, exit codes, interruption. Commands import what they need when they run."""
+"""The ``vlrun`` command. Nothing is imported before Ctrl+C is handled and the standard streams are open."""
 
 from __future__ import annotations
-
-import contextlib
-import importlib
-import os
-import signal
-import sys
-from importlib.util import find_spec
-
-import click
-
-import vlrun
-from vlrun.cli.ask import ask
-from vlrun.cli.bench import bench
-from vlrun.cli.cache import cache
-from vlrun.cli.chat import chat
-from vlrun.cli.plan import plan
-from vlrun.cli.serve import serve
-from vlrun.cli.tasks import tasks
-from vlrun.cli.terminal import print_note
-from vlrun.cli.tune import tune
-from vlrun.cli.verify import verify
-from vlrun.errors import VlrunError
-
-EXIT_INTERNAL = 1
-EXIT_OUTPUT = 8
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
-
-EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
-EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/export or pip install '.[export]'"
-
-if not os.environ.get("VLRUN_DEBUG"):
-    os.environ["RUST_BACKTRACE"] = "0"  # Rust libraries print a stack trace before their panics become errors
-
-
-class Commands(click.Group):
-    """The subcommands. Without its packages ``export`` is not listed, and its error says what to install."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the commands in alphabetical order, ``export`` last."""
-        return [*super().list_commands(ctx), *(["export"] if _can_export() else [])]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of that name; imports ``export``."""
-        if cmd_name != "export":
-            return super().get_command(ctx, cmd_name)
-        if not _can_export():
-            raise click.UsageError(EXPORT_HINT)
-        try:
-            command = importlib.import_module("vlrun_export.command").export
-        except ImportError as error:
-            raise click.UsageError(EXPORT_HINT) from error
-        return command if isinstance(command, click.Command) else None
-
-
-EPILOG = """\b
-Exit codes: 0 success, 1 internal error, 2 usage, 3 image, 4 model folder,
-5 prompt exceeds the context, 6 device, 7 checkpoint, 8 output, 9 self-check
-of an export, 10 model closed, 11 JSON cut short, 12 server cannot start,
-130 interrupted, 141 broken pipe."""
-
-
-@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(vlrun.__version__, prog_name="vlrun")
-def commands() -> None:
-    """Ask Qwen3-VL about images, locally on a CPU or an integrated GPU."""
-
-
-for command in (ask, bench, cache, chat, plan, serve, tasks, tune, verify):
-    commands.add_command(command)
 
 
 def main() -> None:
     """Run a command. An error prints one sentence and exits with a documented code."""
-    try:
-        commands.main(standalone_mode=False)
-        sys.stdout.flush()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C must not interrupt the shutdown
-    except click.ClickException as error:
-        error.show()
-        _exit(error.exit_code)
-    except VlrunError as error:
-        _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted", EXIT_INTERRUPTED)
-    except SystemExit as exiting:  # click exits with 1 on a closed pipe, and with 0 after shell completion
-        _exit(EXIT_BROKEN_PIPE if exiting.code else 0)
-    except BrokenPipeError:
-        _exit(EXIT_BROKEN_PIPE)
-    except OSError as error:
-        _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
-    except ImportError as error:
-        _fail_import(error)
-    except BaseException as error:  # users never see a stack trace, not even of a panic in a Rust library
-        if os.environ.get("VLRUN_DEBUG"):
-            raise
-        _fail(f"internal error ({type(error).__name__}: {error}); set VLRUN_DEBUG=1 for a stack trace", EXIT_INTERNAL)
+    from vlrun.cli.startup import end_imports_on_interrupt, open_standard_streams
 
+    end_imports_on_interrupt()
+    open_standard_streams()
+    from vlrun.cli.commands import run
 
-def _fail_import(error: ImportError) -> None:
-    """Report a missing package, or Ctrl+C during the import of a C extension, which raises ImportError."""
-    if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-        _fail("interrupted", EXIT_INTERRUPTED)
-    _fail(f"a package is missing or too old ({error}); {EXPORT_HINT}", EXIT_INTERNAL)
-
-
-def _can_export() -> bool:
-    return all(find_spec(name) is not None for name in EXPORT_NEEDS)
-
-
-def _fail(sentence: str, code: int) -> None:
-    with contextlib.suppress(OSError):
-        print_note(" ".join(sentence.split()))
-    _exit(code)
-
-
-def _exit(code: int) -> None:
-    """Exit immediately, without waiting for a compilation or inference in an OpenVINO thread."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)
+    run()

@@ -21,7 +21,14 @@ from vlrun.cli.images import (
     without_image_notes,
 )
 from vlrun.cli.option_groups import OptionTable, option_group
-from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
+from vlrun.cli.options import (
+    SHOW_THINKING,
+    ModelOptions,
+    TaskOptions,
+    with_answer_options,
+    with_model_options,
+    with_task_options,
+)
 from vlrun.cli.output import (
     NotePrinter,
     format_stats,
@@ -33,7 +40,8 @@ from vlrun.cli.output import (
     write_drawing,
     write_heat_map,
 )
-from vlrun.cli.terminal import print_note
+from vlrun.cli.parameter_types import FILE, NAME
+from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
@@ -41,11 +49,11 @@ if TYPE_CHECKING:
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
-_FILE = {"type": click.Path(path_type=Path), "metavar": "FILE"}
+_FILE = {"type": FILE, "metavar": "FILE"}
 OUTPUT_OPTIONS: OptionTable = {
     "draw": {**_FILE, "help": "Write the image with the answer's boxes and points."},
     "heatmap": {**_FILE, "help": "Write the image with the answer's attention."},
-    "heatmap_word": {"metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
+    "heatmap_word": {"type": NAME, "metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
     "stats": {"is_flag": True, "help": "Print timings, tokens, memory and settings to stderr."},
     "as_json": {"option": "json", "is_flag": True, "help": "Print each answer as one JSON object."},
 }
@@ -53,13 +61,14 @@ OUTPUT_OPTIONS: OptionTable = {
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The values of ``OUTPUT_OPTIONS``."""
+    """The values of ``OUTPUT_OPTIONS`` and ``SHOW_THINKING``."""
 
     draw: Path | None = None
     heatmap: Path | None = None
     heatmap_word: str | None = None
     stats: bool = False
     as_json: bool = False
+    show_thinking: bool = True
 
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
@@ -86,7 +95,7 @@ class OutputOptions:
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
 @with_task_options
 @with_image_options
-@option_group("output", OUTPUT_OPTIONS, OutputOptions)
+@option_group("output", {**OUTPUT_OPTIONS, **SHOW_THINKING}, OutputOptions)
 @with_answer_options
 @with_model_options
 def ask(
@@ -130,7 +139,7 @@ def _answer(
     notes = NotePrinter(image_notes(images))
     result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output, notes)
     if output.as_json:
-        print_json(result, vlm.manifest.name, request.question)
+        print_json(result, vlm.manifest.name, request.question, output.show_thinking)
     print_notes(result, notes)
     answer = result.answers[-1]
     if output.draw:
@@ -138,7 +147,7 @@ def _answer(
     if output.heatmap:
         write_heat_map(answer, images[0].image, output.heatmap_word, output.heatmap)
     if output.stats:
-        click.echo(format_stats(result.answers, vlm.settings), err=True)
+        print_error(format_stats(result.answers, vlm.settings))
     if len(result.answers) == 1:
         record(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
     if result.finish_reason == "stop":
@@ -170,10 +179,14 @@ def _run(
         chunks = vlm.stream(inputs, question, request.options(options))
         _print_device_notes(vlm)
         try:
-            result = request.result_of(print_stream(chunks, notes) if streamed else last_of(with_notes(chunks, notes)))
+            answer = (
+                print_stream(chunks, notes, output.show_thinking) if streamed else last_of(with_notes(chunks, notes))
+            )
+            result = request.result_of(answer)
         except InvalidAnswer as error:
             if output.as_json:
-                print_json(request.result_of(error.answer), vlm.manifest.name, request.question)
+                result = request.result_of(error.answer)
+                print_json(result, vlm.manifest.name, request.question, output.show_thinking)
             else:
                 print_text("" if streamed else error.answer.text)
             raise

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlrun.cli.parameter_types import FILE
+from vlrun.cli.terminal import print_error
+
 if TYPE_CHECKING:
     from vlrun.bench.ceiling import Ceiling
     from vlrun.bench.copying import CopyingResult
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
+@click.option("--model", type=FILE, metavar="DIR", required=True, help="Model folder.")
 @click.option("--turns", type=click.IntRange(1, 100), default=2, show_default=True, help="Runs of the workload.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images per run.")
 @click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens per answer.")
@@ -43,12 +46,12 @@ def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
     copying = None
     try:
         for turn in range(turns):
-            click.echo(f"turn {turn + 1} of {turns}", err=True)
+            print_error(f"turn {turn + 1} of {turns}")
             ceilings.append(measure_ceiling())
             with closing(run_workload(workload)) as measured:
                 for name, value in measured:
                     samples.setdefault(name, []).append(value)
-                    click.echo(f"  {FIGURES[name].label}: {format_values(FIGURES[name], [value])}", err=True)
+                    print_error(f"  {FIGURES[name].label}: {format_values(FIGURES[name], [value])}")
         copying = measure_copying()
     finally:
         if samples:

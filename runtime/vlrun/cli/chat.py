@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli.options import ModelOptions, with_answer_options, with_model_options
+from vlrun.cli.option_groups import option_group
+from vlrun.cli.options import SHOW_THINKING, ModelOptions, with_answer_options, with_model_options
 from vlrun.cli.repl import HELP, Repl
+from vlrun.cli.terminal import print_error
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,11 +24,16 @@ CONTINUATION = "\\"
 BLOCK = '"""'
 
 
+def _shown(show_thinking: bool) -> bool:
+    return show_thinking
+
+
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@option_group("show_thinking", SHOW_THINKING, _shown)
 @with_answer_options
 @with_model_options
-def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions) -> None:
+def chat(images: tuple[str, ...], show_thinking: bool, options: Options, model_options: ModelOptions) -> None:
     """Chat about images. Only new tokens are computed; Ctrl+C stops an answer, Ctrl+D exits.
 
     /help lists the commands of the chat.
@@ -34,18 +41,18 @@ def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions)
     if sys.stdin is None:
         raise OptionError("a chat reads questions from stdin, but stdin is closed")
     vlm = model_options.load()
-    repl = Repl(vlm, options)
+    repl = Repl(vlm, options, show_thinking)
     if images:
         repl.add_images(images)
     read_line: Callable[[str], str] = _read_pipe
     if sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty():
         read_line = _line_editor()
-        click.echo(HELP, err=True)
+        print_error(HELP)
     while not repl.exited:
         try:
             repl.run(_read_question(read_line))
         except KeyboardInterrupt:
-            click.echo("press Ctrl+D or type /exit to exit", err=True)
+            print_error("press Ctrl+D or type /exit to exit")
         except EOFError:
             break
     with contextlib.suppress(KeyboardInterrupt):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vlrun.cli.option_groups import OptionTable, option_group
+from vlrun.cli.parameter_types import FILE, NAME
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
@@ -25,6 +26,11 @@ BYTE_ORDER_MARK = "\ufeff"
 
 ANSWER_OPTIONS: OptionTable = {
     "max_tokens": {"type": int, "help": "Maximum length of the answer in tokens. [default: 1024]"},
+    "thinking_tokens": {
+        "type": int,
+        "metavar": "N",
+        "help": "Maximum length of a Thinking model's reasoning; 0 is none. [default: 4096]",
+    },
     "temperature": {"type": float, "help": "Sampling temperature; 0 is greedy. [default: the model's]"},
     "top_k": {"type": int, "help": "Sample from the K most likely tokens; 0 is off. [default: the model's]"},
     "top_p": {"type": float, "help": "Sample from the top tokens that sum up to P. [default: the model's]"},
@@ -50,12 +56,16 @@ ANSWER_OPTIONS: OptionTable = {
 }
 MODEL_OPTIONS: OptionTable = {
     "model": {
-        "type": click.Path(path_type=Path),
+        "type": FILE,
         "metavar": "DIR",
         "help": "Model folder. [default: the embedded demo model]",
     },
     "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer. [default: as many as possible]"},
-    "kv_memory": {"type": click.IntRange(1), "metavar": "MIB", "help": "KV cache memory. [default: a quarter of RAM]"},
+    "kv_memory": {
+        "type": click.IntRange(1),
+        "metavar": "MIB",
+        "help": "KV cache memory. [default: a quarter of RAM; GPU: an eighth, at most 2048]",
+    },
     "kv_disk": {
         "type": click.IntRange(0),
         "metavar": "MIB",
@@ -65,7 +75,12 @@ MODEL_OPTIONS: OptionTable = {
 }
 _PRECISION = click.Choice(["f32", "f16", "bf16"])
 HINT_OPTIONS: OptionTable = {
-    "device": {"default": "CPU", "show_default": True, "help": "CPU, GPU, or auto: a GPU if there is one."},
+    "device": {
+        "type": NAME,
+        "default": "CPU",
+        "show_default": True,
+        "help": "CPU, GPU, or auto: a GPU if it works.",
+    },
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
     "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the faster on this machine]"},
@@ -75,9 +90,17 @@ HINT_OPTIONS: OptionTable = {
     },
     "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: the fastest here]"},
 }
+SHOW_THINKING: OptionTable = {
+    "show_thinking": {
+        "option": "thinking",
+        "is_flag": True,
+        "default": True,
+        "help": "Show the reasoning, dimmed, if stderr is a terminal. [default: yes]",
+    },
+}
 TASK_OPTIONS: OptionTable = {
     "task": {"metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},
-    "tasks": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "TOML file with tasks of your own."},
+    "tasks": {"type": FILE, "metavar": "FILE", "help": "TOML file with tasks of your own."},
     "items": {"metavar": "A,B", "help": "What the task counts or locates."},
     "fields": {"metavar": "A,B", "help": "What the task extracts."},
     "tiles": {"metavar": "CxR", "help": "Ask about each of C x R tiles of the image, and merge the answers."},
@@ -161,6 +184,8 @@ with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTI
 def read_schema(text: str) -> str:
     """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
     inline = text.removeprefix(BYTE_ORDER_MARK)
+    if not inline.strip():
+        raise OptionError("the schema is empty: leave out --schema for any text, or use true for any JSON")
     if inline.lstrip()[:1] in ("{", "") or inline.strip() in ("true", "false"):
         return inline
     try:

@@ -8,11 +8,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
 from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, open_images
 from vlrun.cli.output import NotePrinter, format_stats, print_notes, print_stream, print_text, with_notes
-from vlrun.cli.terminal import print_note
+from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
@@ -36,11 +34,12 @@ End a line with \\ to continue it, or put several lines between \"\"\" and \"\"\
 class Repl:
     """An interactive conversation. ``exited`` becomes true with ``/exit``."""
 
-    def __init__(self, vlm: VLM, options: Options) -> None:
+    def __init__(self, vlm: VLM, options: Options, show_thinking: bool = True) -> None:
         from vlrun.conversation import Conversation
 
         self.exited = False
         self._options = options
+        self._show_thinking = show_thinking
         self._vlm = vlm
         self._conversation = Conversation(vlm, options=options)
         self._new_images: list[LoadedImage] = []
@@ -55,7 +54,7 @@ class Repl:
             "/save": self._save,
             "/load": self._load,
             "/stats": self._stats,
-            "/help": lambda _: click.echo(HELP, err=True),
+            "/help": lambda _: print_error(HELP),
             "/exit": self._exit,
         }
 
@@ -103,7 +102,7 @@ class Repl:
                     print_notes(result, NotePrinter(result.answers[0].notes))
                     self._answer = result.answers[0]
                 else:
-                    self._answer = print_stream(chunks, self._notes)
+                    self._answer = print_stream(chunks, self._notes, self._show_thinking)
         finally:
             if self._conversation.turns is turns:  # the question failed: keep its images for the next one
                 self._new_images = [*images, *self._new_images]

@@ -12,6 +12,7 @@ import click
 
 from vlrun.cli.option_groups import option_group
 from vlrun.cli.options import ModelOptions, with_model_options
+from vlrun.cli.parameter_types import FILE, NAME, FiniteRange
 from vlrun.errors import OptionError, ServiceError
 
 if TYPE_CHECKING:
@@ -24,25 +25,40 @@ SERVE_HINT = "'vlrun serve' needs more packages: pip install 'vlrun[serve]', or 
 NO_KEY_OPTION = "let-anyone-in-without-a-key"
 
 _LISTEN: Mapping[str, Mapping[str, Any]] = {
-    "host": {"help": "Address of this machine to listen on. [default: 127.0.0.1]"},
+    "host": {"type": NAME, "help": "Address of this machine to listen on. [default: 127.0.0.1]"},
     "port": {"type": click.IntRange(0, 65535), "help": "0 takes any free one. [default: 8321]"},
     "systemd": {"is_flag": True, "help": "Use systemd's socket, and notify systemd of the state."},
     "api_key_file": {
-        "type": click.Path(path_type=Path),
+        "type": FILE,
         "metavar": "FILE",
         "help": "API keys that clients need, one per line.",
     },
     "without_key": {"option": NO_KEY_OPTION, "is_flag": True, "help": "Listen on a network address without keys."},
-    "allow_host": {"multiple": True, "metavar": "NAME", "help": "Host name that clients use for this machine."},
-    "allow_origin": {"multiple": True, "metavar": "ORIGIN", "help": "Allow requests from web pages of ORIGIN (CORS)."},
-    "name": {"multiple": True, "metavar": "NAME", "help": "Model name for clients. [default: the model's own]"},
+    "allow_host": {
+        "type": NAME,
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Host name that clients use for this machine.",
+    },
+    "allow_origin": {
+        "type": NAME,
+        "multiple": True,
+        "metavar": "ORIGIN",
+        "help": "Allow requests from web pages of ORIGIN (CORS).",
+    },
+    "name": {
+        "type": NAME,
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Model name for clients. [default: the model's own]",
+    },
     "log_prompts": {"is_flag": True, "help": "Log questions and answers."},
 }
 _LIMITS: Mapping[str, Mapping[str, Any]] = {
     "parallel": {"type": click.IntRange(1, 8), "help": "Maximum of concurrent requests. [default: 4]"},
     "queue": {"type": click.IntRange(0, 1000), "help": "Maximum of waiting requests; more get 429. [default: 16]"},
-    "deadline": {"type": click.FloatRange(1, 86400), "help": "Seconds per request, with waiting. [default: 300]"},
-    "drain": {"type": click.FloatRange(0, 3600), "help": "Seconds that a shutdown waits for answers. [default: 30]"},
+    "deadline": {"type": FiniteRange(1, 86400), "help": "Seconds per request, with waiting. [default: 300]"},
+    "drain": {"type": FiniteRange(0, 3600), "help": "Seconds that a shutdown waits for answers. [default: 30]"},
     "max_body_mib": {"type": click.IntRange(1, 256), "help": "Maximum request size; more gets 413. [default: 15]"},
     "max_images": {
         "aliases": ("max-pictures",),

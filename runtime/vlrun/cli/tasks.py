@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from vlrun.cli.parameter_types import FILE
 from vlrun.cli.terminal import printable
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--tasks", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with tasks of your own.")
+@click.option("--tasks", type=FILE, metavar="FILE", help="TOML file with tasks of your own.")
 def tasks(name: str | None, tasks: Path | None) -> None:
     """List the tasks, or show the prompts and the schema of task NAME.
 

@@ -22,9 +22,15 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in _BIDI_CONTROLS))
 
 
+def print_error(text: str) -> None:
+    """Print a text to stderr. If it is full, or its reader is gone, the text is lost: no answer depends on it."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
 def print_note(text: str) -> None:
     """Print a message to stderr."""
-    click.echo(printable(f"vlrun: {text}"), err=True)
+    print_error(printable(f"vlrun: {text}"))
 
 
 @contextlib.contextmanager

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import click
 
+from vlrun.cli.parameter_types import FILE, NAME, FiniteRange
+from vlrun.cli.terminal import print_error
+from vlrun.errors import OutputError
+
 TIME_LIMIT = 150.0
 """Seconds by default: two or three choices with a 2B model on a slow CPU, all of them on a fast one."""
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Model folder.")
-@click.option("--device", default="CPU", show_default=True, help="CPU or GPU.")
+@click.option("--model", type=FILE, metavar="DIR", required=True, help="Model folder.")
+@click.option("--device", type=NAME, default="CPU", show_default=True, help="CPU or GPU.")
 @click.option(
     "--time-limit",
-    type=click.FloatRange(10, 3600),
+    type=FiniteRange(10, 3600),
     default=TIME_LIMIT,
     show_default=True,
     metavar="SECONDS",
@@ -30,12 +34,23 @@ def tune(model: Path, device: str, time_limit: float) -> None:
     """
     from vlrun.backends.openvino import autotune
     from vlrun.backends.openvino.hints import Hints
+    from vlrun.backends.openvino.tuned import Tuned, save_tuned
     from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify
 
     folder = ModelFolder(model)
     verify(folder)
-    device = device.upper()
-    found = autotune.tune(folder, device, time_limit, lambda line: click.echo(line, err=True))
+    device, unsaved = device.upper(), ""
+
+    def save(tuned: Tuned) -> None:
+        nonlocal unsaved
+        try:
+            save_tuned(tuned, folder.fingerprint, device)
+        except OSError as error:
+            unsaved = error.strerror or str(error)
+
+    found = autotune.tune(folder, device, time_limit, print_error, save)
     seconds = f"{found.seconds:.2f} s, with the defaults {found.default_seconds:.2f} s"
     click.echo(f"{found.apply(Hints(device=device)).describe()}: {seconds}")
+    if unsaved:
+        raise OutputError(f"cannot store the result in the cache folder: {unsaved}")

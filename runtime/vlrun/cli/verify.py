@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from vlrun.cli.parameter_types import FILE
 from vlrun.cli.terminal import printable
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), required=False)
+@click.argument("model", type=FILE, required=False)
 def verify(model: Path | None) -> None:
     """Check the size and SHA-256 of every file in MODEL.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from vlrun.vision.cost import relative_cost
+
 if TYPE_CHECKING:
     from vlrun.types.answer import Answer
 
@@ -17,9 +19,6 @@ PREFILL_CHUNK = 512
 """Prompt tokens per pass (``engine.scheduler.SchedulerConfig``)."""
 MAX_QUEUE_SECONDS = 0.05
 """A request that waited longer probably shared the machine with others."""
-ATTENTION_SHARE = 0.5
-"""Quadratic share of the time for an image of ``ATTENTION_AT`` visual tokens (docs/performance.md)."""
-ATTENTION_AT = 768
 
 
 class SpeedProfile(msgspec.Struct, frozen=True):
@@ -81,8 +80,3 @@ def fastest(profiles: Iterable[SpeedProfile]) -> SpeedProfile:
     vision = {tokens: min(profile.vision[tokens] for profile in known if tokens in profile.vision) for tokens in sizes}
     times = ([getattr(profile, name) for profile in known] for name in ("prefill", "decode", "load"))
     return SpeedProfile(vision, *(min((t for t in values if t is not None), default=None) for values in times))
-
-
-def relative_cost(tokens: int) -> float:
-    """Return the cost of an image relative to one of 1 visual token without attention."""
-    return tokens * (1 - ATTENTION_SHARE + ATTENTION_SHARE * tokens / ATTENTION_AT)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vlrun.errors import ContextLengthExceeded, OptionError
+from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource
-from vlrun.media.pending_image import MAX_IMAGES, open_images, read_headers
+from vlrun.media.pending_image import MAX_IMAGES, PendingImage, open_images, read_headers
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt
@@ -72,6 +72,7 @@ class PromptBuilder:
             for image, detail in zip(images, details, strict=True)
         ]
         prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], tools)
+        self._check_ids(prompt)
         notes = dict.fromkeys(note for image in images for note in image.notes)
         automatic = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
         if any(self._is_reduced(image, grid, options) for image, grid in automatic):
@@ -103,11 +104,12 @@ class PromptBuilder:
         _check_question(question)
         pending = read_headers(as_list(sources))
         self.check_visual_tokens([(image.size, options.detail) for image in pending], options, context)
-        images = []
-        for one in pending:
-            with one.opened() as image:
-                images.append(self.resize(image, options, options.detail))
-        return Turn("user", (*images, question))
+        return Turn("user", (*(self._resized(image, options) for image in pending), question))
+
+    def _resized(self, pending: PendingImage, options: Options) -> Image:
+        """Open and resize an image. When this returns, nothing refers to its original pixels."""
+        with pending.opened() as image:
+            return self.resize(image, options, options.detail)
 
     def check_visual_tokens(
         self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options, context: int | None
@@ -122,6 +124,16 @@ class PromptBuilder:
         """Return the image with only the pixels that the model sees. Raises MediaTooLarge for its side ratio."""
         grid = self._grid(image.size, options, self._token_budget(options, detail))
         return resize(image, grid, self._manifest.vision)
+
+    def _check_ids(self, prompt: Prompt) -> None:
+        """Raise DamagedModel for ids beyond the vocabulary: the decoder would read foreign memory."""
+        size = self._manifest.text.vocab_size
+        for token in (min(prompt.ids, default=0), max(prompt.ids, default=0)):
+            if not 0 <= token < size:
+                raise DamagedModel(
+                    f"the prompt has the token {token}, but the model has only {size}: "
+                    "the tokenizer or the saved conversation is damaged"
+                )
 
     def _limit(self, context: int | None) -> int:
         return min(context or sys.maxsize, self._manifest.text.max_positions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlrun.media.decoding import MAX_SECONDS
 from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_TOKENS
 from vlrun.types.turn import MAX_TOOLS
 
@@ -61,6 +62,8 @@ class ServerLimits:
     """From the end of the headers to the end of the body; then 408, and it is closed."""
     write_seconds: float = 30.0
     """For which a client may read nothing while data waits for it; then it is disconnected."""
+    read_rate: int = 1024
+    """Bytes a second that it must read, over ``write_seconds``: a byte now and then would keep a stream and a slot."""
     idle_seconds: float = 30.0
     """For which a connection may be idle between two requests."""
 
@@ -71,6 +74,7 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
         (f"{limits.bodies_mib} MiB", "for all requests being read or waiting; more is 429"),
         (f"{limits.client_bodies_mib} MiB", "for those of one client (address and key)"),
         (f"{limits.request_megapixels} megapixels", "for all images of a request; more is 400"),
+        (f"{MAX_SECONDS:g} s", "of processor time to decode an image; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
         (f"{limits.max_messages} messages", "in a request"),
         (f"{limits.max_text:,} characters", "of text in a request"),
@@ -85,5 +89,6 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
         (f"{limits.header_seconds:.0f} s", "for a request's headers; then the connection is closed"),
         (f"{limits.body_seconds:.0f} s", "for its body; then 408"),
         (f"{limits.write_seconds:.0f} s", "without the client reading; then it is disconnected"),
+        (f"{limits.read_rate:,} bytes", "a second that a client must read while data waits; then it is disconnected"),
         (f"{limits.idle_seconds:.0f} s", "for an idle connection"),
     ]

@@ -22,6 +22,7 @@ from vlrun.server.generation_request import AnswerChunk, EncodedImage, Generatio
 from vlrun.server.images import encoded_size, opened_encoded
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Chunk
+from vlrun.types.options import Options
 from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
@@ -100,11 +101,15 @@ class WorkerPool:
                     continue
                 if cancellation.cancelled():
                     raise AnswerCancelled("the answer was cancelled")
-                with opened_encoded(part, self._limits) as image:
-                    parts.append(self._vlm.builder.resize(image, request.options, part.detail))
+                parts.append(self._resized(part, request.options))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
-            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details))
+            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details, message.reasoning))
         return turns
+
+    def _resized(self, image: EncodedImage, options: Options) -> Image:
+        """Decode and resize an image. When this returns, nothing refers to its original pixels."""
+        with opened_encoded(image, self._limits) as opened:
+            return self._vlm.builder.resize(opened, options, image.detail)
 
     def close(self) -> None:
         """Take no more work. What runs ends by itself, or with the model."""
@@ -123,8 +128,9 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     try:
         has_text = False
         for chunk in _without_values(chunks):
-            urgent = chunk.answer is not None or bool(chunk.notes) or (chunk.text != "" and not has_text)
-            has_text = has_text or chunk.text != ""
+            new_text = bool(chunk.text or chunk.reasoning)
+            urgent = chunk.answer is not None or bool(chunk.notes) or (new_text and not has_text)
+            has_text = has_text or new_text
             if stream or chunk.answer:
                 channel.put(AnswerChunk(index, chunk), urgent)
     except BaseException as error:  # noqa: BLE001 - raised again by `batches`

@@ -6,6 +6,7 @@ only for its own models.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from msgspec import inspect
 from vlrun.errors import InvalidAnswer, OptionError
 from vlrun.structured.schema_check import MAX_NUMBER, plain_schema
 from vlrun.structured.schema_refs import Schema
-from vlrun.types.answer import Answer
+from vlrun.types.answer import Answer, Chunk
 
 _SCALARS = (inspect.IntType, inspect.FloatType, inspect.StrType, inspect.BoolType, inspect.NoneType)
 _CHOICES = (inspect.LiteralType, inspect.EnumType)
@@ -47,12 +48,18 @@ def schema_of(source: object) -> Mapping[str, object] | bool:
         raise OptionError(f"no schema can be made from {_name(source)}: {_first_line(error)}") from error
 
 
-def with_value(answer: Answer, source: object) -> Answer:
-    """Return a complete answer with its value. Raises InvalidAnswer, which has the answer."""
+def last_chunks(last: Chunk, answer: Answer, source: object) -> Iterator[Chunk]:
+    """Yield the last chunk with the answer and its value, which it has none of without a ``source``.
+
+    Raises:
+        InvalidAnswer: The text, which was yielded, cannot become a value; the error has the answer.
+    """
     try:
-        return replace(answer, value=value_of(answer.text, source))
+        valued = answer if source is None else replace(answer, value=value_of(answer.text, source))
     except OptionError as error:
+        yield last
         raise InvalidAnswer(error.message, answer) from error
+    yield replace(last, answer=valued)
 
 
 def value_of(text: str, source: object) -> object:
@@ -91,14 +98,14 @@ def _pydantic_schema(source: Any) -> Mapping[str, object]:
     pydantic = sys.modules.get("pydantic")
     if pydantic is None or not issubclass(source, pydantic.BaseModel):
         return cast("Mapping[str, object]", source.model_json_schema())
-    from pydantic.json_schema import GenerateJsonSchema
+    generator = importlib.import_module("pydantic.json_schema").GenerateJsonSchema
 
-    class NumbersForDecimals(GenerateJsonSchema):
-        def decimal_schema(self, schema: Any) -> dict[str, Any]:
-            either = super().decimal_schema(schema)
-            return next((one for one in either.get("anyOf", ()) if one.get("type") == "number"), either)
+    def decimal_schema(self: Any, schema: Any) -> Any:
+        either = generator.decimal_schema(self, schema)
+        return next((one for one in either.get("anyOf", ()) if one.get("type") == "number"), either)
 
-    return cast("Mapping[str, object]", source.model_json_schema(schema_generator=NumbersForDecimals))
+    numbers = type("NumbersForDecimals", (generator,), {"decimal_schema": decimal_schema})
+    return cast("Mapping[str, object]", source.model_json_schema(schema_generator=numbers))
 
 
 def _name(source: object) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.runtime.media.test_image import END, header, png
 from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
-from vlrun.errors import ContextLengthExceeded, DamagedMedia, MediaTooLarge, OptionError, VlrunError
+from vlrun.errors import ContextLengthExceeded, DamagedMedia, DamagedModel, MediaTooLarge, OptionError, VlrunError
 from vlrun.media.image import Image, open_image
 from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.models.qwen3_vl.family import QWEN3_VL
@@ -22,7 +22,7 @@ from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.tasks.definition import TaskArguments, built_in_tasks
 from vlrun.tasks.request import TaskRequest
 from vlrun.types.options import Detail, Options
-from vlrun.types.turn import Turn
+from vlrun.types.turn import GeneratedText, Turn
 from vlrun.vision.patches import cut
 
 TINY = manifests.read(FOLDER)
@@ -182,3 +182,11 @@ def test_images_are_numbered_unless_the_first_turn_has_only_one() -> None:
     assert second.parts == ("Picture 2: ", ImagePlaceholder(), "Picture 3: ", ImagePlaceholder(), "b")
     (both,) = number_images([Turn("user", (square, square, "a"))], QWEN3_VL)
     assert both.parts == ("Picture 1: ", ImagePlaceholder(), "Picture 2: ", ImagePlaceholder(), "a")
+
+
+@pytest.mark.parametrize("ids", [(10**9,), (-1,), (5, TINY.text.vocab_size)])
+def test_tokens_beyond_the_vocabulary_are_refused(ids: tuple[int, ...]) -> None:
+    """Guards the decoder, which would read foreign memory for ids of a damaged conversation or tokenizer."""
+    turns = [Turn("user", ("Hi",)), Turn("assistant", (GeneratedText(ids, "Hello"),)), Turn("user", ("Again",))]
+    with pytest.raises(DamagedModel, match="the model has only 1024"):
+        PromptBuilder(TINY, TEMPLATE).build(turns, Options())

@@ -45,8 +45,6 @@ SEND_BUFFER = 64 * 1024
 megabytes late."""
 MAX_CHUNKS = 16 * 1024
 """Chunks of a body: 15 MiB in 1 KiB each. A chunk costs about 10 us of the event loop."""
-READ_RATE = 1024
-"""Bytes a second that a client must read while data waits for it: one that reads a byte now and then holds its slot."""
 IPV6_NETWORK = 64
 """Bits of an IPv6 address that a provider assigns: whoever has them has all addresses below."""
 BODY_GRACE = 1.0
@@ -262,7 +260,7 @@ class _LimitedProtocol(H11Protocol):
 
     def _check_reader(self, before: int) -> None:
         read = before - self.transport.get_write_buffer_size()
-        if read >= min(READ_RATE * self.limits.write_seconds, before):
+        if read >= min(self.limits.read_rate * self.limits.write_seconds, before):
             self._wait_for_reader()
         else:
             self.transport.abort()

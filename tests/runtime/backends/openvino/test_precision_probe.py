@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
@@ -163,6 +164,10 @@ def test_a_cache_that_is_damaged_or_not_writable_is_no_problem(
         file.write_bytes(content)
         probe_cpu.cache_clear()
         assert choose_properties(Hints())[0].vision_precision == "f32"
+    file.unlink()
+    os.mkfifo(file)  # a plain read would wait for ever
+    probe_cpu.cache_clear()
+    assert choose_properties(Hints())[0].vision_precision == "f32"
     file.unlink()
     file.parent.rmdir()
     file.parent.write_text("a file where a folder should be")

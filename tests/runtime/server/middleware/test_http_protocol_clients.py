@@ -120,11 +120,10 @@ def test_an_ipv6_network_is_one_client(host: str, network: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(28)
-def test_a_client_that_reads_next_to_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_next_to_nothing_is_disconnected() -> None:
     """A byte every few seconds kept a stream and its slot for minutes."""
-    monkeypatch.setattr(protocol_module, "READ_RATE", 200_000)
-    app = RecordingApp()
-    with serve_app(app, ServerLimits(write_seconds=0.4)) as server, server.connect(receive_buffer=2048) as client:
+    limits = ServerLimits(write_seconds=0.4, read_rate=200_000)
+    with serve_app(RecordingApp(), limits) as server, server.connect(receive_buffer=2048) as client:
         send_bytes(client, head(first=b"GET /large?4000000 HTTP/1.1"))
         end = time.monotonic() + 5
         while server.connections() and time.monotonic() < end:

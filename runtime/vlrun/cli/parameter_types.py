@@ -1,0 +1,47 @@
+"""Types of options and arguments that refuse what click accepts: NaN, and names that are empty."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range. NaN is in none, but is neither below nor above one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number. Raises BadParameter."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
+class _Name(click.ParamType[str]):
+    """A text that is not blank."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text. Raises BadParameter."""
+        if not str(value).strip():
+            self.fail("it must not be empty.", param, ctx)
+        return str(value)
+
+
+class _File(click.Path):
+    """A path that is not empty: an empty one would be the current folder."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path. Raises BadParameter."""
+        if not os.fspath(value):
+            self.fail("it must not be empty.", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+NAME = _Name()
+FILE = _File(path_type=Path)
