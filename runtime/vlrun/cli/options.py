@@ -61,7 +61,11 @@ MODEL_OPTIONS: OptionTable = {
         "help": "Model folder. [default: the embedded demo model]",
     },
     "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer. [default: as many as possible]"},
-    "kv_memory": {"type": click.IntRange(1), "metavar": "MIB", "help": "KV cache memory. [default: a quarter of RAM]"},
+    "kv_memory": {
+        "type": click.IntRange(1),
+        "metavar": "MIB",
+        "help": "KV cache memory. [default: a quarter of RAM; GPU: an eighth, at most 2048]",
+    },
     "kv_disk": {
         "type": click.IntRange(0),
         "metavar": "MIB",
@@ -75,7 +79,7 @@ HINT_OPTIONS: OptionTable = {
         "type": NAME,
         "default": "CPU",
         "show_default": True,
-        "help": "CPU, GPU, or auto: a GPU if there is one.",
+        "help": "CPU, GPU, or auto: a GPU if it works.",
     },
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},

@@ -62,6 +62,8 @@ def print_stream(chunks: Iterable[Chunk], notes: NotePrinter, show_thinking: boo
         sys.stdout.flush()
         if chunk.answer is not None:
             click.echo()
+            if chunk.answer.reasoning and not chunk.answer.text:
+                print_note("the model has written only its reasoning, and no answer")
             return chunk.answer
     raise RuntimeError("the stream ended without an answer")
 

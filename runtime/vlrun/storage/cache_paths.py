@@ -19,6 +19,7 @@ UNUSABLE = Path(os.devnull) / "vlrun"
 KINDS: Mapping[str, str] = {
     "prefixes": "KV cache of images",
     "compiled": "models compiled for a GPU",
+    "devices": "comparisons of a GPU with the CPU",
     "verified": "model folders whose hashes were checked",
     "tuned": "results of vlrun tune",
     "probed": "measurements that choose OpenVINO properties",
@@ -35,6 +36,11 @@ def prefix_store() -> Path:
 def compiled_models() -> Path:
     """Folder of compiled models."""
     return _usable("compiled")
+
+
+def device_checks() -> Path:
+    """Folder of the results of comparing GPUs with the CPU."""
+    return _usable("devices")
 
 
 def verified_models() -> Path:

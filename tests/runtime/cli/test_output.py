@@ -59,6 +59,14 @@ def test_reasoning_is_dimmed_on_a_terminal_and_never_in_stdout(
         assert not shown
 
 
+def test_an_answer_that_is_only_reasoning_is_told(vlm: ScriptedVLM, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards against an empty line without a reason, if the model ends its output too early."""
+    vlm.write("Let me see.")
+    print_stream(vlm.chat(QUESTION, GREEDY), NotePrinter())
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("\n", "vlrun: the model has written only its reasoning, and no answer\n")
+
+
 def test_json_has_the_reasoning_unless_it_is_hidden(vlm: ScriptedVLM, capsys: pytest.CaptureFixture[str]) -> None:
     answer: Answer = last_of(vlm.chat(QUESTION, GREEDY))
     for show, expected in ((True, ["Let me\x1b[31m see."]), (False, None)):

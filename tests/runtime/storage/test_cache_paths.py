@@ -13,6 +13,7 @@ from vlrun.storage import cache_paths
 FOLDERS = {
     cache_paths.prefix_store: "prefixes",
     cache_paths.compiled_models: "compiled",
+    cache_paths.device_checks: "devices",
     cache_paths.verified_models: "verified",
     cache_paths.tuned_hints: "tuned",
     cache_paths.probed_hints: "probed",

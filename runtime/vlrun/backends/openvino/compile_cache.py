@@ -18,7 +18,7 @@ import openvino as ov
 from vlrun.regular_files import read_regular
 from vlrun.storage import files
 
-BLOB_VERSION = 1
+BLOB_VERSION = 2
 """Raise it when the compiled model changes although its files do not, for example by a new transformation."""
 SUFFIX, REFUSED_SUFFIX = ".blob", ".refused"
 LIMIT = 256 * 2**20
@@ -27,10 +27,11 @@ LIMIT = 256 * 2**20
 
 @dataclass(frozen=True)
 class CompileCache:
-    """The blobs in ``folder`` of the model with this ``fingerprint``."""
+    """The blobs in ``folder`` of the model with this ``fingerprint``, for a device with this ``driver``."""
 
     folder: Path
     fingerprint: str
+    driver: str
 
     def compile_model(
         self,
@@ -54,7 +55,7 @@ class CompileCache:
         Raises RuntimeError as ``Core.compile_model`` does.
         """
         with contextlib.suppress(RuntimeError):  # the device does not support cached models
-            path = self._path(core, weights, device, config)
+            path = self._path(core, model, weights, device, config)
             weightless = {**config, "CACHE_MODE": "OPTIMIZE_SIZE"}
             imported = self._import(core, path, device, {**weightless, "WEIGHTS_PATH": str(weights)})
             if imported:
@@ -95,13 +96,11 @@ class CompileCache:
         files.write_checked(path, [compiled.export_model().getvalue()])
         files.evict(self.folder.glob(f"*{SUFFIX}"), LIMIT)
 
-    def _path(self, core: ov.Core, weights: Path, device: str, config: Mapping[str, str]) -> Path:
-        """Return the blob's path, a hash of the model, OpenVINO, the device and the properties."""
-        driver = ""
-        with contextlib.suppress(RuntimeError):
-            driver = str(core.get_property(device, "GPU_DRIVER_VERSION"))
+    def _path(self, core: ov.Core, model: ov.Model, weights: Path, device: str, config: Mapping[str, str]) -> Path:
+        """Return the blob's path, a hash of the model and its shapes, OpenVINO, the device and the properties."""
         processor = core.get_property(device, "FULL_DEVICE_NAME")
         plugins = {name: version.build_number for name, version in core.get_versions(device).items()}
-        where = f"{processor} {driver} {plugins} {ov.get_version()}"
-        depends = f"{BLOB_VERSION} {self.fingerprint} {weights.name} {where} {sorted(config.items())}"
+        where = f"{processor} {self.driver} {plugins} {ov.get_version()}"
+        shapes = [f"{port.partial_shape}" for port in model.inputs]
+        depends = f"{BLOB_VERSION} {self.fingerprint} {weights.name} {shapes} {where} {sorted(config.items())}"
         return self.folder / f"{hashlib.sha256(depends.encode()).hexdigest()}{SUFFIX}"

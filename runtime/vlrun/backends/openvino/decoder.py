@@ -22,7 +22,7 @@ from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.engine.backend import SequenceStep, StepOutput
-from vlrun.errors import DamagedModel, DeviceError, OptionError
+from vlrun.errors import DamagedModel, DeviceError, OptionError, reason_of
 from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
 from vlrun.models.model_folder import ModelFolder
 from vlrun.types.arrays import Bytes, FloatArray, IntArray
@@ -52,6 +52,7 @@ class OpenVINODecoder:
         except RuntimeError as error:
             raise DamagedModel(f"'{DECODER_XML}' in '{folder.name}' is not a decoder that vlrun exported") from error
         recorded_layers = add_query_output(model, device, text.layers)
+        self._device = device.hints.device
         self._folder = folder
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
@@ -131,7 +132,7 @@ class OpenVINODecoder:
         try:
             self.forward([step], lambda: False)
         except RuntimeError as error:
-            raise DeviceError(f"the device compiles the decoder but cannot run it: {error}") from error
+            raise DeviceError(f"{self._device} compiles the decoder but cannot run it: {reason_of(error)}") from error
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])
