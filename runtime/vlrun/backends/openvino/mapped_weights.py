@@ -75,13 +75,23 @@ class MappedWeights:
             self._libc.munmap(ctypes.c_void_p(copy), ctypes.c_size_t(size))
 
     def _mapping(self) -> tuple[int, int] | None:
-        """Return start and size of the mapping of the file, unless it is writable or has no file any more."""
+        """Return start and size of the mapping of the file, unless it is writable or has no file any more.
+
+        The plugin splits it into areas, which follow each other in memory and in the file.
+        """
+        start = end = following = 0  # of one mapping after another, and the offset in the file that follows
+        file = ""
         with contextlib.suppress(OSError, ValueError):
             for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-                span, access, _, _, inode, *_ = line.split(maxsplit=5)
-                start, end = (int(address, 16) for address in span.split("-"))
-                if start <= self._address < end and inode != "0" and "w" not in access:
-                    return start, end - start
+                span, access, offset, device, inode = line.split(maxsplit=5)[:5]
+                low, high = (int(address, 16) for address in span.split("-"))
+                if (low, int(offset, 16), f"{access} {device} {inode}") != (end, following, file):
+                    if start <= self._address < end:
+                        break
+                    start, file = low, f"{access} {device} {inode}"
+                end, following = high, int(offset, 16) + high - low
+        if start <= self._address < end and "w" not in file.split()[0] and file.split()[-1] != "0":
+            return start, end - start
         return None
 
     def __enter__(self) -> MappedWeights:
