@@ -39,8 +39,10 @@ MAX_PIXELS = 89_478_485
 DECODING = PixelBudget(MAX_PIXELS)
 """Shared by all threads: decoding takes up to 20 bytes a pixel, which the pixels of an image leave 3 of."""
 os.register_at_fork(after_in_child=DECODING.forget)
-_BAND_PIXELS = 2**20
-"""Pixels converted at once, because conversions take several times their pixels."""
+_BAND_PIXELS = 2**15
+"""Pixels converted at once. The C library takes 128 KiB from memory that it has; more comes from the system each time,
+which takes longer than the conversion.
+"""
 
 # fmt: off
 _DECODER_ERRORS = (
