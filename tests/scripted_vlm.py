@@ -71,12 +71,15 @@ class ScriptedVLM(VLM):
         self.scripted = ScriptedEngine(self.manifest.tokens.eos[0], self.manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
-        self._builder = PromptBuilder(self.manifest, self.template)
+        self.builder = PromptBuilder(self.manifest, self.template)
         self._cache: Any = SimpleNamespace(context=None, kv_disk=0)
         self._verify_seconds = 0.0
         self._given_context = context
-        queue = SimpleNamespace(discard=lambda _: None)
-        self._loader: Any = SimpleNamespace(loaded=SimpleNamespace(done=lambda: True), encoder_queue=queue)
+        self._loader: Any = SimpleNamespace(
+            loaded=SimpleNamespace(done=lambda: True),
+            discard=lambda _: None,
+            process=SimpleNamespace(check=lambda: None),
+        )
 
     @property
     def context(self) -> int:

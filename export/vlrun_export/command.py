@@ -20,12 +20,12 @@ WEIGHTS, VISION = click.Choice(["int4", "int8", "fp16", "fp32"]), click.Choice([
 @click.option("--weights", type=WEIGHTS, default="int8", show_default=True, help="Precision of the decoder.")
 @click.option("--vision", type=VISION, default="int8", show_default=True, help="Precision of the vision encoder.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare the result with transformers.")
-@click.option("--force", is_flag=True, help="Replace OUT if it is a model folder.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is a model folder and nothing else.")
 def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:
     """Export a Qwen3-VL checkpoint to a model folder.
 
-    CHECKPOINT is a Hugging Face folder with safetensors. OUT is created only if the export is complete and passes its
-    self-check.
+    CHECKPOINT is a Hugging Face folder with safetensors. OUT is created only if the export is complete, passes its
+    self-check and answers a question.
     """
     from vlrun_export.memory_watch import MemoryWatch
 

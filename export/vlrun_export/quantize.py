@@ -24,6 +24,8 @@ RECIPE = {
     "fp16": "weight matrices cast to float16",
     "fp32": "weight matrices cast to float32",
 }
+FLOATS = (ov.Type.bf16, ov.Type.f16, ov.Type.f32)
+"""Types of weights in checkpoints."""
 BLOCK_ELEMENTS = 1 << 24
 LARGE_ELEMENTS = 1 << 27
 """Larger matrices (embedding and head) are compressed in blocks of rows."""
@@ -63,13 +65,13 @@ def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: in
 
 
 def _rows(constant: ov.Node) -> int | None:
-    """Return the rows of a bf16 matrix; None for any other constant."""
+    """Return the rows of a matrix of floats; None for any other constant."""
     shape = list(constant.get_output_shape(0))
-    return shape[0] if constant.get_element_type() == ov.Type.bf16 and len(shape) == 2 else None
+    return shape[0] if constant.get_element_type() in FLOATS and len(shape) == 2 else None
 
 
 def _is_large(constant: ov.Node) -> bool:
-    return constant.get_element_type() == ov.Type.bf16 and constant.get_byte_size() > 2 * LARGE_ELEMENTS
+    return _rows(constant) is not None and int(np.prod(constant.get_output_shape(0))) > LARGE_ELEMENTS
 
 
 def _compress_by_rows(constant: ov.Node) -> ov.Node:
@@ -80,14 +82,14 @@ def _compress_by_rows(constant: ov.Node) -> ov.Node:
     from nncf.tensor import Tensor
 
     config = WeightCompressionConfig(CompressWeightsMode.INT8_ASYM)
-    bits = constant.data  # NumPy has no bfloat16: the dtype is wrong, the bytes are right
+    kind, bits = constant.get_element_type(), constant.data  # for bfloat16, which NumPy lacks, only the bytes are right
     values = np.empty(bits.shape, np.uint8)
     zero_points = np.empty((len(bits), 1), np.uint8)
     scales = np.empty((len(bits), 1), np.float16)
     step = max(1, BLOCK_ELEMENTS // bits.shape[1])
     for start in range(0, len(bits), step):
         rows = slice(start, start + step)
-        block = Tensor(ov.Tensor(bits[rows], list(bits[rows].shape), ov.Type.bf16))
+        block = Tensor(ov.Tensor(bits[rows], list(bits[rows].shape), kind))
         compressed = compress_weight(block, reduction_axes=(1,), config=config)
         # NNCF returns views of memory that it reuses for the next block.
         values[rows], zero_points[rows] = compressed.tensor.data, compressed.zero_point.data
@@ -107,7 +109,8 @@ def _decompression(
 
 
 def _replace(constant: ov.Node, replacement: ov.Node) -> None:
-    """Replace a bf16 constant and its conversion to float32."""
-    for conversion in constant.output(0).get_target_inputs():
-        for consumer in conversion.get_node().output(0).get_target_inputs():
+    """Replace a constant and its conversion to float32, which float32 constants do not have."""
+    for user in constant.output(0).get_target_inputs():
+        converts = user.get_node().get_type_name() == "Convert"
+        for consumer in user.get_node().output(0).get_target_inputs() if converts else [user]:
             consumer.replace_source_output(replacement.output(0))

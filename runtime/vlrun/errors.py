@@ -6,6 +6,7 @@ A message is one sentence: it says what is wrong and, where possible, what to do
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from vlrun.types.answer import Answer
 
 T = TypeVar("T")
+
+MAX_REASON = 300
+"""Characters of a library's message; a compiler's can have thousands."""
+SOURCE_PLACE = re.compile(r"^Exception from \S+:\d+:$|^Check '.*' failed at \S+:\d+:?|^\[GPU\]\s*")
+"""What OpenVINO puts around its messages."""
 
 
 class VlrunError(Exception):
@@ -158,6 +164,10 @@ class DeviceError(VlrunError):
     http_status = 503
 
 
+class UnreliableDevice(DeviceError):
+    """The device runs the model, but its results differ from the CPU's."""
+
+
 class CheckpointError(VlrunError):
     """Export: the checkpoint folder cannot be exported."""
 
@@ -202,8 +212,15 @@ def as_vlrun_error(error: BaseException) -> BaseException:
     Library errors become DeviceErrors. Stack frames are dropped: a stored error would keep the whole model alive.
     """
     if isinstance(error, RuntimeError | OSError | MemoryError) or is_panic(error):
-        return DeviceError(f"the device failed: {' '.join(str(error).split()) or type(error).__name__}")
+        return DeviceError(f"the device failed: {reason_of(error)}")
     return copy.copy(error) if isinstance(error, VlrunError) else error.with_traceback(None)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return a library's message in one line, without the places in its source code and within ``MAX_REASON``."""
+    lines = (" ".join(SOURCE_PLACE.sub("", line).split()).rstrip("!.:;") for line in str(error).splitlines())
+    text = "; ".join(line for line in lines if line)
+    return f"{text[:MAX_REASON]}..." if len(text) > MAX_REASON else text or type(error).__name__
 
 
 def result_of(future: Future[T]) -> T:

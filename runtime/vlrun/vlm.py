@@ -24,8 +24,7 @@ from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
-from vlrun.heatmap.attention import heat_maps
-from vlrun.heatmap.heat_map import Heat
+from vlrun.heatmap.attention import heat_of
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
@@ -35,7 +34,6 @@ from vlrun.models.verification import verify
 from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
-from vlrun.prompt.detokenizer import Detokenizer
 from vlrun.prompt.output import OutputAccumulator, timings
 from vlrun.prompt.reasoning import ReasoningSplitter, reasoning_tokens
 from vlrun.prompt.token_bytes import TokenBytes
@@ -126,13 +124,8 @@ class VLM:
         self.early_notes: tuple[str, ...] = (*notes, *cache_paths.distrusted())
         verify(opened)
         compiling = threading.Event()
-        self._loader = ModelLoader(
-            opened,
-            cache,
-            lambda: open_backends(opened, hints, compiling),
-            compiling,
-            automatic=hints.device == AUTO,
-        )
+        opening = lambda: open_backends(opened, hints, compiling)  # noqa: E731
+        self._loader = ModelLoader(opened, cache, opening, compiling, automatic=hints.device == AUTO)
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL
@@ -217,7 +210,7 @@ class VLM:
 
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
-        given = options or Options()
+        given = check.optional(check.instance(Options))("options", options) or Options()
         turn = self.builder.question_turn(images, question, given, self.known_context)
         return self.chat([turn], given)
 
@@ -331,10 +324,9 @@ class VLM:
         if prepared.prompt.notes:
             yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
-        thinks = self._reasoning is not None and self._reasoning.begun_in(prompt)
-        max_tokens, max_thought = options.limits(thinks, self.context - len(prompt.ids))
-        sampler = self._sampler(prepared, thinks, max_thought)
-        splitter = ReasoningSplitter(self._reasoning, thinks)
+        splitter = ReasoningSplitter(self._reasoning, prompt.opening)
+        max_tokens, max_thought = options.limits(splitter.active, self.context - len(prompt.ids))
+        sampler = self._sampler(prepared, splitter.active, max_thought)
         output = OutputAccumulator(self._tokenizer, options.stop, splitter, self._token_bytes, sampler.scores)
         with self._submit(prepared, sampler, max_tokens) as stream:
             for item in stream.items():
@@ -374,36 +366,26 @@ class VLM:
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
-        options, subject = prompt.options, prompt.subject
+        subject, images = prompt.subject, [grid for _, grid in prompt.images]
         reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
-        visual_tokens = sum(image.tokens for image in _images(prompt))
-        counts = len(prompt.prompt.ids), visual_tokens, metrics.cached_tokens, metrics.tokens, metrics.forward_passes
+        texts = output.token_texts() if prompt.options.heatmap else ()
+        placed = list(zip(prompt.prompt.image_offsets, images, strict=True))
+        prompt_counts = len(prompt.prompt.ids), sum(grid.tokens for grid in images), metrics.cached_tokens
         return Answer(
             text,
             reason,
-            Usage(*counts, reasoning_tokens=output.reasoning_tokens),
+            Usage(*prompt_counts, metrics.tokens, metrics.forward_passes, output.reasoning_tokens),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
             notes=prompt.notes,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
-            heat=self._heat(prepared, output, stream) if options.heatmap else None,
+            heat=heat_of(stream.attention, placed, output.answer_start, texts),
             tokens=() if stopped else tuple(output.tokens),
             logprobs=tuple(output.logprobs),
             reasoning=output.reasoning,
             opening=output.opening,
         )
-
-    def _heat(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Heat | None:
-        """Return the attention of the answer's tokens; the reasoning has none."""
-        attention = stream.attention
-        if attention is None or not prepared.prompt.images:
-            return None
-        placed = zip(prepared.prompt.prompt.image_offsets, _images(prepared.prompt), strict=True)
-        answer = slice(output.answer_start, len(output.tokens))
-        maps = tuple(heat_maps(attention, start, image.grid)[answer] for start, image in placed)
-        detokenizer = Detokenizer(self._tokenizer)
-        return Heat(maps, tuple(detokenizer.push(token) for token in output.tokens[answer]))
 
 
 def _images(prompt: BuiltPrompt) -> list[PreparedImage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from vlrun import manifest
@@ -21,6 +22,6 @@ def read_checkpoint(folder: Path, opened: Checkpoint | None = None) -> Manifest:
         out = Path(name)
         with quiet_libraries():
             described = describe(opened or open_checkpoint(folder), "name", Quantization("int8", "int8", "recipe"), out)
-        described.files.update(dict.fromkeys(manifest.REQUIRED, FileEntry(1, "0" * 64)))
-        manifest.write(described, out)
+        files = dict.fromkeys(manifest.REQUIRED, FileEntry(1, "0" * 64))
+        manifest.write(replace(described, files=files), out)
         return manifest.read(out)

@@ -84,10 +84,15 @@ def add_an_adapters_tensor(folder: Path) -> None:
     save_file({**load_file(path), "model.language_model.layers.0.mlp.up_proj.lora_A.weight": torch.ones(1)}, path)
 
 
+def leave_only_an_adapter(folder: Path) -> None:
+    only_pickles(folder)
+    (folder / "adapter_model.safetensors").touch()
+
+
 FAULTS: dict[str, tuple[Damage, str]] = {
     "adapter beside the base": (write("adapter_config.json", "{}"), "adapter that is not merged .*merge_and_unload"),
     "adapter alone": (
-        lambda folder: (only_pickles(folder), (folder / "adapter_model.safetensors").touch()),
+        leave_only_an_adapter,
         "adapter that is not merged",
     ),
     "adapter in the weights": (add_an_adapters_tensor, "adapter that is not merged"),

@@ -13,7 +13,6 @@ import pytest
 from tests.export.reading import read_checkpoint
 from tests.small_models import build_checkpoint
 from vlrun.errors import CheckpointError
-from vlrun_export import checkpoint_files
 from vlrun_export.checkpoint_files import CheckpointFiles, open_folder
 
 REQUIRED = (
@@ -111,7 +110,7 @@ def test_a_file_that_this_user_may_not_read_is_told_as_that(
             raise PermissionError(13, "Permission denied")
         return real(path, *rest, **keywords)
 
-    monkeypatch.setattr(checkpoint_files.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(CheckpointError, match=rf"cannot read {name} of .*: Permission denied"):
         read_checkpoint(checkpoint)
 
@@ -151,6 +150,6 @@ def test_files_have_a_size_limit(checkpoint: Path, name: str, limit: int) -> Non
 def test_a_file_or_an_unreadable_folder_is_told_as_that(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="is not a folder"):
         open_folder(checkpoint / "config.json")
-    monkeypatch.setattr(checkpoint_files.os, "scandir", lambda folder: os.close(-1))
+    monkeypatch.setattr(os, "scandir", lambda folder: os.close(-1))
     with pytest.raises(CheckpointError, match="cannot read the folder"):
         open_folder(checkpoint)

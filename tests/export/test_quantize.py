@@ -17,15 +17,19 @@ from vlrun_export import quantize
 from vlrun_export.export import export_checkpoint
 from vlrun_export.quiet_libraries import quiet_libraries
 
+KINDS = [ov.Type.bf16, ov.Type.f16, ov.Type.f32]
+"""Types of the weights of checkpoints."""
 
-def matmul_model(rows: int, columns: int) -> ov.Model:
-    """Build ``x @ W.T`` with random bfloat16 weights, one row zero and one row 100 times larger."""
+
+def matmul_model(rows: int, columns: int, kind: ov.Type = ov.Type.bf16) -> ov.Model:
+    """Build ``x @ W.T`` with random weights of bfloat16 precision, one row zero and one row 100 times larger."""
     weights = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     weights[3] = 0
     weights[5] *= 100
-    constant = ov.op.Constant(ov.Type.bf16, ov.Shape([rows, columns]), weights.float().flatten().tolist())
+    constant = ov.op.Constant(kind, ov.Shape([rows, columns]), weights.float().flatten().tolist())
     activations = opset13.parameter([-1, columns], dtype=ov.Type.f32)
-    return ov.Model([opset13.matmul(activations, opset13.convert(constant, ov.Type.f32), False, True)], [activations])
+    matrix = constant if kind == ov.Type.f32 else opset13.convert(constant, ov.Type.f32)
+    return ov.Model([opset13.matmul(activations, matrix, False, True)], [activations])
 
 
 def stored_constants(model: ov.Model) -> list[np.ndarray]:
@@ -34,9 +38,10 @@ def stored_constants(model: ov.Model) -> list[np.ndarray]:
     )
 
 
-def test_compression_in_blocks_of_rows_equals_that_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_compression_in_blocks_of_rows_equals_that_in_one_piece(monkeypatch: pytest.MonkeyPatch, kind: ov.Type) -> None:
     """Guards large models: NNCF returns views of memory that it reuses for the next block."""
-    single, blocks = matmul_model(1000, 64), matmul_model(1000, 64)
+    single, blocks = matmul_model(1000, 64, kind), matmul_model(1000, 64, kind)
     with quiet_libraries():
         quantize.compress(single, "int8", 0)
         monkeypatch.setattr(quantize, "LARGE_ELEMENTS", 1000)
@@ -66,9 +71,10 @@ def test_int8_stays_close_to_the_original(int8_export: tuple[Path, Manifest]) ->
     assert max(value for name, value in figures.items() if "error" in name) < 0.04
 
 
-def test_int4_keeps_the_output_head_at_8_bits() -> None:
-    """Other matrices have 4 bits in groups of 128 inputs."""
-    matrix, head = matmul_model(96, 256), matmul_model(1000, 256)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_int4_keeps_the_output_head_at_8_bits(kind: ov.Type) -> None:
+    """Other matrices have 4 bits in groups of 128 inputs. Guards fine-tunes saved in F16 and F32."""
+    matrix, head = matmul_model(96, 256, kind), matmul_model(1000, 256, kind)
     with quiet_libraries():
         quantize.compress(matrix, "int4", vocab_rows=1000)
         quantize.compress(head, "int4", vocab_rows=1000)

@@ -32,7 +32,11 @@ def write_parts(folder: Path, whole: Tokenizer) -> CheckpointFiles:
     merges = ["#version: 0.2", *(" ".join(pair) for pair in state["model"]["merges"])]
     (folder / "merges.txt").write_text("\n".join(merges) + "\n")
     added = {str(token.pop("id")): token for token in state["added_tokens"]}
-    config = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added, "eos_token": "<|im_end|>"}
+    config: dict[str, object] = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "added_tokens_decoder": added,
+        "eos_token": "<|im_end|>",
+    }
     config |= {"pad_token": "<|endoftext|>", "unk_token": None, "bos_token": None}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return CheckpointFiles(folder)

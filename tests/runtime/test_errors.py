@@ -1,4 +1,4 @@
-"""Errors of threads, and panics of Rust libraries."""
+"""Errors of threads, panics of Rust libraries, and what users see of libraries' messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,31 @@ from collections.abc import Callable
 import pytest
 from tokenizers import decoders
 
-from vlrun.errors import DamagedModel, DeviceError, OptionError, as_vlrun_error, is_panic, panics_as
+from vlrun.errors import (
+    MAX_REASON,
+    DamagedModel,
+    DeviceError,
+    OptionError,
+    as_vlrun_error,
+    is_panic,
+    panics_as,
+    reason_of,
+)
+
+BUILD_FAILED = """Exception from src/inference/src/cpp/core.cpp:117:
+Exception from src/inference/src/dev/plugin.cpp:54:
+Check 'false' failed at src/plugins/intel_gpu/src/plugin/program_builder.cpp:168:
+[GPU] ProgramBuilder build failed!
+Exception from src/plugins/intel_gpu/src/runtime/ocl/ocl_kernel_builder.hpp:73:
+[GPU] clBuildProgram, error code: -11 CL_BUILD_PROGRAM_FAILURE
+
+
+
+"""
+BLOCK_SIZE = """Exception from src/inference/src/cpp/core.cpp:117:
+Check '!quantized || expected == size' failed at src/plugins/intel_gpu/src/plugin/ops/paged_attention.cpp:89:
+[GPU] Incorrect block size. Expected 20, but got 24
+"""
 
 
 def panic() -> None:
@@ -48,3 +72,23 @@ def test_other_errors_stay_as_they_are(error: BaseException) -> None:
         decorated(fail)
     assert caught.value is error
     assert not is_panic(error)
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (BUILD_FAILED, "ProgramBuilder build failed; clBuildProgram, error code: -11 CL_BUILD_PROGRAM_FAILURE"),
+        (BLOCK_SIZE, "Incorrect block size. Expected 20, but got 24"),
+        ("Check 'a > b' failed at src/core/x.cpp:12: too few inputs", "too few inputs"),
+        ("out of memory", "out of memory"),
+        ("", "RuntimeError"),
+        ("Exception from src/a.cpp:1:\n\n", "RuntimeError"),
+        ("x" * 5000, "x" * MAX_REASON + "..."),
+    ],
+)
+def test_openvinos_exceptions_become_one_sentence(raw: str, sentence: str) -> None:
+    """They were shown as they are: lines of C++ files, or only the last line, which says little."""
+    assert reason_of(RuntimeError(raw)) == sentence
+    error = as_vlrun_error(RuntimeError(raw))
+    assert isinstance(error, DeviceError)
+    assert str(error) == f"the device failed: {sentence}"

@@ -65,6 +65,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
             "prompt_lookup": True,
             "heatmap": True,
             "logprobs": 5,
+            "thinking_tokens": 5,
             "progress": True,
         },
     ),
@@ -84,7 +85,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     ),
     "Tiles": (vlrun.Tiles, {"columns": 1, "rows": 2}),
     "ToolCall": (vlrun.ToolCall, {"name": "x", "arguments": "{}"}),
-    "Turn": (vlrun.Turn, {"role": "user", "parts": ("x",), "tool_calls": (), "details": ()}),
+    "Turn": (vlrun.Turn, {"role": "user", "parts": ("x",), "tool_calls": (), "details": (), "reasoning": None}),
     "crop": (vlrun.crop, {"image": IMAGE, "region": vlrun.Region(1, 1, 5, 5)}),
     "draw_marks": (vlrun.draw_marks, {"image": IMAGE, "marks": [MARK]}),
     "enhance": (vlrun.enhance, {"image": IMAGE}),
@@ -154,7 +155,8 @@ def test_numpy_numbers_are_numbers() -> None:
 
 
 @pytest.mark.slow
-def test_wrong_types_for_a_model() -> None:
+def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # one of the paths can be written
     question, tools = "Hi", [{"type": "function", "function": {"name": "now"}}]
     with vlrun.load() as vlm:
         conversation = vlrun.Conversation(vlm)

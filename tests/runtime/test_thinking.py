@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import vlrun
+from tests.paths import EXAMPLES
 from tests.published import THINKING_TEMPLATE as PUBLISHED_TEMPLATE
 from tests.published import needs_published
 from tests.scripted_vlm import INSTRUCT_TEMPLATE, THINKING_TEMPLATE, ScriptedVLM
+from vlrun import manifest as manifests
 from vlrun.conversation import Conversation
+from vlrun.embedded import FOLDER
 from vlrun.types.answer import Answer, Chunk
 from vlrun.types.options import THINKING_TOKENS, Options
 from vlrun.types.turn import GeneratedText, Tool, ToolChoice, Turn
@@ -205,3 +212,31 @@ def test_saved_conversations_keep_the_reasoning_apart(tmp_path: object, vlm: Scr
             assert (part.reasoning, part.answer) == ("Let me see.", "Six.")
         else:
             assert loaded.turns[-1] == Turn("assistant", ("Six.",), reasoning="Let me see.")
+
+
+@pytest.mark.slow
+def test_a_loaded_model_with_the_template_of_a_thinking_model_answers(tmp_path: Path) -> None:
+    """The embedded model never ends its reasoning: the budget does, also with prompt lookup and a schema."""
+    folder = tmp_path / "thinking"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    (folder / manifests.CHAT_TEMPLATE).write_text(THINKING_TEMPLATE, "utf-8")
+    manifest = manifests.read(folder)
+    files = {**manifest.files, manifests.CHAT_TEMPLATE: manifests.describe_file(folder / manifests.CHAT_TEMPLATE)}
+    manifests.write(replace(manifest, files=files), folder)
+    with vlrun.load(folder) as loaded:
+        options = Options(temperature=0, thinking_tokens=6, max_tokens=40)
+        chunks = list(loaded.stream(EXAMPLES / "shelf.png", "How many bottles are there?", options))
+        answer = chunks[-1].answer
+        assert answer is not None
+        assert 0 < answer.usage.reasoning_tokens <= 6
+        assert answer.usage.completion_tokens <= 40
+        assert ("".join(one.reasoning for one in chunks), "".join(one.text for one in chunks)) == (
+            answer.reasoning,
+            answer.text,
+        )
+        checked = loaded.ask(EXAMPLES / "shelf.png", "How many?", replace(options, schema=SCHEMA, prompt_lookup=True))
+        assert checked.value == {"count": 6}
+        assert checked.usage.cached_tokens > 0
+        heat = loaded.ask(EXAMPLES / "shelf.png", "How many?", replace(options, schema=SCHEMA, heatmap=True)).heat
+        assert heat is not None
+        assert "".join(heat.token_texts).strip() == '{"count": 6}'

@@ -16,7 +16,7 @@ from typing import TypeVar
 from vlrun.backends.system_memory import MIB, total_memory
 from vlrun.engine.backend import Backend, Decoder
 from vlrun.engine.engine import Engine
-from vlrun.errors import DeviceError, OptionError, as_vlrun_error, result_of
+from vlrun.errors import DeviceError, OptionError, UnreliableDevice, as_vlrun_error, result_of
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
 from vlrun.models.model_folder import ModelFolder
@@ -44,7 +44,7 @@ class LoadedModel:
     Attributes:
         settings: The settings in use, as a phrase for users.
         context: Limit on prompt and output tokens together.
-        notes: Messages about the choice of the device.
+        notes: Messages about the choice of the device and its settings.
         seconds: Loading time.
     """
 
@@ -67,7 +67,8 @@ class ModelLoader:
         cache: Memory and disk for the KV cache.
         open_backends: Returns the backends to try in order; called in a loader thread.
         compiling: Set when the compiler starts. Until then other work delays loading.
-        automatic: Whether the device was chosen automatically, which is reported in the notes.
+        automatic: Whether to choose the device, and to report the choice in the notes. Otherwise only a device that
+            gives wrong results is replaced, and any other failure is raised.
 
     Attributes:
         process: The process that loads the model.
@@ -148,12 +149,16 @@ class ModelLoader:
             *others, last = open_backends()
             refusals = []
             for backend in others:
-                reason = self._try(backend)
-                if reason is None:
+                refusal = self._try(backend)
+                if refusal is None:
                     return
-                refusals.append(reason)
-            reason = "; ".join(refusals) or "this machine has no integrated GPU"
-            notes = (f"device AUTO: using the {last.device}, because {reason}",) if self._automatic else ()
+                if not (self._automatic or isinstance(refusal, UnreliableDevice)):
+                    raise refusal
+                refusals.append(str(refusal))
+            if self._automatic and not refusals:
+                refusals = ["this machine has no integrated GPU"]
+            asked = "AUTO" if self._automatic else others[0].device if others else last.device
+            notes = tuple(f"device {asked}: using the {last.device}, because {reason}" for reason in refusals)
             with self._lock:
                 self._backend = last
                 if self._vision_requested:
@@ -166,7 +171,7 @@ class ModelLoader:
         finally:
             self.compiling.set()
 
-    def _try(self, backend: Backend) -> str | None:
+    def _try(self, backend: Backend) -> DeviceError | OptionError | None:
         """Load and run decoder and encoder on a device that may refuse them. Return why it did, or None."""
         vision: Future[VisionEncoder] = Future()
         _start_thread(lambda: _fulfil(vision, backend.open_vision_encoder))
@@ -177,11 +182,12 @@ class ModelLoader:
                 wait([vision])  # nothing may run while the next device is tried
             encoder = result_of(vision)
             encoder.warm_up()
-            model = self._assemble(decoder, backend, (f"device AUTO: using {backend.device}",))
+            chosen = (f"device AUTO: using {backend.device}",) if self._automatic else ()
+            model = self._assemble(decoder, backend, (*chosen, *backend.notes))
         except Exception as raised:
             error = as_vlrun_error(raised)
             if isinstance(error, DeviceError | OptionError):
-                return str(error)
+                return error
             raise
         self._vision.set_result(encoder)
         self._loaded.set_result(model)

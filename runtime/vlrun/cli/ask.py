@@ -21,7 +21,14 @@ from vlrun.cli.images import (
     without_image_notes,
 )
 from vlrun.cli.option_groups import OptionTable, option_group
-from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
+from vlrun.cli.options import (
+    SHOW_THINKING,
+    ModelOptions,
+    TaskOptions,
+    with_answer_options,
+    with_model_options,
+    with_task_options,
+)
 from vlrun.cli.output import (
     NotePrinter,
     format_stats,
@@ -54,13 +61,14 @@ OUTPUT_OPTIONS: OptionTable = {
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The values of ``OUTPUT_OPTIONS``."""
+    """The values of ``OUTPUT_OPTIONS`` and ``SHOW_THINKING``."""
 
     draw: Path | None = None
     heatmap: Path | None = None
     heatmap_word: str | None = None
     stats: bool = False
     as_json: bool = False
+    show_thinking: bool = True
 
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
@@ -87,7 +95,7 @@ class OutputOptions:
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
 @with_task_options
 @with_image_options
-@option_group("output", OUTPUT_OPTIONS, OutputOptions)
+@option_group("output", {**OUTPUT_OPTIONS, **SHOW_THINKING}, OutputOptions)
 @with_answer_options
 @with_model_options
 def ask(
@@ -131,7 +139,7 @@ def _answer(
     notes = NotePrinter(image_notes(images))
     result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output, notes)
     if output.as_json:
-        print_json(result, vlm.manifest.name, request.question)
+        print_json(result, vlm.manifest.name, request.question, output.show_thinking)
     print_notes(result, notes)
     answer = result.answers[-1]
     if output.draw:
@@ -171,10 +179,14 @@ def _run(
         chunks = vlm.stream(inputs, question, request.options(options))
         _print_device_notes(vlm)
         try:
-            result = request.result_of(print_stream(chunks, notes) if streamed else last_of(with_notes(chunks, notes)))
+            answer = (
+                print_stream(chunks, notes, output.show_thinking) if streamed else last_of(with_notes(chunks, notes))
+            )
+            result = request.result_of(answer)
         except InvalidAnswer as error:
             if output.as_json:
-                print_json(request.result_of(error.answer), vlm.manifest.name, request.question)
+                result = request.result_of(error.answer)
+                print_json(result, vlm.manifest.name, request.question, output.show_thinking)
             else:
                 print_text("" if streamed else error.answer.text)
             raise

@@ -8,16 +8,15 @@ from vlrun.cli.terminal import print_note
 from vlrun.errors import OutputError
 from vlrun.storage.cache_paths import KINDS
 
-KIND = click.Choice(KINDS)
+KIND = click.Choice(list(KINDS))
 
 
-@click.group()
+EPILOG = f"Kinds: {', '.join(f'{kind} ({content})' for kind, content in KINDS.items())}."
+
+
+@click.group(epilog=EPILOG)
 def cache() -> None:
-    """Show, check or clear what vlrun keeps on disk.
-
-    Kinds: prefixes (KV cache of images), compiled (models for a GPU), verified (model folders whose hashes were
-    checked), tuned (results of vlrun tune), probed (the fastest properties of this CPU) and speed (measured times).
-    """
+    """Show, check or clear what vlrun keeps on disk."""
 
 
 @cache.command()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli.options import ModelOptions, with_answer_options, with_model_options
+from vlrun.cli.option_groups import option_group
+from vlrun.cli.options import SHOW_THINKING, ModelOptions, with_answer_options, with_model_options
 from vlrun.cli.repl import HELP, Repl
 from vlrun.cli.terminal import print_error
 from vlrun.errors import OptionError
@@ -23,11 +24,16 @@ CONTINUATION = "\\"
 BLOCK = '"""'
 
 
+def _shown(show_thinking: bool) -> bool:
+    return show_thinking
+
+
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@option_group("show_thinking", SHOW_THINKING, _shown)
 @with_answer_options
 @with_model_options
-def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions) -> None:
+def chat(images: tuple[str, ...], show_thinking: bool, options: Options, model_options: ModelOptions) -> None:
     """Chat about images. Only new tokens are computed; Ctrl+C stops an answer, Ctrl+D exits.
 
     /help lists the commands of the chat.
@@ -35,7 +41,7 @@ def chat(images: tuple[str, ...], options: Options, model_options: ModelOptions)
     if sys.stdin is None:
         raise OptionError("a chat reads questions from stdin, but stdin is closed")
     vlm = model_options.load()
-    repl = Repl(vlm, options)
+    repl = Repl(vlm, options, show_thinking)
     if images:
         repl.add_images(images)
     read_line: Callable[[str], str] = _read_pipe

@@ -26,6 +26,11 @@ BYTE_ORDER_MARK = "\ufeff"
 
 ANSWER_OPTIONS: OptionTable = {
     "max_tokens": {"type": int, "help": "Maximum length of the answer in tokens. [default: 1024]"},
+    "thinking_tokens": {
+        "type": int,
+        "metavar": "N",
+        "help": "Maximum length of a Thinking model's reasoning; 0 is none. [default: 4096]",
+    },
     "temperature": {"type": float, "help": "Sampling temperature; 0 is greedy. [default: the model's]"},
     "top_k": {"type": int, "help": "Sample from the K most likely tokens; 0 is off. [default: the model's]"},
     "top_p": {"type": float, "help": "Sample from the top tokens that sum up to P. [default: the model's]"},
@@ -56,7 +61,11 @@ MODEL_OPTIONS: OptionTable = {
         "help": "Model folder. [default: the embedded demo model]",
     },
     "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer. [default: as many as possible]"},
-    "kv_memory": {"type": click.IntRange(1), "metavar": "MIB", "help": "KV cache memory. [default: a quarter of RAM]"},
+    "kv_memory": {
+        "type": click.IntRange(1),
+        "metavar": "MIB",
+        "help": "KV cache memory. [default: a quarter of RAM; GPU: an eighth, at most 2048]",
+    },
     "kv_disk": {
         "type": click.IntRange(0),
         "metavar": "MIB",
@@ -70,7 +79,7 @@ HINT_OPTIONS: OptionTable = {
         "type": NAME,
         "default": "CPU",
         "show_default": True,
-        "help": "CPU, GPU, or auto: a GPU if there is one.",
+        "help": "CPU, GPU, or auto: a GPU if it works.",
     },
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
@@ -80,6 +89,14 @@ HINT_OPTIONS: OptionTable = {
         "help": "Precision of the KV cache. [default: u8]",
     },
     "group_size": {"type": click.IntRange(0), "help": "Dynamic quantization; 0 is off. [default: the fastest here]"},
+}
+SHOW_THINKING: OptionTable = {
+    "show_thinking": {
+        "option": "thinking",
+        "is_flag": True,
+        "default": True,
+        "help": "Show the reasoning, dimmed, if stderr is a terminal. [default: yes]",
+    },
 }
 TASK_OPTIONS: OptionTable = {
     "task": {"metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},

@@ -43,14 +43,27 @@ class NotePrinter:
                     print_note(note)
 
 
-def print_stream(chunks: Iterable[Chunk], notes: NotePrinter) -> Answer:
-    """Print the notes before the model runs and the text as it arrives, and return the answer."""
+def print_stream(chunks: Iterable[Chunk], notes: NotePrinter, show_thinking: bool = False) -> Answer:
+    """Print the notes before the model runs and the text as it arrives, and return the answer.
+
+    The reasoning goes to stderr, dimmed, if that is a terminal: stdout has the answer and nothing else.
+    """
     _replace_unprintable()
+    show_thinking = show_thinking and sys.stderr is not None and sys.stderr.isatty()
+    thinking = False
     for chunk in with_notes(chunks, notes):
+        if chunk.reasoning and show_thinking:
+            click.echo(click.style(printable(chunk.reasoning), dim=True), nl=False, err=True)
+            thinking = True
+        if thinking and (chunk.text or chunk.answer):
+            click.echo("\n", err=True)
+            thinking = False
         click.echo(printable(chunk.text), nl=False)
         sys.stdout.flush()
         if chunk.answer is not None:
             click.echo()
+            if chunk.answer.reasoning and not chunk.answer.text:
+                print_note("the model has written only its reasoning, and no answer")
             return chunk.answer
     raise RuntimeError("the stream ended without an answer")
 
@@ -68,10 +81,10 @@ def print_text(text: str) -> None:
     click.echo(printable(text))
 
 
-def print_json(result: TaskResult, model: str, question: str | None) -> None:
+def print_json(result: TaskResult, model: str, question: str | None, show_thinking: bool) -> None:
     """Print one JSON object. All control characters are escaped, so that they cannot control the terminal."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(_as_dict(result, model, question), ensure_ascii=not is_utf8)
+    text = json.dumps(_as_dict(result, model, question, show_thinking), ensure_ascii=not is_utf8)
     click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text))
 
 
@@ -117,6 +130,7 @@ def format_stats(answers: Sequence[Answer], settings: str) -> str:
     times, usage = answer.timings, answer.usage
     tpot = f"{times.tpot * 1000:.1f} ms ({1 / times.tpot:.1f} tokens/s)" if times.tpot else "-"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # maximum resident set with mapped files
+    thought = f" ({usage.reasoning_tokens} of reasoning)" if usage.reasoning_tokens else ""
     lines = [f"answers  {len(answers)}; of the last one:"] if len(answers) > 1 else []
     return "\n".join(
         [
@@ -126,7 +140,7 @@ def format_stats(answers: Sequence[Answer], settings: str) -> str:
             f"prefill  {times.prefill:8.3f} s   {usage.prompt_tokens} prompt tokens, {usage.cached_tokens} cached",
             f"TTFT     {times.ttft:8.3f} s",
             f"TPOT     {tpot}",
-            f"answer   {usage.completion_tokens} tokens in {times.total:.3f} s ({answer.finish_reason})",
+            f"answer   {usage.completion_tokens} tokens{thought} in {times.total:.3f} s ({answer.finish_reason})",
             f"decoder  {usage.forward_passes} passes",
             f"memory   {peak:,} MiB peak",
             f"settings {settings}",
@@ -140,8 +154,9 @@ def _replace_unprintable() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def _as_dict(result: TaskResult, model: str, question: str | None) -> dict[str, object]:
+def _as_dict(result: TaskResult, model: str, question: str | None, show_thinking: bool) -> dict[str, object]:
     last = result.answers[-1]
+    thoughts = [answer.reasoning for answer in result.answers if answer.reasoning and show_thinking]
     timings = asdict(last.timings).items()
     required: dict[str, object] = {
         "answer": result.text,
@@ -155,7 +170,7 @@ def _as_dict(result: TaskResult, model: str, question: str | None) -> dict[str, 
         "marks": [asdict(mark) for mark in result.marks],
         "tool_calls": [asdict(call) for call in last.tool_calls],
         "votes": [dict(tile) for tile in result.vote_counts],
-        "reasoning": list(result.reasoning),
+        "reasoning": [*result.reasoning, *thoughts],
         "notes": list(result.notes),
     }
     count = {"answers": len(result.answers)} if len(result.answers) > 1 else {}

@@ -34,11 +34,12 @@ End a line with \\ to continue it, or put several lines between \"\"\" and \"\"\
 class Repl:
     """An interactive conversation. ``exited`` becomes true with ``/exit``."""
 
-    def __init__(self, vlm: VLM, options: Options) -> None:
+    def __init__(self, vlm: VLM, options: Options, show_thinking: bool = True) -> None:
         from vlrun.conversation import Conversation
 
         self.exited = False
         self._options = options
+        self._show_thinking = show_thinking
         self._vlm = vlm
         self._conversation = Conversation(vlm, options=options)
         self._new_images: list[LoadedImage] = []
@@ -101,7 +102,7 @@ class Repl:
                     print_notes(result, NotePrinter(result.answers[0].notes))
                     self._answer = result.answers[0]
                 else:
-                    self._answer = print_stream(chunks, self._notes)
+                    self._answer = print_stream(chunks, self._notes, self._show_thinking)
         finally:
             if self._conversation.turns is turns:  # the question failed: keep its images for the next one
                 self._new_images = [*images, *self._new_images]

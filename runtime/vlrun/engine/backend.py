@@ -120,6 +120,10 @@ class Backend(Protocol):
         """Everything besides the model that affects results; part of the root block hash."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Messages about settings that were changed, once both parts are open."""
+
+    @property
     def description(self) -> str:
         """The settings in use, as a phrase for users."""
 

@@ -10,10 +10,13 @@ Needs A Few Attention Heads For Visual Grounding", 2025).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from vlrun.engine.backend import AttentionTrace
+from vlrun.heatmap.heat_map import Heat
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 
@@ -54,6 +57,23 @@ def heat_maps(trace: AttentionTrace, start: int, grid: Grid) -> FloatArray:
         sinks |= corners
         maps = _image_attention(trace, span, sinks)
     return _fill(maps.reshape(-1, rows, columns), sinks.reshape(rows, columns))
+
+
+def heat_of(
+    trace: AttentionTrace | None, images: Sequence[tuple[int, Grid]], first: int, texts: Sequence[str]
+) -> Heat | None:
+    """Return the attention of an answer's tokens to its images; None if nothing was recorded or there are no images.
+
+    Args:
+        trace: The recorded attention of all generated tokens.
+        images: Index of the first visual token and grid of each image.
+        first: Index of the answer's first token, after the reasoning.
+        texts: The text of each of the answer's tokens.
+    """
+    if trace is None or not images:
+        return None
+    answer = slice(first, first + len(texts))
+    return Heat(tuple(heat_maps(trace, start, grid)[answer] for start, grid in images), tuple(texts))
 
 
 def attention(queries: FloatArray, keys: FloatArray) -> FloatArray:

@@ -56,7 +56,7 @@ for processes that turn them into errors.
 # refuses. The filter is set once, because `warnings.catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-PILImage.core.set_block_size(64 * 2**20)
+PILImage.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 """Of pixels in memory. The C library returns blocks above 32 MiB to the system; of Pillow's usual 16 MiB, each thread
 that had decoded an image of 50 megapixels kept 400 MB.
 """

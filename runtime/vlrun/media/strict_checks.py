@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice, repeat
 from typing import Literal
 
-from vlrun.errors import DamagedMedia, MediaTooLarge
+from vlrun.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia
 
 MAX_SEGMENTS = 256
 """Limit for the segments and scans of a JPEG, and for the non-pixel chunks of a PNG (compressed ones count as 16).
@@ -31,6 +31,8 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _INFLATED = (b"iCCP", b"zTXt", b"iTXt")  # each inflates to at most 1 MB while the header is read
 _INFLATED_WEIGHT = 16
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_BMP_MAGIC = b"BM"
+_BMP_RUN_LENGTHS = (1, 2)  # decoded in Python: 30 KB take 10 s
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # excludes stuffed bytes, fill bytes and restart markers
 _JPEG_SKIPPED = 4096
 _JPEG_SCAN = 0xDA
@@ -77,8 +79,11 @@ def check_segments(encoded: bytes, name: str) -> None:
 
     Raises:
         MediaTooLarge: There are more than ``MAX_SEGMENTS``.
+        UnsupportedMedia: A BMP is compressed.
         ValueError: A PNG checksum is wrong.
     """
+    if encoded.startswith(_BMP_MAGIC) and int.from_bytes(encoded[30:34], "little") in _BMP_RUN_LENGTHS:
+        raise UnsupportedMedia(f"{name} is a compressed BMP: save it as PNG")
     for magic, walk in ((_JPEG_MAGIC, _jpeg_segments), (_PNG_MAGIC, _png_chunks)):
         if encoded.startswith(magic) and len(list(islice(walk(encoded), MAX_SEGMENTS + 1))) > MAX_SEGMENTS:
             raise MediaTooLarge(f"{name} has more than {MAX_SEGMENTS} segments, the limit")

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.prompt.spans import GeneratedTexts, SpanFinder
-from vlrun.prompt.template_environment import MAX_TEMPLATE, TemplateEnvironment, TemplateLimitError
+from vlrun.prompt.template_environment import TemplateEnvironment
+from vlrun.prompt.template_limits import MAX_TEMPLATE, TemplateLimitError
 from vlrun.prompt.text_encoder import TextEncoder, check_length
 from vlrun.prompt.traced_text import joined, plain
 from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall
@@ -135,7 +136,11 @@ class ChatTemplate:
         """
         characters = sum(len(_text_of(part)) for message in messages for part in message.parts)
         check_length(characters)
-        characters += len(json.dumps(tools)) + sum(len(call.arguments) for one in messages for call in one.tool_calls)
+        try:
+            characters += len(json.dumps(tools))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OptionError(f"the tools cannot be written as JSON: {error}") from None
+        characters += sum(len(call.arguments) for message in messages for call in message.tool_calls)
         whole = [_as_dict(message, generated) for message in messages]
         with self._environment.rendering(self._source_length + characters):
             try:

@@ -45,12 +45,18 @@ class OutputAccumulator:
         self.tokens: list[int] = []
         self.answer_start = 0
         self.logprobs: list[TokenLogprob] = []
+        self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer)
         self._stops = StopStrings(stops)
         self._splitter = reasoning
         self._token_bytes = token_bytes
         self._scores = scores
         self._streamed = 0  # number of log probabilities in earlier chunks
+
+    def token_texts(self) -> list[str]:
+        """Return the text that each token of the answer completes."""
+        detokenizer = Detokenizer(self._tokenizer)
+        return [detokenizer.push(token) for token in self.tokens[self.answer_start :]]
 
     @property
     def stopped(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlrun.models.family import ReasoningFormat
-from vlrun.prompt.chat_template import ChatTemplate, Prompt
+from vlrun.prompt.chat_template import ChatTemplate
 
 LINE_ENDS = "\n"
 """Templates write them around the reasoning and remove them from it."""
@@ -28,10 +28,6 @@ class ReasoningTokens:
     end_name: str
     separator: Sequence[int]
 
-    def begun_in(self, prompt: Prompt) -> bool:
-        """Return whether a prompt has begun the reasoning, as the template of a Thinking model does."""
-        return prompt.opening == self.begin
-
 
 def reasoning_tokens(notation: ReasoningFormat, template: ChatTemplate) -> ReasoningTokens | None:
     """Return the ids of a reasoning format; None if the model's tokenizer does not have its control tokens."""
@@ -48,7 +44,7 @@ class ReasoningSplitter:
 
     Args:
         tokens: The control tokens; None if the model has none, so that all is the answer.
-        begun: Whether the prompt has begun the reasoning.
+        opening: What the prompt opens (`Prompt.opening`): the template of a Thinking model opens the reasoning.
 
     Attributes:
         active: Whether the output is in the reasoning.
@@ -56,8 +52,8 @@ class ReasoningSplitter:
         opening: All text before the answer.
     """
 
-    def __init__(self, tokens: ReasoningTokens | None, begun: bool) -> None:
-        self.active = begun
+    def __init__(self, tokens: ReasoningTokens | None, opening: int | None) -> None:
+        self.active = tokens is not None and opening == tokens.begin
         self.tokens = 0
         self.opening = ""
         self._tokens = tokens

@@ -7,11 +7,11 @@ result may be larger than its operands is checked first, and every loop and call
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -23,61 +23,24 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
 
+from vlrun.prompt.template_limits import (
+    MAX_BITS,
+    MAX_ITEMS,
+    RenderBudget,
+    TemplateLimitError,
+    check_format,
+    check_numbers,
+    check_size,
+)
 from vlrun.prompt.traced_text import TEMPLATE, TracedText, formatted, joined, origins_of, plain, traced
-
-MAX_TEMPLATE = 2**20
-"""Characters of a template: two hundred times the published one."""
-MAX_SECONDS = 5.0
-"""Processor time to render a prompt: a thousand times what the published templates take for an ordinary one."""
-MAX_ITEMS = 100_000
-"""Elements of a list or pieces of a text that a template makes, as many as Jinja2's sandbox allows in a range."""
-MAX_NUMBER = 10_000
-"""Numbers passed to functions and filters, such as widths; a range may have ``MAX_ITEMS``."""
-MAX_BITS = 4096
-"""Size of the numbers that a template computes."""
-MAX_WIDTH = re.compile(r"\d{4,}")
-MAX_FIELDS = 1000
-"""Of one format string, each with a width of at most three digits."""
-BASE_CHARACTERS = 2**20
-CHARACTERS_PER_INPUT = 64
-"""All texts that a template makes together, for each character of its source and the messages."""
 
 _REFUSED_FILTERS = ("pprint", "random", "urlize", "xmlattr", "wordwrap", "striptags")
 _REFUSED_METHODS = ("encode", "expandtabs", "translate", "maketrans", "to_bytes")
 _LONG_TEXT_FILTERS = frozenset(
-    "capitalize center count d default e escape format forceescape indent int float join length literal lower replace "
+    "capitalize center count d default e escape first float forceescape format indent int last length lower replace "
     "safe string title tojson trim truncate upper wordcount".split()
 )
-
-
-class TemplateLimitError(jinja2.TemplateError):
-    """A template exceeds a limit, or does what cannot be traced."""
-
-
-class RenderBudget:
-    """What one rendering may still use."""
-
-    def __init__(self, characters: int) -> None:
-        self._left = BASE_CHARACTERS + CHARACTERS_PER_INPUT * characters
-        self._end = time.thread_time() + MAX_SECONDS
-
-    def check(self, characters: int) -> None:
-        """Raise TemplateLimitError if a text of this length may not be made."""
-        if characters > self._left:
-            raise TemplateLimitError("it makes more text than the messages can need")
-        self.tick()
-
-    def spend(self, characters: int) -> None:
-        """Count the characters of a text that was made."""
-        self.check(characters)
-        self._left -= characters
-
-    def tick(self) -> None:
-        """Raise TemplateLimitError if the time is over."""
-        if time.thread_time() > self._end:
-            raise TemplateLimitError(f"it takes more than {MAX_SECONDS:.0f} s")
 
 
 class _Generation(Extension):
@@ -122,6 +85,14 @@ class _Generator(CodeGenerator):
             self._measured(super().visit_Tuple, node, frame)
         else:
             super().visit_Tuple(node, frame)
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if isinstance(node.arg, nodes.Slice):
+            self.write("environment.sliced(")
+            super().visit_Getitem(node, frame)
+            self.write(")")
+        else:
+            super().visit_Getitem(node, frame)
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:
         tick = nodes.Call(nodes.EnvironmentAttribute("tick"), [], [], None, None)
@@ -204,21 +175,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def measured(self, value: Any) -> Any:
         """Return the value. Raises TemplateLimitError for containers with too many elements in them."""
-        waiting, count = [value], 0
-        while waiting:
-            item = waiting.pop()
-            if isinstance(item, Mapping):
-                waiting += [*item.keys(), *item.values()]
-            elif isinstance(item, list | tuple):
-                waiting += item
-            elif isinstance(item, Namespace) and item is not value:
-                raise TemplateLimitError("it puts a namespace into a list")
-            elif isinstance(item, Namespace):
-                raise TemplateLimitError("it prints a namespace")
-            count += 1
-            if count + len(waiting) > MAX_ITEMS:
-                raise TemplateLimitError(f"it makes a list of more than {MAX_ITEMS:,} elements")
+        check_size(value)
         return value
+
+    def sliced(self, value: Any) -> Any:
+        """Return a slice, and count its characters."""
+        return self._settled(value, (value,))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return an attribute; methods of texts are traced."""
@@ -240,7 +202,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         template: str = value.__self__
 
         def wrapper(*args: Any, **kwargs: Any) -> str:
-            _check_format(template)
+            check_format(template)
             return formatted(lambda positional, named: apply(*positional, **named), template, args, kwargs)
 
         return wrapper
@@ -252,10 +214,13 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             return super().call(context, obj, *args, **kwargs)
         arguments = (*args, *kwargs.values())
         if obj is not self.globals["range"]:  # has its own limit
-            _check_numbers(arguments)
+            check_numbers(arguments)
         owner = getattr(obj, "__self__", None)
         if isinstance(owner, str):
-            self._check_growth(owner, getattr(obj, "__name__", ""), arguments)
+            method = getattr(obj, "__name__", "")
+            if method == "join" and len(args) == 1 and isinstance(args[0], Iterable):
+                args = arguments = (list(itertools.islice(args[0], MAX_ITEMS + 1)),)
+            self._check_growth(owner, method, arguments)
             arguments = (owner, *arguments)
         return self._settled(super().call(context, obj, *args, **kwargs), arguments)
 
@@ -268,8 +233,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             times = right if sized[0] is left else left
             self.budget.check(len(sized[0]) * times if isinstance(times, int) else 0)
         elif operator == "%" and isinstance(left, str):
-            _check_format(left)
-            _check_numbers(right if isinstance(right, tuple) else (right,))
+            check_format(left)
+            check_numbers(right if isinstance(right, tuple) else (right,))
             left = traced(left)
         elif isinstance(left, int) and isinstance(right, int) and operator in ("*", "**"):
             bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
@@ -279,8 +244,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def _join(self, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
         """The filter ``join``, traced."""
-        items = value if attribute is None else [self.getitem(item, attribute) for item in value]
-        texts = [self.text(item) for item in items]
+        items = list(itertools.islice(value, MAX_ITEMS + 1))
+        texts = [self.text(item if attribute is None else self.getitem(item, attribute)) for item in items]
         self._check_growth(d, "join", (texts,))
         return traced(d).join(texts)
 
@@ -301,11 +266,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def _check_filter(self, name: str, arguments: Sequence[Any]) -> None:
         value, *others = arguments or (None,)
         self.budget.tick()
-        _check_numbers(others)
+        check_numbers(others)
         if isinstance(value, str) and len(value) > MAX_ITEMS and name not in _LONG_TEXT_FILTERS:
             raise TemplateLimitError(f"it passes a text of more than {MAX_ITEMS:,} characters to the filter {name}")
         if name == "format" and isinstance(value, str):
-            _check_format(value)
+            check_format(value)
         elif name == "replace" and isinstance(value, str):
             self._check_growth(value, "replace", others)
         elif name == "indent" and isinstance(value, str):
@@ -326,11 +291,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         elif method in ("split", "rsplit", "splitlines"):
             separator = texts[0] if texts else None
             self._check_pieces(text.count(separator) if separator else len(plain(text).split()))
-        elif method == "join" and arguments and isinstance(arguments[0], list | tuple):
+        elif method == "join" and arguments and isinstance(arguments[0], list):
             self._check_pieces(len(arguments[0]))
-            self.budget.check(sum(len(text) + len(str(item)) for item in arguments[0]))
-        elif method == "join":
-            raise TemplateLimitError("it joins what is not a list")
+            self.budget.check(sum(len(text) + len(item) for item in arguments[0] if isinstance(item, str)))
 
     def _check_pieces(self, count: int) -> None:
         if count > MAX_ITEMS:
@@ -338,6 +301,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def _settled(self, result: Any, arguments: Iterable[Any]) -> Any:
         """Count a result, and give it its origins if the operation was not traced."""
+        if isinstance(result, list | tuple):
+            self.budget.spend(sum(len(item) for item in result if isinstance(item, str)))
         if isinstance(result, list | tuple | dict):
             return self.measured(result)
         if not isinstance(result, str):
@@ -361,17 +326,6 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
                     yield match.group()
 
 
-def _check_numbers(values: Iterable[Any]) -> None:
-    for value in values:
-        if isinstance(value, int) and abs(value) > MAX_NUMBER:
-            raise TemplateLimitError(f"it passes a number above {MAX_NUMBER:,} to a function")
-
-
-def _check_format(template: str) -> None:
-    if MAX_WIDTH.search(template) or template.count("%") + template.count("{") > MAX_FIELDS:
-        raise TemplateLimitError("it formats text to more than 999 characters, or too many texts at once")
-
-
 def _to_json(
     value: object,
     ensure_ascii: bool = False,
@@ -387,7 +341,7 @@ def _to_json(
 
 def _strftime_now(form: str) -> str:
     """Return the local time, as templates write it into the system prompt."""
-    _check_format(form)
+    check_format(form)
     return datetime.now().strftime(form)
 
 

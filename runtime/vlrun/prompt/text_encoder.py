@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
-from vlrun.errors import OptionError
+from vlrun.errors import OptionError, is_panic
 
 MAX_TEXT = 2 * 2**20
 """Characters of a prompt: the longest context of the model family is 262,144 tokens, of about five characters each.
@@ -34,7 +34,7 @@ class TextEncoder:
         except (UnicodeError, TypeError) as error:
             raise OptionError("the text contains characters that are not valid Unicode") from error
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of a Rust library; not an Exception
+            if not is_panic(error):
                 raise
             raise OptionError("the tokenizer failed on this text: shorten it") from None
         return [one.ids for one in encoded]

@@ -30,11 +30,12 @@ Part: TypeAlias = str | EncodedImage
 
 @dataclass(frozen=True)
 class RequestMessage:
-    """One message of the conversation."""
+    """One message of the conversation. ``reasoning``: what an assistant wrote before it, if the client sent it."""
 
     role: Role
     parts: tuple[Part, ...]
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True)

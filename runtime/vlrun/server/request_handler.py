@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
@@ -30,6 +30,7 @@ from vlrun.types.answer import Answer
 from vlrun.vlm import VLM
 
 T = TypeVar("T")
+SendChunks: TypeAlias = Callable[[Sequence[AnswerChunk]], Coroutine[Any, Any, None]]
 
 JSON_HEADERS: Mapping[bytes, bytes] = {b"content-type": b"application/json"}
 LARGE_BODY = 64 * 1024
@@ -173,18 +174,24 @@ class RequestHandler:
         self,
         context: RequestContext,
         request: GenerationRequest,
-        on_chunks: Callable[[Sequence[AnswerChunk]], Coroutine[Any, Any, None]] | None = None,
+        on_chunks: SendChunks | None = None,
     ) -> None:
-        """Wait for the request's turn and generate its answers into ``context``."""
+        """Wait for the request's turn and generate its answers into ``context``.
+
+        Its slot is free once they are generated, although a slow client may still read them.
+        """
         answers: dict[int, Answer] = {}
-        async with asyncio.timeout(self.limits.deadline), self.admission.slot(context.client, request.n):
+        async with (
+            asyncio.timeout(self.limits.deadline),
+            _delivering(on_chunks) as deliver,
+            self.admission.slot(context.client, request.n),
+        ):
             await self.ready.wait()
             self.metrics.queued(context.seconds)
             async with self.workers.answers(request) as batches:
                 async for chunks in batches:
                     answers |= {chunk.index: chunk.chunk.answer for chunk in chunks if chunk.chunk.answer}
-                    if on_chunks:
-                        await on_chunks(chunks)
+                    deliver(chunks)
         context.answers = [answers[index] for index in sorted(answers)]
 
     async def run_until_left(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -203,6 +210,35 @@ class RequestHandler:
                 working.cancel()
                 with suppress(asyncio.CancelledError, VlrunError, ApiError, TimeoutError):
                     await working
+
+
+@asynccontextmanager
+async def _delivering(send_chunks: SendChunks | None) -> AsyncIterator[Callable[[Sequence[AnswerChunk]], None]]:
+    """Send the chunks that the block passes on, in a task of its own. They are sent when the block ends, also with a
+    VlrunError, but not if it is cancelled.
+    """
+    pending: asyncio.Queue[Sequence[AnswerChunk] | None] = asyncio.Queue()
+
+    async def send_pending() -> None:
+        while (chunks := await pending.get()) is not None:
+            if send_chunks:
+                await send_chunks(chunks)
+
+    async def finish() -> None:
+        pending.put_nowait(None)
+        await sending
+
+    sending = asyncio.ensure_future(send_pending())
+    try:
+        yield pending.put_nowait
+    except VlrunError:
+        await finish()
+        raise
+    else:
+        await finish()
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 @contextmanager

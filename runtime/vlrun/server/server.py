@@ -131,7 +131,15 @@ async def _run(server: _Server, service: Service, sock: socket.socket, notifier:
 def _log_ready(service: Service, sock: socket.socket) -> None:
     vlm, url = service.vlm, url_of(sock)
     notes = "; ".join(vlm.notes) or None
-    log_event("ready", max_length=MAX_PROMPT, url=url, model=service.names[0], device=vlm.device, notes=notes)
+    log_event(
+        "ready",
+        max_length=MAX_PROMPT,
+        url=url,
+        model=service.names[0],
+        device=vlm.device,
+        settings=vlm.settings,
+        notes=notes,
+    )
 
 
 def _on_signal(stop: asyncio.Event) -> None:

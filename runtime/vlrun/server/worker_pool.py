@@ -103,7 +103,7 @@ class WorkerPool:
                     raise AnswerCancelled("the answer was cancelled")
                 parts.append(self._resized(part, request.options))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
-            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details))
+            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details, message.reasoning))
         return turns
 
     def _resized(self, image: EncodedImage, options: Options) -> Image:
@@ -128,8 +128,9 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
     try:
         has_text = False
         for chunk in _without_values(chunks):
-            urgent = chunk.answer is not None or bool(chunk.notes) or (chunk.text != "" and not has_text)
-            has_text = has_text or chunk.text != ""
+            new_text = bool(chunk.text or chunk.reasoning)
+            urgent = chunk.answer is not None or bool(chunk.notes) or (new_text and not has_text)
+            has_text = has_text or new_text
             if stream or chunk.answer:
                 channel.put(AnswerChunk(index, chunk), urgent)
     except BaseException as error:  # noqa: BLE001 - raised again by `batches`

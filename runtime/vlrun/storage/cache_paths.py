@@ -9,15 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import platformdirs
 
 UNUSABLE = Path(os.devnull) / "vlrun"
 """Takes the place of a folder that must not be used: reading and writing there fails, as on a read-only disk."""
-KINDS = ("prefixes", "compiled", "verified", "tuned", "probed", "speed")
-"""Names of the folders of cached data."""
+KINDS: Mapping[str, str] = {
+    "prefixes": "KV cache of images",
+    "compiled": "models compiled for a GPU",
+    "devices": "comparisons of a GPU with the CPU",
+    "verified": "model folders whose hashes were checked",
+    "tuned": "results of vlrun tune",
+    "probed": "measurements that choose OpenVINO properties",
+    "speed": "measured times",
+}
+"""Folders of cached data, and what they hold."""
 
 
 def prefix_store() -> Path:
@@ -28,6 +36,11 @@ def prefix_store() -> Path:
 def compiled_models() -> Path:
     """Folder of compiled models."""
     return _usable("compiled")
+
+
+def device_checks() -> Path:
+    """Folder of the results of comparing GPUs with the CPU."""
+    return _usable("devices")
 
 
 def verified_models() -> Path:
@@ -58,8 +71,8 @@ def chat_history() -> Path:
 def folder() -> Path:
     """Return the user's cache folder, whether it can be used or not; without a home directory, one that cannot be."""
     try:
-        return platformdirs.user_cache_path("vlrun").absolute()
-    except (RuntimeError, OSError):  # OSError: a relative home in a working directory that was removed
+        return platformdirs.user_cache_path("vlrun")
+    except RuntimeError:
         return UNUSABLE
 
 

@@ -218,7 +218,7 @@ def test_special_files_in_the_cache_only_disable_it(tmp_path: Path) -> None:
     with load(cache=cache) as vlm:
         expected = vlm.ask(IMAGE, QUESTION, OPTIONS)
     kept = [path for path in (tmp_path / "vlrun").rglob("*") if path.is_file()]
-    assert {path.parent.name for path in kept} == {"prefixes", "speed", "tuned", "verified"}
+    assert {path.parent.name for path in kept} >= {"prefixes", "speed", "tuned", "verified"}
     for path in kept:
         path.unlink()
         os.mkfifo(path) if path.parent.name in {"prefixes", "verified"} else path.symlink_to("/dev/zero")

@@ -159,6 +159,7 @@ INVALID_INPUT = [
     (["{images}/shelf.png", "--stop", ""], 2, "stop strings"),
     (["{images}/shelf.png", "--no-such"], 2, "No such option"),
     (["{images}/shelf.png", "--device", "GPU"], 6, "no device 'GPU'"),
+    (["{images}/shelf.png", "--device", "npu"], 6, "cannot use the NPU: OpenVINO's NPU plugin supports neither"),
     (
         ["{images}/shelf.png", "x", "--decoder-precision", "f16", "--group-size", "256"],
         2,

@@ -1,16 +1,90 @@
-"""What the commands print, and in which order."""
+"""What the commands print, in which order, and where: the reasoning does not get into the answer."""
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from vlrun.cli.output import NotePrinter, print_notes, print_stream
+from tests.scripted_vlm import ScriptedVLM
+from vlrun.cli.output import NotePrinter, print_json, print_notes, print_stream
+from vlrun.cli.repl import Repl
 from vlrun.tasks.request import TaskRequest
-from vlrun.types.answer import Answer, Chunk, Timings, Usage
+from vlrun.types.answer import Answer, Chunk, Timings, Usage, last_of
+from vlrun.types.options import Options
+from vlrun.types.turn import Turn
+
+OUTPUT = "Let me\x1b[31m see.\n</think>\n\nSix."
+QUESTION = [Turn("user", ("How many?",))]
+GREEDY = Options(temperature=0)
+
 
 ANSWER = Answer("six", "stop", Usage(10, 4, 0, 1, 1), Timings(0, 0, 0, 0, 0, 0, None, 0), notes=("limited", "rotated"))
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def vlm() -> ScriptedVLM:
+    scripted = ScriptedVLM()
+    scripted.write(OUTPUT)
+    return scripted
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("show", [True, False])
+def test_reasoning_is_dimmed_on_a_terminal_and_never_in_stdout(
+    vlm: ScriptedVLM, terminal: bool, show: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that read stdout get the answer alone, also if a terminal shows the reasoning."""
+    errors = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", errors)
+    answer = print_stream(vlm.chat(QUESTION, GREEDY), NotePrinter(), show)
+    assert capsys.readouterr().out == "Six.\n"
+    assert answer.text == "Six."
+    shown = errors.getvalue()
+    if terminal and show:
+        assert shown.count("\x1b[2m") == shown.count("\x1b[0m") > 0
+        plain = shown.replace("\x1b[2m", "").replace("\x1b[0m", "")
+        assert plain == "Let me[31m see.\n\n"
+    else:
+        assert not shown
+
+
+def test_an_answer_that_is_only_reasoning_is_told(vlm: ScriptedVLM, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards against an empty line without a reason, if the model ends its output too early."""
+    vlm.write("Let me see.")
+    print_stream(vlm.chat(QUESTION, GREEDY), NotePrinter())
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("\n", "vlrun: the model has written only its reasoning, and no answer\n")
+
+
+def test_json_has_the_reasoning_unless_it_is_hidden(vlm: ScriptedVLM, capsys: pytest.CaptureFixture[str]) -> None:
+    answer: Answer = last_of(vlm.chat(QUESTION, GREEDY))
+    for show, expected in ((True, ["Let me\x1b[31m see."]), (False, None)):
+        print_json(TaskRequest("How many?").result_of(answer), "m", None, show)
+        printed = json.loads(capsys.readouterr().out)
+        assert (printed["answer"], printed.get("reasoning")) == ("Six.", expected)
+        assert printed["usage"]["reasoning_tokens"] == answer.usage.reasoning_tokens > 0
+
+
+def test_a_chat_hides_reasoning_on_request(
+    vlm: ScriptedVLM, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for show in (True, False):
+        errors = Terminal()
+        monkeypatch.setattr(sys, "stderr", errors)
+        Repl(vlm, GREEDY, show).run("How many?")
+        assert capsys.readouterr().out == "Six.\n"
+        assert ("see" in errors.getvalue()) == show
 
 
 def test_notes_are_printed_before_the_model_runs_and_only_once(capsys: pytest.CaptureFixture[str]) -> None:

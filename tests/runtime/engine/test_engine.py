@@ -151,7 +151,7 @@ def test_a_fault_fails_only_the_requests_it_affects() -> None:
             list(engine.submit(make_request(text)))
         for failing in (encoder, decoder):  # a panic of a Rust library ended the engine
             decoder.error = encoder.error = None
-            failing.error = PanicException("index out of bounds")
+            failing.error = PanicException("index out of bounds")  # type: ignore[assignment]
             with pytest.raises(DeviceError, match="the device failed: index out of bounds"):
                 list(engine.submit(make_request(IMAGE)))
         decoder.error = encoder.error = None

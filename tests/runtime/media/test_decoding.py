@@ -49,6 +49,7 @@ def tiff(strips: int = 1, pages: int = 1, compression: int = 1) -> bytes:
     return struct.pack("<2sHI", b"II", 42, first) + bytes(4) + tables + chain
 
 
+JPEG = encode(PILImage.new("RGB", (8, 8)), "JPEG")
 FRAME = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
 PROFILE = (b"iCCP", b"a\0\0" + zlib.compress(bytes(10**6)))
 SLOW: dict[str, Callable[[], bytes]] = {
@@ -62,7 +63,6 @@ SLOW: dict[str, Callable[[], bytes]] = {
     "TIFF pages": lambda: tiff(pages=20_000),
     "JPEG fill bytes": lambda: JPEG[:2] + b"\xff" * 2_000_000 + JPEG[2:],
 }
-JPEG = encode(PILImage.new("RGB", (8, 8)), "JPEG")
 
 
 @pytest.mark.slow

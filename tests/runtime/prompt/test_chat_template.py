@@ -202,3 +202,10 @@ def test_invalid_unicode_is_refused() -> None:
     """Guards lone surrogates, by which Python represents arguments that are not UTF-8."""
     with pytest.raises(OptionError, match="Unicode"):
         tiny_template().encode([Message("user", ("caf\udce9",))], [])
+
+
+def test_tools_that_are_no_json_are_refused() -> None:
+    """Guards against a TypeError from Python callers."""
+    for tool in ({"name": {1, 2}}, {"name": object()}):
+        with pytest.raises(OptionError, match="tools cannot be written as JSON"):
+            tiny_template().encode([Message("user", ("x",))], [], [tool])

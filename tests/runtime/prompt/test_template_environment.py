@@ -10,9 +10,10 @@ import pytest
 
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
-from vlrun.prompt import template_environment as environments
+from vlrun.prompt import template_limits
 from vlrun.prompt.chat_template import ChatTemplate, Message
-from vlrun.prompt.template_environment import MAX_TEMPLATE, TemplateEnvironment, TemplateLimitError
+from vlrun.prompt.template_environment import TemplateEnvironment
+from vlrun.prompt.template_limits import MAX_TEMPLATE, TemplateLimitError
 from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.types.turn import Tool
 
@@ -36,6 +37,7 @@ EXTENSIONS = [
     "{{ messages[0].content.replace('h', '<|image_pad|>') }}{{ messages | map(attribute='role') | list }}",
     "{% macro m(a, b='<|im_end|>') %}{{ a ~ b }}{% endmacro %}{{ m('x') | upper }}{{ m('x', 1)[:1] }}",
     "{{ messages[0].content | default('x', true) | replace('i', 'o') | indent(2, true) }}{{ none }}{{ missing }}",
+    "{{ ', '.join(messages | map(attribute='role')) }}{{ '-'.join({'a': 1}) }}{{ 'x' | first }}{{ messages | last }}",
     "{% for a, b in {'x': 'y'}.items() %}{{ a + b }}{{ loop.index }}{% endfor %}{{ messages[0] }}",
 ]
 
@@ -65,6 +67,11 @@ def test_templates_render_as_in_transformers(source: str) -> None:
         "{{ messages[0].content.replace('', 'x' * 100000).replace('', 'x' * 100000) }}",
         "{{ ('x' * 100000) | replace('x', 'y' * 100000) }}",
         "{{ ('x' * 100000).join(range(100000) | map('string') | list) }}",
+        "{{ ('x' * 200000) | join }}",
+        "{% set n = namespace(x=[]) %}{% for i in range(99) %}{% set n.x = n.x + [('x' * 90000)[i:]] %}{% endfor %}",
+        "{% set n = namespace(s='x' * 900000) %}{% for i in range(99) %}{% set x = n.s.split('y') %}{% endfor %}",
+        "{% set n = namespace(s='x' * 900000) %}{% for i in range(99) %}{% set x = n.s[i:] %}{% endfor %}",
+        "{{ ','.join('x' * 200000) }}",
         "{{ range(100000) | join('x' * 100000) }}",
         "{{ ('\n' * 99999) | indent(10000) }}",
         "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
@@ -87,11 +94,11 @@ def test_templates_render_as_in_transformers(source: str) -> None:
         "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
         "x" * (MAX_TEMPLATE + 1),
     ],
-    ids=range(34),
+    ids=range(39),
 )
 def test_templates_that_grow_without_bound_are_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before they take memory; what only takes time is stopped by the clock."""
-    monkeypatch.setattr(environments, "MAX_SECONDS", 1)
+    monkeypatch.setattr(template_limits, "MAX_SECONDS", 1)
     began = time.thread_time()
     with pytest.raises((DamagedModel, OptionError), match="template"):
         rendered(source)
@@ -100,7 +107,7 @@ def test_templates_that_grow_without_bound_are_refused(source: str, monkeypatch:
 
 def test_templates_that_never_end_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """By their own processor time, so that a busy machine does not stop an ordinary one."""
-    monkeypatch.setattr(environments, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(template_limits, "MAX_SECONDS", 0.05)
     endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
     with pytest.raises(DamagedModel, match="takes more than"):
         rendered(endless)

@@ -24,6 +24,7 @@ from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.engine import watchdog
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DeviceError, InferenceCancelled, VlrunError
+from vlrun.models.model_folder import ModelFolder
 from vlrun.server import logging, server
 from vlrun.server.app import Access, Service
 from vlrun.server.limits import ServerLimits
@@ -122,12 +123,14 @@ def read_commands() -> None:
 def main(folder: Path, compile_delay: float, refuse: bool) -> None:
     """``vlrun serve`` with short timeouts."""
 
-    def slow_compile(device: Device, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+    def slow_compile(
+        device: Device, model: ov.Model, folder: ModelFolder, weights: str, config: Mapping[str, str]
+    ) -> ov.CompiledModel:
         device.compiling.set()
         time.sleep(compile_delay)
         if refuse:
             raise DeviceError("CPU refuses the model: zebra")
-        return real_compile(device, model, weights, config)
+        return real_compile(device, model, folder, weights, config)
 
     watchdog.WINDOW_SECONDS, server.END_SECONDS = WINDOW, 0.5
     patch(Device, "compile_model", slow_compile)

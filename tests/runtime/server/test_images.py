@@ -373,6 +373,16 @@ def test_too_many_segments_are_refused(many: bytes) -> None:
     assert open_image(many).size == image_size(many)
 
 
+@pytest.mark.parametrize("compression", [1, 2])
+def test_compressed_bmps_are_refused(compression: int) -> None:
+    """29 KB of run-length encoded pixels took 10 s to decode, in Python: eight clients kept all slots for minutes."""
+    plain = encoded(NOISE.convert("P"), "BMP")
+    assert "compressed BMP" in refused(
+        plain[:30] + struct.pack("<I", compression) + plain[34:], "unsupported_image", UnsupportedMedia
+    )
+    assert checked_and_opened(plain).size == (120, 90)
+
+
 def test_common_segments_are_accepted() -> None:
     """Photo metadata and fill bytes, ten scans, marker-like bytes after the end, many pixel chunks, some texts."""
     exif = PILImage.Exif()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from typing import cast
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from starlette.types import Message, Scope
 
-from vlrun.errors import AnswerCancelled
+from vlrun.errors import AnswerCancelled, DeviceError, VlrunError
 from vlrun.server.api_errors import ApiError
+from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.server.metrics import Metrics
-from vlrun.server.request_handler import RequestHandler
+from vlrun.server.request_handler import RequestContext, RequestHandler
+from vlrun.types.answer import Answer, Chunk
 from vlrun.vlm import VLM
 
 
@@ -76,8 +80,77 @@ def test_a_token_count_has_a_deadline() -> None:
 
         async with short_deadline.admission.slot("another", 1):
             with pytest.raises(ApiError) as ended:
-                await short_deadline.compute(scope, receive, send, "tokenize", bytes)
+                await short_deadline.compute(scope, receive, send, "tokenize", lambda body, _: body)
         assert (ended.value.status, ended.value.code) == (504, "deadline_exceeded")
         assert short_deadline.admission.waiting == short_deadline.bodies.held == len(short_deadline.active) == 0
+
+    asyncio.run(scenario())
+
+
+class FakeModel:
+    """A model whose answer has two chunks, or that fails after the first."""
+
+    def __init__(self, error: VlrunError | None = None) -> None:
+        self._error = error
+
+    def chat(self, *_: object) -> Iterator[Chunk]:
+        yield Chunk("one")
+        if self._error:
+            raise self._error
+        yield Chunk("two", answer=cast(Answer, SimpleNamespace()))
+
+
+def generating(
+    model: FakeModel, send: Callable[[Sequence[AnswerChunk]], Coroutine[Any, Any, None]]
+) -> tuple[RequestHandler, Coroutine[Any, Any, None]]:
+    service = RequestHandler(cast(VLM, model), ServerLimits(deadline=30), Metrics(lambda: None, dict))
+    service.ready.set()
+    request = GenerationRequest((RequestMessage("user", ("hi",)),), stream=True)
+    return service, service._generate(RequestContext("chat", "client"), request, send)
+
+
+@pytest.mark.fault(28)
+def test_a_client_that_reads_slowly_does_not_hold_its_slot() -> None:
+    """Four clients that read nothing of finished answers kept all slots for 30 s each."""
+
+    async def scenario() -> None:
+        reading = asyncio.Event()
+        received: list[str] = []
+
+        async def send(chunks: Sequence[AnswerChunk]) -> None:
+            await reading.wait()
+            received.extend(chunk.chunk.text for chunk in chunks)
+
+        service, work = generating(FakeModel(), send)
+        task = asyncio.ensure_future(work)
+        async with asyncio.timeout(20):
+            while not service.admission.running:
+                await asyncio.sleep(0.01)
+            while service.admission.running:
+                await asyncio.sleep(0.01)
+            assert not task.done()
+            reading.set()
+            await task
+        assert "".join(received) == "onetwo"
+        service.workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_chunks_before_an_error_are_sent() -> None:
+    """In order: the error is the last event of a stream."""
+
+    async def scenario() -> None:
+        received: list[str] = []
+
+        async def send(chunks: Sequence[AnswerChunk]) -> None:
+            await asyncio.sleep(0.01)
+            received.extend(chunk.chunk.text for chunk in chunks)
+
+        service, work = generating(FakeModel(DeviceError("broken")), send)
+        with pytest.raises(DeviceError):
+            await work
+        assert received == ["one"]
+        service.workers.close()
 
     asyncio.run(scenario())

@@ -13,6 +13,7 @@ from vlrun.storage import cache_paths
 FOLDERS = {
     cache_paths.prefix_store: "prefixes",
     cache_paths.compiled_models: "compiled",
+    cache_paths.device_checks: "devices",
     cache_paths.verified_models: "verified",
     cache_paths.tuned_hints: "tuned",
     cache_paths.probed_hints: "probed",
@@ -75,18 +76,6 @@ def test_a_group_and_root_are_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for user in {owner, owner + 1 if owner == 0 else owner}:
         monkeypatch.setattr(os, "geteuid", lambda user=user: user)
         assert not cache_paths.distrusted()
-
-
-def test_a_relative_home_directory_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Guards files that are written elsewhere after a chdir, and an internal error in a removed working directory."""
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "home")
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    assert cache_paths.prefix_store() == tmp_path / "gone" / "home" / ".cache" / "vlrun" / "prefixes"
-    (tmp_path / "gone").rmdir()
-    assert not cache_paths.prefix_store().exists()
-    assert not cache_paths.distrusted()
 
 
 def test_no_other_module_looks_up_the_cache_folder() -> None:

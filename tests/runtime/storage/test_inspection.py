@@ -11,19 +11,19 @@ from click.testing import CliRunner
 from vlrun.cli.commands import commands
 from vlrun.errors import OutputError
 from vlrun.storage import files
+from vlrun.storage.cache_paths import KINDS
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a cache folder with one intact file of each kind."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for kind in ("prefixes", "compiled", "verified", "tuned", "probed", "speed"):
+    for kind in KINDS:
         (tmp_path / "vlrun" / kind).mkdir(parents=True)
     files.write_checked(tmp_path / "vlrun" / "prefixes" / "good.kv", [b"keys and values"])
     files.write_checked(tmp_path / "vlrun" / "compiled" / "good.blob", [b"code"])
     (tmp_path / "vlrun" / "verified" / "00ff").touch()
     (tmp_path / "vlrun" / "tuned" / "good.json").write_text("{}")
-    (tmp_path / "vlrun" / "probed" / "good.json").write_text("{}")
     (tmp_path / "vlrun" / "speed" / "good.json").write_text("{}")
     return tmp_path / "vlrun"
 
@@ -36,8 +36,8 @@ def run(*arguments: str) -> str:
 
 def test_show_counts_files_and_bytes(cache: Path) -> None:
     lines = run("show").splitlines()
-    kinds = ("prefixes", "compiled", "verified", "tuned", "probed", "speed")
-    assert [line.split()[:2] for line in lines] == [[kind, "1"] for kind in kinds]
+    counts = dict.fromkeys(KINDS, "0") | dict.fromkeys(("prefixes", "compiled", "verified", "tuned", "speed"), "1")
+    assert dict(line.split()[:2] for line in lines) == counts
     assert "47 bytes" in lines[0]
     assert str(cache / "prefixes") in lines[0]
 
@@ -46,7 +46,7 @@ def test_show_counts_files_and_bytes(cache: Path) -> None:
 @pytest.mark.fault(47)
 def test_verify_removes_what_is_damaged(cache: Path) -> None:
     """Also FIFOs and devices, which must not block it, and links, whose targets stay."""
-    assert run("verify").count("intact") == 5
+    assert run("verify").count("intact") == len(KINDS)
     content = bytearray((cache / "prefixes" / "good.kv").read_bytes())
     content[3] ^= 1
     (cache / "prefixes" / "flipped.kv").write_bytes(content)
@@ -59,16 +59,16 @@ def test_verify_removes_what_is_damaged(cache: Path) -> None:
     output = run("verify")
     for name in ("flipped.kv", "left.part", "zero.blob", "fifo.blob", "deep.json", "sub"):
         assert f"{name}'" in output
-    assert sorted(path.name for path in cache.glob("*/*")) == ["00ff", "good.blob", "good.json", "good.json", "good.kv"]
+    assert sorted(path.name for path in cache.glob("*/*")) == ["00ff", "good.blob", *["good.json"] * 2, "good.kv"]
     assert Path("/dev/zero").exists()
-    assert run("verify").count("intact") == 5
+    assert run("verify").count("intact") == len(KINDS)
 
 
 def test_clear_removes_the_given_kinds_or_all(cache: Path) -> None:
     """The history of ``vlrun chat`` is no cache."""
     (cache / "chat_history").touch()
     run("clear", "prefixes", "tuned")
-    assert sorted(path.parent.name for path in cache.glob("*/*")) == ["compiled", "probed", "speed", "verified"]
+    assert sorted(path.parent.name for path in cache.glob("*/*")) == ["compiled", "speed", "verified"]
     run("clear")
     assert not list(cache.glob("*/*"))
     assert (cache / "chat_history").exists()

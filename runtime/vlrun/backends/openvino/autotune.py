@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 import numpy as np
 import openvino as ov
 
@@ -37,7 +36,7 @@ MEASURES = 40
 ROUNDS = 3
 """Times that a choice and the defaults take turns."""
 MIN_GAIN = 0.03
-"""Share of the time that other properties must save to replace the best so far, because measurements are noisy."""
+"""Share of the time that other properties must save at least to replace the best so far."""
 HOPELESS = 1.1
 """A choice that takes this many times as long as the defaults gets no further round."""
 TRIAL_FACTOR, MIN_TRIAL_SECONDS = 3.0, 10.0
@@ -72,8 +71,16 @@ class Comparison:
     @property
     def ratio(self) -> float:
         """Time relative to the defaults: by the shortest times or by the median round, whichever is worse."""
-        rounds = [mine / other for mine, other in zip(self.choice, self.default, strict=True)]
-        return max(min(self.choice) / min(self.default), statistics.median(rounds))
+        return max(min(self.choice) / min(self.default), statistics.median(self._rounds))
+
+    @property
+    def needed_gain(self) -> float:
+        """Share of the time that must be saved: more than the rounds differ from each other."""
+        return max(MIN_GAIN, max(self._rounds) - min(self._rounds))
+
+    @property
+    def _rounds(self) -> list[float]:
+        return [mine / other for mine, other in zip(self.choice, self.default, strict=True)]
 
     def tuned(self, hints: Hints) -> Tuned:
         """Return the result to store."""
@@ -117,10 +124,11 @@ class Tuner:
                 self._limits = self._check_defaults(trial.check())
                 loading = began - self._deadline.left
                 self._workload, seconds = self._choose_workload()
-                self._trial_seconds = loading + (2 * ROUNDS + 1) * sum(msgspec.structs.astuple(seconds))
+                measuring = seconds.prefill + seconds.decode * self._workload.steps + seconds.vision
+                self._trial_seconds = loading + (2 * ROUNDS + 1) * measuring
                 return self._search(choices, request_seconds(seconds, self._workload))
         except TrialFailed as failure:
-            raise DeviceError(f"cannot tune: the model {failure} with the default settings") from failure
+            raise DeviceError(f"cannot tune, because the default settings do not work: {failure}") from failure
 
     def _search(self, choices: Sequence[Choice], seconds: float) -> Tuned:
         best, best_ratio, defaults = self._default, 1.0, Tuned.of(self._default, seconds, seconds)
@@ -132,7 +140,7 @@ class Tuner:
                 self._report(f"no time for the other {len(choices) - number + 1} choices")
                 break
             compared = self._compare(f"{number} of {len(choices)}: {choice.label}", hints)
-            if compared is not None and compared.ratio <= best_ratio * (1 - MIN_GAIN):
+            if compared is not None and compared.ratio <= best_ratio * (1 - compared.needed_gain):
                 best, best_ratio = hints, compared.ratio
                 self._save(compared.tuned(best))
         found = defaults
@@ -149,7 +157,7 @@ class Tuner:
         try:
             with closing(self._start(hints, Deadline(limit))) as trial:
                 if problem := self._problem(trial.check()):
-                    self._report(f"{label}: left out, {problem}")
+                    self._report(f"{label}: left out: {problem}")
                     return None
                 self._seconds(trial)  # reaches its speed with the second one
                 compared = Comparison([], [])
@@ -159,7 +167,7 @@ class Tuner:
                     if compared.ratio > HOPELESS:
                         break
         except TrialFailed as failure:
-            self._report(f"{label}: left out, it {failure}")
+            self._report(f"{label}: left out: {failure}")
             return None
         left = f"at most {self._deadline.left:.0f} s left"
         self._report(f"{label}: {compared.ratio:.2f} x the time of the defaults; {left}")
@@ -182,17 +190,17 @@ class Tuner:
         """Return the errors that are accepted. Raises TrialFailed if those of the defaults are too large."""
         found = output_errors(outputs, self._reference)
         if max(found) > MAX_DEFAULT_ERROR:
-            raise TrialFailed("gives wrong results")
+            raise TrialFailed("their results stray from exact ones")
         logits, features = (max(MAX_ERROR, ERROR_FACTOR * error) for error in found)
         return logits, features
 
     def _problem(self, outputs: Outputs) -> str | None:
         """Return what is wrong with the outputs of a choice."""
         if not outputs.finite:
-            return "its results are not finite"
+            return "the results are not finite"
         errors = output_errors(outputs, self._reference)
         if any(error > limit for error, limit in zip(errors, self._limits, strict=True)):
-            return "its results stray from exact ones"
+            return "the results stray from exact ones"
         return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import openvino as ov
 from vlrun.regular_files import read_regular
 from vlrun.storage import files
 
-BLOB_VERSION = 1
+BLOB_VERSION = 2
 """Raise it when the compiled model changes although its files do not, for example by a new transformation."""
 SUFFIX, REFUSED_SUFFIX = ".blob", ".refused"
 LIMIT = 256 * 2**20
@@ -27,25 +27,41 @@ LIMIT = 256 * 2**20
 
 @dataclass(frozen=True)
 class CompileCache:
-    """The blobs in ``folder`` of the model with this ``fingerprint``."""
+    """The blobs in ``folder`` of the model with this ``fingerprint``, for a device with this ``driver``."""
 
     folder: Path
     fingerprint: str
+    driver: str
 
     def compile_model(
-        self, core: ov.Core, model: ov.Model, weights: Path, device: str, config: Mapping[str, str]
+        self,
+        core: ov.Core,
+        model: ov.Model,
+        weights: Path,
+        device: str,
+        config: Mapping[str, str],
+        check_unchanged: Callable[[], None],
     ) -> ov.CompiledModel:
         """Import a model's blob, or compile the model and store its blob.
 
-        ``weights`` is the file of the model's constants. Raises RuntimeError as ``Core.compile_model`` does.
+        Args:
+            core: OpenVINO's core.
+            model: The model.
+            weights: The file of its constants.
+            device: The device.
+            config: OpenVINO properties.
+            check_unchanged: Raises if the model's files changed since they were opened; then no blob is stored.
+
+        Raises RuntimeError as ``Core.compile_model`` does.
         """
         with contextlib.suppress(RuntimeError):  # the device does not support cached models
-            path = self._path(core, weights, device, config)
+            path = self._path(core, model, weights, device, config)
             weightless = {**config, "CACHE_MODE": "OPTIMIZE_SIZE"}
             imported = self._import(core, path, device, {**weightless, "WEIGHTS_PATH": str(weights)})
             if imported:
                 return imported
             compiled = core.compile_model(model, device, weightless)
+            check_unchanged()
             with contextlib.suppress(OSError, RuntimeError):
                 self._store(path, compiled)
             return compiled
@@ -80,13 +96,11 @@ class CompileCache:
         files.write_checked(path, [compiled.export_model().getvalue()])
         files.evict(self.folder.glob(f"*{SUFFIX}"), LIMIT)
 
-    def _path(self, core: ov.Core, weights: Path, device: str, config: Mapping[str, str]) -> Path:
-        """Return the blob's path, a hash of the model, OpenVINO, the device and the properties."""
-        driver = ""
-        with contextlib.suppress(RuntimeError):
-            driver = str(core.get_property(device, "GPU_DRIVER_VERSION"))
+    def _path(self, core: ov.Core, model: ov.Model, weights: Path, device: str, config: Mapping[str, str]) -> Path:
+        """Return the blob's path, a hash of the model and its shapes, OpenVINO, the device and the properties."""
         processor = core.get_property(device, "FULL_DEVICE_NAME")
         plugins = {name: version.build_number for name, version in core.get_versions(device).items()}
-        where = f"{processor} {driver} {plugins} {ov.get_version()}"
-        depends = f"{BLOB_VERSION} {self.fingerprint} {weights.name} {where} {sorted(config.items())}"
+        where = f"{processor} {self.driver} {plugins} {ov.get_version()}"
+        shapes = [f"{port.partial_shape}" for port in model.inputs]
+        depends = f"{BLOB_VERSION} {self.fingerprint} {weights.name} {shapes} {where} {sorted(config.items())}"
         return self.folder / f"{hashlib.sha256(depends.encode()).hexdigest()}{SUFFIX}"

@@ -22,7 +22,7 @@ from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.engine.backend import SequenceStep, StepOutput
-from vlrun.errors import DamagedModel, DeviceError, OptionError
+from vlrun.errors import DamagedModel, DeviceError, OptionError, reason_of
 from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
 from vlrun.models.model_folder import ModelFolder
 from vlrun.types.arrays import Bytes, FloatArray, IntArray
@@ -52,12 +52,13 @@ class OpenVINODecoder:
         except RuntimeError as error:
             raise DamagedModel(f"'{DECODER_XML}' in '{folder.name}' is not a decoder that vlrun exported") from error
         recorded_layers = add_query_output(model, device, text.layers)
+        self._device = device.hints.device
         self._folder = folder
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
-        with MappedWeights(model):
-            self._compiled = device.compile_model(model, folder.named_path(DECODER_BIN), device.hints.decoder_config())
+        with MappedWeights(model) as mapped:
+            self._compiled = device.compile_model(model, folder, DECODER_BIN, device.hints.decoder_config())
             check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder.name}'")
             self._request = self._compiled.create_infer_request()
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
@@ -69,6 +70,7 @@ class OpenVINODecoder:
                     self._compiled, self._request, self._lock, keys, self.block_size, text.head_dim
                 )
             self._warm_up()
+        mapped.own()
         layout = [f"{self._compiled.input(name)}" for name in ports]
         self.name = f"{device.core.get_property(device.hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
 
@@ -79,8 +81,9 @@ class OpenVINODecoder:
         """
         ends = np.cumsum([step.rows for step in steps])
         with self._lock:
+            inputs = self._inputs(steps)
             self._folder.check_unchanged(DECODER_BIN)  # a shorter file would end the process
-            run(self._request, self._inputs(steps), stopped)
+            run(self._request, inputs, stopped)
             self._folder.check_unchanged(DECODER_BIN)
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
             queries = [
@@ -129,7 +132,7 @@ class OpenVINODecoder:
         try:
             self.forward([step], lambda: False)
         except RuntimeError as error:
-            raise DeviceError(f"the device compiles the decoder but cannot run it: {error}") from error
+            raise DeviceError(f"{self._device} compiles the decoder but cannot run it: {reason_of(error)}") from error
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])

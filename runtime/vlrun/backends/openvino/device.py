@@ -6,17 +6,20 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
+from openvino import opset13
 
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.hints import AUTO, Hints
-from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError
+from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError, reason_of
 from vlrun.models.model_folder import ModelFolder
 
+RUNTIME_REQUIREMENTS = "RUNTIME_REQUIREMENTS"
+NPU_REASON = "OpenVINO's NPU plugin supports neither PagedAttention nor shapes that change"
 POLL_MS = 50
 """Interval at which a running inference checks for cancellation."""
 
@@ -46,26 +49,31 @@ class Device:
         folder.check_unchanged(xml, weights)
         return model
 
-    def compile_model(self, model: ov.Model, weights: Path, config: Mapping[str, str]) -> ov.CompiledModel:
+    def compile_model(
+        self, model: ov.Model, folder: ModelFolder, weights: str, config: Mapping[str, str]
+    ) -> ov.CompiledModel:
         """Compile a model, or load it from the compile cache.
 
         Args:
             model: The model.
-            weights: The file of the model's constants.
+            folder: The model folder.
+            weights: Name of the file of the model's constants.
             config: OpenVINO properties.
 
         Raises:
             OptionError: The device rejects a property or its value.
             DeviceError: The device rejects the model.
+            ModelChanged: The file of the constants was changed.
         """
         device = self.hints.device
         self.compiling.set()
         try:
             if self.compile_cache:
-                return self.compile_cache.compile_model(self.core, model, weights, device, config)
+                path, check = folder.named_path(weights), partial(folder.check_unchanged, weights)
+                return self.compile_cache.compile_model(self.core, model, path, device, config, check)
             return self.core.compile_model(model, device, dict(config))
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+            reason = reason_of(error)
             for name, value in config.items():
                 if name in str(error):
                     raise OptionError(f"{device} refuses {name}={value}: {reason}") from error
@@ -80,17 +88,54 @@ def open_device(
     The CPU plugin gets no compile cache: it compiles fast and cannot import a PagedAttention decoder.
     """
     core = ov.Core()
-    if hints.device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
-        available = ", ".join(core.available_devices) or "none"
-        raise DeviceError(f"there is no device '{hints.device}'; available: {available}")
-    cache = None if hints.device.split(".")[0] == "CPU" else compile_cache
-    return Device(core, hints, cache, compiling or threading.Event())
+    check_available(core, hints.device)
+    return Device(core, hints, None if is_cpu(hints.device) else compile_cache, compiling or threading.Event())
+
+
+def is_cpu(device: str) -> bool:
+    """Return whether a device name is that of a CPU."""
+    return device.split(".", maxsplit=1)[0] == "CPU"
+
+
+def check_available(core: ov.Core, device: str) -> None:
+    """Raise DeviceError if a device does not exist, or cannot run any of vlrun's models."""
+    if device.split(".", maxsplit=1)[0] == "NPU":
+        raise DeviceError(f"vlrun cannot use the {device}: {NPU_REASON}; use --device CPU, GPU or auto")
+    available = core.available_devices
+    try:
+        found = device.split(".", maxsplit=1)[0] in {name.split(".")[0] for name in available}
+        found = found and bool(core.get_property(device, "FULL_DEVICE_NAME"))
+    except RuntimeError:  # a number that no device has
+        found = False
+    if not found:
+        raise DeviceError(f"there is no device '{device}'; available: {', '.join(available) or 'none'}")
+
+
+def runtime_of(core: ov.Core, device: str) -> str | None:
+    """Return the versions of OpenVINO and the driver that compiled models depend on; None if they are unknown.
+
+    Only compiled models tell, so this compiles a model without operations.
+    """
+    parameter = opset13.parameter([1], np.float32)
+    try:
+        compiled = core.compile_model(ov.Model([parameter.output(0)], [parameter]), device)
+        if RUNTIME_REQUIREMENTS not in compiled.get_property("SUPPORTED_PROPERTIES"):
+            return None
+        return str(compiled.get_property(RUNTIME_REQUIREMENTS))
+    except RuntimeError as error:
+        raise DeviceError(f"{device} does not work: {reason_of(error)}") from error
 
 
 def candidates(hints: Hints) -> list[Hints]:
-    """Return the devices to try in order; for ``AUTO`` an integrated GPU if there is one, then the CPU."""
-    if hints.device != AUTO:
+    """Return the devices to try in order.
+
+    For ``AUTO`` an integrated GPU if there is one, then the CPU. The CPU also takes over from a GPU that was asked for
+    and gives wrong results.
+    """
+    if is_cpu(hints.device):
         return [hints]
+    if hints.device != AUTO:
+        return [hints, hints.on_cpu()]
     core = ov.Core()
     gpus = [name for name in core.available_devices if name.split(".")[0] == "GPU" and _is_integrated(core, name)]
     return [*(replace(hints, device=name) for name in gpus[:1]), hints.on_cpu()]

@@ -24,9 +24,9 @@ class Hints:
     ``VLM.settings`` tells what is in use.
 
     Attributes:
-        device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU.
-            ``VLM.notes`` reports the choice.
-        threads: CPU threads.
+        device: CPU, GPU, or AUTO: an integrated GPU if there is one and it accepts the model, else the CPU. A GPU that
+            gives other results than the CPU is replaced by it. ``VLM.notes`` reports the choice.
+        threads: CPU threads; a GPU ignores it.
         decoder_precision: Inference precision of the decoder.
         vision_precision: Inference precision of the vision encoder; None: the faster one on this machine.
         kv_precision: Element type of the KV cache.
@@ -109,5 +109,6 @@ class Hints:
         return self.group_size
 
     def _config(self, hints: Mapping[str, str | int | None]) -> dict[str, str]:
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads, **hints}
+        threads = self.threads if self.device.split(".")[0] == "CPU" else None
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **hints}
         return {name: str(value) for name, value in hints.items() if value is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import threading
 from pathlib import Path
 
@@ -11,7 +12,12 @@ import openvino as ov
 
 MADV_DONTNEED = 4
 """From madvise(2); the same on all Linux architectures."""
+MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
+"""From mremap(2)."""
+MAX_OWNED_BYTES = 64 * 2**20
+"""Largest weights file whose pages are copied. The 2B model would need 0.3 GB for its embedding table alone."""
 RELEASE_SECONDS = 0.05
+FAILED = ctypes.c_void_p(-1).value
 MIN_WEIGHT_BYTES = 4096
 """Constants of at least this size lie in the weights file; smaller ones may have been computed."""
 
@@ -38,17 +44,45 @@ class MappedWeights:
         self._model = model
         self._address = _weight_address(model)
         self._libc = ctypes.CDLL(None, use_errno=True)
+        pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+        self._libc.mmap.argtypes, self._libc.mmap.restype = (pointer, size, number, number, number, size), pointer
+        self._libc.mremap.argtypes, self._libc.mremap.restype = (pointer, size, size, number, pointer), pointer
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
     def release(self) -> None:
         """Release all pages of the mapping unless it is writable or has no file."""
+        if mapped := self._mapping():
+            start, size = mapped
+            self._libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_DONTNEED)
+
+    def own(self) -> None:
+        """Replace a small mapping by a copy of its pages in memory, so that the file may be cut short without SIGBUS.
+
+        The kernel exchanges the pages in one step, so the model may be running.
+        """
+        mapped = self._mapping()
+        if not mapped or mapped[1] > MAX_OWNED_BYTES:
+            return
+        start, size = mapped
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        copy = self._libc.mmap(None, size, protection, flags, -1, 0)
+        if copy == FAILED:
+            return
+        ctypes.memmove(copy, start, size)
+        self._libc.mprotect(ctypes.c_void_p(copy), ctypes.c_size_t(size), mmap.PROT_READ)
+        if self._libc.mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, start) == FAILED:
+            self._libc.munmap(ctypes.c_void_p(copy), ctypes.c_size_t(size))
+
+    def _mapping(self) -> tuple[int, int] | None:
+        """Return start and size of the mapping of the file, unless it is writable or has no file any more."""
         with contextlib.suppress(OSError, ValueError):
             for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
                 span, access, _, _, inode, *_ = line.split(maxsplit=5)
                 start, end = (int(address, 16) for address in span.split("-"))
                 if start <= self._address < end and inode != "0" and "w" not in access:
-                    self._libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+                    return start, end - start
+        return None
 
     def __enter__(self) -> MappedWeights:
         self._done.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -12,29 +12,42 @@ import numpy.typing as npt
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_vision_graph
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
-from vlrun.errors import DamagedModel, DeviceError
+from vlrun.errors import DamagedModel, DeviceError, reason_of
 from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
-from vlrun.vision.vision_encoder import Patches
+from vlrun.vision.vision_encoder import Patches, VisionEncoder
+
+MAX_SHAPES = 2
+"""Compiled models that ``StaticVisionEncoder`` keeps; each has the weights in memory."""
 
 
 class OpenVINOVisionEncoder:
-    """The compiled vision encoder of a model folder."""
+    """The compiled vision encoder of a model folder, for images of any size or of ``patches`` patches."""
 
-    def __init__(self, device: Device, folder: ModelFolder, vision: VisionDimensions, family: ModelFamily) -> None:
+    def __init__(
+        self,
+        device: Device,
+        folder: ModelFolder,
+        vision: VisionDimensions,
+        family: ModelFamily,
+        patches: int | None = None,
+    ) -> None:
         model = device.read_model(folder, VISION_XML, VISION_BIN)
         self._folder, self._name = folder, f"'{VISION_XML}' in '{folder.name}'"
         check_ports(model, expected_ports(vision), self._name)
         check_vision_graph(model, vision, folder.manifest.text.hidden, self._name)
+        if patches:
+            model.reshape({name: _static(shape, patches) for name, shape in _expected_inputs(vision).items()})
+        self._device = device.hints.device
         self._vision = vision
         self._family = family
         self._lock = threading.Lock()
         self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
-            self._compiled = device.compile_model(model, folder.named_path(VISION_BIN), device.hints.vision_config())
+            self._compiled = device.compile_model(model, folder, VISION_BIN, device.hints.vision_config())
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
@@ -48,7 +61,9 @@ class OpenVINOVisionEncoder:
             if self._mapped:
                 self.encode(Patches(pixels, grid), lambda: False)
         except RuntimeError as error:
-            raise DeviceError(f"the device compiles the vision encoder but cannot run it: {error}") from error
+            raise DeviceError(
+                f"{self._device} compiles the vision encoder but cannot run it: {reason_of(error)}"
+            ) from error
 
     def encode(self, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
         """Encode one image.
@@ -70,6 +85,8 @@ class OpenVINOVisionEncoder:
                     run(self._request, inputs, stopped)
                 self._folder.check_unchanged(VISION_BIN)
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
+                if self._mapped:
+                    self._mapped.own()
                 self._mapped = None
                 if features.tokens != patches.grid.tokens:
                     raise DamagedModel(f"{self._name} does not match its manifest (merge): export or copy it again")
@@ -79,8 +96,34 @@ class OpenVINOVisionEncoder:
         return features
 
 
-def expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
-    """Return the port shapes that the manifest implies."""
+class StaticVisionEncoder:
+    """A vision encoder that is compiled for each number of patches, for devices that fail where shapes are dynamic.
+
+    Args:
+        open_encoder: Opens the encoder for a number of patches.
+    """
+
+    def __init__(self, open_encoder: Callable[[int], VisionEncoder]) -> None:
+        self._open = open_encoder
+        self._encoders: dict[int, VisionEncoder] = {}
+        self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Do nothing: the weights are repacked for each shape."""
+
+    def encode(self, patches: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
+        """Encode one image. Raises InferenceCancelled when ``stopped``, but only after compiling."""
+        with self._lock:
+            count = patches.grid.patches
+            encoder = self._encoders.pop(count, None) or self._open(count)
+            self._encoders[count] = encoder  # now the most recently used
+            while len(self._encoders) > MAX_SHAPES:
+                del self._encoders[next(iter(self._encoders))]
+        return encoder.encode(patches, stopped)
+
+
+def _expected_inputs(vision: VisionDimensions) -> dict[str, list[int]]:
+    """Return the input shapes that the manifest implies; -1 is the number of patches."""
     head_dim = vision.hidden // vision.heads
     return {
         "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],
@@ -88,5 +131,13 @@ def expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
         "position_weights": [4, -1],
         "rotary_cos": [-1, head_dim],
         "rotary_sin": [-1, head_dim],
-        "features": [1 + vision.deepstack, -1, -1],
     }
+
+
+def expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
+    """Return the port shapes that the manifest implies."""
+    return {**_expected_inputs(vision), "features": [1 + vision.deepstack, -1, -1]}
+
+
+def _static(shape: Sequence[int], patches: int) -> list[int]:
+    return [patches if size == -1 else size for size in shape]

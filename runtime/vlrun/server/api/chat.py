@@ -24,6 +24,7 @@ from vlrun.server.api.answers import (
     timings,
 )
 from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
+from vlrun.server.api.thinking import thinking_tokens
 from vlrun.server.api.validation import UNSUPPORTED_CHAT, convert
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
@@ -33,7 +34,11 @@ from vlrun.types.answer import Answer, TokenLogprob
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolCall
 
-RENAMED_OPTIONS = {"logprobs": "top_logprobs", "schema": "response_format"}
+RENAMED_OPTIONS = {
+    "logprobs": "top_logprobs",
+    "schema": "response_format",
+    "thinking_tokens": "thinking_token_budget",
+}
 
 
 def parse(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest:
@@ -92,6 +97,13 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
             schema=schema,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            thinking_tokens=thinking_tokens(
+                body.reasoning_effort,
+                body.enable_thinking,
+                body.chat_template_kwargs,
+                body.thinking,
+                body.thinking_token_budget,
+            ),
         )
 
 
@@ -120,7 +132,7 @@ def _message(message: chat.ChatMessage, path: str, parser: RequestParser) -> Req
 
 def _assistant(message: chat.AssistantMessage, path: str, parser: RequestParser) -> RequestMessage:
     content = message.refusal if message.content is None else message.content
-    if content is None and not message.tool_calls:
+    if content is None and not message.tool_calls and message.reasoning_content is None:
         reason = f"{path}.content is missing, and there are no tool_calls"
         raise bad_request(reason, f"{path}.content", "missing_required_parameter")
     calls = [
@@ -130,7 +142,10 @@ def _assistant(message: chat.AssistantMessage, path: str, parser: RequestParser)
         for index, call in enumerate(message.tool_calls or ())
     ]
     parts = () if content is None else _parts(content, f"{path}.content", parser)
-    return RequestMessage("assistant", parts, tuple(calls))
+    reasoning = message.reasoning_content
+    if reasoning is not None:
+        parser.text(reasoning, f"{path}.reasoning_content")
+    return RequestMessage("assistant", parts, tuple(calls), reasoning)
 
 
 def _parts(
@@ -198,6 +213,8 @@ class ChatAdapter(ResponseAdapter):
             return [self._chunk([], progress(piece.progress))] if self.request.include_progress else []
         choice.logprobs.extend(piece.logprobs)
         events = [self._notes(index, piece.notes)] if piece.notes else []
+        if piece.reasoning:
+            events.append(self._delta(index, {"reasoning_content": piece.reasoning}))
         for part in choice.splitter.push(piece.text, last=piece.answer is not None):
             if isinstance(part, str):
                 tokens, choice.logprobs = choice.logprobs, []
@@ -228,10 +245,11 @@ class ChatAdapter(ResponseAdapter):
 
     def _choice(self, index: int, answer: Answer) -> Json:
         text, calls = split_output(answer.text, self._tool_calls)
+        reasoning = {"reasoning_content": answer.reasoning} if answer.reasoning else {}
         called = {"tool_calls": [self._call(index, number, call) for number, call in enumerate(calls)]} if calls else {}
         return {
             "index": index,
-            "message": {"role": "assistant", "content": text, "refusal": None, **called},
+            "message": {"role": "assistant", "content": text, "refusal": None, **reasoning, **called},
             "logprobs": _logprobs(answer.logprobs),
             "finish_reason": "tool_calls" if calls else finish_reason(answer),
             **extension(answer),

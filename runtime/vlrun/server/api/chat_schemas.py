@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.server.api.thinking import Effort, TemplateArguments, Thinking
 from vlrun.types.options import Detail
 from vlrun.types.turn import MAX_TOOLS, Mode
 
@@ -78,10 +79,11 @@ class PastToolCall(RequestStruct):
 
 
 class AssistantMessage(RequestStruct, tag_field="role", tag="assistant"):
-    """An earlier answer. ``content`` may be null beside ``tool_calls`` or ``refusal``."""
+    """An earlier answer. ``content`` may be null beside ``tool_calls``, ``refusal`` or ``reasoning_content``."""
 
     content: Text | Annotated[list[TextPart | schemas.RefusalPart], Meta(min_length=1)] | None = None
     refusal: Text | None = None
+    reasoning_content: Text | None = None
     tool_calls: Annotated[list[PastToolCall], Meta(max_length=MAX_TOOLS)] | None = None
     name: Ignored | None = None
     annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
@@ -150,6 +152,11 @@ class ChatRequest(RequestStruct):
     response_format: schemas.TextFormat | schemas.JsonObjectFormat | JsonSchemaFormat | None = None
     logprobs: bool | None = None
     top_logprobs: schemas.TopLogprobs | None = None
+    thinking_token_budget: schemas.ThinkingTokens | None = None
+    reasoning_effort: Effort | None = None
+    enable_thinking: bool | None = None
+    thinking: Thinking | None = None
+    chat_template_kwargs: TemplateArguments | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: schemas.FunctionTools | None = None

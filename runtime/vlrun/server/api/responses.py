@@ -16,6 +16,7 @@ from vlrun.server.api import responses_schemas as responses
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.answers import Json, OutputSplitter, extension, logprobs, split_output, timings
 from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
+from vlrun.server.api.thinking import thinking_tokens
 from vlrun.server.api.validation import UNSUPPORTED_RESPONSES, convert
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
@@ -23,7 +24,7 @@ from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import event
 from vlrun.types.answer import Answer, TokenLogprob, Usage
 from vlrun.types.options import Options
-from vlrun.types.turn import ToolCall
+from vlrun.types.turn import Role, ToolCall
 
 RENAMED_OPTIONS = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs", "schema": "text.format"}
 
@@ -60,7 +61,8 @@ def _with_types(value: object) -> object:
 
 
 def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options:
-    if body.top_logprobs and not body.include:
+    with_logprobs = "message.output_text.logprobs" in (body.include or ())
+    if body.top_logprobs and not with_logprobs:
         raise bad_request("top_logprobs needs message.output_text.logprobs in include", "top_logprobs")
     if body.stream_options is not None and not body.stream:
         raise bad_request("stream_options needs stream to be true", "stream_options")
@@ -76,7 +78,8 @@ def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options
             temperature=body.temperature,
             top_p=body.top_p,
             schema=schema,
-            logprobs=(body.top_logprobs or 0) if body.include else None,
+            logprobs=(body.top_logprobs or 0) if with_logprobs else None,
+            thinking_tokens=thinking_tokens(body.reasoning.effort) if body.reasoning else None,
         )
 
 
@@ -102,14 +105,27 @@ def _add_item(messages: list[RequestMessage], item: responses.InputItem, path: s
                 messages[-1] = replace(messages[-1], tool_calls=(*messages[-1].tool_calls, call))
             else:
                 messages.append(RequestMessage("assistant", (), (call,)))
+        case responses.ReasoningItem():
+            texts = "".join(part.text for part in item.content or ())
+            messages.append(RequestMessage("assistant", (), (), parser.text(texts, f"{path}.content")))
         case responses.FunctionCallOutputItem():
             parser.check_result(item.call_id, f"{path}.call_id")
             messages.append(RequestMessage("tool", (parser.text(item.output, f"{path}.output"),)))
         case responses.MessageItem(role=role, content=str(text)):
-            messages.append(RequestMessage(_role(role), (parser.text(text, f"{path}.content"),)))
+            _add_message(messages, _role(role), (parser.text(text, f"{path}.content"),))
         case responses.MessageItem(role=role, content=content):
             parts = (_part(part, role, f"{path}.content[{index}]", parser) for index, part in enumerate(content))
-            messages.append(RequestMessage(_role(role), tuple(parts)))
+            _add_message(messages, _role(role), tuple(parts))
+
+
+def _add_message(messages: list[RequestMessage], role: Role, parts: tuple[Part, ...]) -> None:
+    """Add a message, or the answer to the reasoning before it."""
+    last = messages[-1] if messages else RequestMessage("user", ())
+    only_reasoning = last.reasoning is not None and not last.parts and not last.tool_calls
+    if role == "assistant" and only_reasoning:
+        messages[-1] = replace(last, parts=parts)
+    else:
+        messages.append(RequestMessage(role, parts))
 
 
 def _role(role: Any) -> Any:
@@ -150,6 +166,9 @@ class ResponsesAdapter(ResponseAdapter):
         self._numbers = itertools.count()
         self._splitter = OutputSplitter(self._tool_calls)
         self._message_begun = False
+        self._reasoning = ""
+        self._reasoning_active = False
+        self._message_index = 0
         self._logprobs: list[TokenLogprob] = []
         self._response: Json = {
             "id": f"resp_{self._secret}",
@@ -199,7 +218,7 @@ class ResponsesAdapter(ResponseAdapter):
         if piece.progress:
             return []
         self._logprobs.extend(piece.logprobs)
-        events: list[bytes] = []
+        events = self._reasoning_events(piece.reasoning) if piece.reasoning else []
         for text in self._splitter.push(piece.text, last=piece.answer is not None):
             if isinstance(text, str):  # calls come at the end
                 tokens, self._logprobs = logprobs(self._logprobs), []
@@ -227,14 +246,44 @@ class ResponsesAdapter(ResponseAdapter):
 
     def _place(self, **fields: object) -> dict[str, object]:
         """Fields of an event about the message's text, which says where it is."""
-        return {"item_id": f"msg_{self._secret}", "output_index": 0, "content_index": 0, **fields}
+        index = self._message_index
+        return {"item_id": f"msg_{self._secret}", "output_index": index, "content_index": 0, **fields}
+
+    def _reasoning_item(self, text: str | None, status: str) -> Json:
+        content = [] if text is None else [{"type": "reasoning_text", "text": text}]
+        return {"type": "reasoning", "id": f"rs_{self._secret}", "summary": [], "content": content, "status": status}
+
+    def _reasoning_events(self, text: str) -> list[bytes]:
+        """A part of the reasoning, which is an item before the message."""
+        place = {"item_id": f"rs_{self._secret}", "output_index": 0, "content_index": 0}
+        events: list[bytes] = []
+        if not self._reasoning_active:
+            self._reasoning_active, self._message_index = True, 1
+            begun = {"output_index": 0, "item": self._reasoning_item(None, "in_progress")}
+            events.append(self._event("response.output_item.added", begun))
+        self._reasoning += text
+        return [*events, self._event("response.reasoning_text.delta", {**place, "delta": text})]
+
+    def _end_reasoning(self, status: str) -> list[bytes]:
+        """The end of the reasoning, if there is one and it has not ended."""
+        if not self._reasoning_active:
+            return []
+        self._reasoning_active = False
+        place = {"item_id": f"rs_{self._secret}", "output_index": 0, "content_index": 0}
+        item = self._reasoning_item(self._reasoning, status)
+        return [
+            self._event("response.reasoning_text.done", {**place, "text": self._reasoning}),
+            self._event("response.output_item.done", {"output_index": 0, "item": item}),
+        ]
 
     def _begin_message(self) -> list[bytes]:
         if self._message_begun:
             return []
+        ended = self._end_reasoning("completed")
         self._message_begun = True
-        added = {"output_index": 0, "item": self._message("in_progress")}
+        added = {"output_index": self._message_index, "item": self._message("in_progress")}
         return [
+            *ended,
             self._event("response.output_item.added", added),
             self._event("response.content_part.added", self._place(part=_text_part("", []))),
         ]
@@ -246,6 +295,8 @@ class ResponsesAdapter(ResponseAdapter):
         output = [self._call(number, call) for number, call in enumerate(calls)]
         if text is not None:
             output.insert(0, self._message(status, _text_part(text, logprobs(answer.logprobs))))
+        if answer.reasoning:
+            output.insert(0, self._reasoning_item(answer.reasoning, "completed" if text or calls else status))
         return {
             **self._response,
             "status": status,
@@ -270,6 +321,9 @@ class ResponsesAdapter(ResponseAdapter):
         """Complete what the stream has begun, add the calls, and end it."""
         events: list[bytes] = []
         for index, item in enumerate(response["output"]):
+            if item["type"] == "reasoning":
+                events += self._end_reasoning(item["status"])
+                continue
             if item["type"] == "message":
                 (part,) = item["content"]
                 done = self._place(text=part["text"], logprobs=part["logprobs"])
@@ -299,6 +353,6 @@ def _usage(usage: Usage) -> Json:
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "image_tokens": usage.image_tokens},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from vlrun.server.api import schemas
 from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.server.api.thinking import Reasoning
 from vlrun.types.options import Detail
 from vlrun.types.turn import Mode
 
@@ -72,7 +73,24 @@ class FunctionCallOutputItem(RequestStruct, tag_field="type", tag="function_call
     status: ItemStatus | None = None
 
 
-InputItem: TypeAlias = MessageItem | FunctionCallItem | FunctionCallOutputItem
+class ReasoningText(RequestStruct):
+    """Text of the reasoning before an earlier answer."""
+
+    type: Literal["reasoning_text"]
+    text: Text
+
+
+class ReasoningItem(RequestStruct, tag_field="type", tag="reasoning"):
+    """The reasoning before the answer or the calls that follow."""
+
+    content: list[ReasoningText] | None = None
+    summary: schemas.IgnoredList | None = None
+    id: Ignored | None = None
+    status: ItemStatus | None = None
+    encrypted_content: Ignored | None = None
+
+
+InputItem: TypeAlias = MessageItem | FunctionCallItem | FunctionCallOutputItem | ReasoningItem
 
 
 class SchemaFormat(schemas.NamedSchema, tag_field="type", tag="json_schema", omit_defaults=True):
@@ -116,9 +134,10 @@ class ResponsesRequest(RequestStruct):
     tools: schemas.FlatFunctionTools | None = None
     tool_choice: Mode | FunctionChoice | None = None
     parallel_tool_calls: bool | None = None
-    include: list[Literal["message.output_text.logprobs"]] | None = None
+    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    reasoning: Reasoning | None = None
     top_logprobs: schemas.TopLogprobs | None = None
-    truncation: Literal["disabled"] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     store: bool | None = None
     metadata: schemas.Metadata | None = None
     user: Ignored | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from vlrun.server.limits import ServerLimits
-from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, RANGES
+from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_THINKING_TOKENS, RANGES
 from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import MAX_TOOLS
 
@@ -37,6 +37,9 @@ Ignored: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text, description
 IgnoredList: TypeAlias = Annotated[list[Any], Meta(description="Accepted and ignored.")]
 
 MaxTokens: TypeAlias = Annotated[int, Meta(ge=1, le=RANGES["max_tokens"])]
+ThinkingTokens: TypeAlias = Annotated[
+    int, Meta(ge=0, le=MAX_THINKING_TOKENS, description="Tokens of a Thinking model's reasoning.")
+]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 TopP: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 TopK: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1, description="0 and -1 turn it off.")]

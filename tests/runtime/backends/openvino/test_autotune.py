@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,16 +118,16 @@ def test_choices_that_fail_are_told_and_left_out(monkeypatch: pytest.MonkeyPatch
     tuned = machine.tune(time_limit=1000)
     assert tuned.apply(DEFAULT) == replace(DEFAULT, decoder_precision="bf16")
     told = "\n".join(machine.reports)
-    assert "vision encoder bf16: left out, its results are not finite" in told
-    assert "groups of 64: left out, its results stray from exact ones" in told
-    assert "4 threads: left out, it crashed (SIGSEGV)" in told
+    assert "vision encoder bf16: left out: the results are not finite" in told
+    assert "groups of 64: left out: the results stray from exact ones" in told
+    assert "4 threads: left out: crashed (SIGSEGV)" in told
     assert machine.open == 0
 
 
 def test_a_choice_that_hangs_leaves_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(lambda hints: 1e9 if hints.vision_precision == "bf16" else 0.5 + (hints == DEFAULT), monkeypatch)
     tuned = machine.tune()
-    assert "1 of 5: vision encoder bf16: left out, it took too long" in machine.reports
+    assert "1 of 5: vision encoder bf16: left out: took too long" in machine.reports
     assert tuned.decoder_precision == "bf16"
     assert machine.now <= 150
 
@@ -144,11 +145,11 @@ def test_the_run_ends_within_its_time_limit(seconds: float, monkeypatch: pytest.
 
 
 def test_too_little_time_for_the_defaults_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceError, match="the model took too long with the default settings"):
+    with pytest.raises(DeviceError, match="the default settings do not work: took too long"):
         Machine(lambda _: 60.0, monkeypatch).tune(time_limit=30)
     machine = Machine(lambda _: 1.0, monkeypatch)
     machine.stray = lambda _: 0.9
-    with pytest.raises(DeviceError, match="gives wrong results"):
+    with pytest.raises(DeviceError, match="their results stray from exact ones"):
         machine.tune()
     assert machine.open == 0
 
@@ -196,6 +197,14 @@ def test_other_load_does_not_make_a_slower_choice_win(seed: int, monkeypatch: py
     machine = Machine(lambda _: 1.0, monkeypatch)
     machine.seconds = lambda hints: factor(hints) * busy[int(machine.now / 20) % 10] * rng.uniform(1, 1.02)
     assert factor(machine.tune().apply(DEFAULT)) <= 1.0
+
+
+def test_a_gain_within_the_noise_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against properties that won although the plugin ignores them: 6 % in rounds that differ by 12 %."""
+    factors = cycle([0.88, 1.0, 0.94])
+    machine = Machine(lambda _: 1.0, monkeypatch)
+    machine.seconds = lambda hints: 1.0 if hints == DEFAULT else next(factors)
+    assert machine.tune(CHOICES[:1]).apply(DEFAULT) == DEFAULT
 
 
 def test_only_choices_that_work_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

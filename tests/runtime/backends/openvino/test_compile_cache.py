@@ -12,11 +12,12 @@ import pytest
 
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import OpenVINODecoder
-from vlrun.backends.openvino.device import Device, open_device
+from vlrun.backends.openvino.device import Device, open_device, runtime_of
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder
 from vlrun.embedded import FOLDER
 from vlrun.engine.backend import SequenceStep
+from vlrun.errors import ModelChanged
 from vlrun.manifest import VISION_BIN
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.qwen3_vl.family import QWEN3_VL
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.slow
 MODEL = ModelFolder(FOLDER)
 FINGERPRINT = MODEL.fingerprint
 DIMENSIONS = MODEL.manifest
+DRIVER = "driver=1.0"
 
 
 class CountingCore:
@@ -50,9 +52,11 @@ class CountingCore:
         return self.core.import_model(*given)
 
 
-def cached_device(folder: Path, fingerprint: str = FINGERPRINT, **hints: Any) -> tuple[Device, CountingCore]:
+def cached_device(
+    folder: Path, fingerprint: str = FINGERPRINT, driver: str = DRIVER, **hints: Any
+) -> tuple[Device, CountingCore]:
     core = CountingCore()
-    return Device(core, Hints(**hints), CompileCache(folder, fingerprint)), core
+    return Device(core, Hints(**hints), CompileCache(folder, fingerprint, driver)), core
 
 
 def encode_noise(device: Device, folder: ModelFolder = MODEL) -> FloatArray:
@@ -115,6 +119,25 @@ def test_replaced_weights_of_the_same_size_are_compiled_again(tmp_path: Path, ex
     assert core.compiled == 1
 
 
+@pytest.mark.fault(45)
+def test_weights_that_change_while_they_are_compiled_give_no_blob(tmp_path: Path) -> None:
+    """Guards the cache: such a blob would be stored under the good model's name."""
+    shutil.copytree(FOLDER, tmp_path / "model")
+    folder = ModelFolder(tmp_path / "model")
+
+    class OverwritingCore(CountingCore):
+        def compile_model(self, *given: Any) -> ov.CompiledModel:
+            compiled = super().compile_model(*given)
+            with (tmp_path / "model" / VISION_BIN).open("r+b") as file:
+                file.write(b"changed")
+            return compiled
+
+    device = Device(OverwritingCore(), Hints(), CompileCache(tmp_path / "cache", folder.fingerprint, DRIVER))
+    with pytest.raises(ModelChanged):
+        OpenVINOVisionEncoder(device, folder, DIMENSIONS.vision, QWEN3_VL)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_file_that_the_plugin_refuses_is_tried_twice(tmp_path: Path) -> None:
     """The CPU plugin refuses to import its own compiled PagedAttention models."""
     logits = []
@@ -125,6 +148,29 @@ def test_a_file_that_the_plugin_refuses_is_tried_twice(tmp_path: Path) -> None:
         step = SequenceStep(np.arange(5), np.tile(np.arange(5), (3, 1)), 0, [0])
         logits.append(decoder.forward([step], lambda: False)[0].logits)
     assert all(np.array_equal(logits[0], row) for row in logits)
+
+
+def test_another_driver_compiles_again(tmp_path: Path, expected: FloatArray) -> None:
+    """The property that was asked for the driver's version does not exist, and its error was suppressed."""
+    for driver, compiled in (("driver=1.0", 1), ("driver=2.0", 1), ("driver=1.0", 0)):
+        device, core = cached_device(tmp_path, driver=driver)
+        assert np.array_equal(encode_noise(device), expected)
+        assert core.compiled == compiled
+
+
+def test_the_versions_that_compiled_models_depend_on_are_known() -> None:
+    assert ov.get_version().split("-")[0] in str(runtime_of(ov.Core(), "CPU"))
+
+
+def test_one_model_in_two_shapes_has_two_files(tmp_path: Path) -> None:
+    """A vision encoder with static shapes is compiled for each number of patches."""
+    for patches, compiled in ((16, 1), (24, 1), (16, 0), (24, 0)):
+        device, core = cached_device(tmp_path)
+        encoder = OpenVINOVisionEncoder(device, MODEL, DIMENSIONS.vision, QWEN3_VL, patches)
+        grid = Grid(4, patches // 4, 2)
+        pixels = np.zeros((patches, 3 * 2 * DIMENSIONS.vision.patch**2), np.float32)
+        assert encoder.encode(Patches(pixels, grid), lambda: False).tokens == patches // 4
+        assert core.compiled == compiled
 
 
 def test_one_failed_import_does_not_disable_the_cache(
@@ -156,7 +202,7 @@ def test_a_device_without_cache_support_compiles(tmp_path: Path, expected: Float
             return super().compile_model(*given)
 
     core = CoreWithoutCache()
-    device = Device(core, Hints(), CompileCache(tmp_path, FINGERPRINT))
+    device = Device(core, Hints(), CompileCache(tmp_path, FINGERPRINT, DRIVER))
     assert np.array_equal(encode_noise(device), expected)
     assert not list(tmp_path.iterdir())
 
@@ -170,4 +216,4 @@ def test_an_unwritable_folder_only_disables_the_cache(tmp_path: Path, expected: 
 
 
 def test_the_cpu_does_not_use_the_cache(tmp_path: Path) -> None:
-    assert open_device(Hints(), CompileCache(tmp_path, FINGERPRINT)).compile_cache is None
+    assert open_device(Hints(), CompileCache(tmp_path, FINGERPRINT, DRIVER)).compile_cache is None

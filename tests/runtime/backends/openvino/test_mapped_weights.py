@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from openvino import opset13
 
 import vlrun
+from vlrun.backends.openvino import mapped_weights
 from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.embedded import FOLDER
 
@@ -73,3 +75,22 @@ def test_a_loaded_model_keeps_its_weights_in_memory_once() -> None:
     before = resident_mappings(path)  # models of other tests may be loaded
     with vlrun.load():
         assert resident_mappings(path) == before
+
+
+@pytest.mark.fault(45)
+def test_owned_weights_survive_a_file_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against SIGBUS. Large files stay mapped, because a copy would take their size in memory."""
+    for name in ("decoder.xml", "decoder.bin"):
+        shutil.copy(FOLDER / name, tmp_path)
+    path = tmp_path / "decoder.bin"
+    model = ov.Core().read_model(tmp_path / "decoder.xml")
+    before, mapped = read_constants(model), MappedWeights(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(mapped_weights, "MAX_OWNED_BYTES", 1000)
+        mapped.own()
+    assert resident_kib(path)
+    mapped.own()
+    assert not resident_kib(path)
+    os.truncate(path, 100)
+    mapped.release()  # must not discard the copy
+    assert read_constants(model) == before

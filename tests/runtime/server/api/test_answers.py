@@ -41,7 +41,9 @@ def chunks(whole: Answer, size: int = 3) -> list[Chunk]:
     pieces = [whole.text[start : start + size] for start in range(0, len(whole.text), size)]
     tokens = [whole.logprobs[i : i + 1] for i in range(len(pieces))]
     streamed = [Chunk(piece, logprobs=logprobs) for piece, logprobs in zip(pieces, tokens, strict=True)]
-    return [*streamed, Chunk("", answer=whole, logprobs=whole.logprobs[len(pieces) :])]
+    parts = [whole.reasoning[start : start + size] for start in range(0, len(whole.reasoning), size)]
+    thought = [Chunk("", reasoning=part) for part in parts]
+    return [*thought, *streamed, Chunk("", answer=whole, logprobs=whole.logprobs[len(pieces) :])]
 
 
 def chat_adapter(tools: bool = False, **more: Any) -> ChatAdapter:
@@ -315,3 +317,37 @@ def test_form_answers_have_the_field_that_tutorials_read() -> None:
     for value in (chat, received):
         assert_documented(value, "FormAnswer")
     assert (received["text"], received["finish_reason"]) == ("6", "length")
+
+
+@pytest.mark.parametrize("text", ["6 bottles", ""])
+def test_reasoning_comes_before_the_answer_and_apart_from_it(text: str) -> None:
+    """Guards against reasoning in ``content``, which programs would take for the answer."""
+    usage = Usage(40, 30, 16, 9, 3, reasoning_tokens=4)
+    whole = Answer(text, "stop" if text else "length", usage, TIMINGS, reasoning="Let me see.")
+    message = only_choice(chat_adapter(), whole)["message"]
+    assert message == {"role": "assistant", "content": text, "refusal": None, "reasoning_content": "Let me see."}
+    assert completion(chat_adapter(), whole, whole)["usage"]["completion_tokens_details"] == {"reasoning_tokens": 8}
+    deltas = [chunk["choices"][0]["delta"] for chunk in chat_chunks(chat_adapter(), whole) if chunk["choices"]]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Let me see."
+    assert "".join(delta.get("content", "") for delta in deltas) == text
+    kinds = [next(iter(delta)) for delta in deltas[1:-1]]
+    assert kinds == sorted(kinds, reverse=True)
+
+
+@pytest.mark.parametrize("text", ["6 bottles", "", CALLS])
+def test_reasoning_is_an_item_of_a_response(text: str) -> None:
+    """Streams build the same items as the whole response."""
+    whole = Answer(text, "stop" if text else "length", USAGE, TIMINGS, reasoning="Let me see.")
+    tools = {"tools": [TOOL, {**TOOL, "name": "clock"}]}
+    item, *rest = response(responses_adapter(**tools), whole)["output"]
+    assert item["content"] == [{"type": "reasoning_text", "text": "Let me see."}]
+    assert rest or not text
+    events = response_events(responses_adapter(**tools), whole)
+    deltas = [event["delta"] for event in events if event["type"] == "response.reasoning_text.delta"]
+    assert "".join(deltas) == "Let me see."
+    done = [event for event in events if event["type"] == "response.output_item.done"]
+    added = [event for event in events if event["type"] == "response.output_item.added"]
+    assert [event["output_index"] for event in done] == [event["output_index"] for event in added]
+    without_ids = [{key: value for key, value in one["item"].items() if not key.endswith("id")} for one in done]
+    expected = events[-1]["response"]["output"]
+    assert without_ids == [{key: value for key, value in one.items() if not key.endswith("id")} for one in expected]

@@ -338,3 +338,18 @@ def test_schema_size_is_limited_in_bytes() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": too_long}}
     assert refused(request(tools=[tool]), limits).param == "tools[0].function.parameters"
     assert read(request(response_format=json_schema({"description": "a" * 45})), limits).options.schema
+
+
+def test_reasoning_of_an_earlier_answer_is_read() -> None:
+    """Clients send ``reasoning_content`` back as they got it; null is what other servers write for none."""
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for more in ({"content": "Six."}, {"content": None, "tool_calls": [called]}, {"content": None}):
+        messages = [user("hi"), {"role": "assistant", "reasoning_content": "Let me see.", **more}, user("hi")]
+        assert read(request(*messages)).messages[1].reasoning == "Let me see."
+    messages = [user("hi"), {"role": "assistant", "reasoning_content": None, "content": "Six."}, user("hi")]
+    assert read(request(*messages)).messages[1].reasoning is None
+
+
+def test_the_thinking_budget_is_an_option() -> None:
+    assert read(request(thinking_token_budget=0)).options == Options(thinking_tokens=0)
+    assert refused(request(thinking_token_budget=-1)).param == "thinking_token_budget"

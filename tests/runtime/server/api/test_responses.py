@@ -170,7 +170,7 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
         (request(5), "input", "must be a string or an array, not a whole number"),
         (request([]), "input", "must not be empty"),
         (request([5]), "input[0]", "must be an object"),
-        (request([{"type": "reasoning", "summary": []}]), "input[0].type", 'not "reasoning"'),
+        (request([{"type": "web_search_call"}]), "input[0].type", 'not "web_search_call"'),
         (request([{"type": "item_reference", "id": "x"}]), "input[0].type", 'not "item_reference"'),
         (
             request([message("tool", text_part())]),
@@ -198,9 +198,9 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
         (request(tools=[TOOL], tool_choice={"type": "web_search"}), "tool_choice.type", "must be function"),
         (request(text={"format": {"type": "json_schema", "name": "n"}}), "text.format.schema", "is missing"),
         (request(text={"verbosity": "low"}), "text.verbosity", "is not supported"),
-        (request(include=["reasoning.encrypted_content"]), "include[0]", "must be message.output_text.logprobs"),
+        (request(include=["web_search_call.results"]), "include[0]", "must be one of message.output_text.logprobs"),
         (request(top_logprobs=3), "top_logprobs", "needs message.output_text.logprobs"),
-        (request(truncation="auto"), "truncation", "must be disabled"),
+        (request(truncation="last"), "truncation", "must be one of auto, disabled"),
         (request(max_output_tokens=0), "max_output_tokens", "must be at least 1"),
         (request(temperature=3), "temperature", "must be at most 2"),
         (request(stream_options={}), "stream_options", "needs stream"),
@@ -238,3 +238,21 @@ def test_limits_are_those_of_chat_completions() -> None:
     ]
     for value, param in too_large:
         assert refused(value, limits).param == param
+
+
+def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it() -> None:
+    """Clients send the items of an answer back as they got them."""
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "status": "completed"}
+    thought = {**reasoning, "content": [{"type": "reasoning_text", "text": "Let me see."}]}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "6"}
+    answered = message("assistant", {"type": "output_text", "text": "Six."})
+    question = message("user", text_part())
+    sent = read(request([question, thought, call, result, thought, answered, question]))
+    assert [(one.role, one.reasoning, len(one.tool_calls), len(one.parts)) for one in sent.messages] == [
+        ("user", None, 0, 1),
+        ("assistant", "Let me see.", 1, 0),
+        ("tool", None, 0, 1),
+        ("assistant", "Let me see.", 0, 1),
+        ("user", None, 0, 1),
+    ]
