@@ -129,6 +129,7 @@ def test_links_inside_the_folder_and_into_its_hub_cache_are_followed(pristine: P
     assert read_checkpoint(tmp_path / "link").text.layers == 4
 
 
+@pytest.mark.fault(46)
 def test_a_link_into_the_blobs_of_another_model_is_refused(tmp_path: Path) -> None:
     for model in ("a", "b"):
         (tmp_path / model / "snapshots" / "0123").mkdir(parents=True)

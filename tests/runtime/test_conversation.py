@@ -225,6 +225,7 @@ def test_invalid_file_names_are_refused(vlm: vlrun.VLM, path: str) -> None:
         Conversation(vlm).load(path)
 
 
+@pytest.mark.fault(55)
 def test_only_saved_conversations_are_replaced(vlm: vlrun.VLM, tmp_path: Path) -> None:
     """``/save`` replaced photos, links and, as root, device nodes."""
     conversation, photo, link = Conversation(vlm, system="Be short."), tmp_path / "a.png", tmp_path / "link"

@@ -44,6 +44,7 @@ def decorated(call: Callable[[], None]) -> None:
     call()
 
 
+@pytest.mark.fault(50)
 def test_a_panic_becomes_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     """PyO3's PanicException passes ``except Exception``: 11 MB of blanks ended a chat with 173 lines of trace."""
     for _ in range(2):

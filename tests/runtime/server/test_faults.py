@@ -9,7 +9,7 @@ import pytest
 
 from tests.paths import ROOT
 
-ROWS = range(1, 45)
+ROWS = range(1, 57)
 UNTESTED = {40: "nothing downloads a model before `vlrun pull` exists, so no hub can be unreachable"}
 """Rows without a test. Rows 38 and 39 have tests for the export, not for `vlrun pull` yet. Of row 41,
 the CPU fallback is tested; render groups and drivers need a GPU.
