@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrun.errors import CheckpointError
-from vlrun.regular_files import open_regular, read_regular
+from vlrun.storage.regular_files import open_regular, read_regular
 
 MIB = 2**20
 CONFIG_BYTES = 16 * MIB

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from PIL import Image as PILImage
 
-from vlrun import arguments as check
 from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
@@ -27,6 +26,7 @@ from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
+from vlrun.types import arguments as check
 from vlrun.types.answer import Answer, Chunk, last_of
 from vlrun.types.options import Options
 from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall, Turn

@@ -15,7 +15,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
-from vlrun.regular_files import read_regular
+from vlrun.storage.regular_files import read_regular
 
 FORMAT = 1
 """Version of the folder format; no other version is read."""

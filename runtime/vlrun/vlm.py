@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vlrun import arguments as check
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader, finalize
 from vlrun.backends.openvino.hints import AUTO, Hints
@@ -44,6 +43,7 @@ from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
+from vlrun.types import arguments as check
 from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig

@@ -16,11 +16,11 @@ from typing import TypeVar
 from vlrun.backends.system_memory import MIB, total_memory
 from vlrun.engine.backend import Backend, Decoder
 from vlrun.engine.engine import Engine
+from vlrun.engine.owner_process import OwnerProcess
 from vlrun.errors import DeviceError, OptionError, UnreliableDevice, as_vlrun_error, result_of
 from vlrun.kv_cache.prefix_store import PrefixStore
 from vlrun.manifest import Manifest
 from vlrun.models.model_folder import ModelFolder
-from vlrun.process import OwnerProcess
 from vlrun.storage import cache_paths
 from vlrun.types.cache_config import CacheConfig
 from vlrun.vision.encoder_queue import Encodable, EncoderQueue

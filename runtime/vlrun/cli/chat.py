@@ -88,8 +88,8 @@ def _line_editor() -> Callable[[str], str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-    from vlrun.regular_files import open_regular
     from vlrun.storage import cache_paths
+    from vlrun.storage.regular_files import open_regular
 
     history: History = InMemoryHistory()
     with contextlib.suppress(OSError):

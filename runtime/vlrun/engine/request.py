@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vlrun.engine.backend import AttentionTrace
+from vlrun.engine.owner_process import OwnerProcess
 from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import AnswerCancelled
 from vlrun.kv_cache.block_hash import ImageSpan
-from vlrun.process import OwnerProcess
 from vlrun.types.answer import FinishReason, Progress
 from vlrun.types.arrays import FloatArray, IntArray
 from vlrun.vision.encoder_queue import Encodable

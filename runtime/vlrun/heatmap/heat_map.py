@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlrun.arguments import optional, text, whole_number
 from vlrun.errors import OptionError
+from vlrun.types.arguments import optional, text, whole_number
 from vlrun.types.arrays import FloatArray
 
 

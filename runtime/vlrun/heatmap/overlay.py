@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
 
-from vlrun.arguments import instance
 from vlrun.errors import OptionError
 from vlrun.media.image import Image
+from vlrun.types.arguments import instance
 
 MAX_SIDE = 2048
 """Maximum of the longer side of the result in pixels: a heat map has only a few dozen cells."""

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageFilter
 
-from vlrun.arguments import instance
 from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import IDENTITY, Matrix
+from vlrun.types.arguments import instance
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 

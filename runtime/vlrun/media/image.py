@@ -20,7 +20,6 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from vlrun.arguments import check_fields, instance, optional, text, tuple_of
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, OptionError, UnsupportedMedia
 from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
 from vlrun.media.jpeg_end import check_complete, lacks_end, with_end
@@ -28,6 +27,7 @@ from vlrun.media.sources import read_source
 from vlrun.media.strict_checks import check_cost, check_exif, check_segments
 from vlrun.media.tiff_planes import correct_planes
 from vlrun.media.transform import ImageTransform, Matrix
+from vlrun.types.arguments import check_fields, instance, optional, text, tuple_of
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 """Supported formats by Pillow's names. JPEG includes MPO, which many phones write as .jpg."""

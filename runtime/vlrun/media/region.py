@@ -6,10 +6,10 @@ import math
 import re
 from dataclasses import dataclass
 
-from vlrun.arguments import check_fields, flag, instance, number, whole_number
 from vlrun.errors import OptionError
 from vlrun.media.image import Image, derive_image
 from vlrun.media.transform import Matrix
+from vlrun.types.arguments import check_fields, flag, instance, number, whole_number
 
 THOUSANDTHS = "1000"
 """What follows the slash of a region in thousandths."""

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from vlrun.arguments import check_fields, number, tuple_of, whole_number
 from vlrun.errors import OptionError
+from vlrun.types.arguments import check_fields, number, tuple_of, whole_number
 
 Matrix: TypeAlias = tuple[float, float, float, float, float, float]
 """``(a, b, c, d, e, f)`` maps ``(x, y)`` to ``(a x + b y + c, d x + e y + f)``."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from vlrun import manifest as manifests
 from vlrun.errors import DamagedModel, ModelChanged, ModelNotFound
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, FileEntry, Manifest
-from vlrun.regular_files import open_regular, read_descriptor
+from vlrun.storage.regular_files import open_regular, read_descriptor
 
 MIB = 2**20
 MAX_BYTES = {".bin": 2**40, ".xml": 64 * MIB, TOKENIZER: 64 * MIB, CHAT_TEMPLATE: MIB}

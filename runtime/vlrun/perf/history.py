@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from vlrun.perf.profile import SpeedProfile, fastest
-from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
+from vlrun.storage.regular_files import read_regular
 
 AUTO_SECONDS = 15.0
 """Maximum time to process a new image with ``detail="auto"``."""

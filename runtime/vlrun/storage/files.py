@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlrun.regular_files import open_regular
+from vlrun.storage.regular_files import open_regular
 from vlrun.types.arrays import Bytes
 
 PARTIAL = ".part"

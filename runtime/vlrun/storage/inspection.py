@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
+from vlrun.storage.regular_files import read_regular
 
 CHECKED = frozenset((".kv", ".blob"))
 """Suffixes of files that end with their checksum."""

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from vlrun import arguments as check
 from vlrun.errors import OptionError
+from vlrun.types import arguments as check
 
 Language: TypeAlias = Literal["en", "zh"]
 Requirement: TypeAlias = Literal["none", "optional", "required"]

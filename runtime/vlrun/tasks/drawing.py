@@ -18,9 +18,9 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
-from vlrun.arguments import instance, tuple_of
 from vlrun.media.image import Image
 from vlrun.tasks.fonts import font_for, pillow_font
+from vlrun.types.arguments import instance, tuple_of
 from vlrun.types.mark import Mark
 
 Colour: TypeAlias = tuple[int, int, int]

@@ -10,7 +10,7 @@ from typing import cast
 
 from PIL import ImageFont
 
-from vlrun.regular_files import open_regular
+from vlrun.storage.regular_files import open_regular
 
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 MAX_FONTS = 200

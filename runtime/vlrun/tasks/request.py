@@ -8,13 +8,13 @@ from typing import TypeAlias
 
 import msgspec
 
-from vlrun.arguments import check_fields, flag, instance, optional, text, whole_number
 from vlrun.errors import OptionError
 from vlrun.media.region import Tiles
 from vlrun.prompt.builder import DEFAULT_QUESTION
 from vlrun.tasks.aggregation import as_json
 from vlrun.tasks.definition import NO_ARGUMENTS, Task, TaskArguments, check_arguments, language_of
 from vlrun.types.answer import Answer, FinishReason
+from vlrun.types.arguments import check_fields, flag, instance, optional, text, whole_number
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
 

@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from vlrun.arguments import has_method, instance, optional
 from vlrun.conversation import Conversation
 from vlrun.errors import OptionError
 from vlrun.media.image import Image
@@ -25,6 +24,7 @@ from vlrun.tasks.aggregation import as_json, first_values, in_original, majority
 from vlrun.tasks.definition import MergeRule
 from vlrun.tasks.request import TaskRequest, TaskResult, VoteCounts
 from vlrun.types.answer import Answer, Chunk, FinishReason
+from vlrun.types.arguments import has_method, instance, optional
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
 from vlrun.types.sampling import MAX_SEED

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlrun.arguments import check_fields, optional, whole_number
 from vlrun.errors import OptionError
+from vlrun.types.arguments import check_fields, optional, whole_number
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vlrun.arguments import check_fields, number, optional, text, tuple_of
 from vlrun.errors import OptionError
+from vlrun.types.arguments import check_fields, number, optional, text, tuple_of
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from vlrun.arguments import check_fields, flag, number, one_of, optional, whole_number
 from vlrun.errors import OptionError
-from vlrun.manifest import GenerationDefaults
+from vlrun.types.arguments import check_fields, flag, number, one_of, optional, whole_number
 from vlrun.types.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from vlrun.manifest import GenerationDefaults
 
 MAX_TOKENS = 1024
 """Default length of an answer."""
@@ -106,7 +108,7 @@ class Options:
         self._check_stops()
         if self.stop and self.schema is not None:
             raise OptionError("stop strings would cut the JSON of a schema: leave them out")
-        self.sampling(GenerationDefaults(do_sample=True))  # raises OptionError for a value out of its range
+        self._sampling({})  # raises OptionError for a value out of its range
 
     def _check_stops(self) -> None:
         stops: object = self.stop  # untyped callers pass a single string
@@ -133,8 +135,11 @@ class Options:
         values = asdict(defaults)
         if not values.pop("do_sample"):
             values["temperature"] = 0.0
-        given = {name: getattr(self, name) for name in (*values, "seed")}
-        return SamplingParams(**values | {name: value for name, value in given.items() if value is not None})
+        return self._sampling(values)
+
+    def _sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
+        given = {field.name: getattr(self, field.name) for field in fields(SamplingParams)}
+        return SamplingParams(**{**defaults, **{name: value for name, value in given.items() if value is not None}})
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Options:
         """Return the options with ``defaults`` in place of None."""

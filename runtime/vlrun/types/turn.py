@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
-from vlrun.arguments import check_fields, flag, instance, mapping, one_of, optional, text, tuple_of
 from vlrun.errors import OptionError
+from vlrun.types.arguments import check_fields, flag, instance, mapping, one_of, optional, text, tuple_of
 from vlrun.types.options import Detail
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vlrun.regular_files import read_regular
 from vlrun.storage import files
+from vlrun.storage.regular_files import read_regular
 
 SPECIAL = ("FIFO", "link", "folder", "sparse")
 

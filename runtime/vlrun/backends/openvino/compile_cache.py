@@ -15,8 +15,8 @@ from pathlib import Path
 
 import openvino as ov
 
-from vlrun.regular_files import read_regular
 from vlrun.storage import files
+from vlrun.storage.regular_files import read_regular
 
 BLOB_VERSION = 2
 """Raise it when the compiled model changes although its files do not, for example by a new transformation."""

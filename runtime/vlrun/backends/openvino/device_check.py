@@ -21,8 +21,8 @@ from vlrun.backends.openvino.device_probe import DeviceProbe, ProbeResult, simil
 from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import Decoder
 from vlrun.errors import DeviceError, OptionError, UnreliableDevice, reason_of
-from vlrun.regular_files import read_regular
 from vlrun.storage import files
+from vlrun.storage.regular_files import read_regular
 from vlrun.vision.vision_encoder import VisionEncoder
 
 T = TypeVar("T")

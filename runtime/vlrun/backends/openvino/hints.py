@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from vlrun.arguments import check_fields, instance, optional, text, whole_number
 from vlrun.errors import OptionError
+from vlrun.types.arguments import check_fields, instance, optional, text, whole_number
 
 AUTO = "AUTO"
 """Device name for the automatic choice."""

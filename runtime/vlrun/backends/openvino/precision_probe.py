@@ -27,8 +27,8 @@ import openvino as ov
 from openvino import opset13
 
 from vlrun.backends.openvino.hints import DEFAULT_GROUP_SIZE, Hints
-from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
+from vlrun.storage.regular_files import read_regular
 from vlrun.types.arrays import FloatArray
 
 EXACT = "f32"

@@ -12,8 +12,8 @@ import openvino as ov
 
 from vlrun.backends.openvino.hints import Hints
 from vlrun.errors import OptionError
-from vlrun.regular_files import read_regular
 from vlrun.storage import cache_paths, files
+from vlrun.storage.regular_files import read_regular
 
 MAX_RESULT_BYTES = 1 << 16
 """Limit on a stored result, which has a few hundred bytes."""
