@@ -46,6 +46,8 @@ def verify() -> None:
             kept += not removed
             print_note(f"{'removed' if removed else 'cannot remove'} '{path}': {reason}")
         click.echo(f"{found.kind:9} {found.files:5} files: {f'{len(bad)} damaged' if bad else 'intact'}")
+        for path in inspection.foreign(found.kind):
+            print_note(f"'{path}' was not written by vlrun: it is left alone")
     for note in cache_paths.distrusted():
         print_note(note)
     if kept:

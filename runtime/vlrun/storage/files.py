@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vlrun.storage.regular_files import open_regular
+from vlrun.storage.regular_files import READ_BYTES, open_regular
 from vlrun.types.arrays import Bytes
 
 PARTIAL = ".part"
 CHECKSUM_BYTES = hashlib.sha256().digest_size
+MAX_CHECKED_BYTES = 2**36
+"""Of a file to check: the KV cache of the longest prompt of a 2B model in f32. A sparse file may have any size."""
 
 
 def write_checked(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
@@ -53,6 +55,17 @@ def read_checked(path: Path, limit: int) -> Bytes:
     if hashlib.sha256(body.data).digest() != checksum:
         raise ValueError("the checksum is wrong")
     return body
+
+
+def check(path: Path) -> None:
+    """Check a file of ``write_checked`` without keeping its content in memory. Raises as ``read_checked``."""
+    with os.fdopen(open_regular(path, MAX_CHECKED_BYTES, follow=False), "rb") as file:
+        left, digest = os.fstat(file.fileno()).st_size - CHECKSUM_BYTES, hashlib.sha256()
+        while left > 0 and (piece := file.read(min(left, READ_BYTES))):
+            digest.update(piece)
+            left -= len(piece)
+        if left or file.read(CHECKSUM_BYTES + 1) != digest.digest():
+            raise ValueError("the checksum is wrong")
 
 
 def write_atomic(path: Path, content: bytes) -> None:

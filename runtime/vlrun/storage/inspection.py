@@ -1,14 +1,16 @@
-"""Inspects the cache folder: what lies there, whether it is intact, and removal."""
+"""Inspects the cache folder: what lies there, whether it is intact, and removal.
+
+Only files with names that vlrun gives are ever removed: a folder of the cache may be a link to one with other files.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
+import re
 import stat
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,18 @@ from vlrun.storage.regular_files import read_regular
 CHECKED = frozenset((".kv", ".blob"))
 """Suffixes of files that end with their checksum."""
 MAX_JSON_BYTES = 1 << 20
+_PARTIAL = re.escape(files.PARTIAL)
+_JSON = re.compile(rf"[0-9a-f]{{32}}\.json|\w{{8}}{_PARTIAL}")
+NAMES: Mapping[str, re.Pattern[str]] = {
+    "prefixes": re.compile(rf"[0-9a-f]{{16}}-[0-9a-f]{{64}}\.kv|\w{{8}}{_PARTIAL}"),
+    "compiled": re.compile(rf"[0-9a-f]{{64}}\.(blob|refused)|\w{{8}}{_PARTIAL}"),
+    "devices": _JSON,
+    "verified": re.compile(r"[0-9a-f]{64}"),
+    "tuned": _JSON,
+    "probed": _JSON,
+    "speed": _JSON,
+}
+"""Names of the files that vlrun writes, by kind; those of partial files come from ``tempfile``."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +48,17 @@ def usage() -> list[CacheUsage]:
     """Return the files and bytes of every kind."""
     found = []
     for kind in cache_paths.KINDS:
-        folder = cache_paths.folder() / kind
         sizes = []
-        for path in _entries(folder):
+        for path in _written(kind):
             with contextlib.suppress(OSError):  # another process removed it
                 sizes.append(path.lstat().st_size)
-        found.append(CacheUsage(kind, folder, len(sizes), sum(sizes)))
+        found.append(CacheUsage(kind, cache_paths.folder() / kind, len(sizes), sum(sizes)))
     return found
 
 
 def damaged(kind: str) -> Iterator[tuple[Path, str]]:
     """Yield the files of one kind that cannot be used, each with the reason. Reads all of them."""
-    for path in _entries(cache_paths.folder() / kind):
+    for path in _written(kind):
         try:
             reason = _damage(path)
         except FileNotFoundError:  # another process removed it
@@ -56,19 +69,21 @@ def damaged(kind: str) -> Iterator[tuple[Path, str]]:
             yield path, reason
 
 
+def foreign(kind: str) -> list[Path]:
+    """Return what lies in the folder of one kind although vlrun did not write it."""
+    return [path for path in _entries(kind) if not _is_written(kind, path)]
+
+
 def remove(path: Path) -> bool:
-    """Remove a file, or a folder that has no business in the cache. Return whether it is gone."""
+    """Remove a file. Return whether it is gone."""
     with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        path.unlink()
     return not os.path.lexists(path)
 
 
 def clear(kind: str) -> int:
     """Remove all data of one kind and return the number of files that could not be removed."""
-    return sum(not remove(path) for path in _entries(cache_paths.folder() / kind))
+    return sum(not remove(path) for path in _written(kind))
 
 
 def _damage(path: Path) -> str | None:
@@ -82,7 +97,7 @@ def _damage(path: Path) -> str | None:
         return "it was left by a process that ended" if files.is_abandoned(path) else None
     try:
         if path.suffix in CHECKED:
-            files.read_checked(path, sys.maxsize)
+            files.check(path)
         elif path.suffix == ".json":
             json.loads(read_regular(path, MAX_JSON_BYTES, follow=False))
     except (ValueError, RecursionError):
@@ -90,7 +105,15 @@ def _damage(path: Path) -> str | None:
     return None
 
 
-def _entries(folder: Path) -> list[Path]:
+def _written(kind: str) -> list[Path]:
+    return [path for path in _entries(kind) if _is_written(kind, path)]
+
+
+def _is_written(kind: str, path: Path) -> bool:
+    return bool(NAMES[kind].fullmatch(path.name)) and (path.is_symlink() or not path.is_dir())
+
+
+def _entries(kind: str) -> list[Path]:
     with contextlib.suppress(OSError):
-        return sorted(folder.iterdir())
+        return sorted((cache_paths.folder() / kind).iterdir())
     return []

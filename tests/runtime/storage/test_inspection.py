@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from vlrun.backends.openvino.precision_probe import probe_cpu
+from vlrun.backends.openvino.tuned import Tuned, save_tuned
 from vlrun.cli.commands import commands
 from vlrun.errors import OutputError
+from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
+from vlrun.perf.history import record
+from vlrun.perf.profile import SpeedProfile
 from vlrun.storage import files
 from vlrun.storage.cache_paths import KINDS
+from vlrun.storage.inspection import NAMES
+
+PREFIX, BLOB, JSON = f"{'ab' * 8}-{'0f' * 32}.kv", f"{'0f' * 32}.blob", f"{'0f' * 16}.json"
 
 
 @pytest.fixture
@@ -20,11 +31,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for kind in KINDS:
         (tmp_path / "vlrun" / kind).mkdir(parents=True)
-    files.write_checked(tmp_path / "vlrun" / "prefixes" / "good.kv", [b"keys and values"])
-    files.write_checked(tmp_path / "vlrun" / "compiled" / "good.blob", [b"code"])
-    (tmp_path / "vlrun" / "verified" / "00ff").touch()
-    (tmp_path / "vlrun" / "tuned" / "good.json").write_text("{}")
-    (tmp_path / "vlrun" / "speed" / "good.json").write_text("{}")
+    files.write_checked(tmp_path / "vlrun" / "prefixes" / PREFIX, [b"keys and values"])
+    files.write_checked(tmp_path / "vlrun" / "compiled" / BLOB, [b"code"])
+    (tmp_path / "vlrun" / "verified" / ("0f" * 32)).touch()
+    (tmp_path / "vlrun" / "tuned" / JSON).write_text("{}")
+    (tmp_path / "vlrun" / "speed" / JSON).write_text("{}")
     return tmp_path / "vlrun"
 
 
@@ -47,19 +58,19 @@ def test_show_counts_files_and_bytes(cache: Path) -> None:
 def test_verify_removes_what_is_damaged(cache: Path) -> None:
     """Also FIFOs and devices, which must not block it, and links, whose targets stay."""
     assert run("verify").count("intact") == len(KINDS)
-    content = bytearray((cache / "prefixes" / "good.kv").read_bytes())
+    content = bytearray((cache / "prefixes" / PREFIX).read_bytes())
     content[3] ^= 1
-    (cache / "prefixes" / "flipped.kv").write_bytes(content)
-    (cache / "prefixes" / "left.part").write_bytes(b"half")
-    (cache / "compiled" / "zero.blob").symlink_to("/dev/zero")
-    os.mkfifo(cache / "compiled" / "fifo.blob")
-    (cache / "tuned" / "deep.json").write_text("[" * 100_000)
-    (cache / "speed" / "sub").mkdir()
-    (cache / "speed" / "sub" / "file").touch()
+    flipped, deep = PREFIX.replace("ab", "cd"), JSON.replace("0f", "1f")
+    zero, fifo = BLOB.replace("0f", "1f"), BLOB.replace("0f", "2f")
+    (cache / "prefixes" / flipped).write_bytes(content)
+    (cache / "prefixes" / "tmp_ab12.part").write_bytes(b"half")
+    (cache / "compiled" / zero).symlink_to("/dev/zero")
+    os.mkfifo(cache / "compiled" / fifo)
+    (cache / "tuned" / deep).write_text("[" * 100_000)
     output = run("verify")
-    for name in ("flipped.kv", "left.part", "zero.blob", "fifo.blob", "deep.json", "sub"):
+    for name in (flipped, "tmp_ab12.part", zero, fifo, deep):
         assert f"{name}'" in output
-    assert sorted(path.name for path in cache.glob("*/*")) == ["00ff", "good.blob", *["good.json"] * 2, "good.kv"]
+    assert sorted(path.name for path in cache.glob("*/*")) == sorted([PREFIX, BLOB, JSON, JSON, "0f" * 32])
     assert Path("/dev/zero").exists()
     assert run("verify").count("intact") == len(KINDS)
 
@@ -74,6 +85,45 @@ def test_clear_removes_the_given_kinds_or_all(cache: Path) -> None:
     assert (cache / "chat_history").exists()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_that_vlrun_did_not_write_are_left_alone(cache: Path, tmp_path: Path, kind: str) -> None:
+    """The folder of a kind was a link to one with other files, and all of them were removed."""
+    photos = tmp_path / "photos"
+    (photos / "2025").mkdir(parents=True)
+    kept = [photos / name for name in ("a.jpg", "2025/b.jpg", "notes.json", "half.part", "model.kv", f"x{PREFIX}")]
+    for path in kept:
+        path.touch()
+    shutil.rmtree(cache / kind)
+    (cache / kind).symlink_to(photos)
+    assert "a.jpg' was not written by vlrun" in run("verify")
+    run("clear")
+    assert all(path.exists() for path in kept)
+
+
+def test_names_are_those_of_the_files_that_vlrun_writes(cache: Path) -> None:
+    """Else ``vlrun cache clear`` would leave them."""
+    descriptor, partial = tempfile.mkstemp(files.PARTIAL, "", cache)
+    os.close(descriptor)
+    for kind, pattern in NAMES.items():
+        assert pattern.fullmatch(Path(partial).name) or kind == "verified"
+    store = PrefixStore(cache / "prefixes", b"root", 2**20)
+    store.put(StoredPrefix((b"h" * 32,), np.zeros((1, 8), np.uint8), (b"image",)))
+    record("fingerprint", "hints", SpeedProfile(prefill=1.0))
+    save_tuned(Tuned("f32", "f32", 0, None, 1.0, 1.0), "fingerprint", "CPU")
+    probe_cpu.__wrapped__(7)
+    written = list(cache.glob("*/*"))
+    assert all(NAMES[path.parent.name].fullmatch(path.name) for path in written)
+    assert {path.parent.name for path in written} >= {"prefixes", "speed", "tuned"}
+
+
+def test_a_sparse_file_is_not_read_into_memory(cache: Path) -> None:
+    """``vlrun cache verify`` ended with a MemoryError."""
+    with (cache / "prefixes" / PREFIX).open("wb") as file:
+        file.truncate(2**40)
+    assert f"{PREFIX}': it has 1,099,511,627,776 bytes" in run("verify")
+    assert not list((cache / "prefixes").iterdir())
+
+
 def test_a_missing_cache_folder_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
     for command in ("show", "verify", "clear"):
@@ -83,7 +133,7 @@ def test_a_missing_cache_folder_is_empty(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_files_that_cannot_be_removed_are_an_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulated, since tests may run as root."""
-    (cache / "prefixes" / "good.kv").write_bytes(b"damaged")
+    (cache / "prefixes" / PREFIX).write_bytes(b"damaged")
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
