@@ -18,6 +18,7 @@ import numpy as np
 import openvino as ov
 
 from vlrun.backends.openvino.backend import choose_hints
+from vlrun.backends.openvino.device import check_available
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.precision_probe import can_quantize
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
@@ -223,6 +224,7 @@ def tune(
     Raises:
         DeviceError: Nothing runs on the device, or there is not enough time.
     """
+    check_available(ov.Core(), device)
     default, reason = choose_hints(folder, Hints(device=device), use_tuned=False)
     report(f"defaults: {default.describe()}{reason and f' ({reason})'}")
     choices = choices_for(default)

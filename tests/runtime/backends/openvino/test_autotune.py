@@ -240,6 +240,15 @@ def test_a_result_that_cannot_be_stored_is_still_printed(tmp_path: Path, monkeyp
     assert isinstance(run.exception, OutputError)
 
 
+@pytest.mark.parametrize("device", ["GPU", "GPU.3", "gpu", "NPU", "auto", "HETERO:CPU", "nonsense"])
+def test_a_device_that_cannot_be_tuned_is_told_before_anything_runs(device: str) -> None:
+    """Without a GPU driver, OpenVINO's message about a library that it cannot load was an internal error."""
+    run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--device", device])
+    assert isinstance(run.exception, DeviceError)
+    assert str(run.exception).startswith(("there is no device", "vlrun cannot use the NPU"))
+    assert not run.stderr
+
+
 @pytest.mark.slow
 def test_vlrun_tune_stores_a_result_that_the_next_load_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real processes measure the defaults; the other choices differ between machines."""
