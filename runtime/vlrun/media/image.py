@@ -180,7 +180,7 @@ def opened_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> I
     elif isinstance(source, np.ndarray):
         yield _from_array(source, limits)
     elif isinstance(source, PILImage.Image):
-        _check_pixels(source.size, "the image", limits)
+        check_pixels(source.size, "the image", limits)
         with DECODING.hold(source.width * source.height):
             with _media_errors("the image", limits):
                 image = _from_pillow(source, "the image", limits)
@@ -250,7 +250,10 @@ def _too_many_pixels(name: str, limits: ImageLimits) -> MediaTooLarge:
     return MediaTooLarge(f"{name} has more than {limits.pixel_limit:,} pixels, the limit")
 
 
-def _check_pixels(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
+def check_pixels(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
+    """Raise DamagedMedia for an image without pixels, and MediaTooLarge for one with too many."""
+    if 0 in size:
+        raise DamagedMedia(f"{name} has no pixels")
     if size[0] * size[1] > limits.pixel_limit:
         raise MediaTooLarge(f"{name} has {size[0] * size[1]:,} pixels; the limit is {limits.pixel_limit:,}")
 
@@ -329,7 +332,7 @@ def _from_16_bit_grey(pil_image: PILImage.Image, name: str) -> PILImage.Image:
 def _from_array(rgb: npt.NDArray[np.uint8], limits: ImageLimits) -> Image:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise UnsupportedMedia(f"an array must be [height, width, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
-    _check_pixels((rgb.shape[1], rgb.shape[0]), "the array", limits)
+    check_pixels((rgb.shape[1], rgb.shape[0]), "the array", limits)
     return _make_image(rgb, ())
 
 

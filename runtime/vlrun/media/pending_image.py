@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge, OptionError
-from vlrun.media.image import DEFAULT_LIMITS, Image, ImageLimits, ImageSource, image_size, opened_image
-from vlrun.media.sources import read_source
+from vlrun.media.image import DEFAULT_LIMITS, Image, ImageLimits, ImageSource, check_pixels, image_size, opened_image
+from vlrun.media.sources import UNNAMED, read_source
 
 MAX_IMAGES = 64
 MAX_TOTAL_PIXELS = 1_000_000_000
@@ -37,6 +37,8 @@ class PendingImage:
                 self._source = image
         if isinstance(self._source, Image | PILImage.Image):
             self.size = self._source.size
+            if isinstance(self._source, PILImage.Image):
+                check_pixels(self.size, UNNAMED, limits)
             return
         encoded, name = read_source(source, limits.max_bytes)
         self.size = image_size(encoded, limits, name)

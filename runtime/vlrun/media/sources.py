@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, UnsupportedMedia
+from vlrun.errors import DamagedMedia, MediaError, MediaNotFound, MediaTooLarge, UnsupportedMedia
 
 UNNAMED = "the image"
 MAX_NAME = 200
@@ -30,9 +30,12 @@ def read_source(source: object, max_bytes: int) -> tuple[bytes, str]:
         MediaError: MediaNotFound, DamagedMedia, MediaTooLarge or UnsupportedMedia.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        if memoryview(source).nbytes > max_bytes:
-            raise _too_large(UNNAMED, max_bytes)
-        return bytes(source), UNNAMED
+        try:
+            if memoryview(source).nbytes > max_bytes:
+                raise _too_large(UNNAMED, max_bytes)
+            return bytes(source), UNNAMED
+        except ValueError as error:  # a memoryview that was released
+            raise MediaNotFound(f"cannot read {UNNAMED}: {error}") from None
     if isinstance(source, str | os.PathLike):
         return _read_path(os.fsdecode(source), max_bytes)
     read = getattr(source, "read", None)
@@ -86,7 +89,9 @@ def _read_file(file: object, read: Callable[[int], object], max_bytes: int) -> t
             return _read_bounded(read, name, max_bytes), name
         finally:
             seek(position)
-    except (OSError, ValueError) as error:
+    except MediaError:
+        raise
+    except Exception as error:  # of any kind: EOFError from a gzip file, HTTPException from a response
         raise MediaNotFound(f"cannot read {name}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 

@@ -33,6 +33,13 @@ def test_every_source_has_a_size_and_opens(tmp_path: Path) -> None:
                 assert image.sha256 == open_image(PNG).sha256
 
 
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
+def test_a_pillow_image_without_pixels_is_refused_before_its_tokens_are_counted(size: tuple[int, int]) -> None:
+    """It was a ZeroDivisionError."""
+    with pytest.raises(DamagedMedia, match="the image has no pixels"):
+        read_headers([PILImage.new("RGB", size)])
+
+
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     """As in ``vlrun ask <(convert ...)``."""
     path = tmp_path / "pipe"

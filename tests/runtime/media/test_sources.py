@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import tempfile
@@ -97,6 +98,25 @@ def test_endless_sources_are_read_up_to_the_limit() -> None:
                 open_image(endless, limits)
     with pytest.raises(MediaError, match="more bytes than it was asked for"):
         open_image(Odd(bytes(2000)), limits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [EOFError("too short"), KeyError("x"), http.client.IncompleteRead(b"")])
+def test_a_file_that_fails_in_its_own_way_cannot_be_read(error: Exception) -> None:
+    """A gzip file that is cut short raises EOFError, an HTTP response an HTTPException."""
+
+    class Failing(io.RawIOBase):
+        def read(self, _: int = -1) -> bytes:
+            raise error
+
+    with pytest.raises(MediaNotFound, match="cannot read the image"):
+        open_image(Failing())  # type: ignore[arg-type]
+
+
+def test_a_released_buffer_cannot_be_read() -> None:
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(MediaNotFound, match="released"):
+        open_image(view)  # type: ignore[arg-type]
 
 
 class Odd:
