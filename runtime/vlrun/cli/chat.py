@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vlrun.types.options import Options
 
 MAX_HISTORY_BYTES = 64 << 20
+MAX_TEXT = 2 << 20
+"""Characters of a question, as many as a prompt may have: a line of /dev/zero never ends."""
 CONTINUATION = "\\"
 BLOCK = '"""'
 
@@ -60,27 +62,39 @@ def chat(images: tuple[str, ...], show_thinking: bool, options: Options, model_o
 
 
 def _read_question(read_line: Callable[[str], str]) -> str:
-    """Read a line, lines that end in a backslash, or a block between triple quotes."""
+    """Read a line, lines that end in a backslash, or a block between triple quotes. Raises OptionError."""
     line = read_line("> ")
     if line.strip().startswith(BLOCK):
-        lines = [line.strip().removeprefix(BLOCK)]
-        with contextlib.suppress(EOFError):  # an open block ends with the input
-            while not lines[-1].rstrip().endswith(BLOCK):
-                lines.append(read_line(". "))
+        first = line.strip().removeprefix(BLOCK)
+        lines = _read_while(read_line, first, lambda line: not line.rstrip().endswith(BLOCK))
         return "\n".join(lines).rstrip().removesuffix(BLOCK).strip()
-    lines = [line]
+    lines = _read_while(read_line, line, lambda line: line.endswith(CONTINUATION))
+    return "\n".join(line.removesuffix(CONTINUATION) for line in lines)
+
+
+def _read_while(read_line: Callable[[str], str], first: str, continues: Callable[[str], bool]) -> list[str]:
+    """Return a line and those that follow while ``continues``. An open block ends with the input."""
+    lines, characters = [first], len(first)
     with contextlib.suppress(EOFError):
-        while lines[-1].endswith(CONTINUATION):
-            lines[-1] = lines[-1].removesuffix(CONTINUATION)
+        while continues(lines[-1]):
             lines.append(read_line(". "))
-    return "\n".join(lines)
+            characters += len(lines[-1]) + 1
+            _check_length(characters)
+    return lines
 
 
 def _read_pipe(_: str) -> str:
-    line = sys.stdin.readline()
+    line = sys.stdin.readline(MAX_TEXT + 1)
     if not line:
         raise EOFError
+    _check_length(len(line))
     return line.removesuffix("\n").removeprefix("\ufeff")  # editors write it at the beginning of a file
+
+
+def _check_length(characters: int) -> None:
+    """Raise OptionError, which ends the chat: the rest of the text would be taken for further questions."""
+    if characters > MAX_TEXT:
+        raise OptionError(f"a question on stdin has more than {MAX_TEXT:,} characters, the limit")
 
 
 def _line_editor() -> Callable[[str], str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vlrun.cli.chat import _read_pipe
+from vlrun.cli.chat import MAX_TEXT, _read_pipe, _read_question
 from vlrun.cli.options import read_schema
+from vlrun.errors import OptionError
+from vlrun.prompt import text_encoder
 from vlrun.server.middleware.api_keys import ApiKeys
 from vlrun.structured.schema_check import check_schema
 from vlrun.tasks.definition import load_tasks
@@ -35,3 +37,17 @@ def test_texts_may_begin_with_a_byte_order_mark(monkeypatch: pytest.MonkeyPatch)
     assert check_schema(f'{MARK}{{"type": "integer"}}') == {"type": "integer"}
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{MARK}/help\n"))
     assert _read_pipe("") == "/help"
+
+
+@pytest.mark.parametrize(("beginning", "line"), [("", "x" * 1000), ("", "x" * 999 + "\\\n"), ('"""', "x" * 999 + "\n")])
+def test_a_question_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch, beginning: str, line: str) -> None:
+    """``vlrun chat < /dev/zero`` took all memory."""
+    assert MAX_TEXT == text_encoder.MAX_TEXT
+    monkeypatch.setattr("sys.stdin", io.StringIO(beginning + line * (MAX_TEXT // 1000 + 2)))
+    with pytest.raises(OptionError, match="more than 2,097,152 characters"):
+        _read_question(_read_pipe)
+
+
+def test_questions_of_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('a\\\nb\n"""c\n\nd"""\ne\\'))
+    assert [_read_question(_read_pipe) for _ in range(3)] == ["a\nb", "c\n\nd", "e"]
