@@ -146,7 +146,7 @@ class PrefixStore:
                 return prefix
         except OSError:
             return None
-        except (ValueError, msgspec.MsgspecError):
+        except (ValueError, msgspec.MsgspecError, RecursionError):
             pass
         files.remove(path)
         return None

@@ -85,7 +85,7 @@ class SpeedHistory(msgspec.Struct, frozen=True):
 
 def load_history(fingerprint: str, hints: str) -> SpeedHistory:
     """Return the stored history of a model with these hints on this machine; empty if there is none."""
-    with suppress(OSError, msgspec.MsgspecError):
+    with suppress(OSError, msgspec.MsgspecError, RecursionError):
         content = read_regular(_path(fingerprint, hints), MAX_HISTORY_BYTES, follow=False)
         return msgspec.json.decode(content, type=SpeedHistory)
     return SpeedHistory()

@@ -26,7 +26,8 @@ from tests.runtime.engine.requests import (
 )
 from vlrun import CacheConfig, Options, load
 from vlrun.errors import EngineClosed
-from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix, may_contain
+from vlrun.kv_cache.prefix_store import MAGIC, PrefixStore, StoredPrefix, may_contain
+from vlrun.storage.files import write_checked
 
 LIMIT = 2**20
 IMAGES = (b"an image", b"another")
@@ -56,7 +57,7 @@ def test_a_new_process_neither_encodes_nor_prefills_a_stored_prefix(tmp_path: Pa
 
 
 @pytest.mark.fault(37)
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign", "swap"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "foreign", "swap", "deep"])
 def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -> None:
     """Guards against wrong answers without an error."""
     ask(tmp_path)
@@ -64,6 +65,10 @@ def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path, damage: str) -
     content = bytearray(file.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
+    elif damage == "deep":  # intact, with a header that no parser follows
+        header = b"\x91" * 50_000
+        write_checked(file, [MAGIC, len(header).to_bytes(8, "little"), header])
+        content = bytearray(file.read_bytes())
     elif damage == "swap":  # intact, but another prefix under this name
         other = PrefixStore(tmp_path / "other", ROOT, LIMIT)
         other.put(StoredPrefix((b"x" * 32,), np.zeros((1, 2048), np.uint8), (b"p",)))

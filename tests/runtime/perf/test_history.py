@@ -113,7 +113,9 @@ def test_history_is_stored_per_model_and_hints(cache: Path) -> None:
     assert load_history("model", "GPU") == load_history("other", "CPU") == SpeedHistory()
 
 
-@pytest.mark.parametrize("content", [b"{", b'{"moments": 3}', b'{"vision": {"768": 4.0}, "load": 1.0}'])
+@pytest.mark.parametrize(
+    "content", [b"{", b'{"moments": 3}', b'{"vision": {"768": 4.0}, "load": 1.0}', b'{"x":' + b"[" * 50_000]
+)
 def test_a_damaged_or_older_file_is_ignored(content: bytes, cache: Path) -> None:
     record("model", "CPU", measured(5.0))
     (file,) = (cache / "vlrun" / "speed").iterdir()

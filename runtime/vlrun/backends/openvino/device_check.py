@@ -228,7 +228,7 @@ class DeviceCheck:
     def _load(self, verdict: Verdict) -> Verdict:
         """Return the stored verdict, or the given one if there is none or it is damaged."""
         if self._folder:
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
+            with contextlib.suppress(OSError, msgspec.MsgspecError, RecursionError):
                 content = read_regular(self._folder / verdict.path_name, MAX_BYTES, follow=False)
                 stored = msgspec.json.decode(content, type=Verdict)
                 if msgspec.structs.replace(stored, trials=()) == verdict:

@@ -254,7 +254,7 @@ def _path(machine: str) -> Path:
 
 
 def _load(path: Path) -> Measurement | None:
-    with suppress(OSError, msgspec.MsgspecError):
+    with suppress(OSError, msgspec.MsgspecError, RecursionError):
         return msgspec.json.decode(read_regular(path, MAX_BYTES, follow=False), type=Measurement)
     return None
 

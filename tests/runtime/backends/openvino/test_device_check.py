@@ -177,7 +177,7 @@ def test_other_properties_are_checked_again(tmp_path: Path) -> None:
     assert len(check.verdict.trials) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"device": 5}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"device": 5}', b"\xff", b'{"x":' + b"[" * 50_000])
 def test_a_damaged_or_unwritable_file_only_repeats_the_check(tmp_path: Path, content: bytes) -> None:
     make_check(tmp_path).vision_encoder(vision_settings(GPU), FakeGPU({}).open)
     (file,) = tmp_path.iterdir()

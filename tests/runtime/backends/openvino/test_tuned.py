@@ -45,7 +45,7 @@ def test_given_hints_override_tuned_ones_and_those_the_probe() -> None:
     assert hints_used(Hints(group_size=0)) == str(Hints(vision_precision="bf16", group_size=256))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"seconds": "fast"}', DANGEROUS])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"seconds": "fast"}', b'{"x":' + b"[" * 50_000, DANGEROUS])
 def test_a_damaged_or_dangerous_result_is_ignored(content: bytes, cache_folder: Path) -> None:
     """An earlier version may have stored properties that crash the plugin."""
     save_tuned(TUNED, MODEL.fingerprint, "CPU")
