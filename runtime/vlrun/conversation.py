@@ -21,7 +21,7 @@ from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.output_file import resolve_links
-from vlrun.media.pending_image import MAX_IMAGES
+from vlrun.media.pending_image import MAX_IMAGES, read_headers
 from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
@@ -113,10 +113,8 @@ class Conversation:
         if saved.format != FORMAT:
             raise OptionError(f"'{source}' has format {saved.format}, but this vlrun reads format {FORMAT}")
         same_model = saved.model == self._vlm.fingerprint
-        images = sum(part.png is not None for turn in saved.turns for part in turn.parts)
         try:
-            if images > MAX_IMAGES:
-                raise ValueError(f"it has {images} images, more than {MAX_IMAGES}")
+            _check_images(saved.turns)
             turns = tuple(_restore_turn(turn, same_model) for turn in saved.turns)
             _check_tokens(self._vlm.manifest, turns)
             self.turns = turns
@@ -172,6 +170,14 @@ class _SavedConversation(msgspec.Struct):
     format: int
     model: str
     turns: tuple[_SavedTurn, ...]
+
+
+def _check_images(turns: Sequence[_SavedTurn]) -> None:
+    """Read the headers of all images before any is decoded. Raises MediaError, OptionError and ValueError."""
+    images = [part.png for turn in turns for part in turn.parts if part.png is not None]
+    if len(images) > MAX_IMAGES:
+        raise ValueError(f"it has {len(images)} images, more than {MAX_IMAGES}")
+    read_headers([base64.b64decode(image, validate=True) for image in images])
 
 
 def _check_replaceable(target: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import codecs
+import io
 import json
 import os
 import pickle
@@ -137,6 +139,18 @@ def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str,
     with pytest.raises(OptionError, match=message):
         conversation.load(tmp_path / "chat.json")
     assert len(conversation.turns) == 1
+
+
+def test_saved_images_are_counted_before_they_are_decoded(vlm: vlrun.VLM, tmp_path: Path) -> None:
+    """A file of 5 MB with 14 images of 89 megapixels took 48 s and 4 GB."""
+    encoded = io.BytesIO()
+    PILImage.new("1", (9400, 9500)).save(encoded, "PNG")
+    damaged = encoded.getvalue()[:60]  # its header can be read, its pixels cannot
+    part = {"png": base64.b64encode(damaged).decode()}
+    turns = [{"role": "user", "parts": [part] * 12}]
+    (tmp_path / "chat.json").write_text(json.dumps({"format": 1, "model": "x", "turns": turns}))
+    with pytest.raises(OptionError, match="more than 1,000 megapixels"):
+        Conversation(vlm).load(tmp_path / "chat.json")
 
 
 def test_impossible_paths_are_refused_and_leave_no_file(vlm: vlrun.VLM, tmp_path: Path) -> None:
