@@ -32,6 +32,15 @@ def test_auto_prefers_an_integrated_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert candidates(Hints()) == [Hints()]
 
 
+def test_auto_passes_over_a_gpu_whose_driver_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise RuntimeError("[GPU] clGetDeviceInfo, error code: -33")
+
+    core = SimpleNamespace(available_devices=["CPU", "GPU"], get_property=broken)
+    monkeypatch.setattr("openvino.Core", lambda: core)
+    assert [hints.device for hints in candidates(Hints(device="AUTO"))] == ["CPU"]
+
+
 def test_an_npu_is_refused_with_the_reason() -> None:
     """Whether there is one or not: it could not run the model."""
     for name in ("NPU", "NPU.3720"):
