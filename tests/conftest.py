@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -32,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.umask(0o022)  # with 0, vlrun would not trust the cache folders that tests make
     if config.getoption("--fast"):
         sys.meta_path.insert(0, SkipSlowImports())
 

@@ -20,6 +20,12 @@ PARTIAL = ".part"
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
+def make_folder(folder: Path) -> None:
+    """Create a cache folder, and the one around it, for this user alone whatever the umask is. Raises OSError."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def write_checked(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     """Write a file atomically, followed by the SHA-256 of its content. Raises OSError."""
     descriptor, name = tempfile.mkstemp(PARTIAL, "", path.parent)

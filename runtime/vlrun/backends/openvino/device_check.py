@@ -220,7 +220,7 @@ class DeviceCheck:
             self._verdict = msgspec.structs.replace(self._verdict, trials=(*self._verdict.trials, trial))
             if self._folder:
                 with contextlib.suppress(OSError):  # a cache that cannot be written: it is checked again
-                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    files.make_folder(self._folder)
                     content = msgspec.json.format(msgspec.json.encode(self._verdict), indent=2)
                     files.write_atomic(self._folder / self._verdict.path_name, content)
         return trial
