@@ -18,7 +18,7 @@ import numpy as np
 import openvino as ov
 
 from vlrun.backends.openvino.backend import choose_hints
-from vlrun.backends.openvino.hints import Hints
+from vlrun.backends.openvino.hints import Hints, is_cpu
 from vlrun.backends.openvino.precision_probe import can_quantize
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
 from vlrun.backends.openvino.trial_process import Deadline, TrialFailed, TrialLike, TrialProcess
@@ -238,7 +238,7 @@ def tune(
 def choices_for(default: Hints) -> list[Choice]:
     """Return what to try on a device; not what is known to crash or to give wrong results there."""
     capabilities = ov.Core().get_property(default.device, "OPTIMIZATION_CAPABILITIES")
-    on_cpu = default.device.split(".")[0] == "CPU"
+    on_cpu = is_cpu(default.device)
     reduced = "bf16" if on_cpu else "f16"  # f16 overflows in the CPU's vision encoder and crashes its decoder
     precisions = ["f32", *([reduced] if CAPABILITIES[reduced] in capabilities else [])]
     choices = [Choice(f"vision encoder {name}", {"vision_precision": name}) for name in precisions]

@@ -14,7 +14,7 @@ import openvino as ov
 from openvino import opset13
 
 from vlrun.backends.openvino.compile_cache import CompileCache
-from vlrun.backends.openvino.hints import AUTO, Hints
+from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError, reason_of
 from vlrun.models.model_folder import ModelFolder
 
@@ -90,11 +90,6 @@ def open_device(
     core = ov.Core()
     check_available(core, hints.device)
     return Device(core, hints, None if is_cpu(hints.device) else compile_cache, compiling or threading.Event())
-
-
-def is_cpu(device: str) -> bool:
-    """Return whether a device name is that of a CPU."""
-    return device.split(".", maxsplit=1)[0] == "CPU"
 
 
 def check_available(core: ov.Core, device: str) -> None:
