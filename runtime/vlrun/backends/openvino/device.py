@@ -68,8 +68,8 @@ class Device:
         device = self.hints.device
         self.compiling.set()
         try:
-            if self.compile_cache:
-                path, check = folder.named_path(weights), partial(folder.check_unchanged, weights)
+            path, check = folder.named_path(weights), partial(folder.check_unchanged, weights)
+            if self.compile_cache and path:
                 return self.compile_cache.compile_model(self.core, model, path, device, config, check)
             return self.core.compile_model(model, device, dict(config))
         except RuntimeError as error:
