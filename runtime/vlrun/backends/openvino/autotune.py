@@ -1,7 +1,8 @@
 """Autotuning: measure which OpenVINO properties are fastest on this machine, and store them.
 
 Each choice runs in a process of its own beside one with the defaults. The two take turns, so that other load hits both,
-and their outputs are compared with exact ones. A choice that crashes, strays or takes too long is left out.
+and their outputs are compared with exact ones. A choice that crashes, takes too long or gives other
+results is left out.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class Tuner:
         """Return the errors that are accepted. Raises TrialFailed if those of the defaults are too large."""
         found = output_errors(outputs, self._reference)
         if max(found) > MAX_DEFAULT_ERROR:
-            raise TrialFailed("their results stray from exact ones")
+            raise TrialFailed("their results differ too much from exact ones")
         logits, features = (max(MAX_ERROR, ERROR_FACTOR * error) for error in found)
         return logits, features
 
@@ -200,7 +201,7 @@ class Tuner:
             return "the results are not finite"
         errors = output_errors(outputs, self._reference)
         if any(error > limit for error, limit in zip(errors, self._limits, strict=True)):
-            return "the results stray from exact ones"
+            return "the results differ too much from exact ones"
         return None
 
 
