@@ -19,6 +19,7 @@ import numpy as np
 import openvino as ov
 
 from vlrun.backends.openvino.backend import choose_hints
+from vlrun.backends.openvino.device import check_available
 from vlrun.backends.openvino.hints import Hints, is_cpu
 from vlrun.backends.openvino.precision_probe import can_quantize
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
@@ -222,8 +223,9 @@ def tune(
         save: Gets the best result so far, and what is returned.
 
     Raises:
-        DeviceError: Nothing runs on the device, or there is not enough time.
+        DeviceError: There is no such device, nothing runs on it, or there is not enough time.
     """
+    check_available(ov.Core(), device)
     default, reason = choose_hints(folder, Hints(device=device), use_tuned=False)
     report(f"defaults: {default.describe()}{reason and f' ({reason})'}")
     choices = choices_for(default)

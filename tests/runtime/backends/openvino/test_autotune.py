@@ -225,6 +225,15 @@ def test_only_choices_that_work_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert choices_for(DEFAULT) == []
 
 
+@pytest.mark.parametrize("device", ["gpu.77", "auto", "npu", "xyz"])
+def test_a_device_that_does_not_exist_is_refused(device: str) -> None:
+    """Guards an internal error of a machine without a GPU."""
+    run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--device", device], standalone_mode=False)
+    assert isinstance(run.exception, DeviceError)
+    assert device.upper() in str(run.exception)
+    assert not run.output
+
+
 def test_a_result_that_cannot_be_stored_is_still_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against minutes of measuring that end with nothing but an error."""
 
