@@ -173,7 +173,7 @@ def test_a_conversation_with_tool_calls() -> None:
         "annotations": [],
         "audio": None,
     }
-    asked = {**message, "function_call": None, "tool_calls": [CALL]}
+    asked = {**message, "function_call": None, "tool_calls": [{**CALL, "index": 0}]}  # as a stream numbers it
     result = {"role": "tool", "tool_call_id": "call_1", "content": [text("rain")], "name": "weather"}
     parsed = read(request(user("and now?"), asked, result, {"role": "assistant", "content": "It rains."}))
     assert parsed.messages == (
