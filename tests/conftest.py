@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SLOW_IMPORTS = frozenset(
     "easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
@@ -32,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.umask(0o022)  # with 0, vlrun would not trust the cache folders that tests make
+    # The same examples in every run, whatever the speed of the machine.
+    settings.register_profile(
+        "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("repeatable")
     if config.getoption("--fast"):
         sys.meta_path.insert(0, SkipSlowImports())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from vlrun.errors import CheckpointError
+from vlrun.errors import CheckpointError, is_panic
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER
 from vlrun_export.checkpoint_files import CONFIG_BYTES, TEMPLATE_BYTES, TOKENIZER_BYTES, CheckpointFiles
 
@@ -40,7 +40,7 @@ def parse_tokenizer(content: str, files: CheckpointFiles) -> Tokenizer:
     try:
         return Tokenizer.from_str(content)
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # a panic of the Rust library
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         raise CheckpointError(f"{TOKENIZER} of '{files.folder}' is broken: {error}") from error
 
@@ -101,7 +101,7 @@ def _converted(files: CheckpointFiles) -> str:
             tokenizer.no_padding()
             return tokenizer.to_str()
         except BaseException as error:
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            if not isinstance(error, Exception) and not is_panic(error):
                 raise
             message = f"cannot make {TOKENIZER} from {' and '.join(VOCABULARY)} of '{files.folder}'"
             raise CheckpointError(f"{message}: {error}") from error

@@ -26,6 +26,7 @@ from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
+from vlrun.storage.regular_files import read_regular
 from vlrun.types import arguments as check
 from vlrun.types.answer import Answer, Chunk, last_of
 from vlrun.types.options import Options
@@ -101,11 +102,8 @@ class Conversation:
         """Replace this conversation with a saved one. Raises OptionError."""
         source = check.path("path", path)
         try:
-            if not source.is_file():
-                raise OptionError(f"cannot read '{source}': no such file")
-            if source.stat().st_size > MAX_FILE_BYTES:
-                raise OptionError(f"'{source}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a conversation")
-            saved = msgspec.json.decode(source.read_bytes().removeprefix(codecs.BOM_UTF8), type=_SavedConversation)
+            content = read_regular(source, MAX_FILE_BYTES).removeprefix(codecs.BOM_UTF8)
+            saved = msgspec.json.decode(content, type=_SavedConversation)
         except OSError as error:
             raise OptionError(f"cannot read '{source}': {error.strerror}") from None
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:

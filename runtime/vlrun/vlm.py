@@ -15,7 +15,7 @@ import numpy as np
 
 from vlrun.backends import open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader, finalize
-from vlrun.backends.openvino.hints import AUTO, Hints
+from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.backends.system_memory import check_memory
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
@@ -120,7 +120,7 @@ class VLM:
         self.manifest: Manifest = (manifest := opened.manifest)
         self.fingerprint = opened.fingerprint
         self.family: ModelFamily = family_of(manifest)
-        notes = check_memory(manifest, cache, certain=hints.device == "CPU")
+        notes = check_memory(manifest, cache, certain=is_cpu(hints.device))
         self.early_notes: tuple[str, ...] = (*notes, *cache_paths.distrusted())
         verify(opened)
         compiling = threading.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,11 +35,6 @@ def checkpoint(pristine: Path, tmp_path: Path) -> Path:
     return shutil.copytree(pristine, tmp_path / "checkpoint")
 
 
-def socket_at(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-
-
 def link_outside(path: Path) -> None:
     secret = path.parent.with_name("secret")
     secret.write_text("{}")
@@ -49,7 +44,7 @@ def link_outside(path: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "FIFO": (os.mkfifo, "is not a regular file"),
     "directory": (Path.mkdir, "is not a regular file"),
-    "socket": (socket_at, "No such device"),
+    "socket": (lambda path: os.mknod(path, stat.S_IFSOCK), "No such device"),
     "endless device": (lambda path: path.symlink_to("/dev/zero"), "leaves the checkpoint"),
     "link outside": (link_outside, "leaves the checkpoint"),
     "link up": (lambda path: path.symlink_to("../../../../etc/passwd"), "leaves the checkpoint|does not exist"),

@@ -153,5 +153,5 @@ def test_the_fast_tier_has_its_own_environment(machine: FreshMachine) -> None:
     log = machine.log.read_text()
     assert "[test]" in log
     assert "torch" not in log
-    assert log.endswith("-m pytest -k name --fast\n")
+    assert log.endswith("-k name --fast\n")
     assert not (machine.envs / "workbench").exists()

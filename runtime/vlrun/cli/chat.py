@@ -102,13 +102,13 @@ def _line_editor() -> Callable[[str], str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-    from vlrun.storage import cache_paths
+    from vlrun.storage import cache_paths, files
     from vlrun.storage.regular_files import open_regular
 
     history: History = InMemoryHistory()
     with contextlib.suppress(OSError):
         path = cache_paths.chat_history()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.make_folder(path.parent)
         path.touch(mode=0o600)
         os.close(open_regular(path, MAX_HISTORY_BYTES))  # it is read as a whole
         history = FileHistory(str(path))

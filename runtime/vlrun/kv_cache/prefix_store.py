@@ -83,7 +83,7 @@ class PrefixStore:
         self.root = root
         self._limit = limit
         with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.make_folder(folder)
             files.remove_partial(folder)
 
     def longest(self, hashes: Sequence[bytes], cached: int, image_keys: Sequence[bytes]) -> StoredPrefix | None:

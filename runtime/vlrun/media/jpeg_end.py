@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -16,35 +15,33 @@ from PIL import Image as PILImage
 
 from vlrun.errors import DamagedMedia
 from vlrun.media.decoding import EncodedFile
+from vlrun.media.jpeg_segments import END, JPEG_MAGIC, SCAN, jpeg_segments
 
-END = b"\xff\xd9"
-_MAGIC = b"\xff\xd8\xff"
+END_MARK = bytes((0xFF, END))
 _NOISE = b"\xaa" + random.Random(1).randbytes(4096).replace(b"\xff", b"\x7f")
 """Begins with a bit that differs from libjpeg's filling, has no marker, and is longer than a minimum coded unit (10
 blocks of 208 bytes at most), of which only a part may be visible.
 """
 _RESTARTS = 8
 """Restart markers are numbered modulo 8."""
-MAX_SEGMENTS = 4096
+MAX_EXAMINED = 4096
 """Files with more are not examined."""
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # excludes stuffed bytes, fill bytes and restart markers
-_WITHOUT_LENGTH = (0x01, 0xD8, END[1])
-_PROGRESSIVE, _SCAN = 0xC2, 0xDA
+_PROGRESSIVE = 0xC2
 _COEFFICIENTS = 64
 
 
 def lacks_end(encoded: bytes) -> bool:
     """Return whether a file is a JPEG without an end mark."""
-    if encoded.endswith(END) or not encoded.startswith(_MAGIC):
+    if encoded.endswith(END_MARK) or not encoded.startswith(JPEG_MAGIC):
         return False
-    markers = [marker for marker, _ in islice(_segments(encoded), MAX_SEGMENTS)]
-    return len(markers) < MAX_SEGMENTS and END[1] not in markers
+    markers = [segment.marker for segment in islice(jpeg_segments(encoded), MAX_EXAMINED)]
+    return len(markers) < MAX_EXAMINED and END not in markers
 
 
 def with_end(encoded: bytes) -> bytes:
     """Return the file, with an end mark appended if it lacks one."""
-    return encoded + END if lacks_end(encoded) else encoded
+    return encoded + END_MARK if lacks_end(encoded) else encoded
 
 
 def check_complete(encoded: bytes, decoded: PILImage.Image, name: str) -> None:
@@ -63,30 +60,20 @@ def check_complete(encoded: bytes, decoded: PILImage.Image, name: str) -> None:
 
 def _with_noise(encoded: bytes) -> bytes:
     """Append noise, for this restart interval and for the next ones, and an end mark."""
-    scan = encoded.rfind(bytes((0xFF, _SCAN)))
+    scan = encoded.rfind(bytes((0xFF, SCAN)))
     following = len(_RESTART.findall(encoded, scan)) % _RESTARTS
     order = [*range(following, _RESTARTS), *range(following)]
     intervals = (bytes((0xFF, 0xD0 + number)) + _NOISE for number in order)
-    return b"".join([encoded.rstrip(b"\xff"), _NOISE, *intervals, END])
-
-
-def _segments(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the marker and content of each segment, scans without their pixels."""
-    position = 0
-    while found := _MARKER.search(encoded, position):
-        marker, position = encoded[found.end() - 1], found.end()
-        length = 0 if marker in _WITHOUT_LENGTH else int.from_bytes(encoded[position : position + 2], "big")
-        yield marker, encoded[position + 2 : position + length]
-        position += length
+    return b"".join([encoded.rstrip(b"\xff"), _NOISE, *intervals, END_MARK])
 
 
 def _has_all_scans(encoded: bytes) -> bool:
     """Return whether the scans of a progressive JPEG hold every bit of all coefficients."""
     left: dict[int, set[int]] = {}
-    for marker, content in _segments(encoded):
+    for marker, _, content in jpeg_segments(encoded):
         if marker == _PROGRESSIVE:
             left = {component: set(range(_COEFFICIENTS)) for component in content[6::3]}
-        elif marker == _SCAN and left:
+        elif marker == SCAN and left:
             components, (first, last, bits) = content[1:-3:2], content[-3:]
             for component in components:
                 left[component].difference_update(range(first, last + 1) if bits & 15 == 0 else ())

@@ -12,6 +12,7 @@ from itertools import islice, repeat
 from typing import Literal
 
 from vlrun.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia
+from vlrun.media.jpeg_segments import END, JPEG_MAGIC, SCAN, jpeg_segments
 
 MAX_SEGMENTS = 256
 """Limit for the segments and scans of a JPEG, and for the non-pixel chunks of a PNG (compressed ones count as 16).
@@ -30,14 +31,9 @@ MAX_STRIPS = 100_000
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _INFLATED = (b"iCCP", b"zTXt", b"iTXt")  # each inflates to at most 1 MB while the header is read
 _INFLATED_WEIGHT = 16
-_JPEG_MAGIC = b"\xff\xd8\xff"
 _BMP_MAGIC = b"BM"
 _BMP_RUN_LENGTHS = (1, 2)  # decoded in Python: 30 KB take 10 s
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # excludes stuffed bytes, fill bytes and restart markers
 _JPEG_SKIPPED = 4096
-_JPEG_SCAN = 0xDA
-_JPEG_END = 0xD9
-_JPEG_WITHOUT_LENGTH = (0x01, 0xD8)  # TEM, SOI
 _TIFF_FORMATS: Mapping[bytes, tuple[str, str, str]] = {
     b"II*\0": ("<I", "<H", "<HHI4x"),
     b"MM\0*": (">I", ">H", ">HHI4x"),
@@ -50,14 +46,14 @@ _TIFF_OFFSETS = (273, 324)  # of strips, of tiles
 
 def check_cost(encoded: bytes, name: str) -> None:
     """Check what makes a small file slow to decode, but for its pixels. Raises MediaTooLarge."""
-    if encoded.startswith(_JPEG_MAGIC) and _jpeg_scans(encoded) > MAX_SCANS:
+    if encoded.startswith(JPEG_MAGIC) and _jpeg_scans(encoded) > MAX_SCANS:
         raise MediaTooLarge(f"{name} has more than {MAX_SCANS} scans, the limit: save it as a baseline JPEG")
     if encoded[:4] in _TIFF_FORMATS and _tiff_strips(encoded, *_TIFF_FORMATS[encoded[:4]]) > MAX_STRIPS:
         raise MediaTooLarge(f"{name} has more than {MAX_STRIPS:,} strips or tiles, the limit: save it with larger ones")
 
 
 def _jpeg_scans(encoded: bytes) -> int:
-    scans = (marker for marker in _jpeg_segments(encoded) if marker == _JPEG_SCAN)
+    scans = (marker for marker in _counted_jpeg_segments(encoded) if marker == SCAN)
     return len(list(islice(scans, MAX_SCANS + 1)))
 
 
@@ -84,26 +80,21 @@ def check_segments(encoded: bytes, name: str) -> None:
     """
     if encoded.startswith(_BMP_MAGIC) and int.from_bytes(encoded[30:34], "little") in _BMP_RUN_LENGTHS:
         raise UnsupportedMedia(f"{name} is a compressed BMP: save it as PNG")
-    for magic, walk in ((_JPEG_MAGIC, _jpeg_segments), (_PNG_MAGIC, _png_chunks)):
+    for magic, walk in ((JPEG_MAGIC, _counted_jpeg_segments), (_PNG_MAGIC, _png_chunks)):
         if encoded.startswith(magic) and len(list(islice(walk(encoded), MAX_SEGMENTS + 1))) > MAX_SEGMENTS:
             raise MediaTooLarge(f"{name} has more than {MAX_SEGMENTS} segments, the limit")
 
 
-def _jpeg_segments(encoded: bytes) -> Iterator[int]:
-    """Yield the marker of each segment and scan. Like libjpeg, skip bytes between segments; before the first scan,
-    every ``_JPEG_SKIPPED`` of them count as a segment, because Pillow skips them one by one.
+def _counted_jpeg_segments(encoded: bytes) -> Iterator[int]:
+    """Yield the marker of each segment and scan. Before the first scan, every ``_JPEG_SKIPPED`` bytes between segments
+    count as one, because Pillow skips them one by one.
     """
-    position = len(_JPEG_MAGIC) - 1
     scanning = False
-    while found := _JPEG_MARKER.search(encoded, position):
-        marker = encoded[found.end() - 1]
-        if marker == _JPEG_END:
+    for marker, skipped, _ in jpeg_segments(encoded):
+        if marker == END:
             return
-        yield from repeat(marker, 1 if scanning else 1 + (found.start() - position) // _JPEG_SKIPPED)
-        scanning = scanning or marker == _JPEG_SCAN
-        position = found.end()
-        if marker not in _JPEG_WITHOUT_LENGTH:
-            position += int.from_bytes(encoded[position : position + 2], "big")
+        yield from repeat(marker, 1 if scanning else 1 + skipped // _JPEG_SKIPPED)
+        scanning = scanning or marker == SCAN
 
 
 def _png_chunks(encoded: bytes) -> Iterator[bytes]:

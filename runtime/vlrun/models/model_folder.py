@@ -86,10 +86,14 @@ class ModelFolder:
         opened = Path(f"/proc/self/fd/{self._descriptors[name]}")
         return opened if opened.exists() else self._path / name
 
-    def named_path(self, name: str) -> Path:
-        """Return a path with the file's own name. It is valid as long as the file lies in the folder."""
+    def named_path(self, name: str) -> Path | None:
+        """Return a path with the file's own name; None if the folder no longer has the file under this name."""
         opened = Path(f"/proc/self/fd/{self._directory}")
-        return (opened if opened.exists() else self._path) / name
+        path = (opened if opened.exists() else self._path) / name
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(self._descriptors[name])):
+                return path
+        return None
 
     def read(self, name: str) -> bytes:
         """Read a file. Raises DamagedModel or ModelChanged."""

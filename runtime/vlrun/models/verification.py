@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 
 from vlrun.models.model_folder import ModelFolder
-from vlrun.storage import cache_paths
+from vlrun.storage import cache_paths, files
 
 
 def verify(folder: ModelFolder, *, again: bool = False) -> None:
@@ -26,7 +26,7 @@ def verify(folder: ModelFolder, *, again: bool = False) -> None:
     folder.check_hashes()
     folder.check_unchanged()
     with contextlib.suppress(OSError):
-        record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(record.parent)
         record.touch()
 
 

@@ -99,7 +99,7 @@ def record(fingerprint: str, hints: str, measured: SpeedProfile) -> None:
         return
     path = _path(fingerprint, hints)
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         files.write_atomic(path, msgspec.json.encode(after))
 
 

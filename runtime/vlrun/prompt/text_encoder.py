@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
-from vlrun.errors import OptionError, is_panic
+from vlrun.errors import OptionError, panics_as
 
 MAX_TEXT = 2 * 2**20
 """Characters of a prompt: the longest context of the model family is 262,144 tokens, of about five characters each.
@@ -25,6 +25,7 @@ class TextEncoder:
         if tokenizer.pre_tokenizer is not None:
             self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
 
+    @panics_as(OptionError, "the tokenizer failed on this text: shorten it")
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text. Raises OptionError for too much text or invalid Unicode."""
         check_length(sum(map(len, texts)))
@@ -33,10 +34,6 @@ class TextEncoder:
             encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeError, TypeError) as error:
             raise OptionError("the text contains characters that are not valid Unicode") from error
-        except BaseException as error:
-            if not is_panic(error):
-                raise
-            raise OptionError("the tokenizer failed on this text: shorten it") from None
         return [one.ids for one in encoded]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from vlrun.errors import DamagedModel
+from vlrun.errors import DamagedModel, is_panic
 from vlrun.manifest import TOKENIZER
 from vlrun.models.model_folder import ModelFolder
 
@@ -41,9 +41,9 @@ def parse_tokenizer(content: bytes, where: str) -> Tokenizer:
     """Parse the content of a tokenizer.json. ``where`` names it in errors. Raises DamagedModel."""
     try:
         tokenizer = Tokenizer.from_buffer(content)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - bare Exception, or a panic of the library
+    except BaseException as error:  # the library raises bare Exceptions
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         reason = (str(error).splitlines() or ["unknown"])[0]
         raise DamagedModel(f"{where} is damaged ({reason}): export or copy it again") from None
     tokenizer.no_padding()

@@ -22,6 +22,12 @@ MAX_CHECKED_BYTES = 2**36
 """Of a file to check: the KV cache of the longest prompt of a 2B model in f32. A sparse file may have any size."""
 
 
+def make_folder(folder: Path) -> None:
+    """Create a cache folder, and the one around it, for this user alone whatever the umask is. Raises OSError."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def write_checked(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     """Write a file atomically, followed by the SHA-256 of its content. Raises OSError."""
     descriptor, name = tempfile.mkstemp(PARTIAL, "", path.parent)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vlrun.errors import DamagedMedia, MediaError
 from vlrun.media.image import ImageLimits, open_image
-from vlrun.media.jpeg_end import MAX_SEGMENTS, lacks_end
+from vlrun.media.jpeg_end import MAX_EXAMINED, lacks_end
 
 SAVED: list[dict[str, object]] = [
     {},
@@ -61,4 +61,4 @@ def test_only_jpeg_files_without_an_end_mark_are_examined() -> None:
     assert not lacks_end(encoded)
     assert not lacks_end(encoded + b"more")
     assert not lacks_end(b"\x89PNG")
-    assert not lacks_end(b"\xff\xd8\xff" + b"\xff\xe0\x00\x02" * MAX_SEGMENTS)
+    assert not lacks_end(b"\xff\xd8\xff" + b"\xff\xe0\x00\x02" * MAX_EXAMINED)

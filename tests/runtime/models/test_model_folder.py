@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import errno
+import gc
 import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -311,6 +311,19 @@ def test_without_proc_files_are_opened_by_path(folder: Path, monkeypatch: pytest
     assert opened.opened_path(TOKENIZER) == opened.named_path(TOKENIZER) == folder / TOKENIZER
 
 
+def test_a_file_that_took_the_name_of_another_is_not_used(folder: Path) -> None:
+    """Guards a GPU, whose compiled models find their weights by name: a later export has weights of another model."""
+    opened = ModelFolder(folder)
+    path = opened.named_path(DECODER_BIN)
+    assert path is not None
+    assert path.samefile(folder / DECODER_BIN)
+    (folder / "new").write_bytes(b"other weights")
+    (folder / "new").replace(folder / DECODER_BIN)
+    assert opened.named_path(DECODER_BIN) is None
+    (folder / DECODER_BIN).unlink()
+    assert opened.named_path(DECODER_BIN) is None
+
+
 @pytest.mark.fault(56)
 def test_an_opened_folder_does_not_depend_on_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor on the names of its files; metadata may change as long as the bytes do not."""
@@ -352,5 +365,5 @@ def test_descriptors_are_closed_with_the_folder(folder: Path) -> None:
     (folder / CHAT_TEMPLATE).unlink()
     with pytest.raises(DamagedModel):
         ModelFolder(folder)
-    threading.Event().wait(0)
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208

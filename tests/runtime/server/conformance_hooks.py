@@ -24,7 +24,6 @@ BEYOND_SCHEMA = (
     r"top_logprobs needs ",
     r"stream_options needs stream to be true",
     r"max_tokens and max_completion_tokens differ",
-    r"store must be false",
     r"messages is missing",  # of tokenize, which takes a prompt too
     r"prompt counts a text alone",
     r".*\.type must be (in|out)put_text in a message of the (user|assistant)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import SimpleNamespace
@@ -92,8 +93,10 @@ class FakeModel:
 
     def __init__(self, error: VlrunError | None = None) -> None:
         self._error = error
+        self.begun = threading.Event()
 
     def chat(self, *_: object) -> Iterator[Chunk]:
+        self.begun.set()
         yield Chunk("one")
         if self._error:
             raise self._error
@@ -121,11 +124,11 @@ def test_a_client_that_reads_slowly_does_not_hold_its_slot() -> None:
             await reading.wait()
             received.extend(chunk.chunk.text for chunk in chunks)
 
-        service, work = generating(FakeModel(), send)
+        model = FakeModel()
+        service, work = generating(model, send)
         task = asyncio.ensure_future(work)
+        assert await asyncio.to_thread(model.begun.wait, 20)
         async with asyncio.timeout(20):
-            while not service.admission.running:
-                await asyncio.sleep(0.01)
             while service.admission.running:
                 await asyncio.sleep(0.01)
             assert not task.done()

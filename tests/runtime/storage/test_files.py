@@ -26,6 +26,17 @@ def plant(path: Path, kind: str) -> None:
             file.truncate(2**40)
 
 
+def test_cache_folders_are_for_one_user_whatever_the_umask(tmp_path: Path) -> None:
+    """With a umask of 0, as in some containers, everyone could write to the folder, so that it was never used again."""
+    umask = os.umask(0)
+    try:
+        files.make_folder(tmp_path / "cache" / "vlrun" / "prefixes")
+    finally:
+        os.umask(umask)
+    for folder in ("cache/vlrun", "cache/vlrun/prefixes"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_special_files_are_not_read(tmp_path: Path, kind: str) -> None:

@@ -10,6 +10,7 @@ import openvino as ov
 from openvino import opset13
 
 from vlrun.backends.openvino.device import Device
+from vlrun.backends.openvino.hints import is_cpu
 from vlrun.backends.openvino.key_layout import key_layout
 from vlrun.errors import OptionError
 from vlrun.types.arrays import Bytes, FloatArray
@@ -36,7 +37,7 @@ def add_query_output(model: ov.Model, device: Device, layers: int) -> tuple[int,
     Returns:
         The recorded layers; none, and the model unchanged, if the device or the graph does not support it.
     """
-    if device.hints.device.split(".")[0] != "CPU":
+    if not is_cpu(device.hints.device):
         return ()
     attentions = {
         name: node

@@ -1,7 +1,8 @@
 """Autotuning: measure which OpenVINO properties are fastest on this machine, and store them.
 
 Each choice runs in a process of its own beside one with the defaults. The two take turns, so that other load hits both,
-and their outputs are compared with exact ones. A choice that crashes, strays or takes too long is left out.
+and their outputs are compared with exact ones. A choice that crashes, takes too long or gives other
+results is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import openvino as ov
 
 from vlrun.backends.openvino.backend import choose_hints
 from vlrun.backends.openvino.device import check_available
-from vlrun.backends.openvino.hints import Hints
+from vlrun.backends.openvino.hints import Hints, is_cpu
 from vlrun.backends.openvino.precision_probe import can_quantize
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
 from vlrun.backends.openvino.trial_process import Deadline, TrialFailed, TrialLike, TrialProcess
@@ -191,7 +192,7 @@ class Tuner:
         """Return the errors that are accepted. Raises TrialFailed if those of the defaults are too large."""
         found = output_errors(outputs, self._reference)
         if max(found) > MAX_DEFAULT_ERROR:
-            raise TrialFailed("their results stray from exact ones")
+            raise TrialFailed("their results differ too much from exact ones")
         logits, features = (max(MAX_ERROR, ERROR_FACTOR * error) for error in found)
         return logits, features
 
@@ -201,7 +202,7 @@ class Tuner:
             return "the results are not finite"
         errors = output_errors(outputs, self._reference)
         if any(error > limit for error, limit in zip(errors, self._limits, strict=True)):
-            return "the results stray from exact ones"
+            return "the results differ too much from exact ones"
         return None
 
 
@@ -222,7 +223,7 @@ def tune(
         save: Gets the best result so far, and what is returned.
 
     Raises:
-        DeviceError: Nothing runs on the device, or there is not enough time.
+        DeviceError: There is no such device, nothing runs on it, or there is not enough time.
     """
     check_available(ov.Core(), device)
     default, reason = choose_hints(folder, Hints(device=device), use_tuned=False)
@@ -240,7 +241,7 @@ def tune(
 def choices_for(default: Hints) -> list[Choice]:
     """Return what to try on a device; not what is known to crash or to give wrong results there."""
     capabilities = ov.Core().get_property(default.device, "OPTIMIZATION_CAPABILITIES")
-    on_cpu = default.device.split(".")[0] == "CPU"
+    on_cpu = is_cpu(default.device)
     reduced = "bf16" if on_cpu else "f16"  # f16 overflows in the CPU's vision encoder and crashes its decoder
     precisions = ["f32", *([reduced] if CAPABILITIES[reduced] in capabilities else [])]
     choices = [Choice(f"vision encoder {name}", {"vision_precision": name}) for name in precisions]

@@ -11,10 +11,10 @@ import openvino as ov
 from vlrun.backends.openvino.cache_memory import default_cache_bytes
 from vlrun.backends.openvino.compile_cache import CompileCache
 from vlrun.backends.openvino.decoder import OpenVINODecoder
-from vlrun.backends.openvino.device import Device, candidates, check_available, is_cpu, open_device, runtime_of
+from vlrun.backends.openvino.device import Device, candidates, check_available, open_device, runtime_of
 from vlrun.backends.openvino.device_check import DeviceCheck, Setting, Verdict, decoder_settings, vision_settings
 from vlrun.backends.openvino.device_probe import CACHE_TOKENS, DeviceProbe, ProbeResult
-from vlrun.backends.openvino.hints import Hints
+from vlrun.backends.openvino.hints import Hints, is_cpu
 from vlrun.backends.openvino.mapped_weights import trim_heap
 from vlrun.backends.openvino.precision_probe import choose_properties
 from vlrun.backends.openvino.tuned import load_tuned

@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 
 from vlrun.backends.openvino.device import Device
+from vlrun.backends.openvino.hints import is_cpu
 from vlrun.types.arrays import Bytes
 
 CPU_SHARE = 4
@@ -30,7 +31,7 @@ class CacheMemory:
 
 def default_cache_bytes(device: str, total: int) -> int:
     """Return how much of ``total`` bytes of memory the KV cache of a device may take by default."""
-    if device.split(".", maxsplit=1)[0] == "CPU":
+    if is_cpu(device):
         return total // CPU_SHARE
     return min(total // GPU_SHARE, MAX_GPU_BYTES)
 
@@ -44,7 +45,7 @@ def allocate_cache(device: Device, element_type: ov.Type, shape: Sequence[int]) 
     Raises:
         MemoryError: There is not enough memory.
     """
-    if device.hints.device.split(".")[0] == "CPU":
+    if is_cpu(device.hints.device):
         cells = np.zeros(math.prod(shape) * element_type.size, np.uint8)
         return CacheMemory(ov.Tensor(cells, ov.Shape(shape), element_type), cells.reshape(shape[0], -1))
     try:

@@ -91,7 +91,7 @@ class CompileCache:
         refused = path.with_suffix(REFUSED_SUFFIX)
         if refused.exists() and read_regular(refused, 1, follow=False) == b"2":
             return
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         files.remove_partial(self.folder)
         files.write_checked(path, [compiled.export_model().getvalue()])
         files.evict(self.folder.glob(f"*{SUFFIX}"), LIMIT)

@@ -14,7 +14,7 @@ import openvino as ov
 from openvino import opset13
 
 from vlrun.backends.openvino.compile_cache import CompileCache
-from vlrun.backends.openvino.hints import AUTO, Hints
+from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.errors import DamagedModel, DeviceError, InferenceCancelled, OptionError, reason_of
 from vlrun.models.model_folder import ModelFolder
 
@@ -68,8 +68,8 @@ class Device:
         device = self.hints.device
         self.compiling.set()
         try:
-            if self.compile_cache:
-                path, check = folder.named_path(weights), partial(folder.check_unchanged, weights)
+            path, check = folder.named_path(weights), partial(folder.check_unchanged, weights)
+            if self.compile_cache and path:
                 return self.compile_cache.compile_model(self.core, model, path, device, config, check)
             return self.core.compile_model(model, device, dict(config))
         except RuntimeError as error:
@@ -90,11 +90,6 @@ def open_device(
     core = ov.Core()
     check_available(core, hints.device)
     return Device(core, hints, None if is_cpu(hints.device) else compile_cache, compiling or threading.Event())
-
-
-def is_cpu(device: str) -> bool:
-    """Return whether a device name is that of a CPU."""
-    return device.split(".", maxsplit=1)[0] == "CPU"
 
 
 def check_available(core: ov.Core, device: str) -> None:

@@ -172,8 +172,8 @@ class DeviceCheck:
         for setting in settings:
             try:
                 opened = self._open(part, setting, make, measure)
-            except UnreliableDevice as strays:
-                failed.append(f"{setting.words} ({strays})")
+            except UnreliableDevice as difference:
+                failed.append(f"{setting.words} ({difference})")
             except (DeviceError, OptionError) as error:
                 if not failed:
                     raise
@@ -187,7 +187,7 @@ class DeviceCheck:
         raise UnreliableDevice(f"the {part}'s results on {self._name} {_tried(failed)}")
 
     def _open(self, part: str, setting: Setting, make: Callable[[Setting], T], measure: Callable[[T], float]) -> T:
-        """Open a part and compare it, unless the result is known. Raises UnreliableDevice if it strays."""
+        """Open a part and compare it, unless the result is known. Raises UnreliableDevice if it differs too much."""
         trial = self._trial(part, setting)
         if trial is None:
             self._expected()  # before the device needs memory
@@ -220,7 +220,7 @@ class DeviceCheck:
             self._verdict = msgspec.structs.replace(self._verdict, trials=(*self._verdict.trials, trial))
             if self._folder:
                 with contextlib.suppress(OSError):  # a cache that cannot be written: it is checked again
-                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    files.make_folder(self._folder)
                     content = msgspec.json.format(msgspec.json.encode(self._verdict), indent=2)
                     files.write_atomic(self._folder / self._verdict.path_name, content)
         return trial

@@ -100,7 +100,7 @@ class Hints:
 
     @property
     def _cpu_with_f16(self) -> bool:
-        return self.device.split(".")[0] == "CPU" and self.decoder_precision == "f16"
+        return is_cpu(self.device) and self.decoder_precision == "f16"
 
     @property
     def _group_size(self) -> int:
@@ -109,6 +109,11 @@ class Hints:
         return self.group_size
 
     def _config(self, hints: Mapping[str, str | int | None]) -> dict[str, str]:
-        threads = self.threads if self.device.split(".")[0] == "CPU" else None
+        threads = self.threads if is_cpu(self.device) else None
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **hints}
         return {name: str(value) for name, value in hints.items() if value is not None}
+
+
+def is_cpu(device: str) -> bool:
+    """Return whether a device name is that of a CPU."""
+    return device.split(".", maxsplit=1)[0] == "CPU"

@@ -262,5 +262,5 @@ def _load(path: Path) -> Measurement | None:
 def _save(path: Path, measured: Measurement) -> None:
     """Store a measurement; does nothing if the cache folder is not writable."""
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         files.write_atomic(path, msgspec.json.encode(measured))

@@ -66,7 +66,7 @@ def load_tuned(fingerprint: str, device: str) -> Tuned | None:
 def save_tuned(tuned: Tuned, fingerprint: str, device: str) -> None:
     """Store a result. Raises OSError if the cache folder is not writable."""
     path = _path(fingerprint, device)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.write_atomic(path, msgspec.json.encode(tuned))
 
 

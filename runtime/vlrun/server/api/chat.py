@@ -73,8 +73,6 @@ def _check_combinations(body: chat.ChatRequest) -> None:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
     if body.stream_options is not None and not body.stream:
         raise bad_request("stream_options needs stream to be true", "stream_options")
-    if body.store:
-        raise bad_request("store must be false: this service stores nothing", "store", "unsupported_value")
 
 
 def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:

@@ -71,11 +71,12 @@ class FunctionCall(RequestStruct):
 
 
 class PastToolCall(RequestStruct):
-    """A call that the model made."""
+    """A call that the model made. ``index`` is ignored: clients that collect a stream send it back."""
 
     id: CallId
     type: Literal["function"]
     function: FunctionCall
+    index: int | None = None
 
 
 class AssistantMessage(RequestStruct, tag_field="role", tag="assistant"):

@@ -79,7 +79,7 @@ def parse(fields: Mapping[str, str], image: bytes | None, limits: ServerLimits) 
         raise bad_request("image must be a file, not text", "image", "invalid_type")
     if image is None:
         raise bad_request("image is missing: send the image's file", "image", "missing_required_parameter")
-    given = convert({name: _number(name, text) for name, text in fields.items()}, FormFields, {})
+    given = convert({name: _number(name, text) for name, text in fields.items()}, FormFields)
     with option_errors({}):
         options = Options(max_tokens=given.max_tokens or None, temperature=_none(given.temperature))
     query = RequestParser(limits).text(given.query, "query")

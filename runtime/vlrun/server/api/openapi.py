@@ -54,14 +54,11 @@ text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JS
 
 
 def _completed(requests: Json, model: str) -> Json:
-    """Add what the types do not say: the model's name, the form's file, that items without a type are messages, and
-    that nothing is stored.
-    """
+    """Add what the types do not say: the model's name, the form's file, and that items without a type are messages."""
     named = {"type": "string", "enum": [model]}
     for name in ("ChatRequest", "ResponsesRequest"):
         requests[name]["properties"]["model"] = named
     requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
-    requests["ChatRequest"]["properties"]["store"] = {"enum": [False, None], "default": None}
     file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}

@@ -110,7 +110,8 @@ def _add_item(messages: list[RequestMessage], item: responses.InputItem, path: s
             messages.append(RequestMessage("assistant", (), (), parser.text(texts, f"{path}.content")))
         case responses.FunctionCallOutputItem():
             parser.check_result(item.call_id, f"{path}.call_id")
-            messages.append(RequestMessage("tool", (parser.text(item.output, f"{path}.output"),)))
+            outputs = [item.output] if isinstance(item.output, str) else [part.text for part in item.output]
+            messages.append(RequestMessage("tool", tuple(parser.text(text, f"{path}.output") for text in outputs)))
         case responses.MessageItem(role=role, content=str(text)):
             _add_message(messages, _role(role), (parser.text(text, f"{path}.content"),))
         case responses.MessageItem(role=role, content=content):

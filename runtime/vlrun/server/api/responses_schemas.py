@@ -68,7 +68,7 @@ class FunctionCallOutputItem(RequestStruct, tag_field="type", tag="function_call
     """The result of an earlier call."""
 
     call_id: CallId
-    output: Text
+    output: Text | Annotated[list[InputText], Meta(min_length=1)]
     id: Ignored | None = None
     status: ItemStatus | None = None
 

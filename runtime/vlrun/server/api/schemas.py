@@ -53,7 +53,7 @@ Stop: TypeAlias = StopString | Annotated[list[StopString], Meta(max_length=MAX_S
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
-ServiceTier: TypeAlias = Literal["auto", "default"]
+ServiceTier: TypeAlias = Literal["auto", "default", "flex", "priority"]
 
 
 class RefusalPart(RequestStruct, tag_field="type", tag="refusal"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ LENGTH_UNITS = {"str": "characters", "array": "elements", "object": "keys"}
 BOUNDS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 
 # What OpenAI's API or other servers know and this service does not: such fields are refused by name, unless they are
-# null or have the given value, which says no more than leaving them out.
+# null or have a value of _NEUTRAL.
 _OPENAI_CHAT = """
     audio function_call functions moderation prediction prompt_cache_options prompt_cache_retention
     verbosity web_search_options
@@ -53,9 +53,35 @@ _OTHER_SERVERS = """
     spaces_between_special_tokens stop_token_ids structured_outputs top_a
     truncate_prompt_tokens typical_p use_beam_search vllm_xargs
 """
-UNSUPPORTED_CHAT = dict.fromkeys((_OPENAI_CHAT + _OTHER_SERVERS).split()) | {"logit_bias": {}}
-UNSUPPORTED_RESPONSES = dict.fromkeys((_OPENAI_RESPONSES + _OTHER_SERVERS).split()) | {"background": False}
-UNSUPPORTED_TOKENIZE = dict.fromkeys(_OTHER_SERVERS.split())
+_NEUTRAL: Mapping[str, Sequence[object]] = {
+    "add_generation_prompt": [True],
+    "background": [False],
+    "bad_words": [[]],
+    "best_of": [1],
+    "continue_final_message": [False],
+    "echo": [False],
+    "functions": [[]],
+    "ignore_eos": [False],
+    "include_reasoning": [True],
+    "include_stop_str_in_output": [False],
+    "length_penalty": [1, 1.0],
+    "logit_bias": [{}],
+    "logits_processors": [[]],
+    "min_tokens": [0],
+    "priority": [0],
+    "prompt_cache_retention": ["24h", "in_memory"],
+    "return_token_ids": [False],
+    "return_tokens_as_token_ids": [False],
+    "skip_special_tokens": [True],
+    "spaces_between_special_tokens": [True],
+    "stop_token_ids": [[]],
+    "use_beam_search": [False],
+    "verbosity": ["high", "low", "medium"],
+}
+"""Values that ask for what this service does anyway, or that do not change an answer."""
+UNSUPPORTED_CHAT = frozenset((_OPENAI_CHAT + _OTHER_SERVERS).split()) | {"logit_bias"}
+UNSUPPORTED_RESPONSES = frozenset((_OPENAI_RESPONSES + _OTHER_SERVERS).split()) | {"background"}
+UNSUPPORTED_TOKENIZE = frozenset(_OTHER_SERVERS.split())
 
 _LOCATION = re.compile(r"(`key` in )?`\$([\w.\[\]]*)`")
 _STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
@@ -65,17 +91,22 @@ _OUT_OF_BOUNDS = re.compile(r"Expected `(?:int|float)` (<=|>=|<|>) ([-\d.e+]+)")
 _NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
-def convert(value: object, kind: type[T], unsupported: Mapping[str, object]) -> T:
+def convert(value: object, kind: type[T], unsupported: frozenset[str] = frozenset()) -> T:
     """Convert parsed JSON to a request type. Raises ApiError (400); ``unsupported`` fields are refused by name."""
     if isinstance(value, dict):
         for name, member in value.items():
-            if name in unsupported and member not in (None, unsupported[name]):
+            if name in unsupported and not _is_neutral(name, member):
                 raise not_supported(name)
         value = {name: member for name, member in value.items() if name not in unsupported}
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise explain(str(error), value, kind) from None
+
+
+def _is_neutral(name: str, member: object) -> bool:
+    same = (type(member) is type(neutral) and member == neutral for neutral in _NEUTRAL.get(name, ()))  # 0 is not False
+    return member is None or any(same)
 
 
 def quoted(text: str) -> str:

@@ -109,7 +109,7 @@ def test_the_fastest_choice_of_each_kind_is_kept_and_saved_as_it_comes(monkeypat
     assert machine.reports[0].startswith("1 of 5: vision encoder bf16: 0.86 x the time of the defaults; at most ")
 
 
-def test_choices_that_fail_are_told_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_that_fail_are_reported_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a crash that ended the run, and a precision that was timed although its output was infinite."""
     machine = Machine(lambda hints: 1.0 if hints == DEFAULT else 0.5, monkeypatch)
     machine.fails = lambda hints: {4: "crashed (SIGSEGV)"}.get(hints.threads or 0)
@@ -117,10 +117,10 @@ def test_choices_that_fail_are_told_and_left_out(monkeypatch: pytest.MonkeyPatch
     machine.not_finite = lambda hints: hints.vision_precision == "bf16"
     tuned = machine.tune(time_limit=1000)
     assert tuned.apply(DEFAULT) == replace(DEFAULT, decoder_precision="bf16")
-    told = "\n".join(machine.reports)
-    assert "vision encoder bf16: left out: the results are not finite" in told
-    assert "groups of 64: left out: the results stray from exact ones" in told
-    assert "4 threads: left out: crashed (SIGSEGV)" in told
+    reported = "\n".join(machine.reports)
+    assert "vision encoder bf16: left out: the results are not finite" in reported
+    assert "groups of 64: left out: the results differ too much from exact ones" in reported
+    assert "4 threads: left out: crashed (SIGSEGV)" in reported
     assert machine.open == 0
 
 
@@ -149,7 +149,7 @@ def test_too_little_time_for_the_defaults_is_an_error(monkeypatch: pytest.Monkey
         Machine(lambda _: 60.0, monkeypatch).tune(time_limit=30)
     machine = Machine(lambda _: 1.0, monkeypatch)
     machine.stray = lambda _: 0.9
-    with pytest.raises(DeviceError, match="their results stray from exact ones"):
+    with pytest.raises(DeviceError, match="their results differ too much from exact ones"):
         machine.tune()
     assert machine.open == 0
 
@@ -223,6 +223,15 @@ def test_only_choices_that_work_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(autotune, "can_quantize", lambda: False)
     (tmp_path / "siblings").write_text("0\n")
     assert choices_for(DEFAULT) == []
+
+
+@pytest.mark.parametrize("device", ["gpu.77", "auto", "npu", "xyz"])
+def test_a_device_that_does_not_exist_is_refused(device: str) -> None:
+    """Guards an internal error of a machine without a GPU."""
+    run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--device", device], standalone_mode=False)
+    assert isinstance(run.exception, DeviceError)
+    assert device.upper() in str(run.exception)
+    assert not run.output
 
 
 def test_a_result_that_cannot_be_stored_is_still_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

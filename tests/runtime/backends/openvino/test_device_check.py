@@ -128,7 +128,7 @@ def test_settings_are_tried_in_order_until_one_agrees(tmp_path: Path, right: int
     assert ALL[right] in check.settings
 
 
-def test_a_device_that_always_strays_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_a_device_with_other_results_is_refused_in_one_sentence(tmp_path: Path) -> None:
     gpu = FakeGPU(dict.fromkeys(ALL, 5.0))
     with pytest.raises(UnreliableDevice) as raised:
         make_check(tmp_path).vision_encoder(vision_settings(GPU), gpu.open)

@@ -186,7 +186,7 @@ def test_this_machine_is_measured() -> None:
 
 
 @pytest.mark.slow
-def test_what_fails_or_strays_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_or_gives_other_results_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the default choice, nothing is chosen."""
     monkeypatch.setattr(precision_probe, "MAX_ERROR", -1.0)
     assert measure(CHOICES[:1], None).choice() is None

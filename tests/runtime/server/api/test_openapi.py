@@ -131,7 +131,6 @@ BASE: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content":
         ({**BASE, "n": 1.5}, "ChatRequest"),
         ({**BASE, "stop": ["a"] * 17}, "ChatRequest"),
         ({**BASE, "unknown": 1}, "ChatRequest"),
-        ({**BASE, "store": True}, "ChatRequest"),
         ({**BASE, "model": "other"}, "ChatRequest"),
         ({**BASE, "messages": []}, "ChatRequest"),
         ({**BASE, "messages": BASE["messages"] * 513}, "ChatRequest"),

@@ -240,6 +240,14 @@ def test_limits_are_those_of_chat_completions() -> None:
         assert refused(value, limits).param == param
 
 
+def test_the_output_of_a_call_may_be_a_list_of_texts() -> None:
+    """As OpenAI's API accepts it."""
+    question, result = message("user", text_part()), {**RESULT, "output": [text_part("3."), text_part("50")]}
+    *_, last = read(request([question, CALL, result])).messages
+    assert (last.role, last.parts) == ("tool", ("3.", "50"))
+    assert refused(request([question, CALL, {**RESULT, "output": [image()]}])).param == "input[2].output[0].type"
+
+
 def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it() -> None:
     """Clients send the items of an answer back as they got them."""
     reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "status": "completed"}

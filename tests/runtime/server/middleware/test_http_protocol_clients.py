@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -44,8 +44,9 @@ def attack(server: RawServer, count: int, request: bytes, source: str = ATTACKER
 
 @pytest.mark.fault(49)
 @pytest.mark.parametrize("request_", [SLOW_BODY, HALF_HEAD, b""], ids=["slow bodies", "slow heads", "silent"])
-def test_one_client_takes_only_its_share(request_: bytes) -> None:
+def test_one_client_takes_only_its_share(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 slow bodies from one address took all connections: for 30 s everybody else got 503, repeatable."""
+    monkeypatch.setattr(protocol_module, "SILENT_SECONDS", 600)  # or a slow machine closes connections, unrefused
     limits = ServerLimits(connections=40, client_connections=10)
     with serve_app(RecordingApp(), limits) as server, attack(server, 50, request_):
         wait_until(lambda: server.connections() <= 10)
@@ -125,8 +126,9 @@ def test_a_client_that_reads_next_to_nothing_is_disconnected() -> None:
     limits = ServerLimits(write_seconds=0.4, read_rate=200_000)
     with serve_app(RecordingApp(), limits) as server, server.connect(receive_buffer=2048) as client:
         send_bytes(client, head(first=b"GET /large?4000000 HTTP/1.1"))
-        end = time.monotonic() + 5
-        while server.connections() and time.monotonic() < end:
-            client.recv(256)
-            time.sleep(0.01)
-        assert not server.connections()
+        end = time.monotonic() + 20
+        with suppress(ConnectionResetError):
+            while server.connections() and time.monotonic() < end:
+                client.recv(256)
+                time.sleep(0.01)
+        wait_until(lambda: not server.connections())
