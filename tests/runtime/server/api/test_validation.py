@@ -108,12 +108,12 @@ def test_every_msgspec_error_is_translated(data: st.DataObject) -> None:
         msgspec.convert(value, ChatRequest)
     except msgspec.ValidationError:
         with pytest.raises(ApiError) as caught:
-            convert(value, ChatRequest, {})
+            convert(value, ChatRequest)
         error = caught.value
         assert KNOWN_MESSAGE.fullmatch(error.message), error.message
         assert error.param is None or exists(value, error.param) or error.code == "missing_required_parameter"
     else:
-        assert convert(value, ChatRequest, {}) == msgspec.convert(value, ChatRequest)
+        assert convert(value, ChatRequest) == msgspec.convert(value, ChatRequest)
 
 
 @pytest.mark.parametrize("name", ["\x1b[31m\r\n", "a" * 10**5, "`$.stream`", "\u202e"])
