@@ -52,11 +52,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", params=list(SMALL))
-def small_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_checkpoint(request: pytest.FixtureRequest) -> Path:
     """Build a random checkpoint: tied with two DeepStack levels, or untied with three."""
-    if request.param == "tied":
-        return Path(request.getfixturevalue("tied_checkpoint"))
-    return _build_checkpoint(request.param, tmp_path_factory)
+    return Path(request.getfixturevalue(f"{request.param}_checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def small_model(request: pytest.FixtureRequest, small_checkpoint: Path) -> Path:
+    """Export the small checkpoint to a model folder in FP32."""
+    return Path(request.getfixturevalue(f"{small_checkpoint.parent.name.rstrip('0123456789')}_model"))
+
+
+# Fixtures of their own, so that each is made once although pytest goes back and forth between the parameters.
 
 
 @pytest.fixture(scope="session")
@@ -66,17 +73,21 @@ def tied_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_model(request: pytest.FixtureRequest, small_checkpoint: Path) -> Path:
-    """Export the small checkpoint to a model folder in FP32."""
-    if small_checkpoint.parent.name.startswith("tied"):
-        return Path(request.getfixturevalue("tied_model"))
-    return _export(small_checkpoint)
+def untied_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the untied one of the small checkpoints."""
+    return _build_checkpoint("untied", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def tied_model(tied_checkpoint: Path) -> Path:
     """Export the tied one of the small checkpoints."""
     return _export(tied_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def untied_model(untied_checkpoint: Path) -> Path:
+    """Export the untied one of the small checkpoints."""
+    return _export(untied_checkpoint)
 
 
 def _build_checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:

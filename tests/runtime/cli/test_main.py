@@ -240,7 +240,7 @@ DAMAGE = [
     (damage_manifest, "manifest.json of"),
     (damage_format, "has format 99"),
     (damage_family, "of family 'llava'"),
-    (damage_escape, "outside of it"),
+    (damage_escape, "outside of the folder"),
 ]
 
 

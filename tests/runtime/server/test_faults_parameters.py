@@ -170,12 +170,17 @@ UNSUPPORTED: dict[str, Any] = {
     "allowed_token_ids": [10**9],
     "prompt_logprobs": 10**6,
     "chat_template": "{{ ''.__class__.__mro__ }}",
-    "chat_template_kwargs": {"messages": []},
     "mm_processor_kwargs": {"max_pixels": 10**12},
     "media_io_kwargs": {"video": {"num_frames": 10**9}},
     "guided_regex": "(a+)+b",
     "use_beam_search": True,
 }
+
+
+@pytest.mark.fault(18)
+def test_variables_of_the_chat_template_are_refused_by_name(server: Server) -> None:
+    request = chat_request("Hello", max_tokens=5, chat_template_kwargs={"messages": []})
+    assert_error(post(server, request), 400, "unknown_parameter", "chat_template_kwargs.messages")
 
 
 @pytest.mark.fault(13, 15, 18)
