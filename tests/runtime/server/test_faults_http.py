@@ -272,15 +272,17 @@ def test_slow_clients_are_closed_and_others_are_served(server: Server) -> None:
     first, kind = posting("/v1/chat/completions")
     with ExitStack() as stack, ThreadPoolExecutor(64) as pool:
 
-        def open_sockets(count: int) -> list[socket.socket]:
-            return [stack.enter_context(open_socket(server, source=f"127.0.0.{2 + n // 45}")) for n in range(count)]
+        def open_sockets(count: int, first: int) -> list[socket.socket]:
+            """Open connections from several addresses, because one may have 64."""
+            addresses = [f"127.0.0.{first + n // 45}" for n in range(count)]
+            return [stack.enter_context(open_socket(server, source=address)) for address in addresses]
 
-        idles, non_reader = open_sockets(180), stack.enter_context(open_socket(server, receive_buffer=2048))
+        idles, non_reader = open_sockets(180, 2), stack.enter_context(open_socket(server, receive_buffer=2048))
         for client in idles[:90]:  # the other half sends nothing
             send_bytes(client, head(server))
             assert read_reply(client).status == 200
         began = time.monotonic()
-        heads, bodies = open_sockets(10), open_sockets(10)
+        heads, bodies = open_sockets(10, 8), open_sockets(10, 9)
         for client in heads:
             send_bytes(client, head(server)[:-4])
         for client in bodies:
@@ -292,15 +294,15 @@ def test_slow_clients_are_closed_and_others_are_served(server: Server) -> None:
         served = pool.submit(check_answers_for, server, 30)
         late = [future.result() for future in waiting]
         for seconds, received in late[:10]:
-            assert 9 < seconds < 25  # a busy machine closes late
+            assert 9 < seconds < 15
             assert b" 408 " in received
         for seconds, received in late[10:]:
-            assert 29 < seconds < 50
+            assert 29 < seconds < 36
             assert b" 408 " in received
         served.result()
         for client in idles:
             assert read_until_closed(client, began)[1] == b""
-        assert time.monotonic() - began < 75
+        assert time.monotonic() - began < 45
         wait_until(lambda: is_idle(server), 20)
         streamed = read_to_end(non_reader)
         assert b" 200 " in streamed
