@@ -83,7 +83,7 @@ def _structs() -> set[type[RequestStruct]]:
     pending: list[object] = [inspect.type_info(kind) for kind in REQUESTS]
     while pending:
         match pending.pop():
-            case inspect.StructType(cls=cls, fields=fields) if cls not in found:
+            case inspect.StructType(cls=cls, fields=fields) if cls not in found and issubclass(cls, RequestStruct):
                 found.add(cls)
                 pending.extend(field.type for field in fields)
             case inspect.UnionType(types=types):
