@@ -1,9 +1,11 @@
-"""Update the command output shown in README.md and docs/; with ``--check``, fail if a page is outdated.
+"""Update the command output and tables shown in README.md and docs/; with ``--check``, fail if a page is outdated.
 
-The output stands between two marks, and the first one names its command::
+They stand between two marks, and the first one names the command or the table of ``_field_tables.py``::
 
     <!-- output of: vlrun ask --help -->
     <!-- end of output -->
+    <!-- fields of: chat completions -->
+    <!-- end of fields -->
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from _field_tables import with_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -31,7 +35,7 @@ def main() -> int:
 def _update(page: Path, check: bool) -> bool:
     """Update a page unless ``check``; return whether it is up to date."""
     old = page.read_text(encoding="utf-8")
-    new = SHOWN.sub(_show, old)
+    new = with_tables(SHOWN.sub(_show, old))
     if new != old and not check:
         page.write_text(new, encoding="utf-8")
     return new == old or not check

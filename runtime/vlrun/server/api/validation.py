@@ -87,6 +87,27 @@ def _matching(value: Mapping[str, object], kinds: Sequence[inspect.Type]) -> typ
     return None
 
 
+def places_of_structs(kind: type[RequestStruct]) -> dict[type[RequestStruct], list[str]]:
+    """The types of all objects of a request, each with its places; the request itself is at ""."""
+    places: dict[type[RequestStruct], list[str]] = {}
+    pending = [(kind, "")]
+    for struct, place in pending:
+        if place in places.setdefault(struct, []):
+            continue
+        places[struct].append(place)
+        for name, members in _fields(struct).items():
+            pending += _structs_in(members, f"{place}.{name}" if place else name)
+    return places
+
+
+def _structs_in(kinds: Sequence[inspect.Type], place: str) -> Iterator[tuple[type[RequestStruct], str]]:
+    for kind in kinds:
+        if isinstance(kind, inspect.StructType):
+            yield kind.cls, place
+        elif isinstance(kind, inspect.ListType):
+            yield from _structs_in(tuple(_members(kind.item_type)), f"{place}[]")
+
+
 @cache
 def _fields(struct: type[RequestStruct]) -> Mapping[str, Sequence[inspect.Type]]:
     """The types of a struct's fields, by their names in JSON; the tag has none."""
