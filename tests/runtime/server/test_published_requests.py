@@ -22,6 +22,7 @@ EXPECTED = re.compile(
     "|200; the tool is unconstrained or its unknown keyword ignored"
     "|the prompt equals transformers' rendering of the same messages"
 )
+NOTHING: tuple[object, ...] = ("", None, [])
 PLAIN = {"model": "vlrun-tiny", "messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0}
 
 
@@ -64,6 +65,6 @@ def test_empty_content_beside_a_tool_call_is_null(server: Server) -> None:
         post(
             server, {"model": "vlrun-tiny", "messages": [asked, {**called, "content": content}, *rest]}, "/v1/tokenize"
         ).body
-        for content in ("", None, [])
+        for content in NOTHING
     }
     assert len(counts) == 1

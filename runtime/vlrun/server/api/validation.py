@@ -102,7 +102,7 @@ def places_of_structs(kind: type[RequestStruct]) -> dict[type[RequestStruct], li
 
 def _structs_in(kinds: Sequence[inspect.Type], place: str) -> Iterator[tuple[type[RequestStruct], str]]:
     for kind in kinds:
-        if isinstance(kind, inspect.StructType):
+        if isinstance(kind, inspect.StructType) and issubclass(kind.cls, RequestStruct):
             yield kind.cls, place
         elif isinstance(kind, inspect.ListType):
             yield from _structs_in(tuple(_members(kind.item_type)), f"{place}[]")

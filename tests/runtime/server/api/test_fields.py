@@ -111,7 +111,7 @@ PARSERS: dict[str, Callable[..., object]] = {
     "responses": responses.parse,
     "tokenize": tokenize.parse,
 }
-ANYTHING = (5, -0.5, "x", True, [1], {"a": [None]}, [], "")
+ANYTHING: tuple[object, ...] = (5, -0.5, "x", True, [1], {"a": [None]}, [], "")
 
 
 def with_field(value: dict[str, Any], place: str, name: str, member: object) -> dict[str, Any]:
@@ -134,7 +134,9 @@ def test_every_field_of_the_table_does_what_it_says(
 ) -> None:
     """Guards against refusals of hints, and against fields that change the answer and are ignored."""
     plain = parsed(endpoint, value)
-    ignored = [(name, ANYTHING[number % len(ANYTHING)]) for number, name in enumerate(sorted(unused.ignored))]
+    ignored: list[tuple[str, object]] = [
+        (name, ANYTHING[number % len(ANYTHING)]) for number, name in enumerate(sorted(unused.ignored))
+    ]
     ignored += [(name, member) for name, members in unused.only.items() for member in members]
     ignored += [(name, None) for name in ("future_field", *unused.ignored, *unused.only, *unused.refused)]
     for name, member in ignored:
