@@ -60,9 +60,8 @@ def _completed(requests: Json, model: str) -> Json:
     are messages.
     """
     named = {"type": "string", "enum": [model]}
-    for name in ("ChatRequest", "ResponsesRequest"):
-        requests[name]["properties"]["model"] = named
-    requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    for name in ("ChatRequest", "ResponsesRequest", "TokenizeRequest"):
+        requests[name]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
     for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)

@@ -75,6 +75,8 @@ def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options
             max_tokens=body.max_output_tokens,
             temperature=body.temperature,
             top_p=body.top_p,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
             schema=schema,
             logprobs=(body.top_logprobs or 0) if with_logprobs else None,
             thinking_tokens=thinking_tokens(reasoning=body.reasoning),

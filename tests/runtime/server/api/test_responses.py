@@ -112,6 +112,8 @@ def test_all_options_are_used() -> None:
         request(
             temperature=0.5,
             top_p=0.9,
+            presence_penalty=0.25,
+            frequency_penalty=-0.25,
             max_output_tokens=9,
             stream=True,
             stream_options={"include_obfuscation": False},
@@ -122,7 +124,9 @@ def test_all_options_are_used() -> None:
             parallel_tool_calls=False,
         )
     )
-    assert parsed.options == Options(max_tokens=9, temperature=0.5, top_p=0.9, logprobs=3)
+    assert parsed.options == Options(
+        max_tokens=9, temperature=0.5, top_p=0.9, presence_penalty=0.25, frequency_penalty=-0.25, logprobs=3
+    )
     assert parsed.stream
     function = {"name": "weather", "parameters": {"type": "object"}}
     assert parsed.tools == ({"type": "function", "function": function},)
