@@ -170,7 +170,7 @@ class Service:
         return self._model_object(name)
 
     def _model_object(self, name: str) -> Json:
-        context = {"context": self.vlm.context} if self.loaded else {}
+        context = {"context": self.vlm.context, "max_model_len": self.vlm.context} if self.loaded else {}
         return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
 
     async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:

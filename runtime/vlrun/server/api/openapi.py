@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
-from msgspec import inspect
 
 import vlrun
 from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
 from vlrun.server.api.responses_schemas import ResponsesRequest
-from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
+from vlrun.server.api.validation import places_of_structs
 from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
@@ -64,7 +63,7 @@ def _completed(requests: Json, model: str) -> Json:
     for name in ("ChatRequest", "ResponsesRequest"):
         requests[name]["properties"]["model"] = named
     requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
-    for struct in _structs():
+    for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
     file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
@@ -75,22 +74,6 @@ def _completed(requests: Json, model: str) -> Json:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
     return requests
-
-
-def _structs() -> set[type[RequestStruct]]:
-    """The types of all objects of requests."""
-    found: set[type[RequestStruct]] = set()
-    pending: list[object] = [inspect.type_info(kind) for kind in REQUESTS]
-    while pending:
-        match pending.pop():
-            case inspect.StructType(cls=cls, fields=fields) if cls not in found:
-                found.add(cls)
-                pending.extend(field.type for field in fields)
-            case inspect.UnionType(types=types):
-                pending.extend(types)
-            case inspect.ListType(item_type=kind) | inspect.Metadata(type=kind):
-                pending.append(kind)
-    return found
 
 
 def _add_unused(schema: Json, unused: UnusedFields) -> None:
