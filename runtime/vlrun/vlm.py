@@ -158,6 +158,12 @@ class VLM:
         return self._loaded.settings
 
     @property
+    def thinks(self) -> bool:
+        """Whether the model writes its reasoning before each answer."""
+        opening = self.build_prompt([Turn("user", ("",))]).prompt.opening
+        return self._reasoning is not None and opening == self._reasoning.begin
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Messages about the choice of the device; waits until the model is loaded."""
         return self._loaded.notes

@@ -19,6 +19,10 @@ from vlrun.server.api import forms, strict_json, tokenize
 from vlrun.server.api.answers import Json
 from vlrun.server.api.chat import ChatAdapter
 from vlrun.server.api.docs_page import asset
+from vlrun.server.api.ollama import models as ollama_models
+from vlrun.server.api.ollama.adapter import OllamaAdapter
+from vlrun.server.api.ollama.models import ServedModel
+from vlrun.server.api.ollama.parsing import parse_name
 from vlrun.server.api.openapi import document
 from vlrun.server.api.responses import ResponsesAdapter
 from vlrun.server.api_errors import ApiError
@@ -106,6 +110,8 @@ class Service:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
         chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
         responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
+        ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read_chat(body, names, limits, calls))
+        ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read_prompt(body, names, limits, calls))
         openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
             "/v1/chat/completions": {"POST": chat},
@@ -115,6 +121,14 @@ class Service:
             "/v1/models/{name:path}": {"GET": _value(self._model)},
             "/api/v1/chat": {"POST": self._form("answer")},
             "/api/v1/analyze": {"POST": self._form("text")},
+            "/api/chat": {"POST": ollama_chat},
+            "/api/generate": {"POST": ollama_prompt},
+            "/api/tags": {"GET": _value(lambda _: ollama_models.tags(self._served_model()))},
+            "/api/ps": {"GET": _value(lambda _: ollama_models.running(self._served_model()))},
+            "/api/show": {"POST": self._about_model(ollama_models.show)},
+            "/api/pull": {"POST": self._about_model(lambda _: {"status": "success"})},
+            "/api/version": {"GET": _value(lambda _: ollama_models.version())},
+            **{f"/api/{name}": {method: _refused(name)} for name, method in ollama_models.REFUSED.items()},
             "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
@@ -172,6 +186,23 @@ class Service:
     def _model_object(self, name: str) -> Json:
         context = {"context": self.vlm.context} if self.loaded else {}
         return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
+
+    def _served_model(self) -> ServedModel:
+        context = self.vlm.context if self.loaded else None
+        return ServedModel(self.vlm.manifest, self.vlm.fingerprint, self.names, self._started, context, self.vlm.thinks)
+
+    def _about_model(self, describe: Callable[[ServedModel], Json]) -> Endpoint:
+        """An endpoint about the model that a request of Ollama's clients names."""
+
+        def described(body: bytes) -> bytes:
+            parse_name(strict_json.parse(body, self.limits), self.names)
+            return msgspec.json.encode(describe(self._served_model()))
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            _check_json(scope)
+            await self.handler.reply(scope, receive, send, "ollama", described)
+
+        return answer
 
     async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         status, admission = self._status(), self.handler.admission
@@ -236,6 +267,15 @@ def _value(make: Callable[[Scope], object]) -> Endpoint:
 
     async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
         await send_whole(send, msgspec.json.encode(make(scope)))
+
+    return answer
+
+
+def _refused(name: str) -> Endpoint:
+    """An endpoint of Ollama that is not there."""
+
+    async def answer(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        ollama_models.refuse(name)
 
     return answer
 

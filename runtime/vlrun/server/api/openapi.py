@@ -14,14 +14,20 @@ import msgspec
 import vlrun
 from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.forms import FormFields
+from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.tokenize import TokenizeRequest
+from vlrun.server.api_errors import protocol_of
 from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
 
 TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-REQUESTS = (ChatRequest, ResponsesRequest, TokenizeRequest, FormFields)
+OPENAI = (ChatRequest, ResponsesRequest)
+OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
+REQUESTS = (*OPENAI, TokenizeRequest, FormFields, *OLLAMA)
+NULLS_ARE_MISSING = (*(kind.__name__ for kind in OLLAMA), "OllamaMessage", "ModelOptions")
+"""Objects whose fields may all be null, also unknown ones."""
 
 
 def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
@@ -34,17 +40,19 @@ def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
     if keyed:
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"bearer": []}]
-        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        operations = [(path, each) for path, methods in document["paths"].items() for each in methods.values()]
+        for path, operation in operations:
             if operation["operationId"] == "live":
                 operation["security"] = []
             else:
-                operation["responses"]["401"] = {"$ref": "#/components/responses/Error401"}
+                errors = {"ollama": "OllamaError"}.get(protocol_of(path), "Error401")
+                operation["responses"]["401"] = {"$ref": f"#/components/responses/{errors}"}
     return document
 
 
 def _description(limits: ServerLimits) -> str:
-    return f"""One vision-language model behind OpenAI's API. Unknown fields are refused by name; images come as data
-URLs or files, and no URL is ever fetched.
+    return f"""One vision-language model behind OpenAI's API and Ollama's. Unknown fields are refused by name; images
+come as data URLs or files, and no URL is ever fetched.
 
 Limits: {limits.max_body_mib} MiB a request; {limits.max_images} images, each of at most {limits.max_megapixels}
 megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages; {limits.max_text} characters of
@@ -56,8 +64,8 @@ text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JS
 def _completed(requests: Json, model: str) -> Json:
     """Add what the types do not say: the model's name, the form's file, and that items without a type are messages."""
     named = {"type": "string", "enum": [model]}
-    for name in ("ChatRequest", "ResponsesRequest"):
-        requests[name]["properties"]["model"] = named
+    for kind in OPENAI:
+        requests[kind.__name__]["properties"]["model"] = named
     requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
     file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
     form = requests["FormFields"]
@@ -66,6 +74,16 @@ def _completed(requests: Json, model: str) -> Json:
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
+    for name in NULLS_ARE_MISSING:
+        struct = requests[name]
+        properties = {
+            field: schema if field in struct["required"] else {"anyOf": [schema, {"type": "null"}]}
+            for field, schema in struct["properties"].items()
+        }
+        requests[name] = {**struct, "properties": properties, "additionalProperties": {"type": "null"}}
+    tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
+    for kind in OLLAMA:
+        requests[kind.__name__]["properties"]["model"] = tagged
     return requests
 
 

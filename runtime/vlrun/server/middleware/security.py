@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled, is_panic
-from vlrun.server.api_errors import ApiError, bad_request
+from vlrun.server.api_errors import ApiError, bad_request, protocol_of
 from vlrun.server.middleware.api_keys import ApiKeys
 
 logger = logging.getLogger("vlrun.server")
@@ -202,9 +202,10 @@ class _Exchange:
 
     async def send_error(self, error: ApiError) -> None:
         """Answer with an error."""
-        headers = [(name.encode(), value.encode()) for name, value in error.all_headers()]
+        protocol = protocol_of(self._scope["path"])
+        headers = [(name.encode(), value.encode()) for name, value in error.all_headers(protocol)]
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": error.body()})
+        await self.send({"type": "http.response.body", "body": error.body(protocol)})
 
     async def allow_preflight(self) -> None:
         """Tell a browser what a page of an allowed origin may send: what we read, and headers of OpenAI's client."""
