@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
+from msgspec import inspect
 
 import vlrun
+from vlrun.server.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
 from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
+from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
 from vlrun.server.api_errors import protocol_of
 from vlrun.server.limits import ServerLimits
@@ -23,11 +27,9 @@ from vlrun.server.limits import ServerLimits
 Json: TypeAlias = dict[str, Any]
 
 TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-OPENAI = (ChatRequest, ResponsesRequest)
+NAMED = (ChatRequest, ResponsesRequest, MessagesRequest, CountTokensRequest)
 OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
-REQUESTS = (*OPENAI, TokenizeRequest, FormFields, *OLLAMA)
-NULLS_ARE_MISSING = (*(kind.__name__ for kind in OLLAMA), "OllamaMessage", "ModelOptions")
-"""Objects whose fields may all be null, also unknown ones."""
+REQUESTS = (*NAMED, TokenizeRequest, FormFields, *OLLAMA)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
@@ -45,14 +47,14 @@ def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
             if operation["operationId"] == "live":
                 operation["security"] = []
             else:
-                errors = {"ollama": "OllamaError"}.get(protocol_of(path), "Error401")
+                errors = {"ollama": "OllamaError", "anthropic": "AnthropicError"}.get(protocol_of(path), "Error401")
                 operation["responses"]["401"] = {"$ref": f"#/components/responses/{errors}"}
     return document
 
 
 def _description(limits: ServerLimits) -> str:
-    return f"""One vision-language model behind OpenAI's API and Ollama's. Unknown fields are refused by name; images
-come as data URLs or files, and no URL is ever fetched.
+    return f"""One vision-language model behind the APIs of OpenAI, Ollama and Anthropic. Unknown fields are refused by
+name, unless they are null; images come as data URLs or files, and no URL is ever fetched.
 
 Limits: {limits.max_body_mib} MiB a request; {limits.max_images} images, each of at most {limits.max_megapixels}
 megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages; {limits.max_text} characters of
@@ -62,11 +64,16 @@ text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JS
 
 
 def _completed(requests: Json, model: str) -> Json:
-    """Add what the types do not say: the model's name, the form's file, and that items without a type are messages."""
+    """Add what the types do not say: the model's name, the form's file, ignored fields, and that items without a type
+    are messages.
+    """
     named = {"type": "string", "enum": [model]}
-    for kind in OPENAI:
+    for kind in NAMED:
         requests[kind.__name__]["properties"]["model"] = named
     requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    for struct in _structs():
+        if struct is not FormFields:
+            _add_unused(requests[struct.__name__], struct.unused)
     file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
@@ -74,17 +81,40 @@ def _completed(requests: Json, model: str) -> Json:
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
-    for name in NULLS_ARE_MISSING:
-        struct = requests[name]
-        properties = {
-            field: schema if field in struct["required"] else {"anyOf": [schema, {"type": "null"}]}
-            for field, schema in struct["properties"].items()
-        }
-        requests[name] = {**struct, "properties": properties, "additionalProperties": {"type": "null"}}
     tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
     for kind in OLLAMA:
         requests[kind.__name__]["properties"]["model"] = tagged
     return requests
+
+
+def _structs() -> set[type[RequestStruct]]:
+    """The types of all objects of requests."""
+    found: set[type[RequestStruct]] = set()
+    pending: list[object] = [inspect.type_info(kind) for kind in REQUESTS]
+    while pending:
+        match pending.pop():
+            case inspect.StructType(cls=cls, fields=fields) if cls not in found:
+                found.add(cls)
+                pending.extend(field.type for field in fields)
+            case inspect.UnionType(types=types):
+                pending.extend(types)
+            case inspect.ListType(item_type=kind) | inspect.Metadata(type=kind):
+                pending.append(kind)
+    return found
+
+
+def _add_unused(schema: Json, unused: UnusedFields) -> None:
+    """Add the ignored fields to the schema of an object, as patterns: /docs would list a hundred properties."""
+    by_values: dict[str, Json] = {}
+    names: dict[str, list[str]] = {}
+    for name in sorted({*unused.ignored, *unused.only}):
+        values = None if name in unused.ignored else [*unused.only[name], None]
+        rule: Json = {"description": "Ignored."} | ({"enum": values} if values else {})
+        by_values[key := json.dumps(rule)] = rule
+        names.setdefault(key, []).append(name)
+    if names:
+        schema["patternProperties"] = {f"^({'|'.join(names[key])})$": rule for key, rule in by_values.items()}
+    schema["additionalProperties"] = {"type": "null"}
 
 
 def _as_markdown(value: object) -> object:

@@ -20,6 +20,7 @@ from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.ollama import parsing as ollama
 from vlrun.server.api.openapi import document
 from vlrun.server.api.responses_schemas import ResponsesRequest
+from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
 
 MODEL = "vlrun-tiny"
@@ -181,6 +182,35 @@ def test_document_allows_valid_requests(value: object, name: str) -> None:
 @pytest.mark.parametrize("kind", [ChatRequest, ResponsesRequest])
 def test_document_has_the_fields_of_the_types(kind: type[msgspec.Struct]) -> None:
     assert list(OPEN["components"]["schemas"][kind.__name__]["properties"]) == list(kind.__struct_fields__)
+
+
+IGNORED: list[tuple[dict[str, Any], bool]] = [
+    ({"store": 5}, True),
+    ({"min_tokens": 0}, True),
+    ({"min_tokens": None}, True),
+    ({"min_tokens": 1}, False),
+    ({"ignore_eos": False}, True),
+    ({"ignore_eos": 0}, False),
+    ({"anything": None}, True),
+    ({"anything": False}, False),
+    ({"guided_json": None}, True),
+    ({"guided_json": {}}, False),
+    ({"stream_options": {"continuous_usage_stats": True, "other": None}}, True),
+    ({"stream_options": {"other": 1}}, False),
+    ({"messages": [{**BASE["messages"][0], "cache_control": {"type": "ephemeral"}, "other": None}]}, True),
+    ({"messages": [{**BASE["messages"][0], "other": 1}]}, False),
+]
+
+
+@pytest.mark.parametrize(("given", "accepted"), IGNORED)
+def test_ignored_fields_are_those_of_the_document(given: dict[str, Any], accepted: bool) -> None:
+    """Generated clients check their requests."""
+    assert valid(BASE | given, "ChatRequest") is accepted
+    if accepted:
+        assert chat.parse(BASE | given, [MODEL], ServerLimits()) == chat.parse(BASE, [MODEL], ServerLimits())
+    else:
+        with pytest.raises(ApiError):
+            chat.parse(BASE | given, [MODEL], ServerLimits())
 
 
 def test_description_has_the_limits_of_the_service() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlrun.server.api import schemas
 from vlrun.server.api.anthropic import schemas as anthropic
-from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
+from vlrun.server.api.parsing import RequestParser, check_model, option_errors, parse_tool_choice, stop_strings
 from vlrun.server.api.validation import convert
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import GenerationRequest, Part, RequestMessage
@@ -60,34 +60,28 @@ def _conversation(
     parser = RequestParser(limits)
     tools = tuple(parser.tool(_function(tool), f"tools[{index}]") for index, tool in enumerate(body.tools or ()))
     messages = [RequestMessage("system", tuple(_system(body.system, "system", parser)))] if body.system else []
-    params = ["system"] * len(messages)
     for index, message in enumerate(body.messages):
         messages += _messages(message, f"messages[{index}]", parser)
-        params += [f"messages[{index}].role"] * (len(messages) - len(params))
-    return parser, merge_system(messages, params), tools
+    return parser, tuple(messages), tools
 
 
 def _function(tool: anthropic.CustomTool) -> schemas.Function:
     return schemas.Function(tool.name, tool.description, tool.input_schema, tool.strict)
 
 
-def _messages(
-    message: anthropic.UserMessage | anthropic.AssistantMessage | anthropic.SystemMessage,
-    path: str,
-    parser: RequestParser,
-) -> Iterator[RequestMessage]:
+def _messages(message: anthropic.AnthropicMessage, path: str, parser: RequestParser) -> Iterator[RequestMessage]:
     """The messages that one of Anthropic's is: each result is a message of its own."""
     content = f"{path}.content"
     match message:
-        case anthropic.SystemMessage():
+        case anthropic.AnthropicSystemMessage():
             yield RequestMessage("system", tuple(_system(message.content, content, parser)))
-        case anthropic.AssistantMessage(content=str(text)):
+        case anthropic.AnthropicAssistantMessage(content=str(text)):
             yield RequestMessage("assistant", (parser.text(text, content),))
-        case anthropic.AssistantMessage(content=blocks):
+        case anthropic.AnthropicAssistantMessage(content=blocks):
             yield _assistant(blocks, content, parser)
-        case anthropic.UserMessage(content=str(text)):
+        case anthropic.AnthropicUserMessage(content=str(text)):
             yield RequestMessage("user", (parser.text(text, content),))
-        case anthropic.UserMessage(content=blocks):
+        case anthropic.AnthropicUserMessage(content=blocks):
             yield from _user(blocks, content, parser)
 
 
@@ -165,7 +159,7 @@ def _options(body: anthropic.MessagesRequest, parser: RequestParser) -> Options:
             temperature=body.temperature,
             top_k=0 if body.top_k == -1 else body.top_k,
             top_p=body.top_p,
-            stop=tuple(body.stop_sequences or ()),
+            stop=stop_strings(body.stop_sequences),
             schema=schema,
             thinking_tokens=_thinking_tokens(body.thinking),
         )
@@ -182,7 +176,7 @@ def _choice(body: anthropic.MessagesRequest, tools: Sequence[Tool]) -> ToolChoic
     match body.tool_choice:
         case anthropic.NoChoice():
             return ToolChoice("none")
-        case anthropic.ToolChoice(name=name):
+        case anthropic.NamedChoice(name=name):
             mode = "required"
         case anthropic.AnyChoice():
             mode = "required"

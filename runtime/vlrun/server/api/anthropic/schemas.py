@@ -1,7 +1,4 @@
-"""``POST /v1/messages`` and ``/v1/messages/count_tokens``: types of their requests, as Anthropic's clients write them.
-
-Fields of type None are known and not supported.
-"""
+"""Types of requests to ``/v1/messages`` and ``/v1/messages/count_tokens``, as Anthropic's clients write them."""
 
 from __future__ import annotations
 
@@ -9,32 +6,24 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
-from vlrun.server.api import schemas
-from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.server.api import fields, schemas
+from vlrun.server.api.schemas import CallId, RequestStruct, Text
 from vlrun.types.turn import MAX_TOOLS
 
-IgnoredValue: TypeAlias = Annotated[Any, Meta(description="Accepted and ignored.")]
 
-
-class Block(RequestStruct, kw_only=True):
-    """A part of a message. The prefix cache needs no ``cache_control``."""
-
-    cache_control: IgnoredValue = None
-
-
-class TextBlock(Block, tag_field="type", tag="text", kw_only=True):
+class TextBlock(RequestStruct, tag_field="type", tag="text"):
     """Text."""
 
+    unused = fields.BLOCK
     text: Text
-    citations: schemas.IgnoredList | None = None
 
 
-class SystemText(Block, kw_only=True):
+class SystemText(RequestStruct):
     """Text where nothing else may be. Outside of a union, msgspec would accept a block without its tag."""
 
+    unused = fields.BLOCK
     type: Literal["text"]
     text: Text
-    citations: schemas.IgnoredList | None = None
 
 
 class Base64Source(RequestStruct, tag_field="type", tag="base64"):
@@ -50,31 +39,26 @@ class UrlSource(RequestStruct, tag_field="type", tag="url"):
     url: schemas.DataURL
 
 
-class Transformations(RequestStruct):
-    """An image that is too large is always reduced."""
-
-    oversized_image: Literal["downsize"] = "downsize"
-
-
-class ImageBlock(Block, tag_field="type", tag="image", kw_only=True):
+class ImageBlock(RequestStruct, tag_field="type", tag="image"):
     """An image."""
 
+    unused = fields.IMAGE_BLOCK
     source: Base64Source | UrlSource
-    transformations: Transformations | None = None
 
 
-class ToolUseBlock(Block, tag_field="type", tag="tool_use", kw_only=True):
+class ToolUseBlock(RequestStruct, tag_field="type", tag="tool_use"):
     """A call that the model made."""
 
+    unused = fields.TOOL_USE
     id: CallId
     name: schemas.FunctionName
     input: dict[str, Any]
-    caller: IgnoredValue = None
 
 
-class ToolResultBlock(Block, tag_field="type", tag="tool_result", kw_only=True):
+class ToolResultBlock(RequestStruct, tag_field="type", tag="tool_result"):
     """The result of a call in an earlier message."""
 
+    unused = fields.TOOL_RESULT
     tool_use_id: CallId
     content: Text | list[TextBlock | ImageBlock] | None = None
     is_error: bool | None = None
@@ -83,14 +67,14 @@ class ToolResultBlock(Block, tag_field="type", tag="tool_result", kw_only=True):
 class ThinkingBlock(RequestStruct, tag_field="type", tag="thinking"):
     """The reasoning before an earlier answer."""
 
+    unused = fields.THINKING_BLOCK
     thinking: Text
-    signature: Ignored | None = None
 
 
 class RedactedThinkingBlock(RequestStruct, tag_field="type", tag="redacted_thinking"):
     """Reasoning of another model that nobody can read. Ignored."""
 
-    data: Ignored
+    unused = fields.REDACTED_BLOCK
 
 
 UserBlock: TypeAlias = TextBlock | ImageBlock | ToolResultBlock
@@ -98,37 +82,39 @@ AssistantBlock: TypeAlias = TextBlock | ThinkingBlock | RedactedThinkingBlock | 
 SystemContent: TypeAlias = Text | list[SystemText]
 
 
-class UserMessage(RequestStruct, tag_field="role", tag="user"):
-    """Text, images and results of the user."""
+class AnthropicUserMessage(RequestStruct, tag_field="role", tag="user"):
+    """Results of calls, then text and images of the user."""
 
+    unused = fields.MESSAGE
     content: Text | Annotated[list[UserBlock], Meta(min_length=1)]
 
 
-class AssistantMessage(RequestStruct, tag_field="role", tag="assistant"):
+class AnthropicAssistantMessage(RequestStruct, tag_field="role", tag="assistant"):
     """An earlier answer."""
 
-    content: Text | Annotated[list[AssistantBlock], Meta(min_length=1)]
+    unused = fields.MESSAGE
+    content: Text | list[AssistantBlock]
 
 
-class SystemMessage(RequestStruct, tag_field="role", tag="system"):
+class AnthropicSystemMessage(RequestStruct, tag_field="role", tag="system"):
     """Instructions."""
 
+    unused = fields.MESSAGE
     content: SystemContent
+
+
+AnthropicMessage: TypeAlias = AnthropicUserMessage | AnthropicAssistantMessage | AnthropicSystemMessage
 
 
 class CustomTool(RequestStruct):
     """A function that the model may call."""
 
+    unused = fields.ANTHROPIC_TOOL
     name: schemas.FunctionName
     input_schema: dict[str, Any]
     description: Text | None = None
     type: Literal["custom"] | None = None
     strict: bool | None = None
-    cache_control: IgnoredValue = None
-    input_examples: IgnoredValue = None
-    defer_loading: IgnoredValue = None
-    eager_input_streaming: IgnoredValue = None
-    allowed_callers: IgnoredValue = None
 
 
 class AutoChoice(RequestStruct, tag_field="type", tag="auto"):
@@ -137,14 +123,17 @@ class AutoChoice(RequestStruct, tag_field="type", tag="auto"):
     disable_parallel_tool_use: bool | None = None
 
 
-class AnyChoice(AutoChoice, tag_field="type", tag="any"):
+class AnyChoice(RequestStruct, tag_field="type", tag="any"):
     """The model must call a tool."""
 
+    disable_parallel_tool_use: bool | None = None
 
-class ToolChoice(AutoChoice, tag_field="type", tag="tool", kw_only=True):
+
+class NamedChoice(RequestStruct, tag_field="type", tag="tool"):
     """The model must call this tool."""
 
     name: schemas.FunctionName
+    disable_parallel_tool_use: bool | None = None
 
 
 class NoChoice(RequestStruct, tag_field="type", tag="none"):
@@ -162,55 +151,34 @@ class ThinkingConfig(RequestStruct):
 class OutputFormat(RequestStruct):
     """JSON that validates against a schema, which is always enforced."""
 
+    unused = fields.OUTPUT_FORMAT
     type: Literal["json_schema"]
     schema: dict[str, Any]
-    name: Ignored | None = None
 
 
 class OutputConfig(RequestStruct):
-    """The format of the text. ``effort`` changes nothing."""
+    """The format of the text."""
 
+    unused = fields.OUTPUT_CONFIG
     format: OutputFormat | None = None
-    effort: Ignored | None = None
-
-
-class ContextEdit(RequestStruct):
-    """Removal of earlier reasoning, which the model's template decides on."""
-
-    type: Literal["clear_thinking_20251015"]
-    keep: IgnoredValue = None
-
-
-class ContextManagement(RequestStruct):
-    """Changes to the conversation before it is answered."""
-
-    edits: list[ContextEdit] | None = None
 
 
 class CountTokensRequest(RequestStruct, kw_only=True):
-    """A conversation whose tokens are to be counted."""
+    """A conversation whose tokens are to be counted. The fields that have no tokens are ignored."""
 
+    unused = fields.MESSAGES
     model: str
-    messages: Annotated[
-        list[UserMessage | AssistantMessage | SystemMessage],
-        Meta(min_length=1, max_length=schemas.LIMITS.max_messages),
-    ]
+    messages: Annotated[list[AnthropicMessage], Meta(min_length=1, max_length=schemas.LIMITS.max_messages)]
     system: SystemContent | None = None
     tools: Annotated[list[CustomTool], Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: AutoChoice | AnyChoice | ToolChoice | NoChoice | None = None
+    tool_choice: AutoChoice | AnyChoice | NamedChoice | NoChoice | None = None
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     output_format: OutputFormat | None = None
-    context_management: ContextManagement | None = None
-    mcp_servers: Annotated[list[Any], Meta(max_length=0)] | None = None
-    cache_control: IgnoredValue = None
-    speed: IgnoredValue = None
-    user_profile_id: IgnoredValue = None
-    workspace_id: IgnoredValue = None
 
 
 class MessagesRequest(CountTokensRequest, kw_only=True):
-    """A conversation to be answered. Null means the same as leaving a field out."""
+    """A conversation to be answered. Without ``thinking``, a Thinking model answers at once."""
 
     max_tokens: schemas.MaxTokens
     stream: bool | None = None
@@ -218,8 +186,3 @@ class MessagesRequest(CountTokensRequest, kw_only=True):
     temperature: schemas.Temperature | None = None
     top_k: schemas.TopK | None = None
     top_p: schemas.TopP | None = None
-    metadata: IgnoredValue = None
-    service_tier: IgnoredValue = None
-    inference_geo: IgnoredValue = None
-    diagnostics: IgnoredValue = None
-    container: None = None

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from vlrun.server.api.ollama import schemas as ollama
-from vlrun.server.api.parsing import RequestParser, merge_system, option_errors
-from vlrun.server.api.validation import convert, not_supported, quoted
+from vlrun.server.api.parsing import RequestParser, option_errors, stop_strings
+from vlrun.server.api.validation import convert, quoted
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import GenerationRequest, Part, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types.options import RANGES, Options
-from vlrun.types.turn import ToolChoice
-
-T = TypeVar("T")
 
 LATEST = ":latest"
 RENAMED_OPTIONS = {
@@ -29,8 +26,6 @@ RENAMED_OPTIONS = {
         for name in ("temperature", "top_k", "top_p", "min_p", "seed", "stop", "presence_penalty", "frequency_penalty")
     },
 }
-UNSUPPORTED = ("suffix", "template", "context", "raw", "width", "height", "steps")
-"""Fields of a prompt that Ollama knows and this service supports only with their defaults."""
 
 
 def with_tag(name: str) -> str:
@@ -48,7 +43,7 @@ def served_name(wanted: str, names: Sequence[str]) -> str:
 
 def parse_name(value: object, names: Sequence[str]) -> str:
     """The name of the model that a request is about. Raises ApiError (400, 404)."""
-    body = _convert(value, ollama.NamedModel)
+    body = convert(value, ollama.NamedModel)
     wanted = body.model or body.name
     if wanted is None:
         raise bad_request("model is missing", "model", "missing_required_parameter")
@@ -57,28 +52,18 @@ def parse_name(value: object, names: Sequence[str]) -> str:
 
 def parse_chat(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[GenerationRequest, str]:
     """Parse a chat; also returns the model's name as the client wrote it. Raises ApiError (400, 404)."""
-    body = _convert(value, ollama.OllamaChatRequest)
+    body = convert(value, ollama.OllamaChatRequest)
     served_name(body.model, names)
     parser = RequestParser(limits)
-    tools = tuple(parser.tool(tool.function, f"tools[{index}].function") for index, tool in enumerate(body.tools))
-    messages = [_message(message, f"messages[{index}]", parser) for index, message in enumerate(body.messages)]
-    request = GenerationRequest(
-        messages=merge_system(messages, [f"messages[{index}].role" for index in range(len(messages))]),
-        options=_options(body, parser),
-        tools=tools,
-        tool_choice=ToolChoice(),
-        stream=body.stream,
-    )
-    return request, body.model
+    tools = tuple(parser.tool(tool.function, f"tools[{index}].function") for index, tool in enumerate(body.tools or ()))
+    messages = (_message(message, f"messages[{index}]", parser) for index, message in enumerate(body.messages or ()))
+    options, stream = _options(body, parser), body.stream is not False
+    return GenerationRequest(tuple(messages), options, tools=tools, stream=stream), body.model
 
 
 def parse_prompt(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[GenerationRequest, str]:
     """Parse a prompt; also returns the model's name as the client wrote it. Raises ApiError (400, 404)."""
-    if isinstance(value, dict):
-        for name in UNSUPPORTED:
-            if value.get(name):
-                raise not_supported(name)
-    body = _convert(value, ollama.OllamaGenerateRequest)
+    body = convert(value, ollama.OllamaGenerateRequest)
     served_name(body.model, names)
     parser = RequestParser(limits)
     messages = []
@@ -86,22 +71,8 @@ def parse_prompt(value: object, names: Sequence[str], limits: ServerLimits) -> t
         if body.system:
             messages.append(RequestMessage("system", (parser.text(body.system, "system"),)))
         messages.append(RequestMessage("user", _parts(body.images, body.prompt, "images", "prompt", parser)))
-    return GenerationRequest(tuple(messages), _options(body, parser), stream=body.stream), body.model
-
-
-def _convert(value: object, kind: type[T]) -> T:
-    """Convert parsed JSON to a request type, without the nulls of the request, its options and its messages."""
-    if isinstance(value, dict):
-        value = _without_nulls(value)
-        if "options" in value:
-            value["options"] = _without_nulls(value["options"])
-        if isinstance(value.get("messages"), list):
-            value["messages"] = [_without_nulls(message) for message in value["messages"]]
-    return convert(value, kind)
-
-
-def _without_nulls(value: Any) -> Any:
-    return {name: member for name, member in value.items() if member is not None} if isinstance(value, dict) else value
+    options, stream = _options(body, parser), body.stream is not False
+    return GenerationRequest(tuple(messages), options, stream=stream), body.model
 
 
 def _message(message: ollama.OllamaMessage, path: str, parser: RequestParser) -> RequestMessage:
@@ -116,10 +87,10 @@ def _message(message: ollama.OllamaMessage, path: str, parser: RequestParser) ->
                 parser.call(
                     f"{path}.{index}",
                     call.function.name,
-                    json.dumps(call.function.arguments, ensure_ascii=False),
+                    json.dumps(call.function.arguments or {}, ensure_ascii=False),
                     f"{path}.tool_calls[{index}].function.arguments",
                 )
-                for index, call in enumerate(message.tool_calls)
+                for index, call in enumerate(message.tool_calls or ())
             )
             thinking = None if message.thinking is None else parser.text(message.thinking, f"{path}.thinking")
             return RequestMessage("assistant", parts, tuple(calls), thinking)
@@ -130,11 +101,11 @@ def _message(message: ollama.OllamaMessage, path: str, parser: RequestParser) ->
 
 
 def _parts(
-    images: Sequence[str], text: str, image_path: str, text_path: str, parser: RequestParser
+    images: Sequence[str] | None, text: str | None, image_path: str, text_path: str, parser: RequestParser
 ) -> tuple[Part, ...]:
     """The images of a message and the text after them, which is where Ollama puts it."""
     parts: list[Part] = []
-    for index, image in enumerate(images):
+    for index, image in enumerate(images or ()):
         url = image if image.startswith("data:") else f"data:image/png;base64,{image}"  # the bytes decide on the type
         parts.append(parser.image(url, None, f"{image_path}[{index}]"))
     if text:
@@ -143,8 +114,8 @@ def _parts(
 
 
 def _options(body: ollama.AnswerRequest, parser: RequestParser) -> Options:
-    given = body.options
-    _check_samplers(given)
+    given = body.options or ollama.ModelOptions()
+    _check_window(given)
     schema: Mapping[str, Any] | None = None
     if isinstance(body.format, dict):
         schema = parser.schema(body.format, "format")
@@ -155,7 +126,6 @@ def _options(body: ollama.AnswerRequest, parser: RequestParser) -> Options:
     penalties = [given.repeat_penalty, given.presence_penalty, given.frequency_penalty]
     if given.repeat_last_n == 0:
         penalties = [1.0, 0.0, 0.0]
-    stops = [given.stop] if isinstance(given.stop, str) else given.stop or []
     length = given.num_predict
     with option_errors(RENAMED_OPTIONS):
         return Options(
@@ -168,20 +138,16 @@ def _options(body: ollama.AnswerRequest, parser: RequestParser) -> Options:
             presence_penalty=penalties[1],
             frequency_penalty=penalties[2],
             seed=None if given.seed is None or given.seed < 0 else given.seed,
-            stop=tuple(filter(None, stops)),
+            stop=stop_strings(given.stop),
             schema=schema,
-            logprobs=body.top_logprobs if body.logprobs else None,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             thinking_tokens=0 if body.think is False else None,
         )
 
 
-def _check_samplers(given: ollama.ModelOptions) -> None:
-    """Refuse samplers that would change the answer and are not there."""
-    for name, off in (("typical_p", (0, 1)), ("tfs_z", (0, 1)), ("mirostat", (0,))):
-        if getattr(given, name) not in off:
-            raise not_supported(f"options.{name}")
-    window = given.repeat_last_n
+def _check_window(given: ollama.ModelOptions) -> None:
+    """Refuse penalties for the last tokens only: they would change the answer."""
     penalized = given.repeat_penalty not in (None, 1) or given.presence_penalty or given.frequency_penalty
-    if window is not None and window > 0 and penalized:
+    if (given.repeat_last_n or 0) > 0 and penalized:
         reason = "options.repeat_last_n: penalties count the whole conversation: give -1, or 0 for no penalty"
         raise bad_request(reason, "options.repeat_last_n", "unsupported_value")
