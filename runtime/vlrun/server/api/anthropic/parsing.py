@@ -35,8 +35,8 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> ParsedRe
     body = convert(value, anthropic.MessagesRequest)
     parser, messages, tools = _conversation(body, names, limits)
     if messages[-1].role == "assistant":
-        reason = "the last message must be of the user: the beginning of an answer cannot be given"
-        raise bad_request(reason, f"messages[{len(body.messages) - 1}].role")
+        place = f"messages[{len(body.messages) - 1}].role"
+        raise bad_request(f"{place} is assistant: the service cannot continue an answer that has begun", place)
     request = GenerationRequest(
         messages=messages,
         options=_options(body, parser),
