@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast", action="store_true", help="leave out tests that are slow, import torch or start a service"
     )
+    parser.addoption("--clients", action="store_true", help="collect the tests of real clients, in tests/clients")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,7 +21,7 @@ from vlrun.server.api_errors import ApiError, api_error
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, ResponseAdapter
 from vlrun.server.images import check_images
 from vlrun.server.limits import MIB, ServerLimits
-from vlrun.server.logging import MAX_PROMPT, log_event
+from vlrun.server.logging import MAX_PROMPT, log_event, record_error
 from vlrun.server.metrics import Metrics
 from vlrun.server.middleware.request_body import BodyBudget, hold_body
 from vlrun.server.sse import HEARTBEAT_SECONDS, EventStream
@@ -100,6 +100,7 @@ class RequestHandler:
             except ApiError as error:
                 if not stream.begun:
                     raise
+                record_error(scope, error.code, error.param)
                 await stream.send(*adapter.failed(error))
                 await stream.end()
                 context.outcome = str(error.status)
