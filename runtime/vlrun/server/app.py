@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -20,7 +20,9 @@ from vlrun.server.api.answers import Json
 from vlrun.server.api.chat import ChatAdapter
 from vlrun.server.api.docs_page import asset
 from vlrun.server.api.openapi import document
+from vlrun.server.api.paths import hint
 from vlrun.server.api.responses import ResponsesAdapter
+from vlrun.server.api.start_page import page
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import ResponseAdapter
 from vlrun.server.images import check_images
@@ -35,7 +37,7 @@ from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-NOT_FOUND = ApiError(404, "there is nothing at this path: /docs lists all paths", "not_found")
+LIST = "/docs lists all paths"
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ class Service:
 
     def application(self) -> ASGIApp:
         """The ASGI application."""
-        routes = [Route(path, _Methods(methods)) for path, methods in self._routes().items()]
-        router = Router(routes, redirect_slashes=False, default=_not_found)
+        paths = self._routes()
+        routes = [Route(path, _Methods(methods)) for path, methods in paths.items()]
+        router = Router(routes, redirect_slashes=False, default=_nothing_else(tuple(paths)))
         access = self.access
         secured = SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping)
         return AccessLogMiddleware(secured, self.metrics.responded)
@@ -115,6 +118,8 @@ class Service:
             "/v1/models/{name:path}": {"GET": _value(self._model)},
             "/api/v1/chat": {"POST": self._form("answer")},
             "/api/v1/analyze": {"POST": self._form("text")},
+            "/": {"GET": self._start},
+            "/health": {"GET": self._health},
             "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
@@ -173,6 +178,16 @@ class Service:
         context = {"context": self.vlm.context} if self.loaded else {}
         return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
 
+    async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        body, own_headers = page(self.names[0], f"http://{headers[b'host'].lower()}", headers.get(b"accept", ""))
+        await send_whole(send, body, headers=own_headers)
+
+    async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        status = self._status()
+        body = msgspec.json.encode({"status": "ok" if status == "ready" else status})
+        await send_whole(send, body, 200 if status == "ready" else 503)
+
     async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         status, admission = self._status(), self.handler.admission
         readiness = {
@@ -221,8 +236,13 @@ class _Methods:
         await self._methods[method](scope, receive, send)
 
 
-async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
-    raise replace(NOT_FOUND)
+def _nothing_else(paths: Sequence[str]) -> Endpoint:
+    """The endpoint of all other paths than ``paths``."""
+
+    async def answer(scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ApiError(404, f"there is nothing at this path: {hint(scope['path'], paths) or LIST}", "not_found")
+
+    return answer
 
 
 def _check_json(scope: Scope) -> None:
@@ -242,7 +262,8 @@ def _value(make: Callable[[Scope], object]) -> Endpoint:
 
 async def _docs(scope: Scope, _receive: Receive, send: Send) -> None:
     """The documentation page and its files."""
-    found = asset(scope["path_params"].get("name", "index.html"))
+    accepted = dict(scope["headers"]).get(b"accept-encoding", b"").decode("latin-1")
+    found = asset(scope["path_params"].get("name", "index.html"), accepted)
     if found is None:
-        raise replace(NOT_FOUND)
+        raise ApiError(404, f"there is nothing at this path: {LIST}", "not_found")
     await send_whole(send, found[0], headers=found[1])

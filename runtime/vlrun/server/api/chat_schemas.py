@@ -30,7 +30,7 @@ class ImageURL(RequestStruct):
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
-    """An image: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP, BMP or GIF."""
 
     image_url: ImageURL
 

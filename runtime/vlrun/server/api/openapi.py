@@ -59,7 +59,7 @@ def _completed(requests: Json, model: str) -> Json:
     for name in ("ChatRequest", "ResponsesRequest"):
         requests[name]["properties"]["model"] = named
     requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
-    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
+    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP, BMP or GIF."}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
     requests["MessageItem"]["required"].remove("type")

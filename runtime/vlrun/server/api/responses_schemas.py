@@ -25,7 +25,7 @@ class InputText(RequestStruct, tag_field="type", tag="input_text"):
 
 
 class InputImage(RequestStruct, tag_field="type", tag="input_image"):
-    """An image: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP, BMP or GIF."""
 
     image_url: schemas.DataURL
     detail: Detail | None = None

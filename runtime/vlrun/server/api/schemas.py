@@ -30,7 +30,7 @@ DataURL: TypeAlias = Annotated[
     str,
     Meta(
         description="An image as a base64 data URL. No URL is ever fetched.",
-        extra_json_schema={"pattern": f"^data:image/(png|jpe?g|webp|bmp);base64,{BASE64}$"},
+        extra_json_schema={"pattern": f"^data:(image/[a-z]+|application/octet-stream);base64,{BASE64}$"},
     ),
 ]
 Ignored: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text, description="Accepted and ignored.")]
