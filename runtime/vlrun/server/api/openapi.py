@@ -73,7 +73,7 @@ def _completed(requests: Json, model: str) -> Json:
     for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
-    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
+    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP, BMP or GIF."}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
     requests["MessageItem"]["required"].remove("type")

@@ -27,7 +27,7 @@ class SystemText(RequestStruct):
 
 
 class Base64Source(RequestStruct, tag_field="type", tag="base64"):
-    """The file of an image: PNG, JPEG, WebP or BMP."""
+    """The file of an image: PNG, JPEG, WebP, BMP or GIF."""
 
     media_type: Annotated[str, Meta(extra_json_schema={"enum": ["image/jpeg", "image/png", "image/webp", "image/bmp"]})]
     data: Annotated[str, Meta(extra_json_schema={"pattern": f"^{schemas.BASE64}$"})]
