@@ -15,6 +15,7 @@ from vlrun.cli.options import SHOW_THINKING, ModelOptions, with_answer_options, 
 from vlrun.cli.repl import HELP, Repl
 from vlrun.cli.terminal import print_error
 from vlrun.errors import OptionError
+from vlrun.storage.text_files import without_byte_order_mark
 
 if TYPE_CHECKING:
     from vlrun.types.options import Options
@@ -88,7 +89,7 @@ def _read_pipe(_: str) -> str:
     if not line:
         raise EOFError
     _check_length(len(line))
-    return line.removesuffix("\n").removeprefix("\ufeff")  # editors write it at the beginning of a file
+    return without_byte_order_mark(line.removesuffix("\n"))
 
 
 def _check_length(characters: int) -> None:

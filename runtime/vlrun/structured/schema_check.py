@@ -14,6 +14,7 @@ from functools import partial
 from typing import cast
 
 from vlrun.errors import OptionError
+from vlrun.storage.text_files import without_byte_order_mark
 from vlrun.structured.pattern_names import fold_exhausted_patterns
 from vlrun.structured.schema_dialects import DRAFT_04, SUPPORTED_FORMATS, modernize
 from vlrun.structured.schema_pattern import translate_pattern
@@ -66,7 +67,7 @@ def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
         if isinstance(schema, str):
             if len(schema) > MAX_BYTES:
                 raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
-            value = json.loads(schema.removeprefix("\ufeff"), object_pairs_hook=_unique)
+            value = json.loads(without_byte_order_mark(schema), object_pairs_hook=_unique)
         _check_extent(value, itertools.count())
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=dict)
         if len(text.encode()) > MAX_BYTES:

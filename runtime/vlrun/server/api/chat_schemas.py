@@ -28,7 +28,7 @@ class ImageURL(RequestStruct):
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
-    """An image: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP, BMP or GIF."""
 
     unused = fields.PART
     image_url: ImageURL | schemas.DataURL

@@ -91,6 +91,8 @@ def _messages(body: responses.ResponsesRequest, parser: RequestParser) -> tuple[
         return (*messages, RequestMessage("user", (parser.text(body.input, "input"),)))
     for index, item in enumerate(body.input):
         _add_item(messages, item, f"input[{index}]", parser)
+    if not messages:
+        raise bad_request("input must have a message, not only reasoning without a text", "input")
     return tuple(messages)
 
 
