@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,11 @@ from vlrun.vision.image_encoder import PreparedImage
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A validated request. ``seconds``: time of the validation; without ``grammar`` any text is valid."""
+    """A validated request. ``seconds``: time to validate it, and of that for the grammar; None allows any text."""
 
     prompt: BuiltPrompt
     grammar: AnswerGrammar | None
-    seconds: float
+    seconds: tuple[float, float]
     cancellation: Cancellation
     may_call_tools: bool
 
@@ -67,11 +67,6 @@ class _Prepared:
     def checks(self) -> AnswerChecks:
         """What the answer is checked for."""
         return self.grammar.checks if self.grammar else NO_CHECKS
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Messages for the user, before the model runs."""
-        return (*self.prompt.notes, *self.checks.notes)
 
 
 def load(
@@ -143,7 +138,9 @@ class VLM:
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
         self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
-        self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
+        self.grammar_tokenizer = GrammarTokenizer(
+            self._tokenizer, manifest.tokens.eos, manifest.text.vocab_size, manifest.files[TOKENIZER].sha256
+        )
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
         auto = load_history(self.fingerprint, str(hints)).auto_image_tokens(time.time())
@@ -319,8 +316,11 @@ class VLM:
         """Validate a request and build its prompt, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
+        compiled = time.perf_counter() - start if grammar else 0.0
         prompt = self.builder.build(turns, options, tools)
-        seconds = time.perf_counter() - start
+        if grammar:
+            prompt = replace(prompt, notes=(*prompt.notes, *grammar.checks.notes))
+        seconds = time.perf_counter() - start, compiled
         self.builder.check_context(prompt, self._cache.context)
         if not self._loader.loaded.done():
             self._prefetch(_images(prompt))
@@ -338,8 +338,8 @@ class VLM:
             self._loader.encoder_queue.prefetch(images)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
-        if prepared.notes:
-            yield Chunk("", notes=prepared.notes)
+        if prepared.prompt.notes:
+            yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
         splitter = ReasoningSplitter(self._reasoning, prompt.opening)
         max_tokens, max_thought = options.limits(splitter.active, self.context - len(prompt.ids))
@@ -389,8 +389,8 @@ class VLM:
             text,
             reason,
             Usage(*prompt_counts, metrics.tokens, metrics.forward_passes, output.reasoning_tokens),
-            timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
-            notes=prepared.notes,
+            timings(self._verify_seconds + self._loaded.seconds, *prepared.seconds, metrics),
+            notes=prepared.prompt.notes,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=heat_of(stream.attention, placed, output.answer_start, texts),

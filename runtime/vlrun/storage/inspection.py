@@ -17,7 +17,7 @@ from pathlib import Path
 from vlrun.storage import cache_paths, files
 from vlrun.storage.regular_files import read_regular
 
-CHECKED = frozenset((".kv", ".blob"))
+CHECKED = frozenset((".kv", ".blob", ".vocab"))
 """Suffixes of files that end with their checksum."""
 MAX_JSON_BYTES = 1 << 20
 _PARTIAL = re.escape(files.PARTIAL)
@@ -30,6 +30,7 @@ NAMES: Mapping[str, re.Pattern[str]] = {
     "tuned": _JSON,
     "probed": _JSON,
     "speed": _JSON,
+    "vocabulary": re.compile(rf"[0-9a-f]{{64}}\.vocab|\w{{8}}{_PARTIAL}"),
 }
 """Names of the files that vlrun writes, by kind; those of partial files come from ``tempfile``."""
 
