@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -28,7 +28,9 @@ from vlrun.server.api.ollama.adapter import OllamaAdapter
 from vlrun.server.api.ollama.models import ServedModel
 from vlrun.server.api.ollama.parsing import parse_name
 from vlrun.server.api.openapi import document
+from vlrun.server.api.paths import hint
 from vlrun.server.api.responses import ResponsesAdapter
+from vlrun.server.api.start_page import page
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import GenerationRequest, ResponseAdapter
 from vlrun.server.images import check_images
@@ -43,7 +45,7 @@ from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-NOT_FOUND = ApiError(404, "there is nothing at this path: /docs lists all paths", "not_found")
+LIST = "/docs lists all paths"
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,9 @@ class Service:
 
     def application(self) -> ASGIApp:
         """The ASGI application."""
-        routes = [Route(path, _Methods(methods)) for path, methods in self._routes().items()]
-        router = Router(routes, redirect_slashes=False, default=_not_found)
+        paths = self._routes()
+        routes = [Route(path, _Methods(methods)) for path, methods in paths.items()]
+        router = Router(routes, redirect_slashes=False, default=_nothing_else(tuple(paths)))
         access = self.access
         secured = SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping)
         return AccessLogMiddleware(secured, self.metrics.responded)
@@ -140,6 +143,8 @@ class Service:
             "/api/pull": {"POST": self._about_model(lambda _: {"status": "success"})},
             "/api/version": {"GET": _value(lambda _: ollama_models.version())},
             **{f"/api/{name}": {method: _refused(name)} for name, method in ollama_models.REFUSED.items()},
+            "/": {"GET": self._start},
+            "/health": {"GET": self._health},
             "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
@@ -209,7 +214,7 @@ class Service:
         return self._model_object(name)
 
     def _model_object(self, name: str) -> Json:
-        context = {"context": self.vlm.context} if self.loaded else {}
+        context = {"context": self.vlm.context, "max_model_len": self.vlm.context} if self.loaded else {}
         return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
 
     def _served_model(self) -> ServedModel:
@@ -228,6 +233,16 @@ class Service:
             await self.handler.reply(scope, receive, send, "ollama", described)
 
         return answer
+
+    async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        body, own_headers = page(self.names[0], f"http://{headers[b'host'].lower()}", headers.get(b"accept", ""))
+        await send_whole(send, body, headers=own_headers)
+
+    async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        status = self._status()
+        body = msgspec.json.encode({"status": "ok" if status == "ready" else status})
+        await send_whole(send, body, 200 if status == "ready" else 503)
 
     async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         status, admission = self._status(), self.handler.admission
@@ -277,8 +292,13 @@ class _Methods:
         await self._methods[method](scope, receive, send)
 
 
-async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
-    raise replace(NOT_FOUND)
+def _nothing_else(paths: Sequence[str]) -> Endpoint:
+    """The endpoint of all other paths than ``paths``."""
+
+    async def answer(scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ApiError(404, f"there is nothing at this path: {hint(scope['path'], paths) or LIST}", "not_found")
+
+    return answer
 
 
 def _check_json(scope: Scope) -> None:
@@ -307,7 +327,8 @@ def _refused(name: str) -> Endpoint:
 
 async def _docs(scope: Scope, _receive: Receive, send: Send) -> None:
     """The documentation page and its files."""
-    found = asset(scope["path_params"].get("name", "index.html"))
+    accepted = dict(scope["headers"]).get(b"accept-encoding", b"").decode("latin-1")
+    found = asset(scope["path_params"].get("name", "index.html"), accepted)
     if found is None:
-        raise replace(NOT_FOUND)
+        raise ApiError(404, f"there is nothing at this path: {LIST}", "not_found")
     await send_whole(send, found[0], headers=found[1])

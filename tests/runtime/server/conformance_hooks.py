@@ -74,11 +74,11 @@ def rejects_only_beyond_schema(ctx: CheckContext, response: Response, case: Case
 
 @schemathesis.hook
 def filter_case(ctx: HookContext, case: Case[Any]) -> bool:
-    """Skip forms with non-string fields: they arrive as text, an empty list not at all, so they cannot be rejected."""
+    """Skip forms with non-string fields: they arrive as text, null and an empty list not at all, so they are valid."""
     if case.operation.path not in FORMS or not isinstance(case.body, dict):
         return True
     question = case.body.get("query", "")
-    return isinstance(question, str) and not any(isinstance(value, list | dict) for value in case.body.values())
+    return isinstance(question, str) and not any(isinstance(v, list | dict | None) for v in case.body.values())
 
 
 @schemathesis.hook

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
-from msgspec import inspect
 
 import vlrun
 from vlrun.server.api.anthropic.schemas import CountTokensRequest, MessagesRequest
@@ -19,8 +18,8 @@ from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
 from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
-from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
+from vlrun.server.api.validation import places_of_structs
 from vlrun.server.api_errors import protocol_of
 from vlrun.server.limits import ServerLimits
 
@@ -71,10 +70,10 @@ def _completed(requests: Json, model: str) -> Json:
     for kind in NAMED:
         requests[kind.__name__]["properties"]["model"] = named
     requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
-    for struct in _structs():
+    for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
-    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
+    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP, BMP or GIF."}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
     requests["MessageItem"]["required"].remove("type")
@@ -85,22 +84,6 @@ def _completed(requests: Json, model: str) -> Json:
     for kind in OLLAMA:
         requests[kind.__name__]["properties"]["model"] = tagged
     return requests
-
-
-def _structs() -> set[type[RequestStruct]]:
-    """The types of all objects of requests."""
-    found: set[type[RequestStruct]] = set()
-    pending: list[object] = [inspect.type_info(kind) for kind in REQUESTS]
-    while pending:
-        match pending.pop():
-            case inspect.StructType(cls=cls, fields=fields) if cls not in found:
-                found.add(cls)
-                pending.extend(field.type for field in fields)
-            case inspect.UnionType(types=types):
-                pending.extend(types)
-            case inspect.ListType(item_type=kind) | inspect.Metadata(type=kind):
-                pending.append(kind)
-    return found
 
 
 def _add_unused(schema: Json, unused: UnusedFields) -> None:

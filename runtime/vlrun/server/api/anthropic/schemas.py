@@ -27,7 +27,7 @@ class SystemText(RequestStruct):
 
 
 class Base64Source(RequestStruct, tag_field="type", tag="base64"):
-    """The file of an image: PNG, JPEG, WebP or BMP."""
+    """The file of an image: PNG, JPEG, WebP, BMP or GIF."""
 
     media_type: Annotated[str, Meta(extra_json_schema={"examples": ["image/jpeg"]})]
     data: Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]

@@ -15,7 +15,7 @@ ModelName: TypeAlias = Annotated[str, Meta(description="The name of the model, w
 Base64Image: TypeAlias = Annotated[
     str,
     Meta(
-        description="The file of an image in base64: PNG, JPEG, WebP or BMP.",
+        description="The file of an image in base64: PNG, JPEG, WebP, BMP or GIF.",
         extra_json_schema={"contentEncoding": "base64"},
     ),
 ]
