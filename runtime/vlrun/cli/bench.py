@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli.parameter_types import FILE
+from vlrun.cli.options import with_model
 from vlrun.cli.terminal import print_error
 
 if TYPE_CHECKING:
     from vlrun.bench.ceiling import Ceiling
     from vlrun.bench.copying import CopyingResult
     from vlrun.bench.runner import Samples
+    from vlrun.cli.model_choice import ModelChoice
 
 
 @click.command()
-@click.option("--model", type=FILE, metavar="DIR", required=True, help="Model folder.")
+@with_model
 @click.option("--turns", type=click.IntRange(1, 100), default=2, show_default=True, help="Runs of the workload.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images per run.")
 @click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens per answer.")
-def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
+def bench(model: ModelChoice, turns: int, rounds: int, tokens: int) -> None:
     """Measure vlrun on this machine.
 
     Prints medians, ranges and the machine's limits. Each sample goes to stderr as it is measured; a table and, as the
@@ -39,8 +40,9 @@ def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
     from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify
 
-    verify(ModelFolder(model))  # once, before anything is timed
-    workload = vlrun_workload("vlrun", model, ("--rounds", str(rounds), "--tokens", str(tokens)))
+    with model.named_in_errors():
+        verify(ModelFolder(model.path))  # once, before anything is timed
+    workload = vlrun_workload("vlrun", model.path, ("--rounds", str(rounds), "--tokens", str(tokens)))
     samples: Samples = {}
     ceilings: list[Ceiling] = []
     copying = None
@@ -55,7 +57,7 @@ def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
         copying = measure_copying()
     finally:
         if samples:
-            _report(samples, ceilings, copying, model / manifests.DECODER_BIN)
+            _report(samples, ceilings, copying, model.path / manifests.DECODER_BIN)
 
 
 def _report(samples: Samples, ceilings: list[Ceiling], copying: CopyingResult | None, decoder: Path) -> None:
