@@ -16,6 +16,7 @@ from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
 if TYPE_CHECKING:
     from vlrun.media.image import Image
     from vlrun.media.pending_image import PendingImage
+    from vlrun.media.region import Region
 
 IMAGE_OPTIONS: OptionTable = {
     "region": {"metavar": "X,Y,W,H", "help": "Use only this region: pixels, or thousandths with /1000 at the end."},
@@ -27,11 +28,18 @@ IMAGE_OPTIONS: OptionTable = {
 class ImageOptions:
     """The values of ``IMAGE_OPTIONS``."""
 
-    region: str | None = None
+    region: Region | None = None
     enhance: bool = False
 
+    @classmethod
+    def parse(cls, region: str | None = None, enhance: bool = False) -> ImageOptions:
+        """Return the options. Raises OptionError for a region that is none."""
+        from vlrun.media.region import parse_region
 
-with_image_options = option_group("image_options", IMAGE_OPTIONS, ImageOptions)
+        return cls(None if region is None else parse_region(region), enhance)
+
+
+with_image_options = option_group("image_options", IMAGE_OPTIONS, ImageOptions.parse)
 
 
 @dataclass(frozen=True)
@@ -68,16 +76,15 @@ def load_images(
         keep_original: Keep the images as they were given, too.
     """
     from vlrun.media.enhance import enhance
-    from vlrun.media.region import crop, parse_region
+    from vlrun.media.region import crop
 
-    region = parse_region(options.region) if options.region is not None else None
     loaded = []
     for number, one in enumerate(pending, 1):
         label = f"opening image {number} of {len(pending)}" if len(pending) > 1 else "opening the image"
         line.show(timed(label, None, time.monotonic()))
         with silent_libraries(), one.opened() as original:
             pass
-        image = crop(original, region) if region else original
+        image = crop(original, options.region) if options.region else original
         image = enhance(image) if options.enhance else image
         with line.paused():
             for note in image.notes:

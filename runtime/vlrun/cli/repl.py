@@ -179,7 +179,7 @@ class Repl:
     def _region(self, words: Sequence[str]) -> None:
         if self._last_name is None:
             raise OptionError("there is no image yet: add one with /image FILE")
-        self.add_images([self._last_name], ImageOptions("".join(words)))
+        self.add_images([self._last_name], ImageOptions.parse("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
         from vlrun.prompt.builder import image_count

@@ -49,7 +49,9 @@ def test_only_what_is_needed_of_an_image_stays_in_memory(keep: bool, tmp_path: P
         alive.append(sum(array() is not None for array in arrays))
         return replace(image, rgb=image.rgb[:2, :2].copy())
 
-    loaded = load_images(read_image_headers(names), ImageOptions("0,0,200,200"), QUIET, reduce, keep_original=keep)
+    loaded = load_images(
+        read_image_headers(names), ImageOptions.parse("0,0,200,200"), QUIET, reduce, keep_original=keep
+    )
     assert alive == [1, 1, 1]
     assert [one.image.size for one in loaded] == [(2, 2)] * 3
     assert [one.original.size if one.original else None for one in loaded] == [(400, 300) if keep else None] * 3
