@@ -18,7 +18,7 @@ import msgspec
 from PIL import Image as PILImage
 
 from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
-from vlrun.manifest import Manifest
+from vlrun.manifest import MANIFEST, Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.pending_image import MAX_IMAGES, read_headers
 from vlrun.media.transform import ImageTransform
@@ -101,6 +101,8 @@ class Conversation:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace this conversation with a saved one. Raises OptionError."""
         source = check.path("path", path)
+        if os.path.isfile(source / MANIFEST):  # noqa: PTH113 - Path.is_file raises for names that are too long
+            raise OptionError(f"'{source}' is a model folder: vlrun.load opens it; a conversation is a file of save()")
         try:
             content = read_regular(source, MAX_FILE_BYTES).removeprefix(codecs.BOM_UTF8)
             saved = msgspec.json.decode(content, type=_SavedConversation)

@@ -8,7 +8,7 @@ import click
 
 from vlrun.cli.options import with_model
 from vlrun.cli.parameter_types import NAME, FiniteRange
-from vlrun.cli.terminal import print_error
+from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import OutputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ TIME_LIMIT = 150.0
 
 @click.command()
 @with_model
-@click.option("--device", type=NAME, default="CPU", show_default=True, help="CPU or GPU.")
+@click.option(
+    "--device", type=NAME, default="CPU", show_default=True, help="CPU, GPU, or auto: what it chooses elsewhere."
+)
 @click.option(
     "--time-limit",
     type=FiniteRange(10, 3600),
@@ -45,7 +47,7 @@ def tune(model: ModelChoice, device: str, time_limit: float) -> None:
     with model.named_in_errors():
         folder = ModelFolder(model.path)
         verify(folder)
-    device, unsaved = device.upper(), ""
+    device, unsaved = _device(device.upper()), ""
 
     def save(tuned: Tuned) -> None:
         nonlocal unsaved
@@ -59,3 +61,15 @@ def tune(model: ModelChoice, device: str, time_limit: float) -> None:
     click.echo(f"{found.apply(Hints(device=device)).describe()}: {seconds}")
     if unsaved:
         raise OutputError(f"cannot store the result in the cache folder: {unsaved}")
+
+
+def _device(name: str) -> str:
+    """Return the device to tune for: for AUTO, the one that other commands try first."""
+    from vlrun.backends.openvino.device import candidates
+    from vlrun.backends.openvino.hints import AUTO, Hints
+
+    if name != AUTO:
+        return name
+    chosen = candidates(Hints(device=AUTO))[0].device
+    print_note(f"device {AUTO}: tuning for {chosen}")
+    return chosen
