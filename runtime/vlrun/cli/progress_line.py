@@ -99,7 +99,7 @@ class ProgressLine:
                 if not text:
                     self.clear()
                     return
-                shown = _fitting(" ".join(printable(text).split()), _columns() - 1)
+                shown = _fitting(" ".join(printable(text).split()), self._columns() - 1)
                 if shown != self._drawn:
                     self._drawn = shown
                     self._write(f"\r{shown}\x1b[K")
@@ -108,6 +108,12 @@ class ProgressLine:
         if self._drawn:
             self._drawn = ""
             self._write(ERASE)
+
+    def _columns(self) -> int:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                return os.get_terminal_size(self._descriptor).columns or DEFAULT_COLUMNS
+        return DEFAULT_COLUMNS
 
     def _write(self, text: str) -> None:
         """Write to the terminal. If it is gone, nobody misses the line."""
@@ -172,12 +178,6 @@ def _duplicate_terminal() -> int | None:
         if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             return os.dup(sys.stderr.fileno())
     return None
-
-
-def _columns() -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_COLUMNS
-    return DEFAULT_COLUMNS
 
 
 def _fitting(text: str, columns: int) -> str:
