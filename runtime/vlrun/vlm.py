@@ -182,6 +182,11 @@ class VLM:
         return self._loader.image_encoder.seconds
 
     @property
+    def encoding(self) -> tuple[int, float] | None:
+        """Visual tokens of the image that is being encoded, and the seconds since it began."""
+        return self._loader.image_encoder.running
+
+    @property
     def engine(self) -> Engine:
         """The engine, which takes requests of token ids."""
         return self._loaded.engine

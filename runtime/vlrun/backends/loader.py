@@ -198,8 +198,6 @@ class ModelLoader:
 
     def _open_decoder(self, backend: Backend) -> Decoder:
         total, wanted = total_memory(), self._cache.kv_memory
-        if wanted is not None and wanted > total:
-            raise OptionError(f"kv_memory is {wanted // MIB} MiB, but this machine has {total // MIB} MiB")
         return backend.open_decoder(backend.default_cache_bytes(total) if wanted is None else wanted)
 
     def _assemble(self, decoder: Decoder, backend: Backend, notes: tuple[str, ...]) -> LoadedModel:

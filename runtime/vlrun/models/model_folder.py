@@ -171,6 +171,8 @@ def _open_directory(folder: Path) -> tuple[Path, int]:
     try:
         return folder.absolute(), os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
+        if folder.is_file():
+            raise ModelNotFound(f"'{folder}' is a file; a model is a folder that 'vlrun export' made") from None
         raise ModelNotFound(f"no model folder at '{folder}': 'vlrun export' makes one from a checkpoint") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = error.strerror if isinstance(error, OSError) else error
