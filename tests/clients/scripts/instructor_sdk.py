@@ -24,7 +24,7 @@ def client(mode: instructor.Mode = instructor.Mode.TOOLS) -> Any:
 
 
 def ask(mode: instructor.Mode, **more: Any) -> Any:
-    content = [checks.COUNT_AS_JSON, instructor.Image.from_path(checks.SHELF)]
+    content = [checks.COUNT, instructor.Image.from_path(checks.SHELF)]
     messages = [{"role": "user", "content": content}]
     return client(mode).chat.completions.create(
         model=checks.MODEL, messages=messages, response_model=Counts, max_retries=0, **more
@@ -42,7 +42,7 @@ def picture() -> None:
 
 
 def stream() -> None:
-    content = [checks.COUNT_AS_JSON, instructor.Image.from_path(checks.SHELF)]
+    content = [checks.COUNT, instructor.Image.from_path(checks.SHELF)]
     create = client().chat.completions.create_partial
     parts = list(create(model=checks.MODEL, messages=[{"role": "user", "content": content}], response_model=Counts))
     checks.equal(parts[-1].model_dump(), checks.COUNTS)

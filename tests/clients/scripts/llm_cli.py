@@ -45,7 +45,7 @@ def stream() -> None:
 
 
 def schema() -> None:
-    answer = llm("-a", checks.SHELF, "--schema", "bottles int, cans int", checks.COUNT_AS_JSON)
+    answer = llm("-a", checks.SHELF, "--schema", "bottles int, cans int", checks.COUNT)
     checks.equal(json.loads(answer), checks.COUNTS)
 
 
