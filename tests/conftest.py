@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 SLOW_IMPORTS = frozenset(
-    "easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
+    "anthropic easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
 )
 """Modules that the fast tier never imports: those that its environment lacks, and the helper that starts a service."""
 

@@ -234,7 +234,7 @@ def test_no_system_message_is_lost(roles: list[str]) -> None:
     )
     assert template_of(PUBLISHED, THINKING_TEMPLATE).render(messages) == thinking
     rendered = template_of(PUBLISHED, PUBLISHED / "chat_template.jinja").render(messages)
-    places = [rendered.find(message.parts[0]) for message in messages]
+    places = [rendered.find(str(message.parts[0])) for message in messages]
     assert places == sorted(places)
     assert places[0] > 0
     assert rendered.count("<|im_start|>system") == (roles[0] == "system")

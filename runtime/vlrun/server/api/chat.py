@@ -150,7 +150,7 @@ def _assistant(message: chat.AssistantMessage, path: str, parser: RequestParser)
 
 
 def _parts(
-    content: str | Sequence[chat.PlainText | chat.ContentPart | schemas.RefusalPart] | None,
+    content: str | Sequence[chat.ContentPart | schemas.RefusalPart] | None,
     path: str,
     parser: RequestParser,
 ) -> tuple[Part, ...]:
@@ -167,7 +167,7 @@ def _parts(
                 parts.append(parser.image(part.image_url, part.detail, f"{path}[{index}].image_url"))
             case schemas.RefusalPart(refusal=text):
                 parts.append(parser.text(text, f"{path}[{index}].refusal"))
-            case chat.TextPart(text=text) | chat.PlainText(text=text) | schemas.InputText(text=text):
+            case chat.TextPart(text=text) | schemas.InputText(text=text):
                 parts.append(parser.text(text, f"{path}[{index}].text"))
     return tuple(parts)
 

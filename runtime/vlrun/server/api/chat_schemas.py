@@ -28,21 +28,13 @@ class ImageURL(RequestStruct):
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
-    """An image: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP, BMP or GIF."""
 
     unused = fields.PART
     image_url: ImageURL | schemas.DataURL
 
 
-class PlainText(RequestStruct):
-    """Text where nothing else may be. Outside of a union, msgspec would accept a part without its tag."""
-
-    unused = fields.PART
-    type: Literal["text"]
-    text: Text
-
-
-TextContent: TypeAlias = Text | Annotated[list[PlainText], Meta(min_length=1)]
+TextContent: TypeAlias = Text | Annotated[list[TextPart | schemas.InputText], Meta(min_length=1)]
 ContentPart: TypeAlias = TextPart | ImagePart | schemas.InputText | schemas.InputImage
 
 

@@ -152,3 +152,55 @@ THINKING = _unused("clear_thinking display")
 TEMPLATE_ARGUMENTS = _unused(
     only={"add_generation_prompt": (True,), "add_vision_id": (False,), "continue_final_message": (False,)}
 )
+
+OLLAMA_CHAT = _HINTS | _unused("shift truncate")
+OLLAMA_PROMPT = OLLAMA_CHAT | _unused(
+    only={
+        "context": ([],),
+        "height": (0,),
+        "raw": (False,),
+        "steps": (0,),
+        "suffix": ("",),
+        "template": ("",),
+        "width": (0,),
+    }
+)
+OLLAMA_OPTIONS = _unused(
+    """
+    embedding_only f16_kv logits_all low_vram main_gpu mirostat_eta mirostat_tau num_batch num_ctx num_gpu num_keep
+    num_thread numa penalize_newline use_mlock use_mmap vocab_only
+    """,
+    {"mirostat": (0,), "tfs_z": (0, 1), "typical_p": (0, 1)},
+)
+"""About loading, memory and threads, of which the service has its own, and samplers that are turned off."""
+OLLAMA_MESSAGE = MESSAGE | _unused("tool_call_id tool_name")
+OLLAMA_CALL = CALL | _unused("id", {"type": ("function",)})
+OLLAMA_MODEL = _unused("insecure keep_alive options stream system template verbose")
+
+MESSAGES = (
+    _HINTS
+    | MESSAGE
+    | _unused(
+        "betas diagnostics inference_geo speed user_profile_id workspace_id",
+        {
+            "context_management": (
+                {},
+                {"edits": []},
+                {"edits": [{"type": "clear_thinking_20251015"}]},
+                {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+            ),
+            "mcp_servers": ([],),
+        },
+        "container",
+    )
+)
+"""Of Anthropic's API. What becomes of earlier reasoning is for the model's template to decide."""
+BLOCK = PART | _unused("citations")
+IMAGE_BLOCK = PART | _unused(only={"transformations": ({}, {"oversized_image": "downsize"})})
+TOOL_USE = PART | _unused("caller toolset_name")
+TOOL_RESULT = PART | _unused("toolset_name")
+THINKING_BLOCK = PART | _unused("signature")
+REDACTED_BLOCK = PART | _unused("data")
+ANTHROPIC_TOOL = TOOL | _unused("eager_input_streaming")
+OUTPUT_CONFIG = _unused("effort")
+OUTPUT_FORMAT = _unused("name")

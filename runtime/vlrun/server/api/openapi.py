@@ -10,21 +10,25 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
-from msgspec import inspect
 
 import vlrun
+from vlrun.server.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
+from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
-from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
+from vlrun.server.api.validation import places_of_structs
+from vlrun.server.api_errors import protocol_of
 from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
 
 TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-REQUESTS = (ChatRequest, ResponsesRequest, TokenizeRequest, FormFields)
+NAMED = (ChatRequest, ResponsesRequest, MessagesRequest, CountTokensRequest)
+OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
+REQUESTS = (*NAMED, TokenizeRequest, FormFields, *OLLAMA)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
@@ -37,17 +41,19 @@ def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
     if keyed:
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"bearer": []}]
-        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        operations = [(path, each) for path, methods in document["paths"].items() for each in methods.values()]
+        for path, operation in operations:
             if operation["operationId"] == "live":
                 operation["security"] = []
             else:
-                operation["responses"]["401"] = {"$ref": "#/components/responses/Error401"}
+                errors = {"ollama": "OllamaError", "anthropic": "AnthropicError"}.get(protocol_of(path), "Error401")
+                operation["responses"]["401"] = {"$ref": f"#/components/responses/{errors}"}
     return document
 
 
 def _description(limits: ServerLimits) -> str:
-    return f"""One vision-language model behind OpenAI's API. Unknown fields are refused by name, unless they are
-null; images come as data URLs or files, and no URL is ever fetched.
+    return f"""One vision-language model behind the APIs of OpenAI, Ollama and Anthropic. Unknown fields are refused by
+name, unless they are null; images come as data URLs or files, and no URL is ever fetched.
 
 Limits: {limits.max_body_mib} MiB a request; {limits.max_images} images, each of at most {limits.max_megapixels}
 megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages; {limits.max_text} characters of
@@ -61,36 +67,23 @@ def _completed(requests: Json, model: str) -> Json:
     are messages.
     """
     named = {"type": "string", "enum": [model]}
-    for name in ("ChatRequest", "ResponsesRequest"):
-        requests[name]["properties"]["model"] = named
+    for kind in NAMED:
+        requests[kind.__name__]["properties"]["model"] = named
     requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
-    for struct in _structs():
+    for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
-    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
+    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP, BMP or GIF."}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
     requests["MessageItem"]["required"].remove("type")
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
+    tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
+    for kind in OLLAMA:
+        requests[kind.__name__]["properties"]["model"] = tagged
     return requests
-
-
-def _structs() -> set[type[RequestStruct]]:
-    """The types of all objects of requests."""
-    found: set[type[RequestStruct]] = set()
-    pending: list[object] = [inspect.type_info(kind) for kind in REQUESTS]
-    while pending:
-        match pending.pop():
-            case inspect.StructType(cls=cls, fields=fields) if cls not in found:
-                found.add(cls)
-                pending.extend(field.type for field in fields)
-            case inspect.UnionType(types=types):
-                pending.extend(types)
-            case inspect.ListType(item_type=kind) | inspect.Metadata(type=kind):
-                pending.append(kind)
-    return found
 
 
 def _add_unused(schema: Json, unused: UnusedFields) -> None:

@@ -34,7 +34,7 @@ DataURL: TypeAlias = Annotated[
     str,
     Meta(
         description="An image as a base64 data URL. No URL is ever fetched.",
-        extra_json_schema={"pattern": f"^data:image/(png|jpe?g|webp|bmp);base64,{BASE64}$"},
+        extra_json_schema={"pattern": f"^data:(image/[a-z]+|application/octet-stream);base64,{BASE64}$"},
     ),
 ]
 
@@ -68,7 +68,7 @@ class InputText(RequestStruct, tag_field="type", tag="input_text"):
 
 
 class InputImage(RequestStruct, tag_field="type", tag="input_image"):
-    """An image: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP, BMP or GIF."""
 
     unused = fields.IMAGE
     image_url: DataURL

@@ -50,5 +50,5 @@ def thinking_tokens(
     off = thinking is not None and thinking.type == "disabled"
     if off or {effort, reasoning.effort} & {"none", "disable"} or any(switch is False for switch in switches):
         return 0
-    budgets = (budget, thinking and thinking.budget_tokens, reasoning.max_tokens)
+    budgets = (budget, thinking.budget_tokens if thinking else None, reasoning.max_tokens)
     return next((one for one in budgets if one is not None), None)

@@ -14,7 +14,6 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
-from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api_errors import ApiError, bad_request
 
@@ -65,8 +64,7 @@ def _without_ignored(value: object, kinds: Sequence[inspect.Type], path: str) ->
         return [_without_ignored(item, items, f"{path}[{index}]") for index, item in enumerate(value)]
     if not isinstance(value, dict) or (struct := _matching(value, kinds)) is None:
         return value
-    unused: UnusedFields = struct.cls.unused
-    known = _fields(struct.cls)
+    unused, known = struct.unused, _fields(struct)
     kept: dict[str, object] = {}
     for name, member in value.items():
         place = f"{path}.{name}" if path else name
@@ -79,10 +77,35 @@ def _without_ignored(value: object, kinds: Sequence[inspect.Type], path: str) ->
     return kept
 
 
-def _matching(value: Mapping[str, object], kinds: Sequence[inspect.Type]) -> inspect.StructType | None:
+def _matching(value: Mapping[str, object], kinds: Sequence[inspect.Type]) -> type[RequestStruct] | None:
     """The type of an object among those that may be here."""
-    structs = [kind for kind in kinds if isinstance(kind, inspect.StructType) and issubclass(kind.cls, RequestStruct)]
-    return next((one for one in structs if not one.tag_field or value.get(one.tag_field) == one.tag), None)
+    for kind in kinds:
+        if not isinstance(kind, inspect.StructType) or not issubclass(kind.cls, RequestStruct):
+            continue
+        if not kind.tag_field or value.get(kind.tag_field) == kind.tag:
+            return kind.cls
+    return None
+
+
+def places_of_structs(kind: type[RequestStruct]) -> dict[type[RequestStruct], list[str]]:
+    """The types of all objects of a request, each with its places; the request itself is at ""."""
+    places: dict[type[RequestStruct], list[str]] = {}
+    pending = [(kind, "")]
+    for struct, place in pending:
+        if place in places.setdefault(struct, []):
+            continue
+        places[struct].append(place)
+        for name, members in _fields(struct).items():
+            pending += _structs_in(members, f"{place}.{name}" if place else name)
+    return places
+
+
+def _structs_in(kinds: Sequence[inspect.Type], place: str) -> Iterator[tuple[type[RequestStruct], str]]:
+    for kind in kinds:
+        if isinstance(kind, inspect.StructType) and issubclass(kind.cls, RequestStruct):
+            yield kind.cls, place
+        elif isinstance(kind, inspect.ListType):
+            yield from _structs_in(tuple(_members(kind.item_type)), f"{place}[]")
 
 
 @cache

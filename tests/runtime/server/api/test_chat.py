@@ -235,7 +235,7 @@ WRONG: list[tuple[object, str | None, str]] = [
     (content({"type": "input_image", "file_id": "x"}), f"{PART}.file_id", "is not supported"),
     (content(image(detail="huge")), f"{PART}.image_url.detail", "must be one of auto, high, low, original"),
     (content(image(url="file:///etc/passwd")), f"{PART}.image_url.url", ""),
-    (content(image(), "system"), f"{PART}.type", 'must be text, not "image_url"'),
+    (content(image(), "system"), f"{PART}.type", 'must be one of text, input_text, not "image_url"'),
     (content(image(), "assistant"), f"{PART}.type", 'must be one of text, refusal, not "image_url"'),
     # calls
     (
