@@ -124,3 +124,17 @@ def test_its_questions_about_a_chat_are_answered(server: Server) -> None:
     reply = ask(server, {"messages": [{"role": "user", "content": HISTORY}], "max_completion_tokens": 1000})
     assert reply.status == 200, reply.body
     assert reply.json["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_a_chat_as_with_ollama(server: Server) -> None:
+    """A connection of the kind Ollama, which Open WebUI looks for by itself."""
+    assert get(server, "/api/version", HEADERS).json["version"]
+    (listed,) = get(server, "/api/tags", HEADERS).json["models"]
+    assert get(server, "/api/ps", HEADERS).json["models"]
+    picture = data_url(EXAMPLES.joinpath("shelf.png").read_bytes()).partition(",")[2]
+    messages = [{"role": "user", "content": QUESTION, "images": [picture]}]
+    body = {"model": listed["model"], "messages": messages, "options": {}, "stream": True}
+    reply = post(server, body, "/api/chat", HEADERS)
+    lines = [json.loads(line) for line in reply.body.splitlines()]
+    assert "".join(line["message"]["content"] for line in lines) == "6"
+    assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
