@@ -15,10 +15,6 @@ class Counts(BaseModel):
     cans: int
 
 
-class Reply(BaseModel):
-    answer: str
-
-
 def client(mode: instructor.Mode = instructor.Mode.TOOLS) -> Any:
     return instructor.from_openai(OpenAI(base_url=checks.API, api_key=checks.KEY), mode=mode)
 
@@ -33,8 +29,8 @@ def ask(mode: instructor.Mode, **more: Any) -> Any:
 
 def text() -> None:
     messages = [{"role": "user", "content": checks.HELLO}]
-    answer = client().chat.completions.create(model=checks.MODEL, messages=messages, response_model=Reply)
-    checks.equal(type(answer), Reply)
+    answer = client().chat.completions.create(model=checks.MODEL, messages=messages, response_model=None)
+    checks.equal(answer.choices[0].message.content, checks.HELLO_ANSWER)
 
 
 def picture() -> None:
