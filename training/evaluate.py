@@ -114,7 +114,8 @@ FORMS = (
     PromptForm("form_text_first", text_first=True),
     PromptForm("form_text_first_system", system=True, text_first=True),
 )
-"""Every form is evaluated with the same questions: one about each scene."""
+ASKED_IN_FORMS = 3
+"""Questions about each scene that are asked in every form."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,9 @@ def held_out(vlm: vlrun.VLM, shard: Shard) -> Iterator[EvaluationItem]:
         scene = draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn)
         asked = list(_distinct(qa_pairs(scene, rng), ASKED[domain]))
         yield from (EvaluationItem((scene.image,), (qa,)) for qa in asked)
-        yield from (EvaluationItem((scene.image,), (asked[number % len(asked)],), form=form) for form in FORMS)
+        order = np.random.default_rng([HELD_OUT_SEED + 5, number]).permutation(len(asked))
+        chosen = [asked[place] for place in order[:ASKED_IN_FORMS]]
+        yield from (EvaluationItem((scene.image,), (qa,), form=form) for qa in chosen for form in FORMS)
         yield from (EvaluationItem((scene.image,), turns) for turns in islice(task_questions(scene, rng), TASKS_ASKED))
         yield EvaluationItem((scene.image,), tuple(islice(qa_pairs(scene, rng), TURNS_ASKED)))
     yield from (

@@ -36,7 +36,7 @@ TASK_LABELS = {
     "fields": "task fields",
     "ocr": "task ocr",
     "turn": "a later turn of a conversation",
-    "form_image_first": "one question about each image: image first",
+    "form_image_first": "three questions about each image: image first",
     "form_system": "the same questions: system prompt, image first",
     "form_text_first": "the same questions: text first",
     "form_text_first_system": "the same questions: system prompt, text first",
