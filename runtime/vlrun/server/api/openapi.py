@@ -18,16 +18,20 @@ from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
 from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
+from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
 from vlrun.server.api.validation import places_of_structs
 from vlrun.server.api_errors import protocol_of
 from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
+Structs: TypeAlias = tuple[type[RequestStruct], ...]
 
 TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
-REQUESTS = (ChatRequest, ResponsesRequest, MessagesRequest, CountTokensRequest, TokenizeRequest, FormFields, *OLLAMA)
+OPENAI: Structs = (ChatRequest, ResponsesRequest, TokenizeRequest)
+ANTHROPIC: Structs = (MessagesRequest, CountTokensRequest)
+OLLAMA: Structs = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
+REQUESTS: Structs = (*OPENAI, *ANTHROPIC, *OLLAMA, FormFields)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
@@ -66,10 +70,11 @@ def _completed(requests: Json, model: str) -> Json:
     are messages.
     """
     named = {"type": "string", "enum": [model]}
-    for kind in (MessagesRequest, CountTokensRequest):
-        requests[kind.__name__]["properties"]["model"] = named
-    for other in (ChatRequest, ResponsesRequest, TokenizeRequest):
-        requests[other.__name__]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
+    optional = {"anyOf": [named, {"type": "null"}], "default": None}
+    for kinds, schema in ((ANTHROPIC, named), (OLLAMA, tagged), (OPENAI, optional)):
+        for kind in kinds:
+            requests[kind.__name__]["properties"]["model"] = schema
     for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
@@ -80,9 +85,6 @@ def _completed(requests: Json, model: str) -> Json:
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
-    tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
-    for kind in OLLAMA:
-        requests[kind.__name__]["properties"]["model"] = tagged
     return requests
 
 
