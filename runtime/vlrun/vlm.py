@@ -166,6 +166,12 @@ class VLM:
         return self._loaded.settings
 
     @property
+    def thinks(self) -> bool:
+        """Whether the model writes its reasoning before each answer."""
+        opening = self.build_prompt([Turn("user", ("",))]).prompt.opening
+        return self._reasoning is not None and opening == self._reasoning.begin
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Messages about the choice of the device; waits until the model is loaded."""
         return self._loaded.notes
@@ -174,6 +180,11 @@ class VLM:
     def vision_seconds(self) -> Mapping[int, float]:
         """Shortest time to encode an image so far, by number of visual tokens."""
         return self._loader.image_encoder.seconds
+
+    @property
+    def encoding(self) -> tuple[int, float] | None:
+        """Visual tokens of the image that is being encoded, and the seconds since it began."""
+        return self._loader.image_encoder.running
 
     @property
     def engine(self) -> Engine:
@@ -347,7 +358,7 @@ class VLM:
                 raise SchemaViolation(error.message, self._answer(prepared, output, stream)) from error
         last = output.finish()
         answer = self._answer(prepared, output, stream)
-        complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
+        complete = answer.finish_reason == "stop" and not output.stop and not answer.tool_calls
         yield from last_chunks(last, answer, options.schema if complete else None, prepared.checks)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
@@ -372,9 +383,9 @@ class VLM:
             self._loader.discard(_images(prepared.prompt))
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
-        prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
+        prompt, metrics, text, stop = prepared.prompt, stream.metrics, output.text, output.stop
         subject, images = prompt.subject, [grid for _, grid in prompt.images]
-        reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
+        reason: FinishReason = "stop" if stop or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
         texts = output.token_texts() if prompt.options.heatmap else ()
         placed = list(zip(prompt.prompt.image_offsets, images, strict=True))
@@ -388,10 +399,11 @@ class VLM:
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=heat_of(stream.attention, placed, output.answer_start, texts),
-            tokens=() if stopped else tuple(output.tokens),
+            tokens=() if stop else tuple(output.tokens),
             logprobs=tuple(output.logprobs),
             reasoning=output.reasoning,
             opening=output.opening,
+            stop=stop,
         )
 
 

@@ -25,7 +25,7 @@ _JSON = re.compile(rf"[0-9a-f]{{32}}\.json|\w{{8}}{_PARTIAL}")
 NAMES: Mapping[str, re.Pattern[str]] = {
     "prefixes": re.compile(rf"[0-9a-f]{{16}}-[0-9a-f]{{64}}\.kv|\w{{8}}{_PARTIAL}"),
     "compiled": re.compile(rf"[0-9a-f]{{64}}\.(blob|refused)|\w{{8}}{_PARTIAL}"),
-    "devices": _JSON,
+    "devices": re.compile(rf"{_JSON.pattern}|[0-9a-f]{{32}}\.trying"),
     "verified": re.compile(r"[0-9a-f]{64}"),
     "tuned": _JSON,
     "probed": _JSON,

@@ -17,6 +17,7 @@ from functools import partial
 from typing import cast
 
 from vlrun.errors import OptionError
+from vlrun.storage.text_files import without_byte_order_mark
 from vlrun.structured.json_style import DuplicateName, unique_names
 from vlrun.structured.pattern_names import fold_exhausted_patterns
 from vlrun.structured.schema_dialects import DRAFT_04, modernize
@@ -115,7 +116,7 @@ def plain_schema(schema: Mapping[str, object] | bool | str) -> object:
         if isinstance(schema, str):
             if len(schema) > MAX_BYTES:
                 raise OptionError(f"the schema is larger than {MAX_BYTES} bytes")
-            value = json.loads(schema.removeprefix("\ufeff"), object_pairs_hook=unique_names)
+            value = json.loads(without_byte_order_mark(schema), object_pairs_hook=unique_names)
         _check_extent(value, itertools.count())
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=dict)
         if len(text.encode()) > MAX_BYTES:
