@@ -83,6 +83,9 @@ def _completed(requests: Json, model: str) -> Json:
     tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
     for kind in OLLAMA:
         requests[kind.__name__]["properties"]["model"] = tagged
+    either = [{"properties": {name: tagged}, "required": [name]} for name in ("model", "name")]
+    nullable = {"anyOf": [tagged, {"type": "null"}]}
+    requests["NamedModel"] |= {"properties": {"model": nullable, "name": nullable}, "anyOf": either}
     return requests
 
 
