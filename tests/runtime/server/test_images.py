@@ -343,47 +343,6 @@ def test_the_first_frame_of_an_animation_is_used(kind: str) -> None:
     assert image.notes == ("the image has several frames; only the first is used",)
 
 
-def gif(*blocks: bytes, size: tuple[int, int] = (1, 1), screen: tuple[int, int] = (1, 1)) -> bytes:
-    """A GIF with an image of ``size`` behind ``blocks``."""
-    image = b"," + struct.pack("<HHHHB", 0, 0, *size, 0) + b"\2\2\x4c\1\0"
-    return b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + bytes(6) + b"".join(blocks) + image + b";"
-
-
-COMMENT = b"!\xfe"
-
-
-def test_a_gif_of_one_pixel() -> None:
-    """The base of the tests below, also with a few comments and without its end."""
-    assert checked_and_opened(gif()).size == (1, 1)
-    assert checked_and_opened(gif(COMMENT, b"\xff" + b"a" * 255, b"\1a" * 100, b"\0")).size == (1, 1)
-    assert checked_and_opened(gif()[:-1]).size == (1, 1)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        gif(COMMENT, b"\1a" * 20_000, b"\0"),
-        gif(COMMENT + b"\1a\0" * 1, *[COMMENT + b"\0"] * 20_000),
-        gif(b"\1" * 20_000),
-        gif()[:-2] + b"\1a" * 20_000 + b"\0;",
-        gif()[:-1] + COMMENT + b"\1a" * 20_000 + b"\0" + gif()[19:],
-    ],
-    ids=["sub-blocks", "extensions", "no blocks", "pixels", "behind the pixels"],
-)
-def test_too_many_blocks_of_a_gif_are_refused(content: bytes) -> None:
-    """15 MB of them take 10 s to skip, in Python."""
-    assert "has more than 10,000 blocks" in refused(content, "invalid_image", MediaTooLarge)
-
-
-@pytest.mark.parametrize("screen", [(1, 1), (9000, 9000)])
-def test_a_gif_is_refused_by_its_size_before_its_pixels_are_filled(screen: tuple[int, int]) -> None:
-    """Pillow filled the area of the first image with the background while it read the header: 81 MB for 40 bytes."""
-    control = b"!\xf9\4\x08\0\0\0\0"  # restore to background
-    assert "more than 1,000,000 pixels" in refused(
-        gif(control, size=(9000, 9000), screen=screen), "invalid_image", MediaTooLarge
-    )
-
-
 def test_row_8_unusual_images_decode_as_on_the_command_line() -> None:
     exif = PILImage.Exif()
     exif[0x0112] = 6
