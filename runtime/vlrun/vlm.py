@@ -158,6 +158,12 @@ class VLM:
         return self._loaded.settings
 
     @property
+    def thinks(self) -> bool:
+        """Whether the model writes its reasoning before each answer."""
+        opening = self.build_prompt([Turn("user", ("",))]).prompt.opening
+        return self._reasoning is not None and opening == self._reasoning.begin
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Messages about the choice of the device; waits until the model is loaded."""
         return self._loaded.notes
@@ -336,11 +342,11 @@ class VLM:
                 elif item not in self.manifest.tokens.eos:
                     if chunk := output.push(item):
                         yield chunk
-                    if output.stopped:
+                    if output.stop:
                         break
         last = output.finish()
         answer = self._answer(prepared, output, stream)
-        complete = answer.finish_reason == "stop" and not output.stopped and not answer.tool_calls
+        complete = answer.finish_reason == "stop" and not output.stop and not answer.tool_calls
         yield from last_chunks(last, answer, options.schema if complete else None)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
@@ -365,9 +371,9 @@ class VLM:
             self._loader.discard(_images(prepared.prompt))
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
-        prompt, metrics, text, stopped = prepared.prompt, stream.metrics, output.text, output.stopped
+        prompt, metrics, text, stop = prepared.prompt, stream.metrics, output.text, output.stop
         subject, images = prompt.subject, [grid for _, grid in prompt.images]
-        reason: FinishReason = "stop" if stopped or stream.finish_reason is None else stream.finish_reason
+        reason: FinishReason = "stop" if stop or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
         texts = output.token_texts() if prompt.options.heatmap else ()
         placed = list(zip(prompt.prompt.image_offsets, images, strict=True))
@@ -381,10 +387,11 @@ class VLM:
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=heat_of(stream.attention, placed, output.answer_start, texts),
-            tokens=() if stopped else tuple(output.tokens),
+            tokens=() if stop else tuple(output.tokens),
             logprobs=tuple(output.logprobs),
             reasoning=output.reasoning,
             opening=output.opening,
+            stop=stop,
         )
 
 

@@ -59,8 +59,8 @@ class OutputAccumulator:
         return [detokenizer.push(token) for token in self.tokens[self.answer_start :]]
 
     @property
-    def stopped(self) -> bool:
-        """Whether a stop string occurred."""
+    def stop(self) -> str | None:
+        """The stop string that ended the answer."""
         return self._stops.found
 
     @property

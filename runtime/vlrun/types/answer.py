@@ -98,6 +98,7 @@ class Answer:
         logprobs: Log probabilities of the tokens of ``text``, if requested.
         reasoning: What a Thinking model wrote before its answer.
         opening: All that was generated before ``text``: the reasoning with its control tokens.
+        stop: The stop string that ended the answer, which is not in ``text``.
     """
 
     text: str
@@ -113,6 +114,7 @@ class Answer:
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     reasoning: str = ""
     opening: str = field(default="", repr=False)
+    stop: str | None = None
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,10 @@ from tests.runtime.server.http_client import (
     wait_until,
 )
 from tests.runtime.server.openai_schema import check
-from tests.runtime.server.running_server import Server, serving
+from tests.runtime.server.running_server import KEY, Server, serving
 
 HOOKS = Path(__file__).with_name("conformance_hooks.py")
 SCHEMATHESIS = "from schemathesis.cli import schemathesis; schemathesis()"
-KEY = "correct-horse-battery-staple"
 
 
 def fuzz(server: Server, folder: Path, *options: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled, is_panic
-from vlrun.server.api_errors import ApiError, bad_request
+from vlrun.server.api_errors import ApiError, bad_request, protocol_of
 from vlrun.server.logging import record_error
 from vlrun.server.middleware.allowed_names import HOST, allowed_hosts
 from vlrun.server.middleware.api_keys import ApiKeys
@@ -181,10 +181,11 @@ class _Exchange:
 
     async def send_error(self, error: ApiError) -> None:
         """Answer with an error."""
+        protocol = protocol_of(self._scope["path"])
         record_error(self._scope, error.code, error.param)
-        headers = [(name.encode(), value.encode()) for name, value in error.all_headers()]
+        headers = [(name.encode(), value.encode()) for name, value in error.all_headers(protocol)]
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": error.body()})
+        await self.send({"type": "http.response.body", "body": error.body(protocol)})
 
     async def allow_preflight(self) -> None:
         """Tell a browser that a page of an allowed origin may send any header: every client has headers of its own, and
