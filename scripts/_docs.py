@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.completions import CompletionRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
@@ -30,6 +31,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SHOWN = re.compile(r"<!-- output of: (?P<command>.+?) -->\n.*?<!-- end of output -->", re.DOTALL)
 REQUESTS: dict[str, type[RequestStruct]] = {
     "chat completions": ChatRequest,
+    "completions": CompletionRequest,
     "responses": ResponsesRequest,
     "tokenize": TokenizeRequest,
 }

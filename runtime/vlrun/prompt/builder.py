@@ -17,6 +17,7 @@ from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, 
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import MAX_TOOLS, Tool, Turn
 from vlrun.vision.grid import Grid
+from vlrun.vision.image_encoder import PreparedImage
 from vlrun.vision.patches import grid_of, resize
 
 DEFAULT_QUESTION = "Describe this image."
@@ -44,6 +45,11 @@ class BuiltPrompt:
     options: Options
     notes: tuple[str, ...] = ()
     subject: Image | None = None
+
+    @property
+    def prepared_images(self) -> list[PreparedImage]:
+        """The images as the vision encoder takes them."""
+        return [PreparedImage(image, grid) for image, grid in self.images]
 
 
 class PromptBuilder:
@@ -78,6 +84,14 @@ class PromptBuilder:
         if any(self._is_reduced(image, grid, options) for image, grid in automatic):
             notes[REDUCED_NOTE.format(self._token_budget(options, "auto"))] = None
         return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
+
+    def build_raw(self, text: str, options: Options) -> BuiltPrompt:
+        """Build the prompt of a text without the chat template. Raises OptionError."""
+        prompt = self._template.encode_raw(text)
+        if not prompt.ids:
+            raise OptionError("the prompt must not be empty")
+        self._check_ids(prompt)
+        return BuiltPrompt(prompt, (), options)
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:
         """Raise ContextLengthExceeded if ``context`` or the model's limit leaves no token for the answer."""

@@ -22,6 +22,7 @@ from vlrun.server.api.anthropic import models as anthropic_models
 from vlrun.server.api.anthropic.adapter import AnthropicAdapter
 from vlrun.server.api.anthropic.parsing import parse_count
 from vlrun.server.api.chat import ChatAdapter
+from vlrun.server.api.completions import CompletionAdapter
 from vlrun.server.api.docs_page import asset
 from vlrun.server.api.ollama import models as ollama_models
 from vlrun.server.api.ollama.adapter import OllamaAdapter
@@ -120,6 +121,7 @@ class Service:
     def _routes(self) -> dict[str, dict[str, Endpoint]]:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
         chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
+        completions = self._json("completions", lambda body: CompletionAdapter.read(body, names, limits))
         responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
         messages = self._json("anthropic", lambda body: AnthropicAdapter.read(body, names, limits, calls))
         ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read_chat(body, names, limits, calls))
@@ -127,6 +129,7 @@ class Service:
         openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
             "/v1/chat/completions": {"POST": chat},
+            "/v1/completions": {"POST": completions},
             "/v1/responses": {"POST": responses},
             "/v1/messages": {"POST": messages},
             "/v1/messages/count_tokens": {"POST": self._computed("anthropic", self._count_message_tokens)},
