@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vlrun.cli.installation import missing_packages
 from vlrun.cli.option_groups import option_group
 from vlrun.cli.options import ModelOptions, with_model_options
 from vlrun.cli.parameter_types import FILE, NAME, FiniteRange
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from vlrun.server.app import Access
     from vlrun.server.limits import ServerLimits
 
-SERVE_HINT = "'vlrun serve' needs more packages: pip install 'vlrun[serve]', or './scripts/serve' in a clone"
 NO_KEY_OPTION = "let-anyone-in-without-a-key"
 
 _LISTEN: Mapping[str, Mapping[str, Any]] = {
@@ -146,7 +146,7 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         from vlrun.server.middleware.allowed_names import OPAQUE_ORIGIN
         from vlrun.server.systemd import SystemdNotifier
     except ImportError as error:
-        raise OptionError(SERVE_HINT, error) from error
+        raise OptionError(missing_packages("serve"), error) from error
     logging.set_up(listen.systemd)
     access = listen.access()
     if OPAQUE_ORIGIN in access.origins:

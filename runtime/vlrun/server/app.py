@@ -138,8 +138,6 @@ class Service:
             "/v1/models/{name:path}": {"GET": _value(self._model)},
             "/api/v1/chat": {"POST": self._form("answer")},
             "/api/v1/analyze": {"POST": self._form("text")},
-            "/": {"GET": self._start},
-            "/health": {"GET": self._health},
             "/api/chat": {"POST": ollama_chat},
             "/api/generate": {"POST": ollama_prompt},
             "/api/tags": {"GET": _value(lambda _: ollama_models.tags(self._served_model()))},
@@ -148,6 +146,8 @@ class Service:
             "/api/pull": {"POST": self._about_model(lambda _: {"status": "success"})},
             "/api/version": {"GET": _value(lambda _: ollama_models.version())},
             **{f"/api/{name}": {method: _refused(name)} for name, method in ollama_models.REFUSED.items()},
+            "/": {"GET": self._start},
+            "/health": {"GET": self._health},
             "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
@@ -220,16 +220,6 @@ class Service:
         context = {"context": self.vlm.context, "max_model_len": self.vlm.context} if self.loaded else {}
         return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
 
-    async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        body, own_headers = page(self.names[0], f"http://{headers[b'host'].lower()}", headers.get(b"accept", ""))
-        await send_whole(send, body, headers=own_headers)
-
-    async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        status = self._status()
-        body = msgspec.json.encode({"status": "ok" if status == "ready" else status})
-        await send_whole(send, body, 200 if status == "ready" else 503)
-
     def _served_model(self) -> ServedModel:
         vlm = self.vlm
         return ServedModel(vlm.manifest, vlm.fingerprint, self.names, self._started, self._context, vlm.thinks)
@@ -246,6 +236,16 @@ class Service:
             await self.handler.reply(scope, receive, send, "ollama", described)
 
         return answer
+
+    async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        body, own_headers = page(self.names[0], f"http://{headers[b'host'].lower()}", headers.get(b"accept", ""))
+        await send_whole(send, body, headers=own_headers)
+
+    async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        status = self._status()
+        body = msgspec.json.encode({"status": "ok" if status == "ready" else status})
+        await send_whole(send, body, 200 if status == "ready" else 503)
 
     async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         status, admission = self._status(), self.handler.admission
