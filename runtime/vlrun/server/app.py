@@ -47,6 +47,8 @@ from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIST = "/docs lists all paths"
+MAX_DOCUMENTS = 8
+"""OpenAPI documents that are kept: one for each name that clients use for this service."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ class Service:
         messages = self._json("anthropic", lambda body: AnthropicAdapter.read(body, names, limits, calls))
         ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read_chat(body, names, limits, calls))
         ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read_prompt(body, names, limits, calls))
-        openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
+        openapi = functools.lru_cache(MAX_DOCUMENTS)(
+            lambda base: document(limits, names[0], self.access.keys is not None, base)
+        )
         return {
             "/v1/chat/completions": {"POST": chat},
             "/v1/completions": {"POST": completions},
@@ -151,7 +155,7 @@ class Service:
             "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
-            "/openapi.json": {"GET": _value(lambda _: openapi())},
+            "/openapi.json": {"GET": _value(lambda scope: openapi(_base_url(scope)))},
             "/docs": {"GET": _docs},
             "/docs/{name}": {"GET": _docs},
         }
@@ -238,9 +242,9 @@ class Service:
         return answer
 
     async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        body, own_headers = page(self.names[0], f"http://{headers[b'host'].lower()}", headers.get(b"accept", ""))
-        await send_whole(send, body, headers=own_headers)
+        accepted = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        body, headers = page(self.names[0], _base_url(scope), accepted)
+        await send_whole(send, body, headers=headers)
 
     async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         status = self._status()
@@ -293,6 +297,11 @@ class _Methods:
             allowed = ", ".join(self._methods)
             raise ApiError(405, f"this path takes {allowed}", "method_not_allowed", headers=(("allow", allowed),))
         await self._methods[method](scope, receive, send)
+
+
+def _base_url(scope: Scope) -> str:
+    """The URL that the request was sent to, whose host is one of ours."""
+    return "http://" + dict(scope["headers"])[b"host"].decode("latin-1").lower()
 
 
 def _nothing_else(paths: Sequence[str]) -> Endpoint:

@@ -35,11 +35,12 @@ OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
 REQUESTS = (*NAMED, TokenizeRequest, FormFields, *OLLAMA)
 
 
-def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
-    """The document. ``model``: the first name of the model; ``keyed``: API keys are needed."""
-    image = "data:image/png;base64," + base64.b64encode((ASSETS / "example.png").read_bytes()).decode()
+def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://127.0.0.1:8321") -> Json:
+    """The document. ``model``: the model's first name; ``keyed``: API keys are needed; ``base``: the service's URL."""
+    image = base64.b64encode((ASSETS / "example.png").read_bytes()).decode()
     text = (ASSETS / "openapi.json").read_text(encoding="utf-8")
-    document: Json = json.loads(text.replace('"@model"', json.dumps(model)).replace("@image", image))
+    text = text.replace("@image", "data:image/png;base64,@base64").replace("@base64", image).replace("@base", base)
+    document: Json = json.loads(text.replace('"@model"', json.dumps(model)))
     document["info"] |= {"version": vlrun.__version__, "description": _description(limits)}
     _, requests = msgspec.json.schema_components(REQUESTS, ref_template="#/components/schemas/{name}")
     document["components"]["schemas"] |= cast("Json", _as_markdown(_completed(requests, model)))

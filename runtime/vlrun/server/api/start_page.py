@@ -8,15 +8,19 @@ from collections.abc import Mapping
 import vlrun
 
 PLACES: Mapping[str, str] = {
-    "/v1": "base URL for clients of the OpenAI API",
+    "/v1": "base URL for clients of OpenAI's API",
+    "": "base URL for clients of Ollama's and Anthropic's API",
     "/docs": "all paths and fields, with examples to try",
     "/openapi.json": "the same as an OpenAPI document",
     "/v1/models": "the model and its context",
     "/health/ready": "state of the model",
     "/metrics": "metrics for Prometheus",
 }
-LINKED = frozenset(PLACES) - {"/v1"}
-POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+BASES = frozenset({"", "/v1"})
+POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -50,4 +54,4 @@ def page(model: str, base: str, accept: str) -> tuple[bytes, Mapping[bytes, byte
 
 def _link(base: str, path: str) -> str:
     url = html.escape(base + path)
-    return f'<a href="{path}">{url}</a>' if path in LINKED else f"<code>{url}</code>"
+    return f"<code>{url}</code>" if path in BASES else f'<a href="{path}">{url}</a>'
