@@ -137,6 +137,12 @@ class InvalidAnswer(VlrunError):
         return type(self), (self.message, self.answer)
 
 
+class SchemaViolation(InvalidAnswer):
+    """An answer that a grammar alone could not keep valid: it violates its schema, or could not continue under it."""
+
+    http_status = 422
+
+
 class EngineClosed(VlrunError):
     """The model was closed before the answer was complete."""
 

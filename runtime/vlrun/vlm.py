@@ -19,10 +19,10 @@ from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.backends.system_memory import check_memory
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
+from vlrun.engine.request import Cancellation, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
@@ -39,12 +39,13 @@ from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
+from vlrun.structured.answer_checks import NO_CHECKS, AnswerChecks
 from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types import arguments as check
-from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
+from vlrun.types.answer import Answer, Chunk, FinishReason, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
@@ -63,6 +64,16 @@ class _Prepared:
     cancellation: Cancellation
     may_call_tools: bool
     reasoning: ReasoningTokens | None
+
+    @property
+    def checks(self) -> AnswerChecks:
+        """What the answer is checked for."""
+        return self.grammar.checks if self.grammar else NO_CHECKS
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Messages for the user, before the model runs."""
+        return (*self.prompt.notes, *self.checks.notes)
 
 
 def load(
@@ -281,19 +292,7 @@ class VLM:
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
         """Build the engine's request for a prompt. ``max_tokens`` is lowered to the rest of the context."""
-        prompt, options = built.prompt, built.options
-        placed = list(zip(prompt.image_offsets, built.prepared_images, strict=True))
-        return Request(
-            ids=np.array(prompt.ids, np.int64),
-            positions=self.family.token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
-            images=tuple(PromptImage(start, image) for start, image in placed),
-            sampler=sampler,
-            max_tokens=min(max_tokens, self.context - len(prompt.ids)),
-            eos=frozenset(self.manifest.tokens.eos),
-            repetition_guard=options.repetition_guard,
-            prompt_lookup=options.prompt_lookup,
-            record_attention=options.heatmap,
-        )
+        return self.builder.request(built, sampler, min(max_tokens, self.context - len(built.prompt.ids)))
 
     def grammar(
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
@@ -333,27 +332,23 @@ class VLM:
         return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call, reasoning)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
-        if prepared.prompt.notes:
-            yield Chunk("", notes=prepared.prompt.notes)
+        if prepared.notes:
+            yield Chunk("", notes=prepared.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
         splitter = ReasoningSplitter(prepared.reasoning, prompt.opening)
         max_tokens, max_thought = options.limits(splitter.active, self.context - len(prompt.ids))
         sampler = self._sampler(prepared, splitter.active, max_thought)
         output = OutputAccumulator(self._tokenizer, options.stop, splitter, self._token_bytes, sampler.scores)
         with self._submit(prepared, sampler, max_tokens) as stream:
-            for item in stream.items():
-                if isinstance(item, Progress):
-                    if options.progress:
-                        yield Chunk("", progress=item)
-                elif item not in self.manifest.tokens.eos:
-                    if chunk := output.push(item):
-                        yield chunk
-                    if output.stop:
-                        break
+            try:
+                yield from output.chunks(stream.items(), self.manifest.tokens.eos, options.progress)
+            except OptionError as error:  # of the grammar
+                yield output.finish()
+                raise SchemaViolation(error.message, self._answer(prepared, output, stream)) from error
         last = output.finish()
         answer = self._answer(prepared, output, stream)
         complete = answer.finish_reason == "stop" and not output.stop and not answer.tool_calls
-        yield from last_chunks(last, answer, options.schema if complete else None)
+        yield from last_chunks(last, answer, options.schema if complete else None, prepared.checks)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
@@ -389,7 +384,7 @@ class VLM:
             reason,
             Usage(*prompt_counts, metrics.tokens, metrics.forward_passes, output.reasoning_tokens),
             timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
-            notes=prompt.notes,
+            notes=prepared.notes,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=heat_of(stream.attention, placed, output.answer_start, texts),

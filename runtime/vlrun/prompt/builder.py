@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
+from vlrun.engine.request import PromptImage, Request
+from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource
@@ -92,6 +96,22 @@ class PromptBuilder:
             raise OptionError("the prompt must not be empty")
         self._check_ids(prompt)
         return BuiltPrompt(prompt, (), options)
+
+    def request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
+        """Build the engine's request for a prompt."""
+        prompt, options = built.prompt, built.options
+        placed = list(zip(prompt.image_offsets, built.prepared_images, strict=True))
+        return Request(
+            ids=np.array(prompt.ids, np.int64),
+            positions=self._family.token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
+            images=tuple(PromptImage(start, image) for start, image in placed),
+            sampler=sampler,
+            max_tokens=max_tokens,
+            eos=frozenset(self._manifest.tokens.eos),
+            repetition_guard=options.repetition_guard,
+            prompt_lookup=options.prompt_lookup,
+            record_attention=options.heatmap,
+        )
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:
         """Raise ContextLengthExceeded if ``context`` or the model's limit leaves no token for the answer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tokenizers import Tokenizer
 
@@ -11,7 +11,7 @@ from vlrun.engine.sampler import TokenScore
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.reasoning import ReasoningSplitter
 from vlrun.prompt.token_bytes import TokenBytes
-from vlrun.types.answer import Chunk, Timings, TokenLogprob
+from vlrun.types.answer import Chunk, Progress, Timings, TokenLogprob
 
 
 class OutputAccumulator:
@@ -72,6 +72,18 @@ class OutputAccumulator:
     def reasoning_tokens(self) -> int:
         """Number of tokens of the reasoning."""
         return self._splitter.tokens
+
+    def chunks(self, items: Iterable[int | Progress], eos: Sequence[int], progress: bool) -> Iterator[Chunk]:
+        """Yield the chunks of generated tokens, and with ``progress`` that before them, until a stop string."""
+        for item in items:
+            if isinstance(item, Progress):
+                if progress:
+                    yield Chunk("", progress=item)
+            elif item not in eos:
+                if chunk := self.push(item):
+                    yield chunk
+                if self.stop:
+                    return
 
     def push(self, token: int) -> Chunk | None:
         """Add a token. Return a chunk if it completes text."""

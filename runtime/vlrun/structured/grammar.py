@@ -1,7 +1,6 @@
 """JSON schemas and other grammars, compiled by llguidance into constraints on the next token.
 
-Answers are JSON as ``json.dumps`` writes it: ``", "`` and ``": "``, no other white space, and one spelling of each
-character (no hexadecimal escapes, which would allow duplicate keys). llguidance is imported on first use.
+llguidance is imported on first use.
 """
 
 from __future__ import annotations
@@ -11,13 +10,15 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from vlrun.errors import DamagedModel, OptionError, panics_as
+from vlrun.structured.answer_checks import NO_CHECKS, AnswerChecks
+from vlrun.structured.json_style import JSON_STYLE
 from vlrun.structured.schema_check import check_schema
 from vlrun.structured.schema_refs import is_risky
 from vlrun.structured.trial_compile import try_compile
@@ -33,14 +34,6 @@ LEXER_STATES = 50_000  # per answer: at most 100 MB at 2 kB each
 SAFE_BYTES = 4096  # schemas up to this size need no trial unless they are risky
 MAX_CACHED = 16  # grammars kept for later requests
 MAX_CACHED_CHARACTERS = 512 * 1024  # of their sources, which grow up to 70 times. The latest is always kept.
-
-JSON_STYLE: Mapping[str, object] = {
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "whitespace_flexible": False,
-    "json_allowed_escapes": 'nrbtf\\"',
-}
-
 
 CONTROL_MARK = "\0"
 """Precedes the names of control tokens in llguidance's tokenizer. No JSON text contains it, so that the letters of a
@@ -216,11 +209,19 @@ class GrammarConstraint:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """A compiled grammar, reusable for any number of answers. ``control``: the control tokens that it allows."""
+    """A compiled grammar, reusable for any number of answers.
+
+    Attributes:
+        matcher: llguidance's initial state.
+        tokenizer: The model's tokenizer.
+        control: The control tokens that it allows.
+        checks: What else an answer is checked for.
+    """
 
     matcher: LLMatcher
     tokenizer: GrammarTokenizer
     control: frozenset[int]
+    checks: AnswerChecks = NO_CHECKS
 
     def constraint(self) -> GrammarConstraint:
         """Return the constraint of a new answer."""
@@ -242,11 +243,13 @@ def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: Grammar
         OptionError: The schema is invalid, too large, allows no answer, or uses an unsupported keyword.
     """
     checked = check_schema(schema)
-    text = json.dumps({} if checked is True else checked)
+    text = json.dumps({} if checked.grammar is True else checked.grammar)
     from llguidance import LLMatcher
 
     source = LLMatcher.grammar_from_json_schema(text, overrides=JSON_STYLE)  # type: ignore[arg-type]
-    return compile_grammar(source, "the schema", tokenizer, risky=len(text) > SAFE_BYTES or is_risky(checked))
+    risky = len(text) > SAFE_BYTES or is_risky(checked.grammar)
+    grammar = compile_grammar(source, "the schema", tokenizer, risky=risky)
+    return replace(grammar, checks=AnswerChecks(checked.validator)) if checked.validator else grammar
 
 
 @_llguidance

@@ -35,7 +35,7 @@ from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
 from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.prompt.tool_calls import ToolCallParser, find_tool_calls
-from vlrun.structured.grammar import GrammarTokenizer
+from vlrun.structured.grammar import Grammar, GrammarTokenizer
 from vlrun.structured.tool_grammar import MAX_CALLS, OptionalToolCallsGrammar, compile_answer
 from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
@@ -242,7 +242,8 @@ def test_the_same_tools_are_compiled_once() -> None:
 
     def calls(tools: Sequence[Tool], choice: ToolChoice) -> object:
         grammar = compile_answer(None, tools, choice, tokenizer, QWEN3_VL)
-        return grammar.calls if isinstance(grammar, OptionalToolCallsGrammar) else grammar
+        compiled = grammar.calls if isinstance(grammar, OptionalToolCallsGrammar) else grammar
+        return compiled.matcher if isinstance(compiled, Grammar) else None
 
     first = calls(TOOLS, REQUIRED)
     assert calls(json.loads(json.dumps(TOOLS)), AUTO) is first

@@ -28,15 +28,16 @@ Prompt = Annotated[schemas.Text, Meta(min_length=1)]
 
 
 class CompletionRequest(RequestStruct):
-    """Texts to be continued. Null means the same as leaving a field out: the model's default applies.
+    """Texts to be continued. Null means the same as leaving a field out: the model's default applies. Without ``model``
+    the served one answers.
 
     The name of a control token in ``prompt`` is that token, so that clients can write the chat template themselves.
     ``echo`` repeats the prompt before its continuation; ``best_of`` can only equal ``n``.
     """
 
     unused = fields.COMPLETIONS
-    model: str
     prompt: Prompt | Annotated[list[Prompt], Meta(min_length=1, max_length=schemas.LIMITS.max_n)]
+    model: str | None = None
     max_tokens: schemas.MaxTokens | None = None
     temperature: schemas.Temperature | None = None
     top_p: schemas.TopP | None = None

@@ -30,9 +30,9 @@ Json: TypeAlias = dict[str, Any]
 ASSETS = Path(__file__).parent / "assets"
 PUBLIC = frozenset({"health", "live"})
 """Operations that need no key."""
-NAMED = (ChatRequest, CompletionRequest, ResponsesRequest, MessagesRequest, CountTokensRequest)
+CHATS = (ChatRequest, CompletionRequest, ResponsesRequest, MessagesRequest, CountTokensRequest)
 OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
-REQUESTS = (*NAMED, TokenizeRequest, FormFields, *OLLAMA)
+REQUESTS = (*CHATS, TokenizeRequest, FormFields, *OLLAMA)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://127.0.0.1:8321") -> Json:
@@ -73,9 +73,10 @@ def _completed(requests: Json, model: str) -> Json:
     are messages.
     """
     named = {"type": "string", "enum": [model]}
-    for kind in NAMED:
+    for kind in (MessagesRequest, CountTokensRequest):
         requests[kind.__name__]["properties"]["model"] = named
-    requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    for other in (ChatRequest, CompletionRequest, ResponsesRequest, TokenizeRequest):
+        requests[other.__name__]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
     for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
