@@ -171,7 +171,7 @@ class DeviceError(VlrunError):
 
 
 class UnreliableDevice(DeviceError):
-    """The device runs the model, but its results differ from the CPU's."""
+    """The device runs the model, but its results differ from the CPU's, or it has crashed."""
 
 
 class CheckpointError(VlrunError):

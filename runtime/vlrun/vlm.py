@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +54,11 @@ from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A validated request. ``seconds``: time of the validation; without ``grammar`` any text is valid, and without
-    ``reasoning`` all text is the answer.
-    """
+    """A validated request. ``seconds``: to validate it, and of that for the grammar. No ``reasoning``: not split."""
 
     prompt: BuiltPrompt
     grammar: AnswerGrammar | None
-    seconds: float
+    seconds: tuple[float, float]
     cancellation: Cancellation
     may_call_tools: bool
     reasoning: ReasoningTokens | None
@@ -69,11 +67,6 @@ class _Prepared:
     def checks(self) -> AnswerChecks:
         """What the answer is checked for."""
         return self.grammar.checks if self.grammar else NO_CHECKS
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Messages for the user, before the model runs."""
-        return (*self.prompt.notes, *self.checks.notes)
 
 
 def load(
@@ -145,7 +138,9 @@ class VLM:
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
         self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
-        self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
+        self.grammar_tokenizer = GrammarTokenizer(
+            self._tokenizer, manifest.tokens.eos, manifest.text.vocab_size, manifest.files[TOKENIZER].sha256
+        )
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
         auto = load_history(self.fingerprint, str(hints)).auto_image_tokens(time.time())
@@ -185,6 +180,11 @@ class VLM:
     def vision_seconds(self) -> Mapping[int, float]:
         """Shortest time to encode an image so far, by number of visual tokens."""
         return self._loader.image_encoder.seconds
+
+    @property
+    def encoding(self) -> tuple[int, float] | None:
+        """Visual tokens of the image that is being encoded, and the seconds since it began."""
+        return self._loader.image_encoder.running
 
     @property
     def engine(self) -> Engine:
@@ -313,11 +313,14 @@ class VLM:
         """Validate a request and build its prompt, which may be a text as it is, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
+        compiled = time.perf_counter() - start if grammar else 0.0
         if isinstance(turns, str):
             prompt, reasoning = self.builder.build_raw(turns, options), None
         else:
             prompt, reasoning = self.builder.build(turns, options, tools), self._reasoning
-        seconds = time.perf_counter() - start
+        if grammar:
+            prompt = replace(prompt, notes=(*prompt.notes, *grammar.checks.notes))
+        seconds = time.perf_counter() - start, compiled
         self.builder.check_context(prompt, self._cache.context)
         if not self._loader.loaded.done():  # encode images meanwhile, unless the disk may have their prefix
             keys = [image.key for image in prompt.prepared_images]
@@ -332,8 +335,8 @@ class VLM:
         return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call, reasoning)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
-        if prepared.notes:
-            yield Chunk("", notes=prepared.notes)
+        if prepared.prompt.notes:
+            yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
         splitter = ReasoningSplitter(prepared.reasoning, prompt.opening)
         max_tokens, max_thought = options.limits(splitter.active, self.context - len(prompt.ids))
@@ -383,8 +386,8 @@ class VLM:
             text,
             reason,
             Usage(*prompt_counts, metrics.tokens, metrics.forward_passes, output.reasoning_tokens),
-            timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
-            notes=prepared.notes,
+            timings(self._verify_seconds + self._loaded.seconds, *prepared.seconds, metrics),
+            notes=prepared.prompt.notes,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=heat_of(stream.attention, placed, output.answer_start, texts),

@@ -27,7 +27,7 @@ def python_environment(name: str, requirements: Sequence[str]) -> Path:
     wanted = f"{' '.join(requirements)} {Path(sys.executable).resolve()}"
     if not _is_made(folder, wanted):
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-        pip = [*_pip(), "--python", folder / "bin" / "python", "install", "--quiet", *requirements]
+        pip = [*_pip(), "--python", folder / "bin" / "python", "install", "--quiet", "--no-compile", *requirements]
         _install(pip, folder, wanted)
     return folder / "bin"
 

@@ -104,7 +104,7 @@ def run_script(
     done = subprocess.run(
         command,
         cwd=folder or home,
-        env=os.environ | OFFLINE | {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")},
+        env=os.environ | OFFLINE | {"PYTHONPATH": ""} | {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")},
         capture_output=True,
         text=True,
         timeout=SCRIPT_SECONDS,

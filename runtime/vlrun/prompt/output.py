@@ -115,7 +115,7 @@ class OutputAccumulator:
         return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
 
 
-def timings(load_seconds: float, preprocess_seconds: float, metrics: RequestMetrics) -> Timings:
+def timings(load_seconds: float, preprocess_seconds: float, schema_seconds: float, metrics: RequestMetrics) -> Timings:
     """Compute the timings of an answer from the engine's timestamps."""
     admitted = metrics.admitted or metrics.submitted
     encoded = metrics.encoded or admitted
@@ -130,4 +130,5 @@ def timings(load_seconds: float, preprocess_seconds: float, metrics: RequestMetr
         ttft=preprocess_seconds + first - metrics.submitted,
         tpot=(last - first) / (metrics.tokens - 1) if metrics.tokens > 1 else None,
         total=preprocess_seconds + last - metrics.submitted,
+        schema=schema_seconds,
     )

@@ -39,7 +39,7 @@ def stream() -> None:
 
 
 def schema() -> None:
-    answer = agent(output_schema=Counts).run(checks.COUNT_AS_JSON, images=shelf())
+    answer = agent(output_schema=Counts).run(checks.COUNT, images=shelf())
     checks.equal(answer.content.model_dump(), checks.COUNTS)
 
 

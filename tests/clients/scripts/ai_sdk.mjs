@@ -14,7 +14,7 @@ const compatible = createOpenAICompatible({
 const openai = createOpenAI({ baseURL: checks.API, apiKey: checks.KEY })(checks.MODEL); // the Responses API
 const counts = z.object({ bottles: z.number().int(), cans: z.number().int() });
 const message = (text) => [
-  { role: "user", content: [{ type: "text", text }, { type: "image", image: checks.SHELF, mediaType: "image/png" }] },
+  { role: "user", content: [{ type: "text", text }, { type: "file", data: checks.SHELF, mediaType: "image/png" }] },
 ];
 
 async function withBoth(check) {
@@ -41,7 +41,7 @@ await checks.run("ai", {
   schema: () =>
     withBoth(async (model) => {
       const output = Output.object({ schema: counts });
-      const answer = await generateText({ model, messages: message(checks.COUNT_AS_JSON), output });
+      const answer = await generateText({ model, messages: message(checks.COUNT), output });
       checks.equal(answer.output, checks.COUNTS);
     }),
   tools: () =>

@@ -43,7 +43,7 @@ def stream() -> None:
 
 
 def schema() -> None:
-    messages = question(checks.COUNT_AS_JSON)
+    messages = question(checks.COUNT)
     parsed = client.messages.parse(model=checks.MODEL, max_tokens=256, messages=messages, output_format=Counts)
     checks.equal(parsed.parsed_output.model_dump(), checks.COUNTS)
 

@@ -55,7 +55,7 @@ async def stream() -> None:
 
 
 async def schema() -> None:
-    answer = await client().create(question(checks.COUNT_AS_JSON), json_output=Counts)
+    answer = await client().create(question(checks.COUNT), json_output=Counts)
     checks.equal(json.loads(answer.content), checks.COUNTS)
 
 

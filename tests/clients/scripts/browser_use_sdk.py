@@ -34,7 +34,7 @@ async def picture() -> None:
 
 
 async def schema() -> None:
-    answer = await model.ainvoke(question(checks.COUNT_AS_JSON), output_format=Counts)
+    answer = await model.ainvoke(question(checks.COUNT), output_format=Counts)
     checks.equal(answer.completion.model_dump(), checks.COUNTS)
 
 

@@ -16,7 +16,6 @@ export const HELLO_ANSWER = "I am the tiny demo model of vlrun. Show me a pictur
 export const HOW_MANY = "How many bottles are there?";
 export const HOW_MANY_ANSWER = "6";
 export const COUNT = "Count the bottles and cans.";
-export const COUNT_AS_JSON = "Count the bottles and cans. Answer in JSON.";
 export const COUNTS = { bottles: 6, cans: 1 };
 export const COUNT_SCHEMA = {
   type: "object",

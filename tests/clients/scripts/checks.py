@@ -27,8 +27,7 @@ SHELF_URL = f"data:image/png;base64,{SHELF_BASE64}"
 
 HELLO, HELLO_ANSWER = "Who are you?", "I am the tiny demo model of vlrun. Show me a picture."
 HOW_MANY, HOW_MANY_ANSWER = "How many bottles are there?", "6"
-COUNT, COUNT_AS_JSON = "Count the bottles and cans.", "Count the bottles and cans. Answer in JSON."
-COUNTS = {"bottles": 6, "cans": 1}
+COUNT, COUNTS = "Count the bottles and cans.", {"bottles": 6, "cans": 1}
 COUNT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"bottles": {"type": "integer"}, "cans": {"type": "integer"}},

@@ -48,7 +48,7 @@ def stream() -> None:
 
 
 def schema() -> None:
-    answer = ask([checks.COUNT_AS_JSON, shelf()], generation_kwargs={"response_format": Counts})
+    answer = ask([checks.COUNT, shelf()], generation_kwargs={"response_format": Counts})
     checks.equal(json.loads(answer.text or ""), checks.COUNTS)
 
 

@@ -15,16 +15,12 @@ class Counts(BaseModel):
     cans: int
 
 
-class Reply(BaseModel):
-    answer: str
-
-
 def client(mode: instructor.Mode = instructor.Mode.TOOLS) -> Any:
     return instructor.from_openai(OpenAI(base_url=checks.API, api_key=checks.KEY), mode=mode)
 
 
 def ask(mode: instructor.Mode, **more: Any) -> Any:
-    content = [checks.COUNT_AS_JSON, instructor.Image.from_path(checks.SHELF)]
+    content = [checks.COUNT, instructor.Image.from_path(checks.SHELF)]
     messages = [{"role": "user", "content": content}]
     return client(mode).chat.completions.create(
         model=checks.MODEL, messages=messages, response_model=Counts, max_retries=0, **more
@@ -33,8 +29,8 @@ def ask(mode: instructor.Mode, **more: Any) -> Any:
 
 def text() -> None:
     messages = [{"role": "user", "content": checks.HELLO}]
-    answer = client().chat.completions.create(model=checks.MODEL, messages=messages, response_model=Reply)
-    checks.equal(type(answer), Reply)
+    answer = client().chat.completions.create(model=checks.MODEL, messages=messages, response_model=None)
+    checks.equal(answer.choices[0].message.content, checks.HELLO_ANSWER)
 
 
 def picture() -> None:
@@ -42,7 +38,7 @@ def picture() -> None:
 
 
 def stream() -> None:
-    content = [checks.COUNT_AS_JSON, instructor.Image.from_path(checks.SHELF)]
+    content = [checks.COUNT, instructor.Image.from_path(checks.SHELF)]
     create = client().chat.completions.create_partial
     parts = list(create(model=checks.MODEL, messages=[{"role": "user", "content": content}], response_model=Counts))
     checks.equal(parts[-1].model_dump(), checks.COUNTS)

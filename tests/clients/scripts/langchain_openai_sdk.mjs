@@ -26,7 +26,7 @@ await checks.run("@langchain/openai", {
     checks.equal(text, checks.HELLO_ANSWER);
   },
   async schema() {
-    const answer = await model.withStructuredOutput(counts).invoke(question(checks.COUNT_AS_JSON));
+    const answer = await model.withStructuredOutput(counts).invoke(question(checks.COUNT));
     checks.equal(answer, checks.COUNTS);
   },
   async tools() {

@@ -47,7 +47,7 @@ def stream() -> None:
 
 def schema() -> None:
     for method in ("json_schema", "function_calling"):
-        answer = model.with_structured_output(Counts, method=method).invoke(question(checks.COUNT_AS_JSON))
+        answer = model.with_structured_output(Counts, method=method).invoke(question(checks.COUNT))
         checks.equal(answer.model_dump(), checks.COUNTS)
 
 

@@ -69,7 +69,7 @@ def stream() -> None:
 def schema() -> None:
     described = {"name": "counts", "strict": True, "schema": checks.COUNT_SCHEMA}
     wanted = {"type": "json_schema", "json_schema": described}
-    answer = chat(checks.question(checks.COUNT_AS_JSON), response_format=wanted)
+    answer = chat(checks.question(checks.COUNT), response_format=wanted)
     checks.equal(json.loads(answer.choices[0].message.content), checks.COUNTS)
 
 

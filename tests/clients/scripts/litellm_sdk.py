@@ -35,7 +35,7 @@ def stream() -> None:
 
 
 def schema() -> None:
-    answer = chat(checks.question(checks.COUNT_AS_JSON), response_format=Counts)
+    answer = chat(checks.question(checks.COUNT), response_format=Counts)
     checks.equal(json.loads(answer.choices[0].message.content), checks.COUNTS)
 
 

@@ -51,7 +51,7 @@ def stream() -> None:
 
 
 def schema() -> None:
-    answer = model.as_structured_llm(Counts).chat([question(checks.COUNT_AS_JSON)])
+    answer = model.as_structured_llm(Counts).chat([question(checks.COUNT)])
     checks.equal(answer.raw.model_dump(), checks.COUNTS)
 
 

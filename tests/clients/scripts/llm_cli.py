@@ -45,8 +45,9 @@ def stream() -> None:
 
 
 def schema() -> None:
-    answer = llm("-a", checks.SHELF, "--schema", "bottles int, cans int", checks.COUNT_AS_JSON)
-    checks.equal(json.loads(answer), checks.COUNTS)
+    answer = llm("-a", checks.SHELF, "--schema", "bottles int, cans int", checks.COUNT)
+    # Its short form of a schema allows further properties, and the embedded model adds some.
+    checks.equal({name: json.loads(answer)[name] for name in checks.COUNTS}, checks.COUNTS)
 
 
 def tools() -> None:

@@ -36,7 +36,7 @@ def stream() -> None:
 
 
 def schema() -> None:
-    answer = client.chat(checks.MODEL, question(checks.COUNT_AS_JSON), format=checks.COUNT_SCHEMA)
+    answer = client.chat(checks.MODEL, question(checks.COUNT), format=checks.COUNT_SCHEMA)
     checks.equal(json.loads(answer.message.content), checks.COUNTS)
 
 

@@ -62,7 +62,7 @@ async def stream() -> None:
 
 async def schema() -> None:
     for agent in agents(output_type=Counts):
-        answer = await Runner.run(agent, question(checks.COUNT_AS_JSON))
+        answer = await Runner.run(agent, question(checks.COUNT))
         checks.equal(answer.final_output.model_dump(), checks.COUNTS)
 
 

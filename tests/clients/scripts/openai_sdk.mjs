@@ -27,7 +27,7 @@ await checks.run("openai", {
   async schema() {
     const json_schema = { name: "counts", strict: true, schema: checks.COUNT_SCHEMA };
     const more = { response_format: { type: "json_schema", json_schema } };
-    const answer = await chat(checks.question(checks.COUNT_AS_JSON), more);
+    const answer = await chat(checks.question(checks.COUNT), more);
     checks.equal(JSON.parse(answer.choices[0].message.content), checks.COUNTS);
   },
   async tools() {

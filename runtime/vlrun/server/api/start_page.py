@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import vlrun
 
 PLACES: Mapping[str, str] = {
-    "/v1": "base URL for clients of OpenAI's API",
-    "": "base URL for clients of Ollama's and Anthropic's API",
+    "/v1": "base URL for clients of the OpenAI API",
+    "": "base URL for clients of the Ollama and Anthropic APIs",
     "/docs": "all paths and fields, with examples to try",
     "/openapi.json": "the same as an OpenAPI document",
     "/v1/models": "the model and its context",
@@ -17,6 +17,8 @@ PLACES: Mapping[str, str] = {
     "/metrics": "metrics for Prometheus",
 }
 BASES = frozenset({"", "/v1"})
+PROBED = "For clients that look for this sentence: Ollama is running"
+"""Some clients of Ollama's API use a service only if they find the words here."""
 POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,7 +47,7 @@ def page(model: str, base: str, accept: str) -> tuple[bytes, Mapping[bytes, byte
     title, served = f"vlrun {vlrun.__version__}", f"This service answers questions about images with the model {model}."
     if "text/html" not in accept.lower():
         lines = [f"{base + path:36} {meaning}" for path, meaning in PLACES.items()]
-        text, kind = "\n".join((f"{title}: {served}", "", *lines, "")), b"text/plain; charset=utf-8"
+        text, kind = "\n".join((f"{title}: {served}", "", *lines, "", PROBED)), b"text/plain; charset=utf-8"
     else:
         rows = "\n".join(f"<tr><td>{_link(base, path)}<td>{meaning}" for path, meaning in PLACES.items())
         text, kind = PAGE.format(title=title, model=html.escape(served), rows=rows), b"text/html; charset=utf-8"

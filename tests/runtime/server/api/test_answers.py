@@ -137,6 +137,7 @@ def test_timings_have_no_load_time() -> None:
         "ttft": 1.0,
         "tpot": None,
         "total": 1.5,
+        "schema": 0.0,
     }
 
 
