@@ -71,8 +71,6 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[Ge
         raise not_supported("best_of")
     if body.echo and body.logprobs is not None:
         raise bad_request("echo with logprobs is not supported by this service", "echo", "unsupported_parameter")
-    if body.stream_options is not None and not body.stream:
-        raise bad_request("stream_options needs stream to be true", "stream_options")
     with option_errors({}):
         options = Options(max_tokens=body.max_tokens, logprobs=body.logprobs, **sampling(body))
     request = GenerationRequest(
@@ -81,7 +79,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[Ge
         n=len(prompts) * n,
         raw=True,
         stream=body.stream is True,
-        include_usage=body.stream_options is not None and body.stream_options.include_usage is True,
+        include_usage=(body.stream_options or StreamOptions()).include_usage is True,
     )
     return request, body.echo is True
 

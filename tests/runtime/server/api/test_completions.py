@@ -52,6 +52,7 @@ def test_without_options_the_defaults_apply() -> None:
 HINTS: list[dict[str, Any]] = [
     {"user": "x"}, {"suffix": ""}, {"suffix": None}, {"best_of": 1}, {"best_of": 2, "n": 2}, {"logit_bias": {}},
     {"echo": False}, {"stop": ""}, {"seed": -1}, {"add_special_tokens": True}, {"ignore_eos": False}, {"later": None},
+    {"stream_options": {"include_usage": True}},
 ]  # fmt: skip
 
 
@@ -80,7 +81,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": "a" * (LIMITS.max_text + 1)}, "invalid_value", "prompt"),
     ({"prompt": ["a" * LIMITS.max_text, "b"]}, "invalid_value", "prompt"),
     ({"logprobs": 21}, "invalid_value", "logprobs"),
-    ({"stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
 ]
 
 
