@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
+from vlrun.engine.request import PromptImage, Request
+from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource
@@ -17,6 +21,7 @@ from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, 
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import MAX_TOOLS, Tool, Turn
 from vlrun.vision.grid import Grid
+from vlrun.vision.image_encoder import PreparedImage
 from vlrun.vision.patches import grid_of, resize
 
 DEFAULT_QUESTION = "Describe this image."
@@ -44,6 +49,11 @@ class BuiltPrompt:
     options: Options
     notes: tuple[str, ...] = ()
     subject: Image | None = None
+
+    @property
+    def prepared_images(self) -> list[PreparedImage]:
+        """The images as the vision encoder takes them."""
+        return [PreparedImage(image, grid) for image, grid in self.images]
 
 
 class PromptBuilder:
@@ -79,6 +89,30 @@ class PromptBuilder:
         if any(self._is_reduced(image, grid, options) for image, grid in automatic):
             notes[REDUCED_NOTE.format(self._token_budget(options, "auto"))] = None
         return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
+
+    def build_raw(self, text: str, options: Options) -> BuiltPrompt:
+        """Build the prompt of a text without the chat template. Raises OptionError."""
+        prompt = self._template.encode_raw(text)
+        if not prompt.ids:
+            raise OptionError("the prompt must not be empty")
+        self._check_ids(prompt)
+        return BuiltPrompt(prompt, (), options)
+
+    def request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
+        """Build the engine's request for a prompt."""
+        prompt, options = built.prompt, built.options
+        placed = list(zip(prompt.image_offsets, built.prepared_images, strict=True))
+        return Request(
+            ids=np.array(prompt.ids, np.int64),
+            positions=self._family.token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
+            images=tuple(PromptImage(start, image) for start, image in placed),
+            sampler=sampler,
+            max_tokens=max_tokens,
+            eos=frozenset(self._manifest.tokens.eos),
+            repetition_guard=options.repetition_guard,
+            prompt_lookup=options.prompt_lookup,
+            record_attention=options.heatmap,
+        )
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:
         """Raise ContextLengthExceeded if ``context`` or the model's limit leaves no token for the answer."""

@@ -4,6 +4,7 @@ them, limits and the model's name from the running service.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 import vlrun
 from vlrun.server.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.completions import CompletionRequest
 from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
 from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
@@ -27,17 +29,21 @@ from vlrun.server.limits import ServerLimits
 Json: TypeAlias = dict[str, Any]
 Structs: TypeAlias = tuple[type[RequestStruct], ...]
 
-TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-OPENAI: Structs = (ChatRequest, ResponsesRequest, TokenizeRequest)
+ASSETS = Path(__file__).parent / "assets"
+PUBLIC = frozenset({"health", "live"})
+"""Operations that need no key."""
+OPENAI: Structs = (ChatRequest, CompletionRequest, ResponsesRequest, TokenizeRequest)
 ANTHROPIC: Structs = (MessagesRequest, CountTokensRequest)
 OLLAMA: Structs = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
 REQUESTS: Structs = (*OPENAI, *ANTHROPIC, *OLLAMA, FormFields)
 
 
-def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
-    """The document. ``model``: the first name of the model; ``keyed``: API keys are needed."""
-    text = TEMPLATE.read_text(encoding="utf-8").replace('"@model"', json.dumps(model))
-    document: Json = json.loads(text)
+def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://127.0.0.1:8321") -> Json:
+    """The document. ``model``: the model's first name; ``keyed``: API keys are needed; ``base``: the service's URL."""
+    image = base64.b64encode((ASSETS / "example.png").read_bytes()).decode()
+    text = (ASSETS / "openapi.json").read_text(encoding="utf-8")
+    text = text.replace("@image", "data:image/png;base64,@base64").replace("@base64", image).replace("@base", base)
+    document: Json = json.loads(text.replace('"@model"', json.dumps(model)))
     document["info"] |= {"version": vlrun.__version__, "description": _description(limits)}
     _, requests = msgspec.json.schema_components(REQUESTS, ref_template="#/components/schemas/{name}")
     document["components"]["schemas"] |= cast("Json", _as_markdown(_completed(requests, model)))
@@ -46,7 +52,7 @@ def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
         document["security"] = [{"bearer": []}]
         operations = [(path, each) for path, methods in document["paths"].items() for each in methods.values()]
         for path, operation in operations:
-            if operation["operationId"] == "live":
+            if operation["operationId"] in PUBLIC:
                 operation["security"] = []
             else:
                 errors = {"ollama": "OllamaError", "anthropic": "AnthropicError"}.get(protocol_of(path), "Error401")
