@@ -20,7 +20,7 @@ from vlrun.cli.images import (
     without_image_notes,
 )
 from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
-from vlrun.cli.parameter_types import IMAGE
+from vlrun.cli.parameter_types import TEXT_OR_FILE
 from vlrun.cli.progress_line import timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
@@ -40,7 +40,7 @@ PROBE_TOKENS = 24
 
 
 @click.command(options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, type=IMAGE, metavar="IMAGE... [QUESTION]")
+@click.argument("words", nargs=-1, type=TEXT_OR_FILE, metavar="IMAGE... [QUESTION]")
 @with_task_options
 @with_image_options
 @with_answer_options
