@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 SLOW_IMPORTS = frozenset(
-    "easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
+    "anthropic easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
 )
 """Modules that the fast tier never imports: those that its environment lacks, and the helper that starts a service."""
 
@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast", action="store_true", help="leave out tests that are slow, import torch or start a service"
     )
+    parser.addoption("--clients", action="store_true", help="collect the tests of real clients, in tests/clients")
 
 
 def pytest_configure(config: pytest.Config) -> None:

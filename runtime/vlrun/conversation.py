@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import codecs
 import contextlib
 import io
 import os
@@ -27,6 +26,7 @@ from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.storage.output_file import resolve_links
 from vlrun.storage.regular_files import read_regular
+from vlrun.storage.text_files import without_byte_order_mark
 from vlrun.types import arguments as check
 from vlrun.types.answer import Answer, Chunk, last_of
 from vlrun.types.options import Options
@@ -104,7 +104,7 @@ class Conversation:
         if os.path.isfile(source / MANIFEST):  # noqa: PTH113 - Path.is_file raises for names that are too long
             raise OptionError(f"'{source}' is a model folder: vlrun.load opens it; a conversation is a file of save()")
         try:
-            content = read_regular(source, MAX_FILE_BYTES).removeprefix(codecs.BOM_UTF8)
+            content = without_byte_order_mark(read_regular(source, MAX_FILE_BYTES))
             saved = msgspec.json.decode(content, type=_SavedConversation)
         except OSError as error:
             raise OptionError(f"cannot read '{source}': {error.strerror}") from None

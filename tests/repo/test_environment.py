@@ -21,9 +21,10 @@ case "$*" in
 *'-m venv'*) mkdir -p "${{@: -1}}/bin"; touch "${{@: -1}}/pyvenv.cfg"; cp "$0" "${{@: -1}}/bin/python" ;;
 *'pip '*' install '* | *'pip install '*)
     [ ! -e "{broken}.install" ] || exit 1
-    mkdir -p "{envs}/runtime/bin"
-    printf '#!/bin/sh\\necho "answer: $*"\\n' >"{envs}/runtime/bin/vlrun"
-    chmod +x "{envs}/runtime/bin/vlrun"
+    for bin in "{envs}"/*/bin; do
+        printf '#!/bin/sh\\necho "answer: $*"\\n' >"$bin/vlrun"
+        chmod +x "$bin/vlrun"
+    done
     ;;
 esac
 """
@@ -155,3 +156,23 @@ def test_the_fast_tier_has_its_own_environment(machine: FreshMachine) -> None:
     assert "torch" not in log
     assert log.endswith("-k name --fast\n")
     assert not (machine.envs / "workbench").exists()
+
+
+def test_all_commands_run_from_the_clone(machine: FreshMachine) -> None:
+    """Guards the second command of a new user: a bare `vlrun` is not found."""
+    first = machine.run("vlrun", "tasks", "a b")
+    assert first.stdout == "answer: tasks a b\n"
+    assert f"where the documentation says vlrun, type {machine.clone}/scripts/vlrun\n" in first.stderr
+    assert machine.run("serve", "--port", "0").stdout == "answer: serve --port 0\n"
+    assert machine.run("vlrun").stdout == "answer: \n"
+    assert machine.installs() == 1
+
+
+@pytest.mark.parametrize("command", [["export"], ["vlrun", "export"]], ids=" ".join)
+def test_the_export_has_only_what_it_needs(machine: FreshMachine, command: list[str]) -> None:
+    """Guards an export that installs mypy, pytest and other runtimes."""
+    run = machine.run(*command, "a checkpoint", "out")
+    assert run.stdout == "answer: export a checkpoint out\n", run.stderr
+    installed = [line for line in machine.log.read_text().splitlines() if "pip install" in line]
+    assert [line.rpartition(" ")[2].rpartition("[")[2] for line in installed] == ["torch==2.13.0+cpu", "export]"]
+    assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["export"]

@@ -110,12 +110,13 @@ def test_only_the_service_imports_packages_of_its_extra(setup: configparser.Conf
 
 
 def test_workbench_requirements_cover_its_imports(setup: configparser.ConfigParser) -> None:
+    """The environment of `scripts/export` has the requirements of the export alone."""
     pytest.importorskip("torch", reason="needs the workbench packages")
     extras = setup["options.extras_require"]
-    required = _names(_lines(setup["options"]["install_requires"]))
-    required |= _names(_lines(extras["export"])) | _names(_lines(extras["train"]))
-    required |= _names(_lines(extras["peers"]))
-    assert not _imported_distributions(PACKAGES["vlrun_export"], *CLONE_ONLY) - required
+    required = _names(_lines(setup["options"]["install_requires"])) | _names(_lines(extras["export"]))
+    assert not _imported_distributions(PACKAGES["vlrun_export"]) - required
+    required |= _names(_lines(extras["train"])) | _names(_lines(extras["peers"]))
+    assert not _imported_distributions(*CLONE_ONLY) - required
     assert "torchvision" not in required
 
 

@@ -16,6 +16,7 @@ from vlrun.cli.parameter_types import TEXT_OR_FILE
 from vlrun.cli.repl import COMMANDS, HELP, Repl
 from vlrun.cli.terminal import print_error
 from vlrun.errors import OptionError
+from vlrun.storage.text_files import without_byte_order_mark
 
 if TYPE_CHECKING:
     from vlrun.types.options import Options
@@ -94,7 +95,7 @@ def _read_pipe(_: str) -> str:
     if not line:
         raise EOFError
     _check_length(len(line))
-    return line.removesuffix("\n").removeprefix("\ufeff")  # editors write it at the beginning of a file
+    return without_byte_order_mark(line.removesuffix("\n"))
 
 
 def _check_length(characters: int) -> None:

@@ -17,6 +17,7 @@ from vlrun.cli.ask import ask
 from vlrun.cli.bench import bench
 from vlrun.cli.cache import cache
 from vlrun.cli.chat import chat
+from vlrun.cli.installation import install_command, missing_packages
 from vlrun.cli.plan import plan
 from vlrun.cli.serve import serve
 from vlrun.cli.startup import EXIT_INTERRUPTED
@@ -31,7 +32,6 @@ EXIT_OUTPUT = 8
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
-EXPORT_HINT = "'vlrun export' needs more packages: in a clone, run ./scripts/export or pip install '.[export]'"
 
 if not os.environ.get("VLRUN_DEBUG"):
     os.environ["RUST_BACKTRACE"] = "0"  # Rust libraries print a stack trace before their panics become errors
@@ -49,11 +49,11 @@ class Commands(click.Group):
         if cmd_name != "export":
             return super().get_command(ctx, cmd_name)
         if not _can_export():
-            raise click.UsageError(EXPORT_HINT)
+            raise click.UsageError(missing_packages("export"))
         try:
             command = importlib.import_module("vlrun_export.command").export
         except ImportError as error:
-            raise click.UsageError(EXPORT_HINT) from error
+            raise click.UsageError(missing_packages("export")) from error
         return command if isinstance(command, click.Command) else None
 
 
@@ -125,7 +125,7 @@ def _fail_unexpected(error: BaseException) -> None:
     if isinstance(error, OSError):
         _fail(f"cannot write or read: {error.strerror or error}", EXIT_OUTPUT)
     if isinstance(error, ImportError):
-        _fail(f"a package is missing or too old ({error}); {EXPORT_HINT}", EXIT_INTERNAL)
+        _fail(f"a package is missing or too old ({error}): run {install_command()}", EXIT_INTERNAL)
     if os.environ.get("VLRUN_DEBUG"):
         raise error
     _fail(f"internal error ({type(error).__name__}: {error}); set VLRUN_DEBUG=1 for a stack trace", EXIT_INTERNAL)

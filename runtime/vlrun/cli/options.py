@@ -15,6 +15,7 @@ from vlrun.cli.parameter_types import FILE, FOLDER, NAME, TASK, TEXT_OR_FILE
 from vlrun.cli.progress_line import ProgressLine, timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
+from vlrun.storage.text_files import read_text, without_byte_order_mark
 
 if TYPE_CHECKING:
     from vlrun.backends.openvino.hints import Hints
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 MAX_SCHEMA_BYTES = 1 << 20
-BYTE_ORDER_MARK = "\ufeff"
 
 ANSWER_OPTIONS: OptionTable = {
     "max_tokens": {"type": int, "help": "Maximum length of the answer in tokens. [default: 1024]"},
@@ -217,17 +217,12 @@ with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTI
 
 def read_schema(text: str) -> str:
     """Return a JSON Schema that was given as JSON or as a file name. Raises OptionError."""
-    inline = text.removeprefix(BYTE_ORDER_MARK)
+    inline = without_byte_order_mark(text)
     if not inline.strip():
         raise OptionError("the schema is empty: leave out --schema for any text, or use true for any JSON")
     if inline.lstrip()[:1] in ("{", "") or inline.strip() in ("true", "false"):
         return inline
     try:
-        with Path(text).open("rb") as file:
-            raw = file.read(MAX_SCHEMA_BYTES + 1)
-        if len(raw) > MAX_SCHEMA_BYTES:
-            raise OptionError(f"the schema '{text}' has more than {MAX_SCHEMA_BYTES:,} bytes, the limit")
-        return raw.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise OptionError(f"cannot read the schema '{text}': {reason}") from None
+        return read_text(text, MAX_SCHEMA_BYTES)
+    except OSError as error:
+        raise OptionError(f"cannot read the schema '{text}': {error.strerror}") from None

@@ -155,11 +155,13 @@ def format_stats(answers: Sequence[Answer], model: str, settings: str) -> str:
     tpot = f"{times.tpot * 1000:.1f} ms ({1 / times.tpot:.1f} tokens/s)" if times.tpot else "-"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # maximum resident set with mapped files
     thought = f" ({usage.reasoning_tokens} of reasoning)" if usage.reasoning_tokens else ""
+    schema = [f"schema   {times.schema:8.3f} s   to compile it, before the model runs"] if times.schema else []
     lines = [f"answers  {len(answers)}; of the last one:"] if len(answers) > 1 else []
     return "\n".join(
         [
             *lines,
             f"load     {times.load:8.3f} s",
+            *schema,
             f"vision   {times.vision:8.3f} s   {usage.image_tokens} visual tokens",
             f"prefill  {times.prefill:8.3f} s   {usage.prompt_tokens} prompt tokens, {usage.cached_tokens} cached",
             f"TTFT     {times.ttft:8.3f} s",

@@ -243,4 +243,4 @@ def _validates(vlm: VLM, text: str, options: Options) -> bool:
             constraint.accept(token)
     except OptionError:
         return False
-    return constraint.complete
+    return constraint.complete and grammar.checks.violation(text) is None
