@@ -204,7 +204,7 @@ class _Asking:
             model = self.model_options.model.describe(self.vlm.manifest.name)
             print_error(format_stats(result.answers, model, self.vlm.settings))
         if len(result.answers) == 1:
-            measured = SpeedProfile.from_answer(answer, self.vlm.vision_seconds)
+            measured = SpeedProfile.from_answer(answer, self.vlm.image_encoder.seconds)
             record(self.vlm.fingerprint, str(self.model_options.hints), measured)
         if result.finish_reason == "stop":
             return None

@@ -125,7 +125,7 @@ def _measure(model_options: ModelOptions) -> SpeedProfile:
         line.show(timed(f"measuring {model_options.model.name}", None, time.monotonic()))
         with load(model_options.model.folder, hints=model_options.hints) as vlm:
             answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
-            return SpeedProfile.from_answer(answer, vlm.vision_seconds)
+            return SpeedProfile.from_answer(answer, vlm.image_encoder.seconds)
 
 
 def _format(estimate: CostEstimate, images: Sequence[LoadedImage]) -> str:
