@@ -68,6 +68,7 @@ def _show(match: re.Match[str]) -> str:
 def _output(command: str) -> str:
     programs = Path(sys.executable).parent
     settings = os.environ | {"COLUMNS": "100", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    settings |= {"VLRUN_MODEL": "", "XDG_CONFIG_HOME": os.devnull}  # the pages show the embedded model
     return subprocess.run(
         shlex.split(command), cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.rstrip()

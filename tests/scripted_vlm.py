@@ -84,7 +84,9 @@ class ScriptedVLM(VLM):
         self._given_context = context
         self._loader: Any = SimpleNamespace(
             loaded=SimpleNamespace(done=lambda: True),
+            prefetch=lambda _: None,
             discard=lambda _: None,
+            image_encoder=SimpleNamespace(seconds={}, running=None),
             process=SimpleNamespace(check=lambda: None),
         )
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, Toke
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
-from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
@@ -50,6 +49,7 @@ from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
+from vlrun.vision.image_encoder import ImageEncoder
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,9 @@ class VLM:
         return self._loaded.notes
 
     @property
-    def vision_seconds(self) -> Mapping[int, float]:
-        """Shortest time to encode an image so far, by number of visual tokens."""
-        return self._loader.image_encoder.seconds
-
-    @property
-    def encoding(self) -> tuple[int, float] | None:
-        """Visual tokens of the image that is being encoded, and the seconds since it began."""
-        return self._loader.image_encoder.running
+    def image_encoder(self) -> ImageEncoder:
+        """What encodes the images. It tells how long that takes."""
+        return self._loader.image_encoder
 
     @property
     def engine(self) -> Engine:
@@ -322,10 +317,7 @@ class VLM:
             prompt = replace(prompt, notes=(*prompt.notes, *grammar.checks.notes))
         seconds = time.perf_counter() - start, compiled
         self.builder.check_context(prompt, self._cache.context)
-        if not self._loader.loaded.done():  # encode images meanwhile, unless the disk may have their prefix
-            keys = [image.key for image in prompt.prepared_images]
-            if not (self._cache.kv_disk and may_contain(cache_paths.prefix_store(), keys)):
-                self._loader.encoder_queue.prefetch(prompt.prepared_images)
+        self._loader.prefetch(prompt.prepared_images)
         try:
             self.builder.check_context(prompt, self.context)
         except VlrunError:

@@ -282,10 +282,10 @@ def test_notes_come_before_the_model_runs(vlm: VLM) -> None:
     """Guards against a note about reduced detail that came after an answer of minutes."""
     given = open_image(image(224, 128))
     noted = derive_image(given, given.rgb, given.to_original.matrix, ("the image was rotated",))
-    before = vlm.vision_seconds
+    before = vlm.image_encoder.seconds
     stream = vlm.stream(noted, QUESTION, Options(max_tokens=2))
     assert next(stream) == Chunk("", notes=("the image was rotated",))
-    assert vlm.vision_seconds == before
+    assert vlm.image_encoder.seconds == before
     *_, last = stream
     assert last.answer is not None
     assert last.answer.notes == ("the image was rotated",)
