@@ -1,23 +1,44 @@
-"""Update the command output shown in README.md and docs/; with ``--check``, fail if a page is outdated.
+"""Update the command output and tables shown in README.md and docs/; with ``--check``, fail if a page is outdated.
 
-The output stands between two marks, and the first one names its command::
+They stand between two marks, and the first one names the command or the request::
 
     <!-- output of: vlrun ask --help -->
     <!-- end of output -->
+    <!-- fields of: chat completions -->
+    <!-- end of fields -->
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from vlrun.server.api.anthropic.schemas import MessagesRequest
+from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.ollama.schemas import OllamaChatRequest, OllamaGenerateRequest
+from vlrun.server.api.responses_schemas import ResponsesRequest
+from vlrun.server.api.schemas import RequestStruct
+from vlrun.server.api.tokenize import TokenizeRequest
+from vlrun.server.api.validation import places_of_structs
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SHOWN = re.compile(r"<!-- output of: (?P<command>.+?) -->\n.*?<!-- end of output -->", re.DOTALL)
+REQUESTS: dict[str, type[RequestStruct]] = {
+    "chat completions": ChatRequest,
+    "responses": ResponsesRequest,
+    "tokenize": TokenizeRequest,
+    "messages": MessagesRequest,
+    "Ollama's chat": OllamaChatRequest,
+    "Ollama's generate": OllamaGenerateRequest,
+}
+TABLES = re.compile(r"<!-- fields of: (?P<name>.+?) -->\n.*?<!-- end of fields -->", re.DOTALL)
 
 
 def main() -> int:
@@ -31,7 +52,7 @@ def main() -> int:
 def _update(page: Path, check: bool) -> bool:
     """Update a page unless ``check``; return whether it is up to date."""
     old = page.read_text(encoding="utf-8")
-    new = SHOWN.sub(_show, old)
+    new = with_tables(SHOWN.sub(_show, old))
     if new != old and not check:
         page.write_text(new, encoding="utf-8")
     return new == old or not check
@@ -48,6 +69,44 @@ def _output(command: str) -> str:
     return subprocess.run(
         shlex.split(command), cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.rstrip()
+
+
+def with_tables(page: str) -> str:
+    """Return a page with its tables up to date."""
+    return TABLES.sub(_table, page)
+
+
+def _table(match: re.Match[str]) -> str:
+    rows = ["| object | fields | what happens |", "| --- | --- | --- |", *_rows(REQUESTS[match["name"]])]
+    return "\n".join([f"<!-- fields of: {match['name']} -->\n", *rows, "\n<!-- end of fields -->"])
+
+
+def _rows(request: type[RequestStruct]) -> Iterator[str]:
+    """The rows of a table. Objects that may be in the same places and have the same unused fields share rows."""
+    groups: dict[tuple[object, ...], list[type[RequestStruct]]] = {}
+    for struct, places in places_of_structs(request).items():
+        if request is not TokenizeRequest or struct is request:  # the others are those of chat completions
+            groups.setdefault((*places, id(struct.unused)), []).append(struct)
+    for (*where, _), structs in groups.items():
+        tags = [f"`{struct.__struct_config__.tag}`" for struct in structs if struct.__struct_config__.tag]
+        kinds = f" of type {', '.join(tags)}" if tags else ""
+        name = (", ".join(f"`{place}`" for place in where) if where[0] else "the request") + kinds
+        for fields, treatment in _fields(structs):
+            yield f"| {name} | {', '.join(fields)} | {treatment} |"
+            name = ""
+
+
+def _fields(structs: Sequence[type[RequestStruct]]) -> Iterator[tuple[list[str], str]]:
+    unused = structs[0].unused
+    only = [f"`{field}: {json.dumps(value)}`" for field, values in sorted(unused.only.items()) for value in values]
+    for fields, treatment in (
+        (list(dict.fromkeys(f"`{field}`" for struct in structs for field in struct.__struct_fields__)), "used"),
+        ([f"`{field}`" for field in sorted(unused.ignored)], "ignored"),
+        (only, "ignored with this value, refused with others"),
+        ([f"`{field}`" for field in sorted(unused.refused - {*unused.only})], "refused"),
+    ):
+        if fields:
+            yield fields, treatment
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 SLOW_IMPORTS = frozenset(
-    "easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
+    "anthropic easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
 )
 """Modules that the fast tier never imports: those that its environment lacks, and the helper that starts a service."""
 
@@ -31,10 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast", action="store_true", help="leave out tests that are slow, import torch or start a service"
     )
+    parser.addoption("--clients", action="store_true", help="collect the tests of real clients, in tests/clients")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     os.umask(0o022)  # with 0, vlrun would not trust the cache folders that tests make
+    os.environ.pop("VLRUN_MODEL", None)  # the default model of whoever runs the tests,
+    os.environ["XDG_CONFIG_HOME"] = "/no-configuration"  # wherever it is set
     # The same examples in every run, whatever the speed of the machine.
     settings.register_profile(
         "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

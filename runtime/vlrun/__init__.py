@@ -15,6 +15,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vlrun import errors as errors
     from vlrun.backends.openvino.hints import Hints
     from vlrun.conversation import Conversation
     from vlrun.errors import VlrunError
@@ -106,10 +107,17 @@ _DEPRECATED = {
 """Former public names and their replacements."""
 
 
+def __dir__() -> list[str]:
+    """List the public names, of which few are imported yet."""
+    return sorted([*__all__, "errors", *(name for name in globals() if name.startswith("__"))])
+
+
 def __getattr__(name: str) -> object:
     if name in _DEPRECATED:
         warnings.warn(f"vlrun.{name} is now vlrun.{_DEPRECATED[name]}", DeprecationWarning, stacklevel=2)
         name = _DEPRECATED[name]
+    if name == "errors":
+        return importlib.import_module("vlrun.errors")
     if name not in _MODULES:
         raise AttributeError(f"module 'vlrun' has no attribute '{name}'")
     return getattr(importlib.import_module(_MODULES[name]), name)

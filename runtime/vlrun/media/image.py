@@ -7,6 +7,7 @@ Thread-safe.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import struct
 import warnings
@@ -22,6 +23,7 @@ from PIL import ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, OptionError, UnsupportedMedia
 from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
+from vlrun.media.gif_blocks import GIF_MAGIC, gif_size
 from vlrun.media.jpeg_end import check_complete, lacks_end, with_end
 from vlrun.media.sources import read_source
 from vlrun.media.strict_checks import check_cost, check_exif, check_segments
@@ -75,7 +77,6 @@ class ImageLimits:
         formats: Accepted formats by Pillow's names.
         max_bytes: Maximum size of the encoded file.
         max_pixels: Maximum width x height; at most ``MAX_PIXELS``.
-        animated: Use the first frame or page of a file with several; otherwise refuse it.
         strict: For untrusted input: also refuse files with more than ``MAX_SEGMENTS`` segments, wrong PNG checksums or
             damaged EXIF data.
     """
@@ -83,7 +84,6 @@ class ImageLimits:
     formats: tuple[str, ...] = FORMATS
     max_bytes: int = MAX_FILE_BYTES
     max_pixels: int = MAX_PIXELS
-    animated: bool = True
     strict: bool = False
 
     @property
@@ -219,11 +219,11 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
         if limits.strict:
             check_segments(encoded, name)
         check_cost(encoded, name)
+        if encoded.startswith(GIF_MAGIC) and math.prod(gif_size(encoded)) > limits.pixel_limit:
+            raise _too_many_pixels(name, limits)  # Pillow may fill them while it reads the header
         with PILImage.open(EncodedFile(with_end(encoded), name), formats=limits.formats) as pil_image:
             if pil_image.width * pil_image.height > limits.pixel_limit:
                 raise _too_many_pixels(name, limits)
-            if not limits.animated and (frames := _frame_count(pil_image)) > 1:
-                raise UnsupportedMedia(f"{name} has {frames} frames; only still images are accepted")
             yield pil_image
 
 
@@ -258,19 +258,13 @@ def check_pixels(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
         raise MediaTooLarge(f"{name} has {size[0] * size[1]:,} pixels; the limit is {limits.pixel_limit:,}")
 
 
-def _frame_count(pil_image: PILImage.Image) -> int:
-    """Return the number of frames or pages. MPO counts as one: its other frames show the same scene."""
-    return 1 if pil_image.format == "MPO" else int(getattr(pil_image, "n_frames", 1))
-
-
 def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> Image:
     if 0 in pil_image.size:
         raise DamagedMedia(f"{name} has no pixels")
     _drop_16_bit_transparency(pil_image)
     notes = []
-    frames = _frame_count(pil_image)
-    if frames > 1:
-        notes.append(f"{name} has {frames} frames; only the first is used")
+    if pil_image.format != "MPO" and getattr(pil_image, "is_animated", False):  # frames of MPO show the same scene
+        notes.append(f"{name} has several frames; only the first is used")
         pil_image.seek(0)
     if isinstance(pil_image, TiffImagePlugin.TiffImageFile):
         correct_planes(pil_image, name)

@@ -1,5 +1,5 @@
-"""Checks of image files that Pillow does not make: scans and strips, which are costly to decode; for untrusted files
-also segments, PNG checksums and EXIF directories.
+"""Checks of image files that Pillow does not make: scans, strips and blocks, which are costly to decode; for untrusted
+files also segments, PNG checksums and EXIF directories.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import islice, repeat
 from typing import Literal
 
 from vlrun.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia
+from vlrun.media.gif_blocks import GIF_MAGIC, gif_blocks
 from vlrun.media.jpeg_segments import END, JPEG_MAGIC, SCAN, jpeg_segments
 
 MAX_SEGMENTS = 256
@@ -27,6 +28,8 @@ MAX_SCANS = 64
 Progressive JPEGs have about 10, those of optimizing encoders up to 20."""
 MAX_STRIPS = 100_000
 """Limit for the strips or tiles of a TIFF. Pillow takes 10 us and 500 bytes for each."""
+MAX_GIF_BLOCKS = 10_000
+"""Limit for what costs time to skip in a GIF, see `gif_blocks`. Pillow takes 1 us for each, even of one byte."""
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _INFLATED = (b"iCCP", b"zTXt", b"iTXt")  # each inflates to at most 1 MB while the header is read
@@ -50,6 +53,8 @@ def check_cost(encoded: bytes, name: str) -> None:
         raise MediaTooLarge(f"{name} has more than {MAX_SCANS} scans, the limit: save it as a baseline JPEG")
     if encoded[:4] in _TIFF_FORMATS and _tiff_strips(encoded, *_TIFF_FORMATS[encoded[:4]]) > MAX_STRIPS:
         raise MediaTooLarge(f"{name} has more than {MAX_STRIPS:,} strips or tiles, the limit: save it with larger ones")
+    if encoded.startswith(GIF_MAGIC) and len(list(islice(gif_blocks(encoded), MAX_GIF_BLOCKS + 1))) > MAX_GIF_BLOCKS:
+        raise MediaTooLarge(f"{name} has more than {MAX_GIF_BLOCKS:,} blocks, the limit: save it as PNG")
 
 
 def _jpeg_scans(encoded: bytes) -> int:

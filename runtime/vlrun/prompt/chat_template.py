@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import takewhile
 from typing import TypeAlias
 
 import jinja2
+from jinja2.exceptions import SecurityError
 from tokenizers import Tokenizer
 
 from vlrun.errors import DamagedModel, OptionError
@@ -30,6 +33,9 @@ class ImagePlaceholder:
 
 
 Part: TypeAlias = str | ImagePlaceholder | GeneratedText
+
+SYSTEM_SEPARATOR = "\n\n"
+_PROBE = "a system message after the first turn"
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,8 @@ class ChatTemplate:
 
         Templates that fail on null, as the published ones do, get an empty text.
         """
+        if any(message.role == "system" for message in messages[1:]) and not self._shows_all_system_messages:
+            messages = _with_one_system_message(messages)
         characters = sum(len(_text_of(part)) for message in messages for part in message.parts)
         check_length(characters)
         try:
@@ -152,17 +160,38 @@ class ChatTemplate:
                 [{**one, "content": "" if one["content"] is None else one["content"]} for one in whole], tools
             )
 
+    @cached_property
+    def _shows_all_system_messages(self) -> bool:
+        """Whether the template shows system messages after the first turn; the published Instruct one drops them."""
+        turns = [Message("user", ("Hi",)), Message("system", (_PROBE,)), Message("user", ("Hi",))]
+        try:
+            with self._environment.rendering(self._source_length + len(_PROBE)):
+                return _PROBE in self._rendered([_as_dict(turn, GeneratedTexts()) for turn in turns], ())
+        except (OptionError, DamagedModel):
+            return False
+
     def _rendered(self, messages: list[dict[str, object]], tools: Sequence[Tool]) -> str:
         try:
             return self._template.render(
                 messages=messages, tools=tools or None, documents=None, add_generation_prompt=True
             )
-        except TemplateLimitError as error:
+        except (TemplateLimitError, SecurityError) as error:
             raise DamagedModel(f"the model's chat template cannot be used: {error}") from error
         except jinja2.TemplateError as error:
             raise OptionError("the model's chat template refuses this conversation", error) from error
         except Exception as error:  # a template can fail in any way
             raise DamagedModel(f"the model's chat template fails: {error}") from error
+
+
+def _with_one_system_message(messages: Sequence[Message]) -> list[Message]:
+    """Join the system messages at the beginning. Later ones keep their place, as messages of the user."""
+    first = list(takewhile(lambda message: message.role == "system", messages))
+    parts = [part for message in first for part in (SYSTEM_SEPARATOR, *message.parts)]
+    joined_first = [Message("system", tuple(parts[1:]))] if first else []
+    return [
+        *joined_first,
+        *(replace(one, role="user") if one.role == "system" else one for one in messages[len(first) :]),
+    ]
 
 
 def _as_dict(message: Message, generated: GeneratedTexts) -> dict[str, object]:

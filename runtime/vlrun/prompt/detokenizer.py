@@ -38,23 +38,23 @@ class StopStrings:
     """Ends text before the first stop string. Text is held back while a stop string may begin in it.
 
     Attributes:
-        found: Whether a stop string occurred.
+        found: The stop string that occurred.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self.found = False
+        self.found: str | None = None
         self._stops = tuple(stops)
         self._held = ""
 
     def push(self, text: str) -> str:
         """Return the text that cannot be part of a stop string; nothing after a stop string."""
-        if self.found:
+        if self.found is not None:
             return ""
         self._held += text
-        starts = [start for stop in self._stops if (start := self._held.find(stop)) >= 0]
+        starts = [(start, stop) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         if starts:
-            self.found = True
-            text, self._held = self._held[: min(starts)], ""
+            start, self.found = min(starts)
+            text, self._held = self._held[:start], ""
             return text
         safe = len(self._held) - partial_match(self._held, self._stops)
         text, self._held = self._held[:safe], self._held[safe:]

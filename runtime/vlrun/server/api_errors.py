@@ -1,4 +1,5 @@
-"""Errors as OpenAI's clients expect them: ``{"error": {"message", "type", "param", "code"}}``, each with its status.
+"""Errors as the clients of each protocol expect them, each with its status: those of OpenAI's API as
+``{"error": {"message", "type", "param", "code"}}``, those of Ollama's and Anthropic's in their own format.
 
 Messages are our own: never a path, an address, or text of a library.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from vlrun.errors import (
     ContextLengthExceeded,
@@ -16,6 +18,7 @@ from vlrun.errors import (
     ModelError,
     OptionError,
     SchemaError,
+    SchemaViolation,
     ToolError,
     UnsupportedMedia,
     VlrunError,
@@ -24,6 +27,20 @@ from vlrun.errors import (
 MAX_MESSAGE = 500
 """Characters of a message that may quote a request."""
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Types of Anthropic's errors by status; others are ``invalid_request_error`` or ``api_error``."""
+
+Protocol: TypeAlias = Literal["openai", "ollama", "anthropic"]
+"""The API whose format an answer has."""
+
 CLIENT_ERRORS: dict[type[VlrunError], tuple[str | None, str]] = {
     ContextLengthExceeded: ("messages", "context_length_exceeded"),
     UnsupportedMedia: ("messages", "unsupported_image"),
@@ -33,6 +50,13 @@ CLIENT_ERRORS: dict[type[VlrunError], tuple[str | None, str]] = {
     OptionError: (None, "invalid_value"),
 }
 """Field and code of errors that the client caused, subclasses first."""
+
+
+def protocol_of(path: str) -> Protocol:
+    """The API that a path belongs to. The forms at ``/api/v1`` are not Ollama's."""
+    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+        return "anthropic"
+    return "ollama" if path.startswith("/api/") and not path.startswith("/api/v1/") else "openai"
 
 
 @dataclass(eq=False)  # not frozen: contextlib sets the traceback of exceptions
@@ -48,17 +72,22 @@ class ApiError(Exception):
     retry_after: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
-    def body(self) -> bytes:
+    def body(self, protocol: Protocol = "openai") -> bytes:
         """The JSON body."""
+        if protocol == "ollama":
+            return json.dumps({"error": self.message}).encode()
+        if protocol == "anthropic":
+            kind = ANTHROPIC_TYPES.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
+            return json.dumps({"type": "error", "error": {"type": kind, "message": self.message}}).encode()
         kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return json.dumps({"error": error}).encode()
 
-    def all_headers(self) -> list[tuple[str, str]]:
-        """The headers, content-length included. OpenAI's clients retry if ``x-should-retry`` is true."""
+    def all_headers(self, protocol: Protocol = "openai") -> list[tuple[str, str]]:
+        """The headers, content-length included. OpenAI's and Anthropic's clients obey ``x-should-retry``."""
         retry = [] if self.retry_after is None else [("retry-after", str(self.retry_after))]
         should_retry = ("x-should-retry", "true" if retry else "false")
-        length = ("content-length", str(len(self.body())))
+        length = ("content-length", str(len(self.body(protocol))))
         return [("content-type", "application/json"), length, should_retry, *retry, *self.headers]
 
 
@@ -72,6 +101,8 @@ def api_error(error: VlrunError) -> ApiError:
     for kind, (param, code) in CLIENT_ERRORS.items():
         if isinstance(error, kind):
             return bad_request(error.message[:MAX_MESSAGE], param, code)
+    if isinstance(error, SchemaViolation):
+        return ApiError(422, error.message[:MAX_MESSAGE], "invalid_answer")
     if isinstance(error, EngineClosed):
         return ApiError(503, "the service is stopping", "stopping", retry_after=5)
     if isinstance(error, DeviceError | ModelError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -15,14 +15,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vlrun.engine.request import Cancellation
 from vlrun.engine.watchdog import EngineState
+from vlrun.prompt.builder import BuiltPrompt
 from vlrun.server.api import forms, strict_json, tokenize
 from vlrun.server.api.answers import Json
+from vlrun.server.api.anthropic import models as anthropic_models
+from vlrun.server.api.anthropic.adapter import AnthropicAdapter
+from vlrun.server.api.anthropic.parsing import parse_count
 from vlrun.server.api.chat import ChatAdapter
 from vlrun.server.api.docs_page import asset
+from vlrun.server.api.ollama import models as ollama_models
+from vlrun.server.api.ollama.adapter import OllamaAdapter
+from vlrun.server.api.ollama.models import ServedModel
+from vlrun.server.api.ollama.parsing import parse_name
 from vlrun.server.api.openapi import document
+from vlrun.server.api.paths import hint
 from vlrun.server.api.responses import ResponsesAdapter
+from vlrun.server.api.start_page import page
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import ResponseAdapter
+from vlrun.server.generation_request import GenerationRequest, ResponseAdapter
 from vlrun.server.images import check_images
 from vlrun.server.limits import ServerLimits
 from vlrun.server.logging import AccessLogMiddleware
@@ -35,7 +45,7 @@ from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-NOT_FOUND = ApiError(404, "there is nothing at this path: /docs lists all paths", "not_found")
+LIST = "/docs lists all paths"
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class Service:
 
     def _warm_up(self) -> None:
         self.vlm.wait()
-        self.vlm.grammar_tokenizer.load()  # takes 1 s and holds the interpreter's lock: not in the first request
+        self.vlm.grammar_tokenizer.load(fast_masks=True)  # takes 1 s: not in the first request
         self.vlm.grammar_tokenizer.completing_tokens(self.vlm.family.tool_calls.begin.encode())
         for _ in self.vlm.chat([Turn("user", ("Hello",))], Options(max_tokens=2)):
             pass
@@ -79,6 +89,10 @@ class Service:
     def loaded(self) -> bool:
         """Whether the model has answered once."""
         return self.handler.ready.is_set()
+
+    @property
+    def _context(self) -> int | None:
+        return self.vlm.context if self.loaded else None
 
     @property
     def active_requests(self) -> int:
@@ -96,8 +110,9 @@ class Service:
 
     def application(self) -> ASGIApp:
         """The ASGI application."""
-        routes = [Route(path, _Methods(methods)) for path, methods in self._routes().items()]
-        router = Router(routes, redirect_slashes=False, default=_not_found)
+        paths = self._routes()
+        routes = [Route(path, _Methods(methods)) for path, methods in paths.items()]
+        router = Router(routes, redirect_slashes=False, default=_nothing_else(tuple(paths)))
         access = self.access
         secured = SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping)
         return AccessLogMiddleware(secured, self.metrics.responded)
@@ -106,15 +121,30 @@ class Service:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
         chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
         responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
+        messages = self._json("anthropic", lambda body: AnthropicAdapter.read(body, names, limits, calls))
+        ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read_chat(body, names, limits, calls))
+        ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read_prompt(body, names, limits, calls))
         openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
         return {
             "/v1/chat/completions": {"POST": chat},
             "/v1/responses": {"POST": responses},
-            "/v1/tokenize": {"POST": self._tokenize},
+            "/v1/messages": {"POST": messages},
+            "/v1/messages/count_tokens": {"POST": self._computed("anthropic", self._count_message_tokens)},
+            "/v1/tokenize": {"POST": self._computed("tokenize", self._count_tokens)},
             "/v1/models": {"GET": _value(self._models)},
             "/v1/models/{name:path}": {"GET": _value(self._model)},
             "/api/v1/chat": {"POST": self._form("answer")},
             "/api/v1/analyze": {"POST": self._form("text")},
+            "/api/chat": {"POST": ollama_chat},
+            "/api/generate": {"POST": ollama_prompt},
+            "/api/tags": {"GET": _value(lambda _: ollama_models.tags(self._served_model()))},
+            "/api/ps": {"GET": _value(lambda _: ollama_models.running(self._served_model()))},
+            "/api/show": {"POST": self._about_model(ollama_models.show)},
+            "/api/pull": {"POST": self._about_model(lambda _: {"status": "success"})},
+            "/api/version": {"GET": _value(lambda _: ollama_models.version())},
+            **{f"/api/{name}": {method: _refused(name)} for name, method in ollama_models.REFUSED.items()},
+            "/": {"GET": self._start},
+            "/health": {"GET": self._health},
             "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
@@ -144,9 +174,12 @@ class Service:
 
         return answer
 
-    async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
-        _check_json(scope)
-        await self.handler.compute(scope, receive, send, "tokenize", self._count_tokens)
+    def _computed(self, endpoint: str, compute: Callable[[bytes, Cancellation], bytes]) -> Endpoint:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            _check_json(scope)
+            await self.handler.compute(scope, receive, send, endpoint, compute)
+
+        return answer
 
     def _count_tokens(self, body: bytes, cancellation: Cancellation) -> bytes:
         """The answer of ``/v1/tokenize``. Called in a thread."""
@@ -154,24 +187,62 @@ class Service:
         if isinstance(request, str):
             count, image_tokens = len(self.vlm.template.encode_text(request)), 0
         else:
-            check_images(request.images, self.limits)
-            turns = self.handler.workers.decode(request, cancellation)
-            prompt = self.vlm.build_prompt(turns, request.tools)
+            prompt = self._build_prompt(request, cancellation)
             count, image_tokens = len(prompt.prompt.ids), sum(grid.tokens for _, grid in prompt.images)
         return msgspec.json.encode(tokenize.token_count(count, image_tokens, self.vlm.context))
 
-    def _models(self, _scope: Scope) -> Json:
+    def _count_message_tokens(self, body: bytes, cancellation: Cancellation) -> bytes:
+        """The answer of ``/v1/messages/count_tokens``. Called in a thread."""
+        request = parse_count(strict_json.parse(body, self.limits), self.names, self.limits)
+        return msgspec.json.encode({"input_tokens": len(self._build_prompt(request, cancellation).prompt.ids)})
+
+    def _build_prompt(self, request: GenerationRequest, cancellation: Cancellation) -> BuiltPrompt:
+        check_images(request.images, self.limits)
+        return self.vlm.build_prompt(self.handler.workers.decode(request, cancellation), request.tools)
+
+    def _models(self, scope: Scope) -> Json:
+        if anthropic_models.is_anthropics(scope):
+            return anthropic_models.model_list(self.names, self._started, self._context)
         return {"object": "list", "data": [self._model_object(name) for name in self.names]}
 
     def _model(self, scope: Scope) -> Json:
         name = scope["path_params"]["name"]
         if name not in self.names:
             raise ApiError(404, "no such model is served here", "model_not_found", "model")
+        if anthropic_models.is_anthropics(scope):
+            return anthropic_models.model_object(name, self._started, self._context)
         return self._model_object(name)
 
     def _model_object(self, name: str) -> Json:
-        context = {"context": self.vlm.context} if self.loaded else {}
+        context = {"context": self.vlm.context, "max_model_len": self.vlm.context} if self.loaded else {}
         return {"id": name, "object": "model", "created": self._started, "owned_by": "vlrun", **context}
+
+    def _served_model(self) -> ServedModel:
+        vlm = self.vlm
+        return ServedModel(vlm.manifest, vlm.fingerprint, self.names, self._started, self._context, vlm.thinks)
+
+    def _about_model(self, describe: Callable[[ServedModel], Json]) -> Endpoint:
+        """An endpoint about the model that a request of Ollama's clients names."""
+
+        def described(body: bytes) -> bytes:
+            parse_name(strict_json.parse(body, self.limits), self.names)
+            return msgspec.json.encode(describe(self._served_model()))
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            _check_json(scope)
+            await self.handler.reply(scope, receive, send, "ollama", described)
+
+        return answer
+
+    async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        body, own_headers = page(self.names[0], f"http://{headers[b'host'].lower()}", headers.get(b"accept", ""))
+        await send_whole(send, body, headers=own_headers)
+
+    async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        status = self._status()
+        body = msgspec.json.encode({"status": "ok" if status == "ready" else status})
+        await send_whole(send, body, 200 if status == "ready" else 503)
 
     async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         status, admission = self._status(), self.handler.admission
@@ -221,8 +292,13 @@ class _Methods:
         await self._methods[method](scope, receive, send)
 
 
-async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
-    raise replace(NOT_FOUND)
+def _nothing_else(paths: Sequence[str]) -> Endpoint:
+    """The endpoint of all other paths than ``paths``."""
+
+    async def answer(scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ApiError(404, f"there is nothing at this path: {hint(scope['path'], paths) or LIST}", "not_found")
+
+    return answer
 
 
 def _check_json(scope: Scope) -> None:
@@ -240,9 +316,19 @@ def _value(make: Callable[[Scope], object]) -> Endpoint:
     return answer
 
 
+def _refused(name: str) -> Endpoint:
+    """An endpoint of Ollama that is not there."""
+
+    async def answer(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        ollama_models.refuse(name)
+
+    return answer
+
+
 async def _docs(scope: Scope, _receive: Receive, send: Send) -> None:
     """The documentation page and its files."""
-    found = asset(scope["path_params"].get("name", "index.html"))
+    accepted = dict(scope["headers"]).get(b"accept-encoding", b"").decode("latin-1")
+    found = asset(scope["path_params"].get("name", "index.html"), accepted)
     if found is None:
-        raise replace(NOT_FOUND)
+        raise ApiError(404, f"there is nothing at this path: {LIST}", "not_found")
     await send_whole(send, found[0], headers=found[1])

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from vlrun.server.api_errors import ApiError
-from vlrun.types.answer import Answer, Chunk
+from vlrun.server.sse import CONTENT_TYPE, comment
+from vlrun.types.answer import Answer, Chunk, Progress
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
@@ -40,7 +41,10 @@ class RequestMessage:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A conversation to be answered ``n`` times. Each image has its own ``detail``, that of the options is not used."""
+    """A conversation to be answered ``n`` times. Each image has its own ``detail``, that of the options is not used.
+
+    Without messages there is nothing to answer: the request waits until the model is loaded.
+    """
 
     messages: tuple[RequestMessage, ...]
     options: Options = field(default_factory=Options)
@@ -75,17 +79,25 @@ class ResponseAdapter(ABC):
 
     renamed_params: ClassVar[Mapping[str, str]] = {}
     """The endpoint's names for the ``param`` of errors that come from the engine."""
+    content_type: ClassVar[bytes] = CONTENT_TYPE
+    """Of streams."""
 
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
 
     @abstractmethod
     def whole(self, answers: Sequence[Answer]) -> bytes:
-        """The body of an answer that is not streamed."""
+        """The body of an answer that is not streamed. Without messages there are no answers."""
 
     def begin(self) -> list[bytes]:
         """The first events of a stream."""
         return []
+
+    def waiting(self, progress: Progress | None) -> bytes:
+        """What keeps a stream open before its first text: the progress of the request, None while nothing happens."""
+        if progress is None:
+            return comment("waiting")
+        return comment(f"{progress.phase} {100 * progress.done // max(progress.total, 1)} %")
 
     def events(self, chunk: AnswerChunk) -> list[bytes]:  # noqa: ARG002 - for adapters that stream
         """The events of a chunk."""

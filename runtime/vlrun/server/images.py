@@ -19,19 +19,21 @@ from vlrun.server.generation_request import EncodedImage
 from vlrun.server.limits import MIB, ServerLimits
 from vlrun.types.options import Detail
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """Pillow's names of the formats that browsers and phones send. Further formats are further decoders to attack."""
 
 _MEGA = 1_000_000
-_MEDIA_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "image/bmp")
-_PREFIX = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII | re.IGNORECASE)
+_MEDIA_TYPE = re.compile(r"image/[\w.+*-]+|(?:application|binary)/octet-stream|", re.ASCII | re.IGNORECASE)
+"""Types that say nothing else than that it may be an image."""
+_PREFIX = re.compile(r"data:([\w.+*/-]*)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII | re.IGNORECASE)
 _MAX_PREFIX = 256
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
 def from_data_url(url: str, detail: Detail, param: str) -> EncodedImage:
-    """Decode ``data:image/jpeg;base64,...`` (RFC 4648 with padding, line breaks ignored).
+    """Decode ``data:image/jpeg;base64,...``.
 
-    The media type must be JPEG, PNG, WebP or BMP, but the bytes decide which of them: browsers and phones mislabel.
+    The media type must be an image's, or say nothing; the bytes decide on the format: browsers and phones mislabel.
 
     Raises ApiError 400: ``url_not_allowed`` for every other URL or path, ``unsupported_image`` for other types,
     ``invalid_image`` for broken or empty data.
@@ -41,18 +43,26 @@ def from_data_url(url: str, detail: Detail, param: str) -> EncodedImage:
     prefix = _PREFIX.match(url, 0, _MAX_PREFIX)
     if prefix is None:
         raise bad_request("an image's data URL must begin like data:image/jpeg;base64,", param, "invalid_image")
-    if prefix[1].lower() not in _MEDIA_TYPES:
-        raise bad_request(f"an image's type must be one of {', '.join(_MEDIA_TYPES)}", param, "unsupported_image")
-    text = url[prefix.end() :]
-    if "\n" in text or "\r" in text:
-        text = text.replace("\r", "").replace("\n", "")
-    try:
-        encoded = msgspec.convert(text, bytes)  # strict, and twice as fast as binascii
-    except msgspec.ValidationError:
-        raise bad_request("the image's base64 is broken", param, "invalid_image") from None
+    if not _MEDIA_TYPE.fullmatch(prefix[1]):
+        raise bad_request("the data URL's type must be an image's, such as image/jpeg", param, "unsupported_image")
+    encoded = _decode_base64(url[prefix.end() :], param)
     if not encoded:
         raise bad_request("the image is empty", param, "invalid_image")
     return EncodedImage(encoded, detail, param)
+
+
+def _decode_base64(text: str, param: str) -> bytes:
+    """Decode either alphabet of RFC 4648, with line breaks, with all of the padding or none. Raises ApiError (400)."""
+    if "\n" in text or "\r" in text:
+        text = text.replace("\r", "").replace("\n", "")
+    if "-" in text or "_" in text:
+        text = text.translate(_STANDARD_ALPHABET)
+    if not text.endswith("="):
+        text += "=" * (-len(text) % 4)
+    try:
+        return msgspec.convert(text, bytes)  # strict, and twice as fast as binascii
+    except msgspec.ValidationError:
+        raise bad_request("the image's base64 is broken", param, "invalid_image") from None
 
 
 def check_images(images: Sequence[EncodedImage], limits: ServerLimits) -> None:
@@ -101,6 +111,5 @@ def _image_limits(limits: ServerLimits) -> ImageLimits:
         formats=FORMATS,
         max_bytes=limits.max_body_mib * MIB,
         max_pixels=limits.max_megapixels * _MEGA,
-        animated=False,
         strict=True,
     )

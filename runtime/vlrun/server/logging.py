@@ -71,6 +71,11 @@ def set_up(journal: bool, stream: TextIO | None = None) -> None:
     LOGGER.setLevel(logging.INFO)
 
 
+def record_error(scope: Scope, code: str | None, param: str | None) -> None:
+    """Remember the error that a request is answered with, for its log line."""
+    scope.setdefault("state", {})["error"] = (code, param)
+
+
 class AccessLogMiddleware:
     """ASGI middleware that logs each request at its end. ``on_end`` gets its status, 0 if none was sent."""
 
@@ -95,7 +100,8 @@ class AccessLogMiddleware:
             await self._app(scope, receive, watched)
         finally:
             self._on_end(status)
-            client = scope.get("client")
+            client, state = scope.get("client"), scope.get("state", {})
+            code, param = state.get("error", (None, None))
             log_event(
                 "request",
                 method=scope["method"],
@@ -103,5 +109,7 @@ class AccessLogMiddleware:
                 status=status or "none",
                 seconds=time.monotonic() - started,
                 client=client[0] if client else None,
-                key=scope.get("state", {}).get("key"),
+                key=state.get("key"),
+                code=code,
+                param=param,
             )

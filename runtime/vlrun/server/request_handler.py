@@ -21,12 +21,12 @@ from vlrun.server.api_errors import ApiError, api_error
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, ResponseAdapter
 from vlrun.server.images import check_images
 from vlrun.server.limits import MIB, ServerLimits
-from vlrun.server.logging import MAX_PROMPT, log_event
+from vlrun.server.logging import MAX_PROMPT, log_event, record_error
 from vlrun.server.metrics import Metrics
 from vlrun.server.middleware.request_body import BodyBudget, hold_body
-from vlrun.server.sse import HEARTBEAT_SECONDS, EventStream, comment
+from vlrun.server.sse import HEARTBEAT_SECONDS, EventStream
 from vlrun.server.worker_pool import WorkerPool
-from vlrun.types.answer import Answer
+from vlrun.types.answer import Answer, Progress
 from vlrun.vlm import VLM
 
 T = TypeVar("T")
@@ -89,10 +89,10 @@ class RequestHandler:
 
         async with self._context(scope, receive, endpoint) as (context, body):
             adapter = checked(body) if len(body) < LARGE_BODY else await self.workers.run(lambda: checked(body))
-            if self._log_prompts:
+            if self._log_prompts and adapter.request.messages:
                 texts = [part for part in adapter.request.messages[-1].parts if isinstance(part, str)]
                 log_event("prompt", max_length=MAX_PROMPT, client=context.client, text="".join(texts))
-            stream = EventStream(send)
+            stream = EventStream(send, adapter.content_type)
             try:
                 with _as_api_errors(adapter.renamed_params):
                     await self.run_until_left(receive, self._answer(context, adapter, send, stream))
@@ -100,6 +100,7 @@ class RequestHandler:
             except ApiError as error:
                 if not stream.begun:
                     raise
+                record_error(scope, error.code, error.param)
                 await stream.send(*adapter.failed(error))
                 await stream.end()
                 context.outcome = str(error.status)
@@ -118,6 +119,14 @@ class RequestHandler:
             with _as_api_errors({}):
                 result = await self.run_until_left(receive, computed())
             await send_whole(send, result)
+            context.outcome = "ok"
+
+    async def reply(
+        self, scope: Scope, receive: Receive, send: Send, endpoint: str, work: Callable[[bytes], bytes]
+    ) -> None:
+        """Answer a request at once with JSON that takes no time to make from its body. Raises ApiError."""
+        async with self._context(scope, receive, endpoint) as (context, body):
+            await send_whole(send, work(body))
             context.outcome = "ok"
 
     @asynccontextmanager
@@ -146,7 +155,7 @@ class RequestHandler:
 
     async def _answer(self, context: RequestContext, adapter: ResponseAdapter, send: Send, stream: EventStream) -> None:
         request = adapter.request
-        if not request.stream:
+        if not request.stream or not request.messages:
             await self._generate(context, request)
             await send_whole(send, adapter.whole(context.answers))
             return
@@ -157,11 +166,12 @@ class RequestHandler:
             events = adapter.begin() if first else []
             events += [event for chunk in chunks for event in adapter.events(chunk)]
             first = False
-            comments = [] if request.include_progress else _progress_comments(chunks)
-            if comments or events:
-                await stream.send(*comments, *events)
+            if not request.include_progress:
+                events = [*filter(None, map(adapter.waiting, _latest_progress(chunks))), *events]
+            if events:
+                await stream.send(*events)
 
-        heartbeat = asyncio.ensure_future(_send_heartbeats(stream))
+        heartbeat = asyncio.ensure_future(_send_heartbeats(stream, adapter.waiting(None)))
         try:
             await self._generate(context, request, send_chunks)
         finally:
@@ -180,6 +190,10 @@ class RequestHandler:
 
         Its slot is free once they are generated, although a slow client may still read them.
         """
+        if not request.messages:
+            async with asyncio.timeout(self.limits.deadline):
+                await self.ready.wait()
+            return
         answers: dict[int, Answer] = {}
         async with (
             asyncio.timeout(self.limits.deadline),
@@ -272,16 +286,16 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _send_heartbeats(stream: EventStream) -> None:
-    """Begin a stream whose turn takes long, and send a comment whenever it was silent for a while."""
+async def _send_heartbeats(stream: EventStream, heartbeat: bytes) -> None:
+    """Begin a stream whose turn takes long, and send a heartbeat whenever it was silent for a while."""
     await asyncio.sleep(SETTLED_SECONDS)
     while True:
         if stream.silence >= HEARTBEAT_SECONDS:
-            await stream.send(comment("waiting"))
+            await stream.send(heartbeat)
         await asyncio.sleep(HEARTBEAT_SECONDS - stream.silence)
 
 
-def _progress_comments(chunks: Sequence[AnswerChunk]) -> list[bytes]:
+def _latest_progress(chunks: Sequence[AnswerChunk]) -> list[Progress]:
     """The latest progress of each phase."""
     latest = {chunk.chunk.progress.phase: chunk.chunk.progress for chunk in chunks if chunk.chunk.progress}
-    return [comment(f"{phase} {100 * last.done // max(last.total, 1)} %") for phase, last in latest.items()]
+    return list(latest.values())

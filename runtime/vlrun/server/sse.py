@@ -15,11 +15,8 @@ HEARTBEAT_SECONDS = 2.0
 unacknowledged packet.
 """
 DONE = b"data: [DONE]\n\n"
-HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-)
+CONTENT_TYPE = b"text/event-stream; charset=utf-8"
+HEADERS = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
 
 
 def event(data: bytes, name: str | None = None) -> bytes:
@@ -35,8 +32,9 @@ def comment(text: str) -> bytes:
 class EventStream:
     """The stream of one request. It begins with the first thing that is sent."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, content_type: bytes = CONTENT_TYPE) -> None:
         self._send = send
+        self._headers = [(b"content-type", content_type), *HEADERS]
         self._last = time.monotonic()
         self.begun = False
 
@@ -50,7 +48,7 @@ class EventStream:
         self._last = time.monotonic()
         if not self.begun:
             self.begun = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
         await self._send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
 
     async def end(self) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from vlrun.errors import OptionError
+from vlrun.storage.text_files import read_text
 from vlrun.types import arguments as check
 
 Language: TypeAlias = Literal["en", "zh"]
@@ -140,16 +141,10 @@ def load_tasks(path: str | os.PathLike[str]) -> Mapping[str, Task]:
     source = check.path("path", path)
     name = str(source)
     try:
-        with source.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise OptionError(f"cannot read the tasks '{name}': {getattr(error, 'strerror', 'not a path')}") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise OptionError(f"'{name}' has more than {MAX_FILE_BYTES:,} bytes, the limit for a task file")
-    try:
-        return {**built_in_tasks(), **_parse(raw.decode("utf-8-sig"), name)}
-    except UnicodeDecodeError:
-        raise OptionError(f"'{name}' is not UTF-8 text") from None
+        text = read_text(source, MAX_FILE_BYTES)
+    except OSError as error:
+        raise OptionError(f"cannot read the tasks '{name}': {error.strerror}") from None
+    return {**built_in_tasks(), **_parse(text, name)}
 
 
 def find_task(name: str, tasks: Mapping[str, Task] | None = None) -> Task:

@@ -54,6 +54,7 @@ class Timings:
         ttft: Time to first token: the sum of the above without ``load``.
         tpot: Time per output token after the first; None for a single token.
         total: From the question to the last token.
+        schema: Compiling schema and tools, a part of ``preprocess``; the first in a process prepares the vocabulary.
     """
 
     load: float
@@ -64,6 +65,7 @@ class Timings:
     ttft: float
     tpot: float | None
     total: float
+    schema: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Answer:
         logprobs: Log probabilities of the tokens of ``text``, if requested.
         reasoning: What a Thinking model wrote before its answer.
         opening: All that was generated before ``text``: the reasoning with its control tokens.
+        stop: The stop string that ended the answer, which is not in ``text``.
     """
 
     text: str
@@ -113,6 +116,7 @@ class Answer:
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     reasoning: str = ""
     opening: str = field(default="", repr=False)
+    stop: str | None = None
 
 
 @dataclass(frozen=True)

@@ -209,3 +209,33 @@ def test_tools_that_are_no_json_are_refused() -> None:
     for tool in ({"name": {1, 2}}, {"name": object()}):
         with pytest.raises(OptionError, match="tools cannot be written as JSON"):
             tiny_template().encode([Message("user", ("x",))], [], [tool])
+
+
+def test_later_system_messages_keep_their_place_as_the_users() -> None:
+    """Guards against templates that show only the first message as the system's: they drop or refuse the others."""
+    turns = [
+        ("system", "Be kind."),
+        ("system", "Be short."),
+        ("user", "Hi"),
+        ("system", "Now in French."),
+        ("user", "Hi"),
+    ]
+    messages = [Message(role, (text,)) for role, text in turns]  # type: ignore[arg-type] # roles
+    shown = [Message("system", ("Be kind.\n\nBe short.",)), Message("user", ("Hi",)), *messages[4:]]
+    template = tiny_template()
+    assert template.render(messages) == template.render([*shown[:2], Message("user", ("Now in French.",)), shown[2]])
+    late = (
+        "{% for one in messages %}{{ raise_exception('late') if one.role == 'system' and not loop.first }}{% endfor %}"
+    )
+    assert ChatTemplate(late + "{{ messages[1].role }}", TINY, 1).render(messages[1:]) == "user"
+
+
+def test_a_template_that_shows_all_system_messages_gets_them_unchanged() -> None:
+    source = "{% for one in messages %}{{ one.role }} {{ one.content }}; {% endfor %}"
+    messages = [
+        Message("system", ("a",)),
+        Message("system", ("b",)),
+        Message("user", ("c",)),
+        Message("system", ("d",)),
+    ]
+    assert ChatTemplate(source, TINY, 1).render(messages) == "system a; system b; user c; system d; "

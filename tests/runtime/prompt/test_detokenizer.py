@@ -46,6 +46,6 @@ def test_stop_strings_are_found_across_pieces(text: str, stops: list[str], seed:
         assert out == text
         assert not matcher.found
     else:
-        assert matcher.found
+        assert matcher.found in found
         assert not any(stop in out for stop in stops)
         assert text.startswith(out)

@@ -6,7 +6,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ from tests.published import CASES, PUBLISHED, THINKING_TEMPLATE, needs_published
 from vlrun.embedded import FOLDER
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
 from vlrun.prompt.tokenizer import parse_tokenizer
-from vlrun.types.turn import GeneratedText, ToolCall
+from vlrun.types.turn import GeneratedText, Role, ToolCall
 
 transformers = pytest.importorskip("transformers")
 
@@ -75,7 +75,7 @@ def conversations(hostile: bool) -> st.SearchStrategy[tuple[list[Message], list[
     user = st.builds(Message, st.just("user"), parts)
     thought = st.one_of(st.none(), text)
     assistant = st.builds(Message, st.just("assistant"), st.tuples(text), calls, thought)
-    tool = st.builds(Message, st.just("tool"), st.tuples(text))
+    tool = st.builds(Message, st.just("tool"), parts)
     system = st.lists(st.builds(Message, st.just("system"), st.tuples(text)), max_size=1)
     rest = st.lists(st.one_of(user, assistant, tool), min_size=1, max_size=6)
     tool_texts = st.tuples(text, text).map(
@@ -218,6 +218,26 @@ def test_transformers_template_extensions_render_as_there(name: str) -> None:
     assert list(template.encode(messages, [1], tools).ids) == reference_of(FOLDER).apply_chat_template(
         plain, tokenize=True, **keywords
     )
+
+
+@needs_published
+@given(st.lists(st.sampled_from(["system", "user", "assistant"]), min_size=1, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_no_system_message_is_lost(roles: list[str]) -> None:
+    """Guards against the published Instruct template, which shows the first message only and drops later ones."""
+    messages = [Message(cast("Role", role), (f"{role} {index}.",)) for index, role in enumerate(roles)]
+    thinking = reference_of(PUBLISHED).apply_chat_template(
+        [as_transformers(message) for message in messages],
+        chat_template=THINKING_TEMPLATE.read_text("utf-8"),
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    assert template_of(PUBLISHED, THINKING_TEMPLATE).render(messages) == thinking
+    rendered = template_of(PUBLISHED, PUBLISHED / "chat_template.jinja").render(messages)
+    places = [rendered.find(str(message.parts[0])) for message in messages]
+    assert places == sorted(places)
+    assert places[0] > 0
+    assert rendered.count("<|im_start|>system") == (roles[0] == "system")
 
 
 @needs_published

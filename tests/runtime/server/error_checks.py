@@ -20,11 +20,12 @@ INTERNALS = re.compile(
 )
 """Text from libraries, tracebacks, memory addresses or hosts."""
 ALLOWED_SLASHES = re.compile(
-    r"/docs lists|application/json|multipart/form-data|data:image/jpeg;base64,|image/[a-z]+|HTTP/1\.1|#/\S*"
+    r"/docs lists|did you mean /[\w./]+|ends in /v1|application/[a-z-]+|multipart/form-data"
+    r"|data:image/jpeg;base64,|image/[a-z]+|HTTP/1\.1|#/\S*"
 )
 """Slashes in messages of vlrun; any other slash would be part of a path."""
 ACCESS_LOG_LINE = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d info request method=\S+ path=.{1,1300} status=\S+ seconds=\S+ .{1,99}"
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d info request method=\S+ path=.{1,1300} status=\S+ seconds=\S+ client=.{1,299}"
 )
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from tests.paths import ROOT
 
+KEY = "correct-horse-battery-staple"
 START_SECONDS = 60
 READY = re.compile(r" ready url=(\S+)")
 LISTENING = re.compile(r" listening url=(\S+)")

@@ -1,12 +1,8 @@
-"""Real clients: two major versions of OpenAI's, `llm`, curl, and scripts from tutorials.
-
-Missing clients are installed with pip on first use, in environments of their own.
-"""
+"""Real clients: two major versions of OpenAI's, curl, and scripts from tutorials. `tests/clients` has many more."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,7 +15,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.paths import EXAMPLES, ROOT
+from tests.clients.environments import python_environment
+from tests.paths import EXAMPLES
 from tests.runtime.server.http_client import (
     Connection,
     data_url,
@@ -37,12 +34,11 @@ SCRIPT = Path(__file__).with_name("openai_client.py")
 TUTORIALS = Path(__file__).with_name("tutorials")
 
 
-def run(*arguments: str | Path, given: str | None = None, environment: dict[str, str] | None = None) -> str:
+def run(*arguments: str | Path, given: str | None = None) -> str:
     """Run a program and return its output. Fails if it fails."""
     done = subprocess.run(
         arguments,
         input=given,
-        env=os.environ | (environment or {}),
         capture_output=True,
         text=True,
         timeout=240,
@@ -52,32 +48,6 @@ def run(*arguments: str | Path, given: str | None = None, environment: dict[str,
     return done.stdout
 
 
-def pip() -> list[str]:
-    """A pip that can install into other environments."""
-    for python in (sys.executable, "python3", "python"):
-        found = shutil.which(python)
-        if found and not subprocess.run([found, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
-            return [found, "-m", "pip"]
-    pytest.skip("no pip to install other clients with")
-
-
-def installed(name: str, requirement: str) -> Path:
-    """The bin folder of an environment with a package, installed if necessary. Skips if pip cannot find it."""
-    folder = Path(os.environ.get("VLRUN_ENV", ROOT / ".venv")) / name
-    done, wanted = folder / "made-for", f"{requirement} {Path(sys.executable).resolve()}"
-    if not done.exists() or done.read_text() != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        run(sys.executable, "-m", "venv", "--without-pip", folder)
-        install: list[str | Path] = [*pip(), "--python", folder / "bin" / "python", "install", "--quiet", requirement]
-        made = subprocess.run(install, capture_output=True, text=True, check=False)
-        if made.returncode:
-            shutil.rmtree(folder)
-            assert "Could not find a version" in made.stderr, made.stderr  # also the message without a network
-            pytest.skip(f"pip finds no {requirement}")
-        done.write_text(wanted)
-    return folder / "bin"
-
-
 @pytest.mark.slow
 def test_openai_client(server: Server) -> None:
     assert re.match(r"openai 3\.", run(sys.executable, SCRIPT, server.url, EXAMPLES))
@@ -85,28 +55,8 @@ def test_openai_client(server: Server) -> None:
 
 @pytest.mark.slow
 def test_openai_client_of_the_previous_major_version(server: Server) -> None:
-    python = installed("openai-2", "openai==2.*") / "python"
+    python = python_environment("openai-2", ["openai==2.*"]) / "python"
     assert re.match(r"openai 2\.", run(python, SCRIPT, server.url, EXAMPLES))
-
-
-def test_llm(server: Server, tmp_path: Path) -> None:
-    """Simon Willison's `llm`: a model from its configuration, images, streams, a schema."""
-    configuration = f"""
-- model_id: shelf
-  model_name: vlrun-tiny
-  api_base: {server.url}/v1
-  vision: true
-  supports_schema: true
-"""
-    (tmp_path / "extra-openai-models.yaml").write_text(configuration)
-    own = {"LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "not-needed"}
-    ask = (installed("llm", "llm==0.36") / "llm", "-m", "shelf", "-a", EXAMPLES / "shelf.png", "-o", "temperature", "0")
-    assert run(*ask, "How many bottles are there?", environment=own) == "6\n"
-    assert run(*ask, "--no-stream", "How many bottles are there?", environment=own) == "6\n"
-    counted = run(
-        *ask, "--schema", "bottles int, cans int", "Count the bottles and cans. Answer in JSON.", environment=own
-    )
-    assert set(json.loads(counted)) >= {"bottles", "cans"}
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ The tests in middleware/ have more malformed input, and the same limits with sma
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -189,7 +191,9 @@ WRONG_KEYS = {
     "in capitals": {"Authorization": f"Bearer {KEY.upper()}"},
     "another scheme": {"Authorization": f"Basic {KEY}"},
     "no scheme": {"Authorization": KEY},
-    "another header": {"X-Api-Key": KEY, "Api-Key": KEY, "Cookie": f"Authorization=Bearer {KEY}"},
+    "another header": {"Api-Key": KEY, "Cookie": f"Authorization=Bearer {KEY}"},
+    "a wrong key in Anthropic's header": {"X-Api-Key": KEY[:-1]},
+    "a scheme in Anthropic's header": {"X-Api-Key": f"Bearer {KEY}"},
     "not ASCII": {"Authorization": "Bearer schlüssel"},
     "1000 characters": {"Authorization": f"Bearer {'x' * 1000}"},
 }
@@ -206,6 +210,7 @@ def test_a_wrong_key_is_refused_on_all_paths(keyed: Server, name: str) -> None:
         assert_error(answer, 401, "invalid_api_key")
         assert answer.headers["www-authenticate"] == "Bearer"
     assert get(keyed, "/health/live", headers).status == 200
+    assert get(keyed, "/health", headers).json == {"status": "ok"}
 
 
 @pytest.mark.fault(24)
@@ -216,6 +221,40 @@ def test_the_right_key_is_accepted_and_never_logged(keyed: Server) -> None:
     assert post(keyed, shelf_request(), headers=auth_headers).text == "6"
     wait_until(lambda: any("key=kiosk" in line for line in keyed.log))
     assert KEY not in "\n".join(keyed.log)
+
+
+@pytest.mark.fault(24)
+@pytest.mark.parametrize("other", [None, "Bearer none", f"Basic {KEY}", f"Bearer {KEY}"])
+def test_the_key_may_come_in_anthropics_header(keyed: Server, other: str | None) -> None:
+    """Row 24. Clients of Anthropic's API have no other; some send a placeholder in OpenAI's beside it."""
+    headers = {"X-Api-Key": KEY} | ({"Authorization": other} if other else {})
+    assert post(keyed, shelf_request(), headers=headers).text == "6"
+    wait_until(lambda: any("key=kiosk" in line for line in keyed.log))
+    assert KEY not in "\n".join(keyed.log)
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/tokenize"])
+def test_a_compressed_body_is_read(server: Server, path: str) -> None:
+    """Row 4. Some clients compress large bodies without asking."""
+    request = shelf_request()
+    body = json.dumps(request if "chat" in path else {"messages": request["messages"]}).encode()
+    for encoding, compressed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
+        reply = post(server, compressed, path, {"Content-Encoding": encoding})
+        assert reply.status == 200, reply.body
+    refused = post(server, body, path, {"Content-Encoding": "br"})
+    assert_error(refused, 415, "unsupported_encoding")
+    assert refused.headers["accept-encoding"] == "gzip, deflate, identity"
+
+
+@pytest.mark.fault(4)
+def test_a_compressed_bomb_is_refused_at_the_limit(server: Server) -> None:
+    """Row 4. A megabyte of zeros would become a gigabyte."""
+    packer = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
+    bomb = b"".join(packer.compress(bytes(MIB)) for _ in range(256)) + packer.flush()
+    with memory_growth_below(server, 45):
+        assert_error(post(server, bomb, headers={"Content-Encoding": "gzip"}), 413, "request_too_large")
+    wait_until(lambda: metric(server, "vlrun_body_bytes") == 0)
 
 
 LARGE_HEADS = {

@@ -90,6 +90,13 @@ def test_tokenize_counts_like_the_answer(server: Server) -> None:
     assert post(server, {"prompt": "Hello <|im_start|>"}, "/v1/tokenize").json["count"] > 2
 
 
+def test_the_model_tells_its_context(server: Server) -> None:
+    """Clients of vLLM read ``max_model_len``."""
+    found = get(server, "/v1/models/vlrun-tiny").json
+    assert found["context"] == found["max_model_len"] == 4096
+    assert get(server, "/v1/models").json["data"] == [found]
+
+
 def test_unknown_paths_and_methods(server: Server) -> None:
     """404 and 405 have the shape of all errors, not the framework's text."""
     assert get(server, "/v1/nothing").json["error"]["code"] == "not_found"

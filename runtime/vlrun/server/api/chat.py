@@ -23,9 +23,16 @@ from vlrun.server.api.answers import (
     split_output,
     timings,
 )
-from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
+from vlrun.server.api.parsing import (
+    RequestParser,
+    check_model,
+    option_errors,
+    parse_seed,
+    parse_tool_choice,
+    stop_strings,
+)
 from vlrun.server.api.thinking import thinking_tokens
-from vlrun.server.api.validation import UNSUPPORTED_CHAT, convert
+from vlrun.server.api.validation import convert
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
 from vlrun.server.limits import ServerLimits
@@ -46,7 +53,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
 
     Raises ApiError: 404 for another model, 400 for everything else, with the field.
     """
-    body = convert(value, chat.ChatRequest, UNSUPPORTED_CHAT)
+    body = convert(value, chat.ChatRequest)
     check_model(body.model, names)
     _check_combinations(body)
     parser = RequestParser(limits)
@@ -71,8 +78,6 @@ def _check_combinations(body: chat.ChatRequest) -> None:
         raise bad_request("max_tokens and max_completion_tokens differ: give one of them", "max_tokens")
     if body.top_logprobs and not body.logprobs:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
-    if body.stream_options is not None and not body.stream:
-        raise bad_request("stream_options needs stream to be true", "stream_options")
 
 
 def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
@@ -91,8 +96,8 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
             repetition_penalty=body.repetition_penalty,
             presence_penalty=body.presence_penalty,
             frequency_penalty=body.frequency_penalty,
-            seed=body.seed,
-            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+            seed=parse_seed(body.seed),
+            stop=stop_strings(body.stop),
             schema=schema,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             thinking_tokens=thinking_tokens(
@@ -101,6 +106,7 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
                 body.chat_template_kwargs,
                 body.thinking,
                 body.thinking_token_budget,
+                body.reasoning,
             ),
         )
 
@@ -112,8 +118,7 @@ def parse_tools(tools: schemas.FunctionTools | None, parser: RequestParser) -> t
 
 def parse_messages(messages: Sequence[chat.ChatMessage], parser: RequestParser) -> tuple[RequestMessage, ...]:
     """The conversation."""
-    parsed = [_message(message, f"messages[{index}]", parser) for index, message in enumerate(messages)]
-    return merge_system(parsed, [f"messages[{index}].role" for index in range(len(parsed))])
+    return tuple(_message(message, f"messages[{index}]", parser) for index, message in enumerate(messages))
 
 
 def _message(message: chat.ChatMessage, path: str, parser: RequestParser) -> RequestMessage:
@@ -130,37 +135,41 @@ def _message(message: chat.ChatMessage, path: str, parser: RequestParser) -> Req
 
 def _assistant(message: chat.AssistantMessage, path: str, parser: RequestParser) -> RequestMessage:
     content = message.refusal if message.content is None else message.content
-    if content is None and not message.tool_calls and message.reasoning_content is None:
-        reason = f"{path}.content is missing, and there are no tool_calls"
-        raise bad_request(reason, f"{path}.content", "missing_required_parameter")
     calls = [
         parser.call(
             call.id, call.function.name, call.function.arguments, f"{path}.tool_calls[{index}].function.arguments"
         )
         for index, call in enumerate(message.tool_calls or ())
     ]
-    parts = () if content is None else _parts(content, f"{path}.content", parser)
-    reasoning = message.reasoning_content
+    parts = _parts(content, f"{path}.content", parser)
+    name = "reasoning" if message.reasoning_content is None else "reasoning_content"
+    reasoning = message.reasoning if message.reasoning_content is None else message.reasoning_content
     if reasoning is not None:
-        parser.text(reasoning, f"{path}.reasoning_content")
+        parser.text(reasoning, f"{path}.{name}")
     return RequestMessage("assistant", parts, tuple(calls), reasoning)
 
 
 def _parts(
-    content: str | Sequence[chat.PlainText | chat.TextPart | chat.ImagePart | schemas.RefusalPart],
+    content: str | Sequence[chat.ContentPart | schemas.RefusalPart] | None,
     path: str,
     parser: RequestParser,
 ) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (parser.text(content, path),)
     parts: list[Part] = []
-    for index, part in enumerate(content):
+    for index, part in enumerate(content or ()):
         match part:
-            case chat.ImagePart(image_url=image):
+            case str(text):
+                parts.append(parser.text(text, f"{path}[{index}]"))
+            case chat.ImagePart(image_url=chat.ImageURL() as image):
                 parts.append(parser.image(image.url, image.detail, f"{path}[{index}].image_url.url"))
+            case chat.ImagePart(image_url=str(url)):
+                parts.append(parser.image(url, None, f"{path}[{index}].image_url"))
+            case schemas.InputImage():
+                parts.append(parser.image(part.image_url, part.detail, f"{path}[{index}].image_url"))
             case schemas.RefusalPart(refusal=text):
                 parts.append(parser.text(text, f"{path}[{index}].refusal"))
-            case chat.TextPart(text=text) | chat.PlainText(text=text):
+            case chat.TextPart(text=text) | schemas.InputText(text=text):
                 parts.append(parser.text(text, f"{path}[{index}].text"))
     return tuple(parts)
 

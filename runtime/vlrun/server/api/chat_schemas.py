@@ -1,55 +1,48 @@
-"""``POST /v1/chat/completions``: types of its requests, as OpenAI's clients write them.
-
-Fields of type None are known and not supported.
-"""
+"""``POST /v1/chat/completions``: types of its requests, as OpenAI's clients write them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-from vlrun.server.api import schemas
-from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
-from vlrun.server.api.thinking import Effort, TemplateArguments, Thinking
-from vlrun.types.options import Detail
+from vlrun.server.api import fields, schemas
+from vlrun.server.api.schemas import CallId, RequestStruct, Text
+from vlrun.server.api.thinking import Effort, Reasoning, TemplateArguments, Thinking
 from vlrun.types.turn import MAX_TOOLS, Mode
 
 
 class TextPart(RequestStruct, tag_field="type", tag="text"):
     """Text."""
 
+    unused = fields.PART
     text: Text
 
 
 class ImageURL(RequestStruct):
     """An image in a data URL."""
 
+    unused = fields.IMAGE
     url: schemas.DataURL
-    detail: Detail | None = None
+    detail: schemas.ImageDetail | None = None
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
-    """An image: PNG, JPEG, WebP or BMP."""
+    """An image: PNG, JPEG, WebP, BMP or GIF."""
 
-    image_url: ImageURL
-
-
-class PlainText(RequestStruct):
-    """Text where nothing else may be. Outside of a union, msgspec would accept a part without its tag."""
-
-    type: Literal["text"]
-    text: Text
+    unused = fields.PART
+    image_url: ImageURL | schemas.DataURL
 
 
-TextContent: TypeAlias = Text | Annotated[list[PlainText], Meta(min_length=1)]
+TextContent: TypeAlias = Text | Annotated[list[Text | TextPart | schemas.InputText], Meta(min_length=1)]
+ContentPart: TypeAlias = Text | TextPart | ImagePart | schemas.InputText | schemas.InputImage
 
 
 class SystemMessage(RequestStruct, tag_field="role", tag="system"):
-    """Instructions. Must come before all other messages."""
+    """Instructions. The first ones are joined; later ones keep their place."""
 
+    unused = fields.MESSAGE
     content: TextContent
-    name: Ignored | None = None
 
 
 class DeveloperMessage(SystemMessage, tag_field="role", tag="developer"):
@@ -59,45 +52,44 @@ class DeveloperMessage(SystemMessage, tag_field="role", tag="developer"):
 class UserMessage(RequestStruct, tag_field="role", tag="user"):
     """Text and images of the user."""
 
-    content: Text | Annotated[list[TextPart | ImagePart], Meta(min_length=1)]
-    name: Ignored | None = None
+    unused = fields.MESSAGE
+    content: Text | Annotated[list[ContentPart], Meta(min_length=1)]
 
 
 class FunctionCall(RequestStruct):
-    """The called function and its arguments, the JSON text of an object."""
+    """The called function and its arguments, the JSON text of an object; empty for none."""
 
+    unused = fields.CALL
     name: schemas.FunctionName
-    arguments: Text
+    arguments: Text | None = None
 
 
 class PastToolCall(RequestStruct):
-    """A call that the model made. ``index`` is ignored: clients that collect a stream send it back."""
+    """A call that the model made."""
 
+    unused = fields.CALL
     id: CallId
-    type: Literal["function"]
     function: FunctionCall
-    index: int | None = None
+    type: Literal["function"] | None = None
 
 
 class AssistantMessage(RequestStruct, tag_field="role", tag="assistant"):
-    """An earlier answer. ``content`` may be null beside ``tool_calls``, ``refusal`` or ``reasoning_content``."""
+    """An earlier answer. ``reasoning`` is another name of ``reasoning_content``."""
 
-    content: Text | Annotated[list[TextPart | schemas.RefusalPart], Meta(min_length=1)] | None = None
+    unused = fields.ASSISTANT
+    content: Text | list[Text | TextPart | schemas.RefusalPart] | None = None
     refusal: Text | None = None
     reasoning_content: Text | None = None
+    reasoning: Text | None = None
     tool_calls: Annotated[list[PastToolCall], Meta(max_length=MAX_TOOLS)] | None = None
-    name: Ignored | None = None
-    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
-    audio: None = None
-    function_call: None = None
 
 
 class ToolMessage(RequestStruct, tag_field="role", tag="tool"):
-    """The result of a call in an earlier assistant message."""
+    """The result of a call in an earlier assistant message: text and images."""
 
-    content: TextContent
+    unused = fields.MESSAGE
     tool_call_id: CallId
-    name: Ignored | None = None
+    content: Text | list[ContentPart] | None = None
 
 
 ChatMessage: TypeAlias = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
@@ -125,19 +117,22 @@ class NamedToolChoice(RequestStruct):
 
 class StreamOptions(RequestStruct):
     """``include_usage``: a last chunk without choices reports the tokens; ``include_progress`` (an extension): chunks
-    without choices report the progress of vision and prefill; ``include_obfuscation`` is ignored.
+    without choices report the progress of vision and prefill.
     """
 
+    unused = fields.STREAM_OPTIONS
     include_usage: bool | None = None
     include_progress: bool | None = None
-    include_obfuscation: bool | None = None
 
 
 class ChatRequest(RequestStruct):
-    """A conversation to be answered. Null means the same as leaving a field out: the model's default applies."""
+    """A conversation to be answered. Null means the same as leaving a field out: the model's default applies. Without
+    ``model`` the served one answers.
+    """
 
-    model: str
+    unused = fields.CHAT
     messages: ChatMessages
+    model: str | None = None
     max_tokens: schemas.MaxTokens | None = None
     max_completion_tokens: schemas.MaxTokens | None = None
     temperature: schemas.Temperature | None = None
@@ -155,6 +150,7 @@ class ChatRequest(RequestStruct):
     top_logprobs: schemas.TopLogprobs | None = None
     thinking_token_budget: schemas.ThinkingTokens | None = None
     reasoning_effort: Effort | None = None
+    reasoning: Reasoning | None = None
     enable_thinking: bool | None = None
     thinking: Thinking | None = None
     chat_template_kwargs: TemplateArguments | None = None
@@ -163,10 +159,3 @@ class ChatRequest(RequestStruct):
     tools: schemas.FunctionTools | None = None
     tool_choice: Mode | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    modalities: list[Literal["text"]] | None = None
-    store: bool | None = None
-    metadata: schemas.Metadata | None = None
-    user: Ignored | None = None
-    safety_identifier: Ignored | None = None
-    prompt_cache_key: Ignored | None = None
-    service_tier: schemas.ServiceTier | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -20,13 +21,26 @@ POLICY = (
 )
 """Swagger UI writes inline styles and draws icons from data URLs; scripts come from files only."""
 
+_CODING = re.compile(r"(?:^|,)(gzip|\*)(?:;q=([01](?:\.[0-9]{0,3})?))?(?=,|$)")
 
-def asset(name: str) -> tuple[bytes, Mapping[bytes, bytes]] | None:
-    """One of the page's files, gzipped, and its headers; ``index.html`` is the page. None for any other name."""
+
+def asset(name: str, accept_encoding: str) -> tuple[bytes, Mapping[bytes, bytes]] | None:
+    """One of the page's files and its headers; ``index.html`` is the page. None for any other name.
+
+    ``accept_encoding``: the request's header. The file is gzipped only for those who can read it.
+    """
     if name not in TYPES:
         return None
-    headers = {b"content-type": TYPES[name], b"content-encoding": b"gzip", b"content-security-policy": POLICY}
-    return _packed(name), headers
+    headers = {b"content-type": TYPES[name], b"content-security-policy": POLICY, b"vary": b"Accept-Encoding"}
+    if _accepts_gzip(accept_encoding):
+        return _packed(name), headers | {b"content-encoding": b"gzip"}
+    return gzip.decompress(_packed(name)), headers
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header asks for gzip (RFC 9110, 12.5.3). Clients without one show what they get."""
+    weights = {name: float(weight or 1) for name, weight in _CODING.findall(header.lower().replace(" ", ""))}
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
 @cache

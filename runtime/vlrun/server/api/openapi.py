@@ -12,16 +12,22 @@ from typing import Any, TypeAlias, cast
 import msgspec
 
 import vlrun
+from vlrun.server.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
+from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.tokenize import TokenizeRequest
+from vlrun.server.api.validation import places_of_structs
+from vlrun.server.api_errors import protocol_of
 from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
 
 TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-REQUESTS = (ChatRequest, ResponsesRequest, TokenizeRequest, FormFields)
+OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
+REQUESTS = (ChatRequest, ResponsesRequest, MessagesRequest, CountTokensRequest, TokenizeRequest, FormFields, *OLLAMA)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
@@ -34,17 +40,19 @@ def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
     if keyed:
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"bearer": []}]
-        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        operations = [(path, each) for path, methods in document["paths"].items() for each in methods.values()]
+        for path, operation in operations:
             if operation["operationId"] == "live":
                 operation["security"] = []
             else:
-                operation["responses"]["401"] = {"$ref": "#/components/responses/Error401"}
+                errors = {"ollama": "OllamaError", "anthropic": "AnthropicError"}.get(protocol_of(path), "Error401")
+                operation["responses"]["401"] = {"$ref": f"#/components/responses/{errors}"}
     return document
 
 
 def _description(limits: ServerLimits) -> str:
-    return f"""One vision-language model behind OpenAI's API. Unknown fields are refused by name; images come as data
-URLs or files, and no URL is ever fetched.
+    return f"""One vision-language model behind the APIs of OpenAI, Ollama and Anthropic. Unknown fields are refused by
+name, unless they are null; images come as data URLs or files, and no URL is ever fetched.
 
 Limits: {limits.max_body_mib} MiB a request; {limits.max_images} images, each of at most {limits.max_megapixels}
 megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages; {limits.max_text} characters of
@@ -54,19 +62,42 @@ text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JS
 
 
 def _completed(requests: Json, model: str) -> Json:
-    """Add what the types do not say: the model's name, the form's file, and that items without a type are messages."""
+    """Add what the types do not say: the model's name, the form's file, ignored fields, and that items without a type
+    are messages.
+    """
     named = {"type": "string", "enum": [model]}
-    for name in ("ChatRequest", "ResponsesRequest"):
-        requests[name]["properties"]["model"] = named
-    requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
-    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP or BMP."}
+    for kind in (MessagesRequest, CountTokensRequest):
+        requests[kind.__name__]["properties"]["model"] = named
+    for other in (ChatRequest, ResponsesRequest, TokenizeRequest):
+        requests[other.__name__]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
+        if struct is not FormFields:
+            _add_unused(requests[struct.__name__], struct.unused)
+    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP, BMP or GIF."}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
     requests["MessageItem"]["required"].remove("type")
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
+    tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
+    for kind in OLLAMA:
+        requests[kind.__name__]["properties"]["model"] = tagged
     return requests
+
+
+def _add_unused(schema: Json, unused: UnusedFields) -> None:
+    """Add the ignored fields to the schema of an object, as patterns: /docs would list a hundred properties."""
+    by_values: dict[str, Json] = {}
+    names: dict[str, list[str]] = {}
+    for name in sorted({*unused.ignored, *unused.only}):
+        values = None if name in unused.ignored else [*unused.only[name], None]
+        rule: Json = {"description": "Ignored."} | ({"enum": values} if values else {})
+        by_values[key := json.dumps(rule)] = rule
+        names.setdefault(key, []).append(name)
+    if names:
+        schema["patternProperties"] = {f"^({'|'.join(names[key])})$": rule for key, rule in by_values.items()}
+    schema["additionalProperties"] = {"type": "null"}
 
 
 def _as_markdown(value: object) -> object:

@@ -11,18 +11,16 @@ from vlrun.errors import OptionError
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.validation import quoted
 from vlrun.server.api_errors import ApiError, bad_request
-from vlrun.server.generation_request import EncodedImage, RequestMessage
+from vlrun.server.generation_request import EncodedImage
 from vlrun.server.images import from_data_url
 from vlrun.server.limits import ServerLimits
-from vlrun.types.options import Detail
+from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import Mode, Tool, ToolCall, ToolChoice
 
-SYSTEM_SEPARATOR = "\n\n"
 
-
-def check_model(model: str, names: Sequence[str]) -> None:
-    """Raise ApiError (404) unless this model is served."""
-    if model not in names:
+def check_model(model: str | None, names: Sequence[str]) -> None:
+    """Raise ApiError (404) unless this model is served. None: the served one, whatever its name."""
+    if model is not None and model not in names:
         raise ApiError(404, f"the model {quoted(model)} is not served here", "model_not_found", "model")
 
 
@@ -38,19 +36,15 @@ def option_errors(renamed: Mapping[str, str]) -> Iterator[None]:
         raise bad_request(error.message, renamed.get(option, option)) from None
 
 
-def merge_system(messages: Sequence[RequestMessage], params: Sequence[str]) -> tuple[RequestMessage, ...]:
-    """Merge the system messages into one, which is all that the model's template supports.
+def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The strings that end an answer. Empty ones, which some clients send for none, are left out."""
+    given = (stop,) if isinstance(stop, str) else stop or ()
+    return tuple(text for text in given if text)
 
-    Raises ApiError (400) for one that comes later: the template would drop it silently. ``params``: their fields.
-    """
-    count = next((index for index, message in enumerate(messages) if message.role != "system"), len(messages))
-    for message, param in zip(messages[count:], params[count:], strict=True):
-        if message.role == "system":
-            raise bad_request(f"{param}: system messages must come before all others", param)
-    if count < 2:
-        return tuple(messages)
-    parts = [part for message in messages[:count] for part in (SYSTEM_SEPARATOR, *message.parts)]
-    return (RequestMessage("system", tuple(parts[1:])), *messages[count:])
+
+def parse_seed(seed: int | None) -> int | None:
+    """The seed within the range of `Options`; None for -1, which some clients send for none."""
+    return None if seed in (None, -1) else seed % (MAX_SEED + 1)
 
 
 def parse_tool_choice(mode: Mode | None, name: str | None, parallel: bool | None, tools: Sequence[Tool]) -> ToolChoice:
@@ -81,16 +75,17 @@ class RequestParser:
         self._count(len(text), param)
         return text
 
-    def image(self, url: str, detail: Detail | None, param: str) -> EncodedImage:
-        """An image in a data URL."""
+    def image(self, url: str, detail: schemas.ImageDetail | None, param: str) -> EncodedImage:
+        """An image in a data URL. The highest detail is the nearest to that of the original."""
         self._images += 1
         if self._images > self.limits.max_images:
             raise bad_request(f"a request may have at most {self.limits.max_images} images", param, "too_many_images")
-        return from_data_url(url, detail or "auto", param)
+        return from_data_url(url, "high" if detail == "original" else detail or "auto", param)
 
-    def call(self, call_id: str, name: str, arguments: str, param: str) -> ToolCall:
-        """A call that the model made; ``param`` is the path of the arguments."""
+    def call(self, call_id: str, name: str, arguments: str | None, param: str) -> ToolCall:
+        """A call that the model made; ``param`` is the path of the arguments, which are empty for a call without."""
         self._calls.add(call_id)
+        arguments = arguments if arguments and arguments.strip() else "{}"
         self._count(len(name) + len(arguments), param)
         try:
             value = strict_json.parse(arguments.encode(), self.limits)

@@ -15,9 +15,9 @@ from vlrun.models.family import ToolCallFormat
 from vlrun.server.api import responses_schemas as responses
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.answers import Json, OutputSplitter, extension, logprobs, split_output, timings
-from vlrun.server.api.parsing import RequestParser, check_model, merge_system, option_errors, parse_tool_choice
+from vlrun.server.api.parsing import RequestParser, check_model, option_errors, parse_tool_choice
 from vlrun.server.api.thinking import thinking_tokens
-from vlrun.server.api.validation import UNSUPPORTED_RESPONSES, convert
+from vlrun.server.api.validation import convert
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
 from vlrun.server.limits import ServerLimits
@@ -36,7 +36,7 @@ def parse(
 
     Raises ApiError: 404 for another model, 400 for everything else, with the field.
     """
-    body = convert(_with_types(value), responses.ResponsesRequest, UNSUPPORTED_RESPONSES)
+    body = convert(_with_types(value), responses.ResponsesRequest)
     check_model(body.model, names)
     parser = RequestParser(limits)
     tools = tuple(parser.tool(tool, f"tools[{index}]") for index, tool in enumerate(body.tools or ()))
@@ -64,8 +64,6 @@ def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options
     with_logprobs = "message.output_text.logprobs" in (body.include or ())
     if body.top_logprobs and not with_logprobs:
         raise bad_request("top_logprobs needs message.output_text.logprobs in include", "top_logprobs")
-    if body.stream_options is not None and not body.stream:
-        raise bad_request("stream_options needs stream to be true", "stream_options")
     schema: Mapping[str, Any] | None = None
     match body.text.format if body.text else None:
         case schemas.JsonObjectFormat():
@@ -77,9 +75,11 @@ def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options
             max_tokens=body.max_output_tokens,
             temperature=body.temperature,
             top_p=body.top_p,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
             schema=schema,
             logprobs=(body.top_logprobs or 0) if with_logprobs else None,
-            thinking_tokens=thinking_tokens(body.reasoning.effort) if body.reasoning else None,
+            thinking_tokens=thinking_tokens(reasoning=body.reasoning),
         )
 
 
@@ -87,13 +87,13 @@ def _messages(body: responses.ResponsesRequest, parser: RequestParser) -> tuple[
     messages: list[RequestMessage] = []
     if body.instructions is not None:
         messages.append(RequestMessage("system", (parser.text(body.instructions, "instructions"),)))
-    params = ["instructions"] * len(messages)
     if isinstance(body.input, str):
         return (*messages, RequestMessage("user", (parser.text(body.input, "input"),)))
     for index, item in enumerate(body.input):
         _add_item(messages, item, f"input[{index}]", parser)
-        params += [f"input[{index}].role"] * (len(messages) - len(params))
-    return merge_system(messages, params)
+    if not messages:
+        raise bad_request("input must have a message, not only reasoning without a text", "input")
+    return tuple(messages)
 
 
 def _add_item(messages: list[RequestMessage], item: responses.InputItem, path: str, parser: RequestParser) -> None:
@@ -106,17 +106,24 @@ def _add_item(messages: list[RequestMessage], item: responses.InputItem, path: s
             else:
                 messages.append(RequestMessage("assistant", (), (call,)))
         case responses.ReasoningItem():
-            texts = "".join(part.text for part in item.content or ())
-            messages.append(RequestMessage("assistant", (), (), parser.text(texts, f"{path}.content")))
+            if text := "".join(part.text for part in item.content or ()):  # none if it is encrypted
+                messages.append(RequestMessage("assistant", (), (), parser.text(text, f"{path}.content")))
         case responses.FunctionCallOutputItem():
             parser.check_result(item.call_id, f"{path}.call_id")
-            outputs = [item.output] if isinstance(item.output, str) else [part.text for part in item.output]
-            messages.append(RequestMessage("tool", tuple(parser.text(text, f"{path}.output") for text in outputs)))
+            messages.append(RequestMessage("tool", _output(item.output, f"{path}.output", parser)))
         case responses.MessageItem(role=role, content=str(text)):
             _add_message(messages, _role(role), (parser.text(text, f"{path}.content"),))
         case responses.MessageItem(role=role, content=content):
             parts = (_part(part, role, f"{path}.content[{index}]", parser) for index, part in enumerate(content))
             _add_message(messages, _role(role), tuple(parts))
+
+
+def _output(
+    output: str | Sequence[schemas.InputText | schemas.InputImage], path: str, parser: RequestParser
+) -> tuple[Part, ...]:
+    if isinstance(output, str):
+        return (parser.text(output, path),)
+    return tuple(_part(part, "user", f"{path}[{index}]", parser) for index, part in enumerate(output))
 
 
 def _add_message(messages: list[RequestMessage], role: Role, parts: tuple[Part, ...]) -> None:
@@ -138,13 +145,13 @@ def _part(part: str | responses.Content, role: str, path: str, parser: RequestPa
         expected = "output_text" if role == "assistant" else "input_text"
         raise bad_request(f"{path}.type must be {expected} in a message of the {role}", f"{path}.type")
     match part:
-        case responses.InputImage():
+        case schemas.InputImage():
             if role != "user":
                 raise bad_request(f"{path} is an image: only user messages may have images", f"{path}.type")
             return parser.image(part.image_url, part.detail, f"{path}.image_url")
         case schemas.RefusalPart(refusal=text):
             return parser.text(text, f"{path}.refusal")
-        case responses.InputText(text=text) | responses.OutputText(text=text):
+        case schemas.InputText(text=text) | responses.OutputText(text=text):
             return parser.text(text, f"{path}.text")
     raise AssertionError(part)
 
@@ -175,16 +182,21 @@ class ResponsesAdapter(ResponseAdapter):
             "id": f"resp_{self._secret}",
             "object": "response",
             "created_at": int(time.time()),
+            "completed_at": None,
             "status": "in_progress",
+            "background": False,
             "model": model,
             "output": [],
             "error": None,
             "incomplete_details": None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
+            "max_tool_calls": None,
             "metadata": body.metadata or {},
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
+            "reasoning": {"effort": "none" if request.options.thinking_tokens == 0 else None, "summary": None},
+            "service_tier": "default",
             "store": False,
             "temperature": body.temperature,
             "text": responses.TextConfig(format=(body.text and body.text.format) or schemas.TextFormat()),
@@ -301,6 +313,7 @@ class ResponsesAdapter(ResponseAdapter):
         return {
             **self._response,
             "status": status,
+            "completed_at": int(time.time()) if complete else None,
             "output": output,
             "incomplete_details": None if complete else {"reason": "max_output_tokens"},
             "usage": _usage(answer.usage),
@@ -352,7 +365,11 @@ def _text_part(text: str, tokens: list[Json]) -> Json:
 def _usage(usage: Usage) -> Json:
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "image_tokens": usage.image_tokens},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": 0,  # caching costs nothing here
+            "image_tokens": usage.image_tokens,
+        },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,

@@ -1,6 +1,6 @@
 """``POST /v1/responses``, the common subset: types of its requests, as OpenAI's clients write them.
 
-Fields of type None are known and not supported. Items of an earlier answer are accepted unchanged.
+Items of an earlier answer are accepted unchanged.
 """
 
 from __future__ import annotations
@@ -9,73 +9,63 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-from vlrun.server.api import schemas
-from vlrun.server.api.schemas import CallId, Ignored, RequestStruct, Text
+from vlrun.server.api import fields, schemas
+from vlrun.server.api.schemas import CallId, RequestStruct, Text
 from vlrun.server.api.thinking import Reasoning
-from vlrun.types.options import Detail
 from vlrun.types.turn import Mode
 
-ItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
-
-
-class InputText(RequestStruct, tag_field="type", tag="input_text"):
-    """Text."""
-
-    text: Text
-
-
-class InputImage(RequestStruct, tag_field="type", tag="input_image"):
-    """An image: PNG, JPEG, WebP or BMP."""
-
-    image_url: schemas.DataURL
-    detail: Detail | None = None
-    file_id: None = None
+Include: TypeAlias = Literal[
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
+"""Only the log probabilities exist here: there are no such tools, and the reasoning is not encrypted."""
 
 
 class OutputText(RequestStruct, tag_field="type", tag="output_text"):
     """Text of an earlier answer."""
 
+    unused = fields.OUTPUT_TEXT
     text: Text
-    annotations: schemas.IgnoredList | None = None
-    logprobs: schemas.IgnoredList | None = None
 
 
-Content: TypeAlias = InputText | InputImage | OutputText | schemas.RefusalPart
+Content: TypeAlias = schemas.InputText | schemas.InputImage | OutputText | schemas.RefusalPart
 
 
 class MessageItem(RequestStruct, tag_field="type", tag="message"):
     """A message. Only user messages have images; ``output_text`` and ``refusal`` belong to the assistant."""
 
+    unused = fields.MESSAGE | fields.ITEM
     role: Literal["user", "assistant", "system", "developer"]
     content: Text | Annotated[list[Content], Meta(min_length=1)]
-    id: Ignored | None = None
-    status: ItemStatus | None = None
-    phase: Ignored | None = None
 
 
 class FunctionCallItem(RequestStruct, tag_field="type", tag="function_call"):
-    """A call that the model made. ``arguments``: the JSON text of an object."""
+    """A call that the model made. ``arguments``: the JSON text of an object; empty for none."""
 
+    unused = fields.CALL | fields.ITEM
     call_id: CallId
     name: schemas.FunctionName
-    arguments: Text
-    id: Ignored | None = None
-    status: ItemStatus | None = None
-    namespace: None = None
+    arguments: Text | None = None
 
 
 class FunctionCallOutputItem(RequestStruct, tag_field="type", tag="function_call_output"):
-    """The result of an earlier call."""
+    """The result of an earlier call: text and images."""
 
+    unused = fields.ITEM
     call_id: CallId
-    output: Text | Annotated[list[InputText], Meta(min_length=1)]
-    id: Ignored | None = None
-    status: ItemStatus | None = None
+    output: Text | list[schemas.InputText | schemas.InputImage]
 
 
 class ReasoningText(RequestStruct):
     """Text of the reasoning before an earlier answer."""
 
+    unused = fields.PART
     type: Literal["reasoning_text"]
     text: Text
 
@@ -83,11 +73,8 @@ class ReasoningText(RequestStruct):
 class ReasoningItem(RequestStruct, tag_field="type", tag="reasoning"):
     """The reasoning before the answer or the calls that follow."""
 
+    unused = fields.REASONING_ITEM
     content: list[ReasoningText] | None = None
-    summary: schemas.IgnoredList | None = None
-    id: Ignored | None = None
-    status: ItemStatus | None = None
-    encrypted_content: Ignored | None = None
 
 
 InputItem: TypeAlias = MessageItem | FunctionCallItem | FunctionCallOutputItem | ReasoningItem
@@ -100,8 +87,8 @@ class SchemaFormat(schemas.NamedSchema, tag_field="type", tag="json_schema", omi
 class TextConfig(RequestStruct, omit_defaults=True):
     """The format of the text."""
 
+    unused = fields.TEXT
     format: schemas.TextFormat | schemas.JsonObjectFormat | SchemaFormat | None = None
-    verbosity: None = None
 
 
 class FunctionChoice(RequestStruct):
@@ -112,9 +99,9 @@ class FunctionChoice(RequestStruct):
 
 
 class ResponsesStreamOptions(RequestStruct):
-    """Accepted and ignored."""
+    """All of them are ignored."""
 
-    include_obfuscation: bool | None = None
+    unused = fields.STREAM_OPTIONS
 
 
 class ResponsesRequest(RequestStruct):
@@ -122,25 +109,23 @@ class ResponsesRequest(RequestStruct):
     ``"store": false``, and no later request can refer to it.
     """
 
-    model: str
+    unused = fields.RESPONSES
     input: Text | Annotated[list[InputItem], Meta(min_length=1, max_length=schemas.LIMITS.max_messages)]
+    model: str | None = None
     instructions: Text | None = None
     max_output_tokens: schemas.MaxTokens | None = None
     temperature: schemas.Temperature | None = None
     top_p: schemas.TopP | None = None
+    presence_penalty: schemas.Penalty | None = None
+    frequency_penalty: schemas.Penalty | None = None
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
     text: TextConfig | None = None
     tools: schemas.FlatFunctionTools | None = None
     tool_choice: Mode | FunctionChoice | None = None
     parallel_tool_calls: bool | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    include: list[Include] | None = None
     reasoning: Reasoning | None = None
     top_logprobs: schemas.TopLogprobs | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    store: bool | None = None
     metadata: schemas.Metadata | None = None
-    user: Ignored | None = None
-    safety_identifier: Ignored | None = None
-    prompt_cache_key: Ignored | None = None
-    service_tier: schemas.ServiceTier | None = None

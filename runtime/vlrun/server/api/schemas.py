@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from vlrun.server.api import fields
+from vlrun.server.api.fields import UnusedFields
 from vlrun.server.limits import ServerLimits
-from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_THINKING_TOKENS, RANGES
+from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_THINKING_TOKENS, RANGES, Detail
 from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import MAX_TOOLS
 
@@ -16,7 +18,9 @@ LIMITS = ServerLimits()
 
 
 class RequestStruct(Struct, forbid_unknown_fields=True):
-    """An object of a request. Unknown fields are refused."""
+    """An object of a request. ``unused``: its fields that are ignored, or refused by name; unknown ones are refused."""
+
+    unused: ClassVar[UnusedFields] = fields.NOTHING
 
 
 Text: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text)]
@@ -30,11 +34,9 @@ DataURL: TypeAlias = Annotated[
     str,
     Meta(
         description="An image as a base64 data URL. No URL is ever fetched.",
-        extra_json_schema={"pattern": f"^data:image/(png|jpe?g|webp|bmp);base64,{BASE64}$"},
+        extra_json_schema={"pattern": f"^data:(image/[a-z]+|application/octet-stream);base64,{BASE64}$"},
     ),
 ]
-Ignored: TypeAlias = Annotated[str, Meta(max_length=LIMITS.max_text, description="Accepted and ignored.")]
-IgnoredList: TypeAlias = Annotated[list[Any], Meta(description="Accepted and ignored.")]
 
 MaxTokens: TypeAlias = Annotated[int, Meta(ge=1, le=RANGES["max_tokens"])]
 ThinkingTokens: TypeAlias = Annotated[
@@ -46,19 +48,37 @@ TopK: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1, description="0 and -1
 MinP: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 RepetitionPenalty: TypeAlias = Annotated[float, Meta(ge=0.01, le=100)]
-Seed: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+Seed: TypeAlias = Annotated[int, Meta(ge=-MAX_SEED - 1, le=MAX_SEED, description="-1 is the same as null.")]
 TopLogprobs: TypeAlias = Annotated[int, Meta(ge=0, le=LIMITS.max_top_logprobs)]
-StopString: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_LENGTH)]
+StopString: TypeAlias = Annotated[str, Meta(max_length=MAX_STOP_LENGTH, description="Ignored if empty.")]
 Stop: TypeAlias = StopString | Annotated[list[StopString], Meta(max_length=MAX_STOP_STRINGS)]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
-ServiceTier: TypeAlias = Literal["auto", "default", "flex", "priority"]
+
+
+ImageDetail: TypeAlias = Detail | Literal["original"]
+
+
+class InputText(RequestStruct, tag_field="type", tag="input_text"):
+    """Text."""
+
+    unused = fields.PART
+    text: Text
+
+
+class InputImage(RequestStruct, tag_field="type", tag="input_image"):
+    """An image: PNG, JPEG, WebP, BMP or GIF."""
+
+    unused = fields.IMAGE
+    image_url: DataURL
+    detail: ImageDetail | None = None
 
 
 class RefusalPart(RequestStruct, tag_field="type", tag="refusal"):
     """A refusal by another model, read as text."""
 
+    unused = fields.PART
     refusal: Text
 
 
@@ -82,6 +102,7 @@ class NamedSchema(RequestStruct, omit_defaults=True):
 class Function(RequestStruct):
     """A function that the model may call. ``strict`` is accepted and ignored."""
 
+    unused = fields.TOOL
     name: FunctionName
     description: Text | None = None
     parameters: dict[str, Any] | None = None
@@ -91,6 +112,7 @@ class Function(RequestStruct):
 class FunctionTool(RequestStruct):
     """A function tool of chat completions."""
 
+    unused = fields.TOOL
     type: Literal["function"]
     function: Function
 

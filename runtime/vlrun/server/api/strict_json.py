@@ -12,6 +12,7 @@ import re
 
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.limits import ServerLimits
+from vlrun.storage.text_files import without_byte_order_mark
 
 EXACT = 2**53
 """Up to here every whole number is a float of its own."""
@@ -25,15 +26,13 @@ _INVALID = re.compile("[\0\ud800-\udfff]")  # the parser has joined complete sur
 
 
 def parse(body: bytes, limits: ServerLimits) -> object:
-    """Parse a body in UTF-8 without a byte order mark (RFC 8259, 8.1). Raises ApiError 400, ``invalid_json``."""
+    """Parse a body in UTF-8; a byte order mark is ignored (RFC 8259, 8.1). Raises ApiError 400, ``invalid_json``."""
     if not body.strip():
         raise _error("the request has no body: it must be JSON")
     try:
-        text = body.decode()
+        text = without_byte_order_mark(body).decode()
     except UnicodeDecodeError:
         raise _error("the request's body is not UTF-8") from None
-    if text.startswith("\ufeff"):
-        raise _error("the request's body begins with a byte order mark: send UTF-8 without one")
     _check_shape(text, limits)
     try:
         value = json.loads(

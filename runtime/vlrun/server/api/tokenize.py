@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlrun.server.api import fields
 from vlrun.server.api.chat import parse_messages, parse_tools
 from vlrun.server.api.chat_schemas import ChatMessages
 from vlrun.server.api.parsing import RequestParser, check_model
 from vlrun.server.api.schemas import FunctionTools, RequestStruct, Text
-from vlrun.server.api.validation import UNSUPPORTED_TOKENIZE, convert
+from vlrun.server.api.validation import convert
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import GenerationRequest
 from vlrun.server.limits import ServerLimits
@@ -17,6 +18,7 @@ from vlrun.server.limits import ServerLimits
 class TokenizeRequest(RequestStruct):
     """What is to be counted: either ``messages`` (with ``tools``) or ``prompt``."""
 
+    unused = fields.TOKENIZE
     model: str | None = None
     messages: ChatMessages | None = None
     tools: FunctionTools | None = None
@@ -25,9 +27,8 @@ class TokenizeRequest(RequestStruct):
 
 def parse(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest | str:
     """Parse the JSON of a request: a conversation or a text. ``names``: the names of the model. Raises ApiError."""
-    body = convert(value, TokenizeRequest, UNSUPPORTED_TOKENIZE)
-    if body.model is not None:
-        check_model(body.model, names)
+    body = convert(value, TokenizeRequest)
+    check_model(body.model, names)
     parser = RequestParser(limits)
     if body.prompt is not None:
         if body.messages is not None or body.tools is not None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
+from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api_errors import ApiError, bad_request
 
 T = TypeVar("T")
@@ -34,55 +35,6 @@ NAME_RULE = "1 to 64 of the characters a-z, A-Z, 0-9, _ and -"  # of FUNCTION_NA
 LENGTH_UNITS = {"str": "characters", "array": "elements", "object": "keys"}
 BOUNDS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 
-# What OpenAI's API or other servers know and this service does not: such fields are refused by name, unless they are
-# null or have a value of _NEUTRAL.
-_OPENAI_CHAT = """
-    audio function_call functions moderation prediction prompt_cache_options prompt_cache_retention
-    verbosity web_search_options
-"""
-_OPENAI_RESPONSES = """
-    access_programs background_options context_management conversation image max_tool_calls moderation
-    previous_response_id prompt prompt_cache_options prompt_cache_retention thinking_token_budget chat_template_kwargs
-"""
-_OTHER_SERVERS = """
-    add_generation_prompt add_special_tokens allowed_token_ids bad_words best_of cache_salt chat_template
-    continue_final_message documents echo guided_choice guided_decoding_backend guided_grammar
-    guided_json guided_regex guided_whitespace_pattern ignore_eos include_reasoning include_stop_str_in_output
-    kv_transfer_params length_penalty logits_processors media_io_kwargs min_tokens mm_processor_kwargs priority
-    prompt_logprobs request_id return_token_ids return_tokens_as_token_ids skip_special_tokens
-    spaces_between_special_tokens stop_token_ids structured_outputs top_a
-    truncate_prompt_tokens typical_p use_beam_search vllm_xargs
-"""
-_NEUTRAL: Mapping[str, Sequence[object]] = {
-    "add_generation_prompt": [True],
-    "background": [False],
-    "bad_words": [[]],
-    "best_of": [1],
-    "continue_final_message": [False],
-    "echo": [False],
-    "functions": [[]],
-    "ignore_eos": [False],
-    "include_reasoning": [True],
-    "include_stop_str_in_output": [False],
-    "length_penalty": [1, 1.0],
-    "logit_bias": [{}],
-    "logits_processors": [[]],
-    "min_tokens": [0],
-    "priority": [0],
-    "prompt_cache_retention": ["24h", "in_memory"],
-    "return_token_ids": [False],
-    "return_tokens_as_token_ids": [False],
-    "skip_special_tokens": [True],
-    "spaces_between_special_tokens": [True],
-    "stop_token_ids": [[]],
-    "use_beam_search": [False],
-    "verbosity": ["high", "low", "medium"],
-}
-"""Values that ask for what this service does anyway, or that do not change an answer."""
-UNSUPPORTED_CHAT = frozenset((_OPENAI_CHAT + _OTHER_SERVERS).split()) | {"logit_bias"}
-UNSUPPORTED_RESPONSES = frozenset((_OPENAI_RESPONSES + _OTHER_SERVERS).split()) | {"background"}
-UNSUPPORTED_TOKENIZE = frozenset(_OTHER_SERVERS.split())
-
 _LOCATION = re.compile(r"(`key` in )?`\$([\w.\[\]]*)`")
 _STEP = re.compile(r"\.?(\w+)|\[(\d+)\]")
 _WRONG_TYPE = re.compile(r"Expected `(.*?)`, got `(.*)`")
@@ -91,22 +43,78 @@ _OUT_OF_BOUNDS = re.compile(r"Expected `(?:int|float)` (<=|>=|<|>) ([-\d.e+]+)")
 _NAMED_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
-def convert(value: object, kind: type[T], unsupported: frozenset[str] = frozenset()) -> T:
-    """Convert parsed JSON to a request type. Raises ApiError (400); ``unsupported`` fields are refused by name."""
-    if isinstance(value, dict):
-        for name, member in value.items():
-            if name in unsupported and not _is_neutral(name, member):
-                raise not_supported(name)
-        value = {name: member for name, member in value.items() if name not in unsupported}
+def convert(value: object, kind: type[T]) -> T:
+    """Convert parsed JSON to a request type; ignored fields are left out. Raises ApiError (400)."""
+    value = without_ignored(value, kind)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise explain(str(error), value, kind) from None
 
 
-def _is_neutral(name: str, member: object) -> bool:
-    same = (type(member) is type(neutral) and member == neutral for neutral in _NEUTRAL.get(name, ()))  # 0 is not False
-    return member is None or any(same)
+def without_ignored(value: object, kind: type) -> object:
+    """Leave out the ignored fields of all objects of a request. Raises ApiError (400) for those refused by name."""
+    return _without_ignored(value, tuple(_members(_type_info(kind))), "")
+
+
+def _without_ignored(value: object, kinds: Sequence[inspect.Type], path: str) -> object:
+    if isinstance(value, list):
+        lists = [kind for kind in kinds if isinstance(kind, inspect.ListType)]
+        items = [member for one in lists for member in _members(one.item_type)]
+        return [_without_ignored(item, items, f"{path}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, dict) or (struct := _matching(value, kinds)) is None:
+        return value
+    unused, known = struct.unused, _fields(struct)
+    kept: dict[str, object] = {}
+    for name, member in value.items():
+        place = f"{path}.{name}" if path else name
+        if name in known:
+            kept[name] = _without_ignored(member, known[name], place)
+        elif not unused.ignores(name, member):
+            if unused.refuses(name):
+                raise not_supported(place)
+            kept[name] = member
+    return kept
+
+
+def _matching(value: Mapping[str, object], kinds: Sequence[inspect.Type]) -> type[RequestStruct] | None:
+    """The type of an object among those that may be here."""
+    for kind in kinds:
+        if not isinstance(kind, inspect.StructType) or not issubclass(kind.cls, RequestStruct):
+            continue
+        if not kind.tag_field or value.get(kind.tag_field) == kind.tag:
+            return kind.cls
+    return None
+
+
+def places_of_structs(kind: type[RequestStruct]) -> dict[type[RequestStruct], list[str]]:
+    """The types of all objects of a request, each with its places; the request itself is at ""."""
+    places: dict[type[RequestStruct], list[str]] = {}
+    pending = [(kind, "")]
+    for struct, place in pending:
+        if place in places.setdefault(struct, []):
+            continue
+        places[struct].append(place)
+        for name, members in _fields(struct).items():
+            pending += _structs_in(members, f"{place}.{name}" if place else name)
+    return places
+
+
+def _structs_in(kinds: Sequence[inspect.Type], place: str) -> Iterator[tuple[type[RequestStruct], str]]:
+    for kind in kinds:
+        if isinstance(kind, inspect.StructType) and issubclass(kind.cls, RequestStruct):
+            yield kind.cls, place
+        elif isinstance(kind, inspect.ListType):
+            yield from _structs_in(tuple(_members(kind.item_type)), f"{place}[]")
+
+
+@cache
+def _fields(struct: type[RequestStruct]) -> Mapping[str, Sequence[inspect.Type]]:
+    """The types of a struct's fields, by their names in JSON; the tag has none."""
+    info = inspect.type_info(struct)
+    assert isinstance(info, inspect.StructType)
+    fields = {field.encode_name: tuple(_members(field.type)) for field in info.fields}
+    return {**fields, info.tag_field: ()} if info.tag_field else fields
 
 
 def quoted(text: str) -> str:

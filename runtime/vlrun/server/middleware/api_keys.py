@@ -5,16 +5,15 @@ Only digests are kept, so that no log line, traceback or dump shows a key.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import hmac
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlrun.errors import ServiceError
+from vlrun.storage.text_files import read_text
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_KEYS = 100
@@ -85,18 +84,7 @@ def _digest(key: str) -> bytes:
 
 
 def _read(path: Path) -> str:
-    """Read a key file, if only its owner and group can. Checks the open file, so that it cannot be exchanged."""
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MAX_FILE_BYTES + 1)
+        return read_text(path, MAX_FILE_BYTES, private=True)
     except OSError as error:
-        raise ServiceError(f"the key file {path} cannot be read", error.strerror) from None
-    if mode & (stat.S_IWGRP | stat.S_IWOTH | stat.S_IROTH):
-        raise ServiceError(f"the key file {path} may be read or changed by others: chmod 600 {path}")
-    if len(content) > MAX_FILE_BYTES:
-        raise ServiceError(f"the key file {path} is larger than {MAX_FILE_BYTES // 1024} KiB")
-    try:
-        return content.removeprefix(codecs.BOM_UTF8).decode("ascii")
-    except UnicodeDecodeError:
-        raise ServiceError(f"the key file {path} has non-ASCII characters") from None
+        raise ServiceError(f"the key file {path} cannot be used: {error.strerror}") from None

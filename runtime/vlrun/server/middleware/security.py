@@ -7,7 +7,6 @@ ignores the port and its CORSMiddleware lets foreign origins through, only witho
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 from collections.abc import Callable
@@ -17,13 +16,15 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlrun.errors import AnswerCancelled, is_panic
-from vlrun.server.api_errors import ApiError, bad_request
+from vlrun.server.api_errors import ApiError, bad_request, protocol_of
+from vlrun.server.logging import record_error
+from vlrun.server.middleware.allowed_names import HOST, allowed_hosts
 from vlrun.server.middleware.api_keys import ApiKeys
 
 logger = logging.getLogger("vlrun.server")
 
-PUBLIC_PATH = "/health/live"
-"""The one path that needs no key."""
+PUBLIC_PATHS = frozenset({"/health", "/health/live"})
+"""Need no key: load balancers and containers probe them, and they show nothing but the state."""
 MEDIA_TYPES = frozenset({"application/json", "multipart/form-data"})
 """A foreign page can post ``text/plain`` without a preflight, but not JSON; the form that it posts has an Origin."""
 LINGER_SECONDS = 2.0
@@ -36,11 +37,13 @@ HARDENING = (
 )
 
 INVALID_HOST = bad_request("a request has one Host header: a name or an address, and a port", code="invalid_host")
-FOREIGN_HOST = ApiError(403, "this Host is not allowed", "host_not_allowed")
-FOREIGN_ORIGIN = ApiError(403, "this Origin is not allowed", "origin_not_allowed")
+FOREIGN_HOST = ApiError(403, "this Host is not allowed: see the option --allow-host of the service", "host_not_allowed")
+FOREIGN_ORIGIN = ApiError(
+    403, "this Origin is not allowed: see the option --allow-origin of the service", "origin_not_allowed"
+)
 NO_KEY = ApiError(
     401,
-    "a valid API key is needed: Authorization: Bearer KEY",
+    "a valid API key is needed: Authorization: Bearer KEY, or x-api-key: KEY",
     "invalid_api_key",
     headers=(("www-authenticate", "Bearer"),),
 )
@@ -48,10 +51,7 @@ FOREIGN_TYPE = ApiError(415, "the Content-Type must be application/json or multi
 STOPPING = ApiError(503, "the service is stopping", "stopping", retry_after=5, headers=(("connection", "close"),))
 FAILED = ApiError(500, "the service failed on this request", "internal_error")
 
-_HOST = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-_DEFAULT_PORT = re.compile(r":(?:80|443)$")
-_HAS_PORT = re.compile(r":[0-9]+$")
-_CLIENT_HEADER = re.compile(r"x-stainless-[a-z0-9-]{1,40}")  # of OpenAI's client
+_HEADER_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class SecurityMiddleware:
         """Check Host and Origin."""
         allowed = allowed_hosts(scope.get("server"), self.hosts)
         host = _header(scope, b"host").lower()
-        if not _HOST.fullmatch(host):
+        if not HOST.fullmatch(host):
             return INVALID_HOST
         if host not in allowed:
             return FOREIGN_HOST
@@ -109,9 +109,11 @@ class SecurityMiddleware:
 
     def _check_request(self, scope: Scope) -> ApiError | None:
         """Check the key and the content type, and that the service is not stopping."""
-        if self.keys and scope["path"] != PUBLIC_PATH:
+        if self.keys and scope["path"] not in PUBLIC_PATHS:
             scheme, _, key = _header(scope, b"authorization").partition(" ")
-            name = self.keys.name_of(key.strip() if scheme.lower() == "bearer" else "")
+            bearer = key.strip() if scheme.lower() == "bearer" else ""
+            presented = (bearer, _header(scope, b"x-api-key"))  # clients may send a placeholder in one of them
+            name = next(filter(None, map(self.keys.name_of, presented)), None)
             if name is None:
                 return NO_KEY
             scope.setdefault("state", {})["key"] = name
@@ -122,29 +124,6 @@ class SecurityMiddleware:
         # Without a body, the endpoint says what is missing.
         readable = not _has_body(scope) or _is_readable(_header(scope, b"content-type"))
         return None if readable else FOREIGN_TYPE
-
-
-def allowed_hosts(server: tuple[str, int | None] | None, hosts: frozenset[str]) -> frozenset[str]:
-    """Exact values of Host that are allowed, in lower case: ``hosts`` and the service's own address.
-
-    ``server``: the address and port that the client connected to, or the path of a socket and None. Of a loopback
-    address, ``localhost`` is allowed too.
-    """
-    address, port = server or ("", None)
-    names = {host.lower() for host in hosts} | ({"localhost"} if port is None else _own_names(address))
-    exact = {name if port is None or _HAS_PORT.search(name) else f"{name}:{port}" for name in names}
-    return frozenset(exact | {_DEFAULT_PORT.sub("", name) for name in exact})
-
-
-def _own_names(address: str) -> set[str]:
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return set()
-    if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip  # a socket for both families
-    literal = f"[{ip}]" if ip.version == 6 else str(ip)
-    return {literal, "localhost"} if ip.is_loopback else {literal}
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
@@ -202,19 +181,25 @@ class _Exchange:
 
     async def send_error(self, error: ApiError) -> None:
         """Answer with an error."""
-        headers = [(name.encode(), value.encode()) for name, value in error.all_headers()]
+        protocol = protocol_of(self._scope["path"])
+        record_error(self._scope, error.code, error.param)
+        headers = [(name.encode(), value.encode()) for name, value in error.all_headers(protocol)]
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": error.body()})
+        await self.send({"type": "http.response.body", "body": error.body(protocol)})
 
     async def allow_preflight(self) -> None:
-        """Tell a browser what a page of an allowed origin may send: what we read, and headers of OpenAI's client."""
+        """Tell a browser that a page of an allowed origin may send any header: every client has headers of its own, and
+        those that the service does not know change nothing.
+        """
         asked = ",".join(_values(self._scope, b"access-control-request-headers")).lower().split(",")
-        tolerated = [name.strip() for name in asked if _CLIENT_HEADER.fullmatch(name.strip())]
+        names = dict.fromkeys(["authorization", "content-type", *map(str.strip, asked)])
         headers = [
             (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", ", ".join(["authorization, content-type", *tolerated]).encode()),
+            (b"access-control-allow-headers", ", ".join(filter(_HEADER_NAME.fullmatch, names)).encode()),
             (b"access-control-max-age", b"600"),
         ]
+        if _header(self._scope, b"access-control-request-private-network") == "true":  # a page of the public network
+            headers.append((b"access-control-allow-private-network", b"true"))
         await self.send({"type": "http.response.start", "status": 204, "headers": headers})
         await self.send({"type": "http.response.body", "body": b""})
 
@@ -246,7 +231,11 @@ class _Exchange:
         if self._origin is None:
             ours.append((b"cross-origin-resource-policy", b"same-origin"))
         else:
-            ours += [(b"access-control-allow-origin", self._origin.encode("latin-1")), (b"vary", b"Origin")]
+            ours += [
+                (b"access-control-allow-origin", self._origin.encode("latin-1")),
+                (b"access-control-expose-headers", b"retry-after, x-should-retry"),
+                (b"vary", b"Origin"),
+            ]
         names = {name.lower() for name, _ in given}
         return given + [(name, value) for name, value in ours if name not in names]
 

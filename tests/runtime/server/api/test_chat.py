@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from tests.runtime.server.api.chat_requests import CALL, FUNCTION, IMAGE, NAMED, TOOL, image, request, text, user
-from vlrun.server.api import chat
+from vlrun.server.api import chat, fields
 from vlrun.server.api.chat_schemas import ChatRequest
-from vlrun.server.api.validation import UNSUPPORTED_CHAT
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
@@ -97,44 +96,25 @@ def test_openais_fields_map_to_options(given: dict[str, object], options: Option
     assert read(request(**given)).options == options
 
 
-IGNORED: dict[str, object] = {
-    "user": "me",
-    "safety_identifier": "me",
-    "prompt_cache_key": "k",
-    "metadata": {"a": "b"},
-    "store": False,
-    "service_tier": "auto",
-    "modalities": ["text"],
-    "logit_bias": {},
-    "tools": [],
-    "tool_choice": "auto",
-    "parallel_tool_calls": True,
-}
-
-
-@pytest.mark.parametrize("name", IGNORED)
-def test_fields_without_effect_are_accepted(name: str) -> None:
-    """Standard clients send them."""
-    assert read(request(**{name: IGNORED[name]})) == read(request())
-
-
-@pytest.mark.parametrize("name", sorted({*UNSUPPORTED_CHAT, *ChatRequest.__struct_fields__} - {"model", "messages"}))
-def test_null_means_default(name: str) -> None:
-    """Some clients send null for every unused field."""
-    assert read(request(**{name: None})) == read(request())
-
-
 @pytest.mark.parametrize(
     "given",
     [
-        {"verbosity": "low"},
-        {"ignore_eos": False},
-        {"min_tokens": 0},
-        {"best_of": 1},
-        {"functions": []},
-        {"skip_special_tokens": True},
-        {"prompt_cache_retention": "24h"},
-        {"store": True},
+        {"modalities": ["text"]},
+        {"tools": []},
+        {"tool_choice": "auto"},
+        {"parallel_tool_calls": True},
+        {"response_format": {"type": "text"}},
+        {"n": 1},
+        {"stop": ""},
+        {"stop": []},
+        {"stop": ["", ""]},
+        {"seed": -1},
+        {"stream_options": {"continuous_usage_stats": True}},
+        {"stream": False},
+        {"chat_template_kwargs": {}},
+        {"reasoning": {}},
+        {"reasoning_effort": "low"},
+        {"thinking": {"type": "adaptive"}},
     ],
     ids=str,
 )
@@ -143,17 +123,28 @@ def test_values_that_ask_for_nothing_else_are_accepted(given: Mapping[str, objec
     assert read(request(**given)) == read(request())
 
 
-@pytest.mark.parametrize("given", [{"ignore_eos": 0}, {"min_tokens": False}, {"skip_special_tokens": False}], ids=str)
-def test_other_values_of_these_fields_are_refused(given: Mapping[str, object]) -> None:
-    assert refused(request(**given)).code == "unsupported_parameter"
+@pytest.mark.parametrize("name", sorted({*ChatRequest.__struct_fields__} - {"model", "messages"}))
+def test_null_means_default(name: str) -> None:
+    """Some clients send null for every unused field."""
+    assert read(request(**{name: None})) == read(request())
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED_CHAT))
+@pytest.mark.parametrize("name", sorted({*fields.CHAT.only, *fields.CHAT.refused}))
 def test_unsupported_fields_are_refused_by_name(name: str) -> None:
     """Rows 15 and 18: ignoring a field changes the answer; a template is a program from an untrusted client."""
     error = refused(request(**{name: {"1": 5}}))
     assert (error.status, error.param, error.code) == (400, name, "unsupported_parameter")
     assert name in error.message
+
+
+@pytest.mark.parametrize(("given", "seed"), [(0, 0), (7, 7), (2**63 - 1, 2**63 - 1), (-2, 2**63 - 2), (-(2**63), 0)])
+def test_negative_seeds_are_seeds(given: int, seed: int) -> None:
+    """OpenAI's seeds are whole numbers of 64 bits with a sign."""
+    assert read(request(seed=given)).options.seed == seed
+
+
+def test_empty_stop_strings_are_left_out() -> None:
+    assert read(request(stop=["a", "", "b"])).options.stop == ("a", "b")
 
 
 def test_tools_and_their_choice() -> None:
@@ -191,12 +182,14 @@ def test_a_refusal_is_text() -> None:
         assert read(request(message)).messages == (RequestMessage("assistant", ("No.",)),)
 
 
-def test_system_messages_are_joined() -> None:
-    """The chat template supports one and drops the others silently."""
-    system = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}]
-    assert read(request(*system, user("hi"))).messages[0] == RequestMessage("system", ("Be brief.", "\n\n", "Be kind."))
-    error = refused(request(user("hi"), system[0]))
-    assert error.param == "messages[1].role"
+def test_system_messages_keep_their_place() -> None:
+    """Agents add instructions later. `ChatTemplate` knows whether the model's template shows them."""
+    system, developer = {"role": "system", "content": "Be brief."}, {"role": "developer", "content": [text("Be kind.")]}
+    assert read(request(system, user("hi"), developer)).messages == (
+        RequestMessage("system", ("Be brief.",)),
+        RequestMessage("user", ("hi",)),
+        RequestMessage("system", ("Be kind.",)),
+    )
 
 
 def content(part: object, role: str = "user") -> dict[str, Any]:
@@ -209,7 +202,7 @@ WRONG: list[tuple[object, str | None, str]] = [
     ([], None, "must be an object, not an array"),
     (None, None, "must be an object, not null"),
     ({"model": "vlrun-tiny"}, "messages", "messages is missing"),
-    (request(model=None), "model", "must be a string, not null"),
+    (request(model=5), "model", "must be a string, not a whole number"),
     (request(messages=None), "messages", "must be an array, not null"),
     (request(messages=[]), "messages", "must not be empty"),
     (request(messages=[5]), "messages[0]", "must be an object, not a whole number"),
@@ -220,7 +213,6 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request({"role": "user", "content": None}), "messages[0].content", "must be a string or an array, not null"),
     (request({"role": "user", "content": []}), "messages[0].content", "must not be empty"),
     (request({"role": "user", "content": {"text": "hi"}}), "messages[0].content", "string or an array, not an object"),
-    (request({"role": "assistant"}), "messages[0].content", "is missing, and there are no tool_calls"),
     (request({"role": "assistant", "audio": {"id": "x"}}), "messages[0].audio", "is not supported"),
     (request({**user("hi"), "weight": 1}), "messages[0].weight", "is unknown"),
     # row 10: unsupported parts
@@ -229,15 +221,21 @@ WRONG: list[tuple[object, str | None, str]] = [
         f"{PART}.type",
         "does not support video",
     ),
-    (content({"type": "input_audio"}), f"{PART}.type", 'must be one of text, image_url, not "input_audio"'),
+    (
+        content({"type": "input_audio"}),
+        f"{PART}.type",
+        'must be one of text, image_url, input_text, input_image, not "input_audio"',
+    ),
     (content({"type": "file"}), f"{PART}.type", 'not "file"'),
     (content({"text": "hi"}), f"{PART}.type", "is missing"),
     (content({"text": "hi"}, "system"), f"{PART}.type", "is missing"),
     (content({"type": 5}), f"{PART}.type", "must be a string, not a whole number"),
-    (content({"type": "image_url", "image_url": IMAGE}), f"{PART}.image_url", "must be an object, not a string"),
-    (content(image(detail="original")), f"{PART}.image_url.detail", "must be one of auto, high, low"),
+    (content({"type": "image_url", "image_url": 5}), f"{PART}.image_url", "must be a string or an object, not a whole"),
+    (content({"type": "image_url", "image_url": "http://x/"}), f"{PART}.image_url", "fetches no URLs"),
+    (content({"type": "input_image", "file_id": "x"}), f"{PART}.file_id", "is not supported"),
+    (content(image(detail="huge")), f"{PART}.image_url.detail", "must be one of auto, high, low, original"),
     (content(image(url="file:///etc/passwd")), f"{PART}.image_url.url", ""),
-    (content(image(), "system"), f"{PART}.type", 'must be text, not "image_url"'),
+    (content(image(), "system"), f"{PART}.type", 'must be one of text, input_text, not "image_url"'),
     (content(image(), "assistant"), f"{PART}.type", 'must be one of text, refusal, not "image_url"'),
     # calls
     (
@@ -262,24 +260,18 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request(top_k=-2), "top_k", "must be at least -1"),
     (request(min_p=2), "min_p", "must be at most 1"),
     (request(seed=2**70), "seed", "must be at most 9223372036854775807"),
-    (request(seed=-1), "seed", "must be at least 0"),
+    (request(seed=-(2**63) - 1), "seed", "must be at least -9223372036854775808"),
     (request(presence_penalty=3), "presence_penalty", "must be at most 2"),
     (request(repetition_penalty=0), "repetition_penalty", "must be at least 0.01"),
     (request(logprobs=True, top_logprobs=10**6), "top_logprobs", "must be at most 20"),
     (request(top_logprobs=5), "top_logprobs", "needs logprobs"),
     (request(stop=["a"] * 10**4), "stop", "may have at most 16 elements"),
-    (request(stop=""), "stop", "must not be empty"),
-    (request(stop=["a", ""]), "stop[1]", "must not be empty"),
     (request(stop="a" * 257), "stop", "at most 256 characters"),
     (request(logit_bias={"1": 100}), "logit_bias", "is not supported"),
     # fields that contradict each other
-    (request(stream_options={"include_usage": True}), "stream_options", "needs stream"),
     (request(stream=True, stream_options={"chunk_size": 1}), "stream_options.chunk_size", "is unknown"),
     (request(stop="x", response_format={"type": "json_object"}), "stop", "would cut the JSON"),
-    (request(modalities=["text", "audio"]), "modalities[1]", 'must be text, not "audio"'),
-    (request(service_tier="batch"), "service_tier", "must be one of auto, default"),
-    (request(metadata={"a": 5}), "metadata", "must be a string"),
-    (request(metadata={"a" * 65: "b"}), "metadata", "has a key that is too long"),
+    (request(modalities=["text", "audio"]), "modalities", "is not supported"),
     (request(response_format={"type": "xml"}), "response_format.type", "must be one of text, json_object, json_schema"),
     (request(response_format={"type": "json_schema"}), "response_format.json_schema", "is missing"),
     (request(response_format=json_schema([])), "response_format.json_schema.schema", "must be an object"),
@@ -307,12 +299,26 @@ def test_invalid_requests_are_refused_with_their_field(value: object, param: str
     assert len(error.message) < 300
 
 
+def test_a_text_may_be_a_part_without_a_type() -> None:
+    """Older releases of Frigate send it so."""
+    parsed = read(request(user(image(detail="low"), "How many?")))
+    assert parsed.messages[0].parts[1] == "How many?"
+    limits = ServerLimits(max_text=3)
+    assert refused(request(user(image(), "abcd")), limits).param == "messages[0].content[1]"
+
+
+def test_a_request_without_a_model_goes_to_the_served_one() -> None:
+    """Docling's default has no model."""
+    without = {name: value for name, value in request().items() if name != "model"}
+    assert read(without) == read(request()) == read(request(model=None))
+
+
 def test_video_has_its_own_error_code() -> None:
     """Row 10: clients can tell an unsupported feature from a bad file."""
     assert refused(content({"type": "video_url"})).code == "unsupported_video"
 
 
-@pytest.mark.parametrize("arguments", ["", "[]", "{", "null", '{"a": 1, "a": 2}', "{}{}", '{"a": NaN}'])
+@pytest.mark.parametrize("arguments", ["[]", "{", "null", '{"a": 1, "a": 2}', "{}{}", '{"a": NaN}'])
 def test_arguments_of_a_call_must_be_an_object(arguments: str) -> None:
     """They are in the prompt verbatim: other text could end the call early."""
     call = {**CALL, "function": {"name": "weather", "arguments": arguments}}

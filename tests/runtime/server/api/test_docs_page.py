@@ -36,7 +36,7 @@ class _Page(html.parser.HTMLParser):
 
 
 def unpacked(name: str) -> tuple[str, dict[bytes, bytes]]:
-    found = asset(name)
+    found = asset(name, "gzip, deflate, br")
     assert found is not None
     return gzip.decompress(found[0]).decode(), dict(found[1])
 
@@ -67,4 +67,20 @@ def test_docs_page_forbids_inline_scripts(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "../docs_page.py", "swagger-ui.LICENSE.txt", "/etc/passwd", "README.md"])
 def test_docs_page_serves_only_its_files(name: str) -> None:
-    assert asset(name) is None
+    assert asset(name, "") is None
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        *[(header, True) for header in ("gzip", "GZIP", "deflate, gzip;q=1.0, *;q=0.5", "br;q=1, gzip;q=0.1", "*")],
+        *[(header, False) for header in ("", "identity", "gzip;q=0", "gzip; q=0.0, *", "br", "xgzip", "gzip;q=x")],
+    ],
+)
+def test_files_are_gzipped_only_for_clients_that_accept_it(name: str, accepted: str, packed: bool) -> None:
+    """`curl http://127.0.0.1:8321/docs` printed binary data."""
+    content, headers = asset(name, accepted) or (b"", {})
+    assert headers[b"vary"] == b"Accept-Encoding"
+    assert (headers.get(b"content-encoding") == b"gzip") == packed
+    assert (gzip.decompress(content) if packed else content).decode() == unpacked(name)[0]

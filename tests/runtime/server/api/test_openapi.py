@@ -16,9 +16,12 @@ from PIL import Image
 
 from tests.runtime.server.api.chat_requests import IMAGE
 from vlrun.server.api import chat, responses, tokenize
+from vlrun.server.api.anthropic import parsing as anthropic
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.ollama import parsing as ollama
 from vlrun.server.api.openapi import document
 from vlrun.server.api.responses_schemas import ResponsesRequest
+from vlrun.server.api_errors import ApiError
 from vlrun.server.limits import ServerLimits
 
 MODEL = "vlrun-tiny"
@@ -27,6 +30,12 @@ PARSERS = {
     "/v1/chat/completions": chat.parse,
     "/v1/responses": responses.parse,
     "/v1/tokenize": tokenize.parse,
+    "/v1/messages": anthropic.parse,
+    "/v1/messages/count_tokens": anthropic.parse_count,
+    "/api/chat": ollama.parse_chat,
+    "/api/generate": ollama.parse_prompt,
+    "/api/show": lambda value, names, _: ollama.parse_name(value, names),
+    "/api/pull": lambda value, names, _: ollama.parse_name(value, names),
 }
 
 
@@ -66,14 +75,23 @@ def test_schemathesis_finds_all_endpoints() -> None:
     found = [operation.ok() for operation in loaded.get_all_operations()]  # type: ignore[union-attr] # an error fails here
     assert sorted(operation.label for operation in found) == sorted(
         [
+            "GET /api/ps",
+            "GET /api/tags",
+            "GET /api/version",
             "GET /health/live",
             "GET /health/ready",
             "GET /metrics",
             "GET /v1/models",
             "GET /v1/models/{model}",
+            "POST /api/chat",
+            "POST /api/generate",
+            "POST /api/pull",
+            "POST /api/show",
             "POST /api/v1/analyze",
             "POST /api/v1/chat",
             "POST /v1/chat/completions",
+            "POST /v1/messages",
+            "POST /v1/messages/count_tokens",
             "POST /v1/responses",
             "POST /v1/tokenize",
         ]
@@ -100,7 +118,8 @@ def test_every_error_status_is_documented() -> None:
         assert posted == name.startswith("POST")
     for named, response in OPEN["components"]["responses"].items():
         schema = response["content"]["application/json"]["schema"]
-        assert schema == {"$ref": "#/components/schemas/ErrorBody"}, named
+        body = f"{named}Body" if named in ("OllamaError", "AnthropicError") else "ErrorBody"
+        assert schema == {"$ref": f"#/components/schemas/{body}"}, named
     assert OPEN["components"]["responses"]["Error429"]["headers"]["Retry-After"]["required"]
 
 
@@ -138,6 +157,13 @@ BASE: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content":
         ({"model": MODEL, "input": [{"role": "user"}]}, "ResponsesRequest"),
         ({"model": MODEL, "input": "hi", "previous_response_id": "x"}, "ResponsesRequest"),
         ({"query": "hi"}, "FormFields"),
+        ({"model": MODEL, "prompt": "hi", "raw": True}, "OllamaGenerateRequest"),
+        ({**BASE, "options": {"mirostat": 1}}, "OllamaChatRequest"),
+        ({**BASE, "options": {"unknown": 1}}, "OllamaChatRequest"),
+        ({**BASE, "format": "xml"}, "OllamaChatRequest"),
+        (BASE, "MessagesRequest"),
+        ({**BASE, "max_tokens": 9, "container": "x"}, "MessagesRequest"),
+        ({**BASE, "max_tokens": 9, "system": [{"text": "a"}]}, "MessagesRequest"),
     ],
 )
 def test_document_excludes_invalid_requests(value: object, name: str) -> None:
@@ -152,6 +178,9 @@ def test_document_excludes_invalid_requests(value: object, name: str) -> None:
         ({**BASE, "temperature": None, "stop": None}, "ChatRequest"),
         ({"model": MODEL, "input": [{"role": "user", "content": "hi"}]}, "ResponsesRequest"),
         ({"image": "the file"}, "FormFields"),
+        ({**BASE, "max_tokens": 9, "metadata": {"user_id": "me"}, "tools": None, "unknown": None}, "MessagesRequest"),
+        ({**BASE, "options": None, "think": None, "unknown": None}, "OllamaChatRequest"),
+        ({**BASE, "model": f"{MODEL}:latest", "options": {"num_ctx": 8192, "stop": None}}, "OllamaChatRequest"),
     ],
 )
 def test_document_allows_valid_requests(value: object, name: str) -> None:
@@ -162,6 +191,35 @@ def test_document_allows_valid_requests(value: object, name: str) -> None:
 @pytest.mark.parametrize("kind", [ChatRequest, ResponsesRequest])
 def test_document_has_the_fields_of_the_types(kind: type[msgspec.Struct]) -> None:
     assert list(OPEN["components"]["schemas"][kind.__name__]["properties"]) == list(kind.__struct_fields__)
+
+
+IGNORED: list[tuple[dict[str, Any], bool]] = [
+    ({"store": 5}, True),
+    ({"min_tokens": 0}, True),
+    ({"min_tokens": None}, True),
+    ({"min_tokens": 1}, False),
+    ({"ignore_eos": False}, True),
+    ({"ignore_eos": 0}, False),
+    ({"anything": None}, True),
+    ({"anything": False}, False),
+    ({"guided_json": None}, True),
+    ({"guided_json": {}}, False),
+    ({"stream_options": {"continuous_usage_stats": True, "other": None}}, True),
+    ({"stream_options": {"other": 1}}, False),
+    ({"messages": [{**BASE["messages"][0], "cache_control": {"type": "ephemeral"}, "other": None}]}, True),
+    ({"messages": [{**BASE["messages"][0], "other": 1}]}, False),
+]
+
+
+@pytest.mark.parametrize(("given", "accepted"), IGNORED)
+def test_ignored_fields_are_those_of_the_document(given: dict[str, Any], accepted: bool) -> None:
+    """Generated clients check their requests."""
+    assert valid(BASE | given, "ChatRequest") is accepted
+    if accepted:
+        assert chat.parse(BASE | given, [MODEL], ServerLimits()) == chat.parse(BASE, [MODEL], ServerLimits())
+    else:
+        with pytest.raises(ApiError):
+            chat.parse(BASE | given, [MODEL], ServerLimits())
 
 
 def test_description_has_the_limits_of_the_service() -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from tests.runtime.server.api.chat_requests import IMAGE
-from vlrun.server.api import responses
+from vlrun.server.api import fields, responses
 from vlrun.server.api.responses_schemas import ResponsesRequest
-from vlrun.server.api.validation import UNSUPPORTED_RESPONSES
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
@@ -72,17 +71,21 @@ def test_images_and_texts_keep_their_order() -> None:
     assert second.param == "input[0].content[2].image_url"
 
 
-def test_instructions_and_system_messages_are_joined() -> None:
-    """The chat template supports one system message, the first."""
-    items = [message("developer", text_part("Be kind.")), {"role": "user", "content": "hi"}]
+def test_instructions_are_the_first_system_message() -> None:
+    """Others keep their place."""
+    items = [
+        message("developer", text_part("Be kind.")),
+        {"role": "user", "content": "hi"},
+        message("system", text_part()),
+    ]
     parsed = read(request(items, instructions="Be brief."))
     assert parsed.messages == (
-        RequestMessage("system", ("Be brief.", "\n\n", "Be kind.")),
+        RequestMessage("system", ("Be brief.",)),
+        RequestMessage("system", ("Be kind.",)),
         RequestMessage("user", ("hi",)),
+        RequestMessage("system", ("hi",)),
     )
     assert read(request(instructions="Be brief.")).messages[0] == RequestMessage("system", ("Be brief.",))
-    late = refused(request([message("user", text_part()), message("system", text_part())], instructions="Be brief."))
-    assert late.param == "input[1].role"
 
 
 def test_output_items_are_valid_input() -> None:
@@ -109,6 +112,8 @@ def test_all_options_are_used() -> None:
         request(
             temperature=0.5,
             top_p=0.9,
+            presence_penalty=0.25,
+            frequency_penalty=-0.25,
             max_output_tokens=9,
             stream=True,
             stream_options={"include_obfuscation": False},
@@ -119,7 +124,9 @@ def test_all_options_are_used() -> None:
             parallel_tool_calls=False,
         )
     )
-    assert parsed.options == Options(max_tokens=9, temperature=0.5, top_p=0.9, logprobs=3)
+    assert parsed.options == Options(
+        max_tokens=9, temperature=0.5, top_p=0.9, presence_penalty=0.25, frequency_penalty=-0.25, logprobs=3
+    )
     assert parsed.stream
     function = {"name": "weather", "parameters": {"type": "object"}}
     assert parsed.tools == ({"type": "function", "function": function},)
@@ -139,15 +146,13 @@ def test_text_formats(form: object, schema: object) -> None:
     assert read(request(text={"format": form})).options.schema == schema
 
 
-@pytest.mark.parametrize(
-    "name", sorted({*UNSUPPORTED_RESPONSES, *ResponsesRequest.__struct_fields__} - {"model", "input"})
-)
+@pytest.mark.parametrize("name", sorted({*ResponsesRequest.__struct_fields__} - {"model", "input"}))
 def test_null_means_default(name: str) -> None:
     """Some clients send null for every unused field."""
     assert read(request(**{name: None})) == read(request())
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED_RESPONSES))
+@pytest.mark.parametrize("name", sorted({*fields.RESPONSES.only, *fields.RESPONSES.refused}))
 def test_unsupported_fields_are_refused_by_name(name: str) -> None:
     """Ignoring ``previous_response_id`` would answer without the conversation."""
     error = refused(request(**{name: {"id": "x"}}))
@@ -155,10 +160,24 @@ def test_unsupported_fields_are_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"store": True}, {"store": False}, {"background": False}, {"truncation": "disabled"}]
+    "given",
+    [
+        {"store": True},
+        {"truncation": "disabled"},
+        {"truncation": "auto"},
+        {"reasoning": {}},
+        {"reasoning": {"effort": "high", "summary": "auto"}},
+        {"include": []},
+        {"include": ["reasoning.encrypted_content", "web_search_call.results"]},
+        {"text": {"verbosity": "low"}},
+        {"stream_options": {"include_obfuscation": True}},
+        {"tools": [], "tool_choice": "auto"},
+        {"max_tool_calls": 3},
+    ],
+    ids=str,
 )
-def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
-    """OpenAI's default of ``store`` is true."""
+def test_values_that_ask_for_nothing_else_are_accepted(given: dict[str, object]) -> None:
+    """Strict clients send every field, with its default. OpenAI's default of ``store`` is true."""
     assert read(request(**given)) == read(request())
 
 
@@ -197,13 +216,13 @@ def test_explicit_defaults_are_accepted(given: dict[str, object]) -> None:
         (request(tool_choice={"type": "function", "name": "x"}), "tool_choice", "not among the tools"),
         (request(tools=[TOOL], tool_choice={"type": "web_search"}), "tool_choice.type", "must be function"),
         (request(text={"format": {"type": "json_schema", "name": "n"}}), "text.format.schema", "is missing"),
-        (request(text={"verbosity": "low"}), "text.verbosity", "is not supported"),
-        (request(include=["web_search_call.results"]), "include[0]", "must be one of message.output_text.logprobs"),
+        (request(include=["everything"]), "include[0]", "must be one of "),
         (request(top_logprobs=3), "top_logprobs", "needs message.output_text.logprobs"),
         (request(truncation="last"), "truncation", "must be one of auto, disabled"),
         (request(max_output_tokens=0), "max_output_tokens", "must be at least 1"),
         (request(temperature=3), "temperature", "must be at most 2"),
-        (request(stream_options={}), "stream_options", "needs stream"),
+        (request(metadata={"a": 5}), "metadata", "must be a string"),
+        (request(metadata={"a" * 65: "b"}), "metadata", "has a key that is too long"),
         (request(background=True), "background", "is not supported"),
         (request(seed=1), "seed", "is unknown"),
     ],
@@ -229,6 +248,7 @@ def test_limits_are_those_of_chat_completions() -> None:
         (request("x" * 51, instructions="x" * 50), "input"),
         (request([message("user", text_part("x" * 101))]), "input[0].content[0].text"),
         (request([CALL, {**RESULT, "output": "x" * 100}]), "input[1].output"),
+        (request([CALL, {**RESULT, "output": [text_part("x" * 100)]}]), "input[1].output[0].text"),
         (request([message("user", image(), image())]), "input[0].content[1].image_url"),
         (request(tools=[{**TOOL, "description": "x" * 101}]), "tools[0].description"),
         (
@@ -240,12 +260,18 @@ def test_limits_are_those_of_chat_completions() -> None:
         assert refused(value, limits).param == param
 
 
-def test_the_output_of_a_call_may_be_a_list_of_texts() -> None:
+def test_the_output_of_a_call_may_be_a_list_of_texts_and_images() -> None:
     """As OpenAI's API accepts it."""
     question, result = message("user", text_part()), {**RESULT, "output": [text_part("3."), text_part("50")]}
     *_, last = read(request([question, CALL, result])).messages
     assert (last.role, last.parts) == ("tool", ("3.", "50"))
-    assert refused(request([question, CALL, {**RESULT, "output": [image()]}])).param == "input[2].output[0].type"
+    *_, last = read(request([question, CALL, {**RESULT, "output": [text_part("Here:"), image()]}])).messages
+    assert last.parts[0] == "Here:"
+    assert isinstance(last.parts[1], EncodedImage)
+    assert last.parts[1].param == "input[2].output[1].image_url"
+    assert read(request([question, CALL, {**RESULT, "output": []}])).messages[-1].parts == ()
+    wrong = [{"type": "input_file", "file_id": "x"}]
+    assert refused(request([question, CALL, {**RESULT, "output": wrong}])).param == "input[2].output[0].type"
 
 
 def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it() -> None:
@@ -264,3 +290,11 @@ def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it(
         ("assistant", "Let me see.", 0, 1),
         ("user", None, 0, 1),
     ]
+
+
+def test_reasoning_without_text_is_left_out() -> None:
+    """OpenAI's is encrypted. Guards against an empty answer in its place, and an empty conversation."""
+    encrypted = {"type": "reasoning", "id": "rs_1", "summary": [], "content": None, "encrypted_content": "x"}
+    question = message("user", text_part())
+    assert read(request([question, encrypted, question])) == read(request([question, question]))
+    assert refused(request([encrypted])).param == "input"

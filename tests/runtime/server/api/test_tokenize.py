@@ -29,7 +29,7 @@ def test_tokenize_takes_a_conversation_or_a_text() -> None:
         ({}, "messages", 400),
         ({"prompt": "hi", "messages": [{"role": "user", "content": "hi"}]}, "prompt", 400),
         ({"prompt": "hi", "model": "x"}, "model", 404),
-        ({"prompt": "hi", "add_special_tokens": True}, "add_special_tokens", 400),
+        ({"prompt": "hi", "chat_template": "x"}, "chat_template", 400),
         ({"prompt": "x" * 101}, "prompt", 400),
     ],
 )

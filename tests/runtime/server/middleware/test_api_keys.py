@@ -105,9 +105,9 @@ def test_group_read_permission_is_accepted(file: Path, mode: int) -> None:
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match="cannot be read"):
+    with pytest.raises(ServiceError, match="cannot be used"):
         ApiKeys.read(tmp_path / "nothing")
-    with pytest.raises(ServiceError, match="cannot be read"):
+    with pytest.raises(ServiceError, match="cannot be used"):
         ApiKeys.read(tmp_path)
 
 

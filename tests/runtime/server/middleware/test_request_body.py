@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import os
 import time
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -185,6 +188,108 @@ def test_a_body_over_the_budget_gets_429(lengths: tuple[str, ...], held: int) ->
 
     asyncio.run(two())
     assert budget.held == 0
+
+
+def encoded_scope(*encodings: str, length: int | None = None) -> Scope:
+    lengths = [] if length is None else [(b"content-length", str(length).encode())]
+    return {"type": "http", "headers": [*lengths, *((b"content-encoding", each.encode()) for each in encodings)]}
+
+
+async def pieces(content: bytes, each: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), each):
+        yield content[start : start + each]
+
+
+def read_encoded(content: bytes, *encodings: str, each: int = 65_536) -> bytes:
+    """The body that the handler gets."""
+    budget = BodyBudget(4 * MIB, 4 * MIB)
+
+    async def read_body() -> bytes:
+        scope = encoded_scope(*encodings, length=len(content))
+        async with hold_body(scope, receive_from(pieces(content, each)), LIMITS, budget, CLIENT) as body:
+            assert budget.held >= len(body)
+            return body
+
+    try:
+        return asyncio.run(read_body())
+    finally:
+        assert budget.held == 0
+
+
+NOISE = os.urandom(1000)
+SIZES = [0, 1, STEP - 1, STEP, STEP + 1, 2 * MIB]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("encoding", ["gzip", "GZip", "x-gzip", "deflate"])
+@pytest.mark.parametrize("each", [1, 65_536])
+def test_a_compressed_body_is_decompressed(size: int, encoding: str, each: int) -> None:
+    """Clients that compress got "not UTF-8" for it."""
+    body = (NOISE * (size // 1000 + 1))[:size]
+    sent = zlib.compress(body) if encoding == "deflate" else gzip.compress(body)
+    assert read_encoded(sent, encoding, each=each) == body
+
+
+@pytest.mark.parametrize("encodings", [(), ("",), ("identity",), ("Identity ",)])
+def test_a_body_that_is_not_compressed_stays_as_it_is(encodings: tuple[str, ...]) -> None:
+    assert read_encoded(gzip.compress(b"x"), *encodings) == gzip.compress(b"x")
+
+
+@pytest.mark.parametrize("encodings", [("br",), ("zstd",), ("gzip, gzip",), ("gzip", "gzip"), ("gzip;q=1",), ("*",)])
+def test_another_encoding_is_refused_unread(encodings: tuple[str, ...]) -> None:
+    """RFC 9110, 15.5.16: the answer says which encodings are read."""
+    with pytest.raises(ApiError) as caught:
+        read_encoded(b"x", *encodings)
+    assert (caught.value.status, caught.value.code) == (415, "unsupported_encoding")
+    assert ("accept-encoding", "gzip, deflate, identity") in caught.value.all_headers()
+
+
+WHOLE = gzip.compress(b"{}" * 1000)
+DAMAGED = {
+    "nothing": b"",
+    "not compressed": b"{}",
+    "cut short": WHOLE[:-1],
+    "a wrong checksum": WHOLE[:-8] + bytes(8),
+    "data behind it": WHOLE + b"x",
+    "two files": WHOLE + WHOLE,
+    "deflate": zlib.compress(b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("each", [1, 65_536])
+def test_a_damaged_compressed_body_is_refused(name: str, each: int) -> None:
+    """A body must not be read in part, nor differently by two readers."""
+    with pytest.raises(ApiError) as caught:
+        read_encoded(DAMAGED[name], "gzip", each=each)
+    assert (caught.value.status, caught.value.code) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("size", [2 * MIB + 1, 64 * MIB])
+def test_a_decompression_bomb_is_refused_at_the_limit(size: int) -> None:
+    """64 MiB take 64 KB: no more than the limit may ever be in memory."""
+    bomb = gzip.compress(bytes(size))
+    tracemalloc.start()
+    with pytest.raises(ApiError) as caught:
+        read_encoded(bomb, "gzip", each=len(bomb))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (caught.value.status, caught.value.code) == (413, "request_too_large")
+    assert peak < len(bomb) + 4 * MIB
+
+
+def test_a_compressed_body_takes_what_it_becomes_from_the_budget() -> None:
+    """Otherwise a few small requests would hold gigabytes."""
+    budget, sent = BodyBudget(MIB, MIB), gzip.compress(bytes(2 * MIB))
+
+    async def read_body() -> None:
+        scope = encoded_scope("gzip", length=len(sent))
+        async with hold_body(scope, receive_from(pieces(sent, len(sent))), LIMITS, budget, CLIENT):
+            raise AssertionError("it was read")
+
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(read_body())
+    assert (caught.value.status, budget.held) == (429, 0)
 
 
 class BodyLengthApp:

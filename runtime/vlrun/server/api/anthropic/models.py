@@ -1,0 +1,37 @@
+"""``/v1/models`` in Anthropic's format, for clients that send its version header."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from starlette.types import Scope
+
+from vlrun.server.api.answers import Json
+
+VERSION_HEADER = b"anthropic-version"
+"""All of Anthropic's clients send it, and no others."""
+
+
+def is_anthropics(scope: Scope) -> bool:
+    """Whether a request comes from one of Anthropic's clients."""
+    return any(name == VERSION_HEADER for name, _ in scope["headers"])
+
+
+def model_list(names: Sequence[str], since: float, context: int | None) -> Json:
+    """All names of the model."""
+    models = [model_object(name, since, context) for name in names]
+    return {"data": models, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+
+
+def model_object(name: str, since: float, context: int | None) -> Json:
+    """The model by one of its names. ``since``: seconds since the epoch; ``context``: None until it is loaded."""
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": datetime.fromtimestamp(since, UTC).isoformat().replace("+00:00", "Z"),
+        "lifecycle": "active",
+        "max_input_tokens": context,
+        "max_tokens": context,
+    }

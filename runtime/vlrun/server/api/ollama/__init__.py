@@ -1,0 +1,1 @@
+"""Ollama's API: its requests, answers, streams and descriptions of the model."""

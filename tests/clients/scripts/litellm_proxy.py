@@ -1,0 +1,94 @@
+"""LiteLLM's proxy between OpenAI's client and the service."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import checks
+from openai import OpenAI
+
+FOLDER = Path(mkdtemp())
+CONFIGURATION = {
+    "model_list": [
+        {
+            "model_name": "shelf",
+            "litellm_params": {"model": f"openai/{checks.MODEL}", "api_base": checks.API, "api_key": checks.KEY},
+            "model_info": {"supports_vision": True},
+        }
+    ]
+}
+START_SECONDS = 240
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str, proxy: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and proxy.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=10).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+        else:
+            return
+    raise SystemExit("the proxy does not start: " + (FOLDER / "log").read_text()[-4000:])
+
+
+def chat(messages: list[dict[str, Any]], **more: Any) -> Any:
+    client = OpenAI(base_url=f"{address}/v1", api_key=checks.KEY)
+    return client.chat.completions.create(model="shelf", messages=messages, **more)
+
+
+def text() -> None:
+    answer = chat([{"role": "user", "content": checks.HELLO}])
+    checks.equal(answer.choices[0].message.content, checks.HELLO_ANSWER)
+
+
+def picture() -> None:
+    checks.equal(chat(checks.question(checks.HOW_MANY)).choices[0].message.content, checks.HOW_MANY_ANSWER)
+
+
+def stream() -> None:
+    chunks = chat([{"role": "user", "content": checks.HELLO}], stream=True)
+    checks.equal("".join(chunk.choices[0].delta.content or "" for chunk in chunks), checks.HELLO_ANSWER)
+
+
+def schema() -> None:
+    described = {"name": "counts", "strict": True, "schema": checks.COUNT_SCHEMA}
+    wanted = {"type": "json_schema", "json_schema": described}
+    answer = chat(checks.question(checks.COUNT), response_format=wanted)
+    checks.equal(json.loads(answer.choices[0].message.content), checks.COUNTS)
+
+
+def tools() -> None:
+    answer = chat(checks.question(checks.COUNT), tools=[checks.COUNT_TOOL], tool_choice="required")
+    calls = answer.choices[0].message.tool_calls
+    checks.equal([json.loads(call.function.arguments) for call in calls], [checks.COUNTS])
+
+
+port = free_port()
+address = f"http://127.0.0.1:{port}"
+(FOLDER / "config.yaml").write_text(json.dumps(CONFIGURATION))
+with (FOLDER / "log").open("wb") as log:
+    program = Path(sys.executable).with_name("litellm")
+    command = [program, "--config", FOLDER / "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
+    proxy = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=FOLDER)
+try:
+    wait_for(f"{address}/health/liveliness", proxy)
+    checks.run("litellm", text=text, picture=picture, stream=stream, schema=schema, tools=tools)
+finally:
+    proxy.terminate()
+    proxy.wait(60)

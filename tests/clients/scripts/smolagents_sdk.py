@@ -1,0 +1,53 @@
+"""smolagents' model for services that speak OpenAI's format."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import checks
+from PIL import Image
+from smolagents import OpenAIServerModel, tool
+
+model: Any = OpenAIServerModel(model_id=checks.MODEL, api_base=checks.API, api_key=checks.KEY)
+
+
+@tool
+def report_count(bottles: int, cans: int) -> str:
+    """Report the counts.
+
+    Args:
+        bottles: The number of bottles.
+        cans: The number of cans.
+    """
+    return f"{bottles} {cans}"
+
+
+def question(text: str) -> list[dict[str, Any]]:
+    content = [{"type": "text", "text": text}, {"type": "image", "image": Image.open(checks.SHELF)}]
+    return [{"role": "user", "content": content}]
+
+
+def hello() -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": "text", "text": checks.HELLO}]}]
+
+
+def text() -> None:
+    checks.equal(model(hello()).content, checks.HELLO_ANSWER)
+
+
+def picture() -> None:
+    checks.equal(model(question(checks.HOW_MANY)).content, checks.HOW_MANY_ANSWER)
+
+
+def stream() -> None:
+    checks.equal("".join(delta.content or "" for delta in model.generate_stream(hello())), checks.HELLO_ANSWER)
+
+
+def tools() -> None:
+    answer = model(question(checks.COUNT), tools_to_call_from=[report_count])
+    calls = [call.function.arguments for call in answer.tool_calls]
+    checks.equal([json.loads(given) if isinstance(given, str) else given for given in calls], [checks.COUNTS])
+
+
+checks.run("smolagents", text=text, picture=picture, stream=stream, tools=tools)
