@@ -19,7 +19,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vlrun.server.api.anthropic.schemas import MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.ollama.schemas import OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
@@ -32,6 +34,9 @@ REQUESTS: dict[str, type[RequestStruct]] = {
     "chat completions": ChatRequest,
     "responses": ResponsesRequest,
     "tokenize": TokenizeRequest,
+    "messages": MessagesRequest,
+    "Ollama's chat": OllamaChatRequest,
+    "Ollama's generate": OllamaGenerateRequest,
 }
 TABLES = re.compile(r"<!-- fields of: (?P<name>.+?) -->\n.*?<!-- end of fields -->", re.DOTALL)
 

@@ -67,7 +67,9 @@ class ScriptedVLM(VLM):
         content = (FOLDER / "tokenizer.json").read_bytes()
         self._tokenizer = parse_tokenizer(content, "tokenizer.json")
         self.template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
-        self.grammar_tokenizer = GrammarTokenizer(content, self.manifest.tokens.eos, self.manifest.text.vocab_size)
+        self.grammar_tokenizer = GrammarTokenizer(
+            self._tokenizer, self.manifest.tokens.eos, self.manifest.text.vocab_size
+        )
         self.scripted = ScriptedEngine(self.manifest.tokens.eos[0], self.manifest.text.vocab_size)
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)

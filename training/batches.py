@@ -6,28 +6,21 @@ images and itself only, and its positions start right after them. A question may
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as PILImage
 from tokenizers import Tokenizer
 
-from training.copy_questions import copy_question
+from training.batch_contents import Asked, RowContents, draw_rows
 from training.easy_vqa import EasyVQAImage
 from training.labels import PatchLabels, attention_weights, patch_labels, stack_labels
 from training.network import MERGE, PATCH
-from training.pair_questions import PAIR_DOMAINS, pair_questions
 from training.qa import AttentionTarget, QAPair, Turns
-from training.scene_questions import qa_pairs
-from training.scenes import Scene, draw_scene
-from training.task_questions import locate_question, task_questions
-from training.templates import SELF
 from training.tool_definitions import Toolset
-from training.tool_questions import draw_toolset_for, tool_conversations
 from training.vocabulary import CHAT_TEMPLATE
 from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message
@@ -40,23 +33,8 @@ SIZES = {
 """Width and height to which the runtime resizes images of common aspect ratios (square, 4:3, 3:2, 16:9):
 probability."""
 
-DOMAINS = {"shelf": 0.46, "shapes": 0.11, "easy": 0.11, "tag": 0.13, "sign": 0.19}
 TEXT_TOKENS = 232
 """Capacity for questions and answers behind each image."""
-MAX_QUESTIONS = 12
-TASKS_SHARE = 0.35
-LOCATE_CHANCE, TURNS_CHANCE = 0.4, 0.3
-"""Probability that a question is one of a task, that a row begins with boxes, and that it has a conversation."""
-PAIR_CHANCE = 0.16
-"""Share of batches with pairs of images."""
-TOOLS_CHANCE = 0.5
-"""Share of batches with tools before the image; they have half as many images, because their rows are long."""
-TOOLS_DOMAINS = {"shelf": 0.5, "shapes": 0.1, "tag": 0.2, "sign": 0.2}
-TOOLS = (0.75, 0.2, 0.05)
-"""Probability of one, two and three tools."""
-SELF_CHANCE = 0.04
-COPY_CHANCE = 0.3
-"""Probability that a row asks who the model is, or for a copy of a page, without the image."""
 
 NO_TARGET = -100
 PREFIX, PAD, TEXT_ONLY = 0, -1, 1000
@@ -77,11 +55,11 @@ class AttentionLabels:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of B rows with P images each.
+    """A batch of B rows with P images each; R successive rows share their images.
 
     Attributes:
         grid: Patches of every image.
-        rgb: ``[B * P, H, W, 3]`` uint8.
+        rgb: ``[B / R * P, H, W, 3]`` uint8.
         ids: Token ids ``[B, T]``.
         groups: Group of each token in the tree mask ``[B, T]``.
         targets: Next token ``[B, T]``; ``NO_TARGET`` has no loss.
@@ -91,6 +69,7 @@ class Batch:
         labels: Patch labels of all images.
         attention: Attention targets of the answers.
         qa_pairs: For each row its questions, each with the span of its answer's targets.
+        sharing: R.
     """
 
     grid: Grid
@@ -104,6 +83,7 @@ class Batch:
     labels: PatchLabels
     attention: AttentionLabels
     qa_pairs: list[list[tuple[QAPair, int, int]]]
+    sharing: int = 1
 
 
 class Packer:
@@ -128,43 +108,54 @@ class Packer:
         """Character span of each token of a text."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).offsets)
 
-    def pack(self, asked: Iterable[tuple[Turns, bool]], grid: Grid, capacity: int, prefix: PromptPrefix) -> _Row:
-        """Build a row: the prefix, then as many conversations as fit into ``capacity`` tokens.
-
-        The flag of each conversation says whether it attends to the images.
-        """
+    def pack(self, asked: Sequence[Asked], grid: Grid, capacity: int, prefix: PromptPrefix) -> _Row:
+        """Build a row: the prefix, then as many conversations as fit into ``capacity`` tokens."""
         positions = token_positions(len(prefix.ids), [(start, grid) for start in prefix.starts])
         row = _Row(capacity, prefix, positions)
-        for turns, sees_images in asked:
-            token_ids = [self._turn(turn, number, sees_images) for number, turn in enumerate(turns)]
-            for turn, first in zip(turns, row.add(turns, token_ids, sees_images), strict=False):
+        for one in asked:
+            token_ids = [self._turn(one, number, prefix) for number in range(len(one.turns))]
+            for turn, first in zip(one.turns, row.add(one.turns, token_ids, one.sees_images), strict=False):
                 row.attention += [(first + place, target) for place, target in self._attention(turn)]
         return row
 
-    def build_prefix(self, grid: Grid, images: int, toolset: Toolset | None = None) -> PromptPrefix:
-        """Build the beginning of a prompt: the tools, if any, then the images."""
-        ids = list(self.encode(self._system_turn(toolset))) if toolset else []
+    def pack_contents(self, contents: Sequence[RowContents], grid: Grid) -> list[_Row]:
+        """Build the rows of a batch, whose images start at the same index."""
+        prefixes = [self.build_prefix(grid, one) for one in contents]
+        longest = max(len(prefix.ids) for prefix in prefixes)
+        return [
+            self.pack(one.asked, grid, TEXT_TOKENS, replace(prefix, padding=longest - len(prefix.ids)))
+            for one, prefix in zip(contents, prefixes, strict=True)
+        ]
+
+    def build_prefix(self, grid: Grid, row: RowContents) -> PromptPrefix:
+        """Build the beginning of a prompt: tools and system prompt, if any, text, if any, then the images."""
+        ids = list(self._system_turn(row.toolset) if row.toolset else ())
         starts: list[int] = []
-        for number in range(1, images + 1):
-            begin = "<|im_start|>user\n" if number == 1 else ""
-            name = f"Picture {number}: " if images > 1 else ""  # as chat templates do with add_vision_id
-            ids += self.encode(f"{begin}{name}<|vision_start|>")
+        for number in range(1, len(row.scenes) + 1):
+            begin = (*self._user, *self.encode(row.before_image)) if number == 1 else ()
+            name = f"Picture {number}: " if len(row.scenes) > 1 else ""  # as chat templates do with add_vision_id
+            ids += [*begin, *self.encode(f"{name}<|vision_start|>")]
             starts.append(len(ids))
             ids += [*[self._image] * grid.tokens, *self.encode("<|vision_end|>")]
-        return PromptPrefix(tuple(ids), tuple(starts))
+        return PromptPrefix(tuple(ids), tuple(starts), text_first=row.text_first)
 
-    def _system_turn(self, toolset: Toolset) -> str:
+    def _system_turn(self, toolset: Toolset) -> tuple[int, ...]:
         """The system turn with the tools, as the chat template renders it."""
         system = [Message("system", (toolset.system,))] if toolset.system else []
         whole = self._template.render([*system, Message("user", (ImagePlaceholder(),))], toolset.definitions)
-        return whole[: whole.index("<|im_start|>user\n")]
+        return self.encode(whole[: whole.index("<|im_start|>user\n")])
 
-    def _turn(self, turn: QAPair, number: int, sees_images: bool) -> tuple[list[int], list[int]]:
+    def _turn(self, asked: Asked, number: int, prefix: PromptPrefix) -> tuple[list[int], list[int]]:
         """Ids of a question with its chat markup, and of its answer with the end token."""
-        # The end token of the previous answer is there already.
-        before = self._next[1:] if number else () if sees_images else self._user
-        question = [*before, *self.encode(turn.question), *self._between]
-        return question, [*self.encode(turn.answer), self._end]
+        turn = asked.turns[number]
+        if number:
+            question = (*self._next[1:], *self.encode(turn.question))  # the end token of the answer is there already
+        elif not asked.sees_images:
+            system = self._system_turn(Toolset((), asked.system)) if asked.system else ()
+            question = (*system, *self._user, *self.encode(turn.question))
+        else:
+            question = () if prefix.text_first else self.encode(turn.question)
+        return [*question, *self._between], [*self.encode(turn.answer), self._end]
 
     def _attention(self, qa: QAPair) -> Iterator[tuple[int, AttentionTarget]]:
         """The tokens of an answer that have an attention target."""
@@ -179,12 +170,14 @@ class PromptPrefix:
     """The shared beginning of a row.
 
     ``starts``: index of each image's first visual token in ``ids``; ``padding``: tokens left empty before the first
-    image, so that images start at the same index in all rows of a batch.
+    image, so that images start at the same index in all rows of a batch; ``text_first``: whether the first question is
+    in ``ids``, before the images.
     """
 
     ids: tuple[int, ...]
     starts: tuple[int, ...]
     padding: int = 0
+    text_first: bool = False
 
 
 class _Row:
@@ -247,113 +240,35 @@ def _attention(rows: Sequence[_Row], grid: Grid) -> AttentionLabels:
 
 
 def make_batch(
-    rng: np.random.Generator, packer: Packer, easy: Sequence[EasyVQAImage], images: int, domain: str | None = None
+    rng: np.random.Generator,
+    packer: Packer,
+    easy: Sequence[EasyVQAImage],
+    images: int,
+    domain: str | None = None,
+    *,
+    text_first: bool | None = None,
 ) -> Batch:
-    """Draw a batch of ``images`` scenes, of mixed domains unless one is given.
+    """Draw a batch of ``images`` scenes, of mixed domains unless one is given, and of either order unless given.
 
     The domain ``pair`` has two images in each row; ``tools`` has half as many images, with tools before them.
     """
     width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
     grid = Grid(height // PATCH, width // PATCH, MERGE)
-    drawn = _draw_all(rng, packer, easy, images, grid, domain)
-    rows = [packer.pack(one.asked, grid, TEXT_TOKENS, one.prefix) for one in drawn]
-    scenes = [scene for one in drawn for scene in one.scenes]
+    contents, sharing = draw_rows(rng, easy, images, (width, height), domain, text_first=text_first)
+    rows = packer.pack_contents(contents, grid)
+    scenes = [scene for one in contents[::sharing] for scene in one.scenes]
+    length = max(row.used for row in rows)
     return Batch(
         grid=grid,
         rgb=np.stack([np.asarray(scene.image) for scene in scenes]),
-        ids=np.stack([row.ids for row in rows]),
-        groups=np.stack([row.groups for row in rows]),
-        targets=np.stack([row.targets for row in rows]),
-        weights=np.stack([row.weights for row in rows]),
-        positions=np.stack([row.positions for row in rows], 1),
+        ids=np.stack([row.ids[:length] for row in rows]),
+        groups=np.stack([row.groups[:length] for row in rows]),
+        targets=np.stack([row.targets[:length] for row in rows]),
+        weights=np.stack([row.weights[:length] for row in rows]),
+        positions=np.stack([row.positions[:, :length] for row in rows], 1),
         starts=rows[0].starts,
         labels=stack_labels([patch_labels(scene, grid) for scene in scenes]),
         attention=_attention(rows, grid),
         qa_pairs=[row.qa_pairs for row in rows],
+        sharing=sharing,
     )
-
-
-@dataclass(frozen=True)
-class _RowSource:
-    """What a row is made of: its scenes, its prefix and its conversations."""
-
-    scenes: list[Scene]
-    prefix: PromptPrefix
-    asked: Iterable[tuple[Turns, bool]]
-
-
-def _draw_all(
-    rng: np.random.Generator,
-    packer: Packer,
-    easy: Sequence[EasyVQAImage],
-    images: int,
-    grid: Grid,
-    domain: str | None,
-) -> list[_RowSource]:
-    """Draw the contents of all rows, which are of one kind."""
-    size = grid.width * PATCH, grid.height * PATCH
-    kind = rng.random() if domain is None else 1.0
-    if domain == "tools" or kind < TOOLS_CHANCE:
-        return _draw_with_tools(rng, packer, images // 2, grid)
-    if domain == "pair" or kind < TOOLS_CHANCE + (1 - TOOLS_CHANCE) * PAIR_CHANCE:
-        drawn = [_draw_pair(size, rng) for _ in range(images // 2)]
-    else:
-        drawn = [_draw(domain or _one_of(DOMAINS, rng), size, rng, easy) for _ in range(images)]
-    return [
-        _RowSource(scenes, packer.build_prefix(grid, len(scenes)), _with_text(asked, rng)) for scenes, asked in drawn
-    ]
-
-
-def _draw_with_tools(rng: np.random.Generator, packer: Packer, rows: int, grid: Grid) -> list[_RowSource]:
-    """Draw scenes with the same number of tools each; their prefixes are padded to one length."""
-    tools = 1 + int(rng.choice(len(TOOLS), p=TOOLS))
-    drawn = []
-    for _ in range(rows):
-        scene = draw_scene(_one_of(TOOLS_DOMAINS, rng), (grid.width * PATCH, grid.height * PATCH), rng)
-        toolset = draw_toolset_for(scene, tools, rng)
-        asked = ((turns, True) for turns in islice(tool_conversations(scene, toolset, rng), MAX_QUESTIONS))
-        drawn.append(_RowSource([scene], packer.build_prefix(grid, 1, toolset), asked))
-    most = max(len(one.prefix.ids) for one in drawn)
-    return [replace(one, prefix=replace(one.prefix, padding=most - len(one.prefix.ids))) for one in drawn]
-
-
-def _one_of(shares: Mapping[str, float], rng: np.random.Generator) -> str:
-    return str(rng.choice(list(shares), p=list(shares.values())))
-
-
-def _draw(
-    domain: str, size: tuple[int, int], rng: np.random.Generator, easy: Sequence[EasyVQAImage]
-) -> tuple[list[Scene], list[Turns]]:
-    if domain == "easy":
-        image = easy[int(rng.integers(len(easy)))]
-        resample = PILImage.Resampling.NEAREST if rng.random() < 0.3 else PILImage.Resampling.BICUBIC
-        scene = Scene("easy", image.image.resize(size, resample))
-        chosen = rng.permutation(len(image.qa_pairs))[:MAX_QUESTIONS]
-        return [scene], [(image.qa_pairs[index],) for index in chosen]
-    scene = draw_scene(domain, size, rng)
-    plain, tasks = qa_pairs(scene, rng), task_questions(scene, rng)
-    asked: list[Turns] = [(next(plain),) for _ in range(MAX_QUESTIONS)]
-    for place in np.flatnonzero(rng.random(MAX_QUESTIONS) < TASKS_SHARE):
-        asked[place] = next(tasks)
-    if scene.items and rng.random() < LOCATE_CHANCE:  # first, because lists of boxes are long
-        asked.insert(0, locate_question(scene, rng))
-    if rng.random() < TURNS_CHANCE:
-        asked.insert(int(rng.integers(3)), tuple(islice(plain, int(rng.integers(2, 5)))))
-    return [scene], asked
-
-
-def _draw_pair(size: tuple[int, int], rng: np.random.Generator) -> tuple[list[Scene], list[Turns]]:
-    domain = _one_of(PAIR_DOMAINS, rng)
-    scenes = [draw_scene(domain, size, rng) for _ in range(2)]
-    return scenes, [(qa,) for qa in islice(pair_questions(scenes, rng), MAX_QUESTIONS)]
-
-
-def _with_text(asked: Sequence[Turns], rng: np.random.Generator) -> Iterator[tuple[Turns, bool]]:
-    if rng.random() < SELF_CHANCE:
-        language = "en" if rng.random() < 0.5 else "zh"
-        questions, answer = SELF[language]
-        yield (QAPair("self", language, str(rng.choice(questions)), answer),), False
-    if rng.random() < COPY_CHANCE:
-        yield (copy_question(rng),), False
-        yield (copy_question(rng, lines=1),), False
-    yield from ((turns, True) for turns in asked)

@@ -32,6 +32,7 @@ from training.easy_vqa import load_easy_vqa
 from training.metrics import score_answer
 from training.model_card import ScoredAnswer, markdown, tables, targets
 from training.pair_questions import PAIR_DOMAINS, pair_questions
+from training.prompt_forms import HELD_OUT_SYSTEMS
 from training.qa import QAPair, Turns
 from training.scene_questions import qa_pairs
 from training.scenes import HELD_OUT_SEED, draw_scene
@@ -87,11 +88,34 @@ class Shard:
 
 @dataclass(frozen=True)
 class EvaluationItem:
-    """A conversation to evaluate: its images, if any, its turns with their true answers, and its tools."""
+    """A conversation to evaluate: its images, if any, its turns with their true answers, and its tools.
+
+    ``form``: its only question is asked in this form, and counts as this task.
+    """
 
     images: tuple[Image.Image, ...]
     turns: Turns
     toolset: Toolset | None = None
+    form: PromptForm | None = None
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """A form in which clients ask: whether with a system prompt, and whether with the text before the image."""
+
+    task: str
+    system: bool = False
+    text_first: bool = False
+
+
+FORMS = (
+    PromptForm("form_image_first"),
+    PromptForm("form_system", system=True),
+    PromptForm("form_text_first", text_first=True),
+    PromptForm("form_text_first_system", system=True, text_first=True),
+)
+ASKED_IN_FORMS = 3
+"""Questions about each scene that are asked in every form."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +137,11 @@ def held_out(vlm: vlrun.VLM, shard: Shard) -> Iterator[EvaluationItem]:
         domain = str(rng.choice(list(DOMAINS), p=list(DOMAINS.values())))
         drawn = SIZES[int(rng.integers(len(SIZES)))]
         scene = draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn)
-        for qa in _distinct(qa_pairs(scene, rng), ASKED[domain]):
-            yield EvaluationItem((scene.image,), (qa,))
+        asked = list(_distinct(qa_pairs(scene, rng), ASKED[domain]))
+        yield from (EvaluationItem((scene.image,), (qa,)) for qa in asked)
+        order = np.random.default_rng([HELD_OUT_SEED + 5, number]).permutation(len(asked))
+        chosen = [asked[place] for place in order[:ASKED_IN_FORMS]]
+        yield from (EvaluationItem((scene.image,), (qa,), form=form) for qa in chosen for form in FORMS)
         yield from (EvaluationItem((scene.image,), turns) for turns in islice(task_questions(scene, rng), TASKS_ASKED))
         yield EvaluationItem((scene.image,), tuple(islice(qa_pairs(scene, rng), TURNS_ASKED)))
     yield from (
@@ -166,6 +193,9 @@ def score_item(vlm: vlrun.VLM, asked: EvaluationItem) -> Iterator[ScoredAnswer]:
     if asked.toolset:
         yield from _score_tool_calls(vlm, asked, asked.toolset)
         return
+    if asked.form:
+        yield _score_form(vlm, asked, asked.form)
+        return
     conversation = vlrun.Conversation(vlm, options=OPTIONS)
     images: Sequence[Image.Image] = asked.images
     for number, truth in enumerate(asked.turns):
@@ -173,6 +203,17 @@ def score_item(vlm: vlrun.VLM, asked: EvaluationItem) -> Iterator[ScoredAnswer]:
         score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
         yield ScoredAnswer("turn" if number else truth.task, truth.language, truth.answer, score)
         images = ()
+
+
+def _score_form(vlm: vlrun.VLM, asked: EvaluationItem, form: PromptForm) -> ScoredAnswer:
+    """Score one question with a system prompt that training never uses, before or after the image, or both."""
+    (image,), (truth,) = asked.images, asked.turns
+    systems = HELD_OUT_SYSTEMS[truth.language]
+    turns = [Turn("system", (systems[len(truth.question) % len(systems)],))] if form.system else []
+    content = (truth.question, vlrun.open_image(image))
+    answer = last_of(vlm.chat([*turns, Turn("user", content if form.text_first else content[::-1])], OPTIONS))
+    score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
+    return ScoredAnswer(form.task, truth.language, truth.answer, score)
 
 
 def _score_tool_calls(vlm: vlrun.VLM, asked: EvaluationItem, toolset: Toolset) -> Iterator[ScoredAnswer]:
@@ -231,7 +272,7 @@ def answer_all(shard: Shard) -> tuple[dict[str, list[ScoredAnswer]], Divergence]
     for number, asked in enumerate(held_out(list(models.values())[-1], shard)):
         for name, vlm in models.items():
             scored[name] += score_item(vlm, asked)
-        if len(models) == 2 and number % COMPARE_EVERY == 0 and not asked.toolset:
+        if len(models) == 2 and number % COMPARE_EVERY == 0 and not (asked.toolset or asked.form):
             divergence += compare(models["int8"], models["fp32"], asked)
         if number % REPORT_EVERY == REPORT_EVERY - 1 and shard.part == 0:
             print(f"{number + 1} questions asked by each of {shard.parts} processes", flush=True)

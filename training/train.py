@@ -1,11 +1,13 @@
 """Trains the tiny model with a loss on answers, one on attention, and one on the content of each visual token.
 
-    python -m training.train OUT [--steps N] [--fall SHARE] [--batch N] [--text-only] [--resume] [--seed S]
+    python -m training.train OUT [--steps N | --minutes M] [--fall SHARE] [--peak SHARE] [--batch N] [--text-only]
+        [--resume] [--start MODEL] [--seed S]
 
 ``OUT`` holds ``tokenizer.json`` (trained first; an existing one is kept, because changed scenes or questions would
 change it), ``checkpoint`` (a Hugging Face folder, replaced every five minutes) and ``state.pt``. ``--resume`` continues
 from it with the batches that would have followed; ``--steps`` counts the whole training. The result depends only on the
-seed and the number of steps, except for the rounding of multithreaded sums. On Linux a thread-caching malloc
+seed and the number of steps (with ``--minutes`` also on the machine), except for the rounding of multithreaded sums.
+``--start`` begins with the weights of an INT8 model folder. On Linux a thread-caching malloc
 (tcmalloc by LD_PRELOAD) makes training 1.5 times faster.
 """
 
@@ -15,6 +17,7 @@ import argparse
 import itertools
 import json
 import multiprocessing
+import shutil
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -29,15 +32,18 @@ from training.batches import Batch, Packer, make_batch
 from training.easy_vqa import load_easy_vqa
 from training.metrics import score_batch
 from training.network import BatchedVLM, configuration
+from training.restore import load_checkpoint
 from training.scenes import HELD_OUT_SEED
 from training.training_step import (
     DECAY_SHARE,
+    WARM_UP_STEPS,
+    Schedule,
     TrainingState,
     VisionPositionCache,
     forward,
     freeze_vision,
-    learning_rate_factor,
     make_optimizers,
+    mixed_precision,
     restore,
     save,
     train_step,
@@ -47,6 +53,8 @@ from training.vocabulary import SPECIAL, train_tokenizer
 BATCH = 16
 STEPS = 15600
 CHECKPOINT_SECONDS = 300
+EVALUATE_EVERY = 3
+"""Every n-th checkpoint is evaluated, and the last one."""
 
 
 def produce(queue: multiprocessing.Queue[Batch], seed: int, first: int, tokenizer_json: str, images: int) -> None:
@@ -61,8 +69,9 @@ def held_out(tokenizer: Tokenizer) -> list[Batch]:
     packer, easy = Packer(tokenizer), load_easy_vqa("test")
     domains = ["shelf", "shelf", "shelf", "pair", "pair", "shapes", "easy", "tag", "sign", "tools"]
     return [
-        make_batch(np.random.default_rng(HELD_OUT_SEED + n), packer, easy, BATCH, domain)
-        for n, domain in enumerate(domains * 2)
+        make_batch(np.random.default_rng(HELD_OUT_SEED + n), packer, easy, BATCH // 2, domain, text_first=text_first)
+        for text_first in (False, True)
+        for n, domain in enumerate(domains)
     ]
 
 
@@ -72,11 +81,12 @@ def evaluate(
     """Share of right answers by task, teacher-forced, which equals greedy decoding; boxes need an IoU of 0.5."""
     right: dict[str, list[float]] = defaultdict(list)
     model.eval()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), mixed_precision():
         for batch in batches:
             logits, *_ = forward(model, batch, positions[batch])
+            form = "text_first_" if batch.sharing > 1 else ""
             for task, score in score_batch(batch, logits.argmax(-1).numpy(), tokenizer):
-                right[task].append(score)
+                right[form + task].append(score)
     model.train()
     return {task: round(float(np.mean(scores)), 3) for task, scores in sorted(right.items())}
 
@@ -93,14 +103,18 @@ def main() -> None:
         default=DECAY_SHARE,
         help=f"share of the steps with a falling learning rate (default {DECAY_SHARE})",
     )
+    parser.add_argument("--minutes", type=float, help="length of the training in time, instead of steps")
+    parser.add_argument("--peak", type=float, default=1.0, help="part of the highest learning rate (default 1)")
+    parser.add_argument("--warm-up", type=int, default=WARM_UP_STEPS, help="steps with a rising learning rate")
+    parser.add_argument("--start", type=Path, help="an INT8 model folder whose weights the training starts with")
     parser.add_argument("--batch", type=int, default=BATCH, help=f"images per step (default {BATCH})")
     parser.add_argument("--text-only", action="store_true", help="do not train the vision encoder")
     parser.add_argument("--resume", action="store_true", help="continue from OUT/state.pt if it exists")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_or_train_tokenizer(options.out)
-    state = initial_state(tokenizer, options.seed)
+    tokenizer = load_or_train_tokenizer(options.out, options.start)
+    state = initial_state(tokenizer, options.seed, options.start)
     saved = options.out / "state.pt"
     if options.resume and saved.exists():
         restore(state, saved)
@@ -112,39 +126,47 @@ def main() -> None:
     worker = context.Process(target=produce, args=arguments, daemon=True)
     worker.start()
     try:
-        run(state, queue, tokenizer, options.out, options.steps, options.decay)
+        seconds = options.minutes * 60 if options.minutes else None
+        schedule = Schedule(options.steps, seconds, options.decay, options.peak, options.warm_up)
+        run(state, queue, tokenizer, options.out, schedule)
     finally:
         worker.terminate()
 
 
-def load_or_train_tokenizer(out: Path) -> Tokenizer:
-    """Load the run's tokenizer, or train it if there is none."""
+def load_or_train_tokenizer(out: Path, start: Path | None) -> Tokenizer:
+    """Load the tokenizer of the run or of the model that it starts with, or train it if there is none."""
     path = out / "tokenizer.json"
+    if start:
+        shutil.copy(start / "tokenizer.json", path)
     if not path.exists():
         train_tokenizer([e.question for p in load_easy_vqa("train") for e in p.qa_pairs]).save(str(path))
     return Tokenizer.from_file(str(path))
 
 
-def initial_state(tokenizer: Tokenizer, seed: int) -> TrainingState:
-    """Create a model with random weights, its auxiliary heads and optimizers."""
+def initial_state(tokenizer: Tokenizer, seed: int, start: Path | None) -> TrainingState:
+    """Create a model with random weights or those of a model folder, its auxiliary heads and optimizers."""
     torch.manual_seed(seed)
-    ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
-    model = Qwen3VLForConditionalGeneration(configuration(tokenizer.get_vocab_size(), ids))
+    if start:
+        model, _ = load_checkpoint(start)
+    else:
+        ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+        model = Qwen3VLForConditionalGeneration(configuration(tokenizer.get_vocab_size(), ids))
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     batched, auxiliary_heads = BatchedVLM(model), AuxiliaryHeads(model.config.text_config.hidden_size)
     return TrainingState(batched, auxiliary_heads, make_optimizers(batched, auxiliary_heads))
 
 
 def run(
-    state: TrainingState, queue: multiprocessing.Queue[Batch], tokenizer: Tokenizer, out: Path, steps: int, decay: float
+    state: TrainingState, queue: multiprocessing.Queue[Batch], tokenizer: Tokenizer, out: Path, schedule: Schedule
 ) -> None:
-    """Train until ``steps`` are done; save and evaluate regularly."""
+    """Train until the schedule ends; save and evaluate regularly."""
     positions, tests = VisionPositionCache(), held_out(tokenizer)
     losses: list[tuple[float, float, float]] = []
     mark = last_save = time.monotonic()
-    while state.step < steps:
+    saves = 0
+    while schedule.left(state) > 0:
         batch = queue.get()
-        losses.append(train_step(state, batch, positions[batch], learning_rate_factor(state, steps, decay)))
+        losses.append(train_step(state, batch, positions[batch], schedule.factor(state)))
         state.step += 1
         now = time.monotonic()
         state.seconds += now - mark
@@ -159,7 +181,9 @@ def run(
             )
         if now - last_save > CHECKPOINT_SECONDS:
             save(state, tokenizer, out)
-            print(json.dumps(evaluate(state.model, tests, tokenizer, positions)), flush=True)
+            saves += 1
+            if saves % EVALUATE_EVERY == 0:
+                print(json.dumps(evaluate(state.model, tests, tokenizer, positions)), flush=True)
             last_save = mark = time.monotonic()
     save(state, tokenizer, out)
     print(json.dumps(evaluate(state.model, tests, tokenizer, positions)), flush=True)

@@ -77,8 +77,8 @@ def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tupl
         torch.from_numpy(batch.ids),
         torch.from_numpy(batch.positions),
         tree_mask(batch.groups),
-        visual,
-        deep,
+        shared(visual, batch),
+        [shared(level, batch) for level in deep],
         batch.starts,
         supervised,
     )
@@ -86,6 +86,14 @@ def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tupl
     logits = model.logits(hidden[wanted]).float()
     targets, weights = torch.from_numpy(batch.targets)[wanted], torch.from_numpy(batch.weights)[wanted]
     return logits, targets, weights, visual, attention_loss(supervised, batch)
+
+
+def shared(visual: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Repeat visual rows ``[B / R * P, N, hidden]`` for the R rows that share them."""
+    if batch.sharing == 1:
+        return visual
+    by_row = visual.unflatten(0, (-1, len(batch.starts)))
+    return by_row.repeat_interleave(batch.sharing, 0).flatten(0, 1)
 
 
 def attention_loss(supervised: SupervisedHead, batch: Batch) -> torch.Tensor:
@@ -102,15 +110,32 @@ def attention_loss(supervised: SupervisedHead, batch: Batch) -> torch.Tensor:
     return (divergence * weights).sum() / weights.sum()
 
 
+def has_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16; without them, its products take forty times as long as f32."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def mixed_precision() -> torch.autocast:
+    """Compute in bfloat16 where that is fast."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
+
+
 def make_optimizers(model: BatchedVLM, auxiliary_heads: AuxiliaryHeads) -> list[torch.optim.Optimizer]:
-    """Muon for the inner matrices; AdamW for embeddings, vectors and the auxiliary heads."""
+    """Muon for the inner matrices; AdamW for embeddings, vectors and the auxiliary heads.
+
+    PyTorch's Muon computes in bfloat16; where that is slow, AdamW takes its place, with updates of the same size.
+    """
     matrices: list[torch.nn.Parameter] = []
     rest = list(auxiliary_heads.parameters())
     for name, parameter in model.named_parameters():
         inner = parameter.ndim == 2 and "embed" not in name
         (matrices if inner else rest).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=PEAK_MUON, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0)]
+    inner_optimizer = (
+        torch.optim.Muon(matrices, lr=PEAK_MUON, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
+        if has_bfloat16()
+        else torch.optim.AdamW(matrices, lr=PEAK_MUON, betas=(0.9, 0.98), weight_decay=0.02)
+    )
+    return [inner_optimizer, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 def freeze_vision(model: BatchedVLM) -> None:
@@ -118,12 +143,31 @@ def freeze_vision(model: BatchedVLM) -> None:
     model.model.model.visual.requires_grad_(False)
 
 
-def learning_rate_factor(state: TrainingState, steps: int, decay: float = DECAY_SHARE) -> float:
-    """Learning rate as a part of its peak, in a training of ``steps`` that ends with a decay over the share
-    ``decay``.
+@dataclass(frozen=True)
+class Schedule:
+    """When a training ends, and its learning rate as a part of the peak.
+
+    Attributes:
+        steps: Length of the training, unless ``seconds`` is given.
+        seconds: Its length in time, without evaluations and pauses.
+        decay: Share of the training, at its end, in which the learning rate falls to zero.
+        peak: The highest learning rate, as a part of that of a training from scratch.
+        warm_up: Steps in which the learning rate rises.
     """
-    left = 1 - state.step / steps
-    return min(1.0, (state.step + 1) / WARM_UP_STEPS, max(left / decay, 0.0))
+
+    steps: int
+    seconds: float | None = None
+    decay: float = DECAY_SHARE
+    peak: float = 1.0
+    warm_up: int = WARM_UP_STEPS
+
+    def left(self, state: TrainingState) -> float:
+        """The part of the training that is left."""
+        return 1 - (state.step / self.steps if self.seconds is None else state.seconds / self.seconds)
+
+    def factor(self, state: TrainingState) -> float:
+        """The learning rate of the next step."""
+        return self.peak * min(1.0, (state.step + 1) / self.warm_up, max(self.left(state) / self.decay, 0.0))
 
 
 def train_step(
@@ -133,7 +177,7 @@ def train_step(
     for optimizer, peak in zip(state.optimizers, (PEAK_MUON, PEAK_ADAM), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = peak * share
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         logits, targets, weights, visual, attention = forward(state.model, batch, positions)
         auxiliary = state.auxiliary_heads(visual, batch) if visual.requires_grad else torch.zeros(())
     losses = F.cross_entropy(logits, targets, reduction="none")

@@ -5,7 +5,9 @@ Compares the vision encoder's embeddings, each DeepStack level, and the logits o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from vlrun_export.checkpoint import Checkpoint
 from vlrun_export.exported_model import run_decoder, run_vision
 from vlrun_export.families.qwen3_vl.check_prompt import FloatArray, make_check_prompt
 from vlrun_export.families.qwen3_vl.reference import run_reference
+from vlrun_export.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Limits:
     divergence: float
     agreement: float
 
+
+AGREEMENT = "logits, top-1 agreement"
+"""The only metric that must be large."""
 
 LIMITS = {
     "fp32": Limits(error=1e-4, divergence=1e-5, agreement=0.99),
@@ -43,10 +49,15 @@ model. A wrong graph agrees nowhere.
 """
 
 
-def check_folder(checkpoint: Checkpoint, folder: Path, described: Manifest) -> tuple[CheckResult, ...]:
+def check_folder(
+    checkpoint: Checkpoint, folder: Path, described: Manifest, progress: Progress = no_progress
+) -> tuple[CheckResult, ...]:
     """Compare the models in ``folder`` with transformers on the checkpoint's weights. Return a result per metric."""
     prompt = make_check_prompt(folder, described.vision, described.tokens, described.preprocessing)
-    reference = run_reference(checkpoint, prompt.ids, prompt.patches, prompt.grid)
+    step = "self-check: running transformers"
+    progress(step)
+    reference = run_reference(checkpoint, prompt.ids, prompt.patches, prompt.grid, partial(progress, step))
+    progress("self-check: running the exported model")
     features = run_vision(folder / manifest.VISION_XML, prompt, described.vision)
     logits = run_decoder(folder / manifest.DECODER_XML, prompt, features)
     encoder, decoder = LIMITS[described.quantization.vision], LIMITS[described.quantization.decoder]
@@ -63,13 +74,26 @@ def require_passed(results: tuple[CheckResult, ...]) -> None:
 
 
 def table(results: tuple[CheckResult, ...]) -> list[str]:
-    """Format the results as aligned lines."""
-    width = max(len(result.name) for result in results)
-    lines = [f"{'compared with transformers':<{width}}      value      limit"]
-    for result in results:
-        mark = "" if result.passed else "  FAILED"
-        lines.append(f"{result.name:<{width}} {result.value:>10.2g} {result.limit:>10.2g}{mark}")
-    return lines
+    """Format the results as aligned lines of at most 80 columns."""
+    rows = [("self-check against transformers", "measured", "limit", "verdict")]
+    rows += [
+        (result.name, f"{result.value:.2g}", f"{_bound(result)} {result.limit:.2g}", _verdict(result))
+        for result in results
+    ]
+    width = max(len(row[0]) for row in rows)
+    return [f"{name:<{width}}  {value:>8}  {limit:<9}  {verdict}" for name, value, limit, verdict in rows]
+
+
+def _bound(result: CheckResult) -> str:
+    return ">=" if result.name == AGREEMENT else "<="
+
+
+def _verdict(result: CheckResult) -> str:
+    if result.passed:
+        return "ok"
+    if math.isnan(result.value):
+        return "not a number"
+    return "too small" if result.name == AGREEMENT else "too large"
 
 
 def _compare_features(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list[CheckResult]:
@@ -88,7 +112,7 @@ def compare_logits(ours: FloatArray, theirs: FloatArray, limits: Limits) -> list
     return [
         _at_most("logits, error / scale", _error(ours, theirs), limits.error),
         _at_most("logits, mean KL divergence", divergence, limits.divergence),
-        CheckResult("logits, top-1 agreement", agreement, limits.agreement, agreement >= limits.agreement),
+        CheckResult(AGREEMENT, agreement, limits.agreement, agreement >= limits.agreement),
     ]
 
 

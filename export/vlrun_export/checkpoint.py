@@ -6,37 +6,19 @@ runs.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from vlrun.errors import CheckpointError
-from vlrun_export.checkpoint_files import CheckpointFiles, open_folder
-from vlrun_export.model_config import ATTENTION, read_config
+from vlrun_export.checkpoint_contents import HEAD, StoredTensor, opened, read_contents
+from vlrun_export.checkpoint_files import CheckpointFiles
+from vlrun_export.model_config import ATTENTION
 
-VISION_PREFIX = "model.visual."
-TEXT_PREFIX = "model.language_model."
-HEAD = "lm_head.weight"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 DTYPES = ("BF16", "F16", "F32")
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """The file of a tensor, its shape, and its dtype in safetensors' notation."""
-
-    file: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ class Checkpoint:
             by_file.setdefault(self.tensors[prefix + name].file, []).append(name)
         state: dict[str, torch.Tensor] = {}
         for stored, names in by_file.items():
-            with _opened(self.files, stored) as file:
+            with opened(self.files, stored, "pt") as file:
                 state |= {name: _cast(file.get_tensor(prefix + name), matrices) for name in names}
         module.load_state_dict(state, strict=True, assign=True)
 
@@ -74,44 +56,13 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: The folder is missing, incomplete, damaged, or of another model family.
     """
-    files = open_folder(folder)
-    adapters = [name for name in ADAPTERS if files.has(name)]
-    if adapters:
-        raise _unmerged(folder, adapters[0])
-    raw = read_config(files)
-    tensors = _stored_tensors(files)
-    _check_counts(raw, tensors, folder)
+    contents = read_contents(folder)
     try:
-        config = Qwen3VLConfig(**raw, attn_implementation=ATTENTION)
+        config = Qwen3VLConfig(**contents.config, attn_implementation=ATTENTION)
     except Exception as error:  # version 5 has classes of its own
         raise CheckpointError(f"transformers rejects the config.json of '{folder}': {error}") from error
-    tied = _is_tied(raw, tensors, folder)
-    _check_tensors(config, tied, tensors, folder)
-    return Checkpoint(files=files, config=config, tied=tied, tensors=tensors)
-
-
-def _is_tied(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: Path) -> bool:
-    """Return the setting of the text section, or of the top level, or whether there is no separate head."""
-    settings = [part["tie_word_embeddings"] for part in (raw["text_config"], raw) if "tie_word_embeddings" in part]
-    tied = bool(settings[0]) if settings else HEAD not in tensors
-    if not tied and HEAD not in tensors:
-        raise CheckpointError(f"the checkpoint '{folder}' lacks the tensor {HEAD}")
-    return tied
-
-
-def _check_counts(raw: dict[str, Any], tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Compare the numbers of layers with the weights, before transformers builds as many."""
-    text, vision = raw["text_config"], raw["vision_config"]
-    for prefix, named, count in (
-        (f"{TEXT_PREFIX}layers.", "text_config.num_hidden_layers", text["num_hidden_layers"]),
-        (f"{VISION_PREFIX}blocks.", "vision_config.depth", vision["depth"]),
-        (f"{VISION_PREFIX}deepstack_merger_list.", "the number of vision_config.deepstack_visual_indexes",
-         len(vision["deepstack_visual_indexes"])),
-    ):  # fmt: skip
-        numbered = re.compile(rf"{re.escape(prefix)}(\d+)\.")
-        stored = len({match[1] for name in tensors if (match := numbered.match(name))})
-        if stored != count:
-            raise CheckpointError(f"{named} of '{folder}' is {count}, but its weights have {stored}")
+    _check_tensors(config, contents.tied, contents.tensors, folder)
+    return Checkpoint(contents.files, config, contents.tied, contents.tensors)
 
 
 def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
@@ -138,55 +89,6 @@ def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, Stor
                 f"the tensor {name} of '{folder}' has type {tensors[name].dtype}, but only {', '.join(DTYPES)} can be "
                 "exported: use the original checkpoint"
             )
-
-
-def _stored_tensors(files: CheckpointFiles) -> dict[str, StoredTensor]:
-    """Read all tensor names, shapes and dtypes from the headers of the weight files."""
-    tensors = {}
-    for name in _weight_files(files):
-        with _opened(files, name) as file:
-            for key in file.keys():  # noqa: SIM118 - the file is not a mapping
-                tensor = file.get_slice(key)
-                tensors[key] = StoredTensor(name, tuple(tensor.get_shape()), tensor.get_dtype())
-    adapted = next((name for name in tensors if ".lora_" in name or ".base_layer." in name), None)
-    if adapted:
-        raise _unmerged(files.folder, adapted)
-    return tensors
-
-
-@contextmanager
-def _opened(files: CheckpointFiles, name: str) -> Iterator[Any]:
-    """Map a safetensors file and check its header and length."""
-    path = files.check_weights(name)
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{name} of '{files.folder}' is damaged or incomplete ({error})") from error
-
-
-def _weight_files(files: CheckpointFiles) -> list[str]:
-    """Return the names of the weight files; a single file has priority, as in transformers."""
-    folder = files.folder
-    if files.has(WEIGHTS):
-        return [WEIGHTS]
-    if not files.has(INDEX):
-        raise CheckpointError(f"'{folder}' has no safetensors weights ({WEIGHTS} or {INDEX})")
-    index = files.json(INDEX).get("weight_map")
-    if not isinstance(index, dict) or not index:
-        raise CheckpointError(f"the {INDEX} of '{folder}' has no weight_map")
-    names = sorted({str(name) for name in index.values()})
-    outside = [name for name in names if name != Path(name).name or not name.isprintable()]
-    if outside:
-        raise CheckpointError(f"the {INDEX} of '{folder}' names a file outside of it: {outside[0]!r:.80}")
-    return names
-
-
-def _unmerged(folder: Path, found: str) -> CheckpointError:
-    return CheckpointError(
-        f"'{folder}' has an adapter that is not merged into the weights ({found}): merge it first, with PEFT's "
-        "merge_and_unload, and export the result"
-    )
 
 
 def _cast(tensor: torch.Tensor, matrices: torch.dtype | None) -> torch.Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from vlrun.cli.installation import program
 
 if TYPE_CHECKING:
     from vlrun_export.quantize import Precision
@@ -27,19 +30,20 @@ def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, c
     CHECKPOINT is a Hugging Face folder with safetensors. OUT is created only if the export is complete, passes its
     self-check and answers a question.
     """
+    from vlrun_export.export import export_checkpoint
     from vlrun_export.memory_watch import MemoryWatch
+    from vlrun_export.progress import ProgressLines
 
-    start = time.monotonic()
-
-    def progress(message: str) -> None:
-        click.echo(f"{time.monotonic() - start:6.1f} s  {message}", err=True)
-
-    progress("loading torch and transformers")
-    with MemoryWatch() as memory:
-        from vlrun_export.export import export_checkpoint
-
-        export_checkpoint(checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress)
-    if not check:
-        progress("skipped the comparison with transformers (--no-check); the manifest records this")
-    resident, anonymous = memory.peak.resident / 1e9, memory.peak.anonymous / 1e9
-    progress(f"'{out}' is complete; peak memory {resident:.1f} GB, of which {anonymous:.1f} GB not mapped from files")
+    with ProgressLines(sys.stderr) as progress:
+        with MemoryWatch() as memory:
+            export_checkpoint(
+                checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress
+            )
+        if not check:
+            progress("skipped the comparison with transformers (--no-check); the manifest records this")
+        resident, anonymous = memory.peak.resident / 1e9, memory.peak.anonymous / 1e9
+        progress(
+            f"'{out}' is complete; peak memory {resident:.1f} GB, of which {anonymous:.1f} GB not mapped from files"
+        )
+    command = f'{program()} ask --model {shlex.quote(str(out))} photo.jpg "What is shown here?"'
+    click.echo(f"\nNext:\n  {command}", err=True)

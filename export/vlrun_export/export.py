@@ -1,31 +1,18 @@
-"""Exports a checkpoint folder to a model folder, with only one half of the model in memory at a time."""
+"""Exports a checkpoint folder to a model folder. What is wrong with the paths is found before torch is loaded."""
 
 from __future__ import annotations
 
-import dataclasses
-import gc
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import openvino as ov
-import torch
+from vlrun.manifest import Manifest
+from vlrun_export.checkpoint_contents import read_contents
+from vlrun_export.model_folder import atomic_folder, check_apart
+from vlrun_export.progress import Progress, no_progress
 
-from vlrun import manifest
-from vlrun.errors import OutputError
-from vlrun.manifest import CheckResult, Manifest, Quantization
-from vlrun_export.check import check_folder, require_passed, table
-from vlrun_export.checkpoint import Checkpoint, open_checkpoint
-from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
-from vlrun_export.families.qwen3_vl.vision_graph import build_vision
-from vlrun_export.manifest_fields import describe
-from vlrun_export.model_folder import atomic_folder, check_apart, sync
-from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
-from vlrun_export.quiet_libraries import quiet_libraries
-from vlrun_export.tracing import TracedGraph, share_constants
-from vlrun_export.trial_question import ask_trial_question
-
-Progress = Callable[[str], None]
+if TYPE_CHECKING:
+    from vlrun_export.quantize import Precision
 
 
 def export_checkpoint(
@@ -36,7 +23,7 @@ def export_checkpoint(
     vision: Precision = "int8",
     check: bool = True,
     force: bool = False,
-    progress: Progress = lambda message: None,
+    progress: Progress = no_progress,
 ) -> Manifest:
     """Export the Qwen3-VL checkpoint folder ``checkpoint`` to the model folder ``out``.
 
@@ -47,7 +34,7 @@ def export_checkpoint(
         vision: Precision of the vision encoder's matrices.
         check: Compare the result with transformers.
         force: Replace an existing model folder.
-        progress: Called with a message at each step.
+        progress: Called at each step.
 
     Raises:
         CheckpointError: The checkpoint cannot be exported.
@@ -57,57 +44,10 @@ def export_checkpoint(
     After an error ``out`` is unchanged.
     """
     check_apart(out, checkpoint)
-    with quiet_libraries(), atomic_folder(out, force) as folder:
-        opened = open_checkpoint(checkpoint)
-        recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
+    with atomic_folder(out, force) as folder:
+        read_contents(checkpoint)
+        progress("loading torch and transformers")
+        from vlrun_export.conversion import convert
+
         name = os.fsencode(os.path.realpath(out)).rpartition(b"/")[2].decode(errors="replace")
-        described = describe(opened, name, Quantization(weights, vision, recipe), folder)
-        rows = described.text.vocab_rows
-        _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
-        _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
-        results: tuple[CheckResult, ...] = ()
-        if check:
-            progress("comparing with transformers")
-            results = check_folder(opened, folder, described)
-            progress("\n".join(table(results)))
-            require_passed(results)
-        progress("flushing and hashing")
-        sealed = _seal(described, results, folder)
-        del opened
-        gc.collect()
-        progress("asking the exported model a question")
-        ask_trial_question(folder)
-        return sealed
-
-
-def _export_part(
-    name: str,
-    build: Callable[[Checkpoint, torch.dtype | None], TracedGraph],
-    checkpoint: Checkpoint,
-    precision: Precision,
-    path: Path,
-    progress: Progress,
-    vocab_rows: int,
-) -> None:
-    progress(f"{name}: tracing")
-    traced = build(checkpoint, matrix_dtype(precision))
-    if precision in ("int8", "int4"):
-        progress(f"{name}: compressing to {precision}")
-        compress(traced.model, precision, vocab_rows)
-    share_constants(traced.model)
-    progress(f"{name}: writing {path.name}")
-    try:
-        ov.save_model(traced.model, path, compress_to_fp16=False)
-    except RuntimeError as error:  # OpenVINO reports a failed write like this
-        raise OutputError(f"cannot write {path.name}: is the disk full?") from error
-    del traced
-    gc.collect()
-
-
-def _seal(described: Manifest, results: tuple[CheckResult, ...], folder: Path) -> Manifest:
-    """Flush and hash all files, then write the manifest."""
-    sync(folder)
-    files = {path.name: manifest.describe_file(path) for path in sorted(folder.iterdir())}
-    sealed = dataclasses.replace(described, check=results, files=files)
-    manifest.write(sealed, folder)
-    return sealed
+        return convert(checkpoint, folder, name, weights=weights, vision=vision, check=check, progress=progress)

@@ -5,7 +5,9 @@ INT8 and INT4 use NNCF's data-free weight compression. fp16 and fp32 are casts w
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,9 @@ import openvino as ov
 import torch
 from openvino import opset13
 
+from vlrun_export.progress import Report
+
+T = TypeVar("T")
 Precision = Literal["int4", "int8", "fp16", "fp32"]
 
 GROUP = 128
@@ -36,7 +41,9 @@ def matrix_dtype(precision: Precision) -> torch.dtype | None:
     return {"int4": None, "int8": None, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
-def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: int) -> None:
+def compress(
+    model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: int, report: Report = lambda fraction: None
+) -> None:
     """Compress the weight matrices of a traced model in place.
 
     INT8 is asymmetric, with one scale per output channel. INT4 is symmetric, with one scale per group of input
@@ -44,24 +51,57 @@ def compress(model: ov.Model, precision: Literal["int4", "int8"], vocab_rows: in
     """
     import nncf
 
-    for node in model.get_ops():
-        if node.get_type_name() == "Constant" and (
-            _is_large(node) or (precision == "int4" and _rows(node) == vocab_rows)
-        ):
-            _replace(node, _compress_by_rows(node))
-    if precision == "int8":
-        nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
-    else:
-        narrower = nncf.GroupSizeFallbackMode.ADJUST  # for widths that are not a multiple of the group
-        nncf.compress_weights(
-            model,
-            mode=nncf.CompressWeightsMode.INT4_SYM,
-            group_size=GROUP,
-            all_layers=True,
-            awq=True,
-            advanced_parameters=nncf.AdvancedCompressionParameters(group_size_fallback_mode=narrower),
-        )
+    matrices = [node for node in model.get_ops() if node.get_type_name() == "Constant" and _rows(node) is not None]
+    work = _Work(sum(map(_elements, matrices)), report)
+    for node in matrices:
+        if _elements(node) > LARGE_ELEMENTS or (precision == "int4" and _rows(node) == vocab_rows):
+            _replace(node, _compress_by_rows(node, work))
+    with _nncf_tracked_by(work):
+        if precision == "int8":
+            nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+        else:
+            narrower = nncf.GroupSizeFallbackMode.ADJUST  # for widths that are not a multiple of the group
+            nncf.compress_weights(
+                model,
+                mode=nncf.CompressWeightsMode.INT4_SYM,
+                group_size=GROUP,
+                all_layers=True,
+                awq=True,
+                advanced_parameters=nncf.AdvancedCompressionParameters(group_size_fallback_mode=narrower),
+            )
     model.validate_nodes_and_infer_types()
+
+
+class _Work:
+    """Counts the elements that are compressed, and reports which fraction that is."""
+
+    def __init__(self, elements: int, report: Report) -> None:
+        self._elements = max(1, elements)
+        self._report = report
+        self._done = 0
+
+    def add(self, elements: int) -> None:
+        """Count elements as done."""
+        self._done += elements
+        self._report(min(1.0, self._done / self._elements))
+
+
+@contextmanager
+def _nncf_tracked_by(work: _Work) -> Iterator[None]:
+    """Let NNCF report its progress to ``work`` instead of drawing a bar, for which it offers no other way."""
+    from nncf.quantization.algorithms.weight_compression import algorithm
+
+    def track(items: Sequence[T], description: str, weights: Iterable[int]) -> Iterator[T]:  # noqa: ARG001
+        for item, elements in zip(items, weights, strict=True):
+            yield item
+            work.add(elements)
+
+    bar = algorithm.track
+    algorithm.track = track
+    try:
+        yield
+    finally:
+        algorithm.track = bar
 
 
 def _rows(constant: ov.Node) -> int | None:
@@ -70,11 +110,11 @@ def _rows(constant: ov.Node) -> int | None:
     return shape[0] if constant.get_element_type() in FLOATS and len(shape) == 2 else None
 
 
-def _is_large(constant: ov.Node) -> bool:
-    return _rows(constant) is not None and int(np.prod(constant.get_output_shape(0))) > LARGE_ELEMENTS
+def _elements(constant: ov.Node) -> int:
+    return int(np.prod(constant.get_output_shape(0)))
 
 
-def _compress_by_rows(constant: ov.Node) -> ov.Node:
+def _compress_by_rows(constant: ov.Node, work: _Work) -> ov.Node:
     """Compress to the same result as NNCF with the whole matrix, without its two float32 copies."""
     from nncf import CompressWeightsMode
     from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
@@ -94,6 +134,7 @@ def _compress_by_rows(constant: ov.Node) -> ov.Node:
         # NNCF returns views of memory that it reuses for the next block.
         values[rows], zero_points[rows] = compressed.tensor.data, compressed.zero_point.data
         scales[rows] = compressed.scale.data
+        work.add(bits[rows].size)
     return _decompression(values, zero_points, scales, constant.get_friendly_name())
 
 

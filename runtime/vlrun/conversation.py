@@ -17,14 +17,14 @@ import msgspec
 from PIL import Image as PILImage
 
 from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
-from vlrun.manifest import Manifest
+from vlrun.manifest import MANIFEST, Manifest
 from vlrun.media.image import Image, open_image
-from vlrun.media.output_file import resolve_links
 from vlrun.media.pending_image import MAX_IMAGES, read_headers
 from vlrun.media.transform import ImageTransform
 from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
+from vlrun.storage.output_file import resolve_links
 from vlrun.storage.regular_files import read_regular
 from vlrun.storage.text_files import without_byte_order_mark
 from vlrun.types import arguments as check
@@ -101,6 +101,8 @@ class Conversation:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace this conversation with a saved one. Raises OptionError."""
         source = check.path("path", path)
+        if os.path.isfile(source / MANIFEST):  # noqa: PTH113 - Path.is_file raises for names that are too long
+            raise OptionError(f"'{source}' is a model folder: vlrun.load opens it; a conversation is a file of save()")
         try:
             content = without_byte_order_mark(read_regular(source, MAX_FILE_BYTES))
             saved = msgspec.json.decode(content, type=_SavedConversation)
@@ -194,6 +196,14 @@ def _answer_turn(text: str, reasoning: str, answer: Answer | None) -> Turn:
         return Turn("assistant", (text,), reasoning=reasoning or None)
     whole = answer.opening + text
     return Turn("assistant", (GeneratedText(answer.tokens, whole, reasoning, len(answer.opening)),))
+
+
+def as_text(turn: Turn) -> Turn:
+    """Return a turn with the text of what a model generated instead of its tokens, for another model."""
+    generated = [part for part in turn.parts if isinstance(part, GeneratedText)]
+    parts = tuple(part.answer if isinstance(part, GeneratedText) else part for part in turn.parts)
+    reasoning = "".join(part.reasoning for part in generated) or turn.reasoning
+    return replace(turn, parts=parts, reasoning=reasoning)
 
 
 def _save_part(part: str | Image | GeneratedText) -> _SavedPart:

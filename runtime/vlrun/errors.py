@@ -137,6 +137,12 @@ class InvalidAnswer(VlrunError):
         return type(self), (self.message, self.answer)
 
 
+class SchemaViolation(InvalidAnswer):
+    """An answer that a grammar alone could not keep valid: it violates its schema, or could not continue under it."""
+
+    http_status = 422
+
+
 class EngineClosed(VlrunError):
     """The model was closed before the answer was complete."""
 
@@ -165,7 +171,7 @@ class DeviceError(VlrunError):
 
 
 class UnreliableDevice(DeviceError):
-    """The device runs the model, but its results differ from the CPU's."""
+    """The device runs the model, but its results differ from the CPU's, or it has crashed."""
 
 
 class CheckpointError(VlrunError):

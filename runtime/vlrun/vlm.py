@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
 from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
@@ -39,12 +39,13 @@ from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
+from vlrun.structured.answer_checks import NO_CHECKS, AnswerChecks
 from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types import arguments as check
-from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, Usage, last_of
+from vlrun.types.answer import Answer, Chunk, FinishReason, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
@@ -54,13 +55,18 @@ from vlrun.vision.image_encoder import PreparedImage
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A validated request. ``seconds``: time of the validation; without ``grammar`` any text is valid."""
+    """A validated request. ``seconds``: time to validate it, and of that for the grammar; None allows any text."""
 
     prompt: BuiltPrompt
     grammar: AnswerGrammar | None
-    seconds: float
+    seconds: tuple[float, float]
     cancellation: Cancellation
     may_call_tools: bool
+
+    @property
+    def checks(self) -> AnswerChecks:
+        """What the answer is checked for."""
+        return self.grammar.checks if self.grammar else NO_CHECKS
 
 
 def load(
@@ -132,7 +138,9 @@ class VLM:
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
         self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
-        self.grammar_tokenizer = GrammarTokenizer(tokenizer, manifest.tokens.eos, manifest.text.vocab_size)
+        self.grammar_tokenizer = GrammarTokenizer(
+            self._tokenizer, manifest.tokens.eos, manifest.text.vocab_size, manifest.files[TOKENIZER].sha256
+        )
         self._token_bytes = TokenBytes(self._tokenizer)
         self._reasoning = reasoning_tokens(self.family.reasoning, self.template)
         auto = load_history(self.fingerprint, str(hints)).auto_image_tokens(time.time())
@@ -172,6 +180,11 @@ class VLM:
     def vision_seconds(self) -> Mapping[int, float]:
         """Shortest time to encode an image so far, by number of visual tokens."""
         return self._loader.image_encoder.seconds
+
+    @property
+    def encoding(self) -> tuple[int, float] | None:
+        """Visual tokens of the image that is being encoded, and the seconds since it began."""
+        return self._loader.image_encoder.running
 
     @property
     def engine(self) -> Engine:
@@ -308,8 +321,11 @@ class VLM:
         """Validate a request and build its prompt, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
+        compiled = time.perf_counter() - start if grammar else 0.0
         prompt = self.builder.build(turns, options, tools)
-        seconds = time.perf_counter() - start
+        if grammar:
+            prompt = replace(prompt, notes=(*prompt.notes, *grammar.checks.notes))
+        seconds = time.perf_counter() - start, compiled
         self.builder.check_context(prompt, self._cache.context)
         if not self._loader.loaded.done():
             self._prefetch(_images(prompt))
@@ -335,19 +351,15 @@ class VLM:
         sampler = self._sampler(prepared, splitter.active, max_thought)
         output = OutputAccumulator(self._tokenizer, options.stop, splitter, self._token_bytes, sampler.scores)
         with self._submit(prepared, sampler, max_tokens) as stream:
-            for item in stream.items():
-                if isinstance(item, Progress):
-                    if options.progress:
-                        yield Chunk("", progress=item)
-                elif item not in self.manifest.tokens.eos:
-                    if chunk := output.push(item):
-                        yield chunk
-                    if output.stop:
-                        break
+            try:
+                yield from output.chunks(stream.items(), self.manifest.tokens.eos, options.progress)
+            except OptionError as error:  # of the grammar
+                yield output.finish()
+                raise SchemaViolation(error.message, self._answer(prepared, output, stream)) from error
         last = output.finish()
         answer = self._answer(prepared, output, stream)
         complete = answer.finish_reason == "stop" and not output.stop and not answer.tool_calls
-        yield from last_chunks(last, answer, options.schema if complete else None)
+        yield from last_chunks(last, answer, options.schema if complete else None, prepared.checks)
 
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
@@ -382,8 +394,8 @@ class VLM:
             text,
             reason,
             Usage(*prompt_counts, metrics.tokens, metrics.forward_passes, output.reasoning_tokens),
-            timings(self._verify_seconds + self._loaded.seconds, prepared.seconds, metrics),
-            notes=prompt.notes,
+            timings(self._verify_seconds + self._loaded.seconds, *prepared.seconds, metrics),
+            notes=prepared.prompt.notes,
             marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
             heat=heat_of(stream.attention, placed, output.answer_start, texts),

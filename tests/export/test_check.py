@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbe
 from tests.small_models import build_checkpoint
 from vlrun import manifest
 from vlrun.errors import CheckFailed
-from vlrun.manifest import Manifest
+from vlrun.manifest import CheckResult, Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun_export import check, exported_model
 from vlrun_export.check import check_folder, require_passed
@@ -69,8 +71,8 @@ def test_a_wrong_graph_fails_even_at_int8(
     monkeypatch.setattr(module, name, fault)
     messages: list[str] = []
     with pytest.raises(CheckFailed, match="deviates from transformers"):
-        export_checkpoint(checkpoint, tmp_path / "out", progress=messages.append)
-    assert any("FAILED" in message for message in messages)
+        export_checkpoint(checkpoint, tmp_path / "out", progress=lambda step, fraction=None: messages.append(step))
+    assert "too large" in messages[-1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,3 +93,20 @@ def test_nan_logits_fail() -> None:
     broken = good * np.nan
     results = check.compare_logits(broken, good, check.LIMITS["int8"])
     assert not any(result.passed for result in results[:2])
+
+
+def test_the_table_has_a_verdict_per_row_and_fits_80_columns() -> None:
+    """The lines are indented by 10 columns. Guards a table of numbers that does not say what is good."""
+    names = ["vision embeddings, error / scale", "DeepStack row 12, error / scale", "logits, mean KL divergence"]
+    small, large, broken = (
+        CheckResult(name, value, 0.0001, value <= 0.0001)
+        for name, value in zip(names, (0.000012, 1e30, math.nan), strict=True)
+    )
+    lines = check.table((small, large, broken, CheckResult(check.AGREEMENT, 0.89, 0.8, True)))
+    lines += check.table((CheckResult(check.AGREEMENT, 0.1, 0.8, False),))[1:]
+    assert [re.split(r"  +", line)[-1] for line in lines] == [
+        "verdict", "ok", "too large", "not a number", "ok", "too small",
+    ]  # fmt: skip
+    assert ["<= 0.0001" in line for line in lines[1:4]] == [True] * 3
+    assert ">= 0.8" in lines[4]
+    assert max(map(len, lines)) <= 70

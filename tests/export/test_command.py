@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint(tmp_path_factory.mktemp("command") / "checkpoint", tied=True, deepstack=(1, 3), seed=5)
 
 
-def start(*arguments: str | Path, home: Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, home: Path, folder: Path = ROOT) -> subprocess.Popen[str]:
+    """Start the command in a folder, whose modules have priority."""
     command = [sys.executable, "-m", "vlrun.cli", "export", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": PATHS, "HOME": str(home)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
+    )
 
 
 def test_progress_goes_to_stderr(checkpoint: Path, tmp_path: Path) -> None:
@@ -37,31 +42,70 @@ def test_progress_goes_to_stderr(checkpoint: Path, tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert out == ""
     assert manifest.read(tmp_path / "out").check
-    for step in ("vision encoder", "decoder", "int8", "compared with transformers", "DeepStack", "peak memory"):
+    for step in ("vision encoder", "decoder", "int8", "self-check", "DeepStack", "peak memory"):
         assert step in err
     for noise in ("Warning", "INFO", "Applying", "loss_type", "Traceback"):
         assert noise not in err
+    assert err.rstrip().endswith(f"""ask --model {tmp_path / "out"} photo.jpg "What is shown here?\"""")
     assert list((tmp_path / "home").glob("intel/*")) == []  # OpenVINO's telemetry stores its client id there
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["nowhere", "out"], 7, "no checkpoint folder"),
-        (["checkpoint", "here"], 8, "--force"),
-        (["checkpoint", "out", "--weights", "int3"], 2, "int3"),
-    ],
-)
-def test_errors_have_their_exit_codes(
-    checkpoint: Path, tmp_path: Path, arguments: list[str], code: int, message: str
-) -> None:
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "file").touch()
-    paths = {"nowhere": tmp_path / "nowhere", "out": tmp_path / "out", "here": tmp_path / "here"}
-    process = start(*({"checkpoint": checkpoint, **paths}.get(name, name) for name in arguments), home=tmp_path)
+def remove_config(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+
+
+def change_family(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text('{"model_type": "llama"}')
+
+
+def leave_a_pointer(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+def cut_the_weights(checkpoint: Path) -> None:
+    with (checkpoint / "model.safetensors").open("r+b") as file:
+        file.truncate(100_000)
+
+
+def make_files(checkpoint: Path) -> None:
+    (checkpoint.parent / "out").mkdir()
+    (checkpoint.parent / "out" / "file").touch()
+
+
+Case = tuple[Callable[[Path], object], list[str], int, str]
+WRONG: dict[str, Case] = {
+    "precision": (lambda folder: None, ["checkpoint", "out", "--weights", "int3"], 2, "int3"),
+    "no checkpoint": (lambda folder: None, ["nowhere", "out"], 7, "no checkpoint folder"),
+    "no folder": (lambda folder: None, ["checkpoint/config.json", "out"], 7, "is not a folder"),
+    "no config": (remove_config, ["checkpoint", "out"], 7, "it has no config.json"),
+    "other family": (change_family, ["checkpoint", "out"], 7, "only the dense Qwen3-VL family"),
+    "LFS pointer": (leave_a_pointer, ["checkpoint", "out"], 7, "git lfs pull"),
+    "cut weights": (cut_the_weights, ["checkpoint", "out"], 7, "damaged or incomplete"),
+    "out exists": (
+        make_files,
+        ["checkpoint", "out"],
+        8,
+        "or replace a model folder with --force",
+    ),
+    "out is no model": (make_files, ["checkpoint", "out", "--force"], 8, "is not a model folder"),
+    "out in the checkpoint": (lambda folder: None, ["checkpoint", "checkpoint/out"], 8, "overlap"),
+    "no parent": (lambda folder: None, ["checkpoint", "missing/out"], 8, "there is no folder"),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_wrong_paths_are_found_before_torch_is_loaded(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    """Guards the ten seconds after which a typing error was reported. Each error has its exit code."""
+    prepare, arguments, code, message = WRONG[name]
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    prepare(tmp_path / "checkpoint")
+    for heavy in ("torch", "transformers", "nncf"):
+        (tmp_path / f"{heavy}.py").write_text("raise SystemError('too early')")
+    process = start(*arguments, home=tmp_path, folder=tmp_path)
     out, err = process.communicate(timeout=120)
-    assert (process.returncode, out) == (code, "")
+    assert (process.returncode, out) == (code, ""), err
     assert message in err
+    assert "too early" not in err
     assert "Traceback" not in err
 
 

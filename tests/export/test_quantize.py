@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import nncf
 import numpy as np
 import openvino as ov
 import pytest
 import torch
+from nncf.quantization.algorithms.weight_compression import algorithm
 from openvino import opset13
 
 from vlrun import Options, load
@@ -61,6 +63,22 @@ def test_compression_equals_that_of_nncf() -> None:
         nncf.compress_weights(theirs, mode=nncf.CompressWeightsMode.INT8_ASYM)
     for one, other in zip(stored_constants(ours), stored_constants(theirs), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_progress_rises_to_the_end(monkeypatch: pytest.MonkeyPatch, precision: Literal["int8", "int4"]) -> None:
+    """Guards the minute at 2B in which nothing was said. Large matrices, heads and all others count."""
+    bar = algorithm.track
+    monkeypatch.setattr(quantize, "LARGE_ELEMENTS", 64 * 200)
+    monkeypatch.setattr(quantize, "BLOCK_ELEMENTS", 64 * 100)
+    for rows, least in ((300, 3), (100, 1)):
+        fractions: list[float] = []
+        with quiet_libraries():
+            quantize.compress(matmul_model(rows, 64), precision, 0, fractions.append)
+        assert fractions == sorted(fractions)
+        assert fractions[-1] == 1
+        assert len(fractions) >= least
+    assert algorithm.track is bar
 
 
 def test_int8_stays_close_to_the_original(int8_export: tuple[Path, Manifest]) -> None:

@@ -25,18 +25,21 @@ def tokenizer() -> Tokenizer:
         return train_tokenizer([])
 
 
-@pytest.fixture(scope="session", params=["shapes", "pair", "tools"])
+@pytest.fixture(scope="session", params=["shapes", "pair", "tools", "text first: shapes", "text first: pair"])
 def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
     """Build a batch of two images with several kinds of questions, of two pairs, or of two images with tools."""
-    from training import batches
+    from training import batch_contents
+    from training.batches import Packer, make_batch
 
+    domain, text_first = request.param.removeprefix("text first: "), request.param.startswith("text first")
     with pytest.MonkeyPatch.context() as patch:
         for chance in ("SELF_CHANCE", "TURNS_CHANCE"):
-            patch.setattr(batches, chance, 1.0)
-        patch.setattr(batches, "COPY_CHANCE", 0.0)
-        patch.setattr(batches, "LOCATE_CHANCE", 0.0)
-        images = 2 if request.param == "shapes" else 4
-        return batches.make_batch(np.random.default_rng(3), batches.Packer(tokenizer), [], images, request.param)
+            patch.setattr(batch_contents, chance, 1.0)
+        patch.setattr(batch_contents, "COPY_CHANCE", 0.0)
+        patch.setattr(batch_contents, "LOCATE_CHANCE", 0.0)
+        images = 2 if domain == "shapes" else 4
+        images = 2 * images if text_first else images
+        return make_batch(np.random.default_rng(3), Packer(tokenizer), [], images, domain, text_first=text_first)
 
 
 @pytest.fixture(scope="session")

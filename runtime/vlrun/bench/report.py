@@ -53,13 +53,26 @@ def summary(samples: Samples) -> str:
 
 
 def table(samples: Samples) -> list[str]:
-    """Return a Markdown table of the measured figures."""
-    rows = [
-        f"| {figure.label} | {format_values(figure, samples[name])} |"
-        for name, figure in FIGURES.items()
-        if name in samples
-    ]
-    return ["| figure | vlrun |", "| --- | --- |", *rows]
+    """Return a Markdown table of the measured figures, with columns that are aligned in a terminal, too."""
+    known = [(figure.label, format_values(figure, samples[n])) for n, figure in FIGURES.items() if n in samples]
+    rows = [("figure", "vlrun"), *known]
+    left, right = (max(len(row[column]) for row in rows) for column in (0, 1))
+    first, *others = (f"| {label:{left}} | {value:{right}} |" for label, value in rows)
+    return [first, f"| {'-' * left} | {'-' * right} |", *others]
+
+
+def conclusion(samples: Samples) -> list[str]:
+    """Return what the figures mean for a user, in sentences; of an interrupted run those that are known."""
+    medians = {
+        name: format_values(FIGURES[name], [statistics.median(values)]) for name, values in samples.items() if values
+    }
+    sentences = (
+        "A question about a new image is answered after {ttft_new}.",
+        "The next question about the same image is answered after {ttft_again}.",
+        "An answer comes at {tokens_per_second_one}.",
+        "vlrun takes {peak} of memory at most.",
+    )
+    return [text.format(**medians) for text in sentences if text.split("{")[1].split("}")[0] in medians]
 
 
 def limits(samples: Mapping[str, Sequence[float]], ceilings: Sequence[Ceiling], decoder: Path) -> list[str]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from vlrun.cli.answer_file import stdout_to
+from vlrun.cli.answer_progress import AnswerProgress
 from vlrun.cli.arguments import split_arguments
 from vlrun.cli.images import (
     ImageOptions,
     LoadedImage,
     image_notes,
-    open_images,
+    load_images,
+    read_image_headers,
     with_image_options,
     without_image_notes,
 )
@@ -36,21 +42,26 @@ from vlrun.cli.output import (
     print_notes,
     print_stream,
     print_text,
+    shows_thinking,
     with_notes,
+    with_reasoning_note,
     write_drawing,
     write_heat_map,
 )
-from vlrun.cli.parameter_types import FILE, NAME
+from vlrun.cli.parameter_types import FILE, IMAGE, NAME
 from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
+    from vlrun.cli.progress_line import ProgressLine
+    from vlrun.media.pending_image import PendingImage
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
 _FILE = {"type": FILE, "metavar": "FILE"}
 OUTPUT_OPTIONS: OptionTable = {
+    "output": {**_FILE, "aliases": ("-o",), "help": "Write the answers to a new file instead of stdout."},
     "draw": {**_FILE, "help": "Write the image with the answer's boxes and points."},
     "heatmap": {**_FILE, "help": "Write the image with the answer's attention."},
     "heatmap_word": {"type": NAME, "metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
@@ -63,6 +74,7 @@ OUTPUT_OPTIONS: OptionTable = {
 class OutputOptions:
     """The values of ``OUTPUT_OPTIONS`` and ``SHOW_THINKING``."""
 
+    output: Path | None = None
     draw: Path | None = None
     heatmap: Path | None = None
     heatmap_word: str | None = None
@@ -75,23 +87,24 @@ class OutputOptions:
         from vlrun.media.output_file import check_target
         from vlrun.media.sources import local_path
 
-        targets = [target for target in (self.draw, self.heatmap) if target is not None]
+        drawings = [target for target in (self.draw, self.heatmap) if target is not None]
+        targets = [*drawings, *([self.output] if self.output else [])]
         if self.heatmap_word is not None and not self.heatmap:
             raise OptionError("--heatmap-word needs --heatmap")
-        if targets and (len(images) != 1 or len(requests) != 1):
+        if drawings and (len(images) != 1 or len(requests) != 1):
             raise OptionError("--draw and --heatmap take one image and one question")
         if self.heatmap and not requests[0].is_single:
             raise OptionError("--heatmap needs one answer: leave out --tiles, --votes and --steps")
-        for target in targets:
+        for target in drawings:
             check_target(target)
         files = [local_path(name) for name in images if name != "-"]
         for one, other in itertools.combinations([*targets, *files], 2):
             if one in targets and one.resolve() == other.resolve():
-                raise OptionError(f"'{one}' would be overwritten: choose another name for --draw or --heatmap")
+                raise OptionError(f"'{one}' would be overwritten: choose another name for the output")
 
 
 @click.command(options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
+@click.argument("words", nargs=-1, type=IMAGE, metavar="IMAGE... [QUESTION]")
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
 @with_task_options
 @with_image_options
@@ -116,73 +129,130 @@ def ask(
     output.check(names, requests)
     for request in requests:
         request.check_image_count(len(names))
-    images = open_images(names, image_options)
-    vlm = model_options.load()
-    cut: AnswerCutShort | None = None
-    for number, request in enumerate(requests):
-        if len(requests) > 1 and not output.as_json:
-            print_text(f"{chr(10) if number else ''}{questions[number]}")
-        cut = _answer(vlm, images, request, options, output, str(model_options.hints)) or cut
+    with stdout_to(output.output) as save, model_options.progress_line() as line:
+        pending = read_image_headers(names)
+        asking = _Asking.begin(pending, requests[0], image_options, options, output, model_options, line)
+        cut: AnswerCutShort | None = None
+        for number, request in enumerate(requests):
+            if len(requests) > 1 and not output.as_json:
+                print_text(f"{chr(10) if number else ''}{questions[number]}")
+            try:
+                cut = asking.answer(request) or cut
+            finally:
+                if not isinstance(sys.exception(), KeyboardInterrupt):  # which leaves half an answer
+                    save()
     with contextlib.suppress(KeyboardInterrupt):  # close() may still write image prefixes to disk
-        vlm.close()
+        asking.vlm.close()
     if cut:
         raise cut
 
 
-def _answer(
-    vlm: VLM, images: Sequence[LoadedImage], request: TaskRequest, options: Options, output: OutputOptions, hints: str
-) -> AnswerCutShort | None:
-    """Ask one question and print all output. Returns the error to raise after the last question."""
-    from vlrun.perf.history import record
-    from vlrun.perf.profile import SpeedProfile
+@dataclass(frozen=True)
+class _Asking:
+    """What all questions of a command share."""
 
-    notes = NotePrinter(image_notes(images))
-    result = _run(vlm, images, request, replace(options, heatmap=output.heatmap is not None), output, notes)
-    if output.as_json:
-        print_json(result, vlm.manifest.name, request.question, output.show_thinking)
-    print_notes(result, notes)
-    answer = result.answers[-1]
-    if output.draw:
-        write_drawing(result, images[0].original, output.draw)
-    if output.heatmap:
-        write_heat_map(answer, images[0].image, output.heatmap_word, output.heatmap)
-    if output.stats:
-        print_error(format_stats(result.answers, vlm.settings))
-    if len(result.answers) == 1:
-        record(vlm.fingerprint, hints, SpeedProfile.from_answer(answer, vlm.vision_seconds))
-    if result.finish_reason == "stop":
-        return None
-    if request.options(options).schema is None:
-        print_note(f"the answer was cut short ({result.finish_reason})")
-        return None
-    if result.finish_reason == "repetition":
-        return AnswerCutShort("the answer repeated itself before its JSON was complete")
-    return AnswerCutShort("the answer was cut short before its JSON was complete: raise --max-tokens")
+    vlm: VLM
+    images: Sequence[LoadedImage]
+    options: Options
+    output: OutputOptions
+    model_options: ModelOptions
+    progress: AnswerProgress
 
+    @classmethod
+    def begin(
+        cls,
+        pending: Sequence[PendingImage],
+        request: TaskRequest,
+        image_options: ImageOptions,
+        options: Options,
+        output: OutputOptions,
+        model_options: ModelOptions,
+        line: ProgressLine,
+    ) -> _Asking:
+        """Start loading the model, and decode the images meanwhile. Of their pixels only what is needed is kept."""
+        options = replace(options, heatmap=output.heatmap is not None, progress=line.active)
+        effective = request.options(options)
+        began = time.monotonic()
+        vlm = model_options.load(line)
+        if image_options.region is None:
+            sizes = [(image.size, effective.detail) for image in pending]
+            vlm.builder.check_visual_tokens(sizes, effective, vlm.known_context)
+        if output.heatmap or request.tiles:
+            images = load_images(pending, image_options, line, keep_original=bool(output.draw))
+        else:
+            seen = partial(vlm.builder.resize, options=effective, detail=effective.detail)
+            images = load_images(pending, image_options, line, seen, keep_original=bool(output.draw))
+        progress = AnswerProgress(line, vlm, str(model_options.hints), began)
+        return cls(vlm, images, options, output, model_options, progress)
 
-def _run(
-    vlm: VLM,
-    images: Sequence[LoadedImage],
-    request: TaskRequest,
-    options: Options,
-    output: OutputOptions,
-    notes: NotePrinter,
-) -> TaskResult:
-    """Run a request; unless the output is JSON, print the text, streamed if possible."""
-    from vlrun.tasks.run import run_task
-    from vlrun.types.answer import last_of
+    def answer(self, request: TaskRequest) -> AnswerCutShort | None:
+        """Ask one question and print all output. Returns the error to raise after the last question."""
+        from vlrun.perf.history import record
+        from vlrun.perf.profile import SpeedProfile
 
-    inputs = [loaded.image for loaded in images]
-    streamed = request.is_single and not request.has_total and not output.as_json
-    if request.is_single:
+        notes = NotePrinter(image_notes(self.images), self.progress.line)
+        result, output = self._run(request, notes), self.output
+        if output.as_json:
+            print_json(result, self.vlm.manifest.name, request.question, output.show_thinking)
+        print_notes(result, notes)
+        answer = result.answers[-1]
+        if output.draw:
+            write_drawing(result, self.images[0].original or self.images[0].image, output.draw)
+        if output.heatmap:
+            write_heat_map(answer, self.images[0].image, output.heatmap_word, output.heatmap)
+        if output.stats:
+            model = self.model_options.model.describe(self.vlm.manifest.name)
+            print_error(format_stats(result.answers, model, self.vlm.settings))
+        if len(result.answers) == 1:
+            measured = SpeedProfile.from_answer(answer, self.vlm.vision_seconds)
+            record(self.vlm.fingerprint, str(self.model_options.hints), measured)
+        if result.finish_reason == "stop":
+            return None
+        if request.options(self.options).schema is None:
+            print_note(f"the answer was cut short ({result.finish_reason})")
+            return None
+        if result.finish_reason == "repetition":
+            return AnswerCutShort("the answer repeated itself before its JSON was complete")
+        return AnswerCutShort("the answer was cut short before its JSON was complete: raise --max-tokens")
+
+    def _run(self, request: TaskRequest, notes: NotePrinter) -> TaskResult:
+        """Run a request; unless the output is JSON, print the text, streamed if possible."""
+        from vlrun.tasks.run import run_task
+
+        self.progress.preparing()
+        streamed = request.is_single and not request.has_total and not self.output.as_json
+        if request.is_single:
+            result = self._run_single(request, notes, streamed)
+        else:
+            options = request.options(self.options)
+            self.vlm.grammar(options)
+            self._print_device_notes()
+            self.progress.answering(request.answer_count)
+            inputs = [loaded.image for loaded in self.images]
+            result = run_task(self.vlm, inputs, request, replace(self.options, progress=False), notes)
+            self.progress.line.clear()
+        result = replace(result, notes=without_image_notes(with_reasoning_note(result), self.images))
+        if not streamed and not self.output.as_json:
+            print_text(result.text)
+        return result
+
+    def _run_single(self, request: TaskRequest, notes: NotePrinter, streamed: bool) -> TaskResult:
+        """Run a request with one answer, and print its text if it is ``streamed``."""
+        from vlrun.types.answer import last_of
+
+        vlm, output, options = self.vlm, self.output, request.options(self.options)
         (question,) = request.questions()
-        chunks = vlm.stream(inputs, question, request.options(options))
-        _print_device_notes(vlm)
+        inputs = [loaded.image for loaded in self.images]
+        turn = vlm.builder.question_turn(inputs, question, options, vlm.known_context)
+        stream = vlm.chat([*request.opening(), turn], options)
+        self._print_device_notes()
+        chunks = self.progress.watch(
+            stream, len(inputs), silent=not streamed, thinking_shown=shows_thinking(output.show_thinking)
+        )
         try:
-            answer = (
-                print_stream(chunks, notes, output.show_thinking) if streamed else last_of(with_notes(chunks, notes))
-            )
-            result = request.result_of(answer)
+            if streamed:
+                return request.result_of(print_stream(chunks, notes, output.show_thinking))
+            return request.result_of(last_of(with_notes(chunks, notes)))
         except InvalidAnswer as error:
             if output.as_json:
                 result = request.result_of(error.answer)
@@ -190,15 +260,8 @@ def _run(
             else:
                 print_text("" if streamed else error.answer.text)
             raise
-    else:
-        vlm.grammar(request.options(options))
-        _print_device_notes(vlm)
-        result = run_task(vlm, inputs, request, options, notes)
-    if not streamed and not output.as_json:
-        print_text(result.text)
-    return replace(result, notes=without_image_notes(result.notes, images))
 
-
-def _print_device_notes(vlm: VLM) -> None:
-    for note in vlm.notes:
-        print_note(note)
+    def _print_device_notes(self) -> None:
+        with self.progress.line.paused():
+            for note in self.vlm.notes:
+                print_note(note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -10,26 +11,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli.parameter_types import FILE
+from vlrun.cli.options import with_model
 from vlrun.cli.terminal import print_error
 
 if TYPE_CHECKING:
     from vlrun.bench.ceiling import Ceiling
     from vlrun.bench.copying import CopyingResult
     from vlrun.bench.runner import Samples
+    from vlrun.cli.model_choice import ModelChoice
 
 
 @click.command()
-@click.option("--model", type=FILE, metavar="DIR", required=True, help="Model folder.")
+@with_model
 @click.option("--turns", type=click.IntRange(1, 100), default=2, show_default=True, help="Runs of the workload.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=2, show_default=True, help="Images per run.")
 @click.option("--tokens", type=click.IntRange(2, 1024), default=32, show_default=True, help="Tokens per answer.")
-def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all samples instead.")
+def bench(model: ModelChoice, turns: int, rounds: int, tokens: int, as_json: bool) -> None:
     """Measure vlrun on this machine.
 
-    Prints medians, ranges and the machine's limits. Each sample goes to stderr as it is measured; a table and, as the
-    last line, a JSON object go to stdout. Ctrl+C ends the run and prints the samples so far. In a clone, scripts/bench
-    compares vlrun with other runtimes.
+    Prints medians with their ranges, the machine's limits, and at the end what they mean. Each sample goes to stderr as
+    it is measured, the results go to stdout. Ctrl+C ends the run and prints the samples so far. In a clone,
+    scripts/bench compares vlrun with other runtimes.
     """
     from vlrun import manifest as manifests
     from vlrun.bench.ceiling import measure_ceiling
@@ -39,8 +42,9 @@ def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
     from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify
 
-    verify(ModelFolder(model))  # once, before anything is timed
-    workload = vlrun_workload("vlrun", model, ("--rounds", str(rounds), "--tokens", str(tokens)))
+    with model.named_in_errors():
+        verify(ModelFolder(model.path))  # once, before anything is timed
+    workload = vlrun_workload("vlrun", model.path, ("--rounds", str(rounds), "--tokens", str(tokens)))
     samples: Samples = {}
     ceilings: list[Ceiling] = []
     copying = None
@@ -55,12 +59,19 @@ def bench(model: Path, turns: int, rounds: int, tokens: int) -> None:
         copying = measure_copying()
     finally:
         if samples:
-            _report(samples, ceilings, copying, model / manifests.DECODER_BIN)
+            if as_json:
+                click.echo(json.dumps({"ceilings": ceilings, "samples": samples, "copying": copying}, default=asdict))
+            else:
+                click.echo("\n".join(_report(samples, ceilings, copying, model.path / manifests.DECODER_BIN)))
 
 
-def _report(samples: Samples, ceilings: list[Ceiling], copying: CopyingResult | None, decoder: Path) -> None:
+def _report(samples: Samples, ceilings: list[Ceiling], copying: CopyingResult | None, decoder: Path) -> Iterator[str]:
     from vlrun.bench import report
 
-    lines = [*report.table(samples), "", *report.limits(samples, ceilings, decoder)]
-    click.echo("\n".join([*lines, *([copying.summary] if copying else [])]))
-    click.echo(json.dumps({"ceilings": ceilings, "samples": samples, "copying": copying}, default=asdict))
+    yield from report.table(samples)
+    yield ""
+    yield from report.limits(samples, ceilings, decoder)
+    if copying:
+        yield copying.summary
+    yield ""
+    yield from report.conclusion(samples)

@@ -25,7 +25,7 @@ def show() -> None:
     from vlrun.storage import cache_paths, inspection
 
     for found in inspection.usage():
-        click.echo(f"{found.kind:9} {found.files:5} files {found.nbytes:15,} bytes  {found.folder}")
+        click.echo(f"{found.kind:10} {found.files:5} files {found.nbytes:15,} bytes  {found.folder}")
     for note in cache_paths.distrusted():
         print_note(note)
 
@@ -45,7 +45,7 @@ def verify() -> None:
             removed = inspection.remove(path)
             kept += not removed
             print_note(f"{'removed' if removed else 'cannot remove'} '{path}': {reason}")
-        click.echo(f"{found.kind:9} {found.files:5} files: {f'{len(bad)} damaged' if bad else 'intact'}")
+        click.echo(f"{found.kind:10} {found.files:5} files: {f'{len(bad)} damaged' if bad else 'intact'}")
         for path in inspection.foreign(found.kind):
             print_note(f"'{path}' was not written by vlrun: it is left alone")
     for note in cache_paths.distrusted():

@@ -58,6 +58,19 @@ class Commands(click.Group):
 
 
 EPILOG = """\b
+Examples:
+  vlrun ask photo.jpg "What is on the table?"
+  vlrun ask invoice.png --task fields --fields total,date -o answer.json
+  vlrun ask -m qwen3-vl-2b-int8 a.jpg b.jpg "What changed?" --stats
+  vlrun chat photo.jpg
+  vlrun serve -m qwen3-vl-2b-int8
+
+\b
+Without --model, the model is that of VLRUN_MODEL, or of config.toml in
+~/.config/vlrun, or a small one for demonstrations with drawn shelves.
+docs/commands.md also tells how a shell completes commands with Tab.
+
+\b
 Exit codes: 0 success, 1 internal error, 2 usage, 3 image, 4 model folder,
 5 prompt exceeds the context, 6 device, 7 checkpoint, 8 output, 9 self-check
 of an export, 10 model closed, 11 JSON cut short, 12 server cannot start,

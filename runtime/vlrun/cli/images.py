@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vlrun.cli.option_groups import OptionTable, option_group
+from vlrun.cli.progress_line import ProgressLine, timed
 from vlrun.cli.terminal import print_note, silent_libraries
 from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
 
 if TYPE_CHECKING:
     from vlrun.media.image import Image
+    from vlrun.media.pending_image import PendingImage
+    from vlrun.media.region import Region
 
 IMAGE_OPTIONS: OptionTable = {
     "region": {"metavar": "X,Y,W,H", "help": "Use only this region: pixels, or thousandths with /1000 at the end."},
@@ -24,53 +28,80 @@ IMAGE_OPTIONS: OptionTable = {
 class ImageOptions:
     """The values of ``IMAGE_OPTIONS``."""
 
-    region: str | None = None
+    region: Region | None = None
     enhance: bool = False
 
+    @classmethod
+    def parse(cls, region: str | None = None, enhance: bool = False) -> ImageOptions:
+        """Return the options. Raises OptionError for a region that is none."""
+        from vlrun.media.region import parse_region
 
-with_image_options = option_group("image_options", IMAGE_OPTIONS, ImageOptions)
+        return cls(None if region is None else parse_region(region), enhance)
+
+
+with_image_options = option_group("image_options", IMAGE_OPTIONS, ImageOptions.parse)
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image as given, and as passed to the model."""
+    """An image as passed to the model, and as given, unless nothing needs that."""
 
-    original: Image
     image: Image
+    original: Image | None = None
 
 
-def open_images(names: Sequence[str], options: ImageOptions) -> list[LoadedImage]:
-    """Open images and print their notes to stderr. Raises MediaError and OptionError.
+def read_image_headers(names: Sequence[str]) -> list[PendingImage]:
+    """Read the headers of all images before one is decoded. Raises MediaError and OptionError."""
+    from vlrun.media.pending_image import read_headers
 
-    All headers are read before an image is decoded.
+    with silent_libraries():
+        return read_headers([_read_stdin() if name == "-" else name for name in names])
+
+
+def load_images(
+    pending: Sequence[PendingImage],
+    options: ImageOptions,
+    line: ProgressLine,
+    reduce: Callable[[Image], Image] = lambda image: image,
+    *,
+    keep_original: bool = False,
+) -> list[LoadedImage]:
+    """Decode images one after another, and print their notes to stderr. Raises MediaError and OptionError.
+
+    Args:
+        pending: The images.
+        options: How to crop and enhance them.
+        line: Shows what is done.
+        reduce: Returns an image with what is needed of it. All else is dropped before the next image is decoded.
+        keep_original: Keep the images as they were given, too.
     """
     from vlrun.media.enhance import enhance
-    from vlrun.media.pending_image import read_headers
-    from vlrun.media.region import crop, parse_region
+    from vlrun.media.region import crop
 
-    region = parse_region(options.region) if options.region is not None else None
     loaded = []
-    with silent_libraries():
-        pending = read_headers([_read_stdin() if name == "-" else name for name in names])
-    for one in pending:
+    for number, one in enumerate(pending, 1):
+        label = f"opening image {number} of {len(pending)}" if len(pending) > 1 else "opening the image"
+        line.show(timed(label, None, time.monotonic()))
         with silent_libraries(), one.opened() as original:
             pass
-        image = crop(original, region) if region else original
+        image = crop(original, options.region) if options.region else original
         image = enhance(image) if options.enhance else image
-        for note in image.notes:
-            print_note(note)
-        loaded.append(LoadedImage(original, image))
+        with line.paused():
+            for note in image.notes:
+                print_note(note)
+        loaded.append(LoadedImage(reduce(image), original if keep_original else None))
+        del image, original
     return loaded
 
 
 def without_image_notes(notes: Iterable[str], images: Sequence[LoadedImage]) -> tuple[str, ...]:
-    """Return the notes that ``open_images`` did not print."""
+    """Return the notes that ``load_images`` did not print."""
     printed = image_notes(images)
     return tuple(note for note in notes if note not in printed)
 
 
 def image_notes(images: Sequence[LoadedImage]) -> frozenset[str]:
-    """Return the notes that ``open_images`` printed."""
+    """Return the notes that ``load_images`` printed."""
     return frozenset(note for one in images for note in one.image.notes)
 
 

@@ -35,9 +35,8 @@ def option_group(
         for member, attributes in reversed(list(table.items())):
             word = attributes.get("option", member.replace("_", "-"))
             declared = f"--{word}/--no-{word}" if "is_flag" in attributes and "default" in attributes else f"--{word}"
-            aliases = [f"--{alias}" for alias in attributes.get("aliases", ())]
             others = {key: value for key, value in attributes.items() if key not in ("option", "aliases")}
-            decorated = click.option(declared, *aliases, member, **others)(decorated)
+            decorated = click.option(declared, *attributes.get("aliases", ()), member, **others)(decorated)
         return decorated
 
     return decorate

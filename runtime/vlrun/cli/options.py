@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vlrun.cli.model_choice import ModelChoice, choose_given_model, choose_model
 from vlrun.cli.option_groups import OptionTable, option_group
-from vlrun.cli.parameter_types import FILE, NAME
+from vlrun.cli.parameter_types import FILE, FOLDER, NAME, TASK
+from vlrun.cli.progress_line import ProgressLine, timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 from vlrun.storage.text_files import read_text, without_byte_order_mark
@@ -54,12 +57,16 @@ ANSWER_OPTIONS: OptionTable = {
         "help": "Speculative decoding of repeated text. [default: yes]",
     },
 }
-MODEL_OPTIONS: OptionTable = {
+MODEL: OptionTable = {
     "model": {
-        "type": FILE,
+        "aliases": ("-m",),
+        "type": FOLDER,
         "metavar": "DIR",
-        "help": "Model folder. [default: the embedded demo model]",
+        "help": "Model folder. [default: VLRUN_MODEL, or what the configuration file names]",
     },
+}
+MODEL_OPTIONS: OptionTable = {
+    "model": {**MODEL["model"], "help": "Model folder. [default: VLRUN_MODEL, the configuration, or a demo model]"},
     "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer. [default: as many as possible]"},
     "kv_memory": {
         "type": click.IntRange(1),
@@ -72,6 +79,14 @@ MODEL_OPTIONS: OptionTable = {
         "default": 2048,
         "help": "Disk space for cached image prefixes; 0 is off. [default: 2048]",
     },
+    "progress": {
+        "is_flag": True,
+        "default": True,
+        "help": "Show what is going on, if stderr is a terminal. [default: yes]",
+    },
+}
+SYSTEM: OptionTable = {
+    "system": {"type": NAME, "metavar": "TEXT", "help": "System prompt, which comes before the question."},
 }
 _PRECISION = click.Choice(["f32", "f16", "bf16"])
 HINT_OPTIONS: OptionTable = {
@@ -99,13 +114,14 @@ SHOW_THINKING: OptionTable = {
     },
 }
 TASK_OPTIONS: OptionTable = {
-    "task": {"metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},
+    "task": {"type": TASK, "metavar": "NAME", "help": "Run a task; `vlrun tasks` lists them."},
     "tasks": {"type": FILE, "metavar": "FILE", "help": "TOML file with tasks of your own."},
     "items": {"metavar": "A,B", "help": "What the task counts or locates."},
     "fields": {"metavar": "A,B", "help": "What the task extracts."},
     "tiles": {"metavar": "CxR", "help": "Ask about each of C x R tiles of the image, and merge the answers."},
     "votes": {"type": int, "help": "Number of answers; the majority wins. [default: 1]"},
     "steps": {"is_flag": True, "help": "Ask for the reasoning first, then for the answer."},
+    **SYSTEM,
 }
 
 
@@ -120,6 +136,7 @@ class TaskOptions:
     tiles: str | None = None
     votes: int = 1
     steps: bool = False
+    system: str | None = None
 
     def request(self, question: str | None) -> TaskRequest:
         """Return the task request with a question. Raises OptionError."""
@@ -135,29 +152,38 @@ class TaskOptions:
             parse_tiles(self.tiles) if self.tiles is not None else None,
             self.votes,
             self.steps,
+            self.system,
         )
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The values of ``MODEL_OPTIONS`` and ``HINT_OPTIONS``. ``model`` None is the embedded model."""
+    """The values of ``MODEL_OPTIONS`` and ``HINT_OPTIONS``."""
 
-    model: Path | None
+    model: ModelChoice
     cache: CacheConfig
     hints: Hints
+    progress: bool = True
 
-    def load(self) -> VLM:
-        """Start loading the model in the background. Raises as ``vlrun.load``."""
+    def progress_line(self) -> ProgressLine:
+        """Return the line that shows the progress, if the user wants to see it."""
+        return ProgressLine(self.progress)
+
+    def load(self, line: ProgressLine) -> VLM:
+        """Start loading the model in the background, and show that. Raises as ``vlrun.load``."""
         from vlrun.storage import cache_paths
         from vlrun.vlm import load
 
         if not cache_paths.has_home():
             print_note("there is no home directory, so nothing is cached: set HOME or XDG_CACHE_HOME")
-        if self.model is None:
+        if self.model.folder is None:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
-        vlm = load(self.model, hints=self.hints, cache=self.cache, wait=False)
-        for note in vlm.early_notes:
-            print_note(note)
+        line.show(timed(f"loading {self.model.name}", None, time.monotonic()))
+        with self.model.named_in_errors():
+            vlm = load(self.model.folder, hints=self.hints, cache=self.cache, wait=False)
+        with line.paused():
+            for note in vlm.early_notes:
+                print_note(note)
         return vlm
 
 
@@ -173,11 +199,15 @@ def _model_options(**given: Any) -> ModelOptions:
 
     memory = given["kv_memory"] * MIB if "kv_memory" in given else None
     cache = CacheConfig(given.get("context"), memory, given["kv_disk"] * MIB)
-    return ModelOptions(given.get("model"), cache, Hints(**{key: given[key] for key in HINT_OPTIONS if key in given}))
+    model = choose_model(given.get("model"))
+    hints = Hints(**{key: given[key] for key in HINT_OPTIONS if key in given})
+    return ModelOptions(model, cache, hints, given["progress"])
 
 
 with_answer_options = option_group("options", ANSWER_OPTIONS, _answer_options)
 with_task_options = option_group("task_options", TASK_OPTIONS, TaskOptions)
+with_model = option_group("model", MODEL, choose_given_model)
+"""The option of commands that need a model to be named."""
 with_model_options = option_group("model_options", {**MODEL_OPTIONS, **HINT_OPTIONS}, _model_options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import resource
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlrun.cli.progress_line import ProgressLine
 from vlrun.cli.terminal import print_note, printable
 
 if TYPE_CHECKING:
@@ -22,11 +24,20 @@ if TYPE_CHECKING:
     from vlrun.types.answer import Answer, Chunk
 
 
-class NotePrinter:
-    """Prints notes to stderr, each of them once. Thread-safe."""
+ONLY_REASONING = "the model has written only its reasoning, and no answer"
 
-    def __init__(self, printed: Iterable[str] = ()) -> None:
+
+class NotePrinter:
+    """Prints notes to stderr, each of them once. Thread-safe.
+
+    Args:
+        printed: Notes that were printed already.
+        line: The progress line, which must not be shown while a note is printed.
+    """
+
+    def __init__(self, printed: Iterable[str] = (), line: ProgressLine | None = None) -> None:
         self._printed = set(printed)
+        self._line = line
         self._lock = threading.Lock()
 
     def skip(self, notes: Iterable[str]) -> None:
@@ -40,7 +51,8 @@ class NotePrinter:
             for note in notes:
                 if note not in self._printed:
                     self._printed.add(note)
-                    print_note(note)
+                    with self._line.paused() if self._line else contextlib.nullcontext():
+                        print_note(note)
 
 
 def print_stream(chunks: Iterable[Chunk], notes: NotePrinter, show_thinking: bool = False) -> Answer:
@@ -49,7 +61,7 @@ def print_stream(chunks: Iterable[Chunk], notes: NotePrinter, show_thinking: boo
     The reasoning goes to stderr, dimmed, if that is a terminal: stdout has the answer and nothing else.
     """
     _replace_unprintable()
-    show_thinking = show_thinking and sys.stderr is not None and sys.stderr.isatty()
+    show_thinking = shows_thinking(show_thinking)
     thinking = False
     for chunk in with_notes(chunks, notes):
         if chunk.reasoning and show_thinking:
@@ -63,9 +75,21 @@ def print_stream(chunks: Iterable[Chunk], notes: NotePrinter, show_thinking: boo
         if chunk.answer is not None:
             click.echo()
             if chunk.answer.reasoning and not chunk.answer.text:
-                print_note("the model has written only its reasoning, and no answer")
+                print_note(ONLY_REASONING)
+                notes.skip((ONLY_REASONING,))
             return chunk.answer
     raise RuntimeError("the stream ended without an answer")
+
+
+def shows_thinking(wanted: bool) -> bool:
+    """Return whether the reasoning is shown: it is for the user at the terminal."""
+    return wanted and sys.stderr is not None and sys.stderr.isatty()
+
+
+def with_reasoning_note(result: TaskResult) -> tuple[str, ...]:
+    """Return the notes of a result, with one if the model has written only its reasoning."""
+    only_reasoning = not result.text and any(answer.reasoning for answer in result.answers)
+    return (*result.notes, ONLY_REASONING) if only_reasoning else result.notes
 
 
 def with_notes(chunks: Iterable[Chunk], notes: NotePrinter) -> Iterator[Chunk]:
@@ -124,18 +148,20 @@ def write_heat_map(answer: Answer, image: Image, word: str | None, target: Path)
     save_image(overlay_heat(image, answer.heat.mean(word)), target)
 
 
-def format_stats(answers: Sequence[Answer], settings: str) -> str:
-    """Format timings, tokens and peak memory of the last answer, and the model's settings."""
+def format_stats(answers: Sequence[Answer], model: str, settings: str) -> str:
+    """Format timings, tokens and peak memory of the last answer, and the model with its settings."""
     answer = answers[-1]
     times, usage = answer.timings, answer.usage
     tpot = f"{times.tpot * 1000:.1f} ms ({1 / times.tpot:.1f} tokens/s)" if times.tpot else "-"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # maximum resident set with mapped files
     thought = f" ({usage.reasoning_tokens} of reasoning)" if usage.reasoning_tokens else ""
+    schema = [f"schema   {times.schema:8.3f} s   to compile it, before the model runs"] if times.schema else []
     lines = [f"answers  {len(answers)}; of the last one:"] if len(answers) > 1 else []
     return "\n".join(
         [
             *lines,
             f"load     {times.load:8.3f} s",
+            *schema,
             f"vision   {times.vision:8.3f} s   {usage.image_tokens} visual tokens",
             f"prefill  {times.prefill:8.3f} s   {usage.prompt_tokens} prompt tokens, {usage.cached_tokens} cached",
             f"TTFT     {times.ttft:8.3f} s",
@@ -143,6 +169,7 @@ def format_stats(answers: Sequence[Answer], settings: str) -> str:
             f"answer   {usage.completion_tokens} tokens{thought} in {times.total:.3f} s ({answer.finish_reason})",
             f"decoder  {usage.forward_passes} passes",
             f"memory   {peak:,} MiB peak",
+            f"model    {printable(model)}",
             f"settings {settings}",
         ]
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class FiniteRange(click.FloatRange):
@@ -44,4 +45,32 @@ class _File(click.Path):
 
 
 NAME = _Name()
+
+
+class _Folder(_File):
+    """A path for which shell completion offers folders only. Whether it is one is checked where it is opened."""
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete the name of a folder."""
+        return [CompletionItem(incomplete, type="dir")]
+
+
+class _Task(click.types.StringParamType):
+    """The name of a task, built-in or of the user's own file."""
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the built-in tasks."""
+        from vlrun.tasks.definition import built_in_tasks
+
+        return [
+            CompletionItem(name, help=task.about)
+            for name, task in built_in_tasks().items()
+            if name.startswith(incomplete)
+        ]
+
+
 FILE = _File(path_type=Path)
+FOLDER = _Folder(path_type=Path)
+IMAGE = click.Path(path_type=str, readable=False)
+"""The name of an image, a question or a URL, unchecked. Shell completion offers files."""
+TASK = _Task()

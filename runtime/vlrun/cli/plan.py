@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli.arguments import split_arguments
-from vlrun.cli.images import ImageOptions, LoadedImage, open_images, with_image_options, without_image_notes
+from vlrun.cli.images import (
+    ImageOptions,
+    LoadedImage,
+    load_images,
+    read_image_headers,
+    with_image_options,
+    without_image_notes,
+)
 from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
+from vlrun.cli.parameter_types import IMAGE
+from vlrun.cli.progress_line import timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
+    from vlrun.media.image import Image
     from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import CostEstimate
     from vlrun.perf.history import SpeedHistory
@@ -30,7 +40,7 @@ PROBE_TOKENS = 24
 
 
 @click.command(options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, metavar="IMAGE... [QUESTION]")
+@click.argument("words", nargs=-1, type=IMAGE, metavar="IMAGE... [QUESTION]")
 @with_task_options
 @with_image_options
 @with_answer_options
@@ -51,7 +61,6 @@ def plan(
     """
     names, questions = split_arguments(words)
     from vlrun.backends.system_memory import check_memory
-    from vlrun.embedded import FOLDER
     from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import estimate_cost
     from vlrun.prompt.builder import user_turn
@@ -60,14 +69,17 @@ def plan(
     if not request.is_single:
         raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
     request.check_image_count(len(names))
-    images = open_images(names, image_options)
-    folder = ModelFolder(model_options.model or FOLDER)
+    pending = read_image_headers(names)
+    with model_options.progress_line() as line:
+        images = load_images(pending, image_options, line, _without_pixels)
+    with model_options.model.named_in_errors():
+        folder = ModelFolder(model_options.model.path)
     for note in check_memory(folder.manifest, model_options.cache, certain=False):
         print_note(note)
-    turns = [user_turn([loaded.image for loaded in images], request.questions()[-1])]
+    question = user_turn([loaded.image for loaded in images], request.questions()[-1])
     estimate = estimate_cost(
         folder,
-        turns,
+        [*request.opening(), question],
         request.options(options),
         _measured(folder, model_options),
         model_options.cache.context,
@@ -76,6 +88,13 @@ def plan(
     for note in without_image_notes(estimate.notes, images):
         print_note(note)
     click.echo(json.dumps(asdict(estimate)) if as_json else _format(estimate, images))
+
+
+def _without_pixels(image: Image) -> Image:
+    """Return an image without its pixels: a plan needs only its size."""
+    from vlrun.media.image import ResizedImage
+
+    return ResizedImage(image.rgb[:1, :1].copy(), image.sha256, image.notes, image.transform, image.size)
 
 
 def _measured(folder: ModelFolder, model_options: ModelOptions) -> SpeedHistory:
@@ -102,9 +121,11 @@ def _measure(model_options: ModelOptions) -> SpeedProfile:
 
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], ramp[::-1, None]), -1)
-    with load(model_options.model, hints=model_options.hints) as vlm:
-        answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
-        return SpeedProfile.from_answer(answer, vlm.vision_seconds)
+    with model_options.progress_line() as line:
+        line.show(timed(f"measuring {model_options.model.name}", None, time.monotonic()))
+        with load(model_options.model.folder, hints=model_options.hints) as vlm:
+            answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
+            return SpeedProfile.from_answer(answer, vlm.vision_seconds)
 
 
 def _format(estimate: CostEstimate, images: Sequence[LoadedImage]) -> str:

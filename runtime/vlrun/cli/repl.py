@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, open_images
-from vlrun.cli.output import NotePrinter, format_stats, print_notes, print_stream, print_text, with_notes
+from vlrun.cli.answer_progress import AnswerProgress
+from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, load_images, read_image_headers
+from vlrun.cli.model_choice import OPTION, ModelChoice
+from vlrun.cli.output import (
+    NotePrinter,
+    format_stats,
+    print_notes,
+    print_stream,
+    print_text,
+    shows_thinking,
+    with_notes,
+    with_reasoning_note,
+)
+from vlrun.cli.progress_line import ProgressLine
 from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
+    from vlrun.cli.options import ModelOptions
     from vlrun.tasks.request import TaskRequest
-    from vlrun.types.answer import Answer
+    from vlrun.types.answer import Answer, Chunk
     from vlrun.types.options import Options
-    from vlrun.vlm import VLM
+    from vlrun.types.turn import Turn
 
 HELP = """\
 /image FILE...       add images to the next question
@@ -26,22 +42,36 @@ HELP = """\
 /clear               start a new conversation
 /save FILE           save the conversation with its images
 /load FILE           load a saved conversation
+/model [DIR]         show the model, or go on with another one
 /stats               timings and tokens of the last answer
-/exit                exit, like Ctrl+D
-End a line with \\ to continue it, or put several lines between \"\"\" and \"\"\". Ctrl+C stops an answer."""
+/help                this list
+/exit, /quit, exit   exit, like Ctrl+D
+Tab completes commands and names of files. End a line with \\ to continue it, or put several lines between \"\"\"
+and \"\"\". Ctrl+C stops an answer."""
+COMMANDS = dict.fromkeys(("/image", "/save", "/load"), "files") | {"/model": "folders", "/task": "tasks"}
+COMMANDS |= dict.fromkeys(("/region", "/clear", "/stats", "/help", "/exit", "/quit"), "")
+"""The commands, and what the words after each are (``line_editor``)."""
+EXIT = frozenset(("exit", "quit"))
+"""Questions that exit, as in other programs."""
 
 
 class Repl:
-    """An interactive conversation. ``exited`` becomes true with ``/exit``."""
+    """An interactive conversation. ``exited`` becomes true with ``/exit``. Raises as ``ModelOptions.load``."""
 
-    def __init__(self, vlm: VLM, options: Options, show_thinking: bool = True) -> None:
-        from vlrun.conversation import Conversation
-
+    def __init__(
+        self,
+        model_options: ModelOptions,
+        options: Options,
+        line: ProgressLine,
+        system: str | None = None,
+        show_thinking: bool = True,
+    ) -> None:
         self.exited = False
-        self._options = options
+        self._options = replace(options, progress=line.active)
         self._show_thinking = show_thinking
-        self._vlm = vlm
-        self._conversation = Conversation(vlm, options=options)
+        self._line = line
+        self._system = system
+        self._load_model(model_options)
         self._new_images: list[LoadedImage] = []
         self._last_name: str | None = None
         self._notes = NotePrinter()
@@ -53,15 +83,19 @@ class Repl:
             "/clear": self._clear,
             "/save": self._save,
             "/load": self._load,
+            "/model": self._model,
             "/stats": self._stats,
             "/help": lambda _: print_error(HELP),
             "/exit": self._exit,
+            "/quit": self._exit,
         }
 
     def run(self, line: str) -> None:
         """Run a command or ask a question. Errors are printed, and the conversation continues."""
         try:
-            if line.strip().startswith("/"):
+            if line.strip() in EXIT:
+                self.exited = True
+            elif line.strip().startswith("/"):
                 self._command(line.strip())
             elif line.strip():
                 self._ask(line, self._options)
@@ -72,7 +106,8 @@ class Repl:
 
     def add_images(self, names: Sequence[str], options: ImageOptions | None = None) -> None:
         """Add images to the next question. Raises MediaError and OptionError."""
-        images = open_images(names, options or ImageOptions())
+        with self._line.cleared_after():
+            images = load_images(read_image_headers(names), options or ImageOptions(), self._line)
         self._new_images += images
         self._notes.skip(image_notes(images))
         self._last_name = names[-1]
@@ -95,10 +130,11 @@ class Repl:
         images, turns = self._new_images, self._conversation.turns
         self._new_images = []
         try:
-            with closing(self._conversation.stream(question, [one.image for one in images], options)) as chunks:
+            with closing(self._answers(question, images, options, request)) as chunks:
                 if request is not None and request.has_total:
                     result = request.result_of(last_of(with_notes(chunks, self._notes)))
                     print_text(result.text)
+                    result = replace(result, notes=with_reasoning_note(result))
                     print_notes(result, NotePrinter(result.answers[0].notes))
                     self._answer = result.answers[0]
                 else:
@@ -109,15 +145,41 @@ class Repl:
         if self._answer.finish_reason != "stop":
             print_note(f"the answer was cut short ({self._answer.finish_reason})")
 
+    def _answers(
+        self, question: str, images: Sequence[LoadedImage], options: Options, request: TaskRequest | None
+    ) -> Generator[Chunk]:
+        """Return the stream of an answer, and show its progress."""
+        silent = request is not None and request.has_total
+        self._progress.preparing()
+        with self._line.cleared_after():
+            chunks = self._conversation.stream(question, [one.image for one in images], options)
+        shown = shows_thinking(self._show_thinking)
+        return self._progress.watch(chunks, len(images), silent=silent, thinking_shown=shown)
+
+    def _load_model(self, model_options: ModelOptions, turns: tuple[Turn, ...] = ()) -> None:
+        from vlrun.conversation import Conversation
+
+        began = time.monotonic()
+        with self._line.cleared_after():
+            self._vlm = model_options.load(self._line)
+        self._conversation = Conversation(self._vlm, system=self._system, options=self._options)
+        self._conversation.turns = turns or self._conversation.turns
+        self._model_options = model_options
+        self._progress = AnswerProgress(self._line, self._vlm, str(model_options.hints), began)
+
+    def close(self) -> None:
+        """Close the model."""
+        self._vlm.close()
+
     def _image(self, words: Sequence[str]) -> None:
         if not words:
             raise OptionError("/image needs a file name")
-        self.add_images(words)
+        self.add_images([os.path.expanduser(word) for word in words])  # noqa: PTH111 - a URL is no path
 
     def _region(self, words: Sequence[str]) -> None:
         if self._last_name is None:
             raise OptionError("there is no image yet: add one with /image FILE")
-        self.add_images([self._last_name], ImageOptions("".join(words)))
+        self.add_images([self._last_name], ImageOptions.parse("".join(words)))
 
     def _task(self, words: Sequence[str]) -> None:
         from vlrun.prompt.builder import image_count
@@ -146,11 +208,11 @@ class Repl:
         print_note("started a new conversation")
 
     def _save(self, words: Sequence[str]) -> None:
-        self._conversation.save(_file_name(words, "/save"))
+        self._conversation.save(_path(words, "/save"))
         print_note(f"saved {len(self._conversation.turns)} turns")
 
     def _load(self, words: Sequence[str]) -> None:
-        self._conversation.load(_file_name(words, "/load"))
+        self._conversation.load(_path(words, "/load"))
         self._new_images = []
         print_note(f"loaded {len(self._conversation.turns)} turns")
 
@@ -158,14 +220,37 @@ class Repl:
         print_note(
             "there is no answer yet"
             if self._answer is None
-            else f"\n{format_stats([self._answer], self._vlm.settings)}"
+            else f"\n{format_stats([self._answer], self._described, self._vlm.settings)}"
         )
+
+    @property
+    def _described(self) -> str:
+        return self._model_options.model.describe(self._vlm.manifest.name)
+
+    def _model(self, words: Sequence[str]) -> None:
+        from vlrun.conversation import as_text
+        from vlrun.models.model_folder import ModelFolder
+
+        if not words:
+            print_note(self._described)
+            return
+        former, choice = self._model_options, ModelChoice(Path(_path(words, "/model")), OPTION)
+        ModelFolder(choice.path)  # raises ModelError while the former model is still there
+        turns = tuple(map(as_text, self._conversation.turns))
+        self._vlm.close()
+        del self._vlm, self._conversation, self._progress  # there may be no memory for two models
+        try:
+            self._load_model(replace(former, model=choice), turns)
+        except VlrunError:
+            self._load_model(former, turns)
+            raise
+        print_note(f"going on with {self._described}")
 
     def _exit(self, _: Sequence[str]) -> None:
         self.exited = True
 
 
-def _file_name(words: Sequence[str], command: str) -> str:
+def _path(words: Sequence[str], command: str) -> str:
     if len(words) != 1:
-        raise OptionError(f"{command} needs one file name")
-    return words[0]
+        raise OptionError(f"{command} needs one name, in quotes if it has spaces")
+    return os.path.expanduser(words[0])  # noqa: PTH111 - Path.expanduser raises if there is no home

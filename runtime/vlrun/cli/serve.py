@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import WARNING
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -15,6 +16,7 @@ from vlrun.cli.installation import missing_packages
 from vlrun.cli.option_groups import option_group
 from vlrun.cli.options import ModelOptions, with_model_options
 from vlrun.cli.parameter_types import FILE, NAME, FiniteRange
+from vlrun.cli.progress_line import timed
 from vlrun.errors import OptionError, ServiceError
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
     "drain": {"type": FiniteRange(0, 3600), "help": "Seconds that a shutdown waits for answers. [default: 30]"},
     "max_body_mib": {"type": click.IntRange(1, 256), "help": "Maximum request size; more gets 413. [default: 15]"},
     "max_images": {
-        "aliases": ("max-pictures",),
+        "aliases": ("--max-pictures",),
         "type": click.IntRange(1, 64),
         "help": "Maximum of images per request. [default: 16]",
     },
@@ -147,11 +149,14 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         from vlrun.server.systemd import SystemdNotifier
     except ImportError as error:
         raise OptionError(missing_packages("serve"), error) from error
-    logging.set_up(listen.systemd)
-    access = listen.access()
-    if OPAQUE_ORIGIN in access.origins:
-        logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
-    sock = listen.open(access.keys is not None)
-    vlm = model_options.load()
-    service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts)
-    server.serve(service, sock, SystemdNotifier())
+    with model_options.progress_line() as line:
+        logging.set_up(listen.systemd, cast(TextIO, line.stream) if line.active else None)
+        access = listen.access()
+        if OPAQUE_ORIGIN in access.origins:
+            logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
+        sock = listen.open(access.keys is not None)
+        vlm = model_options.load(line)
+        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts)
+        loading = timed(f"loading {vlm.manifest.name}", None, time.monotonic())
+        line.show(lambda: "" if service.loaded else loading())
+        server.serve(service, sock, SystemdNotifier())

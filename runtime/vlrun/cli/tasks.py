@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from vlrun.cli.parameter_types import FILE
+from vlrun.cli.parameter_types import FILE, TASK
 from vlrun.cli.terminal import printable
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", type=TASK, required=False)
 @click.option("--tasks", type=FILE, metavar="FILE", help="TOML file with tasks of your own.")
 def tasks(name: str | None, tasks: Path | None) -> None:
     """List the tasks, or show the prompts and the schema of task NAME.

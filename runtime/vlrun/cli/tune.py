@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vlrun.cli.parameter_types import FILE, NAME, FiniteRange
-from vlrun.cli.terminal import print_error
+from vlrun.cli.options import with_model
+from vlrun.cli.parameter_types import NAME, FiniteRange
+from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import OutputError
+
+if TYPE_CHECKING:
+    from vlrun.cli.model_choice import ModelChoice
 
 TIME_LIMIT = 150.0
 """Seconds by default: two or three choices with a 2B model on a slow CPU, all of them on a fast one."""
 
 
 @click.command()
-@click.option("--model", type=FILE, metavar="DIR", required=True, help="Model folder.")
-@click.option("--device", type=NAME, default="CPU", show_default=True, help="CPU or GPU.")
+@with_model
+@click.option(
+    "--device", type=NAME, default="CPU", show_default=True, help="CPU, GPU, or auto: what it chooses elsewhere."
+)
 @click.option(
     "--time-limit",
     type=FiniteRange(10, 3600),
@@ -25,7 +31,7 @@ TIME_LIMIT = 150.0
     metavar="SECONDS",
     help="Stop after this time with the best so far.",
 )
-def tune(model: Path, device: str, time_limit: float) -> None:
+def tune(model: ModelChoice, device: str, time_limit: float) -> None:
     """Find the fastest hints for a model on this machine.
 
     Later commands use the result. Each choice runs in its own process, in turns with the defaults, and must give the
@@ -38,9 +44,10 @@ def tune(model: Path, device: str, time_limit: float) -> None:
     from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify
 
-    folder = ModelFolder(model)
-    verify(folder)
-    device, unsaved = device.upper(), ""
+    with model.named_in_errors():
+        folder = ModelFolder(model.path)
+        verify(folder)
+    device, unsaved = _device(device.upper()), ""
 
     def save(tuned: Tuned) -> None:
         nonlocal unsaved
@@ -54,3 +61,15 @@ def tune(model: Path, device: str, time_limit: float) -> None:
     click.echo(f"{found.apply(Hints(device=device)).describe()}: {seconds}")
     if unsaved:
         raise OutputError(f"cannot store the result in the cache folder: {unsaved}")
+
+
+def _device(name: str) -> str:
+    """Return the device to tune for: for AUTO, the one that other commands try first."""
+    from vlrun.backends.openvino.device import candidates
+    from vlrun.backends.openvino.hints import AUTO, Hints
+
+    if name != AUTO:
+        return name
+    chosen = candidates(Hints(device=AUTO))[0].device
+    print_note(f"device {AUTO}: tuning for {chosen}")
+    return chosen

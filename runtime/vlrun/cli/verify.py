@@ -6,23 +6,25 @@ from pathlib import Path
 
 import click
 
-from vlrun.cli.parameter_types import FILE
+from vlrun.cli.model_choice import choose_model
+from vlrun.cli.parameter_types import FOLDER
 from vlrun.cli.terminal import printable
 
 
 @click.command()
-@click.argument("model", type=FILE, required=False)
+@click.argument("model", type=FOLDER, required=False)
 def verify(model: Path | None) -> None:
     """Check the size and SHA-256 of every file in MODEL.
 
-    MODEL is a model folder; the default is the embedded model.
+    MODEL is a model folder; the default is the model that `vlrun ask` would use.
     """
-    from vlrun.embedded import FOLDER
     from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify as verify_folder
 
-    folder = ModelFolder(model or FOLDER)
-    manifest = folder.manifest
-    verify_folder(folder, again=True)
+    choice = choose_model(model)
+    with choice.named_in_errors():
+        folder = ModelFolder(choice.path)
+        manifest = folder.manifest
+        verify_folder(folder, again=True)
     total = sum(entry.size for entry in manifest.files.values())
     click.echo(f"{printable(manifest.name)}: {len(manifest.files)} files, {total:,} bytes, all as exported")

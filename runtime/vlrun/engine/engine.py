@@ -207,9 +207,9 @@ class Engine:
             if sequence.stream.closed.is_set():
                 self._scheduler.drop(sequence)
         for sequence in self._scheduler.admit():
-            sequence.report_vision()
             for index in sorted(sequence.missing_images):
                 self._request_features(sequence, index)
+            sequence.report_progress()
         steps = self._scheduler.schedule()
         if not steps:
             self._wait()
@@ -298,7 +298,7 @@ class Engine:
             self.features.put(key, encoded.result())
             for sequence, index in waiting:
                 sequence.add_features(index, encoded.result())
-                sequence.report_vision()
+                sequence.report_progress()
 
     def _stored_prefix(self, sequence: Sequence) -> StoredPrefix | None:
         """Read a prompt's stored prefix if it is longer than the cached one.

@@ -76,12 +76,14 @@ class Sequence:
         if not self.missing_images:
             self.stream.metrics.encoded = time.perf_counter()
 
-    def report_vision(self) -> None:
-        """Report the number of encoded visual tokens to the stream."""
+    def report_progress(self) -> None:
+        """Report the encoded visual tokens to the stream and, once there are all, the prompt tokens to prefill."""
         if self._spans:
             missing = sum(self._spans[index].tokens for index in self.missing_images)
             total = sum(span.tokens for span in self._spans)
             self.stream.put(Progress("vision", total - missing, total))
+        if not self.missing_images:
+            self.stream.put(Progress("prefill", self.table.length, self.prompt_length))
 
     def prefill_step(self, max_tokens: int) -> SequenceStep:
         """Return the next chunk of the prompt: about ``max_tokens``, up to a block boundary."""

@@ -21,7 +21,7 @@ from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, FileEntry, Manifest
 from vlrun.storage.regular_files import open_regular, read_descriptor
 
 MIB = 2**20
-MAX_BYTES = {".bin": 2**40, ".xml": 64 * MIB, TOKENIZER: 64 * MIB, CHAT_TEMPLATE: MIB}
+MAX_BYTES = {".bin": 2**40, ".xml": 64 * MIB, TOKENIZER: 64 * MIB, CHAT_TEMPLATE: MIB // 4}
 """Limits by name or suffix. The published models have 11 MB of tokenizer, 5 kB of template and 1 MB of XML."""
 MAX_OTHER_BYTES = 64 * MIB
 HASH_BYTES = 1 << 20
@@ -171,6 +171,8 @@ def _open_directory(folder: Path) -> tuple[Path, int]:
     try:
         return folder.absolute(), os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
+        if folder.is_file():
+            raise ModelNotFound(f"'{folder}' is a file; a model is a folder that 'vlrun export' made") from None
         raise ModelNotFound(f"no model folder at '{folder}': 'vlrun export' makes one from a checkpoint") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character
         reason = error.strerror if isinstance(error, OSError) else error

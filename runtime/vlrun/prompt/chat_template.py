@@ -15,6 +15,7 @@ from itertools import takewhile
 from typing import TypeAlias
 
 import jinja2
+from jinja2.exceptions import SecurityError
 from tokenizers import Tokenizer
 
 from vlrun.errors import DamagedModel, OptionError
@@ -174,7 +175,7 @@ class ChatTemplate:
             return self._template.render(
                 messages=messages, tools=tools or None, documents=None, add_generation_prompt=True
             )
-        except TemplateLimitError as error:
+        except (TemplateLimitError, SecurityError) as error:
             raise DamagedModel(f"the model's chat template cannot be used: {error}") from error
         except jinja2.TemplateError as error:
             raise OptionError("the model's chat template refuses this conversation", error) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tokenizers import Tokenizer
 
@@ -11,7 +11,7 @@ from vlrun.engine.sampler import TokenScore
 from vlrun.prompt.detokenizer import Detokenizer, StopStrings
 from vlrun.prompt.reasoning import ReasoningSplitter
 from vlrun.prompt.token_bytes import TokenBytes
-from vlrun.types.answer import Chunk, Timings, TokenLogprob
+from vlrun.types.answer import Chunk, Progress, Timings, TokenLogprob
 
 
 class OutputAccumulator:
@@ -73,6 +73,18 @@ class OutputAccumulator:
         """Number of tokens of the reasoning."""
         return self._splitter.tokens
 
+    def chunks(self, items: Iterable[int | Progress], eos: Sequence[int], progress: bool) -> Iterator[Chunk]:
+        """Yield the chunks of generated tokens, and with ``progress`` that before them, until a stop string."""
+        for item in items:
+            if isinstance(item, Progress):
+                if progress:
+                    yield Chunk("", progress=item)
+            elif item not in eos:
+                if chunk := self.push(item):
+                    yield chunk
+                if self.stop:
+                    return
+
     def push(self, token: int) -> Chunk | None:
         """Add a token. Return a chunk if it completes text."""
         was_reasoning = self._splitter.active
@@ -103,7 +115,7 @@ class OutputAccumulator:
         return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
 
 
-def timings(load_seconds: float, preprocess_seconds: float, metrics: RequestMetrics) -> Timings:
+def timings(load_seconds: float, preprocess_seconds: float, schema_seconds: float, metrics: RequestMetrics) -> Timings:
     """Compute the timings of an answer from the engine's timestamps."""
     admitted = metrics.admitted or metrics.submitted
     encoded = metrics.encoded or admitted
@@ -118,4 +130,5 @@ def timings(load_seconds: float, preprocess_seconds: float, metrics: RequestMetr
         ttft=preprocess_seconds + first - metrics.submitted,
         tpot=(last - first) / (metrics.tokens - 1) if metrics.tokens > 1 else None,
         total=preprocess_seconds + last - metrics.submitted,
+        schema=schema_seconds,
     )

@@ -19,12 +19,12 @@ class TokenBytes:
         if token in self._added:
             return str(self._added[token]).encode()
         characters = self._tokenizer.id_to_token(token) or ""
-        table = _bytes_by_character()
+        table = bytes_by_character()
         return bytes(table[character] for character in characters if character in table)
 
 
 @cache
-def _bytes_by_character() -> dict[str, int]:
+def bytes_by_character() -> dict[str, int]:
     """Return the byte of each character of byte-level BPE (GPT-2, ``bytes_to_unicode``).
 
     Printable characters stand for their own byte, the characters from U+0100 for the other bytes in order.

@@ -1,9 +1,9 @@
-"""Loads the model's tokenizer. Its file is untrusted: steps that multiply the text are refused."""
+"""Loads the model's tokenizer. Its file is untrusted: steps that multiply the text or may never end are refused."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -15,6 +15,16 @@ from vlrun.models.model_folder import ModelFolder
 NORMALIZERS = frozenset(("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents"))
 """Normalizers that lengthen a text by a small factor at most. ``Replace`` in a row doubles it with every step."""
 DECODERS = frozenset(("ByteLevel", "Fuse"))
+MAX_STEPS = 16
+"""Steps of one kind, each of which reads the whole text; published tokenizers have two."""
+PRE_TOKENIZERS = frozenset(("ByteLevel", "Split"))
+QWEN_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TINY_PATTERN = "[0-9A-Z]"
+PATTERNS = frozenset((QWEN_PATTERN, TINY_PATTERN))
+"""Regular expressions that texts may be split by: Qwen's and the embedded model's. Others may take exponential time,
+and whether they do cannot be told in general."""
 
 
 def load_tokenizer(content: bytes, folder: ModelFolder) -> Tokenizer:
@@ -48,18 +58,34 @@ def parse_tokenizer(content: bytes, where: str) -> Tokenizer:
         raise DamagedModel(f"{where} is damaged ({reason}): export or copy it again") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    for part, allowed in ((tokenizer.normalizer, NORMALIZERS), (tokenizer.decoder, DECODERS)):
-        for step in _steps(json.loads(part.__getstate__()) if part else None):
-            if step not in allowed:
-                raise DamagedModel(f"{where} has the step '{step}', which vlrun does not run")
+    _check_steps(tokenizer.normalizer, NORMALIZERS, where)
+    _check_steps(tokenizer.decoder, DECODERS, where)
+    splits = _check_steps(tokenizer.pre_tokenizer, PRE_TOKENIZERS, where)
+    for step in splits:
+        if step.get("pattern", {}).get("Regex", QWEN_PATTERN) not in PATTERNS:
+            raise DamagedModel(f"{where} splits text by a regular expression that vlrun does not know")
+    if sum(step["type"] == "ByteLevel" for step in splits) > 1:  # each one lengthens a text that is not ASCII
+        raise DamagedModel(f"{where} has the step 'ByteLevel' more than once")
     return tokenizer
 
 
-def _steps(state: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the types of a normalizer or decoder and of those inside it."""
+def _check_steps(part: Any, allowed: Container[str], where: str) -> list[Mapping[str, Any]]:
+    """Return the steps of a normalizer, pre-tokenizer or decoder. Raises DamagedModel for one that is not allowed."""
+    steps = list(_steps(json.loads(part.__getstate__()) if part else None))
+    for step in steps:
+        if step["type"] not in allowed:
+            raise DamagedModel(f"{where} has the step '{step['type']}', which vlrun does not run")
+    if len(steps) > MAX_STEPS:
+        raise DamagedModel(f"{where} has {len(steps)} steps in a row, the limit is {MAX_STEPS}")
+    return steps
+
+
+def _steps(state: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """Yield a step, or those inside it."""
     if state is None:
         return
     if state["type"] != "Sequence":
-        yield str(state["type"])
-    for inner in (*state.get("normalizers", ()), *state.get("decoders", ())):
-        yield from _steps(inner)
+        yield state
+    for kind in ("normalizers", "pretokenizers", "decoders"):
+        for inner in state.get(kind, ()):
+            yield from _steps(inner)

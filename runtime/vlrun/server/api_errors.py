@@ -18,6 +18,7 @@ from vlrun.errors import (
     ModelError,
     OptionError,
     SchemaError,
+    SchemaViolation,
     ToolError,
     UnsupportedMedia,
     VlrunError,
@@ -100,6 +101,8 @@ def api_error(error: VlrunError) -> ApiError:
     for kind, (param, code) in CLIENT_ERRORS.items():
         if isinstance(error, kind):
             return bad_request(error.message[:MAX_MESSAGE], param, code)
+    if isinstance(error, SchemaViolation):
+        return ApiError(422, error.message[:MAX_MESSAGE], "invalid_answer")
     if isinstance(error, EngineClosed):
         return ApiError(503, "the service is stopping", "stopping", retry_after=5)
     if isinstance(error, DeviceError | ModelError):

@@ -80,7 +80,7 @@ class Service:
 
     def _warm_up(self) -> None:
         self.vlm.wait()
-        self.vlm.grammar_tokenizer.load()  # takes 1 s and holds the interpreter's lock: not in the first request
+        self.vlm.grammar_tokenizer.load(fast_masks=True)  # takes 1 s: not in the first request
         self.vlm.grammar_tokenizer.completing_tokens(self.vlm.family.tool_calls.begin.encode())
         for _ in self.vlm.chat([Turn("user", ("Hello",))], Options(max_tokens=2)):
             pass

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, InvalidAnswer
+from vlrun.errors import AnswerCancelled, InvalidAnswer, SchemaViolation
 from vlrun.media.image import Image
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
 from vlrun.server.images import encoded_size, opened_encoded
@@ -141,6 +141,8 @@ def _without_values(chunks: Generator[Chunk]) -> Iterator[Chunk]:
     """Yield the chunks of an answer; clients get its text, also if that cannot become a value."""
     try:
         yield from chunks
+    except SchemaViolation:
+        raise
     except InvalidAnswer as error:
         yield Chunk("", error.answer)
 

@@ -24,6 +24,7 @@ KINDS: Mapping[str, str] = {
     "tuned": "results of vlrun tune",
     "probed": "measurements that choose OpenVINO properties",
     "speed": "measured times",
+    "vocabulary": "token bytes for schemas",
 }
 """Folders of cached data, and what they hold."""
 
@@ -61,6 +62,11 @@ def probed_hints() -> Path:
 def speed_profiles() -> Path:
     """Folder of measured speeds."""
     return _usable("speed")
+
+
+def vocabularies() -> Path:
+    """Folder of the token bytes of tokenizers."""
+    return _usable("vocabulary")
 
 
 def chat_history() -> Path:

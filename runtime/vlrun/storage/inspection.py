@@ -17,7 +17,7 @@ from pathlib import Path
 from vlrun.storage import cache_paths, files
 from vlrun.storage.regular_files import read_regular
 
-CHECKED = frozenset((".kv", ".blob"))
+CHECKED = frozenset((".kv", ".blob", ".vocab"))
 """Suffixes of files that end with their checksum."""
 MAX_JSON_BYTES = 1 << 20
 _PARTIAL = re.escape(files.PARTIAL)
@@ -25,11 +25,12 @@ _JSON = re.compile(rf"[0-9a-f]{{32}}\.json|\w{{8}}{_PARTIAL}")
 NAMES: Mapping[str, re.Pattern[str]] = {
     "prefixes": re.compile(rf"[0-9a-f]{{16}}-[0-9a-f]{{64}}\.kv|\w{{8}}{_PARTIAL}"),
     "compiled": re.compile(rf"[0-9a-f]{{64}}\.(blob|refused)|\w{{8}}{_PARTIAL}"),
-    "devices": _JSON,
+    "devices": re.compile(rf"{_JSON.pattern}|[0-9a-f]{{32}}\.trying"),
     "verified": re.compile(r"[0-9a-f]{64}"),
     "tuned": _JSON,
     "probed": _JSON,
     "speed": _JSON,
+    "vocabulary": re.compile(rf"[0-9a-f]{{64}}\.vocab|\w{{8}}{_PARTIAL}"),
 }
 """Names of the files that vlrun writes, by kind; those of partial files come from ``tempfile``."""
 

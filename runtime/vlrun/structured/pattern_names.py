@@ -5,61 +5,41 @@ llguidance offers a further property as long as there is a pattern, and then fin
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from vlrun.errors import OptionError
+from vlrun.structured.pattern_match import PatternMatcher, has_other_match
 from vlrun.structured.schema_refs import Schema
 
-if TYPE_CHECKING:
-    from llguidance import LLTokenizer
-
-PROBE_FUEL = 100_000
-"""Regex steps of one probe."""
+MAX_PAIRS = 5000
+"""Patterns times names of one object: each pair is matched."""
 _ANCHORED = re.compile(r"\^(?P<body>.*(?<!\\)(?:\\\\)*)\$", re.DOTALL)
 
 
-def fold_exhausted_patterns(schema: Schema, patterns: Sequence[str]) -> None:
+def fold_exhausted_patterns(schema: Schema, where: str) -> None:
     """Remove patterns that match only named or required properties, in place, and apply them to these properties.
 
     Args:
         schema: A checked schema with ``patternProperties``, translated for llguidance.
-        patterns: The same patterns before translation, in the same order.
+        where: Its place, for errors.
+
+    Raises:
+        OptionError: There are too many patterns and names.
     """
     properties = cast("Schema", schema.get("properties", {}))
     named = dict.fromkeys([*properties, *map(str, cast("list[object]", schema.get("required", [])))])
-    translated = cast("Schema", schema["patternProperties"])
-    for pattern, (name, member) in zip(patterns, list(translated.items()), strict=False):
-        matching = [known for known in named if re.search(pattern, known)]
-        if not matching or not _matches_only(name, tuple(matching)):
+    patterns = cast("Schema", schema["patternProperties"])
+    if len(patterns) * len(named) > MAX_PAIRS:
+        raise OptionError(f"the schema has too many property patterns beside named properties at {where}")
+    for pattern, member in list(patterns.items()) if named else ():
+        matcher = PatternMatcher(pattern)
+        matching = [known for known in named if matcher.matches(known)]
+        anchored = _ANCHORED.fullmatch(pattern)
+        if not matching or anchored is None or has_other_match(anchored["body"], matching):
             continue
-        del translated[name]
+        del patterns[pattern]
         for known in matching:
             own = properties.get(known, member)
             properties[known] = member if own == member else {"allOf": [own, member]}
         schema["properties"] = properties
-
-
-def _matches_only(pattern: str, names: tuple[str, ...]) -> bool:
-    anchored = _ANCHORED.fullmatch(pattern)
-    if anchored is None:
-        return False
-    from llguidance import LLMatcher, LLParserLimits
-
-    others = " | ".join(json.dumps(name, ensure_ascii=False) for name in names)
-    grammar = f"start: NAME\nNAME: /{anchored['body']}/ & ~({others})"
-    limits = LLParserLimits(initial_lexer_fuel=PROBE_FUEL, step_lexer_fuel=PROBE_FUEL, verbose_errors=False)
-    matcher = LLMatcher(_byte_tokenizer(), grammar, log_level=0, limits=limits)
-    if matcher.is_error():  # compiling the schema tells the reason
-        return False
-    matcher.compute_bitmask()
-    return matcher.get_error().startswith("NoExtensionBias")  # no name is left
-
-
-@lru_cache(maxsize=1)
-def _byte_tokenizer() -> LLTokenizer:
-    from llguidance import LLTokenizer
-
-    return LLTokenizer("byte")

@@ -16,7 +16,9 @@ from typing import Any, cast
 import msgspec
 from msgspec import inspect
 
-from vlrun.errors import InvalidAnswer, OptionError
+from vlrun.errors import InvalidAnswer, OptionError, SchemaViolation
+from vlrun.structured.answer_checks import AnswerChecks
+from vlrun.structured.json_style import unique_names
 from vlrun.structured.schema_check import MAX_NUMBER, plain_schema
 from vlrun.structured.schema_refs import Schema
 from vlrun.types.answer import Answer, Chunk
@@ -48,12 +50,21 @@ def schema_of(source: object) -> Mapping[str, object] | bool:
         raise OptionError(f"no schema can be made from {_name(source)}: {_first_line(error)}") from error
 
 
-def last_chunks(last: Chunk, answer: Answer, source: object) -> Iterator[Chunk]:
+def last_chunks(last: Chunk, answer: Answer, source: object, checks: AnswerChecks) -> Iterator[Chunk]:
     """Yield the last chunk with the answer and its value, which it has none of without a ``source``.
 
     Raises:
-        InvalidAnswer: The text, which was yielded, cannot become a value; the error has the answer.
+        SchemaViolation: The text, which was yielded, violates the schema, or a call violates its tool's parameters.
+        InvalidAnswer: The text cannot become a value; both errors have the answer.
     """
+    calls = list(checks.call_violations(answer.tool_calls))
+    violations = [message for may, message in calls if not may]
+    if source is not None and (violation := checks.violation(answer.text)):
+        violations.append(violation)
+    if violations:
+        yield last
+        raise SchemaViolation(violations[0], answer)
+    answer = replace(answer, notes=(*answer.notes, *dict.fromkeys(message for may, message in calls if may)))
     try:
         valued = answer if source is None else replace(answer, value=value_of(answer.text, source))
     except OptionError as error:
@@ -70,7 +81,7 @@ def value_of(text: str, source: object) -> object:
             truncated, for example, or a validator refuses it.
     """
     try:
-        plain = json.loads(text, object_pairs_hook=_unique)
+        plain = json.loads(text, object_pairs_hook=unique_names)
         if isinstance(source, str | bool | Mapping):
             return cast("object", plain)
         if _is_pydantic(source):
@@ -78,15 +89,6 @@ def value_of(text: str, source: object) -> object:
         return cast("object", msgspec.json.decode(text, type=source))
     except Exception as error:  # types run the user's code
         raise OptionError(f"the answer does not fit {_name(source)}: {_first_line(error)}") from error
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return an object. Parsers keep only one of several members of the same name."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        name = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
-        raise ValueError(f"it has the name '{name:.80}' twice")
-    return members
 
 
 def _is_pydantic(source: object) -> bool:

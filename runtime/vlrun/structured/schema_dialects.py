@@ -1,27 +1,30 @@
-"""Rewrites keywords of draft-04 and OpenAPI to JSON Schema 2020-12, and removes keywords that assert nothing."""
+"""Rewrites keywords of older drafts and OpenAPI to JSON Schema 2020-12, and removes keywords that assert nothing."""
 
 from __future__ import annotations
 
+from typing import cast
+
 from vlrun.errors import OptionError
-from vlrun.structured.schema_refs import Schema
+from vlrun.structured.schema_refs import Schema, types_of
 
 DRAFT_04 = frozenset(f"http{s}://json-schema.org/draft-04/schema{end}" for s in ("", "s") for end in ("", "#"))
 
-SUPPORTED_FORMATS = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid uri".split())
-ASSERTED_FORMATS = SUPPORTED_FORMATS.union(
-    "idn-email idn-hostname iri iri-reference json-pointer regex".split(),
-    "relative-json-pointer uri-reference uri-template".split(),
+ASSERTED_FORMATS = frozenset(
+    "date-time time date duration email hostname ipv4 ipv6 uuid uri regex".split()
+    + "idn-email idn-hostname iri iri-reference json-pointer relative-json-pointer uri-reference uri-template".split()
 )
 """Formats of JSON Schema's format-assertion vocabulary. All others, such as int32, are annotations."""
 
 _ANNOTATIONS = frozenset(
-    "title description default examples deprecated readOnly writeOnly $comment discriminator".split()
-    + "example externalDocs propertyOrdering xml".split()
+    "title description default examples deprecated readOnly writeOnly $comment $vocabulary discriminator".split()
+    + "example externalDocs propertyOrdering xml strict".split()
+    + "contentEncoding contentMediaType contentSchema".split()
 )
 _EXTENSION = "x-"
 """Begins the names of keywords that OpenAPI leaves to its users."""
 _LLGUIDANCE = "x-guidance"
 """llguidance's options, which a schema may not set."""
+_MAY_BE_NULL = frozenset({"const", "enum"})
 
 
 def modernize(schema: Schema, where: str) -> Schema:
@@ -37,10 +40,23 @@ def modernize(schema: Schema, where: str) -> Schema:
             del kept[exclusive]
         elif kept.get(exclusive) is True and bound in kept:
             kept[exclusive] = kept.pop(bound)
+    rest = kept.pop("additionalItems", None)
+    if isinstance(kept.get("items"), list):
+        kept["prefixItems"] = kept.pop("items")
+        if rest is not None:
+            kept["items"] = rest
+    if kept.get("prefixItems") == []:
+        del kept["prefixItems"]
+    if "format" in kept and "string" not in types_of(kept, "string"):
+        del kept["format"]
+    if isinstance(kept.get("dependencies"), dict):
+        _split_dependencies(kept)
     return _with_null(kept, where) if kept.pop("nullable", False) is not False else kept
 
 
 def _asserts_nothing(key: str, value: object) -> bool:
+    if value is None:  # clients write absent fields so
+        return key not in _MAY_BE_NULL
     if key == "format":
         return isinstance(value, str) and value not in ASSERTED_FORMATS
     if key == "propertyNames":  # every name is a string
@@ -48,6 +64,13 @@ def _asserts_nothing(key: str, value: object) -> bool:
         return names is True or names in ({}, {"type": "string"})
     is_extension = key.startswith(_EXTENSION) and key != _LLGUIDANCE
     return key in _ANNOTATIONS or is_extension or (key == "uniqueItems" and value is False)
+
+
+def _split_dependencies(schema: Schema) -> None:
+    """Replace ``dependencies``, which draft 2019-09 split, in place."""
+    for name, value in cast("Schema", schema.pop("dependencies")).items():
+        keyword = "dependentRequired" if isinstance(value, list) else "dependentSchemas"
+        schema[keyword] = {**cast("Schema", schema.get(keyword, {})), name: value}
 
 
 def _with_null(schema: Schema, where: str) -> Schema:

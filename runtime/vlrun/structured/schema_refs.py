@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias, cast
 from urllib.parse import unquote
 
@@ -12,6 +12,13 @@ Schema: TypeAlias = dict[str, object]
 
 MAX_REFS = 200
 """Distinct references in one schema."""
+
+ONE_SCHEMA = frozenset(
+    "items additionalProperties not if then else contains propertyNames unevaluatedItems unevaluatedProperties".split()
+)
+SCHEMA_LISTS = frozenset("anyOf oneOf allOf prefixItems".split())
+NAMED_SCHEMAS = frozenset("properties patternProperties $defs definitions dependentSchemas".split())
+"""Keywords whose values are a schema, a list of schemas, and schemas by name."""
 
 _REGULAR = frozenset({"pattern", "patternProperties", "multipleOf", "format", "allOf"})
 _INTERSECTED = frozenset({"$ref", "anyOf", "oneOf", "enum", "const"})
@@ -35,9 +42,10 @@ def check_refs(schema: Schema | bool) -> None:
     targets = {str(member["$ref"]) for member in schemas.values() if isinstance(member, dict) and "$ref" in member}
     if len(targets) > MAX_REFS:
         raise OptionError(f"the schema has more than {MAX_REFS} references")
-    for target in targets:
+    for at, member in schemas.items():
+        target = str(member.get("$ref", "#")) if isinstance(member, dict) else "#"
         if unquote(target) not in schemas:
-            raise OptionError(f"the schema's reference '{target[:80]}' leads to no schema in it")
+            raise OptionError(f"the schema's reference '{target[:80]}' at {at}/$ref leads to no schema in it")
     finite: set[str] = set()  # pointers of schemas with an answer that ends
     while more := {at for at, member in schemas.items() if at not in finite and _is_finite(member, at, finite)}:
         finite |= more
@@ -60,14 +68,19 @@ def subschemas(schema: object, at: str) -> Iterator[tuple[str, object]]:
     if not isinstance(schema, dict):
         return
     for key, value in schema.items():
-        if key in ("items", "additionalProperties"):
+        if key in ONE_SCHEMA and not isinstance(value, list):
             yield from subschemas(value, f"{at}/{key}")
-        elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        elif key in SCHEMA_LISTS | {"items"}:
             for index, member in enumerate(cast("list[object]", value)):
                 yield from subschemas(member, f"{at}/{key}/{index}")
-        elif key in ("properties", "$defs", "definitions"):
+        elif key in NAMED_SCHEMAS:
             for name, member in cast("Schema", value).items():
                 yield from subschemas(member, f"{at}/{key}/{escape_pointer(name)}")
+
+
+def resolve(schema: object, schemas: Mapping[str, object]) -> object:
+    """Return what a schema refers to. ``schemas``: all schemas of the document by their pointers."""
+    return schemas.get(unquote(str(cast("Schema", schema).get("$ref"))))
 
 
 def _is_finite(schema: object, at: str, finite: set[str]) -> bool:

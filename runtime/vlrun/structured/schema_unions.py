@@ -1,4 +1,7 @@
-"""Replaces ``oneOf`` by ``anyOf`` where no value can match two members: llguidance does not look behind references."""
+"""Replaces ``oneOf`` by ``anyOf``: llguidance does not look behind references.
+
+Where a value may match two members, the answer is checked.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,37 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import cast
-from urllib.parse import unquote
 
-from vlrun.structured.schema_refs import Schema, subschemas
+from vlrun.structured.schema_refs import Schema, resolve, subschemas
 
 MAX_MEMBERS = 100
-"""Of a ``oneOf``: all pairs are compared. llguidance decides about longer ones."""
+"""Of a ``oneOf``: all pairs are compared. Answers under longer ones are checked."""
 MAX_NESTING = 4
 """Levels of properties and references within which members are compared."""
 
 _TYPES = frozenset("null boolean number string array object".split())
 
 
-def relax_disjoint_unions(schema: Schema | bool) -> None:
-    """Replace ``oneOf`` in a checked schema, in place, for example in unions with a discriminating constant."""
+def relax_unions(schema: Schema | bool) -> bool:
+    """Replace ``oneOf`` in a checked schema, in place, for example in unions with a discriminating constant.
+
+    Returns:
+        Whether it is certain that no value matches two members.
+    """
     schemas = dict(subschemas(schema, "#"))
+    certain = True
     for member in schemas.values():
-        if not isinstance(member, dict) or "oneOf" not in member or "anyOf" in member:
+        if not isinstance(member, dict) or "oneOf" not in member:
             continue
-        members = cast("list[object]", member["oneOf"])
-        if len(members) <= MAX_MEMBERS and all(
+        members = cast("list[object]", member.pop("oneOf"))
+        certain &= len(members) <= MAX_MEMBERS and all(
             _disjoint(one, other, schemas, MAX_NESTING) for one, other in itertools.combinations(members, 2)
-        ):
-            member["anyOf"] = member.pop("oneOf")
+        )
+        if "anyOf" in member:
+            member["allOf"] = [*cast("list[object]", member.get("allOf", [])), {"anyOf": members}]
+        else:
+            member["anyOf"] = members
+    return certain
 
 
 def _disjoint(one: object, other: object, schemas: Mapping[str, object], nesting: int) -> bool:
@@ -52,7 +63,7 @@ def _facets(schema: object, schemas: Mapping[str, object], nesting: int) -> Iter
         if not isinstance(schema, dict):
             return
         yield schema
-        schema = schemas.get(unquote(str(schema.get("$ref"))))
+        schema = resolve(schema, schemas)
 
 
 def _constants(facets: list[Schema]) -> frozenset[str] | None:

@@ -75,6 +75,12 @@ def _check_tool(tool: object, where: str) -> tuple[str, Parameters, int]:
     return name, plain, size
 
 
+def strict_tools(tools: Sequence[Tool]) -> frozenset[str]:
+    """Return the names of checked tools that are ``strict``."""
+    functions = [cast("Mapping[str, object]", tool["function"]) for tool in tools]
+    return frozenset(str(function["name"]) for function in functions if function.get("strict"))
+
+
 def parameters_error(name: str, error: OptionError) -> OptionError:
     """Convert the error of a schema to one of a tool's parameters."""
     return OptionError(f"the parameters of the tool '{name}' are not supported: {error.message}")

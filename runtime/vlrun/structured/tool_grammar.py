@@ -7,17 +7,17 @@ text, so that no prompt can make the model write an unchecked call.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 import numpy as np
 
 from vlrun.errors import OptionError, SchemaError, ToolError, panics_as
 from vlrun.models.family import ModelFamily, ToolCallFormat
+from vlrun.structured.answer_checks import NO_CHECKS, AnswerChecks
 from vlrun.structured.grammar import (
-    JSON_STYLE,
     SAFE_BYTES,
     Grammar,
     GrammarTokenizer,
@@ -25,14 +25,16 @@ from vlrun.structured.grammar import (
     compile_grammar,
     compile_schema,
 )
-from vlrun.structured.schema_check import check_schema
+from vlrun.structured.json_style import JSON_STYLE
+from vlrun.structured.schema_check import CheckedSchema, check_schema
 from vlrun.structured.schema_refs import Schema, is_risky, types_of
-from vlrun.structured.tool_check import Parameters, check_tools, parameters_error
+from vlrun.structured.tool_check import Parameters, check_tools, parameters_error, strict_tools
 from vlrun.types.arrays import FloatArray
 from vlrun.types.turn import Tool, ToolChoice
 
 MAX_CALLS = 16
 """Calls in one answer."""
+ANY_OBJECT = CheckedSchema({"type": "object"}, None)
 
 
 class FreeTextConstraint:
@@ -139,6 +141,7 @@ class FreeTextGrammar:
 
     tokenizer: GrammarTokenizer
     reasoning_tokens: frozenset[str]
+    checks: AnswerChecks = NO_CHECKS
 
     def constraint(self) -> FreeTextConstraint:
         """Return the constraint of a new answer."""
@@ -152,6 +155,11 @@ class OptionalToolCallsGrammar:
     before: Grammar | FreeTextGrammar
     calls: Grammar
     begin: str
+
+    @property
+    def checks(self) -> AnswerChecks:
+        """What an answer is checked for."""
+        return replace(self.calls.checks, schema=self.before.checks.schema)
 
     def constraint(self) -> OptionalToolCallsConstraint:
         """Return the constraint of a new answer."""
@@ -184,8 +192,9 @@ def compile_answer(
     if choice.mode == "none":
         return before
     callable_tools = parameters if choice.name is None else {choice.name: parameters[choice.name]}
+    strict = {name for name in callable_tools if choice.mode == "required" or name in strict_tools(tools)}
     with _errors_as(ToolError):
-        calls = _compile_calls(callable_tools, choice.parallel, tokenizer, family.tool_calls)
+        calls = _compile_calls(callable_tools, strict, choice.parallel, tokenizer, family.tool_calls)
     return calls if choice.mode == "required" else OptionalToolCallsGrammar(before, calls, family.tool_calls.begin)
 
 
@@ -198,33 +207,71 @@ def _errors_as(kind: type[OptionError]) -> Iterator[None]:
 
 
 def _compile_calls(
-    tools: Mapping[str, Parameters], parallel: bool, tokenizer: GrammarTokenizer, call_format: ToolCallFormat
+    tools: Mapping[str, Parameters],
+    strict: Set[str],
+    parallel: bool,
+    tokenizer: GrammarTokenizer,
+    call_format: ToolCallFormat,
 ) -> Grammar:
-    """Compile the grammar of one or more calls of these tools."""
+    """Compile the grammar of one or more calls of these tools.
+
+    The arguments of a tool that is not strict are any object if its schema is not supported; a note then says so.
+    """
     tokenizer.load()
-    begin, end = tokenizer.control.get(call_format.begin), tokenizer.control.get(call_format.end)
-    if begin is None or end is None:
+    if not {call_format.begin, call_format.end} <= tokenizer.control.keys():
         raise OptionError("this model has no tool calls")
-    arguments = {name: _arguments(name, parameters) for name, parameters in tools.items()}
+    arguments: dict[str, CheckedSchema] = {}
+    reasons: dict[str, str] = {}
+    for name, parameters in tools.items():
+        try:
+            arguments[name] = _arguments(name, parameters)
+        except OptionError as error:
+            if name in strict:
+                raise
+            arguments[name], reasons[name] = ANY_OBJECT, error.message
+    try:
+        grammar = _compile_arguments(arguments, parallel, tokenizer, call_format)
+    except OptionError as error:
+        complex_ones = [name for name, one in arguments.items() if name not in strict and _is_complex(one.grammar)]
+        loose = complex_ones or [name for name in arguments if name not in strict]
+        if not loose:
+            raise
+        arguments |= dict.fromkeys(loose, ANY_OBJECT)
+        reasons |= {name: parameters_error(name, error).message for name in loose}
+        grammar = _compile_arguments(arguments, parallel, tokenizer, call_format)
+    notes = tuple(f"{reason}: its arguments may be any object" for reason in reasons.values())
+    validators = {name: checked.validator for name, checked in arguments.items() if checked.validator}
+    return replace(grammar, checks=AnswerChecks(None, validators, frozenset(tools.keys() - strict), notes))
+
+
+def _compile_arguments(
+    arguments: Mapping[str, CheckedSchema], parallel: bool, tokenizer: GrammarTokenizer, call_format: ToolCallFormat
+) -> Grammar:
+    begin, end = tokenizer.control[call_format.begin], tokenizer.control[call_format.end]
     calls = [f"call_{index}" for index in range(len(arguments))]
     more = f" ({json.dumps(call_format.separator)} call){{0,{MAX_CALLS - 1}}}" if parallel else ""
     rules = [f"start: call{more}", f"call: <[{begin}]> ({' | '.join(calls)}) <[{end}]>"]
-    for rule, (name, schema) in zip(calls, arguments.items(), strict=True):
+    for rule, (name, checked) in zip(calls, arguments.items(), strict=True):
         before = json.dumps(f"{call_format.before_name}{name}{call_format.before_arguments}")
-        styled = json.dumps({"x-guidance": JSON_STYLE, **schema})
+        styled = json.dumps({"x-guidance": JSON_STYLE, **cast("Schema", checked.grammar)})
         rules.append(f"{rule}: {before} %json {styled} {json.dumps(call_format.after_arguments)}")
     source = "\n".join(rules)
-    risky = len(source) > SAFE_BYTES or any(is_risky(schema) for schema in arguments.values())
+    risky = len(source) > SAFE_BYTES or any(is_risky(checked.grammar) for checked in arguments.values())
     control = frozenset({begin, end})
     return compile_grammar(source, "the schema of the tools' parameters", tokenizer, risky=risky, control=control)
 
 
-def _arguments(name: str, parameters: Parameters) -> Schema:
+def _is_complex(schema: Schema | bool) -> bool:
+    return is_risky(schema) or len(json.dumps(schema)) > SAFE_BYTES
+
+
+def _arguments(name: str, parameters: Parameters) -> CheckedSchema:
     """Check the schema of a tool's arguments, which must be an object."""
     try:
-        schema = cast("Schema", check_schema(parameters))
+        checked = check_schema(parameters)
     except OptionError as error:
         raise parameters_error(name, error) from error
+    schema = cast("Schema", checked.grammar)
     if "object" not in types_of(schema, "object"):
         raise OptionError(f"the parameters of the tool '{name}' do not describe an object")
-    return {**schema, "type": "object"}
+    return replace(checked, grammar={**schema, "type": "object"})

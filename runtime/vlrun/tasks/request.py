@@ -17,6 +17,7 @@ from vlrun.types.answer import Answer, FinishReason
 from vlrun.types.arguments import check_fields, flag, instance, optional, text, whole_number
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
+from vlrun.types.turn import Turn
 
 MAX_VOTES = 16
 
@@ -40,6 +41,7 @@ class TaskRequest:
         tiles: Ask about each tile of the image separately, then merge the answers.
         votes: Number of answers; the majority wins.
         steps: Ask for the reasoning first, then for the answer.
+        system: The system prompt.
 
     Raises:
         OptionError: The values contradict each other or the task.
@@ -51,6 +53,7 @@ class TaskRequest:
     tiles: Tiles | None = None
     votes: int = 1
     steps: bool = False
+    system: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(
@@ -62,6 +65,7 @@ class TaskRequest:
                 "tiles": optional(instance(Tiles)),
                 "votes": whole_number,
                 "steps": flag,
+                "system": optional(text),
             },
         )
         if not 1 <= self.votes <= MAX_VOTES:
@@ -83,6 +87,12 @@ class TaskRequest:
         """Whether the request is one question with one answer."""
         return self.tiles is None and self.votes == 1 and not self.steps
 
+    @property
+    def answer_count(self) -> int:
+        """Number of answers that the model gives."""
+        tiles = self.tiles.columns * self.tiles.rows if self.tiles else 1
+        return tiles * self.votes * len(self.questions())
+
     def questions(self) -> tuple[str, ...]:
         """Return the questions, one per turn of a conversation; the last one asks for the answer."""
         language = language_of(self.question or "", *self.arguments.items, *self.arguments.fields)
@@ -94,6 +104,10 @@ class TaskRequest:
         if self.steps:
             return f"{question}\n{REASON_FIRST[language]}", THEN_ANSWER[language]
         return (question,)
+
+    def opening(self) -> tuple[Turn, ...]:
+        """Return the turns before the first question: the system prompt, if there is one."""
+        return (Turn("system", (self.system,)),) if self.system else ()
 
     def options(self, given: Options) -> Options:
         """Return the caller's options with the task's defaults. Raises OptionError."""

@@ -137,7 +137,7 @@ def _vote(
     *first, last = request.questions()
     seeded = options if options.seed is None else replace(options, seed=(options.seed + number) % (MAX_SEED + 1))
     free_text = replace(seeded, schema=None, heatmap=False)
-    conversation = Conversation(vlm)
+    conversation = Conversation(vlm, system=request.system)
     answers: list[Answer] = []
     try:
         for question in first:
@@ -243,4 +243,4 @@ def _validates(vlm: VLM, text: str, options: Options) -> bool:
             constraint.accept(token)
     except OptionError:
         return False
-    return constraint.complete
+    return constraint.complete and grammar.checks.violation(text) is None

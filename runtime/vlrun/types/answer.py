@@ -54,6 +54,7 @@ class Timings:
         ttft: Time to first token: the sum of the above without ``load``.
         tpot: Time per output token after the first; None for a single token.
         total: From the question to the last token.
+        schema: Compiling schema and tools, a part of ``preprocess``; the first in a process prepares the vocabulary.
     """
 
     load: float
@@ -64,6 +65,7 @@ class Timings:
     ttft: float
     tpot: float | None
     total: float
+    schema: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,18 @@ class ImageEncoder:
         self._preprocessing = preprocessing
         self._vision = vision
         self._seconds: dict[int, float] = {}
+        self._running: tuple[int, float] | None = None
 
     @property
     def seconds(self) -> dict[int, float]:
         """Shortest encoding time so far, by number of visual tokens."""
         return dict(self._seconds)
+
+    @property
+    def running(self) -> tuple[int, float] | None:
+        """Visual tokens of the image that is being encoded, and the seconds since it began."""
+        running = self._running
+        return None if running is None else (running[0], time.perf_counter() - running[1])
 
     def encode(self, image: PreparedImage, stopped: Callable[[], bool]) -> ImageFeatures:
         """Encode one image.
@@ -80,7 +87,11 @@ class ImageEncoder:
                 raise InferenceCancelled
         encoder = result_of(loading)
         start = time.perf_counter()
-        features = encoder.encode(patches, stopped)
+        self._running = image.tokens, start
+        try:
+            features = encoder.encode(patches, stopped)
+        finally:
+            self._running = None
         seconds = time.perf_counter() - start
         if not np.isfinite(features.values).all():  # a precision that overflows; the answer would be nonsense
             raise DeviceError("the image's features are not finite; try another --vision-precision on this device")

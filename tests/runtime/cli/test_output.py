@@ -6,14 +6,20 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.scripted_vlm import ScriptedVLM
-from vlrun.cli.output import NotePrinter, print_json, print_notes, print_stream
+from vlrun.backends.openvino.hints import Hints
+from vlrun.cli.model_choice import choose_model
+from vlrun.cli.options import ModelOptions
+from vlrun.cli.output import NotePrinter, print_json, print_notes, print_stream, with_reasoning_note
+from vlrun.cli.progress_line import ProgressLine
 from vlrun.cli.repl import Repl
 from vlrun.tasks.request import TaskRequest
 from vlrun.types.answer import Answer, Chunk, Timings, Usage, last_of
+from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 
@@ -67,6 +73,19 @@ def test_an_answer_that_is_only_reasoning_is_told(vlm: ScriptedVLM, capsys: pyte
     assert (printed.out, printed.err) == ("\n", "vlrun: the model has written only its reasoning, and no answer\n")
 
 
+def test_json_tells_that_an_answer_is_only_reasoning(vlm: ScriptedVLM, capsys: pytest.CaptureFixture[str]) -> None:
+    """It had an empty ``answer`` and no word about it."""
+    vlm.write("Let me see.")
+    result = TaskRequest("How many?").result_of(last_of(vlm.chat(QUESTION, GREEDY)))
+    result = replace(result, notes=with_reasoning_note(result))
+    print_json(result, "m", None, True)
+    print_notes(result, NotePrinter())
+    printed = capsys.readouterr()
+    note = "the model has written only its reasoning, and no answer"
+    assert json.loads(printed.out)["notes"] == [note]
+    assert printed.err == f"vlrun: {note}\n"
+
+
 def test_json_has_the_reasoning_unless_it_is_hidden(vlm: ScriptedVLM, capsys: pytest.CaptureFixture[str]) -> None:
     answer: Answer = last_of(vlm.chat(QUESTION, GREEDY))
     for show, expected in ((True, ["Let me\x1b[31m see."]), (False, None)):
@@ -82,7 +101,9 @@ def test_a_chat_hides_reasoning_on_request(
     for show in (True, False):
         errors = Terminal()
         monkeypatch.setattr(sys, "stderr", errors)
-        Repl(vlm, GREEDY, show).run("How many?")
+        monkeypatch.setattr(ModelOptions, "load", lambda *_: vlm)
+        options = ModelOptions(choose_model(), CacheConfig(), Hints())
+        Repl(options, GREEDY, ProgressLine(wanted=False), show_thinking=show).run("How many?")
         assert capsys.readouterr().out == "Six.\n"
         assert ("see" in errors.getvalue()) == show
 

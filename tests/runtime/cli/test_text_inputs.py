@@ -34,7 +34,7 @@ def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 def test_texts_may_begin_with_a_byte_order_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_schema(f"{MARK}true") == "true"
-    assert check_schema(f'{MARK}{{"type": "integer"}}') == {"type": "integer"}
+    assert check_schema(f'{MARK}{{"type": "integer"}}').grammar == {"type": "integer"}
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{MARK}/help\n"))
     assert _read_pipe("") == "/help"
 

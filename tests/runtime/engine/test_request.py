@@ -58,6 +58,6 @@ def test_progress_precedes_the_first_token() -> None:
     progress = [item for item in items if isinstance(item, Progress)]
     assert items[: len(progress)] == progress
     assert [item.done for item in progress if item.phase == "vision"] == [0, 30, 39]
-    assert [item.done for item in progress if item.phase == "prefill"] == [16, 32]
+    assert [item.done for item in progress if item.phase == "prefill"] == [0, 16, 32]
     assert {(item.phase, item.total) for item in progress} == {("vision", 39), ("prefill", 43)}
     assert [item for item in items if not isinstance(item, Progress)] == expected_tokens(IMAGE)

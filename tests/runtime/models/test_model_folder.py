@@ -216,6 +216,31 @@ def test_tokenizers_that_multiply_the_text_are_refused(
     assert "'Replace'" in refusal(folder, device)
 
 
+SPLIT = {"type": "Split", "pattern": {"Regex": "[0-9A-Z]"}, "behavior": "Isolated", "invert": False}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([SPLIT | {"pattern": {"Regex": "(a+)+$"}}, BYTES], "by a regular expression that vlrun does not know"),
+        ([SPLIT, SPLIT | {"pattern": {"Regex": r"(\w+\s?)*!"}}, BYTES], "by a regular expression"),
+        ([SPLIT, BYTES, BYTES], "the step 'ByteLevel' more than once"),
+        ([{"type": "Whitespace"}, BYTES], "the step 'Whitespace'"),
+        ([SPLIT] * 17, "17 steps in a row"),
+        ([{"type": "Sequence", "pretokenizers": [SPLIT | {"pattern": {"Regex": "(a|a)*b"}}]}], "regular expression"),
+    ],
+)
+def test_tokenizers_that_split_the_text_in_unbounded_time_are_refused(
+    folder: Path, device: Device, steps: list[dict[str, object]], reason: str
+) -> None:
+    """Guards against a pattern that backtracks for ever: thirty letters kept a processor busy for minutes."""
+    rewrite_tokenizer(
+        folder, lambda tokenizer: tokenizer.update(pre_tokenizer={"type": "Sequence", "pretokenizers": steps})
+    )
+    assert reason in refusal(folder, device)
+
+
 def test_padding_and_truncation_of_a_tokenizer_are_off(folder: Path) -> None:
     """Guards prompts of a million padding tokens, and prompts that are cut silently."""
     padding = {

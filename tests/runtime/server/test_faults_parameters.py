@@ -326,7 +326,7 @@ SHAPES: dict[str, tuple[dict[str, Any], str, str]] = {
     "null content": ({"messages": [{**USER, "content": None}]}, "messages[0].content", "invalid_type"),
     "empty content": ({"messages": [{**USER, "content": []}]}, "messages[0].content", "invalid_value"),
     "content as a number": ({"messages": [{**USER, "content": 5}]}, "messages[0].content", "invalid_type"),
-    "a part as text": ({"messages": [{**USER, "content": ["x"]}]}, "messages[0].content[0]", "invalid_type"),
+    "a part as a number": ({"messages": [{**USER, "content": [5]}]}, "messages[0].content[0]", "invalid_type"),
     "a part without a type": (
         {"messages": [{**USER, "content": [{"text": "x"}]}]},
         "messages[0].content[0].type",

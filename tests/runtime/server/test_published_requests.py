@@ -36,12 +36,7 @@ def test_all_expectations_are_known() -> None:
     assert all(EXPECTED.fullmatch(case["expect"]) for case in REQUESTS.values())
 
 
-OPEN = {"odd tool schema in auto mode": "tools whose schema cannot be enforced are refused so far"}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=pytest.mark.xfail(reason=OPEN[one]) if one in OPEN else ()) for one in REQUESTS]
-)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_a_published_request_has_the_right_result(server: Server, name: str) -> None:
     case = REQUESTS[name]
     reply: Reply = post(server, case["body"], case["endpoint"])

@@ -18,6 +18,7 @@ FOLDERS = {
     cache_paths.tuned_hints: "tuned",
     cache_paths.probed_hints: "probed",
     cache_paths.speed_profiles: "speed",
+    cache_paths.vocabularies: "vocabulary",
     cache_paths.chat_history: "chat_history",
 }
 

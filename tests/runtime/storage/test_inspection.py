@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tokenizers import Tokenizer
 
 from vlrun.backends.openvino.precision_probe import probe_cpu
 from vlrun.backends.openvino.tuned import Tuned, save_tuned
 from vlrun.cli.commands import commands
+from vlrun.embedded import FOLDER
 from vlrun.errors import OutputError
 from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
 from vlrun.perf.history import record
@@ -21,6 +23,7 @@ from vlrun.perf.profile import SpeedProfile
 from vlrun.storage import files
 from vlrun.storage.cache_paths import KINDS
 from vlrun.storage.inspection import NAMES
+from vlrun.structured.vocabulary import load_vocabulary
 
 PREFIX, BLOB, JSON = f"{'ab' * 8}-{'0f' * 32}.kv", f"{'0f' * 32}.blob", f"{'0f' * 16}.json"
 
@@ -111,9 +114,10 @@ def test_names_are_those_of_the_files_that_vlrun_writes(cache: Path) -> None:
     record("fingerprint", "hints", SpeedProfile(prefill=1.0))
     save_tuned(Tuned("f32", "f32", 0, None, 1.0, 1.0), "fingerprint", "CPU")
     probe_cpu.__wrapped__(7)
+    load_vocabulary(Tokenizer.from_file(str(FOLDER / "tokenizer.json")), 1024, "fingerprint")
     written = list(cache.glob("*/*"))
     assert all(NAMES[path.parent.name].fullmatch(path.name) for path in written)
-    assert {path.parent.name for path in written} >= {"prefixes", "speed", "tuned"}
+    assert {path.parent.name for path in written} >= {"prefixes", "speed", "tuned", "vocabulary"}
 
 
 def test_a_sparse_file_is_not_read_into_memory(cache: Path) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from vlrun.embedded import FOLDER
 from vlrun.structured.grammar import Grammar, GrammarTokenizer
 
 EOS = (1006, 1004)
 VOCAB_SIZE = 1024
-TOKENIZER = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), EOS, VOCAB_SIZE)
+TEXT_TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+TOKENIZER = GrammarTokenizer(TEXT_TOKENIZER, EOS, VOCAB_SIZE)
 
 
 def text_of(tokens: list[int]) -> str:

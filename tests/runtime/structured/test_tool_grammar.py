@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from tokenizers import Tokenizer
 
 from tests.published import PUBLISHED, needs_published
 from tests.runtime.structured.cpu_time import cpu_seconds
@@ -35,7 +36,7 @@ from vlrun.embedded import FOLDER
 from vlrun.errors import OptionError
 from vlrun.models.qwen3_vl.family import QWEN3_VL
 from vlrun.prompt.tool_calls import ToolCallParser, find_tool_calls
-from vlrun.structured.grammar import GrammarTokenizer
+from vlrun.structured.grammar import Grammar, GrammarTokenizer
 from vlrun.structured.tool_grammar import MAX_CALLS, OptionalToolCallsGrammar, compile_answer
 from vlrun.types.turn import Tool, ToolCall, ToolChoice
 
@@ -238,11 +239,12 @@ def test_choice_none_forbids_calls() -> None:
 
 
 def test_the_same_tools_are_compiled_once() -> None:
-    tokenizer = GrammarTokenizer((FOLDER / "tokenizer.json").read_bytes(), (1006, 1004), 1024)
+    tokenizer = GrammarTokenizer(TINY.text_tokenizer, (1006, 1004), 1024)
 
     def calls(tools: Sequence[Tool], choice: ToolChoice) -> object:
         grammar = compile_answer(None, tools, choice, tokenizer, QWEN3_VL)
-        return grammar.calls if isinstance(grammar, OptionalToolCallsGrammar) else grammar
+        compiled = grammar.calls if isinstance(grammar, OptionalToolCallsGrammar) else grammar
+        return compiled.matcher if isinstance(compiled, Grammar) else None
 
     first = calls(TOOLS, REQUIRED)
     assert calls(json.loads(json.dumps(TOOLS)), AUTO) is first
@@ -258,7 +260,7 @@ def test_the_same_tools_are_compiled_once() -> None:
 def test_models_without_tool_calls_refuse_tools() -> None:
     file = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
     file["added_tokens"] = [token for token in file["added_tokens"] if token["content"] != END]
-    tokenizer = GrammarTokenizer(json.dumps(file).encode(), (1006, 1004), 1024)
+    tokenizer = GrammarTokenizer(Tokenizer.from_str(json.dumps(file)), (1006, 1004), 1024)
     with pytest.raises(OptionError, match="this model has no tool calls"):
         compile_answer(None, TOOLS, AUTO, tokenizer, QWEN3_VL)
     assert compile_answer(None, TOOLS, ToolChoice("none"), tokenizer, QWEN3_VL) is not None

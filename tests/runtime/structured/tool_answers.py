@@ -92,7 +92,8 @@ class GrammarModel:
 @cache
 def model_of(folder: Path, eos: tuple[int, ...], size: int) -> GrammarModel:
     content = (folder / "tokenizer.json").read_bytes()
-    return GrammarModel(parse_tokenizer(content, "tokenizer.json"), GrammarTokenizer(content, eos, size))
+    tokenizer = parse_tokenizer(content, "tokenizer.json")
+    return GrammarModel(tokenizer, GrammarTokenizer(tokenizer, eos, size))
 
 
 TINY = model_of(FOLDER, (1006, 1004), 1024)

@@ -32,7 +32,8 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     Qwen3VLTextRotaryEmbedding,
 )
 
-from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, Checkpoint
+from vlrun_export.checkpoint import Checkpoint
+from vlrun_export.checkpoint_contents import HEAD, TEXT_PREFIX
 from vlrun_export.stateful import make_stateful
 from vlrun_export.tracing import Port, TracedGraph, trace
 

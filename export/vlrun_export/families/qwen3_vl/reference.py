@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
+from itertools import count
 from typing import Any
 
 import torch
@@ -12,8 +14,10 @@ from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding, Qwen3VLVisionRotaryEmbedding
 
 from vlrun.vision.grid import Grid
-from vlrun_export.checkpoint import HEAD, TEXT_PREFIX, VISION_PREFIX, Checkpoint
+from vlrun_export.checkpoint import Checkpoint
+from vlrun_export.checkpoint_contents import HEAD, TEXT_PREFIX, VISION_PREFIX
 from vlrun_export.families.qwen3_vl.check_prompt import FloatArray, IntArray
+from vlrun_export.progress import Report
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,15 @@ class Reference:
     logits: FloatArray
 
 
-def run_reference(checkpoint: Checkpoint, ids: IntArray, patches: FloatArray, grid: Grid) -> Reference:
+def run_reference(
+    checkpoint: Checkpoint,
+    ids: IntArray,
+    patches: FloatArray,
+    grid: Grid,
+    report: Report = lambda fraction: None,
+) -> Reference:
     """Run the prompt ``ids [T]`` with one image (``patches``, ``grid``) through transformers."""
-    model = _streamed_model(checkpoint)
+    model = _streamed_model(checkpoint, report)
     features: list[torch.Tensor] = []
     model.model.visual.register_forward_hook(lambda module, inputs, output: features.append(_stacked(output)))
     with torch.inference_mode():
@@ -55,7 +65,7 @@ def _stacked(output: Any) -> torch.Tensor:
     return torch.stack([embeddings, *deepstack])
 
 
-def _streamed_model(checkpoint: Checkpoint) -> Any:
+def _streamed_model(checkpoint: Checkpoint, report: Report) -> Any:
     config = copy.deepcopy(checkpoint.config)
     for part in (config, config.text_config, config.vision_config):
         part.dtype = torch.float32
@@ -65,13 +75,17 @@ def _streamed_model(checkpoint: Checkpoint) -> Any:
     text, vision = model.model.language_model, model.model.visual
     text.rotary_emb = Qwen3VLTextRotaryEmbedding(config.text_config)
     vision.rotary_pos_emb = _vision_rotary(config.vision_config)
+    parts: list[torch.nn.Module] = []
     for prefix, half in ((VISION_PREFIX, vision), (TEXT_PREFIX, text)):
-        for name, module in _layers(half):
+        layers = _layers(half)
+        for name, module in layers:
             _stream(module, checkpoint, f"{prefix}{name}.")
+        parts += [module for _, module in layers]
     # Loaded now, because its device is read before it is called.
     checkpoint.load(vision.pos_embed, f"{VISION_PREFIX}pos_embed.", torch.float32)
     head = f"{TEXT_PREFIX}embed_tokens." if checkpoint.tied else HEAD.removesuffix("weight")
     _stream(model.lm_head, checkpoint, head)
+    _report_calls([*parts, model.lm_head], report)
     return model
 
 
@@ -102,3 +116,10 @@ def _stream(module: torch.nn.Module, checkpoint: Checkpoint, prefix: str) -> Non
 
     module.register_forward_pre_hook(load)
     module.register_forward_hook(drop)
+
+
+def _report_calls(modules: Sequence[torch.nn.Module], report: Report) -> None:
+    """Report after each call which fraction of the modules has been called."""
+    calls = count(1)
+    for module in modules:
+        module.register_forward_hook(lambda *_: report(min(1.0, next(calls) / len(modules))))

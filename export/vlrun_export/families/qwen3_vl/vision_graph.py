@@ -26,7 +26,8 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     apply_rotary_pos_emb_vision,
 )
 
-from vlrun_export.checkpoint import VISION_PREFIX, Checkpoint
+from vlrun_export.checkpoint import Checkpoint
+from vlrun_export.checkpoint_contents import VISION_PREFIX
 from vlrun_export.tracing import Port, TracedGraph, trace
 
 

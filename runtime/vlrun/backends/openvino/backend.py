@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import openvino as ov
 
@@ -154,13 +155,16 @@ class CheckedBackend(OpenVINOBackend):
         return ProbeResult(features, logits)
 
 
-def openvino_backends(folder: ModelFolder, hints: Hints, compiling: threading.Event) -> list[OpenVINOBackend]:
-    """Return the backends to try in order."""
-    chosen = [choose_hints(folder, candidate) for candidate in candidates(hints)]
-    return [
-        (OpenVINOBackend if is_cpu(hints.device) else CheckedBackend)(folder, hints, compiling, reason)
-        for hints, reason in chosen
-    ]
+def openvino_backends(
+    folder: ModelFolder, hints: Hints, compiling: threading.Event
+) -> list[Callable[[], OpenVINOBackend]]:
+    """Return the backends to try in order; each is opened by a call, because choosing its properties takes time."""
+    return [partial(_open_backend, folder, candidate, compiling) for candidate in candidates(hints)]
+
+
+def _open_backend(folder: ModelFolder, hints: Hints, compiling: threading.Event) -> OpenVINOBackend:
+    chosen, reason = choose_hints(folder, hints)
+    return (OpenVINOBackend if is_cpu(hints.device) else CheckedBackend)(folder, chosen, compiling, reason)
 
 
 def choose_hints(folder: ModelFolder, hints: Hints, *, use_tuned: bool = True) -> tuple[Hints, str]:

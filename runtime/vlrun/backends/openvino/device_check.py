@@ -1,16 +1,20 @@
 """Checks a GPU against the CPU before it is trusted: plugins and drivers have given wrong results without an error.
 
-At the first load on a device, the probe's results are compared with the CPU's. Where they differ, other settings are
-tried: static shapes, then f32. What was measured is stored as JSON and used until the driver, OpenVINO or the model
-changes.
+At the first load on a device, the probe's results are compared with the CPU's. Where they differ, or the device refuses
+a setting, or the process that tried it crashed, other settings are tried: static shapes, then f32. What was found is
+stored as JSON and used until the driver, OpenVINO or the model changes, or ``vlrun cache clear devices``.
+
+A setting is noted in a locked file while it is tried. A file without a lock was left by a process that crashed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +38,9 @@ CHECK_VERSION = 1
 MIN_SIMILARITY = 0.98
 """Lowest correlation with the CPU's results that is rounding. Right results at f16 with 8-bit caches and activations
 reach 0.996 and more; the faults seen in plugins, 0.15 and less."""
+CRASHED = "the process crashed; 'vlrun cache clear devices' tries it again"
+TRYING = ".trying"
+"""Suffix of the file that notes a trial."""
 MAX_BYTES = 1 << 20
 """Limit of a stored verdict, which has a few kilobytes."""
 VISION, DECODER = "vision encoder", "decoder"
@@ -55,13 +62,19 @@ class Setting:
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """The result of one part of the model with one setting."""
+    """The result of one part of the model with one setting. ``refused``: why there is no result to compare."""
 
     part: str
     setting: str
     words: str
-    similarity: float
-    agrees: bool
+    similarity: float = 0.0
+    agrees: bool = False
+    refused: str = ""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the setting, for users."""
+        return f"refused: {self.refused}" if self.refused else f"similarity {self.similarity:.3f}"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -77,6 +90,11 @@ class Verdict(msgspec.Struct, frozen=True):
         """File name: a hash of everything that makes a new check necessary."""
         key = f"{CHECK_VERSION} {MIN_SIMILARITY} {self.device} {self.runtime} {self.model}"
         return f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+    @property
+    def trying_name(self) -> str:
+        """File name of the trial that is going on."""
+        return self.path_name.replace(".json", TRYING)
 
 
 def vision_settings(hints: Hints) -> list[Setting]:
@@ -122,9 +140,10 @@ class DeviceCheck:
         reference: Callable[[], ProbeResult],
     ) -> None:
         self._name, self._folder, self._probe, self._compute = name, folder, probe, reference
-        self._verdict = self._load(verdict)
         self._reference: ProbeResult | None = None
-        self._reference_lock, self._lock = threading.Lock(), threading.Lock()
+        self._reference_lock, self._lock, self._trying = threading.Lock(), threading.Lock(), threading.Lock()
+        self._verdict = self._load(verdict)
+        self._record_crash()
         self._chosen: dict[str, Setting] = {}
         self._notes: dict[str, str] = {}
 
@@ -168,40 +187,67 @@ class DeviceCheck:
     def _choose(
         self, part: str, settings: Sequence[Setting], make: Callable[[Setting], T], measure: Callable[[T], float]
     ) -> T:
-        failed: list[str] = []
+        failed: list[Trial] = []
+        refusals: list[DeviceError | OptionError] = []
         for setting in settings:
             try:
-                opened = self._open(part, setting, make, measure)
-            except UnreliableDevice as difference:
-                failed.append(f"{setting.words} ({difference})")
+                opened, trial = self._open(part, setting, make, measure)
             except (DeviceError, OptionError) as error:
-                if not failed:
-                    raise
-                failed.append(f"{setting.words} (refused: {error})")
-            else:
-                self._chosen[part] = setting
-                if failed:
-                    note = f"device {self._name}: the {part} runs {setting.words}, because its results {_tried(failed)}"
-                    self._notes[part] = note
-                return opened
-        raise UnreliableDevice(f"the {part}'s results on {self._name} {_tried(failed)}")
+                refusals.append(error)
+                opened, trial = None, Trial(part, _properties(part, setting), setting.words, refused=str(error))
+            if opened is None:
+                failed.append(trial)
+                continue
+            self._chosen[part] = setting
+            if failed:
+                self._store(*(trial for trial in failed if trial.refused))
+                self._notes[part] = f"device {self._name}: the {part} runs {setting.words}, because "
+                self._notes[part] += f"{_subject(failed, 'it')} {_tried(failed)}"
+            return opened
+        if len(refusals) == len(settings):  # a missing driver, for example: an error, not a wrong result
+            raise refusals[0]
+        raise UnreliableDevice(f"{_subject(failed, f'the {part}')} on {self._name} {_tried(failed)}")
 
-    def _open(self, part: str, setting: Setting, make: Callable[[Setting], T], measure: Callable[[T], float]) -> T:
-        """Open a part and compare it, unless the result is known. Raises UnreliableDevice if it differs too much."""
+    def _open(
+        self, part: str, setting: Setting, make: Callable[[Setting], T], measure: Callable[[T], float]
+    ) -> tuple[T | None, Trial]:
+        """Open a part and compare it, unless the result is known. Return None instead of a part that differs."""
         trial = self._trial(part, setting)
-        if trial is None:
-            self._expected()  # before the device needs memory
+        if trial is not None:
+            return (make(setting) if trial.agrees else None), trial
+        self._expected()  # before the device needs memory
+        with self._trying, self._noted(part, setting):  # one part at a time: a crash tells which it was
             opened = make(setting)
             try:
                 found = measure(opened)
             except RuntimeError as error:
                 raise DeviceError(f"{self._name} cannot run the {part}: {reason_of(error)}") from error
-            trial = self._record(part, setting, found)
-        elif trial.agrees:
-            opened = make(setting)
-        if not trial.agrees:
-            raise UnreliableDevice(f"similarity {trial.similarity:.3f}")
-        return opened
+        trial = Trial(part, _properties(part, setting), setting.words, round(found, 5), found >= MIN_SIMILARITY)
+        self._store(trial)
+        return (opened if trial.agrees else None), trial
+
+    @contextlib.contextmanager
+    def _noted(self, part: str, setting: Setting) -> Iterator[None]:
+        """Note on disk that a setting is being tried, so that a later process knows if this one crashed."""
+        note = self._folder / self._verdict.trying_name if self._folder else None
+        trial = Trial(part, _properties(part, setting), setting.words, refused=CRASHED)
+        descriptor = _write_locked(note, msgspec.json.encode(trial)) if note else None
+        try:
+            yield
+        finally:
+            if note and descriptor is not None:
+                files.remove(note)
+                os.close(descriptor)
+
+    def _record_crash(self) -> None:
+        """Store the trial that a process left when it crashed."""
+        if self._folder:
+            note = self._folder / self._verdict.trying_name
+            with contextlib.suppress(OSError):
+                if files.is_abandoned(note):
+                    with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+                        self._store(msgspec.json.decode(read_regular(note, MAX_BYTES, follow=False), type=Trial))
+                    files.remove(note)
 
     def _expected(self) -> ProbeResult:
         """Return the CPU's results, computed once."""
@@ -214,16 +260,16 @@ class DeviceCheck:
         key = _properties(part, setting)
         return next((trial for trial in self._verdict.trials if (trial.part, trial.setting) == (part, key)), None)
 
-    def _record(self, part: str, setting: Setting, found: float) -> Trial:
-        trial = Trial(part, _properties(part, setting), setting.words, round(found, 5), found >= MIN_SIMILARITY)
+    def _store(self, *trials: Trial) -> None:
+        """Add trials to the verdict, here and on disk."""
         with self._lock:
-            self._verdict = msgspec.structs.replace(self._verdict, trials=(*self._verdict.trials, trial))
-            if self._folder:
+            new = tuple(trial for trial in trials if trial not in self._verdict.trials)
+            self._verdict = msgspec.structs.replace(self._verdict, trials=(*self._verdict.trials, *new))
+            if self._folder and new:
                 with contextlib.suppress(OSError):  # a cache that cannot be written: it is checked again
                     files.make_folder(self._folder)
                     content = msgspec.json.format(msgspec.json.encode(self._verdict), indent=2)
                     files.write_atomic(self._folder / self._verdict.path_name, content)
-        return trial
 
     def _load(self, verdict: Verdict) -> Verdict:
         """Return the stored verdict, or the given one if there is none or it is damaged."""
@@ -236,9 +282,35 @@ class DeviceCheck:
         return verdict
 
 
-def _tried(failed: Sequence[str]) -> str:
-    *others, last = failed
+def _write_locked(path: Path, content: bytes) -> int | None:
+    """Write a file and return its locked descriptor; None if another process has it, or it cannot be written."""
+    with contextlib.suppress(OSError):
+        files.make_folder(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, content)
+            os.fsync(descriptor)  # a driver may take the whole machine with it
+        except OSError:
+            os.close(descriptor)
+        else:
+            return descriptor
+    return None
+
+
+def _subject(failed: Sequence[Trial], part: str) -> str:
+    """Return the subject of the sentence that ``_tried`` ends."""
+    if all(trial.refused for trial in failed):
+        return part
+    return "its results" if part == "it" else f"{part}'s results"
+
+
+def _tried(failed: Sequence[Trial]) -> str:
+    *others, last = [f"{trial.words} ({trial.problem})" for trial in failed]
     tried = f"{', '.join(others)} and {last}" if others else last
+    if all(trial.refused for trial in failed):
+        return f"does not run {tried}"
     return f"differ from the CPU's {tried}, where at least {MIN_SIMILARITY} is right"
 
 

@@ -159,6 +159,8 @@ def _parts(
     parts: list[Part] = []
     for index, part in enumerate(content or ()):
         match part:
+            case str(text):
+                parts.append(parser.text(text, f"{path}[{index}]"))
             case chat.ImagePart(image_url=chat.ImageURL() as image):
                 parts.append(parser.image(image.url, image.detail, f"{path}[{index}].image_url.url"))
             case chat.ImagePart(image_url=str(url)):

@@ -34,8 +34,8 @@ class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
     image_url: ImageURL | schemas.DataURL
 
 
-TextContent: TypeAlias = Text | Annotated[list[TextPart | schemas.InputText], Meta(min_length=1)]
-ContentPart: TypeAlias = TextPart | ImagePart | schemas.InputText | schemas.InputImage
+TextContent: TypeAlias = Text | Annotated[list[Text | TextPart | schemas.InputText], Meta(min_length=1)]
+ContentPart: TypeAlias = Text | TextPart | ImagePart | schemas.InputText | schemas.InputImage
 
 
 class SystemMessage(RequestStruct, tag_field="role", tag="system"):
@@ -77,7 +77,7 @@ class AssistantMessage(RequestStruct, tag_field="role", tag="assistant"):
     """An earlier answer. ``reasoning`` is another name of ``reasoning_content``."""
 
     unused = fields.ASSISTANT
-    content: Text | list[TextPart | schemas.RefusalPart] | None = None
+    content: Text | list[Text | TextPart | schemas.RefusalPart] | None = None
     refusal: Text | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None
@@ -126,11 +126,13 @@ class StreamOptions(RequestStruct):
 
 
 class ChatRequest(RequestStruct):
-    """A conversation to be answered. Null means the same as leaving a field out: the model's default applies."""
+    """A conversation to be answered. Null means the same as leaving a field out: the model's default applies. Without
+    ``model`` the served one answers.
+    """
 
     unused = fields.CHAT
-    model: str
     messages: ChatMessages
+    model: str | None = None
     max_tokens: schemas.MaxTokens | None = None
     max_completion_tokens: schemas.MaxTokens | None = None
     temperature: schemas.Temperature | None = None

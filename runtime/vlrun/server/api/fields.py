@@ -197,7 +197,7 @@ MESSAGES = (
 """Of Anthropic's API. What becomes of earlier reasoning is for the model's template to decide."""
 BLOCK = PART | _unused("citations")
 IMAGE_BLOCK = PART | _unused(only={"transformations": ({}, {"oversized_image": "downsize"})})
-TOOL_USE = PART | _unused("caller toolset_name")
+TOOL_USE = _unused("cache_control caller toolset_name")
 TOOL_RESULT = PART | _unused("toolset_name")
 THINKING_BLOCK = PART | _unused("signature")
 REDACTED_BLOCK = PART | _unused("data")

@@ -26,9 +26,8 @@ from vlrun.server.limits import ServerLimits
 Json: TypeAlias = dict[str, Any]
 
 TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-NAMED = (ChatRequest, ResponsesRequest, MessagesRequest, CountTokensRequest)
 OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
-REQUESTS = (*NAMED, TokenizeRequest, FormFields, *OLLAMA)
+REQUESTS = (ChatRequest, ResponsesRequest, MessagesRequest, CountTokensRequest, TokenizeRequest, FormFields, *OLLAMA)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
@@ -67,9 +66,10 @@ def _completed(requests: Json, model: str) -> Json:
     are messages.
     """
     named = {"type": "string", "enum": [model]}
-    for kind in NAMED:
+    for kind in (MessagesRequest, CountTokensRequest):
         requests[kind.__name__]["properties"]["model"] = named
-    requests["TokenizeRequest"]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    for other in (ChatRequest, ResponsesRequest, TokenizeRequest):
+        requests[other.__name__]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
     for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)

@@ -18,9 +18,9 @@ from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import Mode, Tool, ToolCall, ToolChoice
 
 
-def check_model(model: str, names: Sequence[str]) -> None:
-    """Raise ApiError (404) unless this model is served."""
-    if model not in names:
+def check_model(model: str | None, names: Sequence[str]) -> None:
+    """Raise ApiError (404) unless this model is served. None: the served one, whatever its name."""
+    if model is not None and model not in names:
         raise ApiError(404, f"the model {quoted(model)} is not served here", "model_not_found", "model")
 
 

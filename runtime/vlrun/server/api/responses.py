@@ -75,6 +75,8 @@ def _options(body: responses.ResponsesRequest, parser: RequestParser) -> Options
             max_tokens=body.max_output_tokens,
             temperature=body.temperature,
             top_p=body.top_p,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
             schema=schema,
             logprobs=(body.top_logprobs or 0) if with_logprobs else None,
             thinking_tokens=thinking_tokens(reasoning=body.reasoning),
@@ -89,6 +91,8 @@ def _messages(body: responses.ResponsesRequest, parser: RequestParser) -> tuple[
         return (*messages, RequestMessage("user", (parser.text(body.input, "input"),)))
     for index, item in enumerate(body.input):
         _add_item(messages, item, f"input[{index}]", parser)
+    if not messages:
+        raise bad_request("input must have a message, not only reasoning without a text", "input")
     return tuple(messages)
 
 
@@ -178,16 +182,21 @@ class ResponsesAdapter(ResponseAdapter):
             "id": f"resp_{self._secret}",
             "object": "response",
             "created_at": int(time.time()),
+            "completed_at": None,
             "status": "in_progress",
+            "background": False,
             "model": model,
             "output": [],
             "error": None,
             "incomplete_details": None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
+            "max_tool_calls": None,
             "metadata": body.metadata or {},
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
+            "reasoning": {"effort": "none" if request.options.thinking_tokens == 0 else None, "summary": None},
+            "service_tier": "default",
             "store": False,
             "temperature": body.temperature,
             "text": responses.TextConfig(format=(body.text and body.text.format) or schemas.TextFormat()),
@@ -304,6 +313,7 @@ class ResponsesAdapter(ResponseAdapter):
         return {
             **self._response,
             "status": status,
+            "completed_at": int(time.time()) if complete else None,
             "output": output,
             "incomplete_details": None if complete else {"reason": "max_output_tokens"},
             "usage": _usage(answer.usage),
@@ -355,7 +365,11 @@ def _text_part(text: str, tokens: list[Json]) -> Json:
 def _usage(usage: Usage) -> Json:
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "image_tokens": usage.image_tokens},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": 0,  # caching costs nothing here
+            "image_tokens": usage.image_tokens,
+        },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,

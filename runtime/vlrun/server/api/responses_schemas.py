@@ -110,12 +110,14 @@ class ResponsesRequest(RequestStruct):
     """
 
     unused = fields.RESPONSES
-    model: str
     input: Text | Annotated[list[InputItem], Meta(min_length=1, max_length=schemas.LIMITS.max_messages)]
+    model: str | None = None
     instructions: Text | None = None
     max_output_tokens: schemas.MaxTokens | None = None
     temperature: schemas.Temperature | None = None
     top_p: schemas.TopP | None = None
+    presence_penalty: schemas.Penalty | None = None
+    frequency_penalty: schemas.Penalty | None = None
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
     text: TextConfig | None = None

@@ -9,13 +9,16 @@ import vlrun
 
 PLACES: Mapping[str, str] = {
     "/v1": "base URL for clients of the OpenAI API",
+    "": "base URL for clients of the Ollama and Anthropic APIs",
     "/docs": "all paths and fields, with examples to try",
     "/openapi.json": "the same as an OpenAPI document",
     "/v1/models": "the model and its context",
     "/health/ready": "state of the model",
     "/metrics": "metrics for Prometheus",
 }
-LINKED = frozenset(PLACES) - {"/v1"}
+LINKED = frozenset(PLACES) - {"/v1", ""}
+PROBED = "For clients that look for this sentence: Ollama is running"
+"""Some clients of Ollama's API use a service only if they find the words here."""
 POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 PAGE = """<!doctype html>
 <html lang="en">
@@ -41,7 +44,7 @@ def page(model: str, base: str, accept: str) -> tuple[bytes, Mapping[bytes, byte
     title, served = f"vlrun {vlrun.__version__}", f"This service answers questions about images with the model {model}."
     if "text/html" not in accept.lower():
         lines = [f"{base + path:36} {meaning}" for path, meaning in PLACES.items()]
-        text, kind = "\n".join((f"{title}: {served}", "", *lines, "")), b"text/plain; charset=utf-8"
+        text, kind = "\n".join((f"{title}: {served}", "", *lines, "", PROBED)), b"text/plain; charset=utf-8"
     else:
         rows = "\n".join(f"<tr><td>{_link(base, path)}<td>{meaning}" for path, meaning in PLACES.items())
         text, kind = PAGE.format(title=title, model=html.escape(served), rows=rows), b"text/html; charset=utf-8"

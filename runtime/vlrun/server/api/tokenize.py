@@ -28,8 +28,7 @@ class TokenizeRequest(RequestStruct):
 def parse(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest | str:
     """Parse the JSON of a request: a conversation or a text. ``names``: the names of the model. Raises ApiError."""
     body = convert(value, TokenizeRequest)
-    if body.model is not None:
-        check_model(body.model, names)
+    check_model(body.model, names)
     parser = RequestParser(limits)
     if body.prompt is not None:
         if body.messages is not None or body.tools is not None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 import vlrun
 from vlrun.backends.openvino import autotune, trial_process
 from vlrun.backends.openvino.autotune import Choice, Tuner, choices_for
+from vlrun.backends.openvino.device import candidates
 from vlrun.backends.openvino.hints import Hints
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
 from vlrun.backends.openvino.trial_process import Deadline, TrialFailed
@@ -225,13 +226,28 @@ def test_only_choices_that_work_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert choices_for(DEFAULT) == []
 
 
-@pytest.mark.parametrize("device", ["gpu.77", "auto", "npu", "xyz"])
+@pytest.mark.parametrize("device", ["gpu.77", "npu", "xyz"])
 def test_a_device_that_does_not_exist_is_refused(device: str) -> None:
     """Guards an internal error of a machine without a GPU."""
     run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--device", device], standalone_mode=False)
     assert isinstance(run.exception, DeviceError)
     assert device.upper() in str(run.exception)
     assert not run.output
+
+
+def test_auto_tunes_the_device_that_other_commands_try_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--device auto`` was refused: "there is no device 'AUTO'"."""
+    devices = []
+
+    def tune(_: object, device: str, *given: Any) -> Tuned:
+        devices.append(device)
+        return Tuned("f32", "f32", 128, None, 1.0, 2.0)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(autotune, "tune", tune)
+    run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--device", "auto"])
+    assert devices == [candidates(Hints(device="AUTO"))[0].device]
+    assert run.stderr == f"vlrun: device AUTO: tuning for {devices[0]}\n"
 
 
 def test_a_result_that_cannot_be_stored_is_still_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +265,7 @@ def test_a_result_that_cannot_be_stored_is_still_printed(tmp_path: Path, monkeyp
     assert isinstance(run.exception, OutputError)
 
 
-@pytest.mark.parametrize("device", ["GPU", "GPU.3", "gpu", "NPU", "auto", "HETERO:CPU", "nonsense"])
+@pytest.mark.parametrize("device", ["GPU", "GPU.3", "gpu", "NPU", "HETERO:CPU", "nonsense"])
 def test_a_device_that_cannot_be_tuned_is_told_before_anything_runs(device: str) -> None:
     """Without a GPU driver, OpenVINO's message about a library that it cannot load was an internal error."""
     run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--device", device])

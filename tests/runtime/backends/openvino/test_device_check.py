@@ -24,6 +24,8 @@ from vlrun.backends.openvino.device_probe import DeviceProbe, ProbeResult, simil
 from vlrun.backends.openvino.hints import Hints
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DeviceError, OptionError, UnreliableDevice
+from vlrun.storage import files
+from vlrun.storage.inspection import NAMES
 from vlrun.types.arrays import Bytes, FloatArray
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.vision_encoder import Patches
@@ -189,11 +191,93 @@ def test_a_damaged_or_unwritable_file_only_repeats_the_check(tmp_path: Path, con
         assert check.verdict.trials
 
 
-def test_a_device_that_refuses_the_given_settings_is_not_replaced_by_other_settings(tmp_path: Path) -> None:
-    """A missing driver is an error, not a wrong result."""
+def test_a_device_that_refuses_every_setting_raises_the_first_refusal(tmp_path: Path) -> None:
+    """A missing driver is an error, not a wrong result, and nothing is remembered of it."""
     for error in (DeviceError("no driver"), OptionError("no u7")):
+        gpu = FakeGPU({**dict.fromkeys(ALL, DeviceError("also")), ALL[0]: error})
         with pytest.raises(type(error), match=str(error)):
-            make_check(tmp_path).vision_encoder(vision_settings(GPU), FakeGPU({ALL[0]: error}).open)
+            make_check(tmp_path).vision_encoder(vision_settings(GPU), gpu.open)
+        assert gpu.opened == ALL
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [DeviceError("no memory"), OptionError("no f16")])
+def test_a_refused_first_setting_is_treated_like_a_difference(tmp_path: Path, error: Exception) -> None:
+    """Static shapes and f32 were tried only after wrong results, never after a refusal; now they are, once."""
+    for opened in (ALL[:2], ALL[1:2]):
+        check, gpu = make_check(tmp_path), FakeGPU({ALL[0]: error})
+        check.vision_encoder(vision_settings(GPU), gpu.open)
+        assert gpu.opened == opened
+        (note,) = check.notes
+        assert note == (
+            "device GPU: the vision encoder runs with static shapes, because it does not run with the given settings "
+            f"(refused: {error})"
+        )
+
+
+class Killed(BaseException):
+    """Stands for a native crash: the process has no chance to tidy up."""
+
+
+def crash_during_trial(folder: Path, monkeypatch: pytest.MonkeyPatch, words: str, setting: int) -> None:
+    """Leave behind what a process leaves that crashes while it tries a setting."""
+
+    def make(tried: Setting) -> FakeEncoder:
+        if tried.words == words:
+            raise Killed
+        return FakeEncoder(5.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "remove", lambda _: None)
+        with pytest.raises(Killed):
+            make_check(folder).vision_encoder(vision_settings(GPU)[: setting + 1], make)
+
+
+def test_a_crash_is_not_repeated_at_every_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that crashed the process at the first load did so at every later one."""
+    crash_during_trial(tmp_path, monkeypatch, ALL[0], 0)
+    (note,) = tmp_path.iterdir()
+    assert note.name in [path.name for path in tmp_path.iterdir() if NAMES["devices"].fullmatch(path.name)]
+    for _ in range(2):
+        check, gpu = make_check(tmp_path), FakeGPU({})
+        check.vision_encoder(vision_settings(GPU), gpu.open)
+        assert gpu.opened == ALL[1:2]
+        assert (
+            "does not run with the given settings (refused: the process crashed; 'vlrun cache clear" in check.notes[0]
+        )
+        assert not note.exists()
+
+
+def test_a_device_whose_every_setting_crashes_is_left_to_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, words in enumerate(ALL):
+        crash_during_trial(tmp_path, monkeypatch, words, number)
+    gpu = FakeGPU({})
+    with pytest.raises(UnreliableDevice, match="the vision encoder on GPU does not run with the given settings"):
+        make_check(tmp_path).vision_encoder(vision_settings(GPU), gpu.open)
+    assert not gpu.opened
+
+
+def test_a_trial_that_another_process_is_running_is_no_crash(tmp_path: Path) -> None:
+    running = make_check(tmp_path)
+    gpu = FakeGPU({})
+
+    def make(setting: Setting) -> FakeEncoder:
+        other = FakeGPU({})
+        make_check(tmp_path).vision_encoder(vision_settings(GPU), other.open)
+        assert other.opened == ALL[:1]
+        assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".json"] == [".trying"]
+        return gpu.open(setting)
+
+    running.vision_encoder(vision_settings(GPU), make)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 50_000])
+def test_a_damaged_note_of_a_crash_is_removed(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / VERDICT.trying_name).write_bytes(content)
+    assert not make_check(tmp_path).verdict.trials
     assert not list(tmp_path.iterdir())
 
 

@@ -33,7 +33,8 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def hints_used(hints: Hints) -> str:
     """Return the settings with which the embedded model would be loaded."""
-    (backend,) = open_backends(MODEL, hints, threading.Event())
+    (open_backend,) = open_backends(MODEL, hints, threading.Event())
+    backend = open_backend()
     return backend.settings
 
 
@@ -43,6 +44,23 @@ def test_given_hints_override_tuned_ones_and_those_the_probe() -> None:
     tuned = Hints(decoder_precision="bf16", vision_precision="bf16", group_size=32, threads=1)
     assert hints_used(Hints()) == str(tuned)
     assert hints_used(Hints(group_size=0)) == str(Hints(vision_precision="bf16", group_size=256))
+
+
+def test_the_cpu_is_probed_only_if_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe took up to a second of every load on a GPU that works."""
+    probed: list[str] = []
+
+    def probe(hints: Hints) -> tuple[Hints, str]:
+        probed.append(hints.device)
+        return hints, ""
+
+    monkeypatch.setattr(openvino_backend, "choose_properties", probe)
+    monkeypatch.setattr(openvino_backend, "candidates", lambda _: [Hints(device="GPU"), Hints()])
+    open_gpu, open_cpu = open_backends(MODEL, Hints(device="GPU"), threading.Event())
+    assert open_gpu().device == "GPU"
+    assert not probed
+    assert open_cpu().device == "CPU"
+    assert probed == ["CPU"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"seconds": "fast"}', b'{"x":' + b"[" * 50_000, DANGEROUS])

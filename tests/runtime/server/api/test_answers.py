@@ -137,6 +137,7 @@ def test_timings_have_no_load_time() -> None:
         "ttft": 1.0,
         "tpot": None,
         "total": 1.5,
+        "schema": 0.0,
     }
 
 
@@ -272,7 +273,9 @@ def test_response_events_add_up_to_the_response(text: str, tools: list[object], 
     """The official client builds the response from the events."""
     adapter, whole = responses_adapter(tools=tools), answer(text, reason, logprobs=TOKENS)
     received, expected = response_events(adapter, whole), response(adapter, whole)
-    assert received[-1]["response"] == expected
+    completed_at = received[-1]["response"]["completed_at"]
+    assert received[-1]["response"] == {**expected, "completed_at": completed_at}
+    assert (completed_at is not None) == (expected["status"] == "completed")
     assert received[-1]["type"] == f"response.{expected['status']}"
     items = [event["item"] for event in received if event["type"] == "response.output_item.done"]
     assert items == expected["output"]

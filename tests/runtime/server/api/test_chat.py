@@ -202,7 +202,7 @@ WRONG: list[tuple[object, str | None, str]] = [
     ([], None, "must be an object, not an array"),
     (None, None, "must be an object, not null"),
     ({"model": "vlrun-tiny"}, "messages", "messages is missing"),
-    (request(model=None), "model", "must be a string, not null"),
+    (request(model=5), "model", "must be a string, not a whole number"),
     (request(messages=None), "messages", "must be an array, not null"),
     (request(messages=[]), "messages", "must not be empty"),
     (request(messages=[5]), "messages[0]", "must be an object, not a whole number"),
@@ -297,6 +297,20 @@ def test_invalid_requests_are_refused_with_their_field(value: object, param: str
     assert expected in error.message
     assert not any(fragment in error.message for fragment in ("`", "$", "Expected", "array`"))
     assert len(error.message) < 300
+
+
+def test_a_text_may_be_a_part_without_a_type() -> None:
+    """Older releases of Frigate send it so."""
+    parsed = read(request(user(image(detail="low"), "How many?")))
+    assert parsed.messages[0].parts[1] == "How many?"
+    limits = ServerLimits(max_text=3)
+    assert refused(request(user(image(), "abcd")), limits).param == "messages[0].content[1]"
+
+
+def test_a_request_without_a_model_goes_to_the_served_one() -> None:
+    """Docling's default has no model."""
+    without = {name: value for name, value in request().items() if name != "model"}
+    assert read(without) == read(request()) == read(request(model=None))
 
 
 def test_video_has_its_own_error_code() -> None:

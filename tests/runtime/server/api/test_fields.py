@@ -11,8 +11,12 @@ import pytest
 
 from tests.runtime.server.api.chat_requests import CALL, IMAGE, NAMED, TOOL, image, request, text, user
 from vlrun.server.api import chat, fields, responses, tokenize
+from vlrun.server.api.anthropic import parsing as anthropic
+from vlrun.server.api.anthropic.schemas import MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.fields import UnusedFields
+from vlrun.server.api.ollama import parsing as ollama
+from vlrun.server.api.ollama.schemas import OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.tokenize import TokenizeRequest
 from vlrun.server.api.validation import places_of_structs
@@ -49,6 +53,41 @@ RESPONSES: dict[str, Any] = {
     "tool_choice": {"type": "function", "name": "f"},
     "reasoning": {},
     "stream_options": {},
+}
+DATA = IMAGE.partition(",")[2]
+BLOCKS = [text("hi"), {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}}]
+FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
+MESSAGES: dict[str, Any] = {
+    "model": "vlrun-tiny",
+    "max_tokens": 9,
+    "system": [text("Be brief.")],
+    "messages": [
+        {"role": "user", "content": BLOCKS},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "a"},
+                {"type": "redacted_thinking"},
+                {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": BLOCKS}]},
+        {"role": "system", "content": [text("Be brief.")]},
+    ],
+    "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "auto"},
+    "thinking": {"type": "adaptive"},
+    "output_config": {"format": FORMAT},
+    "output_format": FORMAT,
+}
+OLLAMA: dict[str, Any] = {
+    "model": "vlrun-tiny",
+    "messages": [
+        {"role": "user", "content": "hi", "images": [DATA]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+    ],
+    "options": {},
+    "tools": [{"type": "function", "function": {"name": "f"}}],
 }
 PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
     *(
@@ -105,11 +144,55 @@ PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
         }.items()
     ),
     ("tokenize", {"messages": [user("hi")]}, "", fields.TOKENIZE),
+    *(
+        ("messages", MESSAGES, place, unused)
+        for place, unused in {
+            "": fields.MESSAGES,
+            "system[0]": fields.BLOCK,
+            "messages[0]": fields.MESSAGE,
+            "messages[0].content[0]": fields.BLOCK,
+            "messages[0].content[1]": fields.IMAGE_BLOCK,
+            "messages[0].content[1].source": fields.NOTHING,
+            "messages[1]": fields.MESSAGE,
+            "messages[1].content[0]": fields.THINKING_BLOCK,
+            "messages[1].content[1]": fields.REDACTED_BLOCK,
+            "messages[1].content[2]": fields.TOOL_USE,
+            "messages[2].content[0]": fields.TOOL_RESULT,
+            "messages[2].content[0].content[0]": fields.BLOCK,
+            "messages[2].content[0].content[1]": fields.IMAGE_BLOCK,
+            "messages[2].content[0].content[1].source": fields.NOTHING,
+            "messages[3]": fields.MESSAGE,
+            "messages[3].content[0]": fields.BLOCK,
+            "tools[0]": fields.ANTHROPIC_TOOL,
+            "tool_choice": fields.NOTHING,
+            "thinking": fields.NOTHING,
+            "output_config": fields.OUTPUT_CONFIG,
+            "output_config.format": fields.OUTPUT_FORMAT,
+            "output_format": fields.OUTPUT_FORMAT,
+        }.items()
+    ),
+    *(
+        ("ollama", OLLAMA, place, unused)
+        for place, unused in {
+            "": fields.OLLAMA_CHAT,
+            "options": fields.OLLAMA_OPTIONS,
+            "messages[0]": fields.OLLAMA_MESSAGE,
+            "messages[1].tool_calls[0]": fields.OLLAMA_CALL,
+            "messages[1].tool_calls[0].function": fields.CALL,
+            "tools[0]": fields.TOOL,
+            "tools[0].function": fields.TOOL,
+        }.items()
+    ),
+    ("prompt", {"model": "vlrun-tiny", "prompt": "hi"}, "", fields.OLLAMA_PROMPT),
+    ("prompt", {"model": "vlrun-tiny", "prompt": "hi", "options": {}}, "options", fields.OLLAMA_OPTIONS),
 ]
 PARSERS: dict[str, Callable[..., object]] = {
     "chat": chat.parse,
     "responses": responses.parse,
     "tokenize": tokenize.parse,
+    "messages": anthropic.parse,
+    "ollama": ollama.parse_chat,
+    "prompt": ollama.parse_prompt,
 }
 ANYTHING: tuple[object, ...] = (5, -0.5, "x", True, [1], {"a": [None]}, [], "")
 
@@ -159,7 +242,8 @@ def test_zero_is_not_false(name: str) -> None:
 
 
 def test_all_objects_are_tested_and_no_field_is_both_used_and_ignored() -> None:
-    for kind in (ChatRequest, ResponsesRequest, TokenizeRequest):
+    kinds = (ChatRequest, ResponsesRequest, TokenizeRequest, MessagesRequest, OllamaChatRequest, OllamaGenerateRequest)
+    for kind in kinds:
         for struct, places in places_of_structs(kind).items():
             unused, used = struct.unused, set(struct.__struct_fields__)
             assert not used & {*unused.ignored, *unused.only, *unused.refused}, struct

@@ -112,6 +112,8 @@ def test_all_options_are_used() -> None:
         request(
             temperature=0.5,
             top_p=0.9,
+            presence_penalty=0.25,
+            frequency_penalty=-0.25,
             max_output_tokens=9,
             stream=True,
             stream_options={"include_obfuscation": False},
@@ -122,7 +124,9 @@ def test_all_options_are_used() -> None:
             parallel_tool_calls=False,
         )
     )
-    assert parsed.options == Options(max_tokens=9, temperature=0.5, top_p=0.9, logprobs=3)
+    assert parsed.options == Options(
+        max_tokens=9, temperature=0.5, top_p=0.9, presence_penalty=0.25, frequency_penalty=-0.25, logprobs=3
+    )
     assert parsed.stream
     function = {"name": "weather", "parameters": {"type": "object"}}
     assert parsed.tools == ({"type": "function", "function": function},)
@@ -286,3 +290,11 @@ def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it(
         ("assistant", "Let me see.", 0, 1),
         ("user", None, 0, 1),
     ]
+
+
+def test_reasoning_without_text_is_left_out() -> None:
+    """OpenAI's is encrypted. Guards against an empty answer in its place, and an empty conversation."""
+    encrypted = {"type": "reasoning", "id": "rs_1", "summary": [], "content": None, "encrypted_content": "x"}
+    question = message("user", text_part())
+    assert read(request([question, encrypted, question])) == read(request([question, question]))
+    assert refused(request([encrypted])).param == "input"

@@ -18,6 +18,7 @@ def test_other_clients_get_text(accept: str) -> None:
     assert headers[b"content-type"].startswith(b"text/plain")
     assert "the model m<1>." in body.decode()
     assert all(f"{BASE}{path} " in body.decode() for path in PLACES)
+    assert body.decode().endswith("Ollama is running")  # clients of Ollama's API look for it
 
 
 def test_browsers_get_links_and_nothing_of_a_name_is_markup() -> None:
@@ -26,6 +27,6 @@ def test_browsers_get_links_and_nothing_of_a_name_is_markup() -> None:
     assert headers[b"content-type"] == b"text/html; charset=utf-8"
     assert b"default-src 'none'" in headers[b"content-security-policy"]
     assert "the model m&lt;1&gt;." in text
-    assert set(re.findall(r'href="(/[^"]*)"', text)) == set(PLACES) - {"/v1"}
+    assert set(re.findall(r'href="(/[^"]*)"', text)) == set(PLACES) - {"/v1", ""}
     assert f"<code>{BASE}/v1</code>" in text
     assert "<script" not in text

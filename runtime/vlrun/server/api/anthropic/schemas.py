@@ -29,8 +29,8 @@ class SystemText(RequestStruct):
 class Base64Source(RequestStruct, tag_field="type", tag="base64"):
     """The file of an image: PNG, JPEG, WebP, BMP or GIF."""
 
-    media_type: Annotated[str, Meta(extra_json_schema={"enum": ["image/jpeg", "image/png", "image/webp", "image/bmp"]})]
-    data: Annotated[str, Meta(extra_json_schema={"pattern": f"^{schemas.BASE64}$"})]
+    media_type: Annotated[str, Meta(extra_json_schema={"examples": ["image/jpeg"]})]
+    data: Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 
 
 class UrlSource(RequestStruct, tag_field="type", tag="url"):

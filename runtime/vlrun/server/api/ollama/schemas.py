@@ -16,7 +16,7 @@ Base64Image: TypeAlias = Annotated[
     str,
     Meta(
         description="The file of an image in base64: PNG, JPEG, WebP, BMP or GIF.",
-        extra_json_schema={"contentEncoding": "base64", "pattern": f"^{schemas.BASE64}$"},
+        extra_json_schema={"contentEncoding": "base64"},
     ),
 ]
 Images: TypeAlias = Annotated[list[Base64Image], Meta(max_length=schemas.LIMITS.max_images)]

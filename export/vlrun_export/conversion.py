@@ -1,0 +1,99 @@
+"""Converts an opened checkpoint into the files of a model folder, with one half of the model in memory at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import openvino as ov
+import torch
+
+from vlrun import manifest
+from vlrun.errors import OutputError
+from vlrun.manifest import CheckResult, Manifest, Quantization
+from vlrun_export.check import check_folder, require_passed, table
+from vlrun_export.checkpoint import Checkpoint, open_checkpoint
+from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
+from vlrun_export.families.qwen3_vl.vision_graph import build_vision
+from vlrun_export.manifest_fields import describe
+from vlrun_export.model_folder import sync
+from vlrun_export.progress import Progress
+from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
+from vlrun_export.quiet_libraries import quiet_libraries
+from vlrun_export.tracing import TracedGraph, share_constants
+from vlrun_export.trial_question import ask_trial_question
+
+
+def convert(
+    checkpoint: Path,
+    folder: Path,
+    name: str,
+    *,
+    weights: Precision,
+    vision: Precision,
+    check: bool,
+    progress: Progress,
+) -> Manifest:
+    """Write a model named ``name`` to the empty folder, check it and return its manifest.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be exported.
+        OutputError: A file cannot be written.
+        CheckFailed: The result deviates from transformers, or the runtime cannot answer with it.
+    """
+    with quiet_libraries():
+        opened = open_checkpoint(checkpoint)
+        recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
+        described = describe(opened, name, Quantization(weights, vision, recipe), folder)
+        rows = described.text.vocab_rows
+        _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
+        _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
+        results: tuple[CheckResult, ...] = ()
+        if check:
+            results = check_folder(opened, folder, described, progress)
+            progress("\n".join(table(results)))
+            require_passed(results)
+        progress("flushing and hashing")
+        sealed = _seal(described, results, folder)
+        del opened
+        gc.collect()
+        progress("asking the exported model a question")
+        ask_trial_question(folder)
+        return sealed
+
+
+def _export_part(
+    name: str,
+    build: Callable[[Checkpoint, torch.dtype | None], TracedGraph],
+    checkpoint: Checkpoint,
+    precision: Precision,
+    path: Path,
+    progress: Progress,
+    vocab_rows: int,
+) -> None:
+    progress(f"{name}: tracing")
+    traced = build(checkpoint, matrix_dtype(precision))
+    if precision in ("int8", "int4"):
+        step = f"{name}: compressing to {precision}"
+        progress(step)
+        compress(traced.model, precision, vocab_rows, partial(progress, step))
+    share_constants(traced.model)
+    progress(f"{name}: writing {path.name}")
+    try:
+        ov.save_model(traced.model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # OpenVINO reports a failed write like this
+        raise OutputError(f"cannot write {path.name}: is the disk full?") from error
+    del traced
+    gc.collect()
+
+
+def _seal(described: Manifest, results: tuple[CheckResult, ...], folder: Path) -> Manifest:
+    """Flush and hash all files, then write the manifest."""
+    sync(folder)
+    files = {path.name: manifest.describe_file(path) for path in sorted(folder.iterdir())}
+    sealed = dataclasses.replace(described, check=results, files=files)
+    manifest.write(sealed, folder)
+    return sealed
