@@ -26,6 +26,8 @@ KINDS: Mapping[str, str] = {
     "speed": "measured times",
 }
 """Folders of cached data, and what they hold."""
+HISTORY = "chat_history"
+"""The one file beside them, which cannot be computed again."""
 
 
 def prefix_store() -> Path:
@@ -65,7 +67,7 @@ def speed_profiles() -> Path:
 
 def chat_history() -> Path:
     """File of the input history of ``vlrun chat``."""
-    return _usable("chat_history")
+    return _usable(HISTORY)
 
 
 def folder() -> Path:
