@@ -29,7 +29,6 @@ REDUCED_NOTE = (
     "limited to {:,} visual tokens per image, because this machine takes long for more: "
     'use detail "high" (--detail high) if small print or small objects matter'
 )
-SHORTEN = "use fewer images, a smaller max_image_tokens or a longer context"
 
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
 
@@ -121,9 +120,8 @@ class PromptBuilder:
             return
         visual = sum(grid.tokens for _, grid in built.images)
         raise ContextLengthExceeded(
-            f"the prompt has {length} tokens ({visual} of images, {length - visual} of text), "
-            f"but the context is {limit}, one of them for the answer",
-            SHORTEN,
+            f"the prompt has {length} tokens ({visual} of images, {length - visual} of text and tools), but the "
+            f"context is {limit}, one of them for the answer: {self._advice(limit, mostly_images=2 * visual > length)}"
         )
 
     def question_turn(self, sources: Images, question: str, options: Options, context: int | None) -> Turn:
@@ -152,8 +150,10 @@ class PromptBuilder:
         """Check the sizes of images before they are decoded. Raises as ``check_context``, and MediaTooLarge."""
         tokens = sum(self._grid(size, options, self._token_budget(options, detail)).tokens for size, detail in images)
         if tokens >= (limit := self._limit(context)):
-            reason = f"the images have {tokens} tokens, but the context is {limit}, one of them for the answer"
-            raise ContextLengthExceeded(reason, SHORTEN)
+            raise ContextLengthExceeded(
+                f"the images have {tokens} tokens, but the context is {limit}, one of them for the answer: "
+                f"{self._advice(limit, mostly_images=True)}"
+            )
 
     def resize(self, image: Image, options: Options, detail: Detail) -> Image:
         """Return the image with only the pixels that the model sees. Raises MediaTooLarge for its side ratio."""
@@ -169,6 +169,12 @@ class PromptBuilder:
                     f"the prompt has the token {token}, but the model has only {size}: "
                     "the tokenizer or the saved conversation is damaged"
                 )
+
+    def _advice(self, limit: int, *, mostly_images: bool) -> str:
+        """Say how a prompt gets shorter, or the context longer."""
+        shorter = "send fewer images or lower max_image_tokens" if mostly_images else "send less text or fewer tools"
+        longest = self._manifest.text.max_positions
+        return f"{shorter}, or {f'raise the context, up to {longest}' if limit < longest else 'use another model'}"
 
     def _limit(self, context: int | None) -> int:
         return min(context or sys.maxsize, self._manifest.text.max_positions)

@@ -301,7 +301,8 @@ class _Methods:
 
 def _base_url(scope: Scope) -> str:
     """The URL that the request was sent to, whose host is one of ours."""
-    return "http://" + dict(scope["headers"])[b"host"].decode("latin-1").lower()
+    host: bytes = dict(scope["headers"])[b"host"]
+    return f"http://{host.decode('latin-1').lower()}"
 
 
 def _nothing_else(paths: Sequence[str]) -> Endpoint:
