@@ -190,12 +190,12 @@ class DeviceCheck:
         failed: list[SettingResult] = []
         refusals: list[DeviceError | OptionError] = []
         for setting in settings:
-            opened: T | None
             try:
-                opened, result = self._open(part, setting, make, measure)
+                attempt = self._open(part, setting, make, measure)
             except (DeviceError, OptionError) as error:
                 refusals.append(error)
-                opened, result = None, _result(part, setting, refused=str(error))
+                attempt = None, _result(part, setting, refused=str(error))
+            opened, result = attempt
             if opened is None:
                 failed.append(result)
                 continue
