@@ -314,7 +314,7 @@ def test_stop_string_ends_the_answer(vlm: VLM) -> None:
     stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
     answer = vlm.ask(image(133, 97), QUESTION, dataclasses.replace(options, stop=(stop,)))
     assert answer.text == whole[: whole.find(stop)]
-    assert answer.finish_reason == "stop"
+    assert (answer.finish_reason, answer.stop) == ("stop", stop)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -71,7 +71,8 @@ class PromptBuilder:
             self._grid(image.size, options, self._token_budget(options, detail))
             for image, detail in zip(images, details, strict=True)
         ]
-        prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], tools)
+        described = [_without_strict(tool) for tool in tools]
+        prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], described)
         self._check_ids(prompt)
         notes = dict.fromkeys(note for image in images for note in image.notes)
         automatic = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
@@ -220,3 +221,11 @@ def _subject(turns: Sequence[Turn]) -> Image | None:
         if images := [part for part in turn.parts if isinstance(part, Image)]:
             return images[0] if len(images) == 1 else None
     return None
+
+
+def _without_strict(tool: Tool) -> Tool:
+    """Return a tool as models know it: ``strict`` is for the grammar."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping) or "strict" not in function:
+        return tool
+    return {**tool, "function": {key: value for key, value in function.items() if key != "strict"}}

@@ -85,6 +85,9 @@ def _completed(requests: Json, model: str) -> Json:
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
+    either = [{"properties": {name: tagged}, "required": [name]} for name in ("model", "name")]
+    nullable = {"anyOf": [tagged, {"type": "null"}]}
+    requests["NamedModel"] |= {"properties": {"model": nullable, "name": nullable}, "anyOf": either}
     return requests
 
 

@@ -117,6 +117,8 @@ class RequestParser:
         if function.parameters is not None:
             description["parameters"] = self.schema(function.parameters, f"{param}.parameters")
             self._count(len(json.dumps(function.parameters, ensure_ascii=False)), f"{param}.parameters")
+        if function.strict:
+            description["strict"] = True
         return {"type": "function", "function": description}
 
     def _count(self, characters: int, param: str) -> None:

@@ -128,7 +128,7 @@ def test_all_options_are_used() -> None:
         max_tokens=9, temperature=0.5, top_p=0.9, presence_penalty=0.25, frequency_penalty=-0.25, logprobs=3
     )
     assert parsed.stream
-    function = {"name": "weather", "parameters": {"type": "object"}}
+    function = {"name": "weather", "parameters": {"type": "object"}, "strict": True}
     assert parsed.tools == ({"type": "function", "function": function},)
     assert parsed.tool_choice == ToolChoice("required", "weather", parallel=False)
 
