@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,8 @@ from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
-from vlrun.structured.answer_checks import NO_CHECKS, AnswerChecks
 from vlrun.structured.grammar import GrammarTokenizer
+from vlrun.structured.prepared_request import PreparedRequest
 from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
@@ -51,22 +51,6 @@ from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import PreparedImage
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A validated request. ``seconds``: time to validate it, and of that for the grammar; None allows any text."""
-
-    prompt: BuiltPrompt
-    grammar: AnswerGrammar | None
-    seconds: tuple[float, float]
-    cancellation: Cancellation
-    may_call_tools: bool
-
-    @property
-    def checks(self) -> AnswerChecks:
-        """What the answer is checked for."""
-        return self.grammar.checks if self.grammar else NO_CHECKS
 
 
 def load(
@@ -317,7 +301,7 @@ class VLM:
         tools: Sequence[Tool] = (),
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
-    ) -> _Prepared:
+    ) -> PreparedRequest:
         """Validate a request and build its prompt, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
@@ -335,14 +319,14 @@ class VLM:
             self._loader.discard(_images(prompt))
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")
-        return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
+        return PreparedRequest(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
 
     def _prefetch(self, images: Sequence[PreparedImage]) -> None:
         """Encode images while the decoder is loading, unless the disk may have their prefix."""
         if not (self._cache.kv_disk and may_contain(cache_paths.prefix_store(), [image.key for image in images])):
             self._loader.encoder_queue.prefetch(images)
 
-    def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
+    def _generate(self, prepared: PreparedRequest) -> Generator[Chunk]:
         if prepared.prompt.notes:
             yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
@@ -361,7 +345,7 @@ class VLM:
         complete = answer.finish_reason == "stop" and not output.stop and not answer.tool_calls
         yield from last_chunks(last, answer, options.schema if complete else None, prepared.checks)
 
-    def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
+    def _sampler(self, prepared: PreparedRequest, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
         constraint: Constraint | None = prepared.grammar.constraint() if prepared.grammar else None
         if self._reasoning is not None:
@@ -370,7 +354,7 @@ class VLM:
         return Sampler(params, prompt.prompt.ids, manifest.text.vocab_size, constraint, prompt.options.logprobs)
 
     @contextmanager
-    def _submit(self, prepared: _Prepared, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
+    def _submit(self, prepared: PreparedRequest, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
         """Run a request in the engine; at the end of the block it is stopped."""
         try:
             if prepared.cancellation.cancelled():
@@ -382,7 +366,7 @@ class VLM:
         finally:
             self._loader.discard(_images(prepared.prompt))
 
-    def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
+    def _answer(self, prepared: PreparedRequest, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stop = prepared.prompt, stream.metrics, output.text, output.stop
         subject, images = prompt.subject, [grid for _, grid in prompt.images]
         reason: FinishReason = "stop" if stop or stream.finish_reason is None else stream.finish_reason
