@@ -21,6 +21,7 @@ from pathlib import Path
 
 from vlrun.server.api.anthropic.schemas import MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.completions import CompletionRequest
 from vlrun.server.api.ollama.schemas import OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.schemas import RequestStruct
@@ -32,6 +33,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SHOWN = re.compile(r"<!-- output of: (?P<command>.+?) -->\n.*?<!-- end of output -->", re.DOTALL)
 REQUESTS: dict[str, type[RequestStruct]] = {
     "chat completions": ChatRequest,
+    "completions": CompletionRequest,
     "responses": ResponsesRequest,
     "tokenize": TokenizeRequest,
     "messages": MessagesRequest,

@@ -28,6 +28,8 @@ from tests.runtime.server.openai_schema import check
 from tests.runtime.server.running_server import KEY, Server, serving
 
 HOOKS = Path(__file__).with_name("conformance_hooks.py")
+OTHER_APIS = r"^/(api/(?!v1/)|v1/messages)"
+"""Paths of Ollama's and Anthropic's API."""
 SCHEMATHESIS = "from schemathesis.cli import schemathesis; schemathesis()"
 
 
@@ -55,17 +57,17 @@ def fuzz(server: Server, folder: Path, *options: str) -> str:
 @pytest.mark.slow
 def test_the_service_conforms_to_its_openapi_document(server: Server, tmp_path: Path) -> None:
     """Statuses, content types, headers and shapes of responses, rejection of invalid requests and unknown methods, over
-    thousands of requests, always the same, without a 5xx.
+    thousands of requests, always the same, without a 5xx. The other APIs would take as long: see the test below.
     """
-    output = fuzz(server, tmp_path, "--max-examples", "30")
+    output = fuzz(server, tmp_path, "--max-examples", "30", "--exclude-path-regex", OTHER_APIS)
     assert "No issues found" in output
-    assert "Operations:       19 selected" in output
+    assert "Operations:       12 selected / 21 total" in output
     wait_until(lambda: is_idle(server))
     assert post(server, shelf_request()).text == "6"
 
 
 def test_documented_security_is_enforced(tmp_path: Path) -> None:
-    """Without a key, or with a wrong one, each operation but one is refused (ignored_auth)."""
+    """Without a key, or with a wrong one, each operation but one is refused (ignored_auth). All APIs are fuzzed."""
     keys = tmp_path / "keys"
     keys.write_text(f"{KEY}\n")
     keys.chmod(0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -13,8 +14,10 @@ import pytest
 from starlette.types import Message, Scope
 
 from vlrun.errors import AnswerCancelled, DeviceError, VlrunError
+from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
+from vlrun.server.api.ollama.adapter import OllamaAdapter
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage
+from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage, ResponseAdapter
 from vlrun.server.limits import ServerLimits
 from vlrun.server.metrics import Metrics
 from vlrun.server.request_handler import RequestContext, RequestHandler
@@ -157,3 +160,48 @@ def test_chunks_before_an_error_are_sent() -> None:
         service.workers.close()
 
     asyncio.run(scenario())
+
+
+def respond(read: Callable[[bytes], ResponseAdapter], service: RequestHandler) -> list[Message]:
+    """Answer a request with the body ``{}``, and return what is sent."""
+    sent: list[Message] = []
+
+    async def scenario() -> None:
+        messages = iter([{"type": "http.request", "body": b"{}"}])
+
+        async def receive() -> Message:
+            return next(messages, None) or await stay_connected()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope: Scope = {"type": "http", "headers": []}
+        await service.respond(scope, receive, send, "ollama", read)
+
+    asyncio.run(scenario())
+    return sent
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_without_messages_waits_for_the_model_only(stream: bool) -> None:
+    """Ollama's clients load a model so. It needs no slot, and there is no prompt to log."""
+    service = RequestHandler(cast(VLM, None), ServerLimits(), Metrics(lambda: None, dict), log_prompts=True)
+    service.ready.set()
+    request = GenerationRequest((), stream=stream)
+    start, body = respond(lambda _: OllamaAdapter(request, "tiny", TOOL_CALLS, "response"), service)
+    assert (start["status"], dict(start["headers"])[b"content-type"]) == (200, b"application/json")
+    assert b'"done_reason":"load"' in body["body"]
+
+
+def test_a_stream_has_the_content_type_of_its_api() -> None:
+    service = RequestHandler(
+        cast(VLM, FakeModel(DeviceError("it failed"))), ServerLimits(), Metrics(lambda: None, dict)
+    )
+    service.ready.set()
+    request = GenerationRequest((RequestMessage("user", ("hi",)),), stream=True)
+    start, *bodies = respond(lambda _: OllamaAdapter(request, "tiny", TOOL_CALLS, "message"), service)
+    assert dict(start["headers"])[b"content-type"] == b"application/x-ndjson"
+    lines = b"".join(message["body"] for message in bodies).splitlines()
+    assert json.loads(lines[0])["message"]["content"] == "one"
+    assert json.loads(lines[-1]) == {"error": "the model failed on this request"}
+    service.workers.close()

@@ -77,11 +77,11 @@ def _messages(message: anthropic.AnthropicMessage, path: str, parser: RequestPar
             yield RequestMessage("system", tuple(_system(message.content, content, parser)))
         case anthropic.AnthropicAssistantMessage(content=str(text)):
             yield RequestMessage("assistant", (parser.text(text, content),))
-        case anthropic.AnthropicAssistantMessage(content=blocks):
+        case anthropic.AnthropicAssistantMessage(content=list(blocks)):
             yield _assistant(blocks, content, parser)
         case anthropic.AnthropicUserMessage(content=str(text)):
             yield RequestMessage("user", (parser.text(text, content),))
-        case anthropic.AnthropicUserMessage(content=blocks):
+        case anthropic.AnthropicUserMessage(content=list(blocks)):
             yield from _user(blocks, content, parser)
 
 
@@ -119,14 +119,12 @@ def _result(block: anthropic.ToolResultBlock, path: str, parser: RequestParser) 
 
 
 def _part(block: anthropic.TextBlock | anthropic.ImageBlock, path: str, parser: RequestParser) -> Part:
-    match block:
-        case anthropic.TextBlock(text=text):
-            return parser.text(text, f"{path}.text")
-        case anthropic.ImageBlock(source=anthropic.UrlSource(url=url)):
-            return parser.image(url, None, f"{path}.source.url")
-        case anthropic.ImageBlock(source=source):
-            url = f"data:{source.media_type};base64,{source.data}"
-            return parser.image(url, None, f"{path}.source.data")
+    if isinstance(block, anthropic.TextBlock):
+        return parser.text(block.text, f"{path}.text")
+    source = block.source
+    if isinstance(source, anthropic.UrlSource):
+        return parser.image(source.url, None, f"{path}.source.url")
+    return parser.image(f"data:{source.media_type};base64,{source.data}", None, f"{path}.source.data")
 
 
 def _assistant(blocks: Sequence[anthropic.AssistantBlock], path: str, parser: RequestParser) -> RequestMessage:

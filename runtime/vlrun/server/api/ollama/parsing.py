@@ -44,10 +44,10 @@ def served_name(wanted: str, names: Sequence[str]) -> str:
 def parse_name(value: object, names: Sequence[str]) -> str:
     """The name of the model that a request is about. Raises ApiError (400, 404)."""
     body = convert(value, ollama.NamedModel)
-    wanted = body.model or body.name
-    if wanted is None:
+    served = [served_name(name, names) for name in (body.model, body.name) if name is not None]
+    if not served:
         raise bad_request("model is missing", "model", "missing_required_parameter")
-    return served_name(wanted, names)
+    return served.pop()
 
 
 def parse_chat(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[GenerationRequest, str]:
