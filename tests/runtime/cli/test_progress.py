@@ -72,4 +72,5 @@ def test_ctrl_c_erases_the_progress(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
 
     done = run_in_terminal(["ask", "-m", FOLDER, SHELF, QUESTION], tmp_path, on_output=interrupt)
-    assert (done.code, done.screen) == (130, ["", "vlrun: interrupted", ""])  # click ends the line of ^C
+    assert done.code == 130
+    assert [line for line in done.screen if line] == ["vlrun: interrupted"]  # click may end the line of ^C before
