@@ -81,8 +81,8 @@ def _completed(requests: Json, model: str) -> Json:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
     tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
-    for kind in OLLAMA:
-        requests[kind.__name__]["properties"]["model"] = tagged
+    for request in OLLAMA:
+        requests[request.__name__]["properties"]["model"] = tagged
     either = [{"properties": {name: tagged}, "required": [name]} for name in ("model", "name")]
     nullable = {"anyOf": [tagged, {"type": "null"}]}
     requests["NamedModel"] |= {"properties": {"model": nullable, "name": nullable}, "anyOf": either}
