@@ -21,6 +21,7 @@ from pathlib import Path
 
 from vlrun.server.api.anthropic.schemas import MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.completions import CompletionRequest
 from vlrun.server.api.ollama.schemas import OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.schemas import RequestStruct
@@ -32,6 +33,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SHOWN = re.compile(r"<!-- output of: (?P<command>.+?) -->\n.*?<!-- end of output -->", re.DOTALL)
 REQUESTS: dict[str, type[RequestStruct]] = {
     "chat completions": ChatRequest,
+    "completions": CompletionRequest,
     "responses": ResponsesRequest,
     "tokenize": TokenizeRequest,
     "messages": MessagesRequest,
@@ -66,6 +68,7 @@ def _show(match: re.Match[str]) -> str:
 def _output(command: str) -> str:
     programs = Path(sys.executable).parent
     settings = os.environ | {"COLUMNS": "100", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    settings |= {"VLRUN_MODEL": "", "XDG_CONFIG_HOME": os.devnull}  # the pages show the embedded model
     return subprocess.run(
         shlex.split(command), cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.rstrip()

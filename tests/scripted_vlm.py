@@ -10,6 +10,7 @@ import numpy as np
 
 from vlrun.embedded import FOLDER
 from vlrun.engine.request import Request, TokenEvent, TokenStream
+from vlrun.errors import VlrunError
 from vlrun.manifest import read
 from vlrun.models.registry import family_of
 from vlrun.prompt.builder import PromptBuilder
@@ -46,7 +47,11 @@ class ScriptedEngine:
         for number in range(request.max_tokens):
             logits = np.zeros(self._vocab_size, np.float32)
             logits[waiting[0]] = 10
-            token = request.sampler.sample(logits)
+            try:
+                token = request.sampler.sample(logits)
+            except VlrunError as error:
+                stream.put(error)
+                return stream
             if token == waiting[0] and len(waiting) > 1:
                 waiting.pop(0)
             stream.put(TokenEvent(token, float(number), number + 1))
@@ -79,7 +84,9 @@ class ScriptedVLM(VLM):
         self._given_context = context
         self._loader: Any = SimpleNamespace(
             loaded=SimpleNamespace(done=lambda: True),
+            prefetch=lambda _: None,
             discard=lambda _: None,
+            image_encoder=SimpleNamespace(seconds={}, running=None),
             process=SimpleNamespace(check=lambda: None),
         )
 

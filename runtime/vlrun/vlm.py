@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,11 @@ from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.backends.system_memory import check_memory
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Cancellation, PromptImage, Request, TokenStream
+from vlrun.engine.request import Cancellation, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
-from vlrun.kv_cache.prefix_store import may_contain
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
@@ -34,7 +33,7 @@ from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.output import OutputAccumulator, timings
-from vlrun.prompt.reasoning import ReasoningSplitter, reasoning_tokens
+from vlrun.prompt.reasoning import ReasoningSplitter, ReasoningTokens, reasoning_tokens
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
@@ -50,18 +49,19 @@ from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
-from vlrun.vision.image_encoder import PreparedImage
+from vlrun.vision.image_encoder import ImageEncoder
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A validated request. ``seconds``: time to validate it, and of that for the grammar; None allows any text."""
+    """A validated request. ``seconds``: to validate it, and of that for the grammar. No ``reasoning``: not split."""
 
     prompt: BuiltPrompt
     grammar: AnswerGrammar | None
     seconds: tuple[float, float]
     cancellation: Cancellation
     may_call_tools: bool
+    reasoning: ReasoningTokens | None
 
     @property
     def checks(self) -> AnswerChecks:
@@ -177,14 +177,9 @@ class VLM:
         return self._loaded.notes
 
     @property
-    def vision_seconds(self) -> Mapping[int, float]:
-        """Shortest time to encode an image so far, by number of visual tokens."""
-        return self._loader.image_encoder.seconds
-
-    @property
-    def encoding(self) -> tuple[int, float] | None:
-        """Visual tokens of the image that is being encoded, and the seconds since it began."""
-        return self._loader.image_encoder.running
+    def image_encoder(self) -> ImageEncoder:
+        """What encodes the images. It tells how long that takes."""
+        return self._loader.image_encoder
 
     @property
     def engine(self) -> Engine:
@@ -261,6 +256,10 @@ class VLM:
         check.optional(check.instance(Cancellation))("cancellation", cancellation)
         return self._generate(self._prepare(turns, options, tools, choice, cancellation))
 
+    def complete(self, text: str, options: Options, cancellation: Cancellation) -> Generator[Chunk]:
+        """Stream the continuation of a text, without chat template. The name of a control token is that token."""
+        return self._generate(self._prepare(check.text("text", text), options, cancellation=cancellation))
+
     def score(self, images: Images, question: str, answer: str) -> FloatArray:
         """Return the logits before each token of a given answer and before its end, ``[tokens + 1, vocab_rows]``.
 
@@ -288,19 +287,7 @@ class VLM:
 
     def build_request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
         """Build the engine's request for a prompt. ``max_tokens`` is lowered to the rest of the context."""
-        prompt, options = built.prompt, built.options
-        placed = list(zip(prompt.image_offsets, _images(built), strict=True))
-        return Request(
-            ids=np.array(prompt.ids, np.int64),
-            positions=self.family.token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
-            images=tuple(PromptImage(start, image) for start, image in placed),
-            sampler=sampler,
-            max_tokens=min(max_tokens, self.context - len(prompt.ids)),
-            eos=frozenset(self.manifest.tokens.eos),
-            repetition_guard=options.repetition_guard,
-            prompt_lookup=options.prompt_lookup,
-            record_attention=options.heatmap,
-        )
+        return self.builder.request(built, sampler, min(max_tokens, self.context - len(built.prompt.ids)))
 
     def grammar(
         self, options: Options, tools: Sequence[Tool] = (), choice: ToolChoice | None = None
@@ -312,41 +299,38 @@ class VLM:
 
     def _prepare(
         self,
-        turns: Sequence[Turn],
+        turns: Sequence[Turn] | str,
         options: Options,
         tools: Sequence[Tool] = (),
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
     ) -> _Prepared:
-        """Validate a request and build its prompt, before the model runs."""
+        """Validate a request and build its prompt, which may be a text as it is, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
         compiled = time.perf_counter() - start if grammar else 0.0
-        prompt = self.builder.build(turns, options, tools)
+        if isinstance(turns, str):
+            prompt, reasoning = self.builder.build_raw(turns, options), None
+        else:
+            prompt, reasoning = self.builder.build(turns, options, tools), self._reasoning
         if grammar:
             prompt = replace(prompt, notes=(*prompt.notes, *grammar.checks.notes))
         seconds = time.perf_counter() - start, compiled
         self.builder.check_context(prompt, self._cache.context)
-        if not self._loader.loaded.done():
-            self._prefetch(_images(prompt))
+        self._loader.prefetch(prompt.prepared_images)
         try:
             self.builder.check_context(prompt, self.context)
         except VlrunError:
-            self._loader.discard(_images(prompt))
+            self._loader.discard(prompt.prepared_images)
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")
-        return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call)
-
-    def _prefetch(self, images: Sequence[PreparedImage]) -> None:
-        """Encode images while the decoder is loading, unless the disk may have their prefix."""
-        if not (self._cache.kv_disk and may_contain(cache_paths.prefix_store(), [image.key for image in images])):
-            self._loader.encoder_queue.prefetch(images)
+        return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call, reasoning)
 
     def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
         if prepared.prompt.notes:
             yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
-        splitter = ReasoningSplitter(self._reasoning, prompt.opening)
+        splitter = ReasoningSplitter(prepared.reasoning, prompt.opening)
         max_tokens, max_thought = options.limits(splitter.active, self.context - len(prompt.ids))
         sampler = self._sampler(prepared, splitter.active, max_thought)
         output = OutputAccumulator(self._tokenizer, options.stop, splitter, self._token_bytes, sampler.scores)
@@ -364,8 +348,8 @@ class VLM:
     def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
         constraint: Constraint | None = prepared.grammar.constraint() if prepared.grammar else None
-        if self._reasoning is not None:
-            constraint = ReasoningConstraint(self._reasoning, thinks, max_thought, constraint, manifest.tokens.eos)
+        if prepared.reasoning is not None:
+            constraint = ReasoningConstraint(prepared.reasoning, thinks, max_thought, constraint, manifest.tokens.eos)
         params = prompt.options.sampling(manifest.generation)
         return Sampler(params, prompt.prompt.ids, manifest.text.vocab_size, constraint, prompt.options.logprobs)
 
@@ -380,7 +364,7 @@ class VLM:
                 prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:
-            self._loader.discard(_images(prepared.prompt))
+            self._loader.discard(prepared.prompt.prepared_images)
 
     def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stop = prepared.prompt, stream.metrics, output.text, output.stop
@@ -405,7 +389,3 @@ class VLM:
             opening=output.opening,
             stop=stop,
         )
-
-
-def _images(prompt: BuiltPrompt) -> list[PreparedImage]:
-    return [PreparedImage(image, grid) for image, grid in prompt.images]

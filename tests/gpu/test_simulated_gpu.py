@@ -137,7 +137,7 @@ def test_vlrun_ask_answers_on_the_gpu_after_comparing_it_with_the_cpu(course: Co
     (stored,) = (course.home / "vlrun" / "devices").glob("*.json")
     verdict = json.loads(stored.read_text())
     assert "driver=" in verdict["runtime"]
-    assert {trial["part"]: trial["agrees"] for trial in verdict["trials"]} == {"vision encoder": True, "decoder": True}
+    assert {found["part"]: found["agrees"] for found in verdict["results"]} == {"vision encoder": True, "decoder": True}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tests.scripted_vlm import INSTRUCT_TEMPLATE, THINKING_TEMPLATE, ScriptedVLM
 from vlrun import manifest as manifests
 from vlrun.conversation import Conversation
 from vlrun.embedded import FOLDER
+from vlrun.engine.request import Cancellation
 from vlrun.types.answer import Answer, Chunk
 from vlrun.types.options import THINKING_TOKENS, Options
 from vlrun.types.turn import GeneratedText, Tool, ToolChoice, Turn
@@ -72,6 +73,14 @@ def test_reasoning_is_separated_from_the_answer(vlm: ScriptedVLM, output: str, r
     one_by_one = [*vlm.chat([Turn("user", ("How many?",))], GREEDY)][-1].answer
     assert one_by_one is not None
     assert (one_by_one.reasoning, one_by_one.text) == (reasoning, text)
+
+
+def test_a_text_is_continued_with_its_reasoning(vlm: ScriptedVLM) -> None:
+    """Without the chat template, nothing says that what the model writes is reasoning: all of it is the text."""
+    vlm.write("Let me see.\n</think>\n\nSix.")
+    *_, last = vlm.complete("<think>\n", GREEDY, Cancellation())
+    assert last.answer is not None
+    assert (last.answer.text, last.answer.reasoning) == ("Let me see.\n</think>\n\nSix.", "")
 
 
 def test_typed_control_tokens_do_not_end_the_reasoning(vlm: ScriptedVLM) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from vlrun import VLM, CacheConfig, Hints, Options, load
 from vlrun.engine.backend import Decoder, PlacedFeatures, SequenceStep, StepOutput
 from vlrun.engine.engine import Engine
-from vlrun.engine.request import Request
+from vlrun.engine.request import Cancellation, Request
 from vlrun.engine.sampler import Sampler
 from vlrun.engine.scheduler import SchedulerConfig
 from vlrun.errors import ContextLengthExceeded, EngineClosed, OptionError
@@ -25,6 +25,7 @@ from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.history import record
 from vlrun.perf.profile import SpeedProfile
 from vlrun.prompt.builder import user_turn
+from vlrun.prompt.chat_template import Message
 from vlrun.types.answer import Chunk
 from vlrun.types.sampling import SamplingParams
 
@@ -262,14 +263,29 @@ def test_stream_and_ask_give_the_same_answer(vlm: VLM) -> None:
     assert chunks[-1].answer.usage.forward_passes <= chunks[-1].answer.usage.completion_tokens
 
 
+def test_a_text_is_continued_without_the_chat_template(vlm: VLM) -> None:
+    """Clients of OpenAI's former endpoint write the template themselves, with the names of control tokens."""
+    greedy, turns = Options(temperature=0, max_tokens=16), [user_turn([], QUESTION)]
+    rendered = vlm.template.render([Message("user", (QUESTION,))])
+    *_, chat = vlm.chat(turns, greedy)
+    *_, raw = vlm.complete(rendered, greedy, Cancellation())
+    assert chat.answer is not None
+    assert raw.answer is not None
+    assert (raw.answer.text, raw.answer.tokens) == (chat.answer.text, chat.answer.tokens)
+    assert raw.answer.usage.prompt_tokens == chat.answer.usage.prompt_tokens
+    for text in ("", "<|image_pad|>", "a" * 3_000_000):
+        with pytest.raises(OptionError, match="prompt"):
+            vlm.complete(text, greedy, Cancellation())
+
+
 def test_notes_come_before_the_model_runs(vlm: VLM) -> None:
     """Guards against a note about reduced detail that came after an answer of minutes."""
     given = open_image(image(224, 128))
     noted = derive_image(given, given.rgb, given.to_original.matrix, ("the image was rotated",))
-    before = vlm.vision_seconds
+    before = vlm.image_encoder.seconds
     stream = vlm.stream(noted, QUESTION, Options(max_tokens=2))
     assert next(stream) == Chunk("", notes=("the image was rotated",))
-    assert vlm.vision_seconds == before
+    assert vlm.image_encoder.seconds == before
     *_, last = stream
     assert last.answer is not None
     assert last.answer.notes == ("the image was rotated",)

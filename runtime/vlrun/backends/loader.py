@@ -18,7 +18,7 @@ from vlrun.engine.backend import Backend, Decoder
 from vlrun.engine.engine import Engine
 from vlrun.engine.owner_process import OwnerProcess
 from vlrun.errors import DeviceError, OptionError, UnreliableDevice, as_vlrun_error, result_of
-from vlrun.kv_cache.prefix_store import PrefixStore
+from vlrun.kv_cache.prefix_store import PrefixStore, may_contain
 from vlrun.manifest import Manifest
 from vlrun.models.model_folder import ModelFolder
 from vlrun.storage import cache_paths
@@ -108,6 +108,13 @@ class ModelLoader:
         """
         self.process.check()
         return self._loaded
+
+    def prefetch(self, images: Sequence[Encodable]) -> None:
+        """Encode images while the decoder is loading, unless the disk may have their prefix."""
+        if self.loaded.done():
+            return
+        if not (self._cache.kv_disk and may_contain(cache_paths.prefix_store(), [image.key for image in images])):
+            self.encoder_queue.prefetch(images)
 
     def discard(self, images: Iterable[Encodable]) -> None:
         """Cancel prefetched images that no request has submitted."""

@@ -97,7 +97,7 @@ class AnswerProgress:
         from vlrun.perf.profile import SpeedProfile, fastest
 
         stored = load_history(self._vlm.fingerprint, self._hints).profile(time.time())
-        return fastest([stored, SpeedProfile(vision=self._vlm.vision_seconds)])
+        return fastest([stored, SpeedProfile(vision=self._vlm.image_encoder.seconds)])
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class _Vision:
 
     def __call__(self) -> str:
         done, total = self.progress.done, max(self.progress.total, 1)
-        tokens, seconds = self.vlm.encoding or (0, 0.0)
+        tokens, seconds = self.vlm.image_encoder.running or (0, 0.0)
         expected = self.speed.vision_seconds(total // max(self.images, 1))
         current = self.speed.vision_seconds(tokens)
         if expected is None or current is None or (tokens and seconds >= current):

@@ -48,7 +48,7 @@ from vlrun.cli.output import (
     write_drawing,
     write_heat_map,
 )
-from vlrun.cli.parameter_types import FILE, IMAGE, NAME
+from vlrun.cli.parameter_types import FILE, NAME, TEXT_OR_FILE
 from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
@@ -104,7 +104,7 @@ class OutputOptions:
 
 
 @click.command(options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, type=IMAGE, metavar="IMAGE... [QUESTION]")
+@click.argument("words", nargs=-1, type=TEXT_OR_FILE, metavar="IMAGE... [QUESTION]")
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
 @with_task_options
 @with_image_options
@@ -204,7 +204,7 @@ class _Asking:
             model = self.model_options.model.describe(self.vlm.manifest.name)
             print_error(format_stats(result.answers, model, self.vlm.settings))
         if len(result.answers) == 1:
-            measured = SpeedProfile.from_answer(answer, self.vlm.vision_seconds)
+            measured = SpeedProfile.from_answer(answer, self.vlm.image_encoder.seconds)
             record(self.vlm.fingerprint, str(self.model_options.hints), measured)
         if result.finish_reason == "stop":
             return None

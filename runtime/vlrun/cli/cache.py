@@ -6,12 +6,12 @@ import click
 
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OutputError
-from vlrun.storage.cache_paths import KINDS
+from vlrun.storage.cache_paths import HISTORY, KINDS
 
-KIND = click.Choice(list(KINDS))
+KIND = click.Choice([*KINDS, HISTORY])
+CONTENTS = {**KINDS, HISTORY: "questions in vlrun chat"}
 
-
-EPILOG = f"Kinds: {', '.join(f'{kind} ({content})' for kind, content in KINDS.items())}."
+EPILOG = f"Kinds: {', '.join(f'{kind} ({content})' for kind, content in CONTENTS.items())}."
 
 
 @click.group(epilog=EPILOG)
@@ -25,7 +25,7 @@ def show() -> None:
     from vlrun.storage import cache_paths, inspection
 
     for found in inspection.usage():
-        click.echo(f"{found.kind:10} {found.files:5} files {found.nbytes:15,} bytes  {found.folder}")
+        click.echo(f"{found.kind:12} {found.files:5} files {found.nbytes:15,} bytes  {found.folder}")
     for note in cache_paths.distrusted():
         print_note(note)
 
@@ -45,7 +45,7 @@ def verify() -> None:
             removed = inspection.remove(path)
             kept += not removed
             print_note(f"{'removed' if removed else 'cannot remove'} '{path}': {reason}")
-        click.echo(f"{found.kind:10} {found.files:5} files: {f'{len(bad)} damaged' if bad else 'intact'}")
+        click.echo(f"{found.kind:12} {found.files:5} files: {f'{len(bad)} damaged' if bad else 'intact'}")
         for path in inspection.foreign(found.kind):
             print_note(f"'{path}' was not written by vlrun: it is left alone")
     for note in cache_paths.distrusted():
@@ -57,7 +57,7 @@ def verify() -> None:
 @cache.command()
 @click.argument("kinds", nargs=-1, type=KIND, metavar="[KIND]...")
 def clear(kinds: tuple[str, ...]) -> None:
-    """Remove the data of each KIND; without any, all of it."""
+    """Remove the data of each KIND; without any, all but the chat history."""
     from vlrun.storage import inspection
 
     kept = sum(inspection.clear(kind) for kind in kinds or KINDS)

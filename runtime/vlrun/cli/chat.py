@@ -12,7 +12,7 @@ import click
 
 from vlrun.cli.option_groups import option_group
 from vlrun.cli.options import SHOW_THINKING, SYSTEM, ModelOptions, with_answer_options, with_model_options
-from vlrun.cli.parameter_types import IMAGE
+from vlrun.cli.parameter_types import TEXT_OR_FILE
 from vlrun.cli.repl import COMMANDS, HELP, Repl
 from vlrun.cli.terminal import print_error
 from vlrun.errors import OptionError
@@ -36,7 +36,7 @@ class ChatOptions:
 
 
 @click.command(options_metavar="[OPTIONS]")
-@click.argument("images", nargs=-1, type=IMAGE, metavar="[IMAGE]...")
+@click.argument("images", nargs=-1, type=TEXT_OR_FILE, metavar="[IMAGE]...")
 @option_group("chat_options", {**SYSTEM, **SHOW_THINKING}, ChatOptions)
 @with_answer_options
 @with_model_options

@@ -11,7 +11,7 @@ import click
 
 from vlrun.cli.model_choice import ModelChoice, choose_given_model, choose_model
 from vlrun.cli.option_groups import OptionTable, option_group
-from vlrun.cli.parameter_types import FILE, FOLDER, NAME, TASK
+from vlrun.cli.parameter_types import FILE, FOLDER, NAME, TASK, TEXT_OR_FILE
 from vlrun.cli.progress_line import ProgressLine, timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
@@ -45,7 +45,11 @@ ANSWER_OPTIONS: OptionTable = {
     "stop": {"multiple": True, "metavar": "TEXT", "help": "Stop before TEXT; may be repeated."},
     "detail": {"type": click.Choice(["low", "auto", "high"]), "help": "Visual tokens per image. [default: auto]"},
     "max_image_tokens": {"type": int, "help": "Maximum visual tokens per image. [default: from --detail]"},
-    "schema": {"metavar": "FILE|JSON", "help": "JSON Schema that the answer must validate against."},
+    "schema": {
+        "type": TEXT_OR_FILE,
+        "metavar": "FILE|JSON",
+        "help": "JSON Schema that the answer must validate against.",
+    },
     "repetition_guard": {
         "is_flag": True,
         "default": None,

@@ -71,6 +71,6 @@ class _Task(click.types.StringParamType):
 
 FILE = _File(path_type=Path)
 FOLDER = _Folder(path_type=Path)
-IMAGE = click.Path(path_type=str, readable=False)
+TEXT_OR_FILE = click.Path(path_type=str, readable=False)
 """The name of an image, a question or a URL, unchecked. Shell completion offers files."""
 TASK = _Task()

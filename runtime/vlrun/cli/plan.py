@@ -20,7 +20,7 @@ from vlrun.cli.images import (
     without_image_notes,
 )
 from vlrun.cli.options import ModelOptions, TaskOptions, with_answer_options, with_model_options, with_task_options
-from vlrun.cli.parameter_types import IMAGE
+from vlrun.cli.parameter_types import TEXT_OR_FILE
 from vlrun.cli.progress_line import timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
@@ -40,7 +40,7 @@ PROBE_TOKENS = 24
 
 
 @click.command(options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, type=IMAGE, metavar="IMAGE... [QUESTION]")
+@click.argument("words", nargs=-1, type=TEXT_OR_FILE, metavar="IMAGE... [QUESTION]")
 @with_task_options
 @with_image_options
 @with_answer_options
@@ -125,7 +125,7 @@ def _measure(model_options: ModelOptions) -> SpeedProfile:
         line.show(timed(f"measuring {model_options.model.name}", None, time.monotonic()))
         with load(model_options.model.folder, hints=model_options.hints) as vlm:
             answer = vlm.ask(np.ascontiguousarray(image), options=Options(max_tokens=PROBE_TOKENS))
-            return SpeedProfile.from_answer(answer, vlm.vision_seconds)
+            return SpeedProfile.from_answer(answer, vlm.image_encoder.seconds)
 
 
 def _format(estimate: CostEstimate, images: Sequence[LoadedImage]) -> str:

@@ -12,6 +12,9 @@ import hashlib
 from vlrun.models.model_folder import ModelFolder
 from vlrun.storage import cache_paths, files
 
+MAX_RECORDS = 100
+"""Records that are kept, those of the models used last; a model whose record is gone is checked again."""
+
 
 def verify(folder: ModelFolder, *, again: bool = False) -> None:
     """Check the hashes of all files if they changed since the last check, or ``again`` is true.
@@ -22,12 +25,14 @@ def verify(folder: ModelFolder, *, again: bool = False) -> None:
     record = cache_paths.verified_models() / _state(folder)
     with contextlib.suppress(OSError):  # an unreadable cache folder
         if record.exists() and not again:
+            files.touch(record)
             return
     folder.check_hashes()
     folder.check_unchanged()
     with contextlib.suppress(OSError):
         files.make_folder(record.parent)
         record.touch()
+        files.keep_newest(record.parent.iterdir(), MAX_RECORDS)
 
 
 def _state(folder: ModelFolder) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from vlrun.backends.cpu_info import cpu_field
 from vlrun.perf.profile import SpeedProfile, fastest
 from vlrun.storage import cache_paths, files
 from vlrun.storage.regular_files import read_regular
@@ -34,7 +35,6 @@ MAX_AGE_SECONDS = 14 * 24 * 3600.0
 """Older measurements are dropped: drivers, power settings and neighbours change."""
 MAX_HISTORY_BYTES = 1 << 16
 """Limit on the stored file: each moment has about a hundred bytes, and 20 per image size."""
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -99,8 +99,7 @@ def record(fingerprint: str, hints: str, measured: SpeedProfile) -> None:
         return
     path = _path(fingerprint, hints)
     with suppress(OSError):
-        files.make_folder(path.parent)
-        files.write_atomic(path, msgspec.json.encode(after))
+        files.write_cached(path, msgspec.json.encode(after))
 
 
 def _plausible(profile: SpeedProfile) -> SpeedProfile:
@@ -118,13 +117,5 @@ def _is_positive(seconds: float) -> bool:
 
 
 def _path(fingerprint: str, hints: str) -> Path:
-    name = hashlib.sha256(f"{fingerprint} {hints} {_cpu_model()} {os.cpu_count()}".encode())
+    name = hashlib.sha256(f"{fingerprint} {hints} {cpu_field('model name')} {os.cpu_count()}".encode())
     return cache_paths.speed_profiles() / f"{name.hexdigest()[:32]}.json"
-
-
-def _cpu_model() -> str:
-    with suppress(OSError):
-        for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line
-    return ""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
+from vlrun.engine.request import PromptImage, Request
+from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.image import Image, ImageSource
@@ -17,6 +21,7 @@ from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, 
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import MAX_TOOLS, Tool, Turn
 from vlrun.vision.grid import Grid
+from vlrun.vision.image_encoder import PreparedImage
 from vlrun.vision.patches import grid_of, resize
 
 DEFAULT_QUESTION = "Describe this image."
@@ -24,7 +29,6 @@ REDUCED_NOTE = (
     "limited to {:,} visual tokens per image, because this machine takes long for more: "
     'use detail "high" (--detail high) if small print or small objects matter'
 )
-SHORTEN = "use fewer images, a smaller max_image_tokens or a longer context"
 
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
 
@@ -44,6 +48,11 @@ class BuiltPrompt:
     options: Options
     notes: tuple[str, ...] = ()
     subject: Image | None = None
+
+    @property
+    def prepared_images(self) -> list[PreparedImage]:
+        """The images as the vision encoder takes them."""
+        return [PreparedImage(image, grid) for image, grid in self.images]
 
 
 class PromptBuilder:
@@ -71,13 +80,38 @@ class PromptBuilder:
             self._grid(image.size, options, self._token_budget(options, detail))
             for image, detail in zip(images, details, strict=True)
         ]
-        prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], tools)
+        described = [_without_strict(tool) for tool in tools]
+        prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], described)
         self._check_ids(prompt)
         notes = dict.fromkeys(note for image in images for note in image.notes)
         automatic = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
         if any(self._is_reduced(image, grid, options) for image, grid in automatic):
             notes[REDUCED_NOTE.format(self._token_budget(options, "auto"))] = None
         return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
+
+    def build_raw(self, text: str, options: Options) -> BuiltPrompt:
+        """Build the prompt of a text without the chat template. Raises OptionError."""
+        prompt = self._template.encode_raw(text)
+        if not prompt.ids:
+            raise OptionError("the prompt must not be empty")
+        self._check_ids(prompt)
+        return BuiltPrompt(prompt, (), options)
+
+    def request(self, built: BuiltPrompt, sampler: TokenSampler, max_tokens: int) -> Request:
+        """Build the engine's request for a prompt."""
+        prompt, options = built.prompt, built.options
+        placed = list(zip(prompt.image_offsets, built.prepared_images, strict=True))
+        return Request(
+            ids=np.array(prompt.ids, np.int64),
+            positions=self._family.token_positions(len(prompt.ids), [(start, image.grid) for start, image in placed]),
+            images=tuple(PromptImage(start, image) for start, image in placed),
+            sampler=sampler,
+            max_tokens=max_tokens,
+            eos=frozenset(self._manifest.tokens.eos),
+            repetition_guard=options.repetition_guard,
+            prompt_lookup=options.prompt_lookup,
+            record_attention=options.heatmap,
+        )
 
     def check_context(self, built: BuiltPrompt, context: int | None) -> None:
         """Raise ContextLengthExceeded if ``context`` or the model's limit leaves no token for the answer."""
@@ -86,9 +120,8 @@ class PromptBuilder:
             return
         visual = sum(grid.tokens for _, grid in built.images)
         raise ContextLengthExceeded(
-            f"the prompt has {length} tokens ({visual} of images, {length - visual} of text), "
-            f"but the context is {limit}, one of them for the answer",
-            SHORTEN,
+            f"the prompt has {length} tokens ({visual} of images, {length - visual} of text and tools), but the "
+            f"context is {limit}, one of them for the answer: {self._advice(limit, mostly_images=2 * visual > length)}"
         )
 
     def question_turn(self, sources: Images, question: str, options: Options, context: int | None) -> Turn:
@@ -117,8 +150,10 @@ class PromptBuilder:
         """Check the sizes of images before they are decoded. Raises as ``check_context``, and MediaTooLarge."""
         tokens = sum(self._grid(size, options, self._token_budget(options, detail)).tokens for size, detail in images)
         if tokens >= (limit := self._limit(context)):
-            reason = f"the images have {tokens} tokens, but the context is {limit}, one of them for the answer"
-            raise ContextLengthExceeded(reason, SHORTEN)
+            raise ContextLengthExceeded(
+                f"the images have {tokens} tokens, but the context is {limit}, one of them for the answer: "
+                f"{self._advice(limit, mostly_images=True)}"
+            )
 
     def resize(self, image: Image, options: Options, detail: Detail) -> Image:
         """Return the image with only the pixels that the model sees. Raises MediaTooLarge for its side ratio."""
@@ -134,6 +169,12 @@ class PromptBuilder:
                     f"the prompt has the token {token}, but the model has only {size}: "
                     "the tokenizer or the saved conversation is damaged"
                 )
+
+    def _advice(self, limit: int, *, mostly_images: bool) -> str:
+        """Say how a prompt gets shorter, or the context longer."""
+        shorter = "send fewer images or lower max_image_tokens" if mostly_images else "send less text or fewer tools"
+        longest = self._manifest.text.max_positions
+        return f"{shorter}, or {f'raise the context, up to {longest}' if limit < longest else 'use another model'}"
 
     def _limit(self, context: int | None) -> int:
         return min(context or sys.maxsize, self._manifest.text.max_positions)
@@ -220,3 +261,11 @@ def _subject(turns: Sequence[Turn]) -> Image | None:
         if images := [part for part in turn.parts if isinstance(part, Image)]:
             return images[0] if len(images) == 1 else None
     return None
+
+
+def _without_strict(tool: Tool) -> Tool:
+    """Return a tool as models know it: ``strict`` is for the grammar."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping) or "strict" not in function:
+        return tool
+    return {**tool, "function": {key: value for key, value in function.items() if key != "strict"}}

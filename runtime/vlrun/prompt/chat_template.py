@@ -23,7 +23,7 @@ from vlrun.prompt.spans import GeneratedTexts, SpanFinder
 from vlrun.prompt.template_environment import TemplateEnvironment
 from vlrun.prompt.template_limits import MAX_TEMPLATE, TemplateLimitError
 from vlrun.prompt.text_encoder import TextEncoder, check_length
-from vlrun.prompt.traced_text import joined, plain
+from vlrun.prompt.traced_text import TEMPLATE, TracedText, joined, plain
 from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall
 
 
@@ -106,7 +106,18 @@ class ChatTemplate:
             DamagedModel: The template fails or exceeds its limits.
         """
         generated = GeneratedTexts()
-        rendered = self._render(messages, tools, generated)
+        return self._encode(self._render(messages, tools, generated), generated, image_tokens)
+
+    def encode_raw(self, text: str) -> Prompt:
+        """Return the prompt of a text as it is, in which the names of control tokens are control tokens.
+
+        Raises:
+            OptionError: The text has the placeholder of an image, is too long, or is not Unicode.
+        """
+        check_length(len(text))
+        return self._encode(TracedText(text, TEMPLATE), GeneratedTexts(), ())
+
+    def _encode(self, rendered: str, generated: GeneratedTexts, image_tokens: Sequence[int]) -> Prompt:
         spans, text = self._spans.find(rendered, generated), plain(rendered)
         starts, ends = [*(span.start for span in spans), len(text)], [0, *(span.end for span in spans)]
         texts = [text[end:start] for end, start in zip(ends, starts, strict=True)]

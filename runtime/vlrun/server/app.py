@@ -22,6 +22,7 @@ from vlrun.server.api.anthropic import models as anthropic_models
 from vlrun.server.api.anthropic.adapter import AnthropicAdapter
 from vlrun.server.api.anthropic.parsing import parse_count
 from vlrun.server.api.chat import ChatAdapter
+from vlrun.server.api.completions import CompletionAdapter
 from vlrun.server.api.docs_page import asset
 from vlrun.server.api.ollama import models as ollama_models
 from vlrun.server.api.ollama.adapter import OllamaAdapter
@@ -46,6 +47,8 @@ from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIST = "/docs lists all paths"
+MAX_DOCUMENTS = 8
+"""OpenAPI documents that are kept: one for each name that clients use for this service."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,17 @@ class Service:
     def _routes(self) -> dict[str, dict[str, Endpoint]]:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
         chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
+        completions = self._json("completions", lambda body: CompletionAdapter.read(body, names, limits))
         responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
         messages = self._json("anthropic", lambda body: AnthropicAdapter.read(body, names, limits, calls))
         ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read_chat(body, names, limits, calls))
         ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read_prompt(body, names, limits, calls))
-        openapi = functools.cache(lambda: document(limits, names[0], self.access.keys is not None))
+        openapi = functools.lru_cache(MAX_DOCUMENTS)(
+            lambda base: document(limits, names[0], self.access.keys is not None, base)
+        )
         return {
             "/v1/chat/completions": {"POST": chat},
+            "/v1/completions": {"POST": completions},
             "/v1/responses": {"POST": responses},
             "/v1/messages": {"POST": messages},
             "/v1/messages/count_tokens": {"POST": self._computed("anthropic", self._count_message_tokens)},
@@ -148,7 +155,7 @@ class Service:
             "/health/live": {"GET": _value(lambda _: {"status": "ok"})},
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
-            "/openapi.json": {"GET": _value(lambda _: openapi())},
+            "/openapi.json": {"GET": _value(lambda scope: openapi(_base_url(scope)))},
             "/docs": {"GET": _docs},
             "/docs/{name}": {"GET": _docs},
         }
@@ -235,9 +242,9 @@ class Service:
         return answer
 
     async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        body, own_headers = page(self.names[0], f"http://{headers[b'host'].lower()}", headers.get(b"accept", ""))
-        await send_whole(send, body, headers=own_headers)
+        accepted = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        body, headers = page(self.names[0], _base_url(scope), accepted)
+        await send_whole(send, body, headers=headers)
 
     async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         status = self._status()
@@ -290,6 +297,12 @@ class _Methods:
             allowed = ", ".join(self._methods)
             raise ApiError(405, f"this path takes {allowed}", "method_not_allowed", headers=(("allow", allowed),))
         await self._methods[method](scope, receive, send)
+
+
+def _base_url(scope: Scope) -> str:
+    """The URL that the request was sent to, whose host is one of ours."""
+    host: bytes = dict(scope["headers"])[b"host"]
+    return f"http://{host.decode('latin-1').lower()}"
 
 
 def _nothing_else(paths: Sequence[str]) -> Endpoint:

@@ -44,6 +44,8 @@ class GenerationRequest:
     """A conversation to be answered ``n`` times. Each image has its own ``detail``, that of the options is not used.
 
     Without messages there is nothing to answer: the request waits until the model is loaded.
+
+    ``raw``: each message is a text of its own, to be continued without chat template; ``n`` are the answers to all.
     """
 
     messages: tuple[RequestMessage, ...]
@@ -51,6 +53,7 @@ class GenerationRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     n: int = 1
+    raw: bool = False
     stream: bool = False
     include_usage: bool = False
     include_progress: bool = False

@@ -79,13 +79,18 @@ class WorkerPool:
             await _wait_for(work)
 
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
+        options = [
+            replace(request.options, seed=_seed(request, index), progress=request.stream) for index in range(request.n)
+        ]
+        if request.raw:
+            texts = [str(message.parts[0]) for message in request.messages]
+            prompts = [texts[index * len(texts) // request.n] for index in range(request.n)]
+            pairs = zip(prompts, options, strict=True)
+            return [self._vlm.complete(prompt, each, cancellation) for prompt, each in pairs]
         sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
         if sizes:
             self._vlm.builder.check_visual_tokens(sizes, request.options, self._vlm.known_context)
         turns = self.decode(request, cancellation)
-        options = [
-            replace(request.options, seed=_seed(request, index), progress=request.stream) for index in range(request.n)
-        ]
         return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
 
     def decode(self, request: GenerationRequest, cancellation: Cancellation) -> list[Turn]:

@@ -27,6 +27,8 @@ KINDS: Mapping[str, str] = {
     "vocabulary": "token bytes for schemas",
 }
 """Folders of cached data, and what they hold."""
+HISTORY = "chat_history"
+"""The one file beside them, which cannot be computed again."""
 
 
 def prefix_store() -> Path:
@@ -71,7 +73,7 @@ def vocabularies() -> Path:
 
 def chat_history() -> Path:
     """File of the input history of ``vlrun chat``."""
-    return _usable("chat_history")
+    return _usable(HISTORY)
 
 
 def folder() -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ from vlrun.storage.regular_files import READ_BYTES, open_regular
 from vlrun.types.arrays import Bytes
 
 PARTIAL = ".part"
+PARTIAL_NAME = re.compile(rf"\w{{8}}{re.escape(PARTIAL)}")
+"""Name of a partial file, as ``tempfile`` makes it."""
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 MAX_CHECKED_BYTES = 2**36
 """Of a file to check: the KV cache of the longest prompt of a 2B model in f32. A sparse file may have any size."""
@@ -74,14 +77,23 @@ def check(path: Path) -> None:
             raise ValueError("the checksum is wrong")
 
 
+def write_cached(path: Path, content: bytes) -> None:
+    """Write a file of the cache atomically; creates its folder and removes partial files there. Raises OSError."""
+    make_folder(path.parent)
+    remove_partial(path.parent)
+    write_atomic(path, content)
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file atomically, without a checksum. Raises OSError."""
     descriptor, name = tempfile.mkstemp(PARTIAL, "", path.parent)
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # tells ``remove_partial`` that the writer is alive
             file.write(content)
-        part.replace(path)
+            file.flush()
+            part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -114,11 +126,21 @@ def evict(paths: Iterable[Path], limit: int) -> None:
         excess -= size
 
 
+def keep_newest(paths: Iterable[Path], count: int) -> None:
+    """Remove the least recently used files beyond ``count``."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):  # another process removed it
+            found.append((path.lstat().st_mtime_ns, path))
+    for _, path in sorted(found)[: max(0, len(found) - count)]:
+        remove(path)
+
+
 def remove_partial(folder: Path) -> None:
-    """Remove partial files of processes that have ended."""
+    """Remove partial files of processes that have ended; other files may lie there, if the folder is a link."""
     for path in folder.glob(f"*{PARTIAL}"):
         with contextlib.suppress(OSError):
-            if is_abandoned(path):
+            if PARTIAL_NAME.fullmatch(path.name) and is_abandoned(path):
                 path.unlink()
 
 

@@ -15,22 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlrun.storage import cache_paths, files
+from vlrun.storage.cache_paths import HISTORY
 from vlrun.storage.regular_files import read_regular
 
 CHECKED = frozenset((".kv", ".blob", ".vocab"))
 """Suffixes of files that end with their checksum."""
 MAX_JSON_BYTES = 1 << 20
-_PARTIAL = re.escape(files.PARTIAL)
-_JSON = re.compile(rf"[0-9a-f]{{32}}\.json|\w{{8}}{_PARTIAL}")
+_PARTIAL = files.PARTIAL_NAME.pattern
+_JSON = re.compile(rf"[0-9a-f]{{32}}\.json|{_PARTIAL}")
 NAMES: Mapping[str, re.Pattern[str]] = {
-    "prefixes": re.compile(rf"[0-9a-f]{{16}}-[0-9a-f]{{64}}\.kv|\w{{8}}{_PARTIAL}"),
-    "compiled": re.compile(rf"[0-9a-f]{{64}}\.(blob|refused)|\w{{8}}{_PARTIAL}"),
+    "prefixes": re.compile(rf"[0-9a-f]{{16}}-[0-9a-f]{{64}}\.kv|{_PARTIAL}"),
+    "compiled": re.compile(rf"[0-9a-f]{{64}}\.(blob|refused)|{_PARTIAL}"),
     "devices": re.compile(rf"{_JSON.pattern}|[0-9a-f]{{32}}\.trying"),
     "verified": re.compile(r"[0-9a-f]{64}"),
     "tuned": _JSON,
     "probed": _JSON,
     "speed": _JSON,
-    "vocabulary": re.compile(rf"[0-9a-f]{{64}}\.vocab|\w{{8}}{_PARTIAL}"),
+    "vocabulary": re.compile(rf"[0-9a-f]{{64}}\.vocab|{_PARTIAL}"),
+    HISTORY: re.compile(HISTORY),
 }
 """Names of the files that vlrun writes, by kind; those of partial files come from ``tempfile``."""
 
@@ -48,7 +50,7 @@ class CacheUsage:
 def usage() -> list[CacheUsage]:
     """Return the files and bytes of every kind."""
     found = []
-    for kind in cache_paths.KINDS:
+    for kind in (*cache_paths.KINDS, HISTORY):
         sizes = []
         for path in _written(kind):
             with contextlib.suppress(OSError):  # another process removed it
@@ -115,6 +117,9 @@ def _is_written(kind: str, path: Path) -> bool:
 
 
 def _entries(kind: str) -> list[Path]:
+    path = cache_paths.folder() / kind
+    if kind == HISTORY:
+        return [path] if os.path.lexists(path) else []
     with contextlib.suppress(OSError):
-        return sorted((cache_paths.folder() / kind).iterdir())
+        return sorted(path.iterdir())
     return []

@@ -23,6 +23,7 @@ from vlrun.structured.json_style import JSON_STYLE
 from vlrun.structured.schema_check import check_schema
 from vlrun.structured.schema_refs import is_risky
 from vlrun.structured.trial_compile import try_compile
+from vlrun.structured.unique_names import UniqueNames
 from vlrun.structured.vocabulary import load_vocabulary
 from vlrun.types.arrays import FloatArray, IntArray
 
@@ -54,6 +55,7 @@ class GrammarTokenizer:
 
     Attributes:
         control: Ids of the control tokens by name.
+        tokens: The bytes of all tokens; empty until `load`.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class GrammarTokenizer:
         self._fingerprint = fingerprint
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
-        self._tokens: list[bytes] = []
+        self.tokens: Sequence[bytes] = ()
         self._grammars: OrderedDict[str, Grammar] = OrderedDict()
+        self._quoted: list[tuple[int, bytes]] | None = None
         self._completing: dict[bytes, list[IntArray]] = {}
 
     def load(self, *, fast_masks: bool = False) -> LLTokenizer:
@@ -91,12 +94,18 @@ class GrammarTokenizer:
         self.load()
         with self._lock:
             if word not in self._completing:
-                last = [(token, text) for token, text in enumerate(self._tokens) if word[-1:] in text]
+                last = [(token, text) for token, text in enumerate(self.tokens) if word[-1:] in text]
                 self._completing[word] = [
                     np.array([token for token, text in last if word in word[:done] + text], np.int64)
                     for done in range(len(word))
                 ]
             return self._completing[word]
+
+    def beginning_with(self, text: bytes) -> list[int]:
+        """Return the tokens that begin with a text, which contains a quotation mark."""
+        if self._quoted is None:
+            self._quoted = [(token, one) for token, one in enumerate(self.tokens) if b'"' in one]
+        return [token for token, one in self._quoted if one.startswith(text)]
 
     def cached(self, source: str) -> Grammar | None:
         """Return the cached grammar of a source, if any."""
@@ -117,8 +126,8 @@ class GrammarTokenizer:
         from llguidance import LLTokenizer, TokenizerWrapper
 
         try:
-            self._tokens = load_vocabulary(self._source, self.vocab_size, self._fingerprint)
-            adapter = _TokenizerAdapter(self._source, self._tokens, self.eos, sorted(self.control.values()))
+            self.tokens = load_vocabulary(self._source, self.vocab_size, self._fingerprint)
+            adapter = _TokenizerAdapter(self._source, self.tokens, self.eos, sorted(self.control.values()))
             # The slices classify the vocabulary, for masks.
             slices = LLTokenizer.json_slices() if fast_masks else []
             return LLTokenizer(TokenizerWrapper(adapter), n_vocab=self.vocab_size, eos_token=self.eos, slices=slices)
@@ -131,7 +140,9 @@ class _TokenizerAdapter:
 
     bos_token_id = None
 
-    def __init__(self, tokenizer: Tokenizer, tokens: list[bytes], eos: Sequence[int], control: Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, tokens: Sequence[bytes], eos: Sequence[int], control: Sequence[int]
+    ) -> None:
         self.tokens = tokens
         self.eos_token_id = eos[0]
         self.special_token_ids = control
@@ -156,10 +167,13 @@ class GrammarConstraint:
     def __init__(self, grammar: Grammar) -> None:
         self._matcher = grammar.matcher.deep_copy()
         self._eos = grammar.tokenizer.eos
-        self._forbidden = frozenset(grammar.tokenizer.control.values()) - grammar.control
+        self._control = frozenset(grammar.tokenizer.control.values())
+        self._forbidden = self._control - grammar.control
         self._permitted = np.ones(grammar.tokenizer.vocab_size, np.bool_)
         self._permitted[list(self._forbidden.difference(self._eos))] = False
         self._ended = False
+        self._tokenizer = grammar.tokenizer
+        self._names = UniqueNames()
 
     @property
     @_llguidance
@@ -177,6 +191,11 @@ class GrammarConstraint:
         self._check()
         allowed = np.unpackbits(packed, count=len(self._permitted), bitorder="little").view(np.bool_)
         np.copyto(scores, -np.inf, where=~(allowed & self._permitted))
+        if repeating := [token for text in self._names.forbidden() for token in self._tokenizer.beginning_with(text)]:
+            kept = scores[repeating]
+            scores[repeating] = -np.inf
+            if not np.isfinite(scores).any():
+                scores[repeating] = kept
 
     @_llguidance
     def accept(self, token: int) -> None:
@@ -186,6 +205,10 @@ class GrammarConstraint:
         elif self._ended or token in self._forbidden or self._matcher.try_consume_tokens([token]) == 0:
             self._check()
             raise OptionError(f"token {token} may not follow under the schema")
+        elif token in self._control:
+            self._names.reset()
+        else:
+            self._names.feed(self._tokenizer.tokens[token])
 
     @_llguidance
     def forced(self) -> list[int]:

@@ -50,7 +50,7 @@ def check_refs(schema: Schema | bool) -> None:
     while more := {at for at, member in schemas.items() if at not in finite and _is_finite(member, at, finite)}:
         finite |= more
     if "#" not in finite:
-        raise OptionError("the schema allows no answer that ends")
+        raise OptionError("the schema allows no answer that ends at #")
 
 
 def is_risky(schema: Schema | bool) -> bool:

@@ -52,12 +52,13 @@ def schema() -> None:
 
 
 def tools() -> None:
-    able = model.bind_tools([report_count])
     messages = question(checks.COUNT)
-    answer = able.invoke(messages, tool_choice="any")
+    answer = model.bind_tools([report_count], tool_choice="any").invoke(messages)
     checks.equal([call["args"] for call in answer.tool_calls], [checks.COUNTS])
     result = ToolMessage("noted", tool_call_id=answer.tool_calls[0]["id"])
-    checks.is_true(able.invoke([*messages, answer, result]).response_metadata["finish_reason"])
+    checks.is_true(
+        model.bind_tools([report_count]).invoke([*messages, answer, result]).response_metadata["finish_reason"]
+    )
 
 
 checks.run("langchain-openai", text=text, picture=picture, stream=stream, schema=schema, tools=tools)

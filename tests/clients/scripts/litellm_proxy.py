@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ CONFIGURATION = {
     ]
 }
 START_SECONDS = 240
+PROXY_KEY = "sk-of-the-proxy"
 
 
 def free_port() -> int:
@@ -48,7 +50,7 @@ def wait_for(url: str, proxy: subprocess.Popen[bytes]) -> None:
 
 
 def chat(messages: list[dict[str, Any]], **more: Any) -> Any:
-    client = OpenAI(base_url=f"{address}/v1", api_key=checks.KEY)
+    client = OpenAI(base_url=f"{address}/v1", api_key=PROXY_KEY)
     return client.chat.completions.create(model="shelf", messages=messages, **more)
 
 
@@ -85,7 +87,10 @@ address = f"http://127.0.0.1:{port}"
 with (FOLDER / "log").open("wb") as log:
     program = Path(sys.executable).with_name("litellm")
     command = [program, "--config", FOLDER / "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
-    proxy = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=FOLDER)
+    own = os.environ | {"LITELLM_MASTER_KEY": PROXY_KEY}
+    proxy = subprocess.Popen(
+        command, env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=FOLDER
+    )
 try:
     wait_for(f"{address}/health/liveliness", proxy)
     checks.run("litellm", text=text, picture=picture, stream=stream, schema=schema, tools=tools)

@@ -18,7 +18,6 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 set_tracing_disabled(True)
-client = AsyncOpenAI(base_url=checks.API, api_key=checks.KEY)
 MODELS: list[Any] = [OpenAIResponsesModel, OpenAIChatCompletionsModel]
 
 
@@ -39,6 +38,7 @@ def question(text: str) -> list[Any]:
 
 
 def agents(**more: Any) -> list[Any]:
+    client = AsyncOpenAI(base_url=checks.API, api_key=checks.KEY)
     return [Agent(name="shelf", model=model(checks.MODEL, openai_client=client), **more) for model in MODELS]
 
 

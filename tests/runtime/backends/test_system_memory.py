@@ -143,11 +143,11 @@ def test_too_little_memory_is_told_before_loading(tmp_path: Path, files: dict[st
     assert re.search(expected or "", "".join(notes))
 
 
-@pytest.mark.parametrize("mib", [8193, 99999999999999999999])
+@pytest.mark.parametrize("mib", [16385, 99999999999999999999])
 def test_a_kv_cache_larger_than_the_memory_is_refused_at_once(mib: int, tmp_path: Path) -> None:
     """A note about "104857600000000000.0 GB of memory" came first, and the refusal when the decoder was loaded."""
     manifest = make_manifest({name: FileEntry(1000, "0" * 64) for name in (DECODER_BIN, VISION_BIN)})
-    with pytest.raises(OptionError, match=f"kv_memory is {mib:,} MiB, but this machine has 8,192 MiB"):
+    with pytest.raises(OptionError, match=f"kv_memory is {mib:,} MiB, but this machine has 16,384 MiB"):
         check_memory(manifest, CacheConfig(kv_memory=mib * MIB), root=write(tmp_path, MODERN))
 
 

@@ -40,7 +40,9 @@ class RecordingLine(ProgressLine):
 def vlm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    return SimpleNamespace(manifest=SimpleNamespace(name="m"), fingerprint="f", vision_seconds={}, encoding=None)
+    return SimpleNamespace(
+        manifest=SimpleNamespace(name="m"), fingerprint="f", image_encoder=SimpleNamespace(seconds={}, running=None)
+    )
 
 
 def watch(vlm: Any, chunks: list[Chunk], images: int = 1, **options: bool) -> list[str]:
@@ -99,11 +101,11 @@ def test_what_was_measured_tells_the_time_left(vlm: Any) -> None:
     progress.preparing()
     assert line.shown == ["loading m: 50 %, 3 s left"]
     assert watch(vlm, PROGRESS)[:2] == ["reading the image: 0 %, 4 s left", "prefill: 0 %, 2 s left"]
-    vlm.encoding = (80, 3.0)
+    vlm.image_encoder.running = (80, 3.0)
     assert watch(vlm, PROGRESS)[0] == "reading the image: 75 %, 1 s left"
-    vlm.encoding = (80, 9.0)  # busy: the estimate was too short
+    vlm.image_encoder.running = (80, 9.0)  # busy: the estimate was too short
     assert watch(vlm, PROGRESS)[0] == "reading the image: 0 s"
-    vlm.encoding = (80, 2.0)
+    vlm.image_encoder.running = (80, 2.0)
     half = [Chunk("", progress=Progress("vision", 80, 160)), Chunk("", progress=Progress("prefill", 60, 100))]
     assert watch(vlm, half, images=2)[:2] == ["reading 2 images: 75 %, 2 s left", "prefill: 60 %, 1 s left"]
 

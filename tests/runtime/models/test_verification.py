@@ -9,6 +9,7 @@ import pytest
 
 from tests.runtime.model_folders import write_model_folder
 from vlrun.errors import DamagedModel
+from vlrun.models import verification
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.verification import verify
 
@@ -32,3 +33,20 @@ def test_hashes_are_checked_once_and_again_after_any_change(
         os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(DamagedModel, match=r"decoder\.bin"):
         verify(ModelFolder(folder))
+
+
+def test_only_the_records_used_last_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each change of a folder left a record for ever."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(verification, "MAX_RECORDS", 2)
+    model = ModelFolder(write_model_folder(tmp_path / "model"))
+    verify(model)
+    records = tmp_path / "vlrun" / "verified"
+    (own,) = records.iterdir()
+    for number in range(3):
+        (records / (str(number) * 64)).touch()
+    os.utime(own, (0, 0))
+    verify(model)  # marks its record as used
+    verify(model, again=True)
+    assert own in list(records.iterdir())
+    assert len(list(records.iterdir())) == 2

@@ -11,6 +11,7 @@ from tests.runtime.media.test_image import END, header, png
 from vlrun import manifest as manifests
 from vlrun.embedded import FOLDER
 from vlrun.errors import ContextLengthExceeded, DamagedMedia, DamagedModel, MediaTooLarge, OptionError, VlrunError
+from vlrun.manifest import Manifest
 from vlrun.media.image import Image, open_image
 from vlrun.media.pending_image import MAX_IMAGES
 from vlrun.models.qwen3_vl.family import QWEN3_VL
@@ -22,7 +23,7 @@ from vlrun.prompt.tokenizer import parse_tokenizer
 from vlrun.tasks.definition import TaskArguments, built_in_tasks
 from vlrun.tasks.request import TaskRequest
 from vlrun.types.options import Detail, Options
-from vlrun.types.turn import GeneratedText, Turn
+from vlrun.types.turn import GeneratedText, Tool, Turn
 from vlrun.vision.patches import cut
 
 TINY = manifests.read(FOLDER)
@@ -127,6 +128,32 @@ def test_prompts_longer_than_the_context_are_refused() -> None:
     builder.check_context(built, None)
     with pytest.raises(ContextLengthExceeded, match=r"300 of images, .* the context is 100"):
         builder.check_context(built, 100)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "context", "images", "advice"),
+    [
+        (TINY, None, 0, "send less text or fewer tools, or use another model"),
+        (PUBLISHED, 2000, 0, "send less text or fewer tools, or raise the context, up to 262144"),
+        (PUBLISHED, 2000, 9, "send fewer images or lower max_image_tokens, or raise the context, up to 262144"),
+    ],
+)
+def test_a_prompt_that_is_too_long_says_what_to_do(
+    manifest: Manifest, context: int | None, images: int, advice: str
+) -> None:
+    """Open WebUI's 30 KB of tools got the advice to use fewer images, and only on the command line."""
+    text = "Look something up and return what was found, as text. " * (2 if images else 30)
+    tools: list[Tool] = [{"type": "function", "function": {"name": f"f{n}", "description": text}} for n in range(18)]
+    if not images:
+        assert len(str(tools)) > 30_000
+    turns = [user_turn([image(640, 640)] * images, "How many bottles are there?")]
+    builder = PromptBuilder(manifest, TEMPLATE)
+    with pytest.raises(ContextLengthExceeded) as raised:
+        builder.check_context(builder.build(turns, Options(), tools), context)
+    assert raised.value.message.endswith(
+        f"of text and tools), but the context is {context or 4096}, one of them for the answer: {advice}"
+    )
+    assert str(raised.value) == raised.value.message
 
 
 def header_only(width: int, height: int) -> bytes:

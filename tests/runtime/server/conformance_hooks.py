@@ -15,6 +15,7 @@ FORMS = ("/api/v1/chat", "/api/v1/analyze")
 OLLAMA = ("/api/chat", "/api/generate")
 LENGTHS = {
     "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/completions": ("max_tokens",),
     "/v1/responses": ("max_output_tokens",),
     "/v1/messages": ("max_tokens",),
 }
@@ -25,6 +26,9 @@ BEYOND_SCHEMA = (
     r'tool_choice names ".*", which is not among the tools',
     r"top_logprobs needs ",
     r"max_tokens and max_completion_tokens differ",
+    r"\d+ prompts and n \d+ are more than",
+    r"echo with logprobs is not supported",
+    r"best_of is not supported",  # but for the value of n
     r"messages is missing",  # of tokenize, which takes a prompt too
     r"prompt counts a text alone",
     r".*\.type must be (in|out)put_text in a message of the (user|assistant)",

@@ -207,6 +207,21 @@ def models() -> None:
     assert CLIENT.models.retrieve(MODEL).owned_by == "vlrun"
 
 
+def texts() -> None:
+    """Of the former endpoint: a prompt in the chat template is the same as a chat."""
+    expected = chat(messages=[user("Who are you?")]).choices[0].message.content
+    prompt = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
+    more = {"model": MODEL, "temperature": 0}
+    answer = CLIENT.completions.create(prompt=prompt, **more)
+    assert answer.choices[0].text == expected and answer.choices[0].finish_reason == "stop", answer
+    assert answer.object == "text_completion" and answer.usage.prompt_tokens > 5
+    streamed = list(CLIENT.completions.create(prompt=prompt, stream=True, echo=True, **more))
+    assert "".join(chunk.choices[0].text for chunk in streamed) == prompt + expected
+    both = CLIENT.completions.create(prompt=[prompt, "1, 2, 3,"], max_tokens=4, logprobs=2, **more)
+    assert [choice.index for choice in both.choices] == [0, 1] and expected.startswith(both.choices[0].text)
+    assert len(both.choices[0].logprobs.tokens) == 4 and both.usage.completion_tokens == 8
+
+
 def errors() -> None:
     for status, kind, more in (
         (404, openai.NotFoundError, {"model": "gpt-5"}),
@@ -237,7 +252,7 @@ def main() -> None:
     print("openai", openai.__version__)
     for check in (
         plain, streamed, progress, turns, images, chinese, schema, parsed, several, logprobs, endings,
-        models, errors, responses, tools,
+        texts, models, errors, responses, tools,
     ):  # fmt: skip
         began = time.monotonic()
         check()

@@ -1,4 +1,4 @@
-"""Rows 4, 22 to 26, 28, 35 and 44 of the fault table on the real service: connections, heads, bodies, keys, the log.
+"""Rows 4, 22, 23, 25, 26, 28 and 35 of the fault table on the real service: connections, heads, bodies.
 
 The tests in middleware/ have more malformed input, and the same limits with small numbers.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import socket
 import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -30,27 +28,17 @@ from tests.runtime.server.http_client import (
     wait_until,
 )
 from tests.runtime.server.middleware.raw_server import RawReply, read_reply, read_to_end, send_bytes
-from tests.runtime.server.running_server import Server, serving
+from tests.runtime.server.running_server import Server
 
 MIB = 2**20
 POSTS = ("/v1/chat/completions", "/v1/responses", "/v1/tokenize", "/api/v1/chat", "/api/v1/analyze")
 GETS = ("/v1/models", "/v1/models/vlrun-tiny", "/health/ready", "/metrics", "/openapi.json", "/docs", "/nowhere", "/")
-KEY = "correct-horse-battery-staple"
 
 
 @pytest.fixture(autouse=True)
 def service_survives(server: Server) -> Iterator[None]:
     with still_answers(server):
         yield
-
-
-@pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    path: Path = tmp_path_factory.mktemp("keys") / "keys"
-    path.write_text(f"kiosk: {KEY}\n")
-    path.chmod(0o600)
-    with serving("--api-key-file", str(path), "--log-prompts") as running:
-        yield running
 
 
 def open_socket(server: Server, receive_buffer: int | None = None, source: str = "127.0.0.1") -> socket.socket:
@@ -180,59 +168,6 @@ def test_json_endpoints_refuse_forms(server: Server, path: str) -> None:
     )
 
 
-WRONG_KEYS = {
-    "none": {},
-    "empty": {"Authorization": ""},
-    "no key": {"Authorization": "Bearer "},
-    "wrong last character": {"Authorization": f"Bearer {KEY[:-1]}x"},
-    "wrong first character": {"Authorization": f"Bearer x{KEY[1:]}"},
-    "too short": {"Authorization": f"Bearer {KEY[:-1]}"},
-    "too long": {"Authorization": f"Bearer {KEY}x"},
-    "in capitals": {"Authorization": f"Bearer {KEY.upper()}"},
-    "another scheme": {"Authorization": f"Basic {KEY}"},
-    "no scheme": {"Authorization": KEY},
-    "another header": {"Api-Key": KEY, "Cookie": f"Authorization=Bearer {KEY}"},
-    "a wrong key in Anthropic's header": {"X-Api-Key": KEY[:-1]},
-    "a scheme in Anthropic's header": {"X-Api-Key": f"Bearer {KEY}"},
-    "not ASCII": {"Authorization": "Bearer schlüssel"},
-    "1000 characters": {"Authorization": f"Bearer {'x' * 1000}"},
-}
-
-
-@pytest.mark.fault(24)
-@pytest.mark.parametrize("name", WRONG_KEYS)
-def test_a_wrong_key_is_refused_on_all_paths(keyed: Server, name: str) -> None:
-    """Row 24, CVE-2025-59425. middleware/test_api_keys.py tests the constant-time comparison."""
-    headers = WRONG_KEYS[name]
-    answers = [get(keyed, path, headers) for path in (*GETS, f"/v1/models?api_key={KEY}")]
-    answers += [post(keyed, shelf_request(), path, headers) for path in POSTS]
-    for answer in answers:
-        assert_error(answer, 401, "invalid_api_key")
-        assert answer.headers["www-authenticate"] == "Bearer"
-    assert get(keyed, "/health/live", headers).status == 200
-    assert get(keyed, "/health", headers).json == {"status": "ok"}
-
-
-@pytest.mark.fault(24)
-def test_the_right_key_is_accepted_and_never_logged(keyed: Server) -> None:
-    """Row 24."""
-    auth_headers = {"Authorization": f"Bearer {KEY}"}
-    assert [get(keyed, path, auth_headers).status for path in GETS[:6]] == [200] * 6
-    assert post(keyed, shelf_request(), headers=auth_headers).text == "6"
-    wait_until(lambda: any("key=kiosk" in line for line in keyed.log))
-    assert KEY not in "\n".join(keyed.log)
-
-
-@pytest.mark.fault(24)
-@pytest.mark.parametrize("other", [None, "Bearer none", f"Basic {KEY}", f"Bearer {KEY}"])
-def test_the_key_may_come_in_anthropics_header(keyed: Server, other: str | None) -> None:
-    """Row 24. Clients of Anthropic's API have no other; some send a placeholder in OpenAI's beside it."""
-    headers = {"X-Api-Key": KEY} | ({"Authorization": other} if other else {})
-    assert post(keyed, shelf_request(), headers=headers).text == "6"
-    wait_until(lambda: any("key=kiosk" in line for line in keyed.log))
-    assert KEY not in "\n".join(keyed.log)
-
-
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/tokenize"])
 def test_a_compressed_body_is_read(server: Server, path: str) -> None:
@@ -360,60 +295,6 @@ LONG_STREAM = {
     },
 }
 """Kilobytes per token, so that a client that reads nothing blocks the stream within 200 tokens."""
-
-FORGED = "2026-11-22T00:00:00 info ready url=http://evil.example"
-HOSTILE_TEXT = f"\r\n{FORGED}\x1b[31m\x9b\u202e\u2028\x07\x00" + "x" * MIB
-
-
-@pytest.mark.fault(44)
-def test_paths_cannot_forge_the_log(server: Server) -> None:
-    """Row 44: line breaks, colours, bidirectional text, 4000 characters."""
-    before = len(server.log)
-    paths = ("/%0d%0a" + FORGED.replace(" ", "%20"), "/%1b[31m%9b%e2%80%ae%e2%80%a8%07%00", "/" + "x" * 4000)
-    for path in paths:
-        assert get(server, path).status == 404
-    wait_until(lambda: sum(" status=404 " in line for line in server.log[before:]) == 3)
-    lines = server.log[before:]
-    assert all(re.match(r"\d{4}-\S+ info request method=(GET|POST) path=", line) for line in lines)
-    assert all(line.isprintable() for line in lines)
-    refused = [line for line in lines if " status=404 " in line]  # an earlier request may be logged late
-    assert "\\r\\n2026" in refused[0]
-    assert "(4001 characters)" in refused[2]
-    assert max(map(len, lines)) < 500
-
-
-@pytest.mark.fault(44)
-def test_prompts_cannot_forge_the_log(keyed: Server) -> None:
-    """Row 44: with --log-prompts a megabyte of untrusted text goes there, escaped and cut."""
-    before = len(keyed.log)
-    text = HOSTILE_TEXT.replace("\x00", "")[: MIB - 10]
-    assert_error(post(keyed, chat_request(text), headers=auth_headers()), 400, "context_length_exceeded", "messages")
-    assert post(keyed, chat_request(text[:300], max_tokens=3), headers=auth_headers()).status == 200
-    wait_until(lambda: sum(" request " in line for line in keyed.log[before:]) == 2)
-    lines = keyed.log[before:]
-    assert all(re.match(r"\d{4}-\S+ info (request|prompt|answer) ", line) and line.isprintable() for line in lines)
-    assert not any(line.startswith(FORGED) for line in lines)
-    assert max(map(len, lines)) < 15_000
-
-
-def auth_headers() -> dict[str, str]:
-    return {"Authorization": f"Bearer {KEY}"}
-
-
-@pytest.mark.fault(44)
-def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
-    """Row 44: the multipart library must not log invalid input."""
-    before = len(server.log)
-    lines = ('name="image"; filename="{}"\r\nContent-Transfer-Encoding: {}', 'name="{}"', "name={}")
-    for line in lines:
-        part = line.replace("{}", f"\x1b[31m {FORGED}")
-        body = f"--B\r\nContent-Disposition: form-data; {part}\r\n\r\nx\r\n--B--\r\n"
-        assert post(
-            server, body.encode(), "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}
-        ).status in (400, 415)
-    assert post(server, b"--A--", "/api/v1/chat", {"Content-Type": "multipart/form-data; boundary=B"}).status == 400
-    wait_until(lambda: len(server.log) >= before + 4)
-    assert all(" info request " in line for line in server.log[before:])
 
 
 @pytest.mark.fault(35)

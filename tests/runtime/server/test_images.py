@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -174,11 +173,8 @@ def test_row_3_invalid_data_urls_are_refused(urls: list[str], code: str) -> None
         assert error.value.__cause__ is None
 
 
-HEADS = ["data:image/jpeg;base64,", "DATA:Image/JPG;Base64,", "data:image/webp;name=a.b;x=;base64,", "data:;base64,"]
-HEADS += [
-    f"data:{kind};base64,"
-    for kind in ("application/octet-stream", "image/*", "image/gif", "image/svg+xml", "image/x-png")
-]
+TYPES = "Image/JPG image/webp;name=a.b;x= image/* image/svg+xml application/octet-stream".split()
+HEADS = ["DATA:image/png;Base64,", "data:;base64,", *(f"data:{kind};base64," for kind in TYPES)]
 
 
 @settings(max_examples=150, deadline=None)
@@ -187,15 +183,14 @@ HEADS += [
     head=st.sampled_from(HEADS),
     ending=st.sampled_from(["", "\n", "\r\n"]),
     width=st.integers(1, 80),
-    encode=st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]),
+    safe=st.booleans(),
     padded=st.booleans(),
 )
 def test_row_3_valid_data_urls_are_decoded(
-    content: bytes, head: str, ending: str, width: int, encode: Callable[[bytes], bytes], padded: bool
+    content: bytes, head: str, ending: str, width: int, safe: bool, padded: bool
 ) -> None:
     """Any case, with parameters, base64 wrapped as MIME and shells wrap it, of either alphabet, without its padding."""
-    text = encode(content).decode()
-    text = text if padded else text.rstrip("=")
+    text = (base64.urlsafe_b64encode if safe else base64.b64encode)(content).decode().rstrip("=" * (not padded))
     lines = [text[start : start + width] + ending for start in range(0, len(text), width)]
     assert from_data_url(head + "".join(lines), "low", "field") == EncodedImage(content, "low", "field")
 
@@ -221,8 +216,8 @@ def test_row_3_only_strict_base64_is_decoded(text: str) -> None:
 def test_row_3_bytes_decide_the_format() -> None:
     """Browsers and phones send wrong types."""
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "MPO", "GIF"):
-        for name in ("image/jpeg", "image/png", "image/gif", "application/octet-stream", "image/heic", ""):
-            url = data_url(encoded(NOISE, kind), f"data:{name};base64,")
+        for head in HEADS:
+            url = data_url(encoded(NOISE, kind), head)
             with opened_encoded(from_data_url(url, "auto", "url"), LIMITS) as opened:
                 assert opened.size == (120, 90)
     refused(b"\0", "unsupported_image", UnsupportedMedia)
@@ -331,57 +326,6 @@ def test_row_6_broken_exif_is_refused(kind: str) -> None:
 def test_row_7_other_formats_are_refused(content: bytes) -> None:
     """Untrusted input reaches five decoders only."""
     refused(content, "unsupported_image", UnsupportedMedia)
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
-def test_the_first_frame_of_an_animation_is_used(kind: str) -> None:
-    """Cameras and messengers send them. The answer has a note."""
-    colours = [PILImage.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
-    options = {"lossless": True} if kind == "WEBP" else {}
-    image = checked_and_opened(encoded(colours[0], kind, save_all=True, append_images=colours[1:], **options))
-    assert image.rgb.tolist() == [[[255, 0, 0]] * 8] * 8
-    assert image.notes == ("the image has several frames; only the first is used",)
-
-
-def gif(*blocks: bytes, size: tuple[int, int] = (1, 1), screen: tuple[int, int] = (1, 1)) -> bytes:
-    """A GIF with an image of ``size`` behind ``blocks``."""
-    image = b"," + struct.pack("<HHHHB", 0, 0, *size, 0) + b"\2\2\x4c\1\0"
-    return b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + bytes(6) + b"".join(blocks) + image + b";"
-
-
-COMMENT = b"!\xfe"
-
-
-def test_a_gif_of_one_pixel() -> None:
-    """The base of the tests below, also with a few comments and without its end."""
-    assert checked_and_opened(gif()).size == (1, 1)
-    assert checked_and_opened(gif(COMMENT, b"\xff" + b"a" * 255, b"\1a" * 100, b"\0")).size == (1, 1)
-    assert checked_and_opened(gif()[:-1]).size == (1, 1)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        gif(COMMENT, b"\1a" * 20_000, b"\0"),
-        gif(COMMENT + b"\1a\0" * 1, *[COMMENT + b"\0"] * 20_000),
-        gif(b"\1" * 20_000),
-        gif()[:-2] + b"\1a" * 20_000 + b"\0;",
-        gif()[:-1] + COMMENT + b"\1a" * 20_000 + b"\0" + gif()[19:],
-    ],
-    ids=["sub-blocks", "extensions", "no blocks", "pixels", "behind the pixels"],
-)
-def test_too_many_blocks_of_a_gif_are_refused(content: bytes) -> None:
-    """15 MB of them take 10 s to skip, in Python."""
-    assert "has more than 10,000 blocks" in refused(content, "invalid_image", MediaTooLarge)
-
-
-@pytest.mark.parametrize("screen", [(1, 1), (9000, 9000)])
-def test_a_gif_is_refused_by_its_size_before_its_pixels_are_filled(screen: tuple[int, int]) -> None:
-    """Pillow filled the area of the first image with the background while it read the header: 81 MB for 40 bytes."""
-    control = b"!\xf9\4\x08\0\0\0\0"  # restore to background
-    assert "more than 1,000,000 pixels" in refused(
-        gif(control, size=(9000, 9000), screen=screen), "invalid_image", MediaTooLarge
-    )
 
 
 def test_row_8_unusual_images_decode_as_on_the_command_line() -> None:

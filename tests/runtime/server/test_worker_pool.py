@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as PILImage
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, DeviceError, InvalidAnswer
+from vlrun.errors import AnswerCancelled, DeviceError, InvalidAnswer, SchemaViolation
 from vlrun.media.image import DECODING, Image
 from vlrun.server import worker_pool
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
@@ -79,6 +79,12 @@ def test_an_answer_that_cannot_become_a_value_is_an_answer() -> None:
     batches, _ = generate(FakeModel(3, error=InvalidAnswer("it has a name twice", ANSWER)), stream=True)
     assert text(batches) == "0 1 2 "
     assert batches[-1][-1].chunk.answer is ANSWER
+
+
+def test_an_answer_that_violates_its_schema_is_an_error() -> None:
+    """It looked like a valid answer."""
+    with pytest.raises(SchemaViolation):
+        generate(FakeModel(3, error=SchemaViolation("it violates the schema", ANSWER)), stream=True)
 
 
 def test_slow_tokens_are_delivered_one_by_one() -> None:

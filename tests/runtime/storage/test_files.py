@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_special_files_are_not_read(tmp_path: Path, kind: str) -> None:
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_special_files_with_the_name_of_a_partial_one_do_not_block(tmp_path: Path, kind: str) -> None:
-    plant(tmp_path / "file.part", kind)
+    plant(tmp_path / "tmp_ab12.part", kind)
     files.remove_partial(tmp_path)
     for content in (b"old", b"new"):
         files.write_atomic(tmp_path / "file", content)
@@ -74,3 +75,14 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="more than 10 bytes"):
         read_regular("/proc/self/maps", 10)
     assert read_regular("/proc/self/comm", 100)
+
+
+def test_partial_files_of_ended_processes_are_removed_with_the_next_write(tmp_path: Path) -> None:
+    """They stayed for ever in every folder of JSON files. Those of live writers, and of others, stay."""
+    left, foreign = tmp_path / "tmp_ab12.part", tmp_path / "half of a film.part"
+    for path in (left, foreign):
+        path.write_bytes(b"half")
+    with (tmp_path / "tmp_live.part").open("wb") as live:
+        fcntl.flock(live, fcntl.LOCK_EX)
+        files.write_cached(tmp_path / "file", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", foreign.name, "tmp_live.part"]

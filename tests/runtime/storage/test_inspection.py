@@ -21,7 +21,7 @@ from vlrun.kv_cache.prefix_store import PrefixStore, StoredPrefix
 from vlrun.perf.history import record
 from vlrun.perf.profile import SpeedProfile
 from vlrun.storage import files
-from vlrun.storage.cache_paths import KINDS
+from vlrun.storage.cache_paths import HISTORY, KINDS
 from vlrun.storage.inspection import NAMES
 from vlrun.structured.vocabulary import load_vocabulary
 
@@ -50,7 +50,9 @@ def run(*arguments: str) -> str:
 
 def test_show_counts_files_and_bytes(cache: Path) -> None:
     lines = run("show").splitlines()
-    counts = dict.fromkeys(KINDS, "0") | dict.fromkeys(("prefixes", "compiled", "verified", "tuned", "speed"), "1")
+    counts = dict.fromkeys((*KINDS, HISTORY), "0") | dict.fromkeys(
+        ("prefixes", "compiled", "verified", "tuned", "speed"), "1"
+    )
     assert dict(line.split()[:2] for line in lines) == counts
     assert "47 bytes" in lines[0]
     assert str(cache / "prefixes") in lines[0]
@@ -60,7 +62,7 @@ def test_show_counts_files_and_bytes(cache: Path) -> None:
 @pytest.mark.fault(47)
 def test_verify_removes_what_is_damaged(cache: Path) -> None:
     """Also FIFOs and devices, which must not block it, and links, whose targets stay."""
-    assert run("verify").count("intact") == len(KINDS)
+    assert run("verify").count("intact") == len(KINDS) + 1
     content = bytearray((cache / "prefixes" / PREFIX).read_bytes())
     content[3] ^= 1
     flipped, deep = PREFIX.replace("ab", "cd"), JSON.replace("0f", "1f")
@@ -75,17 +77,19 @@ def test_verify_removes_what_is_damaged(cache: Path) -> None:
         assert f"{name}'" in output
     assert sorted(path.name for path in cache.glob("*/*")) == sorted([PREFIX, BLOB, JSON, JSON, "0f" * 32])
     assert Path("/dev/zero").exists()
-    assert run("verify").count("intact") == len(KINDS)
+    assert run("verify").count("intact") == len(KINDS) + 1
 
 
 def test_clear_removes_the_given_kinds_or_all(cache: Path) -> None:
-    """The history of ``vlrun chat`` is no cache."""
-    (cache / "chat_history").touch()
+    """The history of ``vlrun chat`` cannot be computed again: it is removed only by name."""
+    (cache / HISTORY).touch()
     run("clear", "prefixes", "tuned")
     assert sorted(path.parent.name for path in cache.glob("*/*")) == ["compiled", "speed", "verified"]
     run("clear")
     assert not list(cache.glob("*/*"))
-    assert (cache / "chat_history").exists()
+    assert f"{HISTORY}     1 files" in run("show")
+    run("clear", HISTORY)
+    assert not (cache / HISTORY).exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,7 +112,7 @@ def test_names_are_those_of_the_files_that_vlrun_writes(cache: Path) -> None:
     descriptor, partial = tempfile.mkstemp(files.PARTIAL, "", cache)
     os.close(descriptor)
     for kind, pattern in NAMES.items():
-        assert pattern.fullmatch(Path(partial).name) or kind == "verified"
+        assert pattern.fullmatch(Path(partial).name) or kind in ("verified", HISTORY)
     store = PrefixStore(cache / "prefixes", b"root", 2**20)
     store.put(StoredPrefix((b"h" * 32,), np.zeros((1, 8), np.uint8), (b"image",)))
     record("fingerprint", "hints", SpeedProfile(prefill=1.0))

@@ -21,7 +21,7 @@ import openvino as ov
 from vlrun.backends.openvino.backend import choose_hints
 from vlrun.backends.openvino.device import check_available
 from vlrun.backends.openvino.hints import Hints, is_cpu
-from vlrun.backends.openvino.precision_probe import can_quantize
+from vlrun.backends.openvino.precision_probe import can_quantize, relative_error
 from vlrun.backends.openvino.trial import Outputs, Seconds, Workload
 from vlrun.backends.openvino.trial_process import Deadline, TrialFailed, TrialLike, TrialProcess
 from vlrun.backends.openvino.tuned import Tuned
@@ -263,7 +263,7 @@ def output_errors(outputs: Outputs, reference: Outputs) -> tuple[float, float]:
     if not (outputs.finite and reference.finite):
         return np.inf, np.inf
     pairs = ((outputs.logits, reference.logits), (outputs.features, reference.features))
-    logits, features = (float(np.linalg.norm(np.subtract(*pair)) / np.linalg.norm(pair[1])) for pair in pairs)
+    logits, features = (relative_error(np.array(ours), np.array(exact)) for ours, exact in pairs)
     return logits, features
 
 

@@ -33,14 +33,14 @@ T = TypeVar("T")
 EncoderT = TypeVar("EncoderT", bound=VisionEncoder)
 DecoderT = TypeVar("DecoderT", bound=Decoder)
 
-CHECK_VERSION = 1
+CHECK_VERSION = 2
 """Raise it when the probe or its limit changes: devices are checked again."""
 MIN_SIMILARITY = 0.98
 """Lowest correlation with the CPU's results that is rounding. Right results at f16 with 8-bit caches and activations
 reach 0.996 and more; the faults seen in plugins, 0.15 and less."""
 CRASHED = "the process crashed; 'vlrun cache clear devices' tries it again"
 TRYING = ".trying"
-"""Suffix of the file that notes a trial."""
+"""Suffix of the file that notes what is being tried."""
 MAX_BYTES = 1 << 20
 """Limit of a stored verdict, which has a few kilobytes."""
 VISION, DECODER = "vision encoder", "decoder"
@@ -61,15 +61,15 @@ class Setting:
     static: bool = False
 
 
-class Trial(msgspec.Struct, frozen=True):
+class SettingResult(msgspec.Struct, frozen=True):
     """The result of one part of the model with one setting. ``refused``: why there is no result to compare."""
 
     part: str
     setting: str
     words: str
-    similarity: float = 0.0
-    agrees: bool = False
-    refused: str = ""
+    similarity: float
+    agrees: bool
+    refused: str
 
     @property
     def problem(self) -> str:
@@ -83,7 +83,7 @@ class Verdict(msgspec.Struct, frozen=True):
     device: str
     runtime: str
     model: str
-    trials: tuple[Trial, ...] = ()
+    results: tuple[SettingResult, ...] = ()
 
     @property
     def path_name(self) -> str:
@@ -93,7 +93,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     @property
     def trying_name(self) -> str:
-        """File name of the trial that is going on."""
+        """Name of the file that notes what is being tried."""
         return self.path_name.replace(".json", TRYING)
 
 
@@ -125,7 +125,7 @@ class DeviceCheck:
 
     Args:
         name: Device name, for messages.
-        verdict: The device, what runs on it and the model, without trials.
+        verdict: The device, what runs on it and the model, without results.
         folder: Folder of stored verdicts; None stores nothing, because a change could not be noticed.
         probe: The probe's inputs.
         reference: Computes the CPU's results.
@@ -187,20 +187,21 @@ class DeviceCheck:
     def _choose(
         self, part: str, settings: Sequence[Setting], make: Callable[[Setting], T], measure: Callable[[T], float]
     ) -> T:
-        failed: list[Trial] = []
+        failed: list[SettingResult] = []
         refusals: list[DeviceError | OptionError] = []
         for setting in settings:
             try:
-                opened, trial = self._open(part, setting, make, measure)
+                attempt = self._open(part, setting, make, measure)
             except (DeviceError, OptionError) as error:
                 refusals.append(error)
-                opened, trial = None, Trial(part, _properties(part, setting), setting.words, refused=str(error))
+                attempt = None, _result(part, setting, refused=str(error))
+            opened, result = attempt
             if opened is None:
-                failed.append(trial)
+                failed.append(result)
                 continue
             self._chosen[part] = setting
             if failed:
-                self._store(*(trial for trial in failed if trial.refused))
+                self._store(*(result for result in failed if result.refused))
                 self._notes[part] = f"device {self._name}: the {part} runs {setting.words}, because "
                 self._notes[part] += f"{_subject(failed, 'it')} {_tried(failed)}"
             return opened
@@ -210,11 +211,11 @@ class DeviceCheck:
 
     def _open(
         self, part: str, setting: Setting, make: Callable[[Setting], T], measure: Callable[[T], float]
-    ) -> tuple[T | None, Trial]:
+    ) -> tuple[T | None, SettingResult]:
         """Open a part and compare it, unless the result is known. Return None instead of a part that differs."""
-        trial = self._trial(part, setting)
-        if trial is not None:
-            return (make(setting) if trial.agrees else None), trial
+        result = self._known(part, setting)
+        if result is not None:
+            return (make(setting) if result.agrees else None), result
         self._expected()  # before the device needs memory
         with self._trying, self._noted(part, setting):  # one part at a time: a crash tells which it was
             opened = make(setting)
@@ -222,16 +223,16 @@ class DeviceCheck:
                 found = measure(opened)
             except RuntimeError as error:
                 raise DeviceError(f"{self._name} cannot run the {part}: {reason_of(error)}") from error
-        trial = Trial(part, _properties(part, setting), setting.words, round(found, 5), found >= MIN_SIMILARITY)
-        self._store(trial)
-        return (opened if trial.agrees else None), trial
+        result = _result(part, setting, similarity=round(found, 5), agrees=found >= MIN_SIMILARITY)
+        self._store(result)
+        return (opened if result.agrees else None), result
 
     @contextlib.contextmanager
     def _noted(self, part: str, setting: Setting) -> Iterator[None]:
         """Note on disk that a setting is being tried, so that a later process knows if this one crashed."""
         note = self._folder / self._verdict.trying_name if self._folder else None
-        trial = Trial(part, _properties(part, setting), setting.words, refused=CRASHED)
-        descriptor = _write_locked(note, msgspec.json.encode(trial)) if note else None
+        result = _result(part, setting, refused=CRASHED)
+        descriptor = _write_locked(note, msgspec.json.encode(result)) if note else None
         try:
             yield
         finally:
@@ -240,13 +241,15 @@ class DeviceCheck:
                 os.close(descriptor)
 
     def _record_crash(self) -> None:
-        """Store the trial that a process left when it crashed."""
+        """Store the setting that a process left noted when it crashed."""
         if self._folder:
             note = self._folder / self._verdict.trying_name
             with contextlib.suppress(OSError):
                 if files.is_abandoned(note):
                     with contextlib.suppress(msgspec.MsgspecError, RecursionError):
-                        self._store(msgspec.json.decode(read_regular(note, MAX_BYTES, follow=False), type=Trial))
+                        self._store(
+                            msgspec.json.decode(read_regular(note, MAX_BYTES, follow=False), type=SettingResult)
+                        )
                     files.remove(note)
 
     def _expected(self) -> ProbeResult:
@@ -256,20 +259,19 @@ class DeviceCheck:
                 self._reference = self._compute()
             return self._reference
 
-    def _trial(self, part: str, setting: Setting) -> Trial | None:
+    def _known(self, part: str, setting: Setting) -> SettingResult | None:
         key = _properties(part, setting)
-        return next((trial for trial in self._verdict.trials if (trial.part, trial.setting) == (part, key)), None)
+        return next((result for result in self._verdict.results if (result.part, result.setting) == (part, key)), None)
 
-    def _store(self, *trials: Trial) -> None:
-        """Add trials to the verdict, here and on disk."""
+    def _store(self, *results: SettingResult) -> None:
+        """Add results to the verdict, here and on disk."""
         with self._lock:
-            new = tuple(trial for trial in trials if trial not in self._verdict.trials)
-            self._verdict = msgspec.structs.replace(self._verdict, trials=(*self._verdict.trials, *new))
+            new = tuple(result for result in results if result not in self._verdict.results)
+            self._verdict = msgspec.structs.replace(self._verdict, results=(*self._verdict.results, *new))
             if self._folder and new:
                 with contextlib.suppress(OSError):  # a cache that cannot be written: it is checked again
-                    files.make_folder(self._folder)
                     content = msgspec.json.format(msgspec.json.encode(self._verdict), indent=2)
-                    files.write_atomic(self._folder / self._verdict.path_name, content)
+                    files.write_cached(self._folder / self._verdict.path_name, content)
 
     def _load(self, verdict: Verdict) -> Verdict:
         """Return the stored verdict, or the given one if there is none or it is damaged."""
@@ -277,7 +279,7 @@ class DeviceCheck:
             with contextlib.suppress(OSError, msgspec.MsgspecError, RecursionError):
                 content = read_regular(self._folder / verdict.path_name, MAX_BYTES, follow=False)
                 stored = msgspec.json.decode(content, type=Verdict)
-                if msgspec.structs.replace(stored, trials=()) == verdict:
+                if msgspec.structs.replace(stored, results=()) == verdict:
                     return stored
         return verdict
 
@@ -299,19 +301,25 @@ def _write_locked(path: Path, content: bytes) -> int | None:
     return None
 
 
-def _subject(failed: Sequence[Trial], part: str) -> str:
+def _subject(failed: Sequence[SettingResult], part: str) -> str:
     """Return the subject of the sentence that ``_tried`` ends."""
-    if all(trial.refused for trial in failed):
+    if all(result.refused for result in failed):
         return part
     return "its results" if part == "it" else f"{part}'s results"
 
 
-def _tried(failed: Sequence[Trial]) -> str:
-    *others, last = [f"{trial.words} ({trial.problem})" for trial in failed]
+def _tried(failed: Sequence[SettingResult]) -> str:
+    *others, last = [f"{result.words} ({result.problem})" for result in failed]
     tried = f"{', '.join(others)} and {last}" if others else last
-    if all(trial.refused for trial in failed):
+    if all(result.refused for result in failed):
         return f"does not run {tried}"
     return f"differ from the CPU's {tried}, where at least {MIN_SIMILARITY} is right"
+
+
+def _result(
+    part: str, setting: Setting, *, similarity: float = 0.0, agrees: bool = False, refused: str = ""
+) -> SettingResult:
+    return SettingResult(part, _properties(part, setting), setting.words, similarity, agrees, refused)
 
 
 def _properties(part: str, setting: Setting) -> str:

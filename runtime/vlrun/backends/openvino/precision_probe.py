@@ -26,6 +26,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13
 
+from vlrun.backends.cpu_info import cpu_field
 from vlrun.backends.openvino.hints import DEFAULT_GROUP_SIZE, Hints
 from vlrun.storage import cache_paths, files
 from vlrun.storage.regular_files import read_regular
@@ -51,7 +52,6 @@ MAX_AGE_SECONDS = 90 * 24 * 3600.0
 """Any other measurement is repeated after this time."""
 MAX_BYTES = 1 << 16
 """Limit on the stored file, which has a few hundred bytes."""
-CPU_INFO = Path("/proc/cpuinfo")
 QUANTIZING_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
 """CPU flags of the instructions for dynamic quantization."""
 
@@ -193,7 +193,7 @@ def measure(choices: Sequence[Choice], threads: int | None) -> Measurement:
             request = core.compile_model(model, "CPU", config).create_infer_request()
             output = request.infer([inputs])[0].astype(np.float32)
             reference = output if reference is None else reference
-            if _error(output, reference) <= MAX_ERROR:
+            if relative_error(output, reference) <= MAX_ERROR:
                 requests[_name(precision, group_size)] = request
     seconds: dict[str, list[float]] = {name: [] for name in requests}
     began = time.perf_counter()
@@ -234,7 +234,7 @@ def _int8_weights(rng: np.random.Generator) -> ov.Output:
     return opset13.convert(opset13.multiply(shifted, scales), ov.Type.f32).output(0)
 
 
-def _error(output: FloatArray, reference: FloatArray) -> float:
+def relative_error(output: FloatArray, reference: FloatArray) -> float:
     """Return the relative error; infinity if a value is not finite."""
     if not np.isfinite(output).all():
         return float("inf")
@@ -242,11 +242,7 @@ def _error(output: FloatArray, reference: FloatArray) -> float:
 
 
 def _cpu_flags() -> frozenset[str]:
-    with suppress(OSError):
-        for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
-            if line.startswith("flags"):
-                return frozenset(line.partition(":")[2].split())
-    return frozenset()
+    return frozenset(cpu_field("flags").split())
 
 
 def _path(machine: str) -> Path:
@@ -262,5 +258,4 @@ def _load(path: Path) -> Measurement | None:
 def _save(path: Path, measured: Measurement) -> None:
     """Store a measurement; does nothing if the cache folder is not writable."""
     with suppress(OSError):
-        files.make_folder(path.parent)
-        files.write_atomic(path, msgspec.json.encode(measured))
+        files.write_cached(path, msgspec.json.encode(measured))

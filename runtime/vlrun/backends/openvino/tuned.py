@@ -66,8 +66,7 @@ def load_tuned(fingerprint: str, device: str) -> Tuned | None:
 def save_tuned(tuned: Tuned, fingerprint: str, device: str) -> None:
     """Store a result. Raises OSError if the cache folder is not writable."""
     path = _path(fingerprint, device)
-    files.make_folder(path.parent)
-    files.write_atomic(path, msgspec.json.encode(tuned))
+    files.write_cached(path, msgspec.json.encode(tuned))
 
 
 def _path(fingerprint: str, device: str) -> Path:

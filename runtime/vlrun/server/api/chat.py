@@ -27,9 +27,8 @@ from vlrun.server.api.parsing import (
     RequestParser,
     check_model,
     option_errors,
-    parse_seed,
     parse_tool_choice,
-    stop_strings,
+    sampling,
 )
 from vlrun.server.api.thinking import thinking_tokens
 from vlrun.server.api.validation import convert
@@ -89,15 +88,7 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
     with option_errors(RENAMED_OPTIONS):
         return Options(
             max_tokens=body.max_completion_tokens or body.max_tokens,
-            temperature=body.temperature,
-            top_k=0 if body.top_k == -1 else body.top_k,
-            top_p=body.top_p,
-            min_p=body.min_p,
-            repetition_penalty=body.repetition_penalty,
-            presence_penalty=body.presence_penalty,
-            frequency_penalty=body.frequency_penalty,
-            seed=parse_seed(body.seed),
-            stop=stop_strings(body.stop),
+            **sampling(body),
             schema=schema,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             thinking_tokens=thinking_tokens(

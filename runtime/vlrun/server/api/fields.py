@@ -63,14 +63,12 @@ _OTHER_SERVERS = _unused(
         "add_generation_prompt": (True,),
         "add_special_tokens": (False,),
         "bad_words": ([],),
-        "best_of": (1,),
         "continue_final_message": (False,),
         "detokenize": (True,),
         "documents": ([],),
         "dry_multiplier": (0,),
         "dynatemp_range": (0,),
         "early_stopping": (False,),
-        "echo": (False,),
         "extra_body": ({},),
         "grammar": ("",),
         "ignore_eos": (False,),
@@ -109,18 +107,23 @@ _OTHER_SERVERS = _unused(
     """,
 )
 
+_OF_COMPLETIONS = _unused(only={"best_of": (1,), "echo": (False,)})
+
 CHAT = (
     _HINTS
     | _OTHER_SERVERS
+    | _OF_COMPLETIONS
     | _unused(
         "metadata",
         {"function_call": ("auto", "none"), "functions": ([],), "logit_bias": ({}, []), "modalities": (["text"],)},
         "audio moderation prediction web_search_options",
     )
 )
+COMPLETIONS = _HINTS | _OTHER_SERVERS | _unused(only={"add_special_tokens": (False, True), "logit_bias": ({}, [])})
 RESPONSES = (
     _HINTS
     | _OTHER_SERVERS
+    | _OF_COMPLETIONS
     | _unused(
         "max_tool_calls",
         {"background": (False,), "context_management": ([],)},
@@ -130,7 +133,7 @@ RESPONSES = (
         """,
     )
 )
-TOKENIZE = _HINTS | _OTHER_SERVERS | _unused(only={"add_special_tokens": (False, True)})
+TOKENIZE = _HINTS | _OTHER_SERVERS | _OF_COMPLETIONS | _unused(only={"add_special_tokens": (False, True)})
 
 MESSAGE = _unused("cache_control id metadata name timestamp")
 ASSISTANT = MESSAGE | _unused(

@@ -43,8 +43,8 @@ class FormFields(RequestStruct):
     """The fields of the form beside the file ``image``."""
 
     query: Annotated[schemas.Text, Meta(min_length=1, description="The question about the image.")] = DEFAULT_QUESTION
-    max_tokens: schemas.MaxTokens | UnsetType = UNSET
-    temperature: schemas.Temperature | UnsetType = UNSET
+    max_tokens: Annotated[schemas.MaxTokens, Meta(examples=[128])] | UnsetType = UNSET
+    temperature: Annotated[schemas.Temperature, Meta(examples=[0])] | UnsetType = UNSET
 
 
 class FormAdapter(ResponseAdapter):

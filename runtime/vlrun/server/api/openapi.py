@@ -4,6 +4,7 @@ them, limits and the model's name from the running service.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,26 +15,35 @@ import msgspec
 import vlrun
 from vlrun.server.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.completions import CompletionRequest
 from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
 from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
+from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
 from vlrun.server.api.validation import places_of_structs
 from vlrun.server.api_errors import protocol_of
 from vlrun.server.limits import ServerLimits
 
 Json: TypeAlias = dict[str, Any]
+Structs: TypeAlias = tuple[type[RequestStruct], ...]
 
-TEMPLATE = Path(__file__).parent / "assets" / "openapi.json"
-OLLAMA = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
-REQUESTS = (ChatRequest, ResponsesRequest, MessagesRequest, CountTokensRequest, TokenizeRequest, FormFields, *OLLAMA)
+ASSETS = Path(__file__).parent / "assets"
+PUBLIC = frozenset({"health", "live"})
+"""Operations that need no key."""
+OPENAI: Structs = (ChatRequest, CompletionRequest, ResponsesRequest, TokenizeRequest)
+ANTHROPIC: Structs = (MessagesRequest, CountTokensRequest)
+OLLAMA: Structs = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
+REQUESTS: Structs = (*OPENAI, *ANTHROPIC, *OLLAMA, FormFields)
 
 
-def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
-    """The document. ``model``: the first name of the model; ``keyed``: API keys are needed."""
-    text = TEMPLATE.read_text(encoding="utf-8").replace('"@model"', json.dumps(model))
-    document: Json = json.loads(text)
+def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://127.0.0.1:8321") -> Json:
+    """The document. ``model``: the model's first name; ``keyed``: API keys are needed; ``base``: the service's URL."""
+    image = base64.b64encode((ASSETS / "example.png").read_bytes()).decode()
+    text = (ASSETS / "openapi.json").read_text(encoding="utf-8")
+    text = text.replace("@image", "data:image/png;base64,@base64").replace("@base64", image).replace("@base", base)
+    document: Json = json.loads(text.replace('"@model"', json.dumps(model)))
     document["info"] |= {"version": vlrun.__version__, "description": _description(limits)}
     _, requests = msgspec.json.schema_components(REQUESTS, ref_template="#/components/schemas/{name}")
     document["components"]["schemas"] |= cast("Json", _as_markdown(_completed(requests, model)))
@@ -42,7 +52,7 @@ def document(limits: ServerLimits, model: str, keyed: bool) -> Json:
         document["security"] = [{"bearer": []}]
         operations = [(path, each) for path, methods in document["paths"].items() for each in methods.values()]
         for path, operation in operations:
-            if operation["operationId"] == "live":
+            if operation["operationId"] in PUBLIC:
                 operation["security"] = []
             else:
                 errors = {"ollama": "OllamaError", "anthropic": "AnthropicError"}.get(protocol_of(path), "Error401")
@@ -66,10 +76,11 @@ def _completed(requests: Json, model: str) -> Json:
     are messages.
     """
     named = {"type": "string", "enum": [model]}
-    for kind in (MessagesRequest, CountTokensRequest):
-        requests[kind.__name__]["properties"]["model"] = named
-    for other in (ChatRequest, ResponsesRequest, TokenizeRequest):
-        requests[other.__name__]["properties"]["model"] = {"anyOf": [named, {"type": "null"}], "default": None}
+    tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
+    optional = {"anyOf": [named, {"type": "null"}], "default": None}
+    for kinds, schema in ((ANTHROPIC, named), (OLLAMA, tagged), (OPENAI, optional)):
+        for kind in kinds:
+            requests[kind.__name__]["properties"]["model"] = schema
     for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
@@ -80,9 +91,6 @@ def _completed(requests: Json, model: str) -> Json:
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
             del choice["items"]["discriminator"]
-    tagged = {"type": "string", "enum": [model, f"{model}:latest"]}
-    for request in OLLAMA:
-        requests[request.__name__]["properties"]["model"] = tagged
     either = [{"properties": {name: tagged}, "required": [name]} for name in ("model", "name")]
     nullable = {"anyOf": [tagged, {"type": "null"}]}
     requests["NamedModel"] |= {"properties": {"model": nullable, "name": nullable}, "anyOf": either}

@@ -17,6 +17,9 @@ from vlrun.server.limits import ServerLimits
 from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import Mode, Tool, ToolCall, ToolChoice
 
+PLAIN_OPTIONS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+"""Options of `Options` that requests have under the same name, with the same values."""
+
 
 def check_model(model: str | None, names: Sequence[str]) -> None:
     """Raise ApiError (404) unless this model is served. None: the served one, whatever its name."""
@@ -34,6 +37,13 @@ def option_errors(renamed: Mapping[str, str]) -> Iterator[None]:
     except OptionError as error:
         option = error.message.partition(" ")[0]  # messages begin with the option's name
         raise bad_request(error.message, renamed.get(option, option)) from None
+
+
+def sampling(body: Any) -> dict[str, Any]:
+    """The options of `Options` that requests of OpenAI's endpoints for chats and texts have in common."""
+    plain = {name: getattr(body, name) for name in PLAIN_OPTIONS}
+    top_k = 0 if body.top_k == -1 else body.top_k
+    return {**plain, "top_k": top_k, "seed": parse_seed(body.seed), "stop": stop_strings(body.stop)}
 
 
 def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -117,6 +127,8 @@ class RequestParser:
         if function.parameters is not None:
             description["parameters"] = self.schema(function.parameters, f"{param}.parameters")
             self._count(len(json.dumps(function.parameters, ensure_ascii=False)), f"{param}.parameters")
+        if function.strict:
+            description["strict"] = True
         return {"type": "function", "function": description}
 
     def _count(self, characters: int, param: str) -> None:

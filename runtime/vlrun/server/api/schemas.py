@@ -100,7 +100,7 @@ class NamedSchema(RequestStruct, omit_defaults=True):
 
 
 class Function(RequestStruct):
-    """A function that the model may call. ``strict`` is accepted and ignored."""
+    """A function that the model may call. If it is ``strict``, its parameters are enforced or refused."""
 
     unused = fields.TOOL
     name: FunctionName

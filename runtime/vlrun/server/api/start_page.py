@@ -16,10 +16,13 @@ PLACES: Mapping[str, str] = {
     "/health/ready": "state of the model",
     "/metrics": "metrics for Prometheus",
 }
-LINKED = frozenset(PLACES) - {"/v1", ""}
+BASES = frozenset({"", "/v1"})
 PROBED = "For clients that look for this sentence: Ollama is running"
 """Some clients of Ollama's API use a service only if they find the words here."""
-POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -53,4 +56,4 @@ def page(model: str, base: str, accept: str) -> tuple[bytes, Mapping[bytes, byte
 
 def _link(base: str, path: str) -> str:
     url = html.escape(base + path)
-    return f'<a href="{path}">{url}</a>' if path in LINKED else f"<code>{url}</code>"
+    return f"<code>{url}</code>" if path in BASES else f'<a href="{path}">{url}</a>'

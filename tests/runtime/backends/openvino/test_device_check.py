@@ -126,7 +126,7 @@ def test_settings_are_tried_in_order_until_one_agrees(tmp_path: Path, right: int
         assert note.startswith(f"device GPU: the vision encoder runs {ALL[right]}, because its results differ from the")
         assert "\n" not in note
         assert all(words in note for words in ALL[:right])
-    assert [trial.agrees for trial in check.verdict.trials] == [False] * right + [True]
+    assert [trial.agrees for trial in check.verdict.results] == [False] * right + [True]
     assert ALL[right] in check.settings
 
 
@@ -162,21 +162,21 @@ def test_the_verdict_is_stored_and_no_probe_runs_again(tmp_path: Path, right: in
     (file,) = tmp_path.iterdir()
     stored = json.loads(file.read_text())
     assert stored["device"] == "UHD"
-    assert [trial["agrees"] for trial in stored["trials"]] == ([False] * right + [True])[:4]
+    assert [trial["agrees"] for trial in stored["results"]] == ([False] * right + [True])[:4]
 
 
 @pytest.mark.parametrize("change", ["device", "runtime", "model"])
 def test_a_new_driver_openvino_or_model_is_checked_again(tmp_path: Path, change: str) -> None:
     make_check(tmp_path).vision_encoder(vision_settings(GPU), FakeGPU({}).open)
     for verdict, trials in ((VERDICT, 1), (msgspec.structs.replace(VERDICT, **{change: "another"}), 0)):
-        assert len(make_check(tmp_path, verdict).verdict.trials) == trials
+        assert len(make_check(tmp_path, verdict).verdict.results) == trials
 
 
 def test_other_properties_are_checked_again(tmp_path: Path) -> None:
     make_check(tmp_path).vision_encoder(vision_settings(GPU), FakeGPU({}).open)
     check = make_check(tmp_path)
     check.vision_encoder(vision_settings(Hints(device="GPU", group_size=32)), FakeGPU({}).open)
-    assert len(check.verdict.trials) == 2
+    assert len(check.verdict.results) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"device": 5}', b"\xff", b'{"x":' + b"[" * 50_000])
@@ -184,11 +184,11 @@ def test_a_damaged_or_unwritable_file_only_repeats_the_check(tmp_path: Path, con
     make_check(tmp_path).vision_encoder(vision_settings(GPU), FakeGPU({}).open)
     (file,) = tmp_path.iterdir()
     file.write_bytes(content)
-    assert not make_check(tmp_path).verdict.trials
+    assert not make_check(tmp_path).verdict.results
     for folder in (file, None):
         check = make_check(folder)
         check.vision_encoder(vision_settings(GPU), FakeGPU({}).open)
-        assert check.verdict.trials
+        assert check.verdict.results
 
 
 def test_a_device_that_refuses_every_setting_raises_the_first_refusal(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_trial_that_another_process_is_running_is_no_crash(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 50_000])
 def test_a_damaged_note_of_a_crash_is_removed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / VERDICT.trying_name).write_bytes(content)
-    assert not make_check(tmp_path).verdict.trials
+    assert not make_check(tmp_path).verdict.results
     assert not list(tmp_path.iterdir())
 
 

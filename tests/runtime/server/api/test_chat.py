@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.server.api.chat_requests import CALL, FUNCTION, IMAGE, NAMED, TOOL, image, request, text, user
+from tests.runtime.server.api.chat_requests import CALL, IMAGE, NAMED, TOOL, image, request, text, user
 from vlrun.server.api import chat, fields
 from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api_errors import ApiError
@@ -148,9 +148,9 @@ def test_empty_stop_strings_are_left_out() -> None:
 
 
 def test_tools_and_their_choice() -> None:
-    """The model does not get ``strict``; a named function is a required call."""
+    """A named function is a required call."""
     parsed = read(request(tools=[TOOL], tool_choice=NAMED, parallel_tool_calls=False))
-    assert parsed.tools == ({"type": "function", "function": FUNCTION},)
+    assert parsed.tools == (TOOL,)
     assert parsed.tool_choice == ToolChoice("required", "weather", parallel=False)
     assert read(request(tools=[TOOL], tool_choice="none")).tool_choice == ToolChoice("none")
 

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from tests.runtime.server.api.chat_requests import IMAGE
-from vlrun.server.api import chat, responses, tokenize
+from vlrun.server.api import chat, completions, responses, tokenize
 from vlrun.server.api.anthropic import parsing as anthropic
 from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.ollama import parsing as ollama
@@ -28,6 +28,7 @@ MODEL = "vlrun-tiny"
 KEYED, OPEN = document(ServerLimits(), MODEL, keyed=True), document(ServerLimits(), MODEL, keyed=False)
 PARSERS = {
     "/v1/chat/completions": chat.parse,
+    "/v1/completions": completions.parse,
     "/v1/responses": responses.parse,
     "/v1/tokenize": tokenize.parse,
     "/v1/messages": anthropic.parse,
@@ -78,6 +79,7 @@ def test_schemathesis_finds_all_endpoints() -> None:
             "GET /api/ps",
             "GET /api/tags",
             "GET /api/version",
+            "GET /health",
             "GET /health/live",
             "GET /health/ready",
             "GET /metrics",
@@ -92,6 +94,7 @@ def test_schemathesis_finds_all_endpoints() -> None:
             "POST /v1/chat/completions",
             "POST /v1/messages",
             "POST /v1/messages/count_tokens",
+            "POST /v1/completions",
             "POST /v1/responses",
             "POST /v1/tokenize",
         ]
@@ -101,10 +104,9 @@ def test_schemathesis_finds_all_endpoints() -> None:
 def test_security_is_documented_where_keys_are_needed() -> None:
     """Generated clients send a key where the document demands one."""
     assert KEYED["security"] == [{"bearer": []}]
-    assert [name for name, operation in operations(KEYED) if operation.get("security") == []] == ["GET /health/live"]
-    assert [name for name, operation in operations(KEYED) if "401" not in operation["responses"]] == [
-        "GET /health/live"
-    ]
+    public = ["GET /health", "GET /health/live"]
+    assert [name for name, operation in operations(KEYED) if operation.get("security") == []] == public
+    assert [name for name, operation in operations(KEYED) if "401" not in operation["responses"]] == public
     assert "security" not in OPEN
     assert "securitySchemes" not in OPEN["components"]
     assert not any("401" in operation["responses"] for _, operation in operations(OPEN))
@@ -153,6 +155,8 @@ BASE: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content":
         ({**BASE, "model": "other"}, "ChatRequest"),
         ({**BASE, "messages": []}, "ChatRequest"),
         ({**BASE, "messages": BASE["messages"] * 513}, "ChatRequest"),
+        ({"model": MODEL, "prompt": ""}, "CompletionRequest"),
+        ({"model": MODEL, "prompt": [1, 2]}, "CompletionRequest"),
         ({**BASE, "tools": [{"type": "function", "function": {"name": "a b"}}]}, "ChatRequest"),
         ({"model": MODEL, "input": [{"role": "user"}]}, "ResponsesRequest"),
         ({"model": MODEL, "input": "hi", "previous_response_id": "x"}, "ResponsesRequest"),

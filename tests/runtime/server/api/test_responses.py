@@ -128,7 +128,7 @@ def test_all_options_are_used() -> None:
         max_tokens=9, temperature=0.5, top_p=0.9, presence_penalty=0.25, frequency_penalty=-0.25, logprobs=3
     )
     assert parsed.stream
-    function = {"name": "weather", "parameters": {"type": "object"}}
+    function = {"name": "weather", "parameters": {"type": "object"}, "strict": True}
     assert parsed.tools == ({"type": "function", "function": function},)
     assert parsed.tool_choice == ToolChoice("required", "weather", parallel=False)
 
@@ -294,7 +294,13 @@ def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it(
 
 def test_reasoning_without_text_is_left_out() -> None:
     """OpenAI's is encrypted. Guards against an empty answer in its place, and an empty conversation."""
-    encrypted = {"type": "reasoning", "id": "rs_1", "summary": [], "content": None, "encrypted_content": "x"}
+    encrypted: dict[str, Any] = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "content": None,
+        "encrypted_content": "x",
+    }
     question = message("user", text_part())
     assert read(request([question, encrypted, question])) == read(request([question, question]))
     assert refused(request([encrypted])).param == "input"
