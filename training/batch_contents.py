@@ -28,12 +28,12 @@ LOCATE_CHANCE, TURNS_CHANCE = 0.4, 0.3
 """Probability that a question is one of a task, that a row begins with boxes, and that it has a conversation."""
 PAIR_CHANCE = 0.16
 """Share of batches with pairs of images."""
-TOOLS_CHANCE = 0.22
+TOOLS_CHANCE = 0.3
 """Share of batches with tools before the image; they have half as many images, because their rows are long."""
 TOOLS_DOMAINS = {"shelf": 0.5, "shapes": 0.1, "tag": 0.2, "sign": 0.2}
 TOOLS = (0.75, 0.2, 0.05)
 """Probability of one, two and three tools."""
-TEXT_FIRST_CHANCE = 0.55
+TEXT_FIRST_CHANCE = 0.35
 """Share of batches with the question before the image; they have half as many images."""
 TEXT_FIRST_ROWS = 3
 """Rows about one image in such a batch: a question before the image has a row of its own."""
