@@ -1,7 +1,6 @@
 """Exports a Qwen3-VL checkpoint to a vlrun model folder.
 
-Needs torch, transformers and NNCF (``pip install 'vlrun[export]'``), but importing this package loads none of
-them.
+Needs torch, transformers and NNCF (the extra ``export``), but importing this package loads none of them.
 """
 
 import sys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +29,14 @@ def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, c
     CHECKPOINT is a Hugging Face folder with safetensors. OUT is created only if the export is complete, passes its
     self-check and answers a question.
     """
+    from vlrun.cli.progress_line import ProgressLine
+    from vlrun.cli.terminal import print_error
     from vlrun_export.export import export_checkpoint
     from vlrun_export.memory_watch import MemoryWatch
-    from vlrun_export.progress import ProgressLines
+    from vlrun_export.progress_lines import ProgressLines
 
-    with ProgressLines(sys.stderr) as progress:
+    with ProgressLine() as line:
+        progress = ProgressLines(line)
         with MemoryWatch() as memory:
             export_checkpoint(
                 checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress
@@ -46,4 +48,4 @@ def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, c
             f"'{out}' is complete; peak memory {resident:.1f} GB, of which {anonymous:.1f} GB not mapped from files"
         )
     command = f'{program()} ask --model {shlex.quote(str(out))} photo.jpg "What is shown here?"'
-    click.echo(f"\nNext:\n  {command}", err=True)
+    print_error(f"\nNext:\n  {command}")

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,13 @@ from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.output import OutputAccumulator, timings
-from vlrun.prompt.reasoning import ReasoningSplitter, ReasoningTokens, reasoning_tokens
+from vlrun.prompt.reasoning import ReasoningSplitter, reasoning_tokens
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
-from vlrun.structured.answer_checks import NO_CHECKS, AnswerChecks
 from vlrun.structured.grammar import GrammarTokenizer
+from vlrun.structured.prepared_request import PreparedRequest
 from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
@@ -50,23 +50,6 @@ from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
 from vlrun.vision.image_encoder import ImageEncoder
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A validated request. ``seconds``: to validate it, and of that for the grammar. No ``reasoning``: not split."""
-
-    prompt: BuiltPrompt
-    grammar: AnswerGrammar | None
-    seconds: tuple[float, float]
-    cancellation: Cancellation
-    may_call_tools: bool
-    reasoning: ReasoningTokens | None
-
-    @property
-    def checks(self) -> AnswerChecks:
-        """What the answer is checked for."""
-        return self.grammar.checks if self.grammar else NO_CHECKS
 
 
 def load(
@@ -304,7 +287,7 @@ class VLM:
         tools: Sequence[Tool] = (),
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
-    ) -> _Prepared:
+    ) -> PreparedRequest:
         """Validate a request and build its prompt, which may be a text as it is, before the model runs."""
         start = time.perf_counter()
         grammar = self.grammar(options, tools, choice)
@@ -324,9 +307,9 @@ class VLM:
             self._loader.discard(prompt.prepared_images)
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")
-        return _Prepared(prompt, grammar, seconds, cancellation or Cancellation(), may_call, reasoning)
+        return PreparedRequest(prompt, grammar, seconds, cancellation or Cancellation(), may_call, reasoning)
 
-    def _generate(self, prepared: _Prepared) -> Generator[Chunk]:
+    def _generate(self, prepared: PreparedRequest) -> Generator[Chunk]:
         if prepared.prompt.notes:
             yield Chunk("", notes=prepared.prompt.notes)
         options, prompt = prepared.prompt.options, prepared.prompt.prompt
@@ -345,7 +328,7 @@ class VLM:
         complete = answer.finish_reason == "stop" and not output.stop and not answer.tool_calls
         yield from last_chunks(last, answer, options.schema if complete else None, prepared.checks)
 
-    def _sampler(self, prepared: _Prepared, thinks: bool, max_thought: int) -> Sampler:
+    def _sampler(self, prepared: PreparedRequest, thinks: bool, max_thought: int) -> Sampler:
         prompt, manifest = prepared.prompt, self.manifest
         constraint: Constraint | None = prepared.grammar.constraint() if prepared.grammar else None
         if prepared.reasoning is not None:
@@ -354,7 +337,7 @@ class VLM:
         return Sampler(params, prompt.prompt.ids, manifest.text.vocab_size, constraint, prompt.options.logprobs)
 
     @contextmanager
-    def _submit(self, prepared: _Prepared, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
+    def _submit(self, prepared: PreparedRequest, sampler: TokenSampler, max_tokens: int) -> Iterator[TokenStream]:
         """Run a request in the engine; at the end of the block it is stopped."""
         try:
             if prepared.cancellation.cancelled():
@@ -366,7 +349,7 @@ class VLM:
         finally:
             self._loader.discard(prepared.prompt.prepared_images)
 
-    def _answer(self, prepared: _Prepared, output: OutputAccumulator, stream: TokenStream) -> Answer:
+    def _answer(self, prepared: PreparedRequest, output: OutputAccumulator, stream: TokenStream) -> Answer:
         prompt, metrics, text, stop = prepared.prompt, stream.metrics, output.text, output.stop
         subject, images = prompt.subject, [grid for _, grid in prompt.images]
         reason: FinishReason = "stop" if stop or stream.finish_reason is None else stream.finish_reason

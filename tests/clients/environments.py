@@ -27,7 +27,8 @@ def python_environment(name: str, requirements: Sequence[str]) -> Path:
     wanted = f"{' '.join(requirements)} {Path(sys.executable).resolve()}"
     if not _is_made(folder, wanted):
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-        pip = [*_pip(), "--python", folder / "bin" / "python", "install", "--quiet", "--no-compile", *requirements]
+        into = ["--python", str(folder / "bin" / "python")]
+        pip = [*_pip(), *into, "install", "--quiet", "--no-compile", *requirements]
         _install(pip, folder, wanted)
     return folder / "bin"
 
@@ -41,7 +42,7 @@ def node_environment(name: str, packages: Sequence[str]) -> Path:
     if not _is_made(folder, wanted):
         folder.mkdir(parents=True)
         (folder / "package.json").write_text(json.dumps({"private": True, "type": "module"}))
-        npm = ["npm", "install", "--prefix", folder, "--no-audit", "--no-fund", "--silent", "--ignore-scripts"]
+        npm = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", "--ignore-scripts"]
         _install([*npm, *packages], folder, wanted)
     return folder
 

@@ -22,7 +22,7 @@ from tests.runtime.server.running_server import Server
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(2400)]
 
 SCRIPTS = Path(__file__).with_name("scripts")
-SCRIPT_SECONDS = 600
+SCRIPT_SECONDS = 1200
 
 OFFLINE = {
     "ANONYMIZED_TELEMETRY": "false",
@@ -71,8 +71,8 @@ NODE = {
     "langchain-js": Client("langchain_openai_sdk.mjs", ("@langchain/openai@^1.6", "@langchain/core@^1.4", "zod@^4")),
 }
 
-KNOWN: dict[tuple[str, str], str] = {}
-"""Checks that fail today, with the reason."""
+KNOWN = {("browser-use", "picture"): "at its temperature the embedded model miscounts if the text stands first"}
+"""Checks that may fail today, with the reason."""
 
 
 @pytest.mark.parametrize("name", PYTHON)

@@ -112,7 +112,7 @@ def test_wrong_paths_are_found_before_torch_is_loaded(checkpoint: Path, tmp_path
 def test_ctrl_c_removes_the_partial_export(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     process = start(checkpoint, tmp_path / "models" / "out", home=tmp_path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not list((tmp_path / "models").glob(".out.*.part/vision.xml")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -176,3 +176,11 @@ def test_the_export_has_only_what_it_needs(machine: FreshMachine, command: list[
     installed = [line for line in machine.log.read_text().splitlines() if "pip install" in line]
     assert [line.rpartition(" ")[2].rpartition("[")[2] for line in installed] == ["torch==2.13.0+cpu", "export]"]
     assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["export"]
+
+
+def test_the_tier_of_clients_runs_only_its_folder_without_torch(machine: FreshMachine) -> None:
+    run = machine.run("test", "--clients", "-k", "llm")
+    assert run.returncode == 0, run.stderr
+    log = machine.log.read_text()
+    assert log.endswith("--numprocesses 0 --dist loadfile --clients -k llm tests/clients\n")
+    assert "torch" not in log

@@ -136,6 +136,7 @@ def _can_export() -> bool:
 
 
 def _fail(sentence: str, code: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl+C must not interrupt the message with a stack trace
     print_note(" ".join(sentence.split()))
     _exit(code)
 

@@ -25,7 +25,9 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
     caller = frame
     while caller is not None:
         if caller.f_code.co_filename.startswith(_IMPORT_SYSTEM):
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"vlrun: interrupted\n")
+            descriptor = sys.__stderr__.fileno() if sys.__stderr__ else 2
+            erase = b"\r\x1b[K" if os.isatty(descriptor) else b""  # the progress line
+            os.write(descriptor, erase + b"vlrun: interrupted\n")
             os._exit(EXIT_INTERRUPTED)
         caller = caller.f_back
     signal.default_int_handler(number, frame)

@@ -24,7 +24,7 @@ class ServerLimits:
     drain: float = 30.0
     """Seconds for running answers to end when the service stops."""
     max_body_mib: int = 15
-    """Size of a request; more is 413."""
+    """Size of a request, decompressed; more is 413."""
     max_images: int = 16
     """Images of a request, over all its messages."""
     max_megapixels: int = 50

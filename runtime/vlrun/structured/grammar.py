@@ -269,7 +269,9 @@ def compile_schema(schema: Mapping[str, object] | bool | str, tokenizer: Grammar
     source = LLMatcher.grammar_from_json_schema(text, overrides=JSON_STYLE)  # type: ignore[arg-type]
     risky = len(text) > SAFE_BYTES or is_risky(checked.grammar)
     grammar = compile_grammar(source, "the schema", tokenizer, risky=risky)
-    return replace(grammar, checks=AnswerChecks(checked.validator)) if checked.validator else grammar
+    if not (checked.validator or checked.notes):
+        return grammar
+    return replace(grammar, checks=AnswerChecks(checked.validator, notes=checked.notes))
 
 
 @_llguidance

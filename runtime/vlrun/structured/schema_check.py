@@ -1,8 +1,8 @@
 """Accepts the JSON Schema keywords that are enforced, within limits, and rejects all others.
 
 Follows JSON Schema draft 2020-12 and the deviations of llguidance 1.9 from it. What llguidance lacks is rewritten, or
-left to a check of the answer. Unknown keywords are annotations, as in the draft, unless they look like a misspelled
-one. Numbers are decimals, as in the draft: rounded to binary, a value may equal an exclusive bound.
+left to a check of the answer. Unknown keywords are annotations, as in the draft; a note names those that resemble a
+known one. Numbers are decimals, as in the draft: rounded to binary, a value may equal an exclusive bound.
 """
 
 from __future__ import annotations
@@ -65,10 +65,12 @@ class CheckedSchema:
     Attributes:
         grammar: What llguidance enforces.
         validator: Checks what it does not enforce; None if it enforces all.
+        notes: Messages for the user about keywords that may be misspelled.
     """
 
     grammar: Schema | bool
     validator: SchemaValidator | None
+    notes: tuple[str, ...] = ()
 
 
 def check_schema(schema: Mapping[str, object] | bool | str) -> CheckedSchema:
@@ -91,7 +93,15 @@ def check_schema(schema: Mapping[str, object] | bool | str) -> CheckedSchema:
     check_refs(checked)
     given = cast("Schema | bool", plain)
     exact = relax_unions(checked) and not _has_later_checks(given)
-    return CheckedSchema(checked, None if exact else SchemaValidator(given))
+    return CheckedSchema(checked, None if exact else SchemaValidator(given), tuple(_misspelled(given)))
+
+
+def _misspelled(schema: Schema | bool) -> Iterator[str]:
+    """Yield a note for each unknown keyword that resembles a known one. Clients write ``min_items``, and mean it so."""
+    for at, member in subschemas(schema, "#"):
+        for key in member if isinstance(member, dict) else ():
+            if key not in _KEYWORDS and (similar := difflib.get_close_matches(key, _KEYWORDS, 1, SIMILAR)):
+                yield f"the schema's unknown keyword '{key}' at {at} is ignored: is it '{similar[0]}'?"
 
 
 def _has_later_checks(schema: Schema | bool) -> bool:
@@ -153,8 +163,6 @@ def _schema(schema: object, where: str) -> Schema | bool:
             checked[key] = _KEYWORDS[key](value, f"{where}/{key}")
         elif key in UNSUPPORTED:
             raise _unsupported(f"{where}/{key}")
-        elif similar := difflib.get_close_matches(key, _KEYWORDS, 1, SIMILAR):
-            raise OptionError(f"the schema has an unknown keyword at {where}/{key}: is it '{similar[0]}'?")
     if isinstance(pattern := checked.get("pattern"), Pattern):
         checked["pattern"], *others = pattern.required
         if others:

@@ -6,6 +6,8 @@ checks the answer. Children of the rewritten schemas are rewritten already.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
@@ -14,6 +16,8 @@ from vlrun.structured.schema_validator import SchemaValidator, canonical
 
 MAX_BRANCHES = 3
 """Dependencies of one object in its grammar: each doubles the number of alternatives. The others are checked."""
+MAX_ORDERS = 120
+"""Orders of all items of a set, such as that of 5 constants, in its grammar. Larger sets are checked."""
 MAX_LENGTH = 500
 """Characters of a property name in its grammar. Other lengths are checked."""
 
@@ -211,8 +215,12 @@ def _unique_items(schema: Schema, _: Schema) -> None:
     del schema["uniqueItems"]
     values = _values(schema.get("items"))
     if values is not None and "prefixItems" not in schema:
-        different = len(set(map(canonical, values)))
-        schema["maxItems"] = min(different, int(cast("int", schema.get("maxItems", different))))
+        different = {canonical(value): {"const": value} for value in values}
+        longest = min(len(different), int(cast("int", schema.get("maxItems", len(different)))))
+        schema["maxItems"] = longest
+        if longest > 1 and math.perm(len(different), longest) <= MAX_ORDERS:
+            orders = itertools.permutations(different.values(), longest)
+            _require(schema, {"anyOf": [{"prefixItems": list(order), "items": False} for order in orders]})
 
 
 def _leave_out(schema: Schema, _: Schema) -> None:

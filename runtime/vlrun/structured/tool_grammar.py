@@ -239,7 +239,8 @@ def _compile_calls(
         arguments |= dict.fromkeys(loose, ANY_OBJECT)
         reasons |= {name: parameters_error(name, error).message for name in loose}
         grammar = _compile_arguments(arguments, parallel, tokenizer, call_format)
-    notes = tuple(f"{reason}: its arguments may be any object" for reason in reasons.values())
+    loosened = (f"{reason}: its arguments may be any object" for reason in reasons.values())
+    notes = (*loosened, *dict.fromkeys(note for checked in arguments.values() for note in checked.notes))
     validators = {name: checked.validator for name, checked in arguments.items() if checked.validator}
     return replace(grammar, checks=AnswerChecks(None, validators, frozenset(tools.keys() - strict), notes))
 

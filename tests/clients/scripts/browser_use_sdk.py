@@ -11,12 +11,15 @@ from browser_use.llm.messages import ContentPartImageParam, ContentPartTextParam
 from browser_use.tools.service import Tools
 from pydantic import BaseModel
 
-model: Any = ChatOpenAI(model=checks.MODEL, base_url=checks.API, api_key=checks.KEY)
-
 
 class Counts(BaseModel):
     bottles: int
     cans: int
+
+
+def model() -> Any:
+    """A model for one event loop."""
+    return ChatOpenAI(model=checks.MODEL, base_url=checks.API, api_key=checks.KEY)
 
 
 def question(text: str) -> list[Any]:
@@ -25,22 +28,22 @@ def question(text: str) -> list[Any]:
 
 
 async def text() -> None:
-    answer = await model.ainvoke([UserMessage(content=checks.HELLO)])
+    answer = await model().ainvoke([UserMessage(content=checks.HELLO)])
     checks.equal(answer.completion, checks.HELLO_ANSWER)
 
 
 async def picture() -> None:
-    checks.equal((await model.ainvoke(question(checks.HOW_MANY))).completion, checks.HOW_MANY_ANSWER)
+    checks.equal((await model().ainvoke(question(checks.HOW_MANY))).completion, checks.HOW_MANY_ANSWER)
 
 
 async def schema() -> None:
-    answer = await model.ainvoke(question(checks.COUNT), output_format=Counts)
+    answer = await model().ainvoke(question(checks.COUNT), output_format=Counts)
     checks.equal(answer.completion.model_dump(), checks.COUNTS)
 
 
 async def tools() -> None:
     output = AgentOutput.type_with_custom_actions(Tools().registry.create_action_model())
-    answer = await model.ainvoke(question(checks.HOW_MANY), output_format=output)
+    answer = await model().ainvoke(question(checks.HOW_MANY), output_format=output)
     checks.is_true(answer.completion.action)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,18 +15,19 @@ FOLDER = Path(mkdtemp())
 PROGRAM = Path(sys.executable).with_name("guidellm")
 
 
-def benchmark(name: str, rows: list[dict[str, Any]], *options: str) -> dict[str, Any]:
+def benchmark(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Send each row once, and return the report."""
-    (FOLDER / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, report = FOLDER / f"{name}.jsonl", FOLDER / f"{name}-report.json"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = [
-        *(PROGRAM, "benchmark", "run", "--target", checks.BASE_URL, "--data", FOLDER / f"{name}.jsonl"),
-        *("--profile", "synchronous", "--max-requests", str(len(rows))),
-        *("--output-dir", FOLDER, "--outputs", f"{name}.json", *options),
+        *(PROGRAM, "run", "--disable-console", "--backend", f"kind=openai_http,target={checks.BASE_URL}"),
+        *("--data", f"kind=json_file,path={data}", "--output", f"kind=json,path={report}"),
+        *("--profile", "kind=synchronous", "--constraint", f"kind=max_requests,count={len(rows)}"),
     ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AssertionError(done.stdout[-3000:] + done.stderr[-3000:])
-    return json.loads((FOLDER / f"{name}.json").read_text())
+    return json.loads(report.read_text())
 
 
 def outputs(report: dict[str, Any]) -> list[str]:
@@ -45,5 +45,4 @@ def picture() -> None:
     checks.equal(outputs(benchmark("picture", rows)), [checks.HOW_MANY_ANSWER])
 
 
-os.environ["COLUMNS"] = "200"
 checks.run("guidellm", text=text, picture=picture)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import EXAMPLES, RUNTIME
+from vlrun.embedded import FOLDER
 
 pytestmark = pytest.mark.slow
 
@@ -187,3 +188,43 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     assert terminal.close() == 0
     history = tmp_path / "vlrun" / "chat_history"
     assert history.stat().st_mode & 0o077 == 0
+
+
+def test_the_model_can_be_changed_and_a_word_exits(tmp_path: Path) -> None:
+    """The conversation goes on with its images; a model that cannot be used leaves the former one."""
+    model = tmp_path / "other model"
+    model.symlink_to(FOLDER)
+    commands = f"/model\n/model {tmp_path}/none\n/model '{model}'\n/model\n"
+    lines = f"How many bottles are there?\n{commands}How many cans?\nexit\nno"
+    done = piped(str(EXAMPLES / "shelf.png"), "--system", "Be brief.", lines=lines, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    notes = [line for line in done.stderr.splitlines() if "demo model" not in line and "added" not in line]
+    assert notes == [
+        "vlrun: vlrun-tiny (embedded)",
+        f"vlrun: no model folder at '{tmp_path}/none': 'vlrun export' makes one from a checkpoint",
+        f"vlrun: going on with vlrun-tiny (--model: {model})",
+        f"vlrun: vlrun-tiny (--model: {model})",
+    ]
+
+
+@pytest.mark.timeout(240)
+def test_tab_completes_in_a_terminal(tmp_path: Path) -> None:
+    """And ``/quit`` ends the chat. The progress is not on the line of the answer."""
+    terminal = Terminal(tmp_path)
+    terminal.wait_for("[0m>")
+    terminal.output = ""
+    terminal.type("/ima\t")
+    terminal.wait_for("ge")
+    terminal.type(f" {EXAMPLES}/shelf_t\t")
+    terminal.wait_for("wo.png")
+    terminal.type("\r")
+    terminal.wait_for("added to the next question: ")
+    terminal.wait_for("[0m>")
+    terminal.output = ""
+    terminal.type("How many bottles are there?\r")
+    terminal.wait_for("3\r\n")
+    assert "s3\r\n" not in terminal.output  # as of "1 s3"
+    terminal.wait_for("[0m>")
+    terminal.type("/quit\r")
+    assert terminal.close() == 0

@@ -54,22 +54,28 @@ def test_plan_shows_its_progress(tmp_path: Path) -> None:
 
 def test_serve_shows_its_progress_between_the_lines_of_its_log(tmp_path: Path) -> None:
     """No line of the log begins behind the progress, and it ends when the model is ready."""
+    sent: list[None] = []
 
     def stop_when_ready(written: str, process: subprocess.Popen[bytes]) -> None:
-        if " ready " in written:
+        if " ready " in written and not sent:
             process.send_signal(signal.SIGINT)
+            sent.append(None)
 
     done = run_in_terminal(
         ["serve", "-m", FOLDER, "--port", "0", "--kv-disk", "0"], tmp_path, columns=2000, on_output=stop_when_ready
     )
     assert "loading " in done.written
-    assert [line.split()[2] for line in done.screen if line] == ["listening", "ready", "stopping", "stopped"]
+    assert [line.split()[2] for line in done.screen if line] == ["listening", "ready", "stopping"]
 
 
 def test_ctrl_c_erases_the_progress(tmp_path: Path) -> None:
+    sent: list[None] = []
+
     def interrupt(written: str, process: subprocess.Popen[bytes]) -> None:
-        if "loading " in written:
+        if "loading " in written and not sent:
             process.send_signal(signal.SIGINT)
+            sent.append(None)
 
     done = run_in_terminal(["ask", "-m", FOLDER, SHELF, QUESTION], tmp_path, on_output=interrupt)
-    assert (done.code, done.screen) == (130, ["", "vlrun: interrupted", ""])  # click ends the line of ^C
+    assert done.code == 130
+    assert [line for line in done.screen if line] == ["vlrun: interrupted"]  # click may end the line of ^C before

@@ -168,7 +168,7 @@ def test_user_text_never_becomes_a_control_token() -> None:
 def test_templates_run_in_a_sandbox() -> None:
     """Guards against a hostile template in a model folder (CVE-2024-34359)."""
     hostile = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
-    with pytest.raises(OptionError, match="chat template refuses"):
+    with pytest.raises(DamagedModel, match="cannot be used"):
         ChatTemplate(hostile, TINY, 1).encode([Message("user", ("x",))], [])
     with pytest.raises(DamagedModel, match="damaged"):
         ChatTemplate("{% if %}", TINY, 1)

@@ -91,4 +91,5 @@ def before_call(ctx: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> No
     if path in LENGTHS:  # otherwise the body is not set: schemathesis would judge a form's file again, as invalid
         case.body = body | dict.fromkeys(LENGTHS[path], FEW_TOKENS)
     elif path in OLLAMA:
-        case.body = body | {"options": {**(body.get("options") or {}), "num_predict": FEW_TOKENS}}
+        options = body.get("options")
+        case.body = body | {"options": {**(options if isinstance(options, dict) else {}), "num_predict": FEW_TOKENS}}

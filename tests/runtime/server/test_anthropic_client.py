@@ -152,7 +152,8 @@ def test_errors(client: Anthropic) -> None:
 
 def test_keys(strict_server: Server) -> None:
     """Anthropic's client sends `x-api-key`, or a bearer token."""
-    for given in ({"api_key": KEY}, {"auth_token": KEY}):
+    accepted: list[dict[str, Any]] = [{"api_key": KEY}, {"auth_token": KEY}]
+    for given in accepted:
         with Anthropic(base_url=strict_server.url, timeout=60, **given) as client:
             assert client.models.retrieve(MODEL).id == MODEL
     with Anthropic(base_url=strict_server.url, api_key="wrong", timeout=60) as client:

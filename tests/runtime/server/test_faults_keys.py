@@ -139,7 +139,7 @@ def test_fields_of_a_form_cannot_forge_the_log(server: Server) -> None:
     assert all(" info request " in line for line in server.log[before:])
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[object, str, str | None]] = {
     "unknown field": (chat_request("Hi", zebra=1), "unknown_parameter", "zebra"),
     "unsupported field": (chat_request("Hi", logit_bias={"11": -100}), "unsupported_parameter", "logit_bias"),
     "place of an image": (
@@ -149,7 +149,7 @@ REFUSED = {
     ),
     "no JSON": (b"{", "invalid_json", None),
     "another model": ({**chat_request("Hi"), "model": "gpt-5"}, "model_not_found", "model"),
-    "a hostile name": (chat_request("Hi", **{f"\r\n{FORGED}\x1b[31m": 1}), "unknown_parameter", None),
+    "a hostile name": (chat_request("Hi") | {f"\r\n{FORGED}\x1b[31m": 1}, "unknown_parameter", None),
 }
 
 

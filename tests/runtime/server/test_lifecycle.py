@@ -84,6 +84,7 @@ def test_systemd_notifications_from_start_to_stop() -> None:
     """EXTEND_TIMEOUT while the model loads, READY after its first answer, then WATCHDOG, and STOPPING at the end."""
     with notifying_server(compile_delay=COMPILE_DELAY) as running:
         assert get(running.service, "/health/ready").json["status"] == "loading"
+        assert get(running.service, "/health").status == 503
         assert get(running.service, "/health/live").status == 200
         wait_until(lambda: bool(running.listener.times("EXTEND_TIMEOUT_USEC=30000000")))
         assert not running.listener.times("READY=1")

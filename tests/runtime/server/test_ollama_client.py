@@ -94,7 +94,8 @@ def test_a_schema(client: ollama.Client) -> None:
 def test_tools(client: ollama.Client, stream: bool) -> None:
     """A Python function is a tool; its result goes back with its name."""
     question = shelf(COUNT_QUESTION)
-    got: Any = client.chat(MODEL, messages=[question], tools=[report_count], options=GREEDY, stream=stream)
+    given: dict[str, Any] = {"options": GREEDY, "stream": stream}
+    got: Any = client.chat(MODEL, messages=[question], tools=[report_count], **given)
     answers = list(got) if stream else [got]
     ((call, message),) = [(call, line.message) for line in answers for call in line.message.tool_calls or ()]
     assert call.function.name == "report_count"
@@ -112,7 +113,9 @@ def test_log_probabilities(client: ollama.Client) -> None:
 
 
 def test_options_end_an_answer(client: ollama.Client) -> None:
-    cut = client.generate(MODEL, "Describe this image.", images=[SHELF], options={**GREEDY, "num_predict": 3})
+    cut = client.generate(
+        MODEL, "Describe this image.", images=[SHELF.read_bytes()], options={**GREEDY, "num_predict": 3}
+    )
     assert (cut.done_reason, cut.eval_count) == ("length", 3)
 
 

@@ -111,7 +111,7 @@ def test_more_tools_than_fit_into_the_context_are_refused_with_the_numbers(serve
 def test_the_result_of_a_tool_is_read(server: Server) -> None:
     """The call of a stream comes back with its index and with empty text."""
     call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "search_chats", "arguments": "{}"}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "Who are you?"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": "[]"},

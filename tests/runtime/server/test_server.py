@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import signal
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.paths import EXAMPLES
+from tests.runtime.server.error_checks import assert_error
 from tests.runtime.server.http_client import (
     chat_request,
     events,
@@ -37,7 +39,26 @@ def test_readiness_reports_model_device_and_queue(server: Server) -> None:
     assert ready.json["ready"]
     assert (ready.json["model"], ready.json["device"]) == ("vlrun-tiny", "CPU")
     assert ready.json["queue"] == {"running": 0, "waiting": 0, "limit": 16}
-    assert get(server, "/health/live").json == {"status": "ok"}
+    assert get(server, "/health/live").json == get(server, "/health").json == {"status": "ok"}
+
+
+def test_every_path_leads_on(server: Server) -> None:
+    """``/`` was a 404, a wrong base URL was not explained, and curl got compressed pages."""
+    text, browser = get(server, "/"), get(server, "/", {"Accept": "text/html"})
+    assert f"{server.url}/docs" in text.body.decode()
+    assert b'<a href="/docs">' in browser.body
+    assert (text.headers["vary"], browser.headers["vary"]) == ("Accept", "Accept")
+    for path, meant in (
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/models", "/v1/models"),
+        ("/doc", "/docs"),
+    ):
+        reply = post(server, {}, path) if "chat" in path else get(server, path)
+        assert f"did you mean {meant}" in assert_error(reply, 404, "not_found")
+    assert "/docs lists all paths" in assert_error(get(server, "/nowhere"), 404, "not_found")
+    plain, packed = get(server, "/docs"), get(server, "/docs", {"Accept-Encoding": "gzip"})
+    assert plain.body.startswith(b"<!doctype html>")
+    assert gzip.decompress(packed.body) == plain.body
 
 
 @pytest.mark.fault(27)
@@ -159,6 +180,7 @@ def test_stopping_lets_running_answers_end() -> None:
         assert refused.json["error"]["code"] == "stopping"
         assert refused.headers["retry-after"] == "5"
         assert get(stopping, "/health/ready").json["status"] == "stopping"
+        assert (get(stopping, "/health").status, get(stopping, "/health").json) == (503, {"status": "stopping"})
         assert get(stopping, "/health/live").status == 200
         assert list(events(response))[-1] == "[DONE]"
         assert stopping.process.wait(10) == 0

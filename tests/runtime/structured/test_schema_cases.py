@@ -76,6 +76,18 @@ def test_answers_are_checked_when_they_are_complete(name: str, text: str, valid:
     assert accepts(compile_schema(CASES[name]["schema"], TOKENIZER), text) is valid
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_sets_of_few_constants_are_enforced_while_generating(count: int) -> None:
+    """A small model repeated a constant, and the answer was refused only when it was complete."""
+    items = {"type": "string", "enum": list("abcdefgh"[:count])}
+    compiled = compile_schema({"type": ["array", "null"], "items": items, "uniqueItems": True}, TOKENIZER)
+    texts = random_answers(compiled, np.random.default_rng(5), 10)
+    assert not [text for text in texts if compiled.checks.violation(text)]
+    assert accepts(compiled, json.dumps(items["enum"][::-1]))
+    assert accepts(compiled, "[]")
+    assert accepts(compiled, "null")
+
+
 def test_nullable_means_the_type_or_null() -> None:
     compiled = compile_schema(CASES["nullable_openapi"]["schema"], TOKENIZER)
     assert accepts(compiled, '{"a": null}')

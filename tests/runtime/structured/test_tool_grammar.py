@@ -46,7 +46,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(params=["tiny", pytest.param("published", marks=needs_published)])
 def model(request: pytest.FixtureRequest) -> GrammarModel:
     made = TINY if request.param == "tiny" else model_of(PUBLISHED, (151645, 151643), 151669)
-    made.tokenizer.load()
+    made.tokenizer.load(fast_masks=True)
     return made
 
 

@@ -35,8 +35,16 @@ def refused(**more: Any) -> ApiError:
 
 
 def test_all_options_reach_the_model() -> None:
-    given = {"max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "seed": 3, "logprobs": 2}
-    penalties = {"presence_penalty": 1, "frequency_penalty": -1, "repetition_penalty": 1.5}
+    given: dict[str, Any] = {
+        "max_tokens": 5,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 7,
+        "min_p": 0.1,
+        "seed": 3,
+        "logprobs": 2,
+    }
+    penalties: dict[str, Any] = {"presence_penalty": 1, "frequency_penalty": -1, "repetition_penalty": 1.5}
     parsed, echo = parse(request(**given, **penalties, stop="x", stream=True, n=2), ["vlrun-tiny"], LIMITS)
     assert parsed.options == Options(**given, **penalties, stop=("x",))
     assert (parsed.n, parsed.stream, parsed.raw, parsed.include_usage, echo) == (2, True, True, False, False)

@@ -211,7 +211,9 @@ def parsed(endpoint: str, value: object) -> object:
     return PARSERS[endpoint](value, ["vlrun-tiny"], ServerLimits())
 
 
-@pytest.mark.parametrize(("endpoint", "value", "place", "unused"), PLACES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("endpoint", "value", "place", "unused"), PLACES, ids=[f"{endpoint} {place}" for endpoint, _, place, _ in PLACES]
+)
 def test_every_field_of_the_table_does_what_it_says(
     endpoint: str, value: dict[str, Any], place: str, unused: UnusedFields
 ) -> None:

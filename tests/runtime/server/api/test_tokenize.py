@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runtime.server.api.chat_requests import FUNCTION, TOOL, user
+from tests.runtime.server.api.chat_requests import TOOL, user
 from vlrun.server.api import tokenize
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import GenerationRequest, RequestMessage
@@ -17,9 +17,7 @@ def test_tokenize_takes_a_conversation_or_a_text() -> None:
     """Messages are parsed as in a chat, so that the counts agree."""
     limits = ServerLimits()
     counted = tokenize.parse({"messages": [user("hi")], "tools": [TOOL]}, NAMES, limits)
-    assert counted == GenerationRequest(
-        messages=(RequestMessage("user", ("hi",)),), tools=({"type": "function", "function": FUNCTION},)
-    )
+    assert counted == GenerationRequest(messages=(RequestMessage("user", ("hi",)),), tools=(TOOL,))
     assert tokenize.parse({"prompt": "hi", "model": "other"}, NAMES, limits) == "hi"
 
 

@@ -32,7 +32,7 @@ def chat(*messages: object, **more: object) -> GenerationRequest:
     return parsing.parse_chat(value, ["vlrun-tiny"], ServerLimits())[0]
 
 
-def prompt(text: str | None = "hi", **more: object) -> GenerationRequest:
+def prompt(text: Any = "hi", **more: object) -> GenerationRequest:
     return parsing.parse_prompt({"model": "vlrun-tiny", "prompt": text, **more}, ["vlrun-tiny"], ServerLimits())[0]
 
 
