@@ -14,6 +14,7 @@ from vlrun.errors import EngineClosed, OptionError
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import parse_tiles
 from vlrun.models.qwen3_vl.family import QWEN3_VL
+from vlrun.structured.answer_checks import NO_CHECKS
 from vlrun.tasks import run as task_runner
 from vlrun.tasks.definition import TaskArguments, find_task
 from vlrun.tasks.request import TaskRequest, TaskResult
@@ -37,6 +38,7 @@ class FakeGrammar:
     """A grammar whose tokens are whole texts; it forbids one of them."""
 
     complete = True
+    checks = NO_CHECKS
 
     def __init__(self, forbidden: str) -> None:
         self.forbidden = forbidden
