@@ -82,6 +82,7 @@ class ScriptedVLM(VLM):
         self._cache: Any = SimpleNamespace(context=None, kv_disk=0)
         self._verify_seconds = 0.0
         self._given_context = context
+        self._finalizer: Any = lambda: None
         self._loader: Any = SimpleNamespace(
             loaded=SimpleNamespace(done=lambda: True),
             prefetch=lambda _: None,

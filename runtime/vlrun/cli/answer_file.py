@@ -7,8 +7,8 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
+from vlrun.cli.output import print_text
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OutputError
 
@@ -39,7 +39,8 @@ def stdout_to(path: Path | None) -> Iterator[Callable[[], None]]:
         try:
             file.write(collected.getvalue())
         except OutputError:
-            _print(stdout, collected.getvalue())
+            with contextlib.redirect_stdout(stdout):
+                print_text(collected.getvalue().decode().removesuffix("\n"))
             raise
         written = True
 
@@ -48,8 +49,3 @@ def stdout_to(path: Path | None) -> Iterator[Callable[[], None]]:
         yield save
     if written:
         print_note(f"wrote '{path}'")
-
-
-def _print(stdout: TextIO, content: bytes) -> None:
-    stdout.write(content.decode("utf-8"))
-    stdout.flush()

@@ -241,9 +241,10 @@ class Repl:
         del self._vlm, self._conversation, self._progress  # there may be no memory for two models
         try:
             self._load_model(replace(former, model=choice), turns)
-        except VlrunError:
+        except BaseException:  # also Ctrl+C while a large model is checked: the chat goes on
             self._load_model(former, turns)
             raise
+        self._answer = None
         print_note(f"going on with {self._described}")
 
     def _exit(self, _: Sequence[str]) -> None:

@@ -104,8 +104,8 @@ class NewFile:
         except FileExistsError:
             raise OutputError(f"'{self._name}' exists, and vlrun does not replace it: choose another name") from None
         except OSError:  # a file system without links
-            if self._check_replaceable() is None:
-                part.replace(self._target)
+            self._check_replaceable()
+            part.replace(self._target)
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:

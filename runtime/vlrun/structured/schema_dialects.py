@@ -42,6 +42,8 @@ def modernize(schema: Schema, where: str) -> Schema:
             kept[exclusive] = kept.pop(bound)
     rest = kept.pop("additionalItems", None)
     if isinstance(kept.get("items"), list):
+        if "prefixItems" in kept:
+            raise OptionError(f"the schema has prefixItems beside a list of items at {where}")
         kept["prefixItems"] = kept.pop("items")
         if rest is not None:
             kept["items"] = rest
@@ -70,7 +72,9 @@ def _split_dependencies(schema: Schema) -> None:
     """Replace ``dependencies``, which draft 2019-09 split, in place."""
     for name, value in cast("Schema", schema.pop("dependencies")).items():
         keyword = "dependentRequired" if isinstance(value, list) else "dependentSchemas"
-        schema[keyword] = {**cast("Schema", schema.get(keyword, {})), name: value}
+        given = schema.get(keyword, {})
+        if isinstance(given, dict):  # anything else is refused later
+            schema[keyword] = {**given, name: value}
 
 
 def _with_null(schema: Schema, where: str) -> Schema:

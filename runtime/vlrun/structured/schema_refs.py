@@ -68,6 +68,8 @@ def subschemas(schema: object, at: str) -> Iterator[tuple[str, object]]:
     if not isinstance(schema, dict):
         return
     for key, value in schema.items():
+        if value is None:  # as if it were absent, see `modernize`
+            continue
         if key in ONE_SCHEMA and not isinstance(value, list):
             yield from subschemas(value, f"{at}/{key}")
         elif key in SCHEMA_LISTS | {"items"}:

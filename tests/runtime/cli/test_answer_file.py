@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_answers_that_cannot_be_written_are_printed(tmp_path: Path, capsys: pyte
         with pytest.raises(OutputError, match="cannot write"):
             save()
     assert capsys.readouterr().out == "six\n"
+
+
+def test_such_answers_fit_the_encoding_of_stdout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stdout without Chinese characters lost the answer and ended in an internal error."""
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, "latin-1"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with stdout_to(folder / "out.txt") as save:
+        click.echo("六 six")
+        shutil.rmtree(folder)
+        with pytest.raises(OutputError, match="cannot write"):
+            save()
+    assert printed.getvalue() == b"? six\n"
 
 
 def test_without_a_file_stdout_is_stdout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ async def hold_body(
     Raises ApiError (400: no valid Content-Length or encoding, 408: too slow, 413: too large, 415: another encoding,
     429: no budget), and AnswerCancelled if the client leaves.
     """
-    body, taken = io.BytesIO(), 0  # BytesIO gives away its own buffer, a bytearray would be copied
+    body, taken, arrived = io.BytesIO(), 0, 0  # BytesIO gives away its own buffer, a bytearray would be copied
     decoder, expected = _decoder(scope), _content_length(scope)
     _check_size(expected, limits)
     if decoder:
@@ -77,6 +77,8 @@ async def hold_body(
         while more:
             message = await _receive(receive, deadline)
             sent, more = message.get("body", b""), message.get("more_body", False)
+            arrived += len(sent)
+            _check_size(arrived, limits)  # also of a compressed body that becomes nothing
             for part in _decompressed(decoder, sent) if decoder else (sent,):
                 size = body.tell() + len(part)
                 _check_size(size, limits)

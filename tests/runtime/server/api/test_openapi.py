@@ -118,6 +118,14 @@ def test_every_error_status_is_documented() -> None:
         assert set(operation["responses"]) >= {"200", "400", "403", "408", "414", "431", "500", "503"}
         posted = {"413", "415", "429", "504"} <= set(operation["responses"])
         assert posted == name.startswith("POST")
+    checked = {name for name, operation in operations(OPEN) if "422" in operation["responses"]}
+    assert checked == {  # the endpoints whose answers may have a schema or call tools
+        "POST /v1/chat/completions",
+        "POST /v1/responses",
+        "POST /v1/messages",
+        "POST /api/chat",
+        "POST /api/generate",
+    }
     for named, response in OPEN["components"]["responses"].items():
         schema = response["content"]["application/json"]["schema"]
         body = f"{named}Body" if named in ("OllamaError", "AnthropicError") else "ErrorBody"

@@ -244,6 +244,14 @@ def test_another_encoding_is_refused_unread(encodings: tuple[str, ...]) -> None:
     assert ("accept-encoding", "gzip, deflate, identity") in caught.value.all_headers()
 
 
+def test_a_compressed_body_that_becomes_nothing_has_the_limit_too() -> None:
+    """In chunks, empty blocks were read until the time for a body was over, however many they were."""
+    parts = pieces(b"\x78\x9c" + b"\x00\x00\x00\xff\xff" * MIB, 65_536)
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(read(encoded_scope("deflate"), receive_from(parts), BodyBudget(4 * MIB, 4 * MIB)))
+    assert caught.value.status == 413
+
+
 WHOLE = gzip.compress(b"{}" * 1000)
 DAMAGED = {
     "nothing": b"",

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from vlrun.server.api import fields, schemas
 from vlrun.server.api.schemas import RequestStruct, Text
+from vlrun.types.options import RANGES
 from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import MAX_TOOLS
 
@@ -29,14 +30,20 @@ Think: TypeAlias = Annotated[
     Meta(description="False turns the reasoning of a Thinking model off. Levels change nothing."),
 ]
 
+NumPredict: TypeAlias = Annotated[
+    int,
+    Meta(
+        le=RANGES["max_tokens"],
+        description="Length of the answer in tokens; 0 and below: the rest of the context.",
+    ),
+]
+
 
 class ModelOptions(RequestStruct):
     """The options of an answer."""
 
     unused = fields.OLLAMA_OPTIONS
-    num_predict: (
-        Annotated[int, Meta(description="Length of the answer in tokens; 0 and below: the rest of the context.")] | None
-    ) = None
+    num_predict: NumPredict | None = None
     temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
     top_k: Annotated[int, Meta(le=2**31 - 1, description="0 and below turn it off.")] | None = None
     top_p: schemas.TopP | None = None

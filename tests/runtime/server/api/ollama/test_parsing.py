@@ -185,6 +185,13 @@ def test_what_cannot_be_done_is_refused_by_name(given: Mapping[str, object], par
     assert param in error.message
 
 
+def test_a_length_beyond_all_contexts_is_refused_by_its_own_name() -> None:
+    """Ollama's clients show the message only, which spoke of ``max_tokens``."""
+    error = refused(options={"num_predict": RANGES["max_tokens"] + 1})
+    assert (error.status, error.param) == (400, "options.num_predict")
+    assert error.message.startswith("options.num_predict must be at most")
+
+
 def test_stop_strings_and_a_schema_exclude_each_other() -> None:
     assert refused(options={"stop": ["a"]}, format="json").param == "options.stop"
 

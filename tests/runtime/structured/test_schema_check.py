@@ -1,0 +1,31 @@
+"""Any JSON is a schema or is refused by a sentence: clients write absent keywords as null."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from vlrun.errors import OptionError
+from vlrun.structured.schema_check import check_schema
+from vlrun.structured.schema_refs import NAMED_SCHEMAS, ONE_SCHEMA, SCHEMA_LISTS
+
+VALUES = (None, True, 0, 2.5, "x", [], [None], [{}], {}, {"a": None}, {"a": 1}, {"a": ["b"]}, {"a": {"type": "string"}})
+
+
+@pytest.mark.parametrize("keyword", sorted(ONE_SCHEMA | SCHEMA_LISTS | NAMED_SCHEMAS))
+def test_a_null_keyword_is_absent(keyword: str) -> None:
+    assert check_schema({"type": "object", keyword: None}).grammar == {"type": "object"}
+
+
+@pytest.mark.parametrize("keyword", sorted(ONE_SCHEMA | SCHEMA_LISTS | NAMED_SCHEMAS | {"dependencies"}))
+def test_any_value_is_checked_or_refused(keyword: str) -> None:
+    for value in VALUES:
+        for beside in ({}, {"dependencies": {"a": 1}}, {"items": []}):
+            with contextlib.suppress(OptionError):
+                check_schema({**beside, keyword: value})
+
+
+def test_old_and_new_lists_of_items_are_refused_together() -> None:
+    with pytest.raises(OptionError, match="prefixItems beside a list of items at #"):
+        check_schema({"items": [{"type": "string"}], "prefixItems": [{"type": "integer"}]})
