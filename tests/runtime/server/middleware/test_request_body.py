@@ -246,10 +246,9 @@ def test_another_encoding_is_refused_unread(encodings: tuple[str, ...]) -> None:
 
 def test_a_compressed_body_that_becomes_nothing_has_the_limit_too() -> None:
     """In chunks, empty blocks were read until the time for a body was over, however many they were."""
-    parts = pieces(b"\x78\x9c" + b"\x00\x00\x00\xff\xff" * MIB, 65_536)
-    with pytest.raises(ApiError) as caught:
-        asyncio.run(read(encoded_scope("deflate"), receive_from(parts), BodyBudget(4 * MIB, 4 * MIB)))
-    assert caught.value.status == 413
+    sent, budget = b"\x78\x9c" + b"\x00\x00\x00\xff\xff" * MIB, BodyBudget(MIB, MIB)
+    with pytest.raises(ApiError, match="the body is larger than 2 MiB"):
+        asyncio.run(read(encoded_scope("deflate"), receive_from(pieces(sent, 65_536)), budget))
 
 
 WHOLE = gzip.compress(b"{}" * 1000)
@@ -289,14 +288,8 @@ def test_a_decompression_bomb_is_refused_at_the_limit(size: int) -> None:
 def test_a_compressed_body_takes_what_it_becomes_from_the_budget() -> None:
     """Otherwise a few small requests would hold gigabytes."""
     budget, sent = BodyBudget(MIB, MIB), gzip.compress(bytes(2 * MIB))
-
-    async def read_body() -> None:
-        scope = encoded_scope("gzip", length=len(sent))
-        async with hold_body(scope, receive_from(pieces(sent, len(sent))), LIMITS, budget, CLIENT):
-            raise AssertionError("it was read")
-
     with pytest.raises(ApiError) as caught:
-        asyncio.run(read_body())
+        asyncio.run(read(encoded_scope("gzip"), receive_from(pieces(sent, len(sent))), budget))
     assert (caught.value.status, budget.held) == (429, 0)
 
 
