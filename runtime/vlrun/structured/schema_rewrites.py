@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
-from vlrun.structured.schema_refs import Schema, resolve, types_of
+from vlrun.structured.schema_refs import Schema, resolve, subschemas, types_of
 from vlrun.structured.schema_validator import SchemaValidator, canonical
 
 MAX_BRANCHES = 3
@@ -177,10 +177,10 @@ def _contains(schema: Schema, _: Schema) -> None:
 def _property_names(schema: Schema, given: Schema) -> None:
     schema.pop("propertyNames")
     names = cast("Schema | bool", given["propertyNames"])
+    if any("$ref" in one for _, one in subschemas(names, "#") if isinstance(one, dict)):  # it leads out of `names`
+        return
     validator = SchemaValidator(names)
     properties = cast("Schema", schema.get("properties", {}))
-    if "$ref" in (names if isinstance(names, dict) else {}):
-        return
     for name in properties:
         if validator.violation(name):
             properties[name] = False

@@ -29,3 +29,13 @@ def test_any_value_is_checked_or_refused(keyword: str) -> None:
 def test_old_and_new_lists_of_items_are_refused_together() -> None:
     with pytest.raises(OptionError, match="prefixItems beside a list of items at #"):
         check_schema({"items": [{"type": "string"}], "prefixItems": [{"type": "integer"}]})
+
+
+def test_references_within_property_names_are_followed_from_the_root() -> None:
+    """They were looked up in the schema of the names, where they are not: a KeyError."""
+    names = {"anyOf": [{"$ref": "#/$defs/known"}, {"const": "b"}]}
+    schema = {"type": "object", "properties": {"a": True}, "propertyNames": names, "$defs": {"known": {"const": "a"}}}
+    validator = check_schema(schema).validator
+    assert validator is not None
+    assert validator.violation({"a": 1, "b": 2}) is None
+    assert validator.violation({"c": 1}) is not None
