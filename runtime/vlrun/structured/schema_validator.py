@@ -34,11 +34,17 @@ class SchemaValidator:
 
     Args:
         schema: A schema that `check_schema` accepts, as it was given.
+
+    Raises:
+        OptionError: A reference names the modern place of an older keyword.
     """
 
     def __init__(self, schema: Schema | bool) -> None:
         self._root = schema
         self._schemas = dict(subschemas(schema, "#"))
+        for at, member in self._schemas.items():
+            if isinstance(member, dict) and unquote(str(member.get("$ref", "#"))) not in self._schemas:
+                raise OptionError(f"the schema's reference at {at} leads to no schema in the schema as it was given")
         self._patterns: dict[str, Callable[[str], bool]] = {}
 
     def violation(self, value: object) -> str | None:

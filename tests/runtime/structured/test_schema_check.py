@@ -39,3 +39,10 @@ def test_references_within_property_names_are_followed_from_the_root() -> None:
     assert validator is not None
     assert validator.violation({"a": 1, "b": 2}) is None
     assert validator.violation({"c": 1}) is not None
+
+
+def test_references_to_the_modern_place_of_an_older_keyword_are_refused() -> None:
+    """Guards against a KeyError when the answer is checked."""
+    items = [{"type": "string"}, {"$ref": "#/prefixItems/0"}]
+    with pytest.raises(OptionError, match="#/items/1 leads to no schema"):
+        check_schema({"type": "array", "items": items, "uniqueItems": True})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from vlrun.models.family import ToolCallFormat
@@ -59,6 +60,11 @@ def logprobs(tokens: Sequence[TokenLogprob]) -> list[Json]:
 
 def _logprob(token: TokenLogprob) -> Json:
     return {"token": token.token, "logprob": token.logprob, "bytes": list(token.raw)}
+
+
+def rfc3339(seconds: float) -> str:
+    """Format seconds since the epoch as a date and time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 class OutputSplitter:

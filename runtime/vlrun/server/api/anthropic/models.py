@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from starlette.types import Scope
 
-from vlrun.server.api.answers import Json
+from vlrun.server.api.answers import Json, rfc3339
 
 VERSION_HEADER = b"anthropic-version"
 """All of Anthropic's clients send it, and no others."""
@@ -30,7 +29,7 @@ def model_object(name: str, since: float, context: int | None) -> Json:
         "type": "model",
         "id": name,
         "display_name": name,
-        "created_at": datetime.fromtimestamp(since, UTC).isoformat().replace("+00:00", "Z"),
+        "created_at": rfc3339(since),
         "lifecycle": "active",
         "max_input_tokens": context,
         "max_tokens": context,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
 import msgspec
 
 from vlrun.models.family import ToolCallFormat
 from vlrun.server.api import strict_json
-from vlrun.server.api.answers import Json, OutputSplitter, extension, finish_reason, logprobs, split_output
+from vlrun.server.api.answers import Json, OutputSplitter, extension, finish_reason, logprobs, rfc3339, split_output
 from vlrun.server.api.ollama.parsing import parse_chat, parse_prompt
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, ResponseAdapter
@@ -104,7 +104,7 @@ class OllamaAdapter(ResponseAdapter):
         tokens: Sequence[TokenLogprob] = (),
     ) -> Json:
         """A part of the answer, or all of it."""
-        created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        created = rfc3339(time.time())
         content: Json = {"content": text} if self._kind == "message" else {"response": text}
         if reasoning:
             content["thinking"] = reasoning

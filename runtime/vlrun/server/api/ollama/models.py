@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import vlrun
 from vlrun.manifest import DECODER_BIN, VISION_BIN, Manifest
-from vlrun.server.api.answers import Json
+from vlrun.server.api.answers import Json, rfc3339
 from vlrun.server.api.ollama.parsing import with_tag
 from vlrun.server.api_errors import bad_request
 
@@ -113,7 +112,7 @@ def show(model: ServedModel) -> Json:
             f"{ARCHITECTURE}.vision.embedding_length": vision.hidden,
         },
         "capabilities": model.capabilities,
-        "modified_at": _time(model.since),
+        "modified_at": rfc3339(model.since),
     }
 
 
@@ -130,7 +129,7 @@ def _entry(model: ServedModel, name: str) -> Json:
     return {
         "name": with_tag(name),
         "model": with_tag(name),
-        "modified_at": _time(model.since),
+        "modified_at": rfc3339(model.since),
         "size": model.size,
         "digest": model.fingerprint,
         "details": _details(model),
@@ -154,7 +153,3 @@ def _rounded(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.1f}{name}" if unit == 1e9 else f"{count / unit:.2f}{name}"
     return str(count)
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
