@@ -78,6 +78,10 @@ class ModelFamily(Protocol):
     """One architecture."""
 
     @property
+    def architecture(self) -> str:
+        """The architecture's name in GGUF files, which clients of other servers know."""
+
+    @property
     def tool_calls(self) -> ToolCallFormat:
         """How the model writes tool calls."""
 

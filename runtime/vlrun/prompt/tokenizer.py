@@ -18,13 +18,13 @@ DECODERS = frozenset(("ByteLevel", "Fuse"))
 MAX_STEPS = 16
 """Steps of one kind, each of which reads the whole text; published tokenizers have two."""
 PRE_TOKENIZERS = frozenset(("ByteLevel", "Split"))
-QWEN_PATTERN = (
+PUBLISHED_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 TINY_PATTERN = "[0-9A-Z]"
-PATTERNS = frozenset((QWEN_PATTERN, TINY_PATTERN))
-"""Regular expressions that texts may be split by: Qwen's and the embedded model's. Others may take exponential time,
-and whether they do cannot be told in general."""
+PATTERNS = frozenset((PUBLISHED_PATTERN, TINY_PATTERN))
+"""Regular expressions that texts may be split by: of the published models and the embedded one. Others may take
+exponential time, and whether they do cannot be told in general."""
 
 
 def load_tokenizer(content: bytes, folder: ModelFolder) -> Tokenizer:
@@ -62,7 +62,7 @@ def parse_tokenizer(content: bytes, where: str) -> Tokenizer:
     _check_steps(tokenizer.decoder, DECODERS, where)
     splits = _check_steps(tokenizer.pre_tokenizer, PRE_TOKENIZERS, where)
     for step in splits:
-        if step.get("pattern", {}).get("Regex", QWEN_PATTERN) not in PATTERNS:
+        if step.get("pattern", {}).get("Regex", PUBLISHED_PATTERN) not in PATTERNS:
             raise DamagedModel(f"{where} splits text by a regular expression that vlrun does not know")
     if sum(step["type"] == "ByteLevel" for step in splits) > 1:  # each one lengthens a text that is not ASCII
         raise DamagedModel(f"{where} has the step 'ByteLevel' more than once")

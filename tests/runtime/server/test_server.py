@@ -216,7 +216,7 @@ def test_a_second_signal_ends_at_once() -> None:
     [
         (("--host", "0.0.0.0"), "other machines can reach"),
         (("--host", "no-such-name.invalid"), "cannot listen on no-such-name.invalid"),
-        (("--api-key-file", "no/such/file"), "cannot be read"),
+        (("--api-key-file", "no/such/file"), "cannot be used"),
         (("--model", "no/such/model"), "no/such/model"),
         (("--systemd",), "expects one socket from systemd"),
     ],

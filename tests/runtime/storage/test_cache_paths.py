@@ -80,7 +80,7 @@ def test_a_group_and_root_are_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_no_other_module_looks_up_the_cache_folder() -> None:
-    users = [path.relative_to(RUNTIME) for path in RUNTIME.rglob("*.py") if "platformdirs" in path.read_text("utf-8")]
+    users = [path.relative_to(RUNTIME) for path in RUNTIME.rglob("*.py") if "user_cache_" in path.read_text("utf-8")]
     assert users == [Path("vlrun/storage/cache_paths.py")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,21 @@ from vlrun.errors import OptionError
 from vlrun.structured.schema_check import check_schema
 from vlrun.structured.schema_refs import NAMED_SCHEMAS, ONE_SCHEMA, SCHEMA_LISTS
 
-VALUES = (None, True, 0, 2.5, "x", [], [None], [{}], {}, {"a": None}, {"a": 1}, {"a": ["b"]}, {"a": {"type": "string"}})
+VALUES: list[Any] = (
+    None,
+    True,
+    0,
+    2.5,
+    "x",
+    [],
+    [None],
+    [{}],
+    {},
+    {"a": None},
+    {"a": 1},
+    {"a": ["b"]},
+    {"a": {"type": "string"}},
+)
 
 
 @pytest.mark.parametrize("keyword", sorted(ONE_SCHEMA | SCHEMA_LISTS | NAMED_SCHEMAS))

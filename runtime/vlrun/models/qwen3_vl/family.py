@@ -19,6 +19,7 @@ IMAGE_TOKENS: Mapping[Detail, int] = {"low": 256, "auto": 1280, "high": 2560}
 class Qwen3VL:
     """The dense Qwen3-VL models, Instruct and Thinking."""
 
+    architecture = "qwen3vl"
     tool_calls = TOOL_CALLS
     reasoning = ReasoningFormat(begin="<think>", end="</think>", separator="\n\n")
     voting = SamplingParams(temperature=0.7, top_p=0.8, top_k=20)

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 
 import vlrun
 from vlrun.manifest import DECODER_BIN, VISION_BIN, Manifest
+from vlrun.models.registry import family_of
 from vlrun.server.api.answers import Json, rfc3339
 from vlrun.server.api.ollama.parsing import with_tag
 from vlrun.server.api_errors import bad_request
 
 API_VERSION = "0.14.0"
 """The version of Ollama whose API this is: clients refuse versions that are older than the features they use."""
-ARCHITECTURE = "qwen3vl"
-"""Ollama's name of the architecture."""
-FAMILIES = (ARCHITECTURE, "clip")
-"""Older clients take a model for one that sees if it has the family ``clip``."""
+SEEING_FAMILY = "clip"
+"""Older clients take a model for one that sees if it has this family."""
 WEIGHT_BYTES = {"int4": 0.5, "int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 NEVER = "2318-01-01T00:00:00Z"
 """When the model is unloaded, as far as Ollama's clients can read it."""
@@ -52,6 +51,11 @@ class ServedModel:
     since: float
     context: int | None
     thinks: bool
+
+    @property
+    def architecture(self) -> str:
+        """The name of its architecture."""
+        return family_of(self.manifest).architecture
 
     @property
     def size(self) -> int:
@@ -91,7 +95,7 @@ def running(model: ServedModel) -> Json:
 
 def show(model: ServedModel) -> Json:
     """The answer of ``/api/show``."""
-    text, vision = model.manifest.text, model.manifest.vision
+    text, vision, architecture = model.manifest.text, model.manifest.vision, model.architecture
     context = text.max_positions if model.context is None else model.context
     return {
         "modelfile": "",
@@ -100,16 +104,16 @@ def show(model: ServedModel) -> Json:
         "license": "",
         "details": _details(model),
         "model_info": {
-            "general.architecture": ARCHITECTURE,
+            "general.architecture": architecture,
             "general.basename": model.manifest.name,
             "general.parameter_count": model.parameters,
-            f"{ARCHITECTURE}.context_length": context,
-            f"{ARCHITECTURE}.block_count": text.layers,
-            f"{ARCHITECTURE}.embedding_length": text.hidden,
-            f"{ARCHITECTURE}.attention.head_count": text.heads,
-            f"{ARCHITECTURE}.attention.head_count_kv": text.kv_heads,
-            f"{ARCHITECTURE}.vision.block_count": vision.depth,
-            f"{ARCHITECTURE}.vision.embedding_length": vision.hidden,
+            f"{architecture}.context_length": context,
+            f"{architecture}.block_count": text.layers,
+            f"{architecture}.embedding_length": text.hidden,
+            f"{architecture}.attention.head_count": text.heads,
+            f"{architecture}.attention.head_count_kv": text.kv_heads,
+            f"{architecture}.vision.block_count": vision.depth,
+            f"{architecture}.vision.embedding_length": vision.hidden,
         },
         "capabilities": model.capabilities,
         "modified_at": rfc3339(model.since),
@@ -140,8 +144,8 @@ def _details(model: ServedModel) -> Json:
     return {
         "parent_model": "",
         "format": "openvino",
-        "family": ARCHITECTURE,
-        "families": list(FAMILIES),
+        "family": model.architecture,
+        "families": [model.architecture, SEEING_FAMILY],
         "parameter_size": _rounded(model.parameters),
         "quantization_level": model.manifest.quantization.decoder.upper(),
     }
