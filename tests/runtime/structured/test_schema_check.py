@@ -11,21 +11,11 @@ from vlrun.errors import OptionError
 from vlrun.structured.schema_check import check_schema
 from vlrun.structured.schema_refs import NAMED_SCHEMAS, ONE_SCHEMA, SCHEMA_LISTS
 
-VALUES: list[Any] = (
-    None,
-    True,
-    0,
-    2.5,
-    "x",
-    [],
-    [None],
-    [{}],
-    {},
-    {"a": None},
-    {"a": 1},
-    {"a": ["b"]},
-    {"a": {"type": "string"}},
+VALUES: tuple[Any, ...] = (
+    *(None, True, 0, 2.5, "x", [], [None], [{}], {}),
+    *({"a": None}, {"a": 1}, {"a": ["b"]}, {"a": {"type": "string"}}),
 )
+BESIDE: tuple[dict[str, Any], ...] = ({}, {"dependencies": {"a": 1}}, {"items": []})
 
 
 @pytest.mark.parametrize("keyword", sorted(ONE_SCHEMA | SCHEMA_LISTS | NAMED_SCHEMAS))
@@ -36,7 +26,7 @@ def test_a_null_keyword_is_absent(keyword: str) -> None:
 @pytest.mark.parametrize("keyword", sorted(ONE_SCHEMA | SCHEMA_LISTS | NAMED_SCHEMAS | {"dependencies"}))
 def test_any_value_is_checked_or_refused(keyword: str) -> None:
     for value in VALUES:
-        for beside in ({}, {"dependencies": {"a": 1}}, {"items": []}):
+        for beside in BESIDE:
             with contextlib.suppress(OptionError):
                 check_schema({**beside, keyword: value})
 
