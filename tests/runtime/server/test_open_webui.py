@@ -86,10 +86,7 @@ def test_a_chat_goes_on(server: Server) -> None:
     assert again == text
 
 
-UNTRAINED = pytest.mark.xfail(reason="the embedded model does not know system prompts", strict=False)
-
-
-@pytest.mark.parametrize("system", [None, pytest.param("You are a helpful assistant.", marks=UNTRAINED)])
+@pytest.mark.parametrize("system", [None, "You are a helpful assistant."])
 def test_a_picture_is_understood(server: Server, system: str | None) -> None:
     before = [{"role": "system", "content": system}] if system else []
     assert stream(server, [*before, text_and_picture(QUESTION)])[0] == "6"
