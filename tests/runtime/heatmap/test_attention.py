@@ -96,7 +96,8 @@ def test_batching_guesses_and_cached_prefixes_do_not_change_the_attention(vlm: V
 
 def test_rejected_guesses_are_not_recorded(vlm: VLM) -> None:
     """The answer copies the prompt, so that prompt lookup guesses often."""
-    request = recorded_request(vlm, [], "Copy this text:\nThe red can is on the shelf. The blue bag is on the shelf.", 60)
+    question = "Copy this text:\nThe red can is on the shelf. The blue bag is on the shelf."
+    request = recorded_request(vlm, [], question, 60)
     copy_request = replace(request, eos=frozenset(), repetition_guard=False)
     plain, trace = run_recorded(vlm, replace(copy_request, prompt_lookup=False))
     stream = vlm.engine.submit(copy_request)
