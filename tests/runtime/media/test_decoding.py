@@ -21,7 +21,7 @@ from vlrun.media.decoding import EncodedFile, PixelBudget
 from vlrun.media.image import image_size, open_image, opened_image
 from vlrun.media.strict_checks import MAX_SCANS, MAX_STRIPS
 
-SECONDS = 0.02
+SECONDS = 0.005
 """A fraction of what each of these files takes on a fast machine."""
 
 
