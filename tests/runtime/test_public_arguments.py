@@ -81,6 +81,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
             "tiles": vlrun.Tiles(1, 2),
             "votes": 1,
             "steps": True,
+            "system": "x",
         },
     ),
     "Tiles": (vlrun.Tiles, {"columns": 1, "rows": 2}),

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[3]
@@ -46,7 +46,7 @@ def install_command(extra: str = "") -> str:
 def _pip() -> str:
     """Return what calls pip for this environment, which may have none of its own."""
     python = shlex.quote(sys.executable)
-    if find_spec("pip") is None:
+    if PathFinder.find_spec("pip") is None:  # find_spec of importlib.util asks setuptools, which may warn
         return f"pip --python {python}"
     return "pip" if _found("pip", Path(sys.executable).with_name("pip")) else f"{python} -m pip"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,6 +26,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(installation, "CLONE", tmp_path / "lib")
     monkeypatch.setattr(installation, "SCRIPT", tmp_path / "lib" / "scripts" / "vlrun")
     monkeypatch.setattr(metadata, "distribution", lambda name: None)
+    monkeypatch.setitem(
+        sys.modules, "distutils", ModuleType("distutils")
+    )  # setuptools warned of it when pip was looked for
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -59,7 +64,7 @@ def test_another_program_of_the_same_name_is_not_meant(place: Path, monkeypatch:
 
 
 def test_without_pip_in_the_environment_another_pip_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(installation, "find_spec", lambda name: None)
+    monkeypatch.setattr(PathFinder, "find_spec", lambda name: None)
     assert install_command("serve") == f"pip --python {place}/env/bin/python install 'vlrun[serve]'"
 
 
