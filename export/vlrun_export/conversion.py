@@ -13,6 +13,7 @@ import torch
 
 from vlrun import manifest
 from vlrun.errors import OutputError
+from vlrun.layout import VLRUN
 from vlrun.manifest import CheckResult, Manifest, Quantization
 from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
@@ -47,7 +48,7 @@ def convert(
     with quiet_libraries():
         opened = open_checkpoint(checkpoint)
         recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
-        described = describe(opened, name, Quantization(weights, vision, recipe), folder)
+        described = describe(opened, name, VLRUN.name, Quantization(weights, vision, recipe), folder)
         rows = described.text.vocab_rows
         _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
         _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
