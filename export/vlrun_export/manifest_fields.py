@@ -22,7 +22,7 @@ COPIED = (CONFIG, GENERATION_CONFIG, PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG)
 TOOLS = ("torch", "transformers", "nncf", "openvino")
 
 
-def describe(checkpoint: Checkpoint, name: str, layout: str, quantization: Quantization, out: Path) -> Manifest:
+def describe(checkpoint: Checkpoint, name: str, quantization: Quantization, out: Path) -> Manifest:
     """Write tokenizer, chat template and configuration to ``out``. Return the manifest without check results and files.
 
     Raises:
@@ -32,7 +32,7 @@ def describe(checkpoint: Checkpoint, name: str, layout: str, quantization: Quant
     content = tokenizer_json(files)
     tokenizer = manifest_fields.parse_tokenizer(content, files)
     config = checkpoint.contents.config
-    described = manifest_fields.describe(files, config, tokenizer, name, layout, quantization, tool_versions())
+    described = manifest_fields.describe(files, config, tokenizer, name, quantization, tool_versions())
     (out / manifest.TOKENIZER).write_text(content, encoding="utf-8")
     (out / manifest.CHAT_TEMPLATE).write_text(chat_template(files), encoding="utf-8", newline="")
     for copied in COPIED:

@@ -1,9 +1,12 @@
-"""Layouts of a model folder: which graphs it has, each an ``.xml`` file beside a ``.bin`` file with its weights."""
+"""Layouts of a model folder: which graphs it has, each with a file for its weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
+
+BACKENDS = OPENVINO_RUNTIME, ONNX_RUNTIME = "openvino", "onnxruntime"
+"""Names of the backends."""
 
 
 @dataclass(frozen=True)
@@ -14,11 +17,15 @@ class Layout:
         name: The layout's name in the manifest.
         decoder: Graphs of the language decoder.
         vision: Graphs of the vision encoder.
+        backend: The backend that runs it.
+        suffixes: Of a graph's file, and of the file of its weights.
     """
 
     name: str
     decoder: tuple[str, ...]
     vision: tuple[str, ...]
+    backend: str = OPENVINO_RUNTIME
+    suffixes: tuple[str, str] = (".xml", ".bin")
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -28,21 +35,22 @@ class Layout:
     @property
     def files(self) -> tuple[str, ...]:
         """Files of all graphs."""
-        return tuple(name for graph in self.graphs for name in (graph_file(graph), weights_file(graph)))
+        return tuple(name for graph in self.graphs for name in (self.graph_file(graph), self.weights_file(graph)))
 
+    def graph_file(self, graph: str) -> str:
+        """Return the file of a graph."""
+        return graph + self.suffixes[0]
 
-def graph_file(graph: str) -> str:
-    """Return the file of a graph."""
-    return f"{graph}.xml"
-
-
-def weights_file(graph: str) -> str:
-    """Return the file of a graph's weights."""
-    return f"{graph}.bin"
+    def weights_file(self, graph: str) -> str:
+        """Return the file of a graph's weights."""
+        return graph + self.suffixes[1]
 
 
 VLRUN = Layout("vlrun", ("decoder",), ("vision",))
 """What ``vlrun export`` writes: one graph for each part."""
+
+ONNX = Layout("onnx", ("decoder",), ("vision",), ONNX_RUNTIME, (".onnx", ".onnx.data"))
+"""What ``vlrun export --format onnx`` writes."""
 
 OPTIMUM = Layout(
     "optimum",
@@ -55,4 +63,4 @@ OPTIMUM = Layout(
 )
 """What ``optimum-cli export openvino`` writes, and openvino-genai reads."""
 
-LAYOUTS = MappingProxyType({layout.name: layout for layout in (VLRUN, OPTIMUM)})
+LAYOUTS = MappingProxyType({layout.name: layout for layout in (VLRUN, ONNX, OPTIMUM)})

@@ -15,7 +15,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
-from vlrun.layout import LAYOUTS, VLRUN, weights_file
+from vlrun.layout import LAYOUTS, VLRUN
 from vlrun.storage.regular_files import read_regular
 
 FORMAT = 1
@@ -203,7 +203,8 @@ class Manifest:
         """Return the sizes of the decoder's and of the vision encoder's weights."""
         layout = LAYOUTS[self.layout]
         decoder, vision = (
-            sum(self.files[weights_file(graph)].size for graph in graphs) for graphs in (layout.decoder, layout.vision)
+            sum(self.files[layout.weights_file(graph)].size for graph in graphs)
+            for graphs in (layout.decoder, layout.vision)
         )
         return decoder, vision
 

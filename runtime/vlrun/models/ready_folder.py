@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelError, ModelNotFound
-from vlrun.layout import OPTIMUM, graph_file
+from vlrun.layout import OPTIMUM
 from vlrun.manifest import CHAT_TEMPLATE, MANIFEST, MAX_MANIFEST_BYTES, TOKENIZER, FileEntry, Quantization
 from vlrun.models.hf_config.chat_template import TEMPLATES, chat_template
 from vlrun.models.hf_config.files import CONFIG_BYTES
@@ -45,7 +45,7 @@ def folder_kind(names: Collection[str]) -> FolderKind | None:
     """Recognize a folder by the names of its files; None if vlrun can neither run nor export it."""
     if MANIFEST in names:
         return "vlrun"
-    if graph_file(OPTIMUM.decoder[0]) in names:
+    if OPTIMUM.graph_file(OPTIMUM.decoder[0]) in names:
         return "optimum"
     if CONFIG in names and any(name.endswith(".safetensors") for name in names):
         return "checkpoint"
@@ -129,7 +129,7 @@ def _check_kind(names: Collection[str], folder: Path) -> None:
     if kind is None and any(name.startswith("openvino_") and name.endswith(".xml") for name in names):
         raise ForeignModel(
             f"'{folder}' is an OpenVINO model of another kind: vlrun runs the dense Qwen3-VL models, whose folders "
-            f"have {graph_file(OPTIMUM.decoder[0])}"
+            f"have {OPTIMUM.graph_file(OPTIMUM.decoder[0])}"
         )
     if kind is None:
         raise ModelNotFound(f"'{folder}' has no {MANIFEST}: export a checkpoint with 'vlrun export' first")
@@ -139,13 +139,15 @@ def _describe(opened: OpenedFiles, config_files: FolderConfig, config: dict[str,
     stamps = opened.stamps
     tokenizer = parse_tokenizer(opened.read_text(TOKENIZER), config_files)
     chat_template(config_files)  # raises if there is none
-    decoder, vision = (_precision(opened.read(graph_file(graphs[0]))) for graphs in (OPTIMUM.decoder, OPTIMUM.vision))
+    decoder, vision = (
+        _precision(opened.read(OPTIMUM.graph_file(graphs[0]))) for graphs in (OPTIMUM.decoder, OPTIMUM.vision)
+    )
     quantization = Quantization(decoder, vision, "as optimum-intel wrote it")
-    described = describe_fields(config_files, config, tokenizer, OPTIMUM.name, OPTIMUM.name, quantization, {})
+    described = describe_fields(config_files, config, tokenizer, OPTIMUM.name, quantization, {})
     entries = {name: FileEntry(size=stamp.size, sha256=opened.hash(name)) for name, stamp in sorted(stamps.items())}
     for name in opened.changed():
         raise DamagedModel(f"{name} in '{opened.name}' changes while it is read: load it when it is complete")
-    return msgspec.json.encode(dataclasses.replace(described, files=entries))
+    return msgspec.json.encode(dataclasses.replace(described, layout=OPTIMUM.name, files=entries))
 
 
 def _precision(graph: bytes) -> str:

@@ -12,7 +12,7 @@ from vlrun.backends.openvino.optimum.decoder import join_decoder
 from vlrun.backends.openvino.optimum.rewriting import UnknownGraph
 from vlrun.backends.openvino.optimum.vision import join_vision
 from vlrun.errors import ForeignModel
-from vlrun.layout import LAYOUTS, OPTIMUM, graph_file, weights_file
+from vlrun.layout import LAYOUTS, OPTIMUM, Layout
 from vlrun.models.model_folder import ModelFolder
 
 
@@ -28,7 +28,7 @@ class Graph:
 def read_decoder(device: Device, folder: ModelFolder) -> Graph:
     """Return the stateful decoder. Raises DamagedModel, and ForeignModel for a graph of unknown form."""
     layout, manifest = LAYOUTS[folder.manifest.layout], folder.manifest
-    models, graph = _read(device, folder, layout.decoder)
+    models, graph = _read(device, folder, layout, layout.decoder)
     if layout != OPTIMUM:
         return graph
     try:
@@ -41,7 +41,7 @@ def read_decoder(device: Device, folder: ModelFolder) -> Graph:
 def read_vision(device: Device, folder: ModelFolder) -> Graph:
     """Return the vision encoder. Raises DamagedModel, and ForeignModel for a graph of unknown form."""
     layout = LAYOUTS[folder.manifest.layout]
-    models, graph = _read(device, folder, layout.vision)
+    models, graph = _read(device, folder, layout, layout.vision)
     if layout != OPTIMUM:
         return graph
     try:
@@ -51,11 +51,11 @@ def read_vision(device: Device, folder: ModelFolder) -> Graph:
     return graph
 
 
-def _read(device: Device, folder: ModelFolder, names: Sequence[str]) -> tuple[list[ov.Model], Graph]:
+def _read(device: Device, folder: ModelFolder, layout: Layout, names: Sequence[str]) -> tuple[list[ov.Model], Graph]:
     """Return all graphs of a part, and the first one, into which the others are to be joined."""
-    models = [device.read_model(folder, graph_file(name), weights_file(name)) for name in names]
-    weights = tuple(weights_file(name) for name in names)
-    return models, Graph(models[0], weights, f"'{graph_file(names[0])}' in '{folder.name}'")
+    models = [device.read_model(folder, layout.graph_file(name), layout.weights_file(name)) for name in names]
+    weights = tuple(layout.weights_file(name) for name in names)
+    return models, Graph(models[0], weights, f"'{layout.graph_file(names[0])}' in '{folder.name}'")
 
 
 def _unknown(name: str, error: Exception) -> ForeignModel:

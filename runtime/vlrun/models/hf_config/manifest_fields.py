@@ -24,7 +24,6 @@ def describe(
     config: Mapping[str, Any],
     tokenizer: Tokenizer,
     name: str,
-    layout: str,
     quantization: Quantization,
     tools: Mapping[str, str],
 ) -> Manifest:
@@ -43,7 +42,6 @@ def describe(
         tools=tools,
         check=(),
         files={},
-        layout=layout,
     )
 
 
