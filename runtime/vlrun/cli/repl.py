@@ -149,12 +149,12 @@ class Repl:
         self, question: str, images: Sequence[LoadedImage], options: Options, request: TaskRequest | None
     ) -> Generator[Chunk]:
         """Return the stream of an answer, and show its progress."""
-        silent = request is not None and request.has_total
+        streamed = request is None or not request.has_total
         self._progress.preparing()
         with self._line.cleared_after():
             chunks = self._conversation.stream(question, [one.image for one in images], options)
-        shown = shows_thinking(self._show_thinking)
-        return self._progress.watch(chunks, len(images), silent=silent, thinking_shown=shown)
+        thinking_shown = streamed and shows_thinking(self._show_thinking)
+        return self._progress.watch(chunks, len(images), text_shown=streamed, thinking_shown=thinking_shown)
 
     def _load_model(self, model_options: ModelOptions, turns: tuple[Turn, ...] = ()) -> None:
         from vlrun.conversation import Conversation
