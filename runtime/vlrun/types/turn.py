@@ -87,6 +87,11 @@ class Turn:
             raise OptionError("details must have one entry for each image of the turn")
 
 
+def system_turns(system: str | None) -> tuple[Turn, ...]:
+    """Return the turn of a system prompt, if there is one, for the begin of a conversation."""
+    return (Turn("system", (system,)),) if optional(text)("system", system) else ()
+
+
 def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], tuple[Tool, ...]]:
     """Return turns and tools as tuples. Raises OptionError for members of other types, and without turns."""
     checked = tuple_of(instance(Turn), "turns")("turns", turns)
