@@ -89,7 +89,8 @@ class Turn:
 
 def system_turns(system: str | None) -> tuple[Turn, ...]:
     """Return the turn of a system prompt, if there is one, for the begin of a conversation."""
-    return (Turn("system", (system,)),) if optional(text)("system", system) else ()
+    checked = optional(text)("system", system)
+    return (Turn("system", (checked,)),) if checked else ()
 
 
 def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], tuple[Tool, ...]]:
