@@ -126,8 +126,8 @@ class Service:
         completions = self._json("completions", lambda body: CompletionAdapter.read(body, names, limits))
         responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
         messages = self._json("anthropic", lambda body: AnthropicAdapter.read(body, names, limits, calls))
-        ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read_chat(body, names, limits, calls))
-        ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read_prompt(body, names, limits, calls))
+        ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read("message", body, names, limits, calls))
+        ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read("response", body, names, limits, calls))
         openapi = functools.lru_cache(MAX_DOCUMENTS)(
             lambda base: document(limits, names[0], self.access.keys is not None, base)
         )

@@ -122,9 +122,11 @@ def test_options_end_an_answer(client: ollama.Client) -> None:
 def test_loading_and_unloading(client: ollama.Client) -> None:
     """An empty prompt loads the model; `ollama stop` sends one too."""
     assert client.generate(MODEL).done_reason == "load"
-    assert client.generate(MODEL, "", keep_alive=0).done
+    assert client.generate(MODEL, "", keep_alive=0).done_reason == "unload"
     assert client.chat(MODEL, messages=[]).done_reason == "load"
     assert [line.done for line in client.chat(MODEL, messages=[], stream=True)] == [True]
+    assert client.chat(MODEL, messages=[], keep_alive="0s").done_reason == "unload"
+    assert client.generate(MODEL, QUESTION, keep_alive=0, options={"num_predict": 1}).done_reason == "length"
 
 
 def test_models(client: ollama.Client) -> None:
