@@ -29,10 +29,11 @@ from vlrun.server.api.ollama.adapter import OllamaAdapter
 from vlrun.server.api.ollama.models import ServedModel
 from vlrun.server.api.ollama.parsing import parse_name
 from vlrun.server.api.openapi import document
+from vlrun.server.api.parsing import check_model
 from vlrun.server.api.paths import hint
 from vlrun.server.api.responses import ResponsesAdapter
 from vlrun.server.api.start_page import page
-from vlrun.server.api_errors import ApiError
+from vlrun.server.api_errors import ApiError, protocol_of
 from vlrun.server.generation_request import GenerationRequest, ResponseAdapter
 from vlrun.server.images import check_images
 from vlrun.server.limits import ServerLimits
@@ -208,15 +209,14 @@ class Service:
         return self.vlm.build_prompt(self.handler.workers.decode(request, cancellation), request.tools)
 
     def _models(self, scope: Scope) -> Json:
-        if anthropic_models.is_anthropics(scope):
+        if protocol_of(scope["path"], scope["headers"]) == "anthropic":
             return anthropic_models.model_list(self.names, self._started, self._context)
         return {"object": "list", "data": [self._model_object(name) for name in self.names]}
 
     def _model(self, scope: Scope) -> Json:
         name = scope["path_params"]["name"]
-        if name not in self.names:
-            raise ApiError(404, "no such model is served here", "model_not_found", "model")
-        if anthropic_models.is_anthropics(scope):
+        check_model(name, self.names)
+        if protocol_of(scope["path"], scope["headers"]) == "anthropic":
             return anthropic_models.model_object(name, self._started, self._context)
         return self._model_object(name)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tests.paths import EXAMPLES
 from tests.runtime.server.http_client import QUESTION, get, post, send_request
 from tests.runtime.server.running_server import KEY, Server
+from vlrun.server.middleware.security import NO_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +138,12 @@ def test_counting_tokens(client: Anthropic) -> None:
 def test_models(client: Anthropic) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).max_input_tokens == 4096
+    with pytest.raises(anthropic.NotFoundError, match="is not served here") as missing:
+        client.models.retrieve("claude-opus-5")
+    assert missing.value.body == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": 'the model "claude-opus-5" is not served here'},
+    }
 
 
 def test_errors(client: Anthropic) -> None:
@@ -160,6 +167,12 @@ def test_keys(strict_server: Server) -> None:
         with pytest.raises(anthropic.AuthenticationError) as refused:
             ask(client)
         assert refused.value.type == "authentication_error"
+        with pytest.raises(anthropic.AuthenticationError) as refused:
+            client.models.list()
+        assert refused.value.body == {
+            "type": "error",
+            "error": {"type": "authentication_error", "message": NO_KEY.message},
+        }
 
 
 def test_claude_codes_request(server: Server) -> None:
@@ -198,12 +211,13 @@ def test_errors_have_anthropics_format_before_any_endpoint(server: Server) -> No
     """Also those of the middleware and of unknown paths."""
     replies = [
         get(server, "/v1/messages/batches"),
+        get(server, "/v1/files", {"anthropic-version": "2023-06-01"}),
         get(server, "/v1/messages"),
         post(server, b"{", "/v1/messages"),
         post(server, {}, "/v1/messages", {"Content-Type": "text/plain"}),
         post(server, {}, "/v1/messages", {"Origin": "http://evil.example"}),
     ]
-    assert [reply.status for reply in replies] == [404, 405, 400, 415, 403]
+    assert [reply.status for reply in replies] == [404, 404, 405, 400, 415, 403]
     assert all(reply.json["type"] == "error" and set(reply.json["error"]) == {"type", "message"} for reply in replies)
 
 

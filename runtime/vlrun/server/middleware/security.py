@@ -181,7 +181,7 @@ class _Exchange:
 
     async def send_error(self, error: ApiError) -> None:
         """Answer with an error."""
-        protocol = protocol_of(self._scope["path"])
+        protocol = protocol_of(self._scope["path"], self._scope["headers"])
         record_error(self._scope, error.code, error.param)
         headers = [(name.encode(), value.encode()) for name, value in error.all_headers(protocol)]
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
