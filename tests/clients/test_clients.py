@@ -22,7 +22,7 @@ from tests.runtime.server.running_server import Server
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(2400)]
 
 SCRIPTS = Path(__file__).with_name("scripts")
-SHARED = ("checks", "locustfile")
+SHARED = ("checks", "chat_completions", "counts", "locustfile")
 """Files in the folder that are not scripts of their own."""
 SCRIPT_SECONDS = 1200
 
@@ -74,9 +74,6 @@ NODE = {
     "langchain-js": Client("langchain_openai_sdk.mjs", ("@langchain/openai@^1.6", "@langchain/core@^1.4", "zod@^4")),
 }
 
-KNOWN = {("browser-use", "picture"): "at its temperature the embedded model miscounts if the text stands first"}
-"""Checks that may fail today, with the reason."""
-
 
 @pytest.mark.parametrize("name", PYTHON)
 def test_python_client(
@@ -118,11 +115,11 @@ def run_script(
     record_property("client", name)
     record_property("version", next((line["version"] for line in lines if "version" in line), "?"))
     for check, error in errors.items():
-        record_property(check, "ok" if error is None else "known" if (name, check) in KNOWN else "WRONG")
+        record_property(check, "ok" if error is None else "WRONG")
     output = done.stdout[-4000:] + done.stderr[-8000:]
     assert done.returncode == 0, output
     assert errors, output
-    wrong = {check: error for check, error in errors.items() if error is not None and (name, check) not in KNOWN}
+    wrong = {check: error for check, error in errors.items() if error is not None}
     assert not wrong, f"{json.dumps(wrong, indent=1)}\n{output}"
 
 
