@@ -12,8 +12,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import platformdirs
-
 UNUSABLE = Path(os.devnull) / "vlrun"
 """Takes the place of a folder that must not be used: reading and writing there fails, as on a read-only disk."""
 KINDS: Mapping[str, str] = {
@@ -84,6 +82,8 @@ def chat_history() -> Path:
 
 def folder() -> Path:
     """Return the user's cache folder, whether it can be used or not; without a home directory, one that cannot be."""
+    import platformdirs
+
     try:
         return platformdirs.user_cache_path("vlrun")
     except RuntimeError:
