@@ -225,11 +225,10 @@ class Repl:
         print_note(f"loaded {len(self._conversation.turns)} turns")
 
     def _stats(self, _: Sequence[str]) -> None:
-        print_note(
-            "there is no answer yet"
-            if self._answer is None
-            else f"\n{format_stats([self._answer], self._described, self._vlm.settings)}"
-        )
+        if self._answer is None:
+            print_note("there is no answer yet")
+        else:
+            print_error(format_stats([self._answer], self._described, self._vlm.settings))
 
     @property
     def _described(self) -> str:
