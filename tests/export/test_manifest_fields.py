@@ -55,7 +55,7 @@ def test_more_deepstack_levels_than_layers_are_refused_at_once(checkpoint: Path)
     config = json.loads((checkpoint / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = 2
     (checkpoint / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="has 3 DeepStack levels, but text_config.num_hidden_layers is 2"):
+    with pytest.raises(CheckpointError, match=r"has 3 DeepStack levels, but text_config\.num_hidden_layers is 2"):
         open_checkpoint(checkpoint)
 
 
