@@ -24,7 +24,7 @@ from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, Toke
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
-from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
+from vlrun.manifest import TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
@@ -120,7 +120,7 @@ class VLM:
         compiling.wait()  # parsing the tokenizer holds the GIL
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
-        self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
+        self.template = ChatTemplate(opened.chat_template(), self._tokenizer, manifest.tokens.image)
         self.grammar_tokenizer = GrammarTokenizer(
             self._tokenizer, manifest.tokens.eos, manifest.text.vocab_size, manifest.files[TOKENIZER].sha256
         )

@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "compiled": "models compiled for a GPU",
     "devices": "comparisons of a GPU with the CPU",
     "verified": "model folders whose hashes were checked",
+    "described": "descriptions of model folders without a manifest",
     "tuned": "results of vlrun tune",
     "probed": "measurements that choose OpenVINO properties",
     "speed": "measured times",
@@ -47,6 +48,11 @@ def device_checks() -> Path:
 def verified_models() -> Path:
     """Folder of records of verified model folders."""
     return _usable("verified")
+
+
+def described_folders() -> Path:
+    """Folder of the descriptions of model folders without a manifest."""
+    return _usable("described")
 
 
 def tuned_hints() -> Path:
