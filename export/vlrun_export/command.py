@@ -9,21 +9,33 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli.installation import program
+from vlrun.layout import ONNX, VLRUN
 
 if TYPE_CHECKING:
     from vlrun_export.quantize import Precision
 
+FORMATS = {"openvino": VLRUN, "onnx": ONNX}
 WEIGHTS, VISION = click.Choice(["int4", "int8", "fp16", "fp32"]), click.Choice(["int8", "fp16", "fp32"])
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "graphs",
+    type=click.Choice(list(FORMATS)),
+    default="openvino",
+    show_default=True,
+    help="Format of the graphs; onnx is for ONNX Runtime.",
+)
 @click.option("--weights", type=WEIGHTS, default="int8", show_default=True, help="Precision of the decoder.")
 @click.option("--vision", type=VISION, default="int8", show_default=True, help="Precision of the vision encoder.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare the result with transformers.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is a model folder and nothing else.")
-def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:
+def export(
+    checkpoint: Path, out: Path, graphs: str, weights: Precision, vision: Precision, check: bool, force: bool
+) -> None:
     """Export a Qwen3-VL checkpoint to a model folder.
 
     CHECKPOINT is a Hugging Face folder with safetensors. OUT is created only if the export is complete, passes its
@@ -39,7 +51,14 @@ def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, c
         progress = ProgressLines(line)
         with MemoryWatch() as memory:
             export_checkpoint(
-                checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress
+                checkpoint,
+                out,
+                layout=FORMATS[graphs],
+                weights=weights,
+                vision=vision,
+                check=check,
+                force=force,
+                progress=progress,
             )
         if not check:
             progress("skipped the comparison with transformers (--no-check); the manifest records this")

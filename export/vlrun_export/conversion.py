@@ -13,12 +13,13 @@ import torch
 
 from vlrun import manifest
 from vlrun.errors import OutputError
+from vlrun.layout import ONNX, Layout
 from vlrun.manifest import CheckResult, Manifest, Quantization
 from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
 from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
 from vlrun_export.families.qwen3_vl.vision_graph import build_vision
-from vlrun_export.manifest_fields import describe
+from vlrun_export.manifest_fields import TOOLS, describe, tool_versions
 from vlrun_export.model_folder import sync
 from vlrun_export.progress import Progress
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
@@ -27,11 +28,12 @@ from vlrun_export.tracing import TracedGraph, share_constants
 from vlrun_export.trial_question import ask_trial_question
 
 
-def convert(
+def convert(  # noqa: PLR0913
     checkpoint: Path,
     folder: Path,
     name: str,
     *,
+    layout: Layout,
     weights: Precision,
     vision: Precision,
     check: bool,
@@ -46,11 +48,16 @@ def convert(
     """
     with quiet_libraries():
         opened = open_checkpoint(checkpoint)
-        recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
+        if layout is ONNX:
+            from vlrun_export.onnx_format.parts import RECIPE as recipes  # imports onnx
+            from vlrun_export.onnx_format.parts import TOOLS as tools
+            from vlrun_export.onnx_format.parts import export_parts
+        else:
+            recipes, tools, export_parts = RECIPE, TOOLS, _export_parts
+        recipe = f"decoder: {recipes[weights]}; vision: {recipes[vision]}; norms and biases float32"
         described = describe(opened, name, Quantization(weights, vision, recipe), folder)
-        rows = described.text.vocab_rows
-        _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
-        _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
+        described = dataclasses.replace(described, layout=layout.name, tools=tool_versions(tools))
+        export_parts(opened, weights, vision, folder, progress)
         results: tuple[CheckResult, ...] = ()
         if check:
             results = check_folder(opened, folder, described, progress)
@@ -63,6 +70,15 @@ def convert(
         progress("asking the exported model a question")
         ask_trial_question(folder)
         return sealed
+
+
+def _export_parts(
+    checkpoint: Checkpoint, weights: Precision, vision: Precision, folder: Path, progress: Progress
+) -> None:
+    """Write vision encoder and decoder for OpenVINO."""
+    rows = checkpoint.config.text_config.vocab_size
+    _export_part("vision encoder", build_vision, checkpoint, vision, folder / manifest.VISION_XML, progress, rows)
+    _export_part("decoder", build_decoder, checkpoint, weights, folder / manifest.DECODER_XML, progress, rows)
 
 
 def _export_part(

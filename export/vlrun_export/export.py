@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlrun.layout import VLRUN, Layout
 from vlrun.manifest import Manifest
 from vlrun_export.checkpoint_contents import read_contents
 from vlrun_export.model_folder import atomic_folder, check_apart
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from vlrun_export.quantize import Precision
 
 
-def export_checkpoint(
+def export_checkpoint(  # noqa: PLR0913
     checkpoint: Path,
     out: Path,
     *,
+    layout: Layout = VLRUN,
     weights: Precision = "int8",
     vision: Precision = "int8",
     check: bool = True,
@@ -30,6 +32,7 @@ def export_checkpoint(
     Args:
         checkpoint: Hugging Face folder with safetensors.
         out: Model folder to create.
+        layout: Layout of the model folder.
         weights: Precision of the decoder's matrices.
         vision: Precision of the vision encoder's matrices.
         check: Compare the result with transformers.
@@ -50,4 +53,6 @@ def export_checkpoint(
         from vlrun_export.conversion import convert
 
         name = os.fsencode(os.path.realpath(out)).rpartition(b"/")[2].decode(errors="replace")
-        return convert(checkpoint, folder, name, weights=weights, vision=vision, check=check, progress=progress)
+        return convert(
+            checkpoint, folder, name, layout=layout, weights=weights, vision=vision, check=check, progress=progress
+        )

@@ -5,6 +5,7 @@ Every number comes from a file of the checkpoint, never from a class default. A 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def describe(checkpoint: Checkpoint, name: str, quantization: Quantization, out:
         preprocessing=preprocessing(files, vision),
         generation=generation_defaults(files),
         quantization=quantization,
-        tools=tool_versions(),
+        tools=tool_versions(TOOLS),
         check=(),
         files={},
     )
@@ -115,6 +116,6 @@ def token_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, vocab_size: int) -> 
     return ids
 
 
-def tool_versions() -> dict[str, str]:
+def tool_versions(tools: Sequence[str]) -> dict[str, str]:
     """Return the versions of the export tools."""
-    return {name: version(name) for name in TOOLS}
+    return {name: version(name) for name in tools}
