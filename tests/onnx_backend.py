@@ -24,6 +24,11 @@ SKIPPED = {
 """Start of a test's id, and why it cannot run on ONNX Runtime."""
 
 
+def used() -> bool:
+    """Return whether the suite runs on ONNX Runtime."""
+    return os.environ.get(BACKEND) == "onnxruntime"
+
+
 def use_onnxruntime() -> None:
     """Replace the embedded model in this process, and in those that it starts."""
     import vlrun.embedded

@@ -120,7 +120,7 @@ class Weights:
             return f"{name}.f32" if self.precision == "fp16" and bits is None else name
         if bits is None:
             kind = np.float16 if self.precision == "fp16" else np.float32
-            builder.stored(name, kind, [rows, columns], (part.astype(kind) for part in self._parts(names)))
+            builder.stored(name, kind, [rows, columns], (part.numpy().astype(kind) for part in self._parts(names)))
             if kind is np.float16:
                 return builder.node("Cast", [name], [f"{name}.f32"], to=TensorProto.FLOAT)
             return name
@@ -149,14 +149,14 @@ class Weights:
         joined = torch.cat([self._read(name).to(torch.float32) for name in stored])
         return [self.builder.constant(f"{key}.bias", joined.numpy())]
 
-    def _parts(self, names: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
+    def _parts(self, names: Sequence[str]) -> Iterator[torch.Tensor]:
         """Yield rows of matrices as float32, some at a time."""
         for name in names:
             matrix = self._read(f"{name}.weight").flatten(1)
             step = max(1, PART_ELEMENTS // matrix.shape[1])
             for start in range(0, len(matrix), step):
                 part = matrix[start : start + step].to(torch.float32)
-                yield part.numpy()
+                yield part
                 self._done += part.numel()
                 self.report(min(1.0, self._done / self._total))
 
@@ -183,7 +183,7 @@ def _block(columns: int) -> int:
 
 
 def _quantize(
-    rows: npt.NDArray[np.float32], bits: Literal[4, 8], block: int
+    rows: torch.Tensor, bits: Literal[4, 8], block: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Quantize rows symmetrically with ONNX Runtime's quantizer."""
     from onnxruntime.quantization.matmul_nbits_quantizer import (
@@ -192,5 +192,5 @@ def _quantize(
     )
 
     config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, bits=bits)
-    blocks, scales, _ = DefaultWeightOnlyQuantizer(config).qbits_block_quant(np.ascontiguousarray(rows.T))
+    blocks, scales, _ = DefaultWeightOnlyQuantizer(config).qbits_block_quant(rows.T.contiguous().numpy())
     return blocks, scales

@@ -10,6 +10,7 @@ from vlrun.backends.onnxruntime.decoder import ONNXRuntimeDecoder
 from vlrun.backends.onnxruntime.vision_encoder import ONNXRuntimeVisionEncoder
 from vlrun.backends.openvino.hints import AUTO, Hints
 from vlrun.errors import DeviceError, OptionError
+from vlrun.manifest import Quantization
 from vlrun.models.model_folder import ModelFolder
 
 CPU_SHARE = 4
@@ -64,12 +65,18 @@ def onnxruntime_backends(
     folder: ModelFolder, hints: Hints, compiling: threading.Event
 ) -> Sequence[Callable[[], ONNXRuntimeBackend]]:
     """Return the one backend. Raises DeviceError or OptionError for what ONNX Runtime cannot do."""
-    check_hints(hints)
+    check_hints(hints, folder.manifest.quantization)
     return [lambda: ONNXRuntimeBackend(folder, hints.threads, compiling)]
 
 
-def check_hints(hints: Hints) -> None:
-    """Raise DeviceError or OptionError for hints that only OpenVINO has. The defaults of ``Hints`` stand for none."""
+def check_hints(hints: Hints, used: Quantization) -> None:
+    """Raise DeviceError or OptionError for hints that only OpenVINO has. The defaults of ``Hints`` stand for none.
+
+    Args:
+        hints: The user's hints.
+        used: The precisions of the model. ONNX Runtime quantizes activations where it has quantized weights.
+    """
+    quantizes = bool({used.decoder, used.vision} & {"int8", "int4"})
     if hints.device not in ("CPU", AUTO):
         raise DeviceError(f"the backend onnxruntime runs on the CPU only, not on {hints.device}: use --device CPU")
     default = Hints()
@@ -77,10 +84,10 @@ def check_hints(hints: Hints) -> None:
         ("decoder_precision", hints.decoder_precision, {default.decoder_precision}),
         ("vision_precision", hints.vision_precision, {default.vision_precision, "f32"}),
         ("kv_precision", hints.kv_precision, {default.kv_precision, "f32"}),
-        ("group_size", hints.group_size, {default.group_size}),
+        ("group_size", hints.group_size, {default.group_size} if quantizes else {default.group_size, 0}),
     ):
         if value not in allowed:
             raise OptionError(
-                f"the backend onnxruntime computes in f32, and has no {name} {value}: leave it out, or use a folder "
-                "that was exported for OpenVINO"
+                f"the backend onnxruntime has no {name} {value} for this model: leave it out, or use a folder that was "
+                "exported for OpenVINO"
             )
