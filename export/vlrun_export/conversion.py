@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import openvino as ov
-import torch
 
 from vlrun import manifest
 from vlrun.errors import OutputError
-from vlrun.layout import ONNX, Layout
+from vlrun.layout import ONNX, OPTIMUM, Layout
 from vlrun.manifest import CheckResult, Manifest, Quantization
 from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
-from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
-from vlrun_export.families.qwen3_vl.vision_graph import build_vision
-from vlrun_export.manifest_fields import TOOLS, describe, tool_versions
+from vlrun_export.layout_graphs import RECIPES, GraphRecipe
+from vlrun_export.manifest_fields import TOOLS, describe
 from vlrun_export.model_folder import sync
+from vlrun_export.optimum_files import write_tokenizer
 from vlrun_export.progress import Progress
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
 from vlrun_export.quiet_libraries import quiet_libraries
-from vlrun_export.tracing import TracedGraph, share_constants
+from vlrun_export.tracing import share_constants
 from vlrun_export.trial_question import ask_trial_question
 
 
-def convert(  # noqa: PLR0913
+def convert(
     checkpoint: Path,
     folder: Path,
     name: str,
@@ -48,15 +46,15 @@ def convert(  # noqa: PLR0913
     """
     with quiet_libraries():
         opened = open_checkpoint(checkpoint)
-        if layout is ONNX:
+        if layout == ONNX:
             from vlrun_export.onnx_format.parts import RECIPE as recipes  # imports onnx
             from vlrun_export.onnx_format.parts import TOOLS as tools
             from vlrun_export.onnx_format.parts import export_parts
         else:
-            recipes, tools, export_parts = RECIPE, TOOLS, _export_parts
+            recipes, tools, export_parts = RECIPE, TOOLS, partial(_export_graphs, layout)
         recipe = f"decoder: {recipes[weights]}; vision: {recipes[vision]}; norms and biases float32"
-        described = describe(opened, name, Quantization(weights, vision, recipe), folder)
-        described = dataclasses.replace(described, layout=layout.name, tools=tool_versions(tools))
+        described = describe(opened, name, Quantization(weights, vision, recipe), folder, tools)
+        described = dataclasses.replace(described, layout=layout.name)
         export_parts(opened, weights, vision, folder, progress)
         results: tuple[CheckResult, ...] = ()
         if check:
@@ -72,32 +70,35 @@ def convert(  # noqa: PLR0913
         return sealed
 
 
-def _export_parts(
-    checkpoint: Checkpoint, weights: Precision, vision: Precision, folder: Path, progress: Progress
+def _export_graphs(
+    layout: Layout, checkpoint: Checkpoint, weights: Precision, vision: Precision, folder: Path, progress: Progress
 ) -> None:
-    """Write vision encoder and decoder for OpenVINO."""
+    """Write the OpenVINO graphs of a layout."""
+    if layout == OPTIMUM:
+        progress("tokenizer: converting")
+        write_tokenizer(folder)
     rows = checkpoint.config.text_config.vocab_size
-    _export_part("vision encoder", build_vision, checkpoint, vision, folder / manifest.VISION_XML, progress, rows)
-    _export_part("decoder", build_decoder, checkpoint, weights, folder / manifest.DECODER_XML, progress, rows)
+    for graph in RECIPES[layout.name]:
+        precision = weights if graph.part == "decoder" else vision
+        _export_graph(graph, checkpoint, precision, folder / layout.graph_file(graph.graph), progress, rows)
 
 
-def _export_part(
-    name: str,
-    build: Callable[[Checkpoint, torch.dtype | None], TracedGraph],
+def _export_graph(
+    graph: GraphRecipe,
     checkpoint: Checkpoint,
     precision: Precision,
     path: Path,
     progress: Progress,
     vocab_rows: int,
 ) -> None:
-    progress(f"{name}: tracing")
-    traced = build(checkpoint, matrix_dtype(precision))
+    progress(f"{graph.title}: tracing")
+    traced = graph.build(checkpoint, matrix_dtype(precision))
     if precision in ("int8", "int4"):
-        step = f"{name}: compressing to {precision}"
+        step = f"{graph.title}: compressing to {precision}"
         progress(step)
         compress(traced.model, precision, vocab_rows, partial(progress, step))
     share_constants(traced.model)
-    progress(f"{name}: writing {path.name}")
+    progress(f"{graph.title}: writing {path.name}")
     try:
         ov.save_model(traced.model, path, compress_to_fp16=False)
     except RuntimeError as error:  # OpenVINO reports a failed write like this

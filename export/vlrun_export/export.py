@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlrun.layout import VLRUN, Layout
+from vlrun.layout import OPTIMUM, VLRUN, Layout
 from vlrun.manifest import Manifest
 from vlrun_export.checkpoint_contents import read_contents
 from vlrun_export.model_folder import atomic_folder, check_apart
+from vlrun_export.optimum_files import check_tokenizer_converter
 from vlrun_export.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from vlrun_export.quantize import Precision
 
 
-def export_checkpoint(  # noqa: PLR0913
+def export_checkpoint(
     checkpoint: Path,
     out: Path,
     *,
@@ -49,6 +50,8 @@ def export_checkpoint(  # noqa: PLR0913
     check_apart(out, checkpoint)
     with atomic_folder(out, force) as folder:
         read_contents(checkpoint)
+        if layout == OPTIMUM:
+            check_tokenizer_converter()
         progress("loading torch and transformers")
         from vlrun_export.conversion import convert
 

@@ -52,4 +52,15 @@ VLRUN = Layout("vlrun", ("decoder",), ("vision",))
 ONNX = Layout("onnx", ("decoder",), ("vision",), ONNX_RUNTIME, (".onnx", ".onnx.data"))
 """What ``vlrun export --format onnx`` writes."""
 
-LAYOUTS = MappingProxyType({layout.name: layout for layout in (VLRUN, ONNX)})
+OPTIMUM = Layout(
+    "optimum",
+    ("openvino_language_model", "openvino_text_embeddings_model"),
+    (
+        "openvino_vision_embeddings_merger_model",
+        "openvino_vision_embeddings_model",
+        "openvino_vision_embeddings_pos_model",
+    ),
+)
+"""What ``optimum-cli export openvino`` writes, and openvino-genai reads."""
+
+LAYOUTS = MappingProxyType({layout.name: layout for layout in (VLRUN, ONNX, OPTIMUM)})

@@ -16,7 +16,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
-from vlrun.layout import LAYOUTS, VLRUN
+from vlrun.layout import LAYOUTS, ONNX, VLRUN
 from vlrun.storage.regular_files import read_regular
 
 FORMAT = 1
@@ -294,7 +294,9 @@ def _decode(raw: bytes, kind: type[T], folder: Path) -> T:
 
 def _problems(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts itself in a manifest whose numbers are each possible."""
-    required = [*LAYOUTS[manifest.layout].files, TOKENIZER, CHAT_TEMPLATE]
+    required = [*LAYOUTS[manifest.layout].files, TOKENIZER]
+    if manifest.layout in (VLRUN.name, ONNX.name):  # elsewhere the template may lie in another file
+        required.append(CHAT_TEMPLATE)
     yield from (f"does not list {name}" for name in required if name not in manifest.files)
     for name in manifest.files:
         if Path(name).name != name or name == ".." or "\0" in name:
