@@ -55,7 +55,7 @@ def read_config(files: ConfigFiles) -> dict[str, Any]:
             f"text_config.hidden_size is {text['hidden_size']}"
         )
     if (levels := len(vision["deepstack_visual_indexes"])) > text["num_hidden_layers"]:
-        raise CheckpointError(
+        raise files.error(
             f"the {config.source} has {levels} DeepStack levels, but text_config.num_hidden_layers is "
             f"{text['num_hidden_layers']}"
         )
