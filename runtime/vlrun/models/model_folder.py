@@ -18,6 +18,7 @@ from pathlib import Path
 from vlrun import manifest as manifests
 from vlrun.errors import DamagedModel, ModelChanged, ModelNotFound
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, FileEntry, Manifest
+from vlrun.models.store.in_use import hold
 from vlrun.storage.regular_files import open_regular, read_descriptor
 
 MIB = 2**20
@@ -66,6 +67,9 @@ class ModelFolder:
         self._path, self._directory = _open_directory(folder)
         self._descriptors: dict[str, int] = {}
         weakref.finalize(self, _close, self._directory, self._descriptors)
+        used = hold(self._directory)
+        if used is not None:
+            weakref.finalize(self, os.close, used)
         raw = manifests.read_bytes(folder, self._directory)
         self.manifest: Manifest = manifests.parse(raw, folder)
         self.fingerprint = hashlib.sha256(raw).hexdigest()
