@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 import vlrun
-from vlrun.errors import HubError, HubRefused, VlrunError
+from vlrun.errors import HubError, HubRefused, OptionError, VlrunError
 from vlrun.models.hub.listing import Listed, RemoteFile, Repository, check_listing
 
 PIECE_BYTES = 1 << 16
@@ -34,6 +34,8 @@ READ_SECONDS = 20.0
 """Timeout without any data during a download."""
 COMMIT = re.compile("[0-9a-f]{40}")
 RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+NETWORK_ERRORS = (OSError, *HfHubHTTPError.__bases__)
+"""What requests and httpx raise."""
 TRY_LATER = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
@@ -58,10 +60,12 @@ class Hub:
 
     def __init__(self, endpoint: str | None = None) -> None:
         self.endpoint = endpoint or str(constants.ENDPOINT)
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise OptionError(f"HF_ENDPOINT must begin with https:// or http://, not be '{self.endpoint}'")
 
     def repository(self, name: str, revision: str) -> Repository:
         """Return a repository with its files at the present commit of a revision. Raises HubError."""
-        with _translated(self.endpoint, name, revision):
+        with _translated(self.endpoint, name, revision), _understood(self.endpoint):
             info = HfApi(endpoint=self.endpoint, library_name="vlrun", library_version=vlrun.__version__).model_info(
                 name, revision=revision, files_metadata=True, timeout=LIST_SECONDS
             )
@@ -92,10 +96,21 @@ class Hub:
             yield _beginning(response), _pieces(response)
 
 
+@contextmanager
+def _understood(endpoint: str) -> Iterator[None]:
+    """Report an answer that no hub gives: the login page of a network, for example."""
+    try:
+        yield
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        if isinstance(error, OSError | HFValidationError):
+            raise
+        raise HubError(f"what answers at {endpoint} is not a model hub: check HF_ENDPOINT and the network") from error
+
+
 def _stream(address: str, headers: dict[str, str]) -> Any:
     """Return a context manager of a response whose content is not read yet."""
     session: Any = get_session()
-    if hasattr(session, "stream"):  # httpx
+    if callable(session.stream):  # httpx; for requests it is a flag
         return session.stream("GET", address, headers=headers, timeout=READ_SECONDS)
     return session.get(address, headers=headers, stream=True, timeout=READ_SECONDS)  # requests
 
@@ -141,7 +156,7 @@ def _translated(endpoint: str, repository: str, revision: str) -> Iterator[None]
         ) from error
     except HfHubHTTPError as error:
         raise _of_status(error, endpoint, repository) from error
-    except Exception as error:  # several HTTP libraries, and answers that are no JSON
+    except NETWORK_ERRORS as error:
         raise HubBusy(f"cannot reach the hub at {endpoint} ({_cause(error)}): is there a network?") from error
 
 
