@@ -102,7 +102,7 @@ def _understood(endpoint: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        if isinstance(error, OSError | HFValidationError):
+        if isinstance(error, HfHubHTTPError | HFValidationError):
             raise
         raise HubError(f"what answers at {endpoint} is not a model hub: check HF_ENDPOINT and the network") from error
 
