@@ -132,6 +132,7 @@ def running_hub() -> Iterator[HubServer]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: HubServer
 
     def log_message(self, *_: object) -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,13 @@ ROUNDS = 32
 SECONDS_PER_PIECE = 0.001
 LONGEST = 0.35
 """Seconds within which a pull is killed; one takes about as long, so some are killed while they are published."""
+
+
+@pytest.fixture
+def store() -> Iterator[Path]:
+    """A store in memory, where possible: every pull flushes its files to disk, which takes most of its time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -70,50 +78,50 @@ def check_and_finish(hub: HubServer, store: Path, letters: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(39)
-def test_killed_at_random_moments(hub: HubServer, letters: Path, tmp_path: Path, forks: subprocess.Popen[str]) -> None:
+def test_killed_at_random_moments(hub: HubServer, letters: Path, store: Path, forks: subprocess.Popen[str]) -> None:
     generator = random.Random(15)
     killed = 0
     for _ in range(ROUNDS):
         hub.faults[DECODER_BIN] = Fault(seconds_per_piece=SECONDS_PER_PIECE, times=1 << 30)
-        child = start(forks, tmp_path)
+        child = start(forks, store)
         time.sleep(generator.uniform(0, LONGEST))
         os.kill(child, signal.SIGKILL)
         killed += status(forks) == -signal.SIGKILL
-        check_and_finish(hub, tmp_path, letters)
+        check_and_finish(hub, store, letters)
     assert killed > ROUNDS // 2
 
 
 @pytest.mark.slow
 @pytest.mark.fault(39)
-def test_killed_at_file_operations(hub: HubServer, letters: Path, tmp_path: Path, forks: subprocess.Popen[str]) -> None:
+def test_killed_at_file_operations(hub: HubServer, letters: Path, store: Path, forks: subprocess.Popen[str]) -> None:
     """Covers the moments that are too short to be hit by chance: between two renames, for example."""
     killed = 0
     for count in range(1, 200, 2):
-        start(forks, tmp_path, count)
+        start(forks, store, count)
         if status(forks) == 0:
             break
         killed += 1
-        check_and_finish(hub, tmp_path, letters)
+        check_and_finish(hub, store, letters)
     assert killed + ROUNDS >= 50
 
 
 @pytest.mark.slow
 @pytest.mark.fault(39)
 def test_an_update_killed_at_file_operations_leaves_the_former_model_or_the_new_one(
-    hub: HubServer, letters: Path, tmp_path: Path, forks: subprocess.Popen[str]
+    hub: HubServer, letters: Path, store: Path, forks: subprocess.Popen[str]
 ) -> None:
     """A model that is replaced may lose its name for a moment, but is never a mixture."""
     former = hub.repositories["acme/letters"].revisions["main"]
-    pull(hub, tmp_path)
+    pull(hub, store)
     newer = {**hub.repositories["acme/letters"].files, "LICENSE": b"new terms"}
     hub.publish("acme/letters", newer)
     for count in range(30, 90, 4):
-        start(forks, tmp_path, count)
+        start(forks, store, count)
         if status(forks) == 0:
             break
-        for name in visible(tmp_path):
-            assert content(tmp_path / name).get("LICENSE") in (None, b"new terms")
-            assert content(tmp_path / name)[DECODER_BIN] == newer[DECODER_BIN]
-    pulled = pull(hub, tmp_path)
+        for name in visible(store):
+            assert content(store / name).get("LICENSE") in (None, b"new terms")
+            assert content(store / name)[DECODER_BIN] == newer[DECODER_BIN]
+    pulled = pull(hub, store)
     assert pulled.source.commit != former
     assert content(pulled.folder)["LICENSE"] == b"new terms"
