@@ -185,18 +185,17 @@ def _print_list(store: ModelStore, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     usable = [facts for facts in found if "error" not in facts]
-    rows = [COLUMNS, *([_text(facts[column]) for column in COLUMNS] for facts in usable)] if usable else []
-    for facts, row in zip([{}, *usable], rows, strict=bool(rows)):
-        marked = [f"{row[0]} *" if facts.get("default") else row[0], *row[1:]]
-        widths = [max(len(one[index]) for one in rows) + (2 if not index else 0) for index in range(len(COLUMNS))]
-        click.echo("  ".join(f"{text:{width}}" for text, width in zip(marked, widths, strict=True)).rstrip())
+    rows = [[_text(facts[column]) for column in COLUMNS] for facts in usable]
+    for row, facts in zip(rows, usable, strict=True):
+        row[0] += " *" if facts["default"] else ""
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    for row in [list(COLUMNS), *rows] if rows else []:
+        click.echo("  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
     for facts in found:
         if "error" in facts:
             print_note(str(facts["error"]))
     for left in store.unfinished():
-        print_note(
-            f"'{left.name}' is not complete, {left.nbytes:,} bytes are there: pull it again, or 'vlrun models rm'"
-        )
+        print_note(f"'{left.name}' is not complete ({left.nbytes:,} bytes so far): pull it again, or remove it")
     if not found:
         print_note(f"no models in '{store.folder}': 'vlrun pull qwen3-vl-2b' downloads one")
 
