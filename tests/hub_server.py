@@ -155,17 +155,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(404)
 
     def _repository(self, name: str, revision: str) -> tuple[Published, str] | None:
+        """Return a repository and its commit; without one, an error is sent."""
         published = self.server.repositories.get(name)
-        if published is None:
-            return self._fail(401, {"X-Error-Code": "RepoNotFound"})
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if published.private_token and given != published.private_token:
-            return self._fail(401, {"X-Error-Code": "RepoNotFound"})
-        if published.gated and not given:
-            return self._fail(403, {"X-Error-Code": "GatedRepo"})
-        if revision not in published.revisions:
-            return self._fail(404, {"X-Error-Code": "RevisionNotFound"})
-        return published, published.revisions[revision]
+        if published is None or (published.private_token and given != published.private_token):
+            self._fail(401, {"X-Error-Code": "RepoNotFound"})
+        elif published.gated and not given:
+            self._fail(403, {"X-Error-Code": "GatedRepo"})
+        elif revision not in published.revisions:
+            self._fail(404, {"X-Error-Code": "RevisionNotFound"})
+        else:
+            return published, published.revisions[revision]
+        return None
 
     def _list(self, name: str, revision: str) -> None:
         if (fault := self.server.take_fault("listing")) and fault.status:

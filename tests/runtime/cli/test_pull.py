@@ -33,7 +33,7 @@ def run(hub: HubServer, home: Path, *words: str, **environment: str) -> subproce
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CONFIG_HOME": str(home / "config"),
     }
-    return vlrun(*words, home=home / "cache", **settings | environment)
+    return vlrun(*words, home=home / "cache", stdin=b"", **settings | environment)
 
 
 def test_pull_and_ask_without_torch(hub: HubServer, tmp_path: Path) -> None:
