@@ -103,7 +103,7 @@ class ScriptedVLM(VLM):
 
     @property
     def _loaded(self) -> Any:
-        return SimpleNamespace(seconds=0.0)
+        return SimpleNamespace(seconds=0.0, notes=(), settings="scripted")
 
     def write(self, text: str, split: Callable[[str], Sequence[str]] = lambda text: [text]) -> None:
         """Let the model write ``text`` next; names of control tokens in it are control tokens."""

@@ -14,21 +14,34 @@ import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from vlrun.errors import CheckpointError
-from vlrun_export.checkpoint_contents import HEAD, StoredTensor, opened, read_contents
+from vlrun.models.hf_config.model_config import ATTENTION
+from vlrun_export.checkpoint_contents import HEAD, CheckpointContents, StoredTensor, opened, read_contents
 from vlrun_export.checkpoint_files import CheckpointFiles
-from vlrun_export.model_config import ATTENTION
 
 DTYPES = ("BF16", "F16", "F32")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An open checkpoint with checked tensor shapes. ``tied``: whether embedding and head share a matrix."""
+    """An open checkpoint with checked tensor shapes: its contents, and its configuration as transformers' object."""
 
-    files: CheckpointFiles
+    contents: CheckpointContents
     config: Qwen3VLConfig
-    tied: bool
-    tensors: Mapping[str, StoredTensor]
+
+    @property
+    def files(self) -> CheckpointFiles:
+        """The files of the folder."""
+        return self.contents.files
+
+    @property
+    def tied(self) -> bool:
+        """Whether embedding and head share a matrix."""
+        return self.contents.tied
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """All stored tensors."""
+        return self.contents.tensors
 
     @property
     def folder(self) -> Path:
@@ -62,7 +75,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     except Exception as error:  # version 5 has classes of its own
         raise CheckpointError(f"transformers rejects the config.json of '{folder}': {error}") from error
     _check_tensors(config, contents.tied, contents.tensors, folder)
-    return Checkpoint(contents.files, config, contents.tied, contents.tensors)
+    return Checkpoint(contents, config)
 
 
 def _check_tensors(config: Qwen3VLConfig, tied: bool, tensors: Mapping[str, StoredTensor], folder: Path) -> None:

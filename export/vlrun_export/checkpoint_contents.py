@@ -15,8 +15,8 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from vlrun.errors import CheckpointError
+from vlrun.models.hf_config.model_config import read_config
 from vlrun_export.checkpoint_files import CheckpointFiles, open_folder
-from vlrun_export.model_config import read_config
 
 VISION_PREFIX = "model.visual."
 TEXT_PREFIX = "model.language_model."

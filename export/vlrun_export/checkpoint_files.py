@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from vlrun.errors import CheckpointError
+from vlrun.models.hf_config.files import CONFIG_BYTES, MIB
 from vlrun.storage.regular_files import open_regular, read_regular
 
-MIB = 2**20
-CONFIG_BYTES = 16 * MIB
-"""Limit of a configuration file; published ones have up to 10 KB, and the index of the largest model 100 KB."""
 TOKENIZER_BYTES = 128 * MIB
 """Limit of tokenizer.json, vocab.json and merges.txt. Qwen's have 11, 3 and 2 MB."""
-TEMPLATE_BYTES = MIB
-"""Limit of a chat template; the published ones have 5 KB."""
 
 WEIGHT_BYTES = 1 << 50
 """Limit of a weight file, which is mapped, not read; its header must fit its size."""
@@ -106,6 +102,14 @@ class CheckpointFiles:
                 f"{name} of '{self.folder}' is a link that leaves the checkpoint: copy the file itself into the folder"
             )
         return path
+
+    def error(self, message: str) -> CheckpointError:
+        """Return the error for a file that is missing or wrong."""
+        return CheckpointError(message)
+
+    def foreign(self, message: str) -> CheckpointError:
+        """Return the error for a model that vlrun does not support."""
+        return CheckpointError(message)
 
     def _unreadable(self, name: str, error: OSError) -> CheckpointError:
         return CheckpointError(f"cannot read {name} of '{self.folder}': {error.strerror}")

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING
 import click
 
 from vlrun.cli.installation import program
+from vlrun.layout import LAYOUTS, OPTIMUM, VLRUN
 
 if TYPE_CHECKING:
     from vlrun_export.quantize import Precision
 
+LAYOUT = click.Choice([VLRUN.name, OPTIMUM.name])
 WEIGHTS, VISION = click.Choice(["int4", "int8", "fp16", "fp32"]), click.Choice(["int8", "fp16", "fp32"])
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option("--layout", type=LAYOUT, default="vlrun", show_default=True, help="Files of OUT: vlrun's own, or those "
+              "that openvino-genai and optimum-intel read; vlrun runs both.")  # fmt: skip
 @click.option("--weights", type=WEIGHTS, default="int8", show_default=True, help="Precision of the decoder.")
 @click.option("--vision", type=VISION, default="int8", show_default=True, help="Precision of the vision encoder.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare the result with transformers.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is a model folder and nothing else.")
-def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, check: bool, force: bool) -> None:
+def export(
+    checkpoint: Path, out: Path, layout: str, weights: Precision, vision: Precision, check: bool, force: bool
+) -> None:
     """Export a Qwen3-VL checkpoint to a model folder.
 
     CHECKPOINT is a Hugging Face folder with safetensors. OUT is created only if the export is complete, passes its
@@ -39,7 +45,14 @@ def export(checkpoint: Path, out: Path, weights: Precision, vision: Precision, c
         progress = ProgressLines(line)
         with MemoryWatch() as memory:
             export_checkpoint(
-                checkpoint, out, weights=weights, vision=vision, check=check, force=force, progress=progress
+                checkpoint,
+                out,
+                layout=LAYOUTS[layout],
+                weights=weights,
+                vision=vision,
+                check=check,
+                force=force,
+                progress=progress,
             )
         if not check:
             progress("skipped the comparison with transformers (--no-check); the manifest records this")

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import openvino as ov
-import torch
 
 from vlrun import manifest
 from vlrun.errors import OutputError
+from vlrun.layout import OPTIMUM, Layout
 from vlrun.manifest import CheckResult, Manifest, Quantization
 from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
-from vlrun_export.families.qwen3_vl.decoder_graph import build_decoder
-from vlrun_export.families.qwen3_vl.vision_graph import build_vision
+from vlrun_export.layout_graphs import RECIPES, GraphRecipe
 from vlrun_export.manifest_fields import describe
 from vlrun_export.model_folder import sync
+from vlrun_export.optimum_files import write_tokenizer
 from vlrun_export.progress import Progress
 from vlrun_export.quantize import RECIPE, Precision, compress, matrix_dtype
 from vlrun_export.quiet_libraries import quiet_libraries
-from vlrun_export.tracing import TracedGraph, share_constants
+from vlrun_export.tracing import share_constants
 from vlrun_export.trial_question import ask_trial_question
 
 
@@ -32,6 +31,7 @@ def convert(
     folder: Path,
     name: str,
     *,
+    layout: Layout,
     weights: Precision,
     vision: Precision,
     check: bool,
@@ -48,9 +48,15 @@ def convert(
         opened = open_checkpoint(checkpoint)
         recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
         described = describe(opened, name, Quantization(weights, vision, recipe), folder)
-        rows = described.text.vocab_rows
-        _export_part("vision encoder", build_vision, opened, vision, folder / manifest.VISION_XML, progress, rows)
-        _export_part("decoder", build_decoder, opened, weights, folder / manifest.DECODER_XML, progress, rows)
+        described = dataclasses.replace(described, layout=layout.name)
+        if layout == OPTIMUM:
+            progress("tokenizer: converting")
+            write_tokenizer(folder)
+        for graph in RECIPES[layout.name]:
+            precision = weights if graph.part == "decoder" else vision
+            _export_graph(
+                graph, opened, precision, folder / layout.graph_file(graph.graph), progress, described.text.vocab_rows
+            )
         results: tuple[CheckResult, ...] = ()
         if check:
             results = check_folder(opened, folder, described, progress)
@@ -65,23 +71,22 @@ def convert(
         return sealed
 
 
-def _export_part(
-    name: str,
-    build: Callable[[Checkpoint, torch.dtype | None], TracedGraph],
+def _export_graph(
+    graph: GraphRecipe,
     checkpoint: Checkpoint,
     precision: Precision,
     path: Path,
     progress: Progress,
     vocab_rows: int,
 ) -> None:
-    progress(f"{name}: tracing")
-    traced = build(checkpoint, matrix_dtype(precision))
+    progress(f"{graph.title}: tracing")
+    traced = graph.build(checkpoint, matrix_dtype(precision))
     if precision in ("int8", "int4"):
-        step = f"{name}: compressing to {precision}"
+        step = f"{graph.title}: compressing to {precision}"
         progress(step)
         compress(traced.model, precision, vocab_rows, partial(progress, step))
     share_constants(traced.model)
-    progress(f"{name}: writing {path.name}")
+    progress(f"{graph.title}: writing {path.name}")
     try:
         ov.save_model(traced.model, path, compress_to_fp16=False)
     except RuntimeError as error:  # OpenVINO reports a failed write like this

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlrun.layout import OPTIMUM, VLRUN, Layout
 from vlrun.manifest import Manifest
 from vlrun_export.checkpoint_contents import read_contents
 from vlrun_export.model_folder import atomic_folder, check_apart
+from vlrun_export.optimum_files import check_tokenizer_converter
 from vlrun_export.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ def export_checkpoint(
     checkpoint: Path,
     out: Path,
     *,
+    layout: Layout = VLRUN,
     weights: Precision = "int8",
     vision: Precision = "int8",
     check: bool = True,
@@ -30,6 +33,7 @@ def export_checkpoint(
     Args:
         checkpoint: Hugging Face folder with safetensors.
         out: Model folder to create.
+        layout: Layout of the model folder.
         weights: Precision of the decoder's matrices.
         vision: Precision of the vision encoder's matrices.
         check: Compare the result with transformers.
@@ -46,8 +50,12 @@ def export_checkpoint(
     check_apart(out, checkpoint)
     with atomic_folder(out, force) as folder:
         read_contents(checkpoint)
+        if layout == OPTIMUM:
+            check_tokenizer_converter()
         progress("loading torch and transformers")
         from vlrun_export.conversion import convert
 
         name = os.fsencode(os.path.realpath(out)).rpartition(b"/")[2].decode(errors="replace")
-        return convert(checkpoint, folder, name, weights=weights, vision=vision, check=check, progress=progress)
+        return convert(
+            checkpoint, folder, name, layout=layout, weights=weights, vision=vision, check=check, progress=progress
+        )

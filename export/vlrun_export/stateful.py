@@ -14,14 +14,15 @@ from openvino._offline_transformations import apply_make_stateful_transformation
 BEAM_INDEX = "beam_idx"
 
 
-def make_stateful(model: ov.Model, caches: dict[str, str]) -> None:
+def make_stateful(model: ov.Model, caches: dict[str, str], batched: str) -> None:
     """Turn inputs and outputs of the cache into state variables, in place.
 
     Args:
-        model: A traced decoder with the input ``input_ids [B, T]``.
+        model: A traced decoder.
         caches: Name of the input -> name of the output, both ``[B, kv_heads, tokens, head_dim]``.
+        batched: Name of an input whose first dimension is B.
     """
-    ids = model.input("input_ids")
+    ids = model.input(batched)
     beams = opset13.parameter(ov.PartialShape([ids.partial_shape[0]]), ov.Type.i32, name=BEAM_INDEX)
     beams.output(0).get_tensor().set_names({BEAM_INDEX})
     model.add_parameters([beams])

@@ -1,23 +1,19 @@
-"""The tokenizer and the chat template of a checkpoint, in the form of a model folder."""
+"""The tokenizer of a checkpoint, in the form of a model folder."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
 
 from vlrun.errors import CheckpointError, is_panic
-from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER
-from vlrun_export.checkpoint_files import CONFIG_BYTES, TEMPLATE_BYTES, TOKENIZER_BYTES, CheckpointFiles
+from vlrun.manifest import TOKENIZER
+from vlrun.models.hf_config.chat_template import TOKENIZER_CONFIG
+from vlrun.models.hf_config.files import CONFIG_BYTES
+from vlrun_export.checkpoint_files import TOKENIZER_BYTES, CheckpointFiles
 
 VOCABULARY = ("vocab.json", "merges.txt")
-TOKENIZER_CONFIG = "tokenizer_config.json"
 ADDED_TOKENS = (TOKENIZER_CONFIG, "added_tokens.json", "special_tokens_map.json")
-TEMPLATES = ("chat_template.json", "processor_config.json", TOKENIZER_CONFIG)
-"""JSON files that may have the template under the key ``chat_template``."""
 
 
 def tokenizer_json(files: CheckpointFiles) -> str:
@@ -33,55 +29,6 @@ def tokenizer_json(files: CheckpointFiles) -> str:
     if parsed.get("truncation") is None and parsed.get("padding") is None:
         return content
     return json.dumps(parsed | {"truncation": None, "padding": None})
-
-
-def parse_tokenizer(content: str, files: CheckpointFiles) -> Tokenizer:
-    """Parse a tokenizer.json. Raises CheckpointError."""
-    try:
-        return Tokenizer.from_str(content)
-    except BaseException as error:
-        if not isinstance(error, Exception) and not is_panic(error):
-            raise
-        raise CheckpointError(f"{TOKENIZER} of '{files.folder}' is broken: {error}") from error
-
-
-def chat_template(files: CheckpointFiles) -> str:
-    """Read the chat template from the first file that has one. Raises CheckpointError."""
-    if files.has(CHAT_TEMPLATE):
-        return files.text(CHAT_TEMPLATE, TEMPLATE_BYTES)
-    for name in TEMPLATES:
-        template = _default(files.json(name).get("chat_template")) if files.has(name) else None
-        if template is not None:
-            if len(template) > TEMPLATE_BYTES or not _is_unicode(template):
-                raise CheckpointError(
-                    f"the chat template in {name} of '{files.folder}' is too long or not valid Unicode"
-                )
-            return template
-    raise CheckpointError(f"the checkpoint '{files.folder}' has no chat template ({CHAT_TEMPLATE})")
-
-
-def end_token(files: CheckpointFiles) -> str | None:
-    """Return the tokenizer's end token, or None."""
-    token = files.json(TOKENIZER_CONFIG).get("eos_token") if files.has(TOKENIZER_CONFIG) else None
-    token = token.get("content") if isinstance(token, dict) else token
-    return token if isinstance(token, str) else None
-
-
-def _default(template: Any) -> str | None:
-    """Return a template, or the one named ``default`` of several."""
-    if isinstance(template, list):
-        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
-        template = named[0].get("template") if named else None
-    return template if isinstance(template, str) else None
-
-
-def _is_unicode(text: str) -> bool:
-    """Return whether the text can be written to a file: JSON allows half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _converted(files: CheckpointFiles) -> str:

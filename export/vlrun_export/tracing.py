@@ -84,4 +84,4 @@ def _forget_traced_modules() -> None:
 
 
 def _type(example: torch.Tensor) -> ov.Type:
-    return {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}[example.dtype]
+    return {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64, torch.bool: ov.Type.boolean}[example.dtype]

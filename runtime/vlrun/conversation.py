@@ -30,7 +30,7 @@ from vlrun.storage.text_files import without_byte_order_mark
 from vlrun.types import arguments as check
 from vlrun.types.answer import Answer, Chunk, last_of
 from vlrun.types.options import Options
-from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall, Turn
+from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall, Turn, system_turns
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
@@ -52,9 +52,8 @@ class Conversation:
         self, vlm: VLM, *, system: str | None = None, options: Options | None = None, tools: Sequence[Tool] = ()
     ) -> None:
         check.has_method("chat", "a vlrun.VLM")("vlm", vlm)
-        check.optional(check.text)("system", system)
         self._vlm = vlm
-        self._system = (Turn("system", (system,)),) if system else ()
+        self._system = system_turns(system)
         self._options = check.optional(check.instance(Options))("options", options) or Options()
         self._tools = check.tuple_of(check.mapping, "mappings")("tools", tools)
         self.turns: tuple[Turn, ...] = self._system

@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from vlrun.types.answer import Answer
 
 T = TypeVar("T")

@@ -15,6 +15,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
+from vlrun.layout import LAYOUTS, VLRUN
 from vlrun.storage.regular_files import read_regular
 
 FORMAT = 1
@@ -31,7 +32,7 @@ DECODER_BIN = "decoder.bin"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 REQUIRED = (VISION_XML, VISION_BIN, DECODER_XML, DECODER_BIN, TOKENIZER, CHAT_TEMPLATE)
-"""Files that every model folder has."""
+"""Files that every model folder of vlrun's own layout has."""
 
 MAX_MANIFEST_BYTES = 1 << 20
 """Bytes of ``manifest.json``; one of today has 4 kB."""
@@ -178,7 +179,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of ``manifest.json``. ``check`` is empty if the export ran with ``--no-check``."""
+    """The content of ``manifest.json``. ``check`` is empty if the export ran with ``--no-check``.
+
+    Attributes:
+        layout: Name of the folder's layout (``layout.LAYOUTS``).
+    """
 
     format: int
     family: str
@@ -192,6 +197,16 @@ class Manifest:
     tools: Mapping[str, str]
     check: tuple[CheckResult, ...]
     files: Annotated[Mapping[Name, FileEntry], msgspec.Meta(max_length=64)]
+    layout: str = VLRUN.name
+
+    def weight_bytes(self) -> tuple[int, int]:
+        """Return the sizes of the decoder's and of the vision encoder's weights."""
+        layout = LAYOUTS[self.layout]
+        decoder, vision = (
+            sum(self.files[layout.weights_file(graph)].size for graph in graphs)
+            for graphs in (layout.decoder, layout.vision)
+        )
+        return decoder, vision
 
 
 def read(folder: Path) -> Manifest:
@@ -237,6 +252,10 @@ def parse(raw: bytes, folder: Path) -> Manifest:
         )
     if header.family != FAMILY:
         raise ForeignModel(f"'{folder}' is of family '{header.family}', but this vlrun reads only '{FAMILY}'")
+    if header.layout not in LAYOUTS:
+        raise ForeignModel(
+            f"'{folder}' has the layout '{header.layout}', which this vlrun does not know: use a newer vlrun"
+        )
     manifest = _decode(raw, Manifest, folder)
     for problem in _problems(manifest):
         raise DamagedModel(f"the {MANIFEST} of '{folder}' {problem}: export or copy it again")
@@ -262,6 +281,7 @@ class _Header:
 
     format: int
     family: str
+    layout: str = VLRUN.name
 
 
 def _decode(raw: bytes, kind: type[T], folder: Path) -> T:
@@ -273,7 +293,10 @@ def _decode(raw: bytes, kind: type[T], folder: Path) -> T:
 
 def _problems(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts itself in a manifest whose numbers are each possible."""
-    yield from (f"does not list {name}" for name in REQUIRED if name not in manifest.files)
+    required = [*LAYOUTS[manifest.layout].files, TOKENIZER]
+    if manifest.layout == VLRUN.name:  # elsewhere the template may lie in another file
+        required.append(CHAT_TEMPLATE)
+    yield from (f"does not list {name}" for name in required if name not in manifest.files)
     for name in manifest.files:
         if Path(name).name != name or name == ".." or "\0" in name:
             yield f"names a file outside of the folder: '{name}'"

@@ -24,7 +24,7 @@ from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, Toke
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
-from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, Manifest
+from vlrun.manifest import TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
@@ -49,7 +49,7 @@ from vlrun.types.answer import Answer, Chunk, FinishReason, Usage, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
-from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation
+from vlrun.types.turn import Tool, ToolChoice, Turn, check_conversation, system_turns
 from vlrun.vision.image_encoder import ImageEncoder
 
 
@@ -124,7 +124,7 @@ class VLM:
         compiling.wait()  # parsing the tokenizer holds the GIL
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
-        self.template = ChatTemplate(opened.read_text(CHAT_TEMPLATE), self._tokenizer, manifest.tokens.image)
+        self.template = ChatTemplate(opened.chat_template(), self._tokenizer, manifest.tokens.image)
         self.grammar_tokenizer = GrammarTokenizer(
             self._tokenizer, manifest.tokens.eos, manifest.text.vocab_size, manifest.files[TOKENIZER].sha256
         )
@@ -191,8 +191,15 @@ class VLM:
     def _loaded(self) -> LoadedModel:
         return result_of(self._loader.loaded)
 
-    def ask(self, images: Images, question: str = DEFAULT_QUESTION, options: Options | None = None) -> Answer:
-        """Answer a question about one image, several, or none (an empty list).
+    def ask(
+        self,
+        images: Images,
+        question: str = DEFAULT_QUESTION,
+        options: Options | None = None,
+        *,
+        system: str | None = None,
+    ) -> Answer:
+        """Answer a question about one image, several, or none (an empty list). ``system`` is the system prompt.
 
         Raises:
             MediaError: An image cannot be used.
@@ -202,18 +209,24 @@ class VLM:
             EngineClosed: The model was closed.
             VlrunError: What ``load`` raises, while the model is still loading.
         """
-        return last_of(self.stream(images, question, options))
+        return last_of(self.stream(images, question, options, system=system))
 
     def stream(
-        self, images: Images, question: str = DEFAULT_QUESTION, options: Options | None = None
+        self,
+        images: Images,
+        question: str = DEFAULT_QUESTION,
+        options: Options | None = None,
+        *,
+        system: str | None = None,
     ) -> Generator[Chunk]:
         """Stream the answer; the last chunk has all of it. Closing the generator cancels the request.
 
         Images and question are checked at once; the request starts with the first chunk. Raises as ``ask``.
         """
         given = check.optional(check.instance(Options))("options", options) or Options()
+        opening = system_turns(system)
         turn = self.builder.question_turn(images, question, given, self.known_context)
-        return self.chat([turn], given)
+        return self.chat([*opening, turn], given)
 
     @property
     def known_context(self) -> int | None:

@@ -11,13 +11,13 @@ import pytest
 from tests.small_models import CHAT_TEMPLATE, VOCAB_ROWS, build_checkpoint, build_tokenizer
 from vlrun import manifest
 from vlrun.manifest import GenerationDefaults
+from vlrun.models.hf_config.chat_template import chat_template
+from vlrun.models.hf_config.generation_config import end_tokens, generation_defaults
+from vlrun.models.hf_config.manifest_fields import text_dimensions, vision_dimensions
+from vlrun.models.hf_config.preprocessing import preprocessing
 from vlrun.models.model_folder import ModelFolder
 from vlrun_export.checkpoint import open_checkpoint
 from vlrun_export.checkpoint_files import CheckpointFiles
-from vlrun_export.generation_config import end_tokens, generation_defaults
-from vlrun_export.manifest_fields import text_dimensions, vision_dimensions
-from vlrun_export.preprocessing import preprocessing
-from vlrun_export.tokenizer_files import chat_template
 
 
 @pytest.fixture
@@ -43,14 +43,16 @@ def test_an_exported_folder_matches_its_manifest(small_model: Path) -> None:
 def test_dimensions_come_from_the_checkpoint(checkpoint: Path) -> None:
     """Guards against defaults of transformers' classes, which belong to another model."""
     opened = open_checkpoint(checkpoint)
-    text, vision = text_dimensions(opened, build_tokenizer()), vision_dimensions(opened)
+    config = opened.contents.config
+    text, vision = text_dimensions(opened.files, config, build_tokenizer()), vision_dimensions(config)
     assert (text.hidden, text.layers, text.heads, text.kv_heads, text.head_dim) == (64, 4, 4, 2, 32)
     assert (vision.hidden, vision.depth, vision.position_side, vision.deepstack) == (48, 5, 7, 3)
     assert text.vocab_rows == VOCAB_ROWS
 
 
 def test_padding_rows_are_not_counted_as_tokens(checkpoint: Path) -> None:
-    text = text_dimensions(open_checkpoint(checkpoint), build_tokenizer())
+    opened = open_checkpoint(checkpoint)
+    text = text_dimensions(opened.files, opened.contents.config, build_tokenizer())
     assert text.vocab_size == build_tokenizer().get_vocab_size() < text.vocab_rows
 
 
@@ -113,7 +115,7 @@ def test_end_tokens_fall_back_to_the_config_and_then_to_the_tokenizer(checkpoint
 
 def test_processor_config_of_transformers_5_has_priority(checkpoint: Path) -> None:
     """A fine-tune may keep the preprocessor_config.json of its base model beside it."""
-    vision = vision_dimensions(open_checkpoint(checkpoint))
+    vision = vision_dimensions(open_checkpoint(checkpoint).contents.config)
     old = json.loads((checkpoint / "preprocessor_config.json").read_text())
     (checkpoint / "processor_config.json").write_text(json.dumps({"processor_class": "Qwen3VLProcessor"}))
     assert preprocessing(CheckpointFiles(checkpoint), vision).max_pixels == old["size"]["longest_edge"]
@@ -139,5 +141,5 @@ def test_min_pixels_and_max_pixels_are_read(checkpoint: Path) -> None:
     value = json.loads(path.read_text())
     del value["size"]
     path.write_text(json.dumps({**value, "min_pixels": 1024, "max_pixels": 4096}))
-    limits = preprocessing(CheckpointFiles(checkpoint), vision_dimensions(open_checkpoint(checkpoint)))
+    limits = preprocessing(CheckpointFiles(checkpoint), vision_dimensions(open_checkpoint(checkpoint).contents.config))
     assert (limits.min_pixels, limits.max_pixels) == (1024, 4096)

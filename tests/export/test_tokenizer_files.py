@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from tests.published import PUBLISHED, needs_published
 from tests.small_models import SPECIAL_TOKENS, build_tokenizer
 from vlrun.errors import CheckpointError
+from vlrun.models.hf_config.chat_template import chat_template
 from vlrun_export.checkpoint_files import CheckpointFiles
-from vlrun_export.tokenizer_files import chat_template, tokenizer_json
+from vlrun_export.tokenizer_files import tokenizer_json
 
 TEXTS = (
     "How many red bottles? It's 12.50.",

@@ -19,6 +19,7 @@ from PIL import Image as PILImage
 import vlrun
 from tests.paths import EXAMPLES
 from vlrun import Conversation, Options, Turn
+from vlrun.embedded import FOLDER
 from vlrun.errors import InvalidAnswer, MediaNotFound, OptionError, OutputError
 from vlrun.structured.python_types import schema_of
 from vlrun.types.turn import GeneratedText
@@ -139,6 +140,15 @@ def test_a_damaged_file_is_refused(vlm: vlrun.VLM, tmp_path: Path, content: str,
     with pytest.raises(OptionError, match=message):
         conversation.load(tmp_path / "chat.json")
     assert len(conversation.turns) == 1
+
+
+def test_a_model_folder_is_no_conversation(vlm: vlrun.VLM) -> None:
+    """It was "cannot read ...: Is a directory", although its user took the one load for the other."""
+    with pytest.raises(OptionError) as raised:
+        Conversation(vlm).load(FOLDER)
+    assert str(raised.value) == (
+        f"'{FOLDER}' is a model folder: vlrun.load opens it; a conversation is a file of save()"
+    )
 
 
 def test_saved_images_are_counted_before_they_are_decoded(vlm: vlrun.VLM, tmp_path: Path) -> None:

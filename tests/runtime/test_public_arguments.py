@@ -162,7 +162,7 @@ def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with vlrun.load() as vlm:
         conversation = vlrun.Conversation(vlm)
         calls: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
-            "stream": (vlm.stream, {"images": IMAGE, "question": question, "options": None}),
+            "stream": (vlm.stream, {"images": IMAGE, "question": question, "options": None, "system": "x"}),
             "chat": (
                 vlm.chat,
                 {"turns": [TURN], "options": None, "tools": tools, "choice": None, "cancellation": None},

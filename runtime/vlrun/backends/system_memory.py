@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlrun.errors import DeviceError, OptionError
-from vlrun.manifest import DECODER_BIN, VISION_BIN, Manifest
+from vlrun.manifest import Manifest
 from vlrun.types.cache_config import CacheConfig
 
 MIB = 2**20
@@ -85,7 +85,7 @@ def check_memory(
         DeviceError: The decoder's weights alone exceed memory and swap space.
         OptionError: The KV cache may take more than there is.
     """
-    decoder, vision = (manifest.files[name].size for name in (DECODER_BIN, VISION_BIN))
+    decoder, vision = manifest.weight_bytes()
     total = total_memory(root)
     limit = "this machine has" if total == _installed(root) else "the limit of this process is"
     if cache.kv_memory is not None and cache.kv_memory > total:

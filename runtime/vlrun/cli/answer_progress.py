@@ -47,23 +47,23 @@ class AnswerProgress:
         self._show("answering" if answers == 1 else f"answering {answers} times")
 
     def watch(
-        self, chunks: Generator[Chunk], images: int, *, silent: bool = False, thinking_shown: bool = True
+        self, chunks: Generator[Chunk], images: int, *, text_shown: bool = True, thinking_shown: bool = True
     ) -> Generator[Chunk]:
-        """Pass on the chunks that are no progress, and show the progress until the first of them is printed.
+        """Pass on the chunks that are no progress, and show the progress while nothing of them is printed.
 
         Args:
             chunks: The stream of an answer.
             images: New images of the question.
-            silent: Whether the text is printed only when it is complete.
-            thinking_shown: Whether the reasoning is printed.
+            text_shown: Whether the text is printed as it comes. Otherwise the progress goes on until it is complete.
+            thinking_shown: Whether the reasoning is printed; the caller ends its line at the first text.
         """
         try:
             with closing(chunks):
-                yield from self._shown(chunks, images, silent, thinking_shown)
+                yield from self._shown(chunks, images, text_shown, thinking_shown)
         finally:
             self.line.clear()
 
-    def _shown(self, chunks: Iterable[Chunk], images: int, silent: bool, thinking_shown: bool) -> Iterator[Chunk]:
+    def _shown(self, chunks: Iterable[Chunk], images: int, text_shown: bool, thinking_shown: bool) -> Iterator[Chunk]:
         shown, printing = "", False
         for chunk in chunks:
             self._loaded = True
@@ -71,14 +71,16 @@ class AnswerProgress:
                 if not printing:
                     self.line.show(self._describe(chunk.progress, images))
                 continue
-            printing = printing or (not silent and bool(chunk.text or (chunk.reasoning and thinking_shown)))
-            doing = "thinking" if chunk.reasoning else "answering"
+            printing = printing or bool((chunk.text and text_shown) or (chunk.reasoning and thinking_shown))
             if printing or chunk.notes or chunk.answer is not None:
                 self.line.clear()
-            elif doing != shown:
+            yield chunk
+            if chunk.text and not text_shown:
+                printing = False
+            doing = "thinking" if chunk.reasoning else "answering"
+            if not (printing or chunk.notes or chunk.answer) and doing != shown:
                 shown = doing
                 self._show(doing)
-            yield chunk
 
     def _show(self, label: str) -> None:
         self.line.show(timed(label, None, time.monotonic()))

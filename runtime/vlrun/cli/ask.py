@@ -59,9 +59,10 @@ if TYPE_CHECKING:
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
+STDOUT = Path("-")
 _FILE = {"type": FILE, "metavar": "FILE"}
 OUTPUT_OPTIONS: OptionTable = {
-    "output": {**_FILE, "aliases": ("-o",), "help": "Write the answers to a new file instead of stdout."},
+    "output": {**_FILE, "aliases": ("-o",), "help": "Write the answers to a new file; - is stdout."},
     "draw": {**_FILE, "help": "Write the image with the answer's boxes and points."},
     "heatmap": {**_FILE, "help": "Write the image with the answer's attention."},
     "heatmap_word": {"type": NAME, "metavar": "TEXT", "help": "Restrict the heat map to TEXT of the answer."},
@@ -82,13 +83,18 @@ class OutputOptions:
     as_json: bool = False
     show_thinking: bool = True
 
+    @property
+    def answer_file(self) -> Path | None:
+        """The file for the answers; None for stdout."""
+        return None if self.output == STDOUT else self.output
+
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
         from vlrun.media.output_file import check_target
         from vlrun.media.sources import local_path
 
         drawings = [target for target in (self.draw, self.heatmap) if target is not None]
-        targets = [*drawings, *([self.output] if self.output else [])]
+        targets = [*drawings, *([self.answer_file] if self.answer_file else [])]
         if self.heatmap_word is not None and not self.heatmap:
             raise OptionError("--heatmap-word needs --heatmap")
         if drawings and (len(images) != 1 or len(requests) != 1):
@@ -129,7 +135,7 @@ def ask(
     output.check(names, requests)
     for request in requests:
         request.check_image_count(len(names))
-    with stdout_to(output.output) as save, model_options.progress_line() as line:
+    with stdout_to(output.answer_file) as save, model_options.progress_line() as line:
         pending = read_image_headers(names)
         asking = _Asking.begin(pending, requests[0], image_options, options, output, model_options, line)
         cut: AnswerCutShort | None = None
@@ -247,7 +253,10 @@ class _Asking:
         stream = vlm.chat([*request.opening(), turn], options)
         self._print_device_notes()
         chunks = self.progress.watch(
-            stream, len(inputs), silent=not streamed, thinking_shown=shows_thinking(output.show_thinking)
+            stream,
+            len(inputs),
+            text_shown=streamed and output.answer_file is None,
+            thinking_shown=streamed and shows_thinking(output.show_thinking),
         )
         try:
             if streamed:

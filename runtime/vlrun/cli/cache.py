@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from vlrun.cli.output import print_text
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OutputError
 from vlrun.storage.cache_paths import HISTORY, KINDS
@@ -25,7 +26,7 @@ def show() -> None:
     from vlrun.storage import cache_paths, inspection
 
     for found in inspection.usage():
-        click.echo(f"{found.kind:12} {found.files:5} files {found.nbytes:15,} bytes  {found.folder}")
+        print_text(f"{found.kind:12} {found.files:5} files {found.nbytes:15,} bytes  {found.folder}")
     for note in cache_paths.distrusted():
         print_note(note)
 

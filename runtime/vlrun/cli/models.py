@@ -94,7 +94,7 @@ def show(store: ModelStore, name: str, as_json: bool) -> None:
 @click.pass_obj
 def verify(store: ModelStore, names: tuple[str, ...]) -> None:
     """Check the size and SHA-256 of every file of each model; without a NAME, of all models."""
-    from vlrun.models.layouts import describe
+    from vlrun.models.folder_facts import describe
     from vlrun.models.store.transfer import verify_model
 
     damaged: ModelError | None = None
@@ -150,7 +150,7 @@ def copy(store: ModelStore, names: tuple[str, ...], folder: Path) -> None:
 
     Every file is checked while it is read, and read back. vlrun models add takes the folder into another store.
     """
-    from vlrun.models.layouts import describe
+    from vlrun.models.folder_facts import describe
     from vlrun.models.store.transfer import copy_model
 
     chosen = names or tuple(filter(None, (default_model.default_name(),)))
@@ -169,7 +169,7 @@ def copy(store: ModelStore, names: tuple[str, ...], folder: Path) -> None:
 @click.pass_obj
 def add(store: ModelStore, folder: Path, name: str | None) -> None:
     """Copy the model folder DIR into the store, if vlrun can load it and its files are intact."""
-    from vlrun.models.layouts import describe
+    from vlrun.models.folder_facts import describe
     from vlrun.models.store.transfer import add_model
 
     with _reporting(f"adding {folder.name}", describe(folder).nbytes) as report:
@@ -197,7 +197,9 @@ def _print_list(store: ModelStore, as_json: bool) -> None:
     for left in store.unfinished():
         print_note(f"'{left.name}' is not complete ({left.nbytes:,} bytes so far): pull it again, or remove it")
     if not found:
-        print_note(f"no models in '{store.folder}': 'vlrun pull qwen3-vl-2b' downloads one")
+        from vlrun.models.hub.reference import aliases
+
+        print_note(f"no models in '{store.folder}': 'vlrun pull {next(iter(aliases()))}' downloads one")
 
 
 def _facts_or_error(folder: Path, chosen: str | None) -> dict[str, Any]:
@@ -209,14 +211,14 @@ def _facts_or_error(folder: Path, chosen: str | None) -> dict[str, Any]:
 
 def _facts(folder: Path, chosen: str | None) -> dict[str, Any]:
     """Return what a listing shows of a model. Raises ModelError."""
-    from vlrun.models.layouts import describe
+    from vlrun.models.folder_facts import describe
 
     facts = describe(folder)
     return {
         "name": folder.name,
         "family": facts.family,
         "format": facts.format,
-        "layout": facts.layout.value,
+        "layout": facts.layout,
         "precision": facts.precision,
         "size": facts.nbytes,
         "backend": facts.backend,

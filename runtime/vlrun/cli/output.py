@@ -169,7 +169,7 @@ def format_stats(answers: Sequence[Answer], model: str, settings: str) -> str:
             f"answer   {usage.completion_tokens} tokens{thought} in {times.total:.3f} s ({answer.finish_reason})",
             f"decoder  {usage.forward_passes} passes",
             f"memory   {peak:,} MiB peak",
-            f"model    {printable(model)}",
+            f"model    {model}",
             f"settings {settings}",
         ]
     )

@@ -148,23 +148,31 @@ class Repl:
         self, question: str, images: Sequence[LoadedImage], options: Options, request: TaskRequest | None
     ) -> Generator[Chunk]:
         """Return the stream of an answer, and show its progress."""
-        silent = request is not None and request.has_total
+        streamed = request is None or not request.has_total
         self._progress.preparing()
         with self._line.cleared_after():
             chunks = self._conversation.stream(question, [one.image for one in images], options)
-        shown = shows_thinking(self._show_thinking)
-        return self._progress.watch(chunks, len(images), silent=silent, thinking_shown=shown)
+        thinking_shown = streamed and shows_thinking(self._show_thinking)
+        return self._progress.watch(chunks, len(images), text_shown=streamed, thinking_shown=thinking_shown)
 
-    def _load_model(self, model_options: ModelOptions, turns: tuple[Turn, ...] = ()) -> None:
+    def _load_model(self, model_options: ModelOptions, turns: tuple[Turn, ...] = (), wait: bool = False) -> None:
+        """Load a model and go on with these turns. ``wait`` raises the errors of loading here, not at a question."""
         from vlrun.conversation import Conversation
 
         began = time.monotonic()
         with self._line.cleared_after():
-            self._vlm = model_options.load(self._line)
-        self._conversation = Conversation(self._vlm, system=self._system, options=self._options)
+            vlm = model_options.load(self._line)
+            try:
+                if wait:
+                    vlm.wait()
+            except BaseException:
+                vlm.close()
+                raise
+        self._vlm = vlm
+        self._conversation = Conversation(vlm, system=self._system, options=self._options)
         self._conversation.turns = turns or self._conversation.turns
         self._model_options = model_options
-        self._progress = AnswerProgress(self._line, self._vlm, str(model_options.hints), began)
+        self._progress = AnswerProgress(self._line, vlm, str(model_options.hints), began)
 
     def close(self) -> None:
         """Close the model."""
@@ -235,12 +243,12 @@ class Repl:
             return
         former, choice = self._model_options, choose_model(_path(words, "/model"))
         ModelFolder(choice.path)  # raises ModelError while the former model is still there
-        turns = tuple(map(as_text, self._conversation.turns))
+        turns = self._conversation.turns
         self._vlm.close()
         del self._vlm, self._conversation, self._progress  # there may be no memory for two models
         try:
-            self._load_model(replace(former, model=choice), turns)
-        except BaseException:  # also Ctrl+C while a large model is checked: the chat goes on
+            self._load_model(replace(former, model=choice), tuple(map(as_text, turns)), wait=True)
+        except BaseException:  # also Ctrl+C while a large model is loaded: the chat goes on
             self._load_model(former, turns)
             raise
         self._answer = None

@@ -25,12 +25,12 @@ def printable(text: str) -> str:
 def print_error(text: str) -> None:
     """Print a text to stderr. If it is full, or its reader is gone, the text is lost: no answer depends on it."""
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(printable(text), err=True)
 
 
 def print_note(text: str) -> None:
     """Print a message to stderr."""
-    print_error(printable(f"vlrun: {text}"))
+    print_error(f"vlrun: {text}")
 
 
 @contextlib.contextmanager

@@ -7,54 +7,30 @@ file that was cut short ends it with SIGBUS. ``check_unchanged`` finds both; it 
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import hashlib
 import os
-import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vlrun import manifest as manifests
-from vlrun.errors import DamagedModel, ModelChanged, ModelNotFound
-from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER, FileEntry, Manifest
-from vlrun.models.store.in_use import hold
-from vlrun.storage.regular_files import open_regular, read_descriptor
-
-MIB = 2**20
-MAX_BYTES = {".bin": 2**40, ".xml": 64 * MIB, TOKENIZER: 64 * MIB, CHAT_TEMPLATE: MIB // 4}
-"""Limits by name or suffix. The published models have 11 MB of tokenizer, 5 kB of template and 1 MB of XML."""
-MAX_OTHER_BYTES = 64 * MIB
-HASH_BYTES = 1 << 20
+from vlrun.errors import DamagedModel, ModelChanged
+from vlrun.manifest import MANIFEST, FileEntry, Manifest
+from vlrun.models import ready_folder
+from vlrun.models.hf_config.chat_template import chat_template
+from vlrun.models.opened_files import OpenedFiles, Stamp
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """Identity and times of a file. The change time cannot be set, so equal stamps mean equal bytes."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, descriptor: int) -> Stamp:
-        """Return the stamp of an opened file."""
-        status = os.fstat(descriptor)
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-class ModelFolder:
+class ModelFolder(OpenedFiles):
     """A model folder whose files are open. They are closed with the last reference.
 
     Args:
-        folder: Path of the folder.
+        folder: Path of the folder: one that ``vlrun export`` made, or one of optimum-intel without a manifest.
 
     Attributes:
         name: The path as it was given, for messages.
-        manifest: The folder's manifest.
+        manifest: The folder's manifest, or the one that describes a folder without a manifest.
         fingerprint: SHA-256 of the manifest. It identifies the model, because the manifest has the hash of every file.
+        has_manifest: Whether the folder has hashes of its own, made when it was exported.
 
     Raises:
         ModelNotFound: The folder or its manifest does not exist or cannot be read.
@@ -63,62 +39,34 @@ class ModelFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.name = str(folder)
-        self._path, self._directory = _open_directory(folder)
-        self._descriptors: dict[str, int] = {}
-        weakref.finalize(self, _close, self._directory, self._descriptors)
-        used = hold(self._directory)
-        if used is not None:
-            weakref.finalize(self, os.close, used)
-        raw = manifests.read_bytes(folder, self._directory)
-        self.manifest: Manifest = manifests.parse(raw, folder)
+        super().__init__(folder)
+        self.has_manifest = MANIFEST in self.names()
+        if self.has_manifest:
+            raw = manifests.read_bytes(folder, self._directory)
+            self.manifest: Manifest = manifests.parse(raw, folder)
+            for name, entry in self.manifest.files.items():
+                self._open_sized(name, entry)
+        else:
+            raw = ready_folder.describe(self, folder)
+            self.manifest = dataclasses.replace(
+                manifests.parse(raw, folder), name=Path(os.path.realpath(folder)).name or self.name
+            )
         self.fingerprint = hashlib.sha256(raw).hexdigest()
-        for name, entry in self.manifest.files.items():
-            self._descriptors[name] = self._open(name, entry)
-        self._stamps = {name: Stamp.of(descriptor) for name, descriptor in self._descriptors.items()}
-
-    @property
-    def stamps(self) -> Mapping[str, Stamp]:
-        """The stamps of all files, by name."""
-        return dict(self._stamps)
-
-    def opened_path(self, name: str) -> Path:
-        """Return a path of an opened file, which stays valid when the file is moved or removed.
-
-        Without /proc it is the path of the file.
-        """
-        opened = Path(f"/proc/self/fd/{self._descriptors[name]}")
-        return opened if opened.exists() else self._path / name
-
-    def named_path(self, name: str) -> Path | None:
-        """Return a path with the file's own name; None if the folder no longer has the file under this name."""
-        opened = Path(f"/proc/self/fd/{self._directory}")
-        path = (opened if opened.exists() else self._path) / name
-        with contextlib.suppress(OSError):
-            if os.path.samestat(path.stat(), os.fstat(self._descriptors[name])):
-                return path
-        return None
 
     def read(self, name: str) -> bytes:
         """Read a file. Raises DamagedModel or ModelChanged."""
-        try:
-            content = read_descriptor(self._descriptors[name], _limit(name))
-        except OSError as error:
-            raise DamagedModel(f"cannot read {name} in '{self.name}': {error.strerror}") from error
+        content = super().read(name)
         self.check_unchanged(name)
         return content
 
-    def read_text(self, name: str) -> str:
-        """Read a UTF-8 file. Raises DamagedModel or ModelChanged."""
-        try:
-            return self.read(name).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DamagedModel(f"{name} in '{self.name}' is not UTF-8 text: export or copy it again") from error
+    def chat_template(self) -> str:
+        """Return the chat template. Raises DamagedModel or ModelChanged."""
+        return chat_template(ready_folder.FolderConfig(self))
 
     def check_hashes(self) -> None:
         """Raise DamagedModel if the SHA-256 of a file is not that of the manifest. Reads the whole folder."""
         for name, entry in self.manifest.files.items():
-            if self._hash(name) != entry.sha256:
+            if self.hash(name) != entry.sha256:
                 raise DamagedModel(
                     f"{name} in '{self.name}' is not the file that was exported: export or copy it again"
                 )
@@ -140,54 +88,13 @@ class ModelFolder:
             if stamp == self._stamps[name]:
                 continue
             entry = self.manifest.files[name]
-            if stamp.size != entry.size or self._hash(name) != entry.sha256:
+            if stamp.size != entry.size or self.hash(name) != entry.sha256:
                 raise ModelChanged(f"{name} in '{self.name}' was changed while the model was loaded: load it again")
             self._stamps[name] = stamp
 
-    def _open(self, name: str, entry: FileEntry) -> int:
-        try:
-            descriptor = open_regular(name, _limit(name), folder=self._directory)
-        except FileNotFoundError:
-            raise DamagedModel(f"'{self.name}' lacks {name}: export or copy it again") from None
-        except OSError as error:
-            raise DamagedModel(f"cannot read {name} in '{self.name}': {error.strerror}") from error
-        size = os.fstat(descriptor).st_size
+    def _open_sized(self, name: str, entry: FileEntry) -> None:
+        size = self.open(name).size
         if size != entry.size:
-            os.close(descriptor)
             raise DamagedModel(
                 f"{name} in '{self.name}' has {size:,} bytes instead of {entry.size:,}: export or copy it again"
             )
-        return descriptor
-
-    def _hash(self, name: str) -> str:
-        descriptor, digest, position = self._descriptors[name], hashlib.sha256(), 0
-        try:
-            while piece := os.pread(descriptor, HASH_BYTES, position):
-                digest.update(piece)
-                position += len(piece)
-        except OSError as error:
-            raise DamagedModel(f"cannot read {name} in '{self.name}': {error.strerror}") from error
-        return digest.hexdigest()
-
-
-def _open_directory(folder: Path) -> tuple[Path, int]:
-    """Return the folder's absolute path and descriptor. Raises ModelNotFound."""
-    try:
-        return folder.absolute(), os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        if folder.is_file():
-            raise ModelNotFound(f"'{folder}' is a file; a model is a folder that 'vlrun export' made") from None
-        raise ModelNotFound(f"no model folder at '{folder}': 'vlrun export' makes one from a checkpoint") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL character
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ModelNotFound(f"cannot open the model folder '{folder}': {reason}") from error
-
-
-def _limit(name: str) -> int:
-    return MAX_BYTES.get(name) or MAX_BYTES.get(Path(name).suffix) or MAX_OTHER_BYTES
-
-
-def _close(directory: int, descriptors: Mapping[str, int]) -> None:
-    for descriptor in (directory, *descriptors.values()):
-        with contextlib.suppress(OSError):
-            os.close(descriptor)

@@ -19,9 +19,13 @@ MAX_RECORDS = 100
 def verify(folder: ModelFolder, *, again: bool = False) -> None:
     """Check the hashes of all files if they changed since the last check, or ``again`` is true.
 
+    A folder without a manifest was hashed when it was described (``ready_folder``).
+
     Raises:
         DamagedModel: A file is not the one that was exported, or changed during the check.
     """
+    if not (folder.has_manifest or again):
+        return
     record = cache_paths.verified_models() / _state(folder)
     with contextlib.suppress(OSError):  # an unreadable cache folder
         if record.exists() and not again:

@@ -71,7 +71,7 @@ def estimate_cost(
     """Estimate the cost of a request. Raises the errors that the request would raise."""
     manifest = folder.manifest
     tokenizer = load_tokenizer(folder.read(manifests.TOKENIZER), folder)
-    template = ChatTemplate(folder.read_text(manifests.CHAT_TEMPLATE), tokenizer, manifest.tokens.image)
+    template = ChatTemplate(folder.chat_template(), tokenizer, manifest.tokens.image)
     now = time.time()
     speed = history.profile(now)
     builder = PromptBuilder(manifest, template, history.auto_image_tokens(now))
@@ -80,7 +80,7 @@ def estimate_cost(
     patch = manifest.vision.patch
     images = tuple(EstimatedImage(g.width * patch, g.height * patch, g.tokens) for _, g in prompt.images)
     tokens = len(prompt.prompt.ids)
-    weights = sum(manifest.files[name].size for name in (manifests.DECODER_BIN, manifests.VISION_BIN))
+    weights = sum(manifest.weight_bytes())
     largest = max((image.tokens for image in images), default=0)
     vision = largest * MEMORY_PER_VISUAL_TOKEN * manifest.vision.hidden // 1024
     kv_memory = (tokens + ANSWER_TOKENS) * kv_bytes(manifest.text, kv_precision)

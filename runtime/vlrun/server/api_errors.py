@@ -7,6 +7,7 @@ Messages are our own: never a path, an address, or text of a library.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -38,6 +39,11 @@ ANTHROPIC_TYPES = {
 }
 """Types of Anthropic's errors by status; others are ``invalid_request_error`` or ``api_error``."""
 
+ANTHROPIC_HEADER = b"anthropic-version"
+"""All of Anthropic's clients send it, and no others. A key in ``x-api-key`` says nothing: other clients send it too."""
+OPENAI_PATHS = ("/v1/chat/", "/v1/completions", "/v1/responses")
+"""Beginnings of paths that no other API has: proxies forward the header to them."""
+
 Protocol: TypeAlias = Literal["openai", "ollama", "anthropic"]
 """The API whose format an answer has."""
 
@@ -52,11 +58,16 @@ CLIENT_ERRORS: dict[type[VlrunError], tuple[str | None, str]] = {
 """Field and code of errors that the client caused, subclasses first."""
 
 
-def protocol_of(path: str) -> Protocol:
-    """The API that a path belongs to. The forms at ``/api/v1`` are not Ollama's."""
+def protocol_of(path: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Protocol:
+    """The API that a request belongs to. The forms at ``/api/v1`` are not Ollama's. On paths that several APIs have,
+    such as ``/v1/models``, the client's header decides.
+    """
+    if path.startswith("/api/") and not path.startswith("/api/v1/"):
+        return "ollama"
     if path == "/v1/messages" or path.startswith("/v1/messages/"):
         return "anthropic"
-    return "ollama" if path.startswith("/api/") and not path.startswith("/api/v1/") else "openai"
+    of_client = any(name == ANTHROPIC_HEADER for name, _ in headers)
+    return "anthropic" if of_client and not path.startswith(OPENAI_PATHS) else "openai"
 
 
 @dataclass(eq=False)  # not frozen: contextlib sets the traceback of exceptions

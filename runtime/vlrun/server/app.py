@@ -29,10 +29,11 @@ from vlrun.server.api.ollama.adapter import OllamaAdapter
 from vlrun.server.api.ollama.models import ServedModel
 from vlrun.server.api.ollama.parsing import parse_name
 from vlrun.server.api.openapi import document
+from vlrun.server.api.parsing import check_model
 from vlrun.server.api.paths import hint
 from vlrun.server.api.responses import ResponsesAdapter
 from vlrun.server.api.start_page import page
-from vlrun.server.api_errors import ApiError
+from vlrun.server.api_errors import ApiError, protocol_of
 from vlrun.server.generation_request import GenerationRequest, ResponseAdapter
 from vlrun.server.images import check_images
 from vlrun.server.limits import ServerLimits
@@ -126,8 +127,8 @@ class Service:
         completions = self._json("completions", lambda body: CompletionAdapter.read(body, names, limits))
         responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
         messages = self._json("anthropic", lambda body: AnthropicAdapter.read(body, names, limits, calls))
-        ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read_chat(body, names, limits, calls))
-        ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read_prompt(body, names, limits, calls))
+        ollama_chat = self._json("ollama", lambda body: OllamaAdapter.read("message", body, names, limits, calls))
+        ollama_prompt = self._json("ollama", lambda body: OllamaAdapter.read("response", body, names, limits, calls))
         openapi = functools.lru_cache(MAX_DOCUMENTS)(
             lambda base: document(limits, names[0], self.access.keys is not None, base)
         )
@@ -208,15 +209,14 @@ class Service:
         return self.vlm.build_prompt(self.handler.workers.decode(request, cancellation), request.tools)
 
     def _models(self, scope: Scope) -> Json:
-        if anthropic_models.is_anthropics(scope):
+        if protocol_of(scope["path"], scope["headers"]) == "anthropic":
             return anthropic_models.model_list(self.names, self._started, self._context)
         return {"object": "list", "data": [self._model_object(name) for name in self.names]}
 
     def _model(self, scope: Scope) -> Json:
         name = scope["path_params"]["name"]
-        if name not in self.names:
-            raise ApiError(404, "no such model is served here", "model_not_found", "model")
-        if anthropic_models.is_anthropics(scope):
+        check_model(name, self.names)
+        if protocol_of(scope["path"], scope["headers"]) == "anthropic":
             return anthropic_models.model_object(name, self._started, self._context)
         return self._model_object(name)
 

@@ -12,8 +12,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import platformdirs
-
 UNUSABLE = Path(os.devnull) / "vlrun"
 """Takes the place of a folder that must not be used: reading and writing there fails, as on a read-only disk."""
 KINDS: Mapping[str, str] = {
@@ -21,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "compiled": "models compiled for a GPU",
     "devices": "comparisons of a GPU with the CPU",
     "verified": "model folders whose hashes were checked",
+    "described": "descriptions of model folders without a manifest",
     "tuned": "results of vlrun tune",
     "probed": "measurements that choose OpenVINO properties",
     "speed": "measured times",
@@ -51,6 +50,11 @@ def verified_models() -> Path:
     return _usable("verified")
 
 
+def described_folders() -> Path:
+    """Folder of the descriptions of model folders without a manifest."""
+    return _usable("described")
+
+
 def tuned_hints() -> Path:
     """Folder of the results of ``vlrun tune``."""
     return _usable("tuned")
@@ -78,6 +82,8 @@ def chat_history() -> Path:
 
 def folder() -> Path:
     """Return the user's cache folder, whether it can be used or not; without a home directory, one that cannot be."""
+    import platformdirs
+
     try:
         return platformdirs.user_cache_path("vlrun")
     except RuntimeError:

@@ -18,7 +18,7 @@ from vlrun.storage import cache_paths, files
 from vlrun.storage.cache_paths import HISTORY
 from vlrun.storage.regular_files import read_regular
 
-CHECKED = frozenset((".kv", ".blob", ".vocab"))
+CHECKED = frozenset((".kv", ".blob", ".manifest", ".vocab"))
 """Suffixes of files that end with their checksum."""
 MAX_JSON_BYTES = 1 << 20
 _PARTIAL = files.PARTIAL_NAME.pattern
@@ -28,6 +28,7 @@ NAMES: Mapping[str, re.Pattern[str]] = {
     "compiled": re.compile(rf"[0-9a-f]{{64}}\.(blob|refused)|{_PARTIAL}"),
     "devices": re.compile(rf"{_JSON.pattern}|[0-9a-f]{{32}}\.trying"),
     "verified": re.compile(r"[0-9a-f]{64}"),
+    "described": re.compile(rf"[0-9a-f]{{64}}\.manifest|{_PARTIAL}"),
     "tuned": _JSON,
     "probed": _JSON,
     "speed": _JSON,

@@ -17,7 +17,7 @@ from vlrun.types.answer import Answer, FinishReason
 from vlrun.types.arguments import check_fields, flag, instance, optional, text, whole_number
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
-from vlrun.types.turn import Turn
+from vlrun.types.turn import Turn, system_turns
 
 MAX_VOTES = 16
 
@@ -107,7 +107,7 @@ class TaskRequest:
 
     def opening(self) -> tuple[Turn, ...]:
         """Return the turns before the first question: the system prompt, if there is one."""
-        return (Turn("system", (self.system,)),) if self.system else ()
+        return system_turns(self.system)
 
     def options(self, given: Options) -> Options:
         """Return the caller's options with the task's defaults. Raises OptionError."""

@@ -87,6 +87,12 @@ class Turn:
             raise OptionError("details must have one entry for each image of the turn")
 
 
+def system_turns(system: str | None) -> tuple[Turn, ...]:
+    """Return the turn of a system prompt, if there is one, for the begin of a conversation."""
+    checked = optional(text)("system", system)
+    return (Turn("system", (checked,)),) if checked else ()
+
+
 def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], tuple[Tool, ...]]:
     """Return turns and tools as tuples. Raises OptionError for members of other types, and without turns."""
     checked = tuple_of(instance(Turn), "turns")("turns", turns)

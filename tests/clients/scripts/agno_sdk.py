@@ -8,12 +8,7 @@ import checks
 from agno.agent import Agent
 from agno.media import Image
 from agno.models.openai.like import OpenAILike
-from pydantic import BaseModel
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
+from counts import Counts, report_count
 
 
 def agent(**more: Any) -> Any:
@@ -43,4 +38,9 @@ def schema() -> None:
     checks.equal(answer.content.model_dump(), checks.COUNTS)
 
 
-checks.run("agno", text=text, picture=picture, stream=stream, schema=schema)
+def tools() -> None:
+    answer = agent(tools=[report_count], tool_choice="required", tool_call_limit=1).run(checks.COUNT, images=shelf())
+    checks.equal([call.tool_args for call in answer.tools][:1], [checks.COUNTS])
+
+
+checks.run("agno", text=text, picture=picture, stream=stream, schema=schema, tools=tools)

@@ -6,14 +6,9 @@ from typing import Any
 
 import checks
 from anthropic import Anthropic
-from pydantic import BaseModel
+from counts import Counts
 
 client: Any = Anthropic(base_url=checks.BASE_URL, api_key=checks.KEY)
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
 
 
 def question(text: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from autogen_core import Image
 from autogen_core.models import UserMessage
 from autogen_core.tools import FunctionTool
 from autogen_ext.models.openai import OpenAIChatCompletionClient
-from pydantic import BaseModel
+from counts import Counts, report_count
 
 INFO = {
     "vision": True,
@@ -19,16 +19,6 @@ INFO = {
     "structured_output": True,
     "family": "unknown",
 }
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
-
-
-def report_count(bottles: int, cans: int) -> str:
-    """Report the counts."""
-    return f"{bottles} {cans}"
 
 
 def client() -> Any:

@@ -9,12 +9,7 @@ from browser_use.agent.views import AgentOutput
 from browser_use.llm import ChatOpenAI
 from browser_use.llm.messages import ContentPartImageParam, ContentPartTextParam, ImageURL, UserMessage
 from browser_use.tools.service import Tools
-from pydantic import BaseModel
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
+from counts import Counts
 
 
 def model() -> Any:

@@ -71,4 +71,5 @@ def run(package: str, **checks: Callable[[], Any]) -> None:
         except Exception as wrong:  # noqa: BLE001 - the report shows it
             traceback.print_exc()
             error = f"{type(wrong).__name__}: {wrong}"[:2000]
-        print(json.dumps({"check": name, "error": error}), flush=True)
+        # On a line of its own: some clients leave what they print without an end.
+        print("\n" + json.dumps({"check": name, "error": error}), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -30,19 +31,33 @@ def benchmark(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return json.loads(report.read_text())
 
 
-def outputs(report: dict[str, Any]) -> list[str]:
-    """The answers to the requests that succeeded."""
-    (found,) = report["benchmarks"]
-    return [request["output"] for request in found["requests"]["successful"]]
+@functools.cache
+def successful(name: str, *prompts: str, **more: str) -> list[dict[str, Any]]:
+    """The requests of a benchmark, all of which must succeed."""
+    (found,) = benchmark(name, [{"prompt": prompt, **more} for prompt in prompts])["benchmarks"]
+    totals = {"successful": len(prompts), "errored": 0, "incomplete": 0, "total": len(prompts)}
+    checks.equal(found["metrics"]["request_totals"], totals)
+    return found["requests"]["successful"]
+
+
+def hello() -> list[dict[str, Any]]:
+    return successful("text", checks.HELLO, checks.HELLO)
 
 
 def text() -> None:
-    checks.equal(outputs(benchmark("text", [{"prompt": checks.HELLO}] * 2)), [checks.HELLO_ANSWER] * 2)
+    checks.equal([request["output"] for request in hello()], [checks.HELLO_ANSWER] * 2)
 
 
 def picture() -> None:
-    rows = [{"prompt": checks.HOW_MANY, "image": checks.SHELF_URL}]
-    checks.equal(outputs(benchmark("picture", rows)), [checks.HOW_MANY_ANSWER])
+    (request,) = successful("picture", checks.HOW_MANY, image=checks.SHELF_URL)
+    checks.equal(request["output"], checks.HOW_MANY_ANSWER)
 
 
-checks.run("guidellm", text=text, picture=picture)
+def stream() -> None:
+    """It streams by default, and measures the time between the tokens."""
+    for request in hello():
+        checks.is_true(request["info"]["timings"]["token_iterations"] > 1)
+        checks.is_true(request["inter_token_latency_ms"])
+
+
+checks.run("guidellm", text=text, picture=picture, stream=stream)

@@ -6,21 +6,11 @@ import json
 from typing import Any
 
 import checks
+from counts import Counts, report_count
 from haystack.components.generators.chat import OpenAIChatGenerator
 from haystack.dataclasses import ChatMessage, ImageContent
 from haystack.tools import create_tool_from_function
 from haystack.utils import Secret
-from pydantic import BaseModel
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
-
-
-def report_count(bottles: int, cans: int) -> str:
-    """Report the counts."""
-    return f"{bottles} {cans}"
 
 
 def ask(parts: list[Any], **more: Any) -> ChatMessage:

@@ -6,13 +6,8 @@ from typing import Any
 
 import checks
 import instructor
+from counts import Counts
 from openai import OpenAI
-from pydantic import BaseModel
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
 
 
 def client(mode: instructor.Mode = instructor.Mode.TOOLS) -> Any:

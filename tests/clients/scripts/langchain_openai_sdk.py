@@ -5,25 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import checks
+from counts import Counts, report_count
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
 
 model: Any = ChatOpenAI(model=checks.MODEL, base_url=checks.API, api_key=checks.KEY)
-
-
-class Counts(BaseModel):
-    """The counts."""
-
-    bottles: int
-    cans: int
-
-
-@tool
-def report_count(bottles: int, cans: int) -> str:
-    """Report the counts."""
-    return f"{bottles} {cans}"
 
 
 def question(text: str) -> list[Any]:
@@ -53,11 +40,11 @@ def schema() -> None:
 
 def tools() -> None:
     messages = question(checks.COUNT)
-    answer = model.bind_tools([report_count], tool_choice="any").invoke(messages)
+    answer = model.bind_tools([tool(report_count)], tool_choice="any").invoke(messages)
     checks.equal([call["args"] for call in answer.tool_calls], [checks.COUNTS])
     result = ToolMessage("noted", tool_call_id=answer.tool_calls[0]["id"])
     checks.is_true(
-        model.bind_tools([report_count]).invoke([*messages, answer, result]).response_metadata["finish_reason"]
+        model.bind_tools([tool(report_count)]).invoke([*messages, answer, result]).response_metadata["finish_reason"]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -12,8 +13,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
+import chat_completions
 import checks
 from openai import OpenAI
 
@@ -49,38 +50,6 @@ def wait_for(url: str, proxy: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the proxy does not start: " + (FOLDER / "log").read_text()[-4000:])
 
 
-def chat(messages: list[dict[str, Any]], **more: Any) -> Any:
-    client = OpenAI(base_url=f"{address}/v1", api_key=PROXY_KEY)
-    return client.chat.completions.create(model="shelf", messages=messages, **more)
-
-
-def text() -> None:
-    answer = chat([{"role": "user", "content": checks.HELLO}])
-    checks.equal(answer.choices[0].message.content, checks.HELLO_ANSWER)
-
-
-def picture() -> None:
-    checks.equal(chat(checks.question(checks.HOW_MANY)).choices[0].message.content, checks.HOW_MANY_ANSWER)
-
-
-def stream() -> None:
-    chunks = chat([{"role": "user", "content": checks.HELLO}], stream=True)
-    checks.equal("".join(chunk.choices[0].delta.content or "" for chunk in chunks), checks.HELLO_ANSWER)
-
-
-def schema() -> None:
-    described = {"name": "counts", "strict": True, "schema": checks.COUNT_SCHEMA}
-    wanted = {"type": "json_schema", "json_schema": described}
-    answer = chat(checks.question(checks.COUNT), response_format=wanted)
-    checks.equal(json.loads(answer.choices[0].message.content), checks.COUNTS)
-
-
-def tools() -> None:
-    answer = chat(checks.question(checks.COUNT), tools=[checks.COUNT_TOOL], tool_choice="required")
-    calls = answer.choices[0].message.tool_calls
-    checks.equal([json.loads(call.function.arguments) for call in calls], [checks.COUNTS])
-
-
 port = free_port()
 address = f"http://127.0.0.1:{port}"
 (FOLDER / "config.yaml").write_text(json.dumps(CONFIGURATION))
@@ -93,7 +62,9 @@ with (FOLDER / "log").open("wb") as log:
     )
 try:
     wait_for(f"{address}/health/liveliness", proxy)
-    checks.run("litellm", text=text, picture=picture, stream=stream, schema=schema, tools=tools)
+    client = OpenAI(base_url=f"{address}/v1", api_key=PROXY_KEY)
+    chat = functools.partial(client.chat.completions.create, model="shelf")
+    checks.run("litellm", **chat_completions.all_checks(chat))
 finally:
     proxy.terminate()
     proxy.wait(60)

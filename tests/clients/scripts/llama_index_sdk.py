@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import checks
+from counts import Counts, report_count
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import BaseModel
 
 model: Any = OpenAILike(
     model=checks.MODEL,
@@ -18,18 +18,6 @@ model: Any = OpenAILike(
     is_function_calling_model=True,
     context_window=4096,
 )
-
-
-class Counts(BaseModel):
-    """The counts."""
-
-    bottles: int
-    cans: int
-
-
-def report_count(bottles: int, cans: int) -> str:
-    """Report the counts."""
-    return f"{bottles} {cans}"
 
 
 def question(text: str) -> ChatMessage:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import checks
+from counts import report_count
 from ollama import Client
 
 client: Any = Client(host=checks.BASE_URL)
@@ -41,15 +42,6 @@ def schema() -> None:
 
 
 def tools() -> None:
-    def report_count(bottles: int, cans: int) -> str:
-        """Report the counts.
-
-        Args:
-            bottles: The number of bottles.
-            cans: The number of cans.
-        """
-        return f"{bottles} {cans}"
-
     answer = client.chat(checks.MODEL, question(checks.COUNT), tools=[report_count])
     calls = answer.message.tool_calls or []
     checks.equal(

@@ -14,22 +14,11 @@ from agents import (
     function_tool,
     set_tracing_disabled,
 )
+from counts import Counts, report_count
 from openai import AsyncOpenAI
-from pydantic import BaseModel
 
 set_tracing_disabled(True)
 MODELS: list[Any] = [OpenAIResponsesModel, OpenAIChatCompletionsModel]
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
-
-
-@function_tool
-def report_count(bottles: int, cans: int) -> str:
-    """Report the counts."""
-    return f"{bottles} {cans}"
 
 
 def question(text: str) -> list[Any]:
@@ -68,7 +57,9 @@ async def schema() -> None:
 
 async def tools() -> None:
     settings = ModelSettings(tool_choice="required")
-    for agent in agents(tools=[report_count], model_settings=settings, tool_use_behavior="stop_on_first_tool"):
+    for agent in agents(
+        tools=[function_tool(report_count)], model_settings=settings, tool_use_behavior="stop_on_first_tool"
+    ):
         checks.equal((await Runner.run(agent, question(checks.COUNT))).final_output, "6 1")
 
 

@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import checks
-from pydantic import BaseModel
+from counts import Counts
 from pydantic_ai import Agent, BinaryContent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 model = OpenAIChatModel(checks.MODEL, provider=OpenAIProvider(base_url=checks.API, api_key=checks.KEY))
 SHELF = BinaryContent(checks.SHELF.read_bytes(), media_type="image/png")
-
-
-class Counts(BaseModel):
-    """The counts."""
-
-    bottles: int
-    cans: int
 
 
 def report_count(bottles: int, cans: int) -> dict[str, Any]:

@@ -6,16 +6,20 @@ import json
 from typing import Any
 
 import checks
+from counts import Counts, report_count
 from openai import AsyncOpenAI
-from pydantic import BaseModel
+from semantic_kernel import Kernel
+from semantic_kernel.connectors.ai.function_choice_behavior import FunctionChoiceBehavior
 from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion, OpenAIChatPromptExecutionSettings
-from semantic_kernel.contents import ChatHistory, ChatMessageContent, ImageContent, TextContent
+from semantic_kernel.contents import (
+    ChatHistory,
+    ChatMessageContent,
+    FunctionCallContent,
+    ImageContent,
+    TextContent,
+)
 from semantic_kernel.contents.utils.author_role import AuthorRole
-
-
-class Counts(BaseModel):
-    bottles: int
-    cans: int
+from semantic_kernel.functions import kernel_function
 
 
 def service() -> Any:
@@ -56,4 +60,14 @@ async def schema() -> None:
     checks.equal(json.loads(await ask(history(checks.COUNT), response_format=Counts)), checks.COUNTS)
 
 
-checks.run("semantic-kernel", text=text, picture=picture, stream=stream, schema=schema)
+async def tools() -> None:
+    kernel = Kernel()
+    kernel.add_function("shelf", kernel_function(report_count))
+    choice = FunctionChoiceBehavior.Required(auto_invoke=False)
+    settings = OpenAIChatPromptExecutionSettings(function_choice_behavior=choice)
+    answer = await service().get_chat_message_content(history(checks.COUNT), settings, kernel=kernel)
+    calls = [item for item in answer.items if isinstance(item, FunctionCallContent)]
+    checks.equal([call.parse_arguments() for call in calls], [checks.COUNTS])
+
+
+checks.run("semantic-kernel", text=text, picture=picture, stream=stream, schema=schema, tools=tools)

@@ -6,21 +6,11 @@ import json
 from typing import Any
 
 import checks
+from counts import report_count
 from PIL import Image
 from smolagents import OpenAIServerModel, tool
 
 model: Any = OpenAIServerModel(model_id=checks.MODEL, api_base=checks.API, api_key=checks.KEY)
-
-
-@tool
-def report_count(bottles: int, cans: int) -> str:
-    """Report the counts.
-
-    Args:
-        bottles: The number of bottles.
-        cans: The number of cans.
-    """
-    return f"{bottles} {cans}"
 
 
 def question(text: str) -> list[dict[str, Any]]:
@@ -45,7 +35,7 @@ def stream() -> None:
 
 
 def tools() -> None:
-    answer = model(question(checks.COUNT), tools_to_call_from=[report_count])
+    answer = model(question(checks.COUNT), tools_to_call_from=[tool(report_count)])
     calls = [call.function.arguments for call in answer.tool_calls]
     checks.equal([json.loads(given) if isinstance(given, str) else given for given in calls], [checks.COUNTS])
 

@@ -10,10 +10,15 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tests.paths import EXAMPLES
 from tests.runtime.cli.command_line import vlrun
+from tests.runtime.cli.recording_line import RecordingLine
+from tests.scripted_vlm import INSTRUCT_TEMPLATE, ScriptedVLM
 from vlrun.cli.answer_file import stdout_to
+from vlrun.cli.ask import ask
+from vlrun.cli.options import ModelOptions
 from vlrun.errors import OutputError
 
 
@@ -74,6 +79,30 @@ def test_without_a_file_stdout_is_stdout(capsys: pytest.CaptureFixture[str]) -> 
         click.echo("six")
         assert capsys.readouterr().out == "six\n"
         save()
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordingLine:
+    """Let `vlrun ask` answer "six" in an empty working directory, and return its progress line."""
+    line, vlm = RecordingLine(), ScriptedVLM(INSTRUCT_TEMPLATE)
+    vlm.write("six")
+    monkeypatch.setattr(ModelOptions, "progress_line", lambda _: line)
+    monkeypatch.setattr(ModelOptions, "load", lambda *_: vlm)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return line
+
+
+@pytest.mark.parametrize("target", [(), ("-o", "-"), ("--output", "-"), ("-o", "out.txt")], ids=" ".join)
+def test_progress_is_shown_until_the_answer_is_printed(target: tuple[str, ...], line: RecordingLine) -> None:
+    """While an answer for a file was collected, nothing was shown; `-o -` wrote a file of that name."""
+    done = CliRunner().invoke(ask, [str(EXAMPLES / "shelf.png"), "How many?", *target])
+    written = [(path.name, path.read_text()) for path in Path().iterdir()]
+    is_file = target[1:] == ("out.txt",)
+    assert (done.exit_code, done.stdout, written) == (0, *(("", [("out.txt", "six\n")]) if is_file else ("six\n", [])))
+    assert ("answering: 0 s" in line.shown) == is_file
 
 
 @pytest.mark.slow

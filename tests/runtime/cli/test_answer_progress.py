@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.cli.recording_line import RecordingLine
 from vlrun.cli.answer_progress import AnswerProgress
-from vlrun.cli.progress_line import Describe, ProgressLine
 from vlrun.perf.history import record
 from vlrun.perf.profile import SpeedProfile
 from vlrun.types.answer import Answer, Chunk, Progress, Timings, Usage
@@ -19,21 +19,6 @@ from vlrun.types.answer import Answer, Chunk, Progress, Timings, Usage
 ANSWER = Answer("six", "stop", Usage(10, 4, 0, 1, 1), Timings(0, 0, 0, 0, 0, 0, None, 0))
 PROGRESS = [Chunk("", progress=Progress(*given)) for given in (("vision", 0, 80), ("prefill", 0, 100))]
 LAST = Chunk("", answer=ANSWER)
-
-
-class RecordingLine(ProgressLine):
-    """Keeps what is shown, "" for a line that is cleared."""
-
-    def __init__(self) -> None:
-        super().__init__(wanted=False)
-        self.active = True
-        self.shown: list[str] = []
-
-    def show(self, describe: Describe) -> None:
-        self.shown.append(describe())
-
-    def clear(self) -> None:
-        self.shown.append("")
 
 
 @pytest.fixture
@@ -65,8 +50,15 @@ def test_the_line_is_cleared_before_the_first_word_and_never_shown_again(vlm: An
 
 
 def test_an_answer_that_is_printed_at_its_end_is_told(vlm: Any) -> None:
-    shown = watch(vlm, [*PROGRESS, Chunk("si"), Chunk("x"), LAST], silent=True)
-    assert shown == ["reading the image: 0 s", "prefill: 0 s", "answering: 0 s", "[si]", "[x]", "", "[end]", ""]
+    shown = watch(vlm, [*PROGRESS, Chunk("si"), Chunk("x"), LAST], text_shown=False)
+    assert shown == ["reading the image: 0 s", "prefill: 0 s", "[si]", "answering: 0 s", "[x]", "", "[end]", ""]
+
+
+def test_progress_goes_on_behind_reasoning_that_is_printed(vlm: Any) -> None:
+    """With --output the text is collected, perhaps for minutes. The reasoning needs the line until the text begins."""
+    reasoning = [Chunk("", reasoning="Let"), Chunk("", reasoning=" me")]
+    shown = watch(vlm, [*PROGRESS, *reasoning, Chunk("si"), Chunk("x"), LAST], text_shown=False)
+    assert shown[2:] == ["", "[Let]", "", "[ me]", "", "[si]", "answering: 0 s", "[x]", "", "[end]", ""]
 
 
 @pytest.mark.parametrize("shown", [True, False])
@@ -74,7 +66,7 @@ def test_hidden_reasoning_is_told(shown: bool, vlm: Any) -> None:
     """It may take minutes in which nothing is printed."""
     chunks = [Chunk("", reasoning="Let"), Chunk("", reasoning=" me"), Chunk("six"), LAST]
     texts = watch(vlm, chunks, thinking_shown=shown)
-    assert texts[:3] == (["", "[Let]", ""] if shown else ["thinking: 0 s", "[Let]", "[ me]"])
+    assert texts[:3] == (["", "[Let]", ""] if shown else ["[Let]", "thinking: 0 s", "[ me]"])
     assert "[six]" in texts
 
 

@@ -63,6 +63,26 @@ def test_nothing_is_imported_before_ctrl_c_is_handled() -> None:
     assert loaded == {"vlrun", "vlrun.cli"}
 
 
+def test_a_second_ctrl_c_does_not_interrupt_the_message_of_the_first(tmp_path: Path) -> None:
+    """It came while `interrupted` was printed, and ended in a stack trace."""
+    code = """
+import os, signal, sys
+from vlrun.cli import commands
+def interrupt(**_): os.kill(os.getpid(), signal.SIGINT)
+def print_note(text, print_note=commands.print_note):
+    interrupt()
+    print_note(text)
+commands.print_note, commands.ask.callback = print_note, interrupt
+sys.argv = ["vlrun", "ask", "photo.jpg"]
+from vlrun.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=command([], tmp_path)[1], timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"\nvlrun: interrupted\n")
+
+
 COMMANDS = {
     ("--help",): 0,
     ("tasks",): 0,

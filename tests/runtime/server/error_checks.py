@@ -25,7 +25,8 @@ ALLOWED_SLASHES = re.compile(
 )
 """Slashes in messages of vlrun; any other slash would be part of a path."""
 ACCESS_LOG_LINE = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d info request method=\S+ path=.{1,1300} status=\S+ seconds=\S+ client=.{1,299}"
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d info "
+    r"(request method=\S+ path=.{1,1300} status=\S+ seconds=\S+|refused status=\d+ code=\w+) client=.{1,299}"
 )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tests.paths import EXAMPLES
 from tests.runtime.server.http_client import QUESTION, get, post, send_request
 from tests.runtime.server.running_server import KEY, Server
+from vlrun.server.middleware.security import NO_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +72,11 @@ def test_a_stream(client: Anthropic) -> None:
     assert final.stop_reason == "end_turn"
     assert final.usage.output_tokens >= 1
     assert final.usage.input_tokens + (final.usage.cache_read_input_tokens or 0) > 60
-    types = [event.type for event in client.messages.create(model=MODEL, max_tokens=9, messages=[shelf()], stream=True)]
-    assert (types[0], types[-1]) == ("message_start", "message_stop")
+    events = list(client.messages.create(model=MODEL, max_tokens=9, messages=[shelf()], stream=True))
+    assert (events[0].type, events[-2].type, events[-1].type) == ("message_start", "message_delta", "message_stop")
+    begun, ended = events[0].message.usage, events[-2].usage
+    assert begun.input_tokens > 0
+    assert (begun.input_tokens, begun.cache_read_input_tokens) == (ended.input_tokens, ended.cache_read_input_tokens)
 
 
 def test_a_conversation_with_a_system_prompt(client: Anthropic) -> None:
@@ -137,6 +141,12 @@ def test_counting_tokens(client: Anthropic) -> None:
 def test_models(client: Anthropic) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).max_input_tokens == 4096
+    with pytest.raises(anthropic.NotFoundError, match="is not served here") as missing:
+        client.models.retrieve("claude-opus-5")
+    assert missing.value.body == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": 'the model "claude-opus-5" is not served here'},
+    }
 
 
 def test_errors(client: Anthropic) -> None:
@@ -160,6 +170,12 @@ def test_keys(strict_server: Server) -> None:
         with pytest.raises(anthropic.AuthenticationError) as refused:
             ask(client)
         assert refused.value.type == "authentication_error"
+        with pytest.raises(anthropic.AuthenticationError) as refused:
+            client.models.list()
+        assert refused.value.body == {
+            "type": "error",
+            "error": {"type": "authentication_error", "message": NO_KEY.message},
+        }
 
 
 def test_claude_codes_request(server: Server) -> None:
@@ -198,12 +214,13 @@ def test_errors_have_anthropics_format_before_any_endpoint(server: Server) -> No
     """Also those of the middleware and of unknown paths."""
     replies = [
         get(server, "/v1/messages/batches"),
+        get(server, "/v1/files", {"anthropic-version": "2023-06-01"}),
         get(server, "/v1/messages"),
         post(server, b"{", "/v1/messages"),
         post(server, {}, "/v1/messages", {"Content-Type": "text/plain"}),
         post(server, {}, "/v1/messages", {"Origin": "http://evil.example"}),
     ]
-    assert [reply.status for reply in replies] == [404, 405, 400, 415, 403]
+    assert [reply.status for reply in replies] == [404, 404, 405, 400, 415, 403]
     assert all(reply.json["type"] == "error" and set(reply.json["error"]) == {"type", "message"} for reply in replies)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,9 +123,11 @@ def test_options_end_an_answer(client: ollama.Client) -> None:
 def test_loading_and_unloading(client: ollama.Client) -> None:
     """An empty prompt loads the model; `ollama stop` sends one too."""
     assert client.generate(MODEL).done_reason == "load"
-    assert client.generate(MODEL, "", keep_alive=0).done
+    assert client.generate(MODEL, "", keep_alive=0).done_reason == "unload"
     assert client.chat(MODEL, messages=[]).done_reason == "load"
     assert [line.done for line in client.chat(MODEL, messages=[], stream=True)] == [True]
+    assert client.chat(MODEL, messages=[], keep_alive="0s").done_reason == "unload"
+    assert client.generate(MODEL, QUESTION, keep_alive=0, options={"num_predict": 1}).done_reason == "length"
 
 
 def test_models(client: ollama.Client) -> None:
@@ -198,13 +201,22 @@ def shelf_base64() -> str:
     return str(ollama.Image(value=SHELF).serialize_model())
 
 
+def test_ollamas_examples_for_curl(server: Server) -> None:
+    """Curl and urllib send JSON as a form unless they are told otherwise, and Ollama's examples do not tell them."""
+    body = json.dumps({"model": MODEL, "prompt": QUESTION, "images": [shelf_base64()], "stream": False}).encode()
+    request = urllib.request.Request(f"{server.url}/api/generate", body)
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        assert request.get_header("Content-type") == "application/x-www-form-urlencoded"
+        assert json.loads(reply.read())["response"] == "6"
+
+
 def test_errors_have_ollamas_format_before_any_endpoint(server: Server) -> None:
     """Also those of the middleware and of unknown paths."""
     replies = [
         get(server, "/api/nothing"),
         get(server, "/api/chat"),
         post(server, b"{", "/api/generate"),
-        post(server, {}, "/api/chat", {"Content-Type": "text/plain"}),
+        post(server, {}, "/api/chat", {"Content-Type": "text/html"}),
         post(server, {}, "/api/chat", {"Origin": "http://evil.example"}),
     ]
     assert [reply.status for reply in replies] == [404, 405, 400, 415, 403]

@@ -16,6 +16,7 @@ from starlette.types import Message, Scope
 from vlrun.errors import AnswerCancelled, DeviceError, VlrunError
 from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.server.api.ollama.adapter import OllamaAdapter
+from vlrun.server.api.ollama.parsing import ParsedRequest
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage, ResponseAdapter
 from vlrun.server.limits import ServerLimits
@@ -188,7 +189,7 @@ def test_a_request_without_messages_waits_for_the_model_only(stream: bool) -> No
     service = RequestHandler(cast(VLM, None), ServerLimits(), Metrics(lambda: None, dict), log_prompts=True)
     service.ready.set()
     request = GenerationRequest((), stream=stream)
-    start, body = respond(lambda _: OllamaAdapter(request, "tiny", TOOL_CALLS, "response"), service)
+    start, body = respond(lambda _: OllamaAdapter(ParsedRequest(request, "tiny"), TOOL_CALLS, "response"), service)
     assert (start["status"], dict(start["headers"])[b"content-type"]) == (200, b"application/json")
     assert b'"done_reason":"load"' in body["body"]
 
@@ -199,7 +200,7 @@ def test_a_stream_has_the_content_type_of_its_api() -> None:
     )
     service.ready.set()
     request = GenerationRequest((RequestMessage("user", ("hi",)),), stream=True)
-    start, *bodies = respond(lambda _: OllamaAdapter(request, "tiny", TOOL_CALLS, "message"), service)
+    start, *bodies = respond(lambda _: OllamaAdapter(ParsedRequest(request, "tiny"), TOOL_CALLS, "message"), service)
     assert dict(start["headers"])[b"content-type"] == b"application/x-ndjson"
     lines = b"".join(message["body"] for message in bodies).splitlines()
     assert json.loads(lines[0])["message"]["content"] == "one"

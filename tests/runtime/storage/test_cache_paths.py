@@ -15,6 +15,7 @@ FOLDERS = {
     cache_paths.compiled_models: "compiled",
     cache_paths.device_checks: "devices",
     cache_paths.verified_models: "verified",
+    cache_paths.described_folders: "described",
     cache_paths.tuned_hints: "tuned",
     cache_paths.probed_hints: "probed",
     cache_paths.speed_profiles: "speed",

@@ -22,6 +22,7 @@ of ``Qwen3VLTextModel.forward``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import signature
 
 import torch
@@ -39,6 +40,8 @@ from vlrun_export.tracing import Port, TracedGraph, trace
 
 CACHE_ARGUMENT = "cache" if "cache" in signature(Qwen3VLTextDecoderLayer.forward).parameters else "past_key_values"
 """transformers 5 renamed it."""
+BATCH, PAST, LENGTH = 2, 3, 4
+"""Sequences, past tokens and new tokens of the example inputs."""
 
 
 class JoinedCache:
@@ -79,35 +82,65 @@ class DecoderGraph(torch.nn.Module):
         *past: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Return logits ``[S, vocab_rows]``, then keys and values of each layer, joined with the past."""
-        cache = JoinedCache(list(zip(past[::2], past[1::2], strict=True)))
-        hidden = torch.where(visual_mask > 0, visual_features[0], self.text.embed_tokens(input_ids))
-        angles = self.text.rotary_emb(hidden, position_ids)
-        mask = _causal_mask(attention_mask, past[0].shape[2], input_ids.shape[1])
-        for index, layer in enumerate(self.text.layers):
-            hidden = layer(hidden, position_embeddings=angles, attention_mask=mask, **{CACHE_ARGUMENT: cache})
-            if index < self.deepstack:
-                hidden = hidden + visual_features[index + 1] * visual_mask
+        embedded = torch.where(visual_mask > 0, visual_features[0], self.text.embed_tokens(input_ids))
+        deepstack = [visual_features[1 + level] * visual_mask for level in range(self.deepstack)]
+        hidden, caches = run_layers(self.text, embedded, position_ids, attention_mask, deepstack, past)
         rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, logit_rows)
-        logits = self.head(self.text.norm(rows))
-        return logits, *(tensor for layer in cache.layers for tensor in layer)
+        return self.head(self.text.norm(rows)), *caches
+
+
+def run_layers(
+    text: Qwen3VLTextModel,
+    hidden: torch.Tensor,
+    position_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    deepstack: Sequence[torch.Tensor],
+    past: Sequence[torch.Tensor],
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Run all layers on hidden states ``[B, T, hidden]``. ``deepstack``: what the first layers add, of this shape.
+
+    Returns:
+        The hidden states, and keys and values of each layer, joined with the past.
+    """
+    cache = JoinedCache(list(zip(past[::2], past[1::2], strict=True)))
+    angles = text.rotary_emb(hidden, position_ids)
+    mask = _causal_mask(attention_mask, past[0].shape[2], hidden.shape[1])
+    for index, layer in enumerate(text.layers):
+        hidden = layer(hidden, position_embeddings=angles, attention_mask=mask, **{CACHE_ARGUMENT: cache})
+        if index < len(deepstack):
+            hidden = hidden + deepstack[index]
+    return hidden, [tensor for layer in cache.layers for tensor in layer]
 
 
 def build_decoder(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
     """Trace the checkpoint's decoder. ``matrices``: dtype of the weight matrices; None keeps the checkpoint's."""
     config = checkpoint.config.text_config
     levels = len(checkpoint.config.vision_config.deepstack_visual_indexes)
-    graph = DecoderGraph(*_load(checkpoint, matrices), deepstack=levels)
-    caches = {
+    graph = DecoderGraph(*load_text(checkpoint, matrices), deepstack=levels)
+    caches = cache_names(config)
+    traced = trace(graph, [*_ports(config, levels), *cache_ports(config)], ["logits", *caches.values()])
+    make_stateful(traced.model, caches, "input_ids")
+    return traced
+
+
+def cache_names(config: Qwen3VLTextConfig) -> dict[str, str]:
+    """Return the names of the inputs of the cache, and of the output of each."""
+    return {
         f"past_key_values.{index}.{part}": f"present.{index}.{part}"
         for index in range(config.num_hidden_layers)
         for part in ("key", "value")
     }
-    traced = trace(graph, _ports(config, levels, list(caches)), ["logits", *caches.values()])
-    make_stateful(traced.model, caches)
-    return traced
 
 
-def _load(checkpoint: Checkpoint, matrices: torch.dtype | None) -> tuple[Qwen3VLTextModel, torch.nn.Linear]:
+def cache_ports(config: Qwen3VLTextConfig) -> list[Port]:
+    """Return the inputs of the cache, ``[B, kv_heads, past, head_dim]``."""
+    heads, width = config.num_key_value_heads, config.head_dim
+    example = torch.zeros(BATCH, heads, PAST, width)
+    return [Port(name, (-1, heads, -1, width), example.clone()) for name in cache_names(config)]
+
+
+def load_text(checkpoint: Checkpoint, matrices: torch.dtype | None) -> tuple[Qwen3VLTextModel, torch.nn.Linear]:
+    """Return transformers' text model and the head with the checkpoint's weights."""
     config = checkpoint.config.text_config
     with torch.device("meta"):
         text = Qwen3VLTextModel._from_config(config, attn_implementation="sdpa")
@@ -129,17 +162,19 @@ def _causal_mask(attention_mask: torch.Tensor, past: int, length: int) -> torch.
     return torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
 
 
-def _ports(config: Qwen3VLTextConfig, levels: int, caches: list[str]) -> list[Port]:
-    batch, past, length = 2, 3, 4
-    ones = torch.ones(batch, length, dtype=torch.int64)
-    features = torch.zeros(1 + levels, batch, length, config.hidden_size)
-    ports = [
-        Port("input_ids", (-1, -1), ones),
-        Port("position_ids", (3, -1, -1), ones.expand(3, -1, -1).contiguous()),
-        Port("attention_mask", (-1, -1), torch.ones(batch, past + length, dtype=torch.int64)),
+def position_ports() -> list[Port]:
+    """Return positions and attention mask."""
+    positions = torch.ones(3, BATCH, LENGTH, dtype=torch.int64)
+    mask = torch.ones(BATCH, PAST + LENGTH, dtype=torch.int64)
+    return [Port("position_ids", (3, -1, -1), positions), Port("attention_mask", (-1, -1), mask)]
+
+
+def _ports(config: Qwen3VLTextConfig, levels: int) -> list[Port]:
+    features = torch.zeros(1 + levels, BATCH, LENGTH, config.hidden_size)
+    return [
+        Port("input_ids", (-1, -1), torch.ones(BATCH, LENGTH, dtype=torch.int64)),
+        *position_ports(),
         Port("visual_features", (1 + levels, -1, -1, config.hidden_size), features),
-        Port("visual_mask", (-1, -1, 1), torch.zeros(batch, length, 1)),
+        Port("visual_mask", (-1, -1, 1), torch.zeros(BATCH, LENGTH, 1)),
         Port("logit_rows", (-1,), torch.arange(3)),
     ]
-    heads, width = config.num_key_value_heads, config.head_dim
-    return ports + [Port(name, (-1, heads, -1, width), torch.zeros(batch, heads, past, width)) for name in caches]

@@ -38,7 +38,7 @@ class VisionGraph(torch.nn.Module):
         super().__init__()
         self.vision = vision
         self.levels = {block: level for level, block in enumerate(vision.deepstack_visual_indexes)}
-        self.patch_embed = _linear(vision.patch_embed.proj)
+        self.patch_embed = linear(vision.patch_embed.proj)
 
     def forward(
         self,
@@ -63,11 +63,21 @@ class VisionGraph(torch.nn.Module):
 
 def build_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
     """Trace the checkpoint's vision encoder. ``matrices``: dtype of the weights; None keeps the checkpoint's."""
-    config = checkpoint.config.vision_config
-    with torch.device("meta"):
-        vision = Qwen3VLVisionModel._from_config(config, attn_implementation="sdpa")
+    vision = load_vision(checkpoint, matrices)
+    return trace(VisionGraph(vision), _ports(checkpoint.config.vision_config), ["features"])
+
+
+def load_vision(checkpoint: Checkpoint, matrices: torch.dtype | None) -> Qwen3VLVisionModel:
+    """Return transformers' module with the checkpoint's weights."""
+    vision = empty_vision(checkpoint)
     checkpoint.load(vision, VISION_PREFIX, matrices)
-    return trace(VisionGraph(vision), _ports(config), ["features"])
+    return vision
+
+
+def empty_vision(checkpoint: Checkpoint) -> Qwen3VLVisionModel:
+    """Return transformers' module without weights."""
+    with torch.device("meta"):
+        return Qwen3VLVisionModel._from_config(checkpoint.config.vision_config, attn_implementation="sdpa")
 
 
 def _attend(
@@ -82,7 +92,7 @@ def _attend(
     return attention.proj(mixed.squeeze(0).transpose(0, 1).reshape(count, -1))
 
 
-def _linear(convolution: torch.nn.Conv3d) -> torch.nn.Linear:
+def linear(convolution: torch.nn.Conv3d) -> torch.nn.Linear:
     """Convert the patch embedding to a matrix product, because its kernel covers exactly one patch."""
     weight = convolution.weight.flatten(1)
     with torch.device("meta"):

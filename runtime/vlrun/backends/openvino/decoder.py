@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,11 @@ from vlrun.backends.openvino.attention_recorder import OpenVINOAttentionRecorder
 from vlrun.backends.openvino.cache_memory import CacheMemory, allocate_cache
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_decoder_graph
+from vlrun.backends.openvino.graphs import read_decoder
 from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DamagedModel, DeviceError, OptionError, reason_of
-from vlrun.manifest import DECODER_BIN, DECODER_XML, TextDimensions
+from vlrun.manifest import TextDimensions
 from vlrun.models.model_folder import ModelFolder
 from vlrun.types.arrays import Bytes, FloatArray, IntArray
 
@@ -45,21 +47,22 @@ class OpenVINODecoder:
     def __init__(
         self, device: Device, folder: ModelFolder, text: TextDimensions, deepstack: int, memory: int, max_tokens: int
     ) -> None:
-        model = device.read_model(folder, DECODER_XML, DECODER_BIN)
-        check_decoder_graph(model, text, f"'{DECODER_XML}' in '{folder.name}'")
+        graph = read_decoder(device, folder)
+        model = graph.model
+        check_decoder_graph(model, text, graph.name)
         try:
             paged_attention_transformation(model)
         except RuntimeError as error:
-            raise DamagedModel(f"'{DECODER_XML}' in '{folder.name}' is not a decoder that vlrun exported") from error
+            raise DamagedModel(f"{graph.name} is not a decoder that vlrun can run: export or copy it again") from error
         recorded_layers = add_query_output(model, device, text.layers)
         self._device = device.hints.device
-        self._folder = folder
+        self._check_weights = partial(folder.check_unchanged, *graph.weights)
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
         with MappedWeights(model) as mapped:
-            self._compiled = device.compile_model(model, folder, DECODER_BIN, device.hints.decoder_config())
-            check_ports(self._compiled, _expected_ports(text, deepstack), f"'{DECODER_XML}' in '{folder.name}'")
+            self._compiled = device.compile_model(model, folder, graph.weights, device.hints.decoder_config())
+            check_ports(self._compiled, _expected_ports(text, deepstack), graph.name)
             self._request = self._compiled.create_infer_request()
             ports = [f"{kind}_cache.{layer}" for layer in range(text.layers) for kind in ("key", "value")]
             self._allocate_cache(device, ports, memory, max_tokens)
@@ -82,9 +85,9 @@ class OpenVINODecoder:
         ends = np.cumsum([step.rows for step in steps])
         with self._lock:
             inputs = self._inputs(steps)
-            self._folder.check_unchanged(DECODER_BIN)  # a shorter file would end the process
+            self._check_weights()  # a shorter file would end the process
             run(self._request, inputs, stopped)
-            self._folder.check_unchanged(DECODER_BIN)
+            self._check_weights()
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
             queries = [
                 self.recorder.queries(int(end) - step.rows, int(end)) if self.recorder and step.record_queries else None

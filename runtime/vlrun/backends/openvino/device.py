@@ -50,14 +50,14 @@ class Device:
         return model
 
     def compile_model(
-        self, model: ov.Model, folder: ModelFolder, weights: str, config: Mapping[str, str]
+        self, model: ov.Model, folder: ModelFolder, weights: Sequence[str], config: Mapping[str, str]
     ) -> ov.CompiledModel:
-        """Compile a model, or load it from the compile cache.
+        """Compile a model, or load it from the compile cache, which takes models with one file of weights.
 
         Args:
             model: The model.
             folder: The model folder.
-            weights: Name of the file of the model's constants.
+            weights: Names of the files of the model's constants.
             config: OpenVINO properties.
 
         Raises:
@@ -68,8 +68,8 @@ class Device:
         device = self.hints.device
         self.compiling.set()
         try:
-            path, check = folder.named_path(weights), partial(folder.check_unchanged, weights)
-            if self.compile_cache and path:
+            path, check = folder.named_path(weights[0]), partial(folder.check_unchanged, *weights)
+            if self.compile_cache and path and len(weights) == 1:
                 return self.compile_cache.compile_model(self.core, model, path, device, config, check)
             return self.core.compile_model(model, device, dict(config))
         except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import ctypes
 import mmap
@@ -36,13 +37,13 @@ class MappedWeights:
     Afterwards few pages are read again: with 715 MB of decoder weights 1.2 MB after several answers, the rows of the
     embedding table, and with 130 MB of vision weights 2.3 MB. ``ModelFolder.check_unchanged`` guards those.
 
-    The mapping is found by the address of a weight. The model is kept alive, because its address range could otherwise
-    be reused. The block may be entered again.
+    The mappings are found by the addresses of the weights: a model that was joined from several has as many. The model
+    is kept alive, because its address ranges could otherwise be reused. The block may be entered again.
     """
 
     def __init__(self, model: ov.Model) -> None:
         self._model = model
-        self._address = _weight_address(model)
+        self._addresses = _weight_addresses(model)
         self._libc = ctypes.CDLL(None, use_errno=True)
         pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
         self._libc.mmap.argtypes, self._libc.mmap.restype = (pointer, size, number, number, number, size), pointer
@@ -51,20 +52,20 @@ class MappedWeights:
         self._thread: threading.Thread | None = None
 
     def release(self) -> None:
-        """Release all pages of the mapping unless it is writable or has no file."""
-        if mapped := self._mapping():
-            start, size = mapped
+        """Release all pages of the mappings, but not of those that are writable or have no file."""
+        for start, size in self._mappings():
             self._libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_DONTNEED)
 
     def own(self) -> None:
-        """Replace a small mapping by a copy of its pages in memory, so that the file may be cut short without SIGBUS.
+        """Replace small mappings by copies of their pages in memory, so that the file may be cut short without SIGBUS.
 
         The kernel exchanges the pages in one step, so the model may be running.
         """
-        mapped = self._mapping()
-        if not mapped or mapped[1] > MAX_OWNED_BYTES:
-            return
-        start, size = mapped
+        for start, size in self._mappings():
+            if size <= MAX_OWNED_BYTES:
+                self._own(start, size)
+
+    def _own(self, start: int, size: int) -> None:
         protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         copy = self._libc.mmap(None, size, protection, flags, -1, 0)
         if copy == FAILED:
@@ -74,25 +75,32 @@ class MappedWeights:
         if self._libc.mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, start) == FAILED:
             self._libc.munmap(ctypes.c_void_p(copy), ctypes.c_size_t(size))
 
-    def _mapping(self) -> tuple[int, int] | None:
-        """Return start and size of the mapping of the file, unless it is writable or has no file any more.
+    def _mappings(self) -> list[tuple[int, int]]:
+        """Return start and size of the mappings of files that are not writable and still have a file.
 
-        The plugin splits it into areas, which follow each other in memory and in the file.
+        The plugin splits a mapping into areas, which follow each other in memory and in the file.
         """
-        start = end = following = 0  # of one mapping after another, and the offset in the file that follows
-        file = ""
+        areas: list[tuple[int, int, str]] = []
+        following = 0  # the offset in the file at which the last area ended
         with contextlib.suppress(OSError, ValueError):
             for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
                 span, access, offset, device, inode = line.split(maxsplit=5)[:5]
                 low, high = (int(address, 16) for address in span.split("-"))
-                if (low, int(offset, 16), f"{access} {device} {inode}") != (end, following, file):
-                    if start <= self._address < end:
-                        break
-                    start, file = low, f"{access} {device} {inode}"
-                end, following = high, int(offset, 16) + high - low
-        if start <= self._address < end and "w" not in file.split()[0] and file.split()[-1] != "0":
-            return start, end - start
-        return None
+                file = f"{access} {device} {inode}"
+                if areas and (areas[-1][1], following, areas[-1][2]) == (low, int(offset, 16), file):
+                    areas[-1] = (areas[-1][0], high, file)
+                else:
+                    areas.append((low, high, file))
+                following = int(offset, 16) + high - low
+        return [
+            (start, end - start)
+            for start, end, file in areas
+            if "w" not in file.split()[0] and file.split()[-1] != "0" and self._has_weights(start, end)
+        ]
+
+    def _has_weights(self, start: int, end: int) -> bool:
+        index = bisect.bisect_left(self._addresses, start)
+        return index < len(self._addresses) and self._addresses[index] < end
 
     def __enter__(self) -> MappedWeights:
         self._done.clear()
@@ -111,9 +119,7 @@ class MappedWeights:
             self.release()
 
 
-def _weight_address(model: ov.Model) -> int:
-    """Return the address of one of the model's large constants; 0 if it has none."""
-    for node in model.get_ops():
-        if node.get_type_name() == "Constant" and node.get_byte_size() >= MIN_WEIGHT_BYTES:
-            return int(node.data.ctypes.data)
-    return 0
+def _weight_addresses(model: ov.Model) -> list[int]:
+    """Return the addresses of the model's large constants in increasing order."""
+    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
+    return sorted(int(node.data.ctypes.data) for node in constants if node.get_byte_size() >= MIN_WEIGHT_BYTES)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_vision_graph
+from vlrun.backends.openvino.graphs import read_vision
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
 from vlrun.errors import DamagedModel, DeviceError, reason_of
-from vlrun.manifest import VISION_BIN, VISION_XML, VisionDimensions
+from vlrun.manifest import VisionDimensions
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.vision.features import ImageFeatures
@@ -35,8 +37,9 @@ class OpenVINOVisionEncoder:
         family: ModelFamily,
         patches: int | None = None,
     ) -> None:
-        model = device.read_model(folder, VISION_XML, VISION_BIN)
-        self._folder, self._name = folder, f"'{VISION_XML}' in '{folder.name}'"
+        graph = read_vision(device, folder)
+        model, self._name = graph.model, graph.name
+        self._check_weights = partial(folder.check_unchanged, *graph.weights)
         check_ports(model, expected_ports(vision), self._name)
         check_vision_graph(model, vision, folder.manifest.text.hidden, self._name)
         if patches:
@@ -47,7 +50,7 @@ class OpenVINOVisionEncoder:
         self._lock = threading.Lock()
         self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
-            self._compiled = device.compile_model(model, folder, VISION_BIN, device.hints.vision_config())
+            self._compiled = device.compile_model(model, folder, graph.weights, device.hints.vision_config())
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
@@ -79,11 +82,11 @@ class OpenVINOVisionEncoder:
             "rotary_sin": positions.sin,
         }
         with self._lock:
-            self._folder.check_unchanged(VISION_BIN)  # a shorter file would end the process
+            self._check_weights()  # a shorter file would end the process
             try:
                 with self._mapped or nullcontext():
                     run(self._request, inputs, stopped)
-                self._folder.check_unchanged(VISION_BIN)
+                self._check_weights()
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
                 if self._mapped:
                     self._mapped.own()

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from vlrun.errors import ModelError, OptionError, OutputError
 from vlrun.manifest import FileEntry, describe_file
+from vlrun.models.folder_facts import Content
 from vlrun.models.hub.client import Hub
 from vlrun.models.hub.download import Downloader, Wait
 from vlrun.models.hub.listing import RemoteFile, Repository
 from vlrun.models.hub.progress import PullProgress
 from vlrun.models.hub.reference import Reference
 from vlrun.models.hub.selection import choose_files
-from vlrun.models.layouts import Layout
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.store.names import check_name
 from vlrun.models.store.source import SOURCE, Source, read_source, write_source
@@ -137,12 +137,12 @@ class Pull:
         files = partial / "files"
         files.mkdir(exist_ok=True)
         downloader = Downloader(hub, repository, files, self.progress, wait)
-        layout, chosen = choose_files(repository, lambda file: _read(downloader, files, file))
-        self._check_layout(layout)
+        content, chosen = choose_files(repository, files, lambda file: _read(downloader, file))
+        self._check_wishes(content)
         sizes = sum(file.size for file in chosen)
-        converted = int(sizes * EXPORTED_SHARE[self._precision]) if not layout.ready else 0
+        converted = int(sizes * EXPORTED_SHARE[self._precision]) if not content.ready else 0
         hashes = downloader.fetch_all(chosen, converted)
-        if layout.ready:
+        if content.ready:
             made, weights = files, ""
             entries = {file.name: FileEntry(file.size, hashes[file.name]) for file in chosen if file.name != SOURCE}
             self.progress.step = f"checking {self.name}"
@@ -157,12 +157,12 @@ class Pull:
         _check_loadable(made, partial, repository.name)
         return Pulled(self.name, self._store.publish(made, self.name), source, True)
 
-    def _check_layout(self, layout: Layout) -> None:
+    def _check_wishes(self, content: Content) -> None:
         """Raise OptionError before the download, if the wish of the user cannot be fulfilled."""
         given = self._reference.given
-        if layout.ready and self._weights is not None:
+        if content.ready and self._weights is not None:
             raise OptionError(f"'{given}' holds a model that is ready for use, as it is: leave out --weights")
-        if not layout.ready and self._convert is None:
+        if not content.ready and self._convert is None:
             raise OptionError(f"'{given}' is a PyTorch checkpoint that has to be converted: {self._cannot_convert}")
 
     def _convert_to(self, made: Path, files: Path, weights: str) -> None:
@@ -173,10 +173,9 @@ class Pull:
         self._convert(files, made, weights)
 
 
-def _read(downloader: Downloader, files: Path, file: RemoteFile) -> bytes:
+def _read(downloader: Downloader, file: RemoteFile) -> None:
     downloader.check_space(file.size)
     downloader.fetch(file)
-    return (files / file.name).read_bytes()
 
 
 def _check_loadable(made: Path, partial: Path, origin: str) -> None:

@@ -4,64 +4,73 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
 from vlrun import manifest as manifests
 from vlrun.errors import DamagedModel, HubRefused
-from vlrun.manifest import MANIFEST, MAX_MANIFEST_BYTES
+from vlrun.layout import OPTIMUM
+from vlrun.manifest import MANIFEST, MAX_MANIFEST_BYTES, TOKENIZER
+from vlrun.models.folder_facts import Content, content_of, why_not
+from vlrun.models.hf_config.files import CONFIG_BYTES
+from vlrun.models.hf_config.model_config import CONFIG, read_config
 from vlrun.models.hub.listing import RemoteFile, Repository, check_fetched
-from vlrun.models.layouts import (
-    CONFIG,
-    MAX_CONFIG_BYTES,
-    Layout,
-    check_config,
-    check_convertible,
-    layout_of,
-    needed_files,
-    why_not,
-)
+from vlrun.models.opened_files import OpenedFiles
+from vlrun.models.ready_folder import CONFIGURATION, FolderConfig
 
-Read = Callable[[RemoteFile], bytes]
-"""Downloads a small file and returns its content."""
+Fetch = Callable[[RemoteFile], object]
+"""Downloads a file into the folder."""
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
-TEXTS = re.compile(r"(?i)(licen[cs]e|notice)[\w.-]*")
-"""Terms that have to go with the weights."""
+SETTINGS = re.compile(r"(?!vlrun-source).*\.(json|jinja)|merges\.txt")
+"""What the export may read beside the weights."""
+TERMS = re.compile(r"(?i)(licen[cs]e|notice)[\w.-]*")
+"""They have to go with the weights."""
 
 
-def choose_files(repository: Repository, read: Read) -> tuple[Layout, list[RemoteFile]]:
+def choose_files(repository: Repository, folder: Path, fetch: Fetch) -> tuple[Content, list[RemoteFile]]:
     """Return what a repository holds, and the files to fetch, the small ones first.
 
     Args:
         repository: The repository.
-        read: Downloads a small file that describes the others.
+        folder: Where files are downloaded to.
+        fetch: Downloads a small file that describes the others.
 
     Raises:
         HubRefused: It holds nothing that vlrun can run or convert.
         ModelError: It describes itself wrongly.
     """
-    layout = layout_of(repository.files.keys())
-    if layout is Layout.VLRUN:
-        names = _of_manifest(repository, read)
-    elif layout is Layout.OPTIMUM:
-        check_config(_small(repository, CONFIG, MAX_CONFIG_BYTES, read), repository.name)
-        names = needed_files(layout, repository.files)
-        _check_pairs(repository, names)
-    elif layout is Layout.CHECKPOINT:
-        check_convertible(_small(repository, CONFIG, MAX_CONFIG_BYTES, read), repository.name)
-        names = [*_weights(repository, read), *needed_files(layout, repository.files)]
+    content, files = content_of(repository.files.keys()), repository.files
+    if content is Content.VLRUN:
+        names = _of_manifest(repository, folder, fetch)
+    elif content is Content.OPTIMUM:
+        _check_config(repository, folder, fetch)
+        names = _existing(repository, (CONFIG, TOKENIZER, *OPTIMUM.files))
+        names += [name for name in CONFIGURATION if name in files]
+    elif content is Content.CHECKPOINT:
+        _check_config(repository, folder, fetch)
+        names = [*_weights(repository, folder, fetch), *filter(SETTINGS.fullmatch, files)]
     else:
-        raise HubRefused(f"'{repository.name}' {why_not(layout)}")
-    names += [name for name in repository.files if TEXTS.fullmatch(name)]
-    return layout, check_fetched(repository.name, [repository.files[name] for name in dict.fromkeys(names)])
+        raise HubRefused(f"'{repository.name}' {why_not(content)}")
+    names += filter(TERMS.fullmatch, files)
+    return content, check_fetched(repository.name, [files[name] for name in dict.fromkeys(names)])
 
 
-def _of_manifest(repository: Repository, read: Read) -> list[str]:
+def _check_config(repository: Repository, folder: Path, fetch: Fetch) -> None:
+    """Check the architecture before the weights are fetched. Raises ModelError."""
+    _small(repository, CONFIG, CONFIG_BYTES, folder, fetch)
+    opened = OpenedFiles(folder)
+    opened.open(CONFIG)
+    config = FolderConfig(opened)
+    config.folder = Path(repository.name)  # for messages
+    read_config(config)
+
+
+def _of_manifest(repository: Repository, folder: Path, fetch: Fetch) -> list[str]:
     """Return the files of a folder of vlrun. Its manifest must agree with the hub before anything large is fetched."""
     origin = Path(repository.name)
-    manifest = manifests.parse(_small(repository, MANIFEST, MAX_MANIFEST_BYTES, read), origin)
+    manifest = manifests.parse(_small(repository, MANIFEST, MAX_MANIFEST_BYTES, folder, fetch), origin)
     for name, entry in manifest.files.items():
         file = repository.files.get(name)
         if file is None:
@@ -71,10 +80,10 @@ def _of_manifest(repository: Repository, read: Read) -> list[str]:
     return [MANIFEST, *manifest.files]
 
 
-def _weights(repository: Repository, read: Read) -> list[str]:
+def _weights(repository: Repository, folder: Path, fetch: Fetch) -> list[str]:
     """Return the weight files of a checkpoint: the shards of the index, or the one file."""
     if INDEX in repository.files:
-        content = _small(repository, INDEX, MAX_CONFIG_BYTES, read)
+        content = _small(repository, INDEX, CONFIG_BYTES, folder, fetch)
         try:
             shards = msgspec.json.decode(content, type=_Index).weight_map.values()
         except (msgspec.DecodeError, RecursionError) as error:
@@ -95,18 +104,11 @@ def _existing(repository: Repository, names: Iterable[str]) -> list[str]:
     return found
 
 
-def _check_pairs(repository: Repository, names: Iterable[str]) -> None:
-    """Raise HubRefused if a graph lacks its weights."""
-    for name in names:
-        path = PurePosixPath(name)
-        if path.suffix == ".xml" and path.with_suffix(".bin").name not in repository.files:
-            raise HubRefused(f"'{repository.name}' lacks {path.with_suffix('.bin').name}")
-
-
-def _small(repository: Repository, name: str, limit: int, read: Read) -> bytes:
-    file = repository.files.get(name)
-    if file is None:
-        raise HubRefused(f"'{repository.name}' lacks {name}")
+def _small(repository: Repository, name: str, limit: int, folder: Path, fetch: Fetch) -> bytes:
+    """Fetch a small file and return its content. Raises HubRefused if there is none, or it is large."""
+    (name,) = _existing(repository, [name])
+    file = repository.files[name]
     if file.size > limit:
         raise HubRefused(f"{name} of '{repository.name}' has {file.size:,} bytes, the limit is {limit:,}")
-    return read(file)
+    fetch(file)
+    return (folder / name).read_bytes()

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from vlrun import manifest as manifests
 from vlrun.errors import DamagedModel, OptionError, OutputError
 from vlrun.manifest import MANIFEST, FileEntry
-from vlrun.models.layouts import Layout, describe, needed_files
-from vlrun.models.model_folder import ModelFolder
+from vlrun.models.folder_facts import open_ready
 from vlrun.models.store.names import check_name, name_for
 from vlrun.models.store.source import SOURCE, Source, read_source, write_source
 from vlrun.models.store.store import ModelStore
@@ -38,8 +36,7 @@ def add_model(store: ModelStore, folder: Path, name: str | None, report: Report)
         OptionError: The name is taken.
         OutputError: The store cannot be written.
     """
-    describe(folder)
-    ModelFolder(folder)
+    open_ready(folder)
     source = read_source(folder)
     name = check_name(name or name_for(os.path.realpath(folder)))
     files = expected_files(folder)
@@ -106,10 +103,8 @@ def expected_files(folder: Path) -> dict[str, FileEntry | None]:
             if Path(name).name != name or name in ("..", SOURCE) or "\0" in name:
                 raise DamagedModel(f"the {SOURCE} of '{folder}' names a file outside of the folder: {name!r}")
         return dict(source.files)
-    layout = describe(folder).layout
-    if layout is Layout.VLRUN:
-        return {MANIFEST: None, **manifests.read(folder).files}
-    return dict.fromkeys(sorted(needed_files(layout, (path.name for path in folder.iterdir()))))
+    opened = open_ready(folder)
+    return {**({MANIFEST: None} if opened.has_manifest else {}), **opened.manifest.files}
 
 
 def _copy_files(

@@ -51,15 +51,16 @@ NOTHING = _unused()
 
 _HINTS = _unused(
     """
-    cache_prompt cache_salt guided_decoding_backend id_slot keep_alive models priority prompt_cache_key
-    prompt_cache_options prompt_cache_retention provider request_id route safety_identifier service_tier session_id
-    store timings_per_token usage user verbosity
+    cache_prompt cache_salt guided_decoding_backend id_slot models priority prompt_cache_key prompt_cache_options
+    prompt_cache_retention provider request_id route safety_identifier service_tier session_id store timings_per_token
+    usage user verbosity
     """
 )
 """Names of users and sessions, and wishes about caches, prices, places, lengths and statistics."""
 
 _OTHER_SERVERS = _unused(
-    only={
+    "keep_alive",
+    {
         "add_generation_prompt": (True,),
         "add_special_tokens": (False,),
         "bad_words": ([],),
@@ -184,7 +185,7 @@ MESSAGES = (
     _HINTS
     | MESSAGE
     | _unused(
-        "betas diagnostics inference_geo speed user_profile_id workspace_id",
+        "betas diagnostics inference_geo keep_alive speed user_profile_id workspace_id",
         {
             "context_management": (
                 {},

@@ -39,6 +39,7 @@ from uvicorn.server import ServerState
 
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.limits import ServerLimits
+from vlrun.server.logging import log_event
 
 SEND_BUFFER = 64 * 1024
 """Bytes of the kernel's send buffer, which Linux doubles. With the default, a client that reads nothing is noticed
@@ -205,6 +206,8 @@ class _LimitedProtocol(H11Protocol):
         return self.loop.time() - self._silent_since
 
     def _write(self, error: ApiError) -> None:
+        """Answer with ``error``. The log line has no text of the request, which was not understood."""
+        log_event("refused", status=error.status, code=error.code, client=self.client[0] if self.client else None)
         self.transport.write(_raw_response(error))
         type(self).on_response(error.status)
 

@@ -27,6 +27,12 @@ PUBLIC_PATHS = frozenset({"/health", "/health/live"})
 """Need no key: load balancers and containers probe them, and they show nothing but the state."""
 MEDIA_TYPES = frozenset({"application/json", "multipart/form-data"})
 """A foreign page can post ``text/plain`` without a preflight, but not JSON; the form that it posts has an Origin."""
+DEFAULT_TYPES = frozenset({"application/x-www-form-urlencoded", "text/plain"})
+"""What curl, urllib and fetch send if they are told no type. Ollama reads any body as JSON, so clients of its API may
+send these, or no type at all, unless they are browsers.
+"""
+BROWSER_HEADERS = (b"origin", b"sec-fetch-site")
+"""Browsers send Origin with every POST (WHATWG Fetch, 3.2), whatever the page; programs send neither."""
 LINGER_SECONDS = 2.0
 """For which a client may go on sending an unread body: closed at once, it would get a reset instead of the answer."""
 HARDENING = (
@@ -122,8 +128,7 @@ class SecurityMiddleware:
         if self.stopping():
             return STOPPING
         # Without a body, the endpoint says what is missing.
-        readable = not _has_body(scope) or _is_readable(_header(scope, b"content-type"))
-        return None if readable else FOREIGN_TYPE
+        return None if not _has_body(scope) or _is_readable(scope) else FOREIGN_TYPE
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
@@ -140,10 +145,17 @@ def _has_body(scope: Scope) -> bool:
     return bool(_values(scope, b"transfer-encoding")) or _values(scope, b"content-length") not in ([], ["0"])
 
 
-def _is_readable(content_type: str) -> bool:
-    kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
+def _is_readable(scope: Scope) -> bool:
+    """Whether the body has a type that is read here."""
+    browser = any(_values(scope, name) for name in BROWSER_HEADERS)
+    lenient = protocol_of(scope["path"]) == "ollama" and not browser
+    types = _values(scope, b"content-type")
+    if len(types) != 1:
+        return lenient and not types
+    kind, *parameters = (part.strip().lower() for part in types[0].split(";"))
     pairs = [parameter.partition("=")[::2] for parameter in parameters]
-    return kind in MEDIA_TYPES and all(value.strip('"') == "utf-8" for name, value in pairs if name == "charset")
+    known = kind in MEDIA_TYPES or (lenient and kind in DEFAULT_TYPES)
+    return known and all(value.strip('"') == "utf-8" for name, value in pairs if name == "charset")
 
 
 class _Exchange:
@@ -181,7 +193,7 @@ class _Exchange:
 
     async def send_error(self, error: ApiError) -> None:
         """Answer with an error."""
-        protocol = protocol_of(self._scope["path"])
+        protocol = protocol_of(self._scope["path"], self._scope["headers"])
         record_error(self._scope, error.code, error.param)
         headers = [(name.encode(), value.encode()) for name, value in error.all_headers(protocol)]
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})

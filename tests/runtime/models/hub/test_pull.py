@@ -12,11 +12,12 @@ from tests.hub_server import Fault, HubServer
 from tests.runtime.model_folders import write_model_folder
 from tests.runtime.models.hub.conftest import WEIGHTS
 from tests.runtime.models.hub.pulling import REPOSITORY, content, pull, tree, visible
+from vlrun.embedded import FOLDER
 from vlrun.errors import ForeignModel, HubRefused, ModelError, OptionError
 from vlrun.manifest import DECODER_BIN, MANIFEST
 from vlrun.models.store.source import SOURCE, read_source
 
-CONFIG = b'{"model_type": "qwen3_vl"}'
+CONFIG = (FOLDER / "config.json").read_bytes()
 CHECKPOINT = {
     "config.json": CONFIG,
     "generation_config.json": b"{}",
@@ -161,12 +162,12 @@ UNUSABLE: dict[str, tuple[dict[str, bytes], str]] = {
     "onnx": ({"config.json": CONFIG, "model.onnx": b"o"}, "holds only ONNX"),
     "pickle": ({"config.json": CONFIG, "pytorch_model.bin": b"p"}, "holds only pickled"),
     "empty": ({"README.md": b"#"}, "holds no model that vlrun knows"),
-    "another family": (CHECKPOINT | {"config.json": b'{"model_type": "llama"}'}, "is of type 'llama'"),
+    "another family": (CHECKPOINT | {"config.json": b'{"model_type": "llama"}'}, "of type 'llama'"),
     "quantized": (
-        CHECKPOINT | {"config.json": b'{"model_type": "qwen3_vl", "quantization_config": {"quant_method": "awq"}}'},
-        r"is quantized already \(awq\)",
+        CHECKPOINT | {"config.json": CONFIG.replace(b"{", b'{"quantization_config": {"quant_method": "awq"},', 1)},
+        "already quantized",
     ),
-    "no JSON": (CHECKPOINT | {"config.json": b"["}, "is damaged"),
+    "no JSON": (CHECKPOINT | {"config.json": b"["}, "is not valid JSON"),
     "a shard is missing": ({k: v for k, v in CHECKPOINT.items() if k != "model-2.safetensors"}, "lacks 'model-2"),
     "weights outside": (
         CHECKPOINT | {"model.safetensors.index.json": b'{"weight_map": {"a": "../../etc/passwd"}}'},
@@ -174,7 +175,7 @@ UNUSABLE: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "no graph weights": (
         {"config.json": CONFIG, "openvino_language_model.xml": b"x"},
-        "lacks openvino_language_model.bin",
+        r"lacks 'openvino_language_model\.bin'",
     ),
 }
 

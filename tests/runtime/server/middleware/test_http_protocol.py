@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import random
 import socket
 import time
@@ -118,6 +119,31 @@ def test_a_malformed_request_gets_400_and_a_closed_connection(default_server: Ra
     assert answer.headers["connection"] == "close"
     assert MARK not in answer.body
     assert default_server.request_once(GET).status == 200
+
+
+REFUSED = {name: (request, 400, "malformed_request") for name, request in MALFORMED.items()}
+REFUSED["headers that are too large"] = (*LARGE["5000 headers"], "headers_too_large")
+REFUSED["a target that is too long"] = (*LARGE["a target of 5 KB"], "target_too_long")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_before_the_application_is_a_log_line(
+    default_server: RawServer, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Nothing told why a client got a 431: only the application wrote log lines."""
+    request, status, code = REFUSED[name]
+    with caplog.at_level(logging.INFO, "vlrun.server"):
+        assert default_server.request_once(request).status == status
+    assert caplog.messages == [f"refused status={status} code={code} client=127.0.0.1"]
+
+
+def test_a_request_that_does_not_arrive_is_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.INFO, "vlrun.server"),
+        serve_app(RecordingApp(), ServerLimits(header_seconds=0.1)) as server,
+    ):
+        assert server.request_once(GET[:-1]).status == 408
+    assert caplog.messages == ["refused status=408 code=request_timeout client=127.0.0.1"]
 
 
 def test_an_upgrade_request_is_served_as_plain_http(default_server: RawServer) -> None:

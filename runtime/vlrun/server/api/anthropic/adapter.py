@@ -58,20 +58,10 @@ class AnthropicAdapter(ResponseAdapter):
         message = {**self._message(_usage(answer.usage)), "content": blocks, **_end(answer, calls=bool(calls))}
         return msgspec.json.encode({**message, **extension(answer)})
 
-    def begin(self) -> list[bytes]:
-        """The message without content. The tokens of the prompt are known only at the end."""
-        self._begun = True
-        usage = {"input_tokens": 0, "output_tokens": 0}
-        return [self._event("message_start", message=self._message(usage)), self._event("ping")]
-
-    def waiting(self, progress: Progress | None) -> bytes:
-        """A comment before the message begins, then an event that clients ignore."""
-        return self._event("ping") if self._begun and progress is None else super().waiting(progress)
-
     def events(self, chunk: AnswerChunk) -> list[bytes]:
-        """Deltas of the reasoning and the text; each call is a block of its own."""
+        """The message without content, then deltas of the reasoning and the text; each call is a block of its own."""
         piece = chunk.chunk
-        events: list[bytes] = []
+        events = self._begin(piece.progress) if piece.progress and not self._begun else []
         if piece.reasoning and self._shows_reasoning:
             events += self._delta("thinking", "thinking_delta", piece.reasoning)
         for part in self._splitter.push(piece.text, last=piece.answer is not None):
@@ -92,6 +82,14 @@ class AnthropicAdapter(ResponseAdapter):
     def failed(self, error: ApiError) -> list[bytes]:
         """The error as an event."""
         return [event(error.body("anthropic"), "error")]
+
+    def _begin(self, progress: Progress) -> list[bytes]:
+        """The message without content, once the prefill begins: its first progress is what was in the cache."""
+        if progress.phase != "prefill":
+            return []
+        self._begun = True
+        usage = Usage(progress.total, 0, progress.done, 0, 0)
+        return [self._event("message_start", message=self._message(_usage(usage))), self._event("ping")]
 
     def _message(self, usage: Json) -> Json:
         """The message before its content."""

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.types import Scope
-
 from vlrun.server.api.answers import Json, rfc3339
-
-VERSION_HEADER = b"anthropic-version"
-"""All of Anthropic's clients send it, and no others."""
-
-
-def is_anthropics(scope: Scope) -> bool:
-    """Whether a request comes from one of Anthropic's clients."""
-    return any(name == VERSION_HEADER for name, _ in scope["headers"])
 
 
 def model_list(names: Sequence[str], since: float, context: int | None) -> Json:

@@ -6,29 +6,29 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
 from vlrun.models.family import ToolCallFormat
 from vlrun.server.api import strict_json
 from vlrun.server.api.answers import Json, OutputSplitter, extension, finish_reason, logprobs, rfc3339, split_output
-from vlrun.server.api.ollama.parsing import parse_chat, parse_prompt
+from vlrun.server.api.ollama.parsing import ParsedRequest, parse_chat, parse_prompt
 from vlrun.server.api_errors import ApiError
-from vlrun.server.generation_request import AnswerChunk, GenerationRequest, ResponseAdapter
+from vlrun.server.generation_request import AnswerChunk, ResponseAdapter
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Answer, Progress, TokenLogprob
 from vlrun.types.turn import ToolCall
 
 NANOSECONDS = 1_000_000_000
+Kind: TypeAlias = Literal["message", "response"]
 
 
 class OllamaAdapter(ResponseAdapter):
     """Formats the answer of one request.
 
     Args:
-        request: The request.
-        model: The name of the model, as the client wrote it.
+        parsed: The request.
         tool_calls: How the model writes tool calls.
         kind: Whether the answer is a ``message`` of a chat or the ``response`` to a prompt.
     """
@@ -36,12 +36,10 @@ class OllamaAdapter(ResponseAdapter):
     renamed_params: ClassVar = {"response_format": "format"}
     content_type: ClassVar[bytes] = b"application/x-ndjson"
 
-    def __init__(
-        self, request: GenerationRequest, model: str, tool_calls: ToolCallFormat, kind: Literal["message", "response"]
-    ) -> None:
-        super().__init__(request)
-        self._model = model
-        self._tool_calls = tool_calls if request.uses_tools else None
+    def __init__(self, parsed: ParsedRequest, tool_calls: ToolCallFormat, kind: Kind) -> None:
+        super().__init__(parsed.request)
+        self._parsed = parsed
+        self._tool_calls = tool_calls if parsed.request.uses_tools else None
         self._splitter = OutputSplitter(self._tool_calls)
         self._kind = kind
         self._secret = secrets.token_hex(12)
@@ -49,25 +47,18 @@ class OllamaAdapter(ResponseAdapter):
         self._logprobs: list[TokenLogprob] = []
 
     @classmethod
-    def read_chat(
-        cls, body: bytes, names: Sequence[str], limits: ServerLimits, tool_calls: ToolCallFormat
+    def read(
+        cls, kind: Kind, body: bytes, names: Sequence[str], limits: ServerLimits, tool_calls: ToolCallFormat
     ) -> OllamaAdapter:
-        """The adapter for a chat. Raises ApiError."""
-        request, model = parse_chat(strict_json.parse(body, limits), names, limits)
-        return cls(request, model, tool_calls, "message")
-
-    @classmethod
-    def read_prompt(
-        cls, body: bytes, names: Sequence[str], limits: ServerLimits, tool_calls: ToolCallFormat
-    ) -> OllamaAdapter:
-        """The adapter for a prompt. Raises ApiError."""
-        request, model = parse_prompt(strict_json.parse(body, limits), names, limits)
-        return cls(request, model, tool_calls, "response")
+        """The adapter for a request's body. Raises ApiError."""
+        parse = parse_chat if kind == "message" else parse_prompt
+        return cls(parse(strict_json.parse(body, limits), names, limits), tool_calls, kind)
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
-        """The answer; without messages, that the model is loaded."""
+        """The answer; without messages, that the model is loaded, or unloaded, which it never is."""
         if not answers:
-            return msgspec.json.encode({**self._part(), "done": True, "done_reason": "load"})
+            reason = "unload" if self._parsed.unloads else "load"
+            return msgspec.json.encode({**self._part(), "done": True, "done_reason": reason})
         (answer,) = answers
         text, calls = split_output(answer.text, self._tool_calls)
         part = self._part(text or "", answer.reasoning, calls, answer.logprobs)
@@ -113,7 +104,7 @@ class OllamaAdapter(ResponseAdapter):
         if self._kind == "message":
             content = {"message": {"role": "assistant", **content}}
         scores = {"logprobs": logprobs(tokens)} if tokens else {}
-        return {"model": self._model, "created_at": created, **content, "done": False, **scores}
+        return {"model": self._parsed.model, "created_at": created, **content, "done": False, **scores}
 
     def _call(self, call: ToolCall) -> Json:
         index, self._calls = self._calls, self._calls + 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import vlrun
-from vlrun.manifest import DECODER_BIN, VISION_BIN, Manifest
+from vlrun.manifest import Manifest
 from vlrun.models.registry import family_of
 from vlrun.server.api.answers import Json, rfc3339
 from vlrun.server.api.ollama.parsing import with_tag
@@ -65,9 +65,9 @@ class ServedModel:
     @property
     def parameters(self) -> int:
         """Parameters, estimated from the sizes of the weights."""
-        used, files = self.manifest.quantization, self.manifest.files
-        parts = ((used.decoder, files[DECODER_BIN]), (used.vision, files[VISION_BIN]))
-        return round(sum(file.size / WEIGHT_BYTES.get(precision, 1.0) for precision, file in parts))
+        used, sizes = self.manifest.quantization, self.manifest.weight_bytes()
+        parts = zip((used.decoder, used.vision), sizes, strict=True)
+        return round(sum(size / WEIGHT_BYTES.get(precision, 1.0) for precision, size in parts))
 
     @property
     def capabilities(self) -> list[str]:

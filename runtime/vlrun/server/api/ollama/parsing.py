@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vlrun.server.api.ollama import schemas as ollama
@@ -13,8 +15,11 @@ from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import GenerationRequest, Part, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.types.options import RANGES, Options
+from vlrun.types.turn import Tool
 
 LATEST = ":latest"
+NO_TIME = re.compile(r"[+-]?0[0.a-zµ]*")
+"""A duration of zero, as Go writes it: ``0``, ``0s``, ``0h0m``."""
 RENAMED_OPTIONS = {
     "max_tokens": "options.num_predict",
     "repetition_penalty": "options.repeat_penalty",
@@ -50,19 +55,27 @@ def parse_name(value: object, names: Sequence[str]) -> str:
     return served.pop()
 
 
-def parse_chat(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[GenerationRequest, str]:
-    """Parse a chat; also returns the model's name as the client wrote it. Raises ApiError (400, 404)."""
+@dataclass(frozen=True)
+class ParsedRequest:
+    """A request, the model's name as the client wrote it, and whether the model should be unloaded at once."""
+
+    request: GenerationRequest
+    model: str
+    unloads: bool = False
+
+
+def parse_chat(value: object, names: Sequence[str], limits: ServerLimits) -> ParsedRequest:
+    """Parse a chat. Raises ApiError (400, 404)."""
     body = convert(value, ollama.OllamaChatRequest)
     served_name(body.model, names)
     parser = RequestParser(limits)
     tools = tuple(parser.tool(tool.function, f"tools[{index}].function") for index, tool in enumerate(body.tools or ()))
     messages = (_message(message, f"messages[{index}]", parser) for index, message in enumerate(body.messages or ()))
-    options, stream = _options(body, parser), body.stream is not False
-    return GenerationRequest(tuple(messages), options, tools=tools, stream=stream), body.model
+    return _parsed(body, tuple(messages), tools, parser)
 
 
-def parse_prompt(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[GenerationRequest, str]:
-    """Parse a prompt; also returns the model's name as the client wrote it. Raises ApiError (400, 404)."""
+def parse_prompt(value: object, names: Sequence[str], limits: ServerLimits) -> ParsedRequest:
+    """Parse a prompt. Raises ApiError (400, 404)."""
     body = convert(value, ollama.OllamaGenerateRequest)
     served_name(body.model, names)
     parser = RequestParser(limits)
@@ -71,8 +84,16 @@ def parse_prompt(value: object, names: Sequence[str], limits: ServerLimits) -> t
         if body.system:
             messages.append(RequestMessage("system", (parser.text(body.system, "system"),)))
         messages.append(RequestMessage("user", _parts(body.images, body.prompt, "images", "prompt", parser)))
-    options, stream = _options(body, parser), body.stream is not False
-    return GenerationRequest(tuple(messages), options, stream=stream), body.model
+    return _parsed(body, tuple(messages), (), parser)
+
+
+def _parsed(
+    body: ollama.AnswerRequest, messages: tuple[RequestMessage, ...], tools: tuple[Tool, ...], parser: RequestParser
+) -> ParsedRequest:
+    request = GenerationRequest(messages, _options(body, parser), tools, stream=body.stream is not False)
+    time = body.keep_alive
+    unloads = NO_TIME.fullmatch(time) is not None if isinstance(time, str) else time == 0
+    return ParsedRequest(request, body.model, unloads)
 
 
 def _message(message: ollama.OllamaMessage, path: str, parser: RequestParser) -> RequestMessage:

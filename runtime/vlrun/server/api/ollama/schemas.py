@@ -30,6 +30,10 @@ Think: TypeAlias = Annotated[
     Meta(description="False turns the reasoning of a Thinking model off. Levels change nothing."),
 ]
 
+KeepAlive: TypeAlias = Annotated[
+    float | str,
+    Meta(description="Seconds, or a duration such as `5m`. Changes nothing: the model stays loaded."),
+]
 NumPredict: TypeAlias = Annotated[
     int,
     Meta(
@@ -98,6 +102,7 @@ class AnswerRequest(RequestStruct, kw_only=True):
     format: Format | None = None
     options: ModelOptions | None = None
     think: Think | None = None
+    keep_alive: KeepAlive | None = None
     logprobs: bool | None = None
     top_logprobs: schemas.TopLogprobs | None = None
 

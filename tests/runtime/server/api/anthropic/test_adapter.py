@@ -14,7 +14,7 @@ from vlrun.server.api.anthropic.models import model_list
 from vlrun.server.api.anthropic.parsing import ParsedRequest
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage
-from vlrun.types.answer import Answer, Progress
+from vlrun.types.answer import Answer, Chunk, Progress
 
 TOOL = {"type": "function", "function": {"name": "weather"}}
 
@@ -42,8 +42,10 @@ def events(raw: list[bytes]) -> list[dict[str, Any]]:
 
 
 def streamed(given: Answer, **more: bool) -> list[dict[str, Any]]:
-    made = adapter(**more)
-    raw = [*made.begin(), *(e for piece in chunks(given) for e in made.events(AnswerChunk(0, piece)))]
+    made, usage = adapter(**more), given.usage
+    phases = (Progress("vision", 4, 4), *(Progress("prefill", done, usage.prompt_tokens) for done in (16, 32)))
+    pieces = [*(Chunk("", progress=progress) for progress in phases), *chunks(given)]
+    raw = [*made.begin(), *(e for piece in pieces for e in made.events(AnswerChunk(0, piece)))]
     values = events([*raw, *made.end([given])])
     for value in values:
         assert_documented(value, "AnthropicEvent")
@@ -149,13 +151,21 @@ def test_hidden_reasoning_is_not_sent() -> None:
     assert "count" not in json.dumps([whole(REASONED, shows=False), streamed(REASONED, shows=False)])
 
 
-def test_waiting_streams_send_comments_then_pings() -> None:
+def test_a_stream_begins_with_the_tokens_of_its_prompt() -> None:
+    """`message_start` had 0 of them, and clients that show the costs while they stream take the number from there."""
+    begun, *_, ended, _ = streamed(answer())
+    usage = begun["message"]["usage"]
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (24, 16, 0)
+    assert usage == {**ended["usage"], "output_tokens": 0, "output_tokens_details": {"thinking_tokens": 0}}
+
+
+def test_nothing_but_comments_is_sent_before_the_message() -> None:
     """An event before `message_start` would confuse clients."""
     made = adapter()
+    assert made.begin() == []
+    assert made.events(AnswerChunk(0, Chunk("", notes=("reduced",)))) == []
+    assert made.events(AnswerChunk(0, Chunk("", progress=Progress("vision", 1, 2)))) == []
     assert made.waiting(None).startswith(b":")
-    made.begin()
-    assert events([made.waiting(None)]) == [{"type": "ping"}]
-    assert made.waiting(Progress("vision", 1, 2)).startswith(b":")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ollama import ChatResponse, GenerateResponse
 from tests.runtime.server.api.test_answers import CALLS, TOKENS, answer, assert_documented, chunks
 from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.server.api.ollama.adapter import OllamaAdapter
+from vlrun.server.api.ollama.parsing import ParsedRequest
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage
 from vlrun.types.answer import Answer, Chunk, Progress
@@ -21,7 +22,7 @@ TOOL = {"type": "function", "function": {"name": "weather"}}
 
 def adapter(kind: Literal["message", "response"] = "message", tools: bool = False) -> OllamaAdapter:
     request = GenerationRequest((RequestMessage("user", ("hi",)),), tools=(TOOL,) if tools else ())
-    return OllamaAdapter(request, "tiny:latest", TOOL_CALLS, kind)
+    return OllamaAdapter(ParsedRequest(request, "tiny:latest"), TOOL_CALLS, kind)
 
 
 def whole(given: Answer, kind: Literal["message", "response"] = "message", tools: bool = False) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def test_a_call_with_line_breaks_stays_one_line() -> None:
 
 
 def test_without_messages_the_model_is_loaded() -> None:
-    empty = OllamaAdapter(GenerationRequest(()), "tiny", TOOL_CALLS, "response")
+    empty = OllamaAdapter(ParsedRequest(GenerationRequest(()), "tiny"), TOOL_CALLS, "response")
     received = json.loads(empty.whole([]))
     assert_documented(received, "OllamaPromptAnswer")
     assert (received["response"], received["done"], received["done_reason"]) == ("", True, "load")

@@ -89,3 +89,21 @@ def test_refusals_name_the_endpoint(endpoint: str) -> None:
 )
 def test_errors_have_the_format_of_the_path(path: str, protocol: str) -> None:
     assert protocol_of(path) == protocol
+
+
+@pytest.mark.parametrize(
+    ("path", "protocol"),
+    [
+        ("/v1/models/x", "anthropic"),
+        ("/v1/files", "anthropic"),
+        ("/v1/messages", "anthropic"),
+        ("/v1/chat/completions", "openai"),
+        ("/v1/completions", "openai"),
+        ("/v1/responses", "openai"),
+        ("/api/chat", "ollama"),
+    ],
+)
+def test_on_paths_of_several_apis_the_clients_header_decides(path: str, protocol: str) -> None:
+    """Anthropic's clients got OpenAI's errors from /v1/models/x. Proxies forward the header to the paths of others."""
+    assert protocol_of(path, [(b"host", b"h"), (b"anthropic-version", b"2023-06-01")]) == protocol
+    assert protocol_of(path, [(b"host", b"h"), (b"x-api-key", b"k")]) == protocol_of(path)

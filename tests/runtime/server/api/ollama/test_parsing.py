@@ -29,11 +29,12 @@ def user(content: str = "hi", **more: object) -> dict[str, Any]:
 
 def chat(*messages: object, **more: object) -> GenerationRequest:
     value = {"model": "vlrun-tiny", "messages": list(messages) or [user()], **more}
-    return parsing.parse_chat(value, ["vlrun-tiny"], ServerLimits())[0]
+    return parsing.parse_chat(value, ["vlrun-tiny"], ServerLimits()).request
 
 
 def prompt(text: Any = "hi", **more: object) -> GenerationRequest:
-    return parsing.parse_prompt({"model": "vlrun-tiny", "prompt": text, **more}, ["vlrun-tiny"], ServerLimits())[0]
+    value = {"model": "vlrun-tiny", "prompt": text, **more}
+    return parsing.parse_prompt(value, ["vlrun-tiny"], ServerLimits()).request
 
 
 def refused(*messages: object, **more: object) -> ApiError:
@@ -85,8 +86,19 @@ def test_an_empty_prompt_asks_only_for_the_model(empty: GenerationRequest) -> No
 
 
 def test_an_empty_chat_asks_only_for_the_model() -> None:
-    assert parsing.parse_chat({"model": "m", "messages": []}, ["m"], ServerLimits())[0].messages == ()
-    assert parsing.parse_chat({"model": "m"}, ["m"], ServerLimits())[0].messages == ()
+    assert parsing.parse_chat({"model": "m", "messages": []}, ["m"], ServerLimits()).request.messages == ()
+    assert parsing.parse_chat({"model": "m"}, ["m"], ServerLimits()).request.messages == ()
+
+
+ZERO = [0, -0.0, "0", "0s", "-0s", "0h0m", "0.0s", "0ms"]
+
+
+@pytest.mark.parametrize("time", [*ZERO, 5, -1, "5m", "1h0m", "0.5s", "10s", "", "s", None], ids=repr)
+def test_no_time_to_live_asks_to_unload_the_model(time: object) -> None:
+    """The answer said `load`, and `ollama stop` waits for `unload`."""
+    value = {"model": "m", "keep_alive": time}
+    for parse in (parsing.parse_chat, parsing.parse_prompt):
+        assert parse(value, ["m"], ServerLimits()).unloads == (time in ZERO)
 
 
 @pytest.mark.parametrize(

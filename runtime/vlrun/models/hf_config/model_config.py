@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlrun.errors import CheckpointError
-from vlrun_export.checkpoint_files import CheckpointFiles
-from vlrun_export.json_section import Section
+from vlrun.models.hf_config.files import ConfigFiles
+from vlrun.models.hf_config.json_section import Section
 
 CONFIG = "config.json"
 MODEL_TYPE = "qwen3_vl"
@@ -32,26 +31,26 @@ VISION_ROPE_THETA = 10_000.0
 TOKEN_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
-def read_config(files: CheckpointFiles) -> dict[str, Any]:
+def read_config(files: ConfigFiles) -> dict[str, Any]:
     """Return the arguments of ``Qwen3VLConfig``, in the form of transformers 4.57, which transformers 5 reads too.
 
     Raises:
-        CheckpointError: The file is missing or broken, a value is out of its range, or the model is not supported.
+        VlrunError: The file is missing or broken, a value is out of its range, or the model is not supported.
     """
     if not files.has(CONFIG):
-        raise CheckpointError(f"'{files.folder}' is not a checkpoint: it has no {CONFIG}")
-    config = Section(f"{CONFIG} of '{files.folder}'", files.json(CONFIG))
+        raise files.error(f"'{files.folder}' is not a checkpoint: it has no {CONFIG}")
+    config = Section(files, f"{CONFIG} of '{files.folder}'", files.json(CONFIG))
     model_type = config.values.get("model_type")
     if model_type != MODEL_TYPE:
-        raise CheckpointError(
+        raise files.error(
             f"'{files.folder}' is a checkpoint of type '{model_type}'; only the dense Qwen3-VL family "
             f"('{MODEL_TYPE}') can be exported"
         )
     if config.values.get("quantization_config"):
-        raise CheckpointError(f"'{files.folder}' is already quantized; export the original bf16 checkpoint")
+        raise files.error(f"'{files.folder}' is already quantized; export the original bf16 checkpoint")
     text, vision = _text(config.section("text_config")), _vision(config.section("vision_config"))
     if vision["out_hidden_size"] != text["hidden_size"]:
-        raise CheckpointError(
+        raise files.error(
             f"vision_config.out_hidden_size in the {config.source} is {vision['out_hidden_size']}, but "
             f"text_config.hidden_size is {text['hidden_size']}"
         )
@@ -90,7 +89,7 @@ def _rope(section: Section, head_dim: int) -> dict[str, Any]:
     theta = (rope if new else section).number("rope_theta", 1, 1e12)
     kind, interleaved = rope.values.get("rope_type", rope.values.get("type")), rope.values.get("mrope_interleaved")
     if kind != "default" or interleaved is not True:
-        raise CheckpointError(
+        raise section.files.error(
             f"{rope.path[:-1]} in the {section.source} must be the default interleaved M-RoPE, not type {kind!r:.40} "
             f"with mrope_interleaved {interleaved!r:.40}"
         )

@@ -6,12 +6,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from vlrun.errors import CheckpointError
 from vlrun.manifest import GenerationDefaults
-from vlrun_export.checkpoint_files import CheckpointFiles
-from vlrun_export.json_section import Section
-from vlrun_export.model_config import CONFIG
-from vlrun_export.tokenizer_files import chat_template, end_token
+from vlrun.models.hf_config.chat_template import chat_template, end_token
+from vlrun.models.hf_config.files import ConfigFiles
+from vlrun.models.hf_config.json_section import Section
+from vlrun.models.hf_config.model_config import CONFIG
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -21,7 +20,7 @@ RECOMMENDED_PRESENCE_PENALTY = 1.5
 MAX_END_TOKENS = 64
 
 
-def generation_defaults(files: CheckpointFiles) -> GenerationDefaults:
+def generation_defaults(files: ConfigFiles) -> GenerationDefaults:
     """Return the sampling settings of generation_config.json. Missing keys are neutral; the default is greedy decoding.
 
     Sampling Instruct checkpoints without a presence penalty get the recommended one. Thinking checkpoints, recognized
@@ -45,9 +44,9 @@ def generation_defaults(files: CheckpointFiles) -> GenerationDefaults:
     return defaults
 
 
-def end_tokens(files: CheckpointFiles, tokenizer: Tokenizer, vocab_size: int) -> tuple[int, ...]:
+def end_tokens(files: ConfigFiles, tokenizer: Tokenizer, vocab_size: int) -> tuple[int, ...]:
     """Return the ids that end an answer: of generation_config.json, else of config.json, else of the tokenizer."""
-    config = Section(f"{CONFIG} of '{files.folder}'", files.json(CONFIG))
+    config = Section(files, f"{CONFIG} of '{files.folder}'", files.json(CONFIG))
     for section in (_section(files), config.section("text_config"), config):
         ids = section.values.get("eos_token_id")
         if isinstance(ids, int) and not isinstance(ids, bool):
@@ -60,10 +59,10 @@ def end_tokens(files: CheckpointFiles, tokenizer: Tokenizer, vocab_size: int) ->
     name = end_token(files)
     token = None if name is None else tokenizer.token_to_id(name)
     if token is None:
-        raise CheckpointError(f"the {GENERATION_CONFIG} of '{files.folder}' has no eos_token_id, and no other file has")
+        raise files.error(f"the {GENERATION_CONFIG} of '{files.folder}' has no eos_token_id, and no other file has")
     return (int(token),)
 
 
-def _section(files: CheckpointFiles) -> Section:
+def _section(files: ConfigFiles) -> Section:
     raw: dict[str, Any] = files.json(GENERATION_CONFIG) if files.has(GENERATION_CONFIG) else {}
-    return Section(f"{GENERATION_CONFIG} of '{files.folder}'", raw)
+    return Section(files, f"{GENERATION_CONFIG} of '{files.folder}'", raw)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 
-from vlrun.errors import CheckpointError
 from vlrun.manifest import Preprocessing, VisionDimensions
-from vlrun_export.checkpoint_files import CheckpointFiles
-from vlrun_export.json_section import Section
+from vlrun.models.hf_config.files import ConfigFiles
+from vlrun.models.hf_config.json_section import Section
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
@@ -20,18 +19,18 @@ MAX_MIN_PIXELS = 1 << 22
 """Limit of the minimum: every smaller image is enlarged to it, which must not cost minutes."""
 
 
-def preprocessing(files: CheckpointFiles, vision: VisionDimensions) -> Preprocessing:
+def preprocessing(files: ConfigFiles, vision: VisionDimensions) -> Preprocessing:
     """Return limits and normalization.
 
     Raises:
-        CheckpointError: A value is missing or wrong, or vlrun preprocesses images differently.
+        VlrunError: A value is missing or wrong, or vlrun preprocesses images differently.
     """
     section = _image_processor(files)
     expected = {"patch_size": vision.patch, "temporal_patch_size": vision.temporal_patch, "merge_size": vision.merge}
     for key, value in expected.items():
         if section.values.get(key) != value:
             found = section.values.get(key)
-            raise CheckpointError(
+            raise files.error(
                 f"the {key} of '{files.folder}' is {value} in config.json, but {found!r:.40} in {section.source}"
             )
     for key in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
@@ -46,16 +45,14 @@ def preprocessing(files: CheckpointFiles, vision: VisionDimensions) -> Preproces
     return Preprocessing(low, high, section.rgb("image_mean", -10, 10), section.rgb("image_std", 1e-6, 10))
 
 
-def _image_processor(files: CheckpointFiles) -> Section:
+def _image_processor(files: ConfigFiles) -> Section:
     if files.has(PROCESSOR):
         processor = files.json(PROCESSOR)
         if processor.get("image_processor") is not None:
-            return Section(f"{PROCESSOR} of '{files.folder}'", processor).section("image_processor")
+            return Section(files, f"{PROCESSOR} of '{files.folder}'", processor).section("image_processor")
     if not files.has(PREPROCESSOR):
-        raise CheckpointError(
-            f"the checkpoint '{files.folder}' lacks {PREPROCESSOR}, or {PROCESSOR} with image_processor"
-        )
-    return Section(f"{PREPROCESSOR} of '{files.folder}'", files.json(PREPROCESSOR))
+        raise files.error(f"the checkpoint '{files.folder}' lacks {PREPROCESSOR}, or {PROCESSOR} with image_processor")
+    return Section(files, f"{PREPROCESSOR} of '{files.folder}'", files.json(PREPROCESSOR))
 
 
 def _limits(section: Section, token: int) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vlrun.errors import CheckpointError
+from vlrun.errors import VlrunError
+from vlrun.models.hf_config.files import ConfigFiles
 
 LARGEST = 2**31 - 1
 """Limit of whole numbers without a smaller one."""
@@ -21,13 +22,15 @@ class Section:
     """An object of a JSON file.
 
     Attributes:
+        files: The files of the folder, which name the error.
         source: The file, for messages: ``config.json of 'folder'``.
         values: The object.
         path: Where it lies in the file: ``text_config.``, or empty.
 
-    All methods raise CheckpointError for a wrong value, or for a missing one without a default.
+    All methods raise ``files.error`` for a wrong value, or for a missing one without a default.
     """
 
+    files: ConfigFiles
     source: str
     values: Mapping[str, Any]
     path: str = ""
@@ -41,7 +44,7 @@ class Section:
         value = self._value(key, None)
         if not isinstance(value, dict):
             raise self.wrong(key, "an object")
-        return Section(self.source, value, f"{self.path}{key}.")
+        return Section(self.files, self.source, value, f"{self.path}{key}.")
 
     def integer(self, key: str, low: int, high: int = LARGEST, default: int | None = None) -> int:
         """Return a whole number between ``low`` and ``high``."""
@@ -86,16 +89,16 @@ class Section:
             raise self.wrong(key, "a text")
         return value
 
-    def wrong(self, key: str, expected: str) -> CheckpointError:
+    def wrong(self, key: str, expected: str) -> VlrunError:
         """Return the error for the value of ``key``, which should be ``expected``."""
         shown = json.dumps(self.values.get(key), default=str)
         shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
-        return CheckpointError(f"{self.path}{key} in the {self.source} must be {expected}, not {shown}")
+        return self.files.error(f"{self.path}{key} in the {self.source} must be {expected}, not {shown}")
 
     def _value(self, key: str, default: Any) -> Any:
         value = self.values.get(key)
         if value is None and default is None:
-            raise CheckpointError(f"the {self.source} lacks {self.path}{key}")
+            raise self.files.error(f"the {self.source} lacks {self.path}{key}")
         return default if value is None else value
 
 
