@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlrun.backends import open_backends
+from vlrun.backends import backend_of, open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader, finalize
 from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.backends.system_memory import check_memory
@@ -24,6 +24,7 @@ from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, Toke
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
+from vlrun.layout import OPENVINO_RUNTIME
 from vlrun.manifest import TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
@@ -118,7 +119,8 @@ class VLM:
         verify(opened)
         compiling = threading.Event()
         opening = lambda: open_backends(opened, hints, compiling)  # noqa: E731
-        self._loader = ModelLoader(opened, cache, opening, compiling, automatic=hints.device == AUTO)
+        automatic = hints.device == AUTO and backend_of(opened, hints) == OPENVINO_RUNTIME  # the other has one device
+        self._loader = ModelLoader(opened, cache, opening, compiling, automatic=automatic)
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL

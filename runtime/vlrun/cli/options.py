@@ -104,6 +104,10 @@ HINT_OPTIONS: OptionTable = {
         "show_default": True,
         "help": "CPU, GPU, or auto: a GPU if it works.",
     },
+    "backend": {
+        "type": click.Choice(["openvino", "onnxruntime"]),
+        "help": "Inference library. [default: the one that the model was exported for]",
+    },
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},
     "vision_precision": {"type": _PRECISION, "help": "Inference precision. [default: the faster on this machine]"},

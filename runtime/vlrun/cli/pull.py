@@ -72,10 +72,11 @@ def pull(
     from vlrun.models.hub.pull import Pull
     from vlrun.models.hub.reference import parse_reference
 
+    hub = Hub()
     with ProgressLine(progress) as line:
         convert = _converter(line) if can_export() else None
         needs = f"run {install_command('export')}, then the same command again"
-        pulling = Pull(store, parse_reference(repository), weights, name, convert, needs)
+        pulling = Pull(store, parse_reference(repository, hub.endpoint), weights, name, convert, needs)
 
         def waiting() -> None:
             with line.paused():
@@ -89,7 +90,7 @@ def pull(
             line.show(pulling.progress.describe)
 
         line.show(pulling.progress.describe)
-        pulled = pulling.run(Hub(), waiting, converting)
+        pulled = pulling.run(hub, waiting, converting)
     _report(pulled, as_json)
     use_first(store, pulled.name)
     if not as_json:

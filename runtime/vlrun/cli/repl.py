@@ -105,6 +105,7 @@ class Repl:
 
     def add_images(self, names: Sequence[str], options: ImageOptions | None = None) -> None:
         """Add images to the next question. Raises MediaError and OptionError."""
+        _check_names(names)
         with self._line.cleared_after():
             images = load_images(read_image_headers(names), options or ImageOptions(), self._line)
         self._new_images += images
@@ -224,11 +225,10 @@ class Repl:
         print_note(f"loaded {len(self._conversation.turns)} turns")
 
     def _stats(self, _: Sequence[str]) -> None:
-        print_note(
-            "there is no answer yet"
-            if self._answer is None
-            else f"\n{format_stats([self._answer], self._described, self._vlm.settings)}"
-        )
+        if self._answer is None:
+            print_note("there is no answer yet")
+        else:
+            print_error(format_stats([self._answer], self._described, self._vlm.settings))
 
     @property
     def _described(self) -> str:
@@ -261,4 +261,10 @@ class Repl:
 def _path(words: Sequence[str], command: str) -> str:
     if len(words) != 1:
         raise OptionError(f"{command} needs one name, in quotes if it has spaces")
+    _check_names(words)
     return os.path.expanduser(words[0])  # noqa: PTH111 - Path.expanduser raises if there is no home
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if "-" in names:
+        raise OptionError("- is no file in a chat, whose stdin and stdout have the conversation")

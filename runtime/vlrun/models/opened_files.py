@@ -16,7 +16,14 @@ from vlrun.models.store.in_use import hold
 from vlrun.storage.regular_files import open_regular, read_descriptor
 
 MIB = 2**20
-MAX_BYTES = {".bin": 2**40, ".xml": 64 * MIB, TOKENIZER: 64 * MIB, CHAT_TEMPLATE: MIB // 4}
+MAX_BYTES = {
+    ".bin": 2**40,
+    ".data": 2**40,
+    ".xml": 64 * MIB,
+    ".onnx": 64 * MIB,
+    TOKENIZER: 64 * MIB,
+    CHAT_TEMPLATE: MIB // 4,
+}
 """Limits by name or suffix. The published models have 11 MB of tokenizer, 5 kB of template and 1 MB of XML."""
 MAX_OTHER_BYTES = 64 * MIB
 HASH_BYTES = 1 << 20

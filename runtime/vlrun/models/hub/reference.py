@@ -12,7 +12,9 @@ from importlib import resources
 from vlrun.errors import OptionError
 from vlrun.models.store.names import name_for, near
 
-ADDRESS = re.compile(r"https?://[^/]+/(?P<repository>[^/]+/[^/]+?)(?:/tree/(?P<revision>.+?))?/?")
+ADDRESS = re.compile(r"(?P<hub>https?://[^/]+)/(?P<repository>[^/]+/[^/]+?)(?:/tree/(?P<revision>.+?))?/?")
+HUGGING_FACE = frozenset(("https://huggingface.co", "https://hf.co"))
+"""Addresses that stand for the hub also where ``HF_ENDPOINT`` names a mirror."""
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 MAIN = "main"
@@ -43,9 +45,11 @@ def aliases() -> Mapping[str, str]:
     return models
 
 
-def parse_reference(text: str) -> Reference:
-    """Return what a text names. Raises OptionError."""
+def parse_reference(text: str, endpoint: str) -> Reference:
+    """Return what a text names at the hub with this address. Raises OptionError."""
     if address := ADDRESS.fullmatch(text):
+        if address["hub"].lower() not in HUGGING_FACE | {endpoint.rstrip("/").lower()}:
+            raise OptionError(f"'{text}' is no address at the hub {endpoint}: set HF_ENDPOINT to '{address['hub']}'")
         given, revision = address["repository"], address["revision"] or MAIN
     else:
         given, _, revision = text.partition("@")

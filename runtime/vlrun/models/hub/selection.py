@@ -10,14 +10,13 @@ import msgspec
 
 from vlrun import manifest as manifests
 from vlrun.errors import DamagedModel, HubRefused
-from vlrun.layout import OPTIMUM
-from vlrun.manifest import MANIFEST, MAX_MANIFEST_BYTES, TOKENIZER
+from vlrun.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from vlrun.models.folder_facts import Content, content_of, why_not
 from vlrun.models.hf_config.files import CONFIG_BYTES
 from vlrun.models.hf_config.model_config import CONFIG, read_config
 from vlrun.models.hub.listing import RemoteFile, Repository, check_fetched
 from vlrun.models.opened_files import OpenedFiles
-from vlrun.models.ready_folder import CONFIGURATION, FolderConfig
+from vlrun.models.ready_folder import FolderConfig, files_of
 
 Fetch = Callable[[RemoteFile], object]
 """Downloads a file into the folder."""
@@ -46,8 +45,7 @@ def choose_files(repository: Repository, folder: Path, fetch: Fetch) -> tuple[Co
         names = _of_manifest(repository, folder, fetch)
     elif content is Content.OPTIMUM:
         _check_config(repository, folder, fetch)
-        names = _existing(repository, (CONFIG, TOKENIZER, *OPTIMUM.files))
-        names += [name for name in CONFIGURATION if name in files]
+        names = _existing(repository, files_of(files))
     elif content is Content.CHECKPOINT:
         _check_config(repository, folder, fetch)
         names = [*_weights(repository, folder, fetch), *filter(SETTINGS.fullmatch, files)]

@@ -41,7 +41,7 @@ def main(endpoint: str) -> None:
         child = os.fork()
         if not child:
             kill_at(store, int(count))
-            pull = Pull(ModelStore(Path(store)), parse_reference("acme/letters"), None, None, None, "")
+            pull = Pull(ModelStore(Path(store)), parse_reference("acme/letters", endpoint), None, None, None, "")
             pull.run(Hub(endpoint), lambda: None)
             os._exit(0)
         print(child, flush=True)

@@ -28,7 +28,7 @@ def pull(
 ) -> Pulled:
     """Pull ``text`` from the hub into the store. The seconds of all waits are appended to ``waits``."""
     waited = [] if waits is None else waits
-    pulling = Pull(ModelStore(store), parse_reference(text), weights, name, convert, "run pip")
+    pulling = Pull(ModelStore(store), parse_reference(text, hub.endpoint), weights, name, convert, "run pip")
     return pulling.run(Hub(hub.endpoint), waiting, wait=waited.append)
 
 
