@@ -193,7 +193,17 @@ def test_the_export_has_only_what_it_needs(machine: FreshMachine, command: list[
     run = machine.run(*command, "a checkpoint", "out")
     assert run.stdout == "answer: export a checkpoint out\n", run.stderr
     installed = [line for line in machine.log.read_text().splitlines() if "pip install" in line]
-    assert [line.rpartition(" ")[2].rpartition("[")[2] for line in installed] == ["torch==2.13.0+cpu", "export]"]
+    assert [line.rpartition(" ")[2].rpartition("[")[2] for line in installed] == ["torch==2.13.0+cpu", "export,hub]"]
+    assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["export"]
+
+
+def test_pull_runs_where_checkpoints_can_be_converted(machine: FreshMachine) -> None:
+    """Guards a pull that downloads torch for a ready model, and one that does not find the torch that is there."""
+    assert machine.run("vlrun", "pull", "a").stdout == "answer: pull a\n"
+    assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["runtime"]
+    machine.run("export", "a checkpoint", "out")
+    shutil.rmtree(machine.envs / "runtime")
+    assert machine.run("vlrun", "pull", "a").stdout == "answer: pull a\n"
     assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["export"]
 
 

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlrun.cli.answer_progress import AnswerProgress
 from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, load_images, read_image_headers
-from vlrun.cli.model_choice import OPTION, ModelChoice
+from vlrun.cli.model_choice import choose_model
 from vlrun.cli.output import (
     NotePrinter,
     format_stats,
@@ -42,13 +41,13 @@ HELP = """\
 /clear               start a new conversation
 /save FILE           save the conversation with its images
 /load FILE           load a saved conversation
-/model [DIR]         show the model, or go on with another one
+/model [NAME|DIR]    show the model, or go on with another one
 /stats               timings and tokens of the last answer
 /help                this list
 /exit, /quit, exit   exit, like Ctrl+D
-Tab completes commands and names of files. End a line with \\ to continue it, or put several lines between \"\"\"
-and \"\"\". Ctrl+C stops an answer."""
-COMMANDS = dict.fromkeys(("/image", "/save", "/load"), "files") | {"/model": "folders", "/task": "tasks"}
+Tab completes commands and names. End a line with \\ to continue it, or put several lines between \"\"\" and \"\"\".
+Ctrl+C stops an answer."""
+COMMANDS = dict.fromkeys(("/image", "/save", "/load"), "files") | {"/model": "models", "/task": "tasks"}
 COMMANDS |= dict.fromkeys(("/region", "/clear", "/stats", "/help", "/exit", "/quit"), "")
 """The commands, and what the words after each are (``line_editor``)."""
 EXIT = frozenset(("exit", "quit"))
@@ -242,7 +241,7 @@ class Repl:
         if not words:
             print_note(self._described)
             return
-        former, choice = self._model_options, ModelChoice(Path(_path(words, "/model")), OPTION)
+        former, choice = self._model_options, choose_model(_path(words, "/model"))
         ModelFolder(choice.path)  # raises ModelError while the former model is still there
         turns = self._conversation.turns
         self._vlm.close()
