@@ -39,7 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     os.umask(0o022)  # with 0, vlrun would not trust the cache folders that tests make
     os.environ.pop("VLRUN_MODEL", None)  # the default model of whoever runs the tests,
-    os.environ["XDG_CONFIG_HOME"] = "/no-configuration"  # wherever it is set
+    os.environ["XDG_CONFIG_HOME"] = "/no-configuration"  # wherever it is set,
+    os.environ["VLRUN_MODELS"] = "/no-models"  # and the models
     if onnx_backend.used():
         onnx_backend.use_onnxruntime()
     # The same examples in every run, whatever the speed of the machine.

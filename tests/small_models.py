@@ -5,7 +5,9 @@ scaled so that logits are well spread and greedy choices do not depend on roundi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import save_file
@@ -50,16 +52,25 @@ CHAT_TEMPLATE = """\
 """
 
 
-def build_checkpoint(folder: Path, *, tied: bool, deepstack: tuple[int, ...], seed: int, shards: int = 1) -> Path:
+def build_checkpoint(
+    folder: Path,
+    *,
+    tied: bool,
+    deepstack: tuple[int, ...],
+    seed: int,
+    shards: int = 1,
+    sizes: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+) -> Path:
     """Write a random checkpoint in bfloat16 to ``folder`` and return it.
 
     ``tied``: head and embedding are one matrix; ``deepstack``: vision blocks (of 5) whose features are added to the
-    first decoder layers (of 4); ``shards``: number of safetensors files.
+    first decoder layers (of 4); ``shards``: number of safetensors files; ``sizes``: other values of the sections
+    ``text_config`` and ``vision_config``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = _config(tokenizer, tied, deepstack)
+    config = _config(tokenizer, tied, deepstack, sizes)
     _write_json(folder / "config.json", config)
     _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"})
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
@@ -82,7 +93,9 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _config(tokenizer: Tokenizer, tied: bool, deepstack: tuple[int, ...]) -> dict[str, object]:
+def _config(
+    tokenizer: Tokenizer, tied: bool, deepstack: tuple[int, ...], sizes: Mapping[str, Mapping[str, object]]
+) -> dict[str, object]:
     ids = {name: tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
     text = {
         "model_type": "qwen3_vl_text", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
@@ -97,6 +110,7 @@ def _config(tokenizer: Tokenizer, tied: bool, deepstack: tuple[int, ...]) -> dic
         "spatial_merge_size": 2, "out_hidden_size": 64, "num_position_embeddings": 49,
         "deepstack_visual_indexes": list(deepstack),
     }  # fmt: skip
+    text, vision = {**text, **sizes.get("text_config", {})}, {**vision, **sizes.get("vision_config", {})}
     return {
         "model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"], "dtype": "bfloat16",
         "text_config": text, "vision_config": vision, "tie_word_embeddings": tied,

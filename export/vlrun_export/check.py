@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from vlrun import manifest
 from vlrun.errors import CheckFailed
-from vlrun.layout import ONNX
+from vlrun.layout import ONNX, OPTIMUM
 from vlrun.manifest import CheckResult, Manifest
+from vlrun_export import optimum_model
 from vlrun_export.checkpoint import Checkpoint
 from vlrun_export.exported_model import run_decoder, run_vision
 from vlrun_export.families.qwen3_vl.check_prompt import FloatArray, make_check_prompt
@@ -59,7 +60,10 @@ def check_folder(
     progress(step)
     reference = run_reference(checkpoint, prompt.ids, prompt.patches, prompt.grid, partial(progress, step))
     progress("self-check: running the exported model")
-    if described.layout == ONNX.name:
+    if described.layout == OPTIMUM.name:
+        features = optimum_model.run_vision(folder, prompt, described.vision)
+        logits = optimum_model.run_decoder(folder, prompt, features)
+    elif described.layout == ONNX.name:
         from vlrun_export.onnx_format import check_model  # imports ONNX Runtime
 
         features = check_model.run_vision(folder / ONNX.graph_file("vision"), prompt, described.vision)

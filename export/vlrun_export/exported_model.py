@@ -36,7 +36,8 @@ def run_vision(model: Path, prompt: CheckPrompt, vision: VisionDimensions) -> Fl
         "rotary_cos": positions.cos,
         "rotary_sin": positions.sin,
     }
-    return _infer(model, inputs, "features")
+    (features,) = infer(model, inputs, "features")
+    return features
 
 
 def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray) -> FloatArray:
@@ -55,10 +56,13 @@ def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray) -> Float
         "logit_rows": np.arange(length),
         "beam_idx": np.zeros(1, np.int32),
     }
-    return _infer(model, inputs, "logits")
+    (logits,) = infer(model, inputs, "logits")
+    return logits
 
 
-def _infer(model: Path, inputs: Inputs, output: str) -> FloatArray:
+def infer(model: Path, inputs: Inputs, *outputs: str) -> list[FloatArray]:
+    """Return the named outputs of a model for some inputs."""
     compiled = ov.Core().compile_model(model, "CPU", PROPERTIES)
     request = compiled.create_infer_request()
-    return np.array(request.infer(inputs)[output], np.float32)
+    results = request.infer(inputs)
+    return [np.array(results[name], np.float32) for name in outputs]

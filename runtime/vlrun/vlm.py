@@ -29,6 +29,7 @@ from vlrun.manifest import TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
+from vlrun.models.store.store import resolve
 from vlrun.models.verification import verify
 from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
@@ -63,7 +64,8 @@ def load(
     """Load a model.
 
     Args:
-        folder: The model folder; None loads the embedded model.
+        folder: The name of a model in the store, or the model folder; a ``Path`` is never taken for a name. None loads
+            the embedded model.
         hints: Device and OpenVINO properties.
         cache: Memory and disk for the KV cache.
         wait: Return when the model is loaded. Otherwise it loads in the background while the first question encodes its
@@ -75,6 +77,8 @@ def load(
         OptionError: The model cannot use this cache configuration.
     """
     source = FOLDER if folder is None else check.path("folder", folder)
+    if isinstance(folder, str):
+        source = resolve(folder)
     hints = check.optional(check.instance(Hints))("hints", hints) or Hints()
     cache = check.optional(check.instance(CacheConfig))("cache", cache) or CacheConfig()
     check.flag("wait", wait)

@@ -131,8 +131,22 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "no config": (remove("config.json"), "has no config.json"),
     "config cut": (write("config.json", '{"model_type": '), "not valid JSON"),
     "config a list": (write("config.json", "[]"), "not a JSON object"),
-    "another family": (edit("config.json", lambda c: c.update(model_type="qwen3_vl_moe")), "only the dense Qwen3-VL"),
-    "quantized": (edit("config.json", lambda c: c.update(quantization_config={"bits": 4})), "already quantized"),
+    "mixture of experts": (
+        edit("config.json", lambda c: c.update(model_type="qwen3_vl_moe")),
+        "'qwen3_vl_moe', a mixture of experts; only the dense Qwen3-VL family .*: use one of these",
+    ),
+    "another family": (
+        edit("config.json", lambda c: c.update(model_type="qwen2_5_vl")),
+        "'qwen2_5_vl'; only the dense Qwen3-VL family .*: use one of these",
+    ),
+    **{
+        method: (
+            edit("config.json", lambda c, method=method: c.update(quantization_config={"quant_method": method})),
+            rf"already quantized \({name}\): use the original bf16 checkpoint, which 'vlrun export' quantizes",
+        )
+        for method, name in (("fp8", "FP8"), ("awq", "AWQ"), ("gptq", "GPTQ"), ("bitsandbytes", "bitsandbytes"))
+    },
+    "MLX": (edit("config.json", lambda c: c.update(quantization={"bits": 4})), "already quantized: use the original"),
     "no rope_theta": (edit("config.json", lambda c: c["text_config"].pop("rope_theta")), "text_config.rope_theta"),
     "no depth": (edit("config.json", lambda c: c["vision_config"].pop("depth")), "lacks vision_config.depth"),
     "yarn": (

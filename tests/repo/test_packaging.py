@@ -89,9 +89,17 @@ def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
 def test_runtime_requirements_equal_the_runtimes_imports(setup: configparser.ConfigParser) -> None:
     required = _names(_lines(setup["options"]["install_requires"]))
     extras = setup["options.extras_require"]
-    optional = _names(_lines(extras["serve"])) | _names(_lines(extras["onnx"]))
+    optional = {name for extra in ("hub", "onnx", "serve") for name in _names(_lines(extras[extra]))}
     assert not (required | optional) & WORKBENCH_ONLY
     assert required | optional == _imported_distributions(PACKAGES["vlrun"])
+
+
+def test_only_the_hub_client_imports_its_library() -> None:
+    """``vlrun ask`` and ``vlrun models`` work without the extra `hub`, and start without loading it."""
+    importers = {
+        path.name for name, path in _package_files() if path.suffix == ".py" and "huggingface_hub" in _imports(path)
+    }
+    assert importers == {"client.py"}
 
 
 def test_only_the_service_imports_packages_of_its_extra(setup: configparser.ConfigParser) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vlrun.errors import DamagedModel, ModelNotFound
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER
+from vlrun.models.store.in_use import hold
 from vlrun.storage.regular_files import open_regular, read_descriptor
 
 MIB = 2**20
@@ -64,6 +65,9 @@ class OpenedFiles:
         self._descriptors: dict[str, int] = {}
         self._stamps: dict[str, Stamp] = {}
         weakref.finalize(self, _close, self._directory, self._descriptors)
+        used = hold(self._directory)
+        if used is not None:
+            weakref.finalize(self, os.close, used)
 
     @property
     def stamps(self) -> Mapping[str, Stamp]:

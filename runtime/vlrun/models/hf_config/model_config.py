@@ -6,6 +6,7 @@ fetch and run code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vlrun.models.hf_config.files import ConfigFiles
@@ -26,6 +27,17 @@ MAX_FACTOR = 16
 """Limit of the frames of a patch, and of the side of a merge block."""
 MAX_POSITION_TABLE = 4096**2
 
+MIXTURE = ", a mixture of experts"
+QUANTIZED: Mapping[str, str] = {
+    "awq": " (AWQ)",
+    "bitsandbytes": " (bitsandbytes)",
+    "compressed-tensors": " (compressed-tensors)",
+    "fbgemm_fp8": " (FP8)",
+    "fp8": " (FP8)",
+    "gptq": " (GPTQ)",
+}
+"""Methods of quantization in ``quantization_config``, and their names in messages."""
+
 VISION_ROPE_THETA = 10_000.0
 """A constant of transformers 4. transformers 5 writes it to config.json; every published checkpoint has this value."""
 TOKEN_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -40,22 +52,39 @@ def read_config(files: ConfigFiles) -> dict[str, Any]:
     if not files.has(CONFIG):
         raise files.error(f"'{files.folder}' is not a checkpoint: it has no {CONFIG}")
     config = Section(files, f"{CONFIG} of '{files.folder}'", files.json(CONFIG))
-    model_type = config.values.get("model_type")
-    if model_type != MODEL_TYPE:
-        raise files.error(
-            f"'{files.folder}' is a checkpoint of type '{model_type}'; only the dense Qwen3-VL family "
-            f"('{MODEL_TYPE}') can be exported"
-        )
-    if config.values.get("quantization_config"):
-        raise files.error(f"'{files.folder}' is already quantized; export the original bf16 checkpoint")
+    check_supported(files, config.values)
     text, vision = _text(config.section("text_config")), _vision(config.section("vision_config"))
     if vision["out_hidden_size"] != text["hidden_size"]:
         raise files.error(
             f"vision_config.out_hidden_size in the {config.source} is {vision['out_hidden_size']}, but "
             f"text_config.hidden_size is {text['hidden_size']}"
         )
+    if (levels := len(vision["deepstack_visual_indexes"])) > text["num_hidden_layers"]:
+        raise files.error(
+            f"the {config.source} has {levels} DeepStack levels, but text_config.num_hidden_layers is "
+            f"{text['num_hidden_layers']}"
+        )
     ids = {key: config.integer(key, 0, text["vocab_size"] - 1) for key in TOKEN_IDS}
     return {"text_config": text, "vision_config": vision, **ids, **_tied(config)}
+
+
+def check_supported(files: ConfigFiles, config: Mapping[str, Any]) -> None:
+    """Raise ``files.foreign`` for a model of another architecture, or with weights that are quantized already."""
+    model_type = config.get("model_type")
+    if model_type != MODEL_TYPE:
+        reason = MIXTURE if "moe" in str(model_type).lower() else ""
+        raise files.foreign(
+            f"'{files.folder}' is a model of type '{model_type!s:.60}'{reason}; only the dense Qwen3-VL family "
+            f"('{MODEL_TYPE}': 2B, 4B, 8B and 32B, Instruct and Thinking) is supported: use one of these"
+        )
+    quantization = config.get("quantization_config") or config.get("quantization")
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        kind = QUANTIZED.get(str(method).lower(), "")
+        raise files.foreign(
+            f"'{files.folder}' is already quantized{kind}: use the original bf16 checkpoint, which 'vlrun export' "
+            "quantizes itself with --weights int8 or int4"
+        )
 
 
 def _tied(section: Section) -> dict[str, bool]:
