@@ -6,7 +6,9 @@ The form is made by the export, once for a run, from the weights of the embedded
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,7 +36,9 @@ def use_onnxruntime() -> None:
     import vlrun.embedded
 
     if FOLDER not in os.environ:
-        os.environ[FOLDER] = str(_export(Path(tempfile.mkdtemp(prefix="vlrun-onnx-")), vlrun.embedded.FOLDER))
+        folder = Path(tempfile.mkdtemp(prefix="vlrun-onnx-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ[FOLDER] = str(_export(folder, vlrun.embedded.FOLDER))
         site = str(ROOT / "tests" / "onnx_site")
         paths = [site, str(ROOT / "runtime"), str(ROOT / "export"), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
