@@ -28,7 +28,7 @@ EMBEDDINGS = ("embed_tokens.weight", "pos_embed.weight", "lm_head.weight")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--tokenizer", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
               help="Folder with tokenizer.json and chat_template.jinja of Qwen3-VL.")  # fmt: skip
-@click.option("--layers", default=28, show_default=True, help="Decoder layers.")
+@click.option("--layers", type=click.IntRange(3), default=28, show_default=True, help="Decoder layers.")
 @click.option("--depth", default=24, show_default=True, help="Vision blocks.")
 @click.option("--untied", is_flag=True, help="Separate output head, as in 8B.")
 @click.option("--seed", default=0, show_default=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import onnx_backend
+
 SLOW_IMPORTS = frozenset(
     "anthropic easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
 )
@@ -37,7 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     os.umask(0o022)  # with 0, vlrun would not trust the cache folders that tests make
     os.environ.pop("VLRUN_MODEL", None)  # the default model of whoever runs the tests,
-    os.environ["XDG_CONFIG_HOME"] = "/no-configuration"  # wherever it is set
+    os.environ["XDG_CONFIG_HOME"] = "/no-configuration"  # wherever it is set,
+    os.environ["VLRUN_MODELS"] = "/no-models"  # and the models
+    if onnx_backend.used():
+        onnx_backend.use_onnxruntime()
     # The same examples in every run, whatever the speed of the machine.
     settings.register_profile(
         "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -52,6 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = {item for item in items if item.get_closest_marker("slow")}
         config.hook.pytest_deselected(items=list(slow))
         items[:] = [item for item in items if item not in slow]
+    if onnx_backend.used():
+        onnx_backend.mark_skipped(items)
 
 
 @pytest.fixture(scope="session", params=list(SMALL))
@@ -103,8 +110,9 @@ def _build_checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def _export(checkpoint: Path) -> Path:
+    from vlrun.layout import ONNX, VLRUN
     from vlrun_export.export import export_checkpoint
 
-    out = checkpoint.parent / "fp32"
-    export_checkpoint(checkpoint, out, weights="fp32", vision="fp32", check=False)
+    out, layout = checkpoint.parent / "fp32", ONNX if onnx_backend.used() else VLRUN
+    export_checkpoint(checkpoint, out, layout=layout, weights="fp32", vision="fp32", check=False)
     return out

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vlrun import manifest
 from vlrun.errors import CheckFailed
-from vlrun.layout import OPTIMUM
+from vlrun.layout import ONNX, OPTIMUM
 from vlrun.manifest import CheckResult, Manifest
 from vlrun_export import optimum_model
 from vlrun_export.checkpoint import Checkpoint
@@ -63,6 +63,11 @@ def check_folder(
     if described.layout == OPTIMUM.name:
         features = optimum_model.run_vision(folder, prompt, described.vision)
         logits = optimum_model.run_decoder(folder, prompt, features)
+    elif described.layout == ONNX.name:
+        from vlrun_export.onnx_format import check_model  # imports ONNX Runtime
+
+        features = check_model.run_vision(folder / ONNX.graph_file("vision"), prompt, described.vision)
+        logits = check_model.run_decoder(folder / ONNX.graph_file("decoder"), prompt, features, described.text)
     else:
         features = run_vision(folder / manifest.VISION_XML, prompt, described.vision)
         logits = run_decoder(folder / manifest.DECODER_XML, prompt, features)

@@ -11,12 +11,12 @@ import openvino as ov
 
 from vlrun import manifest
 from vlrun.errors import OutputError
-from vlrun.layout import OPTIMUM, Layout
+from vlrun.layout import ONNX, OPTIMUM, Layout
 from vlrun.manifest import CheckResult, Manifest, Quantization
 from vlrun_export.check import check_folder, require_passed, table
 from vlrun_export.checkpoint import Checkpoint, open_checkpoint
 from vlrun_export.layout_graphs import RECIPES, GraphRecipe
-from vlrun_export.manifest_fields import describe
+from vlrun_export.manifest_fields import TOOLS, describe
 from vlrun_export.model_folder import sync
 from vlrun_export.optimum_files import write_tokenizer
 from vlrun_export.progress import Progress
@@ -46,17 +46,16 @@ def convert(
     """
     with quiet_libraries():
         opened = open_checkpoint(checkpoint)
-        recipe = f"decoder: {RECIPE[weights]}; vision: {RECIPE[vision]}; norms and biases float32"
-        described = describe(opened, name, Quantization(weights, vision, recipe), folder)
+        if layout == ONNX:
+            from vlrun_export.onnx_format.parts import RECIPE as recipes  # imports onnx
+            from vlrun_export.onnx_format.parts import TOOLS as tools
+            from vlrun_export.onnx_format.parts import export_parts
+        else:
+            recipes, tools, export_parts = RECIPE, TOOLS, partial(_export_graphs, layout)
+        recipe = f"decoder: {recipes[weights]}; vision: {recipes[vision]}; norms and biases float32"
+        described = describe(opened, name, Quantization(weights, vision, recipe), folder, tools)
         described = dataclasses.replace(described, layout=layout.name)
-        if layout == OPTIMUM:
-            progress("tokenizer: converting")
-            write_tokenizer(folder)
-        for graph in RECIPES[layout.name]:
-            precision = weights if graph.part == "decoder" else vision
-            _export_graph(
-                graph, opened, precision, folder / layout.graph_file(graph.graph), progress, described.text.vocab_rows
-            )
+        export_parts(opened, weights, vision, folder, progress)
         results: tuple[CheckResult, ...] = ()
         if check:
             results = check_folder(opened, folder, described, progress)
@@ -69,6 +68,19 @@ def convert(
         progress("asking the exported model a question")
         ask_trial_question(folder)
         return sealed
+
+
+def _export_graphs(
+    layout: Layout, checkpoint: Checkpoint, weights: Precision, vision: Precision, folder: Path, progress: Progress
+) -> None:
+    """Write the OpenVINO graphs of a layout."""
+    if layout == OPTIMUM:
+        progress("tokenizer: converting")
+        write_tokenizer(folder)
+    rows = checkpoint.config.text_config.vocab_size
+    for graph in RECIPES[layout.name]:
+        precision = weights if graph.part == "decoder" else vision
+        _export_graph(graph, checkpoint, precision, folder / layout.graph_file(graph.graph), progress, rows)
 
 
 def _export_graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,9 @@ COPIED = (CONFIG, GENERATION_CONFIG, PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG)
 TOOLS = ("torch", "transformers", "nncf", "openvino")
 
 
-def describe(checkpoint: Checkpoint, name: str, quantization: Quantization, out: Path) -> Manifest:
+def describe(
+    checkpoint: Checkpoint, name: str, quantization: Quantization, out: Path, tools: Sequence[str] = TOOLS
+) -> Manifest:
     """Write tokenizer, chat template and configuration to ``out``. Return the manifest without check results and files.
 
     Raises:
@@ -32,7 +35,7 @@ def describe(checkpoint: Checkpoint, name: str, quantization: Quantization, out:
     content = tokenizer_json(files)
     tokenizer = manifest_fields.parse_tokenizer(content, files)
     config = checkpoint.contents.config
-    described = manifest_fields.describe(files, config, tokenizer, name, quantization, tool_versions())
+    described = manifest_fields.describe(files, config, tokenizer, name, quantization, tool_versions(tools))
     (out / manifest.TOKENIZER).write_text(content, encoding="utf-8")
     (out / manifest.CHAT_TEMPLATE).write_text(chat_template(files), encoding="utf-8", newline="")
     for copied in COPIED:
@@ -42,6 +45,6 @@ def describe(checkpoint: Checkpoint, name: str, quantization: Quantization, out:
     return described
 
 
-def tool_versions() -> dict[str, str]:
+def tool_versions(tools: Sequence[str] = TOOLS) -> dict[str, str]:
     """Return the versions of the export tools."""
-    return {name: version(name) for name in TOOLS}
+    return {name: version(name) for name in tools}

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vlrun import manifest
 from vlrun.errors import CheckFailed, OptionError, VlrunError
+from vlrun.layout import LAYOUTS, OPENVINO_RUNTIME
 
 if TYPE_CHECKING:
     from vlrun import VLM
@@ -48,8 +50,10 @@ def ask_trial_question(folder: Path) -> None:
 def _ask(folder: Path) -> None:
     import vlrun
 
-    # Given hints are not measured on this machine, which is busy with the export.
-    hints = vlrun.Hints(device="CPU", vision_precision="f32", group_size=128)
+    hints = vlrun.Hints()
+    if LAYOUTS[manifest.read(folder).layout].backend == OPENVINO_RUNTIME:
+        # Given hints are not measured on this machine, which is busy with the export.
+        hints = vlrun.Hints(device="CPU", vision_precision="f32", group_size=128)
     image = np.linspace(0, 255, 64 * 96 * 3).reshape(64, 96, 3).astype(np.uint8)
     with vlrun.load(folder, hints=hints) as vlm:
         vlm.ask(image, options=vlrun.Options(max_tokens=ANSWER_TOKENS, detail="low"))

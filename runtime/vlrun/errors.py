@@ -106,6 +106,10 @@ class ModelChanged(DamagedModel):
     """A file of a loaded model was changed. The model must be loaded again."""
 
 
+class ModelInUse(ModelError):
+    """A model of the store is loaded, or another process is changing it."""
+
+
 class ContextLengthExceeded(VlrunError):
     """The prompt does not fit into the context."""
 
@@ -173,6 +177,18 @@ class DeviceError(VlrunError):
 
 class UnreliableDevice(DeviceError):
     """The device runs the model, but its results differ from the CPU's, or it has crashed."""
+
+
+class HubError(VlrunError):
+    """The model hub cannot be reached, limits requests, or sent something else than it lists. Later it may work."""
+
+    exit_code = 13
+
+
+class HubRefused(HubError):
+    """The hub has no such repository or revision, refuses access to it, or it holds nothing that vlrun can run."""
+
+    exit_code = 14
 
 
 class CheckpointError(VlrunError):

@@ -1,7 +1,8 @@
 """The manifest of a model folder: the contract between export and runtime.
 
-A folder has ``manifest.json``, two OpenVINO models, the tokenizer, the chat template and the checkpoint's configuration
-files. The manifest has every number that the runtime needs, and the size and SHA-256 of each file.
+A folder has ``manifest.json``, two models (``layout.py`` names their files), the tokenizer, the chat template and the
+checkpoint's configuration files. The manifest has every number that the runtime needs, and the size and SHA-256 of each
+file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
-from vlrun.layout import LAYOUTS, VLRUN
+from vlrun.layout import LAYOUTS, ONNX, VLRUN
 from vlrun.storage.regular_files import read_regular
 
 FORMAT = 1
@@ -294,7 +295,7 @@ def _decode(raw: bytes, kind: type[T], folder: Path) -> T:
 def _problems(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts itself in a manifest whose numbers are each possible."""
     required = [*LAYOUTS[manifest.layout].files, TOKENIZER]
-    if manifest.layout == VLRUN.name:  # elsewhere the template may lie in another file
+    if manifest.layout in (VLRUN.name, ONNX.name):  # elsewhere the template may lie in another file
         required.append(CHAT_TEMPLATE)
     yield from (f"does not list {name}" for name in required if name not in manifest.files)
     for name in manifest.files:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlrun.backends import open_backends
+from vlrun.backends import backend_of, open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader, finalize
 from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.backends.system_memory import check_memory
@@ -24,10 +24,12 @@ from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, Toke
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
 from vlrun.heatmap.attention import heat_of
+from vlrun.layout import OPENVINO_RUNTIME
 from vlrun.manifest import TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
+from vlrun.models.store.store import resolve
 from vlrun.models.verification import verify
 from vlrun.perf.history import load_history
 from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
@@ -62,7 +64,8 @@ def load(
     """Load a model.
 
     Args:
-        folder: The model folder; None loads the embedded model.
+        folder: The name of a model in the store, or the model folder; a ``Path`` is never taken for a name. None loads
+            the embedded model.
         hints: Device and OpenVINO properties.
         cache: Memory and disk for the KV cache.
         wait: Return when the model is loaded. Otherwise it loads in the background while the first question encodes its
@@ -74,6 +77,8 @@ def load(
         OptionError: The model cannot use this cache configuration.
     """
     source = FOLDER if folder is None else check.path("folder", folder)
+    if isinstance(folder, str):
+        source = resolve(folder)
     hints = check.optional(check.instance(Hints))("hints", hints) or Hints()
     cache = check.optional(check.instance(CacheConfig))("cache", cache) or CacheConfig()
     check.flag("wait", wait)
@@ -114,7 +119,8 @@ class VLM:
         verify(opened)
         compiling = threading.Event()
         opening = lambda: open_backends(opened, hints, compiling)  # noqa: E731
-        self._loader = ModelLoader(opened, cache, opening, compiling, automatic=hints.device == AUTO)
+        automatic = hints.device == AUTO and backend_of(opened, hints) == OPENVINO_RUNTIME  # the other has one device
+        self._loader = ModelLoader(opened, cache, opening, compiling, automatic=automatic)
         self._verify_seconds = time.perf_counter() - start
         self._finalizer = weakref.finalize(self, finalize, self._loader)
         compiling.wait()  # parsing the tokenizer holds the GIL

@@ -10,6 +10,7 @@ import pytest
 
 from tests.small_models import CHAT_TEMPLATE, VOCAB_ROWS, build_checkpoint, build_tokenizer
 from vlrun import manifest
+from vlrun.errors import CheckpointError
 from vlrun.manifest import GenerationDefaults
 from vlrun.models.hf_config.chat_template import chat_template
 from vlrun.models.hf_config.generation_config import end_tokens, generation_defaults
@@ -48,6 +49,15 @@ def test_dimensions_come_from_the_checkpoint(checkpoint: Path) -> None:
     assert (text.hidden, text.layers, text.heads, text.kv_heads, text.head_dim) == (64, 4, 4, 2, 32)
     assert (vision.hidden, vision.depth, vision.position_side, vision.deepstack) == (48, 5, 7, 3)
     assert text.vocab_rows == VOCAB_ROWS
+
+
+def test_more_deepstack_levels_than_layers_are_refused_at_once(checkpoint: Path) -> None:
+    """It was found after minutes, when the runtime refused to open the result."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 2
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"has 3 DeepStack levels, but text_config\.num_hidden_layers is 2"):
+        open_checkpoint(checkpoint)
 
 
 def test_padding_rows_are_not_counted_as_tokens(checkpoint: Path) -> None:

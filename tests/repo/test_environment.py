@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ FAKE_PYTHON = """#!/usr/bin/env bash
 echo "$*" >>"{log}"
 ! grep --quiet --line-regexp --fixed-strings -- "${{2:-}}" "{broken}" 2>/dev/null || exit 1
 case "$*" in
+*'-m '*) [ ! -e "{broken}.interrupt" ] || {{ trap '' INT; echo Traceback >&2; kill -INT 0; exit 1; }} ;;&
 *'-m venv'*) mkdir -p "${{@: -1}}/bin"; touch "${{@: -1}}/pyvenv.cfg"; cp "$0" "${{@: -1}}/bin/python" ;;
 *'pip '*' install '* | *'pip install '*)
     [ ! -e "{broken}.install" ] || exit 1
@@ -46,7 +48,9 @@ class FreshMachine:
     def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         settings = {"PATH": f"{self.tools}{os.pathsep}{os.environ['PATH']}", "VLRUN_ENV": str(self.envs)}
         command = [str(self.clone / "scripts" / script), *arguments]
-        return subprocess.run(command, cwd=self.tools, env=settings, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=self.tools, env=settings, capture_output=True, text=True, check=False, start_new_session=True
+        )
 
     def installs(self) -> int:
         return self.log.read_text().count("pip install") if self.log.exists() else 0
@@ -106,9 +110,24 @@ def test_a_failed_installation_is_removed_and_retried(machine: FreshMachine) -> 
     run = machine.ask("a.png")
     assert run.returncode != 0
     assert run.stdout == ""
+    assert "the runtime environment could not be created" in run.stderr
     assert not (machine.envs / "runtime").exists()
     failing.unlink()
     assert machine.ask("a.png").stdout == "answer: ask a.png\n"
+
+
+def test_ctrl_c_leaves_one_sentence_and_the_next_call_begins_again(machine: FreshMachine) -> None:
+    """The module venv printed its stack trace."""
+    interrupt = machine.broken.with_name("broken.interrupt")
+    interrupt.touch()
+    run = machine.ask("a.png")
+    assert run.returncode in (130, -signal.SIGINT)  # to a shell both are 130
+    assert run.stdout == ""
+    assert run.stderr.splitlines()[-1:] == ["vlrun: interrupted; the next call begins again"]
+    assert len(run.stderr.splitlines()) == 2
+    assert not (machine.envs / "runtime").exists()
+    interrupt.unlink()
+    assert machine.ask("a.png").returncode == 0
 
 
 def test_an_incomplete_environment_is_recreated(machine: FreshMachine) -> None:
@@ -174,7 +193,17 @@ def test_the_export_has_only_what_it_needs(machine: FreshMachine, command: list[
     run = machine.run(*command, "a checkpoint", "out")
     assert run.stdout == "answer: export a checkpoint out\n", run.stderr
     installed = [line for line in machine.log.read_text().splitlines() if "pip install" in line]
-    assert [line.rpartition(" ")[2].rpartition("[")[2] for line in installed] == ["torch==2.13.0+cpu", "export]"]
+    assert [line.rpartition(" ")[2].rpartition("[")[2] for line in installed] == ["torch==2.13.0+cpu", "export,hub]"]
+    assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["export"]
+
+
+def test_pull_runs_where_checkpoints_can_be_converted(machine: FreshMachine) -> None:
+    """Guards a pull that downloads torch for a ready model, and one that does not find the torch that is there."""
+    assert machine.run("vlrun", "pull", "a").stdout == "answer: pull a\n"
+    assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["runtime"]
+    machine.run("export", "a checkpoint", "out")
+    shutil.rmtree(machine.envs / "runtime")
+    assert machine.run("vlrun", "pull", "a").stdout == "answer: pull a\n"
     assert [path.name for path in machine.envs.iterdir() if path.is_dir()] == ["export"]
 
 

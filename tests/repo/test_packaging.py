@@ -88,9 +88,18 @@ def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
 
 def test_runtime_requirements_equal_the_runtimes_imports(setup: configparser.ConfigParser) -> None:
     required = _names(_lines(setup["options"]["install_requires"]))
-    server_extra = _names(_lines(setup["options.extras_require"]["serve"]))
-    assert not (required | server_extra) & WORKBENCH_ONLY
-    assert required | server_extra == _imported_distributions(PACKAGES["vlrun"])
+    extras = setup["options.extras_require"]
+    optional = {name for extra in ("hub", "onnx", "serve") for name in _names(_lines(extras[extra]))}
+    assert not (required | optional) & WORKBENCH_ONLY
+    assert required | optional == _imported_distributions(PACKAGES["vlrun"])
+
+
+def test_only_the_hub_client_imports_its_library() -> None:
+    """``vlrun ask`` and ``vlrun models`` work without the extra `hub`, and start without loading it."""
+    importers = {
+        path.name for name, path in _package_files() if path.suffix == ".py" and "huggingface_hub" in _imports(path)
+    }
+    assert importers == {"client.py"}
 
 
 def test_only_the_service_imports_packages_of_its_extra(setup: configparser.ConfigParser) -> None:
@@ -113,7 +122,11 @@ def test_workbench_requirements_cover_its_imports(setup: configparser.ConfigPars
     """The environment of `scripts/export` has the requirements of the export alone."""
     pytest.importorskip("torch", reason="needs the workbench packages")
     extras = setup["options.extras_require"]
-    required = _names(_lines(setup["options"]["install_requires"])) | _names(_lines(extras["export"]))
+    required = (
+        _names(_lines(setup["options"]["install_requires"]))
+        | _names(_lines(extras["export"]))
+        | _names(_lines(extras["onnx"]))
+    )
     assert not _imported_distributions(PACKAGES["vlrun_export"]) - required
     required |= _names(_lines(extras["train"])) | _names(_lines(extras["peers"]))
     assert not _imported_distributions(*CLONE_ONLY) - required

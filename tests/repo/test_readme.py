@@ -21,7 +21,7 @@ def test_the_python_code_of_the_readme_runs(tmp_path: Path, capsys: pytest.Captu
     for name in ("shelf.png", "before.jpg", "after.jpg"):
         assert f'"{name}"' in code
         code = code.replace(f'"{name}"', repr(str(shelf)))
-    exec(compile(code.replace('"qwen3-vl-2b-int8"', ""), "README.md", "exec"), {})
+    exec(compile(code.replace('"qwen3-vl-2b"', ""), "README.md", "exec"), {})
     output = capsys.readouterr().out
     assert output.startswith("6 stop Usage(")
     assert output.count("\n") >= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 from vlrun import manifest as manifests
@@ -18,11 +19,13 @@ from vlrun.manifest import (
 )
 
 
-def write_model_folder(folder: Path) -> Path:
-    """Create ``folder`` with every required file, its own name as content."""
+def write_model_folder(folder: Path, weights: int = 0) -> Path:
+    """Create ``folder`` with every required file, its own name as content, and decoder weights of many bytes."""
     folder.mkdir()
     for name in manifests.REQUIRED:
         (folder / name).write_text(name * 10)
+    if weights:
+        (folder / manifests.DECODER_BIN).write_bytes(random.Random(weights).randbytes(weights))
     manifests.write(
         make_manifest({name: manifests.describe_file(folder / name) for name in manifests.REQUIRED}), folder
     )

@@ -8,7 +8,6 @@ import io
 import os
 import signal
 import sys
-from importlib.util import find_spec
 
 import click
 
@@ -17,8 +16,10 @@ from vlrun.cli.ask import ask
 from vlrun.cli.bench import bench
 from vlrun.cli.cache import cache
 from vlrun.cli.chat import chat
-from vlrun.cli.installation import install_command, missing_packages
+from vlrun.cli.installation import can_export, install_command, missing_packages
+from vlrun.cli.models import models
 from vlrun.cli.plan import plan
+from vlrun.cli.pull import pull
 from vlrun.cli.serve import serve
 from vlrun.cli.startup import EXIT_INTERRUPTED
 from vlrun.cli.tasks import tasks
@@ -31,8 +32,6 @@ EXIT_INTERNAL = 1
 EXIT_OUTPUT = 8
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
-
 if not os.environ.get("VLRUN_DEBUG"):
     os.environ["RUST_BACKTRACE"] = "0"  # Rust libraries print a stack trace before their panics become errors
 
@@ -42,13 +41,13 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands in alphabetical order, ``export`` last."""
-        return [*super().list_commands(ctx), *(["export"] if _can_export() else [])]
+        return [*super().list_commands(ctx), *(["export"] if can_export() else [])]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of that name; imports ``export``."""
         if cmd_name != "export":
             return super().get_command(ctx, cmd_name)
-        if not _can_export():
+        if not can_export():
             raise click.UsageError(missing_packages("export"))
         try:
             command = importlib.import_module("vlrun_export.command").export
@@ -61,9 +60,10 @@ EPILOG = """\b
 Examples:
   vlrun ask photo.jpg "What is on the table?"
   vlrun ask invoice.png --task fields --fields total,date -o answer.json
-  vlrun ask -m qwen3-vl-2b-int8 a.jpg b.jpg "What changed?" --stats
+  vlrun pull qwen3-vl-2b
+  vlrun ask -m qwen3-vl-2b a.jpg b.jpg "What changed?" --stats
   vlrun chat photo.jpg
-  vlrun serve -m qwen3-vl-2b-int8
+  vlrun serve -m qwen3-vl-2b
 
 \b
 Without --model, the model is that of VLRUN_MODEL, or of config.toml in
@@ -74,7 +74,7 @@ docs/commands.md also tells how a shell completes commands with Tab.
 Exit codes: 0 success, 1 internal error, 2 usage, 3 image, 4 model folder,
 5 prompt exceeds the context, 6 device, 7 checkpoint, 8 output, 9 self-check
 of an export, 10 model closed, 11 JSON cut short, 12 server cannot start,
-130 interrupted, 141 broken pipe."""
+13 hub fails, 14 hub refuses, 130 interrupted, 141 broken pipe."""
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,7 +83,7 @@ def commands() -> None:
     """Ask Qwen3-VL about images, locally on a CPU or an integrated GPU."""
 
 
-for command in (ask, bench, cache, chat, plan, serve, tasks, tune, verify):
+for command in (ask, bench, cache, chat, models, plan, pull, serve, tasks, tune, verify):
     commands.add_command(command)
 
 
@@ -129,10 +129,6 @@ def _fail_unexpected(error: BaseException) -> None:
     if os.environ.get("VLRUN_DEBUG"):
         raise error
     _fail(f"internal error ({type(error).__name__}: {error}); set VLRUN_DEBUG=1 for a stack trace", EXIT_INTERNAL)
-
-
-def _can_export() -> bool:
-    return all(find_spec(name) is not None for name in EXPORT_NEEDS)
 
 
 def _fail(sentence: str, code: int) -> None:

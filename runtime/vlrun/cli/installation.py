@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[3]
@@ -14,6 +15,7 @@ CLONE = Path(__file__).resolve().parents[3]
 SCRIPT = CLONE / "scripts" / "vlrun"
 MADE_BY_SCRIPTS = "made-for"
 """A file of the environments that the scripts of a clone make."""
+EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """PyTorch's index of builds without several GB of CUDA; ``+cpu`` has priority over other builds of a version."""
 
@@ -26,9 +28,14 @@ def program() -> str:
     return shlex.quote(_typed(SCRIPT if SCRIPT.is_file() else own))
 
 
-def missing_packages(command: str) -> str:
-    """Return the message for a command whose packages are missing; the extra with them has the command's name."""
-    return f"'vlrun {command}' needs more packages: run {install_command(command)}"
+def missing_packages(command: str, extra: str = "") -> str:
+    """Return the message for a command whose packages are missing; the extra with them often has the command's name."""
+    return f"'vlrun {command}' needs more packages: run {install_command(extra or command)}"
+
+
+def can_export() -> bool:
+    """Return whether the packages of ``vlrun export`` are there."""
+    return all(find_spec(name) is not None for name in EXPORT_NEEDS)
 
 
 def install_command(extra: str = "") -> str:
@@ -38,7 +45,7 @@ def install_command(extra: str = "") -> str:
     installation from a clone, a wheel or an index alike. The environments of a clone's scripts are left to the scripts.
     """
     if extra and SCRIPT.is_file() and (not _is_installed() or Path(sys.prefix, MADE_BY_SCRIPTS).exists()):
-        return f"{shlex.quote(_typed(SCRIPT))} {extra}"
+        return f"{shlex.quote(_typed(SCRIPT))} {'pull' if extra == 'hub' else extra}"
     required = ("vlrun" if _is_installed() else str(CLONE)) + (f"[{extra}]" if extra else "")
     return f"{_pip()} install {shlex.quote(required)}{f' --extra-index-url {CPU_TORCH}' if extra == 'export' else ''}"
 

@@ -13,6 +13,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+from vlrun.cli.parameter_types import stored_names
 from vlrun.storage import cache_paths, files
 from vlrun.storage.regular_files import open_regular
 
@@ -20,7 +21,7 @@ MAX_HISTORY_BYTES = 64 << 20
 MAX_COMPLETIONS = 1000
 """Entries of a folder that are offered: more would not help, and take long to show."""
 
-FILES, FOLDERS, TASKS = "files", "folders", "tasks"
+FILES, MODELS, TASKS = "files", "models", "tasks"
 """What the words after a command are."""
 
 
@@ -28,7 +29,7 @@ def line_editor(commands: Mapping[str, str]) -> Callable[[str], str]:
     """Return a line editor. Only the user can read its history file.
 
     Args:
-        commands: The commands, and what the words after each are: ``FILES``, ``FOLDERS``, ``TASKS`` or "".
+        commands: The commands, and what the words after each are: ``FILES``, ``MODELS``, ``TASKS`` or "".
     """
     history: History = InMemoryHistory()
     with contextlib.suppress(OSError):
@@ -64,8 +65,10 @@ class ChatCompleter(Completer):
 
             if rest == typed:  # the first word
                 yield from (Completion(name, -len(typed)) for name in built_in_tasks() if name.startswith(typed))
-        elif kind in (FILES, FOLDERS):
-            for path in _paths(_unquoted(typed), folders_only=kind == FOLDERS):
+        elif kind in (FILES, MODELS):
+            if kind == MODELS:
+                yield from (Completion(name, -len(typed)) for name in stored_names() if name.startswith(typed))
+            for path in _paths(_unquoted(typed), folders_only=kind == MODELS):
                 yield Completion(_quoted(path), -len(typed), display=path.rstrip("/").rpartition("/")[2])
 
 

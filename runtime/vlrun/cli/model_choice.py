@@ -1,4 +1,4 @@
-"""The model of a command: ``--model``, ``VLRUN_MODEL``, the user's configuration file, or the embedded model."""
+"""The model of a command: ``--model``, ``VLRUN_MODEL``, the configuration file, or the embedded model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIABLE = "VLRUN_MODEL"
 OPTION = "--model"
 EMBEDDED = "embedded"
 MAX_CONFIG_BYTES = 1 << 16
-"""Limit on the configuration file: a file with one path in it has a hundred bytes."""
+"""Limit on the configuration file: a file with one name or path in it has a hundred bytes."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,39 @@ class ModelChoice:
             raise type(error)(f"{self.source} chooses a model that cannot be used: {error}") from error
 
 
-def choose_model(model: Path | None = None) -> ModelChoice:
+def choose_model(model: str | Path | None = None) -> ModelChoice:
     """Return the model that an option, ``VLRUN_MODEL`` or the configuration file names, or else the embedded one.
+
+    Args:
+        model: The name or path of an option; a ``Path`` is never taken for a name.
 
     Raises:
         OptionError: The configuration file cannot be used. It is read only if nothing else names a model.
+        ModelNotFound: There is no model of that name.
     """
-    if model is not None:
+    if isinstance(model, Path):
         return ModelChoice(model, OPTION)
+    if model is not None:
+        return _named(model, OPTION)
     if variable := os.environ.get(VARIABLE):
-        return ModelChoice(Path(variable), VARIABLE)
+        return _named(variable, VARIABLE)
     path = config_file()
-    configured = None if path is None else _configured_model(path)
-    return ModelChoice(None, EMBEDDED) if configured is None else ModelChoice(configured, str(path))
+    configured = None if path is None else configured_model(path)
+    return ModelChoice(None, EMBEDDED) if configured is None else _named(configured, str(path))
 
 
-def choose_given_model(model: Path | None = None) -> ModelChoice:
+def _named(model: str, source: str) -> ModelChoice:
+    from vlrun.models.store.store import resolve
+
+    with ModelChoice(None, source).named_in_errors():
+        return ModelChoice(resolve(model), source)
+
+
+def choose_given_model(model: str | Path | None = None) -> ModelChoice:
     """Return the model as ``choose_model`` does. Raises OptionError instead of choosing the embedded one."""
     choice = choose_model(model)
     if choice.folder is None:
-        raise OptionError(f"no model: give {OPTION} DIR, or set {VARIABLE}")
+        raise OptionError(f"no model: give {OPTION} NAME, or set {VARIABLE}")
     return choice
 
 
@@ -83,8 +96,8 @@ def config_file() -> Path | None:
     return None
 
 
-def _configured_model(path: Path) -> Path | None:
-    """Return the model that the configuration file names, if it exists and names one. Raises OptionError."""
+def configured_model(path: Path) -> str | None:
+    """Return the name or path in the configuration file, if it exists and has one. Raises OptionError."""
     from vlrun.storage.regular_files import read_regular
 
     try:
@@ -98,8 +111,10 @@ def _configured_model(path: Path) -> Path | None:
     return _parse(text, path)
 
 
-def _parse(text: str, path: Path) -> Path | None:
+def _parse(text: str, path: Path) -> str | None:
     import tomllib
+
+    from vlrun.models.store.names import is_name
 
     try:
         settings = tomllib.loads(text)
@@ -114,8 +129,12 @@ def _parse(text: str, path: Path) -> Path | None:
         return None
     model = settings["model"]
     if not isinstance(model, str) or not model.strip() or "\0" in model:
-        raise OptionError(f"'model' in the configuration file '{path}' must be the path of a model folder, in quotes")
+        raise OptionError(f"'model' in the configuration file '{path}' must be the path of a model folder, or a name")
     folder = Path(os.path.expanduser(model))  # noqa: PTH111 - Path.expanduser raises if there is no home
+    if is_name(model):
+        return model
     if not folder.is_absolute():
-        raise OptionError(f"'model' in the configuration file '{path}' must begin with / or ~/, not be '{model}'")
-    return folder
+        raise OptionError(
+            f"the path 'model' in the configuration file '{path}' must begin with / or ~/, not be '{model}'"
+        )
+    return str(folder)

@@ -11,7 +11,8 @@ import click
 
 from vlrun.cli.model_choice import ModelChoice, choose_given_model, choose_model
 from vlrun.cli.option_groups import OptionTable, option_group
-from vlrun.cli.parameter_types import FILE, FOLDER, NAME, TASK, TEXT_OR_FILE
+from vlrun.cli.parameter_types import FILE, NAME, TASK, TEXT_OR_FILE
+from vlrun.cli.parameter_types import MODEL as MODEL_TYPE
 from vlrun.cli.progress_line import ProgressLine, timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
@@ -64,13 +65,16 @@ ANSWER_OPTIONS: OptionTable = {
 MODEL: OptionTable = {
     "model": {
         "aliases": ("-m",),
-        "type": FOLDER,
-        "metavar": "DIR",
-        "help": "Model folder. [default: VLRUN_MODEL, or what the configuration file names]",
+        "type": MODEL_TYPE,
+        "metavar": "NAME|DIR",
+        "help": "Name or folder of a model. [default: VLRUN_MODEL, or what the configuration file names]",
     },
 }
 MODEL_OPTIONS: OptionTable = {
-    "model": {**MODEL["model"], "help": "Model folder. [default: VLRUN_MODEL, the configuration, or a demo model]"},
+    "model": {
+        **MODEL["model"],
+        "help": "Name or folder of a model. [default: VLRUN_MODEL, the configuration, or a demo]",
+    },
     "context": {"type": click.IntRange(1), "help": "Tokens for prompt and answer. [default: as many as possible]"},
     "kv_memory": {
         "type": click.IntRange(1),
@@ -99,6 +103,10 @@ HINT_OPTIONS: OptionTable = {
         "default": "CPU",
         "show_default": True,
         "help": "CPU, GPU, or auto: a GPU if it works.",
+    },
+    "backend": {
+        "type": click.Choice(["openvino", "onnxruntime"]),
+        "help": "Inference library. [default: the one that the model was exported for]",
     },
     "threads": {"type": click.IntRange(1, 1024), "help": "CPU threads. [default: all cores]"},
     "decoder_precision": {"type": _PRECISION, "help": "Inference precision. [default: f32]"},

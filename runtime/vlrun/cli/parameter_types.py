@@ -47,12 +47,32 @@ class _File(click.Path):
 NAME = _Name()
 
 
+def stored_names() -> list[str]:
+    """Return the names of the models in the store; none if it cannot be used."""
+    from vlrun.errors import ModelError
+    from vlrun.models.store.store import ModelStore
+
+    try:
+        return ModelStore.open().names()
+    except ModelError:
+        return []
+
+
 class _Folder(_File):
     """A path for which shell completion offers folders only. Whether it is one is checked where it is opened."""
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Let the shell complete the name of a folder."""
         return [CompletionItem(incomplete, type="dir")]
+
+
+class _Model(_Name):
+    """The name of a model or the path of a folder: they are told apart by how they are written."""
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete the name of a folder, and offer the names of the store."""
+        folders = CompletionItem(incomplete, type="dir")
+        return [folders, *(CompletionItem(name) for name in stored_names() if name.startswith(incomplete))]
 
 
 class _Task(click.types.StringParamType):
@@ -71,6 +91,7 @@ class _Task(click.types.StringParamType):
 
 FILE = _File(path_type=Path)
 FOLDER = _Folder(path_type=Path)
+MODEL = _Model()
 TEXT_OR_FILE = click.Path(path_type=str, readable=False)
 """The name of an image, a question or a URL, unchecked. Shell completion offers files."""
 TASK = _Task()

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlrun.cli.answer_progress import AnswerProgress
 from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, load_images, read_image_headers
-from vlrun.cli.model_choice import OPTION, ModelChoice
+from vlrun.cli.model_choice import choose_model
 from vlrun.cli.output import (
     NotePrinter,
     format_stats,
@@ -21,6 +20,7 @@ from vlrun.cli.output import (
     print_stream,
     print_text,
     shows_thinking,
+    stdout_is_file,
     with_notes,
     with_reasoning_note,
 )
@@ -42,13 +42,13 @@ HELP = """\
 /clear               start a new conversation
 /save FILE           save the conversation with its images
 /load FILE           load a saved conversation
-/model [DIR]         show the model, or go on with another one
+/model [NAME|DIR]    show the model, or go on with another one
 /stats               timings and tokens of the last answer
 /help                this list
 /exit, /quit, exit   exit, like Ctrl+D
-Tab completes commands and names of files. End a line with \\ to continue it, or put several lines between \"\"\"
-and \"\"\". Ctrl+C stops an answer."""
-COMMANDS = dict.fromkeys(("/image", "/save", "/load"), "files") | {"/model": "folders", "/task": "tasks"}
+Tab completes commands and names. End a line with \\ to continue it, or put several lines between \"\"\" and \"\"\".
+Ctrl+C stops an answer."""
+COMMANDS = dict.fromkeys(("/image", "/save", "/load"), "files") | {"/model": "models", "/task": "tasks"}
 COMMANDS |= dict.fromkeys(("/region", "/clear", "/stats", "/help", "/exit", "/quit"), "")
 """The commands, and what the words after each are (``line_editor``)."""
 EXIT = frozenset(("exit", "quit"))
@@ -106,6 +106,7 @@ class Repl:
 
     def add_images(self, names: Sequence[str], options: ImageOptions | None = None) -> None:
         """Add images to the next question. Raises MediaError and OptionError."""
+        _check_names(names)
         with self._line.cleared_after():
             images = load_images(read_image_headers(names), options or ImageOptions(), self._line)
         self._new_images += images
@@ -154,7 +155,8 @@ class Repl:
         with self._line.cleared_after():
             chunks = self._conversation.stream(question, [one.image for one in images], options)
         thinking_shown = streamed and shows_thinking(self._show_thinking)
-        return self._progress.watch(chunks, len(images), text_shown=streamed, thinking_shown=thinking_shown)
+        text_shown = streamed and not stdout_is_file()
+        return self._progress.watch(chunks, len(images), text_shown=text_shown, thinking_shown=thinking_shown)
 
     def _load_model(self, model_options: ModelOptions, turns: tuple[Turn, ...] = (), wait: bool = False) -> None:
         """Load a model and go on with these turns. ``wait`` raises the errors of loading here, not at a question."""
@@ -225,11 +227,10 @@ class Repl:
         print_note(f"loaded {len(self._conversation.turns)} turns")
 
     def _stats(self, _: Sequence[str]) -> None:
-        print_note(
-            "there is no answer yet"
-            if self._answer is None
-            else f"\n{format_stats([self._answer], self._described, self._vlm.settings)}"
-        )
+        if self._answer is None:
+            print_note("there is no answer yet")
+        else:
+            print_error(format_stats([self._answer], self._described, self._vlm.settings))
 
     @property
     def _described(self) -> str:
@@ -242,7 +243,7 @@ class Repl:
         if not words:
             print_note(self._described)
             return
-        former, choice = self._model_options, ModelChoice(Path(_path(words, "/model")), OPTION)
+        former, choice = self._model_options, choose_model(_path(words, "/model"))
         ModelFolder(choice.path)  # raises ModelError while the former model is still there
         turns = self._conversation.turns
         self._vlm.close()
@@ -262,4 +263,10 @@ class Repl:
 def _path(words: Sequence[str], command: str) -> str:
     if len(words) != 1:
         raise OptionError(f"{command} needs one name, in quotes if it has spaces")
+    _check_names(words)
     return os.path.expanduser(words[0])  # noqa: PTH111 - Path.expanduser raises if there is no home
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if "-" in names:
+        raise OptionError("- is no file in a chat, whose stdin and stdout have the conversation")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from vlrun.cli.model_choice import choose_model
-from vlrun.cli.parameter_types import FOLDER
+from vlrun.cli.parameter_types import MODEL
 from vlrun.cli.terminal import printable
 
 
 @click.command()
-@click.argument("model", type=FOLDER, required=False)
-def verify(model: Path | None) -> None:
+@click.argument("model", type=MODEL, required=False)
+def verify(model: str | None) -> None:
     """Check the size and SHA-256 of every file in MODEL.
 
-    MODEL is a model folder; the default is the model that `vlrun ask` would use.
+    MODEL is the name of a model, or a folder; the default is the model that `vlrun ask` would use.
     """
     from vlrun.models.model_folder import ModelFolder
     from vlrun.models.verification import verify as verify_folder

@@ -110,7 +110,9 @@ class Engine:
         """
         if request.record_attention:
             if self.decoder.recorder is None:
-                raise OptionError("heat maps need the device CPU and a decoder with readable attention layers")
+                raise OptionError(
+                    "heat maps need the device CPU, and a model for OpenVINO with readable attention layers"
+                )
             self.decoder.recorder.check()
         capacity, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
         if needed > capacity:

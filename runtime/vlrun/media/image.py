@@ -23,6 +23,7 @@ from PIL import ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, OptionError, UnsupportedMedia
 from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
+from vlrun.media.foreign_formats import foreign_format
 from vlrun.media.gif_blocks import GIF_MAGIC, gif_size
 from vlrun.media.jpeg_end import check_complete, lacks_end, with_end
 from vlrun.media.sources import read_source
@@ -215,6 +216,8 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
         raise DamagedMedia(f"{name} is empty")
     if len(encoded) > limits.max_bytes:
         raise MediaTooLarge(f"{name} has more than {limits.max_bytes:,} bytes, the limit")
+    if kind := foreign_format(encoded):
+        raise UnsupportedMedia(f"{name} is {kind}, which vlrun cannot read: make a JPEG or PNG of it")
     with _media_errors(name, limits):
         if limits.strict:
             check_segments(encoded, name)

@@ -12,10 +12,18 @@ from pathlib import Path
 
 from vlrun.errors import DamagedModel, ModelNotFound
 from vlrun.manifest import CHAT_TEMPLATE, TOKENIZER
+from vlrun.models.store.in_use import hold
 from vlrun.storage.regular_files import open_regular, read_descriptor
 
 MIB = 2**20
-MAX_BYTES = {".bin": 2**40, ".xml": 64 * MIB, TOKENIZER: 64 * MIB, CHAT_TEMPLATE: MIB // 4}
+MAX_BYTES = {
+    ".bin": 2**40,
+    ".data": 2**40,
+    ".xml": 64 * MIB,
+    ".onnx": 64 * MIB,
+    TOKENIZER: 64 * MIB,
+    CHAT_TEMPLATE: MIB // 4,
+}
 """Limits by name or suffix. The published models have 11 MB of tokenizer, 5 kB of template and 1 MB of XML."""
 MAX_OTHER_BYTES = 64 * MIB
 HASH_BYTES = 1 << 20
@@ -57,6 +65,9 @@ class OpenedFiles:
         self._descriptors: dict[str, int] = {}
         self._stamps: dict[str, Stamp] = {}
         weakref.finalize(self, _close, self._directory, self._descriptors)
+        used = hold(self._directory)
+        if used is not None:
+            weakref.finalize(self, os.close, used)
 
     @property
     def stamps(self) -> Mapping[str, Stamp]:

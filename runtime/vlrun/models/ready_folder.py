@@ -52,6 +52,11 @@ def folder_kind(names: Collection[str]) -> FolderKind | None:
     return None
 
 
+def files_of(names: Collection[str]) -> list[str]:
+    """Return the files of a folder without a manifest that vlrun needs, of which some may be missing."""
+    return [CONFIG, *OPTIMUM.files, TOKENIZER, *sorted({*names} & {*CONFIGURATION})]
+
+
 def describe(opened: OpenedFiles, folder: Path) -> bytes:
     """Open the files of a folder without a manifest and return one for it, as JSON.
 
@@ -67,7 +72,7 @@ def describe(opened: OpenedFiles, folder: Path) -> bytes:
     config_files = FolderConfig(opened)
     opened.open(CONFIG)
     config = read_config(config_files)  # before the other files: a model of another family has others
-    for name in (*OPTIMUM.files, TOKENIZER, *sorted(names & set(CONFIGURATION))):
+    for name in files_of(names):
         opened.open(name)
     record = cache_paths.described_folders() / f"{_state(opened)}{SUFFIX}"
     with contextlib.suppress(OSError, ValueError):

@@ -28,6 +28,15 @@ def test_the_last_argument_is_the_question_unless_it_is_an_image(
     assert split_arguments(arguments) == (images, [question])
 
 
+def test_a_missing_file_is_not_the_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names with spaces were questions: without a folder they may be, and a note says so."""
+    missing = str(tmp_path / "my photo.JPG")
+    assert split_arguments(["a.png", missing]) == (["a.png", missing], [None])
+    assert capsys.readouterr().err == ""
+    assert split_arguments(["a.png", "my photo.JPG"]) == (["a.png"], ["my photo.JPG"])
+    assert capsys.readouterr().err == "vlrun: there is no file 'my photo.JPG', so it is taken for the question\n"
+
+
 def test_an_existing_file_is_an_image(tmp_path: Path) -> None:
     photo = tmp_path / "photo"
     photo.touch()
@@ -49,7 +58,12 @@ def test_with_question_options_every_argument_is_an_image() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "no image given"), (["How many?"], "neither a file"), (["a.png", " "], "empty"), (["-", "-", "x"], "stdin")],
+    [
+        ([], "no image given: name a file"),
+        (["How many?"], "neither a file"),
+        (["a.png", " "], "empty"),
+        (["-", "-", "x"], "stdin"),
+    ],
 )
 def test_arguments_without_an_image_or_question_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(OptionError, match=message):

@@ -65,6 +65,14 @@ def test_tab(line: str) -> None:
     assert completed(line) == CASES[line]
 
 
+def test_the_names_of_models_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "store" / "qwen3-vl-2b").mkdir(parents=True)
+    monkeypatch.setenv("VLRUN_MODELS", str(tmp_path / "store"))
+    assert completed("/model ") == ["/model qwen3-vl-2b", "/model store/", "/model '模型/'"]
+    assert completed("/model qw") == ["/model qwen3-vl-2b"]
+    assert completed("/image qw") == []
+
+
 @given(st.text("ab '\"\\~/.$模\n\t", min_size=1, max_size=8).filter(lambda name: "/" not in name and name.strip(".")))
 def test_a_completed_path_is_one_word_that_names_the_file(name: str) -> None:
     """Whatever its name: the word that Tab writes is parsed as the command parses it."""

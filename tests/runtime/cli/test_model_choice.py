@@ -59,7 +59,7 @@ WRONG = {
     'modle = "/x"': "has the unknown key 'modle'",
     'model = "/x"\n[serve]\nport = 1': "has the unknown key 'serve'",
     "model = /x": "is not valid TOML",
-    "model = 5": "must be the path of a model folder, in quotes",
+    "model = 5": "must be the path of a model folder, or a name",
     'model = ""': "must be the path",
     'model = "\\u0000"': "must be the path",
     'model = ["/x"]': "must be the path",
@@ -111,7 +111,7 @@ def test_errors_name_the_source_unless_it_is_the_option(config: Path) -> None:
 
 def test_some_commands_need_a_model(config: Path) -> None:
     """``vlrun bench`` and ``vlrun tune`` of the embedded model would tell nothing about the user's."""
-    with pytest.raises(OptionError, match="give --model DIR, or set VLRUN_MODEL"):
+    with pytest.raises(OptionError, match="give --model NAME, or set VLRUN_MODEL"):
         choose_given_model(None)
     config.write_text('model = "/x"')
     assert choose_given_model(None).folder == Path("/x")

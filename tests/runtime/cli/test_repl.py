@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -70,4 +71,18 @@ def test_a_model_that_does_not_load_leaves_the_former_one(
     assert repl._conversation.turns == turns  # with their tokens
     repl.run("How many?")
     assert len(repl._conversation.turns) == len(turns) + 2
+    repl.close()
+
+
+@pytest.mark.parametrize("command", ["/image -", "/save -", "/load -"])
+def test_a_chat_has_no_image_or_file_on_its_streams(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`/image -` waited for an image where the questions come from, and `/save -` wrote a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    options = FailingLoading(KeyboardInterrupt(), in_background=False)
+    repl = Repl(cast(Any, options), Options(), ProgressLine(wanted=False))
+    repl.run(command)
+    assert capsys.readouterr().err == "vlrun: - is no file in a chat, whose stdin and stdout have the conversation\n"
+    assert list(tmp_path.iterdir()) == []
     repl.close()

@@ -20,7 +20,12 @@ RUNTIME = Path(manifests.__file__).parent
 SPECIFIC = re.compile(r"(?i:qwen)|<\|\w|</?tool_call>|</?think>|bbox_2d|point_2d|Picture \{")
 ALLOWED = {
     "__init__.py": ("Run Qwen3-VL on", "qwen3-vl-2b-int8"),  # the product's summary
-    "cli/commands.py": ("Ask Qwen3-VL about", "-m qwen3-vl-2b-int8"),  # the summary and the examples in --help
+    "cli/commands.py": (
+        "Ask Qwen3-VL about",
+        "pull qwen3-vl-2b",
+        "-m qwen3-vl-2b",
+    ),  # the summary and the examples in --help
+    "cli/pull.py": ("pull qwen3-vl-2b", "pull Qwen/Qwen3-VL-4B-Instruct"),  # the examples in --help
     "manifest.py": ('FAMILY = "qwen3-vl"',),  # the family's name in the manifest
     "bench/workload.py": ("visual tokens of Qwen3-VL",),
     "vision/patches.py": ("Qwen2VLImageProcessor",),  # the reference implementation

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vlrun.errors import OptionError
+from vlrun.layout import BACKENDS
 from vlrun.types.arguments import check_fields, instance, optional, text, whole_number
 
 AUTO = "AUTO"
@@ -31,6 +32,8 @@ class Hints:
         vision_precision: Inference precision of the vision encoder; None: the faster one on this machine.
         kv_precision: Element type of the KV cache.
         group_size: Group size of dynamic quantization, 0 turns it off; None: the fastest one on this machine.
+        backend: openvino or onnxruntime; None: the one that the model folder was exported for. ONNX Runtime has only
+            ``threads`` of these properties.
 
     Raises:
         OptionError: A value has the wrong type or range, or the combination crashes the plugin.
@@ -42,14 +45,17 @@ class Hints:
     vision_precision: str | None = None
     kv_precision: str | None = "u8"
     group_size: int | None = None
+    backend: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         precisions = ("decoder_precision", "vision_precision", "kv_precision")
         counts = ("threads", "group_size")
         checks = dict.fromkeys(precisions, optional(text)) | dict.fromkeys(counts, optional(whole_number))
-        check_fields(self, {"device": instance(str, "a name such as CPU"), **checks})
+        check_fields(self, {"device": instance(str, "a name such as CPU"), "backend": optional(text), **checks})
         if (self.threads is not None and self.threads < 1) or (self.group_size or 0) < 0:
             raise OptionError("threads must be at least 1, and group_size at least 0")
+        if self.backend not in (None, *BACKENDS):
+            raise OptionError(f"there is no backend '{self.backend}'; available: {', '.join(BACKENDS)}")
         object.__setattr__(self, "device", self.device.upper())
         if self._cpu_with_f16 and self.group_size:
             raise OptionError(

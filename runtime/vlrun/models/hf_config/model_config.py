@@ -59,6 +59,11 @@ def read_config(files: ConfigFiles) -> dict[str, Any]:
             f"vision_config.out_hidden_size in the {config.source} is {vision['out_hidden_size']}, but "
             f"text_config.hidden_size is {text['hidden_size']}"
         )
+    if (levels := len(vision["deepstack_visual_indexes"])) > text["num_hidden_layers"]:
+        raise files.error(
+            f"the {config.source} has {levels} DeepStack levels, but text_config.num_hidden_layers is "
+            f"{text['num_hidden_layers']}"
+        )
     ids = {key: config.integer(key, 0, text["vocab_size"] - 1) for key in TOKEN_IDS}
     return {"text_config": text, "vision_config": vision, **ids, **_tied(config)}
 

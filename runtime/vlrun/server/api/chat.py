@@ -59,7 +59,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
     tools = parse_tools(body.tools, parser)
     choice = body.tool_choice
     mode, name = (None, choice.function.name) if isinstance(choice, chat.NamedToolChoice) else (choice, None)
-    stream = body.stream_options or chat.StreamOptions()
+    stream = body.stream_options or schemas.StreamOptions()
     return GenerationRequest(
         messages=parse_messages(body.messages, parser),
         options=_options(body, parser),

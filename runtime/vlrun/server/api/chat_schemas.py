@@ -115,36 +115,14 @@ class NamedToolChoice(RequestStruct):
     function: ChosenFunction
 
 
-class StreamOptions(RequestStruct):
-    """``include_usage``: a last chunk without choices reports the tokens; ``include_progress`` (an extension): chunks
-    without choices report the progress of vision and prefill.
-    """
-
-    unused = fields.STREAM_OPTIONS
-    include_usage: bool | None = None
-    include_progress: bool | None = None
-
-
-class ChatRequest(RequestStruct):
+class ChatRequest(schemas.SampledRequest, kw_only=True):
     """A conversation to be answered. Null means the same as leaving a field out: the model's default applies. Without
     ``model`` the served one answers.
     """
 
     unused = fields.CHAT
     messages: ChatMessages
-    model: str | None = None
-    max_tokens: schemas.MaxTokens | None = None
     max_completion_tokens: schemas.MaxTokens | None = None
-    temperature: schemas.Temperature | None = None
-    top_p: schemas.TopP | None = None
-    top_k: schemas.TopK | None = None
-    min_p: schemas.MinP | None = None
-    seed: schemas.Seed | None = None
-    stop: schemas.Stop | None = None
-    n: Annotated[int, Meta(ge=1, le=schemas.LIMITS.max_n)] | None = None
-    presence_penalty: schemas.Penalty | None = None
-    frequency_penalty: schemas.Penalty | None = None
-    repetition_penalty: schemas.RepetitionPenalty | None = None
     response_format: schemas.TextFormat | schemas.JsonObjectFormat | JsonSchemaFormat | None = None
     logprobs: bool | None = None
     top_logprobs: schemas.TopLogprobs | None = None
@@ -154,8 +132,6 @@ class ChatRequest(RequestStruct):
     enable_thinking: bool | None = None
     thinking: Thinking | None = None
     chat_template_kwargs: TemplateArguments | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     tools: schemas.FunctionTools | None = None
     tool_choice: Mode | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -13,9 +13,7 @@ from msgspec import Meta
 
 from vlrun.server.api import fields, schemas, strict_json
 from vlrun.server.api.answers import Json, chat_usage, extension, finish_reason, timings
-from vlrun.server.api.chat_schemas import StreamOptions
 from vlrun.server.api.parsing import RequestParser, check_model, option_errors, sampling
-from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.validation import convert, not_supported
 from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, RequestMessage, ResponseAdapter
@@ -27,7 +25,7 @@ from vlrun.types.options import Options
 Prompt = Annotated[schemas.Text, Meta(min_length=1)]
 
 
-class CompletionRequest(RequestStruct):
+class CompletionRequest(schemas.SampledRequest, kw_only=True):
     """Texts to be continued. Null means the same as leaving a field out: the model's default applies. Without ``model``
     the served one answers.
 
@@ -37,23 +35,9 @@ class CompletionRequest(RequestStruct):
 
     unused = fields.COMPLETIONS
     prompt: Prompt | Annotated[list[Prompt], Meta(min_length=1, max_length=schemas.LIMITS.max_n)]
-    model: str | None = None
-    max_tokens: schemas.MaxTokens | None = None
-    temperature: schemas.Temperature | None = None
-    top_p: schemas.TopP | None = None
-    top_k: schemas.TopK | None = None
-    min_p: schemas.MinP | None = None
-    seed: schemas.Seed | None = None
-    stop: schemas.Stop | None = None
-    n: Annotated[int, Meta(ge=1, le=schemas.LIMITS.max_n)] | None = None
     best_of: int | None = None
-    presence_penalty: schemas.Penalty | None = None
-    frequency_penalty: schemas.Penalty | None = None
-    repetition_penalty: schemas.RepetitionPenalty | None = None
     logprobs: schemas.TopLogprobs | None = None
     echo: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
 
 
 def parse(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[GenerationRequest, bool]:
@@ -79,7 +63,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> tuple[Ge
         n=len(prompts) * n,
         raw=True,
         stream=body.stream is True,
-        include_usage=(body.stream_options or StreamOptions()).include_usage is True,
+        include_usage=(body.stream_options or schemas.StreamOptions()).include_usage is True,
     )
     return request, body.echo is True
 

@@ -39,8 +39,8 @@ def option_errors(renamed: Mapping[str, str]) -> Iterator[None]:
         raise bad_request(error.message, renamed.get(option, option)) from None
 
 
-def sampling(body: Any) -> dict[str, Any]:
-    """The options of `Options` that requests of OpenAI's endpoints for chats and texts have in common."""
+def sampling(body: schemas.SampledRequest) -> dict[str, Any]:
+    """How the answer's tokens are chosen and where it ends, as `Options` have it."""
     plain = {name: getattr(body, name) for name in PLAIN_OPTIONS}
     top_k = 0 if body.top_k == -1 else body.top_k
     return {**plain, "top_k": top_k, "seed": parse_seed(body.seed), "stop": stop_strings(body.stop)}

@@ -60,6 +60,35 @@ Metadata: TypeAlias = Annotated[
 ImageDetail: TypeAlias = Detail | Literal["original"]
 
 
+class StreamOptions(RequestStruct):
+    """``include_usage``: a last chunk without choices reports the tokens; ``include_progress`` (an extension): chunks
+    without choices report the progress of vision and prefill.
+    """
+
+    unused = fields.STREAM_OPTIONS
+    include_usage: bool | None = None
+    include_progress: bool | None = None
+
+
+class SampledRequest(RequestStruct, kw_only=True):
+    """What requests of OpenAI's endpoints for chats and texts have in common."""
+
+    model: str | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
+    n: Annotated[int, Meta(ge=1, le=LIMITS.max_n)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
 class InputText(RequestStruct, tag_field="type", tag="input_text"):
     """Text."""
 

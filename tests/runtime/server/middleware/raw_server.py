@@ -195,6 +195,18 @@ def serve_app(
         thread.join()
 
 
+def ask(
+    server: RawServer, *headers: str, path: str = "/", method: str = "GET", host: str | None = "127.0.0.1:%d"
+) -> RawReply:
+    """Send a request; ``%d`` in ``host`` and ``headers`` is the port."""
+    lines = [f"{method} {path} HTTP/1.1", *([] if host is None else [f"Host: {host}"]), *headers]
+    text = "".join(f"{line}\r\n" for line in lines).replace("%d", str(server.port))
+    body = b"Content-Length: 2\r\n\r\n{}" if method == "POST" else b"\r\n"
+    with server.connect() as client:
+        send_bytes(client, text.encode("latin-1") + body)
+        return read_reply(client, method)
+
+
 def send_bytes(client: socket.socket, data: bytes) -> None:
     """Send what can be sent; the server may close the connection meanwhile."""
     with suppress(ConnectionError):

@@ -1,8 +1,7 @@
-"""The security middleware over real sockets: Host, Origin, key, content type, errors of the app. Rows 22, 23 and 24."""
+"""The security middleware over real sockets: Host, Origin, key, errors of the app. Rows 22, 23 and 24."""
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 from collections.abc import Iterator
@@ -12,9 +11,9 @@ import pytest
 
 from tests.runtime.server.middleware.raw_server import (
     LIMITS,
-    RawReply,
     RawServer,
     StubApp,
+    ask,
     read_reply,
     read_to_end,
     send_bytes,
@@ -53,18 +52,6 @@ def keyed(app: StubApp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ra
         SecurityMiddleware(app, hosts, frozenset({ORIGIN}), ApiKeys.read(file), lambda: app.stopping)
     ) as server:
         yield server
-
-
-def ask(
-    server: RawServer, *headers: str, path: str = "/", method: str = "GET", host: str | None = "127.0.0.1:%d"
-) -> RawReply:
-    """Send a request; ``%d`` in ``host`` and ``headers`` is the port."""
-    lines = [f"{method} {path} HTTP/1.1", *([] if host is None else [f"Host: {host}"]), *headers]
-    text = "".join(f"{line}\r\n" for line in lines).replace("%d", str(server.port))
-    body = b"Content-Length: 2\r\n\r\n{}" if method == "POST" else b"\r\n"
-    with server.connect() as client:
-        send_bytes(client, text.encode("latin-1") + body)
-        return read_reply(client, method)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:%d", "localhost:%d", "LocalHost:%d"])
@@ -249,78 +236,6 @@ def test_health_needs_no_key(keyed: RawServer, path: str) -> None:
 @pytest.mark.parametrize(("line", "name"), [(f"Bearer {KEY}", b"kiosk"), (f"bearer  {OTHER_KEY}", b"key-2")])
 def test_the_app_gets_the_name_of_the_key(keyed: RawServer, line: str, name: bytes) -> None:
     assert ask(keyed, f"Authorization: {line}").body == name
-
-
-ALLOWED_TYPES = ["application/json", "Application/JSON; Charset=UTF-8", 'application/json;charset="utf-8"']
-ALLOWED_TYPES += ["multipart/form-data; boundary=x"]
-REFUSED_TYPES = [
-    "",
-    "text/plain",
-    "application/jsonx",
-    "application/x-www-form-urlencoded",
-    "text/plain, application/json",
-]
-REFUSED_TYPES += ["text/plain;application/json", "application/json, text/plain", "application/json; charset=utf-16"]
-
-
-@pytest.mark.parametrize("kind", ALLOWED_TYPES)
-def test_allowed_content_types(plain: RawServer, kind: str) -> None:
-    assert ask(plain, f"Content-Type: {kind}", method="POST").status == 200
-
-
-@pytest.mark.parametrize("kinds", [*[[kind] for kind in REFUSED_TYPES], [], ["application/json", "text/plain"]])
-def test_refused_content_types(plain: RawServer, app: StubApp, kinds: list[str]) -> None:
-    """A foreign page can post text/plain without a CORS preflight."""
-    calls = len(app.calls)
-    answer = ask(plain, *[f"Content-Type: {kind}" for kind in kinds], method="POST")
-    assert (answer.status, answer.code) == (415, "invalid_type")
-    assert len(app.calls) == calls
-
-
-CURL = "application/x-www-form-urlencoded"
-NO_TYPE = "no Content-Type"
-DEFAULT_TYPES = [NO_TYPE, CURL, f"{CURL}; charset=UTF-8", "text/plain;charset=UTF-8"]
-BROWSERS = ["Origin: http://127.0.0.1:%d", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none"]
-
-
-def headers_of(kind: str) -> list[str]:
-    return [] if kind == NO_TYPE else [f"Content-Type: {kind}"]
-
-
-@pytest.mark.parametrize("kind", DEFAULT_TYPES)
-@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/show"])
-def test_ollamas_clients_need_not_name_the_type(plain: RawServer, path: str, kind: str) -> None:
-    """Ollama reads any body as JSON, and its own examples are for curl, which sends the type of a form."""
-    assert ask(plain, *headers_of(kind), path=path, method="POST").status == 200
-
-
-@pytest.mark.parametrize("kind", DEFAULT_TYPES)
-@pytest.mark.parametrize("mark", BROWSERS)
-def test_browsers_must_name_the_type_of_json(plain: RawServer, app: StubApp, mark: str, kind: str) -> None:
-    """A page can send these types to other sites without a preflight, but never without Origin."""
-    calls = len(app.calls)
-    answer = ask(plain, mark, *headers_of(kind), path="/api/chat", method="POST")
-    assert (answer.status, json.loads(answer.body).keys()) == (415, {"error"})
-    assert len(app.calls) == calls
-
-
-@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
-def test_a_form_of_a_foreign_page_is_refused(plain: RawServer, app: StubApp, origin: str) -> None:
-    calls = len(app.calls)
-    answer = ask(plain, f"Origin: {origin}", f"Content-Type: {CURL}", path="/api/chat", method="POST")
-    assert (answer.status, len(app.calls)) == (403, calls)
-
-
-@pytest.mark.parametrize("kind", DEFAULT_TYPES)
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/v1/chat", "/"])
-def test_other_apis_want_the_type(plain: RawServer, path: str, kind: str) -> None:
-    assert ask(plain, *headers_of(kind), path=path, method="POST").status == 415
-
-
-@pytest.mark.parametrize("kinds", [["text/html"], ["text/plain; charset=utf-16"], [CURL, CURL], ["", "text/plain"]])
-def test_ollamas_clients_must_not_name_a_wrong_type(plain: RawServer, kinds: list[str]) -> None:
-    headers = [f"Content-Type: {kind}" for kind in kinds]
-    assert ask(plain, *headers, path="/api/chat", method="POST").status == 415
 
 
 def test_a_refused_client_that_still_sends_gets_the_response(plain: RawServer) -> None:

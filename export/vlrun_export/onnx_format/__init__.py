@@ -1,0 +1,1 @@
+"""Model folders with ONNX graphs, for ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime on the CPU, for model folders with ONNX graphs. Nothing else imports ONNX Runtime."""

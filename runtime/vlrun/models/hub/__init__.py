@@ -1,0 +1,1 @@
+"""Downloads models from a hub that speaks Hugging Face's protocol. Only ``client`` imports huggingface_hub."""

@@ -1,0 +1,45 @@
+"""Files of formats that vlrun does not read are called by their name."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image as PILImage
+
+from vlrun.errors import UnsupportedMedia
+from vlrun.media.foreign_formats import foreign_format
+from vlrun.media.image import FORMATS, open_image
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", "a HEIC photo"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an AVIF image"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", "a video"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01", "a video"),
+        (b"%PDF-1.7\n%", "a PDF file"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- a shop --><svg>', "an SVG drawing"),
+    ],
+)
+def test_a_file_of_another_format_is_named(content: bytes, kind: str) -> None:
+    """The photo of a phone was "not an image, or its header is damaged"."""
+    with pytest.raises(UnsupportedMedia) as raised:
+        open_image(content + b"\0" * 100)
+    assert str(raised.value) == f"the image is {kind}, which vlrun cannot read: make a JPEG or PNG of it"
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_images_that_vlrun_reads_are_not_foreign(format_name: str) -> None:
+    encoded = io.BytesIO()
+    PILImage.new("RGB", (8, 8)).save(encoded, format_name)
+    assert foreign_format(encoded.getvalue()) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"<", b"<html>", b"\0\0\0\x18ftyp", b"notes", b"MZ" + b"\0" * 50])
+def test_what_nobody_knows_is_not_foreign(content: bytes) -> None:
+    assert foreign_format(content) is None
