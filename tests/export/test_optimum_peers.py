@@ -137,6 +137,7 @@ def export_of_2_1(checkpoint: Path, out: Path) -> None:
         export_of_now(checkpoint, out)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the exporter
 @pytest.mark.parametrize("run_export", [export_of_now, export_of_2_1])
 def test_exports_of_optimum_intel_give_the_results_of_our_own(
     tied_checkpoint: Path, tied_model: Path, tmp_path: Path, run_export: Callable[[Path, Path], None]
