@@ -76,8 +76,7 @@ def test_files_named_in_the_architecture_exist() -> None:
     missing = [
         name
         for name in spans
-        if "NAME" not in name
-        and not any((folder / name).exists() for folder in (ROOT, PACKAGES["vlrun"]))
+        if "NAME" not in name and not any((folder / name).exists() for folder in (ROOT, PACKAGES["vlrun"]))
     ]
     assert spans
     assert not missing
