@@ -1,4 +1,7 @@
-"""A model hub on loopback that speaks the protocol of Hugging Face's, and fails as it is told."""
+"""A model hub on loopback that speaks the protocol of Hugging Face's, and fails as it is told.
+
+``python tests/hub_server.py OWNER/NAME FOLDER`` publishes a folder, prints the address, and serves until it is killed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -244,3 +248,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+
+if __name__ == "__main__":
+    with running_hub() as hub:
+        hub.publish_folder(sys.argv[1], Path(sys.argv[2]))
+        print(hub.endpoint, flush=True)
+        threading.Event().wait()

@@ -13,6 +13,8 @@ from tests.hub_server import Fault, HubServer, running_hub
 from tests.paths import EXAMPLES, RUNTIME
 from tests.runtime.cli.command_line import vlrun
 from vlrun.embedded import FOLDER
+from vlrun.layout import OPTIMUM
+from vlrun.manifest import MANIFEST
 
 pytestmark = pytest.mark.slow
 QUESTION = "How many bottles are there?"
@@ -51,6 +53,23 @@ def test_pull_and_ask_without_torch(hub: HubServer, tmp_path: Path) -> None:
     for words in (("-m", "shelves"), ()):
         asked = run(hub, tmp_path, "ask", str(EXAMPLES / "shelf.png"), QUESTION, *words, PYTHONPATH=path)
         assert (asked.stdout, asked.stderr) == (b"6\n", b"")
+
+
+def test_a_folder_of_optimum_answers_as_the_model_in_our_layout(
+    hub: HubServer, tied_checkpoint: Path, tied_model: Path, tmp_path: Path
+) -> None:
+    """The same weights in both layouts; what ``optimum-cli`` writes has no manifest."""
+    from vlrun_export.export import export_checkpoint
+
+    folder = tmp_path / "made"
+    export_checkpoint(tied_checkpoint, folder, layout=OPTIMUM, weights="fp32", vision="fp32", check=False)
+    (folder / MANIFEST).unlink()
+    hub.publish_folder("acme/Made", folder)
+    assert run(hub, tmp_path, "pull", "acme/Made").returncode == 0
+    question = ("ask", str(EXAMPLES / "shelf.png"), QUESTION, "--max-tokens", "16", "--temperature", "0")
+    answers = {run(hub, tmp_path, *question, "-m", model).stdout for model in ("made", str(tied_model))}
+    assert len(answers) == 1
+    assert answers != {b""}
 
 
 def test_pull_prints_json(hub: HubServer, tmp_path: Path) -> None:
