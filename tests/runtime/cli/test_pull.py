@@ -32,7 +32,7 @@ def run(hub: HubServer, home: Path, *words: str, **environment: str) -> subproce
     settings = {
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(home / "hf"),
-        "XDG_DATA_HOME": str(home / "data"),
+        "VLRUN_MODELS": str(home / "models"),
         "XDG_CONFIG_HOME": str(home / "config"),
     }
     return vlrun(*words, home=home / "cache", stdin=b"", **settings | environment)
