@@ -29,7 +29,7 @@ def server() -> Iterator[Server]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     rows = []
-    for outcome in ("passed", "failed", "xfailed"):
+    for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             found = dict(report.user_properties)
             if report.when == "call" and "client" in found:

@@ -20,7 +20,7 @@ import vlrun
 from tests.paths import EXAMPLES
 from vlrun import Conversation, Options, Turn
 from vlrun.embedded import FOLDER
-from vlrun.errors import InvalidAnswer, MediaNotFound, OptionError, OutputError
+from vlrun.errors import InvalidAnswer, MediaNotFound, ModelNotFound, OptionError, OutputError
 from vlrun.structured.python_types import schema_of
 from vlrun.types.turn import GeneratedText
 
@@ -149,6 +149,23 @@ def test_a_model_folder_is_no_conversation(vlm: vlrun.VLM) -> None:
     assert str(raised.value) == (
         f"'{FOLDER}' is a model folder: vlrun.load opens it; a conversation is a file of save()"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("conversation.json", "'{}' is a file; a model is a folder that 'vlrun export' made"),
+        ("checkpoint", "'{}' has no manifest.json: export a checkpoint with 'vlrun export' first"),
+        ("Qwen/Qwen3-VL-2B-Instruct", "no model folder at '{}': 'vlrun export' makes one from a checkpoint"),
+    ],
+)
+def test_what_is_no_model_folder_says_what_one_is(tmp_path: Path, path: str, message: str) -> None:
+    """A saved conversation, a checkpoint, and a name of Hugging Face are the likely mistakes."""
+    (tmp_path / "conversation.json").write_text("{}")
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(ModelNotFound) as raised:
+        vlrun.load(tmp_path / path)
+    assert str(raised.value) == message.format(tmp_path / path)
 
 
 def test_saved_images_are_counted_before_they_are_decoded(vlm: vlrun.VLM, tmp_path: Path) -> None:

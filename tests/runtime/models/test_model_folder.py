@@ -26,7 +26,6 @@ from vlrun.manifest import CHAT_TEMPLATE, DECODER_BIN, DECODER_XML, MANIFEST, TO
 from vlrun.models.model_folder import ModelFolder
 from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.tokenizer import load_tokenizer
-from vlrun.vlm import load
 
 EMBEDDED = json.loads((FOLDER / MANIFEST).read_text("utf-8"))
 FILES = (*EMBEDDED["files"], MANIFEST)
@@ -317,23 +316,6 @@ def test_a_folder_that_is_none_is_reported(tmp_path: Path) -> None:
     for path in ("missing", "fifo", "file", "empty", "a\0b", "x" * 5000):
         with pytest.raises(ModelNotFound, match=r"folder|manifest"):
             ModelFolder(tmp_path / path)
-
-
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("conversation.json", "'{}' is a file; a model is a folder that 'vlrun export' made"),
-        ("checkpoint", "'{}' has no manifest.json: export a checkpoint with 'vlrun export' first"),
-        ("Qwen/Qwen3-VL-2B-Instruct", "no model folder at '{}': 'vlrun export' makes one from a checkpoint"),
-    ],
-)
-def test_what_is_no_model_folder_says_what_one_is(tmp_path: Path, path: str, message: str) -> None:
-    """A saved conversation, a checkpoint, and a name of Hugging Face are the likely mistakes."""
-    (tmp_path / "conversation.json").write_text("{}")
-    (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(ModelNotFound) as raised:
-        load(tmp_path / path)
-    assert str(raised.value) == message.format(tmp_path / path)
 
 
 def test_a_removed_working_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
