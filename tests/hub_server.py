@@ -63,7 +63,7 @@ class Published:
 
 
 class HubServer(ThreadingHTTPServer):
-    """The hub. ``requests`` records what was asked for: method, path and range."""
+    """The hub. ``requests`` records method, path and range of all that was asked for, ``authorizations`` the tokens."""
 
     daemon_threads = True
 
@@ -72,6 +72,7 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[str, Published] = {}
         self.faults: dict[str, Fault] = {}
         self.requests: list[tuple[str, str, str]] = []
+        self.authorizations: list[str] = []
 
     @property
     def endpoint(self) -> str:
@@ -150,6 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.server.authorizations.append(self.headers.get("Authorization", ""))
         self.server.requests.append((self.command, path, self.headers.get("Range", "")))
         if match := REVISION.fullmatch(path):
             self._list(match[1], match[2])

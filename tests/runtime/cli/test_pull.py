@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.hub_server import Fault, HubServer, running_hub
 from tests.paths import EXAMPLES, RUNTIME
 from tests.runtime.cli.command_line import vlrun
+from vlrun.cli import pull as command
 from vlrun.embedded import FOLDER
 from vlrun.layout import OPTIMUM
 from vlrun.manifest import MANIFEST
@@ -93,6 +95,23 @@ def test_a_hub_that_fails_gives_one_sentence(hub: HubServer, tmp_path: Path) -> 
         13,
         b"vlrun: HF_HUB_OFFLINE is set, so nothing is downloaded: unset it first\n",
     )
+
+
+def test_a_log_gets_a_line_when_something_has_changed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards hours without a word in the log of a slow pull, and a line every moment."""
+    monkeypatch.setattr(command, "LOG_SECONDS", 0.001)
+    asked, texts = threading.Semaphore(0), iter(["1 %", "1 %", "2 %", "2 %"])
+
+    def describe() -> str:
+        asked.release()
+        return next(texts, "2 %")
+
+    with command._logged(describe, wanted=True):
+        for _ in range(5):
+            asked.acquire()
+    assert capsys.readouterr().err == "vlrun: 1 %\nvlrun: 2 %\n"
 
 
 def test_the_extra_that_is_missing_is_named(hub: HubServer, tmp_path: Path) -> None:

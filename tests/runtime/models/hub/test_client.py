@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import Fault, HubServer
+from tests.hub_server import Fault, HubServer, running_hub
 from tests.runtime.models.hub.pulling import REPOSITORY, pull, visible
 from vlrun.errors import HubError, OptionError
 from vlrun.models.hub.client import Hub
@@ -48,6 +48,22 @@ def test_a_gated_repository(hub: HubServer, tmp_path: Path) -> None:
     error = error_of(hub, tmp_path)
     assert f"accept its terms: do so at {hub.endpoint}/{REPOSITORY}, and set HF_TOKEN" in str(error)
     assert error.exit_code == REFUSED
+
+
+def test_large_files_come_from_another_server_which_does_not_get_the_token(
+    hub: HubServer, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub redirects to a content delivery network, also for the rest of a file."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with running_hub() as network:
+        commit = network.publish_folder(REPOSITORY, letters)
+        location = f"{network.endpoint}/{REPOSITORY}/resolve/{commit}/decoder.bin"
+        hub.faults["decoder.bin"] = Fault(status=302, headers={"Location": location}, times=2)
+        network.faults["decoder.bin"] = Fault(cut_after=600_000)
+        assert pull(hub, tmp_path).is_new
+        assert [asked != "" for _, _, asked in network.requests] == [False, True]
+        assert network.authorizations == ["", ""]
+    assert {*hub.authorizations} == {"Bearer hf_secret"}
 
 
 STATUSES = {
