@@ -6,7 +6,9 @@ The form is made by the export, once for a run, from the weights of the embedded
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from tests.paths import ROOT
 BACKEND, FOLDER = "VLRUN_TEST_BACKEND", "VLRUN_TEST_FOLDER"
 SKIPPED = {
     "tests/runtime/backends/openvino/": "tests the backend openvino",
+    "tests/runtime/backends/test_loader.py": "tests the choice of OpenVINO's devices",
     "tests/runtime/test_vlm.py::test_eight_bit_cache": "the KV cache on ONNX Runtime is f32",
 }
 """Start of a test's id, and why it cannot run on ONNX Runtime."""
@@ -34,7 +37,9 @@ def use_onnxruntime() -> None:
     import vlrun.embedded
 
     if FOLDER not in os.environ:
-        os.environ[FOLDER] = str(_export(Path(tempfile.mkdtemp(prefix="vlrun-onnx-")), vlrun.embedded.FOLDER))
+        folder = Path(tempfile.mkdtemp(prefix="vlrun-onnx-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ[FOLDER] = str(_export(folder, vlrun.embedded.FOLDER))
         site = str(ROOT / "tests" / "onnx_site")
         paths = [site, str(ROOT / "runtime"), str(ROOT / "export"), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

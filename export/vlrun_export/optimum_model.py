@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vlrun.layout import OPTIMUM
 from vlrun.manifest import VisionDimensions
@@ -39,7 +41,7 @@ def run_decoder(folder: Path, prompt: CheckPrompt, features: FloatArray) -> Floa
     embedded[0, prompt.visual] = features[0]
     visual = np.zeros((1, length), np.bool_)
     visual[:, prompt.visual] = True
-    inputs = {
+    inputs: dict[str, npt.NDArray[Any]] = {
         "inputs_embeds": embedded,
         "position_ids": token_positions(length, [(prompt.start, prompt.grid)])[:, None],
         "attention_mask": np.ones((1, length), np.int64),

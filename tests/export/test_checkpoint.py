@@ -33,6 +33,10 @@ def edit(name: str, change: Callable[[dict[str, Any]], object]) -> Damage:
     return damage
 
 
+def quantized_by(method: str) -> Callable[[dict[str, Any]], object]:
+    return lambda config: config.update(quantization_config={"quant_method": method})
+
+
 def write(name: str, text: str) -> Damage:
     return lambda folder: (folder / name).write_text(text)
 
@@ -141,7 +145,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     ),
     **{
         method: (
-            edit("config.json", lambda c, method=method: c.update(quantization_config={"quant_method": method})),
+            edit("config.json", quantized_by(method)),
             rf"already quantized \({name}\): use the original bf16 checkpoint, which 'vlrun export' quantizes",
         )
         for method, name in (("fp8", "FP8"), ("awq", "AWQ"), ("gptq", "GPTQ"), ("bitsandbytes", "bitsandbytes"))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from tests.clients.test_clients import NODE, PYTHON
 from tests.paths import ROOT
+
+
+def test_the_page_has_the_results_of_all_clients() -> None:
+    """A client that is new in the tier has a setting and a result that users can read."""
+    _, _, results = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8").partition("\n## Results\n")
+    rows = re.findall(r"^\| ([a-z0-9-]+) [\d.]+ \|", results, re.MULTILINE)
+    assert rows == [*PYTHON, *NODE]
+    assert "WRONG" not in results
 
 
 @pytest.mark.slow

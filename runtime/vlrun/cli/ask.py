@@ -43,6 +43,7 @@ from vlrun.cli.output import (
     print_stream,
     print_text,
     shows_thinking,
+    stdout_is_file,
     with_notes,
     with_reasoning_note,
     write_drawing,
@@ -255,7 +256,7 @@ class _Asking:
         chunks = self.progress.watch(
             stream,
             len(inputs),
-            text_shown=streamed and output.answer_file is None,
+            text_shown=streamed and output.answer_file is None and not stdout_is_file(),
             thinking_shown=streamed and shows_thinking(output.show_thinking),
         )
         try:

@@ -13,12 +13,14 @@ import click
 
 from vlrun.cli.options import with_model
 from vlrun.cli.terminal import print_error
+from vlrun.layout import LAYOUTS
 
 if TYPE_CHECKING:
     from vlrun.bench.ceiling import Ceiling
     from vlrun.bench.copying import CopyingResult
     from vlrun.bench.runner import Samples
     from vlrun.cli.model_choice import ModelChoice
+    from vlrun.manifest import Manifest
 
 
 @click.command()
@@ -34,7 +36,6 @@ def bench(model: ModelChoice, turns: int, rounds: int, tokens: int, as_json: boo
     it is measured, the results go to stdout. Ctrl+C ends the run and prints the samples so far. In a clone,
     scripts/bench compares vlrun with other runtimes.
     """
-    from vlrun import manifest as manifests
     from vlrun.bench.ceiling import measure_ceiling
     from vlrun.bench.copying import measure_copying
     from vlrun.bench.report import FIGURES, format_values
@@ -43,7 +44,8 @@ def bench(model: ModelChoice, turns: int, rounds: int, tokens: int, as_json: boo
     from vlrun.models.verification import verify
 
     with model.named_in_errors():
-        verify(ModelFolder(model.path))  # once, before anything is timed
+        folder = ModelFolder(model.path)
+        verify(folder)  # once, before anything is timed
     workload = vlrun_workload("vlrun", model.path, ("--rounds", str(rounds), "--tokens", str(tokens)))
     samples: Samples = {}
     ceilings: list[Ceiling] = []
@@ -62,7 +64,13 @@ def bench(model: ModelChoice, turns: int, rounds: int, tokens: int, as_json: boo
             if as_json:
                 click.echo(json.dumps({"ceilings": ceilings, "samples": samples, "copying": copying}, default=asdict))
             else:
-                click.echo("\n".join(_report(samples, ceilings, copying, model.path / manifests.DECODER_BIN)))
+                click.echo("\n".join(_report(samples, ceilings, copying, model.path / _decoder(folder.manifest))))
+
+
+def _decoder(manifest: Manifest) -> str:
+    """Return the file of the decoder's weights."""
+    layout = LAYOUTS[manifest.layout]
+    return layout.weights_file(layout.decoder[0])
 
 
 def _report(samples: Samples, ceilings: list[Ceiling], copying: CopyingResult | None, decoder: Path) -> Iterator[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import resource
+import stat
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,6 +86,13 @@ def print_stream(chunks: Iterable[Chunk], notes: NotePrinter, show_thinking: boo
 def shows_thinking(wanted: bool) -> bool:
     """Return whether the reasoning is shown: it is for the user at the terminal."""
     return wanted and sys.stderr is not None and sys.stderr.isatty()
+
+
+def stdout_is_file() -> bool:
+    """Return whether stdout is a regular file, in which nobody sees the answer grow."""
+    with contextlib.suppress(OSError, ValueError):
+        return sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    return False
 
 
 def with_reasoning_note(result: TaskResult) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from vlrun.cli.output import (
     print_stream,
     print_text,
     shows_thinking,
+    stdout_is_file,
     with_notes,
     with_reasoning_note,
 )
@@ -154,7 +155,8 @@ class Repl:
         with self._line.cleared_after():
             chunks = self._conversation.stream(question, [one.image for one in images], options)
         thinking_shown = streamed and shows_thinking(self._show_thinking)
-        return self._progress.watch(chunks, len(images), text_shown=streamed, thinking_shown=thinking_shown)
+        text_shown = streamed and not stdout_is_file()
+        return self._progress.watch(chunks, len(images), text_shown=text_shown, thinking_shown=thinking_shown)
 
     def _load_model(self, model_options: ModelOptions, turns: tuple[Turn, ...] = (), wait: bool = False) -> None:
         """Load a model and go on with these turns. ``wait`` raises the errors of loading here, not at a question."""

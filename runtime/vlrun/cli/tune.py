@@ -9,7 +9,8 @@ import click
 from vlrun.cli.options import with_model
 from vlrun.cli.parameter_types import NAME, FiniteRange
 from vlrun.cli.terminal import print_error, print_note
-from vlrun.errors import OutputError
+from vlrun.errors import OptionError, OutputError
+from vlrun.layout import LAYOUTS, OPENVINO_RUNTIME
 
 if TYPE_CHECKING:
     from vlrun.cli.model_choice import ModelChoice
@@ -47,6 +48,8 @@ def tune(model: ModelChoice, device: str, time_limit: float) -> None:
     with model.named_in_errors():
         folder = ModelFolder(model.path)
         verify(folder)
+    if LAYOUTS[folder.manifest.layout].backend != OPENVINO_RUNTIME:
+        raise OptionError("vlrun tune is for models that run with OpenVINO: with ONNX Runtime there is only --threads")
     device, unsaved = _device(device.upper()), ""
 
     def save(tuned: Tuned) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vlrun import manifest as manifests
 from vlrun.backends.system_memory import BASE_MEMORY
+from vlrun.layout import LAYOUTS, ONNX_RUNTIME
 from vlrun.manifest import TextDimensions
 from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.history import SpeedHistory
@@ -83,7 +84,8 @@ def estimate_cost(
     weights = sum(manifest.weight_bytes())
     largest = max((image.tokens for image in images), default=0)
     vision = largest * MEMORY_PER_VISUAL_TOKEN * manifest.vision.hidden // 1024
-    kv_memory = (tokens + ANSWER_TOKENS) * kv_bytes(manifest.text, kv_precision)
+    precision = "f32" if LAYOUTS[manifest.layout].backend == ONNX_RUNTIME else kv_precision
+    kv_memory = (tokens + ANSWER_TOKENS) * kv_bytes(manifest.text, precision)
     return CostEstimate(
         images,
         tokens,

@@ -105,6 +105,13 @@ def test_progress_is_shown_until_the_answer_is_printed(target: tuple[str, ...], 
     assert ("answering: 0 s" in line.shown) == is_file
 
 
+def test_progress_is_shown_while_stdout_is_a_file(line: RecordingLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with the first word, although nobody sees the words."""
+    monkeypatch.setattr("vlrun.cli.ask.stdout_is_file", lambda: True)
+    assert CliRunner().invoke(ask, [str(EXAMPLES / "shelf.png"), "How many?"]).stdout == "six\n"
+    assert "answering: 0 s" in line.shown
+
+
 @pytest.mark.slow
 def test_answers_to_a_file_with_a_system_prompt(tmp_path: Path) -> None:
     """The second run refuses the file before the model is loaded, and so does an input of the same name."""

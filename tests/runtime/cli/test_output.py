@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.scripted_vlm import ScriptedVLM
 from vlrun.backends.openvino.hints import Hints
 from vlrun.cli.model_choice import choose_model
 from vlrun.cli.options import ModelOptions
-from vlrun.cli.output import NotePrinter, print_json, print_notes, print_stream, with_reasoning_note
+from vlrun.cli.output import NotePrinter, print_json, print_notes, print_stream, stdout_is_file, with_reasoning_note
 from vlrun.cli.progress_line import ProgressLine
 from vlrun.cli.repl import Repl
 from vlrun.tasks.request import TaskRequest
@@ -129,3 +131,12 @@ def test_notes_printed_elsewhere_are_skipped(capsys: pytest.CaptureFixture[str])
     for _ in range(2):
         notes(["rotated", "limited"])
     assert capsys.readouterr().err == "vlrun: limited\n"
+
+
+def test_stdout_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe may end on the terminal, and what is no stream at all has no descriptor."""
+    reader, writer = os.pipe()
+    with (tmp_path / "file").open("w") as file, os.fdopen(reader), os.fdopen(writer, "w") as pipe:
+        for stdout, expected in ((file, True), (pipe, False), (io.StringIO(), False), (None, False)):
+            monkeypatch.setattr("sys.stdout", stdout)
+            assert stdout_is_file() == expected

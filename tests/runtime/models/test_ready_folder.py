@@ -139,6 +139,10 @@ def test_the_template_may_lie_in_the_tokenizers_configuration(folder: Path) -> N
     assert ModelFolder(folder).chat_template() == template
 
 
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).unlink()
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "mixture of experts": (
         lambda folder: change_config(folder, lambda c: c.update(model_type="qwen3_vl_moe")),
@@ -178,10 +182,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
         ForeignModel,
         "is an OpenVINO model of another kind",
     ),
-    **{
-        f"no {name}": (lambda folder, name=name: (folder / name).unlink(), DamagedModel, f"lacks {name}")
-        for name in OPTIMUM.files[1:]
-    },
+    **{f"no {name}": (remove(name), DamagedModel, f"lacks {name}") for name in OPTIMUM.files[1:]},
 }
 
 

@@ -72,7 +72,7 @@ def test_a_stream(client: Anthropic) -> None:
     assert final.stop_reason == "end_turn"
     assert final.usage.output_tokens >= 1
     assert final.usage.input_tokens + (final.usage.cache_read_input_tokens or 0) > 60
-    events = list(client.messages.create(model=MODEL, max_tokens=9, messages=[shelf()], stream=True))
+    events: list[Any] = list(client.messages.create(model=MODEL, max_tokens=9, messages=[shelf()], stream=True))
     assert (events[0].type, events[-2].type, events[-1].type) == ("message_start", "message_delta", "message_stop")
     begun, ended = events[0].message.usage, events[-2].usage
     assert begun.input_tokens > 0

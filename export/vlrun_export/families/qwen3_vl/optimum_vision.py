@@ -65,9 +65,13 @@ def build_patch_embedding(checkpoint: Checkpoint, matrices: torch.dtype | None) 
     """Trace the patch embedding: ``hidden_states [N, pixels]`` to ``last_hidden_state [N, hidden]``."""
     embedding = empty_vision(checkpoint).patch_embed
     checkpoint.load(embedding, f"{VISION_PREFIX}patch_embed.", matrices)
-    patches = torch.nn.Sequential(linear(embedding.proj))
-    width = patches[0].in_features
-    return trace(patches, [Port("hidden_states", (-1, width), torch.zeros(4, width))], ["last_hidden_state"])
+    projection = linear(embedding.proj)
+    width = projection.in_features
+    return trace(
+        torch.nn.Sequential(projection),
+        [Port("hidden_states", (-1, width), torch.zeros(4, width))],
+        ["last_hidden_state"],
+    )
 
 
 def build_positions(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:

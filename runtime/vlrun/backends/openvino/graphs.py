@@ -32,7 +32,7 @@ def read_decoder(device: Device, folder: ModelFolder) -> Graph:
     if layout != OPTIMUM:
         return graph
     try:
-        join_decoder(*models, manifest.text.hidden, manifest.vision.deepstack)
+        join_decoder(models[0], models[1], manifest.text.hidden, manifest.vision.deepstack)
     except (UnknownGraph, RuntimeError) as error:
         raise _unknown(graph.name, error) from error
     return graph
@@ -45,7 +45,7 @@ def read_vision(device: Device, folder: ModelFolder) -> Graph:
     if layout != OPTIMUM:
         return graph
     try:
-        join_vision(*models, folder.manifest.vision)
+        join_vision(models[0], models[1], models[2], folder.manifest.vision)
     except (UnknownGraph, RuntimeError) as error:
         raise _unknown(graph.name, error) from error
     return graph

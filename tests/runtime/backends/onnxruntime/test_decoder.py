@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
 from vlrun import manifest
 from vlrun.backends.onnxruntime.decoder import ONNXRuntimeDecoder
 from vlrun.engine.backend import PlacedFeatures, SequenceStep
