@@ -76,6 +76,7 @@ def test_a_new_commit_replaces_the_model(hub: HubServer, tmp_path: Path) -> None
     assert visible(tmp_path) == ["letters", "newer"]  # the folder that the test made lies there too
 
 
+@pytest.mark.fault(40)
 def test_a_revision_is_pinned_while_it_is_pulled(hub: HubServer, tmp_path: Path) -> None:
     """Guards a mixture of two commits: every file is asked for by the commit, not by the branch."""
     commit = hub.repositories[REPOSITORY].revisions["main"]
@@ -92,6 +93,7 @@ def test_a_name_of_another_model_is_not_taken(hub: HubServer, letters: Path, tmp
     assert visible(tmp_path) == ["letters", "mine"]
 
 
+@pytest.mark.fault(39)
 def test_two_pulls_at_once_download_once(hub: HubServer, tmp_path: Path) -> None:
     """Guards two processes that write to one unfinished model."""
     hub.faults[DECODER_BIN] = Fault(seconds_per_piece=0.005)
