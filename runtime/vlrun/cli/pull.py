@@ -79,7 +79,8 @@ def pull(
     hub = Hub()
     with ProgressLine(progress) as line:
         convert = _converter(line) if can_export() else None
-        needs = f"run {install_command('export')}, then the same command again"
+        install = install_command("export")
+        needs = f"run {install}{' --help' if install.endswith('export') else ''}, then the same command again"
         pulling = Pull(store, parse_reference(repository, hub.endpoint), weights, name, convert, needs)
 
         def waiting() -> None:
