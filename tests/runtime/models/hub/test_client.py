@@ -108,6 +108,13 @@ def test_something_else_there(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -
         Hub(hub.endpoint).repository(REPOSITORY, "main")
 
 
+@pytest.mark.parametrize("commit", ["", "main", "../../x", "a" * 41])
+def test_a_commit_that_is_none(commit: str, hub: HubServer, tmp_path: Path) -> None:
+    """It becomes a part of addresses, and is recorded."""
+    hub.repositories[REPOSITORY].revisions["main"] = commit
+    assert "names no commit" in str(error_of(hub, tmp_path))
+
+
 def test_an_address_that_is_none() -> None:
     with pytest.raises(OptionError, match="HF_ENDPOINT must begin with https://"):
         Hub("hub.example")
