@@ -59,11 +59,14 @@ def mark_skipped(items: list[pytest.Item]) -> None:
 
 
 def _export(folder: Path, model: Path) -> Path:
+    from vlrun import manifest
+
+    out = folder / manifest.read(model).name  # a model is named after its folder
     paths = os.pathsep.join(str(ROOT / part) for part in ("runtime", "export", "."))
     environment = os.environ | {"PYTHONPATH": paths}
     for command in (
         ["training.restore", str(model), str(folder / "checkpoint")],
-        ["vlrun.cli", "export", "--format", "onnx", "--no-check", str(folder / "checkpoint"), str(folder / "onnx")],
+        ["vlrun.cli", "export", "--format", "onnx", "--no-check", str(folder / "checkpoint"), str(out)],
     ):
         subprocess.run([sys.executable, "-m", *command], check=True, env=environment, cwd=ROOT, capture_output=True)
-    return folder / "onnx"
+    return out
