@@ -10,10 +10,7 @@ import pytest
 from tests.paths import ROOT
 
 ROWS = range(1, 57)
-UNTESTED = {40: "nothing downloads a model before `vlrun pull` exists, so no hub can be unreachable"}
-"""Rows without a test. Rows 38 and 39 have tests for the export, not for `vlrun pull` yet. Of row 41,
-the CPU fallback is tested; render groups and drivers need a GPU.
-"""
+"""Of row 41, the CPU fallback is tested; render groups and drivers need a GPU."""
 
 
 @cache
@@ -31,8 +28,8 @@ def marked() -> dict[int, list[str]]:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_each_row_has_a_test_or_a_reason(row: int) -> None:
-    assert (row in marked()) != (row in UNTESTED)
+def test_each_row_has_a_test(row: int) -> None:
+    assert row in marked()
 
 
 def test_marks_name_existing_rows() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -379,8 +380,9 @@ def test_another_model_is_not_found(server: Server, name: str) -> None:
 @pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["..%2f..%2fx", "../../x", "x" * 4000, "%00", "%ff%fe", "VLRUN-TINY", ""])
 def test_another_model_is_not_found_by_its_path(server: Server, name: str) -> None:
-    """Row 21."""
-    assert_error(get(server, f"/v1/models/{name}"), 404, "model_not_found", "model")
+    """Row 21: as above, the message repeats the name and nothing else with a slash."""
+    quoted = json.dumps(unquote(name)[:64])
+    assert_error(get(server, f"/v1/models/{name}"), 404, "model_not_found", "model", quoted)
 
 
 def test_invalid_requests_do_not_disturb_a_running_stream(server: Server) -> None:
