@@ -23,11 +23,11 @@ from pathlib import Path
 
 from benchmarks.participants import Comparison, Participant
 from benchmarks.results import Results
-from vlrun import manifest as manifests
 from vlrun.bench import report
 from vlrun.bench.ceiling import measure_ceiling
 from vlrun.bench.runner import Samples, run_workload
 from vlrun.errors import DeviceError, VlrunError
+from vlrun.layout import LAYOUTS
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.verification import verify
 
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     length = ("--rounds", str(options.rounds), "--tokens", str(options.tokens))
     participants = Comparison(options.model, options.peers, options.client, length).participants()
     try:
-        verify(ModelFolder(options.model))  # once, before anything is timed
+        folder = ModelFolder(options.model)
+        verify(folder)  # once, before anything is timed
         results = _open_results(path, options)
     except VlrunError as error:
         print(f"compare: {error}", file=sys.stderr)
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"results are written to {path}", flush=True)
     with closing(results):
         code = _compare_until_stopped(participants, results, options.turns, options.time_limit)
-        print("\n".join(_report(participants, results, options.model / manifests.DECODER_BIN)), flush=True)
+        layout = LAYOUTS[folder.manifest.layout]
+        decoder = options.model / layout.weights_file(layout.decoder[0])
+        print("\n".join(_report(participants, results, decoder)), flush=True)
     return code
 
 
