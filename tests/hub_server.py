@@ -1,4 +1,7 @@
-"""A model hub on loopback that speaks the protocol of Hugging Face's, and fails as it is told."""
+"""A model hub on loopback that speaks the protocol of Hugging Face's, and fails as it is told.
+
+``python tests/hub_server.py OWNER/NAME FOLDER`` publishes a folder, prints the address, and serves until it is killed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -59,7 +63,7 @@ class Published:
 
 
 class HubServer(ThreadingHTTPServer):
-    """The hub. ``requests`` records what was asked for: method, path and range."""
+    """The hub. ``requests`` records method, path and range of all that was asked for, ``authorizations`` the tokens."""
 
     daemon_threads = True
 
@@ -68,6 +72,7 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[str, Published] = {}
         self.faults: dict[str, Fault] = {}
         self.requests: list[tuple[str, str, str]] = []
+        self.authorizations: list[str] = []
 
     @property
     def endpoint(self) -> str:
@@ -146,6 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.server.authorizations.append(self.headers.get("Authorization", ""))
         self.server.requests.append((self.command, path, self.headers.get("Range", "")))
         if match := REVISION.fullmatch(path):
             self._list(match[1], match[2])
@@ -244,3 +250,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+
+if __name__ == "__main__":
+    with running_hub() as hub:
+        hub.publish_folder(sys.argv[1], Path(sys.argv[2]))
+        print(hub.endpoint, flush=True)
+        threading.Event().wait()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from vlrun.cli.model_choice import VARIABLE, config_file, configured_model
 from vlrun.cli.terminal import print_note
 from vlrun.errors import ModelError, OptionError, OutputError
-from vlrun.storage.output_file import reason, write_atomically
 
 if TYPE_CHECKING:
     from vlrun.models.store.store import ModelStore
@@ -28,6 +27,8 @@ def default_name() -> str | None:
 
 def set_default(name: str | None) -> None:
     """Write the default model to the configuration file, or remove it. Raises OptionError and OutputError."""
+    from vlrun.storage.output_file import reason, write_atomically
+
     path = config_file()
     if path is None:
         raise OptionError("there is no home directory for a configuration file: set HOME or XDG_CONFIG_HOME")

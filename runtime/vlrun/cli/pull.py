@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ from vlrun.errors import OptionError
 if TYPE_CHECKING:
     from vlrun.models.hub.pull import Convert, Pulled
     from vlrun.models.store.store import ModelStore
+
+LOG_SECONDS = 30.0
+"""Between two lines about the progress where stderr is no terminal."""
 
 EPILOG = """\b
 Examples:
@@ -54,7 +58,7 @@ class _Pull(click.Command):
     help="Precision that a PyTorch checkpoint is converted to. [default: int8]",
 )
 @click.option("--name", type=NAME, metavar="NAME", help="Name in the store. [default: that of the repository]")
-@click.option("--progress/--no-progress", default=True, help="Show the progress, if stderr is a terminal.")
+@click.option("--progress/--no-progress", default=True, help="Show the progress. [default: yes]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @option_group("store", STORE, open_store)
 def pull(
@@ -75,7 +79,8 @@ def pull(
     hub = Hub()
     with ProgressLine(progress) as line:
         convert = _converter(line) if can_export() else None
-        needs = f"run {install_command('export')}, then the same command again"
+        install = install_command("export")
+        needs = f"run {install}{' --help' if install.endswith('export') else ''}, then the same command again"
         pulling = Pull(store, parse_reference(repository, hub.endpoint), weights, name, convert, needs)
 
         def waiting() -> None:
@@ -90,7 +95,8 @@ def pull(
             line.show(pulling.progress.describe)
 
         line.show(pulling.progress.describe)
-        pulled = pulling.run(hub, waiting, converting)
+        with _logged(pulling.progress.describe, wanted=progress and not line.active):
+            pulled = pulling.run(hub, waiting, converting)
     _report(pulled, as_json)
     use_first(store, pulled.name)
     if not as_json:
@@ -107,6 +113,26 @@ def _report(pulled: Pulled, as_json: bool) -> None:
     nbytes = sum(entry.size for entry in source.files.values())
     state = "complete" if pulled.is_new else "up to date"
     click.echo(f"{pulled.name}: {state}, {len(source.files)} files, {nbytes:,} bytes, from {source.description}")
+
+
+@contextmanager
+def _logged(describe: Callable[[], str], wanted: bool) -> Iterator[None]:
+    """Print the progress to a log now and then: on a slow network a pull takes hours."""
+    stop = threading.Event()
+
+    def log() -> None:
+        printed = ""
+        while not stop.wait(LOG_SECONDS):
+            if (text := describe()) != printed:
+                print_note(text)
+                printed = text
+
+    if wanted:
+        threading.Thread(target=log, name="vlrun-progress", daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
 
 
 def _converter(line: ProgressLine) -> Convert:

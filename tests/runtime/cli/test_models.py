@@ -13,6 +13,7 @@ from tests.runtime.model_folders import write_model_folder
 from vlrun.cli.commands import commands
 from vlrun.cli.model_choice import choose_model, config_file
 from vlrun.cli.parameter_types import MODEL
+from vlrun.embedded import FOLDER
 from vlrun.errors import ModelInUse, ModelNotFound, OptionError
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.store.location import VARIABLE
@@ -75,6 +76,18 @@ def test_the_list(store: Path) -> None:
         "tuned": None,
         "default": True,
     }
+
+
+@pytest.mark.slow
+def test_the_tuned_speed_is_listed(store: Path) -> None:
+    """Of the model with this result, and of no other."""
+    from vlrun.backends.openvino.tuned import Tuned, save_tuned  # imports OpenVINO
+
+    run("add", "letters")
+    run("add", str(FOLDER), "--name", "shelves")
+    save_tuned(Tuned("f32", "f32", 0, 2, 1.5, 2.0), ModelFolder(store / "letters").fingerprint, "CPU")
+    assert [line.split()[-2:] for line in run().stdout.splitlines()[1:]] == [["1.50", "s"], ["openvino", "-"]]
+    assert [one["tuned"] for one in json.loads(run("--json").stdout)] == [1.5, None]
 
 
 def test_a_damaged_model_does_not_hide_the_others(store: Path) -> None:

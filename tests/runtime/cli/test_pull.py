@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 from tests.hub_server import Fault, HubServer, running_hub
 from tests.paths import EXAMPLES, RUNTIME
 from tests.runtime.cli.command_line import vlrun
+from vlrun.cli import pull as command
 from vlrun.embedded import FOLDER
+from vlrun.layout import OPTIMUM
+from vlrun.manifest import MANIFEST
 
 pytestmark = pytest.mark.slow
 QUESTION = "How many bottles are there?"
@@ -30,7 +34,7 @@ def run(hub: HubServer, home: Path, *words: str, **environment: str) -> subproce
     settings = {
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(home / "hf"),
-        "XDG_DATA_HOME": str(home / "data"),
+        "VLRUN_MODELS": str(home / "models"),
         "XDG_CONFIG_HOME": str(home / "config"),
     }
     return vlrun(*words, home=home / "cache", stdin=b"", **settings | environment)
@@ -51,6 +55,23 @@ def test_pull_and_ask_without_torch(hub: HubServer, tmp_path: Path) -> None:
     for words in (("-m", "shelves"), ()):
         asked = run(hub, tmp_path, "ask", str(EXAMPLES / "shelf.png"), QUESTION, *words, PYTHONPATH=path)
         assert (asked.stdout, asked.stderr) == (b"6\n", b"")
+
+
+def test_a_folder_of_optimum_answers_as_the_model_in_our_layout(
+    hub: HubServer, tied_checkpoint: Path, tied_model: Path, tmp_path: Path
+) -> None:
+    """The same weights in both layouts; what ``optimum-cli`` writes has no manifest."""
+    from vlrun_export.export import export_checkpoint
+
+    folder = tmp_path / "made"
+    export_checkpoint(tied_checkpoint, folder, layout=OPTIMUM, weights="fp32", vision="fp32", check=False)
+    (folder / MANIFEST).unlink()
+    hub.publish_folder("acme/Made", folder)
+    assert run(hub, tmp_path, "pull", "acme/Made").returncode == 0
+    question = ("ask", str(EXAMPLES / "shelf.png"), QUESTION, "--max-tokens", "16", "--temperature", "0")
+    answers = {run(hub, tmp_path, *question, "-m", model).stdout for model in ("made", str(tied_model))}
+    assert len(answers) == 1
+    assert answers != {b""}
 
 
 def test_pull_prints_json(hub: HubServer, tmp_path: Path) -> None:
@@ -74,6 +95,23 @@ def test_a_hub_that_fails_gives_one_sentence(hub: HubServer, tmp_path: Path) -> 
         13,
         b"vlrun: HF_HUB_OFFLINE is set, so nothing is downloaded: unset it first\n",
     )
+
+
+def test_a_log_gets_a_line_when_something_has_changed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards hours without a word in the log of a slow pull, and a line every moment."""
+    monkeypatch.setattr(command, "LOG_SECONDS", 0.001)
+    asked, texts = threading.Semaphore(0), iter(["1 %", "1 %", "2 %", "2 %"])
+
+    def describe() -> str:
+        asked.release()
+        return next(texts, "2 %")
+
+    with command._logged(describe, wanted=True):
+        for _ in range(5):
+            asked.acquire()
+    assert capsys.readouterr().err == "vlrun: 1 %\nvlrun: 2 %\n"
 
 
 def test_the_extra_that_is_missing_is_named(hub: HubServer, tmp_path: Path) -> None:

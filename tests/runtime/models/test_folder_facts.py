@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.runtime.model_folders import write_model_folder
 from vlrun import manifest as manifests
 from vlrun.errors import ForeignModel, ModelNotFound
+from vlrun.layout import ONNX
 from vlrun.models.folder_facts import Content, content_of, describe
 
 OPTIMUM = ["openvino_language_model.xml", "openvino_language_model.bin", "config.json"]
@@ -47,6 +49,18 @@ def test_the_precision_of_both_halves(tmp_path: Path) -> None:
     path = folder / manifests.MANIFEST
     path.write_text(path.read_text().replace('"decoder": "int8"', '"decoder": "int4"'))
     assert describe(folder).precision == "int4, vision int8"
+
+
+def test_the_facts_of_an_onnx_folder(tmp_path: Path) -> None:
+    """Guards a listing that takes every model for one of OpenVINO."""
+    folder = write_model_folder(tmp_path / "any")
+    for name in ONNX.files:
+        (folder / name).write_text(name)
+    names = (*ONNX.files, manifests.TOKENIZER, manifests.CHAT_TEMPLATE)
+    files = {name: manifests.describe_file(folder / name) for name in names}
+    manifests.write(dataclasses.replace(manifests.read(folder), layout=ONNX.name, files=files), folder)
+    facts = describe(folder)
+    assert (facts.format, facts.layout, facts.backend) == ("onnx", "onnx", "onnxruntime")
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from vlrun.models.hub.listing import Listed, RemoteFile, Repository, check_listi
 
 PIECE_BYTES = 1 << 16
 """Bytes that are read at once: small, so that little is lost when a connection is cut."""
-LIST_SECONDS = 15.0
+LIST_SECONDS = 10.0
 """Timeout of the first request, so that a machine without a network learns it soon."""
 READ_SECONDS = 20.0
 """Timeout without any data during a download."""

@@ -151,7 +151,7 @@ class Pull:
             with converting():
                 self._convert_to(made, files, weights)
             self.progress.step = f"hashing {self.name}"
-            entries = {path.name: describe_file(path) for path in made.iterdir() if path.name != SOURCE}
+            entries = {path.name: describe_file(path) for path in sorted(made.iterdir()) if path.name != SOURCE}
         source = Source(repository.name, repository.revision, repository.commit, repository.endpoint, weights, entries)
         write_source(made, source)
         _check_loadable(made, partial, repository.name)

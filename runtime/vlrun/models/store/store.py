@@ -204,6 +204,10 @@ def resolve(model: str) -> Path:
             raise
         return path
     if found is None and not os.path.lexists(path):
+        from vlrun.models.hub.reference import aliases
+
+        if model.lower() in aliases():
+            raise ModelNotFound(f"there is no model and no folder '{model}': 'vlrun pull {model.lower()}' downloads it")
         raise ModelNotFound(f"there is no model and no folder '{model}': {suggestion(model, names)}")
     return found or path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import Fault, HubServer
+from tests.hub_server import Fault, HubServer, running_hub
 from tests.runtime.models.hub.pulling import REPOSITORY, pull, visible
 from vlrun.errors import HubError, OptionError
 from vlrun.models.hub.client import Hub
@@ -50,6 +50,22 @@ def test_a_gated_repository(hub: HubServer, tmp_path: Path) -> None:
     assert error.exit_code == REFUSED
 
 
+def test_large_files_come_from_another_server_which_does_not_get_the_token(
+    hub: HubServer, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub redirects to a content delivery network, also for the rest of a file."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with running_hub() as network:
+        commit = network.publish_folder(REPOSITORY, letters)
+        location = f"{network.endpoint}/{REPOSITORY}/resolve/{commit}/decoder.bin"
+        hub.faults["decoder.bin"] = Fault(status=302, headers={"Location": location}, times=2)
+        network.faults["decoder.bin"] = Fault(cut_after=600_000)
+        assert pull(hub, tmp_path).is_new
+        assert [asked != "" for _, _, asked in network.requests] == [False, True]
+        assert network.authorizations == ["", ""]
+    assert {*hub.authorizations} == {"Bearer hf_secret"}
+
+
 STATUSES = {
     401: (REFUSED, "refuses access"),
     403: (REFUSED, "refuses access"),
@@ -90,6 +106,13 @@ def test_something_else_there(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("json.dumps", lambda _: "<html>log in</html>")
     with pytest.raises(HubError, match="is not a model hub"):
         Hub(hub.endpoint).repository(REPOSITORY, "main")
+
+
+@pytest.mark.parametrize("commit", ["", "main", "../../x", "a" * 41])
+def test_a_commit_that_is_none(commit: str, hub: HubServer, tmp_path: Path) -> None:
+    """It becomes a part of addresses, and is recorded."""
+    hub.repositories[REPOSITORY].revisions["main"] = commit
+    assert "names no commit" in str(error_of(hub, tmp_path))
 
 
 def test_an_address_that_is_none() -> None:

@@ -87,6 +87,7 @@ def test_wrong_bytes_are_fetched_once_more(hub: HubServer, letters: Path, tmp_pa
     assert ranges(hub, DECODER_BIN) == ["", ""]
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("name", [DECODER_BIN, DECODER_XML], ids=["SHA-256", "git"])
 def test_wrong_bytes_again_are_an_error_and_not_kept(name: str, hub: HubServer, tmp_path: Path) -> None:
     hub.faults[name] = Fault(damage=True, times=99)
@@ -149,6 +150,7 @@ def test_free_space_is_checked_before_the_download(
     assert DECODER_BIN not in hub.fetched()
 
 
+@pytest.mark.fault(38)
 def test_a_full_disk_ends_the_pull_and_the_next_goes_on(
     hub: HubServer, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

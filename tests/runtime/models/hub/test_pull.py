@@ -14,8 +14,11 @@ from tests.runtime.models.hub.conftest import WEIGHTS
 from tests.runtime.models.hub.pulling import REPOSITORY, content, pull, tree, visible
 from vlrun.embedded import FOLDER
 from vlrun.errors import ForeignModel, HubRefused, ModelError, OptionError
+from vlrun.layout import OPTIMUM
 from vlrun.manifest import DECODER_BIN, MANIFEST
+from vlrun.models.folder_facts import describe
 from vlrun.models.store.source import SOURCE, read_source
+from vlrun.models.store.transfer import verify_model
 
 CONFIG = (FOLDER / "config.json").read_bytes()
 CHECKPOINT = {
@@ -73,6 +76,7 @@ def test_a_new_commit_replaces_the_model(hub: HubServer, tmp_path: Path) -> None
     assert visible(tmp_path) == ["letters", "newer"]  # the folder that the test made lies there too
 
 
+@pytest.mark.fault(40)
 def test_a_revision_is_pinned_while_it_is_pulled(hub: HubServer, tmp_path: Path) -> None:
     """Guards a mixture of two commits: every file is asked for by the commit, not by the branch."""
     commit = hub.repositories[REPOSITORY].revisions["main"]
@@ -89,6 +93,7 @@ def test_a_name_of_another_model_is_not_taken(hub: HubServer, letters: Path, tmp
     assert visible(tmp_path) == ["letters", "mine"]
 
 
+@pytest.mark.fault(39)
 def test_two_pulls_at_once_download_once(hub: HubServer, tmp_path: Path) -> None:
     """Guards two processes that write to one unfinished model."""
     hub.faults[DECODER_BIN] = Fault(seconds_per_piece=0.005)
@@ -107,6 +112,19 @@ def test_two_pulls_at_once_download_once(hub: HubServer, tmp_path: Path) -> None
     assert began.is_set()
     assert sorted(one.is_new for one in results) == [False, True]
     assert hub.fetched().count(DECODER_BIN) == 1
+
+
+def test_a_folder_of_optimum_is_used_as_it_is(hub: HubServer, tmp_path: Path) -> None:
+    """Guards a model without a manifest that is taken for a checkpoint, and files that only openvino-genai reads."""
+    settings = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json")
+    wanted = {name: (FOLDER / name).read_bytes() for name in (*settings, "chat_template.jinja")}
+    wanted |= {name: f'<data element_type="i8"/> {name}'.encode() for name in OPTIMUM.files}
+    hub.publish("acme/Made", wanted | UNWANTED | {"openvino_tokenizer.xml": b"t", "openvino_tokenizer.bin": b"t"})
+    pulled = pull(hub, tmp_path, "acme/Made")
+    assert {*hub.fetched()} == {*wanted} == {*content(pulled.folder)} - {SOURCE}
+    facts = describe(pulled.folder)
+    assert (facts.name, facts.layout, facts.precision) == ("made", "optimum", "int8")
+    assert verify_model(pulled.folder, lambda _: None) == len(wanted)
 
 
 def convert(checkpoint: Path, out: Path, weights: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import vlrun
 from tests.runtime.model_folders import write_model_folder
 from vlrun.errors import ModelInUse, ModelNotFound, OptionError, OutputError
+from vlrun.models.hub.reference import aliases
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.store.location import VARIABLE, store_folder
 from vlrun.models.store.names import MAX_NAME, check_name, is_name, name_for
@@ -86,6 +87,13 @@ def test_an_unknown_name_gets_a_suggestion(store: ModelStore) -> None:
         "there is no model and no folder 'leters': did you mean 'Letters'? "
         "'vlrun models' lists the models, 'vlrun pull' downloads one"
     )
+
+
+def test_a_short_name_that_was_not_pulled_says_how(store: ModelStore) -> None:
+    """The commands of the documentation, typed before the first pull."""
+    alias = next(iter(aliases()))
+    with pytest.raises(ModelNotFound, match=f"'vlrun pull {alias}' downloads it"):
+        resolve(alias)
 
 
 def test_without_a_store_paths_still_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

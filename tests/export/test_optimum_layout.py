@@ -1,0 +1,145 @@
+"""Exports in the layout of optimum-intel: the same results as in vlrun's own, on every shape of the family."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the workbench packages")
+
+import vlrun
+from tests.small_models import build_checkpoint
+from vlrun import Hints, Options
+from vlrun.backends.openvino.backend import REFERENCE, OpenVINOBackend
+from vlrun.backends.openvino.device_probe import DeviceProbe, ProbeResult
+from vlrun.errors import ModelError
+from vlrun.layout import OPTIMUM, VLRUN, Layout
+from vlrun.manifest import MANIFEST
+from vlrun.models.model_folder import ModelFolder
+from vlrun_export import conversion
+from vlrun_export.export import export_checkpoint
+from vlrun_export.quantize import Precision
+
+pytestmark = pytest.mark.slow
+
+EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32", group_size=0)
+LANGUAGE_XML, LANGUAGE_BIN, _, EMBEDDINGS_BIN = OPTIMUM.files[:4]
+MERGER_XML = OPTIMUM.graph_file(OPTIMUM.vision[0])
+
+SHAPES: Mapping[str, tuple[bool, Mapping[str, Mapping[str, object]]]] = {
+    "4B": (True, {"text_config": {"hidden_size": 80, "num_attention_heads": 4, "num_key_value_heads": 1}}),
+    "8B": (
+        False,
+        {"vision_config": {"hidden_size": 144, "num_heads": 2, "intermediate_size": 76, "out_hidden_size": 64}},
+    ),
+}
+"""What the larger models have beside more layers: 4B has heads that are wider together than the hidden states; 8B a
+head of its own, and a vision encoder with heads of 72 and an intermediate size that is no multiple of 32."""
+
+
+def export(checkpoint: Path, out: Path, layout: Layout, precision: Precision = "fp32", *, check: bool = False) -> Path:
+    """Export without the trial question, which loads the model in a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "ask_trial_question", lambda folder: None)
+        vision = "int8" if precision == "int4" else precision
+        export_checkpoint(checkpoint, out, layout=layout, weights=precision, vision=vision, check=check)
+    return out
+
+
+def probe(folder: Path) -> ProbeResult:
+    """Run chunked prefill with an image, decode steps, rejected tokens and two sequences in one pass, exactly."""
+    opened = ModelFolder(folder)
+    backend, inputs = OpenVINOBackend(opened, REFERENCE, threading.Event()), DeviceProbe(opened.manifest)
+    features = inputs.encode(backend.open_vision_encoder())
+    return ProbeResult(features, inputs.decode(backend.open_decoder(2**26), features[-1]))
+
+
+def assert_equal(found: ProbeResult, expected: ProbeResult) -> None:
+    for mine, theirs in zip((*found.features, *found.logits), (*expected.features, *expected.logits), strict=True):
+        assert np.abs(mine - theirs).max() < 1e-4 * np.abs(theirs).max()
+
+
+def as_downloaded(folder: Path, out: Path) -> Path:
+    """Copy a folder without what only vlrun writes."""
+    shutil.copytree(folder, out)
+    (out / MANIFEST).unlink()
+    return out
+
+
+@pytest.fixture(scope="module")
+def optimum_model(tied_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("optimum")
+    return as_downloaded(export(tied_checkpoint, folder / "exported", OPTIMUM), folder / "downloaded")
+
+
+def test_both_layouts_give_the_same_results(tied_model: Path, optimum_model: Path) -> None:
+    assert_equal(probe(optimum_model), probe(tied_model))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_of_the_family_in_both_layouts(tmp_path: Path, shape: str) -> None:
+    """The export compares each with transformers."""
+    tied, sizes = SHAPES[shape]
+    if "text_config" in sizes:
+        sizes = {**sizes, "vision_config": {"out_hidden_size": sizes["text_config"]["hidden_size"]}}
+    checkpoint = build_checkpoint(tmp_path / "checkpoint", tied=tied, deepstack=(1, 2, 4), seed=21, sizes=sizes)
+    folders = [export(checkpoint, tmp_path / layout.name, layout, check=True) for layout in (VLRUN, OPTIMUM)]
+    assert_equal(probe(folders[1]), probe(folders[0]))
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_quantized_exports_pass_their_check(tied_checkpoint: Path, tmp_path: Path, precision: Precision) -> None:
+    folder = export(tied_checkpoint, tmp_path / "out", OPTIMUM, precision, check=True)
+    downloaded = ModelFolder(as_downloaded(folder, tmp_path / "downloaded")).manifest.quantization
+    assert (downloaded.decoder, downloaded.vision) == (precision, "int8")
+
+
+def test_a_downloaded_folder_answers_with_all_of_the_engine(tied_model: Path, optimum_model: Path) -> None:
+    """Greedy answers, prefix cache, batching and recorded attention are as with vlrun's own layout."""
+    image = np.linspace(0, 255, 192 * 256 * 3).reshape(192, 256, 3).astype(np.uint8)
+    options = Options(temperature=0, presence_penalty=0, max_tokens=8)
+    answers = {}
+    for folder in (tied_model, optimum_model):
+        with vlrun.load(folder, hints=EXACT) as vlm:
+            first = vlm.ask(image, "How many bottles?", options)
+            again = vlm.ask(image, "What is the price?", options)
+            assert again.usage.cached_tokens > 0
+            assert vlm.engine.decoder.recorder is not None
+            answers[folder] = first.text, again.text
+    assert answers[tied_model] == answers[optimum_model]
+
+
+@pytest.mark.parametrize("name", [LANGUAGE_BIN, EMBEDDINGS_BIN, OPTIMUM.weights_file(OPTIMUM.vision[0])])
+def test_cut_weights_are_refused(optimum_model: Path, tmp_path: Path, name: str) -> None:
+    """Guards against SIGBUS and against an answer from nothing."""
+    folder = shutil.copytree(optimum_model, tmp_path / "model")
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    assert_refused(folder)
+
+
+@pytest.mark.parametrize(("name", "other"), [(LANGUAGE_XML, MERGER_XML), (MERGER_XML, LANGUAGE_XML)])
+def test_the_graph_of_another_model_is_refused(optimum_model: Path, tmp_path: Path, name: str, other: str) -> None:
+    folder = shutil.copytree(optimum_model, tmp_path / "model")
+    shutil.copy(optimum_model / other, folder / name)
+    assert_refused(folder)
+
+
+def test_the_configuration_of_another_size_is_refused(optimum_model: Path, tmp_path: Path) -> None:
+    """Guards memory that is allocated by the numbers of config.json."""
+    folder = shutil.copytree(optimum_model, tmp_path / "model")
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"num_hidden_layers": 4', '"num_hidden_layers": 3'))
+    assert_refused(folder)
+
+
+def assert_refused(folder: Path) -> None:
+    with pytest.raises(ModelError) as refused, vlrun.load(folder, hints=EXACT):
+        pass
+    assert refused.value.exit_code == 4
+    assert "\n" not in str(refused.value)
