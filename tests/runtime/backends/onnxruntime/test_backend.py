@@ -121,3 +121,20 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = SimpleNamespace(name="model", manifest=SimpleNamespace(layout=ONNX.name))
     with pytest.raises(VlrunError, match=r"ONNX Runtime is not installed: pip install 'vlrun\[onnx\]'"):
         open_backends(folder, Hints(), threading.Event())  # type: ignore[arg-type]
+
+
+def test_an_onnx_model_has_no_openvino_layout(tmp_path: Path) -> None:
+    """Guards against an option that is ignored."""
+    from vlrun_export.command import export
+
+    arguments = [str(tmp_path / "checkpoint"), str(tmp_path / "out"), "--format", "onnx", "--layout", "optimum"]
+    with pytest.raises(OptionError, match="leave out --format onnx or --layout"):
+        export.main(arguments, standalone_mode=False)
+
+
+@pytest.mark.slow
+def test_there_is_nothing_to_tune(tied_onnx_model: Path) -> None:
+    from vlrun.cli.tune import tune
+
+    with pytest.raises(OptionError, match="with ONNX Runtime there is only --threads"):
+        tune.main(["--model", str(tied_onnx_model)], standalone_mode=False)
