@@ -32,6 +32,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
         vlrun.Hints,
         {
             "device": "CPU",
+            "backend": "openvino",
             "threads": 1,
             "decoder_precision": "f32",
             "vision_precision": "f32",
