@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -223,29 +223,43 @@ def test_saved_conversations_keep_the_reasoning_apart(tmp_path: object, vlm: Scr
             assert loaded.turns[-1] == Turn("assistant", ("Six.",), reasoning="Let me see.")
 
 
-@pytest.mark.slow
-def test_a_loaded_model_with_the_template_of_a_thinking_model_answers(tmp_path: Path) -> None:
-    """The embedded model never ends its reasoning: the budget does, also with prompt lookup and a schema."""
-    folder = tmp_path / "thinking"
+THINKING = Options(temperature=0, thinking_tokens=6, max_tokens=40)
+
+
+@pytest.fixture(scope="module")
+def thinking_vlm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vlrun.VLM]:
+    """The embedded model with the template of a thinking model. It never ends its reasoning: the budget does."""
+    folder = tmp_path_factory.mktemp("model") / "thinking"
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     (folder / manifests.CHAT_TEMPLATE).write_text(THINKING_TEMPLATE, "utf-8")
     manifest = manifests.read(folder)
     files = {**manifest.files, manifests.CHAT_TEMPLATE: manifests.describe_file(folder / manifests.CHAT_TEMPLATE)}
     manifests.write(replace(manifest, files=files), folder)
     with vlrun.load(folder) as loaded:
-        options = Options(temperature=0, thinking_tokens=6, max_tokens=40)
-        chunks = list(loaded.stream(EXAMPLES / "shelf.png", "How many bottles are there?", options))
-        answer = chunks[-1].answer
-        assert answer is not None
-        assert 0 < answer.usage.reasoning_tokens <= 6
-        assert answer.usage.completion_tokens <= 40
-        assert ("".join(one.reasoning for one in chunks), "".join(one.text for one in chunks)) == (
-            answer.reasoning,
-            answer.text,
-        )
-        checked = loaded.ask(EXAMPLES / "shelf.png", "How many?", replace(options, schema=SCHEMA, prompt_lookup=True))
-        assert checked.value == {"count": 6}
-        assert checked.usage.cached_tokens > 0
-        heat = loaded.ask(EXAMPLES / "shelf.png", "How many?", replace(options, schema=SCHEMA, heatmap=True)).heat
-        assert heat is not None
-        assert "".join(heat.token_texts).strip() == '{"count": 6}'
+        yield loaded
+
+
+@pytest.mark.slow
+def test_a_loaded_model_with_the_template_of_a_thinking_model_answers(thinking_vlm: vlrun.VLM) -> None:
+    """Also with prompt lookup and a schema."""
+    chunks = list(thinking_vlm.stream(EXAMPLES / "shelf.png", "How many bottles are there?", THINKING))
+    answer = chunks[-1].answer
+    assert answer is not None
+    assert 0 < answer.usage.reasoning_tokens <= 6
+    assert answer.usage.completion_tokens <= 40
+    assert ("".join(one.reasoning for one in chunks), "".join(one.text for one in chunks)) == (
+        answer.reasoning,
+        answer.text,
+    )
+    options = replace(THINKING, schema=SCHEMA, prompt_lookup=True)
+    checked = thinking_vlm.ask(EXAMPLES / "shelf.png", "How many?", options)
+    assert checked.value == {"count": 6}
+    assert checked.usage.cached_tokens > 0
+
+
+@pytest.mark.slow
+def test_the_heat_map_of_a_thinking_model_is_of_its_answer(thinking_vlm: vlrun.VLM) -> None:
+    options = replace(THINKING, schema=SCHEMA, heatmap=True)
+    heat = thinking_vlm.ask(EXAMPLES / "shelf.png", "How many?", options).heat
+    assert heat is not None
+    assert "".join(heat.token_texts).strip() == '{"count": 6}'
