@@ -14,9 +14,8 @@ const WARNING_SECONDS = 10;
  */
 
 /**
- * Watch until the page is closed.
- *
  * @param {IdleOptions} options
+ * @returns {() => void} Ends the watch.
  */
 export function watchIdle({ seconds, isFresh, isBusy, onWarning, onIdle }) {
   const warning = Math.min(WARNING_SECONDS, seconds / 2);
@@ -42,5 +41,9 @@ export function watchIdle({ seconds, isFresh, isBusy, onWarning, onIdle }) {
   }
 
   for (const name of EVENTS) addEventListener(name, touched, { capture: true, passive: true });
-  setInterval(check, TICK_MS);
+  const timer = setInterval(check, TICK_MS);
+  return () => {
+    clearInterval(timer);
+    for (const name of EVENTS) removeEventListener(name, touched, { capture: true });
+  };
 }

@@ -61,6 +61,9 @@ export class Session {
     return () => void this.#listeners.delete(listener);
   }
 
+  /** Called when everything was forgotten. */
+  onReset = () => {};
+
   /** @param {Partial<State>} change */
   update(change) {
     this.state = { ...this.state, ...change };
@@ -69,7 +72,7 @@ export class Session {
 
   /** @returns {boolean} Whether there is nothing to forget. */
   get isFresh() {
-    return this.state === FRESH;
+    return this.state.screen === "home" && this.state.problem === null;
   }
 
   /** @returns {boolean} Whether the service works on the question. */
@@ -79,21 +82,24 @@ export class Session {
 
   /** Forget everything. */
   reset() {
+    this.#forget();
+    this.onReset();
+  }
+
+  #forget() {
     this.#asked.abort();
-    const { picture } = this.state;
+    const { picture, needsKey } = this.state;
     if (picture) {
       forget(picture);
-      void this.#sent.then((id) => id && send(`/v1/images/${id}`, { method: "DELETE" })).catch(() => undefined);
+      void this.#sent.then(remove);
     }
     this.#sent = Promise.resolve(null);
-    this.state = FRESH;
-    this.update({});
-    this.state = FRESH;
+    this.update({ ...FRESH, needsKey });
   }
 
   /** @param {File | Blob} picture */
   show(picture) {
-    this.reset();
+    this.#forget(); // but not the language
     this.update({ screen: "ask", picture });
     this.#sent = this.#send(picture);
   }
@@ -205,10 +211,23 @@ export class Session {
     if (error.status === 401 || error.status === 403) return this.update({ needsKey: true, phase: "stopped" });
     const ofPicture = { 400: "badPicture", 413: "largePicture", 415: "badPicture", 422: "badPicture" }[error.status];
     if (this.state.screen !== "answer" && ofPicture) {
-      this.reset();
+      this.#forget();
       return this.update({ problem: /** @type {State["problem"]} */ (ofPicture) });
     }
     const problem = error.status === 504 ? "tooLong" : error.status === 400 ? "refused" : "failed";
     this.update({ phase: "stopped", problem });
+  }
+}
+
+/**
+ * Delete a picture at the service. If it is away it has forgotten the picture, which it keeps in memory only.
+ *
+ * @param {string | null} id
+ */
+async function remove(id) {
+  try {
+    if (id) await send(`/v1/images/${id}`, { method: "DELETE" });
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
   }
 }
