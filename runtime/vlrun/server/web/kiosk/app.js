@@ -55,7 +55,7 @@ export function App({ session, config }) {
       : html`<${screens[screen]} ...${props} />`;
   return html`
     <header class="top">
-      <${Brand} config=${config} onSetup=${() => setSetup(true)} />
+      <${Brand} config=${config} named=${screen !== "home"} onSetup=${() => setSetup(true)} />
       ${config && html`<${LanguageButtons} />`}
     </header>
     ${shown}
@@ -64,11 +64,11 @@ export function App({ session, config }) {
 }
 
 /**
- * Logo and title. Pressed for three seconds, they open the settings of the operator.
+ * Logo, and the title where it is not the heading. Pressed for three seconds, this corner opens the operator's settings.
  *
- * @param {{config: import("./config.js").Config | null, onSetup: () => void}} props
+ * @param {{config: import("./config.js").Config | null, named: boolean, onSetup: () => void}} props
  */
-function Brand({ config, onSetup }) {
+function Brand({ config, named, onSetup }) {
   const timer = useRef(0);
   const release = () => clearTimeout(timer.current);
   const press = () => {
@@ -79,7 +79,7 @@ function Brand({ config, onSetup }) {
   return html`<div class="brand" onPointerDown=${press} onPointerUp=${release} onPointerLeave=${release}
       onPointerCancel=${release}>
     ${config?.logo && html`<img src=${config.logo} alt=${name} />`}
-    ${name && html`<span>${name}</span>`}
+    ${named && html`<span>${name || t("title")}</span>`}
   </div>`;
 }
 

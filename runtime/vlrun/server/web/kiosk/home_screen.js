@@ -20,7 +20,7 @@ export function HomeScreen({ session, config }) {
     session.update({ screen: "camera", problem: null });
   };
   return html`<main class="home">
-    <${Heading}>${localized(config.title) && config.logo ? t("title") : localized(config.title) || t("title")}<//>
+    <${Heading}>${localized(config.title) || t("title")}<//>
     ${problem && html`<p class="problem" role="alert">${t(problem)}</p>`}
     <div class="choices">
       ${hasCamera && html`<button type="button" class="huge primary" onClick=${photograph}>
@@ -39,7 +39,7 @@ export function HomeScreen({ session, config }) {
 
 /** @returns {boolean} Whether a camera can be used: there is one, and the page may (HTTPS or loopback). */
 function useCamera() {
-  const [has, setHas] = useState(false);
+  const [has, setHas] = useState("mediaDevices" in navigator); // until it is known
   useEffect(() => {
     const devices = /** @type {MediaDevices | undefined} */ (navigator.mediaDevices);
     if (!devices) return;
