@@ -146,6 +146,7 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         from vlrun.server import logging, server
         from vlrun.server.app import Service
         from vlrun.server.middleware.allowed_names import OPAQUE_ORIGIN
+        from vlrun.server.pages import WebPage
         from vlrun.server.systemd import SystemdNotifier
     except ImportError as error:
         raise OptionError(missing_packages("serve"), error) from error
@@ -156,7 +157,7 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
             logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
         sock = listen.open(access.keys is not None)
         vlm = model_options.load(line)
-        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts)
+        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts, WebPage())
         loading = timed(f"loading {vlm.manifest.name}", None, time.monotonic())
         line.show(lambda: "" if service.loaded else loading())
         server.serve(service, sock, SystemdNotifier())

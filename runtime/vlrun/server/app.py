@@ -23,7 +23,6 @@ from vlrun.server.api.anthropic.adapter import AnthropicAdapter
 from vlrun.server.api.anthropic.parsing import parse_count
 from vlrun.server.api.chat import ChatAdapter
 from vlrun.server.api.completions import CompletionAdapter
-from vlrun.server.api.docs_page import asset
 from vlrun.server.api.ollama import models as ollama_models
 from vlrun.server.api.ollama.adapter import OllamaAdapter
 from vlrun.server.api.ollama.models import ServedModel
@@ -41,13 +40,13 @@ from vlrun.server.logging import AccessLogMiddleware
 from vlrun.server.metrics import CONTENT_TYPE, Metrics
 from vlrun.server.middleware.api_keys import ApiKeys
 from vlrun.server.middleware.security import SecurityMiddleware
+from vlrun.server.pages import ALL_PATHS, WebPage, docs_routes, is_public, wants_html
 from vlrun.server.request_handler import RequestHandler, send_whole
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-LIST = "/docs lists all paths"
 MAX_DOCUMENTS = 8
 """OpenAPI documents that are kept: one for each name that clients use for this service."""
 
@@ -62,15 +61,24 @@ class Access:
 
 
 class Service:
-    """One model behind HTTP. ``names``: the names of the model; answers have the first."""
+    """One model behind HTTP. ``names``: the names of the model; answers have the first. ``web``: the web page, None for
+    the API alone.
+    """
 
     def __init__(
-        self, vlm: VLM, names: tuple[str, ...], limits: ServerLimits, access: Access, log_prompts: bool = False
+        self,
+        vlm: VLM,
+        names: tuple[str, ...],
+        limits: ServerLimits,
+        access: Access,
+        log_prompts: bool = False,
+        web: WebPage | None = None,
     ) -> None:
         self.vlm = vlm
         self.names = names
         self.limits = limits
         self.access = access
+        self.web = web
         self.stopping = False
         self.connections: Callable[[], int] = lambda: 0
         self.metrics = Metrics(self._engine_state, self._counts)
@@ -118,10 +126,11 @@ class Service:
         routes = [Route(path, _Methods(methods)) for path, methods in paths.items()]
         router = Router(routes, redirect_slashes=False, default=_nothing_else(tuple(paths)))
         access = self.access
-        secured = SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping)
+        public = is_public if self.web else lambda _: False
+        secured = SecurityMiddleware(router, access.hosts, access.origins, access.keys, lambda: self.stopping, public)
         return AccessLogMiddleware(secured, self.metrics.responded)
 
-    def _routes(self) -> dict[str, dict[str, Endpoint]]:
+    def _routes(self) -> dict[str, Mapping[str, Endpoint]]:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
         chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
         completions = self._json("completions", lambda body: CompletionAdapter.read(body, names, limits))
@@ -157,8 +166,8 @@ class Service:
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": _value(lambda scope: openapi(_base_url(scope)))},
-            "/docs": {"GET": _docs},
-            "/docs/{name}": {"GET": _docs},
+            **docs_routes(),
+            **(self.web.routes(self._start) if self.web else {}),
         }
 
     def _json(self, endpoint: str, read: Callable[[bytes], ResponseAdapter]) -> Endpoint:
@@ -242,8 +251,8 @@ class Service:
         return answer
 
     async def _start(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        accepted = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
-        body, headers = page(self.names[0], _base_url(scope), accepted)
+        model = None if self.access.keys and self.web else self.names[0]  # this path needs no key
+        body, headers = page(model, _base_url(scope), wants_html(scope))
         await send_whole(send, body, headers=headers)
 
     async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
@@ -309,7 +318,7 @@ def _nothing_else(paths: Sequence[str]) -> Endpoint:
     """The endpoint of all other paths than ``paths``."""
 
     async def answer(scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise ApiError(404, f"there is nothing at this path: {hint(scope['path'], paths) or LIST}", "not_found")
+        raise ApiError(404, f"there is nothing at this path: {hint(scope['path'], paths) or ALL_PATHS}", "not_found")
 
     return answer
 
@@ -336,12 +345,3 @@ def _refused(name: str) -> Endpoint:
         ollama_models.refuse(name)
 
     return answer
-
-
-async def _docs(scope: Scope, _receive: Receive, send: Send) -> None:
-    """The documentation page and its files."""
-    accepted = dict(scope["headers"]).get(b"accept-encoding", b"").decode("latin-1")
-    found = asset(scope["path_params"].get("name", "index.html"), accepted)
-    if found is None:
-        raise ApiError(404, f"there is nothing at this path: {LIST}", "not_found")
-    await send_whole(send, found[0], headers=found[1])

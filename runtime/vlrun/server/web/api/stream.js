@@ -19,15 +19,13 @@ export async function* streamChat(body, signal) {
   const options = { include_usage: true, include_progress: true };
   const request = { ...body, stream: true, stream_options: options };
   const response = await send("/v1/chat/completions", { body: request, signal, accept: "text/event-stream" });
+  let complete = false;
   for await (const line of lines(response, signal)) {
     if (line === ": waiting") yield { type: "waiting" };
-    if (!line.startsWith("data: ")) continue;
-    if (line === "data: [DONE]") return;
-    const chunk = JSON.parse(line.slice("data: ".length));
-    if (chunk.error) throw streamError(chunk.error);
-    yield { type: "chunk", chunk };
+    if (line === "data: [DONE]") complete = true;
+    else if (line.startsWith("data: ")) yield { type: "chunk", chunk: parsed(line.slice("data: ".length)) };
   }
-  throw new ApiError({ status: 0, code: "connection_lost" });
+  if (!complete) throw new ApiError({ status: 0, code: "connection_lost" });
 }
 
 /**
@@ -58,8 +56,22 @@ async function* lines(response, signal) {
   }
 }
 
+/** @param {string} data @returns {import("./types.js").Chunk} */
+function parsed(data) {
+  const chunk = JSON.parse(data);
+  if (chunk.error) throw streamError(chunk.error);
+  return chunk;
+}
+
 /** @type {Record<string, number>} Statuses of the codes of errors that end a stream. */
-const STATUSES = { deadline_exceeded: 504, stopping: 503, busy: 429, model_failed: 500, internal_error: 500 };
+const STATUSES = {
+  busy: 429,
+  deadline_exceeded: 504,
+  image_not_found: 404,
+  internal_error: 500,
+  model_failed: 500,
+  stopping: 503,
+};
 
 /** @param {{message?: string, code?: string, param?: string | null}} error */
 function streamError({ message, code = "internal_error", param }) {
