@@ -21,13 +21,15 @@ from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file. ``param``: the request's field that it came in, for errors; ``region`` and ``enhance``: as it is
-    to be cropped and improved for the model.
+    """An image file. ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored
+    image, whose file is filled in by ``ImageStore.resolve``; ``region`` and ``enhance``: as it is to be cropped and
+    improved for the model.
     """
 
     encoded: bytes
     detail: Detail
     param: str
+    reference: str = ""
     region: Region | None = None
     enhance: bool = False
 

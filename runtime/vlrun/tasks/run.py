@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from vlrun.conversation import Conversation
+from vlrun.each import MAX_PARALLEL
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, OptionError
 from vlrun.media.image import Image
@@ -32,9 +33,6 @@ from vlrun.types.sampling import MAX_SEED
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
-
-MAX_PARALLEL = 8
-"""Concurrent answers: as many as the engine batches."""
 
 Vote: TypeAlias = tuple[Answer, ...]
 """The answers of one conversation: reasoning, if requested, then the vote itself."""
