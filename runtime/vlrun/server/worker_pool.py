@@ -107,7 +107,7 @@ class WorkerPool:
         self, request: GenerationRequest, task: TaskRequest, cancellation: Cancellation
     ) -> Iterator[Chunk]:
         options = replace(request.effective_options, progress=request.stream)
-        images = self._images(request, cancellation)
+        images = self._decoded_images(request, cancellation)
         (question,) = task.questions()
         turn = Turn("user", (*images, question), details=(options.detail,) * len(images))
         chunks = self._vlm.chat([*task.opening(), turn], options, (), None, cancellation)
@@ -135,12 +135,12 @@ class WorkerPool:
 
     def _task_images(self, request: GenerationRequest, task: TaskRequest, cancellation: Cancellation) -> TaskImages:
         if task.tiles is None:
-            return prepare_images(self._vlm, self._images(request, cancellation), task, request.effective_options)
+            return prepare_images(self._vlm, self._decoded_images(request, cancellation), task, request.effective_options)
         (image,) = request.images
         with opened_encoded(image, self._limits) as opened, _as_bad_request("vlrun.tiles"):
             return prepare_images(self._vlm, [as_requested(opened, image)], task, request.effective_options)
 
-    def _images(self, request: GenerationRequest, cancellation: Cancellation) -> list[Image]:
+    def _decoded_images(self, request: GenerationRequest, cancellation: Cancellation) -> list[Image]:
         """The images of a task's single message, as the model sees them."""
         self._check_visual_tokens(request)
         turns = self.decode(request, cancellation)

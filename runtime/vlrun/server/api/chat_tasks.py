@@ -95,6 +95,7 @@ def _check_rest(request: GenerationRequest, asked: TaskRequest, given: ChatExten
     """Raise ApiError (400) for what cannot be together with the task."""
     options, several = request.options, not asked.is_single
     structured = asked.task is not None and asked.task.schema is not None
+    minimum = asked.task.images if asked.task is not None else 0
     refusals = (
         (request.n > 1, "n", "a task has one answer: leave out n, or use vlrun.votes"),
         (bool(request.tools), "tools", "a task calls no tools: leave them out"),
@@ -120,9 +121,9 @@ def _check_rest(request: GenerationRequest, asked: TaskRequest, given: ChatExten
             f"tiles need exactly one image, not {len(request.images)}",
         ),
         (
-            asked.task is not None and len(request.images) < asked.task.images,
+            len(request.images) < minimum,
             "messages",
-            f"the task needs at least {asked.task.images if asked.task else 1} images, not {len(request.images)}",
+            f"the task needs at least {minimum} image{'s' * (minimum > 1)}, not {len(request.images)}",
         ),
         (
             asked.answer_count > limits.max_task_answers,
@@ -140,7 +141,7 @@ def _check_heat_map(request: GenerationRequest, limits: ServerLimits) -> None:
     if not request.images:
         raise bad_request("a heat map needs an image: there is none in the messages", "vlrun.heatmap")
     if request.n > 1:
-        raise bad_request("a heat map needs a single answer: leave out n", "n")
+        raise bad_request("a heat map needs one answer: leave out n", "n")
     if (request.effective_options.max_tokens or 0) > limits.heatmap_tokens:
         message = f"an answer with a heat map has at most {limits.heatmap_tokens} tokens: lower max_tokens"
         raise bad_request(message, "max_tokens")
