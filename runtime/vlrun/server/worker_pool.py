@@ -135,7 +135,8 @@ class WorkerPool:
 
     def _task_images(self, request: GenerationRequest, task: TaskRequest, cancellation: Cancellation) -> TaskImages:
         if task.tiles is None:
-            return prepare_images(self._vlm, self._decoded_images(request, cancellation), task, request.effective_options)
+            images = self._decoded_images(request, cancellation)
+            return prepare_images(self._vlm, images, task, request.effective_options)
         (image,) = request.images
         with opened_encoded(image, self._limits) as opened, _as_bad_request("vlrun.tiles"):
             return prepare_images(self._vlm, [as_requested(opened, image)], task, request.effective_options)
