@@ -11,6 +11,7 @@ import tokenizers
 
 from vlrun import manifest
 from vlrun.manifest import Preprocessing, TokenIds, VisionDimensions
+from vlrun.models.qwen3_vl.positions import PatchPositions, patch_positions, token_positions
 from vlrun.vision.grid import Grid
 
 FloatArray = npt.NDArray[np.float32]
@@ -39,6 +40,14 @@ class CheckPrompt:
     def visual(self) -> slice:
         """Slice of the visual tokens."""
         return slice(self.start, self.start + self.grid.tokens)
+
+    def patch_positions(self, vision: VisionDimensions) -> PatchPositions:
+        """Return the positions of the patches."""
+        return patch_positions(self.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
+
+    def token_positions(self) -> IntArray:
+        """Return the positions of the tokens, ``[3, T]``."""
+        return token_positions(len(self.ids), [(self.start, self.grid)])
 
 
 def make_check_prompt(
