@@ -69,6 +69,14 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
         "help": "Maximum of images per request. [default: 16]",
     },
     "max_megapixels": {"type": click.IntRange(1, 89), "help": "Maximum size of an image. [default: 50]"},
+    "stored_images_mib": {
+        "type": click.IntRange(1, 65536),
+        "help": "Maximum size of the images that /v1/images keeps. [default: 128]",
+    },
+    "stored_image_seconds": {
+        "type": FiniteRange(1, 86400),
+        "help": "Seconds after which it forgets an unused image. [default: 1800]",
+    },
     "connections": {"type": click.IntRange(1, 10000), "help": "Maximum of connections; more get 503. [default: 256]"},
     "client_connections": {
         "type": click.IntRange(1, 10000),
@@ -146,6 +154,7 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         from vlrun.server import logging, server
         from vlrun.server.app import Service
         from vlrun.server.middleware.allowed_names import OPAQUE_ORIGIN
+        from vlrun.server.pages import WebPage
         from vlrun.server.systemd import SystemdNotifier
     except ImportError as error:
         raise OptionError(missing_packages("serve"), error) from error
@@ -156,7 +165,7 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
             logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
         sock = listen.open(access.keys is not None)
         vlm = model_options.load(line)
-        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts)
+        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts, WebPage())
         loading = timed(f"loading {vlm.manifest.name}", None, time.monotonic())
         line.show(lambda: "" if service.loaded else loading())
         server.serve(service, sock, SystemdNotifier())
