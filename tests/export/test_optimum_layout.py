@@ -13,17 +13,15 @@ import pytest
 pytest.importorskip("torch", reason="needs the workbench packages")
 
 import vlrun
+from tests.exports import export
 from tests.small_models import build_checkpoint
 from vlrun import Hints, Options
 from vlrun.backends.openvino.backend import REFERENCE, OpenVINOBackend
 from vlrun.backends.openvino.device_probe import DeviceProbe, ProbeResult
 from vlrun.errors import ModelError
-from vlrun.layout import OPTIMUM, VLRUN, Layout
+from vlrun.layout import OPTIMUM, VLRUN
 from vlrun.manifest import MANIFEST
 from vlrun.models.model_folder import ModelFolder
-from vlrun_export import conversion
-from vlrun_export.export import export_checkpoint
-from vlrun_export.quantize import Precision
 
 pytestmark = pytest.mark.slow
 
@@ -37,15 +35,6 @@ LARGER: Mapping[str, Mapping[str, object]] = {
 }
 """What the larger models have beside more layers and a head of their own: in 4B, the heads together are wider than the
 hidden states; in 8B, the vision encoder has heads of 72 and an intermediate size that is no multiple of 32."""
-
-
-def export(checkpoint: Path, out: Path, layout: Layout, precision: Precision = "fp32", *, check: bool = False) -> Path:
-    """Export without the trial question, which loads the model in a process of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "ask_trial_question", lambda folder: None)
-        vision = "int8" if precision == "int4" else precision
-        export_checkpoint(checkpoint, out, layout=layout, weights=precision, vision=vision, check=check)
-    return out
 
 
 def probe(folder: Path) -> ProbeResult:
