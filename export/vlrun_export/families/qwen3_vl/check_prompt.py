@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,11 @@ import tokenizers
 
 from vlrun import manifest
 from vlrun.manifest import Preprocessing, TokenIds, VisionDimensions
-from vlrun.models.qwen3_vl.positions import PatchPositions, patch_positions, token_positions
+from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
 from vlrun.vision.grid import Grid
+
+if TYPE_CHECKING:
+    from vlrun.models.family import PatchPositions
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
