@@ -20,6 +20,7 @@ const tasks = translator(taskMessages);
 /**
  * @typedef {object} TurnState What surrounds a turn.
  * @property {number | null} activeMark
+ * @property {[number, number] | null} tokens Those whose heat map is shown.
  * @property {boolean} isShown Whether the picture shows its marks.
  * @property {boolean} isLast
  * @property {boolean} isBusy Whether any question is being answered.
@@ -37,7 +38,7 @@ export function TurnView({ turn, number, view }) {
   const hasAnswer = turn.text !== "" || turn.extension.value !== undefined;
   return html`<article class="turn" aria-label=${t("turn", { n: number })} aria-busy=${isRunning(turn)}>
     <${Question} turn=${turn} />
-    <div class="answer">
+    <div class="turn-answer">
       ${turn.reasoning && html`<${Reasoning} text=${turn.reasoning} open=${!turn.text && isRunning(turn)} />`}
       ${hasAnswer && html`<${Answer} turn=${turn} view=${view} />`}
       ${isRunning(turn) && html`<${TurnProgress} turn=${turn} waiting=${view.waiting} />`}
@@ -97,6 +98,7 @@ function Answer({ turn, view }) {
     format=${value !== undefined || turn.json ? "json" : "text"}
     streaming=${isRunning(turn)}
     tokens=${heatmap?.tokens}
+    activeTokens=${view.tokens}
     onToken=${heatmap && view.heat ? onToken : undefined}
   />`;
 }
