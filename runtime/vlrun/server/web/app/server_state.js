@@ -11,14 +11,18 @@ const t = translator(messages);
 
 const READY_SECONDS = 10;
 const WAITING_SECONDS = 2;
-const TIMEOUT_SECONDS = 5;
+const TIMEOUT_SECONDS = 10;
+/** Tries that must fail before the service counts as unreachable: a busy machine may answer one late. */
+const MAX_FAILURES = 2;
+
+let failures = 0;
 
 /** Ask for the state until the page is closed; rarely while the page is hidden or all is well. */
 export async function watchServer() {
   for (;;) {
     await refresh();
     const { server, offline } = app.value;
-    const isBusy = offline || !server?.ready || app.value.dialog === "server";
+    const isBusy = offline || failures > 0 || !server?.ready || app.value.dialog === "server";
     await pause(document.hidden || !isBusy ? READY_SECONDS : WAITING_SECONDS);
   }
 }
@@ -26,11 +30,13 @@ export async function watchServer() {
 async function refresh() {
   try {
     const server = await readiness(AbortSignal.timeout(TIMEOUT_SECONDS * 1000));
+    failures = 0;
     app.set({ server, offline: false });
     if (server.ready && !app.value.tasks.length) await loadTasks();
   } catch (error) {
     const refused = /** @type {{status?: number}} */ (error).status === 401;
-    app.set(refused ? { offline: false } : { offline: true });
+    failures = refused ? 0 : failures + 1;
+    app.set({ offline: failures >= MAX_FAILURES });
   }
 }
 
