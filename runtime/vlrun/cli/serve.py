@@ -55,6 +55,7 @@ _LISTEN: Mapping[str, Mapping[str, Any]] = {
         "metavar": "NAME",
         "help": "Model name for clients. [default: the model's own]",
     },
+    "tasks": {"type": FILE, "metavar": "FILE", "help": "TOML file with tasks of your own."},
     "log_prompts": {"is_flag": True, "help": "Log questions and answers."},
 }
 _LIMITS: Mapping[str, Mapping[str, Any]] = {
@@ -69,6 +70,14 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
         "help": "Maximum of images per request. [default: 16]",
     },
     "max_megapixels": {"type": click.IntRange(1, 89), "help": "Maximum size of an image. [default: 50]"},
+    "stored_images_mib": {
+        "type": click.IntRange(1, 65536),
+        "help": "Maximum size of the images that /v1/images keeps. [default: 128]",
+    },
+    "stored_image_seconds": {
+        "type": FiniteRange(1, 86400),
+        "help": "Seconds after which it forgets an unused image. [default: 1800]",
+    },
     "connections": {"type": click.IntRange(1, 10000), "help": "Maximum of connections; more get 503. [default: 256]"},
     "client_connections": {
         "type": click.IntRange(1, 10000),
@@ -89,6 +98,7 @@ class ListenOptions:
     allow_host: tuple[str, ...] = ()
     allow_origin: tuple[str, ...] = ()
     name: tuple[str, ...] = ()
+    tasks: Path | None = None
     log_prompts: bool = False
 
     def access(self) -> Access:
@@ -148,6 +158,7 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         from vlrun.server.middleware.allowed_names import OPAQUE_ORIGIN
         from vlrun.server.pages import WebPage
         from vlrun.server.systemd import SystemdNotifier
+        from vlrun.tasks.definition import load_tasks
     except ImportError as error:
         raise OptionError(missing_packages("serve"), error) from error
     with model_options.progress_line() as line:
@@ -155,9 +166,11 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         access = listen.access()
         if OPAQUE_ORIGIN in access.origins:
             logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
+        tasks = load_tasks(listen.tasks) if listen.tasks else None
         sock = listen.open(access.keys is not None)
         vlm = model_options.load(line)
-        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts, WebPage())
+        names = listen.name or (vlm.manifest.name,)
+        service = Service(vlm, names, limits, access, listen.log_prompts, WebPage(), tasks)
         loading = timed(f"loading {vlm.manifest.name}", None, time.monotonic())
         line.show(lambda: "" if service.loaded else loading())
         server.serve(service, sock, SystemdNotifier())

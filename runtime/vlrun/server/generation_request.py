@@ -19,11 +19,14 @@ from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file. ``param``: the request's field that it came in, for errors."""
+    """An image file. ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored
+    image, whose file is filled in by ``ImageStore.resolve``.
+    """
 
     encoded: bytes
     detail: Detail
     param: str
+    reference: str = ""
 
 
 Part: TypeAlias = str | EncodedImage

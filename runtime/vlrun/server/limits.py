@@ -36,6 +36,11 @@ class ServerLimits:
     """Of these, from one address (IPv6: one /64 network); for another one its longest silent one is closed, or it gets
     503. Behind a proxy, all clients have the proxy's address."""
 
+    stored_images_mib: int = 128
+    """Size of all images that are kept for later requests; the longest unused ones make room. A client has half."""
+    stored_image_seconds: float = 1800.0
+    """After which an image is forgotten that nothing has used."""
+
     bodies_mib: int = 256
     """Size of all requests that are being read or wait; more is 429."""
     client_bodies_mib: int = 128

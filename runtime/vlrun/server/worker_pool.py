@@ -34,13 +34,16 @@ DELIVERY_SECONDS = 0.05
 
 
 class WorkerPool:
-    """One thread for each answer that may be generated at once, and two for short work."""
+    """One thread for each answer that may be generated at once, two for short work, and one for images that belong to
+    no answer.
+    """
 
     def __init__(self, vlm: VLM, limits: ServerLimits) -> None:
         self._vlm = vlm
         self._limits = limits
         self._answers = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
+        self._images = ThreadPoolExecutor(1, thread_name_prefix="vlrun-image")
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds, too many for the event loop."""
@@ -48,8 +51,15 @@ class WorkerPool:
 
     async def run_in_turn(self, work: Callable[[Cancellation], T]) -> T:
         """Run work that may take longer, in the thread of an answer; afterwards the thread is free, however it ends."""
+        return await self._run_in(self._answers, work)
+
+    async def run_on_image(self, work: Callable[[Cancellation], T]) -> T:
+        """Run work on an image, one after another; afterwards the thread is free, however it ends."""
+        return await self._run_in(self._images, work)
+
+    async def _run_in(self, threads: ThreadPoolExecutor, work: Callable[[Cancellation], T]) -> T:
         cancellation = Cancellation()
-        future = asyncio.get_running_loop().run_in_executor(self._answers, work, cancellation)
+        future = asyncio.get_running_loop().run_in_executor(threads, work, cancellation)
         try:
             await asyncio.wait([future])
             return future.result()
@@ -120,6 +130,7 @@ class WorkerPool:
         """Take no more work. What runs ends by itself, or with the model."""
         self._answers.shutdown(wait=False, cancel_futures=True)
         self._short.shutdown(wait=False, cancel_futures=True)
+        self._images.shutdown(wait=False, cancel_futures=True)
 
 
 def _seed(request: GenerationRequest, index: int) -> int | None:
