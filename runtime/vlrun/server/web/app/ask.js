@@ -99,12 +99,13 @@ function turnOf(id) {
 
 /** @param {string} id @param {Map<string, string>} urls @param {AbortSignal} signal */
 async function receive(id, urls, signal) {
-  const { conversation, settings, server, heat } = app.value;
+  const { conversation, settings, server, heat, tasks } = app.value;
   const turn = turnOf(id);
   const body = requestBody(conversation, turn, settings, urls, {
     heat,
     language: language(),
     thinks: server?.thinks === true,
+    tasks,
   });
   let answer = { ...EMPTY };
   const estimate = secondsLeft();

@@ -35,11 +35,12 @@ const tasks = translator(taskMessages);
  *   pictures: import("./state.js").Picture[]}} props
  */
 export function TurnView({ turn, number, view }) {
+  const reasoning = [turn.reasoning, ...(turn.extension.reasoning ?? [])].filter(Boolean).join("\n\n");
   const hasAnswer = turn.text !== "" || turn.extension.value !== undefined;
   return html`<article class="turn" aria-label=${t("turn", { n: number })} aria-busy=${isRunning(turn)}>
     <${Question} turn=${turn} />
     <div class="turn-answer">
-      ${turn.reasoning && html`<${Reasoning} text=${turn.reasoning} open=${!turn.text && isRunning(turn)} />`}
+      ${reasoning && html`<${Reasoning} text=${reasoning} open=${!turn.text && isRunning(turn)} />`}
       ${hasAnswer && html`<${Answer} turn=${turn} view=${view} />`}
       ${isRunning(turn) && html`<${TurnProgress} turn=${turn} waiting=${view.waiting} />`}
       ${turn.status === "stopped" && html`<p class="turn-note">${t(hasAnswer ? "stopped" : "stoppedEmpty")}</p>`}
