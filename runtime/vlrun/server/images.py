@@ -12,8 +12,10 @@ from dataclasses import replace
 
 import msgspec
 
-from vlrun.errors import MediaError
+from vlrun.errors import MediaError, OptionError
+from vlrun.media.enhance import enhance
 from vlrun.media.image import Image, ImageLimits, image_size, opened_image
+from vlrun.media.region import crop
 from vlrun.server.api_errors import api_error, bad_request
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.limits import MIB, ServerLimits
@@ -101,6 +103,15 @@ def opened_encoded(image: EncodedImage, limits: ServerLimits) -> Iterator[Image]
     """
     with _media_errors(image), opened_image(image.encoded, _image_limits(limits)) as opened:
         yield opened
+
+
+def as_requested(opened: Image, image: EncodedImage) -> Image:
+    """Crop and enhance a decoded image as its request says. Raises ApiError 400 for a region outside of it."""
+    try:
+        cropped = crop(opened, image.region) if image.region else opened
+    except OptionError as error:
+        raise bad_request(error.message, f"{image.param.rpartition('.')[0]}.region") from None
+    return enhance(cropped) if image.enhance else cropped
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, InvalidAnswer, SchemaViolation
+from vlrun.errors import AnswerCancelled, InvalidAnswer, OptionError, SchemaViolation
 from vlrun.media.image import Image
+from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
-from vlrun.server.images import encoded_size, opened_encoded
+from vlrun.server.images import as_requested, encoded_size, opened_encoded
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Chunk
 from vlrun.types.options import Options
@@ -97,8 +98,13 @@ class WorkerPool:
             prompts = [texts[index * len(texts) // request.n] for index in range(request.n)]
             pairs = zip(prompts, options, strict=True)
             return [self._vlm.complete(prompt, each, cancellation) for prompt, each in pairs]
-        sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
-        if sizes:
+        if request.options.heatmap:
+            try:
+                self._vlm.engine.check_recorder()
+            except OptionError as error:
+                raise bad_request(error.message, "vlrun.heatmap") from None
+        uncropped = [image for image in request.images if image.region is None]
+        if sizes := [(encoded_size(image, self._limits), image.detail) for image in uncropped]:
             self._vlm.builder.check_visual_tokens(sizes, request.options, self._vlm.known_context)
         turns = self.decode(request, cancellation)
         return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
@@ -122,9 +128,9 @@ class WorkerPool:
         return turns
 
     def _resized(self, image: EncodedImage, options: Options) -> Image:
-        """Decode and resize an image. When this returns, nothing refers to its original pixels."""
+        """Decode, crop, enhance and resize an image. When this returns, nothing refers to its original pixels."""
         with opened_encoded(image, self._limits) as opened:
-            return self._vlm.builder.resize(opened, options, image.detail)
+            return self._vlm.builder.resize(as_requested(opened, image), options, image.detail)
 
     def close(self) -> None:
         """Take no more work. What runs ends by itself, or with the model."""

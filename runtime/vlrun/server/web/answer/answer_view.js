@@ -10,7 +10,7 @@ import { JsonTable } from "./json_table.js";
 import { JsonTree } from "./json_tree.js";
 import { CopyButton, SaveButton } from "./save.js";
 import { canDraw, SeriesChart } from "./series_chart.js";
-import { tokensIn, tokenSpans } from "./spans.js";
+import { spansInUnits, tokensIn, tokenSpans } from "./spans.js";
 import { countsOf, markIndexes, seriesOf, tablesOf } from "./tables.js";
 import { Tabs } from "./tabs.js";
 import { TextAnswer } from "./text_answer.js";
@@ -24,7 +24,7 @@ import { Votes } from "./votes.js";
  * @property {string} text
  * @property {unknown} [value] The parsed JSON of a structured answer.
  * @property {readonly import("../viewer/marks.js").Mark[] | null} [marks]
- * @property {readonly (Span | null)[] | null} [spans] Of the marks in the text: see `spansOf`.
+ * @property {readonly (readonly number[] | null)[] | null} [spans] Of the marks in the text, in characters as in the API.
  * @property {number | null} [activeMark]
  * @property {(index: number | null) => void} [onActiveMark]
  * @property {readonly TileVotes[] | null} [votes]
@@ -63,6 +63,7 @@ function valueOf({ text, value }) {
 function Words(props) {
   const { text, spans, marking, tokens, activeTokens, onToken, streaming = false, raw } = props;
   const positions = useMemo(() => (tokens ? tokenSpans(tokens, text) : []), [tokens, text]);
+  const units = useMemo(() => spansInUnits(text, spans), [text, spans]);
   const activeWord = activeTokens && positions.length ? /** @type {Span} */ ([positions[activeTokens[0]]?.[0] ?? 0, positions[activeTokens[1] - 1]?.[1] ?? 0]) : null;
   const onWord = (/** @type {Span} */ word) => {
     const found = tokensIn(positions, word);
@@ -70,7 +71,7 @@ function Words(props) {
     onToken?.(again ? null : found);
   };
   const shared = { marking, streaming, activeWord, onWord: onToken && positions.length && !streaming ? onWord : null };
-  return html`<${TextAnswer} text=${text} raw=${raw} spans=${spans ?? []} ...${shared} />`;
+  return html`<${TextAnswer} text=${text} raw=${raw} spans=${units} ...${shared} />`;
 }
 
 /** @param {AnswerViewProps & {marking: Marking}} props */

@@ -3,17 +3,17 @@
 /** @typedef {readonly [number, number]} Span Start and end in UTF-16 units, as in JavaScript strings. */
 
 /**
- * The spans of marks in the text. The API counts characters, JavaScript counts UTF-16 units.
+ * The spans of marks in UTF-16 units: the API counts characters.
  *
  * @param {string} text
- * @param {readonly {start?: number | null, end?: number | null}[] | null | undefined} marks
- * @returns {(Span | null)[]}
+ * @param {readonly (readonly number[] | null | undefined)[] | null | undefined} spans In characters.
+ * @returns {(Span | null)[]} Null for what is no span of the text.
  */
-export function spansOf(text, marks) {
+export function spansInUnits(text, spans) {
   const units = unitsOf(text);
-  return (marks ?? []).map(({ start, end }) => {
-    if (!Number.isInteger(start) || !Number.isInteger(end)) return null;
-    const [first, last] = [units(Number(start)), units(Number(end))];
+  return (spans ?? []).map((span) => {
+    if (!span || !Number.isInteger(span[0]) || !Number.isInteger(span[1])) return null;
+    const [first, last] = [units(span[0]), units(span[1])];
     return first >= 0 && first < last && last <= text.length ? [first, last] : null;
   });
 }
