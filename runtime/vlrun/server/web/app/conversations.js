@@ -32,10 +32,11 @@ export async function openConversation(id) {
   app.set({ ...CLEARED, conversation: interrupted(conversation), picture: conversation.pictures.at(-1)?.key ?? null });
 }
 
-/** @param {string} id */
-export async function removeConversation(id) {
-  await deleteConversation(id);
-  if (app.value.conversation.id !== id) return;
+/** @param {import("./state.js").Conversation} conversation Delete it for good. */
+export async function removeConversation(conversation) {
+  await deleteConversation(conversation);
+  if (app.value.conversation.id !== conversation.id) return;
+  stop();
   app.set({ ...CLEARED, conversation: newConversation(), picture: null });
 }
 

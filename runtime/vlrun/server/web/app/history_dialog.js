@@ -31,8 +31,8 @@ export function HistoryDialog({ state, onClose }) {
     onClose();
     await openConversation(id);
   };
-  const remove = async (/** @type {string} */ id) => {
-    await removeConversation(id);
+  const remove = async (/** @type {Conversation} */ conversation) => {
+    await removeConversation(conversation);
     await load();
   };
   const removeAll = async () => {
@@ -76,7 +76,7 @@ export function HistoryDialog({ state, onClose }) {
 }
 
 /**
- * @param {{conversation: Conversation, isOpen: boolean, onOpen: (id: string) => void, onRemove: (id: string) => void}}
+ * @param {{conversation: Conversation, isOpen: boolean, onOpen: (id: string) => void, onRemove: (conversation: Conversation) => void}}
  *   props
  */
 function Entry({ conversation, isOpen, onOpen, onRemove }) {
@@ -97,7 +97,7 @@ function Entry({ conversation, isOpen, onOpen, onRemove }) {
       <${Icon} name="download" size=${18} />
     </button>
     <button type="button" class="icon-button" aria-label=${t("deleteOne", { title })} title=${t("deleteIt")}
-      onClick=${() => onRemove(id)}>
+      onClick=${() => onRemove(conversation)}>
       <${Icon} name="trash" size=${18} />
     </button>
   </li>`;

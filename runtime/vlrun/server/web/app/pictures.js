@@ -49,7 +49,8 @@ async function addFile(file) {
 function offerNewConversation(picture) {
   const { length } = app.value.conversation.pictures;
   const run = () => {
-    app.set({ conversation: { ...newConversation(), pictures: [picture] }, picture: picture.key, region: null });
+    const only = { ...picture, key: randomId() };
+    app.set({ conversation: { ...newConversation(), pictures: [only] }, picture: only.key, region: null, shownTurn: null });
   };
   toast(t("pictureAdded", { n: length }), { action: { label: t("askAboutThisOnly"), run } });
 }
@@ -87,7 +88,7 @@ async function pictureOf(file, name) {
   const blob = tooLarge ? await smaller(file, size, scale) : file;
   const { width, height } = (tooLarge && (await sizeOf(blob))) || size;
   if (tooLarge) toast(t("madeSmaller", { name, width, height }));
-  return { key: randomId(), name, blob, shown: blob, thumb: await thumbOf(blob, width, height), width, height };
+  return { key: randomId(), name, blob, shown: null, thumb: await thumbOf(blob, width, height), width, height };
 }
 
 /**

@@ -20,7 +20,7 @@ let failures = 0;
 /** Ask for the state until the page is closed; rarely while the page is hidden or all is well. */
 export async function watchServer() {
   for (;;) {
-    await refresh();
+    if (!app.value.keyNeeded) await refresh();
     const { server, offline } = app.value;
     const isBusy = offline || failures > 0 || !server?.ready || app.value.dialog === "server";
     await pause(document.hidden || !isBusy ? READY_SECONDS : WAITING_SECONDS);
@@ -59,9 +59,11 @@ function pause(seconds) {
 /**
  * @param {import("../api/types.js").Readiness | null} server
  * @param {boolean} offline
+ * @param {boolean} keyNeeded
  * @returns {string}
  */
-export function stateText(server, offline) {
+export function stateText(server, offline, keyNeeded) {
+  if (keyNeeded) return t("keyTitle");
   if (offline) return t("stateOffline");
   if (!server) return t("stateConnecting");
   const texts = {
@@ -75,11 +77,11 @@ export function stateText(server, offline) {
 
 /** @param {{state: import("./state.js").State, onClose: () => void}} props */
 export function ServerDialog({ state, onClose }) {
-  const { server, offline } = state;
+  const { server, offline, keyNeeded } = state;
   const { model, device, queue, version, context, memory, notes } = server ?? {};
   /** @type {[string, string | undefined][]} */
   const rows = [
-    [t("serviceState"), stateText(server, offline)],
+    [t("serviceState"), stateText(server, offline, keyNeeded)],
     [t("serviceModel"), model],
     [t("serviceDevice"), device],
     [t("serviceQueue"), queue && t("queueText", { running: queue.running, waiting: queue.waiting, limit: queue.limit })],

@@ -80,6 +80,9 @@ function Reasoning({ text, open }) {
   </details>`;
 }
 
+/** How models begin an answer about places that is JSON although none was asked for. */
+const JSON_START = /^\s*(```(json)?\s*)?[[{]/;
+
 /** @param {{turn: import("./state.js").Turn, view: TurnState}} props */
 function Answer({ turn, view }) {
   const { value, marks = [], votes, heatmap } = turn.extension;
@@ -96,7 +99,7 @@ function Answer({ turn, view }) {
     activeMark=${view.activeMark}
     onActiveMark=${onActiveMark}
     votes=${votes}
-    format=${value !== undefined || turn.json ? "json" : "text"}
+    format=${value !== undefined || turn.json || (marks.length > 0 && JSON_START.test(turn.text)) ? "json" : "text"}
     streaming=${isRunning(turn)}
     tokens=${heatmap?.tokens}
     activeTokens=${view.tokens}
