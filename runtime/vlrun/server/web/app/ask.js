@@ -70,8 +70,10 @@ async function answer(id) {
   const controller = new AbortController();
   running = controller;
   const turn = turnOf(id);
-  changeTurn(id, { ...EMPTY, status: "sending", attempts: turn.attempts + 1 });
   const pictures = turn.pictures.flatMap((key) => app.value.conversation.pictures.find((each) => each.key === key) ?? []);
+  const keys = pictures.map(({ key }) => key); // the person may have removed some since
+  const region = keys[0] === turn.pictures[0] ? turn.region : null;
+  changeTurn(id, { ...EMPTY, status: "sending", attempts: turn.attempts + 1, pictures: keys, region });
   try {
     await withImages(
       pictures.map(({ blob }) => blob),

@@ -81,7 +81,7 @@ function Reasoning({ text, open }) {
 }
 
 /** How models begin an answer about places that is JSON although none was asked for. */
-const JSON_START = /^\s*(```(json)?\s*)?[[{]/;
+const JSON_START = /^\s*[[{]/;
 
 /** @param {{turn: import("./state.js").Turn, view: TurnState}} props */
 function Answer({ turn, view }) {

@@ -11,8 +11,8 @@ const PICTURES = "pictures";
 /** @type {Map<string, Conversation>} What the database does not have. */
 const unsaved = new Map();
 
-/** @type {Set<string>} The keys of pictures that the database has. */
-const savedPictures = new Set();
+/** @type {Map<string, Blob>} The files of pictures that the database has, by their keys. */
+const savedPictures = new Map();
 
 /** @type {Promise<IDBDatabase | null> | undefined} */
 let opened;
@@ -68,14 +68,14 @@ async function run(mode, use) {
 
 /** @param {Conversation} conversation */
 export async function saveConversation(conversation) {
-  const pictures = conversation.pictures.filter(({ key }) => !savedPictures.has(key));
+  const pictures = conversation.pictures.filter(({ key, blob }) => savedPictures.get(key) !== blob);
   const entry = { ...conversation, pictures: conversation.pictures.map((each) => ({ ...each, blob: null, shown: null })) };
   try {
     await run("readwrite", (table, pictureTable) => {
       for (const { key, blob, shown } of pictures) pictureTable.put({ key, blob, shown });
       return table.put(entry);
     });
-    for (const { key } of pictures) savedPictures.add(key);
+    for (const { key, blob } of pictures) savedPictures.set(key, blob);
     unsaved.delete(conversation.id);
   } catch {
     unsaved.set(conversation.id, conversation);
@@ -102,7 +102,7 @@ export async function loadConversation(id) {
 async function loadPicture(picture) {
   const file = await run("readonly", (_, pictures) => pictures.get(picture.key));
   if (!file) return null;
-  savedPictures.add(picture.key);
+  savedPictures.set(picture.key, file.blob);
   return { ...picture, blob: file.blob, shown: file.shown };
 }
 
