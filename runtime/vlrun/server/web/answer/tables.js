@@ -26,7 +26,7 @@ export function tablesOf(value) {
   const counts = countsOf(value);
   if (counts) return [{ title: "", columns: [t("item"), t("count")], rows: [...counts.items, [t("total"), counts.total]] }];
   const series = seriesOf(value);
-  if (series.length) return [...fieldTables(value), seriesTable(series)];
+  if (series.length) return [seriesTable(series)];
   if (isGrid(value)) return [...fieldTables(value), gridTable(value)];
   const lists = Object.entries(value).flatMap(([key, part]) => (Array.isArray(part) ? listTables(key, part) : []));
   return [...fieldTables(value), ...lists].slice(0, MAX_TABLES);
