@@ -72,6 +72,24 @@ OUTPUT_OPTIONS: OptionTable = {
 }
 
 
+EACH_OPTIONS: OptionTable = {
+    "each": {"is_flag": True, "help": "Ask about each image alone: of folders, patterns and files."},
+    "recursive": {"is_flag": True, "help": "With --each: also the images of subfolders."},
+}
+
+
+@dataclass(frozen=True)
+class EachOptions:
+    """The values of ``EACH_OPTIONS``."""
+
+    each: bool = False
+    recursive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.recursive and not self.each:
+            raise OptionError("--recursive needs --each")
+
+
 @dataclass(frozen=True)
 class OutputOptions:
     """The values of ``OUTPUT_OPTIONS`` and ``SHOW_THINKING``."""
@@ -113,6 +131,7 @@ class OutputOptions:
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, type=TEXT_OR_FILE, metavar="IMAGE... [QUESTION]")
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
+@option_group("each", EACH_OPTIONS, EachOptions)
 @with_task_options
 @with_image_options
 @option_group("output", {**OUTPUT_OPTIONS, **SHOW_THINKING}, OutputOptions)
@@ -121,6 +140,7 @@ class OutputOptions:
 def ask(
     words: tuple[str, ...],
     question: tuple[str, ...],
+    each: EachOptions,
     task_options: TaskOptions,
     image_options: ImageOptions,
     output: OutputOptions,
@@ -130,9 +150,15 @@ def ask(
     """Ask a QUESTION about all IMAGEs together (default: describe them).
 
     IMAGE is a file, or - for stdin. The last argument is the question, unless it is a file. Examples: docs/asking.md.
+    With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or FILE.csv can then be continued.
     """
-    names, questions = split_arguments(words, question)
+    names, questions = split_arguments(words, question, folders=each.each)
     requests = [task_options.request(question) for question in questions]
+    if each.each:
+        from vlrun.cli.each import ask_each
+
+        ask_each(names, requests, each.recursive, image_options, output, options, model_options)
+        return
     output.check(names, requests)
     for request in requests:
         request.check_image_count(len(names))

@@ -38,6 +38,14 @@ class ImageOptions:
 
         return cls(None if region is None else parse_region(region), enhance)
 
+    def apply(self, image: Image) -> Image:
+        """Crop and enhance an image. Raises OptionError for a region outside of it."""
+        from vlrun.media.enhance import enhance
+        from vlrun.media.region import crop
+
+        image = crop(image, self.region) if self.region else image
+        return enhance(image) if self.enhance else image
+
 
 with_image_options = option_group("image_options", IMAGE_OPTIONS, ImageOptions.parse)
 
@@ -75,17 +83,13 @@ def load_images(
         reduce: Returns an image with what is needed of it. All else is dropped before the next image is decoded.
         keep_original: Keep the images as they were given, too.
     """
-    from vlrun.media.enhance import enhance
-    from vlrun.media.region import crop
-
     loaded = []
     for number, one in enumerate(pending, 1):
         label = f"opening image {number} of {len(pending)}" if len(pending) > 1 else "opening the image"
         line.show(timed(label, None, time.monotonic()))
         with silent_libraries(), one.opened() as original:
             pass
-        image = crop(original, options.region) if options.region else original
-        image = enhance(image) if options.enhance else image
+        image = options.apply(original)
         with line.paused():
             for note in image.notes:
                 print_note(note)

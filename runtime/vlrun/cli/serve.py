@@ -69,6 +69,14 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
         "help": "Maximum of images per request. [default: 16]",
     },
     "max_megapixels": {"type": click.IntRange(1, 89), "help": "Maximum size of an image. [default: 50]"},
+    "stored_images_mib": {
+        "type": click.IntRange(1, 65536),
+        "help": "Maximum size of the images that /v1/images keeps. [default: 128]",
+    },
+    "stored_image_seconds": {
+        "type": FiniteRange(1, 86400),
+        "help": "Seconds after which it forgets an unused image. [default: 1800]",
+    },
     "connections": {"type": click.IntRange(1, 10000), "help": "Maximum of connections; more get 503. [default: 256]"},
     "client_connections": {
         "type": click.IntRange(1, 10000),

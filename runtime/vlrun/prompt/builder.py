@@ -134,7 +134,7 @@ class PromptBuilder:
             OptionError: The question is empty, or there are too many images.
             ContextLengthExceeded: The images alone are too long.
         """
-        _check_question(question)
+        check_question(question)
         pending = read_headers(as_list(sources))
         self.check_visual_tokens([(image.size, options.detail) for image in pending], options, context)
         return Turn("user", (*(self._resized(image, options) for image in pending), question))
@@ -216,11 +216,12 @@ def user_turn(sources: Images, question: str) -> Turn:
         MediaError: An image cannot be read.
         OptionError: The question is empty, or there are too many images.
     """
-    _check_question(question)
+    check_question(question)
     return Turn("user", (*open_images(as_list(sources)), question))
 
 
-def _check_question(question: object) -> None:
+def check_question(question: object) -> None:
+    """Raise OptionError for a question that is empty or no text."""
     if not isinstance(question, str) or not question.strip():  # untyped callers may pass None
         raise OptionError("the question must be a non-empty text")
 

@@ -34,6 +34,7 @@ from vlrun.server.api.responses import ResponsesAdapter
 from vlrun.server.api.start_page import page
 from vlrun.server.api_errors import ApiError, protocol_of
 from vlrun.server.generation_request import GenerationRequest, ResponseAdapter
+from vlrun.server.image_endpoints import ImageEndpoints
 from vlrun.server.images import check_images
 from vlrun.server.limits import ServerLimits
 from vlrun.server.logging import AccessLogMiddleware
@@ -41,7 +42,7 @@ from vlrun.server.metrics import CONTENT_TYPE, Metrics
 from vlrun.server.middleware.api_keys import ApiKeys
 from vlrun.server.middleware.security import SecurityMiddleware
 from vlrun.server.pages import ALL_PATHS, WebPage, docs_routes, is_public, wants_html
-from vlrun.server.request_handler import RequestHandler, send_whole
+from vlrun.server.request_handler import RequestHandler, owner_of, send_whole
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
@@ -166,6 +167,7 @@ class Service:
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": _value(lambda scope: openapi(_base_url(scope)))},
+            **ImageEndpoints(self.handler).routes(),
             **docs_routes(),
             **(self.web.routes(self._start) if self.web else {}),
         }
@@ -191,29 +193,31 @@ class Service:
 
         return answer
 
-    def _computed(self, endpoint: str, compute: Callable[[bytes, Cancellation], bytes]) -> Endpoint:
+    def _computed(self, endpoint: str, compute: Callable[[bytes, str, Cancellation], bytes]) -> Endpoint:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             _check_json(scope)
-            await self.handler.compute(scope, receive, send, endpoint, compute)
+            owner = owner_of(scope)
+            await self.handler.compute(scope, receive, send, endpoint, lambda body, stop: compute(body, owner, stop))
 
         return answer
 
-    def _count_tokens(self, body: bytes, cancellation: Cancellation) -> bytes:
+    def _count_tokens(self, body: bytes, owner: str, cancellation: Cancellation) -> bytes:
         """The answer of ``/v1/tokenize``. Called in a thread."""
         request = tokenize.parse(strict_json.parse(body, self.limits), self.names, self.limits)
         if isinstance(request, str):
             count, image_tokens = len(self.vlm.template.encode_text(request)), 0
         else:
-            prompt = self._build_prompt(request, cancellation)
+            prompt = self._build_prompt(request, owner, cancellation)
             count, image_tokens = len(prompt.prompt.ids), sum(grid.tokens for _, grid in prompt.images)
         return msgspec.json.encode(tokenize.token_count(count, image_tokens, self.vlm.context))
 
-    def _count_message_tokens(self, body: bytes, cancellation: Cancellation) -> bytes:
+    def _count_message_tokens(self, body: bytes, owner: str, cancellation: Cancellation) -> bytes:
         """The answer of ``/v1/messages/count_tokens``. Called in a thread."""
         request = parse_count(strict_json.parse(body, self.limits), self.names, self.limits)
-        return msgspec.json.encode({"input_tokens": len(self._build_prompt(request, cancellation).prompt.ids)})
+        return msgspec.json.encode({"input_tokens": len(self._build_prompt(request, owner, cancellation).prompt.ids)})
 
-    def _build_prompt(self, request: GenerationRequest, cancellation: Cancellation) -> BuiltPrompt:
+    def _build_prompt(self, request: GenerationRequest, owner: str, cancellation: Cancellation) -> BuiltPrompt:
+        request = self.handler.images.resolve(request, owner)
         check_images(request.images, self.limits)
         return self.vlm.build_prompt(self.handler.workers.decode(request, cancellation), request.tools)
 
@@ -290,6 +294,7 @@ class Service:
             "requests_waiting": self.handler.admission.waiting,
             "answers_running": self.handler.admission.running,
             "body_bytes": self.handler.bodies.held,
+            "stored_image_bytes": self.handler.images.held,
             "connections": self.connections(),
         }
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+from vlrun.media.region import Region
 from vlrun.server.api_errors import ApiError
 from vlrun.server.sse import CONTENT_TYPE, comment
 from vlrun.types.answer import Answer, Chunk, Progress
@@ -19,11 +20,17 @@ from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file. ``param``: the request's field that it came in, for errors."""
+    """An image file. ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored
+    image, whose file is filled in by ``ImageStore.resolve``; ``region`` and ``enhance``: as it is to be cropped and
+    improved for the model.
+    """
 
     encoded: bytes
     detail: Detail
     param: str
+    reference: str = ""
+    region: Region | None = None
+    enhance: bool = False
 
 
 Part: TypeAlias = str | EncodedImage

@@ -22,6 +22,7 @@ GAUGES = {
     "requests_waiting": "Requests waiting for their turn.",
     "answers_running": "Answers being generated.",
     "body_bytes": "Bytes of request bodies in memory.",
+    "stored_image_bytes": "Bytes of images that clients sent for later requests.",
     "connections": "Open connections.",
     "engine_running": "Sequences that the engine runs.",
     "engine_waiting": "Sequences waiting for KV cache blocks.",

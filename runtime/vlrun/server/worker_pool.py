@@ -16,10 +16,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, InvalidAnswer, SchemaViolation
+from vlrun.errors import AnswerCancelled, InvalidAnswer, OptionError, SchemaViolation
 from vlrun.media.image import Image
+from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
-from vlrun.server.images import encoded_size, opened_encoded
+from vlrun.server.images import as_requested, encoded_size, opened_encoded
 from vlrun.server.limits import ServerLimits
 from vlrun.types.answer import Chunk
 from vlrun.types.options import Options
@@ -34,13 +35,16 @@ DELIVERY_SECONDS = 0.05
 
 
 class WorkerPool:
-    """One thread for each answer that may be generated at once, and two for short work."""
+    """One thread for each answer that may be generated at once, two for short work, and one for images that belong to
+    no answer.
+    """
 
     def __init__(self, vlm: VLM, limits: ServerLimits) -> None:
         self._vlm = vlm
         self._limits = limits
         self._answers = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
+        self._images = ThreadPoolExecutor(1, thread_name_prefix="vlrun-image")
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds, too many for the event loop."""
@@ -48,8 +52,15 @@ class WorkerPool:
 
     async def run_in_turn(self, work: Callable[[Cancellation], T]) -> T:
         """Run work that may take longer, in the thread of an answer; afterwards the thread is free, however it ends."""
+        return await self._run_in(self._answers, work)
+
+    async def run_on_image(self, work: Callable[[Cancellation], T]) -> T:
+        """Run work on an image, one after another; afterwards the thread is free, however it ends."""
+        return await self._run_in(self._images, work)
+
+    async def _run_in(self, threads: ThreadPoolExecutor, work: Callable[[Cancellation], T]) -> T:
         cancellation = Cancellation()
-        future = asyncio.get_running_loop().run_in_executor(self._answers, work, cancellation)
+        future = asyncio.get_running_loop().run_in_executor(threads, work, cancellation)
         try:
             await asyncio.wait([future])
             return future.result()
@@ -87,8 +98,13 @@ class WorkerPool:
             prompts = [texts[index * len(texts) // request.n] for index in range(request.n)]
             pairs = zip(prompts, options, strict=True)
             return [self._vlm.complete(prompt, each, cancellation) for prompt, each in pairs]
-        sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
-        if sizes:
+        if request.options.heatmap:
+            try:
+                self._vlm.engine.check_recorder()
+            except OptionError as error:
+                raise bad_request(error.message, "vlrun.heatmap") from None
+        uncropped = [image for image in request.images if image.region is None]
+        if sizes := [(encoded_size(image, self._limits), image.detail) for image in uncropped]:
             self._vlm.builder.check_visual_tokens(sizes, request.options, self._vlm.known_context)
         turns = self.decode(request, cancellation)
         return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
@@ -112,14 +128,15 @@ class WorkerPool:
         return turns
 
     def _resized(self, image: EncodedImage, options: Options) -> Image:
-        """Decode and resize an image. When this returns, nothing refers to its original pixels."""
+        """Decode, crop, enhance and resize an image. When this returns, nothing refers to its original pixels."""
         with opened_encoded(image, self._limits) as opened:
-            return self._vlm.builder.resize(opened, options, image.detail)
+            return self._vlm.builder.resize(as_requested(opened, image), options, image.detail)
 
     def close(self) -> None:
         """Take no more work. What runs ends by itself, or with the model."""
         self._answers.shutdown(wait=False, cancel_futures=True)
         self._short.shutdown(wait=False, cancel_futures=True)
+        self._images.shutdown(wait=False, cancel_futures=True)
 
 
 def _seed(request: GenerationRequest, index: int) -> int | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from vlrun.conversation import Conversation
+from vlrun.each import MAX_PARALLEL
 from vlrun.errors import OptionError
 from vlrun.media.image import Image
 from vlrun.media.pending_image import open_images
@@ -31,9 +32,6 @@ from vlrun.types.sampling import MAX_SEED
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
-
-MAX_PARALLEL = 8
-"""Concurrent answers: as many as the engine batches."""
 
 Vote: TypeAlias = tuple[Answer, ...]
 """The answers of one conversation: reasoning, if requested, then the vote itself."""

@@ -44,7 +44,9 @@ BEYOND_SCHEMA = (
     r"stop strings would cut the JSON of a schema",
     r".*\.name is taken by another function",
     r"input must have a message",
+    r"(a|an answer with a) heat map (needs|has) ",
     # the content of a text, a schema or a file
+    r"'.*' is not a region|.* (of a|a) region\b|the region .* lies outside",
     r".*arguments must be the JSON text of an object",
     r"the image's base64 is broken",
     r"the image is ",  # empty, no image, damaged

@@ -16,13 +16,14 @@ from vlrun.server.api.answers import (
     Json,
     OutputSplitter,
     chat_usage,
-    extension,
     finish_reason,
     logprobs,
     progress,
     split_output,
     timings,
 )
+from vlrun.server.api.chat_tasks import check_heat_map
+from vlrun.server.api.extensions import chat_extension
 from vlrun.server.api.parsing import (
     RequestParser,
     check_model,
@@ -60,7 +61,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
     choice = body.tool_choice
     mode, name = (None, choice.function.name) if isinstance(choice, chat.NamedToolChoice) else (choice, None)
     stream = body.stream_options or schemas.StreamOptions()
-    return GenerationRequest(
+    request = GenerationRequest(
         messages=parse_messages(body.messages, parser),
         options=_options(body, parser),
         tools=tools,
@@ -70,6 +71,8 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
         include_usage=stream.include_usage is True,
         include_progress=stream.include_progress is True,
     )
+    check_heat_map(request, limits)
+    return request
 
 
 def _check_combinations(body: chat.ChatRequest) -> None:
@@ -90,6 +93,7 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
             max_tokens=body.max_completion_tokens or body.max_tokens,
             **sampling(body),
             schema=schema,
+            heatmap=body.vlrun is not None and body.vlrun.heatmap is True,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             thinking_tokens=thinking_tokens(
                 body.reasoning_effort,
@@ -153,11 +157,13 @@ def _parts(
             case str(text):
                 parts.append(parser.text(text, f"{path}[{index}]"))
             case chat.ImagePart(image_url=chat.ImageURL() as image):
-                parts.append(parser.image(image.url, image.detail, f"{path}[{index}].image_url.url"))
+                place = f"{path}[{index}].image_url.url"
+                parts.append(parser.image(image.url, image.detail, place, image.region, image.enhance))
             case chat.ImagePart(image_url=str(url)):
                 parts.append(parser.image(url, None, f"{path}[{index}].image_url"))
             case schemas.InputImage():
-                parts.append(parser.image(part.image_url, part.detail, f"{path}[{index}].image_url"))
+                place = f"{path}[{index}].image_url"
+                parts.append(parser.image(part.image_url, part.detail, place, part.region, part.enhance))
             case schemas.RefusalPart(refusal=text):
                 parts.append(parser.text(text, f"{path}[{index}].refusal"))
             case chat.TextPart(text=text) | schemas.InputText(text=text):
@@ -228,7 +234,7 @@ class ChatAdapter(ResponseAdapter):
                 "delta": {},
                 "logprobs": _logprobs(choice.logprobs),
                 "finish_reason": reason,
-                **extension(piece.answer),
+                **chat_extension(piece.answer, whole_text=not choice.calls),
             }
             events.append(self._chunk([last], {"timings": timings([piece.answer])}))
         return events
@@ -250,7 +256,7 @@ class ChatAdapter(ResponseAdapter):
             "message": {"role": "assistant", "content": text, "refusal": None, **reasoning, **called},
             "logprobs": _logprobs(answer.logprobs),
             "finish_reason": "tool_calls" if calls else finish_reason(answer),
-            **extension(answer),
+            **chat_extension(answer, whole_text=not calls),
         }
 
     def _call(self, choice: int, number: int, call: ToolCall) -> Json:

@@ -20,11 +20,13 @@ class TextPart(RequestStruct, tag_field="type", tag="text"):
 
 
 class ImageURL(RequestStruct):
-    """An image in a data URL."""
+    """An image in a data URL. ``region`` and ``enhance`` are extensions."""
 
     unused = fields.IMAGE
     url: schemas.DataURL
     detail: schemas.ImageDetail | None = None
+    region: schemas.RegionText | None = None
+    enhance: schemas.Enhance | None = None
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
@@ -115,6 +117,12 @@ class NamedToolChoice(RequestStruct):
     function: ChosenFunction
 
 
+class ChatExtensions(RequestStruct):
+    """What vlrun can do beyond OpenAI's fields."""
+
+    heatmap: Annotated[bool, Meta(description="Return what each token of the answer attended to.")] | None = None
+
+
 class ChatRequest(schemas.SampledRequest, kw_only=True):
     """A conversation to be answered. Null means the same as leaving a field out: the model's default applies. Without
     ``model`` the served one answers.
@@ -135,3 +143,4 @@ class ChatRequest(schemas.SampledRequest, kw_only=True):
     tools: schemas.FunctionTools | None = None
     tool_choice: Mode | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    vlrun: ChatExtensions | None = None

@@ -58,6 +58,15 @@ Metadata: TypeAlias = Annotated[
 
 
 ImageDetail: TypeAlias = Detail | Literal["original"]
+RegionText: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        description="Only this part of the image: x,y,width,height in pixels, or in thousandths with /1000 at the end.",
+        extra_json_schema={"pattern": r"^[\s0-9.]+(,[\s0-9.]+){3}(/\s*1000\s*)?$"},
+    ),
+]
+Enhance: TypeAlias = Annotated[bool, Meta(description="Straighten, brighten and sharpen the image where needed.")]
 
 
 class StreamOptions(RequestStruct):
@@ -97,11 +106,13 @@ class InputText(RequestStruct, tag_field="type", tag="input_text"):
 
 
 class InputImage(RequestStruct, tag_field="type", tag="input_image"):
-    """An image: PNG, JPEG, WebP, BMP or GIF."""
+    """An image: PNG, JPEG, WebP, BMP or GIF. ``region`` and ``enhance`` are extensions."""
 
     unused = fields.IMAGE
     image_url: DataURL
     detail: ImageDetail | None = None
+    region: RegionText | None = None
+    enhance: Enhance | None = None
 
 
 class RefusalPart(RequestStruct, tag_field="type", tag="refusal"):

@@ -51,7 +51,7 @@ function ShownPicture({ state, picture }) {
   const marks = index < 0 ? [] : (turn?.extension.marks ?? []).filter(({ image = 0 }) => image === index);
   const heatmap = state.heat && index >= 0 ? turn?.extension.heatmap : undefined;
   const heat = useMemo(
-    () => (heatmap ? heatOf(/** @type {any} */ ({ heatmap }), state.tokens, index) : null),
+    () => (heatmap ? heatOf({ heatmap }, state.tokens, { image: index, area: turn?.region }) : null),
     [heatmap, state.tokens, index],
   );
   if (!src) return html`<div class="viewer-space"></div>`;

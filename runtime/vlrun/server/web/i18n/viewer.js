@@ -50,7 +50,7 @@ export default {
     wordHint: "Choose a word to see where the model looked for it.",
     plainText: "This answer is long and is shown as plain text.",
     more: "Show {n} more",
-    longText: "Show all {n} characters",
+    longText: "{n} characters",
 
     views: "Views of the result",
     viewTable: "Table",
@@ -131,7 +131,7 @@ export default {
     wordHint: "选择一个词，查看模型关注了图片的哪里。",
     plainText: "回答很长，以纯文本显示。",
     more: "再显示 {n} 条",
-    longText: "显示全部 {n} 个字符",
+    longText: "共 {n} 个字符",
 
     views: "结果的显示方式",
     viewTable: "表格",

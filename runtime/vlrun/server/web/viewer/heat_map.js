@@ -22,10 +22,11 @@ const MAX_CELLS = 1 << 18;
  *
  * @param {{heatmap?: EncodedHeatMap | null} | null | undefined} vlrun The extension of a choice.
  * @param {readonly [number, number] | null} tokenRange First token and the one after the last; null: the whole answer.
- * @param {{image?: number, area?: Region | null}} [options] `area`: the region that was asked about, if there was one.
+ * @param {number} [image] Which picture of the request.
+ * @param {Region | null} [area] The region that was asked about, if there was one.
  * @returns {Heat | null} Null if there is none, or it is malformed.
  */
-export function heatOf(vlrun, tokenRange, { image = 0, area = null } = {}) {
+export function heatOf(vlrun, tokenRange, image = 0, area = null) {
   const encoded = vlrun?.heatmap?.images?.[image];
   if (!encoded) return null;
   const { rows, columns } = encoded;

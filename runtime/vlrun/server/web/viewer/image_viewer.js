@@ -3,6 +3,7 @@
 import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { translator } from "../i18n/index.js";
 import messages from "../i18n/viewer.js";
+import { useMarking } from "./active_mark.js";
 import { Compare } from "./compare.js";
 import { followPointers } from "./gestures.js";
 import { HeatLayer } from "./heat_map.js";
@@ -36,7 +37,7 @@ const t = translator(messages);
 
 /** @param {ImageViewerProps} props */
 export function ImageViewer(props) {
-  const { src, label, activeMark = null, onActiveMark, heat, onRegion, enhancedSrc } = props;
+  const { src, label, activeMark = null, heat, onRegion, enhancedSrc } = props;
   const picture = useMemo(
     () => ({ width: Math.max(1, props.width || 1), height: Math.max(1, props.height || 1) }),
     [props.width, props.height],
@@ -57,9 +58,9 @@ export function ImageViewer(props) {
     },
     [onRegion],
   );
-  const pinned = useRef(/** @type {number | null} */ (null));
+  const marking = useMarking(activeMark, props.onActiveMark);
   /** @type {import("./viewer_input.js").Surface} */
-  const surface = { pane, picture, view, setView, marks, activeMark, onActiveMark, pinned, region, focusing, setDraft, changeRegion };
+  const surface = { pane, picture, view, setView, marks, marking, region, focusing, setDraft, changeRegion };
   usePointers(paneRef, surface);
   useEffect(() => setBroken(false), [src]);
   useLayoutEffect(() => revealMark(surface), [activeMark]);
@@ -106,7 +107,6 @@ export function ImageViewer(props) {
       </div>
       <${Toolbar}
         surface=${surface}
-        total=${props.marks?.length ?? 0}
         announce=${announce}
         onFocus=${onRegion ? toggleFocus : null}
       />
@@ -175,8 +175,8 @@ function usePointers(paneRef, surface) {
 }
 
 /** @param {import("./viewer_input.js").Surface} surface */
-function revealMark({ marks, activeMark, view, setView, pane, picture }) {
-  const mark = marks.find((candidate) => candidate.index === activeMark);
+function revealMark({ marks, marking, view, setView, pane, picture }) {
+  const mark = marks.find((candidate) => candidate.index === marking.active);
   if (mark && !isFitted(view, pane, picture)) setView(reveal(view, mark.box, pane, picture));
 }
 

@@ -5,7 +5,7 @@ import { translator } from "../i18n/index.js";
 import messages from "../i18n/viewer.js";
 import { MAX_DRAWN } from "./marks.js";
 import { fit, isFitted, STEP } from "./view.js";
-import { choose, zoomBy } from "./viewer_input.js";
+import { zoomBy } from "./viewer_input.js";
 
 const t = translator(messages);
 
@@ -23,11 +23,10 @@ const ICONS = {
 /**
  * @param {object} props
  * @param {import("./viewer_input.js").Surface} props.surface
- * @param {number} props.total How many marks the answer has.
  * @param {(text: string) => void} props.announce
  * @param {((byKeyboard: boolean) => void) | null} props.onFocus
  */
-export function Toolbar({ surface, total, announce, onFocus }) {
+export function Toolbar({ surface, announce, onFocus }) {
   const { view, setView, pane, picture, region, focusing, marks } = surface;
   const fitted = isFitted(view, pane, picture);
   return html`
@@ -38,7 +37,7 @@ export function Toolbar({ surface, total, announce, onFocus }) {
         <${IconButton} icon="plus" label=${t("zoomIn")} onClick=${() => zoomBy(surface, STEP)} />
         <${IconButton} icon="fit" label=${t("wholePicture")} disabled=${fitted} onClick=${() => setView(fit(pane, picture))} />
       </div>
-      ${marks.length > 0 && surface.onActiveMark && html`<${MarkButtons} surface=${surface} total=${total} announce=${announce} />`}
+      ${marks.length > 0 && html`<${MarkButtons} surface=${surface} announce=${announce} />`}
       ${onFocus &&
       html`<div class="viewer-group viewer-focus">
         <button
@@ -60,17 +59,17 @@ export function Toolbar({ surface, total, announce, onFocus }) {
 /**
  * Goes from mark to mark: the way to them by keyboard, and to those that lie under others.
  *
- * @param {{surface: import("./viewer_input.js").Surface, total: number, announce: (text: string) => void}} props
+ * @param {{surface: import("./viewer_input.js").Surface, announce: (text: string) => void}} props
  */
 function MarkButtons({ surface, announce }) {
-  const { marks, activeMark, picture } = surface;
-  const at = marks.findIndex((mark) => mark.index === activeMark);
+  const { marks, marking, picture } = surface;
+  const at = marks.findIndex((mark) => mark.index === marking.active);
   const total = marks.length;
   /** @param {number} step */
   const go = (step) => {
     const next = at < 0 ? (step > 0 ? 0 : total - 1) : (at + step + total) % total;
     const { index, label, box } = marks[next];
-    choose(surface, index);
+    if (index !== marking.active) marking.choose(index);
     const percent = (/** @type {number} */ value, /** @type {number} */ side) => Math.round((value / side) * 100);
     const place = { left: percent(box[0], picture.width), top: percent(box[1], picture.height) };
     announce(t("markAt", { label: label || t("unnamedMark"), n: next + 1, total, ...place }));

@@ -16,9 +16,7 @@ import { fit, isFitted, pan, STEP, toPicture, zoom } from "./view.js";
  * @property {View} view
  * @property {(view: View | ((view: View) => View)) => void} setView
  * @property {readonly import("./marks.js").DrawnMark[]} marks
- * @property {number | null} activeMark
- * @property {((index: number | null) => void) | undefined} onActiveMark
- * @property {{current: number | null}} pinned The mark that was clicked: it stays after the pointer has left.
+ * @property {import("./active_mark.js").Marking} marking
  * @property {Region | null} region
  * @property {boolean} focusing
  * @property {(region: Region | null) => void} setDraft
@@ -71,15 +69,9 @@ export function keyAction(event, surface) {
 /** @param {Surface} surface */
 function escape(surface) {
   if (surface.region && surface.focusing) surface.changeRegion(null);
-  else if (surface.activeMark !== null) choose(surface, null);
+  else if (surface.marking.active !== null) surface.marking.choose(null);
   else return false;
   return true;
-}
-
-/** @param {Surface} surface @param {number | null} index Keep a mark active, or none. */
-export function choose(surface, index) {
-  surface.pinned.current = index;
-  surface.onActiveMark?.(index);
 }
 
 /**
@@ -108,10 +100,8 @@ export function pointerActions(current) {
       drag = draft = null;
     },
     tap: (at) => {
-      const { marks, view, focusing, pinned, onActiveMark } = current();
-      if (focusing || !onActiveMark) return;
-      const index = markAt(marks, toPicture(view, at), view.scale);
-      choose(current(), index === pinned.current ? null : index);
+      const { marks, view, focusing, marking } = current();
+      if (!focusing) marking.choose(markAt(marks, toPicture(view, at), view.scale));
     },
     doubleTap: (at) => {
       const { view, setView, pane, picture, focusing } = current();
@@ -119,10 +109,8 @@ export function pointerActions(current) {
       setView(isFitted(view, pane, picture) ? zoom(view, DOUBLE_TAP_ZOOM, at, pane, picture) : fit(pane, picture));
     },
     hover: (at) => {
-      const { marks, view, activeMark, onActiveMark, pinned, focusing } = current();
-      if (!onActiveMark || focusing) return;
-      const index = (at && markAt(marks, toPicture(view, at), view.scale)) ?? pinned.current;
-      if (index !== activeMark) onActiveMark(index);
+      const { marks, view, marking, focusing } = current();
+      if (!focusing) marking.hover(at && markAt(marks, toPicture(view, at), view.scale));
     },
     pinch: (factor, centre, by) => {
       const { pane, picture, setView } = current();
