@@ -55,6 +55,7 @@ _LISTEN: Mapping[str, Mapping[str, Any]] = {
         "metavar": "NAME",
         "help": "Model name for clients. [default: the model's own]",
     },
+    "tasks": {"type": FILE, "metavar": "FILE", "help": "TOML file with tasks of your own."},
     "log_prompts": {"is_flag": True, "help": "Log questions and answers."},
 }
 _LIMITS: Mapping[str, Mapping[str, Any]] = {
@@ -97,6 +98,7 @@ class ListenOptions:
     allow_host: tuple[str, ...] = ()
     allow_origin: tuple[str, ...] = ()
     name: tuple[str, ...] = ()
+    tasks: Path | None = None
     log_prompts: bool = False
 
     def access(self) -> Access:
@@ -156,6 +158,7 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         from vlrun.server.middleware.allowed_names import OPAQUE_ORIGIN
         from vlrun.server.pages import WebPage
         from vlrun.server.systemd import SystemdNotifier
+        from vlrun.tasks.definition import load_tasks
     except ImportError as error:
         raise OptionError(missing_packages("serve"), error) from error
     with model_options.progress_line() as line:
@@ -163,9 +166,11 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         access = listen.access()
         if OPAQUE_ORIGIN in access.origins:
             logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
+        tasks = load_tasks(listen.tasks) if listen.tasks else None
         sock = listen.open(access.keys is not None)
         vlm = model_options.load(line)
-        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts, WebPage())
+        names = listen.name or (vlm.manifest.name,)
+        service = Service(vlm, names, limits, access, listen.log_prompts, WebPage(), tasks)
         loading = timed(f"loading {vlm.manifest.name}", None, time.monotonic())
         line.show(lambda: "" if service.loaded else loading())
         server.serve(service, sock, SystemdNotifier())
