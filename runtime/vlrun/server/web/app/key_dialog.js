@@ -17,6 +17,7 @@ export function KeyDialog({ state, onClose }) {
   const [isChecking, setChecking] = useState(false);
   const save = async (/** @type {Event} */ event) => {
     event.preventDefault();
+    if (!/^[!-~]+$/.test(key.trim())) return app.set({ keyWrong: true });
     setChecking(true);
     app.set({ keyNeeded: false, keyWrong: false });
     setApiKey(key.trim());

@@ -44,7 +44,8 @@ export function TurnView({ turn, number, view }) {
       ${hasAnswer && html`<${Answer} turn=${turn} view=${view} />`}
       ${isRunning(turn) && html`<${TurnProgress} turn=${turn} waiting=${view.waiting} />`}
       ${turn.status === "stopped" && html`<p class="turn-note">${t(hasAnswer ? "stopped" : "stoppedEmpty")}</p>`}
-      ${turn.finish === "length" && turn.status === "done" && html`<p class="turn-note">${t("cut")}</p>`}
+      ${turn.extension.finish_reason === "repetition" && html`<p class="turn-note">${t("repeated")}</p>`}
+      ${turn.finish === "length" && turn.extension.finish_reason !== "repetition" && turn.status === "done" && html`<p class="turn-note">${t("cut")}</p>`}
       ${(turn.extension.notes ?? []).map((note) => html`<p class="turn-note" key=${note}>${note}</p>`)}
       ${turn.error && html`<${TurnError} turn=${turn} error=${turn.error} isBusy=${view.isBusy} isOnline=${view.isOnline} />`}
       ${!isRunning(turn) && html`<${Actions} turn=${turn} view=${view} hasAnswer=${hasAnswer} />`}
