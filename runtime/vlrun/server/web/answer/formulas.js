@@ -75,8 +75,9 @@ function mathOf(tex, displayMode) {
   try {
     const options = { output: /** @type {const} */ ("mathml"), displayMode, trust: false, maxExpand: MAX_EXPAND, maxSize: MAX_SIZE };
     const markup = globalThis.katex.renderToString(tex, { ...options, throwOnError: true, strict: "ignore" });
+    const unstyled = markup.replace(/ style="[^"]*"/g, ""); // already the parser would break the page's policy
     // <annotation> holds the source of the formula, which would be shown as text.
-    return DOMPurify.sanitize(markup, {
+    return DOMPurify.sanitize(unstyled, {
       USE_PROFILES: { mathMl: true },
       FORBID_ATTR: ["style", "href", "id"],
       FORBID_TAGS: ["annotation", "style"],

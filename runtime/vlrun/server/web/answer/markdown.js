@@ -15,13 +15,14 @@ const CLASS = /^(?:formula(?: display)?|language-[\w+#.-]{1,40})$/;
 /** HTML that answers use inside Markdown. Anything else is shown as the text that it is. */
 const INLINE_HTML = /^<\/?(?:br|b|i|u|s|sub|sup|em|strong|kbd|del)\s*\/?>$/i;
 const TABLE_HTML = /^\s*<table[\s>]/i;
+const TABLE_TAG = /^(?:table|thead|tbody|tr|td|th|br|b|i|sub|sup)$/i;
 const SAFE_LINK = /^https?:\/\//i;
 
 const parser = new Marked({
   gfm: true,
   renderer: {
     html: ({ text, block }) => {
-      if (block && TABLE_HTML.test(text)) return text;
+      if (block && TABLE_HTML.test(text)) return tableOnly(text);
       if (!block && INLINE_HTML.test(text)) return text;
       return block ? `<pre><code class="language-html">${escaped(text)}</code></pre>` : escaped(text);
     },
@@ -112,6 +113,19 @@ export function closed(raw) {
   const cut = raw.replace(/!?\[[^\]\n]*(?:\]\([^)\n]*)?$/, "").replace(/(?<![*\w])\*{1,3}$/, "");
   const bold = (cut.match(/\*\*/g) ?? []).length % 2 === 1;
   return bold ? `${cut.trimEnd()}**` : cut;
+}
+
+/**
+ * HTML of a table without its attributes (the policy of the page forbids styles), and with other elements as text.
+ *
+ * @param {string} markup
+ */
+function tableOnly(markup) {
+  return markup.replace(/<(\/?)(\w+)([^>]*)>/g, (whole, slash, name, attributes) => {
+    if (!TABLE_TAG.test(name)) return escaped(whole);
+    const spans = slash ? [] : attributes.match(/\b(?:col|row)span="?\d{1,3}"?/gi) ?? [];
+    return `<${slash}${[name, ...spans].join(" ")}>`;
+  });
 }
 
 /** @param {string} text */
