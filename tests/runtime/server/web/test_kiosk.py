@@ -59,14 +59,14 @@ def test_a_picture_is_asked_about_several_times_and_then_forgotten(
     labels = kiosk.locator(".question").all_inner_texts()
     assert labels == [fakes.QUESTIONS[0]["label"][language], fakes.QUESTIONS[1]["label"][language], "Count"]
     ask(kiosk)
-    kiosk.locator(".answer").get_by_text("Six bottles.").wait_for()
+    kiosk.locator(".reply").get_by_text("Six bottles.").wait_for()
     assert not serious_issues(kiosk)
     kiosk.locator(".actions .primary").click()
     ask(kiosk, 1)
-    kiosk.locator(".answer").get_by_text("Six bottles.").wait_for()
+    kiosk.locator(".reply").get_by_text("Six bottles.").wait_for()
     kiosk.locator(".actions .primary").click()
     ask(kiosk, 2)
-    kiosk.locator(".answer").get_by_text("Six bottles.").wait_for()
+    kiosk.locator(".reply").get_by_text("Six bottles.").wait_for()
     assert [call for call in calls if call[0] == "POST"] == [("POST", "images")]  # sent once
     texts = [part["text"] for body in bodies for part in body["messages"][0]["content"] if part["type"] == "text"]
     assert texts == [labels[0], "How many bottles are there?"]
@@ -118,7 +118,7 @@ def test_typed_questions_are_asked_and_can_be_switched_off(kiosk: Page, context:
     field = kiosk.get_by_role("textbox", name="Type your own question")
     field.fill("  Which color?  ")
     field.press("Enter")
-    kiosk.locator(".answer").get_by_text("Red.").wait_for()
+    kiosk.locator(".reply").get_by_text("Red.").wait_for()
     assert bodies[0]["messages"][0]["content"][1] == {"type": "text", "text": "Which color?"}
     fakes.kiosk(context, free_text=False)
     kiosk.goto(f"{site}/kiosk")
@@ -143,7 +143,7 @@ def test_the_keyboard_is_enough(kiosk: Page, context: BrowserContext) -> None:
     kiosk.keyboard.press("Tab")
     assert kiosk.locator(".question:focus").inner_text() == "What is this?"
     kiosk.keyboard.press("Enter")
-    kiosk.locator(".answer").get_by_text("Six.").wait_for()
+    kiosk.locator(".reply").get_by_text("Six.").wait_for()
     names = []
     for _ in range(3):
         kiosk.keyboard.press("Tab")
@@ -231,7 +231,7 @@ def test_a_question_that_fails_is_explained_and_can_be_asked_again(
     assert not serious_issues(kiosk)
     fakes.answer(context, "Six.")
     kiosk.get_by_role("button", name="Try again").click()
-    kiosk.locator(".answer").get_by_text("Six.").wait_for()
+    kiosk.locator(".reply").get_by_text("Six.").wait_for()
 
 
 def test_script_in_answers_and_labels_is_text(page: Page, site: str, context: BrowserContext, calls: object) -> None:
@@ -241,6 +241,6 @@ def test_script_in_answers_and_labels_is_text(page: Page, site: str, context: Br
     page.goto(f"{site}/kiosk")
     show_picture(page)
     ask(page)
-    page.locator(".answer .text").wait_for()
+    page.locator(".reply .answer").wait_for()
     assert page.title() == attack
-    assert page.locator("main script, main .answer img").count() == 0
+    assert page.locator("main script, main .reply img").count() == 0
