@@ -27,7 +27,7 @@ from vlrun.server.limits import ServerLimits
 
 MODEL = "vlrun-tiny"
 KEYED, OPEN = document(ServerLimits(), MODEL, keyed=True), document(ServerLimits(), MODEL, keyed=False)
-PARSERS: dict[str, Callable[..., object]] = {
+PARSERS: dict[str, Callable[[Any, list[str], ServerLimits], object]] = {
     "/v1/chat/completions": chat.parse,
     "/v1/completions": completions.parse,
     "/v1/responses": responses.parse,
