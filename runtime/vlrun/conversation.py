@@ -164,6 +164,7 @@ class _SavedPart(msgspec.Struct, omit_defaults=True):
     token_ids: tuple[int, ...] = msgspec.field(default=(), name="said")
     reasoning: str = ""
     answer_start: int = 0
+    label: str = ""
 
 
 class _SavedTurn(msgspec.Struct, omit_defaults=True):
@@ -222,7 +223,9 @@ def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
         return _SavedPart(part.text, token_ids=part.ids, reasoning=part.reasoning, answer_start=part.answer_start)
     encoded = io.BytesIO()
     PILImage.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
-    return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform)
+    return _SavedPart(
+        png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform, label=part.label
+    )
 
 
 def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
@@ -232,7 +235,7 @@ def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
     for part in turn.parts:
         if part.png is not None:
             image = open_image(base64.b64decode(part.png, validate=True))
-            parts.append(replace(image, transform=part.transform))
+            parts.append(replace(image, transform=part.transform, label=part.label))
             continue
         text = part.text or ""
         if not 0 <= part.answer_start <= len(text) or part.reasoning not in text[: part.answer_start]:

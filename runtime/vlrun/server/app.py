@@ -13,6 +13,8 @@ import msgspec
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import vlrun
+from vlrun.backends.system_memory import available_memory
 from vlrun.engine.request import Cancellation
 from vlrun.engine.watchdog import EngineState
 from vlrun.prompt.builder import BuiltPrompt
@@ -32,17 +34,19 @@ from vlrun.server.api.parsing import check_model
 from vlrun.server.api.paths import hint
 from vlrun.server.api.responses import ResponsesAdapter
 from vlrun.server.api.start_page import page
+from vlrun.server.api.task_list import task_list
 from vlrun.server.api_errors import ApiError, protocol_of
 from vlrun.server.generation_request import GenerationRequest, ResponseAdapter
 from vlrun.server.image_endpoints import ImageEndpoints
-from vlrun.server.images import check_images
+from vlrun.server.images import MEDIA_TYPES, check_images
 from vlrun.server.limits import ServerLimits
 from vlrun.server.logging import AccessLogMiddleware
-from vlrun.server.metrics import CONTENT_TYPE, Metrics
+from vlrun.server.metrics import CONTENT_TYPE, Metrics, resident_bytes
 from vlrun.server.middleware.api_keys import ApiKeys
 from vlrun.server.middleware.security import SecurityMiddleware
 from vlrun.server.pages import ALL_PATHS, WebPage, docs_routes, is_public, wants_html
 from vlrun.server.request_handler import RequestHandler, owner_of, send_whole
+from vlrun.tasks.definition import Task, built_in_tasks
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
@@ -63,7 +67,7 @@ class Access:
 
 class Service:
     """One model behind HTTP. ``names``: the names of the model; answers have the first. ``web``: the web page, None for
-    the API alone.
+    the API alone; ``tasks``: None for the built-in ones.
     """
 
     def __init__(
@@ -74,12 +78,15 @@ class Service:
         access: Access,
         log_prompts: bool = False,
         web: WebPage | None = None,
+        tasks: Mapping[str, Task] | None = None,
     ) -> None:
         self.vlm = vlm
         self.names = names
         self.limits = limits
         self.access = access
         self.web = web
+        self.tasks = built_in_tasks() if tasks is None else tasks
+        self._thinks = False
         self.stopping = False
         self.connections: Callable[[], int] = lambda: 0
         self.metrics = Metrics(self._engine_state, self._counts)
@@ -93,6 +100,7 @@ class Service:
 
     def _warm_up(self) -> None:
         self.vlm.wait()
+        self._thinks = self.vlm.thinks
         self.vlm.grammar_tokenizer.load(fast_masks=True)  # takes 1 s: not in the first request
         self.vlm.grammar_tokenizer.completing_tokens(self.vlm.family.tool_calls.begin.encode())
         for _ in self.vlm.chat([Turn("user", ("Hello",))], Options(max_tokens=2)):
@@ -149,6 +157,7 @@ class Service:
             "/v1/messages": {"POST": messages},
             "/v1/messages/count_tokens": {"POST": self._computed("anthropic", self._count_message_tokens)},
             "/v1/tokenize": {"POST": self._computed("tokenize", self._count_tokens)},
+            "/v1/tasks": {"GET": _value(lambda _: task_list(self.tasks))},
             "/v1/models": {"GET": _value(self._models)},
             "/v1/models/{name:path}": {"GET": _value(self._model)},
             "/api/v1/chat": {"POST": self._form("answer")},
@@ -273,6 +282,11 @@ class Service:
             "device": self.vlm.device if self.loaded else "",
             "queue": {"running": admission.running, "waiting": admission.waiting, "limit": self.limits.queue},
             "notes": self.vlm.notes if self.loaded else [],
+            "version": vlrun.__version__,
+            "context": self._context,
+            "memory": {"resident_bytes": resident_bytes(), "available_bytes": available_memory()},
+            "thinks": self._thinks,
+            "inputs": MEDIA_TYPES,
         }
         await send_whole(send, msgspec.json.encode(readiness), 200 if readiness["ready"] else 503)
 

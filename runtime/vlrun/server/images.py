@@ -23,6 +23,7 @@ from vlrun.types.options import Detail
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """Pillow's names of the formats that browsers and phones send. Further formats are further decoders to attack."""
+MEDIA_TYPES = tuple(f"image/{name.lower()}" for name in FORMATS)
 STORED = "vlrun:img_"
 """Begins the URL of an image that the client sent before."""
 

@@ -51,6 +51,9 @@ BEYOND_SCHEMA = (
     r"the image's base64 is broken",
     r"the image is ",  # empty, no image, damaged
     r"the (schema|pattern|parameters|tools)\b",
+    r"the region .* lies outside the image",
+    r"x and y of a region must be 0 or more",
+    r"the numbers of a region in thousandths",
     r"an image of \d+ x \d+ is too narrow a strip",
     r"the request's JSON has a NUL character or a lone surrogate in a string",
     r"the form holds text that is not UTF-8, or has a NUL",

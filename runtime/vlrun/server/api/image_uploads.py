@@ -25,7 +25,7 @@ MAX_QUERY_FIELDS = 2
 class ImageUpload(RequestStruct):
     """An image to keep."""
 
-    image: schemas.DataURL
+    image: schemas.NewDataURL
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,16 @@ FunctionName: TypeAlias = Annotated[str, Meta(pattern=FUNCTION_NAME)]
 CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
 # The pattern is for the document only: `server.images` checks the URL and says what is wrong with it.
+_DATA_URL = f"data:(image/[a-z]+|application/octet-stream);base64,{BASE64}"
 DataURL: TypeAlias = Annotated[
     str,
     Meta(
-        description="An image as a base64 data URL. No URL is ever fetched.",
-        extra_json_schema={"pattern": f"^data:(image/[a-z]+|application/octet-stream);base64,{BASE64}$"},
+        description="An image as a base64 data URL, or the vlrun URL of a stored one. No URL is ever fetched.",
+        extra_json_schema={"pattern": f"^({_DATA_URL}|vlrun:img_[0-9a-f]{{64}})$"},
     ),
+]
+NewDataURL: TypeAlias = Annotated[
+    str, Meta(description="An image as a base64 data URL.", extra_json_schema={"pattern": f"^{_DATA_URL}$"})
 ]
 
 MaxTokens: TypeAlias = Annotated[int, Meta(ge=1, le=RANGES["max_tokens"])]

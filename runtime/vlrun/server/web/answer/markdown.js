@@ -1,10 +1,15 @@
 // Markdown as DOM nodes: marked parses it, DOMPurify lets through a short list of elements.
 
-import { Marked } from "../vendor/marked.js";
+import { Lexer, Marked } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
 import { formulaExtensions } from "./formulas.js";
 
-/** @typedef {{raw: string, start: number}} Block A block of the text (a paragraph, a list, a table) and its offset. */
+/** @typedef {{raw: string, start: number, rendered: boolean}} Block Of the text: a paragraph, a list, a table. */
+
+/** The parser's time grows with the square of the length of a paragraph: longer ones are shown as they are. */
+const MAX_PARAGRAPH = 10_000;
+const MAX_BLOCK = 50_000;
+const LONG_BLOCKS = new Set(["code", "list", "table"]);
 
 const TEXT_TAGS = ["a", "b", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "kbd"];
 const MORE_TAGS = ["li", "ol", "p", "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul"];
@@ -15,13 +20,14 @@ const CLASS = /^(?:formula(?: display)?|language-[\w+#.-]{1,40})$/;
 /** HTML that answers use inside Markdown. Anything else is shown as the text that it is. */
 const INLINE_HTML = /^<\/?(?:br|b|i|u|s|sub|sup|em|strong|kbd|del)\s*\/?>$/i;
 const TABLE_HTML = /^\s*<table[\s>]/i;
+const TABLE_TAG = /^(?:table|thead|tbody|tr|td|th|br|b|i|sub|sup)$/i;
 const SAFE_LINK = /^https?:\/\//i;
 
 const parser = new Marked({
   gfm: true,
   renderer: {
     html: ({ text, block }) => {
-      if (block && TABLE_HTML.test(text)) return text;
+      if (block && TABLE_HTML.test(text)) return tableOnly(text);
       if (!block && INLINE_HTML.test(text)) return text;
       return block ? `<pre><code class="language-html">${escaped(text)}</code></pre>` : escaped(text);
     },
@@ -51,8 +57,9 @@ export function blocksOf(text, before) {
   const last = kept.at(-1);
   let start = last ? last.start + last.raw.length : 0;
   const blocks = [...kept];
-  for (const { raw } of parser.lexer(source.slice(start))) {
-    blocks.push({ raw, start });
+  // Only the blocks: what is in them is parsed when they are rendered.
+  for (const { raw, type } of new Lexer(parser.defaults).blockTokens(source.slice(start), [])) {
+    blocks.push({ raw, start, rendered: raw.length <= (LONG_BLOCKS.has(type) ? MAX_BLOCK : MAX_PARAGRAPH) });
     start += raw.length;
   }
   return { text: source, blocks };
@@ -112,6 +119,19 @@ export function closed(raw) {
   const cut = raw.replace(/!?\[[^\]\n]*(?:\]\([^)\n]*)?$/, "").replace(/(?<![*\w])\*{1,3}$/, "");
   const bold = (cut.match(/\*\*/g) ?? []).length % 2 === 1;
   return bold ? `${cut.trimEnd()}**` : cut;
+}
+
+/**
+ * HTML of a table without its attributes (the policy of the page forbids styles), and with other elements as text.
+ *
+ * @param {string} markup
+ */
+function tableOnly(markup) {
+  return markup.replace(/<(\/?)(\w+)([^>]*)>/g, (whole, slash, name, attributes) => {
+    if (!TABLE_TAG.test(name)) return escaped(whole);
+    const spans = slash ? [] : attributes.match(/\b(?:col|row)span="?\d{1,3}"?/gi) ?? [];
+    return `<${slash}${[name, ...spans].join(" ")}>`;
+  });
 }
 
 /** @param {string} text */

@@ -1,6 +1,6 @@
 // The series that were read from a chart, drawn again: bars or lines. The table below has the same values as text.
 
-import { html } from "../vendor/preact.js";
+import { html, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { language, translator } from "../i18n/index.js";
 import messages from "../i18n/viewer.js";
 
@@ -8,13 +8,14 @@ import messages from "../i18n/viewer.js";
 
 const t = translator(messages);
 
-const WIDTH = 560;
+const MIN_WIDTH = 240;
+const MAX_WIDTH = 720;
 const HEIGHT = 240;
 const EDGE = { left: 56, right: 12, top: 12, bottom: 32 };
 /** As many series as there are colours in tokens.css; others would look the same. */
 const MAX_SERIES = 6;
 const MAX_X = 200;
-const MAX_X_LABELS = 8;
+const LABEL_WIDTH = 64;
 const LINES = new Set(["line", "area", "scatter"]);
 
 /** @param {readonly Series[]} series @returns {boolean} Whether a chart of them would be readable. */
@@ -33,18 +34,19 @@ export function SeriesChart({ title, kind, series }) {
   const names = [...new Set(series.flatMap(({ points }) => points.map(({ x }) => x)))];
   const ticks = ticksOf(series.flatMap(({ points }) => points.map(({ y }) => y)));
   const [low, high] = [ticks[0], ticks[ticks.length - 1]];
-  const step = (WIDTH - EDGE.left - EDGE.right) / names.length;
+  const [width, figure] = useWidth();
+  const step = (width - EDGE.left - EDGE.right) / names.length;
   const middle = (/** @type {string} */ x) => EDGE.left + (names.indexOf(x) + 0.5) * step;
   const height = (/** @type {number} */ y) => EDGE.top + ((high - y) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
-  const every = Math.ceil(names.length / MAX_X_LABELS);
+  const every = Math.ceil((names.length * LABEL_WIDTH) / width);
   const compact = new Intl.NumberFormat(language(), { notation: "compact", maximumFractionDigits: 2 });
   const Shape = LINES.has(kind) ? Line : Bars;
   return html`
-    <figure class="series-chart">
+    <figure class="series-chart" ref=${figure}>
       <figcaption>${title}</figcaption>
-      <svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label=${t("chartOf", { title: title || series.map(({ name }) => name).join(", ") })}>
+      <svg viewBox=${`0 0 ${width} ${HEIGHT}`} role="img" aria-label=${t("chartOf", { title: title || series.map(({ name }) => name).join(", ") })}>
         ${ticks.map((tick) => html`<g key=${tick}>
-          <line class=${tick === 0 ? "zero" : "grid"} x1=${EDGE.left} x2=${WIDTH - EDGE.right} y1=${height(tick)} y2=${height(tick)} />
+          <line class=${tick === 0 ? "zero" : "grid"} x1=${EDGE.left} x2=${width - EDGE.right} y1=${height(tick)} y2=${height(tick)} />
           <text x=${EDGE.left - 8} y=${height(tick) + 4} text-anchor="end">${compact.format(tick)}</text>
         </g>`)}
         ${names.map((x, at) => at % every === 0 && html`<text key=${x} x=${middle(x)} y=${HEIGHT - 10} text-anchor="middle">${clipped(x, (step * every) / 7)}</text>`)}
@@ -54,6 +56,20 @@ export function SeriesChart({ title, kind, series }) {
       html`<ul class="chart-legend">${series.map(({ name }, at) => html`<li key=${at} class=${`series-${at + 1}`}>${name || t("series")}</li>`)}</ul>`}
     </figure>
   `;
+}
+
+/** The width of the chart in pixels, so that its text keeps its size. @returns {[number, {current: HTMLElement | null}]} */
+function useWidth() {
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
+  const [width, setWidth] = useState(MAX_WIDTH);
+  useLayoutEffect(() => {
+    const measure = () => setWidth(Math.min(MAX_WIDTH, Math.max(MIN_WIDTH, element.current?.clientWidth ?? MAX_WIDTH)));
+    const observer = new ResizeObserver(measure);
+    if (element.current) observer.observe(element.current);
+    measure();
+    return () => observer.disconnect();
+  }, []);
+  return [width, element];
 }
 
 /**

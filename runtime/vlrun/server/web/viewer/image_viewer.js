@@ -100,7 +100,7 @@ export function ImageViewer(props) {
           ${heat && html`<div class="heat-frame" style=${frameOf(view, picture, heat.area)}><${HeatLayer} heat=${heat} /></div>`}
           ${enhancedSrc && html`<${Compare} src=${enhancedSrc} view=${view} pane=${pane} picture=${picture} />`}
           <${Marks} marks=${marks} activeMark=${activeMark} view=${view} pane=${pane} />
-          ${region && html`<${RegionBox} region=${region} editing=${focusing} view=${view} pane=${pane} picture=${picture} onKey=${onKey} />`}
+          ${region && html`<${RegionBox} region=${region} editing=${focusing} view=${view} picture=${picture} onKey=${onKey} />`}
           ${focusing && !region && html`<p class="viewer-hint">${t("focusHint")}</p>`}
           ${heat && html`<${HeatScale} />`}
         `}

@@ -21,7 +21,7 @@ const PADDING = 6;
 const MAX_CHARACTERS = 40;
 /** With more marks than this, labels would hide the picture: only the chosen mark has one. */
 const MAX_LABELLED = 30;
-const DARK_COLOURS = new Set(["#0072b2", "#009e73", "#d55e00"]);
+const DARK_COLOURS = new Set(["#0072b2"]);
 
 /**
  * @param {readonly DrawnMark[]} marks

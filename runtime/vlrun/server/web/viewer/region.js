@@ -117,19 +117,19 @@ export function describe(region) {
  * @param {Region} props.region
  * @param {boolean} props.editing
  * @param {View} props.view
- * @param {Size} props.pane
  * @param {Size} props.picture
  * @param {(event: KeyboardEvent) => void} props.onKey
  */
-export function RegionBox({ region, editing, view, pane, picture, onKey }) {
+export function RegionBox({ region, editing, view, picture, onKey }) {
   const left = view.x + (region.x / WHOLE) * picture.width * view.scale;
   const top = view.y + (region.y / WHOLE) * picture.height * view.scale;
   const width = (region.width / WHOLE) * picture.width * view.scale;
   const height = (region.height / WHOLE) * picture.height * view.scale;
-  const hole = `M0 0H${pane.width}V${pane.height}H0Z M${left} ${top}v${height}h${width}v${-height}Z`;
+  const [across, down] = [picture.width * view.scale, picture.height * view.scale];
+  const shade = `M${view.x} ${view.y}h${across}v${down}h${-across}Z M${left} ${top}v${height}h${width}v${-height}Z`;
   const style = { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` };
   return html`
-    <svg class="region-shade" aria-hidden="true"><path fill-rule="evenodd" d=${hole} /></svg>
+    <svg class="region-shade" aria-hidden="true"><path fill-rule="evenodd" d=${shade} /></svg>
     ${editing
       ? html`<div
           class="region-box editing"
