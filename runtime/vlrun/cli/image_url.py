@@ -93,13 +93,14 @@ class Fetcher:
         timer.start()
         try:
             yield connection
-        except OSError:
-            if time.monotonic() >= end:
-                raise TimeoutError from None
-            raise
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() < end:
+                raise
         finally:
             timer.cancel()
             connection.close()
+        if time.monotonic() >= end:  # what was received until then may look complete
+            raise TimeoutError
 
     def _socket(self, host: str, port: int, name: str, end: float) -> ssl.SSLSocket:
         """Connect to the first address that answers. None is tried if one of them is not allowed."""
@@ -146,7 +147,7 @@ class Fetcher:
             raise MediaNotFound(f"{name} was cut short while it was fetched: try again") from None
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise MediaNotFound(f"cannot fetch {name}: {reason}") from None
+            raise MediaNotFound(f"cannot fetch {name}: {' '.join(reason.split())}") from None
 
 
 def _parse(url: str) -> SplitResult:
