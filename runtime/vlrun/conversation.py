@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from PIL import Image as PILImage
 
+from vlrun.engine.request import Cancellation
 from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import MANIFEST, Manifest
 from vlrun.media.image import Image, open_image
@@ -45,17 +46,25 @@ MAX_FILE_BYTES = 512 * 2**20
 class Conversation:
     """A conversation with one model.
 
-    An interrupted answer is kept as far as it was received; a question that fails is not kept.
+    An interrupted answer is kept as far as it was received; a question that fails is not kept. A ``cancellation`` ends
+    its answers from another thread, as that of ``VLM.chat``.
     """
 
     def __init__(
-        self, vlm: VLM, *, system: str | None = None, options: Options | None = None, tools: Sequence[Tool] = ()
+        self,
+        vlm: VLM,
+        *,
+        system: str | None = None,
+        options: Options | None = None,
+        tools: Sequence[Tool] = (),
+        cancellation: Cancellation | None = None,
     ) -> None:
         check.has_method("chat", "a vlrun.VLM")("vlm", vlm)
         self._vlm = vlm
         self._system = system_turns(system)
         self._options = check.optional(check.instance(Options))("options", options) or Options()
         self._tools = check.tuple_of(check.mapping, "mappings")("tools", tools)
+        self._cancellation = check.optional(check.instance(Cancellation))("cancellation", cancellation)
         self.turns: tuple[Turn, ...] = self._system
 
     def ask(self, question: str, images: Images = (), options: Options | None = None) -> Answer:
@@ -123,7 +132,8 @@ class Conversation:
     def _stream(self, new_turns: Sequence[Turn], options: Options | None) -> Generator[Chunk]:
         turns = (*self.turns, *new_turns)
         options = self._options if options is None else options
-        chunks = self._vlm.chat(turns, options, self._tools)  # raises here, not at the first chunk
+        # This raises here, not at the first chunk.
+        chunks = self._vlm.chat(turns, options, self._tools, None, self._cancellation)
         return self._keep(turns, chunks)
 
     def _keep(self, turns: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:

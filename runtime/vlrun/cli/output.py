@@ -209,7 +209,7 @@ def as_dict(result: TaskResult, model: str, question: str | None, show_thinking:
     }
     optional: dict[str, object] = {
         "question": question,
-        "marks": [asdict(mark) for mark in result.marks],
+        "marks": [{"label": mark.label, "box": mark.box, "point": mark.point} for mark in result.marks],
         "tool_calls": [asdict(call) for call in last.tool_calls],
         "votes": [dict(tile) for tile in result.vote_counts],
         "reasoning": [*result.reasoning, *thoughts],

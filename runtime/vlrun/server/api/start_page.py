@@ -1,4 +1,4 @@
-"""The page at ``/``: where things are. HTML for browsers, plain text for everything else."""
+"""Where things are: the text at ``/``, and the page there of a service without the web page."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ td {{ padding: .2rem 2rem .2rem 0; vertical-align: top }}
 """
 
 
-def page(model: str, base: str, accept: str) -> tuple[bytes, Mapping[bytes, bytes]]:
-    """The page and its headers. ``base``: the URL that the request was sent to; ``accept``: its header Accept."""
+def page(model: str | None, base: str, as_html: bool) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """The page and its headers. ``model``: None for those who may not know; ``base``: the URL that was asked for."""
     title, served = f"vlrun {vlrun.__version__}", f"This service answers questions about images with the model {model}."
-    if "text/html" not in accept.lower():
+    if model is None:
+        title, served = "vlrun", "This service answers questions about images. It needs an API key."
+    if not as_html:
         lines = [f"{base + path:36} {meaning}" for path, meaning in PLACES.items()]
         text, kind = "\n".join((f"{title}: {served}", "", *lines, "", PROBED)), b"text/plain; charset=utf-8"
     else:

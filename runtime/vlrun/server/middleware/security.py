@@ -41,6 +41,8 @@ HARDENING = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
+OWN_FRAMES = b"frame-ancestors 'none'"
+"""Of a page's policy. One with other ancestors has been told so by the operator."""
 
 INVALID_HOST = bad_request("a request has one Host header: a name or an address, and a port", code="invalid_host")
 FOREIGN_HOST = ApiError(403, "this Host is not allowed: see the option --allow-host of the service", "host_not_allowed")
@@ -70,6 +72,7 @@ class SecurityMiddleware:
         origins: Web pages that may call, such as ``https://kiosk.example``.
         keys: API keys; None if no key is needed.
         stopping: Whether new work is refused.
+        public: Whether a path can be read without a key, besides ``PUBLIC_PATHS``.
     """
 
     app: ASGIApp
@@ -77,6 +80,7 @@ class SecurityMiddleware:
     origins: frozenset[str]
     keys: ApiKeys | None
     stopping: Callable[[], bool]
+    public: Callable[[str], bool] = lambda _path: False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request or pass it on."""
@@ -113,9 +117,13 @@ class SecurityMiddleware:
         origins = self.origins | {f"http://{name}" for name in allowed}
         return None if _header(scope, b"origin") in origins else FOREIGN_ORIGIN
 
+    def _is_public(self, scope: Scope) -> bool:
+        path, method = scope["path"], scope["method"]
+        return path in PUBLIC_PATHS or (method in ("GET", "HEAD") and self.public(path))
+
     def _check_request(self, scope: Scope) -> ApiError | None:
         """Check the key and the content type, and that the service is not stopping."""
-        if self.keys and scope["path"] not in PUBLIC_PATHS:
+        if self.keys and not self._is_public(scope):
             scheme, _, key = _header(scope, b"authorization").partition(" ")
             bearer = key.strip() if scheme.lower() == "bearer" else ""
             presented = (bearer, _header(scope, b"x-api-key"))  # clients may send a placeholder in one of them
@@ -206,7 +214,7 @@ class _Exchange:
         asked = ",".join(_values(self._scope, b"access-control-request-headers")).lower().split(",")
         names = dict.fromkeys(["authorization", "content-type", *map(str.strip, asked)])
         headers = [
-            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-allow-methods", b"GET, POST, DELETE"),
             (b"access-control-allow-headers", ", ".join(filter(_HEADER_NAME.fullmatch, names)).encode()),
             (b"access-control-max-age", b"600"),
         ]
@@ -249,6 +257,8 @@ class _Exchange:
                 (b"vary", b"Origin"),
             ]
         names = {name.lower() for name, _ in given}
+        if any(name == b"content-security-policy" and OWN_FRAMES not in value for name, value in given):
+            names.add(b"x-frame-options")  # which cannot name origins
         return given + [(name, value) for name, value in ours if name not in names]
 
 

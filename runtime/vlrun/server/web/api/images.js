@@ -1,0 +1,70 @@
+// Pictures at the service: each is sent once and then named by reference, and sent again when the service forgot it.
+
+import { ApiError, send, sendJson } from "./client.js";
+
+/** @typedef {import("./types.js").ImageObject} ImageObject */
+
+/** @type {WeakMap<Blob, Promise<ImageObject>>} */
+const sent = new WeakMap();
+
+/**
+ * The image object of a picture, which is sent if it was not before.
+ *
+ * @param {Blob} blob
+ * @returns {Promise<ImageObject>}
+ * @throws {ApiError}
+ */
+export function upload(blob) {
+  const known = sent.get(blob);
+  if (known) return known;
+  const form = new FormData();
+  form.append("image", blob, "picture");
+  const answer = sendJson("/v1/images", { body: form });
+  sent.set(blob, answer);
+  answer.catch(() => sent.delete(blob));
+  return answer;
+}
+
+/** @param {Blob} blob Send this picture again at its next use. */
+export function forget(blob) {
+  sent.delete(blob);
+}
+
+/**
+ * Run `use` with the references of pictures. If the service no longer has one, all are sent again and `use` runs once
+ * more.
+ *
+ * @template T
+ * @param {Blob[]} blobs
+ * @param {(images: ImageObject[]) => Promise<T>} use
+ * @returns {Promise<T>}
+ */
+export async function withImages(blobs, use) {
+  try {
+    return await use(await Promise.all(blobs.map(upload)));
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== "image_not_found") throw error;
+    blobs.forEach(forget);
+    return use(await Promise.all(blobs.map(upload)));
+  }
+}
+
+/**
+ * A smaller JPEG of a picture as the model would get it.
+ *
+ * @param {Blob} blob
+ * @param {{enhance?: boolean, region?: string, signal?: AbortSignal}} [options]
+ * @returns {Promise<Blob>}
+ */
+export function preview(blob, { enhance = false, region, signal } = {}) {
+  return withImages([blob], async ([image]) => {
+    const query = new URLSearchParams({ ...(enhance ? { enhance: "true" } : {}), ...(region ? { region } : {}) });
+    const path = `/v1/images/${encodeURIComponent(image.id)}/preview?${query}`;
+    return (await send(path, { signal })).blob();
+  });
+}
+
+/** @param {import("./types.js").Region} region @returns {string} As requests name it. */
+export function regionText({ x, y, width, height }) {
+  return `${[x, y, width, height].map(Math.round).join(",")}/1000`;
+}

@@ -1,0 +1,204 @@
+// Pictures that the person adds: read, made smaller if they must be, and sent ahead of the question.
+
+import { ApiError } from "../api/client.js";
+import { preview, upload } from "../api/images.js";
+import messages from "../i18n/app.js";
+import { translator } from "../i18n/index.js";
+import { explain } from "./errors.js";
+import { newConversation, randomId } from "./state.js";
+import { app, changeConversation, toast } from "./store.js";
+
+const t = translator(messages);
+
+/** The service's limits of a picture (`vlrun serve --help`): a larger one is made smaller here. */
+const MAX_BYTES = 15 * 2 ** 20 - 4096;
+const MAX_PIXELS = 50e6;
+const THUMB_SIDE = 160;
+const JPEG_QUALITY = 0.92;
+/** Of the sides, for a picture that the service refuses as it is. */
+const JPEG_FACTORS = [1, 0.7, 0.4];
+
+/**
+ * Add files to the conversation.
+ *
+ * @param {Iterable<File | Blob>} files
+ */
+export async function addFiles(files) {
+  app.set({ adding: true });
+  try {
+    for (const file of files) await addFile(file);
+  } finally {
+    app.set({ adding: false });
+  }
+}
+
+/** @param {File | Blob} file */
+async function addFile(file) {
+  const name = (file instanceof File && file.name) || t("pastedPicture");
+  try {
+    const picture = await pictureOf(file, name);
+    const { conversation } = app.value;
+    changeConversation({ pictures: [...conversation.pictures, picture] });
+    app.set({ picture: picture.key, region: null, shownTurn: null, activeMark: null });
+    if (conversation.turns.length) offerNewConversation(picture);
+    void sendAhead(picture);
+  } catch (error) {
+    toast(`${name}: ${explain(error).title}`, { kind: "danger" });
+  }
+}
+
+/** @param {import("./state.js").Picture} picture */
+function offerNewConversation(picture) {
+  const { length } = app.value.conversation.pictures;
+  const run = () => {
+    const only = { ...picture, key: randomId() };
+    app.set({ conversation: { ...newConversation(), pictures: [only] }, picture: only.key, region: null, shownTurn: null });
+  };
+  toast(t("pictureAdded", { n: length }), { action: { label: t("askAboutThisOnly"), run } });
+}
+
+/**
+ * Send a picture ahead of its question. If the service refuses what the browser can show, because of its format or its
+ * size, it is sent as a JPEG, then as smaller ones. An error of the way to the service shows when the picture is asked
+ * about.
+ *
+ * @param {import("./state.js").Picture} picture
+ */
+async function sendAhead(picture) {
+  for (const factor of [...JPEG_FACTORS, null]) {
+    try {
+      return void (await upload(picture.blob));
+    } catch (error) {
+      if (!(error instanceof ApiError) || ![400, 413, 415].includes(error.status)) return;
+      const blob = factor && !picture.shown && (await jpegOf(picture, factor));
+      if (!blob) return refused(error, picture);
+      picture = { ...picture, blob };
+      await replacePicture(picture);
+    }
+  }
+}
+
+/** @param {import("./state.js").Picture} picture @param {number} factor @returns {Promise<Blob | null>} */
+async function jpegOf({ blob, width, height }, factor) {
+  try {
+    return await drawn(blob, Math.max(1, Math.round(width * factor)), Math.max(1, Math.round(height * factor)), JPEG_QUALITY);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {import("./state.js").Picture} picture */
+async function replacePicture(picture) {
+  const size = (await sizeOf(picture.blob)) ?? picture;
+  const changed = { ...picture, width: size.width, height: size.height };
+  const { pictures } = app.value.conversation;
+  changeConversation({ pictures: pictures.map((each) => (each.key === picture.key ? changed : each)) });
+  toast(t("converted", { name: picture.name, width: size.width, height: size.height }));
+}
+
+/**
+ * A picture that the service cannot use leaves the conversation.
+ *
+ * @param {unknown} error
+ * @param {import("./state.js").Picture} picture
+ */
+function refused(error, picture) {
+  removePicture(picture.key);
+  toast(`${picture.name}: ${explain(error).title}`, { kind: "danger" });
+}
+
+/** @param {string} key */
+export function removePicture(key) {
+  const pictures = app.value.conversation.pictures.filter((picture) => picture.key !== key);
+  changeConversation({ pictures });
+  const shown = pictures.some((picture) => picture.key === app.value.picture);
+  if (!shown) app.set({ picture: pictures.at(-1)?.key ?? null, region: null, activeMark: null });
+}
+
+/**
+ * @param {Blob} file
+ * @param {string} name
+ * @returns {Promise<import("./state.js").Picture>}
+ */
+async function pictureOf(file, name) {
+  const size = await sizeOf(file);
+  if (!size) return shownByService(file, name);
+  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (size.width * size.height)));
+  const tooLarge = scale < 1 || file.size > MAX_BYTES;
+  const blob = tooLarge ? await smaller(file, size, scale) : file;
+  const { width, height } = (tooLarge && (await sizeOf(blob))) || size;
+  if (tooLarge) toast(t("madeSmaller", { name, width, height }));
+  return { key: randomId(), name, blob, shown: null, thumb: await thumbOf(blob, width, height), width, height };
+}
+
+/**
+ * A picture in a format that only the service reads, such as HEIC or a page of a PDF.
+ *
+ * @param {Blob} file
+ * @param {string} name
+ * @returns {Promise<import("./state.js").Picture>}
+ */
+async function shownByService(file, name) {
+  const { width, height } = await upload(file);
+  const shown = await preview(file);
+  return { key: randomId(), name, blob: file, shown, thumb: await thumbOf(shown, width, height), width, height };
+}
+
+/** @param {Blob} blob @returns {Promise<{width: number, height: number} | null>} Of the upright picture. */
+async function sizeOf(blob) {
+  if (blob.type === "image/svg+xml") return null;
+  const url = URL.createObjectURL(blob);
+  try {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    return { width: image.naturalWidth, height: image.naturalHeight };
+  } catch {
+    return null;
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+/**
+ * A JPEG within the limits, upright.
+ *
+ * @param {Blob} blob
+ * @param {{width: number, height: number}} size
+ * @param {number} scale
+ * @returns {Promise<Blob>}
+ */
+async function smaller(blob, { width, height }, scale) {
+  for (let factor = scale; ; factor *= 0.7) {
+    const jpeg = await drawn(blob, Math.floor(width * factor), Math.floor(height * factor), JPEG_QUALITY);
+    if (jpeg.size <= MAX_BYTES) return jpeg;
+  }
+}
+
+/** @param {Blob} blob @param {number} width @param {number} height @returns {Promise<Blob | null>} */
+async function thumbOf(blob, width, height) {
+  const scale = Math.min(1, THUMB_SIDE / Math.max(width, height));
+  try {
+    return await drawn(blob, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)), 0.8);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Blob} blob @param {number} width @param {number} height @param {number} quality @returns {Promise<Blob>} */
+async function drawn(blob, width, height, quality) {
+  const bitmap = await createImageBitmap(blob, {
+    imageOrientation: "from-image",
+    resizeWidth: width,
+    resizeHeight: height,
+    resizeQuality: "high",
+  });
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
+  canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return new Promise((resolve, reject) => {
+    const done = (/** @type {Blob | null} */ jpeg) => (jpeg ? resolve(jpeg) : reject(new Error("no canvas")));
+    canvas.toBlob(done, "image/jpeg", quality);
+  });
+}

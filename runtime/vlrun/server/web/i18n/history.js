@@ -1,0 +1,36 @@
+// Texts of the history.
+
+export default {
+  en: {
+    history: "History",
+    search: "Search questions and answers",
+    empty: "Your conversations will be listed here.",
+    nothingFound: "Nothing found.",
+    questions: { one: "{n} question", other: "{n} questions" },
+    exportAll: "Export all",
+    exportIt: "Export as JSON",
+    exportOne: "Export “{title}”",
+    deleteIt: "Delete",
+    deleteOne: "Delete “{title}”",
+    deleteAll: "Delete all",
+    deleteAllSure: { one: "Delete {n} conversation for good?", other: "Delete {n} conversations for good?" },
+    keep: "Keep",
+    onlyHere: "The history is kept in this browser only. The service stores nothing.",
+  },
+  zh: {
+    history: "历史记录",
+    search: "搜索问题和回答",
+    empty: "您的对话会显示在这里。",
+    nothingFound: "没有找到。",
+    questions: "{n} 个问题",
+    exportAll: "全部导出",
+    exportIt: "导出为 JSON",
+    exportOne: "导出“{title}”",
+    deleteIt: "删除",
+    deleteOne: "删除“{title}”",
+    deleteAll: "全部删除",
+    deleteAllSure: "永久删除 {n} 个对话？",
+    keep: "保留",
+    onlyHere: "历史记录只保存在此浏览器中，服务端不保存任何内容。",
+  },
+};
