@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlrun.media.enhance import enhance
     from vlrun.media.image import Image, open_image
     from vlrun.media.image_files import find_images
+    from vlrun.media.pending_image import Pdf, open_pages
     from vlrun.media.region import Region, Tiles, crop
     from vlrun.media.transform import ImageTransform
     from vlrun.tasks.definition import Task, TaskArguments, load_tasks
@@ -53,6 +54,7 @@ __all__ = [
     "Mark",
     "Options",
     "Outcome",
+    "Pdf",
     "Region",
     "Task",
     "TaskArguments",
@@ -71,6 +73,7 @@ __all__ = [
     "load",
     "load_tasks",
     "open_image",
+    "open_pages",
     "overlay_heat",
     "run_task",
 ]
@@ -85,6 +88,7 @@ _NAMES = {
     "vlrun.media.enhance": "enhance",
     "vlrun.media.image": "Image open_image",
     "vlrun.media.image_files": "find_images",
+    "vlrun.media.pending_image": "Pdf open_pages",
     "vlrun.media.region": "Region Tiles crop",
     "vlrun.media.transform": "ImageTransform",
     "vlrun.tasks.definition": "Task TaskArguments load_tasks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import math
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from vlrun.cli.progress_line import ProgressLine
     from vlrun.engine.request import Cancellation
     from vlrun.media.image import Image
-    from vlrun.media.pending_image import PendingImage
+    from vlrun.media.pending_image import Pending
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.vlm import VLM
 
@@ -155,8 +156,9 @@ class _Tally:
     def raise_first_error(self) -> None:
         """Raise an error of the same kind as the first one, if there was one."""
         if (error := self.first_error) is not None:
-            kind = AnswerCutShort if isinstance(error, InvalidAnswer) else type(error)
-            raise kind(f"{self.failed} of {self.total} have no answer; the first: {error}")
+            same = copy.copy(error)
+            same.args = (f"{self.failed} of {self.total} have no answer; the first: {error}",)
+            raise same
 
 
 @dataclass(frozen=True)
@@ -223,22 +225,26 @@ class _Asking:
     def _result(self, item: _Item, cancellation: Cancellation) -> TaskResult:
         vlm, request = self.vlm, item.request
         effective = request.options(self.options)
-        pending = read_headers([item.file])
+        pending = read_headers([item.file], self.image_options.pages if item.file.lower().endswith(".pdf") else None)
         if self.image_options.region is None:
             sizes = [(image.size, effective.detail) for image in pending]
             vlm.builder.check_visual_tokens(sizes, effective, vlm.known_context)
-        reduce: Callable[[Image], Image] = lambda image: image  # noqa: E731
-        if not request.tiles:
-            reduce = lambda image: vlm.builder.resize(image, effective, effective.detail)  # noqa: E731
-        images = [self._opened(image, reduce) for image in pending]
+        images = [self._whole(image) if request.tiles else self._opened(image, effective) for image in pending]
         if not request.is_single:
             return run_task(vlm, images, request, self.options)
         turn = vlm.builder.question_turn(images, request.questions()[0], effective, vlm.known_context)
         return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
 
-    def _opened(self, pending: PendingImage, reduce: Callable[[Image], Image]) -> Image:
+    def _opened(self, pending: Pending, options: Options) -> Image:
+        """Open an image, with only the pixels that the model sees."""
+        builder, as_given = self.vlm.builder, not (self.image_options.region or self.image_options.enhance)
+        shown = builder.shown_size(pending.size, options, options.detail) if as_given else None
+        with pending.opened(shown) as image:
+            return builder.resize(self.image_options.apply(image), options, options.detail)
+
+    def _whole(self, pending: Pending) -> Image:
         with pending.opened() as image:
-            return reduce(self.image_options.apply(image))
+            return self.image_options.apply(image)
 
 
 def _content_hash(file: str) -> str:

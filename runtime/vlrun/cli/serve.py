@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
+from vlrun.cli import web_page
 from vlrun.cli.installation import missing_packages
 from vlrun.cli.option_groups import option_group
 from vlrun.cli.options import ModelOptions, with_model_options
@@ -144,21 +145,22 @@ class _Serve(click.Command):
 
 @click.command(cls=_Serve)
 @option_group("listen", _LISTEN, ListenOptions)
+@option_group("page", web_page.OPTIONS, web_page.PageOptions)
 @option_group("limits", _LIMITS, _limits)
 @with_model_options
-def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
-    """Serve the OpenAI API over HTTP: http://127.0.0.1:8321/v1.
+def serve(listen: ListenOptions, page: web_page.PageOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
+    """Serve the web page and the API: http://127.0.0.1:8321.
 
-    docs/service.md describes endpoints, keys, limits and errors. The log goes to stderr. Ctrl+C or SIGTERM waits for
+    The base URL for clients of the OpenAI API is http://127.0.0.1:8321/v1. docs/service.md describes endpoints, keys, limits and errors. The log goes to stderr. Ctrl+C or SIGTERM waits for
     running answers; a second one stops at once.
     """
     try:
         from vlrun.server import logging, server
         from vlrun.server.app import Service
+        from vlrun.server.browser import open_page
         from vlrun.server.middleware.allowed_names import OPAQUE_ORIGIN
-        from vlrun.server.pages import WebPage
         from vlrun.server.systemd import SystemdNotifier
-        from vlrun.tasks.definition import load_tasks
+        from vlrun.tasks.definition import built_in_tasks, load_tasks
     except ImportError as error:
         raise OptionError(missing_packages("serve"), error) from error
     with model_options.progress_line() as line:
@@ -166,11 +168,12 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         access = listen.access()
         if OPAQUE_ORIGIN in access.origins:
             logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
-        tasks = load_tasks(listen.tasks) if listen.tasks else None
+        tasks = load_tasks(listen.tasks) if listen.tasks else built_in_tasks()
+        web = page.web_page(tasks)
         sock = listen.open(access.keys is not None)
         vlm = model_options.load(line)
         names = listen.name or (vlm.manifest.name,)
-        service = Service(vlm, names, limits, access, listen.log_prompts, WebPage(), tasks)
+        service = Service(vlm, names, limits, access, listen.log_prompts, web, tasks)
         loading = timed(f"loading {vlm.manifest.name}", None, time.monotonic())
         line.show(lambda: "" if service.loaded else loading())
-        server.serve(service, sock, SystemdNotifier())
+        server.serve(service, sock, SystemdNotifier(), open_page if page.open else None)

@@ -51,6 +51,8 @@ class ServerLimits:
     """Answers to a request; never more than ``parallel`` run at once."""
     heatmap_tokens: int = 8192
     """Tokens of an answer with a heat map, which takes 10 KB of memory for each at the highest detail."""
+    max_task_answers: int = 32
+    """Answers of a task: votes on all tiles, twice as many with steps; never more than ``parallel`` run at once."""
     max_messages: int = 512
     max_text: int = 1 * MIB
     """Characters of all text of a request."""
@@ -83,6 +85,7 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
         (f"{limits.request_megapixels} megapixels", "for all images of a request; more is 400"),
         (f"{MAX_SECONDS:g} s", "of processor time to decode an image; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
+        (f"{limits.max_task_answers} answers", "to a task (votes x tiles, twice as many with steps)"),
         (f"{limits.heatmap_tokens:,} tokens", "of an answer with a heat map"),
         (f"{limits.max_messages} messages", "in a request"),
         (f"{limits.max_text:,} characters", "of text in a request"),

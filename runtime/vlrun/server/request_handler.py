@@ -217,7 +217,7 @@ class RequestHandler:
         async with (
             asyncio.timeout(self.limits.deadline),
             _delivering(on_chunks) as deliver,
-            self.admission.slot(context.client, request.n),
+            self.admission.slot(context.client, request.parallel),
         ):
             await self.ready.wait()
             self.metrics.queued(context.seconds)

@@ -132,7 +132,7 @@ def test_wrong_values_are_refused_by_name(
 @pytest.mark.parametrize(
     ("parts", "more", "param", "message"),
     [
-        ([shelf(), "Hi"], {"n": 2}, "n", "a heat map needs a single answer: leave out n"),
+        ([shelf(), "Hi"], {"n": 2}, "n", "a heat map needs one answer: leave out n"),
         (["Hi"], {}, "vlrun.heatmap", "a heat map needs an image"),
         ([shelf(), "Hi"], {"max_tokens": 8193}, "max_tokens", "at most 8192 tokens"),
     ],

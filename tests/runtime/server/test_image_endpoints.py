@@ -8,8 +8,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from tests.runtime.server.http_client import (
     send_request,
     wait_until,
 )
-from tests.runtime.server.running_server import Server, serving
+from tests.runtime.server.running_server import ALICE, BOB, Server
 
 pytestmark = pytest.mark.slow
 
@@ -40,19 +39,6 @@ SHELF = (EXAMPLES / "shelf.png").read_bytes()
 SHELF_ID = f"img_{hashlib.sha256(SHELF).hexdigest()}"
 PARAM = "messages[0].content[0].image_url.url"
 GONE = f"img_{'0' * 64}"
-ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"
-SECONDS = 2
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service with two keys, 1 MiB for images, which are forgotten after two seconds."""
-    keys: Path = tmp_path_factory.mktemp("keys") / "keys"
-    keys.touch(0o600)
-    keys.write_text(f"alice: {ALICE}\nbob: {BOB}\n")
-    options = ("--stored-images-mib", "1", "--stored-image-seconds", str(SECONDS))
-    with serving("--api-key-file", str(keys), *options) as running:
-        yield running
 
 
 def form(content: bytes, name: str = "image", filename: str | None = "x.png") -> tuple[bytes, dict[str, str]]:
@@ -272,17 +258,21 @@ def test_odd_previews_are_refused(server: Server, query: str) -> None:
     assert (reply.status, reply.json["error"]["code"], reply.json["error"]["param"]) == (400, code, param), reply.body
 
 
-def test_images_of_another_key_are_not_there(shared: Server) -> None:
+def test_images_of_another_key_are_not_there(configured_server: Server) -> None:
     alice, bob = ({"Authorization": f"Bearer {key}"} for key in (ALICE, BOB))
-    path = f"/v1/images/{upload(shared, headers=alice).json['id']}"
-    for refused in (get(shared, path, bob), get(shared, f"{path}/preview", bob), delete(shared, path, bob)):
+    path = f"/v1/images/{upload(configured_server, headers=alice).json['id']}"
+    for refused in (
+        get(configured_server, path, bob),
+        get(configured_server, f"{path}/preview", bob),
+        delete(configured_server, path, bob),
+    ):
         assert_error(refused, 404, "image_not_found")
     asked = chat_request(named(SHELF_ID), QUESTION)
-    assert_error(post(shared, asked, headers=bob), 404, "image_not_found", PARAM)
-    assert post(shared, asked, headers=alice).text == "6"
-    assert_error(get(shared, path), 401, "invalid_api_key")
-    assert_error(upload(shared), 401, "invalid_api_key")
-    assert delete(shared, path, alice).status == 200
+    assert_error(post(configured_server, asked, headers=bob), 404, "image_not_found", PARAM)
+    assert post(configured_server, asked, headers=alice).text == "6"
+    assert_error(get(configured_server, path), 401, "invalid_api_key")
+    assert_error(upload(configured_server), 401, "invalid_api_key")
+    assert delete(configured_server, path, alice).status == 200
 
 
 def test_foreign_pages_cannot_send_or_delete_images(server: Server) -> None:
@@ -297,26 +287,26 @@ def test_foreign_pages_cannot_send_or_delete_images(server: Server) -> None:
     assert_error(upload(server, headers={"Host": "evil.example"}), 403, "host_not_allowed")
 
 
-def test_an_unused_image_is_forgotten_without_any_request(shared: Server) -> None:
+def test_an_unused_image_is_forgotten_without_any_request(configured_server: Server) -> None:
     alice = {"Authorization": f"Bearer {ALICE}"}
 
     def held() -> bytes:
         (line,) = (
             line
-            for line in get(shared, "/metrics", alice).body.splitlines()
+            for line in get(configured_server, "/metrics", alice).body.splitlines()
             if line.startswith(b"vlrun_stored_image_b")
         )
         return line.split()[1]
 
-    upload(shared, random_image(), alice)
+    upload(configured_server, random_image(), alice)
     assert held() != b"0.0"
-    wait_until(lambda: held() == b"0.0", 5 * SECONDS)
+    wait_until(lambda: held() == b"0.0", 10)
 
 
-def test_thousands_of_uploads_leave_no_memory_behind(shared: Server) -> None:
+def test_a_thousand_uploads_leave_no_memory_behind(configured_server: Server) -> None:
     """Each image is another one; the service keeps 1 MiB of them, and the newest are there."""
     alice = {"Authorization": f"Bearer {ALICE}"}
-    connection = connect(shared)
+    connection = connect(configured_server)
 
     def send(count: int) -> str:
         for _ in range(count):
@@ -326,10 +316,10 @@ def test_thousands_of_uploads_leave_no_memory_behind(shared: Server) -> None:
             found = json.loads(reply.read())
         return str(found["id"])
 
-    send(200)
-    with memory_growth_below(shared, 16):
-        last = send(1300)
-    assert get(shared, f"/v1/images/{last}", alice).status == 200
+    send(100)
+    with memory_growth_below(configured_server, 16):
+        last = send(900)
+    assert get(configured_server, f"/v1/images/{last}", alice).status == 200
 
 
 def test_an_image_that_a_running_request_uses_may_be_deleted(server: Server) -> None:

@@ -22,7 +22,7 @@ from vlrun.server.api.answers import (
     split_output,
     timings,
 )
-from vlrun.server.api.chat_tasks import check_heat_map
+from vlrun.server.api.chat_tasks import with_extensions
 from vlrun.server.api.extensions import chat_extension
 from vlrun.server.api.parsing import (
     RequestParser,
@@ -37,6 +37,7 @@ from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
 from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import DONE, event
+from vlrun.tasks.definition import Task, built_in_tasks
 from vlrun.types.answer import Answer, TokenLogprob
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolCall
@@ -48,8 +49,10 @@ RENAMED_OPTIONS = {
 }
 
 
-def parse(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest:
-    """Parse the JSON of a request. ``names``: the names of the model.
+def parse(
+    value: object, names: Sequence[str], limits: ServerLimits, tasks: Mapping[str, Task] | None = None
+) -> GenerationRequest:
+    """Parse the JSON of a request. ``names``: the names of the model; ``tasks``: all tasks, None for the built-in ones.
 
     Raises ApiError: 404 for another model, 400 for everything else, with the field.
     """
@@ -71,8 +74,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
         include_usage=stream.include_usage is True,
         include_progress=stream.include_progress is True,
     )
-    check_heat_map(request, limits)
-    return request
+    return with_extensions(request, body.vlrun, built_in_tasks() if tasks is None else tasks, limits)
 
 
 def _check_combinations(body: chat.ChatRequest) -> None:
@@ -93,7 +95,6 @@ def _options(body: chat.ChatRequest, parser: RequestParser) -> Options:
             max_tokens=body.max_completion_tokens or body.max_tokens,
             **sampling(body),
             schema=schema,
-            heatmap=body.vlrun is not None and body.vlrun.heatmap is True,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             thinking_tokens=thinking_tokens(
                 body.reasoning_effort,
@@ -191,9 +192,16 @@ class ChatAdapter(ResponseAdapter):
         self._choices = [_Choice(self._tool_calls) for _ in range(request.n)]
 
     @classmethod
-    def read(cls, body: bytes, names: Sequence[str], limits: ServerLimits, tool_calls: ToolCallFormat) -> ChatAdapter:
+    def read(
+        cls,
+        body: bytes,
+        names: Sequence[str],
+        limits: ServerLimits,
+        tool_calls: ToolCallFormat,
+        tasks: Mapping[str, Task] | None = None,
+    ) -> ChatAdapter:
         """The adapter for a request's body. Raises ApiError."""
-        return cls(parse(strict_json.parse(body, limits), names, limits), names[0], tool_calls)
+        return cls(parse(strict_json.parse(body, limits), names, limits, tasks), names[0], tool_calls)
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
         """A completion with all its choices."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from vlrun.heatmap.heat_map import Heat
 from vlrun.server.api.answers import Json, extension
+from vlrun.server.task_answers import TaskAnswer
 from vlrun.types.answer import Answer
 from vlrun.types.mark import Mark
 
@@ -26,6 +27,10 @@ def chat_extension(answer: Answer, *, whole_text: bool) -> Json:
         more["marks"] = [_mark(mark, whole_text) for mark in answer.marks]
     if answer.heat is not None and answer.heat.token_texts:
         more["heatmap"] = heat_map(answer.heat)
+    if isinstance(answer, TaskAnswer) and answer.votes:
+        more["votes"] = answer.votes
+    if isinstance(answer, TaskAnswer) and answer.steps:
+        more["reasoning"] = answer.steps
     return {"vlrun": {**extension(answer).get("vlrun", {}), **more}} if more else extension(answer)
 
 

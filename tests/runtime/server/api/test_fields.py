@@ -38,7 +38,7 @@ CHAT = request(
     reasoning={"effort": "low"},
     thinking={"type": "enabled"},
     chat_template_kwargs={},
-    vlrun={},
+    vlrun={"votes": 1, "items": [], "steps": False, "language": "en"},
 )
 RESPONSES: dict[str, Any] = {
     "model": "vlrun-tiny",

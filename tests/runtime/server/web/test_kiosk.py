@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.paths import EXAMPLES
 from tests.runtime.server.web import fakes
 from tests.runtime.server.web.accessibility import serious_issues
+from tests.runtime.server.web.kiosk_steps import SHELF, STORED, ask, show_picture, wait_for_answer
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -18,34 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-SHELF = EXAMPLES / "shelf.png"
 KIOSKS = {"portrait": (1080, 1920), "landscape": (1920, 1080), "small": (800, 480)}
 COVERING = [("phone", "zh", "light"), ("tablet", "en", "dark"), ("desktop", "zh", "dark"), ("desktop", "en", "light")]
-STORED = "async () => [Object.keys(localStorage), Object.keys(sessionStorage), await indexedDB.databases()]"
-
-
-@pytest.fixture
-def calls(context: BrowserContext) -> list[tuple[str, str]]:
-    """The requests about pictures."""
-    fakes.kiosk(context)
-    return fakes.images(context)
-
-
-@pytest.fixture
-def kiosk(page: Page, site: str, calls: list[tuple[str, str]]) -> Page:
-    """The kiosk as it waits for a person."""
-    page.goto(f"{site}/kiosk")
-    page.locator(".home h1").wait_for()
-    return page
-
-
-def show_picture(page: Page) -> None:
-    page.set_input_files("input[type=file]", SHELF)
-    page.locator(".question").first.wait_for()
-
-
-def ask(page: Page, number: int = 0) -> None:
-    page.locator(".question").nth(number).click()
 
 
 @pytest.mark.parametrize(("size", "language", "scheme"), COVERING)
@@ -59,14 +33,14 @@ def test_a_picture_is_asked_about_several_times_and_then_forgotten(
     labels = kiosk.locator(".question").all_inner_texts()
     assert labels == [fakes.QUESTIONS[0]["label"][language], fakes.QUESTIONS[1]["label"][language], "Count"]
     ask(kiosk)
-    kiosk.locator(".answer").get_by_text("Six bottles.").wait_for()
+    wait_for_answer(kiosk, "Six bottles.")
     assert not serious_issues(kiosk)
     kiosk.locator(".actions .primary").click()
     ask(kiosk, 1)
-    kiosk.locator(".answer").get_by_text("Six bottles.").wait_for()
+    wait_for_answer(kiosk, "Six bottles.")
     kiosk.locator(".actions .primary").click()
     ask(kiosk, 2)
-    kiosk.locator(".answer").get_by_text("Six bottles.").wait_for()
+    wait_for_answer(kiosk, "Six bottles.")
     assert [call for call in calls if call[0] == "POST"] == [("POST", "images")]  # sent once
     texts = [part["text"] for body in bodies for part in body["messages"][0]["content"] if part["type"] == "text"]
     assert texts == [labels[0], "How many bottles are there?"]
@@ -118,7 +92,7 @@ def test_typed_questions_are_asked_and_can_be_switched_off(kiosk: Page, context:
     field = kiosk.get_by_role("textbox", name="Type your own question")
     field.fill("  Which color?  ")
     field.press("Enter")
-    kiosk.locator(".answer").get_by_text("Red.").wait_for()
+    wait_for_answer(kiosk, "Red.")
     assert bodies[0]["messages"][0]["content"][1] == {"type": "text", "text": "Which color?"}
     fakes.kiosk(context, free_text=False)
     kiosk.goto(f"{site}/kiosk")
@@ -143,7 +117,7 @@ def test_the_keyboard_is_enough(kiosk: Page, context: BrowserContext) -> None:
     kiosk.keyboard.press("Tab")
     assert kiosk.locator(".question:focus").inner_text() == "What is this?"
     kiosk.keyboard.press("Enter")
-    kiosk.locator(".answer").get_by_text("Six.").wait_for()
+    wait_for_answer(kiosk, "Six.")
     names = []
     for _ in range(3):
         kiosk.keyboard.press("Tab")
@@ -231,7 +205,7 @@ def test_a_question_that_fails_is_explained_and_can_be_asked_again(
     assert not serious_issues(kiosk)
     fakes.answer(context, "Six.")
     kiosk.get_by_role("button", name="Try again").click()
-    kiosk.locator(".answer").get_by_text("Six.").wait_for()
+    wait_for_answer(kiosk, "Six.")
 
 
 def test_script_in_answers_and_labels_is_text(page: Page, site: str, context: BrowserContext, calls: object) -> None:
@@ -241,6 +215,6 @@ def test_script_in_answers_and_labels_is_text(page: Page, site: str, context: Br
     page.goto(f"{site}/kiosk")
     show_picture(page)
     ask(page)
-    page.locator(".answer .text").wait_for()
+    page.locator(".reply .answer").wait_for()
     assert page.title() == attack
-    assert page.locator("main script, main .answer img").count() == 0
+    assert page.locator("main script, main .reply img").count() == 0

@@ -214,7 +214,7 @@ def test_hostile_and_many_boxes(components: Components, page: Page) -> None:
         assert place["x"] + place["width"] <= pane["x"] + pane["width"] + 1
         assert place["y"] + place["height"] <= pane["y"] + pane["height"] + 1
     texts = page.locator(".mark-labels g").evaluate_all(
-        "groups => groups.map(group => [group.querySelector('text').getBBox().width, group.querySelector('rect').width.baseVal.value])"
+        "all => all.map(one => ['text', 'rect'].map(part => one.querySelector(part).getBBox().width))"
     )
     assert all(text <= rect for text, rect in texts), "no label is wider than its field"
 

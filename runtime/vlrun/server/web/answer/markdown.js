@@ -1,10 +1,15 @@
 // Markdown as DOM nodes: marked parses it, DOMPurify lets through a short list of elements.
 
-import { Marked } from "../vendor/marked.js";
+import { Lexer, Marked } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
 import { formulaExtensions } from "./formulas.js";
 
-/** @typedef {{raw: string, start: number}} Block A block of the text (a paragraph, a list, a table) and its offset. */
+/** @typedef {{raw: string, start: number, rendered: boolean}} Block Of the text: a paragraph, a list, a table. */
+
+/** The parser's time grows with the square of the length of a paragraph: longer ones are shown as they are. */
+const MAX_PARAGRAPH = 10_000;
+const MAX_BLOCK = 50_000;
+const LONG_BLOCKS = new Set(["code", "list", "table"]);
 
 const TEXT_TAGS = ["a", "b", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "kbd"];
 const MORE_TAGS = ["li", "ol", "p", "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul"];
@@ -52,8 +57,9 @@ export function blocksOf(text, before) {
   const last = kept.at(-1);
   let start = last ? last.start + last.raw.length : 0;
   const blocks = [...kept];
-  for (const { raw } of parser.lexer(source.slice(start))) {
-    blocks.push({ raw, start });
+  // Only the blocks: what is in them is parsed when they are rendered.
+  for (const { raw, type } of new Lexer(parser.defaults).blockTokens(source.slice(start), [])) {
+    blocks.push({ raw, start, rendered: raw.length <= (LONG_BLOCKS.has(type) ? MAX_BLOCK : MAX_PARAGRAPH) });
     start += raw.length;
   }
   return { text: source, blocks };

@@ -13,9 +13,8 @@ import { copyText } from "./save.js";
 
 const t = translator(messages);
 
-/** Longer texts, and longer blocks, are shown as they are: parsing them would stop the page. */
-const MAX_MARKDOWN = 300_000;
-const MAX_BLOCK = 100_000;
+/** Longer texts are shown as they are: parsing them would stop the page. An answer of 8,192 tokens has some 40,000. */
+const MAX_MARKDOWN = 100_000;
 
 /**
  * @typedef {object} TextAnswerProps
@@ -52,7 +51,7 @@ export function TextAnswer(props) {
         (block, at) => html`<${BlockView}
           key=${block.start}
           raw=${streaming && !raw && at === blocks.length - 1 ? closed(block.raw) : block.raw}
-          code=${raw}
+          shape=${raw ? "code" : block.rendered ? "markdown" : "plain"}
           start=${block.start}
           spans=${spans}
           choosing=${onWord !== null}
@@ -74,34 +73,38 @@ function parse(text, before) {
 
 /** @param {string} text */
 function whole(text) {
-  return { text, blocks: [{ raw: text, start: 0 }] };
+  return { text, blocks: [{ raw: text, start: 0, rendered: false }] };
 }
 
-/** @param {{raw: string, code: boolean, start: number, spans: readonly (Span | null)[], choosing: boolean}} props */
-function BlockView({ raw, code, start, spans, choosing }) {
+/** @param {{raw: string, shape: "code" | "markdown" | "plain", start: number, spans: readonly (Span | null)[], choosing: boolean}} props */
+function BlockView({ raw, shape, start, spans, choosing }) {
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   const inside = spans.filter((span) => span && span[1] > start && span[0] < start + raw.length).join(";");
   useLayoutEffect(() => {
     if (!element.current) return;
-    element.current.replaceChildren(code ? codeOf(raw) : rendered(raw));
+    element.current.replaceChildren(shape === "code" ? codeOf(raw) : shape === "plain" ? plainOf(raw) : rendered(raw));
     if (choosing) wrapWords(element.current, raw, start, tag());
     else wrapMarks(element.current, raw, start, spans);
     addControls(element.current);
     void showFormulas(element.current);
-  }, [raw, code, start, inside, choosing]);
+  }, [raw, shape, start, inside, choosing]);
   return html`<div class="block" ref=${element}></div>`;
 }
 
 /** @param {string} raw @returns {Node} */
 function rendered(raw) {
   try {
-    if (raw.length <= MAX_BLOCK) return render(raw);
+    return render(raw);
   } catch {
-    // Deeply nested text overflows the parser's stack.
+    return plainOf(raw); // deeply nested text overflows the parser's stack
   }
+}
+
+/** @param {string} text */
+function plainOf(text) {
   const plain = document.createElement("pre");
   plain.className = "plain-text";
-  plain.textContent = raw;
+  plain.textContent = text;
   return plain;
 }
 
