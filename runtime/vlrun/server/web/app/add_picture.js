@@ -25,7 +25,7 @@ export function AddPicture({ inputs = INPUTS, compact = false }) {
   return html`<button
       type="button"
       class=${compact ? "icon-button" : "button button-primary"}
-      aria-label=${t("addPicture")}
+      aria-label=${compact ? t("addPicture") : undefined}
       title=${t("addPicture")}
       onClick=${() => ref.current?.click()}
     >
