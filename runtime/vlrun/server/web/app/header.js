@@ -23,10 +23,10 @@ export function Header({ state }) {
       type="button"
       class="server-chip"
       aria-haspopup="dialog"
+      aria-label=${`${t("service")}: ${isReady ? `${server.model}, ${text}` : text}`}
       onClick=${() => openDialog(keyNeeded ? "key" : "server")}
     >
       <span class=${`dot dot-${kind}`}></span>
-      <span class="visually-hidden">${t("service")}: ${isReady ? text : ""}</span>
       <span class="server-name">${isReady ? server.model : text}</span>
     </button>
     <nav class="bar-actions" aria-label=${t("page")}>
