@@ -88,7 +88,7 @@ def test_markdown_tables_code_and_formulas(components: Components, page: Page) -
         "$$\\frac{1}{2}$$\n\n\\[ x^2 \\]\n\nbad $\\frac{$ here"
     )
     components.answer(text=text)
-    page.wait_for_function("document.querySelectorAll('.answer math').length === 4")
+    components.until("document.querySelectorAll('.answer math').length === 4")
     assert page.locator("math[display=block]").count() == 2
     assert "$5 and $6" in page.locator(".answer").inner_text()
     assert page.locator("td").nth(1).inner_text() == "$5 and $10"

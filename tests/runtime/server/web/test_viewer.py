@@ -58,7 +58,7 @@ def test_keys_buttons_and_wheel_zoom_and_the_page_still_scrolls(components: Comp
     assert fitted["height"] <= pane["height"]
     page.mouse.move(*picture_point(page, 0.5, 0.5))
     page.mouse.wheel(0, 100)
-    page.wait_for_function("scrollY > 0")
+    components.until("scrollY > 0")
     assert frame(page, "img.picture")["width"] == fitted["width"]
     page.evaluate("scrollTo(0, 0)")
 
@@ -80,9 +80,7 @@ def test_keys_buttons_and_wheel_zoom_and_the_page_still_scrolls(components: Comp
     corner = picture_point(page, 0.25, 0.25)
     page.mouse.move(*corner)
     page.mouse.wheel(0, -400)
-    page.wait_for_function(
-        "width => document.querySelector('img.picture').clientWidth > width", arg=fitted["width"] * 1.5
-    )
+    components.until("width => document.querySelector('img.picture').clientWidth > width", arg=fitted["width"] * 1.5)
     assert picture_point(page, 0.25, 0.25) == pytest.approx(corner, abs=2), "the point under the pointer stays"
     before = frame(page, "img.picture")
     page.mouse.down()
@@ -146,13 +144,13 @@ def test_fingers_draw_a_box_choose_boxes_and_pinch(components: Components, page:
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
 
     page.touchscreen.tap(*picture_point(page, 0.2, 0.2))
-    page.wait_for_function("state.activeMark === 0")
+    components.until("state.activeMark === 0")
     page.get_by_role("button", name="Focus", exact=True).tap()
     fingers("touchStart", picture_point(page, 0.2, 0.2))
     for share in (0.3, 0.4, 0.5):
         fingers("touchMove", picture_point(page, share, share))
     fingers("touchEnd")
-    page.wait_for_function("state.viewer.region")
+    components.until("state.viewer.region")
     region = components.state()["viewer"]["region"]
     assert region == pytest.approx({"x": 200, "y": 200, "width": 300, "height": 300}, abs=4)
     width = frame(page, "img.picture")["width"]
@@ -160,7 +158,7 @@ def test_fingers_draw_a_box_choose_boxes_and_pinch(components: Components, page:
     fingers("touchMove", picture_point(page, 0.5, 0.8), picture_point(page, 0.8, 0.8))
     fingers("touchMove", picture_point(page, 0.4, 0.8), picture_point(page, 0.9, 0.8))
     fingers("touchEnd")
-    page.wait_for_function("width => document.querySelector('img.picture').clientWidth > 1.5 * width", arg=width)
+    components.until(f"document.querySelector('img.picture').clientWidth > 1.5 * {width}")
     assert components.state()["viewer"]["region"] == region, "two fingers draw nothing"
 
 
