@@ -135,7 +135,7 @@ function addControls(block) {
     pre.tabIndex = 0;
     pre.role = "region";
     pre.ariaLabel = t("codeBlock");
-    frame.append(pre, copyButton(code.textContent ?? ""));
+    frame.append(pre, copyButton((code.textContent ?? "").replace(/\n$/, "")));
   }
 }
 
