@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import onnx_backend
+from tests.exports import export, made_once, shared_folder
+from vlrun.layout import ONNX, VLRUN
 
 SLOW_IMPORTS = frozenset(
     "anthropic easy_vqa nncf onnx optimum tests.runtime.server.running_server torch torchvision transformers".split()
@@ -70,7 +72,7 @@ def small_checkpoint(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def small_model(request: pytest.FixtureRequest, small_checkpoint: Path) -> Path:
     """Export the small checkpoint to a model folder in FP32."""
-    return Path(request.getfixturevalue(f"{small_checkpoint.parent.name.rstrip('0123456789')}_model"))
+    return Path(request.getfixturevalue(f"{small_checkpoint.parent.name}_model"))
 
 
 # Fixtures of their own, so that each is made once although pytest goes back and forth between the parameters.
@@ -105,14 +107,10 @@ def _build_checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from tests.small_models import build_checkpoint
 
     tied, deepstack, seed = SMALL[name]
-    folder = tmp_path_factory.mktemp(name) / "checkpoint"
-    return build_checkpoint(folder, tied=tied, deepstack=deepstack, seed=seed)
+    folder = shared_folder(tmp_path_factory, name) / "checkpoint"
+    return made_once(folder, lambda out: build_checkpoint(out, tied=tied, deepstack=deepstack, seed=seed))
 
 
 def _export(checkpoint: Path) -> Path:
-    from vlrun.layout import ONNX, VLRUN
-    from vlrun_export.export import export_checkpoint
-
-    out, layout = checkpoint.parent / "fp32", ONNX if onnx_backend.used() else VLRUN
-    export_checkpoint(checkpoint, out, layout=layout, weights="fp32", vision="fp32", check=False)
-    return out
+    layout = ONNX if onnx_backend.used() else VLRUN
+    return made_once(checkpoint.parent / "fp32", lambda out: export(checkpoint, out, layout))

@@ -39,6 +39,11 @@ class Checkpoint:
         return self.contents.tied
 
     @property
+    def deepstack(self) -> int:
+        """Number of DeepStack levels."""
+        return len(self.config.vision_config.deepstack_visual_indexes)
+
+    @property
     def tensors(self) -> Mapping[str, StoredTensor]:
         """All stored tensors."""
         return self.contents.tensors

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import openvino as ov
 
 from vlrun.manifest import VisionDimensions
-from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
 from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt, FloatArray
 
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -28,14 +27,7 @@ PROPERTIES = {
 
 def run_vision(model: Path, prompt: CheckPrompt, vision: VisionDimensions) -> FloatArray:
     """Return the features ``[1 + D, tokens, hidden]`` of the prompt's image."""
-    positions = patch_positions(prompt.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
-    inputs: Inputs = {
-        "patches": prompt.patches,
-        "position_indices": positions.indices,
-        "position_weights": positions.weights,
-        "rotary_cos": positions.cos,
-        "rotary_sin": positions.sin,
-    }
+    inputs = prompt.patch_positions(vision).encoder_inputs(prompt.patches)
     (features,) = infer(model, inputs, "features")
     return features
 
@@ -49,7 +41,7 @@ def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray) -> Float
     visual_mask[:, prompt.visual] = 1
     inputs: Inputs = {
         "input_ids": prompt.ids[None],
-        "position_ids": token_positions(length, [(prompt.start, prompt.grid)])[:, None],
+        "position_ids": prompt.token_positions()[:, None],
         "attention_mask": np.ones((1, length), np.int64),
         "visual_features": visual_features,
         "visual_mask": visual_mask,

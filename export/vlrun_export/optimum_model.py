@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from vlrun.layout import OPTIMUM
 from vlrun.manifest import VisionDimensions
-from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
 from vlrun_export.exported_model import infer
 from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt, FloatArray
 
@@ -21,7 +20,7 @@ _LANGUAGE, _EMBEDDINGS = OPTIMUM.decoder
 def run_vision(folder: Path, prompt: CheckPrompt, vision: VisionDimensions) -> FloatArray:
     """Return the features ``[1 + D, tokens, hidden]`` of the prompt's image."""
     head_dim = vision.hidden // vision.heads
-    positions = patch_positions(prompt.grid, vision.position_side, head_dim, vision.rope_theta)
+    positions = prompt.patch_positions(vision)
     (embedded,) = infer(_graph(folder, _PATCHES), {"hidden_states": prompt.patches}, "last_hidden_state")
     (corners,) = infer(_graph(folder, _POSITIONS), {"input": positions.indices}, "last_hidden_state")
     count = prompt.grid.patches
@@ -43,7 +42,7 @@ def run_decoder(folder: Path, prompt: CheckPrompt, features: FloatArray) -> Floa
     visual[:, prompt.visual] = True
     inputs: dict[str, npt.NDArray[Any]] = {
         "inputs_embeds": embedded,
-        "position_ids": token_positions(length, [(prompt.start, prompt.grid)])[:, None],
+        "position_ids": prompt.token_positions()[:, None],
         "attention_mask": np.ones((1, length), np.int64),
         "visual_pos_masks": visual,
         "deepstack_visual_embeds": features[1:],

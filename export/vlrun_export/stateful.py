@@ -14,6 +14,15 @@ from openvino._offline_transformations import apply_make_stateful_transformation
 BEAM_INDEX = "beam_idx"
 
 
+def cache_names(layers: int) -> dict[str, str]:
+    """Return the names of the inputs of a decoder's cache, and of the output of each."""
+    return {
+        f"past_key_values.{index}.{part}": f"present.{index}.{part}"
+        for index in range(layers)
+        for part in ("key", "value")
+    }
+
+
 def make_stateful(model: ov.Model, caches: dict[str, str], batched: str) -> None:
     """Turn inputs and outputs of the cache into state variables, in place.
 

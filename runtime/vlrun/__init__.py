@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from vlrun import errors as errors
     from vlrun.backends.openvino.hints import Hints
     from vlrun.conversation import Conversation
+    from vlrun.each import Outcome
     from vlrun.errors import VlrunError
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
     from vlrun.media.enhance import enhance
     from vlrun.media.image import Image, open_image
+    from vlrun.media.image_files import find_images
+    from vlrun.media.pending_image import Pdf, open_pages
     from vlrun.media.region import Region, Tiles, crop
     from vlrun.media.transform import ImageTransform
     from vlrun.tasks.definition import Task, TaskArguments, load_tasks
@@ -50,6 +53,8 @@ __all__ = [
     "ImageTransform",
     "Mark",
     "Options",
+    "Outcome",
+    "Pdf",
     "Region",
     "Task",
     "TaskArguments",
@@ -64,9 +69,11 @@ __all__ = [
     "crop",
     "draw_marks",
     "enhance",
+    "find_images",
     "load",
     "load_tasks",
     "open_image",
+    "open_pages",
     "overlay_heat",
     "run_task",
 ]
@@ -74,11 +81,14 @@ __all__ = [
 _NAMES = {
     "vlrun.backends.openvino.hints": "Hints",
     "vlrun.conversation": "Conversation",
+    "vlrun.each": "Outcome",
     "vlrun.errors": "VlrunError",
     "vlrun.heatmap.heat_map": "Heat",
     "vlrun.heatmap.overlay": "overlay_heat",
     "vlrun.media.enhance": "enhance",
     "vlrun.media.image": "Image open_image",
+    "vlrun.media.image_files": "find_images",
+    "vlrun.media.pending_image": "Pdf open_pages",
     "vlrun.media.region": "Region Tiles crop",
     "vlrun.media.transform": "ImageTransform",
     "vlrun.tasks.definition": "Task TaskArguments load_tasks",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from PIL import Image as PILImage
 
+from vlrun.engine.request import Cancellation
 from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import MANIFEST, Manifest
 from vlrun.media.image import Image, open_image
@@ -45,17 +46,25 @@ MAX_FILE_BYTES = 512 * 2**20
 class Conversation:
     """A conversation with one model.
 
-    An interrupted answer is kept as far as it was received; a question that fails is not kept.
+    An interrupted answer is kept as far as it was received; a question that fails is not kept. A ``cancellation`` ends
+    its answers from another thread, as that of ``VLM.chat``.
     """
 
     def __init__(
-        self, vlm: VLM, *, system: str | None = None, options: Options | None = None, tools: Sequence[Tool] = ()
+        self,
+        vlm: VLM,
+        *,
+        system: str | None = None,
+        options: Options | None = None,
+        tools: Sequence[Tool] = (),
+        cancellation: Cancellation | None = None,
     ) -> None:
         check.has_method("chat", "a vlrun.VLM")("vlm", vlm)
         self._vlm = vlm
         self._system = system_turns(system)
         self._options = check.optional(check.instance(Options))("options", options) or Options()
         self._tools = check.tuple_of(check.mapping, "mappings")("tools", tools)
+        self._cancellation = check.optional(check.instance(Cancellation))("cancellation", cancellation)
         self.turns: tuple[Turn, ...] = self._system
 
     def ask(self, question: str, images: Images = (), options: Options | None = None) -> Answer:
@@ -123,7 +132,8 @@ class Conversation:
     def _stream(self, new_turns: Sequence[Turn], options: Options | None) -> Generator[Chunk]:
         turns = (*self.turns, *new_turns)
         options = self._options if options is None else options
-        chunks = self._vlm.chat(turns, options, self._tools)  # raises here, not at the first chunk
+        # This raises here, not at the first chunk.
+        chunks = self._vlm.chat(turns, options, self._tools, None, self._cancellation)
         return self._keep(turns, chunks)
 
     def _keep(self, turns: tuple[Turn, ...], chunks: Generator[Chunk]) -> Generator[Chunk]:
@@ -154,6 +164,7 @@ class _SavedPart(msgspec.Struct, omit_defaults=True):
     token_ids: tuple[int, ...] = msgspec.field(default=(), name="said")
     reasoning: str = ""
     answer_start: int = 0
+    label: str = ""
 
 
 class _SavedTurn(msgspec.Struct, omit_defaults=True):
@@ -212,7 +223,9 @@ def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
         return _SavedPart(part.text, token_ids=part.ids, reasoning=part.reasoning, answer_start=part.answer_start)
     encoded = io.BytesIO()
     PILImage.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
-    return _SavedPart(png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform)
+    return _SavedPart(
+        png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform, label=part.label
+    )
 
 
 def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
@@ -222,7 +235,7 @@ def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
     for part in turn.parts:
         if part.png is not None:
             image = open_image(base64.b64decode(part.png, validate=True))
-            parts.append(replace(image, transform=part.transform))
+            parts.append(replace(image, transform=part.transform, label=part.label))
             continue
         text = part.text or ""
         if not 0 <= part.answer_start <= len(text) or part.reasoning not in text[: part.answer_start]:

@@ -75,6 +75,23 @@ class UnsupportedMedia(MediaError):
     http_status = 415
 
 
+class MissingExtra(UnsupportedMedia):
+    """A format whose package is not installed.
+
+    Attributes:
+        extra: The extra of the distribution that has it.
+        need: The message without the command that installs it.
+    """
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(f"{need}: run pip install 'vlrun[{extra}]'")
+        self.need = need
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), (self.need, self.extra)
+
+
 class DamagedMedia(MediaError):
     """An empty, truncated or corrupt file."""
 

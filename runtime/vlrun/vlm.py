@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,13 @@ from vlrun.backends import backend_of, open_backends
 from vlrun.backends.loader import LoadedModel, ModelLoader, finalize
 from vlrun.backends.openvino.hints import AUTO, Hints, is_cpu
 from vlrun.backends.system_memory import check_memory
+from vlrun.each import Outcome, answer_each
 from vlrun.embedded import FOLDER
 from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
 from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
-from vlrun.heatmap.attention import heat_of
 from vlrun.layout import OPENVINO_RUNTIME
 from vlrun.manifest import TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
@@ -32,13 +32,12 @@ from vlrun.models.registry import family_of
 from vlrun.models.store.store import resolve
 from vlrun.models.verification import verify
 from vlrun.perf.history import load_history
-from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, user_turn
+from vlrun.prompt.builder import DEFAULT_QUESTION, BuiltPrompt, Images, PromptBuilder, check_question, user_turn
 from vlrun.prompt.chat_template import ChatTemplate
-from vlrun.prompt.output import OutputAccumulator, timings
+from vlrun.prompt.output import OutputAccumulator
 from vlrun.prompt.reasoning import ReasoningSplitter, reasoning_tokens
 from vlrun.prompt.token_bytes import TokenBytes
 from vlrun.prompt.tokenizer import load_tokenizer
-from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import cache_paths
 from vlrun.structured.grammar import GrammarTokenizer
 from vlrun.structured.prepared_request import PreparedRequest
@@ -46,7 +45,7 @@ from vlrun.structured.python_types import last_chunks, schema_of
 from vlrun.structured.reasoning_constraint import ReasoningConstraint
 from vlrun.structured.tool_grammar import AnswerGrammar, compile_answer
 from vlrun.types import arguments as check
-from vlrun.types.answer import Answer, Chunk, FinishReason, Usage, last_of
+from vlrun.types.answer import Answer, Chunk, last_of
 from vlrun.types.arrays import FloatArray
 from vlrun.types.cache_config import CacheConfig
 from vlrun.types.options import Options
@@ -230,6 +229,30 @@ class VLM:
         turn = self.builder.question_turn(images, question, given, self.known_context)
         return self.chat([*opening, turn], given)
 
+    def ask_each(
+        self,
+        sources: Iterable[Images],
+        question: str = DEFAULT_QUESTION,
+        options: Options | None = None,
+        *,
+        system: str | None = None,
+    ) -> Generator[Outcome[Images, Answer]]:
+        """Ask the same question about each of many images, several at once, and yield the outcomes as they complete.
+
+        A source is an image, or a list of images for one question; sources are taken one by one. An image that cannot
+        be used is the ``error`` of its outcome. Closing the generator cancels what is running. Raises as ``ask``.
+        """
+        given = check.optional(check.instance(Options))("options", options) or Options()
+        check_question(question)
+        opening = system_turns(system)
+        self.grammar(given)  # raises OptionError
+
+        def answer(source: Images, cancellation: Cancellation) -> Answer:
+            turn = self.builder.question_turn(source, question, given, self.known_context)
+            return last_of(self.chat([*opening, turn], given, cancellation=cancellation))
+
+        return answer_each(check.iterable("sources", sources), answer)
+
     @property
     def known_context(self) -> int | None:
         """The context as far as it is known before the model is loaded."""
@@ -369,25 +392,4 @@ class VLM:
             self._loader.discard(prepared.prompt.prepared_images)
 
     def _answer(self, prepared: PreparedRequest, output: OutputAccumulator, stream: TokenStream) -> Answer:
-        prompt, metrics, text, stop = prepared.prompt, stream.metrics, output.text, output.stop
-        subject, images = prompt.subject, [grid for _, grid in prompt.images]
-        reason: FinishReason = "stop" if stop or stream.finish_reason is None else stream.finish_reason
-        calls = find_tool_calls(text, self.family.tool_calls) if prepared.may_call_tools else ()
-        texts = output.token_texts() if prompt.options.heatmap else ()
-        placed = list(zip(prompt.prompt.image_offsets, images, strict=True))
-        prompt_counts = len(prompt.prompt.ids), sum(grid.tokens for grid in images), metrics.cached_tokens
-        return Answer(
-            text,
-            reason,
-            Usage(*prompt_counts, metrics.tokens, metrics.forward_passes, output.reasoning_tokens),
-            timings(self._verify_seconds + self._loaded.seconds, *prepared.seconds, metrics),
-            notes=prepared.prompt.notes,
-            marks=self.family.find_marks(text, subject.size, subject.to_original) if subject else (),
-            tool_calls=calls,
-            heat=heat_of(stream.attention, placed, output.answer_start, texts),
-            tokens=() if stop else tuple(output.tokens),
-            logprobs=tuple(output.logprobs),
-            reasoning=output.reasoning,
-            opening=output.opening,
-            stop=stop,
-        )
+        return prepared.answer(output, stream, self.family, self._verify_seconds + self._loaded.seconds)

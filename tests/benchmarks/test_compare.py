@@ -23,10 +23,12 @@ pytestmark = pytest.mark.slow
 SHORT = ("--model", FOLDER, "--rounds", "1", "--tokens", "2")
 
 
-def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, cwd: Path, fake: bool = True) -> subprocess.Popen[str]:
+    """Start the comparison. ``fake``: with a workload that only prints samples."""
+    command = ["-m", "tests.benchmarks.quick_compare", *(["--fake"] if fake else [])]
     paths = os.pathsep.join(map(str, (ROOT, RUNTIME, EXPORT)))
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.compare", *map(str, (*SHORT, *arguments))],
+        [sys.executable, *command, *map(str, (*SHORT, *arguments))],
         env={**os.environ, "PYTHONPATH": paths},
         cwd=cwd,
         stdout=subprocess.PIPE,
@@ -35,8 +37,8 @@ def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def compare(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
-    with start(*arguments, cwd=cwd) as process:
+def compare(*arguments: str | Path, cwd: Path, fake: bool = True) -> tuple[int, str, str]:
+    with start(*arguments, cwd=cwd, fake=fake) as process:
         out, err = process.communicate(timeout=280)
     return process.returncode, out, err
 
@@ -63,7 +65,7 @@ def wait_for_sample(path: Path, process: subprocess.Popen[str]) -> None:
 def test_a_failed_participant_does_not_affect_the_others(tmp_path: Path) -> None:
     """Its failure is printed, and a resumed run tries it again."""
     (tmp_path / "llama").mkdir()  # without llama-server
-    code, out, err = compare("--peers", tmp_path, "--turns", "1", cwd=tmp_path)
+    code, out, err = compare("--peers", tmp_path, "--turns", "1", cwd=tmp_path, fake=False)
     assert code == 1, err
     assert "llama.cpp, turn 1 of 1: llama.cpp failed: FileNotFoundError" in out
     assert "Traceback" not in out + err

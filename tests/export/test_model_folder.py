@@ -55,13 +55,13 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(38)
-def test_a_disk_that_fills_while_openvino_writes_is_reported(tmp_path: Path, small_checkpoint: Path) -> None:
+def test_a_disk_that_fills_while_openvino_writes_is_reported(tmp_path: Path, tied_checkpoint: Path) -> None:
     """OpenVINO raises a bare RuntimeError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
         with pytest.raises(OutputError, match=r"vision\.xml: is the disk full"):
-            export_checkpoint(small_checkpoint, tmp_path / "out", weights="fp32", vision="fp32", check=False)
+            export_checkpoint(tied_checkpoint, tmp_path / "out", weights="fp32", vision="fp32", check=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []

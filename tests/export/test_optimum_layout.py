@@ -5,25 +5,28 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer
 
 pytest.importorskip("torch", reason="needs the workbench packages")
 
 import vlrun
+from tests.exports import export
 from tests.small_models import build_checkpoint
 from vlrun import Hints, Options
 from vlrun.backends.openvino.backend import REFERENCE, OpenVINOBackend
 from vlrun.backends.openvino.device_probe import DeviceProbe, ProbeResult
 from vlrun.errors import ModelError
-from vlrun.layout import OPTIMUM, VLRUN, Layout
-from vlrun.manifest import MANIFEST
+from vlrun.layout import ONNX, OPTIMUM, VLRUN
+from vlrun.manifest import CHAT_TEMPLATE, MANIFEST, TOKENIZER
 from vlrun.models.model_folder import ModelFolder
-from vlrun_export import conversion
-from vlrun_export.export import export_checkpoint
-from vlrun_export.quantize import Precision
+from vlrun.tasks.definition import built_in_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -31,21 +34,16 @@ EXACT = Hints(decoder_precision="f32", vision_precision="f32", kv_precision="f32
 LANGUAGE_XML, LANGUAGE_BIN, _, EMBEDDINGS_BIN = OPTIMUM.files[:4]
 MERGER_XML = OPTIMUM.graph_file(OPTIMUM.vision[0])
 
+GREEDY = Options(temperature=0, presence_penalty=0, max_tokens=8, repetition_guard=False)
+IMAGE = np.linspace(0, 255, 192 * 256 * 3).reshape(192, 256, 3).astype(np.uint8)
+QUESTIONS = ("How many bottles?", "What is the price?", "Describe this image.")
+
 LARGER: Mapping[str, Mapping[str, object]] = {
     "text_config": {"hidden_size": 80, "num_attention_heads": 4, "num_key_value_heads": 1},
     "vision_config": {"hidden_size": 144, "num_heads": 2, "intermediate_size": 76, "out_hidden_size": 80},
 }
 """What the larger models have beside more layers and a head of their own: in 4B, the heads together are wider than the
 hidden states; in 8B, the vision encoder has heads of 72 and an intermediate size that is no multiple of 32."""
-
-
-def export(checkpoint: Path, out: Path, layout: Layout, precision: Precision = "fp32", *, check: bool = False) -> Path:
-    """Export without the trial question, which loads the model in a process of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "ask_trial_question", lambda folder: None)
-        vision = "int8" if precision == "int4" else precision
-        export_checkpoint(checkpoint, out, layout=layout, weights=precision, vision=vision, check=check)
-    return out
 
 
 def probe(folder: Path) -> ProbeResult:
@@ -92,18 +90,53 @@ def test_a_quantized_export_passes_its_check(tied_checkpoint: Path, tmp_path: Pa
 
 
 def test_a_downloaded_folder_answers_with_all_of_the_engine(tied_model: Path, optimum_model: Path) -> None:
-    """Greedy answers, prefix cache, batching and recorded attention are as with vlrun's own layout."""
-    image = np.linspace(0, 255, 192 * 256 * 3).reshape(192, 256, 3).astype(np.uint8)
-    options = Options(temperature=0, presence_penalty=0, max_tokens=8)
-    answers = {}
-    for folder in (tied_model, optimum_model):
-        with vlrun.load(folder, hints=EXACT) as vlm:
-            first = vlm.ask(image, "How many bottles?", options)
-            again = vlm.ask(image, "What is the price?", options)
-            assert again.usage.cached_tokens > 0
-            assert vlm.engine.decoder.recorder is not None
-            answers[folder] = first.text, again.text
-    assert answers[tied_model] == answers[optimum_model]
+    """Greedy answers, prefix cache, batching, tasks and heat maps are as with vlrun's own layout."""
+    ours, theirs = (answers_of(folder) for folder in (tied_model, optimum_model))
+    assert theirs[:-1] == ours[:-1]
+    np.testing.assert_allclose(theirs[-1], ours[-1], atol=1e-4)
+
+
+def answers_of(folder: Path) -> tuple[Any, ...]:
+    """Return what a model answers alone, from the prefix cache, beside others and in a task, and its attention."""
+    with vlrun.load(folder, hints=EXACT, cache=vlrun.CacheConfig(kv_disk=0)) as vlm:
+        first = vlm.ask(IMAGE, QUESTIONS[0], replace(GREEDY, heatmap=True))
+        again = vlm.ask(IMAGE, QUESTIONS[1], GREEDY)
+        assert again.usage.cached_tokens > 0
+        with ThreadPoolExecutor(len(QUESTIONS)) as pool:
+            together = list(pool.map(lambda question: vlm.ask(IMAGE, question, GREEDY).text, QUESTIONS))
+        assert together[:2] == [first.text, again.text]
+        task = vlrun.run_task(vlm, IMAGE, vlrun.TaskRequest(task=built_in_tasks()["describe"]), GREEDY)
+        assert first.heat is not None
+        return again.text, together, task.text, first.heat.maps[0]
+
+
+def test_a_thinking_model_in_the_other_layouts(tied_checkpoint: Path, optimum_model: Path, tmp_path: Path) -> None:
+    """The reasoning is separated, and ends at its limit."""
+    folders = [
+        as_thinking(optimum_model, tmp_path / "optimum"),
+        export(as_thinking(tied_checkpoint, tmp_path / "checkpoint"), tmp_path / "onnx", ONNX),
+    ]
+    found = []
+    for folder in folders:
+        hints = EXACT if folder == folders[0] else Hints()
+        with vlrun.load(folder, hints=hints, cache=vlrun.CacheConfig(kv_disk=0)) as vlm:
+            assert vlm.thinks
+            answer = vlm.ask(IMAGE, QUESTIONS[0], replace(GREEDY, thinking_tokens=3))
+        assert answer.usage.reasoning_tokens == 3
+        found.append((answer.reasoning, answer.text))
+    assert found[0] == found[1]
+    assert all(found[0])
+
+
+def as_thinking(folder: Path, out: Path) -> Path:
+    """Copy a folder with the chat template and the control tokens of a Thinking model."""
+    shutil.copytree(folder, out)
+    tokenizer = Tokenizer.from_file(str(out / TOKENIZER))
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ("<think>", "</think>")])
+    tokenizer.save(str(out / TOKENIZER))
+    template = (out / CHAT_TEMPLATE).read_text()
+    (out / CHAT_TEMPLATE).write_text(template.replace("assistant\\n'", "assistant\\n<think>\\n'"))
+    return out
 
 
 @pytest.mark.parametrize("name", [LANGUAGE_BIN, EMBEDDINGS_BIN, OPTIMUM.weights_file(OPTIMUM.vision[0])])

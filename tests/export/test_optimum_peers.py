@@ -17,7 +17,8 @@ pytest.importorskip("torch", reason="needs the workbench packages")
 import torch
 
 import vlrun
-from tests.export.test_optimum_layout import EXACT, assert_equal, export, probe
+from tests.export.test_optimum_layout import EXACT, assert_equal, probe
+from tests.exports import export
 from tests.small_models import build_checkpoint, build_tokenizer
 from vlrun import Options, Turn
 from vlrun.embedded import FOLDER

@@ -106,11 +106,10 @@ def test_8_bit_keys_are_quantized_by_token(course: Course) -> None:
 
 
 def test_the_second_start_imports_the_compiled_models(course: Course) -> None:
-    """With the same bits."""
+    """With the same bits. The vision encoder's is imported by ``vlrun ask`` below."""
     counts = course.outcome["compiled"]
     assert counts["vision"] == counts["decoder, KV u8"] == [1, 0]
-    assert counts["vision again"] == counts["decoder, KV u8 again"] == [0, 1]
-    assert course.outcome["equal"]["vision again"]
+    assert counts["decoder, KV u8 again"] == [0, 1]
     assert course.outcome["equal"]["decoder, KV u8 again"]
 
 

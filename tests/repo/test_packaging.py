@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib.metadata
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import vlrun
-from tests.paths import ROOT
+from tests.paths import ROOT, RUNTIME
 from tests.repo.tree import PACKAGES, tracked_files
 
 WORKBENCH_ONLY = {"torch", "torchvision", "transformers", "optimum", "optimum-intel", "nncf", "onnx", "safetensors"}
@@ -89,7 +91,7 @@ def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
 def test_runtime_requirements_equal_the_runtimes_imports(setup: configparser.ConfigParser) -> None:
     required = _names(_lines(setup["options"]["install_requires"]))
     extras = setup["options.extras_require"]
-    optional = {name for extra in ("hub", "onnx", "serve") for name in _names(_lines(extras[extra]))}
+    optional = {name for extra in ("heic", "hub", "onnx", "pdf", "serve") for name in _names(_lines(extras[extra]))}
     assert not (required | optional) & WORKBENCH_ONLY
     assert required | optional == _imported_distributions(PACKAGES["vlrun"])
 
@@ -100,6 +102,15 @@ def test_only_the_hub_client_imports_its_library() -> None:
         path.name for name, path in _package_files() if path.suffix == ".py" and "huggingface_hub" in _imports(path)
     }
     assert importers == {"client.py"}
+
+
+def test_packages_of_formats_are_imported_only_for_such_a_file(setup: configparser.ConfigParser) -> None:
+    """They are not there without their extras."""
+    for extra, module in (("heic", "pi_heif"), ("pdf", "pypdfium2")):
+        assert _names(_lines(setup["options.extras_require"][extra])) == {module.replace("_", "-")}
+        code = f"import sys, vlrun.media.pending_image; sys.exit({module!r} in sys.modules)"
+        environment = os.environ | {"PYTHONPATH": str(RUNTIME)}
+        assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_only_the_service_imports_packages_of_its_extra(setup: configparser.ConfigParser) -> None:

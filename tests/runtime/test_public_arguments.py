@@ -13,7 +13,7 @@ import pytest
 import vlrun
 from vlrun.errors import MediaError, OptionError
 
-OUTPUTS = frozenset({"Answer", "Chunk", "Heat", "TaskResult", "Timings", "Usage", "VlrunError"})
+OUTPUTS = frozenset({"Answer", "Chunk", "Heat", "Outcome", "TaskResult", "Timings", "Usage", "VlrunError"})
 """Values that vlrun makes for its callers."""
 WRONG: list[object] = [object(), 5, 1.5, True, "x", b"x", [], ["x"], [5], (None,), {}, {"x": 5}, {5: 5}, len, int]
 WRONG += [np.int64(5), np.zeros(3), np.zeros((2, 2, 3), np.uint8), float("nan"), -(10**30), "", "\0", Path("x"), set()]
@@ -137,7 +137,7 @@ def test_wrong_types_get_an_error_that_names_the_argument() -> None:
 
 
 def test_every_public_name_is_covered() -> None:
-    covered = {name.partition(".")[0] for name in CALLS} | OUTPUTS | {"VLM", "Conversation", "run_task"}
+    covered = {name.partition(".")[0] for name in CALLS} | OUTPUTS | {"VLM", "Conversation", "find_images", "run_task"}
     assert covered == set(vlrun.__all__)
     for name, (call, valid) in CALLS.items():
         parameters = {f"{name}.{parameter}" for parameter in inspect.signature(call).parameters}
@@ -168,6 +168,7 @@ def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 vlm.chat,
                 {"turns": [TURN], "options": None, "tools": tools, "choice": None, "cancellation": None},
             ),
+            "ask_each": (vlm.ask_each, {"sources": [], "question": question, "options": None, "system": "x"}),
             "score": (vlm.score, {"images": [], "question": question, "answer": "6"}),
             "build_prompt": (vlm.build_prompt, {"turns": [TURN], "tools": tools}),
             "run_task": (

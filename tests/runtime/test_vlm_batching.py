@@ -80,7 +80,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.tuples(REQUESTS, st.integers(0, 12) | st.none()), min_size=1, max_size=7),
     CONFIGS,
@@ -120,7 +120,7 @@ def all_blocks_free(engine: Engine) -> bool:
     return engine.pool.free == engine.pool.blocks
 
 
-def test_a_thousand_requests_leave_memory_threads_and_files_unchanged(vlm: vlrun.VLM) -> None:
+def test_hundreds_of_requests_leave_memory_threads_and_files_unchanged(vlm: vlrun.VLM) -> None:
     """Guards against leaks in a service that runs for months."""
 
     def ask(count: int) -> None:
@@ -139,9 +139,9 @@ def test_a_thousand_requests_leave_memory_threads_and_files_unchanged(vlm: vlrun
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return resident, threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
-    ask(250)
+    ask(150)  # each prompt once
     before = resources()
-    ask(750)
+    ask(350)
     after = resources()
-    assert after[0] - before[0] < 20 * MIB
+    assert after[0] - before[0] < 10 * MIB
     assert after[1:] == before[1:]

@@ -11,23 +11,15 @@ import numpy.typing as npt
 import onnxruntime
 
 from vlrun.manifest import TextDimensions, VisionDimensions
-from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
 from vlrun_export.families.qwen3_vl.check_prompt import CheckPrompt, FloatArray
+from vlrun_export.stateful import cache_names
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
 
 def run_vision(model: Path, prompt: CheckPrompt, vision: VisionDimensions) -> FloatArray:
     """Return the features ``[1 + D, tokens, hidden]`` of the prompt's image."""
-    positions = patch_positions(prompt.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
-    inputs: Inputs = {
-        "patches": prompt.patches,
-        "position_indices": positions.indices,
-        "position_weights": positions.weights,
-        "rotary_cos": positions.cos,
-        "rotary_sin": positions.sin,
-    }
-    return _infer(model, inputs, "features")
+    return _infer(model, prompt.patch_positions(vision).encoder_inputs(prompt.patches), "features")
 
 
 def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray, text: TextDimensions) -> FloatArray:
@@ -35,10 +27,9 @@ def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray, text: Te
     length = len(prompt.ids)
     rows = np.arange(length)
     empty = np.zeros((1, text.kv_heads, length, text.head_dim), np.float32)
-    caches = [f"past_key_values.{layer}.{part}" for layer in range(text.layers) for part in ("key", "value")]
     inputs: Inputs = {
         "input_ids": prompt.ids,
-        "position_ids": token_positions(length, [(prompt.start, prompt.grid)]),
+        "position_ids": prompt.token_positions(),
         "visual_features": features,
         "visual_rows": rows[prompt.visual][:, None],
         "logit_rows": rows,
@@ -47,7 +38,7 @@ def run_decoder(model: Path, prompt: CheckPrompt, features: FloatArray, text: Te
         "sequence_tokens": np.array([length], np.int32),
         "last_tokens": np.array([length - 1], np.int32),
         "max_tokens": np.array(length, np.int32),
-        **dict.fromkeys(caches, empty),
+        **dict.fromkeys(cache_names(text.layers), empty),
     }
     return _infer(model, inputs, "logits")
 

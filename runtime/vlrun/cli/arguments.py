@@ -7,26 +7,25 @@ from pathlib import Path
 
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
-
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .mpo .heic .heif .avif .svg .pdf .psd".split()
-)
-"""A missing file with such a suffix is an error, not a question."""
+from vlrun.media.image_files import has_image_suffix, is_pattern, matches
 
 
-def split_arguments(words: Sequence[str], questions: Sequence[str] = ()) -> tuple[list[str], list[str | None]]:
+def split_arguments(
+    words: Sequence[str], questions: Sequence[str] = (), *, folders: bool = False
+) -> tuple[list[str], list[str | None]]:
     """Separate images and questions.
 
     Without ``questions`` the last word is the question, unless it is ``-``, a file, or looks like an image file name.
-    With spaces it looks like one only in a folder that exists; otherwise a note says that it is the question.
+    With spaces it looks like one only in a folder that exists; otherwise a note says that it is the question. With
+    ``folders``, folders and patterns of file names are images too.
 
     Raises:
         OptionError: There is no image, or a question is empty.
     """
     images, asked = list(words), list(questions)
-    if not asked and words and not _is_image(words[-1]):
+    if not asked and words and not (_is_image(words[-1]) or (folders and _names_images(words[-1]))):
         asked = [images.pop()]
-        if images and _has_image_suffix(asked[0]):
+        if images and has_image_suffix(asked[0]):
             print_note(f"there is no file '{asked[0]}', so it is taken for the question")
     if any(not question.strip() for question in asked):
         raise OptionError("the question is empty; leave it out to get a description")
@@ -38,18 +37,22 @@ def split_arguments(words: Sequence[str], questions: Sequence[str] = ()) -> tupl
     return images, [*asked] or [None]
 
 
+def _names_images(word: str) -> bool:
+    """Return whether a word is a folder, or a pattern that matches: a question may end in "?"."""
+    try:
+        return Path(word).is_dir() or word.endswith("/") or (is_pattern(word) and bool(matches(word)))
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
 def _is_image(word: str) -> bool:
     if word == "-" or word.lower().startswith("file:/"):
         return True
     try:
         path = Path(word)
         return (path.exists() and not path.is_dir()) or (
-            _has_image_suffix(word)
+            has_image_suffix(word)
             and (not any(map(str.isspace, word)) or (path.parent != Path() and path.parent.is_dir()))
         )
     except (OSError, ValueError):  # too long for a path, or with a NUL
         return False
-
-
-def _has_image_suffix(word: str) -> bool:
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES

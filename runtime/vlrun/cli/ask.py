@@ -55,7 +55,7 @@ from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
     from vlrun.cli.progress_line import ProgressLine
-    from vlrun.media.pending_image import PendingImage
+    from vlrun.media.pending_image import Pending
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
@@ -70,6 +70,24 @@ OUTPUT_OPTIONS: OptionTable = {
     "stats": {"is_flag": True, "help": "Print timings, tokens, memory and settings to stderr."},
     "as_json": {"option": "json", "is_flag": True, "help": "Print each answer as one JSON object."},
 }
+
+
+EACH_OPTIONS: OptionTable = {
+    "each": {"is_flag": True, "help": "Ask about each image alone: of folders, patterns and files."},
+    "recursive": {"is_flag": True, "help": "With --each: also the images of subfolders."},
+}
+
+
+@dataclass(frozen=True)
+class EachOptions:
+    """The values of ``EACH_OPTIONS``."""
+
+    each: bool = False
+    recursive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.recursive and not self.each:
+            raise OptionError("--recursive needs --each")
 
 
 @dataclass(frozen=True)
@@ -89,17 +107,21 @@ class OutputOptions:
         """The file for the answers; None for stdout."""
         return None if self.output == STDOUT else self.output
 
+    def check_count(self, images: int, questions: int) -> None:
+        """Raise OptionError if an image is to be drawn on, and it is not the only one."""
+        if (self.draw or self.heatmap) and (images, questions) != (1, 1):
+            raise OptionError("--draw and --heatmap take one image and one question")
+
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
         from vlrun.media.output_file import check_target
         from vlrun.media.sources import local_path
 
+        self.check_count(len(images), len(requests))
         drawings = [target for target in (self.draw, self.heatmap) if target is not None]
         targets = [*drawings, *([self.answer_file] if self.answer_file else [])]
         if self.heatmap_word is not None and not self.heatmap:
             raise OptionError("--heatmap-word needs --heatmap")
-        if drawings and (len(images) != 1 or len(requests) != 1):
-            raise OptionError("--draw and --heatmap take one image and one question")
         if self.heatmap and not requests[0].is_single:
             raise OptionError("--heatmap needs one answer: leave out --tiles, --votes and --steps")
         for target in drawings:
@@ -113,6 +135,7 @@ class OutputOptions:
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, type=TEXT_OR_FILE, metavar="IMAGE... [QUESTION]")
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
+@option_group("each", EACH_OPTIONS, EachOptions)
 @with_task_options
 @with_image_options
 @option_group("output", {**OUTPUT_OPTIONS, **SHOW_THINKING}, OutputOptions)
@@ -121,6 +144,7 @@ class OutputOptions:
 def ask(
     words: tuple[str, ...],
     question: tuple[str, ...],
+    each: EachOptions,
     task_options: TaskOptions,
     image_options: ImageOptions,
     output: OutputOptions,
@@ -130,14 +154,21 @@ def ask(
     """Ask a QUESTION about all IMAGEs together (default: describe them).
 
     IMAGE is a file, or - for stdin. The last argument is the question, unless it is a file. Examples: docs/asking.md.
+    With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or FILE.csv can then be continued.
     """
-    names, questions = split_arguments(words, question)
+    names, questions = split_arguments(words, question, folders=each.each)
     requests = [task_options.request(question) for question in questions]
+    if each.each:
+        from vlrun.cli.each import ask_each
+
+        ask_each(names, requests, each.recursive, image_options, output, options, model_options)
+        return
     output.check(names, requests)
-    for request in requests:
-        request.check_image_count(len(names))
     with stdout_to(output.answer_file) as save, model_options.progress_line() as line:
-        pending = read_image_headers(names)
+        pending = read_image_headers(names, image_options.pages)
+        output.check_count(len(pending), len(requests))
+        for request in requests:
+            request.check_image_count(len(pending))
         asking = _Asking.begin(pending, requests[0], image_options, options, output, model_options, line)
         cut: AnswerCutShort | None = None
         for number, request in enumerate(requests):
@@ -168,7 +199,7 @@ class _Asking:
     @classmethod
     def begin(
         cls,
-        pending: Sequence[PendingImage],
+        pending: Sequence[Pending],
         request: TaskRequest,
         image_options: ImageOptions,
         options: Options,
@@ -188,7 +219,11 @@ class _Asking:
             images = load_images(pending, image_options, line, keep_original=bool(output.draw))
         else:
             seen = partial(vlm.builder.resize, options=effective, detail=effective.detail)
-            images = load_images(pending, image_options, line, seen, keep_original=bool(output.draw))
+            shown = partial(vlm.builder.shown_size, options=effective, detail=effective.detail)
+            as_given = image_options.region is None and not image_options.enhance and not output.draw
+            images = load_images(
+                pending, image_options, line, seen, keep_original=bool(output.draw), shown=shown if as_given else None
+            )
         progress = AnswerProgress(line, vlm, str(model_options.hints), began)
         return cls(vlm, images, options, output, model_options, progress)
 

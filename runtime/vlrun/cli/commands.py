@@ -26,7 +26,7 @@ from vlrun.cli.tasks import tasks
 from vlrun.cli.terminal import print_error, print_note
 from vlrun.cli.tune import tune
 from vlrun.cli.verify import verify
-from vlrun.errors import VlrunError
+from vlrun.errors import MissingExtra, VlrunError
 
 EXIT_INTERNAL = 1
 EXIT_OUTPUT = 8
@@ -96,6 +96,8 @@ def run() -> None:
     except click.ClickException as error:
         print_error(_usage(error))
         _exit(error.exit_code)
+    except MissingExtra as error:
+        _fail(f"{error.need}: run {install_command(error.extra)}", error.exit_code)
     except VlrunError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vlrun.cli.option_groups import OptionTable, option_group
@@ -15,11 +15,12 @@ from vlrun.errors import DamagedMedia, MediaTooLarge, OptionError
 
 if TYPE_CHECKING:
     from vlrun.media.image import Image
-    from vlrun.media.pending_image import PendingImage
+    from vlrun.media.pending_image import Pending
     from vlrun.media.region import Region
 
 IMAGE_OPTIONS: OptionTable = {
     "region": {"metavar": "X,Y,W,H", "help": "Use only this region: pixels, or thousandths with /1000 at the end."},
+    "pages": {"metavar": "1-3,7", "help": "Use only these pages of PDF files."},
     "enhance": {"is_flag": True, "help": "Straighten, brighten and sharpen where needed."},
 }
 
@@ -30,13 +31,35 @@ class ImageOptions:
 
     region: Region | None = None
     enhance: bool = False
+    pages: str | None = None
 
     @classmethod
-    def parse(cls, region: str | None = None, enhance: bool = False) -> ImageOptions:
-        """Return the options. Raises OptionError for a region that is none."""
+    def parse(cls, region: str | None = None, enhance: bool = False, pages: str | None = None) -> ImageOptions:
+        """Return the options. Raises OptionError for a region or pages that are none."""
+        from vlrun.media.page_ranges import parse_pages
         from vlrun.media.region import parse_region
 
-        return cls(None if region is None else parse_region(region), enhance)
+        if pages is not None:
+            parse_pages(pages)
+        return cls(None if region is None else parse_region(region), enhance, pages)
+
+    def apply(self, image: Image) -> Image:
+        """Crop and enhance an image. Raises OptionError for a region outside of it."""
+        from vlrun.media.enhance import enhance
+        from vlrun.media.region import crop
+
+        image = crop(image, _region_in(image, self.region)) if self.region else image
+        return enhance(image) if self.enhance else image
+
+
+def _region_in(image: Image, region: Region) -> Region:
+    """Return a region of the file as one of the image, which may have been decoded at a fraction of its size."""
+    width, height = image.to_original.size
+    if region.thousandths or image.size == (width, height):
+        return region
+    x, wide = (min(1000 * number / width, 1000) for number in (region.x, region.width))
+    y, high = (min(1000 * number / height, 1000) for number in (region.y, region.height))
+    return replace(region, x=x, y=y, width=wide, height=high, thousandths=True)
 
 
 with_image_options = option_group("image_options", IMAGE_OPTIONS, ImageOptions.parse)
@@ -50,21 +73,26 @@ class LoadedImage:
     original: Image | None = None
 
 
-def read_image_headers(names: Sequence[str]) -> list[PendingImage]:
-    """Read the headers of all images before one is decoded. Raises MediaError and OptionError."""
+def read_image_headers(names: Sequence[str], pages: str | None = None) -> list[Pending]:
+    """Read the headers of all images, and of the pages of PDF files, before one is decoded.
+
+    Raises:
+        VlrunError: MediaError or OptionError.
+    """
     from vlrun.media.pending_image import read_headers
 
     with silent_libraries():
-        return read_headers([_read_stdin() if name == "-" else name for name in names])
+        return read_headers([_read_stdin() if name == "-" else name for name in names], pages)
 
 
 def load_images(
-    pending: Sequence[PendingImage],
+    pending: Sequence[Pending],
     options: ImageOptions,
     line: ProgressLine,
     reduce: Callable[[Image], Image] = lambda image: image,
     *,
     keep_original: bool = False,
+    shown: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
 ) -> list[LoadedImage]:
     """Decode images one after another, and print their notes to stderr. Raises MediaError and OptionError.
 
@@ -74,18 +102,15 @@ def load_images(
         line: Shows what is done.
         reduce: Returns an image with what is needed of it. All else is dropped before the next image is decoded.
         keep_original: Keep the images as they were given, too.
+        shown: Returns width and height of what is needed of an image, if it is needed as it was given.
     """
-    from vlrun.media.enhance import enhance
-    from vlrun.media.region import crop
-
     loaded = []
     for number, one in enumerate(pending, 1):
         label = f"opening image {number} of {len(pending)}" if len(pending) > 1 else "opening the image"
         line.show(timed(label, None, time.monotonic()))
-        with silent_libraries(), one.opened() as original:
+        with silent_libraries(), one.opened(shown(one.size) if shown else None) as original:
             pass
-        image = crop(original, options.region) if options.region else original
-        image = enhance(image) if options.enhance else image
+        image = options.apply(original)
         with line.paused():
             for note in image.notes:
                 print_note(note)

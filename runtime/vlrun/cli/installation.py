@@ -15,6 +15,8 @@ CLONE = Path(__file__).resolve().parents[3]
 SCRIPT = CLONE / "scripts" / "vlrun"
 MADE_BY_SCRIPTS = "made-for"
 """A file of the environments that the scripts of a clone make."""
+_SCRIPTS = {"export": "export", "serve": "serve", "hub": "pull"}
+"""Commands of ``SCRIPT`` whose environment has an extra."""
 EXPORT_NEEDS = ("vlrun_export", "torch", "transformers", "nncf", "safetensors")
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """PyTorch's index of builds without several GB of CUDA; ``+cpu`` has priority over other builds of a version."""
@@ -44,8 +46,8 @@ def install_command(extra: str = "") -> str:
     pip takes ``vlrun`` for what is installed already and fetches only what it requires, so this works for an
     installation from a clone, a wheel or an index alike. The environments of a clone's scripts are left to the scripts.
     """
-    if extra and SCRIPT.is_file() and (not _is_installed() or Path(sys.prefix, MADE_BY_SCRIPTS).exists()):
-        return f"{shlex.quote(_typed(SCRIPT))} {'pull' if extra == 'hub' else extra}"
+    if extra in _SCRIPTS and SCRIPT.is_file() and (not _is_installed() or Path(sys.prefix, MADE_BY_SCRIPTS).exists()):
+        return f"{shlex.quote(_typed(SCRIPT))} {_SCRIPTS[extra]}"
     required = ("vlrun" if _is_installed() else str(CLONE)) + (f"[{extra}]" if extra else "")
     return f"{_pip()} install {shlex.quote(required)}{f' --extra-index-url {CPU_TORCH}' if extra == 'export' else ''}"
 

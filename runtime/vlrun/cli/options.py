@@ -20,6 +20,7 @@ from vlrun.storage.text_files import read_text, without_byte_order_mark
 
 if TYPE_CHECKING:
     from vlrun.backends.openvino.hints import Hints
+    from vlrun.tasks.definition import Language
     from vlrun.tasks.request import TaskRequest
     from vlrun.types.cache_config import CacheConfig
     from vlrun.types.options import Options
@@ -133,6 +134,10 @@ TASK_OPTIONS: OptionTable = {
     "tiles": {"metavar": "CxR", "help": "Ask about each of C x R tiles of the image, and merge the answers."},
     "votes": {"type": int, "help": "Number of answers; the majority wins. [default: 1]"},
     "steps": {"is_flag": True, "help": "Ask for the reasoning first, then for the answer."},
+    "language": {
+        "type": click.Choice(["en", "zh"]),
+        "help": "Language of the prompts of tasks and --steps. [default: as the question and items]",
+    },
     **SYSTEM,
 }
 
@@ -148,6 +153,7 @@ class TaskOptions:
     tiles: str | None = None
     votes: int = 1
     steps: bool = False
+    language: Language | None = None
     system: str | None = None
 
     def request(self, question: str | None) -> TaskRequest:
@@ -165,6 +171,7 @@ class TaskOptions:
             self.votes,
             self.steps,
             self.system,
+            self.language,
         )
 
 

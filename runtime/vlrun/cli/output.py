@@ -10,7 +10,7 @@ import resource
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,9 +116,14 @@ def print_text(text: str) -> None:
 
 def print_json(result: TaskResult, model: str, question: str | None, show_thinking: bool) -> None:
     """Print one JSON object. All control characters are escaped, so that they cannot control the terminal."""
+    print_json_object(as_dict(result, model, question, show_thinking))
+
+
+def print_json_object(members: Mapping[str, object]) -> None:
+    """Print members as one JSON object in one line. Control characters are escaped."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(_as_dict(result, model, question, show_thinking), ensure_ascii=not is_utf8)
-    click.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text))
+    text = json.dumps(members, ensure_ascii=not is_utf8)
+    click.echo(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda control: f"\\u{ord(control[0]):04x}", text))
 
 
 def print_notes(result: TaskResult, notes: NotePrinter) -> None:
@@ -190,7 +195,8 @@ def _replace_unprintable() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def _as_dict(result: TaskResult, model: str, question: str | None, show_thinking: bool) -> dict[str, object]:
+def as_dict(result: TaskResult, model: str, question: str | None, show_thinking: bool) -> dict[str, object]:
+    """Return the members of a result's JSON object."""
     last = result.answers[-1]
     thoughts = [answer.reasoning for answer in result.answers if answer.reasoning and show_thinking]
     timings = asdict(last.timings).items()
@@ -203,7 +209,7 @@ def _as_dict(result: TaskResult, model: str, question: str | None, show_thinking
     }
     optional: dict[str, object] = {
         "question": question,
-        "marks": [asdict(mark) for mark in result.marks],
+        "marks": [{"label": mark.label, "box": mark.box, "point": mark.point} for mark in result.marks],
         "tool_calls": [asdict(call) for call in last.tool_calls],
         "votes": [dict(tile) for tile in result.vote_counts],
         "reasoning": [*result.reasoning, *thoughts],

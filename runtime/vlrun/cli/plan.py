@@ -68,8 +68,8 @@ def plan(
     request = task_options.request(questions[0])
     if not request.is_single:
         raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
-    request.check_image_count(len(names))
-    pending = read_image_headers(names)
+    pending = read_image_headers(names, image_options.pages)
+    request.check_image_count(len(pending))
     with model_options.progress_line() as line:
         images = load_images(pending, image_options, line, _without_pixels)
     with model_options.model.named_in_errors():
@@ -94,7 +94,7 @@ def _without_pixels(image: Image) -> Image:
     """Return an image without its pixels: a plan needs only its size."""
     from vlrun.media.image import ResizedImage
 
-    return ResizedImage(image.rgb[:1, :1].copy(), image.sha256, image.notes, image.transform, image.size)
+    return ResizedImage(image.rgb[:1, :1].copy(), image.sha256, image.notes, image.transform, image.label, image.size)
 
 
 def _measured(folder: ModelFolder, model_options: ModelOptions) -> SpeedHistory:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
+from vlrun.cli import web_page
 from vlrun.cli.installation import missing_packages
 from vlrun.cli.option_groups import option_group
 from vlrun.cli.options import ModelOptions, with_model_options
@@ -55,6 +56,7 @@ _LISTEN: Mapping[str, Mapping[str, Any]] = {
         "metavar": "NAME",
         "help": "Model name for clients. [default: the model's own]",
     },
+    "tasks": {"type": FILE, "metavar": "FILE", "help": "TOML file with tasks of your own."},
     "log_prompts": {"is_flag": True, "help": "Log questions and answers."},
 }
 _LIMITS: Mapping[str, Mapping[str, Any]] = {
@@ -69,6 +71,14 @@ _LIMITS: Mapping[str, Mapping[str, Any]] = {
         "help": "Maximum of images per request. [default: 16]",
     },
     "max_megapixels": {"type": click.IntRange(1, 89), "help": "Maximum size of an image. [default: 50]"},
+    "stored_images_mib": {
+        "type": click.IntRange(1, 65536),
+        "help": "Maximum size of the images that /v1/images keeps. [default: 128]",
+    },
+    "stored_image_seconds": {
+        "type": FiniteRange(1, 86400),
+        "help": "Seconds after which it forgets an unused image. [default: 1800]",
+    },
     "connections": {"type": click.IntRange(1, 10000), "help": "Maximum of connections; more get 503. [default: 256]"},
     "client_connections": {
         "type": click.IntRange(1, 10000),
@@ -89,6 +99,7 @@ class ListenOptions:
     allow_host: tuple[str, ...] = ()
     allow_origin: tuple[str, ...] = ()
     name: tuple[str, ...] = ()
+    tasks: Path | None = None
     log_prompts: bool = False
 
     def access(self) -> Access:
@@ -134,20 +145,23 @@ class _Serve(click.Command):
 
 @click.command(cls=_Serve)
 @option_group("listen", _LISTEN, ListenOptions)
+@option_group("page", web_page.OPTIONS, web_page.PageOptions)
 @option_group("limits", _LIMITS, _limits)
 @with_model_options
-def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
-    """Serve the OpenAI API over HTTP: http://127.0.0.1:8321/v1.
+def serve(listen: ListenOptions, page: web_page.PageOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
+    """Serve the web page and the API: http://127.0.0.1:8321.
 
-    docs/service.md describes endpoints, keys, limits and errors. The log goes to stderr. Ctrl+C or SIGTERM waits for
+    The base URL for clients of the OpenAI API is http://127.0.0.1:8321/v1. docs/service.md describes endpoints, keys,
+    limits and errors. The log goes to stderr. Ctrl+C or SIGTERM waits for
     running answers; a second one stops at once.
     """
     try:
         from vlrun.server import logging, server
         from vlrun.server.app import Service
+        from vlrun.server.browser import open_page
         from vlrun.server.middleware.allowed_names import OPAQUE_ORIGIN
-        from vlrun.server.pages import WebPage
         from vlrun.server.systemd import SystemdNotifier
+        from vlrun.tasks.definition import built_in_tasks, load_tasks
     except ImportError as error:
         raise OptionError(missing_packages("serve"), error) from error
     with model_options.progress_line() as line:
@@ -155,9 +169,12 @@ def serve(listen: ListenOptions, limits: ServerLimits, model_options: ModelOptio
         access = listen.access()
         if OPAQUE_ORIGIN in access.origins:
             logging.log_event("allowed origin null", level=WARNING, note="every web page can send it")
+        tasks = load_tasks(listen.tasks) if listen.tasks else built_in_tasks()
+        web = page.web_page(tasks)
         sock = listen.open(access.keys is not None)
         vlm = model_options.load(line)
-        service = Service(vlm, listen.name or (vlm.manifest.name,), limits, access, listen.log_prompts, WebPage())
+        names = listen.name or (vlm.manifest.name,)
+        service = Service(vlm, names, limits, access, listen.log_prompts, web, tasks)
         loading = timed(f"loading {vlm.manifest.name}", None, time.monotonic())
         line.show(lambda: "" if service.loaded else loading())
-        server.serve(service, sock, SystemdNotifier())
+        server.serve(service, sock, SystemdNotifier(), open_page if page.open else None)

@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import click
 
@@ -34,18 +35,26 @@ def print_note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def silent_libraries() -> Iterator[None]:
-    """Discard the output of C libraries to stderr: libtiff reports damaged files there."""
+def silent_libraries() -> Iterator[Callable[[str], None]]:
+    """Discard the output of C libraries to stderr: libtiff reports damaged files there.
+
+    Yields a function that prints a message to stderr nevertheless.
+    """
     try:
         sys.stderr.flush()
         saved = os.dup(2)
     except (OSError, AttributeError, ValueError):  # stderr is closed
-        yield
+        yield lambda _: None
         return
     try:
         with open(os.devnull, "wb") as devnull:  # noqa: PTH123 - a device
             os.dup2(devnull.fileno(), 2)
-        yield
+        yield partial(_print_to, saved)
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def _print_to(descriptor: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(descriptor, f"vlrun: {printable(text)}\n".encode(sys.stderr.encoding or "ascii", "backslashreplace"))

@@ -109,11 +109,7 @@ class Engine:
             EngineClosed: After ``close``.
         """
         if request.record_attention:
-            if self.decoder.recorder is None:
-                raise OptionError(
-                    "heat maps need the device CPU, and a model for OpenVINO with readable attention layers"
-                )
-            self.decoder.recorder.check()
+            self.check_recorder()
         capacity, needed = self.pool.blocks * self.pool.block_size, len(request.ids) + request.max_tokens
         if needed > capacity:
             raise ContextLengthExceeded(
@@ -131,6 +127,12 @@ class Engine:
             self._messages.append(partial(self._enqueue, sequence, prefix))
             self._changed.notify()
         return stream
+
+    def check_recorder(self) -> None:
+        """Raise OptionError if this decoder cannot record attention."""
+        if self.decoder.recorder is None:
+            raise OptionError("heat maps need the device CPU, and a model for OpenVINO with readable attention layers")
+        self.decoder.recorder.check()
 
     def state(self) -> EngineState:
         """Return the current state. Safe to call from any thread."""

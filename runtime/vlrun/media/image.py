@@ -23,8 +23,10 @@ from PIL import ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, OptionError, UnsupportedMedia
 from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
-from vlrun.media.foreign_formats import foreign_format
+from vlrun.media.foreign_formats import foreign_format, is_heif, is_pdf
 from vlrun.media.gif_blocks import GIF_MAGIC, gif_size
+from vlrun.media.heif import open_heif
+from vlrun.media.jpeg_draft import is_progressive, max_pixels_of, reduce
 from vlrun.media.jpeg_end import check_complete, lacks_end, with_end
 from vlrun.media.sources import read_source
 from vlrun.media.strict_checks import check_cost, check_exif, check_segments
@@ -32,8 +34,8 @@ from vlrun.media.tiff_planes import correct_planes
 from vlrun.media.transform import ImageTransform, Matrix
 from vlrun.types.arguments import check_fields, instance, optional, text, tuple_of
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-"""Supported formats by Pillow's names. JPEG includes MPO, which many phones write as .jpg."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "HEIF")
+"""Supported formats by Pillow's names. JPEG includes MPO, which many phones write as .jpg; HEIF are HEIC photos."""
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
@@ -50,11 +52,11 @@ which takes longer than the conversion.
 # fmt: off
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
-    Warning,
+    Warning, RuntimeError,
 )
 # fmt: on
-"""What Pillow's decoders raise on damaged files, found by fuzzing and with Pillow's test images. Warnings are included
-for processes that turn them into errors.
+"""What Pillow's decoders and libheif raise on damaged files, found by fuzzing and with the test images of Pillow and
+pillow-heif. Warnings are included for processes that turn them into errors.
 """
 
 # Pillow warns about odd metadata, which does not help users, and about decompression bombs, which the pixel limit
@@ -66,6 +68,8 @@ PILImage.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 that had decoded an image of 50 megapixels kept 400 MB.
 """
 
+_HEADER_BYTES = 512
+"""Have the brands of a HEIF file."""
 _EXIF_ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262
 
@@ -78,6 +82,7 @@ class ImageLimits:
         formats: Accepted formats by Pillow's names.
         max_bytes: Maximum size of the encoded file.
         max_pixels: Maximum width x height; at most ``MAX_PIXELS``.
+        reduces: Decode a JPEG with more pixels, up to the limits of ``jpeg_draft``, at a fraction of its size.
         strict: For untrusted input: also refuse files with more than ``MAX_SEGMENTS`` segments, wrong PNG checksums or
             damaged EXIF data.
     """
@@ -85,6 +90,7 @@ class ImageLimits:
     formats: tuple[str, ...] = FORMATS
     max_bytes: int = MAX_FILE_BYTES
     max_pixels: int = MAX_PIXELS
+    reduces: bool = True
     strict: bool = False
 
     @property
@@ -106,12 +112,14 @@ class Image:
         sha256: Hash of shape and pixels.
         notes: Messages for the user about omissions and changes.
         transform: Maps its pixels to the original image, if it was derived from one.
+        label: What the prompt calls it, such as "Page 3"; empty to number it if there are several images.
     """
 
     rgb: npt.NDArray[np.uint8]
     sha256: str
     notes: tuple[str, ...] = ()
     transform: ImageTransform | None = None
+    label: str = ""
 
     def __post_init__(self) -> None:
         rgb: object = self.rgb
@@ -120,7 +128,8 @@ class Image:
                 "rgb must be an array [height, width, 3] uint8; vlrun.open_image makes an image of a file"
             )
         notes = tuple_of(text, "texts")
-        check_fields(self, {"sha256": text, "notes": notes, "transform": optional(instance(ImageTransform))})
+        transform = optional(instance(ImageTransform))
+        check_fields(self, {"sha256": text, "notes": notes, "transform": transform, "label": text})
 
     @property
     def to_original(self) -> ImageTransform:
@@ -190,11 +199,15 @@ def opened_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> I
         encoded, name = read_source(source, limits.max_bytes)
         with ExitStack() as held:
             with _open_encoded(encoded, name, limits) as pil_image:
-                held.enter_context(DECODING.hold(pil_image.width * pil_image.height))
+                size = pil_image.size
+                reduction = reduce(pil_image, limits.pixel_limit)
+                held.enter_context(DECODING.hold(math.prod(size if is_progressive(pil_image) else pil_image.size)))
                 image = _from_pillow(pil_image, name, limits)
                 if lacks_end(encoded):
                     with _media_errors(name, limits):
-                        check_complete(encoded, pil_image, name)
+                        check_complete(encoded, pil_image, name, reduction)
+                if reduction > 1:
+                    image = _reduced(image, size if image.size == pil_image.size else size[::-1], reduction, name)
             yield image
 
 
@@ -206,7 +219,8 @@ def image_size(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS, name: str =
 
 def derive_image(image: Image, rgb: npt.NDArray[np.uint8], matrix: Matrix, notes: tuple[str, ...] = ()) -> Image:
     """Return an image derived from another one. ``matrix`` maps its pixels to those of ``image``."""
-    return replace(_make_image(rgb, (*image.notes, *notes)), transform=image.to_original.compose(matrix))
+    transform = image.to_original.compose(matrix)
+    return replace(make_image(rgb, (*image.notes, *notes)), transform=transform, label=image.label)
 
 
 @contextmanager
@@ -218,16 +232,36 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
         raise MediaTooLarge(f"{name} has more than {limits.max_bytes:,} bytes, the limit")
     if kind := foreign_format(encoded):
         raise UnsupportedMedia(f"{name} is {kind}, which vlrun cannot read: make a JPEG or PNG of it")
+    if is_pdf(encoded):
+        raise UnsupportedMedia(f"{name} is a PDF file, not an image: ask about it, or use vlrun.open_pages")
     with _media_errors(name, limits):
         if limits.strict:
             check_segments(encoded, name)
         check_cost(encoded, name)
         if encoded.startswith(GIF_MAGIC) and math.prod(gif_size(encoded)) > limits.pixel_limit:
             raise _too_many_pixels(name, limits)  # Pillow may fill them while it reads the header
-        with PILImage.open(EncodedFile(with_end(encoded), name), formats=limits.formats) as pil_image:
-            if pil_image.width * pil_image.height > limits.pixel_limit:
+        with _open_header(EncodedFile(with_end(encoded), name), name, limits) as pil_image:
+            limit = limits.pixel_limit
+            if math.prod(pil_image.size) > (max_pixels_of(pil_image, limit) if limits.reduces else limit):
                 raise _too_many_pixels(name, limits)
             yield pil_image
+
+
+def _open_header(file: EncodedFile, name: str, limits: ImageLimits) -> PILImage.Image:
+    """Read a header. Pillow has no HEIF of its own."""
+    if "HEIF" in limits.formats and is_heif(file.getvalue()[:_HEADER_BYTES]):
+        return open_heif(file, name)
+    return PILImage.open(file, formats=[known for known in limits.formats if known != "HEIF"])
+
+
+def _reduced(image: Image, size: tuple[int, int], reduction: int, name: str) -> Image:
+    """Return an image that was decoded at a fraction of ``size``, with what maps its pixels to the file's."""
+    width, height = image.size
+    note = (
+        f"{name} has {math.prod(size) // 1_000_000} megapixels, and is decoded at 1/{reduction} of its width and height"
+    )
+    matrix: Matrix = (size[0] / width, 0.0, 0.0, 0.0, size[1] / height, 0.0)
+    return replace(image, notes=(*image.notes, note), transform=ImageTransform(size, matrix))
 
 
 @contextmanager
@@ -266,13 +300,17 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
         raise DamagedMedia(f"{name} has no pixels")
     _drop_16_bit_transparency(pil_image)
     notes = []
-    if pil_image.format != "MPO" and getattr(pil_image, "is_animated", False):  # frames of MPO show the same scene
+    if getattr(pil_image, "is_animated", False) and pil_image.format == "HEIF":
+        notes.append(f"{name} has several images; only the main one is used")
+    elif getattr(pil_image, "is_animated", False) and pil_image.format != "MPO":  # whose frames show the same scene
         notes.append(f"{name} has several frames; only the first is used")
         pil_image.seek(0)
     if isinstance(pil_image, TiffImagePlugin.TiffImageFile):
         correct_planes(pil_image, name)
     if isinstance(pil_image, ImageFile.ImageFile):
         pil_image.decodermaxblock = READ_BYTES
+    if math.prod(pil_image.size) > limits.pixel_limit:  # a JPEG that cannot be reduced
+        raise _too_many_pixels(name, limits)
     pil_image.load()
     if pil_image.mode in ("P", "PA") and pil_image.palette is None:
         raise DamagedMedia(f"{name} has no palette")
@@ -282,7 +320,7 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
     if limits.strict:
         check_exif(pil_image.info.get("exif", b""), name)
     upright = ImageOps.exif_transpose(pil_image) if pil_image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else pil_image
-    return _make_image(_rgb_of(upright, name), tuple(notes))
+    return make_image(_rgb_of(upright, name), tuple(notes))
 
 
 def _rgb_of(pil_image: PILImage.Image, name: str) -> npt.NDArray[np.uint8]:
@@ -330,10 +368,11 @@ def _from_array(rgb: npt.NDArray[np.uint8], limits: ImageLimits) -> Image:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise UnsupportedMedia(f"an array must be [height, width, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
     check_pixels((rgb.shape[1], rgb.shape[0]), "the array", limits)
-    return _make_image(rgb, ())
+    return make_image(rgb)
 
 
-def _make_image(rgb: npt.NDArray[np.uint8], notes: tuple[str, ...]) -> Image:
+def make_image(rgb: npt.NDArray[np.uint8], notes: tuple[str, ...] = ()) -> Image:
+    """Return an image of pixels."""
     contiguous = np.ascontiguousarray(rgb)
     digest = hashlib.sha256(repr(contiguous.shape).encode())  # 30x100 and 100x30 must not collide
     digest.update(contiguous.data)

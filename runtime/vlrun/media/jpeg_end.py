@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 
 from vlrun.errors import DamagedMedia
 from vlrun.media.decoding import EncodedFile
+from vlrun.media.jpeg_draft import draft
 from vlrun.media.jpeg_segments import END, JPEG_MAGIC, SCAN, jpeg_segments
 
 END_MARK = bytes((0xFF, END))
@@ -44,15 +45,17 @@ def with_end(encoded: bytes) -> bytes:
     return encoded + END_MARK if lacks_end(encoded) else encoded
 
 
-def check_complete(encoded: bytes, decoded: PILImage.Image, name: str) -> None:
+def check_complete(encoded: bytes, decoded: PILImage.Image, name: str, reduction: int = 1) -> None:
     """Raise DamagedMedia if a JPEG without an end mark lacks more than that.
 
     Args:
         encoded: The file, without an end mark; libjpeg has read its segments.
         decoded: The loaded image of the file with an end mark appended.
         name: The name in messages.
+        reduction: What the image was reduced by.
     """
     with PILImage.open(EncodedFile(_with_noise(encoded), name), formats=["JPEG"]) as probed:
+        draft(probed, reduction)
         same = np.array_equal(np.asarray(probed), np.asarray(decoded))
     if not same or not _has_all_scans(encoded):
         raise DamagedMedia(f"{name} is damaged or cut short")

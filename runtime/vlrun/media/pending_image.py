@@ -1,22 +1,42 @@
-"""Images whose headers are read before any of them is decoded."""
+"""The images of a question: their headers are read before any of them is decoded. A PDF has several."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge, OptionError
+from vlrun.media.foreign_formats import is_pdf
 from vlrun.media.image import DEFAULT_LIMITS, Image, ImageLimits, ImageSource, check_pixels, image_size, opened_image
+from vlrun.media.page_ranges import parse_pages
+from vlrun.media.pdf import PendingPage, read_pages
 from vlrun.media.sources import UNNAMED, read_source
 
 MAX_IMAGES = 64
 MAX_TOTAL_PIXELS = 1_000_000_000
 """Of all images of a question: 64 photos of 15 megapixels. A conversation keeps 3 bytes of each."""
+
+
+class Pending(Protocol):
+    """An image that is not decoded yet: a file, a page of a document."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height before rotation."""
+
+    @property
+    def pixels(self) -> int:
+        """Width x height."""
+
+    def opened(self, shown: tuple[int, int] | None = None) -> AbstractContextManager[Image]:
+        """Open it as ``opened_image`` does; ``shown`` are width and height that the model sees, if they are known."""
 
 
 class PendingImage:
@@ -25,11 +45,18 @@ class PendingImage:
     Attributes:
         size: Width and height before rotation.
 
+    Args:
+        source: The source.
+        limits: What it may have.
+        read: The bytes of the source and its name in messages, if they have been read.
+
     Raises:
         MediaError: As ``open_image``, for what the header shows.
     """
 
-    def __init__(self, source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS, read: tuple[bytes, str] | None = None
+    ) -> None:
         self._source = source
         self._limits = limits
         if isinstance(source, np.ndarray):
@@ -40,7 +67,7 @@ class PendingImage:
             if isinstance(self._source, PILImage.Image):
                 check_pixels(self.size, UNNAMED, limits)
             return
-        encoded, name = read_source(source, limits.max_bytes)
+        encoded, name = read or read_source(source, limits.max_bytes)
         self.size = image_size(encoded, limits, name)
         if not _can_be_read_again(source):
             self._source = encoded
@@ -51,37 +78,108 @@ class PendingImage:
         return self.size[0] * self.size[1]
 
     @contextmanager
-    def opened(self) -> Iterator[Image]:
+    def opened(self, shown: tuple[int, int] | None = None) -> Iterator[Image]:  # noqa: ARG002 - all pixels are needed
         """Open it as ``opened_image`` does."""
         with opened_image(self._source, self._limits) as image:
             yield image
 
 
-def read_headers(sources: Sequence[ImageSource]) -> list[PendingImage]:
+@dataclass(frozen=True)
+class Pdf:
+    """A PDF file of which only some pages are meant.
+
+    Attributes:
+        source: The file: a path, bytes, or a file opened in binary mode.
+        pages: The pages, as "1-3,7"; None for all.
+
+    Raises:
+        OptionError: ``pages`` names none.
+    """
+
+    source: str | os.PathLike[str] | bytes
+    pages: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pages is not None:
+            if not isinstance(self.pages, str):
+                raise OptionError(f"pages must be a text, not {type(self.pages).__name__}")
+            parse_pages(self.pages)
+
+
+Source = ImageSource | Pdf
+
+
+def read_headers(sources: Sequence[Source], pages: str | None = None) -> list[Pending]:
     """Read the headers of the images of a question, before any is decoded.
+
+    Args:
+        sources: Images and PDF files.
+        pages: The pages of all PDF files that do not choose their own.
 
     Raises:
         MediaError: As ``open_image``, for what a header shows, or if the images have too many pixels together.
-        OptionError: There are too many.
+        OptionError: There are too many, or there is no PDF file that ``pages`` could mean.
     """
     if len(sources) > MAX_IMAGES:
         raise OptionError(f"a question can have at most {MAX_IMAGES} images, not {len(sources)}")
-    pending: list[PendingImage] = []
+    pending: list[Pending] = []
+    documents = 0
     for source in sources:
-        pending.append(PendingImage(source))
+        images = _read_header(source, pages)
+        documents += any(isinstance(image, PendingPage) for image in images)
+        pending += images
+        if len(pending) > MAX_IMAGES:
+            raise OptionError(f"a question can have at most {MAX_IMAGES} images and pages: choose fewer")
         if sum(image.pixels for image in pending) > MAX_TOTAL_PIXELS:
             limit = f"{MAX_TOTAL_PIXELS // 1_000_000:,} megapixels"
             raise MediaTooLarge(f"the images have more than {limit} together, the limit: use fewer or smaller ones")
-    return pending
+    if pages is not None and not documents:
+        raise OptionError("pages are for PDF files, and none is given")
+    return [_with_name(image) for image in pending] if documents > 1 else pending
 
 
-def open_images(sources: Sequence[ImageSource]) -> list[Image]:
+def _read_header(source: Source, pages: str | None) -> Sequence[Pending]:
+    """Return the image of a source, or the pages of a PDF file."""
+    given, pages = (source.source, source.pages or pages) if isinstance(source, Pdf) else (source, pages)
+    if isinstance(given, Image | PILImage.Image | np.ndarray):
+        return [PendingImage(given)]
+    encoded, name = read_source(given, DEFAULT_LIMITS.max_bytes)
+    if is_pdf(encoded):
+        return read_pages(encoded, name, parse_pages(pages) if pages is not None else None)
+    if isinstance(source, Pdf):
+        raise OptionError(f"{name} is no PDF file, so it has no pages")
+    return [PendingImage(given, read=(encoded, name))]
+
+
+def _with_name(image: Pending) -> Pending:
+    """Return a page with a label that names its document, too."""
+    if not isinstance(image, PendingPage):
+        return image
+    document = os.path.basename(image.name.strip("'"))  # noqa: PTH119 - or "the image", which is no path
+    return replace(image, label=f"{image.label} of {document}")
+
+
+def open_images(sources: Sequence[Source]) -> list[Image]:
     """Open the images of a question. Raises as ``read_headers`` and ``open_image``."""
     images = []
     for pending in read_headers(sources):
         with pending.opened() as image:
             images.append(image)
     return images
+
+
+def open_pages(source: str | os.PathLike[str] | bytes, pages: str | None = None) -> list[Image]:
+    """Open pages of a PDF file as images with 200 pixels per inch, which the prompt calls by their numbers.
+
+    Args:
+        source: A path, bytes, or a file opened in binary mode.
+        pages: The pages, as "1-3,7"; None for all.
+
+    Raises:
+        MediaError: The file cannot be used, or has no such page.
+        OptionError: There are too many pages, or ``pages`` names none.
+    """
+    return open_images([Pdf(source, pages)])
 
 
 def _can_be_read_again(source: object) -> bool:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from vlrun.manifest import VisionDimensions
 from vlrun.media.transform import ImageTransform
 from vlrun.types.arrays import FloatArray, IntArray
@@ -34,6 +37,28 @@ class PatchPositions:
     weights: FloatArray
     cos: FloatArray
     sin: FloatArray
+
+    def encoder_inputs(self, pixels: FloatArray) -> dict[str, npt.NDArray[np.generic]]:
+        """Return all inputs of the vision encoder by name. ``pixels``: the patches."""
+        return {
+            "patches": pixels,
+            "position_indices": self.indices,
+            "position_weights": self.weights,
+            "rotary_cos": self.cos,
+            "rotary_sin": self.sin,
+        }
+
+
+def encoder_input_shapes(vision: VisionDimensions) -> dict[str, list[int]]:
+    """Return the shapes of ``PatchPositions.encoder_inputs``; -1 is the number of patches."""
+    head_dim = vision.hidden // vision.heads
+    return {
+        "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],
+        "position_indices": [4, -1],
+        "position_weights": [4, -1],
+        "rotary_cos": [-1, head_dim],
+        "rotary_sin": [-1, head_dim],
+    }
 
 
 @dataclass(frozen=True)

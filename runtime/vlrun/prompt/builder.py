@@ -13,8 +13,8 @@ from vlrun.engine.request import PromptImage, Request
 from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
-from vlrun.media.image import Image, ImageSource
-from vlrun.media.pending_image import MAX_IMAGES, PendingImage, open_images, read_headers
+from vlrun.media.image import Image
+from vlrun.media.pending_image import MAX_IMAGES, Pending, Source, open_images, read_headers
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt
@@ -30,7 +30,7 @@ REDUCED_NOTE = (
     'use detail "high" (--detail high) if small print or small objects matter'
 )
 
-Images: TypeAlias = ImageSource | Sequence[ImageSource]
+Images: TypeAlias = Source | Sequence[Source]
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,14 @@ class PromptBuilder:
             OptionError: The question is empty, or there are too many images.
             ContextLengthExceeded: The images alone are too long.
         """
-        _check_question(question)
+        check_question(question)
         pending = read_headers(as_list(sources))
         self.check_visual_tokens([(image.size, options.detail) for image in pending], options, context)
         return Turn("user", (*(self._resized(image, options) for image in pending), question))
 
-    def _resized(self, pending: PendingImage, options: Options) -> Image:
+    def _resized(self, pending: Pending, options: Options) -> Image:
         """Open and resize an image. When this returns, nothing refers to its original pixels."""
-        with pending.opened() as image:
+        with pending.opened(self.shown_size(pending.size, options, options.detail)) as image:
             return self.resize(image, options, options.detail)
 
     def check_visual_tokens(
@@ -154,6 +154,11 @@ class PromptBuilder:
                 f"the images have {tokens} tokens, but the context is {limit}, one of them for the answer: "
                 f"{self._advice(limit, mostly_images=True)}"
             )
+
+    def shown_size(self, size: tuple[int, int], options: Options, detail: Detail) -> tuple[int, int]:
+        """Return width and height of what the model sees of an image. Raises MediaTooLarge for its side ratio."""
+        grid = self._grid(size, options, self._token_budget(options, detail))
+        return grid.width * self._manifest.vision.patch, grid.height * self._manifest.vision.patch
 
     def resize(self, image: Image, options: Options, detail: Detail) -> Image:
         """Return the image with only the pixels that the model sees. Raises MediaTooLarge for its side ratio."""
@@ -216,16 +221,17 @@ def user_turn(sources: Images, question: str) -> Turn:
         MediaError: An image cannot be read.
         OptionError: The question is empty, or there are too many images.
     """
-    _check_question(question)
+    check_question(question)
     return Turn("user", (*open_images(as_list(sources)), question))
 
 
-def _check_question(question: object) -> None:
+def check_question(question: object) -> None:
+    """Raise OptionError for a question that is empty or no text."""
     if not isinstance(question, str) or not question.strip():  # untyped callers may pass None
         raise OptionError("the question must be a non-empty text")
 
 
-def as_list(images: Images) -> Sequence[ImageSource]:
+def as_list(images: Images) -> Sequence[Source]:
     """Return images as a list, also a single one."""
     if isinstance(images, list | tuple):
         return images
@@ -238,16 +244,18 @@ def image_count(turn: Turn) -> int:
 
 
 def number_images(turns: Sequence[Turn], family: ModelFamily) -> list[Message]:
-    """Return the messages, with a numbered label before each image if there are several.
+    """Return the messages, with a numbered label before each image if there are several. Pages have their own.
 
     If the first turn has a single image, it never gets a label, so that the cached prefix stays valid.
     """
     messages, number = [], 0
     for turn in turns:
-        single = number + image_count(turn) < 2  # the only image so far
+        single = number + sum(isinstance(part, Image) and not part.label for part in turn.parts) < 2  # so far
         parts: list[Part] = []
         for part in turn.parts:
-            if isinstance(part, Image):
+            if isinstance(part, Image) and part.label:
+                parts += [f"{part.label}: ", ImagePlaceholder()]
+            elif isinstance(part, Image):
                 number += 1
                 parts += [ImagePlaceholder()] if single else [family.image_label(number), ImagePlaceholder()]
             else:

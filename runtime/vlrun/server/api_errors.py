@@ -15,11 +15,11 @@ from vlrun.errors import (
     ContextLengthExceeded,
     DeviceError,
     EngineClosed,
+    InvalidAnswer,
     MediaError,
     ModelError,
     OptionError,
     SchemaError,
-    SchemaViolation,
     ToolError,
     UnsupportedMedia,
     VlrunError,
@@ -112,7 +112,7 @@ def api_error(error: VlrunError) -> ApiError:
     for kind, (param, code) in CLIENT_ERRORS.items():
         if isinstance(error, kind):
             return bad_request(error.message[:MAX_MESSAGE], param, code)
-    if isinstance(error, SchemaViolation):
+    if isinstance(error, InvalidAnswer):
         return ApiError(422, error.message[:MAX_MESSAGE], "invalid_answer")
     if isinstance(error, EngineClosed):
         return ApiError(503, "the service is stopping", "stopping", retry_after=5)

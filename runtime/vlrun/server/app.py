@@ -13,6 +13,8 @@ import msgspec
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import vlrun
+from vlrun.backends.system_memory import available_memory
 from vlrun.engine.request import Cancellation
 from vlrun.engine.watchdog import EngineState
 from vlrun.prompt.builder import BuiltPrompt
@@ -32,16 +34,19 @@ from vlrun.server.api.parsing import check_model
 from vlrun.server.api.paths import hint
 from vlrun.server.api.responses import ResponsesAdapter
 from vlrun.server.api.start_page import page
+from vlrun.server.api.task_list import task_list
 from vlrun.server.api_errors import ApiError, protocol_of
 from vlrun.server.generation_request import GenerationRequest, ResponseAdapter
-from vlrun.server.images import check_images
+from vlrun.server.image_endpoints import ImageEndpoints
+from vlrun.server.images import MEDIA_TYPES, check_images
 from vlrun.server.limits import ServerLimits
 from vlrun.server.logging import AccessLogMiddleware
-from vlrun.server.metrics import CONTENT_TYPE, Metrics
+from vlrun.server.metrics import CONTENT_TYPE, Metrics, resident_bytes
 from vlrun.server.middleware.api_keys import ApiKeys
 from vlrun.server.middleware.security import SecurityMiddleware
 from vlrun.server.pages import ALL_PATHS, WebPage, docs_routes, is_public, wants_html
-from vlrun.server.request_handler import RequestHandler, send_whole
+from vlrun.server.request_handler import RequestHandler, owner_of, send_whole
+from vlrun.tasks.definition import Task, built_in_tasks
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
@@ -62,7 +67,7 @@ class Access:
 
 class Service:
     """One model behind HTTP. ``names``: the names of the model; answers have the first. ``web``: the web page, None for
-    the API alone.
+    the API alone; ``tasks``: None for the built-in ones.
     """
 
     def __init__(
@@ -73,12 +78,15 @@ class Service:
         access: Access,
         log_prompts: bool = False,
         web: WebPage | None = None,
+        tasks: Mapping[str, Task] | None = None,
     ) -> None:
         self.vlm = vlm
         self.names = names
         self.limits = limits
         self.access = access
         self.web = web
+        self.tasks = built_in_tasks() if tasks is None else tasks
+        self._thinks = False
         self.stopping = False
         self.connections: Callable[[], int] = lambda: 0
         self.metrics = Metrics(self._engine_state, self._counts)
@@ -92,6 +100,7 @@ class Service:
 
     def _warm_up(self) -> None:
         self.vlm.wait()
+        self._thinks = self.vlm.thinks
         self.vlm.grammar_tokenizer.load(fast_masks=True)  # takes 1 s: not in the first request
         self.vlm.grammar_tokenizer.completing_tokens(self.vlm.family.tool_calls.begin.encode())
         for _ in self.vlm.chat([Turn("user", ("Hello",))], Options(max_tokens=2)):
@@ -148,6 +157,7 @@ class Service:
             "/v1/messages": {"POST": messages},
             "/v1/messages/count_tokens": {"POST": self._computed("anthropic", self._count_message_tokens)},
             "/v1/tokenize": {"POST": self._computed("tokenize", self._count_tokens)},
+            "/v1/tasks": {"GET": _value(lambda _: task_list(self.tasks))},
             "/v1/models": {"GET": _value(self._models)},
             "/v1/models/{name:path}": {"GET": _value(self._model)},
             "/api/v1/chat": {"POST": self._form("answer")},
@@ -166,6 +176,7 @@ class Service:
             "/health/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": _value(lambda scope: openapi(_base_url(scope)))},
+            **ImageEndpoints(self.handler).routes(),
             **docs_routes(),
             **(self.web.routes(self._start) if self.web else {}),
         }
@@ -191,29 +202,31 @@ class Service:
 
         return answer
 
-    def _computed(self, endpoint: str, compute: Callable[[bytes, Cancellation], bytes]) -> Endpoint:
+    def _computed(self, endpoint: str, compute: Callable[[bytes, str, Cancellation], bytes]) -> Endpoint:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             _check_json(scope)
-            await self.handler.compute(scope, receive, send, endpoint, compute)
+            owner = owner_of(scope)
+            await self.handler.compute(scope, receive, send, endpoint, lambda body, stop: compute(body, owner, stop))
 
         return answer
 
-    def _count_tokens(self, body: bytes, cancellation: Cancellation) -> bytes:
+    def _count_tokens(self, body: bytes, owner: str, cancellation: Cancellation) -> bytes:
         """The answer of ``/v1/tokenize``. Called in a thread."""
         request = tokenize.parse(strict_json.parse(body, self.limits), self.names, self.limits)
         if isinstance(request, str):
             count, image_tokens = len(self.vlm.template.encode_text(request)), 0
         else:
-            prompt = self._build_prompt(request, cancellation)
+            prompt = self._build_prompt(request, owner, cancellation)
             count, image_tokens = len(prompt.prompt.ids), sum(grid.tokens for _, grid in prompt.images)
         return msgspec.json.encode(tokenize.token_count(count, image_tokens, self.vlm.context))
 
-    def _count_message_tokens(self, body: bytes, cancellation: Cancellation) -> bytes:
+    def _count_message_tokens(self, body: bytes, owner: str, cancellation: Cancellation) -> bytes:
         """The answer of ``/v1/messages/count_tokens``. Called in a thread."""
         request = parse_count(strict_json.parse(body, self.limits), self.names, self.limits)
-        return msgspec.json.encode({"input_tokens": len(self._build_prompt(request, cancellation).prompt.ids)})
+        return msgspec.json.encode({"input_tokens": len(self._build_prompt(request, owner, cancellation).prompt.ids)})
 
-    def _build_prompt(self, request: GenerationRequest, cancellation: Cancellation) -> BuiltPrompt:
+    def _build_prompt(self, request: GenerationRequest, owner: str, cancellation: Cancellation) -> BuiltPrompt:
+        request = self.handler.images.resolve(request, owner)
         check_images(request.images, self.limits)
         return self.vlm.build_prompt(self.handler.workers.decode(request, cancellation), request.tools)
 
@@ -269,6 +282,11 @@ class Service:
             "device": self.vlm.device if self.loaded else "",
             "queue": {"running": admission.running, "waiting": admission.waiting, "limit": self.limits.queue},
             "notes": self.vlm.notes if self.loaded else [],
+            "version": vlrun.__version__,
+            "context": self._context,
+            "memory": {"resident_bytes": resident_bytes(), "available_bytes": available_memory()},
+            "thinks": self._thinks,
+            "inputs": MEDIA_TYPES,
         }
         await send_whole(send, msgspec.json.encode(readiness), 200 if readiness["ready"] else 503)
 
@@ -290,6 +308,7 @@ class Service:
             "requests_waiting": self.handler.admission.waiting,
             "answers_running": self.handler.admission.running,
             "body_bytes": self.handler.bodies.held,
+            "stored_image_bytes": self.handler.images.held,
             "connections": self.connections(),
         }
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+from vlrun.media.region import Region
 from vlrun.server.api_errors import ApiError
 from vlrun.server.sse import CONTENT_TYPE, comment
+from vlrun.tasks.request import TaskRequest
 from vlrun.types.answer import Answer, Chunk, Progress
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
@@ -19,11 +21,17 @@ from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file. ``param``: the request's field that it came in, for errors."""
+    """An image file. ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored
+    image, whose file is filled in by ``ImageStore.resolve``; ``region`` and ``enhance``: as it is to be cropped and
+    improved for the model.
+    """
 
     encoded: bytes
     detail: Detail
     param: str
+    reference: str = ""
+    region: Region | None = None
+    enhance: bool = False
 
 
 Part: TypeAlias = str | EncodedImage
@@ -45,6 +53,9 @@ class GenerationRequest:
 
     Without messages there is nothing to answer: the request waits until the model is loaded.
 
+    ``task``: has the question of the messages and their system prompt, and is answered once. Its images all have the
+    detail of the options.
+
     ``raw``: each message is a text of its own, to be continued without chat template; ``n`` are the answers to all.
     """
 
@@ -57,6 +68,17 @@ class GenerationRequest:
     stream: bool = False
     include_usage: bool = False
     include_progress: bool = False
+    task: TaskRequest | None = None
+
+    @property
+    def parallel(self) -> int:
+        """Answers that can be generated at once."""
+        return self.n if self.task is None else self.task.conversations
+
+    @property
+    def effective_options(self) -> Options:
+        """The options with the defaults of the task."""
+        return self.options if self.task is None else self.task.options(self.options)
 
     @property
     def images(self) -> tuple[EncodedImage, ...]:

@@ -1,6 +1,6 @@
 """Images of a request: decoded from data URLs, checked together by their headers, then opened one by one.
 
-Opens no file and no socket: everything but a data URL is refused by its first characters.
+Opens no file and no socket: everything but a data URL and the id of a stored image is refused by its first characters.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import replace
 
 import msgspec
 
-from vlrun.errors import MediaError
+from vlrun.errors import MediaError, OptionError
+from vlrun.media.enhance import enhance
 from vlrun.media.image import Image, ImageLimits, image_size, opened_image
+from vlrun.media.region import crop
 from vlrun.server.api_errors import api_error, bad_request
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.limits import MIB, ServerLimits
@@ -21,6 +23,9 @@ from vlrun.types.options import Detail
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """Pillow's names of the formats that browsers and phones send. Further formats are further decoders to attack."""
+MEDIA_TYPES = tuple(f"image/{name.lower()}" for name in FORMATS)
+STORED = "vlrun:img_"
+"""Begins the URL of an image that the client sent before."""
 
 _MEGA = 1_000_000
 _MEDIA_TYPE = re.compile(r"image/[\w.+*-]+|(?:application|binary)/octet-stream|", re.ASCII | re.IGNORECASE)
@@ -31,13 +36,15 @@ _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
 def from_data_url(url: str, detail: Detail, param: str) -> EncodedImage:
-    """Decode ``data:image/jpeg;base64,...``.
+    """Decode ``data:image/jpeg;base64,...``; ``vlrun:img_...`` names a stored image.
 
     The media type must be an image's, or say nothing; the bytes decide on the format: browsers and phones mislabel.
 
     Raises ApiError 400: ``url_not_allowed`` for every other URL or path, ``unsupported_image`` for other types,
     ``invalid_image`` for broken or empty data.
     """
+    if url.startswith(STORED):
+        return EncodedImage(b"", detail, param, url.removeprefix("vlrun:"))
     if url[:5].lower() != "data:":
         raise bad_request("vlrun fetches no URLs: send the image as a data URL", param, "url_not_allowed")
     prefix = _PREFIX.match(url, 0, _MAX_PREFIX)
@@ -96,6 +103,15 @@ def opened_encoded(image: EncodedImage, limits: ServerLimits) -> Iterator[Image]
     """
     with _media_errors(image), opened_image(image.encoded, _image_limits(limits)) as opened:
         yield opened
+
+
+def as_requested(opened: Image, image: EncodedImage) -> Image:
+    """Crop and enhance a decoded image as its request says. Raises ApiError 400 for a region outside of it."""
+    try:
+        cropped = crop(opened, image.region) if image.region else opened
+    except OptionError as error:
+        raise bad_request(error.message, f"{image.param.rpartition('.')[0]}.region") from None
+    return enhance(cropped) if image.enhance else cropped
 
 
 @contextmanager

@@ -36,6 +36,11 @@ class ServerLimits:
     """Of these, from one address (IPv6: one /64 network); for another one its longest silent one is closed, or it gets
     503. Behind a proxy, all clients have the proxy's address."""
 
+    stored_images_mib: int = 128
+    """Size of all images that are kept for later requests; the longest unused ones make room. A client has half."""
+    stored_image_seconds: float = 1800.0
+    """After which an image is forgotten that nothing has used."""
+
     bodies_mib: int = 256
     """Size of all requests that are being read or wait; more is 429."""
     client_bodies_mib: int = 128
@@ -44,6 +49,10 @@ class ServerLimits:
     """Size of all images of a request together."""
     max_n: int = 8
     """Answers to a request; never more than ``parallel`` run at once."""
+    heatmap_tokens: int = 8192
+    """Tokens of an answer with a heat map, which takes 10 KB of memory for each at the highest detail."""
+    max_task_answers: int = 32
+    """Answers of a task: votes on all tiles, twice as many with steps; never more than ``parallel`` run at once."""
     max_messages: int = 512
     max_text: int = 1 * MIB
     """Characters of all text of a request."""
@@ -76,6 +85,8 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
         (f"{limits.request_megapixels} megapixels", "for all images of a request; more is 400"),
         (f"{MAX_SECONDS:g} s", "of processor time to decode an image; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
+        (f"{limits.max_task_answers} answers", "to a task (votes x tiles, twice as many with steps)"),
+        (f"{limits.heatmap_tokens:,} tokens", "of an answer with a heat map"),
         (f"{limits.max_messages} messages", "in a request"),
         (f"{limits.max_text:,} characters", "of text in a request"),
         (f"{MAX_TOKENS:,} tokens", "of an answer without max_tokens; the context bounds all answers"),

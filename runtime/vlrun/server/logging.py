@@ -22,6 +22,9 @@ MAX_VALUE = 200
 MAX_PROMPT = 2000
 """Characters of a prompt or an answer, if they are logged."""
 
+IMAGE_ID = re.compile("(?<=^/v1/images/)[^/]+")
+"""In a path. It is a hash of the image, by which it could be recognized after it was forgotten."""
+
 _PLAIN = re.compile(r"[\w./:@%+-]+", re.ASCII)
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """syslog(3) priorities, which sd-daemon(3) reads at the beginning of a line."""
@@ -105,7 +108,7 @@ class AccessLogMiddleware:
             log_event(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=IMAGE_ID.sub("...", scope["path"]),
                 status=status or "none",
                 seconds=time.monotonic() - started,
                 client=client[0] if client else None,

@@ -22,6 +22,7 @@ GAUGES = {
     "requests_waiting": "Requests waiting for their turn.",
     "answers_running": "Answers being generated.",
     "body_bytes": "Bytes of request bodies in memory.",
+    "stored_image_bytes": "Bytes of images that clients sent for later requests.",
     "connections": "Open connections.",
     "engine_running": "Sequences that the engine runs.",
     "engine_waiting": "Sequences waiting for KV cache blocks.",
@@ -112,17 +113,27 @@ class _GaugeCollector(Collector):
             yield GaugeMetricFamily(f"vlrun_{name}", GAUGES[name], value=value)
 
 
+def resident_bytes() -> int | None:
+    """Memory of this process; None if it cannot be read."""
+    return _process_memory().get("resident")
+
+
+def _process_memory() -> dict[str, int]:
+    with suppress(OSError, ValueError):
+        virtual, resident = Path("/proc/self/statm").read_text(encoding="utf-8").split()[:2]
+        page = os.sysconf("SC_PAGE_SIZE")
+        return {"virtual": int(virtual) * page, "resident": int(resident) * page}
+    return {}
+
+
 class _ProcessCollector(Collector):
     """This process, under Prometheus's usual names. prometheus_client's own collector reports nothing where a sandbox
     hides /proc/stat, as our systemd unit does.
     """
 
     def collect(self) -> Iterator[Metric]:
-        with suppress(OSError, ValueError, IndexError):
-            pages = [int(size) for size in Path("/proc/self/statm").read_text(encoding="utf-8").split()[:2]]
-            for kind, count in zip(("virtual", "resident"), pages, strict=True):
-                name = f"process_{kind}_memory_bytes"
-                yield GaugeMetricFamily(name, f"{kind.capitalize()} memory.", value=count * os.sysconf("SC_PAGE_SIZE"))
+        for kind, size in _process_memory().items():
+            yield GaugeMetricFamily(f"process_{kind}_memory_bytes", f"{kind.capitalize()} memory.", value=size)
         with suppress(OSError):
             opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
             yield GaugeMetricFamily("process_open_fds", "Open files and sockets.", value=opened)

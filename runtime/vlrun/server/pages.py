@@ -9,7 +9,8 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vlrun.server.api_errors import ApiError
-from vlrun.server.static_files import StaticFile, read_files
+from vlrun.server.kiosk_config import Kiosk
+from vlrun.server.static_files import StaticFile, read_files, static_file
 
 WEB = Path(__file__).parent / "web"
 DOCS = Path(__file__).parent / "api" / "assets"
@@ -27,8 +28,8 @@ DOCS_POLICY = (
 )
 """Swagger UI writes inline styles and draws icons from data URLs; scripts come from files only."""
 PERMISSIONS = b"camera=(self), microphone=(), geolocation=()"
-
-
+LOGO_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
+"""An SVG file that is opened by itself is a page."""
 PUBLIC_PATHS = ("/", "/kiosk")
 PUBLIC_FOLDERS = ("/web/", "/kiosk/")
 
@@ -38,15 +39,17 @@ class WebPage:
     """What the operator has chosen for the web page.
 
     Attributes:
+        kiosk: The configuration of the kiosk page.
         frame_ancestors: Origins whose pages may show it in a frame.
     """
 
+    kiosk: Kiosk
     frame_ancestors: tuple[str, ...] = ()
 
     def routes(self, text: ASGIApp) -> dict[str, Mapping[str, ASGIApp]]:
         """The paths of the web page. ``text``: answers those at ``/`` that want no HTML."""
         policy = POLICY.format(" ".join(self.frame_ancestors) or "'none'")
-        headers = {
+        headers: Mapping[bytes, bytes] = {
             b"content-security-policy": policy.encode(),
             b"permissions-policy": PERMISSIONS,
             b"cache-control": b"no-cache",
@@ -60,8 +63,17 @@ class WebPage:
         return {
             "/": {"GET": start},
             "/kiosk": {"GET": _sending({"": files["kiosk.html"]})},
+            "/kiosk/{name}": {"GET": _sending(self._kiosk_files(headers))},
             "/web/{name:path}": {"GET": _sending(files)},
         }
+
+    def _kiosk_files(self, headers: Mapping[bytes, bytes]) -> dict[str, StaticFile]:
+        kiosk = self.kiosk
+        files = {"config.json": static_file(kiosk.config, {**headers, b"content-type": b"application/json"})}
+        if kiosk.logo:
+            own = {b"content-type": kiosk.logo_type, b"content-security-policy": LOGO_POLICY}
+            files["logo"] = static_file(kiosk.logo, {**headers, **own})
+        return files
 
 
 def is_public(path: str) -> bool:

@@ -19,7 +19,8 @@ from vlrun.errors import AnswerCancelled, VlrunError
 from vlrun.server.admission import SETTLED_SECONDS, Admission
 from vlrun.server.api_errors import ApiError, api_error
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, ResponseAdapter
-from vlrun.server.images import check_images
+from vlrun.server.image_store import ImageStore, named_bytes
+from vlrun.server.images import STORED, check_images
 from vlrun.server.limits import MIB, ServerLimits
 from vlrun.server.logging import MAX_PROMPT, log_event, record_error
 from vlrun.server.metrics import Metrics
@@ -35,6 +36,8 @@ SendChunks: TypeAlias = Callable[[Sequence[AnswerChunk]], Coroutine[Any, Any, No
 JSON_HEADERS: Mapping[bytes, bytes] = {b"content-type": b"application/json"}
 LARGE_BODY = 64 * 1024
 """Bodies from this size on are parsed in a thread, so that streams do not wait for it."""
+STORED_URL = STORED.encode()
+"""In bodies that may name stored images: these are checked in a thread, however small the body."""
 STOPPING = ApiError(503, "the service is stopping", "stopping", retry_after=5)
 TIMED_OUT = ApiError(504, "the request took longer than its deadline", "deadline_exceeded", retry_after=5)
 
@@ -64,6 +67,8 @@ class RequestHandler:
         self.metrics = metrics
         self.admission = Admission(limits)
         self.workers = WorkerPool(vlm, limits)
+        self.images = ImageStore(limits)
+        self._image_turns = Admission(replace(limits, parallel=1))
         self.bodies = BodyBudget(limits.bodies_mib * MIB, limits.client_bodies_mib * MIB)
         self.active: set[RequestContext] = set()
         self.ready = asyncio.Event()
@@ -81,20 +86,26 @@ class RequestHandler:
         """Answer a request. ``read`` makes the adapter from the body. Raises ApiError before anything is sent; once a
         stream has begun, an error is its last event.
         """
+        owner = owner_of(scope)
 
         def checked(body: bytes) -> ResponseAdapter:
             adapter = read(body)
+            adapter.request = self.images.resolve(adapter.request, owner)
             check_images(adapter.request.images, self.limits)
             return adapter
 
-        async with self._context(scope, receive, endpoint) as (context, body):
-            adapter = checked(body) if len(body) < LARGE_BODY else await self.workers.run(lambda: checked(body))
+        async with self.context(scope, receive, endpoint) as (context, body):
+            small = len(body) < LARGE_BODY and STORED_URL not in body
+            adapter = checked(body) if small else await self.workers.run(lambda: checked(body))
             if self._log_prompts and adapter.request.messages:
                 texts = [part for part in adapter.request.messages[-1].parts if isinstance(part, str)]
                 log_event("prompt", max_length=MAX_PROMPT, client=context.client, text="".join(texts))
             stream = EventStream(send, adapter.content_type)
             try:
-                with _as_api_errors(adapter.renamed_params):
+                with (
+                    _as_api_errors(adapter.renamed_params),
+                    self.bodies.hold(named_bytes(adapter.request), context.client),
+                ):
                     await self.run_until_left(receive, self._answer(context, adapter, send, stream))
                 context.outcome = "ok"
             except ApiError as error:
@@ -115,7 +126,7 @@ class RequestHandler:
                 await self.ready.wait()
                 return await self.workers.run_in_turn(lambda cancellation: work(body, cancellation))
 
-        async with self._context(scope, receive, endpoint) as (context, body):
+        async with self.context(scope, receive, endpoint) as (context, body):
             with _as_api_errors({}):
                 result = await self.run_until_left(receive, computed())
             await send_whole(send, result)
@@ -125,12 +136,20 @@ class RequestHandler:
         self, scope: Scope, receive: Receive, send: Send, endpoint: str, work: Callable[[bytes], bytes]
     ) -> None:
         """Answer a request at once with JSON that takes no time to make from its body. Raises ApiError."""
-        async with self._context(scope, receive, endpoint) as (context, body):
+        async with self.context(scope, receive, endpoint) as (context, body):
             await send_whole(send, work(body))
             context.outcome = "ok"
 
+    async def process_image(self, context: RequestContext, work: Callable[[Cancellation], T]) -> T:
+        """Run work on an image that belongs to no answer, when it is the client's turn. It does not wait for answers,
+        nor for the model. Raises ApiError.
+        """
+        with _as_api_errors({}):
+            async with asyncio.timeout(self.limits.deadline), self._image_turns.slot(context.client, 1):
+                return await self.workers.run_on_image(work)
+
     @asynccontextmanager
-    async def _context(
+    async def context(
         self, scope: Scope, receive: Receive, endpoint: str
     ) -> AsyncIterator[tuple[RequestContext, bytes]]:
         """A request with its body; afterwards it is logged and counted."""
@@ -198,7 +217,7 @@ class RequestHandler:
         async with (
             asyncio.timeout(self.limits.deadline),
             _delivering(on_chunks) as deliver,
-            self.admission.slot(context.client, request.n),
+            self.admission.slot(context.client, request.parallel),
         ):
             await self.ready.wait()
             self.metrics.queued(context.seconds)
@@ -268,10 +287,15 @@ def _as_api_errors(renamed_params: Mapping[str, str]) -> Iterator[None]:
         raise error from reason
 
 
+def owner_of(scope: Scope) -> str:
+    """The name of the request's key, whose images it may name; without keys all have the same."""
+    return str(scope.get("state", {}).get("key") or "")
+
+
 def client_name(scope: Scope) -> str:
     """The name of the client's key and its address."""
     address = scope.get("client")
-    return f"{scope.get('state', {}).get('key') or ''}@{address[0] if address else 'local'}"
+    return f"{owner_of(scope)}@{address[0] if address else 'local'}"
 
 
 async def send_whole(send: Send, body: bytes, status: int = 200, headers: Mapping[bytes, bytes] = JSON_HEADERS) -> None:

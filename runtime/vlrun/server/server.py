@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -70,8 +70,13 @@ def url_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(service: Service, sock: socket.socket, notifier: SystemdNotifier) -> None:
-    """Serve until a signal says stop. Raises ModelError or DeviceError if the model cannot be loaded."""
+def serve(
+    service: Service, sock: socket.socket, notifier: SystemdNotifier, when_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until a signal says stop. ``when_ready`` is called with the URL, in a thread, once the model answers.
+
+    Raises ModelError or DeviceError if the model cannot be loaded.
+    """
     config = uvicorn.Config(
         service.application(),
         http=protocol(service.limits, service.metrics.responded),
@@ -87,7 +92,7 @@ def serve(service: Service, sock: socket.socket, notifier: SystemdNotifier) -> N
     )
     server = _Server(config)
     service.connections = lambda: len(server.server_state.connections)
-    asyncio.run(_run(server, service, sock, notifier))
+    asyncio.run(_run(server, service, sock, notifier, when_ready or (lambda _: None)))
 
 
 class _Server(uvicorn.Server):
@@ -101,7 +106,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(server: _Server, service: Service, sock: socket.socket, notifier: SystemdNotifier) -> None:
+async def _run(
+    server: _Server,
+    service: Service,
+    sock: socket.socket,
+    notifier: SystemdNotifier,
+    when_ready: Callable[[str], None],
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
@@ -116,6 +127,7 @@ async def _run(server: _Server, service: Service, sock: socket.socket, notifier:
             loading.result()
             notifier.ready()
             _log_ready(service, sock)
+            threading.Thread(target=when_ready, args=(url_of(sock),), daemon=True).start()
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         await _drain(service, notifier)
     finally:

@@ -25,7 +25,6 @@ TYPES: Mapping[str, bytes] = {
     ".webp": b"image/webp",
 }
 """By the ending of a name. Other files, such as a README.md, are not served."""
-COMPRESSED = frozenset({".jpg", ".png", ".webp"})
 
 _CODING = re.compile(r"(?:^|,)(gzip|\*)(?:;q=([01](?:\.[0-9]{0,3})?))?(?=,|$)")
 
@@ -75,14 +74,18 @@ def read_files(
         suffix = Path(name).suffix
         if suffix not in TYPES or (names is not None and name not in names):
             continue
-        content = path.read_bytes()
+        content, own = path.read_bytes(), {b"content-type": TYPES[suffix], **headers}
         if path.suffix == ".gz":
-            content, packed = gzip.decompress(content), content
+            found[name] = StaticFile(gzip.decompress(content), content, own)
         else:
-            packed = content if suffix in COMPRESSED else gzip.compress(content, mtime=0)
-        smaller = packed if len(packed) < len(content) else None
-        found[name] = StaticFile(content, smaller, {b"content-type": TYPES[suffix], **headers})
+            found[name] = static_file(content, own)
     return found
+
+
+def static_file(content: bytes, headers: Mapping[bytes, bytes]) -> StaticFile:
+    """A file with its content type in ``headers``."""
+    packed = gzip.compress(content, mtime=0)
+    return StaticFile(content, packed if len(packed) < len(content) else None, headers)
 
 
 def accepts_gzip(header: str) -> bool:

@@ -11,16 +11,20 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, InvalidAnswer, SchemaViolation
+from vlrun.errors import AnswerCancelled, InvalidAnswer, OptionError, SchemaViolation
 from vlrun.media.image import Image
+from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
-from vlrun.server.images import encoded_size, opened_encoded
+from vlrun.server.images import as_requested, encoded_size, opened_encoded
 from vlrun.server.limits import ServerLimits
+from vlrun.server.task_answers import merged_answer, single_answer
+from vlrun.tasks.request import TaskRequest
+from vlrun.tasks.run import TaskImages, prepare_images
 from vlrun.types.answer import Chunk
 from vlrun.types.options import Options
 from vlrun.types.sampling import MAX_SEED
@@ -34,13 +38,16 @@ DELIVERY_SECONDS = 0.05
 
 
 class WorkerPool:
-    """One thread for each answer that may be generated at once, and two for short work."""
+    """One thread for each answer that may be generated at once, two for short work, and one for images that belong to
+    no answer.
+    """
 
     def __init__(self, vlm: VLM, limits: ServerLimits) -> None:
         self._vlm = vlm
         self._limits = limits
         self._answers = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
+        self._images = ThreadPoolExecutor(1, thread_name_prefix="vlrun-image")
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds, too many for the event loop."""
@@ -48,8 +55,15 @@ class WorkerPool:
 
     async def run_in_turn(self, work: Callable[[Cancellation], T]) -> T:
         """Run work that may take longer, in the thread of an answer; afterwards the thread is free, however it ends."""
+        return await self._run_in(self._answers, work)
+
+    async def run_on_image(self, work: Callable[[Cancellation], T]) -> T:
+        """Run work on an image, one after another; afterwards the thread is free, however it ends."""
+        return await self._run_in(self._images, work)
+
+    async def _run_in(self, threads: ThreadPoolExecutor, work: Callable[[Cancellation], T]) -> T:
         cancellation = Cancellation()
-        future = asyncio.get_running_loop().run_in_executor(self._answers, work, cancellation)
+        future = asyncio.get_running_loop().run_in_executor(threads, work, cancellation)
         try:
             await asyncio.wait([future])
             return future.result()
@@ -67,16 +81,71 @@ class WorkerPool:
         cancellation, channel, loop = Cancellation(), _Channel(), asyncio.get_running_loop()
         work: list[asyncio.Future[Any]] = []
         try:
-            begun = loop.run_in_executor(self._answers, self._generators, request, cancellation)
+            begun = loop.run_in_executor(self._answers, self._jobs, request, cancellation)
             work.append(begun)
             await asyncio.wait(work)
-            for index, chunks in enumerate(begun.result()):
-                answer = functools.partial(_generate, index, chunks, channel, request.stream)
-                work.append(loop.run_in_executor(self._answers, answer))
+            work += [loop.run_in_executor(self._answers, job, channel) for job in begun.result()]
             yield channel.batches(request.n)
         finally:
             cancellation.cancel()
             await _wait_for(work)
+
+    def _jobs(self, request: GenerationRequest, cancellation: Cancellation) -> list[Callable[[_Channel], None]]:
+        """What threads have to do for a request. Raises what is wrong with it."""
+        if request.options.heatmap:
+            self._check_recorder()
+        if request.task is not None and not request.task.is_single:
+            images = self._task_images(request, request.task, cancellation)
+            return [functools.partial(self._merge_answers, request, request.task, images, cancellation)]
+        if request.task is not None:
+            chunks = self._single_answer(request, request.task, cancellation)
+            return [functools.partial(_generate, 0, chunks, request.stream)]
+        generators = self._generators(request, cancellation)
+        return [functools.partial(_generate, index, chunks, request.stream) for index, chunks in enumerate(generators)]
+
+    def _single_answer(
+        self, request: GenerationRequest, task: TaskRequest, cancellation: Cancellation
+    ) -> Iterator[Chunk]:
+        options = replace(request.effective_options, progress=request.stream)
+        images = self._decoded_images(request, cancellation)
+        (question,) = task.questions()
+        turn = Turn("user", (*images, question), details=(options.detail,) * len(images))
+        chunks = self._vlm.chat([*task.opening(), turn], options, (), None, cancellation)
+        return single_answer(_without_values(chunks), task)
+
+    def _merge_answers(
+        self,
+        request: GenerationRequest,
+        task: TaskRequest,
+        images: TaskImages,
+        cancellation: Cancellation,
+        channel: _Channel,
+    ) -> None:
+        """Generate the answers of a task into the channel. Called in a thread, with a thread more for each of them."""
+
+        def put(chunk: Chunk) -> None:
+            if request.stream or chunk.answer:
+                channel.put(AnswerChunk(0, chunk), urgent=True)
+
+        try:
+            parallel = min(request.parallel, self._limits.parallel)
+            merged_answer(self._vlm, images, task, request.options, cancellation, parallel, put)
+        except BaseException as error:  # noqa: BLE001 - raised again by `batches`
+            channel.put(error, urgent=True)
+
+    def _task_images(self, request: GenerationRequest, task: TaskRequest, cancellation: Cancellation) -> TaskImages:
+        if task.tiles is None:
+            images = self._decoded_images(request, cancellation)
+            return prepare_images(self._vlm, images, task, request.effective_options)
+        (image,) = request.images
+        with opened_encoded(image, self._limits) as opened, _as_bad_request("vlrun.tiles"):
+            return prepare_images(self._vlm, [as_requested(opened, image)], task, request.effective_options)
+
+    def _decoded_images(self, request: GenerationRequest, cancellation: Cancellation) -> list[Image]:
+        """The images of a task's single message, as the model sees them."""
+        self._check_visual_tokens(request)
+        turns = self.decode(request, cancellation)
+        return [part for turn in turns for part in turn.parts if isinstance(part, Image)]
 
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
         options = [
@@ -87,11 +156,19 @@ class WorkerPool:
             prompts = [texts[index * len(texts) // request.n] for index in range(request.n)]
             pairs = zip(prompts, options, strict=True)
             return [self._vlm.complete(prompt, each, cancellation) for prompt, each in pairs]
-        sizes = [(encoded_size(image, self._limits), image.detail) for image in request.images]
-        if sizes:
-            self._vlm.builder.check_visual_tokens(sizes, request.options, self._vlm.known_context)
+        self._check_visual_tokens(request)
         turns = self.decode(request, cancellation)
         return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
+
+    def _check_recorder(self) -> None:
+        with _as_bad_request("vlrun.heatmap"):
+            self._vlm.engine.check_recorder()
+
+    def _check_visual_tokens(self, request: GenerationRequest) -> None:
+        """Check the sizes of images of which the model sees all, before any is decoded."""
+        uncropped = [image for image in request.images if image.region is None]
+        if sizes := [(encoded_size(image, self._limits), image.detail) for image in uncropped]:
+            self._vlm.builder.check_visual_tokens(sizes, request.effective_options, self._vlm.known_context)
 
     def decode(self, request: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
         """The conversation with decoded images, of which only the pixels are kept that the model sees: large images of
@@ -106,20 +183,21 @@ class WorkerPool:
                     continue
                 if cancellation.cancelled():
                     raise AnswerCancelled("the answer was cancelled")
-                parts.append(self._resized(part, request.options))
+                parts.append(self._resized(part, request.effective_options))
             details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
             turns.append(Turn(message.role, tuple(parts), message.tool_calls, details, message.reasoning))
         return turns
 
     def _resized(self, image: EncodedImage, options: Options) -> Image:
-        """Decode and resize an image. When this returns, nothing refers to its original pixels."""
+        """Decode, crop, enhance and resize an image. When this returns, nothing refers to its original pixels."""
         with opened_encoded(image, self._limits) as opened:
-            return self._vlm.builder.resize(opened, options, image.detail)
+            return self._vlm.builder.resize(as_requested(opened, image), options, image.detail)
 
     def close(self) -> None:
         """Take no more work. What runs ends by itself, or with the model."""
         self._answers.shutdown(wait=False, cancel_futures=True)
         self._short.shutdown(wait=False, cancel_futures=True)
+        self._images.shutdown(wait=False, cancel_futures=True)
 
 
 def _seed(request: GenerationRequest, index: int) -> int | None:
@@ -128,7 +206,15 @@ def _seed(request: GenerationRequest, index: int) -> int | None:
     return None if seed is None else (seed + index) % (MAX_SEED + 1)
 
 
-def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: bool) -> None:
+@contextmanager
+def _as_bad_request(param: str) -> Iterator[None]:
+    try:
+        yield
+    except OptionError as error:
+        raise bad_request(error.message, param) from None
+
+
+def _generate(index: int, chunks: Iterable[Chunk], stream: bool, channel: _Channel) -> None:
     """Generate an answer into the channel. Called in a thread."""
     try:
         has_text = False
@@ -142,7 +228,7 @@ def _generate(index: int, chunks: Generator[Chunk], channel: _Channel, stream: b
         channel.put(error, urgent=True)
 
 
-def _without_values(chunks: Generator[Chunk]) -> Iterator[Chunk]:
+def _without_values(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Yield the chunks of an answer; clients get its text, also if that cannot become a value."""
     try:
         yield from chunks

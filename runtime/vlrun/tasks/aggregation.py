@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from vlrun.media.image import Image
+from vlrun.media.transform import ImageTransform
 from vlrun.types.mark import Mark
 
 
@@ -64,12 +64,12 @@ def first_values(values: Sequence[object]) -> object:
     return {name: next((one[name] for one in objects if one.get(name) not in (None, "")), "") for name in names}
 
 
-def in_original(mark: Mark, image: Image) -> Mark:
-    """Return a mark in pixels of the original that ``image`` was derived from."""
+def in_original(mark: Mark, transform: ImageTransform) -> Mark:
+    """Return a mark in pixels of the original image."""
     return replace(
         mark,
-        box=image.to_original.box(*mark.box) if mark.box else None,
-        point=image.to_original.point(*mark.point) if mark.point else None,
+        box=transform.box(*mark.box) if mark.box else None,
+        point=transform.point(*mark.point) if mark.point else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import msgspec
 
@@ -12,9 +12,9 @@ from vlrun.errors import OptionError
 from vlrun.media.region import Tiles
 from vlrun.prompt.builder import DEFAULT_QUESTION
 from vlrun.tasks.aggregation import as_json
-from vlrun.tasks.definition import NO_ARGUMENTS, Task, TaskArguments, check_arguments, language_of
+from vlrun.tasks.definition import NO_ARGUMENTS, Language, Task, TaskArguments, check_arguments, language_of
 from vlrun.types.answer import Answer, FinishReason
-from vlrun.types.arguments import check_fields, flag, instance, optional, text, whole_number
+from vlrun.types.arguments import check_fields, flag, instance, one_of, optional, text, whole_number
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn, system_turns
@@ -25,6 +25,7 @@ REASON_FIRST = {
     "en": "Think step by step: say what you see that matters for this question, part by part.",
     "zh": "请一步一步思考：逐个部分说出与问题有关的内容。",
 }
+DEFAULT_QUESTIONS = {"en": DEFAULT_QUESTION, "zh": "描述这张图片。"}
 THEN_ANSWER = {"en": "Now give only the answer.", "zh": "现在只给出答案。"}
 
 VoteCounts: TypeAlias = Mapping[str, Mapping[str, int]]
@@ -42,6 +43,7 @@ class TaskRequest:
         votes: Number of answers; the majority wins.
         steps: Ask for the reasoning first, then for the answer.
         system: The system prompt.
+        language: The language of the prompts that vlrun adds; None for that of the question, items and fields.
 
     Raises:
         OptionError: The values contradict each other or the task.
@@ -54,6 +56,7 @@ class TaskRequest:
     votes: int = 1
     steps: bool = False
     system: str | None = None
+    language: Language | None = None
 
     def __post_init__(self) -> None:
         check_fields(
@@ -66,6 +69,7 @@ class TaskRequest:
                 "votes": whole_number,
                 "steps": flag,
                 "system": optional(text),
+                "language": optional(one_of(get_args(Language))),
             },
         )
         if not 1 <= self.votes <= MAX_VOTES:
@@ -88,19 +92,23 @@ class TaskRequest:
         return self.tiles is None and self.votes == 1 and not self.steps
 
     @property
+    def conversations(self) -> int:
+        """Number of conversations that can run at once: the votes on all tiles."""
+        return (self.tiles.columns * self.tiles.rows if self.tiles else 1) * self.votes
+
+    @property
     def answer_count(self) -> int:
         """Number of answers that the model gives."""
-        tiles = self.tiles.columns * self.tiles.rows if self.tiles else 1
-        return tiles * self.votes * len(self.questions())
+        return self.conversations * len(self.questions())
 
     def questions(self) -> tuple[str, ...]:
         """Return the questions, one per turn of a conversation; the last one asks for the answer."""
-        language = language_of(self.question or "", *self.arguments.items, *self.arguments.fields)
+        language = self.language or language_of(self.question or "", *self.arguments.items, *self.arguments.fields)
         if self.task is not None:
             last = self.task.question(language, self.arguments, self.question or "")
             first = self.task.steps_question(language, self.arguments, REASON_FIRST[language])
             return (first, last) if self.steps else (last,)
-        question = self.question or DEFAULT_QUESTION
+        question = self.question or DEFAULT_QUESTIONS[language]
         if self.steps:
             return f"{question}\n{REASON_FIRST[language]}", THEN_ANSWER[language]
         return (question,)
@@ -145,6 +153,7 @@ class TaskRequest:
         if not isinstance(items, dict) or not all(isinstance(number, int) for number in items.values()):
             return result
         actual = sum(items.values())
+        result = replace(result, marks=tuple(replace(mark, span=None) for mark in result.marks))  # the text changes
         if actual == total:
             return replace(result, text=as_json(value))
         corrected = {**value, "total": actual}

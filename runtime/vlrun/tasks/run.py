@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from vlrun.conversation import Conversation
-from vlrun.errors import OptionError
+from vlrun.each import MAX_PARALLEL
+from vlrun.engine.request import Cancellation
+from vlrun.errors import AnswerCancelled, OptionError
 from vlrun.media.image import Image
 from vlrun.media.pending_image import open_images
-from vlrun.media.region import Tiles, cut_tiles
+from vlrun.media.region import cut_tiles
 from vlrun.media.transform import ImageTransform
 from vlrun.models.family import ModelFamily
 from vlrun.prompt.builder import Images, as_list
@@ -23,7 +25,7 @@ from vlrun.structured.python_types import value_of
 from vlrun.tasks.aggregation import as_json, first_values, in_original, majority, most_frequent, sum_values
 from vlrun.tasks.definition import MergeRule
 from vlrun.tasks.request import TaskRequest, TaskResult, VoteCounts
-from vlrun.types.answer import Answer, Chunk, FinishReason
+from vlrun.types.answer import Answer, Chunk, FinishReason, Progress, last_of
 from vlrun.types.arguments import has_method, instance, optional
 from vlrun.types.mark import Mark
 from vlrun.types.options import Options
@@ -31,9 +33,6 @@ from vlrun.types.sampling import MAX_SEED
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
-
-MAX_PARALLEL = 8
-"""Concurrent answers: as many as the engine batches."""
 
 Vote: TypeAlias = tuple[Answer, ...]
 """The answers of one conversation: reasoning, if requested, then the vote itself."""
@@ -51,25 +50,36 @@ class _TileAnswer:
     counts: VoteCounts
 
 
-class _Abandoned(Exception):
-    """The vote was stopped because another one failed."""
+@dataclass(frozen=True)
+class TaskImages:
+    """The images of a task request, with only the pixels that the model sees.
+
+    Attributes:
+        conversations: The images of each conversation: all of them, or one tile each.
+        size: Width and height of the image, if it is a single one.
+        to_original: From its pixels to those of the original.
+    """
+
+    conversations: tuple[tuple[Image, ...], ...]
+    size: tuple[int, int] | None
+    to_original: ImageTransform | None
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads streams until ``stop`` is set."""
+class RunControl:
+    """How the answers of a request are generated.
 
-    on_notes: Callable[[Sequence[str]], None]
-    stop: threading.Event = field(default_factory=threading.Event)
+    Attributes:
+        parallel: Answers at once.
+        cancellation: Ends all of them from another thread.
+        on_notes: Gets notes about the images before the model runs, in the threads of the votes.
+        on_progress: Gets the progress of the first answer, then the number of answers, in the threads of the votes.
+    """
 
-    def read(self, chunks: Generator[Chunk]) -> Answer:
-        with closing(chunks):
-            while not self.stop.is_set():
-                chunk = next(chunks)
-                self.on_notes(chunk.notes)
-                if chunk.answer:
-                    return chunk.answer
-        raise _Abandoned
+    parallel: int = MAX_PARALLEL
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    on_notes: Callable[[Sequence[str]], None] = lambda _: None
+    on_progress: Callable[[Progress], None] | None = None
 
 
 def run_task(
@@ -86,66 +96,118 @@ def run_task(
     has_method("chat", "a vlrun.VLM")("vlm", vlm)
     instance(TaskRequest)("request", request)
     given = optional(instance(Options))("options", options) or Options()
-    effective = request.options(given)
+    prepared = prepare_images(vlm, open_images(as_list(images)), request, request.options(given))
+    return run_prepared(vlm, prepared, request, given, RunControl(MAX_PARALLEL, on_notes=on_notes))
+
+
+def prepare_images(vlm: VLM, images: Sequence[Image], request: TaskRequest, options: Options) -> TaskImages:
+    """Cut the tiles of a request, and keep only the pixels that the model sees. ``options``: those of the task.
+
+    Raises:
+        OptionError: The request needs another number of images, or the tiles are too small.
+        MediaTooLarge: An image or a tile is too narrow.
+    """
+    request.check_image_count(len(images))
+    parts: Sequence[Sequence[Image]] = [images]
+    if request.tiles is not None:  # a tile's transform leads to the image that was cut, even if that one was derived
+        parts = [[tile] for tile in cut_tiles(replace(images[0], transform=None), request.tiles)]
+    seen = tuple(tuple(vlm.builder.resize(image, options, options.detail) for image in part) for part in parts)
+    if len(images) != 1:
+        return TaskImages(seen, None, None)
+    return TaskImages(seen, images[0].size, images[0].to_original)
+
+
+def run_prepared(
+    vlm: VLM, images: TaskImages, request: TaskRequest, options: Options, control: RunControl
+) -> TaskResult:
+    """Run a task request on prepared images. ``options`` are the caller's. Raises as ``run_task``."""
+    effective = replace(request.options(options), progress=control.on_progress is not None)
     if request.votes > 1 and not effective.temperature:  # greedy decoding would make all votes equal
         voting = vlm.family.voting
         effective = effective.with_defaults({"top_p": voting.top_p, "top_k": voting.top_k})
         effective = replace(effective, temperature=voting.temperature)
     vlm.grammar(effective)  # raises OptionError
-    opened = open_images(as_list(images))
-    request.check_image_count(len(opened))
-    tiles = _tiles(opened, request.tiles)
-    merge: MergeRule = request.task.merge if request.task is not None and given.schema is None else "none"
-    reader = _Reader(on_notes)
-    answers = [_majority_answer(vlm, votes, effective) for votes in _all_votes(vlm, tiles, request, effective, reader)]
-    return request.with_corrected_total(_merge(opened, tiles, answers, merge, effective, vlm.family))
+    merge: MergeRule = request.task.merge if request.task is not None and options.schema is None else "none"
+    votes = _Votes(vlm, request, effective, control).run(images)
+    answers = [_majority_answer(vlm, tile, effective) for tile in votes]
+    return request.with_corrected_total(_merge(images, answers, merge, effective, vlm.family))
 
 
-def _tiles(images: Sequence[Image], tiles: Tiles | None) -> list[list[Image]]:
-    """Return the images of each conversation: all of them, or one tile each. A tile's transform leads to the image that
-    was cut, even if that one was derived from another.
-    """
-    if tiles is None:
-        return [list(images)]
-    return [[tile] for tile in cut_tiles(replace(images[0], transform=None), tiles)]
+class _Votes:
+    """The votes of a request, several at once."""
 
+    def __init__(self, vlm: VLM, request: TaskRequest, options: Options, control: RunControl) -> None:
+        self._vlm = vlm
+        self._request = request
+        self._options = options
+        self._control = control
+        self._stop = Cancellation()
+        self._failures: list[BaseException] = []
+        self._answered = 0
+        self._lock = threading.Lock()
 
-def _all_votes(
-    vlm: VLM, tiles: Sequence[Sequence[Image]], request: TaskRequest, options: Options, reader: _Reader
-) -> list[list[Vote]]:
-    """Return all votes, tile by tile. If one fails, or on Ctrl+C, the others stop at their next token."""
-    pool = ThreadPoolExecutor(MAX_PARALLEL, "vlrun-vote")
-    try:
-        futures = [
-            [pool.submit(_vote, vlm, tile, request, options, number, reader) for number in range(request.votes)]
-            for tile in tiles
-        ]
-        done, _ = wait([future for tile in futures for future in tile], return_when=FIRST_EXCEPTION)
-        for future in done:
-            if (error := future.exception()) and not isinstance(error, _Abandoned):
-                raise error
-        return [[future.result() for future in tile] for tile in futures]
-    finally:
-        reader.stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+    def run(self, images: TaskImages) -> list[list[Vote]]:
+        """Return all votes, tile by tile. If one fails or all are cancelled, and on Ctrl+C, the others stop at once."""
+        self._control.cancellation.add_done_callback(lambda _: self._stop.cancel())
+        pool = ThreadPoolExecutor(self._control.parallel, "vlrun-vote")
+        try:
+            tiles = images.conversations
+            futures = [
+                [pool.submit(self._vote, tile, index, vote) for vote in range(self._request.votes)]
+                for index, tile in enumerate(tiles)
+            ]
+            pending = [future for tile in futures for future in tile]
+            wait(pending, return_when=FIRST_EXCEPTION)
+            if self._failures:
+                for future in pending:
+                    future.cancel()
+                wait(pending)
+                raise self._failures[0]
+            return [[future.result() for future in tile] for tile in futures]
+        finally:
+            self._stop.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
 
+    def _vote(self, images: Sequence[Image], tile: int, number: int) -> Vote:
+        """Run one conversation. If it fails, the other votes are stopped too."""
+        if self._stop.cancelled():
+            raise AnswerCancelled("the answer was cancelled")
+        *first, last = self._request.questions()
+        options = self._options
+        seeded = options if options.seed is None else replace(options, seed=(options.seed + number) % (MAX_SEED + 1))
+        free_text = replace(seeded, schema=None, heatmap=False)
+        conversation = Conversation(self._vlm, system=self._request.system, cancellation=self._stop)
+        answers: list[Answer] = []
+        try:
+            for question in first:
+                stream = conversation.stream(question, () if answers else images, free_text)
+                answers.append(self._read(stream, reports=not tile and not number))
+            stream = conversation.stream(last, () if answers else images, seeded)
+            return (*answers, self._read(stream, reports=not tile and not number))
+        except BaseException as error:
+            self._failures.append(error)
+            self._stop.cancel()
+            raise
 
-def _vote(
-    vlm: VLM, images: Sequence[Image], request: TaskRequest, options: Options, number: int, reader: _Reader
-) -> Vote:
-    """Run one conversation. If it fails, the other votes are stopped too."""
-    *first, last = request.questions()
-    seeded = options if options.seed is None else replace(options, seed=(options.seed + number) % (MAX_SEED + 1))
-    free_text = replace(seeded, schema=None, heatmap=False)
-    conversation = Conversation(vlm, system=request.system)
-    answers: list[Answer] = []
-    try:
-        for question in first:
-            answers.append(reader.read(conversation.stream(question, () if answers else images, free_text)))
-        return (*answers, reader.read(conversation.stream(last, () if answers else images, seeded)))
-    except BaseException:
-        reader.stop.set()
-        raise
+    def _read(self, chunks: Generator[Chunk], *, reports: bool) -> Answer:
+        """Read an answer. ``reports``: it is the one whose progress is reported."""
+        with closing(chunks):
+            answer = last_of(self._watched(chunks, reports))
+        with self._lock:
+            self._answered += 1
+            self._report(Progress("votes", self._answered, self._request.answer_count))
+        return answer
+
+    def _watched(self, chunks: Iterable[Chunk], reports: bool) -> Iterator[Chunk]:
+        for chunk in chunks:
+            self._control.on_notes(chunk.notes)
+            if chunk.progress and reports and not self._answered:
+                self._report(chunk.progress)
+            yield chunk
+
+    def _report(self, progress: Progress) -> None:
+        if self._control.on_progress is not None:
+            self._control.on_progress(progress)
 
 
 def _majority_answer(vlm: VLM, votes: Sequence[Vote], options: Options) -> _TileAnswer:
@@ -166,8 +228,7 @@ def _majority_answer(vlm: VLM, votes: Sequence[Vote], options: Options) -> _Tile
 
 
 def _merge(
-    images: Sequence[Image],
-    tiles: Sequence[Sequence[Image]],
+    images: TaskImages,
     tile_answers: Sequence[_TileAnswer],
     merge: MergeRule,
     options: Options,
@@ -180,8 +241,8 @@ def _merge(
     notes = dict.fromkeys(note for answer in answers for note in answer.notes)
     if cut and not reasons:
         notes[f"{cut} of {len(answers)} answers were cut short and did not count"] = None
-    marks = tuple(_marks(images, tiles, tile_answers, family))
-    text, value = _merge_text(images[:1], tile_answers, merge, marks, family)
+    marks = tuple(_marks(images, tile_answers, family))
+    text, value = _merge_text(images, tile_answers, merge, marks, family)
     if isinstance(options.schema, type):
         with suppress(OptionError):  # a merged answer may not match the type
             value = value_of(text, options.schema)
@@ -190,26 +251,35 @@ def _merge(
         value,
         answers,
         reasons[0] if reasons else "stop",
-        tuple(tile.counts for tile in tile_answers) if len(votes) > len(tiles) else (),
-        tuple(in_original(mark, images[0]) for mark in marks),
+        tuple(tile.counts for tile in tile_answers) if len(votes) > len(tile_answers) else (),
+        _placed(images, marks, text, family),
         tuple(reasoning.text for vote in votes for reasoning in vote[:-1]),
         tuple(notes),
     )
 
 
-def _marks(
-    images: Sequence[Image], tiles: Sequence[Sequence[Image]], tile_answers: Sequence[_TileAnswer], family: ModelFamily
-) -> Iterator[Mark]:
+def _marks(images: TaskImages, tile_answers: Sequence[_TileAnswer], family: ModelFamily) -> Iterator[Mark]:
     """Yield boxes and points in pixels of the image; nothing if there are several images."""
-    if len(images) != 1:
+    if images.size is None:
         return
-    for (image,), tile in zip(tiles, tile_answers, strict=True):
-        transform = image.to_original if len(tiles) > 1 else ImageTransform(image.size)
+    for (image,), tile in zip(images.conversations, tile_answers, strict=True):
+        transform = image.to_original if len(tile_answers) > 1 else ImageTransform(image.size)
         yield from family.find_marks(tile.text, image.size, transform)
 
 
+def _placed(images: TaskImages, marks: Sequence[Mark], text: str, family: ModelFamily) -> tuple[Mark, ...]:
+    """Return marks in pixels of the original, with their spans in the merged text if all of them are in it."""
+    if images.to_original is None or images.size is None:
+        return ()
+    found = family.find_marks(text, images.size, ImageTransform(images.size))
+    spans = [mark.span for mark in found] if len(found) == len(marks) else [None] * len(marks)
+    return tuple(
+        replace(in_original(mark, images.to_original), span=span) for mark, span in zip(marks, spans, strict=True)
+    )
+
+
 def _merge_text(
-    images: Sequence[Image],
+    images: TaskImages,
     tile_answers: Sequence[_TileAnswer],
     merge: MergeRule,
     marks: Sequence[Mark],
@@ -223,8 +293,8 @@ def _merge_text(
         return "\n".join(f"[{number}/{total}] {tile.text}" for number, tile in enumerate(tile_answers, 1)), None
     data = [tile.data for tile in tile_answers]
     value: object = data  # the user's own schema: one answer per tile
-    if merge == "boxes":
-        value = [family.format_box(mark, images[0].size) for mark in marks if mark.box]
+    if merge == "boxes" and images.size is not None:
+        value = [family.format_box(mark, images.size) for mark in marks if mark.box]
     elif merge == "sum":
         value = sum_values(data)
     elif merge == "first":

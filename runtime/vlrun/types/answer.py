@@ -17,7 +17,7 @@ FinishReason: TypeAlias = Literal["stop", "length", "repetition"]
 answer kept repeating itself.
 """
 
-Phase: TypeAlias = Literal["vision", "prefill"]
+Phase: TypeAlias = Literal["vision", "prefill", "votes"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress before the first token: ``done`` of ``total`` visual tokens (``vision``) or prompt tokens."""
+    """Progress before the first token: ``done`` of ``total`` visual tokens (``vision``) or prompt tokens (``prefill``);
+    of a task with several answers, ``done`` of ``total`` answers (``votes``).
+    """
 
     phase: Phase
     done: int

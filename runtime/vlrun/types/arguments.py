@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,6 +62,13 @@ def instance(kind: type[T], what: str = "") -> Callable[[str, object], T]:
         return value
 
     return check
+
+
+def iterable(name: str, value: Iterable[T]) -> Iterable[T]:
+    """Return an iterable. A text is none: its members are characters."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise _wrong(name, "an iterable, such as a list", value)
+    return value
 
 
 def mapping(name: str, value: object) -> Mapping[str, object]:

@@ -44,7 +44,7 @@ def resize(image: Image, grid: Grid, vision: VisionDimensions) -> ResizedImage:
     ):
         return image
     rgb = _resize(image.rgb, grid.height * vision.patch, grid.width * vision.patch)
-    return ResizedImage(rgb, image.sha256, image.notes, image.transform, image.size)
+    return ResizedImage(rgb, image.sha256, image.notes, image.transform, image.label, image.size)
 
 
 def cut(image: Image, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:

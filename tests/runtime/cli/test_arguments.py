@@ -52,6 +52,19 @@ def test_a_pipe_or_a_file_url_is_an_image(tmp_path: Path) -> None:
     assert split_arguments([str(pipe), str(tmp_path)]) == ([str(pipe)], [str(tmp_path)])  # a folder is a word
 
 
+def test_with_each_folders_and_patterns_that_match_are_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question often ends in "?", which is a pattern, and may have a slash."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics" / "a.jpg").touch()
+    for word in ("pics", "pics/", "missing/", "pics/*", "pics/?.jpg", "*.png"):
+        assert split_arguments([word], folders=True) == ([word], [None])
+    for question in ("How many?", "red/blue?", "[yes or no]", "pic"):
+        assert split_arguments(["pics", question], folders=True) == (["pics"], [question])
+    with pytest.raises(OptionError, match="no image given"):
+        split_arguments(["pics"])
+
+
 def test_with_question_options_every_argument_is_an_image() -> None:
     assert split_arguments(["a", "b"], ["How many?", "Where?"]) == (["a", "b"], ["How many?", "Where?"])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.exports import export
 from tests.hub_server import Fault, HubServer, running_hub
 from tests.paths import EXAMPLES, RUNTIME
 from tests.runtime.cli.command_line import vlrun
@@ -61,10 +62,7 @@ def test_a_folder_of_optimum_answers_as_the_model_in_our_layout(
     hub: HubServer, tied_checkpoint: Path, tied_model: Path, tmp_path: Path
 ) -> None:
     """The same weights in both layouts; what ``optimum-cli`` writes has no manifest."""
-    from vlrun_export.export import export_checkpoint
-
-    folder = tmp_path / "made"
-    export_checkpoint(tied_checkpoint, folder, layout=OPTIMUM, weights="fp32", vision="fp32", check=False)
+    folder = export(tied_checkpoint, tmp_path / "made", OPTIMUM)
     (folder / MANIFEST).unlink()
     hub.publish_folder("acme/Made", folder)
     assert run(hub, tmp_path, "pull", "acme/Made").returncode == 0

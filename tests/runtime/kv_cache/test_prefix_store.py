@@ -255,7 +255,7 @@ def test_a_file_of_a_killed_process_is_ignored_and_removed(tmp_path: Path) -> No
 
 
 def test_answers_from_disk_equal_computed_ones(
-    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tied_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards the plugin's own block layout, including 8-bit scales."""
     from tests.runtime.test_vlm import QUESTION, image
@@ -263,11 +263,11 @@ def test_answers_from_disk_equal_computed_ones(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     options, answers = Options(max_tokens=24, temperature=0), []
     for _ in range(2):
-        with load(small_model, cache=CacheConfig(kv_disk=LIMIT * 64)) as vlm:
+        with load(tied_model, cache=CacheConfig(kv_disk=LIMIT * 64)) as vlm:
             answers.append(vlm.ask([image(160, 96), image(320, 200)], QUESTION, options))
     assert answers[0].text == answers[1].text
     assert answers[0].usage.cached_tokens == 0
     assert answers[1].usage.cached_tokens >= 64
     assert list((tmp_path / "vlrun" / "prefixes").iterdir())
-    with load(small_model) as vlm:
+    with load(tied_model) as vlm:
         assert vlm.ask(image(160, 96), QUESTION, options).usage.cached_tokens == 0

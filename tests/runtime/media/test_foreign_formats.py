@@ -8,32 +8,51 @@ import pytest
 from PIL import Image as PILImage
 
 from vlrun.errors import UnsupportedMedia
-from vlrun.media.foreign_formats import foreign_format
+from vlrun.media.foreign_formats import foreign_format, is_heif, is_pdf
 from vlrun.media.image import FORMATS, open_image
 
 
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", "a HEIC photo"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an AVIF image"),
         (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", "a video"),
         (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
         (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01", "a video"),
-        (b"%PDF-1.7\n%", "a PDF file"),
         (b'<svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing"),
         (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- a shop --><svg>', "an SVG drawing"),
     ],
 )
 def test_a_file_of_another_format_is_named(content: bytes, kind: str) -> None:
-    """The photo of a phone was "not an image, or its header is damaged"."""
+    """A video was "not an image, or its header is damaged"."""
     with pytest.raises(UnsupportedMedia) as raised:
         open_image(content + b"\0" * 100)
     assert str(raised.value) == f"the image is {kind}, which vlrun cannot read: make a JPEG or PNG of it"
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize(
+    ("content", "heif"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", True),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", True),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", False),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", False),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", False),
+        (b"\0\0\0\x18ftyp", False),
+    ],
+)
+def test_photos_of_phones_are_recognized(content: bytes, heif: bool) -> None:
+    """AVIF has the same container, and brands of HEIF."""
+    assert is_heif(content) == heif
+
+
+def test_a_pdf_is_recognized_behind_other_text() -> None:
+    assert is_pdf(b"%PDF-1.7\n")
+    assert is_pdf(b"\x1b%-12345X@PJL JOB\n%PDF-1.4")
+    assert not is_pdf(b"\xff\xd8\xff\xe1 made of a %PDF-1.4")
+    assert not is_pdf(b" " * 2000 + b"%PDF-1.4")
+
+
+@pytest.mark.parametrize("format_name", [name for name in FORMATS if name != "HEIF"])
 def test_images_that_vlrun_reads_are_not_foreign(format_name: str) -> None:
     encoded = io.BytesIO()
     PILImage.new("RGB", (8, 8)).save(encoded, format_name)

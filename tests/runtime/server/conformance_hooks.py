@@ -44,11 +44,16 @@ BEYOND_SCHEMA = (
     r"stop strings would cut the JSON of a schema",
     r".*\.name is taken by another function",
     r"input must have a message",
+    r"(a|an answer with a) heat map (needs|has) ",
     # the content of a text, a schema or a file
+    r"'.*' is not a region|.* (of a|a) region\b|the region .* lies outside",
     r".*arguments must be the JSON text of an object",
     r"the image's base64 is broken",
     r"the image is ",  # empty, no image, damaged
     r"the (schema|pattern|parameters|tools)\b",
+    r"the region .* lies outside the image",
+    r"x and y of a region must be 0 or more",
+    r"the numbers of a region in thousandths",
     r"an image of \d+ x \d+ is too narrow a strip",
     r"the request's JSON has a NUL character or a lone surrogate in a string",
     r"the form holds text that is not UTF-8, or has a NUL",

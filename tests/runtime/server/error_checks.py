@@ -21,7 +21,7 @@ INTERNALS = re.compile(
 """Text from libraries, tracebacks, memory addresses or hosts."""
 ALLOWED_SLASHES = re.compile(
     r"/docs lists|did you mean /[\w./]+|ends in /v1|application/[a-z-]+|multipart/form-data"
-    r"|data:image/jpeg;base64,|image/[a-z]+|HTTP/1\.1|#/\S*"
+    r"|/1000\b|data:image/jpeg;base64,|image/[a-z]+|HTTP/1\.1|#/\S*"
 )
 """Slashes in messages of vlrun; any other slash would be part of a path."""
 ACCESS_LOG_LINE = re.compile(

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from tests.paths import ROOT
 
 KEY = "correct-horse-battery-staple"
+ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"
+FRAME_ANCESTOR = "https://portal.example"
 START_SECONDS = 60
 READY = re.compile(r" ready url=(\S+)")
 LISTENING = re.compile(r" listening url=(\S+)")

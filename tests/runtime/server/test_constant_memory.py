@@ -16,7 +16,7 @@ from benchmarks.load.soak import SoakPlan, soak
 TURNS = 10
 MAX_RISE = 0.1
 """MiB per request, over the last two of five rounds."""
-PLAN = SoakPlan(clients=12, seconds=120, requests=300, images=10, every=0.1)
+PLAN = SoakPlan(clients=12, seconds=120, requests=150, images=10, every=0.1)
 OPTIONS = ("--kv-memory", "12")
 """MiB, full after a few requests."""
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}

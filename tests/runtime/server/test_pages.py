@@ -6,10 +6,13 @@ import html.parser
 import re
 
 import pytest
+from click.testing import CliRunner
 
 from tests.runtime.server.error_checks import assert_error
 from tests.runtime.server.http_client import connect, get, post
-from tests.runtime.server.running_server import KEY, Server
+from tests.runtime.server.running_server import ALICE, FRAME_ANCESTOR, KEY, Server, serving
+from vlrun.cli.serve import serve
+from vlrun.errors import OptionError
 from vlrun.server.pages import DOCS, DOCS_FILES, DOCS_POLICY, WEB, is_public
 from vlrun.server.static_files import TYPES, read_files
 
@@ -64,7 +67,7 @@ def test_docs_say_nothing_to_a_validator() -> None:
 def test_every_file_of_the_web_page_is_served_or_explained() -> None:
     """A file with an ending that the service does not know would be missing in the browser only."""
     others = {path.suffix for path in WEB.rglob("*") if path.is_file()} - set(TYPES)
-    assert others <= {".md", ""}  # READMEs and licences
+    assert others <= {".md", ".ts", ""}  # READMEs, types for editors, licences
 
 
 @pytest.mark.slow
@@ -144,3 +147,79 @@ def test_foreign_pages_and_hosts_get_no_file(server: Server) -> None:
 @pytest.mark.parametrize("path", ["/webs", "/web", "/kiosk2", "/v1/models", "/docs", "/metrics", "//", "/web../x", ""])
 def test_nothing_else_is_public(path: str) -> None:
     assert not is_public(path)
+
+
+@pytest.mark.slow
+def test_a_frame_ancestor_may_show_the_page_and_nothing_else(configured_server: Server) -> None:
+    for path in ("/", "/kiosk", "/web/index.html"):
+        headers = get(configured_server, path, BROWSER).headers
+        assert headers["content-security-policy"].endswith(f"frame-ancestors {FRAME_ANCESTOR}")
+        assert "x-frame-options" not in headers
+    for path in ("/docs", "/v1/models", "/kiosk/logo", "/"):
+        headers = get(configured_server, path, {"Authorization": f"Bearer {ALICE}"}).headers
+        assert headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.slow
+def test_the_kiosk_gets_the_operators_configuration(configured_server: Server, server: Server) -> None:
+    reply = get(configured_server, "/kiosk/config.json")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert reply.json["title"] == "Shelf"
+    assert reply.json["questions"] == [{"label": "<b>What?</b>", "task": "shelf"}]
+    logo = get(configured_server, reply.json["logo"])
+    assert (logo.status, logo.headers["content-type"]) == (200, "image/svg+xml")
+    assert logo.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
+    assert get(server, "/kiosk/config.json").json["logo"] is None
+    assert_error(get(server, "/kiosk/logo"), 404, "not_found")
+    assert_error(get(configured_server, "/kiosk/kiosk.toml"), 404, "not_found")
+
+
+@pytest.mark.slow
+def test_tasks_of_a_file_are_listed(configured_server: Server) -> None:
+    tasks = get(configured_server, "/v1/tasks", {"Authorization": f"Bearer {ALICE}"}).json["data"]
+    assert tasks[-1] | {"about": ""} == {
+        "id": "shelf",
+        "object": "task",
+        "about": "",
+        "items": "none",
+        "fields": "none",
+        "images": 1,
+        "structured": False,
+        "merge": "none",
+    }
+
+
+@pytest.mark.slow
+def test_a_missing_browser_is_one_line_in_the_log(configured_server: Server) -> None:
+    found = configured_server.wait_for(re.compile("found no browser: open the page yourself url=(.*)$"))
+    assert found[1] == f"{configured_server.url}/"
+
+
+@pytest.mark.slow
+def test_without_the_page_there_is_the_api_alone() -> None:
+    with serving("--no-web") as running:
+        assert b'<a href="/docs">' in get(running, "/", BROWSER).body
+        assert b"vlrun-tiny" in get(running, "/").body
+        for path in ("/kiosk", "/kiosk/config.json", "/web/index.html"):
+            assert_error(get(running, path, BROWSER), 404, "not_found")
+        assert get(running, "/v1/tasks").status == get(running, "/docs").status == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--no-web", "--open"], "--no-web serves no page: leave out --open"),
+        (["--no-web", "--frame-ancestor", "https://x.example"], "--no-web serves no page: leave out --frame-ancestor"),
+        (["--no-web", "--kiosk-config", str(WEB / "index.html")], "leave out --kiosk-config"),
+        (["--frame-ancestor", "https://x.example/"], "did you mean https://x.example?"),
+        (["--frame-ancestor", "null"], "--frame-ancestor cannot be 'null'"),
+        (["--frame-ancestor", "*"], "--frame-ancestor takes no wildcard"),
+        (["--frame-ancestor", "https://x.example; script-src *"], "--frame-ancestor"),
+        (["--kiosk-config", str(WEB / "index.html")], "is not a TOML file"),
+        (["--tasks", str(WEB / "index.html")], "is not a task file"),
+    ],
+)
+def test_the_service_does_not_start_with_a_wrong_option(options: list[str], message: str) -> None:
+    result = CliRunner().invoke(serve, ["--port", "0", *options], standalone_mode=False)
+    assert isinstance(result.exception, OptionError), result.output
+    assert message in str(result.exception)

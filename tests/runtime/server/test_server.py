@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import vlrun
 from tests.paths import EXAMPLES
 from tests.runtime.server.error_checks import assert_error
 from tests.runtime.server.http_client import (
@@ -31,6 +32,7 @@ from tests.runtime.server.http_client import (
 from tests.runtime.server.running_server import READY, Server, serving
 from vlrun.cli.serve import ListenOptions
 from vlrun.errors import ServiceError
+from vlrun.tasks.definition import built_in_tasks
 
 
 def test_readiness_reports_model_device_and_queue(server: Server) -> None:
@@ -39,7 +41,29 @@ def test_readiness_reports_model_device_and_queue(server: Server) -> None:
     assert ready.json["ready"]
     assert (ready.json["model"], ready.json["device"]) == ("vlrun-tiny", "CPU")
     assert ready.json["queue"] == {"running": 0, "waiting": 0, "limit": 16}
+    assert (ready.json["version"], ready.json["context"], ready.json["thinks"]) == (vlrun.__version__, 4096, False)
+    assert 10**7 < ready.json["memory"]["resident_bytes"] < 10**10
+    assert ready.json["memory"]["available_bytes"] > 0
+    assert ready.json["inputs"] == ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"]
     assert get(server, "/health/live").json == get(server, "/health").json == {"status": "ok"}
+
+
+def test_tasks_are_listed_with_what_they_need(server: Server) -> None:
+    reply = get(server, "/v1/tasks").json
+    tasks = {task["id"]: task for task in reply["data"]}
+    assert reply["object"] == "list"
+    assert list(tasks) == list(built_in_tasks())
+    assert tasks["count"] == {
+        "id": "count",
+        "object": "task",
+        "about": "count items by kind, as JSON",
+        "items": "optional",
+        "fields": "none",
+        "images": 1,
+        "structured": True,
+        "merge": "sum",
+    }
+    assert (tasks["fields"]["fields"], tasks["ocr"]["structured"]) == ("required", False)
 
 
 def test_every_path_leads_on(server: Server) -> None:

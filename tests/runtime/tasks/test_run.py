@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,6 +64,7 @@ class FakeVLM:
 
     family = QWEN3_VL
     template = FakeTemplate()
+    builder = SimpleNamespace(resize=lambda image, *_: image)
 
     def __init__(self, *texts: str, reason: FinishReason = "stop") -> None:
         self.texts, self.reasons = list(texts), [reason] * len(texts)
@@ -74,7 +76,7 @@ class FakeVLM:
             raise OptionError("no such schema")
         return FakeGrammar(self.forbids)
 
-    def chat(self, turns: Sequence[Turn], options: Options, _: object = ()) -> Iterator[Chunk]:
+    def chat(self, turns: Sequence[Turn], options: Options, *_: object) -> Iterator[Chunk]:
         self.requests.append((turns, options))
         if len(self.requests) == self.fails_at:
             raise EngineClosed("closed")
@@ -131,7 +133,7 @@ def test_notes_are_passed_on_before_the_model_runs() -> None:
     """Each vote passes on its own; the caller prints them once."""
 
     class Noting(FakeVLM):
-        def chat(self, turns: Sequence[Turn], options: Options, _: object = ()) -> Iterator[Chunk]:
+        def chat(self, turns: Sequence[Turn], options: Options, *_: object) -> Iterator[Chunk]:
             yield Chunk("", notes=("smaller",))
             assert seen
             yield from super().chat(turns, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,11 @@ import tokenizers
 
 from vlrun import manifest
 from vlrun.manifest import Preprocessing, TokenIds, VisionDimensions
+from vlrun.models.qwen3_vl.positions import patch_positions, token_positions
 from vlrun.vision.grid import Grid
+
+if TYPE_CHECKING:
+    from vlrun.models.family import PatchPositions
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -39,6 +44,14 @@ class CheckPrompt:
     def visual(self) -> slice:
         """Slice of the visual tokens."""
         return slice(self.start, self.start + self.grid.tokens)
+
+    def patch_positions(self, vision: VisionDimensions) -> PatchPositions:
+        """Return the positions of the patches."""
+        return patch_positions(self.grid, vision.position_side, vision.hidden // vision.heads, vision.rope_theta)
+
+    def token_positions(self) -> IntArray:
+        """Return the positions of the tokens, ``[3, T]``."""
+        return token_positions(len(self.ids), [(self.start, self.grid)])
 
 
 def make_check_prompt(

@@ -35,7 +35,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 
 from vlrun_export.checkpoint import Checkpoint
 from vlrun_export.checkpoint_contents import HEAD, TEXT_PREFIX
-from vlrun_export.stateful import make_stateful
+from vlrun_export.stateful import cache_names, make_stateful
 from vlrun_export.tracing import Port, TracedGraph, trace
 
 CACHE_ARGUMENT = "cache" if "cache" in signature(Qwen3VLTextDecoderLayer.forward).parameters else "past_key_values"
@@ -62,14 +62,18 @@ class JoinedCache:
         return self.layers[layer]
 
 
-class DecoderGraph(torch.nn.Module):
-    """Embedding, visual features, layers with DeepStack, norm and head in one forward pass."""
+class TextGraph(torch.nn.Module):
+    """Transformers' text model and head. ``deepstack``: the number of levels."""
 
     def __init__(self, text: Qwen3VLTextModel, head: torch.nn.Linear, deepstack: int) -> None:
         super().__init__()
         self.text = text
         self.head = head
         self.deepstack = deepstack
+
+
+class DecoderGraph(TextGraph):
+    """Embedding, visual features, layers with DeepStack, norm and head in one forward pass."""
 
     def forward(
         self,
@@ -114,29 +118,31 @@ def run_layers(
 
 def build_decoder(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
     """Trace the checkpoint's decoder. ``matrices``: dtype of the weight matrices; None keeps the checkpoint's."""
-    config = checkpoint.config.text_config
-    levels = len(checkpoint.config.vision_config.deepstack_visual_indexes)
-    graph = DecoderGraph(*load_text(checkpoint, matrices), deepstack=levels)
-    caches = cache_names(config)
-    traced = trace(graph, [*_ports(config, levels), *cache_ports(config)], ["logits", *caches.values()])
-    make_stateful(traced.model, caches, "input_ids")
+    graph = DecoderGraph(*load_text(checkpoint, matrices), deepstack=checkpoint.deepstack)
+    ports = _ports(checkpoint.config.text_config, checkpoint.deepstack)
+    return trace_stateful(graph, checkpoint.config.text_config, ports, "input_ids")
+
+
+def trace_stateful(graph: TextGraph, config: Qwen3VLTextConfig, ports: Sequence[Port], batched: str) -> TracedGraph:
+    """Trace a graph that returns logits and caches, and move the caches to its state.
+
+    Args:
+        graph: The graph.
+        config: The configuration of its layers.
+        ports: Its inputs, without the caches.
+        batched: Name of an input whose first dimension is B.
+    """
+    caches = cache_names(config.num_hidden_layers)
+    traced = trace(graph, [*ports, *_cache_ports(config)], ["logits", *caches.values()])
+    make_stateful(traced.model, caches, batched)
     return traced
 
 
-def cache_names(config: Qwen3VLTextConfig) -> dict[str, str]:
-    """Return the names of the inputs of the cache, and of the output of each."""
-    return {
-        f"past_key_values.{index}.{part}": f"present.{index}.{part}"
-        for index in range(config.num_hidden_layers)
-        for part in ("key", "value")
-    }
-
-
-def cache_ports(config: Qwen3VLTextConfig) -> list[Port]:
+def _cache_ports(config: Qwen3VLTextConfig) -> list[Port]:
     """Return the inputs of the cache, ``[B, kv_heads, past, head_dim]``."""
     heads, width = config.num_key_value_heads, config.head_dim
     example = torch.zeros(BATCH, heads, PAST, width)
-    return [Port(name, (-1, heads, -1, width), example.clone()) for name in cache_names(config)]
+    return [Port(name, (-1, heads, -1, width), example.clone()) for name in cache_names(config.num_hidden_layers)]
 
 
 def load_text(checkpoint: Checkpoint, matrices: torch.dtype | None) -> tuple[Qwen3VLTextModel, torch.nn.Linear]:

@@ -36,6 +36,7 @@ from vlrun_export.onnx_format.graph_builder import MICROSOFT, GraphBuilder, Shap
 from vlrun_export.onnx_format.linear import Weights
 from vlrun_export.progress import Report
 from vlrun_export.quantize import Precision
+from vlrun_export.stateful import cache_names
 
 I32, I64 = TensorProto.INT32, TensorProto.INT64
 
@@ -57,7 +58,8 @@ class _DecoderBuilder:
     def __init__(self, builder: GraphBuilder, checkpoint: Checkpoint, weights: Weights) -> None:
         self._graph, self._weights = builder, weights
         self._config = checkpoint.config.text_config
-        self._levels = len(checkpoint.config.vision_config.deepstack_visual_indexes)
+        self._levels = checkpoint.deepstack
+        self._caches = cache_names(self._config.num_hidden_layers)
         self._tied = checkpoint.tied
         self._epsilon = float(self._config.rms_norm_eps)
 
@@ -106,10 +108,9 @@ class _DecoderBuilder:
         for name, shape, kind in tokens:
             graph.input(name, shape, kind)
         cache = ["B", config.num_key_value_heads, "C", config.head_dim]
-        for layer in range(config.num_hidden_layers):
-            for part in ("key", "value"):
-                graph.input(f"past_key_values.{layer}.{part}", cache)
-                graph.output(f"present.{layer}.{part}", cache)
+        for past, present in self._caches.items():
+            graph.input(past, cache)
+            graph.output(present, cache)
 
     def _add_angles(self) -> None:
         """Add cos and sin ``[T, head_dim / 2]`` of the interleaved M-RoPE."""
@@ -135,11 +136,10 @@ class _DecoderBuilder:
         graph.node("Split", [padded, sizes], parts, axis=2)
         query = self._rotated(parts[0], f"{name}.q_norm.weight", heads)
         key = self._rotated(parts[1], f"{name}.k_norm.weight", kv_heads)
-        caches = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
-        present = [f"present.{layer}.{part}" for part in ("key", "value")]
+        past, present = zip(*list(self._caches.items())[2 * layer : 2 * layer + 2], strict=True)
         attended = graph.node(
             "GroupQueryAttention",
-            [query, key, parts[2], *caches, "last_tokens", "max_tokens", *[""] * 9, "sequence_tokens"],
+            [query, key, parts[2], *past, "last_tokens", "max_tokens", *[""] * 9, "sequence_tokens"],
             [f"{name}.attended", *present],
             domain=MICROSOFT,
             num_heads=heads,

@@ -15,31 +15,23 @@ Output: ``logits [B, T, vocab_rows]`` f32.
 from __future__ import annotations
 
 import torch
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 
 from vlrun_export.checkpoint import Checkpoint
 from vlrun_export.checkpoint_contents import TEXT_PREFIX
 from vlrun_export.families.qwen3_vl.decoder_graph import (
     BATCH,
     LENGTH,
-    cache_names,
-    cache_ports,
+    TextGraph,
     load_text,
     position_ports,
     run_layers,
+    trace_stateful,
 )
-from vlrun_export.stateful import make_stateful
 from vlrun_export.tracing import Port, TracedGraph, trace
 
 
-class LanguageGraph(torch.nn.Module):
+class LanguageGraph(TextGraph):
     """Layers with DeepStack, norm and head in one forward pass."""
-
-    def __init__(self, text: Qwen3VLTextModel, head: torch.nn.Linear, deepstack: int) -> None:
-        super().__init__()
-        self.text = text
-        self.head = head
-        self.deepstack = deepstack
 
     def forward(
         self,
@@ -64,8 +56,7 @@ class LanguageGraph(torch.nn.Module):
 
 def build_language(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:
     """Trace the language model. ``matrices``: dtype of the weight matrices; None keeps the checkpoint's."""
-    config = checkpoint.config.text_config
-    levels = len(checkpoint.config.vision_config.deepstack_visual_indexes)
+    config, levels = checkpoint.config.text_config, checkpoint.deepstack
     text, head = load_text(checkpoint, matrices)
     del text.embed_tokens
     ports = [
@@ -77,12 +68,8 @@ def build_language(checkpoint: Checkpoint, matrices: torch.dtype | None) -> Trac
             (-1, -1, config.hidden_size),
             torch.zeros(levels, BATCH * LENGTH, config.hidden_size),
         ),
-        *cache_ports(config),
     ]
-    caches = cache_names(config)
-    traced = trace(LanguageGraph(text, head, levels), ports, ["logits", *caches.values()])
-    make_stateful(traced.model, caches, "inputs_embeds")
-    return traced
+    return trace_stateful(LanguageGraph(text, head, levels), config, ports, "inputs_embeds")
 
 
 def build_text_embeddings(checkpoint: Checkpoint, matrices: torch.dtype | None) -> TracedGraph:

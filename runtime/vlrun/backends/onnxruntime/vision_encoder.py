@@ -9,6 +9,7 @@ import numpy as np
 
 from vlrun.backends.onnxruntime.session import open_graph
 from vlrun.errors import DamagedModel
+from vlrun.models.family import encoder_input_shapes
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.vision.features import ImageFeatures
@@ -23,15 +24,8 @@ class ONNXRuntimeVisionEncoder:
         self._vision = vision = folder.manifest.vision
         self._family = family_of(folder.manifest)
         self._width = 3 * vision.temporal_patch * vision.patch**2
-        head_dim = vision.hidden // vision.heads
-        ports = {
-            "patches": [-1, self._width],
-            "position_indices": [4, -1],
-            "position_weights": [4, -1],
-            "rotary_cos": [-1, head_dim],
-            "rotary_sin": [-1, head_dim],
-            "features": [1 + vision.deepstack, -1, folder.manifest.text.hidden],
-        }
+        features = [1 + vision.deepstack, -1, folder.manifest.text.hidden]
+        ports = {**encoder_input_shapes(vision), "features": features}
         self._graph = open_graph(folder, "vision", threads, ports)
         self._lock = threading.Lock()
 
@@ -47,13 +41,7 @@ class ONNXRuntimeVisionEncoder:
         """
         positions = self._family.patch_positions(patches.grid, self._vision)
         binding = self._graph.session.io_binding()
-        for name, value in (
-            ("patches", patches.pixels),
-            ("position_indices", positions.indices),
-            ("position_weights", positions.weights),
-            ("rotary_cos", positions.cos),
-            ("rotary_sin", positions.sin),
-        ):
+        for name, value in positions.encoder_inputs(patches.pixels).items():
             binding.bind_cpu_input(name, np.ascontiguousarray(value))
         binding.bind_output("features", "cpu")
         with self._lock:

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_vision_graph
@@ -16,7 +15,7 @@ from vlrun.backends.openvino.graphs import read_vision
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
 from vlrun.errors import DamagedModel, DeviceError, reason_of
 from vlrun.manifest import VisionDimensions
-from vlrun.models.family import ModelFamily
+from vlrun.models.family import ModelFamily, encoder_input_shapes
 from vlrun.models.model_folder import ModelFolder
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
@@ -43,7 +42,7 @@ class OpenVINOVisionEncoder:
         check_ports(model, expected_ports(vision), self._name)
         check_vision_graph(model, vision, folder.manifest.text.hidden, self._name)
         if patches:
-            model.reshape({name: _static(shape, patches) for name, shape in _expected_inputs(vision).items()})
+            model.reshape({name: _static(shape, patches) for name, shape in encoder_input_shapes(vision).items()})
         self._device = device.hints.device
         self._vision = vision
         self._family = family
@@ -73,14 +72,7 @@ class OpenVINOVisionEncoder:
 
         Raises InferenceCancelled when ``stopped``, and ModelChanged if the file of the weights was changed.
         """
-        positions = self._family.patch_positions(patches.grid, self._vision)
-        inputs: dict[str, npt.NDArray[np.generic]] = {
-            "patches": patches.pixels,
-            "position_indices": positions.indices,
-            "position_weights": positions.weights,
-            "rotary_cos": positions.cos,
-            "rotary_sin": positions.sin,
-        }
+        inputs = self._family.patch_positions(patches.grid, self._vision).encoder_inputs(patches.pixels)
         with self._lock:
             self._check_weights()  # a shorter file would end the process
             try:
@@ -125,21 +117,9 @@ class StaticVisionEncoder:
         return encoder.encode(patches, stopped)
 
 
-def _expected_inputs(vision: VisionDimensions) -> dict[str, list[int]]:
-    """Return the input shapes that the manifest implies; -1 is the number of patches."""
-    head_dim = vision.hidden // vision.heads
-    return {
-        "patches": [-1, 3 * vision.temporal_patch * vision.patch**2],
-        "position_indices": [4, -1],
-        "position_weights": [4, -1],
-        "rotary_cos": [-1, head_dim],
-        "rotary_sin": [-1, head_dim],
-    }
-
-
 def expected_ports(vision: VisionDimensions) -> dict[str, list[int]]:
     """Return the port shapes that the manifest implies."""
-    return {**_expected_inputs(vision), "features": [1 + vision.deepstack, -1, -1]}
+    return {**encoder_input_shapes(vision), "features": [1 + vision.deepstack, -1, -1]}
 
 
 def _static(shape: Sequence[int], patches: int) -> list[int]:

@@ -105,6 +105,7 @@ class Pull:
         with self._store.locked(self.name, waiting):
             present = self._present(repository)
             if present is not None:
+                self._store.forget(self.name)  # what a kill right after the last step left
                 return present
             try:
                 return self._pull(repository, hub, converting, wait)

@@ -40,7 +40,7 @@ def find_marks(text: str, size: tuple[int, int], transform: ImageTransform) -> t
         if found.point is not None:
             point = transform.point(found.point[0] * x_scale, found.point[1] * y_scale)
         if box is not None or point is not None:
-            marks.append(Mark(found.label, box, point))
+            marks.append(Mark(found.label, box, point, (found.start, found.end)))
     return tuple(marks)
 
 
@@ -81,8 +81,10 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class _Object:
-    """An object, as far as it was read; coordinates in thousandths."""
+    """An object, as far as it was read, and its span in the text; coordinates in thousandths."""
 
+    start: int
+    end: int = 0
     key: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     box: tuple[float, ...] | None = None
@@ -105,13 +107,15 @@ class _Reader:
         self._open: list[_Object | None] = []  # None stands for a list
         self._found: list[_Object] = []
         self._reference = ""
+        self._reference_start: int | None = None  # until the first box or point that it labels
 
     def read(self) -> list[_Object]:
         while self._position < len(self._text):
             if not self._open:
                 self._prose()
             elif not self._member():
-                self._open.clear()
+                self._close_all()
+        self._close_all()
         return self._found
 
     def _prose(self) -> None:
@@ -121,15 +125,21 @@ class _Reader:
             self._position = len(self._text)
             return
         self._position = match.end()
-        labels = {"label": self._reference}
         if match["label"] is not None:
-            self._reference = _one_line(match["label"])
+            self._reference, self._reference_start = _one_line(match["label"]), match.start()
         elif match["corner"] is None:
             self._enter()
         elif match["other"] is not None:
-            self._found.append(_Object(labels=labels, box=_numbers(f"{match['corner']},{match['other']}", 4)))
+            self._labelled(match).box = _numbers(f"{match['corner']},{match['other']}", 4)
         elif match["end"] is not None:  # without the end token a second corner may follow
-            self._found.append(_Object(labels=labels, point=_numbers(match["corner"], 2)))
+            self._labelled(match).point = _numbers(match["corner"], 2)
+
+    def _labelled(self, match: re.Match[str]) -> _Object:
+        """Add what a grounding token begins. The first one after a label includes it."""
+        start = match.start() if self._reference_start is None else self._reference_start
+        self._reference_start = None
+        self._found.append(_Object(start, match.end(), labels={"label": self._reference}))
+        return self._found[-1]
 
     def _member(self) -> bool:
         """Read the next member or the end of the innermost object or list; return False if there is neither."""
@@ -139,7 +149,8 @@ class _Reader:
         innermost = self._open[-1]
         if self._text[self._position] == ("]" if innermost is None else "}"):
             self._position += 1
-            self._open.pop()
+            if (closed := self._open.pop()) is not None:
+                closed.end = self._position
             return True
         if innermost is None:
             return self._value(None)
@@ -183,9 +194,16 @@ class _Reader:
         return True
 
     def _enter(self) -> None:
-        entered = _Object()
+        """Begin an object, whose opening brace was read."""
+        entered = _Object(self._position - 1)
         self._open.append(entered)
         self._found.append(entered)
+
+    def _close_all(self) -> None:
+        for unfinished in self._open:
+            if unfinished is not None:
+                unfinished.end = self._position
+        self._open.clear()
 
     def _take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         match = pattern.match(self._text, self._position)

@@ -20,6 +20,7 @@ from vlrun.errors import ModelError, ModelInUse, ModelNotFound, OutputError
 from vlrun.models.store.in_use import is_used
 from vlrun.models.store.location import store_folder
 from vlrun.models.store.names import check_name, is_name, near
+from vlrun.storage.exchange import exchange
 
 PARTIAL = ".partial"
 """Folder of unfinished models, by name. A later pull goes on with them."""
@@ -120,7 +121,7 @@ class ModelStore:
             os.close(descriptor)
 
     def publish(self, made: Path, name: str) -> Path:
-        """Give a complete folder its name; a former model of that name is removed. Raises OutputError.
+        """Give a complete folder its name; a former model of that name is replaced in one step. Raises OutputError.
 
         Args:
             made: A folder within ``partial(name)``.
@@ -129,9 +130,10 @@ class ModelStore:
         target = self.find(name) or self.folder / name
         try:
             _flush(made)
-            if target.exists():
-                self._discard(target)
-            made.rename(target)
+            if not exchange(made, target):
+                if target.exists():  # a kill leaves no model of this name: this file system cannot do better
+                    self._discard(target)
+                made.rename(target)
             _fsync(self.folder)
         except OSError as error:
             raise OutputError(f"cannot write '{target}': {_reason(error)}") from error

@@ -52,10 +52,10 @@ def add_model(store: ModelStore, folder: Path, name: str | None, report: Report)
             copied = _copy_files(folder, made, files, report)
             origin = source or Source(os.path.realpath(folder))
             write_source(made, msgspec.structs.replace(origin, files=copied))
-        except OSError as error:
-            raise OutputError(f"cannot write to '{made.parent}': {error.strerror}") from error
-        except BaseException:
+        except BaseException as error:
             store.forget(name)
+            if isinstance(error, OSError):
+                raise OutputError(f"cannot write to '{made.parent}': {error.strerror}") from error
             raise
         return store.publish(made, name)
 

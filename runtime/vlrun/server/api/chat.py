@@ -16,13 +16,14 @@ from vlrun.server.api.answers import (
     Json,
     OutputSplitter,
     chat_usage,
-    extension,
     finish_reason,
     logprobs,
     progress,
     split_output,
     timings,
 )
+from vlrun.server.api.chat_tasks import with_extensions
+from vlrun.server.api.extensions import chat_extension
 from vlrun.server.api.parsing import (
     RequestParser,
     check_model,
@@ -36,6 +37,7 @@ from vlrun.server.api_errors import ApiError, bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest, Part, RequestMessage, ResponseAdapter
 from vlrun.server.limits import ServerLimits
 from vlrun.server.sse import DONE, event
+from vlrun.tasks.definition import Task, built_in_tasks
 from vlrun.types.answer import Answer, TokenLogprob
 from vlrun.types.options import Options
 from vlrun.types.turn import Tool, ToolCall
@@ -47,8 +49,10 @@ RENAMED_OPTIONS = {
 }
 
 
-def parse(value: object, names: Sequence[str], limits: ServerLimits) -> GenerationRequest:
-    """Parse the JSON of a request. ``names``: the names of the model.
+def parse(
+    value: object, names: Sequence[str], limits: ServerLimits, tasks: Mapping[str, Task] | None = None
+) -> GenerationRequest:
+    """Parse the JSON of a request. ``names``: the names of the model; ``tasks``: all tasks, None for the built-in ones.
 
     Raises ApiError: 404 for another model, 400 for everything else, with the field.
     """
@@ -60,7 +64,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
     choice = body.tool_choice
     mode, name = (None, choice.function.name) if isinstance(choice, chat.NamedToolChoice) else (choice, None)
     stream = body.stream_options or schemas.StreamOptions()
-    return GenerationRequest(
+    request = GenerationRequest(
         messages=parse_messages(body.messages, parser),
         options=_options(body, parser),
         tools=tools,
@@ -70,6 +74,7 @@ def parse(value: object, names: Sequence[str], limits: ServerLimits) -> Generati
         include_usage=stream.include_usage is True,
         include_progress=stream.include_progress is True,
     )
+    return with_extensions(request, body.vlrun, built_in_tasks() if tasks is None else tasks, limits)
 
 
 def _check_combinations(body: chat.ChatRequest) -> None:
@@ -153,11 +158,13 @@ def _parts(
             case str(text):
                 parts.append(parser.text(text, f"{path}[{index}]"))
             case chat.ImagePart(image_url=chat.ImageURL() as image):
-                parts.append(parser.image(image.url, image.detail, f"{path}[{index}].image_url.url"))
+                place = f"{path}[{index}].image_url.url"
+                parts.append(parser.image(image.url, image.detail, place, image.region, image.enhance))
             case chat.ImagePart(image_url=str(url)):
                 parts.append(parser.image(url, None, f"{path}[{index}].image_url"))
             case schemas.InputImage():
-                parts.append(parser.image(part.image_url, part.detail, f"{path}[{index}].image_url"))
+                place = f"{path}[{index}].image_url"
+                parts.append(parser.image(part.image_url, part.detail, place, part.region, part.enhance))
             case schemas.RefusalPart(refusal=text):
                 parts.append(parser.text(text, f"{path}[{index}].refusal"))
             case chat.TextPart(text=text) | schemas.InputText(text=text):
@@ -185,9 +192,16 @@ class ChatAdapter(ResponseAdapter):
         self._choices = [_Choice(self._tool_calls) for _ in range(request.n)]
 
     @classmethod
-    def read(cls, body: bytes, names: Sequence[str], limits: ServerLimits, tool_calls: ToolCallFormat) -> ChatAdapter:
+    def read(
+        cls,
+        body: bytes,
+        names: Sequence[str],
+        limits: ServerLimits,
+        tool_calls: ToolCallFormat,
+        tasks: Mapping[str, Task] | None = None,
+    ) -> ChatAdapter:
         """The adapter for a request's body. Raises ApiError."""
-        return cls(parse(strict_json.parse(body, limits), names, limits), names[0], tool_calls)
+        return cls(parse(strict_json.parse(body, limits), names, limits, tasks), names[0], tool_calls)
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
         """A completion with all its choices."""
@@ -228,7 +242,7 @@ class ChatAdapter(ResponseAdapter):
                 "delta": {},
                 "logprobs": _logprobs(choice.logprobs),
                 "finish_reason": reason,
-                **extension(piece.answer),
+                **chat_extension(piece.answer, whole_text=not choice.calls),
             }
             events.append(self._chunk([last], {"timings": timings([piece.answer])}))
         return events
@@ -250,7 +264,7 @@ class ChatAdapter(ResponseAdapter):
             "message": {"role": "assistant", "content": text, "refusal": None, **reasoning, **called},
             "logprobs": _logprobs(answer.logprobs),
             "finish_reason": "tool_calls" if calls else finish_reason(answer),
-            **extension(answer),
+            **chat_extension(answer, whole_text=not calls),
         }
 
     def _call(self, choice: int, number: int, call: ToolCall) -> Json:

@@ -9,6 +9,8 @@ from msgspec import Meta
 from vlrun.server.api import fields, schemas
 from vlrun.server.api.schemas import CallId, RequestStruct, Text
 from vlrun.server.api.thinking import Effort, Reasoning, TemplateArguments, Thinking
+from vlrun.tasks.definition import MAX_NAME_LENGTH, MAX_NAMES, Language
+from vlrun.tasks.request import MAX_VOTES
 from vlrun.types.turn import MAX_TOOLS, Mode
 
 
@@ -20,11 +22,13 @@ class TextPart(RequestStruct, tag_field="type", tag="text"):
 
 
 class ImageURL(RequestStruct):
-    """An image in a data URL."""
+    """An image in a data URL. ``region`` and ``enhance`` are extensions."""
 
     unused = fields.IMAGE
     url: schemas.DataURL
     detail: schemas.ImageDetail | None = None
+    region: schemas.RegionText | None = None
+    enhance: schemas.Enhance | None = None
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
@@ -115,6 +119,38 @@ class NamedToolChoice(RequestStruct):
     function: ChosenFunction
 
 
+TaskName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100, description="One of `vlrun tasks`.")]
+Names: TypeAlias = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]], Meta(max_length=MAX_NAMES)
+]
+TilesText: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=20,
+        description="COLUMNSxROWS: ask about each tile of the image, and merge the answers.",
+        extra_json_schema={"pattern": r"^\s*[0-9]{1,2}\s*[xX]\s*[0-9]{1,2}\s*$"},
+    ),
+]
+
+
+class ChatExtensions(RequestStruct):
+    """What vlrun can do beyond OpenAI's fields: a task, or the question of the message, answered once or several times.
+    ``items`` is what the task counts or locates, ``fields`` what it extracts. ``steps`` asks for the reasoning first.
+    """
+
+    task: TaskName | None = None
+    items: Names | None = None
+    fields: Names | None = None
+    votes: Annotated[int, Meta(ge=1, le=MAX_VOTES, description="Number of answers; the majority wins.")] | None = None
+    tiles: TilesText | None = None
+    steps: bool | None = None
+    heatmap: Annotated[bool, Meta(description="Return what each token of the answer attended to.")] | None = None
+    language: (
+        Annotated[Language, Meta(description="Of the task's prompt; by default that of the question and the names.")]
+        | None
+    ) = None
+
+
 class ChatRequest(schemas.SampledRequest, kw_only=True):
     """A conversation to be answered. Null means the same as leaving a field out: the model's default applies. Without
     ``model`` the served one answers.
@@ -135,3 +171,4 @@ class ChatRequest(schemas.SampledRequest, kw_only=True):
     tools: schemas.FunctionTools | None = None
     tool_choice: Mode | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    vlrun: ChatExtensions | None = None

@@ -108,6 +108,8 @@ _OTHER_SERVERS = _unused(
     """,
 )
 
+_EXTENSIONS = _unused(refused="vlrun")
+"""Of chat completions only."""
 _OF_COMPLETIONS = _unused(only={"best_of": (1,), "echo": (False,)})
 
 CHAT = (
@@ -120,10 +122,13 @@ CHAT = (
         "audio moderation prediction web_search_options",
     )
 )
-COMPLETIONS = _HINTS | _OTHER_SERVERS | _unused(only={"add_special_tokens": (False, True), "logit_bias": ({}, [])})
+COMPLETIONS = (
+    _HINTS | _OTHER_SERVERS | _EXTENSIONS | _unused(only={"add_special_tokens": (False, True), "logit_bias": ({}, [])})
+)
 RESPONSES = (
     _HINTS
     | _OTHER_SERVERS
+    | _EXTENSIONS
     | _OF_COMPLETIONS
     | _unused(
         "max_tool_calls",
@@ -134,7 +139,7 @@ RESPONSES = (
         """,
     )
 )
-TOKENIZE = _HINTS | _OTHER_SERVERS | _OF_COMPLETIONS | _unused(only={"add_special_tokens": (False, True)})
+TOKENIZE = _HINTS | _OTHER_SERVERS | _EXTENSIONS | _OF_COMPLETIONS | _unused(only={"add_special_tokens": (False, True)})
 
 MESSAGE = _unused("cache_control id metadata name timestamp")
 ASSISTANT = MESSAGE | _unused(

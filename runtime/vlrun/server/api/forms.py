@@ -70,7 +70,7 @@ class FormAdapter(ResponseAdapter):
 
 def read_form(content_type: bytes, body: bytes, limits: ServerLimits) -> GenerationRequest:
     """Parse a form. Raises ApiError (400)."""
-    return parse(*_fields(content_type, body, limits), limits)
+    return parse(*form_fields(content_type, body, limits), limits)
 
 
 def parse(fields: Mapping[str, str], image: bytes | None, limits: ServerLimits) -> GenerationRequest:
@@ -102,8 +102,8 @@ def _number(name: str, text: str) -> str | int | float:
     return int(text) if text.isdigit() else float(text)
 
 
-def _fields(content_type: bytes, body: bytes, limits: ServerLimits) -> tuple[dict[str, str], bytes | None]:
-    """The form's texts, and the bytes of the file ``image``."""
+def form_fields(content_type: bytes, body: bytes, limits: ServerLimits) -> tuple[dict[str, str], bytes | None]:
+    """The form's texts, and the bytes of the file ``image``, None without one. Raises ApiError (400)."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 1 <= len(boundary) <= MAX_BOUNDARY:

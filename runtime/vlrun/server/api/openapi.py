@@ -18,6 +18,7 @@ from vlrun.server.api.chat_schemas import ChatRequest
 from vlrun.server.api.completions import CompletionRequest
 from vlrun.server.api.fields import UnusedFields
 from vlrun.server.api.forms import FormFields
+from vlrun.server.api.image_uploads import ImageUpload
 from vlrun.server.api.ollama.schemas import NamedModel, OllamaChatRequest, OllamaGenerateRequest
 from vlrun.server.api.responses_schemas import ResponsesRequest
 from vlrun.server.api.schemas import RequestStruct
@@ -35,7 +36,7 @@ PUBLIC = frozenset({"health", "live"})
 OPENAI: Structs = (ChatRequest, CompletionRequest, ResponsesRequest, TokenizeRequest)
 ANTHROPIC: Structs = (MessagesRequest, CountTokensRequest)
 OLLAMA: Structs = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
-REQUESTS: Structs = (*OPENAI, *ANTHROPIC, *OLLAMA, FormFields)
+REQUESTS: Structs = (*OPENAI, *ANTHROPIC, *OLLAMA, FormFields, ImageUpload)
 
 
 def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://127.0.0.1:8321") -> Json:
@@ -62,7 +63,8 @@ def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://
 
 def _description(limits: ServerLimits) -> str:
     return f"""One vision-language model behind the APIs of OpenAI, Ollama and Anthropic. Unknown fields are refused by
-name, unless they are null; images come as data URLs or files, and no URL is ever fetched.
+name, unless they are null; images come as data URLs or files, or are sent before to
+/v1/images; no URL is ever fetched.
 
 Limits: {limits.max_body_mib} MiB a request; {limits.max_images} images, each of at most {limits.max_megapixels}
 megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages; {limits.max_text} characters of

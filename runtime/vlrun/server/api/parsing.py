@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from vlrun.errors import OptionError
+from vlrun.media.region import Region, parse_region
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.validation import quoted
 from vlrun.server.api_errors import ApiError, bad_request
@@ -67,6 +69,14 @@ def parse_tool_choice(mode: Mode | None, name: str | None, parallel: bool | None
     return ToolChoice(mode or ("auto" if name is None else "required"), name, parallel is not False)
 
 
+def _region(text: str | None, param: str) -> Region | None:
+    """The region of an image; ``param`` is the path of its URL."""
+    try:
+        return None if text is None else parse_region(text)
+    except OptionError as error:
+        raise bad_request(error.message, f"{param.rpartition('.')[0]}.region") from None
+
+
 class RequestParser:
     """Parses one request: counts its characters and images, and remembers its tool calls.
 
@@ -85,12 +95,20 @@ class RequestParser:
         self._count(len(text), param)
         return text
 
-    def image(self, url: str, detail: schemas.ImageDetail | None, param: str) -> EncodedImage:
+    def image(
+        self,
+        url: str,
+        detail: schemas.ImageDetail | None,
+        param: str,
+        region: str | None = None,
+        enhance: bool | None = None,
+    ) -> EncodedImage:
         """An image in a data URL. The highest detail is the nearest to that of the original."""
         self._images += 1
         if self._images > self.limits.max_images:
             raise bad_request(f"a request may have at most {self.limits.max_images} images", param, "too_many_images")
-        return from_data_url(url, "high" if detail == "original" else detail or "auto", param)
+        image = from_data_url(url, "high" if detail == "original" else detail or "auto", param)
+        return replace(image, region=_region(region, param), enhance=enhance is True)
 
     def call(self, call_id: str, name: str, arguments: str | None, param: str) -> ToolCall:
         """A call that the model made; ``param`` is the path of the arguments, which are empty for a call without."""

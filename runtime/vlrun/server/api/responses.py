@@ -148,7 +148,7 @@ def _part(part: str | responses.Content, role: str, path: str, parser: RequestPa
         case schemas.InputImage():
             if role != "user":
                 raise bad_request(f"{path} is an image: only user messages may have images", f"{path}.type")
-            return parser.image(part.image_url, part.detail, f"{path}.image_url")
+            return parser.image(part.image_url, part.detail, f"{path}.image_url", part.region, part.enhance)
         case schemas.RefusalPart(refusal=text):
             return parser.text(text, f"{path}.refusal")
         case schemas.InputText(text=text) | responses.OutputText(text=text):

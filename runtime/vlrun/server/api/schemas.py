@@ -30,12 +30,16 @@ FunctionName: TypeAlias = Annotated[str, Meta(pattern=FUNCTION_NAME)]
 CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
 # The pattern is for the document only: `server.images` checks the URL and says what is wrong with it.
+_DATA_URL = f"data:(image/[a-z]+|application/octet-stream);base64,{BASE64}"
 DataURL: TypeAlias = Annotated[
     str,
     Meta(
-        description="An image as a base64 data URL. No URL is ever fetched.",
-        extra_json_schema={"pattern": f"^data:(image/[a-z]+|application/octet-stream);base64,{BASE64}$"},
+        description="An image as a base64 data URL, or the vlrun URL of a stored one. No URL is ever fetched.",
+        extra_json_schema={"pattern": f"^({_DATA_URL}|vlrun:img_[0-9a-f]{{64}})$"},
     ),
+]
+NewDataURL: TypeAlias = Annotated[
+    str, Meta(description="An image as a base64 data URL.", extra_json_schema={"pattern": f"^{_DATA_URL}$"})
 ]
 
 MaxTokens: TypeAlias = Annotated[int, Meta(ge=1, le=RANGES["max_tokens"])]
@@ -58,6 +62,15 @@ Metadata: TypeAlias = Annotated[
 
 
 ImageDetail: TypeAlias = Detail | Literal["original"]
+RegionText: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        description="Only this part of the image: x,y,width,height in pixels, or in thousandths with /1000 at the end.",
+        extra_json_schema={"pattern": r"^[\s0-9.]+(,[\s0-9.]+){3}(/\s*1000\s*)?$"},
+    ),
+]
+Enhance: TypeAlias = Annotated[bool, Meta(description="Straighten, brighten and sharpen the image where needed.")]
 
 
 class StreamOptions(RequestStruct):
@@ -97,11 +110,13 @@ class InputText(RequestStruct, tag_field="type", tag="input_text"):
 
 
 class InputImage(RequestStruct, tag_field="type", tag="input_image"):
-    """An image: PNG, JPEG, WebP, BMP or GIF."""
+    """An image: PNG, JPEG, WebP, BMP or GIF. ``region`` and ``enhance`` are extensions."""
 
     unused = fields.IMAGE
     image_url: DataURL
     detail: ImageDetail | None = None
+    region: RegionText | None = None
+    enhance: Enhance | None = None
 
 
 class RefusalPart(RequestStruct, tag_field="type", tag="refusal"):

@@ -35,9 +35,17 @@ def check_host(text: str) -> str:
 
 def check_origin(text: str) -> str:
     """The value of ``--allow-origin`` as browsers send it. Raises OptionError, which says how to write it."""
+    opaque = text.strip().lower() == OPAQUE_ORIGIN
+    return OPAQUE_ORIGIN if opaque else _check_origin("--allow-origin", text)
+
+
+def check_frame_ancestor(text: str) -> str:
+    """The value of ``--frame-ancestor``. Raises OptionError, which says how to write it."""
+    return _check_origin("--frame-ancestor", text)
+
+
+def _check_origin(option: str, text: str) -> str:
     origin = text.strip().lower()
-    if origin == OPAQUE_ORIGIN:
-        return origin
     meant = ""
     if (match := _SCHEME_AND_HOST.match(origin)) and _is_host(match[2]):
         meant = match[0].removesuffix(_SCHEME_PORT.get(match[1], ""))  # browsers leave out a scheme's own port
@@ -45,7 +53,7 @@ def check_origin(text: str) -> str:
             return origin
     elif _is_host(host := origin.split("/")[0]):
         meant = f"http://{host} or https://{host}"
-    raise _error("--allow-origin", text, meant, ORIGIN_EXAMPLE)
+    raise _error(option, text, meant, ORIGIN_EXAMPLE)
 
 
 def _is_host(name: str) -> bool:

@@ -10,7 +10,7 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from starlette.types import Message, Receive, Scope
@@ -49,6 +49,15 @@ class BodyBudget:
             raise ApiError(429, "too many requests are being read", "busy", retry_after=1, headers=CLOSE)
         self.held += count
         self._clients[client] += count
+
+    @contextmanager
+    def hold(self, count: int, client: str) -> Iterator[None]:
+        """Hold ``count`` bytes for a block. Raises ApiError (429)."""
+        self.take(count, client)
+        try:
+            yield
+        finally:
+            self.give_back(count, client)
 
     def give_back(self, count: int, client: str) -> None:
         """Give back ``count`` bytes."""

@@ -214,7 +214,7 @@ class _Exchange:
         asked = ",".join(_values(self._scope, b"access-control-request-headers")).lower().split(",")
         names = dict.fromkeys(["authorization", "content-type", *map(str.strip, asked)])
         headers = [
-            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-allow-methods", b"GET, POST, DELETE"),
             (b"access-control-allow-headers", ", ".join(filter(_HEADER_NAME.fullmatch, names)).encode()),
             (b"access-control-max-age", b"600"),
         ]

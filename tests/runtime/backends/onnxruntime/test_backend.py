@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
 import vlrun
+from tests.exports import export
 from tests.paths import EXAMPLES, ROOT
 from vlrun import CacheConfig, Hints, Options
 from vlrun.backends.onnxruntime.backend import check_hints
@@ -87,12 +88,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_embedded_model_answers_the_same_with_both_backends(checkpoint: Path) -> None:
     """ONNX Runtime is an independent witness: FP32 logits within 1e-4, INT8 with the same token in 97 % of cases."""
-    from vlrun_export.export import export_checkpoint
-
     parent = checkpoint.parent
-    export_checkpoint(checkpoint, parent / "openvino", weights="fp32", vision="fp32", check=False)
-    export_checkpoint(checkpoint, parent / "onnx", layout=ONNX, weights="fp32", vision="fp32", check=False)
-    export_checkpoint(checkpoint, parent / "int8", layout=ONNX, check=False)
+    export(checkpoint, parent / "openvino")
+    export(checkpoint, parent / "onnx", ONNX)
+    export(checkpoint, parent / "int8", ONNX, "int8")
     answers: list[str] = []
     logits: dict[str, np.ndarray] = {}
     for name, hints in (("openvino", EXACT), ("onnx", ONNX_EXACT), ("int8", Hints())):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.hub_server import Fault, HubServer
+from tests.runtime.models.conftest import SmallDisk
 from tests.runtime.models.hub.pulling import content, pull, visible
 from vlrun.errors import HubError, OutputError
 from vlrun.manifest import DECODER_BIN, DECODER_XML
@@ -171,4 +172,17 @@ def test_a_full_disk_ends_the_pull_and_the_next_goes_on(
     assert visible(tmp_path) == []
     hub.requests.clear()
     assert is_intact(pull(hub, tmp_path).folder, letters)
+    assert ranges(hub, DECODER_BIN) != [""]
+
+
+@pytest.mark.fault(38)
+def test_a_disk_that_is_really_full(hub: HubServer, letters: Path, small_disk: SmallDisk) -> None:
+    """The same without a stand-in: whatever step of a pull the disk refuses."""
+    store = small_disk.folder
+    with pytest.raises(OutputError, match="No space left on device"):
+        pull(hub, store)
+    assert visible(store) == []
+    small_disk.enlarge()
+    hub.requests.clear()
+    assert is_intact(pull(hub, store).folder, letters)
     assert ranges(hub, DECODER_BIN) != [""]

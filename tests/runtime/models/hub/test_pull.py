@@ -17,7 +17,9 @@ from vlrun.errors import ForeignModel, HubRefused, ModelError, OptionError
 from vlrun.layout import OPTIMUM
 from vlrun.manifest import DECODER_BIN, MANIFEST
 from vlrun.models.folder_facts import describe
+from vlrun.models.store import store
 from vlrun.models.store.source import SOURCE, read_source
+from vlrun.models.store.store import ModelStore
 from vlrun.models.store.transfer import verify_model
 
 CONFIG = (FOLDER / "config.json").read_bytes()
@@ -64,8 +66,13 @@ def test_the_same_revision_is_not_fetched_again(hub: HubServer, tmp_path: Path) 
     assert hub.fetched() == []
 
 
-def test_a_new_commit_replaces_the_model(hub: HubServer, tmp_path: Path) -> None:
-    """Guards a half-replaced model, and files of the former commit that stay."""
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_new_commit_replaces_the_model(
+    exchanges: bool, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a half-replaced model, and files of the former commit that stay; also on a file system that lacks it."""
+    if not exchanges:
+        monkeypatch.setattr(store, "exchange", lambda *_: False)
     first = pull(hub, tmp_path)
     folder = write_model_folder(tmp_path / "newer", WEIGHTS + 1)
     hub.publish_folder(REPOSITORY, folder)
@@ -74,6 +81,7 @@ def test_a_new_commit_replaces_the_model(hub: HubServer, tmp_path: Path) -> None
     assert second.source.commit != first.source.commit
     assert (second.folder / DECODER_BIN).stat().st_size == WEIGHTS + 1
     assert visible(tmp_path) == ["letters", "newer"]  # the folder that the test made lies there too
+    assert not ModelStore(tmp_path).unfinished()
 
 
 @pytest.mark.fault(40)

@@ -28,6 +28,7 @@ def box_mark(label: str, *box: float) -> Mark:
 
 
 CAN = box_mark("red can", 10, 20, 30, 40)
+REFERENCE, BOX = "<|object_ref_start|>cat<|object_ref_end|>", "<|box_start|>(1,2),(3,4)<|box_end|>"
 CAN_TEXT = '{"bbox_2d": [10, 20, 30, 40], "label": "red can"}'
 
 
@@ -111,6 +112,21 @@ def test_points_values_outside_the_image_and_grounding_tokens_are_parsed() -> No
         "A <|object_ref_start|> cat <|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|><|box_start|>(5, 6)<|box_end|>"
     )
     assert marks(text) == (box_mark("cat", 1, 2, 3, 4), Mark("cat", None, (10.0, 6.0)))
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        (f"Here: [{CAN_TEXT}, {CAN_TEXT}].", [CAN_TEXT, CAN_TEXT]),
+        ('{"a": [{"b": 1, "bbox_2d": [1, 2, 3, 4]}, 5]}', ['{"b": 1, "bbox_2d": [1, 2, 3, 4]}']),
+        ('\U0001f600 {"bbox_2d": [1, 2, 3, 4], "label": "c', ['{"bbox_2d": [1, 2, 3, 4], "label": "c']),
+        ('{"bbox_2d": [1, 2, 3, 4]; ' + CAN_TEXT, ['{"bbox_2d": [1, 2, 3, 4]', CAN_TEXT]),
+        (f"A {REFERENCE}{BOX}, {BOX}", [f"{REFERENCE}{BOX}", BOX]),
+    ],
+)
+def test_a_mark_knows_its_place_in_the_text(text: str, spans: list[str]) -> None:
+    """A page lights up a box together with its words."""
+    assert [text[slice(*(mark.span or ()))] for mark in marks(text)] == spans
 
 
 def test_marks_are_in_pixels_of_the_original() -> None:
@@ -197,9 +213,12 @@ PIECES += ['{"label":"', "<|box_start|>(1,2)", "<|object_ref_start|>", "<|object
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=30))
 def test_malformed_answers_never_raise(pieces: list[str]) -> None:
-    """Every label can be encoded as UTF-8."""
-    for mark in marks("".join(pieces)):
+    """Every label can be encoded as UTF-8, and every span is a part of the text."""
+    text = "".join(pieces)
+    for mark in marks(text):
         mark.label.encode()
+        start, end = mark.span or (0, 0)
+        assert 0 <= start < end <= len(text)
 
 
 @pytest.mark.slow

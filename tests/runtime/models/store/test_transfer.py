@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.runtime.model_folders import write_model_folder
+from tests.runtime.models.conftest import SmallDisk
 from vlrun.errors import DamagedModel, ForeignModel, ModelError, ModelNotFound, OptionError, OutputError
 from vlrun.manifest import DECODER_BIN, MANIFEST, TOKENIZER
 from vlrun.models.store.source import SOURCE, read_source
@@ -148,6 +149,20 @@ def test_a_target_that_cannot_be_used(store: ModelStore, folder: Path, tmp_path:
         copy_model(added, tmp_path / "nowhere", ignore)
     with pytest.raises(OutputError, match="exists already"):
         copy_model(added, tmp_path, ignore)  # the folder that was added lies there
+
+
+@pytest.mark.fault(38)
+def test_a_disk_that_is_really_full(store: ModelStore, tmp_path: Path, small_disk: SmallDisk) -> None:
+    """Guards a failed copy that goes on to fill the disk."""
+    folder, full = write_model_folder(tmp_path / "large", 3 << 19), ModelStore(small_disk.folder)
+    with pytest.raises(OutputError, match="No space left on device"):
+        add_model(full, folder, None, ignore)
+    assert nothing_is_left(full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        copy_model(add_model(store, folder, None, ignore), small_disk.folder, ignore)
+    assert not [path for path in small_disk.folder.rglob("*") if path.is_file() and path.stat().st_size]
+    small_disk.enlarge()
+    assert add_model(full, folder, None, ignore).is_dir()
 
 
 def test_a_full_stick(store: ModelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ CHAT = request(
     reasoning={"effort": "low"},
     thinking={"type": "enabled"},
     chat_template_kwargs={},
+    vlrun={"votes": 1, "items": [], "steps": False, "language": "en"},
 )
 RESPONSES: dict[str, Any] = {
     "model": "vlrun-tiny",
@@ -118,6 +119,7 @@ PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
             "reasoning": fields.REASONING,
             "thinking": fields.THINKING,
             "chat_template_kwargs": fields.TEMPLATE_ARGUMENTS,
+            "vlrun": fields.NOTHING,
         }.items()
     ),
     *(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from tests.runtime.server.api.chat_requests import IMAGE
 from vlrun.server.api import chat, completions, responses, tokenize
 from vlrun.server.api.anthropic import parsing as anthropic
 from vlrun.server.api.chat_schemas import ChatRequest
+from vlrun.server.api.image_uploads import parse_upload
 from vlrun.server.api.ollama import parsing as ollama
 from vlrun.server.api.openapi import document
 from vlrun.server.api.responses_schemas import ResponsesRequest
@@ -26,7 +27,7 @@ from vlrun.server.limits import ServerLimits
 
 MODEL = "vlrun-tiny"
 KEYED, OPEN = document(ServerLimits(), MODEL, keyed=True), document(ServerLimits(), MODEL, keyed=False)
-PARSERS = {
+PARSERS: dict[str, Callable[[Any, list[str], ServerLimits], object]] = {
     "/v1/chat/completions": chat.parse,
     "/v1/completions": completions.parse,
     "/v1/responses": responses.parse,
@@ -36,6 +37,7 @@ PARSERS = {
     "/api/chat": ollama.parse_chat,
     "/api/generate": ollama.parse_prompt,
     "/api/show": lambda value, names, _: ollama.parse_name(value, names),
+    "/v1/images": lambda value, _, limits: parse_upload(b"", json.dumps(value).encode(), limits),
     "/api/pull": lambda value, names, _: ollama.parse_name(value, names),
 }
 
@@ -83,8 +85,12 @@ def test_schemathesis_finds_all_endpoints() -> None:
             "GET /health/live",
             "GET /health/ready",
             "GET /metrics",
+            "DELETE /v1/images/{id}",
+            "GET /v1/images/{id}",
+            "GET /v1/images/{id}/preview",
             "GET /v1/models",
             "GET /v1/models/{model}",
+            "GET /v1/tasks",
             "POST /api/chat",
             "POST /api/generate",
             "POST /api/pull",
@@ -92,6 +98,7 @@ def test_schemathesis_finds_all_endpoints() -> None:
             "POST /api/v1/analyze",
             "POST /api/v1/chat",
             "POST /v1/chat/completions",
+            "POST /v1/images",
             "POST /v1/messages",
             "POST /v1/messages/count_tokens",
             "POST /v1/completions",
@@ -246,6 +253,8 @@ def test_description_has_the_limits_of_the_service() -> None:
 def test_readiness_has_its_own_body_for_503() -> None:
     queue = {"running": 0, "waiting": 0, "limit": 16}
     ready = {"ready": False, "status": "stuck", "model": "m", "device": "CPU", "queue": queue, "notes": []}
+    memory = {"resident_bytes": None, "available_bytes": 1}
+    ready |= {"context": None, "memory": memory, "thinks": False, "inputs": [], "version": "1"}
     schema = OPEN["paths"]["/health/ready"]["get"]["responses"]["503"]["content"]["application/json"]["schema"]
     validator = Draft202012Validator({**schema, "components": OPEN["components"]})
     assert validator.is_valid(ready)

@@ -141,7 +141,7 @@ def test_an_allowed_origin_gets_its_preflight_without_a_key(keyed: RawServer, ap
     answer = ask(keyed, f"Origin: {ORIGIN}", "Access-Control-Request-Method: POST", method="OPTIONS", path="/v1/models")
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert answer.headers["access-control-allow-methods"] == "GET, POST"
+    assert answer.headers["access-control-allow-methods"] == "GET, POST, DELETE"
     assert answer.headers["access-control-allow-headers"] == "authorization, content-type"
     assert "access-control-allow-private-network" not in answer.headers
     assert answer.headers["access-control-max-age"] == "600"

@@ -33,7 +33,7 @@ SIZES: dict[str, ViewportSize] = {
     "desktop": {"width": 1440, "height": 900},
 }
 TOUCH = frozenset({"phone", "tablet"})
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 """How long Playwright waits for something to appear: a machine that is busy must not fail a test."""
 
 FAILURES = ROOT / "build" / "browser-failures"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.runtime.server.web import fakes
 from tests.runtime.server.web.browser import FAILURES, SIZES, TOUCH, WAIT_SECONDS, Watch, chromium, keep_failure
 
 if TYPE_CHECKING:
@@ -101,3 +102,18 @@ def page(request: pytest.FixtureRequest, context: BrowserContext, watch: Watch) 
     if traced:
         context.tracing.stop(path=folder / "trace.zip" if failed else None)
     assert not problems, f"see {folder}"
+
+
+@pytest.fixture
+def calls(context: BrowserContext) -> list[tuple[str, str]]:
+    """The requests about pictures."""
+    fakes.kiosk(context)
+    return fakes.images(context)
+
+
+@pytest.fixture
+def kiosk(page: Page, site: str, calls: list[tuple[str, str]]) -> Page:
+    """The kiosk as it waits for a person."""
+    page.goto(f"{site}/kiosk")
+    page.locator(".home h1").wait_for()
+    return page

@@ -23,6 +23,7 @@ const MAX_TABLES = 20;
 export function tablesOf(value) {
   if (Array.isArray(value)) return listTables("", value);
   if (!isObject(value)) return [];
+  if (isPlace(value)) return listTables("", [value]);
   const counts = countsOf(value);
   if (counts) return [{ title: "", columns: [t("item"), t("count")], rows: [...counts.items, [t("total"), counts.total]] }];
   const series = seriesOf(value);
@@ -115,6 +116,11 @@ function own(object, key) {
   return Object.hasOwn(object, key) ? object[key] : null;
 }
 
+/** @param {unknown} value @returns {boolean} Whether it is a box or a point. */
+function isPlace(value) {
+  return isObject(value) && ("bbox_2d" in value || "point_2d" in value);
+}
+
 /**
  * The objects of a value that are boxes or points, in order: the n-th one is the n-th mark.
  *
@@ -128,7 +134,7 @@ export function markIndexes(value, count) {
   const open = [value];
   while (open.length && indexes.size <= count) {
     const part = open.pop();
-    if (isObject(part) && ("bbox_2d" in part || "point_2d" in part)) indexes.set(part, indexes.size);
+    if (isPlace(part)) indexes.set(part, indexes.size);
     if (!isScalar(part)) open.push(...Object.values(/** @type {object} */ (part)).reverse().slice(0, 100_000));
   }
   return indexes.size === count ? indexes : new Map();

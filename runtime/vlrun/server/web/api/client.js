@@ -1,5 +1,7 @@
 // Requests to the service that sent this page, with its API key, and errors as values.
 
+import { readValue, writeValue } from "../store/browser_storage.js";
+
 const KEY = "vlrun.api-key";
 const JSON_TYPE = { "Content-Type": "application/json" };
 
@@ -28,13 +30,12 @@ const keyListeners = new Set();
 
 /** @returns {string} The API key of this session; empty if there is none. */
 export function apiKey() {
-  return sessionStorage.getItem(KEY) ?? "";
+  return readValue("session", KEY) ?? "";
 }
 
 /** @param {string} key The key; empty to forget it. Browsers keep it until the tab is closed. */
 export function setApiKey(key) {
-  if (key) sessionStorage.setItem(KEY, key);
-  else sessionStorage.removeItem(KEY);
+  writeValue("session", KEY, key);
 }
 
 /**

@@ -11,7 +11,7 @@ import { openDialog, toast } from "./store.js";
 
 const t = translator(messages);
 
-const EXAMPLE = "/docs/example.png";
+const EXAMPLE = "/web/example.png";
 /** What is offered until the service has told what it reads. */
 const INPUTS = ["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"];
 

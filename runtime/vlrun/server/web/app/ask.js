@@ -70,8 +70,10 @@ async function answer(id) {
   const controller = new AbortController();
   running = controller;
   const turn = turnOf(id);
-  changeTurn(id, { ...EMPTY, status: "sending", attempts: turn.attempts + 1 });
   const pictures = turn.pictures.flatMap((key) => app.value.conversation.pictures.find((each) => each.key === key) ?? []);
+  const keys = pictures.map(({ key }) => key); // the person may have removed some since
+  const region = keys[0] === turn.pictures[0] ? turn.region : null;
+  changeTurn(id, { ...EMPTY, status: "sending", attempts: turn.attempts + 1, pictures: keys, region });
   try {
     await withImages(
       pictures.map(({ blob }) => blob),
@@ -99,12 +101,13 @@ function turnOf(id) {
 
 /** @param {string} id @param {Map<string, string>} urls @param {AbortSignal} signal */
 async function receive(id, urls, signal) {
-  const { conversation, settings, server, heat } = app.value;
+  const { conversation, settings, server, heat, tasks } = app.value;
   const turn = turnOf(id);
   const body = requestBody(conversation, turn, settings, urls, {
     heat,
     language: language(),
     thinks: server?.thinks === true,
+    tasks,
   });
   let answer = { ...EMPTY };
   const estimate = secondsLeft();

@@ -45,6 +45,7 @@ function Kept({ turn, number, state }) {
   const isShown = (state.shownTurn ?? state.conversation.turns.at(-1)?.id) === turn.id;
   const view = {
     activeMark: isShown ? state.activeMark : null,
+    tokens: isShown ? state.tokens : null,
     isShown,
     isLast,
     isBusy: state.conversation.turns.some(({ status }) => !["done", "stopped", "failed"].includes(status)),

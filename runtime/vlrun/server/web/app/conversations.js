@@ -1,6 +1,7 @@
 // Which conversation the page shows, and keeping it in the browser.
 
 import { deleteConversation, loadConversation, onHistoryTrouble, saveConversation } from "../store/conversations.js";
+import { readValue, writeValue } from "../store/browser_storage.js";
 import messages from "../i18n/app.js";
 import { translator } from "../i18n/index.js";
 import { stop } from "./ask.js";
@@ -32,10 +33,11 @@ export async function openConversation(id) {
   app.set({ ...CLEARED, conversation: interrupted(conversation), picture: conversation.pictures.at(-1)?.key ?? null });
 }
 
-/** @param {string} id */
-export async function removeConversation(id) {
-  await deleteConversation(id);
-  if (app.value.conversation.id !== id) return;
+/** @param {import("./state.js").Conversation} conversation Delete it for good. */
+export async function removeConversation(conversation) {
+  await deleteConversation(conversation);
+  if (app.value.conversation.id !== conversation.id) return;
+  stop();
   app.set({ ...CLEARED, conversation: newConversation(), picture: null });
 }
 
@@ -55,8 +57,8 @@ function interrupted(conversation) {
 /** Keep the conversation and the draft from now on, and show again what the tab showed before it was reloaded. */
 export async function keepConversations() {
   onHistoryTrouble(() => toast(t("historyFull"), { kind: "danger" }));
-  app.set({ draft: sessionStorage.getItem(DRAFT) ?? "" });
-  const open = sessionStorage.getItem(OPEN);
+  app.set({ draft: readValue("session", DRAFT) ?? "" });
+  const open = readValue("session", OPEN);
   if (open) await openConversation(open);
   /** @type {import("./state.js").Conversation} */
   let saved = app.value.conversation;
@@ -64,7 +66,7 @@ export async function keepConversations() {
   let timer;
   app.listeners.add(() => {
     const { conversation, draft } = app.value;
-    if (sessionStorage.getItem(DRAFT) !== draft) sessionStorage.setItem(DRAFT, draft);
+    if ((readValue("session", DRAFT) ?? "") !== draft) writeValue("session", DRAFT, draft);
     if (conversation === saved) return;
     saved = conversation;
     clearTimeout(timer);
@@ -76,6 +78,6 @@ export async function keepConversations() {
 /** Save the conversation without delay. */
 export async function saveNow() {
   const { conversation } = app.value;
-  sessionStorage.setItem(OPEN, conversation.id);
+  writeValue("session", OPEN, conversation.id);
   if (conversation.turns.length || conversation.pictures.length) await saveConversation(conversation);
 }

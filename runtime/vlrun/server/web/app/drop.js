@@ -29,7 +29,8 @@ export function DropLayer() {
     };
     const paste = (/** @type {ClipboardEvent} */ event) => {
       const files = [...(event.clipboardData?.files ?? [])];
-      if (!files.length) return;
+      const isText = event.clipboardData?.types.includes("text/plain") && event.target instanceof HTMLTextAreaElement;
+      if (!files.length || isText) return;
       event.preventDefault();
       void addFiles(files);
     };

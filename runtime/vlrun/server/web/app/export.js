@@ -1,5 +1,6 @@
 // Conversations as JSON, with their pictures as data URLs; and finding words in them.
 
+import { loadConversation } from "../store/conversations.js";
 import { taskName } from "./task_texts.js";
 
 /** @typedef {import("./state.js").Conversation} Conversation */
@@ -22,7 +23,8 @@ export function matches({ turns, pictures }, query) {
 
 /** @param {Conversation[]} conversations Save them as a file. */
 export async function downloadConversations(conversations) {
-  const exported = await Promise.all(conversations.map(exportOf));
+  const whole = await Promise.all(conversations.map(async (each) => (await loadConversation(each.id)) ?? each));
+  const exported = await Promise.all(whole.map(exportOf));
   const text = JSON.stringify({ format: "vlrun conversations", version: 1, conversations: exported }, null, 2);
   const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   const link = document.createElement("a");
@@ -39,7 +41,7 @@ async function exportOf({ id, created, updated, pictures, turns }) {
     created: new Date(created).toISOString(),
     updated: new Date(updated).toISOString(),
     pictures: await Promise.all(
-      pictures.map(async ({ key, name, width, height, blob }) => ({ key, name, width, height, data: await dataUrl(blob) })),
+      pictures.map(async ({ key, name, width, height, blob }) => ({ key, name, width, height, data: blob && (await dataUrl(blob)) })),
     ),
     turns: turns.map(({ question, task, pictures: keys, region, enhance, text, reasoning, extension, timings, usage }) => {
       const { value, marks, votes } = extension;

@@ -12,8 +12,10 @@ const t = translator(messages);
 
 /** @param {{state: import("./state.js").State}} props */
 export function Header({ state }) {
-  const { server, offline, conversation } = state;
-  const kind = offline ? "danger" : server?.ready ? "ok" : "warning";
+  const { server, offline, keyNeeded, conversation } = state;
+  const text = stateText(server, offline, keyNeeded);
+  const isReady = server?.ready === true && !offline && !keyNeeded;
+  const kind = isReady ? "ok" : offline ? "danger" : "warning";
   const isEmpty = !conversation.turns.length && !conversation.pictures.length;
   return html`<header class="bar">
     <h1 class="brand"><img src="/web/icon.svg" alt="" width="26" height="26" />vlrun</h1>
@@ -21,11 +23,11 @@ export function Header({ state }) {
       type="button"
       class="server-chip"
       aria-haspopup="dialog"
-      aria-label=${`${t("service")}: ${stateText(server, offline)}`}
-      onClick=${() => openDialog("server")}
+      aria-label=${`${t("service")}: ${text}`}
+      onClick=${() => openDialog(keyNeeded ? "key" : "server")}
     >
       <span class=${`dot dot-${kind}`}></span>
-      <span class="server-name">${offline || !server?.ready ? stateText(server, offline) : server.model}</span>
+      <span class="server-name">${isReady ? server.model : text}</span>
     </button>
     <nav class="bar-actions" aria-label=${t("page")}>
       <${BarButton} icon="plus" label=${t("newConversation")} onClick=${() => startConversation()} disabled=${isEmpty} />

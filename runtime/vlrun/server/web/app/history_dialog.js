@@ -14,6 +14,9 @@ const t = translator(messages);
 
 /** @typedef {import("./state.js").Conversation} Conversation */
 
+/** @type {Intl.DateTimeFormatOptions} */
+const DATE = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
+
 /** @param {{state: import("./state.js").State, onClose: () => void}} props */
 export function HistoryDialog({ state, onClose }) {
   const [all, setAll] = useState(/** @type {Conversation[] | null} */ (null));
@@ -28,8 +31,8 @@ export function HistoryDialog({ state, onClose }) {
     onClose();
     await openConversation(id);
   };
-  const remove = async (/** @type {string} */ id) => {
-    await removeConversation(id);
+  const remove = async (/** @type {Conversation} */ conversation) => {
+    await removeConversation(conversation);
     await load();
   };
   const removeAll = async () => {
@@ -53,7 +56,7 @@ export function HistoryDialog({ state, onClose }) {
   return html`<${Dialog} title=${t("history")} kind="drawer" onClose=${onClose} footer=${footer}>
     <div class="search">
       <${Icon} name="search" size=${18} />
-      <input type="search" aria-label=${t("search")} placeholder=${t("search")} value=${query}
+      <input type="search" autofocus aria-label=${t("search")} placeholder=${t("search")} value=${query}
         onInput=${(/** @type {any} */ event) => setQuery(event.target.value)} />
     </div>
     ${all && !found.length && html`<p class="empty">${t(all.length ? "nothingFound" : "empty")}</p>`}
@@ -73,14 +76,14 @@ export function HistoryDialog({ state, onClose }) {
 }
 
 /**
- * @param {{conversation: Conversation, isOpen: boolean, onOpen: (id: string) => void, onRemove: (id: string) => void}}
+ * @param {{conversation: Conversation, isOpen: boolean, onOpen: (id: string) => void, onRemove: (conversation: Conversation) => void}}
  *   props
  */
 function Entry({ conversation, isOpen, onOpen, onRemove }) {
   const { id, updated, pictures, turns } = conversation;
   const src = useObjectUrl(pictures[0]?.thumb);
   const title = titleOf(conversation);
-  const date = new Date(updated).toLocaleString(tag(), { dateStyle: "medium", timeStyle: "short" });
+  const date = new Date(updated).toLocaleString(tag(), DATE);
   return html`<li class="entry" aria-current=${isOpen}>
     <button type="button" class="entry-open" onClick=${() => onOpen(id)}>
       <span class="entry-picture">${src ? html`<img src=${src} alt="" />` : html`<${Icon} name="chat" />`}</span>
@@ -94,7 +97,7 @@ function Entry({ conversation, isOpen, onOpen, onRemove }) {
       <${Icon} name="download" size=${18} />
     </button>
     <button type="button" class="icon-button" aria-label=${t("deleteOne", { title })} title=${t("deleteIt")}
-      onClick=${() => onRemove(id)}>
+      onClick=${() => onRemove(conversation)}>
       <${Icon} name="trash" size=${18} />
     </button>
   </li>`;

@@ -17,12 +17,13 @@ export function KeyDialog({ state, onClose }) {
   const [isChecking, setChecking] = useState(false);
   const save = async (/** @type {Event} */ event) => {
     event.preventDefault();
+    if (!/^[!-~]+$/.test(key.trim())) return app.set({ keyWrong: true });
     setChecking(true);
-    app.set({ keyWrong: false });
+    app.set({ keyNeeded: false, keyWrong: false });
     setApiKey(key.trim());
     await refreshServer();
     setChecking(false);
-    if (app.value.keyWrong) return;
+    if (app.value.keyNeeded) return;
     onClose();
     const refused = app.value.conversation.turns.findLast(({ error }) => error?.status === 401);
     if (refused) askAgain(refused.id);

@@ -65,7 +65,7 @@ function Offline() {
 function start() {
   setLanguage(language(), { remember: false });
   applyTheme(app.value.settings.theme);
-  onKeyNeeded((wrong) => app.set({ dialog: "key", keyWrong: wrong }));
+  onKeyNeeded((wrong) => app.set({ dialog: "key", keyNeeded: true, keyWrong: wrong }));
   addEventListener("keydown", onShortcut);
   void keepConversations();
   void watchServer();

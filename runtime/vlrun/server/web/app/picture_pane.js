@@ -43,7 +43,7 @@ function NoPicture({ state }) {
 
 /** @param {{state: State, picture: Picture}} props */
 function ShownPicture({ state, picture }) {
-  const src = useObjectUrl(picture.shown);
+  const src = useObjectUrl(picture.shown ?? picture.blob);
   const enhanced = useObjectUrl(useEnhanced(picture, state.enhance));
   const turns = state.conversation.turns;
   const turn = turns.find(({ id }) => id === state.shownTurn) ?? turns.at(-1);
@@ -51,7 +51,7 @@ function ShownPicture({ state, picture }) {
   const marks = index < 0 ? [] : (turn?.extension.marks ?? []).filter(({ image = 0 }) => image === index);
   const heatmap = state.heat && index >= 0 ? turn?.extension.heatmap : undefined;
   const heat = useMemo(
-    () => (heatmap ? heatOf(/** @type {any} */ ({ heatmap }), state.tokens, index) : null),
+    () => (heatmap ? heatOf({ heatmap }, state.tokens, index, turn?.region) : null),
     [heatmap, state.tokens, index],
   );
   if (!src) return html`<div class="viewer-space"></div>`;

@@ -15,6 +15,8 @@ const MAX_BYTES = 15 * 2 ** 20 - 4096;
 const MAX_PIXELS = 50e6;
 const THUMB_SIDE = 160;
 const JPEG_QUALITY = 0.92;
+/** Of the sides, for a picture that the service refuses as it is. */
+const JPEG_FACTORS = [1, 0.7, 0.4];
 
 /**
  * Add files to the conversation.
@@ -39,7 +41,7 @@ async function addFile(file) {
     changeConversation({ pictures: [...conversation.pictures, picture] });
     app.set({ picture: picture.key, region: null, shownTurn: null, activeMark: null });
     if (conversation.turns.length) offerNewConversation(picture);
-    upload(picture.blob).catch((error) => refused(error, picture));
+    void sendAhead(picture);
   } catch (error) {
     toast(`${name}: ${explain(error).title}`, { kind: "danger" });
   }
@@ -49,19 +51,58 @@ async function addFile(file) {
 function offerNewConversation(picture) {
   const { length } = app.value.conversation.pictures;
   const run = () => {
-    app.set({ conversation: { ...newConversation(), pictures: [picture] }, picture: picture.key, region: null });
+    const only = { ...picture, key: randomId() };
+    app.set({ conversation: { ...newConversation(), pictures: [only] }, picture: only.key, region: null, shownTurn: null });
   };
   toast(t("pictureAdded", { n: length }), { action: { label: t("askAboutThisOnly"), run } });
 }
 
 /**
- * A picture that the service refuses leaves the conversation. An error of the way to it shows when it is asked about.
+ * Send a picture ahead of its question. If the service refuses what the browser can show, because of its format or its
+ * size, it is sent as a JPEG, then as smaller ones. An error of the way to the service shows when the picture is asked
+ * about.
+ *
+ * @param {import("./state.js").Picture} picture
+ */
+async function sendAhead(picture) {
+  for (const factor of [...JPEG_FACTORS, null]) {
+    try {
+      return void (await upload(picture.blob));
+    } catch (error) {
+      if (!(error instanceof ApiError) || ![400, 413, 415].includes(error.status)) return;
+      const blob = factor && !picture.shown && (await jpegOf(picture, factor));
+      if (!blob) return refused(error, picture);
+      picture = { ...picture, blob };
+      await replacePicture(picture);
+    }
+  }
+}
+
+/** @param {import("./state.js").Picture} picture @param {number} factor @returns {Promise<Blob | null>} */
+async function jpegOf({ blob, width, height }, factor) {
+  try {
+    return await drawn(blob, Math.max(1, Math.round(width * factor)), Math.max(1, Math.round(height * factor)), JPEG_QUALITY);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {import("./state.js").Picture} picture */
+async function replacePicture(picture) {
+  const size = (await sizeOf(picture.blob)) ?? picture;
+  const changed = { ...picture, width: size.width, height: size.height };
+  const { pictures } = app.value.conversation;
+  changeConversation({ pictures: pictures.map((each) => (each.key === picture.key ? changed : each)) });
+  toast(t("converted", { name: picture.name, width: size.width, height: size.height }));
+}
+
+/**
+ * A picture that the service cannot use leaves the conversation.
  *
  * @param {unknown} error
  * @param {import("./state.js").Picture} picture
  */
 function refused(error, picture) {
-  if (!(error instanceof ApiError) || ![400, 413, 415].includes(error.status)) return;
   removePicture(picture.key);
   toast(`${picture.name}: ${explain(error).title}`, { kind: "danger" });
 }
@@ -87,7 +128,7 @@ async function pictureOf(file, name) {
   const blob = tooLarge ? await smaller(file, size, scale) : file;
   const { width, height } = (tooLarge && (await sizeOf(blob))) || size;
   if (tooLarge) toast(t("madeSmaller", { name, width, height }));
-  return { key: randomId(), name, blob, shown: blob, thumb: await thumbOf(blob, width, height), width, height };
+  return { key: randomId(), name, blob, shown: null, thumb: await thumbOf(blob, width, height), width, height };
 }
 
 /**

@@ -6,6 +6,14 @@ import { regionText } from "../api/images.js";
 /** @typedef {import("./state.js").Turn} Turn */
 
 /**
+ * @typedef {object} RequestOptions
+ * @property {boolean} heat Whether a heat map is wanted.
+ * @property {string} language
+ * @property {boolean} thinks Whether the model can think.
+ * @property {import("../api/types.js").TaskObject[]} tasks
+ */
+
+/**
  * Earlier turns that a question continues: those about the same pictures and the same part. The answers of tasks are
  * left out, because a task is always asked on its own.
  *
@@ -39,10 +47,10 @@ function startsWith(view, earlier) {
  * @param {Turn} turn
  * @param {import("./settings.js").Settings} settings
  * @param {Map<string, string>} urls The URL of each picture by its key.
- * @param {{heat: boolean, language: string, thinks: boolean}} options
+ * @param {RequestOptions} options
  * @returns {object}
  */
-export function requestBody(conversation, turn, settings, urls, { heat, language, thinks }) {
+export function requestBody(conversation, turn, settings, urls, options) {
   const turns = [...earlierTurns(conversation, turn), turn];
   const messages = turns.flatMap((each, index) => {
     const seen = index ? turns[index - 1].pictures.length : 0;
@@ -54,10 +62,10 @@ export function requestBody(conversation, turn, settings, urls, { heat, language
   const system = settings.system.trim();
   return {
     messages: system ? [{ role: "system", content: system }, ...messages] : messages,
-    ...numbers(settings),
+    ...numbers(settings, turn),
     ...(turn.json ? { response_format: formatOf(turn.schema) } : {}),
-    ...(thinks && !settings.thinking ? { enable_thinking: false } : {}),
-    ...extension(turn, settings, heat, language),
+    ...(options.thinks && !settings.thinking ? { enable_thinking: false } : {}),
+    ...extension(turn, settings, options),
   };
 }
 
@@ -80,9 +88,10 @@ function pictureOf(key, index, turn, settings, urls) {
   };
 }
 
-/** @param {import("./settings.js").Settings} settings */
-function numbers({ temperature, topP, maxTokens, seed }) {
-  const all = { temperature, top_p: topP, max_tokens: maxTokens, seed };
+/** @param {import("./settings.js").Settings} settings @param {Turn} turn With temperature 0, all votes are the same. */
+function numbers({ temperature, topP, maxTokens, seed, votes }, { task, json }) {
+  const isVote = (task !== null || json) && votes > 1;
+  const all = { temperature: isVote && temperature === 0 ? null : temperature, top_p: topP, max_tokens: maxTokens, seed };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null));
 }
 
@@ -93,21 +102,26 @@ function formatOf(schema) {
 }
 
 /**
+ * What the settings add to a question. A heat map needs a single answer, and tiles a single picture.
+ *
  * @param {Turn} turn
  * @param {import("./settings.js").Settings} settings
- * @param {boolean} heat
- * @param {string} language
+ * @param {RequestOptions} options
  */
-function extension({ task, json, pictures }, { votes, tiles, steps }, heat, language) {
-  const structured = task !== null || json;
+function extension({ task, json, pictures }, settings, { heat, language, tasks }) {
+  const votes = task || json ? settings.votes : 1;
+  const canTile = pictures.length === 1 && tasks.some(({ id, merge }) => id === task?.id && merge);
+  const tiles = canTile ? settings.tiles : "";
+  const steps = task !== null && settings.steps;
+  const isSingle = votes === 1 && !tiles && !steps;
   const fields = {
     ...(task ? { task: task.id, language } : {}),
     ...(task?.items.length ? { items: task.items } : {}),
     ...(task?.fields.length ? { fields: task.fields } : {}),
-    ...(structured && votes > 1 ? { votes } : {}),
-    ...(task && tiles ? { tiles } : {}),
-    ...(task && steps ? { steps: true } : {}),
-    ...(heat && pictures.length ? { heatmap: true } : {}),
+    ...(votes > 1 ? { votes } : {}),
+    ...(tiles ? { tiles } : {}),
+    ...(steps ? { steps } : {}),
+    ...(heat && isSingle && pictures.length ? { heatmap: true } : {}),
   };
   return Object.keys(fields).length ? { vlrun: fields } : {};
 }

@@ -11,14 +11,18 @@ const t = translator(messages);
 
 const READY_SECONDS = 10;
 const WAITING_SECONDS = 2;
-const TIMEOUT_SECONDS = 5;
+const TIMEOUT_SECONDS = 10;
+/** Tries that must fail before the service counts as unreachable: a busy machine may answer one late. */
+const MAX_FAILURES = 2;
+
+let failures = 0;
 
 /** Ask for the state until the page is closed; rarely while the page is hidden or all is well. */
 export async function watchServer() {
   for (;;) {
-    await refresh();
+    if (!app.value.keyNeeded) await refresh();
     const { server, offline } = app.value;
-    const isBusy = offline || !server?.ready || app.value.dialog === "server";
+    const isBusy = offline || failures > 0 || !server?.ready || app.value.dialog === "server";
     await pause(document.hidden || !isBusy ? READY_SECONDS : WAITING_SECONDS);
   }
 }
@@ -26,11 +30,13 @@ export async function watchServer() {
 async function refresh() {
   try {
     const server = await readiness(AbortSignal.timeout(TIMEOUT_SECONDS * 1000));
+    failures = 0;
     app.set({ server, offline: false });
     if (server.ready && !app.value.tasks.length) await loadTasks();
   } catch (error) {
     const refused = /** @type {{status?: number}} */ (error).status === 401;
-    app.set(refused ? { offline: false } : { offline: true });
+    failures = refused ? 0 : failures + 1;
+    app.set({ offline: failures >= MAX_FAILURES });
   }
 }
 
@@ -53,9 +59,11 @@ function pause(seconds) {
 /**
  * @param {import("../api/types.js").Readiness | null} server
  * @param {boolean} offline
+ * @param {boolean} keyNeeded
  * @returns {string}
  */
-export function stateText(server, offline) {
+export function stateText(server, offline, keyNeeded) {
+  if (keyNeeded) return t("keyTitle");
   if (offline) return t("stateOffline");
   if (!server) return t("stateConnecting");
   const texts = {
@@ -69,11 +77,11 @@ export function stateText(server, offline) {
 
 /** @param {{state: import("./state.js").State, onClose: () => void}} props */
 export function ServerDialog({ state, onClose }) {
-  const { server, offline } = state;
+  const { server, offline, keyNeeded } = state;
   const { model, device, queue, version, context, memory, notes } = server ?? {};
   /** @type {[string, string | undefined][]} */
   const rows = [
-    [t("serviceState"), stateText(server, offline)],
+    [t("serviceState"), stateText(server, offline, keyNeeded)],
     [t("serviceModel"), model],
     [t("serviceDevice"), device],
     [t("serviceQueue"), queue && t("queueText", { running: queue.running, waiting: queue.waiting, limit: queue.limit })],

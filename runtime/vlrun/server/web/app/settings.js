@@ -1,5 +1,7 @@
 // What the person chose, kept in the browser. An absent number means the model's default.
 
+import { readValue, writeValue } from "../store/browser_storage.js";
+
 const NAME = "vlrun.settings";
 
 /**
@@ -37,7 +39,7 @@ export const DEFAULTS = {
 /** @returns {Settings} */
 export function loadSettings() {
   try {
-    const saved = JSON.parse(localStorage.getItem(NAME) ?? "{}");
+    const saved = JSON.parse(readValue("local", NAME) ?? "{}");
     const known = Object.entries(DEFAULTS).filter(([name, value]) => sameKind(saved?.[name], value));
     return { ...DEFAULTS, ...Object.fromEntries(known.map(([name]) => [name, saved[name]])) };
   } catch {
@@ -52,7 +54,7 @@ function sameKind(saved, value) {
 
 /** @param {Settings} settings */
 export function saveSettings(settings) {
-  localStorage.setItem(NAME, JSON.stringify(settings));
+  writeValue("local", NAME, JSON.stringify(settings));
   applyTheme(settings.theme);
 }
 

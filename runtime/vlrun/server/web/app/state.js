@@ -7,7 +7,7 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {string} key
  * @property {string} name
  * @property {Blob} blob What is sent.
- * @property {Blob} shown What the browser can show.
+ * @property {Blob | null} shown What the browser shows, if it cannot show that.
  * @property {Blob | null} thumb
  * @property {number} width Of the upright picture.
  * @property {number} height
@@ -94,6 +94,7 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {number | null} activeMark
  * @property {[number, number] | null} tokens The part of the answer whose heat map is shown; null for all of it.
  * @property {DialogName} dialog
+ * @property {boolean} keyNeeded Whether the service waits for an API key.
  * @property {boolean} keyWrong
  * @property {import("../api/types.js").Readiness | null} server Null while it cannot be reached.
  * @property {boolean} offline Whether the last try to reach the service failed.

@@ -20,6 +20,7 @@ const tasks = translator(taskMessages);
 /**
  * @typedef {object} TurnState What surrounds a turn.
  * @property {number | null} activeMark
+ * @property {[number, number] | null} tokens Those whose heat map is shown.
  * @property {boolean} isShown Whether the picture shows its marks.
  * @property {boolean} isLast
  * @property {boolean} isBusy Whether any question is being answered.
@@ -34,15 +35,17 @@ const tasks = translator(taskMessages);
  *   pictures: import("./state.js").Picture[]}} props
  */
 export function TurnView({ turn, number, view }) {
+  const reasoning = [turn.reasoning, ...(turn.extension.reasoning ?? [])].filter(Boolean).join("\n\n");
   const hasAnswer = turn.text !== "" || turn.extension.value !== undefined;
   return html`<article class="turn" aria-label=${t("turn", { n: number })} aria-busy=${isRunning(turn)}>
     <${Question} turn=${turn} />
-    <div class="answer">
-      ${turn.reasoning && html`<${Reasoning} text=${turn.reasoning} open=${!turn.text && isRunning(turn)} />`}
+    <div class="turn-answer">
+      ${reasoning && html`<${Reasoning} text=${reasoning} open=${!turn.text && isRunning(turn)} />`}
       ${hasAnswer && html`<${Answer} turn=${turn} view=${view} />`}
       ${isRunning(turn) && html`<${TurnProgress} turn=${turn} waiting=${view.waiting} />`}
       ${turn.status === "stopped" && html`<p class="turn-note">${t(hasAnswer ? "stopped" : "stoppedEmpty")}</p>`}
-      ${turn.finish === "length" && turn.status === "done" && html`<p class="turn-note">${t("cut")}</p>`}
+      ${turn.extension.finish_reason === "repetition" && html`<p class="turn-note">${t("repeated")}</p>`}
+      ${turn.finish === "length" && turn.extension.finish_reason !== "repetition" && turn.status === "done" && html`<p class="turn-note">${t("cut")}</p>`}
       ${(turn.extension.notes ?? []).map((note) => html`<p class="turn-note" key=${note}>${note}</p>`)}
       ${turn.error && html`<${TurnError} turn=${turn} error=${turn.error} isBusy=${view.isBusy} isOnline=${view.isOnline} />`}
       ${!isRunning(turn) && html`<${Actions} turn=${turn} view=${view} hasAnswer=${hasAnswer} />`}
@@ -78,6 +81,9 @@ function Reasoning({ text, open }) {
   </details>`;
 }
 
+/** How models begin an answer about places that is JSON although none was asked for. */
+const JSON_START = /^\s*[[{]/;
+
 /** @param {{turn: import("./state.js").Turn, view: TurnState}} props */
 function Answer({ turn, view }) {
   const { value, marks = [], votes, heatmap } = turn.extension;
@@ -94,9 +100,10 @@ function Answer({ turn, view }) {
     activeMark=${view.activeMark}
     onActiveMark=${onActiveMark}
     votes=${votes}
-    format=${value !== undefined || turn.json ? "json" : "text"}
+    format=${value !== undefined || turn.json || (marks.length > 0 && JSON_START.test(turn.text)) ? "json" : "text"}
     streaming=${isRunning(turn)}
     tokens=${heatmap?.tokens}
+    activeTokens=${view.tokens}
     onToken=${heatmap && view.heat ? onToken : undefined}
   />`;
 }

@@ -31,7 +31,7 @@ export function TurnError({ turn, error, isBusy, isOnline }) {
     <div>
       <p class="error-title">${title}</p>
       <p>${advice}</p>
-      ${detail && html`<details><summary>${texts("service")}</summary><p>${detail}</p></details>`}
+      ${detail && html`<details open=${error.status === 400}><summary>${texts("service")}</summary><p>${detail}</p></details>`}
       <div class="error-actions">
         ${error.status === 401 &&
         html`<button type="button" class="button button-primary" onClick=${() => openDialog("key")}>${t("enterKey")}</button>`}

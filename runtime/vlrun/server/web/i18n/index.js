@@ -1,5 +1,7 @@
 // Texts in English and Chinese. Each part of the page has a file of its own: `const t = translator(messages)`.
 
+import { readValue, writeValue } from "../store/browser_storage.js";
+
 const LANGUAGE = "vlrun.language";
 
 /** @typedef {"en" | "zh"} Language */
@@ -13,7 +15,7 @@ let current = initial();
 
 /** @returns {Language} */
 function initial() {
-  const chosen = localStorage.getItem(LANGUAGE);
+  const chosen = readValue("local", LANGUAGE);
   if (chosen === "en" || chosen === "zh") return chosen;
   const known = navigator.languages.find((name) => /^(en|zh)\b/i.test(name));
   return known?.toLowerCase().startsWith("zh") ? "zh" : "en";
@@ -32,7 +34,7 @@ export function language() {
  */
 export function setLanguage(next, { remember = true } = {}) {
   current = next;
-  if (remember) localStorage.setItem(LANGUAGE, next);
+  if (remember) writeValue("local", LANGUAGE, next);
   document.documentElement.lang = tag();
   for (const listener of listeners) listener();
 }

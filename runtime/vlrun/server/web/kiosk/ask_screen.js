@@ -5,21 +5,21 @@ import messages from "../i18n/kiosk.js";
 import { html } from "../vendor/preact.js";
 import { localized } from "./config.js";
 import { Heading } from "./focus.js";
-import { Icon } from "./icons.js";
+import { Icon } from "../app/icons.js";
 import { Picture } from "./picture.js";
 
 const t = translator(messages);
 
 /** @param {{session: import("./session.js").Session, config: import("./config.js").Config}} props */
 export function AskScreen({ session, config }) {
-  const { picture, draft, problem } = session.state;
+  const { picture, size, draft, problem } = session.state;
   /** @param {SubmitEvent} event */
   const submit = (event) => {
     event.preventDefault();
     if (draft.trim()) void session.ask({ label: draft.trim() });
   };
   return html`<main class="work">
-    <${Picture} picture=${picture} />
+    <${Picture} picture=${picture} size=${size} />
     <section class="panel">
       <${Heading}>${t("whatToKnow")}<//>
       ${problem && html`<p class="problem" role="alert">${t(problem)}</p>`}
@@ -34,7 +34,7 @@ export function AskScreen({ session, config }) {
         <button class="primary" aria-label=${t("ask")} disabled=${!draft.trim()}><${Icon} name="send" /></button>
       </form>`}
       <nav class="actions">
-        <button type="button" onClick=${() => session.reset()}><${Icon} name="again" />${t("startAgain")}</button>
+        <button type="button" onClick=${() => session.reset()}><${Icon} name="trash" />${t("startAgain")}</button>
       </nav>
     </section>
   </main>`;

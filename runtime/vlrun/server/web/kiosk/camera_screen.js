@@ -4,7 +4,7 @@ import { translator } from "../i18n/index.js";
 import messages from "../i18n/kiosk.js";
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { Heading } from "./focus.js";
-import { Icon } from "./icons.js";
+import { Icon } from "../app/icons.js";
 
 const t = translator(messages);
 const JPEG_QUALITY = 0.92;
@@ -48,7 +48,7 @@ export function CameraScreen({ session }) {
       <button type="button" class="shutter" aria-label=${t("shutter")} disabled=${!ready} onClick=${shoot}></button>
       ${cameras.length > 1
         ? html`<button type="button" onClick=${() => setChosen((chosen + 1) % cameras.length)}>
-            <${Icon} name="switch" />${t("switchCamera")}</button>`
+            <${Icon} name="swap" />${t("switchCamera")}</button>`
         : html`<span></span>`}
     </nav>
   </main>`;

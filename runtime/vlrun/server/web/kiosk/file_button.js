@@ -3,7 +3,7 @@
 import { translator } from "../i18n/index.js";
 import messages from "../i18n/kiosk.js";
 import { html } from "../vendor/preact.js";
-import { Icon } from "./icons.js";
+import { Icon } from "../app/icons.js";
 
 const t = translator(messages);
 
@@ -17,7 +17,7 @@ export function FileButton({ session, primary = false }) {
     if (file) session.show(file);
   };
   return html`<label class=${primary ? "huge primary" : "huge"}>
-    <${Icon} name="picture" />${t("choose")}
+    <${Icon} name="image" />${t("choose")}
     <input type="file" accept="image/*" onChange=${chosen} />
   </label>`;
 }

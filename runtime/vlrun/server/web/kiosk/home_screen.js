@@ -6,7 +6,7 @@ import messages from "../i18n/kiosk.js";
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { FileButton } from "./file_button.js";
 import { Heading } from "./focus.js";
-import { Icon } from "./icons.js";
+import { Icon } from "../app/icons.js";
 import { fillScreen } from "./screen.js";
 
 const t = translator(messages);
@@ -30,8 +30,8 @@ export function HomeScreen({ session, config }) {
     </div>
     <ol class="steps">
       <li><${Icon} name="camera" /><span>${t("stepPicture")}</span></li>
-      <li><${Icon} name="question" /><span>${t("stepQuestion")}</span></li>
-      <li><${Icon} name="answer" /><span>${t("stepAnswer")}</span></li>
+      <li><${Icon} name="help" /><span>${t("stepQuestion")}</span></li>
+      <li><${Icon} name="chat" /><span>${t("stepAnswer")}</span></li>
     </ol>
     <p class="privacy">${t("privacy")}</p>
   </main>`;

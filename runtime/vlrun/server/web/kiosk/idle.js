@@ -1,6 +1,8 @@
 // Notices that nobody uses the kiosk.
 
-const EVENTS = ["pointerdown", "pointermove", "keydown", "wheel", "scroll", "input"];
+const SIGNS = ["pointerdown", "pointermove", "keydown", "wheel", "scroll", "input"];
+/** What calls the warning off: the end of a touch or a key, so that nothing of it reaches what lies below. */
+const REPLIES = ["click", "keyup"];
 const TICK_MS = 250;
 const WARNING_SECONDS = 10;
 
@@ -22,17 +24,22 @@ export function watchIdle({ seconds, isFresh, isBusy, onWarning, onIdle }) {
   let last = performance.now();
   let warned = false;
 
-  function touched() {
+  function restart() {
     last = performance.now();
     if (warned) onWarning(null);
     warned = false;
   }
 
+  /** @param {Event} event */
+  function touched({ type }) {
+    if (!warned || REPLIES.includes(type)) restart();
+  }
+
   function check() {
-    if (isBusy()) return touched();
+    if (isBusy()) return restart();
     const left = seconds - (performance.now() - last) / 1000;
     if (left <= 0) {
-      touched();
+      restart();
       onIdle();
     } else if (left <= warning && !isFresh()) {
       warned = true;
@@ -40,10 +47,10 @@ export function watchIdle({ seconds, isFresh, isBusy, onWarning, onIdle }) {
     }
   }
 
-  for (const name of EVENTS) addEventListener(name, touched, { capture: true, passive: true });
+  for (const name of [...SIGNS, ...REPLIES]) addEventListener(name, touched, { capture: true, passive: true });
   const timer = setInterval(check, TICK_MS);
   return () => {
     clearInterval(timer);
-    for (const name of EVENTS) removeEventListener(name, touched, { capture: true });
+    for (const name of [...SIGNS, ...REPLIES]) removeEventListener(name, touched, { capture: true });
   };
 }

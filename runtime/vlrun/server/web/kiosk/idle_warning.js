@@ -1,4 +1,4 @@
-// Says that the kiosk is about to forget everything. Any touch or key calls it off (idle.js).
+// Says that the kiosk is about to forget everything. A touch anywhere or a key calls it off (idle.js).
 
 import { translator } from "../i18n/index.js";
 import messages from "../i18n/kiosk.js";

@@ -8,6 +8,8 @@ export function guardScreen() {
   addEventListener("wheel", (event) => event.ctrlKey && event.preventDefault(), { passive: false });
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => event.preventDefault());
+  addEventListener("click", stayHere, { capture: true });
+  addEventListener("auxclick", stayHere, { capture: true });
   void keepOn();
   document.addEventListener("visibilitychange", () => void keepOn());
 }
@@ -15,6 +17,11 @@ export function guardScreen() {
 /** @param {Event} event */
 function isTyping({ target }) {
   return target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
+}
+
+/** @param {Event} event A link in an answer must not replace the kiosk, for nothing leads back. */
+function stayHere(event) {
+  if (event.target instanceof Element && event.target.closest("a[href]")) event.preventDefault();
 }
 
 /** Keep the screen on while the page is seen, where the browser can. */

@@ -19,6 +19,7 @@ import { delay, isAway, untilReady } from "./service.js";
  * @typedef {object} State
  * @property {"home" | "camera" | "ask" | "answer"} screen
  * @property {File | Blob | null} picture
+ * @property {{width: number, height: number} | null} size Of the upright picture, when the service has it.
  * @property {string} draft What was typed.
  * @property {Question | null} question The question that is answered.
  * @property {Phase} phase
@@ -37,6 +38,7 @@ const NO_ANSWER = { text: "", result: null };
 const FRESH = {
   screen: "home",
   picture: null,
+  size: null,
   draft: "",
   question: null,
   phase: "done",
@@ -112,7 +114,9 @@ export class Session {
    */
   async #send(picture) {
     try {
-      return (await upload(picture)).id;
+      const image = await upload(picture);
+      if (this.state.picture === picture) this.update({ size: image });
+      return image.id;
     } catch (error) {
       if (this.state.picture === picture && error instanceof ApiError) this.#explain(error);
       return null;
@@ -177,6 +181,7 @@ export class Session {
     if (!picture) return;
     await withImages([picture], async ([image]) => {
       this.#sent = Promise.resolve(image.id);
+      this.update({ size: image });
       for await (const event of streamChat(requestBody(image, question), signal)) {
         if (signal.aborted) return;
         if (event.type === "waiting") this.update({ phase: "queued" });

@@ -1,0 +1,284 @@
+"""``vlrun ask --each``: the same questions about each image of folders. The results can be continued."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
+
+from vlrun.cli.images import ImageOptions
+from vlrun.cli.output import as_dict, print_json_object, print_text
+from vlrun.cli.terminal import print_note, silent_libraries
+from vlrun.each import MAX_PARALLEL, OWN_ERRORS, answer_each
+from vlrun.errors import AnswerCutShort, InvalidAnswer, MediaNotFound, MediaTooLarge, OptionError, VlrunError
+from vlrun.media.image import MAX_FILE_BYTES
+from vlrun.media.image_files import find_images
+from vlrun.media.pending_image import read_headers
+from vlrun.storage.result_file import ResultFile, Row
+from vlrun.tasks.run import run_task
+from vlrun.types.answer import last_of
+from vlrun.types.options import Options
+
+if TYPE_CHECKING:
+    from vlrun.cli.ask import OutputOptions
+    from vlrun.cli.options import ModelOptions
+    from vlrun.cli.progress_line import ProgressLine
+    from vlrun.engine.request import Cancellation
+    from vlrun.media.image import Image
+    from vlrun.media.pending_image import Pending
+    from vlrun.tasks.request import TaskRequest, TaskResult
+    from vlrun.vlm import VLM
+
+KEY_CHARACTERS = 16
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A question about a file. ``key`` identifies all that the answer depends on, but for the file."""
+
+    file: str
+    request: TaskRequest
+    key: str
+
+
+def ask_each(
+    names: Sequence[str],
+    requests: Sequence[TaskRequest],
+    recursive: bool,
+    image_options: ImageOptions,
+    output: OutputOptions,
+    options: Options,
+    model_options: ModelOptions,
+) -> None:
+    """Ask all questions about each file, and write a row for each answer or error.
+
+    Raises:
+        VlrunError: Of the kind of the first file that has no answer, after all are done.
+    """
+    _check(names, requests, output)
+    with contextlib.ExitStack() as stack:
+        line = stack.enter_context(model_options.progress_line())
+        results = stack.enter_context(ResultFile(output.answer_file)) if output.answer_file else None
+        total = sum(1 for _ in find_images(*names, recursive=recursive)) * len(requests)
+        if not total:
+            raise MediaNotFound(f"there are no images in {', '.join(repr(name) for name in names)}")
+        vlm = model_options.load(line)
+        keys = [_key(vlm, request, options, image_options) for request in requests]
+        with line.paused():
+            for note in vlm.notes:
+                print_note(note)
+        tally = _Tally(total)
+        asking = _Asking(vlm, options, image_options, output, results, tally)
+        items = (
+            _Item(file, request, key)
+            for file in find_images(*names, recursive=recursive)
+            for request, key in zip(requests, keys, strict=True)
+        )
+        try:
+            _run(asking, items, line, MAX_PARALLEL if all(request.is_single for request in requests) else 1)
+            if results:
+                results.compact()
+        finally:
+            line.clear()
+            print_note(tally.summary(f" in '{output.answer_file}'" if results else ""))
+    with contextlib.suppress(KeyboardInterrupt):  # close() may still write image prefixes to disk
+        vlm.close()
+    tally.raise_first_error()
+
+
+def _check(names: Sequence[str], requests: Sequence[TaskRequest], output: OutputOptions) -> None:
+    """Check the options before the model is loaded. Raises OptionError."""
+    if output.draw or output.heatmap or output.heatmap_word is not None or output.stats:
+        raise OptionError("--draw, --heatmap and --stats are for one question: leave them out with --each")
+    if "-" in names:
+        raise OptionError("--each takes files and folders, not stdin")
+    for request in requests:
+        request.check_image_count(1)
+
+
+def _run(asking: _Asking, items: Iterator[_Item], line: ProgressLine, parallel: int) -> None:
+    line.show(asking.tally.describe)
+    with silent_libraries() as note, contextlib.closing(answer_each(items, asking.answer, parallel)) as outcomes:
+        for outcome in outcomes:
+            if asking.results is None and outcome.answer is not None:
+                with line.paused():
+                    asking.print(outcome.answer, note)
+
+
+@dataclass
+class _Tally:
+    """Counts what is done. Thread-safe."""
+
+    total: int
+    answered: int = 0
+    skipped: int = 0
+    failed: int = 0
+    first_error: VlrunError | None = None
+    began: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, *, skipped: bool = False, error: VlrunError | None = None) -> None:
+        with self.lock:
+            self.answered += error is None
+            self.skipped += skipped
+            self.failed += error is not None
+            self.first_error = self.first_error or error
+
+    def describe(self) -> str:
+        """Return the text of the progress line."""
+        done, elapsed = self.answered + self.failed, time.monotonic() - self.began
+        text = f"{done} of {self.total} done{f', {self.failed} of them failed' if self.failed else ''}"
+        rate = (done - self.skipped) / elapsed if elapsed else 0
+        if not rate:
+            return text
+        left = _duration((self.total - done) / rate)
+        return f"{text}: {100 * done // self.total} %, {_rate(rate)}, {left} left"
+
+    def summary(self, target: str) -> str:
+        """Return what is said at the end, also at an early one."""
+        done = self.answered + self.failed
+        skipped = f" ({self.skipped} were there already)" if self.skipped else ""
+        rest = (
+            ""
+            if done == self.total
+            else f", {self.total - done} are left{': the same command continues' * bool(target)}"
+        )
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.answered} of {self.total} answered{target}{skipped}{failed}{rest}"
+
+    def raise_first_error(self) -> None:
+        """Raise an error of the same kind as the first one, if there was one."""
+        if (error := self.first_error) is not None:
+            same = copy.copy(error)
+            same.args = (f"{self.failed} of {self.total} have no answer; the first: {error}",)
+            raise same
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """What all files share."""
+
+    vlm: VLM
+    options: Options
+    image_options: ImageOptions
+    output: OutputOptions
+    results: ResultFile | None
+    tally: _Tally
+
+    def answer(self, item: _Item, cancellation: Cancellation) -> Row:
+        """Answer the question about a file, unless it is answered already; write the row to the file of results."""
+        skipped, error = False, None
+        try:
+            digest = _content_hash(item.file)
+            row = self._earlier(item, digest)
+            skipped = row is not None
+            if row is None:
+                row, error = self._row(item, digest, self._result(item, cancellation))
+        except InvalidAnswer as invalid:
+            row, error = self._row(item, digest, item.request.result_of(invalid.answer))[0], invalid
+        except OWN_ERRORS as own:
+            row, error = {}, own
+        if error is not None:
+            row = self._failed(item, row, error)
+        if self.results is not None and row:
+            self.results.append(row)
+        self.tally.count(skipped=skipped, error=error)
+        return row
+
+    def print(self, row: Row, note: Callable[[str], None]) -> None:
+        """Print a row to stdout: as JSON, or as a line of text, or several, without errors, which are noted."""
+        if self.output.as_json:
+            print_json_object(row)
+        elif "error" in row:
+            note(row["error"])
+        else:
+            print_text(f"{row['file']}: {row['answer']}")
+
+    def _earlier(self, item: _Item, digest: str) -> Row | None:
+        """Return an empty row if the file has its answer, the answer of a file with the same content, or None."""
+        if self.results is None:
+            return None
+        if self.results.has_answer(item.file, item.key, digest):
+            return {}
+        row = self.results.answer_of(item.key, digest)
+        return None if row is None else {**row, "file": item.file}
+
+    def _row(self, item: _Item, digest: str, result: TaskResult) -> tuple[Row, VlrunError | None]:
+        members = as_dict(result, self.vlm.manifest.name, item.request.question, self.output.show_thinking)
+        row = {"file": item.file, **members, "sha256": digest, "request": item.key}
+        if result.finish_reason == "stop" or item.request.options(self.options).schema is None:
+            return row, None
+        return row, AnswerCutShort(f"the answer about '{item.file}' was cut short before its JSON was complete")
+
+    def _failed(self, item: _Item, row: Row, error: VlrunError) -> Row:
+        question = {"question": item.request.question} if item.request.question else {}
+        model = self.vlm.manifest.name
+        return {"file": item.file, "error": str(error), **question, "model": model, "request": item.key, **row}
+
+    def _result(self, item: _Item, cancellation: Cancellation) -> TaskResult:
+        vlm, request = self.vlm, item.request
+        effective = request.options(self.options)
+        pending = read_headers([item.file], self.image_options.pages if item.file.lower().endswith(".pdf") else None)
+        if self.image_options.region is None:
+            sizes = [(image.size, effective.detail) for image in pending]
+            vlm.builder.check_visual_tokens(sizes, effective, vlm.known_context)
+        images = [self._whole(image) if request.tiles else self._opened(image, effective) for image in pending]
+        if not request.is_single:
+            return run_task(vlm, images, request, self.options)
+        turn = vlm.builder.question_turn(images, request.questions()[0], effective, vlm.known_context)
+        return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
+
+    def _opened(self, pending: Pending, options: Options) -> Image:
+        """Open an image, with only the pixels that the model sees."""
+        builder, as_given = self.vlm.builder, not (self.image_options.region or self.image_options.enhance)
+        shown = builder.shown_size(pending.size, options, options.detail) if as_given else None
+        with pending.opened(shown) as image:
+            return builder.resize(self.image_options.apply(image), options, options.detail)
+
+    def _whole(self, pending: Pending) -> Image:
+        with pending.opened() as image:
+            return self.image_options.apply(image)
+
+
+def _content_hash(file: str) -> str:
+    """Return the SHA-256 of a file. Raises MediaNotFound and MediaTooLarge."""
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123 - the name as it was found
+            digest, size = hashlib.sha256(), 0
+            while part := opened.read(2**20):
+                size += len(part)
+                if size > MAX_FILE_BYTES:
+                    raise MediaTooLarge(f"'{file}' has more than {MAX_FILE_BYTES:,} bytes, the limit")
+                digest.update(part)
+            return digest.hexdigest()
+    except OSError as error:
+        raise MediaNotFound(f"cannot open '{file}': {error.strerror}") from error
+
+
+def _key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:
+    """Return a hash of the model, the questions and all options that change an answer. Raises OptionError."""
+    effective = replace(request.options(options), progress=False)
+    vlm.grammar(effective)
+    changed = {one.name: value for one in fields(Options) if (value := getattr(effective, one.name)) != one.default}
+    asked = [request.questions(), request.system, str(request.tiles), request.votes, str(image_options)]
+    text = json.dumps([vlm.fingerprint, asked, changed], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_CHARACTERS]
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the unit that fits."""
+    if seconds < 120:
+        return f"{math.ceil(seconds)} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

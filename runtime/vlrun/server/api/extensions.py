@@ -1,0 +1,58 @@
+"""The field ``vlrun`` of a chat completion's choice: what a complete answer has that OpenAI's fields cannot tell."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+
+from vlrun.heatmap.heat_map import Heat
+from vlrun.server.api.answers import Json, extension
+from vlrun.server.task_answers import TaskAnswer
+from vlrun.types.answer import Answer
+from vlrun.types.mark import Mark
+
+MAX_HEAT_BYTES = 2**20
+"""Values of a heat map, one byte each: 400 tokens on the 2,560 cells of the highest detail. Longer answers have fewer
+maps, each the mean of several tokens."""
+
+
+def chat_extension(answer: Answer, *, whole_text: bool) -> Json:
+    """The field, if there is anything to tell. ``whole_text``: the choice's content is all of the answer's text."""
+    more: Json = {}
+    if answer.value is not None:
+        more["value"] = msgspec.Raw(msgspec.json.format(answer.text.encode(), indent=-1))  # numbers as they are
+    if answer.marks:
+        more["marks"] = [_mark(mark, whole_text) for mark in answer.marks]
+    if answer.heat is not None and answer.heat.token_texts:
+        more["heatmap"] = heat_map(answer.heat)
+    if isinstance(answer, TaskAnswer) and answer.votes:
+        more["votes"] = answer.votes
+    if isinstance(answer, TaskAnswer) and answer.steps:
+        more["reasoning"] = answer.steps
+    return {"vlrun": {**extension(answer).get("vlrun", {}), **more}} if more else extension(answer)
+
+
+def _mark(mark: Mark, whole_text: bool) -> Json:
+    place = {"box": mark.box} if mark.box else {"point": mark.point}
+    start, end = mark.span or (0, 0)
+    return {"label": mark.label, **place, **({"start": start, "end": end} if end and whole_text else {})}
+
+
+def heat_map(heat: Heat) -> Json:
+    """A heat map of at most ``MAX_HEAT_BYTES``: bytes ``[tokens, rows, columns]`` of each image, scaled to its maximum,
+    and the text of each token or group of tokens.
+    """
+    tokens = len(heat.token_texts)
+    most = max(1, MAX_HEAT_BYTES // sum(maps[0].size for maps in heat.maps))
+    size = math.ceil(tokens / most)
+    starts = range(0, tokens, size)
+    images = []
+    for maps in heat.maps:
+        means = np.stack([maps[start : start + size].mean(0) for start in starts])
+        highest = float(means.max())
+        levels = np.rint(means * (255 / highest if highest else 0)).astype(np.uint8)
+        rows, columns = levels.shape[1:]
+        images.append({"rows": rows, "columns": columns, "max": highest, "values": levels.tobytes()})
+    return {"images": images, "tokens": ["".join(heat.token_texts[start : start + size]) for start in starts]}
