@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.components import Components, component_site
 
 if TYPE_CHECKING:
@@ -254,3 +255,25 @@ def test_a_chart_is_drawn_again(components: Components, page: Page) -> None:
     for odd in ([], *([{"name": 1, "points": points}] for points in strange_points)):
         components.answer(text=json.dumps({**chart, "series": odd}), format="json")
         assert page.locator(".answer").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_issue(components: Components, page: Page) -> None:
+    marks = [{"label": "can", "box": [10, 10, 200, 200]}]
+    components.viewer(focus=True, marks=marks, enhancedSrc="/examples/shelf_two.png")
+    page.get_by_role("button", name="Focus", exact=True).press("Enter")
+    markdown = "# Title\n\n| a |\n|---|\n| 1 |\n\n```python\nprint(1)\n```\n\n[a](https://a.example) `b` a can $x^2$"
+    span = markdown.index("a can")
+    count = {"total": 2, "items": {"can": 2}}
+    votes = [{"items.can": {"2": 2, "1": 1}}]
+    components.answer(text=markdown, marks=marks, spans=[[span, span + 5]])
+    components.until("document.querySelector('math')")
+    found = serious_issues(page)
+    components.answer(text="A can.", tokens=["A", " can", "."])
+    found += serious_issues(page)
+    components.answer(text=json.dumps(count), format="json", votes=votes)
+    page.get_by_text("1 value differs").click()
+    found += serious_issues(page)
+    page.get_by_role("tab", name="Tree").click()
+    found += serious_issues(page)
+    assert not found
