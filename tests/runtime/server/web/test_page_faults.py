@@ -14,6 +14,7 @@ from PIL import Image
 from tests.runtime.server.running_server import KEY, READY, Server
 from tests.runtime.server.web import fakes
 from tests.runtime.server.web.accessibility import serious_issues
+from tests.runtime.server.web.browser import LOAD_SECONDS
 from tests.runtime.server.web.test_page import SHELF, ask, finish, uploads
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def test_the_page_reconnects_to_a_restarted_service(page: Page, context: Browser
         watch.allow(allowed)
     service = Server([])
     try:
-        service.url = service.wait_for(READY)[1]
+        service.url = service.wait_for(READY, LOAD_SECONDS)[1]
         watch.origin = service.url
         page.goto(service.url)
         page.locator("input[type=file]").first.set_input_files(SHELF)
@@ -128,7 +129,7 @@ def test_the_page_reconnects_to_a_restarted_service(page: Page, context: Browser
         page.locator(".turn [role=alert]").wait_for()
         port = service.port
         service = Server(["--port", str(port)])
-        service.wait_for(READY)
+        service.wait_for(READY, LOAD_SECONDS)
         service.url = watch.origin
         page.get_by_role("button", name="Ask again").click()
         assert "red" in finish(page, 2)
