@@ -9,7 +9,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 from benchmarks import compare, participants
 from vlrun.bench.ceiling import Ceiling
@@ -28,11 +30,13 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(["start_to_text", 0.5]), flush=True)
         time.sleep(1)
         return 0
-    compare.measure_ceiling = lambda: Ceiling(1e10, {"f32": 1e11, "bf16": 1e11, "int8": 2e11})
-    if arguments[:1] == ["--fake"]:
-        del arguments[0]
-        participants.vlrun_workload = fake_workload
-    return compare.main(arguments)
+    ceiling = Ceiling(1e10, {"f32": 1e11, "bf16": 1e11, "int8": 2e11})
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(compare, "measure_ceiling", lambda: ceiling))
+        if arguments[:1] == ["--fake"]:
+            del arguments[0]
+            stack.enter_context(patch.object(participants, "vlrun_workload", fake_workload))
+        return compare.main(arguments)
 
 
 if __name__ == "__main__":

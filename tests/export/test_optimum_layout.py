@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_a_downloaded_folder_answers_with_all_of_the_engine(tied_model: Path, op
     np.testing.assert_allclose(theirs[-1], ours[-1], atol=1e-4)
 
 
-def answers_of(folder: Path) -> tuple[object, ...]:
+def answers_of(folder: Path) -> tuple[Any, ...]:
     """Return what a model answers alone, from the prefix cache, beside others and in a task, and its attention."""
     with vlrun.load(folder, hints=EXACT, cache=vlrun.CacheConfig(kv_disk=0)) as vlm:
         first = vlm.ask(IMAGE, QUESTIONS[0], replace(GREEDY, heatmap=True))

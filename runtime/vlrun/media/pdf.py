@@ -145,7 +145,8 @@ def _draw_within_limit(page: PdfPage, place: tuple[Any, ...], name: str) -> None
     """Draw the content of a page. PDFium asks now and then whether it should pause."""
     import pypdfium2.raw as pdfium
 
-    end, stopped = time.thread_time() + MAX_SECONDS, []
+    end = time.thread_time() + MAX_SECONDS
+    stopped: list[MediaTooLarge | KeyboardInterrupt] = []
 
     def must_pause(_: object) -> int:
         try:

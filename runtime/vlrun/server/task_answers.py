@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
+from vlrun.each import MAX_PARALLEL
 from vlrun.engine.request import Cancellation
 from vlrun.tasks.request import TaskRequest, TaskResult, VoteCounts
-from vlrun.tasks.run import MAX_PARALLEL, RunControl, TaskImages, run_prepared
+from vlrun.tasks.run import RunControl, TaskImages, run_prepared
 from vlrun.types.answer import Answer, Chunk, Progress, Usage
 from vlrun.types.options import Options
 from vlrun.vlm import VLM

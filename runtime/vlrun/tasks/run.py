@@ -112,8 +112,9 @@ def prepare_images(vlm: VLM, images: Sequence[Image], request: TaskRequest, opti
     if request.tiles is not None:  # a tile's transform leads to the image that was cut, even if that one was derived
         parts = [[tile] for tile in cut_tiles(replace(images[0], transform=None), request.tiles)]
     seen = tuple(tuple(vlm.builder.resize(image, options, options.detail) for image in part) for part in parts)
-    single = images[0] if len(images) == 1 else None
-    return TaskImages(seen, single and single.size, single and single.to_original)
+    if len(images) != 1:
+        return TaskImages(seen, None, None)
+    return TaskImages(seen, images[0].size, images[0].to_original)
 
 
 def run_prepared(

@@ -42,7 +42,12 @@ class Watched(FakeVLM):
 
     def chat(self, turns: Sequence[Turn], options: Options, *more: Any) -> Iterator[Chunk]:
         ended = threading.Event()
-        more[-1].add_done_callback(lambda _: (ended.set(), self.may_answer.set()))
+
+        def end(_: object) -> None:
+            ended.set()
+            self.may_answer.set()
+
+        more[-1].add_done_callback(end)
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from vlrun.server.limits import ServerLimits
 
 MODEL = "vlrun-tiny"
 KEYED, OPEN = document(ServerLimits(), MODEL, keyed=True), document(ServerLimits(), MODEL, keyed=False)
-PARSERS = {
+PARSERS: dict[str, Callable[[Any, list[str], ServerLimits], object]] = {
     "/v1/chat/completions": chat.parse,
     "/v1/completions": completions.parse,
     "/v1/responses": responses.parse,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tests.paths import ROOT
 from vlrun.server.pages import POLICY, WEB
@@ -24,7 +24,7 @@ PAGE = Path(__file__).parent / "components"
 class _Files(SimpleHTTPRequestHandler):
     """Serves the page, the web page's sources and the examples, with the web page's content security policy."""
 
-    extensions_map: ClassVar = {ending: kind.decode() for ending, kind in TYPES.items()}
+    extensions_map = {ending: kind.decode() for ending, kind in TYPES.items()}  # noqa: RUF012 - as in the base class
 
     def translate_path(self, path: str) -> str:
         path = path.partition("?")[0]

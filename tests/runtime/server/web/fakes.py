@@ -47,7 +47,7 @@ def answer(where: BrowserContext | Page, text: str, **extension: Any) -> list[di
     bodies: list[dict[str, Any]] = []
 
     def fulfill(route: Route) -> None:
-        bodies.append(route.request.post_data_json)
+        bodies.append(route.request.post_data_json or {})
         route.fulfill(body=events(words(text, **extension)), content_type="text/event-stream")
 
     where.unroute(COMPLETIONS)
