@@ -40,7 +40,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
             "group_size": 8,
         },
     ),
-    "Image": (vlrun.Image, {"rgb": IMAGE.rgb, "sha256": "", "notes": (), "transform": None}),
+    "Image": (vlrun.Image, {"rgb": IMAGE.rgb, "sha256": "", "notes": (), "transform": None, "label": ""}),
     "ImageTransform": (vlrun.ImageTransform, {"size": (4, 4), "matrix": TRANSFORM.matrix}),
     "ImageTransform.point": (TRANSFORM.point, {"x": 1, "y": 1}),
     "ImageTransform.box": (TRANSFORM.box, {"left": 1, "top": 1, "right": 2, "bottom": 2}),
