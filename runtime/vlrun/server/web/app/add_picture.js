@@ -25,7 +25,7 @@ export function AddPicture({ inputs = INPUTS, compact = false }) {
   return html`<button
       type="button"
       class=${compact ? "icon-button" : "button button-primary"}
-      aria-label=${t("addPicture")}
+      aria-label=${compact ? t("addPicture") : undefined}
       title=${t("addPicture")}
       onClick=${() => ref.current?.click()}
     >
@@ -48,7 +48,7 @@ export function TakePhoto({ compact = false }) {
   return html`<button
     type="button"
     class=${compact ? "icon-button" : "button"}
-    aria-label=${t("takePhoto")}
+    aria-label=${compact ? t("takePhoto") : undefined}
     title=${t("takePhoto")}
     onClick=${() => openDialog("camera")}
   >

@@ -10,6 +10,8 @@ import { app } from "./store.js";
 const t = translator(messages);
 
 const NEAR_END = 120;
+/** Above the last question, which stays in view while its answer grows. */
+const MARGIN = 16;
 
 /** @param {{state: import("./state.js").State}} props */
 export function ConversationView({ state }) {
@@ -19,16 +21,23 @@ export function ConversationView({ state }) {
   const last = turns.at(-1);
   useEffect(() => {
     follows.current = true;
-  }, [turns.length]);
+  }, [turns.length, last?.status === "sending"]);
   useEffect(() => {
     const element = ref.current;
-    if (element && follows.current) element.scrollTop = element.scrollHeight;
+    const turn = /** @type {HTMLElement | null | undefined} */ (element?.querySelector(".turn:last-child"));
+    if (element && turn && follows.current) element.scrollTop = Math.min(element.scrollHeight, turn.offsetTop - MARGIN);
   }, [last]);
   const onScroll = () => {
     const { scrollTop, scrollHeight, clientHeight } = /** @type {HTMLElement} */ (ref.current);
-    follows.current = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    const turn = /** @type {HTMLElement | null | undefined} */ (ref.current?.querySelector(".turn:last-child"));
+    const end = Math.min(scrollHeight - clientHeight, (turn?.offsetTop ?? 0) - MARGIN);
+    if (Math.abs(end - scrollTop) < NEAR_END) follows.current = true;
   };
-  return html`<div class="talk" ref=${ref} onScroll=${onScroll} tabindex="0" role="region" aria-label=${t("conversation")}>
+  const leave = () => {
+    follows.current = false; // until the scrolling that begins here comes back to the end
+  };
+  return html`<div class="talk" ref=${ref} onScroll=${onScroll} onWheel=${leave} onTouchMove=${leave}
+    onPointerDown=${leave} onKeyDown=${leave} tabindex="0" role="region" aria-label=${t("conversation")}>
     ${turns.length
       ? turns.map((turn, index) => html`<${Kept} key=${turn.id} turn=${turn} number=${index + 1} state=${state} />`)
       : html`<${Welcome} state=${state} />`}

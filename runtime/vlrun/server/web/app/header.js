@@ -23,7 +23,7 @@ export function Header({ state }) {
       type="button"
       class="server-chip"
       aria-haspopup="dialog"
-      aria-label=${`${t("service")}: ${text}`}
+      aria-label=${`${t("service")}: ${isReady ? `${server.model}, ${text}` : text}`}
       onClick=${() => openDialog(keyNeeded ? "key" : "server")}
     >
       <span class=${`dot dot-${kind}`}></span>
