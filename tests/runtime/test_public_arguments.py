@@ -40,7 +40,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
             "group_size": 8,
         },
     ),
-    "Image": (vlrun.Image, {"rgb": IMAGE.rgb, "sha256": "", "notes": (), "transform": None}),
+    "Image": (vlrun.Image, {"rgb": IMAGE.rgb, "sha256": "", "notes": (), "transform": None, "label": ""}),
     "ImageTransform": (vlrun.ImageTransform, {"size": (4, 4), "matrix": TRANSFORM.matrix}),
     "ImageTransform.point": (TRANSFORM.point, {"x": 1, "y": 1}),
     "ImageTransform.box": (TRANSFORM.box, {"left": 1, "top": 1, "right": 2, "bottom": 2}),
@@ -93,7 +93,9 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "enhance": (vlrun.enhance, {"image": IMAGE}),
     "load": (vlrun.load, {"folder": "/no/such", "hints": None, "cache": None, "wait": False}),
     "load_tasks": (vlrun.load_tasks, {"path": "/no/such"}),
+    "Pdf": (vlrun.Pdf, {"source": "/no/such", "pages": "1"}),
     "open_image": (vlrun.open_image, {"source": "/no/such"}),
+    "open_pages": (vlrun.open_pages, {"source": "/no/such", "pages": "1"}),
     "overlay_heat": (vlrun.overlay_heat, {"image": IMAGE, "heat": np.ones((3, 3), np.float32)}),
 }
 

@@ -18,6 +18,7 @@ from vlrun.media.image import DEFAULT_LIMITS, Image, ImageLimits, ImageSource, c
 from vlrun.media.page_ranges import parse_pages
 from vlrun.media.pdf import PendingPage, read_pages
 from vlrun.media.sources import UNNAMED, read_source
+from vlrun.types.arguments import text
 
 MAX_IMAGES = 64
 MAX_TOTAL_PIXELS = 1_000_000_000
@@ -100,10 +101,11 @@ class Pdf:
     pages: str | None = None
 
     def __post_init__(self) -> None:
+        source: object = self.source
+        if not isinstance(source, str | os.PathLike | bytes | bytearray) and not hasattr(source, "read"):
+            raise OptionError(f"source must be a path, bytes or a file, not an image or {type(source).__name__}")
         if self.pages is not None:
-            if not isinstance(self.pages, str):
-                raise OptionError(f"pages must be a text, not {type(self.pages).__name__}")
-            parse_pages(self.pages)
+            parse_pages(text("pages", self.pages))
 
 
 Source = ImageSource | Pdf
