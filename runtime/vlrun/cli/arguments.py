@@ -9,20 +9,24 @@ from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 from vlrun.media.image_files import has_image_suffix, is_pattern, matches
 
+CLIPBOARD = "--clipboard"
+"""Stands for the image in the clipboard."""
+URLS = ("https://", "http://")
+
 
 def split_arguments(
-    words: Sequence[str], questions: Sequence[str] = (), *, folders: bool = False
+    words: Sequence[str], questions: Sequence[str] = (), *, folders: bool = False, clipboard: bool = False
 ) -> tuple[list[str], list[str | None]]:
     """Separate images and questions.
 
     Without ``questions`` the last word is the question, unless it is ``-``, a file, or looks like an image file name.
     With spaces it looks like one only in a folder that exists; otherwise a note says that it is the question. With
-    ``folders``, folders and patterns of file names are images too.
+    ``folders``, folders and patterns of file names are images too. With ``clipboard``, its image is the first one.
 
     Raises:
         OptionError: There is no image, or a question is empty.
     """
-    images, asked = list(words), list(questions)
+    images, asked = [*[CLIPBOARD] * clipboard, *words], list(questions)
     if not asked and words and not (_is_image(words[-1]) or (folders and _names_images(words[-1]))):
         asked = [images.pop()]
         if images and has_image_suffix(asked[0]):
@@ -46,7 +50,7 @@ def _names_images(word: str) -> bool:
 
 
 def _is_image(word: str) -> bool:
-    if word == "-" or word.lower().startswith("file:/"):
+    if word == "-" or word.lower().startswith(("file:/", *URLS)):
         return True
     try:
         path = Path(word)
@@ -56,3 +60,8 @@ def _is_image(word: str) -> bool:
         )
     except (OSError, ValueError):  # too long for a path, or with a NUL
         return False
+
+
+def is_file(image: str) -> bool:
+    """Return whether an image is a file of this machine, not stdin, the clipboard or a URL."""
+    return image not in ("-", CLIPBOARD) and not image.lower().startswith(URLS)

@@ -16,7 +16,7 @@ import click
 
 from vlrun.cli.answer_file import stdout_to
 from vlrun.cli.answer_progress import AnswerProgress
-from vlrun.cli.arguments import split_arguments
+from vlrun.cli.arguments import is_file, split_arguments
 from vlrun.cli.images import (
     ImageOptions,
     LoadedImage,
@@ -126,7 +126,7 @@ class OutputOptions:
             raise OptionError("--heatmap needs one answer: leave out --tiles, --votes and --steps")
         for target in drawings:
             check_target(target)
-        files = [local_path(name) for name in images if name != "-"]
+        files = [local_path(name) for name in images if is_file(name)]
         for one, other in itertools.combinations([*targets, *files], 2):
             if one in targets and one.resolve() == other.resolve():
                 raise OptionError(f"'{one}' would be overwritten: choose another name for the output")
@@ -153,10 +153,11 @@ def ask(
 ) -> None:
     """Ask a QUESTION about all IMAGEs together (default: describe them).
 
-    IMAGE is a file, or - for stdin. The last argument is the question, unless it is a file. Examples: docs/asking.md.
-    With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or FILE.csv can then be continued.
+    IMAGE is a file, an https URL, or - for stdin. The last argument is the question, unless it is a file.
+    Examples: docs/asking.md. With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or FILE.csv can
+    then be continued.
     """
-    names, questions = split_arguments(words, question, folders=each.each)
+    names, questions = split_arguments(words, question, folders=each.each, clipboard=image_options.clipboard)
     requests = [task_options.request(question) for question in questions]
     if each.each:
         from vlrun.cli.each import ask_each

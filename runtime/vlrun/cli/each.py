@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
+from vlrun.cli.arguments import is_file
 from vlrun.cli.images import ImageOptions
 from vlrun.cli.output import as_dict, print_json_object, print_text
 from vlrun.cli.terminal import print_note, silent_libraries
@@ -97,8 +98,8 @@ def _check(names: Sequence[str], requests: Sequence[TaskRequest], output: Output
     """Check the options before the model is loaded. Raises OptionError."""
     if output.draw or output.heatmap or output.heatmap_word is not None or output.stats:
         raise OptionError("--draw, --heatmap and --stats are for one question: leave them out with --each")
-    if "-" in names:
-        raise OptionError("--each takes files and folders, not stdin")
+    if not all(map(is_file, names)):
+        raise OptionError("--each takes files and folders: no stdin, no clipboard, no URL")
     for request in requests:
         request.check_image_count(1)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vlrun.cli.arguments import CLIPBOARD, is_file
 from vlrun.cli.option_groups import OptionTable, option_group
 from vlrun.cli.progress_line import ProgressLine, timed
 from vlrun.cli.terminal import print_note, silent_libraries
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 IMAGE_OPTIONS: OptionTable = {
     "region": {"metavar": "X,Y,W,H", "help": "Use only this region: pixels, or thousandths with /1000 at the end."},
+    "clipboard": {"is_flag": True, "help": "Ask about the image in the clipboard."},
     "pages": {"metavar": "1-3,7", "help": "Use only these pages of PDF files."},
     "enhance": {"is_flag": True, "help": "Straighten, brighten and sharpen where needed."},
 }
@@ -32,16 +34,19 @@ class ImageOptions:
     region: Region | None = None
     enhance: bool = False
     pages: str | None = None
+    clipboard: bool = False
 
     @classmethod
-    def parse(cls, region: str | None = None, enhance: bool = False, pages: str | None = None) -> ImageOptions:
+    def parse(
+        cls, region: str | None = None, enhance: bool = False, pages: str | None = None, clipboard: bool = False
+    ) -> ImageOptions:
         """Return the options. Raises OptionError for a region or pages that are none."""
         from vlrun.media.page_ranges import parse_pages
         from vlrun.media.region import parse_region
 
         if pages is not None:
             parse_pages(pages)
-        return cls(None if region is None else parse_region(region), enhance, pages)
+        return cls(None if region is None else parse_region(region), enhance, pages, clipboard)
 
     def apply(self, image: Image) -> Image:
         """Crop and enhance an image. Raises OptionError for a region outside of it."""
@@ -82,7 +87,7 @@ def read_image_headers(names: Sequence[str], pages: str | None = None) -> list[P
     from vlrun.media.pending_image import read_headers
 
     with silent_libraries():
-        return read_headers([_read_stdin() if name == "-" else name for name in names], pages)
+        return read_headers([_source(name) for name in names], pages)
 
 
 def load_images(
@@ -130,14 +135,29 @@ def image_notes(images: Sequence[LoadedImage]) -> frozenset[str]:
     return frozenset(note for one in images for note in one.image.notes)
 
 
-def _read_stdin() -> bytes:
+def _source(name: str) -> str | bytes:
+    """Return the name of a file, or the bytes of what is none."""
     from vlrun.media.image import MAX_FILE_BYTES
 
+    if is_file(name):
+        return name
+    if name == "-":
+        return _read_stdin(MAX_FILE_BYTES)
+    if name == CLIPBOARD:
+        from vlrun.cli.clipboard import read_clipboard
+
+        return read_clipboard(MAX_FILE_BYTES)
+    from vlrun.cli.image_url import Fetcher
+
+    return Fetcher(MAX_FILE_BYTES).fetch(name)
+
+
+def _read_stdin(max_bytes: int) -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise OptionError("- reads an image from stdin, but stdin is closed or a terminal")
-    encoded = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    if len(encoded) > MAX_FILE_BYTES:
-        raise MediaTooLarge(f"the image on stdin has more than {MAX_FILE_BYTES:,} bytes, the limit")
+    encoded = sys.stdin.buffer.read(max_bytes + 1)
+    if len(encoded) > max_bytes:
+        raise MediaTooLarge(f"the image on stdin has more than {max_bytes:,} bytes, the limit")
     if not encoded:
         raise DamagedMedia("the image on stdin is empty")
     return encoded

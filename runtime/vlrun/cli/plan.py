@@ -59,7 +59,7 @@ def plan(
     Prints visual tokens, memory and time. Times come from earlier runs on this machine; the first time, the model is
     loaded and runs once.
     """
-    names, questions = split_arguments(words)
+    names, questions = split_arguments(words, clipboard=image_options.clipboard)
     from vlrun.backends.system_memory import check_memory
     from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import estimate_cost

@@ -151,9 +151,8 @@ class _Serve(click.Command):
 def serve(listen: ListenOptions, page: web_page.PageOptions, limits: ServerLimits, model_options: ModelOptions) -> None:
     """Serve the web page and the API: http://127.0.0.1:8321.
 
-    The base URL for clients of the OpenAI API is http://127.0.0.1:8321/v1. docs/service.md describes endpoints, keys,
-    limits and errors. The log goes to stderr. Ctrl+C or SIGTERM waits for
-    running answers; a second one stops at once.
+    The base URL for clients of the OpenAI API ends in /v1. docs/service.md describes endpoints, keys, limits and
+    errors. The log goes to stderr. Ctrl+C or SIGTERM waits for running answers; a second one stops at once.
     """
     try:
         from vlrun.server import logging, server

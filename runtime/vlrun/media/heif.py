@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
-from typing import IO
+import io
+import struct
+from collections.abc import Iterator
 
 from PIL import Image as PILImage
 
-from vlrun.errors import MissingExtra
+from vlrun.errors import DamagedMedia, MissingExtra
 
 EXTRA = "heic"
+_ITEM = b"infe"
 
 
-def open_heif(file: IO[bytes], name: str) -> PILImage.Image:
+def open_heif(file: io.BytesIO, name: str) -> PILImage.Image:
     """Open a HEIF image, whose pixels are not decoded yet. libheif turns them upright.
 
     Raises:
         MissingExtra: The package is not installed.
-        SyntaxError: The file is damaged.
+        DamagedMedia: The items of the file have no proper names: pi-heif 1.4 crashes on them.
+        SyntaxError: The file is damaged otherwise.
     """
     try:
         from pi_heif.as_plugin import HeifImageFile
     except ImportError:
         raise MissingExtra(f"{name} is a HEIC photo, which needs another package", EXTRA) from None
+    if not all(map(_is_utf8, _item_texts(file.getvalue()))):
+        raise DamagedMedia(f"{name} is damaged or cut short")
     image: PILImage.Image = HeifImageFile(file)
     return image
+
+
+def _item_texts(encoded: bytes) -> Iterator[bytes]:
+    """Yield type, name and content type of each item, as they are in the file (ISO/IEC 14496-12, ``infe``)."""
+    position = 0
+    while position + 8 <= len(encoded):
+        size, kind = struct.unpack_from(">I4s", encoded, position)
+        if size == 1 and position + 16 <= len(encoded):
+            (size,) = struct.unpack_from(">Q", encoded, position + 8)
+        end = position + size if size >= 8 else len(encoded)  # 0: the rest of the file
+        if kind == b"meta":
+            yield from _item_texts_in(encoded[position:end])
+        position = end
+
+
+def _item_texts_in(meta: bytes) -> Iterator[bytes]:
+    start = meta.find(_ITEM)
+    while start >= 4:
+        size = int.from_bytes(meta[start - 4 : start], "big")
+        version = meta[start + 4 : start + 5]
+        yield meta[start + (14 if version == b"\3" else 12) : start - 4 + size]
+        start = meta.find(_ITEM, start + 4)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

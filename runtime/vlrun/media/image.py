@@ -233,7 +233,7 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
     if kind := foreign_format(encoded):
         raise UnsupportedMedia(f"{name} is {kind}, which vlrun cannot read: make a JPEG or PNG of it")
     if is_pdf(encoded):
-        raise UnsupportedMedia(f"{name} is a PDF file, not an image: ask about it, or use vlrun.open_pages")
+        raise UnsupportedMedia(f"{name} is a PDF file, not an image; vlrun.open_pages makes images of it")
     with _media_errors(name, limits):
         if limits.strict:
             check_segments(encoded, name)

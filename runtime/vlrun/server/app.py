@@ -141,7 +141,7 @@ class Service:
 
     def _routes(self) -> dict[str, Mapping[str, Endpoint]]:
         names, limits, calls = self.names, self.limits, self.vlm.family.tool_calls
-        chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls))
+        chat = self._json("chat", lambda body: ChatAdapter.read(body, names, limits, calls, self.tasks))
         completions = self._json("completions", lambda body: CompletionAdapter.read(body, names, limits))
         responses = self._json("responses", lambda body: ResponsesAdapter.read(body, names, limits, calls))
         messages = self._json("anthropic", lambda body: AnthropicAdapter.read(body, names, limits, calls))

@@ -61,7 +61,7 @@ class ImageEndpoints:
 
             stored = await self._in_turn(receive, context, check)
             stored = self._store.put(owner_of(scope), context.client, stored)
-            self._forget_unused()
+            self.forget_unused()
             await self._send_object(send, stored)
             context.outcome = "ok"
 
@@ -95,7 +95,7 @@ class ImageEndpoints:
             send, msgspec.json.encode(image_object(stored.id, stored.encoded, stored.size, self._store.seconds))
         )
 
-    def _forget_unused(self) -> None:
+    def forget_unused(self) -> None:
         """Forget images that were not used for too long, and again when the next one will be due."""
         seconds = self._store.expire()
         if self._timer is None and seconds is not None:
@@ -103,7 +103,7 @@ class ImageEndpoints:
 
     def _due(self) -> None:
         self._timer = None
-        self._forget_unused()
+        self.forget_unused()
 
 
 def preview(encoded: bytes, options: PreviewOptions, limits: ServerLimits) -> bytes:

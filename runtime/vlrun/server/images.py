@@ -127,5 +127,6 @@ def _image_limits(limits: ServerLimits) -> ImageLimits:
         formats=FORMATS,
         max_bytes=limits.max_body_mib * MIB,
         max_pixels=limits.max_megapixels * _MEGA,
+        reduces=False,
         strict=True,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vlrun.cli.arguments import split_arguments
+from vlrun.cli.arguments import CLIPBOARD, split_arguments
 from vlrun.errors import OptionError
 
 
@@ -50,6 +50,14 @@ def test_a_pipe_or_a_file_url_is_an_image(tmp_path: Path) -> None:
     for word in (str(pipe), "file:///a%20b", "FILE:/a"):
         assert split_arguments([word]) == ([word], [None])
     assert split_arguments([str(pipe), str(tmp_path)]) == ([str(pipe)], [str(tmp_path)])  # a folder is a word
+
+
+def test_a_url_and_the_clipboard_are_images() -> None:
+    assert split_arguments(["https://example.org/a", "What?"]) == (["https://example.org/a"], ["What?"])
+    assert split_arguments(["HTTPS://example.org/a"]) == (["HTTPS://example.org/a"], [None])
+    assert split_arguments(["What?"], clipboard=True) == ([CLIPBOARD], ["What?"])
+    assert split_arguments(["a.png"], clipboard=True) == ([CLIPBOARD, "a.png"], [None])
+    assert split_arguments([], clipboard=True) == ([CLIPBOARD], [None])
 
 
 def test_with_each_folders_and_patterns_that_match_are_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_json_that_is_cut_short_is_an_error_with_its_text(capsys: pytest.Capture
         (("--each", "nowhere/"), 3, "no such file or folder: 'nowhere/'"),
         (("--each", "."), 3, "there are no images in '.'"),
         (("--each", "*.xyz.png"), 3, "no file matches"),
-        (("--each", "-"), 2, "not stdin"),
+        (("--each", "-"), 2, "no stdin, no clipboard, no URL"),
         (("--recursive", EXAMPLES / "shelf.png"), 2, "--recursive needs --each"),
         (("--each", EXAMPLES, "--stats"), 2, "leave them out with --each"),
         (("--each", EXAMPLES, "--task", "compare"), 2, "needs at least 2 images"),

@@ -188,18 +188,25 @@ def test_invalid_input_gets_one_sentence(
         assert error.count("\n") == 1
 
 
+def weights(folder: Path, part: str) -> Path:
+    """Return the file of a part's weights, for either backend."""
+    (path,) = {*folder.glob(f"{part}.bin"), *folder.glob(f"{part}.onnx.data")}
+    return path
+
+
 def damage_missing(folder: Path) -> None:
-    (folder / "vision.bin").unlink()
+    weights(folder, "vision").unlink()
 
 
 def damage_cut(folder: Path) -> None:
-    (folder / "decoder.bin").write_bytes((folder / "decoder.bin").read_bytes()[:-1])
+    path = weights(folder, "decoder")
+    path.write_bytes(path.read_bytes()[:-1])
 
 
 def damage_flip(folder: Path) -> None:
-    content = bytearray((folder / "decoder.bin").read_bytes())
+    content = bytearray(weights(folder, "decoder").read_bytes())
     content[len(content) // 2] ^= 1
-    (folder / "decoder.bin").write_bytes(content)
+    weights(folder, "decoder").write_bytes(content)
 
 
 def damage_manifest(folder: Path) -> None:
@@ -234,7 +241,7 @@ def damage_zero(folder: Path) -> None:
 DAMAGE = [
     (damage_number, "does not match its manifest"),
     (damage_zero, "manifest.json of"),
-    (damage_missing, "lacks vision.bin"),
+    (damage_missing, "lacks vision."),
     (damage_cut, "bytes instead of"),
     (damage_flip, "is not the file that was exported"),
     (damage_manifest, "manifest.json of"),

@@ -35,7 +35,7 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def configured_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service with two keys, a task and a kiosk of its own, and 1 MiB for images, forgotten after two seconds."""
+    """A service with two keys, a task and a kiosk of its own, and 1 MiB for images."""
     from tests.runtime.server.running_server import ALICE, BOB, FRAME_ANCESTOR, serving
 
     folder: Path = tmp_path_factory.mktemp("configured")
@@ -47,7 +47,7 @@ def configured_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     (folder / "kiosk.toml").write_text(f'title = "Shelf"\nlogo = "logo.svg"\n{questions}')
     options = {"--api-key-file": "keys", "--tasks": "tasks.toml", "--kiosk-config": "kiosk.toml"}
     files = [text for name, file in options.items() for text in (name, str(folder / file))]
-    images = ("--stored-images-mib", "1", "--stored-image-seconds", "2")
+    images = ("--stored-images-mib", "1")
     no_screen = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "BROWSER": ""}
     with serving(*files, *images, "--frame-ancestor", FRAME_ANCESTOR, "--open", environment=no_screen) as running:
         yield running

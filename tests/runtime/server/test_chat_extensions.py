@@ -44,7 +44,7 @@ def streamed(server: Server, request: dict[str, Any]) -> tuple[str, list[dict[st
     chunks = [json.loads(line) for line in data[:-1]]
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     text = "".join(choice["delta"].get("content", "") for choice in choices)
-    return text, [chunk["vlrun"] for chunk in chunks if not chunk["choices"]], choices[-1]
+    return text, [chunk["vlrun"] for chunk in chunks if "vlrun" in chunk and not chunk["choices"]], choices[-1]
 
 
 def test_marks_of_a_region_are_in_pixels_of_the_whole_image(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -9,7 +10,8 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -32,6 +34,12 @@ from tests.runtime.server.http_client import (
     wait_until,
 )
 from tests.runtime.server.running_server import ALICE, BOB, Server
+from vlrun.server.image_endpoints import ImageEndpoints
+from vlrun.server.image_store import ImageStore, StoredImage
+from vlrun.server.limits import ServerLimits
+
+if TYPE_CHECKING:
+    from vlrun.server.request_handler import RequestHandler
 
 pytestmark = pytest.mark.slow
 
@@ -275,6 +283,18 @@ def test_images_of_another_key_are_not_there(configured_server: Server) -> None:
     assert delete(configured_server, path, alice).status == 200
 
 
+def test_a_task_of_the_operator_is_asked_about_a_part_of_a_named_image(configured_server: Server) -> None:
+    alice = {"Authorization": f"Bearer {ALICE}"}
+    upload(configured_server, headers=alice)
+    part = named(SHELF_ID)
+    part["image_url"]["region"] = "0,0,500,1000/1000"
+    reply = post(configured_server, chat_request(part, vlrun={"task": "shelf"}), headers=alice)
+    assert reply.status == 200, reply.body
+    assert reply.json["usage"]["prompt_tokens_details"]["image_tokens"] > 0
+    refused = post(configured_server, chat_request(named(GONE), vlrun={"task": "shelf"}), headers=alice)
+    assert_error(refused, 404, "image_not_found", PARAM)
+
+
 def test_foreign_pages_cannot_send_or_delete_images(server: Server) -> None:
     """A form needs no preflight, but browsers send Origin with it."""
     upload(server)
@@ -287,20 +307,22 @@ def test_foreign_pages_cannot_send_or_delete_images(server: Server) -> None:
     assert_error(upload(server, headers={"Host": "evil.example"}), 403, "host_not_allowed")
 
 
-def test_an_unused_image_is_forgotten_without_any_request(configured_server: Server) -> None:
-    alice = {"Authorization": f"Bearer {ALICE}"}
+def test_an_unused_image_is_forgotten_without_any_request() -> None:
+    """By a timer: nothing of a picture may survive because nobody asks for it."""
 
-    def held() -> bytes:
-        (line,) = (
-            line
-            for line in get(configured_server, "/metrics", alice).body.splitlines()
-            if line.startswith(b"vlrun_stored_image_b")
-        )
-        return line.split()[1]
+    async def unused() -> float:
+        store = ImageStore(ServerLimits(stored_image_seconds=0.05))
+        endpoints = ImageEndpoints(cast("RequestHandler", SimpleNamespace(images=store, limits=ServerLimits())))
+        for number in range(3):
+            store.put("", "x", StoredImage.of(bytes(number), (1, 1)))
+            endpoints.forget_unused()
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while store.held:
+                await asyncio.sleep(0.01)
+        return store.held
 
-    upload(configured_server, random_image(), alice)
-    assert held() != b"0.0"
-    wait_until(lambda: held() == b"0.0", 10)
+    assert asyncio.run(unused()) == 0
 
 
 def test_a_thousand_uploads_leave_no_memory_behind(configured_server: Server) -> None:

@@ -24,7 +24,7 @@ from tests.runtime.server.http_client import (
     send_request,
     wait_until,
 )
-from tests.runtime.server.running_server import Server, serving
+from tests.runtime.server.running_server import ALICE, Server, serving
 from tests.runtime.server.test_chat_extensions import shelf, streamed
 
 pytestmark = pytest.mark.slow
@@ -121,9 +121,6 @@ def test_the_usage_is_that_of_all_answers(server: Server) -> None:
     assert usage["completion_tokens"] >= 3
 
 
-LONG = {"votes": 8, "steps": True}
-
-
 def long_task(**more: Any) -> dict[str, Any]:
     """Votes that take seconds."""
     numbers = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
@@ -181,6 +178,31 @@ def test_eight_clients_with_votes_are_all_answered(server: Server) -> None:
         thread.join(120)
     assert len(answers) == 8
     assert all(sum(answer["vlrun"]["votes"][0]["total"].values()) == 3 for answer in answers)
+
+
+def test_a_task_of_the_service_is_answered(server: Server, configured_server: Server) -> None:
+    """`vlrun serve --tasks` adds tasks, which only this service knows."""
+    request = task_request(vlrun={"task": "shelf"}, temperature=0)
+    reply = post(configured_server, request, headers={"Authorization": f"Bearer {ALICE}"})
+    assert reply.text == post(server, chat_request(image(), "What is there?")).text
+    assert "there is no task 'shelf'" in assert_error(post(server, request), 400, "invalid_value", "vlrun.task")
+
+
+def test_stored_images_have_regions_and_tasks(server: Server) -> None:
+    """The page asks about a part of a picture that it sent before, without sending it again."""
+    stored = post(server, {"image": image()["image_url"]["url"]}, "/v1/images").json["url"]
+    part = {"type": "image_url", "image_url": {"url": stored, "region": "0,427,640,213"}}
+    expected = choice(
+        server, task_request(shelf(region="0,427,640,213"), vlrun={"task": "locate", "items": ["bottle"]})
+    )
+    assert choice(server, task_request(part, vlrun={"task": "locate", "items": ["bottle"]})) == expected
+    gone = {"type": "image_url", "image_url": {"url": f"vlrun:img_{64 * '0'}"}}
+    assert_error(
+        post(server, task_request(gone, vlrun={"votes": 2})),
+        404,
+        "image_not_found",
+        "messages[0].content[0].image_url.url",
+    )
 
 
 def test_tiles_too_small_are_refused(server: Server) -> None:

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image as PILImage
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, DeviceError, InvalidAnswer, SchemaViolation
+from vlrun.errors import AnswerCancelled, DeviceError, InvalidAnswer, OptionError, SchemaViolation
 from vlrun.media.image import DECODING, Image
 from vlrun.server import worker_pool
+from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest, RequestMessage
 from vlrun.server.limits import ServerLimits
 from vlrun.server.worker_pool import DELIVERY_SECONDS, WorkerPool
@@ -229,3 +230,26 @@ def test_work_in_turn_holds_its_thread_until_it_ends() -> None:
         pool.close()
 
     asyncio.run(leave())
+
+
+def test_a_heat_map_that_the_backend_cannot_record_is_refused_by_name() -> None:
+    """A GPU and ONNX Runtime: before an image is decoded or a stream begins."""
+
+    def refuse() -> None:
+        raise OptionError("heat maps need the device CPU")
+
+    model = FakeModel(1)
+    model.engine = SimpleNamespace(check_recorder=refuse)  # type: ignore[attr-defined]
+
+    async def listen() -> None:
+        pool = WorkerPool(cast(VLM, model), ServerLimits())
+        try:
+            request = GenerationRequest((RequestMessage("user", ("hi",)),), Options(heatmap=True))
+            async with pool.answers(request):
+                pass
+        finally:
+            pool.close()
+
+    with pytest.raises(ApiError, match="heat maps need the device CPU") as caught:
+        asyncio.run(listen())
+    assert (caught.value.status, caught.value.param) == (400, "vlrun.heatmap")

@@ -19,6 +19,7 @@ BOTTLES = TaskArguments(items=("bottle", "can"))
     [
         (lambda: TaskRequest(votes=0), "between 1 and 16, not 0"),
         (lambda: TaskRequest(votes=17), "between 1 and 16, not 17"),
+        (lambda: TaskRequest(language="fr"), "language must be"),  # type: ignore[arg-type]
         (lambda: TaskRequest(arguments=BOTTLES), "belong to a task"),
         (lambda: TaskRequest(task=COUNT, arguments=TaskArguments(fields=("x",))), "takes no fields"),
         (lambda: TaskRequest(task=find_task("chart"), tiles=parse_tiles("1x2")), "cannot be merged"),
@@ -45,6 +46,9 @@ def test_caller_options_override_task_defaults() -> None:
 def test_chinese_items_or_questions_select_the_chinese_prompt() -> None:
     assert TaskRequest(task=COUNT, arguments=TaskArguments(items=("瓶子",))).questions()[0].startswith("数一数")
     assert TaskRequest("请数一数", task=COUNT).questions()[0].startswith("数一数")
+    assert TaskRequest(task=COUNT, language="zh").questions()[0].startswith("数一数")
+    assert TaskRequest("请数一数", task=COUNT, language="en").questions()[0].startswith("Count")
+    assert TaskRequest(votes=2, language="zh").questions() == ("描述这张图片。",)
     assert TaskRequest("几个？", steps=True).questions() == (
         "几个？\n请一步一步思考：逐个部分说出与问题有关的内容。",
         "现在只给出答案。",

@@ -128,7 +128,7 @@ TilesText: TypeAlias = Annotated[
     Meta(
         max_length=20,
         description="COLUMNSxROWS: ask about each tile of the image, and merge the answers.",
-        extra_json_schema={"pattern": r"^\s*[0-9]{1,2}\s*[xX]\s*[0-9]{1,2}\s*$"},
+        extra_json_schema={"pattern": r"^(1x[2-8]|2x[1-8]|3x[1-5]|4x[1-4]|5x[1-3]|[678]x[12])$"},  # ``media.region``
     ),
 ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -26,7 +28,7 @@ def chat_extension(answer: Answer, *, whole_text: bool) -> Json:
     if answer.marks:
         more["marks"] = [_mark(mark, whole_text) for mark in answer.marks]
     if answer.heat is not None and answer.heat.token_texts:
-        more["heatmap"] = heat_map(answer.heat)
+        more["heatmap"] = heat_map(answer.heat, answer.text)
     if isinstance(answer, TaskAnswer) and answer.votes:
         more["votes"] = answer.votes
     if isinstance(answer, TaskAnswer) and answer.steps:
@@ -40,11 +42,12 @@ def _mark(mark: Mark, whole_text: bool) -> Json:
     return {"label": mark.label, **place, **({"start": start, "end": end} if end and whole_text else {})}
 
 
-def heat_map(heat: Heat) -> Json:
+def heat_map(heat: Heat, text: str) -> Json:
     """A heat map of at most ``MAX_HEAT_BYTES``: bytes ``[tokens, rows, columns]`` of each image, scaled to its maximum,
-    and the text of each token or group of tokens.
+    and the text of each token or group of tokens. ``text``: that of the answer.
     """
-    tokens = len(heat.token_texts)
+    texts = _within(heat.token_texts, text)
+    tokens = len(texts)
     most = max(1, MAX_HEAT_BYTES // sum(maps[0].size for maps in heat.maps))
     size = math.ceil(tokens / most)
     starts = range(0, tokens, size)
@@ -55,4 +58,19 @@ def heat_map(heat: Heat) -> Json:
         levels = np.rint(means * (255 / highest if highest else 0)).astype(np.uint8)
         rows, columns = levels.shape[1:]
         images.append({"rows": rows, "columns": columns, "max": highest, "values": levels.tobytes()})
-    return {"images": images, "tokens": ["".join(heat.token_texts[start : start + size]) for start in starts]}
+    return {"images": images, "tokens": ["".join(texts[start : start + size]) for start in starts]}
+
+
+def _within(tokens: Sequence[str], text: str) -> Sequence[str]:
+    """The texts of tokens without what is before or after the answer's text: the lines between the reasoning of a
+    Thinking model and its answer, and a stop string. A text that is not in them, as its total was corrected, changes
+    nothing.
+    """
+    begin = "".join(tokens).find(text)
+    if begin < 0:
+        return tokens
+    ends = list(itertools.accumulate(map(len, tokens)))
+    return [
+        token[max(begin - end + len(token), 0) : max(begin + len(text) - end + len(token), 0)]
+        for token, end in zip(tokens, ends, strict=True)
+    ]

@@ -42,7 +42,7 @@ HARDENING = (
     (b"x-frame-options", b"DENY"),
 )
 OWN_FRAMES = b"frame-ancestors 'none'"
-"""Of a page's policy. One with other ancestors has been told so by the operator."""
+"""Of the policy of a page, unless the operator allows other pages to show it."""
 
 INVALID_HOST = bad_request("a request has one Host header: a name or an address, and a port", code="invalid_host")
 FOREIGN_HOST = ApiError(403, "this Host is not allowed: see the option --allow-host of the service", "host_not_allowed")
@@ -256,8 +256,9 @@ class _Exchange:
                 (b"access-control-expose-headers", b"retry-after, x-should-retry"),
                 (b"vary", b"Origin"),
             ]
-        names = {name.lower() for name, _ in given}
-        if any(name == b"content-security-policy" and OWN_FRAMES not in value for name, value in given):
+        names = {name.lower() for name, _ in given} - {b"vary"}
+        policy = b"".join(value for name, value in given if name == b"content-security-policy")
+        if b"frame-ancestors" in policy and OWN_FRAMES not in policy:
             names.add(b"x-frame-options")  # which cannot name origins
         return given + [(name, value) for name, value in ours if name not in names]
 

@@ -32,7 +32,7 @@ def decoded(encoded: dict[str, Any], image: int = 0) -> np.ndarray[Any, Any]:
 
 
 def sent(value: Heat) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(msgspec.json.encode(heat_map(value)))
+    found: dict[str, Any] = json.loads(msgspec.json.encode(heat_map(value, "".join(value.token_texts))))
     return found
 
 
@@ -85,6 +85,23 @@ def test_a_long_answer_has_fewer_maps(tokens: int, shapes: list[tuple[int, int]]
     assert "".join(found["tokens"]) == "".join(value.token_texts)
     group = found["tokens"][0].count(" ")
     np.testing.assert_allclose(decoded(found)[0], value.maps[0][:group].mean(0), atol=1 / 200)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("a bc d", ["", "a ", "bc", " d"]),
+        ("a b", ["", "a ", "b", ""]),  # a stop string
+        ("b", ["", "", "b", ""]),
+        ("\n\na bc d", ["\n\n", "a ", "bc", " d"]),
+        ("corrected", ["\n\n", "a ", "bc", " d"]),
+        ("", ["", "", "", ""]),
+    ],
+)
+def test_tokens_are_those_of_the_text(text: str, tokens: list[str]) -> None:
+    """Words light up by their place in the content, which has no lines after the reasoning and no stop string."""
+    value = Heat((np.ones((4, 2, 2), np.float32),), ("\n\n", "a ", "bc", " d"))
+    assert heat_map(value, text)["tokens"] == tokens
 
 
 def test_a_heat_map_without_heat_is_zero() -> None:

@@ -134,6 +134,8 @@ class StubApp:
                 raise ValueError("zebra zebra")
             case "/docs":
                 headers += [(b"x-frame-options", b"SAMEORIGIN"), (b"content-security-policy", b"default-src 'self'")]
+            case "/framed":
+                headers += [(b"vary", b"Accept"), (b"content-security-policy", b"frame-ancestors https://x.example")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": name})
 

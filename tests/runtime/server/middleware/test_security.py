@@ -149,6 +149,24 @@ def test_an_allowed_origin_gets_its_preflight_without_a_key(keyed: RawServer, ap
     assert len(app.calls) == calls
 
 
+def test_a_policy_that_names_frame_ancestors_replaces_x_frame_options(plain: RawServer) -> None:
+    """That header cannot name origins, and old browsers would obey it."""
+    assert "x-frame-options" not in ask(plain, path="/framed").headers
+    assert ask(plain, path="/docs").headers["x-frame-options"] == "SAMEORIGIN"
+    assert ask(plain, path="/").headers["x-frame-options"] == "DENY"
+
+
+def test_what_depends_on_the_origin_says_so_besides_its_own(keyed: RawServer) -> None:
+    """A cache would give the answer for one origin to another one, without its header."""
+    client = keyed.connect()
+    head = f"GET /framed HTTP/1.1\r\nHost: vlm.example:{keyed.port}\r\nOrigin: {ORIGIN}\r\nx-api-key: {KEY}\r\n\r\n"
+    send_bytes(client, head.encode())
+    start = client.recv(4096).lower()
+    client.close()
+    assert b"vary: accept\r\n" in start
+    assert b"vary: origin\r\n" in start
+
+
 CLIENT_HEADERS = """x-api-key x-title http-referer x-stainless-os x-stainless-retry-count x-stainless-helper-method
     openai-organization openai-project openai-beta anthropic-version anthropic-dangerous-direct-browser-access
     user-agent x-request-id idempotency-key traceparent content-encoding x-some-later-client""".split()

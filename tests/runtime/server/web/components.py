@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.paths import ROOT
+from tests.runtime.server.web.browser import WAIT_SECONDS
 from vlrun.server.pages import POLICY, WEB
 from vlrun.server.static_files import TYPES
 
@@ -73,6 +75,13 @@ class Components:
     def answer(self, **properties: Any) -> None:
         """Show an answer."""
         self.page.evaluate("answer => show({answer})", properties)
+
+    def until(self, expression: str) -> None:
+        """Wait for an expression to hold. Playwright's wait_for_function is forbidden by the page's policy."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, expression
+            self.page.wait_for_timeout(20)
 
     def events(self, name: str) -> list[Any]:
         """What the components told the page, of one kind."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.components import Components, component_site
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def test_markdown_tables_code_and_formulas(components: Components, page: Page) -
         "$$\\frac{1}{2}$$\n\n\\[ x^2 \\]\n\nbad $\\frac{$ here"
     )
     components.answer(text=text)
-    page.wait_for_function("document.querySelectorAll('.answer math').length === 4")
+    components.until("document.querySelectorAll('.answer math').length === 4")
     assert page.locator("math[display=block]").count() == 2
     assert "$5 and $6" in page.locator(".answer").inner_text()
     assert page.locator("td").nth(1).inner_text() == "$5 and $10"
@@ -136,13 +137,13 @@ def test_json_answers_while_they_grow_and_as_table_tree_and_text(components: Com
     page.get_by_role("tab", name="Table").focus()
     page.keyboard.press("ArrowRight")
     rows = page.get_by_role("treeitem")
-    assert rows.count() == 8
+    assert rows.count() == 9
     rows.first.focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowLeft"):
         page.keyboard.press(key)
-    assert rows.count() == 4
+    assert rows.count() == 3
     page.keyboard.press("Enter")
-    assert rows.count() == 8
+    assert rows.count() == 9
     page.keyboard.press("End")
     assert page.evaluate("document.activeElement.innerText").replace("\n", "") == "othernull"
     page.get_by_role("tab", name="Text").click()
@@ -254,3 +255,25 @@ def test_a_chart_is_drawn_again(components: Components, page: Page) -> None:
     for odd in ([], *([{"name": 1, "points": points}] for points in strange_points)):
         components.answer(text=json.dumps({**chart, "series": odd}), format="json")
         assert page.locator(".answer").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_issue(components: Components, page: Page) -> None:
+    marks = [{"label": "can", "box": [10, 10, 200, 200]}]
+    components.viewer(focus=True, marks=marks, enhancedSrc="/examples/shelf_two.png")
+    page.get_by_role("button", name="Focus", exact=True).press("Enter")
+    markdown = "# Title\n\n| a |\n|---|\n| 1 |\n\n```python\nprint(1)\n```\n\n[a](https://a.example) `b` a can $x^2$"
+    span = markdown.index("a can")
+    count = {"total": 2, "items": {"can": 2}}
+    votes = [{"items.can": {"2": 2, "1": 1}}]
+    components.answer(text=markdown, marks=marks, spans=[[span, span + 5]])
+    components.until("document.querySelector('math')")
+    found = serious_issues(page)
+    components.answer(text="A can.", tokens=["A", " can", "."])
+    found += serious_issues(page)
+    components.answer(text=json.dumps(count), format="json", votes=votes)
+    page.get_by_text("1 value differs").click()
+    found += serious_issues(page)
+    page.get_by_role("tab", name="Tree").click()
+    found += serious_issues(page)
+    assert not found

@@ -113,12 +113,20 @@ function shownTarget(target) {
 export function closed(raw) {
   if (/^\s*(?:```|~~~|\$\$|\\\[)/.test(raw)) return raw;
   const line = raw.slice(raw.lastIndexOf("\n") + 1);
-  if (raw === line && /^\s*\|.*\|/.test(line)) return `${raw.trimEnd()}\n${line.replace(/[^|\s]+/g, "-").replace(/[^|]+/g, " --- ")}`;
+  if (/^\s*\|[^\n]*(?:\n[\s|:-]*)?$/.test(raw)) return startedTable(raw);
   const code = (line.match(/`/g) ?? []).length % 2 === 1;
   if (code) return `${raw}\``;
   const cut = raw.replace(/!?\[[^\]\n]*(?:\]\([^)\n]*)?$/, "").replace(/(?<![*\w])\*{1,3}$/, "");
   const bold = (cut.match(/\*\*/g) ?? []).length % 2 === 1;
   return bold ? `${cut.trimEnd()}**` : cut;
+}
+
+/** @param {string} raw The head of a table, perhaps with a part of the line below it. */
+function startedTable(raw) {
+  const head = raw.split("\n", 1)[0].trimEnd();
+  const row = head.endsWith("|") ? head : `${head} |`;
+  const columns = row.split("|").length - 2;
+  return columns > 0 ? `${row}\n|${" --- |".repeat(columns)}` : "";
 }
 
 /**

@@ -135,7 +135,7 @@ function addControls(block) {
     pre.tabIndex = 0;
     pre.role = "region";
     pre.ariaLabel = t("codeBlock");
-    frame.append(pre, copyButton(code.textContent ?? ""));
+    frame.append(pre, copyButton((code.textContent ?? "").replace(/\n$/, "")));
   }
 }
 
@@ -188,8 +188,9 @@ function contentEvents({ marking, onWord }) {
   return {
     onPointerOver: (/** @type {PointerEvent} */ event) => event.pointerType === "mouse" && hover(event),
     onPointerOut: (/** @type {PointerEvent} */ event) => event.pointerType === "mouse" && markOf(event) && marking.hover(null),
-    onFocusIn: (/** @type {Event} */ event) => hover(event),
-    onFocusOut: (/** @type {Event} */ event) => markOf(event) && marking.hover(null),
+    // In lower case: Preact knows no other spelling of events that elements have no property for.
+    onfocusin: (/** @type {Event} */ event) => hover(event),
+    onfocusout: (/** @type {Event} */ event) => markOf(event) && marking.hover(null),
     onClick: activate,
     onKeyDown: (/** @type {KeyboardEvent} */ event) => {
       if (event.key === "Enter" || event.key === " ") return void (activate(event) && event.preventDefault());

@@ -48,7 +48,7 @@ export function TakePhoto({ compact = false }) {
   return html`<button
     type="button"
     class=${compact ? "icon-button" : "button"}
-    aria-label=${t("takePhoto")}
+    aria-label=${compact ? t("takePhoto") : undefined}
     title=${t("takePhoto")}
     onClick=${() => openDialog("camera")}
   >

@@ -31,9 +31,13 @@ export function ConversationView({ state }) {
     const { scrollTop, scrollHeight, clientHeight } = /** @type {HTMLElement} */ (ref.current);
     const turn = /** @type {HTMLElement | null | undefined} */ (ref.current?.querySelector(".turn:last-child"));
     const end = Math.min(scrollHeight - clientHeight, (turn?.offsetTop ?? 0) - MARGIN);
-    follows.current = Math.abs(end - scrollTop) < NEAR_END;
+    if (Math.abs(end - scrollTop) < NEAR_END) follows.current = true;
   };
-  return html`<div class="talk" ref=${ref} onScroll=${onScroll} tabindex="0" role="region" aria-label=${t("conversation")}>
+  const leave = () => {
+    follows.current = false; // until the scrolling that begins here comes back to the end
+  };
+  return html`<div class="talk" ref=${ref} onScroll=${onScroll} onWheel=${leave} onTouchMove=${leave}
+    onPointerDown=${leave} onKeyDown=${leave} tabindex="0" role="region" aria-label=${t("conversation")}>
     ${turns.length
       ? turns.map((turn, index) => html`<${Kept} key=${turn.id} turn=${turn} number=${index + 1} state=${state} />`)
       : html`<${Welcome} state=${state} />`}

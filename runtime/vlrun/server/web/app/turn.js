@@ -84,9 +84,15 @@ function Reasoning({ text, open }) {
 /** How models begin an answer about places that is JSON although none was asked for. */
 const JSON_START = /^\s*[[{]/;
 
+/** @param {import("./state.js").Turn} turn @returns {"json" | "text"} */
+function formatOf({ extension: { value, marks }, json, text }) {
+  return value !== undefined || json || (marks?.length && JSON_START.test(text)) ? "json" : "text";
+}
+
 /** @param {{turn: import("./state.js").Turn, view: TurnState}} props */
 function Answer({ turn, view }) {
   const { value, marks = [], votes, heatmap } = turn.extension;
+  const format = formatOf(turn);
   const spans = marks.map(({ start, end }) => (start === undefined || end === undefined ? null : [start, end]));
   const select = (/** @type {Partial<import("./state.js").State>} */ changes) =>
     app.set({ shownTurn: turn.id, ...changes });
@@ -100,7 +106,7 @@ function Answer({ turn, view }) {
     activeMark=${view.activeMark}
     onActiveMark=${onActiveMark}
     votes=${votes}
-    format=${value !== undefined || turn.json || (marks.length > 0 && JSON_START.test(turn.text)) ? "json" : "text"}
+    format=${format}
     streaming=${isRunning(turn)}
     tokens=${heatmap?.tokens}
     activeTokens=${view.tokens}
@@ -119,7 +125,7 @@ function Actions({ turn, view, hasAnswer }) {
     document.getElementById("question")?.focus();
   };
   return html`<div class="turn-actions">
-      ${hasAnswer && html`<${CopyButton} text=${turn.text} />`}
+      ${hasAnswer && formatOf(turn) === "text" && html`<${CopyButton} text=${turn.text} />`}
       <${Action} icon="edit" label=${t("edit")} onClick=${edit} />
       ${canShow &&
       html`<${Action}

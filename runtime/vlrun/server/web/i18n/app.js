@@ -120,7 +120,7 @@ export default {
     stateOffline: "Not reachable",
     stateConnecting: "Connecting",
     offline: "The service cannot be reached. What you typed is kept; the page reconnects on its own.",
-    privacy: "Pictures and questions go to this service only. It stores nothing.",
+    privacy: "Pictures and questions go to this service only.",
 
     key: "API key",
     enterKey: "Enter the key",
@@ -261,7 +261,7 @@ export default {
     stateOffline: "无法连接",
     stateConnecting: "正在连接",
     offline: "无法连接到服务。您输入的内容会保留，页面会自动重新连接。",
-    privacy: "图片和问题只发送给此服务，服务不保存任何内容。",
+    privacy: "图片和问题只发送给此服务。",
 
     key: "API 密钥",
     enterKey: "输入密钥",

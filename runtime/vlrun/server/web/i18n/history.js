@@ -15,7 +15,7 @@ export default {
     deleteAll: "Delete all",
     deleteAllSure: { one: "Delete {n} conversation for good?", other: "Delete {n} conversations for good?" },
     keep: "Keep",
-    onlyHere: "The history is kept in this browser only. The service stores nothing.",
+    onlyHere: "The history is kept in this browser only.",
   },
   zh: {
     history: "历史记录",
@@ -31,6 +31,6 @@ export default {
     deleteAll: "全部删除",
     deleteAllSure: "永久删除 {n} 个对话？",
     keep: "保留",
-    onlyHere: "历史记录只保存在此浏览器中，服务端不保存任何内容。",
+    onlyHere: "历史记录只保存在此浏览器中。",
   },
 };

@@ -7,7 +7,6 @@ export default {
     zoomIn: "Zoom in",
     zoomOut: "Zoom out",
     wholePicture: "Whole picture",
-    zoomedTo: "Zoom {percent} percent",
     brokenPicture: "This picture cannot be shown.",
 
     focus: "Focus",
@@ -74,7 +73,6 @@ export default {
 
     counted: "Counted items",
     countRange: "{low} to {high}",
-    chart: "Chart",
     chartOf: "Chart: {title}",
     votes: "Votes",
     votesAgree: "All {n} answers agree.",
@@ -88,7 +86,6 @@ export default {
     zoomIn: "放大",
     zoomOut: "缩小",
     wholePicture: "整张图片",
-    zoomedTo: "缩放 {percent}%",
     brokenPicture: "无法显示这张图片。",
 
     focus: "聚焦",
@@ -155,7 +152,6 @@ export default {
 
     counted: "计数结果",
     countRange: "{low} 至 {high}",
-    chart: "图表",
     chartOf: "图表：{title}",
     votes: "投票",
     votesAgree: "全部 {n} 个回答一致。",

@@ -33,7 +33,7 @@ export function Toolbar({ surface, announce, onFocus }) {
     <div class="viewer-bar" role="group" aria-label=${t("viewer")}>
       <div class="viewer-group">
         <${IconButton} icon="minus" label=${t("zoomOut")} disabled=${fitted} onClick=${() => zoomBy(surface, 1 / STEP)} />
-        <output class="viewer-zoom" aria-label=${t("zoomedTo", { percent: percentOf(view.scale) })}>${percentOf(view.scale)} %</output>
+        <span class="viewer-zoom">${percentOf(view.scale)} %</span>
         <${IconButton} icon="plus" label=${t("zoomIn")} onClick=${() => zoomBy(surface, STEP)} />
         <${IconButton} icon="fit" label=${t("wholePicture")} disabled=${fitted} onClick=${() => setView(fit(pane, picture))} />
       </div>
