@@ -49,11 +49,13 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def services(options: list[str]) -> Iterator[list[Server]]:
     """The service, and those that a test starts in its place."""
     running = [Server(options)]
-    running[0].url = running[0].wait_for(READY, LOAD_SECONDS)[1]
-    yield running
-    for service in running:
-        service.process.kill()
-        service.wait_for_exit()
+    try:
+        running[0].url = running[0].wait_for(READY, LOAD_SECONDS)[1]
+        yield running
+    finally:
+        for service in running:
+            service.process.kill()
+            service.wait_for_exit()
 
 
 @pytest.fixture
