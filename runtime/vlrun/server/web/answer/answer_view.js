@@ -8,6 +8,7 @@ import { CountChart } from "./count_chart.js";
 import { formatted, isObject, parseJson } from "./json_value.js";
 import { JsonTable } from "./json_table.js";
 import { JsonTree } from "./json_tree.js";
+import { MarkList } from "./mark_list.js";
 import { CopyButton, SaveButton } from "./save.js";
 import { canDraw, SeriesChart } from "./series_chart.js";
 import { spansInUnits, tokensIn, tokenSpans } from "./spans.js";
@@ -29,6 +30,7 @@ import { Votes } from "./votes.js";
  * @property {(index: number | null) => void} [onActiveMark]
  * @property {readonly TileVotes[] | null} [votes]
  * @property {"text" | "json"} [format]
+ * @property {boolean} [compact] Show what a JSON value says at a glance, and the value itself on request.
  * @property {boolean} [streaming]
  * @property {readonly string[] | null} [tokens] Of the heat map; with `onToken`, words can be chosen.
  * @property {readonly [number, number] | null} [activeTokens] The tokens whose heat map is shown.
@@ -76,7 +78,7 @@ function Words(props) {
 
 /** @param {AnswerViewProps & {marking: Marking}} props */
 function JsonAnswer(props) {
-  const { text, value, votes, marking } = props;
+  const { text, value, marking, compact = false } = props;
   const marks = useMemo(() => markIndexes(value, props.marks?.length ?? 0), [value, props.marks]);
   const tables = useMemo(() => tablesOf(value), [value]);
   const views = [tables.length && "table", "tree", "text"].filter(Boolean);
@@ -84,8 +86,8 @@ function JsonAnswer(props) {
   const shown = views.includes(view) ? view : views[0];
   const json = () => (parseJson(text) ? formatted(value) : formatted(value) || text);
   const names = { table: t("viewTable"), tree: t("viewTree"), text: t("viewText") };
-  return html`
-    <${Summary} value=${value} votes=${votes ?? []} />
+  const summary = summaryOf(value, props, marks, marking);
+  const details = html`
     <${Tabs} label=${t("views")} tabs=${views.map((id) => ({ id, name: names[/** @type {"table"} */ (id)] }))} selected=${shown} onSelect=${setView}>
       ${shown === "table" && tables.map((table, at) => html`<${JsonTable} key=${at} table=${table} marking=${marking} markOf=${rowMarks(value, table, marks)} />`)}
       ${shown === "tree" && html`<${JsonTree} value=${value} marks=${marks} marking=${marking} />`}
@@ -96,15 +98,28 @@ function JsonAnswer(props) {
       <${SaveButton} label=${t("downloadJson")} name="vlrun.json" type="application/json" text=${json} />
     </div>
   `;
+  if (!compact || !summary) return html`${summary}${details}`;
+  return html`${summary}<details class="answer-details"><summary>${t("details")}</summary>${details}</details>`;
 }
 
-/** @param {{value: unknown, votes: readonly TileVotes[]}} props What a count or a chart says at a glance. */
-function Summary({ value, votes }) {
+/**
+ * What a count, a chart or a list of places says at a glance.
+ *
+ * @param {unknown} value
+ * @param {AnswerViewProps} props
+ * @param {Map<unknown, number>} indexes Of the marks, by the objects of the value that give them.
+ * @param {Marking} marking
+ */
+function summaryOf(value, { votes, marks, compact }, indexes, marking) {
   const counts = countsOf(value);
-  if (counts) return html`<${CountChart} ...${counts} votes=${votes} />`;
+  if (counts) return html`<${CountChart} ...${counts} votes=${votes ?? []} />`;
   const series = seriesOf(value);
-  if (!isObject(value) || !canDraw(series)) return null;
-  return html`<${SeriesChart} title=${String(value.title ?? "")} kind=${String(value.kind ?? "")} series=${series} />`;
+  if (isObject(value) && canDraw(series)) {
+    return html`<${SeriesChart} title=${String(value.title ?? "")} kind=${String(value.kind ?? "")} series=${series} />`;
+  }
+  const places = Array.isArray(value) ? value : [value];
+  if (!compact || !marks?.length || !places.every((place) => indexes.has(place))) return null;
+  return html`<${MarkList} marks=${marks} marking=${marking} />`;
 }
 
 /**

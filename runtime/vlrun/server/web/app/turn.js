@@ -1,6 +1,7 @@
 // One question and its answer.
 
 import { AnswerView } from "../answer/answer_view.js";
+import { formatOf } from "../answer/format.js";
 import messages from "../i18n/app.js";
 import common from "../i18n/common.js";
 import { translator } from "../i18n/index.js";
@@ -81,18 +82,10 @@ function Reasoning({ text, open }) {
   </details>`;
 }
 
-/** How models begin an answer about places that is JSON although none was asked for. */
-const JSON_START = /^\s*[[{]/;
-
-/** @param {import("./state.js").Turn} turn @returns {"json" | "text"} */
-function formatOf({ extension: { value, marks }, json, text }) {
-  return value !== undefined || json || (marks?.length && JSON_START.test(text)) ? "json" : "text";
-}
-
 /** @param {{turn: import("./state.js").Turn, view: TurnState}} props */
 function Answer({ turn, view }) {
   const { value, marks = [], votes, heatmap } = turn.extension;
-  const format = formatOf(turn);
+  const format = turn.json ? "json" : formatOf(turn.text, turn.extension);
   const spans = marks.map(({ start, end }) => (start === undefined || end === undefined ? null : [start, end]));
   const select = (/** @type {Partial<import("./state.js").State>} */ changes) =>
     app.set({ shownTurn: turn.id, ...changes });
@@ -107,6 +100,7 @@ function Answer({ turn, view }) {
     onActiveMark=${onActiveMark}
     votes=${votes}
     format=${format}
+    compact=${!turn.json}
     streaming=${isRunning(turn)}
     tokens=${heatmap?.tokens}
     activeTokens=${view.tokens}
@@ -125,7 +119,7 @@ function Actions({ turn, view, hasAnswer }) {
     document.getElementById("question")?.focus();
   };
   return html`<div class="turn-actions">
-      ${hasAnswer && formatOf(turn) === "text" && html`<${CopyButton} text=${turn.text} />`}
+      ${hasAnswer && !turn.json && formatOf(turn.text, turn.extension) === "text" && html`<${CopyButton} text=${turn.text} />`}
       <${Action} icon="edit" label=${t("edit")} onClick=${edit} />
       ${canShow &&
       html`<${Action}

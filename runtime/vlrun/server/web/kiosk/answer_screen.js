@@ -1,6 +1,7 @@
 // The picture, the question and its answer.
 
 import { AnswerView } from "../answer/answer_view.js";
+import { formatOf } from "../answer/format.js";
 import { translator } from "../i18n/index.js";
 import messages from "../i18n/kiosk.js";
 import { html, useState } from "../vendor/preact.js";
@@ -44,7 +45,7 @@ function Reply({ answer: { text, result }, streaming, marking }) {
   const { value, marks = [], votes } = result ?? {};
   const spans = marks.map(({ start, end }) => (start === undefined || end === undefined ? null : [start, end]));
   return html`<${AnswerView} text=${text} value=${value} marks=${marks} spans=${spans} votes=${votes}
-    format=${value === undefined ? "text" : "json"} streaming=${streaming} ...${marking} />`;
+    format=${formatOf(text, { value, marks })} compact streaming=${streaming} ...${marking} />`;
 }
 
 /** @param {{session: import("./session.js").Session}} props */
