@@ -83,6 +83,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
             "votes": 1,
             "steps": True,
             "system": "x",
+            "language": "en",
         },
     ),
     "Tiles": (vlrun.Tiles, {"columns": 1, "rows": 2}),
