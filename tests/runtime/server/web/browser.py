@@ -36,6 +36,9 @@ TOUCH = frozenset({"phone", "tablet"})
 WAIT_SECONDS = 60
 """How long Playwright waits for something to appear: a machine that is busy must not fail a test."""
 
+LOAD_SECONDS = 120
+"""How long a service may load its model while a browser runs beside it."""
+
 FAILURES = ROOT / "build" / "browser-failures"
 """Where a failed test leaves a screenshot, the page and its console. With VLRUN_BROWSER_TRACE=1, also a trace."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.runtime.server.http_client import get
 from tests.runtime.server.running_server import READY, Server
+from tests.runtime.server.web.browser import LOAD_SECONDS
 from tests.runtime.server.web.kiosk_steps import STORED, ask, show_picture, wait_for_answer
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def services(options: list[str]) -> Iterator[list[Server]]:
     """The service, and those that a test starts in its place."""
     running = [Server(options)]
-    running[0].url = running[0].wait_for(READY)[1]
-    yield running
-    for service in running:
-        service.process.kill()
-        service.wait_for_exit()
+    try:
+        running[0].url = running[0].wait_for(READY, LOAD_SECONDS)[1]
+        yield running
+    finally:
+        for service in running:
+            service.process.kill()
+            service.wait_for_exit()
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def test_a_restart_is_waited_for_and_the_end_deletes_the_picture(
     ask(page, 1)
     page.get_by_text("Your picture and your question are kept.").wait_for()
     services.append(Server([*options, "--port", str(services[0].port)]))
-    services[1].url = services[1].wait_for(READY)[1]
+    services[1].url = services[1].wait_for(READY, LOAD_SECONDS)[1]
     wait_for_answer(page, "red")
 
     sent = [request for request in watch.requests if request.url.endswith("/v1/images")]

@@ -48,7 +48,7 @@ def finish(page: Page, turns: int) -> str:
 
 
 def sent_questions(watch: Watch) -> list[dict[str, Any]]:
-    return [r.post_data_json for r in watch.requests if r.url.endswith("/v1/chat/completions")]
+    return [dict(r.post_data_json or {}) for r in watch.requests if r.url.endswith("/v1/chat/completions")]
 
 
 def uploads(watch: Watch) -> list[Request]:

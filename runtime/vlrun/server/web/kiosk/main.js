@@ -1,6 +1,6 @@
 // The kiosk: one picture at a time, big buttons, everything forgotten after each person.
 
-import { ApiError, send } from "../api/client.js";
+import { ApiError, sendJson } from "../api/client.js";
 import { onLanguage, setLanguage } from "../i18n/index.js";
 import { html, render } from "../vendor/preact.js";
 import { App } from "./app.js";
@@ -44,7 +44,7 @@ async function configure() {
 /** Ask for the key at once if the service needs one, and not when the first picture is taken. */
 async function checkKey() {
   try {
-    await send("/v1/models");
+    await sendJson("/v1/models");
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     if (error.status === 401 || error.status === 403) session.update({ needsKey: true });

@@ -1,6 +1,6 @@
 // The API key: entered once by the operator and kept in this browser, unlike on the page at `/`.
 
-import { ApiError, send, setApiKey } from "../api/client.js";
+import { ApiError, sendJson, setApiKey } from "../api/client.js";
 
 const KEY = "vlrun.kiosk.api-key";
 
@@ -18,7 +18,7 @@ export function useStoredKey() {
 export async function changeKey(key) {
   setApiKey(key);
   try {
-    await send("/v1/models");
+    await sendJson("/v1/models");
   } catch (error) {
     if (key) useStoredKey();
     if (!(error instanceof ApiError)) throw error;
