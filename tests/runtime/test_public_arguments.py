@@ -44,7 +44,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "ImageTransform": (vlrun.ImageTransform, {"size": (4, 4), "matrix": TRANSFORM.matrix}),
     "ImageTransform.point": (TRANSFORM.point, {"x": 1, "y": 1}),
     "ImageTransform.box": (TRANSFORM.box, {"left": 1, "top": 1, "right": 2, "bottom": 2}),
-    "Mark": (vlrun.Mark, {"label": "x", "box": (1, 2, 3, 4), "point": None}),
+    "Mark": (vlrun.Mark, {"label": "x", "box": (1, 2, 3, 4), "point": None, "span": (0, 1)}),
     "Options": (
         vlrun.Options,
         {
@@ -83,6 +83,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
             "votes": 1,
             "steps": True,
             "system": "x",
+            "language": "en",
         },
     ),
     "Tiles": (vlrun.Tiles, {"columns": 1, "rows": 2}),
