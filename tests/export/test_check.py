@@ -16,11 +16,11 @@ from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import CheckResult, Manifest
 from vlrun.models.qwen3_vl.positions import token_positions
-from vlrun_export import check, exported_model
+from vlrun_export import check
 from vlrun_export.check import check_folder, require_passed
 from vlrun_export.checkpoint import open_checkpoint
 from vlrun_export.export import export_checkpoint
-from vlrun_export.families.qwen3_vl import decoder_graph, vision_graph
+from vlrun_export.families.qwen3_vl import check_prompt, decoder_graph, vision_graph
 
 
 class SwappedLevels(vision_graph.VisionGraph):
@@ -80,9 +80,7 @@ def test_a_wrong_graph_fails_even_at_int8(
 def test_wrong_positions_fail(
     int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        exported_model, "token_positions", lambda length, images: token_positions(length, images)[order]
-    )
+    monkeypatch.setattr(check_prompt, "token_positions", lambda length, images: token_positions(length, images)[order])
     results = check_folder(open_checkpoint(small_checkpoint), *int8_export)
     with pytest.raises(CheckFailed):
         require_passed(results)

@@ -142,7 +142,7 @@ INVALID_INPUT = [
     (["{images}/shelf.png", "x", "--model", "Qwen/Qwen3-VL-2B-Instruct"], 4, "'vlrun export' makes one"),
     (["{images}/strip.png"], 3, "too narrow a strip"),
     (["{images}", "x"], 3, "is a folder"),
-    (["https://example.org/a.jpg", "x"], 3, "download it first"),
+    (["https://127.0.0.1/a.jpg", "x"], 3, "download it first"),
     (["How many bottles?"], 2, "no image given: 'How many bottles?' is neither a file nor an image file name"),
     ([], 2, "no image given"),
     (["{images}/shelf.png", " "], 2, "the question is empty"),

@@ -44,6 +44,7 @@ BEYOND_SCHEMA = (
     r"stop strings would cut the JSON of a schema",
     r".*\.name is taken by another function",
     r"input must have a message",
+    r"tiles need exactly one image",
     r"(a|an answer with a) heat map (needs|has) ",
     # the content of a text, a schema or a file
     r"'.*' is not a region|.* (of a|a) region\b|the region .* lies outside",

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "app" / "deep" / "main.js").write_bytes(TEXT)
     (tmp_path / "app" / "README.md").write_bytes(TEXT)
     (tmp_path / "style.css.gz").write_bytes(gzip.compress(TEXT))
-    (tmp_path / "photo.png").write_bytes(TEXT)
+    (tmp_path / "photo.png").write_bytes(bytes(range(256)))
     (tmp_path / "tiny.json").write_bytes(b"{}")
     (tmp_path / "LICENSE").write_bytes(TEXT)
     return tmp_path
