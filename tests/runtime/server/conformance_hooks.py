@@ -44,7 +44,11 @@ BEYOND_SCHEMA = (
     r"stop strings would cut the JSON of a schema",
     r".*\.name is taken by another function",
     r"input must have a message",
-    r"tiles need exactly one image",
+    r"(items|fields) belong to a task|the task (takes|needs|has) |a task (has one answer|calls no tools)",
+    r"vlrun\.(items|fields) (is missing|has an empty name)|the images of a task need the same detail",
+    r"a task, votes, tiles and steps take one message|the answers of this task cannot be merged|there is no task",
+    r"tiles need exactly one image|tiles, votes and steps make",
+    r"logprobs need one answer|with temperature 0 all votes are the same",
     r"(a|an answer with a) heat map (needs|has) ",
     # the content of a text, a schema or a file
     r"'.*' is not a region|.* (of a|a) region\b|the region .* lies outside",

@@ -117,6 +117,8 @@ def test_a_growing_answer_keeps_its_finished_blocks(components: Components, page
 
 
 def test_json_answers_while_they_grow_and_as_table_tree_and_text(components: Components, page: Page) -> None:
+    from playwright.sync_api import expect
+
     report = {"damaged": True, "damages": [{"part": "door", "cost": 12.5}, {"part": "<b>lamp</b>", "other": None}]}
     text = json.dumps(report).replace("12.5", "12.50")
     for end in range(0, len(text), 7):
@@ -137,15 +139,16 @@ def test_json_answers_while_they_grow_and_as_table_tree_and_text(components: Com
     page.get_by_role("tab", name="Table").focus()
     page.keyboard.press("ArrowRight")
     rows = page.get_by_role("treeitem")
-    assert rows.count() == 9
+    expect(rows).to_have_count(9)
     rows.first.focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowLeft"):
         page.keyboard.press(key)
-    assert rows.count() == 3
+    expect(rows).to_have_count(3)
     page.keyboard.press("Enter")
-    assert rows.count() == 9
+    expect(rows).to_have_count(9)
     page.keyboard.press("End")
-    assert page.evaluate("document.activeElement.innerText").replace("\n", "") == "othernull"
+    expect(rows.last).to_be_focused()
+    assert rows.last.inner_text().replace("\n", "") == "othernull"
     page.get_by_role("tab", name="Text").click()
     assert page.locator("pre").inner_text() == text
 
