@@ -1,6 +1,6 @@
 // A JSON value as a tree. Only open branches are drawn, as a flat list of rows: very deep values need no recursion.
 
-import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
+import { html, useLayoutEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { translator } from "../i18n/index.js";
 import messages from "../i18n/viewer.js";
 import { isNumber, isScalar, textOf } from "./json_value.js";
@@ -42,7 +42,8 @@ export function JsonTree({ value, marks, marking }) {
   const tree = useRef(/** @type {HTMLElement | null} */ (null));
   const rows = useMemo(() => rowsOf(value, open, pages), [value, open, pages]);
   const focusNext = useRef(false);
-  useEffect(() => {
+  // An effect after the paint could run between the next key and its rendering, and take that key's focus away.
+  useLayoutEffect(() => {
     if (focusNext.current) /** @type {HTMLElement | null | undefined} */ (tree.current?.querySelector('[tabindex="0"]'))?.focus();
     focusNext.current = false;
   });
