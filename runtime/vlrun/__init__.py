@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlrun.errors import VlrunError
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
+    from vlrun.media.camera import Camera, CameraFrame
     from vlrun.media.enhance import enhance
     from vlrun.media.image import Image, open_image
     from vlrun.media.image_files import find_images
@@ -45,6 +46,8 @@ __all__ = [
     "VLM",
     "Answer",
     "CacheConfig",
+    "Camera",
+    "CameraFrame",
     "Chunk",
     "Conversation",
     "Heat",
@@ -85,6 +88,7 @@ _NAMES = {
     "vlrun.errors": "VlrunError",
     "vlrun.heatmap.heat_map": "Heat",
     "vlrun.heatmap.overlay": "overlay_heat",
+    "vlrun.media.camera": "Camera CameraFrame",
     "vlrun.media.enhance": "enhance",
     "vlrun.media.image": "Image open_image",
     "vlrun.media.image_files": "find_images",

@@ -23,8 +23,7 @@ from vlrun.media.image import MAX_FILE_BYTES
 from vlrun.media.image_files import find_images
 from vlrun.media.pending_image import read_headers
 from vlrun.storage.result_file import ResultFile, Row
-from vlrun.tasks.run import run_task
-from vlrun.types.answer import last_of
+from vlrun.tasks.run import answer_request
 from vlrun.types.options import Options
 
 if TYPE_CHECKING:
@@ -231,10 +230,7 @@ class _Asking:
             sizes = [(image.size, effective.detail) for image in pending]
             vlm.builder.check_visual_tokens(sizes, effective, vlm.known_context)
         images = [self._whole(image) if request.tiles else self._opened(image, effective) for image in pending]
-        if not request.is_single:
-            return run_task(vlm, images, request, self.options)
-        turn = vlm.builder.question_turn(images, request.questions()[0], effective, vlm.known_context)
-        return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
+        return answer_request(vlm, images, request, self.options, cancellation)
 
     def _opened(self, pending: Pending, options: Options) -> Image:
         """Open an image, with only the pixels that the model sees."""
