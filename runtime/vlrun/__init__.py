@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
     from vlrun.media.camera import Camera, CameraFrame
+    from vlrun.media.clip import Clip
     from vlrun.media.enhance import enhance
     from vlrun.media.image import Image, open_image
     from vlrun.media.image_files import find_images
     from vlrun.media.pending_image import Pdf, open_pages
     from vlrun.media.region import Region, Tiles, crop
     from vlrun.media.transform import ImageTransform
+    from vlrun.media.video import Video, open_video
     from vlrun.tasks.definition import Task, TaskArguments, load_tasks
     from vlrun.tasks.drawing import draw_marks
     from vlrun.tasks.request import TaskRequest, TaskResult
@@ -49,6 +51,7 @@ __all__ = [
     "Camera",
     "CameraFrame",
     "Chunk",
+    "Clip",
     "Conversation",
     "Heat",
     "Hints",
@@ -68,6 +71,7 @@ __all__ = [
     "ToolCall",
     "Turn",
     "Usage",
+    "Video",
     "VlrunError",
     "crop",
     "draw_marks",
@@ -77,6 +81,7 @@ __all__ = [
     "load_tasks",
     "open_image",
     "open_pages",
+    "open_video",
     "overlay_heat",
     "run_task",
 ]
@@ -89,12 +94,14 @@ _NAMES = {
     "vlrun.heatmap.heat_map": "Heat",
     "vlrun.heatmap.overlay": "overlay_heat",
     "vlrun.media.camera": "Camera CameraFrame",
+    "vlrun.media.clip": "Clip",
     "vlrun.media.enhance": "enhance",
     "vlrun.media.image": "Image open_image",
     "vlrun.media.image_files": "find_images",
     "vlrun.media.pending_image": "Pdf open_pages",
     "vlrun.media.region": "Region Tiles crop",
     "vlrun.media.transform": "ImageTransform",
+    "vlrun.media.video": "Video open_video",
     "vlrun.tasks.definition": "Task TaskArguments load_tasks",
     "vlrun.tasks.drawing": "draw_marks",
     "vlrun.tasks.request": "TaskRequest TaskResult",

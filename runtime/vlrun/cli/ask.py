@@ -20,6 +20,7 @@ from vlrun.cli.arguments import is_file, split_arguments
 from vlrun.cli.images import (
     ImageOptions,
     LoadedImage,
+    as_image,
     image_notes,
     load_images,
     read_image_headers,
@@ -56,7 +57,9 @@ from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
     from vlrun.cli.progress_line import ProgressLine
-    from vlrun.media.pending_image import Pending
+    from vlrun.media.clip import Clip
+    from vlrun.media.pending_image import PendingMedia
+    from vlrun.media.video import PendingClip, Progress
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
@@ -94,6 +97,13 @@ class OutputOptions:
         """Raise OptionError if an image is to be drawn on, and it is not the only one."""
         if (self.draw or self.heatmap) and (images, questions) != (1, 1):
             raise OptionError("--draw and --heatmap take one image and one question")
+
+    def check_kind(self, pending: Sequence[PendingMedia]) -> None:
+        """Raise OptionError if something is to be drawn on a video."""
+        from vlrun.media.video import PendingClip
+
+        if (self.draw or self.heatmap) and any(isinstance(one, PendingClip) for one in pending):
+            raise OptionError("--draw and --heatmap are for images, not for videos")
 
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
@@ -155,8 +165,9 @@ def ask(
         return
     output.check(names, requests)
     with stdout_to(output.answer_file) as save, model_options.progress_line() as line:
-        pending = read_image_headers(names, image_options.pages)
+        pending = read_image_headers(names, image_options)
         output.check_count(len(pending), len(requests))
+        output.check_kind(pending)
         for request in requests:
             request.check_image_count(len(pending))
         asking = _Asking.begin(pending, requests[0], image_options, options, output, model_options, line)
@@ -189,7 +200,7 @@ class _Asking:
     @classmethod
     def begin(
         cls,
-        pending: Sequence[Pending],
+        pending: Sequence[PendingMedia],
         request: TaskRequest,
         image_options: ImageOptions,
         options: Options,
@@ -203,16 +214,25 @@ class _Asking:
         began = time.monotonic()
         vlm = model_options.load(line)
         if image_options.region is None:
-            sizes = [(image.size, effective.detail) for image in pending]
-            vlm.builder.check_visual_tokens(sizes, effective, vlm.known_context)
+            vlm.builder.check_pending(pending, effective, vlm.known_context)
+
+        def open_clip(pending: PendingClip, progress: Progress) -> Clip:
+            return vlm.builder.open_clip(pending, effective, vlm.known_context, progress)
+
         if output.heatmap or request.tiles:
-            images = load_images(pending, image_options, line, keep_original=bool(output.draw))
+            images = load_images(pending, image_options, line, keep_original=bool(output.draw), open_clip=open_clip)
         else:
             seen = partial(vlm.builder.resize, options=effective, detail=effective.detail)
             shown = partial(vlm.builder.shown_size, options=effective, detail=effective.detail)
             as_given = image_options.region is None and not image_options.enhance and not output.draw
             images = load_images(
-                pending, image_options, line, seen, keep_original=bool(output.draw), shown=shown if as_given else None
+                pending,
+                image_options,
+                line,
+                seen,
+                keep_original=bool(output.draw),
+                shown=shown if as_given else None,
+                open_clip=open_clip,
             )
         progress = AnswerProgress(line, vlm, str(model_options.hints), began)
         return cls(vlm, images, options, output, model_options, progress)
@@ -229,9 +249,9 @@ class _Asking:
         print_notes(result, notes)
         answer = result.answers[-1]
         if output.draw:
-            write_drawing(result, self.images[0].original or self.images[0].image, output.draw)
+            write_drawing(result, self.images[0].original or as_image(self.images[0]), output.draw)
         if output.heatmap:
-            write_heat_map(answer, self.images[0].image, output.heatmap_word, output.heatmap)
+            write_heat_map(answer, as_image(self.images[0]), output.heatmap_word, output.heatmap)
         if output.stats:
             model = self.model_options.model.describe(self.vlm.manifest.name)
             print_error(format_stats(result.answers, model, self.vlm.settings))

@@ -108,7 +108,7 @@ class Repl:
         """Add images to the next question. Raises MediaError and OptionError."""
         _check_names(names)
         with self._line.cleared_after():
-            images = load_images(read_image_headers(names), options or ImageOptions(), self._line)
+            images = load_images(read_image_headers(names, options), options or ImageOptions(), self._line)
         self._new_images += images
         self._notes.skip(image_notes(images))
         self._last_name = names[-1]

@@ -132,8 +132,14 @@ class ModelFamily(Protocol):
     def image_label(self, number: int) -> str:
         """Return the label before image ``number`` (from 1) in a prompt with several images."""
 
+    def video_label(self, number: int) -> str:
+        """Return the label before video ``number`` (from 1) in a prompt with several images or videos."""
+
     def image_token_budget(self, detail: Detail) -> int:
         """Return the recommended maximum of visual tokens per image."""
+
+    def video_token_budget(self, detail: Detail) -> int:
+        """Return the recommended maximum of visual tokens per video."""
 
     def find_marks(self, text: str, size: tuple[int, int], transform: ImageTransform) -> tuple[Mark, ...]:
         """Return the boxes and points of an answer, in order.

@@ -15,6 +15,9 @@ from vlrun.vision.grid import Grid
 IMAGE_TOKENS: Mapping[Detail, int] = {"low": 256, "auto": 1280, "high": 2560}
 """Qwen recommends 256 to 1280 visual tokens per image; small print needs twice as many."""
 
+VIDEO_TOKENS: Mapping[Detail, int] = {"low": 1024, "auto": 4096, "high": 16384}
+"""Qwen recommends 256 to 16384 visual tokens per video; a CPU takes minutes for the maximum."""
+
 
 class Qwen3VL:
     """The dense Qwen3-VL models, Instruct and Thinking."""
@@ -38,9 +41,17 @@ class Qwen3VL:
         """Return the label that the published chat template writes with ``add_vision_id``."""
         return f"Picture {number}: "
 
+    def video_label(self, number: int) -> str:
+        """Return the label that the published chat template writes with ``add_vision_id``."""
+        return f"Video {number}: "
+
     def image_token_budget(self, detail: Detail) -> int:
         """Return the budget of ``IMAGE_TOKENS``."""
         return IMAGE_TOKENS[detail]
+
+    def video_token_budget(self, detail: Detail) -> int:
+        """Return the budget of ``VIDEO_TOKENS``."""
+        return VIDEO_TOKENS[detail]
 
 
 QWEN3_VL = Qwen3VL()
