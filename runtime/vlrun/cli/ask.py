@@ -163,6 +163,11 @@ def ask(
 
         ask_each(names, requests, repeat.recursive, image_options, output, options, model_options)
         return
+    if repeat.window is not None:
+        from vlrun.cli.windows import ask_windows
+
+        ask_windows(names, repeat.window, requests, image_options, output, options, model_options)
+        return
     output.check(names, requests)
     with stdout_to(output.answer_file) as save, model_options.progress_line() as line:
         pending = read_image_headers(names, image_options)

@@ -73,7 +73,7 @@ def ask_each(
         if not total:
             raise MediaNotFound(f"there are no images in {', '.join(repr(name) for name in names)}")
         vlm = model_options.load(line)
-        keys = [_key(vlm, request, options, image_options) for request in requests]
+        keys = [request_key(vlm, request, options, image_options) for request in requests]
         with line.paused():
             for note in vlm.notes:
                 print_note(note)
@@ -141,7 +141,7 @@ class _Tally:
         rate = (done - self.skipped) / elapsed if elapsed else 0
         if not rate:
             return text
-        left = _duration((self.total - done) / rate)
+        left = duration((self.total - done) / rate)
         return f"{text}: {100 * done // self.total} %, {_rate(rate)}, {left} left"
 
     def summary(self, target: str) -> str:
@@ -179,7 +179,7 @@ class _Asking:
         """Answer the question about a file, unless it is answered already; write the row to the file of results."""
         skipped, error = False, None
         try:
-            digest = _content_hash(item.file)
+            digest = content_hash(item.file)
             row = self._earlier(item, digest)
             skipped = row is not None
             if row is None:
@@ -254,7 +254,7 @@ class _Asking:
             return self.image_options.apply(image)
 
 
-def _content_hash(file: str) -> str:
+def content_hash(file: str) -> str:
     """Return the SHA-256 of a file. Raises MediaNotFound and MediaTooLarge."""
     try:
         with open(file, "rb") as opened:  # noqa: PTH123 - the name as it was found
@@ -270,7 +270,7 @@ def _content_hash(file: str) -> str:
         raise MediaNotFound(f"cannot open '{file}': {error.strerror}") from error
 
 
-def _key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:
+def request_key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:
     """Return a hash of the model, the questions and all options that change an answer. Raises OptionError."""
     effective = replace(request.options(options), progress=False)
     vlm.grammar(effective)
@@ -284,7 +284,7 @@ def _rate(rate: float) -> str:
     return f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time in the unit that fits."""
     if seconds < 120:
         return f"{math.ceil(seconds)} s"

@@ -1,4 +1,4 @@
-"""Options of ``vlrun ask`` that ask the same questions again and again: about each image, or about a camera."""
+"""Options of ``vlrun ask`` that ask the same questions again and again: about images, a camera, or a long video."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ REPEAT_OPTIONS: OptionTable = {
         "help": "With --camera: seconds between two frames. [default: 10; with --on-change: 0]",
     },
     "on_change": {"is_flag": True, "help": "With --camera: only frames in which something has changed."},
+    "window": {
+        "type": FiniteRange(min=1),
+        "metavar": "SECONDS",
+        "help": "Ask about each part of this length of a long video, then summarise.",
+    },
     "limit": {"type": click.IntRange(1), "metavar": "N", "help": "With --camera: stop after N frames."},
 }
 
@@ -37,10 +42,11 @@ class RepeatOptions:
     every: float | None = None
     on_change: bool = False
     limit: int | None = None
+    window: float | None = None
 
     def __post_init__(self) -> None:
-        if self.each and self.camera is not None:
-            raise OptionError("--each and --camera exclude each other")
+        if sum((self.each, self.camera is not None, self.window is not None)) > 1:
+            raise OptionError("--each, --camera and --window exclude each other")
         if self.recursive and not self.each:
             raise OptionError("--recursive needs --each")
         if self.camera is None and (self.every is not None or self.on_change or self.limit is not None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -135,6 +136,13 @@ class PendingClip:
         )
         wanted = replace(wanted, min_frames=min(wanted.min_frames, wanted.max_frames))
         return sample_frames(self.info.frames, self.info.fps, wanted, self._window)
+
+    def part(self, start: float, end: float) -> PendingClip:
+        """Return a part of the video, for which the file is not read again. Raises MediaNotFound if it ends before."""
+        part = copy(self)
+        part.video = replace(self.video, start=start, end=end)
+        part._window = frame_window(self.info.frames, self.info.fps, start, end, self.name)
+        return part
 
     def open(
         self,
