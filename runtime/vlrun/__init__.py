@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vlrun.types.cache_config import CacheConfig
     from vlrun.types.mark import Mark
     from vlrun.types.options import Options
+    from vlrun.types.time_span import TimeSpan
     from vlrun.types.turn import ToolCall, Turn
     from vlrun.vlm import VLM, load
 
@@ -67,6 +68,7 @@ __all__ = [
     "TaskRequest",
     "TaskResult",
     "Tiles",
+    "TimeSpan",
     "Timings",
     "ToolCall",
     "Turn",
@@ -110,6 +112,7 @@ _NAMES = {
     "vlrun.types.cache_config": "CacheConfig",
     "vlrun.types.mark": "Mark",
     "vlrun.types.options": "Options",
+    "vlrun.types.time_span": "TimeSpan",
     "vlrun.types.turn": "ToolCall Turn",
     "vlrun.vlm": "VLM load",
 }

@@ -22,6 +22,7 @@ from vlrun.cli.images import (
     LoadedImage,
     as_image,
     image_notes,
+    image_parts,
     load_images,
     read_image_headers,
     with_image_options,
@@ -305,7 +306,8 @@ class _Asking:
         self._print_device_notes()
         chunks = self.progress.watch(
             stream,
-            len(inputs),
+            sum(image_parts(one) for one in inputs),
+            video=len(inputs) == 1 and image_parts(inputs[0]) > 1,
             text_shown=streamed and output.answer_file is None and not stdout_is_file(),
             thinking_shown=streamed and shows_thinking(output.show_thinking),
         )

@@ -172,6 +172,13 @@ def _print_notes(notes: Iterable[str], line: ProgressLine) -> None:
             print_note(note)
 
 
+def image_parts(image: Image | Clip) -> int:
+    """Return how many images the vision encoder makes of it: one for each pair of frames of a video."""
+    from vlrun.media.clip import Clip
+
+    return len(image.pairs) if isinstance(image, Clip) else 1
+
+
 def as_image(loaded: LoadedImage) -> Image:
     """Return what was loaded as an image. Raises OptionError for a video."""
     from vlrun.media.image import Image

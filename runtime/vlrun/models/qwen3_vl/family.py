@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from vlrun.manifest import VisionDimensions
 from vlrun.models.family import PatchPositions, ReasoningFormat
-from vlrun.models.qwen3_vl import grounding, positions
+from vlrun.models.qwen3_vl import grounding, positions, times
 from vlrun.models.qwen3_vl.tool_calls import TOOL_CALLS
 from vlrun.types.options import Detail
 from vlrun.types.sampling import SamplingParams
@@ -30,6 +30,7 @@ class Qwen3VL:
 
     token_positions = staticmethod(positions.token_positions)
     find_marks = staticmethod(grounding.find_marks)
+    find_times = staticmethod(times.find_times)
     format_box = staticmethod(grounding.format_box)
 
     def patch_positions(self, grid: Grid, vision: VisionDimensions) -> PatchPositions:
