@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlrun.errors import VlrunError
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
+    from vlrun.media.camera import Camera, CameraFrame
     from vlrun.media.clip import Clip
     from vlrun.media.enhance import enhance
     from vlrun.media.image import Image, open_image
@@ -48,6 +49,8 @@ __all__ = [
     "VLM",
     "Answer",
     "CacheConfig",
+    "Camera",
+    "CameraFrame",
     "Chunk",
     "Clip",
     "Conversation",
@@ -92,6 +95,7 @@ _NAMES = {
     "vlrun.errors": "VlrunError",
     "vlrun.heatmap.heat_map": "Heat",
     "vlrun.heatmap.overlay": "overlay_heat",
+    "vlrun.media.camera": "Camera CameraFrame",
     "vlrun.media.clip": "Clip",
     "vlrun.media.enhance": "enhance",
     "vlrun.media.image": "Image open_image",

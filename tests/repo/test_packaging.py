@@ -91,7 +91,8 @@ def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
 def test_runtime_requirements_equal_the_runtimes_imports(setup: configparser.ConfigParser) -> None:
     required = _names(_lines(setup["options"]["install_requires"]))
     extras = setup["options.extras_require"]
-    optional = {name for extra in ("heic", "hub", "onnx", "pdf", "serve", "video") for name in _names(_lines(extras[extra]))}
+    of_runtime = ("heic", "hub", "onnx", "pdf", "serve", "video")
+    optional = {name for extra in of_runtime for name in _names(_lines(extras[extra]))}
     assert not (required | optional) & WORKBENCH_ONLY
     assert required | optional == _imported_distributions(PACKAGES["vlrun"])
 

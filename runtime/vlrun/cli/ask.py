@@ -52,6 +52,7 @@ from vlrun.cli.output import (
     write_heat_map,
 )
 from vlrun.cli.parameter_types import FILE, NAME, TEXT_OR_FILE
+from vlrun.cli.repeat_options import REPEAT_OPTIONS, RepeatOptions
 from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
@@ -74,24 +75,6 @@ OUTPUT_OPTIONS: OptionTable = {
     "stats": {"is_flag": True, "help": "Print timings, tokens, memory and settings to stderr."},
     "as_json": {"option": "json", "is_flag": True, "help": "Print each answer as one JSON object."},
 }
-
-
-EACH_OPTIONS: OptionTable = {
-    "each": {"is_flag": True, "help": "Ask about each image alone: of folders, patterns and files."},
-    "recursive": {"is_flag": True, "help": "With --each: also the images of subfolders."},
-}
-
-
-@dataclass(frozen=True)
-class EachOptions:
-    """The values of ``EACH_OPTIONS``."""
-
-    each: bool = False
-    recursive: bool = False
-
-    def __post_init__(self) -> None:
-        if self.recursive and not self.each:
-            raise OptionError("--recursive needs --each")
 
 
 @dataclass(frozen=True)
@@ -146,7 +129,7 @@ class OutputOptions:
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, type=TEXT_OR_FILE, metavar="IMAGE... [QUESTION]")
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
-@option_group("each", EACH_OPTIONS, EachOptions)
+@option_group("repeat", REPEAT_OPTIONS, RepeatOptions)
 @with_task_options
 @with_image_options
 @option_group("output", {**OUTPUT_OPTIONS, **SHOW_THINKING}, OutputOptions)
@@ -155,7 +138,7 @@ class OutputOptions:
 def ask(
     words: tuple[str, ...],
     question: tuple[str, ...],
-    each: EachOptions,
+    repeat: RepeatOptions,
     task_options: TaskOptions,
     image_options: ImageOptions,
     output: OutputOptions,
@@ -166,14 +149,25 @@ def ask(
 
     IMAGE is a file, an https URL, or - for stdin. The last argument is the question, unless it is a file.
     Examples: docs/asking.md. With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or FILE.csv can
-    then be continued.
+    then be continued. --camera asks about frames of a camera until Ctrl+C.
     """
-    names, questions = split_arguments(words, question, folders=each.each, clipboard=image_options.clipboard)
+    if repeat.camera is not None:
+        from vlrun.cli.camera import ask_camera, camera_questions
+
+        requests = [task_options.request(question) for question in camera_questions(words, question)]
+        ask_camera(repeat, requests, image_options, output, options, model_options)
+        return
+    names, questions = split_arguments(words, question, folders=repeat.each, clipboard=image_options.clipboard)
     requests = [task_options.request(question) for question in questions]
-    if each.each:
+    if repeat.each:
         from vlrun.cli.each import ask_each
 
-        ask_each(names, requests, each.recursive, image_options, output, options, model_options)
+        ask_each(names, requests, repeat.recursive, image_options, output, options, model_options)
+        return
+    if repeat.window is not None:
+        from vlrun.cli.windows import ask_windows
+
+        ask_windows(names, repeat.window, requests, image_options, output, options, model_options)
         return
     output.check(names, requests)
     with stdout_to(output.answer_file) as save, model_options.progress_line() as line:

@@ -26,8 +26,7 @@ from vlrun.media.pending_image import read_headers
 from vlrun.media.video import PendingClip, opens_as_video
 from vlrun.media.video_file import DEFAULT_VIDEO_LIMITS
 from vlrun.storage.result_file import ResultFile, Row
-from vlrun.tasks.run import run_task
-from vlrun.types.answer import last_of
+from vlrun.tasks.run import answer_request
 from vlrun.types.options import Options
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def ask_each(
         if not total:
             raise MediaNotFound(f"there are no images in {', '.join(repr(name) for name in names)}")
         vlm = model_options.load(line)
-        keys = [_key(vlm, request, options, image_options) for request in requests]
+        keys = [request_key(vlm, request, options, image_options) for request in requests]
         with line.paused():
             for note in vlm.notes:
                 print_note(note)
@@ -142,7 +141,7 @@ class _Tally:
         rate = (done - self.skipped) / elapsed if elapsed else 0
         if not rate:
             return text
-        left = _duration((self.total - done) / rate)
+        left = duration((self.total - done) / rate)
         return f"{text}: {100 * done // self.total} %, {_rate(rate)}, {left} left"
 
     def summary(self, target: str) -> str:
@@ -180,7 +179,7 @@ class _Asking:
         """Answer the question about a file, unless it is answered already; write the row to the file of results."""
         skipped, error = False, None
         try:
-            digest = _content_hash(item.file)
+            digest = content_hash(item.file)
             row = self._earlier(item, digest)
             skipped = row is not None
             if row is None:
@@ -234,10 +233,7 @@ class _Asking:
         if self.image_options.region is None:
             vlm.builder.check_pending(pending, effective, vlm.known_context)
         images = [self._opened(one, effective, whole=request.tiles is not None) for one in pending]
-        if not request.is_single:
-            return run_task(vlm, images, request, self.options)
-        turn = vlm.builder.question_turn(images, request.questions()[0], effective, vlm.known_context)
-        return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
+        return answer_request(vlm, images, request, self.options, cancellation)
 
     def _opened(self, pending: PendingMedia, options: Options, *, whole: bool) -> Image | Clip:
         """Open an image or a video, with only the pixels that the model sees unless the ``whole`` image is wanted."""
@@ -258,7 +254,7 @@ class _Asking:
             return self.image_options.apply(image)
 
 
-def _content_hash(file: str) -> str:
+def content_hash(file: str) -> str:
     """Return the SHA-256 of a file. Raises MediaNotFound and MediaTooLarge."""
     try:
         with open(file, "rb") as opened:  # noqa: PTH123 - the name as it was found
@@ -274,7 +270,7 @@ def _content_hash(file: str) -> str:
         raise MediaNotFound(f"cannot open '{file}': {error.strerror}") from error
 
 
-def _key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:
+def request_key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:
     """Return a hash of the model, the questions and all options that change an answer. Raises OptionError."""
     effective = replace(request.options(options), progress=False)
     vlm.grammar(effective)
@@ -288,7 +284,7 @@ def _rate(rate: float) -> str:
     return f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time in the unit that fits."""
     if seconds < 120:
         return f"{math.ceil(seconds)} s"

@@ -30,7 +30,7 @@ NOISE_FACTOR, MAX_NOISE_LEVELS = 5.0, 36.0
 counts, so that a frame in which everything is new is not taken for noise.
 """
 MAX_GAIN = 1.25
-"""Factor of brightness between two frames that is taken for a change of exposure; a light that is switched on is more."""
+"""Factor of brightness between two frames that is taken for a change of exposure; switching on a light is more."""
 LIGHT_SECONDS = 10.0
 """Time constant with which light becomes part of what is compared with; shadows of the sun take minutes."""
 _BLACK = 16.0
@@ -74,7 +74,7 @@ class ChangeDetector:
 def changed_times(frames: Iterable[tuple[float, Rgb]], limit: int, threshold: float = CHANGED_SHARE) -> list[float]:
     """Return the times of the frames that changed, the first one included, in memory for ``limit`` times.
 
-    If there are more, those are left out that follow another one most closely, so that the rest is spread over the video.
+    If there are more, those are left out that follow another one most closely, so that the rest is spread over time.
 
     Args:
         frames: Seconds and pixels ``[height, width, 3]``, in order.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -149,6 +150,13 @@ class PendingClip:
 
         with DECODING.hold(DECODED_FRAMES * math.prod(self.size)):
             return [round(seconds * self.info.fps) for seconds in changed_times(decoded(), limit)]
+
+    def part(self, start: float, end: float) -> PendingClip:
+        """Return a part of the video, for which the file is not read again. Raises MediaNotFound if it ends before."""
+        part = copy(self)
+        part.video = replace(self.video, start=start, end=end)
+        part._window = frame_window(self.info.frames, self.info.fps, start, end, self.name)
+        return part
 
     def open(
         self,

@@ -101,6 +101,24 @@ def run_task(
     return run_prepared(vlm, prepared, request, given, RunControl(MAX_PARALLEL, on_notes=on_notes))
 
 
+def answer_request(
+    vlm: VLM,
+    images: Images,
+    request: TaskRequest,
+    options: Options,
+    cancellation: Cancellation | None = None,
+) -> TaskResult:
+    """Run a task request; one that is a single question without the threads of votes. Raises as ``run_task``.
+
+    ``cancellation`` ends a single question from another thread.
+    """
+    if not request.is_single:
+        return run_task(vlm, images, request, options)
+    effective, (question,) = request.options(options), request.questions()
+    turn = vlm.builder.question_turn(images, question, effective, vlm.known_context)
+    return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
+
+
 def prepare_images(vlm: VLM, images: Sequence[Image | Clip], request: TaskRequest, options: Options) -> TaskImages:
     """Cut the tiles of a request, and keep only the pixels that the model sees. ``options``: those of the task.
 
