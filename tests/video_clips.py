@@ -44,8 +44,8 @@ def video(
 ) -> bytes:
     """Return a video of ``count`` frames.
 
-    ``times``: milliseconds of the frames, if the frame rate varies. ``rotation``: counterclockwise degrees that a player
-    turns it by.
+    ``times``: milliseconds of the frames, if the frame rate varies. ``rotation``: counterclockwise degrees by which a
+    player turns it.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:

@@ -21,8 +21,8 @@ from tests.runtime.test_vlm import EXACT, QUESTION, greedy_sampler, run_uncached
 from tests.video_clips import video
 from vlrun import VLM, CacheConfig, Clip, Conversation, Options, Video, load, open_video
 from vlrun.engine import sequence
-from vlrun.engine.request import Request
-from vlrun.errors import AnswerCancelled
+from vlrun.engine.request import Cancellation, Request
+from vlrun.errors import AnswerCancelled, OptionError
 from vlrun.layout import OPTIMUM
 from vlrun.prompt.builder import user_turn
 from vlrun.vision.patches import cut
@@ -118,16 +118,10 @@ def test_questions_about_a_video(vlm: VLM, tmp_path: Path) -> None:
 def test_progress_and_cancellation(vlm: VLM) -> None:
     clip = open_video(video(100, size=(160, 128)))
     vlm.engine.pool.evict_all()
-    phases = []
-    chunks = vlm.stream(clip, QUESTION, Options(max_tokens=4, progress=True))
-    for chunk in chunks:
-        if chunk.progress is not None:
-            phases.append(chunk.progress)
-    vision = [one.done for one in phases if one.phase == "vision"]
+    phases = [chunk.progress for chunk in vlm.stream(clip, QUESTION, Options(max_tokens=4, progress=True))]
+    vision = [one.done for one in phases if one is not None and one.phase == "vision"]
     assert vision == sorted(vision)
     assert len(set(vision)) == len(clip.pairs) + 1
-    from vlrun.engine.request import Cancellation
-
     cancellation = Cancellation()
     stream = vlm.chat([user_turn(clip, "Why?")], Options(progress=True), cancellation=cancellation)
     next(stream)
@@ -155,7 +149,7 @@ def test_a_conversation_about_a_video_is_saved_and_restored(vlm: VLM, tmp_path: 
         damaged = {**part["clip"], key: value}
         text = json.dumps(saved).replace(json.dumps(part["clip"]), json.dumps(damaged))
         (tmp_path / "damaged.json").write_text(text)
-        with pytest.raises(Exception, match="damaged|not a conversation"):
+        with pytest.raises(OptionError, match=r"damaged|not a conversation"):
             restored.load(tmp_path / "damaged.json")
 
 

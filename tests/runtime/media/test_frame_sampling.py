@@ -77,7 +77,7 @@ def test_a_part_has_only_its_own_frames() -> None:
     assert frame_window(795, 10.0, 79.4, 500.0, "it") == (794, 794)
     assert frame_window(795, 10.0, 1.01, 1.02, "it") == (11, 11)
     assert sample_frames(795, 10.0, PUBLISHED_RULES, (100, 125)) == [100, 106, 112, 119, 125]
-    with pytest.raises(MediaNotFound, match="it ends after 79.5 s, before the start at 80 s"):
+    with pytest.raises(MediaNotFound, match=r"it ends after 79\.5 s, before the start at 80 s"):
         frame_window(795, 10.0, 80.0, None, "it")
 
 

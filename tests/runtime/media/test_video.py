@@ -90,9 +90,9 @@ def test_options_out_of_their_range_are_refused(options: dict[str, object], mess
 def test_a_source_that_cannot_be_a_video() -> None:
     with pytest.raises(OptionError, match="source must be a path, bytes or a file, not ndarray"):
         Video(np.zeros((4, 4, 3), np.uint8))  # type: ignore[arg-type]
-    with pytest.raises(MediaNotFound, match="'none.mp4'"):
+    with pytest.raises(MediaNotFound, match=r"'none\.mp4'"):
         open_video("none.mp4")
-    with pytest.raises(MediaNotFound, match="ends after 1.0 s, before the start at 2 s"):
+    with pytest.raises(MediaNotFound, match=r"ends after 1\.0 s, before the start at 2 s"):
         open_video(video(10), start=2)
 
 

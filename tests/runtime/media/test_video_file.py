@@ -14,7 +14,9 @@ import pytest
 from vlrun.errors import DamagedMedia, MediaError, MediaNotFound, MediaTooLarge, MissingExtra, UnsupportedMedia
 from vlrun.media.video_file import DEFAULT_VIDEO_LIMITS, VideoFile, VideoLimits
 
-av = pytest.importorskip("av", reason="the extra video is not installed")
+pytest.importorskip("av", reason="the extra video is not installed")
+import av
+
 from tests.video_clips import HEIGHT, WIDTH, number_of, sound_only, video
 
 FORMS = [
@@ -168,12 +170,16 @@ def test_damaged_files_end_in_frames_or_one_sentence() -> None:
                     damaged[rng.randrange(len(damaged))] = rng.randrange(256)
             else:
                 damaged = bytearray(whole[: rng.randrange(len(whole))])
-            try:
-                file = VideoFile(bytes(damaged), "it")
-                frames = list(file.frames([0, file.info.frames // 2, file.info.frames - 1]))
-                assert len(frames) == 3
-            except MediaError as error:
-                assert str(error).startswith("it ")
+            assert outcome(bytes(damaged)) in (3, "it")
+
+
+def outcome(encoded: bytes) -> int | str:
+    """Return the number of frames that were read, or the beginning of the sentence that says why there is none."""
+    try:
+        file = VideoFile(encoded, "it")
+        return len(list(file.frames([0, file.info.frames // 2, file.info.frames - 1])))
+    except MediaError as error:
+        return str(error).split()[0]
 
 
 def test_a_file_that_is_cut_short_says_so() -> None:
@@ -186,7 +192,5 @@ def test_a_file_that_is_cut_short_says_so() -> None:
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = video(3)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(
-        MissingExtra, match=r"it is a video, which needs another package: run pip install 'vlrun\[video\]'"
-    ):
+    with pytest.raises(MissingExtra, match=r"it is a video, which .*: run pip install 'vlrun\[video\]'"):
         VideoFile(encoded, "it")

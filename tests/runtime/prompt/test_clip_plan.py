@@ -71,9 +71,8 @@ def test_detail_decides_how_much_is_shown(long_video: bytes) -> None:
     assert high.shown == (352, 192)
     assert not high.notes
     (note,) = auto.notes
-    assert note.startswith(
-        "the video: 128 frames of 320 x 160 (3,200 visual tokens) instead of 300 frames of 352 x 192"
-    )
+    shown = "128 frames of 320 x 160 (3,200 visual tokens) instead of 300 frames of 352 x 192"
+    assert note.startswith(f"the video: {shown}")
     assert "--detail high" in note
 
 

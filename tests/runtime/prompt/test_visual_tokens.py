@@ -134,17 +134,12 @@ def test_each_pair_begins_where_the_prompt_says(parts: list[Any]) -> None:
     start, end = (template.control_token(f"<|vision_{name}|>") for name in ("start", "end"))
     begins = [index for index, token in enumerate(ids) if token in pads and ids[index - 1] == start]
     assert offsets == begins
-    counts = [
-        count
-        for part in parts
-        for count in (
-            [3]
-            if isinstance(part, ImagePlaceholder)
-            else [part[1]] * ((len(part[0]) + 1) // 2)
-            if isinstance(part, tuple)
-            else []
-        )
-    ]
+    counts: list[int] = []
+    for part in parts:
+        if isinstance(part, ImagePlaceholder):
+            counts.append(3)
+        elif isinstance(part, tuple):
+            counts += [part[1]] * ((len(part[0]) + 1) // 2)
     assert [ids[begin + count] for begin, count in zip(begins, counts, strict=True)] == [end] * len(begins)
 
 
