@@ -102,6 +102,9 @@ class _Asking:
 
     def run(self, parts: Iterator[PendingClip], requests: Sequence[tuple[TaskRequest, str]]) -> None:
         """Ask all questions about all windows. A second question about a window finds its frames in the cache."""
+        windows = self.total // len(requests)
+        requests = [one for one in requests if self._earlier(f"{one[1]} summary of {windows}") is None]
+        self.answered = self.skipped = self.total - windows * len(requests)
         summaries = [Summary(self.vlm, request, self.options) for request, _ in requests]
         self.notes(self.vlm.notes)
         self.line.show(self.describe)
