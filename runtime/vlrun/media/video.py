@@ -15,6 +15,7 @@ from vlrun.media.clip import Clip, Rgb, make_clip
 from vlrun.media.foreign_formats import VIDEO_BYTES, is_video
 from vlrun.media.frame_sampling import fit_frames, frame_window, sample_frames
 from vlrun.media.image import DECODING
+from vlrun.media.keyframes import changed_times
 from vlrun.media.resizing import resize_rgb
 from vlrun.media.sources import MAX_NAME, local_path, read_source
 from vlrun.media.video_file import DEFAULT_VIDEO_LIMITS, VideoData, VideoFile, VideoLimits
@@ -126,16 +127,29 @@ class PendingClip:
         """Pixels that are kept of it, at most."""
         return PUBLISHED_RULES.max_pixels
 
-    def sampled(self, rules: VideoRules) -> list[int]:
-        """Return the numbers of the sampled frames."""
+    def sampled(self, rules: VideoRules, *, all_of_them: bool = False) -> list[int]:
+        """Return the numbers of the sampled frames: of ``all_of_them``, also those beyond the user's maximum."""
         video = self.video
-        wanted = replace(
-            rules,
-            fps=rules.fps if video.fps is None else video.fps,
-            max_frames=min(rules.max_frames, video.max_frames or rules.max_frames),
-        )
+        most = rules.max_frames if all_of_them else min(rules.max_frames, video.max_frames or rules.max_frames)
+        wanted = replace(rules, fps=rules.fps if video.fps is None else video.fps, max_frames=most)
         wanted = replace(wanted, min_frames=min(wanted.min_frames, wanted.max_frames))
         return sample_frames(self.info.frames, self.info.fps, wanted, self._window)
+
+    def changed(self, rules: VideoRules, limit: int, progress: Progress | None = None) -> list[int]:
+        """Return the numbers of the frames of a fixed camera in which something changed, ``limit`` at most.
+
+        All frames that the frame rate asks for are decoded, one after another. Raises MediaError.
+        """
+        candidates = self.sampled(replace(rules, max_frames=self.info.frames), all_of_them=True)
+
+        def decoded() -> Iterator[tuple[float, Rgb]]:
+            for done, frame in enumerate(self._file.frames(candidates), 1):
+                yield frame
+                if progress is not None:
+                    progress(done, len(candidates))
+
+        with DECODING.hold(DECODED_FRAMES * math.prod(self.size)):
+            return [round(seconds * self.info.fps) for seconds in changed_times(decoded(), limit)]
 
     def part(self, start: float, end: float) -> PendingClip:
         """Return a part of the video, for which the file is not read again. Raises MediaNotFound if it ends before."""
@@ -218,6 +232,8 @@ def open_pending(pending: PendingClip, progress: Progress | None = None) -> Clip
     """Open a video for no model in particular, as ``open_video`` does."""
     frames = MAX_FRAMES if pending.video.chooses_frames else AUTO_FRAMES
     indices = pending.sampled(replace(PUBLISHED_RULES, max_frames=frames))
+    if pending.video.keyframes:
+        indices = pending.changed(PUBLISHED_RULES, len(indices), progress)
     return pending.open(indices, shown_size(pending, len(indices), FACTOR, PUBLISHED_RULES), progress=progress)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -171,8 +171,7 @@ class PromptBuilder:
             context: The context as far as it is known.
             progress: Is told how many frames of how many are decoded.
         """
-        plan = self._clips.plan(pending, options, self._limit(context))
-        return self._clips.open(pending, plan, progress)
+        return self._clips.open(pending, options, self._limit(context), progress)
 
     def _resized(self, pending: Pending, options: Options) -> Image:
         """Open and resize an image. When this returns, nothing refers to its original pixels."""
@@ -260,7 +259,7 @@ class PromptBuilder:
     def _grid_of(self, part: Image | Clip, options: Options, detail: Detail) -> Grid:
         """Return the grid of an image, or of each pair of a clip."""
         if isinstance(part, Clip):
-            return self._clips.grid(part, options, detail, self._limit(None))
+            return self._clips.grid(part, replace(options, detail=detail), self._limit(None))
         return self._grid(part.size, options, self._token_budget(options, detail))
 
     def _grid(self, size: tuple[int, int], options: Options, max_tokens: int) -> Grid:

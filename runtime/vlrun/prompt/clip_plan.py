@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vlrun.errors import OptionError
@@ -30,12 +31,12 @@ class ClipPlan:
 
     indices: tuple[int, ...]
     grid: Grid
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> int:
         """Visual tokens of all pairs."""
-        return -(-len(self.indices) // PAIR) * self.grid.tokens
+        return pairs_of(len(self.indices)) * self.grid.tokens
 
 
 class ClipPlanner:
@@ -54,42 +55,50 @@ class ClipPlanner:
         self._affordable_tokens = affordable_tokens
 
     def plan(self, pending: PendingClip, options: Options, context: int) -> ClipPlan:
-        """Return what is decoded of a video. Raises OptionError and MediaError."""
-        self._check_model()
-        video, detail = pending.video, options.detail
+        """Return what is decoded of a video, before any of it is. Raises OptionError and MediaError."""
+        if self._vision.temporal_patch != PAIR:
+            raise OptionError(f"this model takes no videos: its patches have {self._vision.temporal_patch} frames")
         own = pending.sampled(self._rules)
-        indices, rules = own, self._rules
-        if options.max_image_tokens is None and video.max_pixels is None:
-            tokens = self._budget(detail, context)
-            if detail != "high" and not video.chooses_frames:
-                most = max(PAIR * tokens // MIN_PAIR_TOKENS, self._rules.min_frames)
-                indices = pending.sampled(replace(rules, max_frames=min(most, rules.max_frames)))
-            rules = self._within(rules, tokens)
-        rules = self._with_options(rules, options, len(indices))
-        width, height = shown_size(pending, len(indices), self._factor, rules)
-        largest = shown_size(pending, len(own), self._factor, self._rules)
-        plan = ClipPlan(tuple(indices), self._grid(width, height), ())
-        note = self._note(pending, plan, (width, height), len(own), largest)
-        automatic = rules.max_pixels < self._rules.max_pixels and options.max_image_tokens is None
-        return (
-            replace(plan, notes=(note,))
-            if automatic and (len(indices), width, height) != (len(own), *largest)
-            else plan
-        )
+        indices = own
+        if self._is_automatic(pending, options) and not pending.video.chooses_frames and options.detail != "high":
+            most = max(PAIR * self._budget(options.detail, context) // MIN_PAIR_TOKENS, self._rules.min_frames)
+            indices = pending.sampled(replace(self._rules, max_frames=min(most, self._rules.max_frames)))
+        plan = self._sized(pending, indices, options, context)
+        largest = ClipPlan(tuple(own), self._grid(*shown_size(pending, len(own), self._factor, self._rules)))
+        if not self._is_automatic(pending, options) or plan == largest:
+            return plan
+        return replace(plan, notes=(self._note(pending.name, plan, largest),))
 
-    def open(self, pending: PendingClip, plan: ClipPlan, progress: Progress | None = None) -> Clip:
-        """Decode what was planned. Raises MediaError."""
-        patch = self._vision.patch
-        shown = plan.grid.width * patch, plan.grid.height * patch
-        return pending.open(plan.indices, shown, plan.notes, progress, fixed=True)
+    def open(self, pending: PendingClip, options: Options, context: int, progress: Progress | None = None) -> Clip:
+        """Decode what was planned. Of keyframes there may be fewer, which are shown larger. Raises as ``plan``."""
+        plan = self.plan(pending, options, context)
+        if pending.video.keyframes:
+            most = len(plan.indices)
+            changed = pending.changed(self._rules, most, progress)
+            plan = self._sized(pending, changed, options, context)
+            reached = "as many as are used" if len(changed) == most else "all that changed"
+            plan = replace(plan, notes=(f"{pending.name}: {len(changed)} keyframes, {reached}",))
+        return pending.open(plan.indices, self._pixels(plan.grid), plan.notes, progress, fixed=True)
 
-    def grid(self, clip: Clip, options: Options, detail: Detail, context: int) -> Grid:
-        """Return the grid of each pair of an open clip. Raises OptionError and MediaError."""
-        self._check_model()
+    def _sized(self, pending: PendingClip, indices: Sequence[int], options: Options, context: int) -> ClipPlan:
+        rules = self._rules
+        if self._is_automatic(pending, options):
+            rules = self._within(self._budget(options.detail, context))
+        elif options.max_image_tokens is not None:
+            rules = self._within(options.max_image_tokens * pairs_of(len(indices)))
+        return ClipPlan(tuple(indices), self._grid(*shown_size(pending, len(indices), self._factor, rules)))
+
+    @staticmethod
+    def _is_automatic(pending: PendingClip, options: Options) -> bool:
+        """Return whether the size of the frames is not the user's choice."""
+        return options.max_image_tokens is None and pending.video.max_pixels is None
+
+    def grid(self, clip: Clip, options: Options, context: int) -> Grid:
+        """Return the grid of each pair of an open clip. ``options``: with the clip's detail. Raises MediaError."""
         width, height = clip.shown
         if not clip.fixed or width % self._factor or height % self._factor:
-            rules = self._within(self._rules, self._budget(detail, context))
-            rules = self._with_options(rules, options, clip.frames)
+            pairs, tokens = pairs_of(clip.frames), options.max_image_tokens
+            rules = self._within(self._budget(options.detail, context) if tokens is None else tokens * pairs)
             width, height = fit_frames(clip.frames, width, height, self._factor, rules)
         return self._grid(width, height)
 
@@ -100,6 +109,9 @@ class ClipPlanner:
     def _grid(self, width: int, height: int) -> Grid:
         return Grid(height // self._vision.patch, width // self._vision.patch, self._vision.merge)
 
+    def _pixels(self, grid: Grid) -> tuple[int, int]:
+        return grid.width * self._vision.patch, grid.height * self._vision.patch
+
     def _budget(self, detail: Detail, context: int) -> int:
         """Return the visual tokens of a video: of detail "high" as many as the model takes."""
         tokens = self._family.video_token_budget(detail)
@@ -108,31 +120,22 @@ class ClipPlanner:
         share = min(1.0, self._affordable_tokens / self._family.image_token_budget("auto")) if detail == "auto" else 1.0
         return max(1, min(int(tokens * share), context // 2))
 
-    def _within(self, rules: VideoRules, tokens: int) -> VideoRules:
-        """Return rules that allow this number of visual tokens."""
-        return _limited(rules, tokens * self._factor**2 * PAIR)
+    def _within(self, tokens: int) -> VideoRules:
+        """Return the model's rules, with as many pixels as this number of visual tokens shows at most."""
+        most = min(self._rules.max_pixels, tokens * self._factor**2 * PAIR)
+        return replace(self._rules, max_pixels=most, min_pixels=min(self._rules.min_pixels, most))
 
-    def _with_options(self, rules: VideoRules, options: Options, frames: int) -> VideoRules:
-        """Return rules with a user's maximum of tokens of each pair."""
-        if options.max_image_tokens is None:
-            return rules
-        return _limited(self._rules, options.max_image_tokens * self._factor**2 * max(frames, PAIR))
-
-    def _check_model(self) -> None:
-        if self._vision.temporal_patch != PAIR:
-            raise OptionError(f"this model takes no videos: its patches have {self._vision.temporal_patch} frames")
-
-    @staticmethod
-    def _note(
-        pending: PendingClip, plan: ClipPlan, size: tuple[int, int], frames: int, largest: tuple[int, int]
-    ) -> str:
+    def _note(self, name: str, plan: ClipPlan, largest: ClipPlan) -> str:
+        shown, full = (
+            "{} frames of {} x {}".format(len(one.indices), *self._pixels(one.grid)) for one in (plan, largest)
+        )
         return (
-            f"{pending.name}: {len(plan.indices)} frames of {size[0]} x {size[1]} ({plan.tokens:,} visual tokens) "
-            f"instead of {frames} of {largest[0]} x {largest[1]}, because this machine takes long for more: use detail "
-            '"high" (--detail high), or choose with fps, max_frames and max_pixels (--fps, --max-frames, --max-pixels)'
+            f"{name}: {shown} ({plan.tokens:,} visual tokens) instead of {full}, because this machine takes long for "
+            'more: use detail "high" (--detail high), or choose with fps, max_frames and max_pixels (--fps, '
+            "--max-frames, --max-pixels)"
         )
 
 
-def _limited(rules: VideoRules, max_pixels: int) -> VideoRules:
-    most = min(rules.max_pixels, max_pixels)
-    return replace(rules, max_pixels=most, min_pixels=min(rules.min_pixels, most))
+def pairs_of(frames: int) -> int:
+    """Return the pairs that a number of frames makes."""
+    return -(-frames // PAIR)
