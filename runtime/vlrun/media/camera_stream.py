@@ -52,7 +52,7 @@ def opened_camera(source: CameraSource) -> Iterator[Iterator[VideoFrame]]:
     opened = False
     try:
         timeout = NETWORK_SECONDS, NETWORK_SECONDS
-        options = dict(source.options)
+        options = {"fpsprobesize": "0", **source.options}  # the frame rate is of no use, and takes frames to find out
         with av.open(source.url, format=source.format, options=options, timeout=timeout) as container:
             opened = True
             yield _decoded(container, _video(container, source), source)
