@@ -89,6 +89,7 @@ def _check(requests: Sequence[TaskRequest], image_options: ImageOptions, output:
         raise OptionError("--draw, --heatmap and --stats are for one question: leave them out with --camera")
     if image_options.pages or image_options.clipboard:
         raise OptionError("--camera takes no images: leave out --pages and --clipboard")
+    image_options.video.check_used([])
     for request in requests:
         request.check_image_count(1)
 
@@ -138,7 +139,8 @@ class _Watching:
     def print_summary(self) -> None:
         """Print how much was answered, at the end."""
         target = f" in '{self.output.answer_file}'" if self.log else ""
-        print_note(f"{self.answered} answers about '{self.name}'{target}")
+        if self.latest:
+            print_note(f"{self.answered} answers about '{self.name}'{target}")
 
     def _answer(self, vlm: VLM, image: Image, request: TaskRequest) -> dict[str, object]:
         from vlrun.tasks.run import answer_request

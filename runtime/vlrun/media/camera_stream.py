@@ -141,9 +141,8 @@ def _video(container: InputContainer, source: CameraSource) -> VideoStream:
 
 def _check_size(width: int, height: int, source: CameraSource) -> None:
     if width * height > MAX_FRAME_PIXELS:
-        raise MediaTooLarge(
-            f"'{source.name}' sends frames of {width}x{height}; the limit is {MAX_FRAME_PIXELS:,} pixels"
-        )
+        limit = f"the limit is {MAX_FRAME_PIXELS:,} pixels"
+        raise MediaTooLarge(f"'{source.name}' sends frames of {width} x {height}; {limit}")
 
 
 def _error(error: Exception, source: CameraSource, *, opened: bool) -> MediaNotFound | UnsupportedMedia:

@@ -127,6 +127,7 @@ def test_an_interruption_is_a_row_and_the_stream_goes_on(
         (("--camera", "rtsp://cam/live", "--each"), 2, "exclude each other"),
         (("--camera", "rtsp://cam/live", "--stats"), 2, "leave them out with --camera"),
         (("--camera", "rtsp://cam/live", "--pages", "1"), 2, "leave out --pages"),
+        (("--camera", "rtsp://cam/live", "--fps", "1"), 2, "--fps is for videos, and none is given"),
         (("--camera", "rtsp://cam/live", "-o", "x.csv"), 2, r"end 'x.csv' in .jsonl"),
         (("--camera", "rtsp://cam/live", "--task", "compare"), 2, "at least 2 images"),
         (("--every", "5", "a.png"), 2, "need --camera"),
