@@ -18,10 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif("VLRUN_VIDEOS" not in os.environ, reason="VLRUN_VIDEOS names no folder with the real videos"),
-]
 pytest.importorskip("torch", reason="needs the workbench packages")
 pytest.importorskip("transformers", reason="needs the workbench packages")
 
@@ -40,6 +36,11 @@ from vlrun.models.qwen3_vl.positions import token_positions
 from vlrun.prompt.builder import PromptBuilder
 from vlrun.types.options import Options
 from vlrun.types.video_rules import PUBLISHED_RULES
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("VLRUN_VIDEOS" not in os.environ, reason="VLRUN_VIDEOS names no folder with the real videos"),
+]
 
 VIDEOS = {"vtest.avi": (795, 10.0, 768, 576), "cockatoo.mp4": (280, 20.0, 1280, 720)}
 """Frames, frame rate, width, height."""
