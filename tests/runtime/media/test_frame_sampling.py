@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +20,8 @@ RATES = st.one_of(st.sampled_from([23.976023976023978, 24.0, 25.0, 29.97, 30.0, 
 
 def reference(name: str) -> Any:
     pytest.importorskip("transformers", reason="needs the workbench packages")
-    from transformers.models.qwen3_vl import video_processing_qwen3_vl as module
-
-    return getattr(module, name)
+    # Not by name from the package, which has a stand-in where torchvision is missing.
+    return getattr(importlib.import_module("transformers.models.qwen3_vl.video_processing_qwen3_vl"), name)
 
 
 @pytest.mark.slow
@@ -30,7 +30,7 @@ def test_the_frames_are_those_of_transformers() -> None:
     sample = reference("Qwen3VLVideoProcessor").sample_frames
 
     @given(st.integers(1, 100_000), RATES, st.one_of(st.none(), st.floats(0.01, 60)))
-    @settings(max_examples=500)
+    @settings(max_examples=200)
     def check(total: int, fps: float, wanted: float | None) -> None:
         metadata = SimpleNamespace(total_num_frames=total, fps=fps)
         rules = PUBLISHED_RULES if wanted is None else replace(PUBLISHED_RULES, fps=wanted)
@@ -50,7 +50,7 @@ def test_the_sizes_are_those_of_transformers() -> None:
         st.integers(4096, 2**26),
         st.integers(1, 4096),
     )
-    @settings(max_examples=500)
+    @settings(max_examples=200)
     def check(frames: int, width: int, height: int, most: int, least: int) -> None:
         rules = replace(PUBLISHED_RULES, max_pixels=most, min_pixels=least)
         expected = smart_resize(frames, height, width, 2, 32, least, most)
