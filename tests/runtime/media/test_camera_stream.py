@@ -162,7 +162,7 @@ def test_sound_without_pictures_is_an_error(monkeypatch: pytest.MonkeyPatch, ser
 def test_frames_that_are_too_large(server: StreamServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_stream, "MAX_FRAME_PIXELS", 1000)
     with pytest.raises(MediaTooLarge, match="sends frames of 64 x 48; the limit is 1,000 pixels"):
-        read(server.add("/large", clip(3)))
+        read(server.add("/large", clip(20)))
 
 
 def test_damaged_packets_are_left_out(server: StreamServer) -> None:
