@@ -20,6 +20,11 @@ def is_heif(encoded: bytes) -> bool:
     return _is_base_media(encoded) and encoded[8:12] in _HEIF_BRANDS and not _has_avif_brand(encoded)
 
 
+def is_heif_or_avif(encoded: bytes) -> bool:
+    """Return whether a file is a HEIF image of any kind, AVIF included."""
+    return _is_base_media(encoded) and encoded[8:12] in (*_HEIF_BRANDS, *_AVIF_BRANDS)
+
+
 def is_pdf(encoded: bytes) -> bool:
     """Return whether a file is a PDF."""
     before, header, _ = encoded[:_PDF_BYTES].partition(b"%PDF-")
@@ -29,7 +34,7 @@ def is_pdf(encoded: bytes) -> bool:
 def foreign_format(encoded: bytes) -> str | None:
     """Return what a file is that vlrun does not read, such as "a video"; None if that is not known."""
     if _is_base_media(encoded):
-        return None if encoded[8:12] in (*_HEIF_BRANDS, *_AVIF_BRANDS) else "a video"
+        return None if is_heif_or_avif(encoded) else "a video"
     beginning = encoded[:_SVG_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     if beginning.startswith(_XML) and b"<svg" in beginning:
         return "an SVG drawing"

@@ -21,9 +21,11 @@ from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file. ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored
-    image, whose file is filled in by ``ImageStore.resolve``; ``region`` and ``enhance``: as it is to be cropped and
-    improved for the model.
+    """An image file, or a PDF file, which stands for images of its pages.
+
+    ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored image, whose file is
+    filled in by ``ImageStore.resolve``; ``region`` and ``enhance``: as it is to be cropped and improved for the model;
+    ``pages``: of a PDF file, as "1-3,7", None for all; ``name``: what the prompt calls it beside other files.
     """
 
     encoded: bytes
@@ -32,6 +34,8 @@ class EncodedImage:
     reference: str = ""
     region: Region | None = None
     enhance: bool = False
+    pages: str | None = None
+    name: str = ""
 
 
 Part: TypeAlias = str | EncodedImage
@@ -82,7 +86,7 @@ class GenerationRequest:
 
     @property
     def images(self) -> tuple[EncodedImage, ...]:
-        """All images, in order."""
+        """All images and PDF files, in order."""
         return tuple(part for message in self.messages for part in message.parts if isinstance(part, EncodedImage))
 
     @property

@@ -32,14 +32,33 @@ class ImageURL(RequestStruct):
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
-    """An image: PNG, JPEG, WebP, BMP or GIF."""
+    """An image: PNG, JPEG, WebP, BMP, GIF, AVIF, with the extra ``heic`` HEIC."""
 
     unused = fields.PART
     image_url: ImageURL | schemas.DataURL
 
 
+class FileData(RequestStruct):
+    """A PDF file. ``pages`` and ``detail`` are extensions."""
+
+    unused = fields.FILE
+    file_data: schemas.FileURL
+    filename: schemas.FileName | None = None
+    pages: schemas.PagesText | None = None
+    detail: schemas.ImageDetail | None = None
+
+
+class FilePart(RequestStruct, tag_field="type", tag="file"):
+    """A PDF file, which needs the extra ``pdf``: an image of each page."""
+
+    unused = fields.PART
+    file: FileData
+
+
 TextContent: TypeAlias = Text | Annotated[list[Text | TextPart | schemas.InputText], Meta(min_length=1)]
-ContentPart: TypeAlias = Text | TextPart | ImagePart | schemas.InputText | schemas.InputImage
+ContentPart: TypeAlias = (
+    Text | TextPart | ImagePart | FilePart | schemas.InputText | schemas.InputImage | schemas.InputFile
+)
 
 
 class SystemMessage(RequestStruct, tag_field="role", tag="system"):

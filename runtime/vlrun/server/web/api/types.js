@@ -79,6 +79,7 @@
  * @property {number} bytes
  * @property {number} width Of the upright image.
  * @property {number} height
+ * @property {{width: number, height: number}[]} [pages] Of a PDF file.
  * @property {number} [expires_at]
  */
 

@@ -32,7 +32,7 @@ function NoPicture({ state }) {
   return html`<div class="no-picture" aria-busy=${state.adding}>
     <span class="no-picture-icon"><${Icon} name="image" size=${32} /></span>
     <h2>${t("addTitle")}</h2>
-    <p>${t("addHint")}</p>
+    <p>${t(state.server?.inputs?.includes("application/pdf") ? "addHintPdf" : "addHint")}</p>
     <div class="no-picture-actions">
       <${AddPicture} inputs=${state.server?.inputs} />
       <${TakePhoto} />
@@ -94,7 +94,7 @@ function useEnhanced(picture, wanted) {
   useEffect(() => {
     if (!wanted || blob) return undefined;
     const controller = new AbortController();
-    preview(picture.blob, { enhance: true, signal: controller.signal })
+    preview(picture.blob, { enhance: true, page: picture.page, signal: controller.signal })
       .then(setBlob)
       .catch((error) => {
         if (!controller.signal.aborted) toast(`${t("noPreview")} ${explain(error).title}`, { kind: "danger" });

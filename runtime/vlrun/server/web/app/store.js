@@ -19,6 +19,7 @@ export const app = new Store(
     activeMark: null,
     tokens: null,
     dialog: null,
+    pageChoice: null,
     keyNeeded: false,
     keyWrong: false,
     server: null,

@@ -17,6 +17,7 @@ export default {
 
     addTitle: "Add a picture",
     addHint: "Drop it anywhere, paste it, or choose a file.",
+    addHintPdf: "Drop a picture or a PDF file anywhere, paste it, or choose a file.",
     addPicture: "Add picture",
     choosePicture: "Choose picture",
     pictureFiles: "Picture files",
@@ -159,6 +160,7 @@ export default {
 
     addTitle: "添加图片",
     addHint: "拖放到任意位置、粘贴或选择文件。",
+    addHintPdf: "将图片或 PDF 文件拖放到任意位置、粘贴或选择文件。",
     addPicture: "添加图片",
     choosePicture: "选择图片",
     pictureFiles: "图片文件",
