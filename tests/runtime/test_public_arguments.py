@@ -13,7 +13,9 @@ import pytest
 import vlrun
 from vlrun.errors import MediaError, OptionError
 
-OUTPUTS = frozenset({"Answer", "Chunk", "Heat", "Outcome", "TaskResult", "Timings", "Usage", "VlrunError"})
+OUTPUTS = frozenset(
+    {"Answer", "CameraFrame", "Chunk", "Heat", "Outcome", "TaskResult", "Timings", "Usage", "VlrunError"}
+)
 """Values that vlrun makes for its callers."""
 WRONG: list[object] = [object(), 5, 1.5, True, "x", b"x", [], ["x"], [5], (None,), {}, {"x": 5}, {5: 5}, len, int]
 WRONG += [np.int64(5), np.zeros(3), np.zeros((2, 2, 3), np.uint8), float("nan"), -(10**30), "", "\0", Path("x"), set()]
@@ -27,6 +29,7 @@ TRANSFORM = vlrun.ImageTransform((4, 4))
 
 CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "CacheConfig": (vlrun.CacheConfig, {"context": 5, "kv_memory": 5, "kv_disk": 5}),
+    "Camera": (vlrun.Camera, {"source": "/dev/video99"}),
     "Heat.mean": (HEAT.mean, {"word": "a", "image": 0}),
     "Hints": (
         vlrun.Hints,
@@ -101,7 +104,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
 }
 
 ELSEWHERE = frozenset({"Options.schema", "Task.items", "Task.fields", "Task.images", "Task.image_tokens"}) | frozenset(
-    {"Task.sampling", "Task.merge", "open_image.limits", "Hints.device"}
+    {"Task.sampling", "Task.merge", "open_image.limits", "Hints.device", "Camera.on_error"}
 )
 """Checked when they are used, or when a task file is read."""
 
@@ -121,7 +124,7 @@ def check_calls(calls: Mapping[str, tuple[Callable[..., object], dict[str, Any]]
                 if isinstance(value, str | Path | np.ndarray) or type(value) is type(valid[argument]):
                     named = ""  # the type may be right, and only the value wrong
                 else:
-                    named = "image" if argument in ("source", "images") else argument
+                    named = "image" if argument in ("source", "images") and name != "Camera" else argument
                 try:
                     call(**{**valid, argument: value})
                 except vlrun.VlrunError as error:
