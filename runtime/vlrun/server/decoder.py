@@ -1,8 +1,9 @@
 """Decodes one file in a process of its own: what people send in formats with large decoders.
 
 ``python -m vlrun.server.decoder`` reads a line of JSON, an ``Opening``, and the file. Each reply is a line of JSON, a
-``Reply``, and the pixels that it announces. For a document, each further line is a ``Drawing``. A crash, endless work
-or too much memory ends this process only: ``decoder_process`` starts it and tells the client.
+``Reply``, and the pixels that it announces. Each further line asks for a page of a document (``Drawing``) or frames of
+a video (``Sampling``, ``Comparing``). A crash, endless work or too much memory ends this process only:
+``decoder_process`` starts it and tells the client.
 """
 
 from __future__ import annotations
@@ -21,34 +22,40 @@ import numpy.typing as npt
 
 from vlrun.errors import MediaError, MediaTooLarge, MissingExtra
 from vlrun.media.image import ImageLimits, open_image
+from vlrun.media.keyframes import changed_times
 from vlrun.media.pdf import PendingPage, page_sizes
+from vlrun.media.resizing import resize_rgb
+from vlrun.media.video_file import VideoFile, VideoLimits
 
 NAME = "the file"
 """What messages call it."""
+Kind: TypeAlias = Literal["photo", "document", "video"]
 PHOTOS = ("AVIF", "HEIF")
 """Pillow's names of the image formats that are decoded here."""
-SECONDS = 30
-"""Processor time of the process, its start included. The slowest pages have 10 s each, of usual ones 16 take 3 s."""
+SECONDS: Mapping[Kind, int] = {"photo": 30, "document": 30, "video": 60}
+"""Processor time of the process, its start included. A page may take 10 s, but usually 16 take 3 s. Between two frames
+that are wanted, all have to be decoded: a minute of full HD takes 10 s on two slow cores."""
 MEMORY = 3 * 2**29
-"""Bytes of address space: 1.5 GiB. A photo of 50 megapixels takes 20 bytes a pixel."""
+"""Bytes of address space: 1.5 GiB. A photo of 50 megapixels takes 20 bytes a pixel, a video in 4K some 30 frames."""
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _MOST_LIKELY = "1000"
 """Score of the process that the system ends first when memory runs out."""
 
-Kind: TypeAlias = Literal["photo", "document"]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What follows: ``size`` bytes of a file."""
+    """What follows: ``size`` bytes of a file. ``max_pixels``: of a photo or a frame; ``max_pages``: of a document."""
 
     kind: Kind
     size: int
     max_pixels: int
     max_pages: int
+    max_seconds: float
+    max_frames: int
 
 
-class Drawing(msgspec.Struct, frozen=True):
+class Drawing(msgspec.Struct, frozen=True, tag=True):
     """A page to draw, with its width and height."""
 
     number: int
@@ -56,13 +63,35 @@ class Drawing(msgspec.Struct, frozen=True):
     height: int
 
 
-class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``sizes``: width and height of each page; ``shape``: height and width of the RGB pixels that follow.
+class Sampling(msgspec.Struct, frozen=True, tag=True):
+    """Numbers of the frames to decode, with their width and height. Each has a reply."""
 
+    indices: tuple[int, ...]
+    width: int
+    height: int
+
+
+class Comparing(msgspec.Struct, frozen=True, tag=True):
+    """Numbers of the frames among which those are wanted that changed, ``limit`` at most. The reply has their times."""
+
+    indices: tuple[int, ...]
+    limit: int
+
+
+Request: TypeAlias = Drawing | Sampling | Comparing
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``sizes``: width and height of each page, or of the frames of a video, of which there are ``frames``.
+
+    ``shape``: height and width of the RGB pixels that follow; ``times``: seconds of that frame, or those that changed;
     ``error``: the name of a MediaError, with its ``message``, and the ``extra`` that is missing.
     """
 
     sizes: tuple[tuple[int, int], ...] = ()
+    frames: int = 0
+    fps: float = 0.0
+    times: tuple[float, ...] = ()
     shape: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     error: str = ""
@@ -73,32 +102,56 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 Answer: TypeAlias = tuple[Reply, Pixels | None]
 
 
-def _photo(opening: Opening, encoded: bytes, _drawings: Iterator[Drawing]) -> Iterator[Answer]:
+def _photo(opening: Opening, encoded: bytes, _requests: Iterator[Request]) -> Iterator[Answer]:
     limits = ImageLimits(PHOTOS, opening.size, opening.max_pixels, reduces=False, strict=True)
     image = open_image(encoded, limits)
     yield Reply(shape=image.rgb.shape[:2], notes=image.notes), image.rgb
 
 
-def _document(opening: Opening, encoded: bytes, drawings: Iterator[Drawing]) -> Iterator[Answer]:
+def _document(opening: Opening, encoded: bytes, requests: Iterator[Request]) -> Iterator[Answer]:
     yield Reply(sizes=tuple(page_sizes(encoded, NAME, opening.max_pages))), None
-    for drawing in drawings:
-        with PendingPage(encoded, NAME, drawing.number, (drawing.width, drawing.height), "").opened() as page:
-            yield Reply(shape=page.rgb.shape[:2]), page.rgb
+    for request in requests:
+        if isinstance(request, Drawing):
+            with PendingPage(encoded, NAME, request.number, (request.width, request.height), "").opened() as page:
+                yield Reply(shape=page.rgb.shape[:2]), page.rgb
 
 
-_KINDS: Mapping[Kind, Callable[[Opening, bytes, Iterator[Drawing]], Iterator[Answer]]] = {
+def _video(opening: Opening, encoded: bytes, requests: Iterator[Request]) -> Iterator[Answer]:
+    limits = VideoLimits(
+        max_memory_bytes=opening.size,
+        max_seconds=opening.max_seconds,
+        max_frames=opening.max_frames,
+        max_pixels=opening.max_pixels,
+    )
+    file = VideoFile(encoded, NAME, limits)
+    info = file.info
+    yield Reply(sizes=((info.width, info.height),), frames=info.frames, fps=info.fps, notes=file.notes), None
+    for request in requests:
+        match request:
+            case Sampling():
+                for seconds, rgb in file.frames(request.indices):
+                    shown = (request.width, request.height)
+                    frame = rgb if (rgb.shape[1], rgb.shape[0]) == shown else resize_rgb(rgb, *shown)
+                    yield Reply(shape=frame.shape[:2], times=(seconds,)), frame
+            case Comparing():
+                yield Reply(times=tuple(changed_times(file.frames(request.indices), request.limit))), None
+
+
+_KINDS: Mapping[Kind, Callable[[Opening, bytes, Iterator[Request]], Iterator[Answer]]] = {
     "photo": _photo,
     "document": _document,
+    "video": _video,
 }
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """Answer the requests about one file, up to the first error."""
     opening = msgspec.json.decode(requests.readline(), type=Opening)
+    limit_resources(SECONDS[opening.kind])
     encoded = requests.read(opening.size)
-    drawings = (msgspec.json.decode(line, type=Drawing) for line in requests)
+    further = (msgspec.json.decode(line, type=Request) for line in requests)
     try:
-        for reply, pixels in _KINDS[opening.kind](opening, encoded, drawings):
+        for reply, pixels in _KINDS[opening.kind](opening, encoded, further):
             _send(replies, reply, pixels)
     except MediaError as error:
         _send(replies, error_reply(error), None)
@@ -119,10 +172,10 @@ def error_reply(error: MediaError) -> Reply:
     return Reply(error=type(error).__name__, message=message, extra=extra)
 
 
-def limit_resources() -> None:
+def limit_resources(seconds: int) -> None:
     """Bound processor time and memory of this process, and forbid it to write files."""
     limits = {
-        resource.RLIMIT_CPU: SECONDS,
+        resource.RLIMIT_CPU: seconds,
         resource.RLIMIT_AS: MEMORY,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
@@ -139,7 +192,6 @@ def main() -> None:
     """Serve standard input and output. Nothing else can write to the output: decoders may print."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    limit_resources()
     with suppress(BrokenPipeError):  # nobody waits for the reply
         serve(sys.stdin.buffer, replies)
 

@@ -18,7 +18,7 @@ from vlrun import errors
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, DamagedMedia, MediaError, MediaTooLarge, MissingExtra
 from vlrun.media.pdf import MAX_PAGE_PIXELS
-from vlrun.server.decoder import NAME, SECONDS, Drawing, Opening, Pixels, Reply
+from vlrun.server.decoder import NAME, SECONDS, Opening, Pixels, Reply, Request
 
 MAX_PROCESSES = 2
 """At once, in all requests: a file that takes long must not stop all others. They may need twice their ``MEMORY``."""
@@ -48,6 +48,7 @@ class DecoderProcess:
     ) -> None:
         self._cancellation = cancellation
         self._max_pixels = max(opening.max_pixels, MAX_PAGE_PIXELS)
+        self._seconds = SECONDS[opening.kind]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -59,10 +60,9 @@ class DecoderProcess:
         cancellation.add_done_callback(lambda _: self._process.kill())
         self._send(msgspec.json.encode(opening) + b"\n" + encoded)
 
-    def draw(self, drawing: Drawing) -> Pixels:
-        """Return a page. Raises as ``reply``."""
-        self._send(msgspec.json.encode(drawing) + b"\n")
-        return self.pixels(self.reply())
+    def ask(self, request: Request) -> None:
+        """Send a request, which has one reply or several."""
+        self._send(msgspec.json.encode(request) + b"\n")
 
     def reply(self) -> Reply:
         """Read a reply. Raises MediaError for what is wrong with the file, AnswerCancelled if nobody needs it."""
@@ -108,7 +108,7 @@ class DecoderProcess:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
         if self._process.returncode == -signal.SIGXCPU:
-            return MediaTooLarge(f"{NAME} takes more than {SECONDS} s to decode, the limit")
+            return MediaTooLarge(f"{NAME} takes more than {self._seconds} s to decode, the limit")
         return DamagedMedia(f"{NAME} cannot be decoded: it is damaged, or needs too much memory")
 
 

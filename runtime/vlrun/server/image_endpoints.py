@@ -16,12 +16,13 @@ from vlrun.errors import OptionError
 from vlrun.media.enhance import enhance
 from vlrun.media.image import Image, open_image
 from vlrun.media.region import crop
+from vlrun.media.video import Video
 from vlrun.server.api.image_uploads import PreviewOptions, image_object, parse_preview, parse_upload
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import EncodedImage
 from vlrun.server.image_store import StoredImage, image_not_found
 from vlrun.server.images import image_errors, opened_encoded
-from vlrun.server.isolated_media import kind_of, opened_document
+from vlrun.server.isolated_media import kind_of, opened_document, opened_video
 from vlrun.server.limits import ServerLimits
 from vlrun.server.request_handler import RequestContext, RequestHandler, owner_of, send_whole
 
@@ -93,8 +94,7 @@ class ImageEndpoints:
         return await self._handler.run_until_left(receive, self._handler.process_image(context, work))
 
     async def _send_object(self, send: Send, stored: StoredImage) -> None:
-        found = image_object(stored.id, len(stored.encoded), stored.size, stored.pages, self._store.seconds)
-        await send_whole(send, msgspec.json.encode(found))
+        await send_whole(send, msgspec.json.encode(image_object(stored, self._store.seconds)))
 
     def forget_unused(self) -> None:
         """Forget images that were not used for too long, and again when the next one will be due."""
@@ -108,10 +108,14 @@ class ImageEndpoints:
 
 
 def checked(image: EncodedImage, limits: ServerLimits, cancellation: Cancellation) -> StoredImage:
-    """The image, which can be decoded, or the PDF file, whose pages have sizes. Raises ApiError (400)."""
-    if kind_of(image.encoded) == "document":
+    """The image, which can be decoded, or the PDF file or video, which can be opened. Raises ApiError (400)."""
+    kind = kind_of(image.encoded)
+    if kind == "document":
         with image_errors(image), opened_document(image.encoded, limits, cancellation) as document:
             return StoredImage.of(image.encoded, document.sizes[0], document.sizes)
+    if kind == "video":
+        with image_errors(image), opened_video(image.encoded, Video(b""), limits, cancellation) as clip:
+            return StoredImage.of(image.encoded, clip.size, video=clip.info)
     with opened_encoded(image, limits, cancellation) as opened:
         return StoredImage.of(image.encoded, opened.size)
 

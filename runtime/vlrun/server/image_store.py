@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from vlrun.media.video_file import VideoInfo
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, Part
 from vlrun.server.limits import MIB, ServerLimits
@@ -27,21 +28,30 @@ PAGE_BYTES = 128
 
 @dataclass(eq=False)
 class StoredImage:
-    """An image or a PDF file. ``size``: width and height as it is shown, upright; ``pages``: the sizes of a PDF file's
-    pages, of which the first is its ``size``; ``used``: when it was last sent or named.
+    """An image, a PDF file or a video.
+
+    ``size``: width and height as it is shown, upright; ``pages``: the sizes of a PDF file's pages, of which the first
+    is its ``size``; ``video``: what a video has; ``used``: when it was last sent or named.
     """
 
     id: str
     encoded: bytes
     size: tuple[int, int]
     pages: Sequence[tuple[int, int]] = ()
+    video: VideoInfo | None = None
     client: str = ""
     used: float = 0.0
 
     @classmethod
-    def of(cls, encoded: bytes, size: tuple[int, int], pages: Sequence[tuple[int, int]] = ()) -> StoredImage:
+    def of(
+        cls,
+        encoded: bytes,
+        size: tuple[int, int],
+        pages: Sequence[tuple[int, int]] = (),
+        video: VideoInfo | None = None,
+    ) -> StoredImage:
         """An image whose id is the hash of its file."""
-        return cls(f"img_{hashlib.sha256(encoded).hexdigest()}", encoded, size, pages)
+        return cls(f"img_{hashlib.sha256(encoded).hexdigest()}", encoded, size, pages, video)
 
     @property
     def cost(self) -> int:

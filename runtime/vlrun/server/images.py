@@ -14,13 +14,14 @@ from dataclasses import replace
 import msgspec
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import MediaError, OptionError
+from vlrun.errors import MediaError, OptionError, UnsupportedMedia
 from vlrun.media.enhance import enhance
 from vlrun.media.image import Image, ImageLimits, image_size, opened_image
 from vlrun.media.region import crop
 from vlrun.server.api_errors import ApiError, api_error, bad_request
+from vlrun.server.decoder import Kind
 from vlrun.server.generation_request import EncodedImage
-from vlrun.server.isolated_media import kind_of, media_types, opened_page, opened_photo, photo_size
+from vlrun.server.isolated_media import TooManyPages, kind_of, media_types, opened_page, opened_photo, photo_size
 from vlrun.server.limits import MIB, ServerLimits
 from vlrun.types.options import Detail
 
@@ -34,9 +35,9 @@ STORED = "vlrun:img_"
 
 _MEGA = 1_000_000
 _MEDIA_TYPE = re.compile(
-    r"image/[\w.+*-]+|(?:application|binary)/(?:octet-stream|pdf|x-pdf)|", re.ASCII | re.IGNORECASE
+    r"(?:image|video)/[\w.+*-]+|(?:application|binary)/(?:octet-stream|pdf|x-pdf)|", re.ASCII | re.IGNORECASE
 )
-"""Types that say nothing else than that it may be an image or a PDF file."""
+"""Types that say nothing else than that it may be an image, a PDF file or a video."""
 _PREFIX = re.compile(r"data:([\w.+*/-]*)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII | re.IGNORECASE)
 _MAX_PREFIX = 256
 _STORED_PAGE = re.compile(r"vlrun:(img_[^#]*)(?:#page=([1-9][0-9]{0,6}))?", re.ASCII | re.DOTALL)
@@ -47,7 +48,8 @@ _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 def from_data_url(url: str, detail: Detail, param: str) -> EncodedImage:
     """Decode ``data:image/jpeg;base64,...``; ``vlrun:img_...`` names a stored image, ``vlrun:img_...#page=3`` a page.
 
-    The media type must be an image's or a PDF's, or say nothing; the bytes decide: browsers and phones mislabel.
+    The media type must be that of an image, a PDF file or a video, or say nothing; the bytes decide, because browsers
+    and phones mislabel.
 
     Raises ApiError 400: ``url_not_allowed`` for every other URL or path, ``unsupported_image`` for other types,
     ``invalid_image`` for broken or empty data.
@@ -62,7 +64,7 @@ def from_data_url(url: str, detail: Detail, param: str) -> EncodedImage:
     if prefix is None:
         raise bad_request("an image's data URL must begin like data:image/jpeg;base64,", param, "invalid_image")
     if not _MEDIA_TYPE.fullmatch(prefix[1]):
-        message = "the data URL's type must be that of an image or a PDF file, such as image/jpeg"
+        message = "the data URL's type must be that of an image, a PDF file or a video, such as image/jpeg"
         raise bad_request(message, param, "unsupported_image")
     encoded = _decode_base64(url[prefix.end() :], param)
     if not encoded:
@@ -85,8 +87,8 @@ def _decode_base64(text: str, param: str) -> bytes:
 
 
 def check_images(images: Sequence[EncodedImage], limits: ServerLimits) -> None:
-    """Check the headers of all images of a request, without decoding any. Those of PDF files are read when it is the
-    request's turn.
+    """Check the headers of all images of a request, without decoding any. Those of PDF files and videos are read when
+    it is the request's turn.
 
     Raises ApiError 400 with the ``param`` of the first image that is one too many, has no valid header, or exceeds the
     pixels that they may have together. A MediaError, if there is one, is its cause.
@@ -95,15 +97,25 @@ def check_images(images: Sequence[EncodedImage], limits: ServerLimits) -> None:
         raise too_many_images(limits, images[limits.max_images].param)
     pixels = 0
     for image in images:
-        if kind_of(image.encoded) == "document":
+        kind = kind_of(image.encoded)
+        _check_fields(image, kind)
+        if kind in ("document", "video"):
             continue
-        if image.pages is not None:
-            raise bad_request("pages are for PDF files, and this is none", image.param)
         width, height = encoded_size(image, limits)
         pixels += width * height
         if pixels > limits.request_megapixels * _MEGA:
             message = f"the images of a request may have {limits.request_megapixels} megapixels together"
             raise bad_request(message, image.param, "too_many_images")
+
+
+def _check_fields(image: EncodedImage, kind: Kind | None) -> None:
+    """Raise ApiError (400) for fields that files of another kind have."""
+    if image.pages is not None and kind != "document":
+        raise bad_request("pages are for PDF files, and this is none", image.param)
+    if image.video is not None and kind != "video":
+        raise bad_request("the file is not a video that vlrun can read", image.param, "unsupported_video")
+    if kind == "video" and (image.region is not None or image.enhance):
+        raise bad_request("region and enhance are for images, and this is a video", image.param)
 
 
 def too_many_images(limits: ServerLimits, param: str) -> ApiError:
@@ -112,7 +124,7 @@ def too_many_images(limits: ServerLimits, param: str) -> ApiError:
 
 
 def encoded_size(image: EncodedImage, limits: ServerLimits) -> tuple[int, int]:
-    """Width and height from the header, before rotation; not for PDF files. Raises as ``opened_encoded``."""
+    """Width and height from the header, before rotation; not for PDF files and videos. Raises as ``opened_encoded``."""
     with image_errors(image):
         if kind_of(image.encoded) == "photo":
             return photo_size(image.encoded, limits)
@@ -133,6 +145,8 @@ def opened_encoded(
         match kind_of(image.encoded):
             case "photo":
                 opening: AbstractContextManager[Image] = opened_photo(image.encoded, limits, cancellation)
+            case "video":
+                raise UnsupportedMedia("the file is a video, not an image")
             case "document":
                 opening = opened_page(image.encoded, image.pages, side, limits, cancellation)
             case _:
@@ -152,13 +166,13 @@ def as_requested(opened: Image, image: EncodedImage) -> Image:
 
 @contextmanager
 def image_errors(image: EncodedImage) -> Iterator[None]:
-    """Turn MediaErrors of the block, and too many pages, into ApiErrors (400) with the ``param`` of the image."""
+    """Turn errors of the block about an image into ApiErrors (400) with its ``param``."""
     try:
         yield
-    except MediaError as error:
-        raise replace(api_error(error), param=image.param) from error
-    except OptionError as error:
+    except TooManyPages as error:
         raise bad_request(error.message, image.param, "too_many_images") from None
+    except (MediaError, OptionError) as error:
+        raise replace(api_error(error), param=image.param) from error
 
 
 def _image_limits(limits: ServerLimits) -> ImageLimits:

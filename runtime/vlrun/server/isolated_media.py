@@ -1,4 +1,4 @@
-"""Files of formats with large decoders, opened in a process of their own: photos in HEIC and AVIF, pages of PDF files.
+"""Files of formats with large decoders, opened in a process of their own: HEIC and AVIF photos, PDF files, videos.
 
 Nothing of them but sizes in headers is parsed in this process.
 """
@@ -7,20 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 
 from vlrun.engine.request import Cancellation
-from vlrun.errors import MediaTooLarge, UnsupportedMedia
-from vlrun.media.foreign_formats import is_heif_or_avif, is_pdf
+from vlrun.errors import MediaTooLarge, OptionError, UnsupportedMedia
+from vlrun.media.clip import Clip, make_clip
+from vlrun.media.foreign_formats import VIDEO_BYTES, is_heif_or_avif, is_pdf, is_video
+from vlrun.media.frame_sampling import frame_window
 from vlrun.media.heif import stated_size
 from vlrun.media.image import DECODING, Image, ResizedImage, make_image
 from vlrun.media.page_ranges import choose_pages, parse_pages
-from vlrun.server.decoder import NAME, Drawing, Kind, Opening
+from vlrun.media.video import PendingClip, Progress, Video
+from vlrun.media.video_file import VideoInfo
+from vlrun.server.decoder import NAME, Comparing, Drawing, Kind, Opening, Pixels, Sampling
 from vlrun.server.decoder_process import DecoderProcess, decoding
 from vlrun.server.limits import ServerLimits
+from vlrun.types.video_rules import VideoRules
 
+MAX_FPS = 120
+"""Of a video that is as long as it may be; a shorter one may have more."""
 _MEGA = 1_000_000
-_PACKAGES = {"pi_heif": ("image/heic", "image/heif"), "pypdfium2": ("application/pdf",)}
+_PACKAGES = {
+    "pi_heif": ("image/heic", "image/heif"),
+    "pypdfium2": ("application/pdf",),
+    "av": ("video/mp4", "video/quicktime", "video/webm", "video/x-matroska"),
+}
 """Media types by the packages of the extras that read them."""
 
 
@@ -34,7 +46,9 @@ def kind_of(encoded: bytes) -> Kind | None:
     """The kind of a file that is opened here; None for all others."""
     if is_heif_or_avif(encoded):
         return "photo"
-    return "document" if is_pdf(encoded) else None
+    if is_pdf(encoded):
+        return "document"
+    return "video" if is_video(encoded[:VIDEO_BYTES]) else None
 
 
 def photo_size(encoded: bytes, limits: ServerLimits) -> tuple[int, int]:
@@ -56,6 +70,10 @@ def opened_photo(encoded: bytes, limits: ServerLimits, cancellation: Cancellatio
         yield make_image(process.pixels(reply), reply.notes)
 
 
+class TooManyPages(OptionError):
+    """More pages are chosen than a request can have."""
+
+
 class Document:
     """A PDF file. ``sizes``: width and height of its pages, as regions and marks count pixels."""
 
@@ -64,14 +82,19 @@ class Document:
         self._process = process
 
     def choose(self, pages: str | None, max_pages: int) -> list[int]:
-        """The numbers of pages, given as "1-3,7"; None are all. Raises OptionError and MediaNotFound."""
-        return choose_pages(None if pages is None else parse_pages(pages), len(self.sizes), NAME, max_pages)
+        """The numbers of pages, given as "1-3,7"; None are all. Raises TooManyPages and MediaNotFound."""
+        ranges = None if pages is None else parse_pages(pages)
+        try:
+            return choose_pages(ranges, len(self.sizes), NAME, max_pages)
+        except OptionError as error:
+            raise TooManyPages(error.message) from None
 
     @contextmanager
     def page(self, number: int, shown: tuple[int, int], label: str = "") -> Iterator[ResizedImage]:
         """Draw a page for a block, in width and height ``shown``. Raises MediaError and AnswerCancelled."""
         with DECODING.hold(shown[0] * shown[1]):
-            image = make_image(self._process.draw(Drawing(number, *shown)))
+            self._process.ask(Drawing(number, *shown))
+            image = make_image(self._process.pixels(self._process.reply()))
             yield ResizedImage(image.rgb, image.sha256, label=label, original_size=self.sizes[number - 1])
 
 
@@ -98,8 +121,58 @@ def opened_page(
             yield drawn
 
 
+class IsolatedClip(PendingClip):
+    """A video whose frames another process decodes. ``video``: what is wanted of it."""
+
+    def __init__(self, process: DecoderProcess, video: Video) -> None:
+        found = process.reply()
+        self.video = video
+        self.label = ""
+        self.name = NAME
+        self.size = found.sizes[0]
+        self.info = VideoInfo(*self.size, found.fps, found.frames)
+        self._notes = found.notes
+        self._window = frame_window(found.frames, found.fps, video.start, video.end, NAME)
+        self._process = process
+
+    def changed(self, rules: VideoRules, limit: int, progress: Progress | None = None) -> list[int]:  # noqa: ARG002
+        """Return the numbers of the frames in which something changed. Raises MediaError and AnswerCancelled."""
+        candidates = self.sampled(replace(rules, max_frames=self.info.frames), all_of_them=True)
+        self._process.ask(Comparing(tuple(candidates), limit))
+        return [round(seconds * self.info.fps) for seconds in self._process.reply().times]
+
+    def open(
+        self,
+        indices: Sequence[int],
+        shown: tuple[int, int],
+        notes: tuple[str, ...] = (),
+        progress: Progress | None = None,  # noqa: ARG002
+        *,
+        fixed: bool = False,
+    ) -> Clip:
+        """Decode frames. Raises MediaError and AnswerCancelled."""
+        self._process.ask(Sampling(tuple(indices), *shown))
+        frames = (self._frame() for _ in indices)
+        return make_clip(frames, self.size, (*self._notes, *notes), self.label, fixed=fixed)
+
+    def _frame(self) -> tuple[float, Pixels]:
+        reply = self._process.reply()
+        return sum(reply.times), self._process.pixels(reply)
+
+
+@contextmanager
+def opened_video(
+    encoded: bytes, video: Video, limits: ServerLimits, cancellation: Cancellation
+) -> Iterator[IsolatedClip]:
+    """Open a video for a block. Raises MediaError and AnswerCancelled."""
+    with _process("video", encoded, limits, cancellation) as process:
+        yield IsolatedClip(process, video)
+
+
 @contextmanager
 def _process(kind: Kind, encoded: bytes, limits: ServerLimits, cancellation: Cancellation) -> Iterator[DecoderProcess]:
-    opening = Opening(kind, len(encoded), limits.max_megapixels * _MEGA, limits.max_pages)
+    pixels = limits.max_frame_pixels if kind == "video" else limits.max_megapixels * _MEGA
+    seconds = limits.max_video_seconds
+    opening = Opening(kind, len(encoded), pixels, limits.max_pages, seconds, seconds * MAX_FPS)
     with decoding(opening, encoded, cancellation) as process:
         yield process

@@ -49,6 +49,10 @@ class ServerLimits:
     """Size of all images of a request together."""
     max_pages: int = 2000
     """Pages of a PDF file, of which a request asks about ``max_images`` at most."""
+    max_video_seconds: int = 600
+    """Duration of a video."""
+    max_frame_pixels: int = 4096 * 2304
+    """Width x height of the frames of a video: 4K."""
     max_n: int = 8
     """Answers to a request; never more than ``parallel`` run at once."""
     heatmap_tokens: int = 8192
@@ -87,6 +91,8 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
         (f"{limits.request_megapixels} megapixels", "for all images of a request; more is 400"),
         (f"{MAX_SECONDS:g} s", "of processor time to decode an image or to draw a page; more is 400"),
         (f"{limits.max_pages:,} pages", "of a PDF file; more is 400"),
+        (f"{limits.max_video_seconds} s", "of a video; more is 400"),
+        (f"{limits.max_frame_pixels:,} pixels", "of a video's frames, 4096 x 2304; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
         (f"{limits.max_task_answers} answers", "to a task (votes x tiles, twice as many with steps)"),
         (f"{limits.heatmap_tokens:,} tokens", "of an answer with a heat map"),

@@ -1,15 +1,18 @@
-"""The conversation of a request with its images decoded: as the model sees them, and no larger."""
+"""The conversation of a request with its images and videos decoded: as the model sees them, and no larger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled
+from vlrun.media.clip import Clip
 from vlrun.media.image import Image
+from vlrun.media.video import Video
 from vlrun.server.generation_request import EncodedImage, GenerationRequest
 from vlrun.server.images import as_requested, encoded_size, image_errors, opened_encoded
-from vlrun.server.isolated_media import kind_of, opened_document
+from vlrun.server.isolated_media import kind_of, opened_document, opened_video
 from vlrun.server.limits import ServerLimits
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import Turn
@@ -25,8 +28,9 @@ class RequestDecoder:
 
     def check_visual_tokens(self, request: GenerationRequest) -> None:
         """Check the sizes of images of which the model sees all, before any is decoded."""
-        uncropped = [image for image in request.images if image.region is None and kind_of(image.encoded) != "document"]
-        if sizes := [(encoded_size(image, self._limits), image.detail) for image in uncropped]:
+        whole = [image for image in request.images if image.region is None]
+        images = [image for image in whole if kind_of(image.encoded) not in ("document", "video")]
+        if sizes := [(encoded_size(image, self._limits), image.detail) for image in images]:
             self._vlm.builder.check_visual_tokens(sizes, request.effective_options, self._vlm.known_context)
 
     def turns(self, request: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
@@ -37,7 +41,7 @@ class RequestDecoder:
         labels = _document_labels(request.images)
         room = self._limits.max_images - len(request.images)
         for message in request.messages:
-            parts: list[str | Image] = []
+            parts: list[str | Image | Clip] = []
             details: list[Detail] = []
             for part in message.parts:
                 if isinstance(part, str):
@@ -45,13 +49,16 @@ class RequestDecoder:
                     continue
                 if cancellation.cancelled():
                     raise AnswerCancelled("the answer was cancelled")
+                opened: Sequence[Image | Clip]
                 if part in labels:
-                    images = self._pages(part, labels[part], room + 1, request.effective_options, cancellation)
-                    room -= len(images) - 1
+                    opened = self._pages(part, labels[part], room + 1, request.effective_options, cancellation)
+                    room -= len(opened) - 1
+                elif kind_of(part.encoded) == "video":
+                    opened = [self._clip(part, request.effective_options, cancellation)]
                 else:
-                    images = [self._resized(part, request.effective_options, cancellation)]
-                parts += images
-                details += [part.detail] * len(images)
+                    opened = [self._resized(part, request.effective_options, cancellation)]
+                parts += opened
+                details += [part.detail] * len(opened)
             turns.append(Turn(message.role, tuple(parts), message.tool_calls, tuple(details), message.reasoning))
         return turns
 
@@ -59,6 +66,12 @@ class RequestDecoder:
         """Decode, crop, enhance and resize an image. When this returns, nothing refers to its original pixels."""
         with opened_encoded(image, self._limits, cancellation) as opened:
             return self._vlm.builder.resize(as_requested(opened, image), options, image.detail)
+
+    def _clip(self, image: EncodedImage, options: Options, cancellation: Cancellation) -> Clip:
+        """Decode the frames of a video that the model sees."""
+        video = image.video or Video(b"")
+        with image_errors(image), opened_video(image.encoded, video, self._limits, cancellation) as pending:
+            return self._vlm.builder.open_clip(pending, replace(options, detail=image.detail), self._vlm.known_context)
 
     def _pages(
         self, image: EncodedImage, label: str, max_pages: int, options: Options, cancellation: Cancellation

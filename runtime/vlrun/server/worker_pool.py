@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, InvalidAnswer, OptionError, SchemaViolation
+from vlrun.media.clip import Clip
 from vlrun.media.image import Image
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import AnswerChunk, GenerationRequest
@@ -145,11 +146,11 @@ class WorkerPool:
         ):
             return prepare_images(self._vlm, [as_requested(opened, image)], task, request.effective_options)
 
-    def _decoded_images(self, request: GenerationRequest, cancellation: Cancellation) -> list[Image]:
+    def _decoded_images(self, request: GenerationRequest, cancellation: Cancellation) -> list[Image | Clip]:
         """The images of a task's single message, as the model sees them."""
         self.decoder.check_visual_tokens(request)
         turns = self.decoder.turns(request, cancellation)
-        return [part for turn in turns for part in turn.parts if isinstance(part, Image)]
+        return [part for turn in turns for part in turn.parts if isinstance(part, Image | Clip)]
 
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
         options = [

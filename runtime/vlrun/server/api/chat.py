@@ -166,7 +166,17 @@ def _part(part: chat.ContentPart | schemas.RefusalPart, path: str, parser: Reque
         case chat.FilePart() | schemas.InputFile():
             file, path = (part.file, f"{path}.file") if isinstance(part, chat.FilePart) else (part, path)
             return parser.file(file.file_data, file.detail, f"{path}.file_data", file.pages, file.filename)
+        case chat.VideoURLPart() | chat.VideoPart():
+            return _video(part, path, parser)
     return _image(part, path, parser)
+
+
+def _video(part: chat.VideoURLPart | chat.VideoPart, path: str, parser: RequestParser) -> Part:
+    if isinstance(part, chat.VideoPart):
+        return parser.video(part.video, part, f"{path}.video")
+    if isinstance(part.video_url, str):
+        return parser.video(part.video_url, schemas.VideoOptions(), f"{path}.video_url")
+    return parser.video(part.video_url.url, part.video_url, f"{path}.video_url.url")
 
 
 def _image(part: chat.ImagePart | schemas.InputImage, path: str, parser: RequestParser) -> Part:

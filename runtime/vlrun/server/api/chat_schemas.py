@@ -55,9 +55,38 @@ class FilePart(RequestStruct, tag_field="type", tag="file"):
     file: FileData
 
 
+class VideoData(schemas.VideoOptions, kw_only=True):
+    """A video in a data URL."""
+
+    unused = fields.VIDEO
+    url: schemas.VideoURL
+
+
+class VideoURLPart(RequestStruct, tag_field="type", tag="video_url"):
+    """A video, which needs the extra ``video``, as vLLM's clients write it. An extension."""
+
+    unused = fields.PART
+    video_url: VideoData | schemas.VideoURL
+
+
+class VideoPart(schemas.VideoOptions, tag_field="type", tag="video", kw_only=True):
+    """A video, which needs the extra ``video``, as Qwen's clients write it. An extension."""
+
+    unused = fields.PART
+    video: schemas.VideoURL
+
+
 TextContent: TypeAlias = Text | Annotated[list[Text | TextPart | schemas.InputText], Meta(min_length=1)]
 ContentPart: TypeAlias = (
-    Text | TextPart | ImagePart | FilePart | schemas.InputText | schemas.InputImage | schemas.InputFile
+    Text
+    | TextPart
+    | ImagePart
+    | FilePart
+    | VideoURLPart
+    | VideoPart
+    | schemas.InputText
+    | schemas.InputImage
+    | schemas.InputFile
 )
 
 

@@ -149,6 +149,7 @@ ASSISTANT = MESSAGE | _unused(
 )
 PART = _unused("annotations cache_control id uuid")
 FILE = PART | _unused("format", refused="file_id file_url")
+VIDEO = PART | _unused("format", refused="file_id")
 IMAGE = PART | _unused("format", refused="file_id")
 OUTPUT_TEXT = PART | _unused("logprobs")
 ITEM = _unused("id phase status", refused="namespace")

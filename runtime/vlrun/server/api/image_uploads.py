@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,6 +16,7 @@ from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.validation import convert, quoted
 from vlrun.server.api_errors import bad_request
 from vlrun.server.generation_request import EncodedImage
+from vlrun.server.image_store import StoredImage
 from vlrun.server.images import from_data_url
 from vlrun.server.limits import ServerLimits
 
@@ -92,20 +92,20 @@ def parse_preview(query: bytes) -> PreviewOptions:
     return PreviewOptions(region, given.get("enhance") == "true", given.get("page"), int(side))
 
 
-def image_object(
-    image_id: str, size_bytes: int, size: Sequence[int], pages: Sequence[Sequence[int]], seconds: float
-) -> dict[str, Any]:
-    """What clients learn about an image. ``pages``: the sizes of a PDF file's pages; ``seconds``: for which it is kept
-    if nothing uses it.
-    """
-    more = {"pages": [{"width": width, "height": height} for width, height in pages]} if pages else {}
+def image_object(image: StoredImage, seconds: float) -> dict[str, Any]:
+    """What clients learn about an image. ``seconds``: for which it is kept if nothing uses it."""
+    more: dict[str, Any] = {}
+    if image.pages:
+        more["pages"] = [{"width": width, "height": height} for width, height in image.pages]
+    if image.video:
+        more["video"] = {"seconds": image.video.duration, "fps": image.video.fps, "frames": image.video.frames}
     return {
-        "id": image_id,
+        "id": image.id,
         "object": "image",
-        "url": f"vlrun:{image_id}",
-        "bytes": size_bytes,
-        "width": size[0],
-        "height": size[1],
+        "url": f"vlrun:{image.id}",
+        "bytes": len(image.encoded),
+        "width": image.size[0],
+        "height": image.size[1],
         **more,
         "expires_at": int(time.time() + seconds),
     }

@@ -12,6 +12,7 @@ from typing import Any
 from vlrun.errors import OptionError
 from vlrun.media.page_ranges import parse_pages
 from vlrun.media.region import Region, parse_region
+from vlrun.media.video import Video
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.validation import quoted
 from vlrun.server.api_errors import ApiError, bad_request
@@ -130,6 +131,16 @@ class RequestParser:
         except OptionError as error:
             raise bad_request(error.message, place) from None
         return replace(file, pages=pages, name=name or "")
+
+    def video(self, url: str, wanted: schemas.VideoOptions, param: str) -> EncodedImage:
+        """A video in a data URL."""
+        file = self.image(url, wanted.detail, param)
+        given = (wanted.fps, wanted.max_frames, wanted.max_pixels, wanted.start, wanted.end)
+        try:
+            video = Video(b"", *given, keyframes=wanted.keyframes is True)
+        except OptionError as error:
+            raise bad_request(error.message, f"{param.rpartition('.')[0]}.end") from None
+        return replace(file, video=video)
 
     def call(self, call_id: str, name: str, arguments: str | None, param: str) -> ToolCall:
         """A call that the model made; ``param`` is the path of the arguments, which are empty for a call without."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from vlrun.media.video import FACTOR, MAX_FPS, MAX_FRAMES
 from vlrun.server.api import fields
 from vlrun.server.api.fields import UnusedFields
 from vlrun.server.limits import ServerLimits
@@ -31,6 +32,7 @@ CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
 # The pattern is for the document only: `server.images` checks the URL and says what is wrong with it.
 _DATA_URL = f"data:(image/[a-z]+|application/octet-stream|application/pdf);base64,{BASE64}"
+_VIDEO_URL = f"data:(video/[a-z0-9]+|application/octet-stream);base64,{BASE64}"
 _STORED = "vlrun:img_[0-9a-f]{64}(#page=[1-9][0-9]{0,3})?"
 DataURL: TypeAlias = Annotated[
     str,
@@ -49,6 +51,13 @@ FileURL: TypeAlias = Annotated[
     Meta(
         description="A PDF file or an image as a base64 data URL or plain base64, or the vlrun URL of a stored one.",
         extra_json_schema={"pattern": f"^({_DATA_URL}|{_STORED}|{BASE64})$"},
+    ),
+]
+VideoURL: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="A video as a base64 data URL, or the vlrun URL of a stored one. No URL is ever fetched.",
+        extra_json_schema={"pattern": f"^({_VIDEO_URL}|vlrun:img_[0-9a-f]{{64}})$"},
     ),
 ]
 FileName: TypeAlias = Annotated[
@@ -154,6 +163,25 @@ class InputFile(RequestStruct, tag_field="type", tag="input_file"):
     filename: FileName | None = None
     pages: PagesText | None = None
     detail: ImageDetail | None = None
+
+
+FramePixels: TypeAlias = Annotated[
+    int, Meta(ge=FACTOR**2, le=2**24, description="Width x height of a frame as the model sees it, at most.")
+]
+
+
+class VideoOptions(RequestStruct, kw_only=True):
+    """What is wanted of a video: by default two frames per second, and as many as this machine reads in good time."""
+
+    detail: ImageDetail | None = None
+    fps: Annotated[float, Meta(gt=0, le=MAX_FPS, description="Frames per second to sample.")] | None = None
+    max_frames: Annotated[int, Meta(ge=1, le=MAX_FRAMES)] | None = None
+    max_pixels: FramePixels | None = None
+    start: Annotated[float, Meta(ge=0, description="Seconds from which frames are sampled.")] | None = None
+    end: Annotated[float, Meta(gt=0, description="Seconds up to which frames are sampled.")] | None = None
+    keyframes: (
+        Annotated[bool, Meta(description="Of a fixed camera: only the frames in which something changed.")] | None
+    ) = None
 
 
 class RefusalPart(RequestStruct, tag_field="type", tag="refusal"):

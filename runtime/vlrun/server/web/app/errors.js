@@ -27,7 +27,7 @@ const CODES = {
   too_many_images: "images",
   unreachable: "unreachable",
   unsupported_image: "format",
-  unsupported_video: "video",
+  unsupported_video: "format",
 };
 
 /** @type {Record<number, string>} Texts of the statuses of all other codes. */
@@ -49,7 +49,7 @@ const STATUSES = {
 };
 
 /** Codes that the same question gets again: something else must change first. */
-const FINAL = new Set(["context", "extra", "image", "format", "video", "images", "schema", "large", "forbidden", "model"]);
+const FINAL = new Set(["context", "extra", "image", "format", "images", "schema", "large", "forbidden", "model"]);
 
 /**
  * @param {unknown} error An ApiError, or the error of a turn.

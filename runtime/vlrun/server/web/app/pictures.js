@@ -7,6 +7,7 @@ import fileMessages from "../i18n/files.js";
 import { translator } from "../i18n/index.js";
 import { explain } from "./errors.js";
 import { choosePages } from "./page_choice.js";
+import { firstFrame } from "./video_frame.js";
 import { newConversation, randomId } from "./state.js";
 import { app, changeConversation, toast } from "./store.js";
 
@@ -134,7 +135,8 @@ export function removePicture(key) {
 /**
  * @param {Blob} file
  * @param {string} name
- * @returns {AsyncIterable<import("./state.js").Picture>} One, or each page of a document that the person chooses.
+ * @returns {AsyncIterable<import("./state.js").Picture>} A picture or video, or each page of a document that the person
+ *   chooses.
  */
 async function* picturesOf(file, name) {
   const size = await sizeOf(file);
@@ -142,7 +144,13 @@ async function* picturesOf(file, name) {
     yield pictureOf(file, name, size);
     return;
   }
-  const { pages, ...sent } = await upload(file);
+  const { pages, video, ...sent } = await upload(file);
+  if (video) {
+    const thumb = await firstFrame(file, THUMB_SIDE);
+    const { width, height } = sent;
+    yield { key: randomId(), name, blob: file, page: null, shown: null, thumb, seconds: video.seconds, width, height };
+    return;
+  }
   if (!pages) {
     yield shownByService(file, name, null, sent);
     return;
@@ -166,7 +174,7 @@ async function pictureOf(file, name, size) {
   const { width, height } = (tooLarge && (await sizeOf(blob))) || size;
   if (tooLarge) toast(t("madeSmaller", { name, width, height }));
   const thumb = await thumbOf(blob, width, height);
-  return { key: randomId(), name, blob, page: null, shown: null, thumb, width, height };
+  return { key: randomId(), name, blob, page: null, shown: null, thumb, seconds: null, width, height };
 }
 
 /**
@@ -180,7 +188,8 @@ async function pictureOf(file, name, size) {
  */
 async function shownByService(file, name, page, { width, height }) {
   const shown = await preview(file, { page });
-  return { key: randomId(), name, blob: file, page, shown, thumb: await thumbOf(shown, width, height), width, height };
+  const thumb = await thumbOf(shown, width, height);
+  return { key: randomId(), name, blob: file, page, shown, thumb, seconds: null, width, height };
 }
 
 /** @param {Blob} blob @returns {Promise<{width: number, height: number} | null>} Of the upright picture. */

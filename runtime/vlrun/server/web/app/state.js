@@ -10,6 +10,7 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {number | null} page Of the document that is sent; null for a picture.
  * @property {Blob | null} shown What the browser shows, if it cannot show that.
  * @property {Blob | null} thumb
+ * @property {number | null} seconds How long a video is; null for a picture.
  * @property {number} width Of the upright picture.
  * @property {number} height
  */
@@ -79,6 +80,11 @@ import { useEffect, useState } from "../vendor/preact.js";
  */
 
 /**
+ * @typedef {object} Moment A place of the video that is shown. Another object leads there once more.
+ * @property {number} seconds
+ */
+
+/**
  * @typedef {object} PageChoice A document of which pages are to be chosen.
  * @property {Blob} blob
  * @property {string} name
@@ -105,6 +111,7 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {[number, number] | null} tokens The part of the answer whose heat map is shown; null for all of it.
  * @property {DialogName} dialog
  * @property {PageChoice | null} pageChoice
+ * @property {Moment | null} moment
  * @property {boolean} keyNeeded Whether the service waits for an API key.
  * @property {boolean} keyWrong
  * @property {import("../api/types.js").Readiness | null} server Null while it cannot be reached.

@@ -20,6 +20,7 @@ export const app = new Store(
     tokens: null,
     dialog: null,
     pageChoice: null,
+    moment: null,
     keyNeeded: false,
     keyWrong: false,
     server: null,

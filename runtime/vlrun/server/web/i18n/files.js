@@ -13,7 +13,9 @@ export default {
     morePages: "Show more pages",
     addPages: { one: "Add {n} page", other: "Add {n} pages" },
     addNoPages: "Add pages",
-    readingFile: "Reading {name}",
+    times: "Moments of the video",
+    showMoment: "Show {time}",
+    videoNotPlayed: "This browser cannot play the video. Questions about it work all the same.",
     extraMissing: "{name} cannot be read here. The operator of this service can change that with: pip install 'vlrun[{extra}]'",
   },
   zh: {
@@ -28,7 +30,9 @@ export default {
     morePages: "显示更多页面",
     addPages: "添加 {n} 页",
     addNoPages: "添加页面",
-    readingFile: "正在读取 {name}",
+    times: "视频中的时刻",
+    showMoment: "显示 {time}",
+    videoNotPlayed: "此浏览器无法播放该视频，但仍可就其提问。",
     extraMissing: "此服务无法读取 {name}。服务的管理员可以安装支持：pip install 'vlrun[{extra}]'",
   },
 };
