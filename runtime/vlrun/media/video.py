@@ -33,6 +33,8 @@ FACTOR = 32
 DECODED_FRAMES = 8
 """That the decoder holds, for the budget of pixels that are decoded at once."""
 
+UNNAMED = "the video"
+
 VideoSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | IO[bytes]
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many frames of how many are decoded."""
@@ -277,4 +279,4 @@ def _data_of(source: VideoSource, limits: VideoLimits) -> tuple[VideoData, str]:
     """Return the file of a source, or its bytes if it is none, and its name in messages."""
     if (path := _regular_file(source)) is not None:
         return path, f"'{os.fsdecode(source)[:MAX_NAME]}'"  # type: ignore[arg-type] # it is a path
-    return read_source(source, limits.max_memory_bytes)
+    return read_source(source, limits.max_memory_bytes, UNNAMED)

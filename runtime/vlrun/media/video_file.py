@@ -108,11 +108,9 @@ class VideoFile:
         self._check_size()
         with self._opened() as (container, stream):
             self._check_pixels(stream.width, stream.height)
-            announced, rate = stream.frames, stream.average_rate or stream.guessed_rate
+            announced, fps = stream.frames, _rate(stream)
             first, self._index = self._scan(container, stream)
-        fps = float(rate) if rate else 0.0
-        rgb_size = _upright_size(first)
-        self.info = VideoInfo(*rgb_size, fps if 0 < fps < math.inf else DEFAULT_FPS, len(self._index))
+        self.info = VideoInfo(*_upright_size(first), fps or DEFAULT_FPS, len(self._index))
         if self.info.duration > limits.max_seconds:
             raise MediaTooLarge(f"{name} is longer than {limits.max_seconds:g} s, the limit")
         missing = announced - len(self._index)
@@ -291,6 +289,12 @@ def _decoded(stream: VideoStream, packet: object) -> list[VideoFrame]:
         return stream.decode(packet)  # type: ignore[arg-type]
     except (av.FFmpegError, ValueError):
         return []
+
+
+def _rate(stream: VideoStream) -> float | None:
+    """Return the average frame rate; None if the file does not tell it."""
+    rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate and rate > 0 else None
 
 
 def _is_cover(stream: VideoStream) -> bool:
