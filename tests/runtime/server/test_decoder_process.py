@@ -22,7 +22,7 @@ from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, DamagedMedia, MediaTooLarge, MissingExtra, UnsupportedMedia
 from vlrun.media.image import open_image
 from vlrun.server import decoder_process
-from vlrun.server.decoder import Drawing, Kind, Opening
+from vlrun.server.decoder import Comparing, Drawing, Kind, Opening, Sampling
 from vlrun.server.decoder_process import DecoderProcess, decoding
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ ENCRYPTED = "/Encrypt<</Filter/Standard/V 1/R 2/O<{0}>/U<{0}>/P -4>>/ID[<00><00>
 
 
 def opening(encoded: bytes, kind: Kind = "document") -> Opening:
-    return Opening(kind, len(encoded), max_pixels=1_000_000, max_pages=5)
+    return Opening(kind, len(encoded), max_pixels=1_000_000, max_pages=5, max_seconds=60, max_frames=900)
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +67,30 @@ def test_pages_are_drawn_as_asked() -> None:
     pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
     with opened(pdf([PAGE, b""])) as process:
         assert process.reply().sizes == ((555, 833), (555, 833))
-        second, first = process.draw(Drawing(2, 40, 60)), process.draw(Drawing(1, 20, 30))
+        process.ask(Drawing(2, 40, 60))
+        second = process.pixels(process.reply())
+        process.ask(Drawing(1, 20, 30))
+        first = process.pixels(process.reply())
     assert (second == 255).all()
     assert second.shape == (60, 40, 3)
     assert first.shape == (30, 20, 3)
     assert first[-1, 0].tolist() == [255, 0, 0]
+
+
+def test_frames_are_decoded_as_on_the_command_line() -> None:
+    pytest.importorskip("av", reason="the extra video is not installed")
+    from tests.video_clips import number_of, video
+
+    with opened(video(30), "video") as process:
+        found = process.reply()
+        assert (found.sizes, found.frames, found.fps) == (((96, 64),), 30, 10.0)
+        process.ask(Sampling((3, 17), 192, 128))
+        for number in (3, 17):
+            reply = process.reply()
+            rgb = process.pixels(reply)
+            assert (rgb.shape, number_of(rgb), reply.times) == ((128, 192, 3), number, (number / 10,))
+        process.ask(Comparing(tuple(range(30)), 4))
+        assert 1 <= len(process.reply().times) <= 4
 
 
 BAD = {
@@ -91,15 +110,18 @@ def test_a_file_that_cannot_be_used_is_an_error_of_its_own(name: str) -> None:
         process.reply()
 
 
-@pytest.mark.parametrize(("package", "kind", "extra"), [("pypdfium2", "document", "pdf"), ("pi_heif", "photo", "heic")])
+MISSING = [("pypdfium2", "document", "pdf"), ("pi_heif", "photo", "heic"), ("av", "video", "video")]
+FILES = {"document": pdf(), "photo": (EXAMPLES / "shelf.heic").read_bytes(), "video": b"\x1aE\xdf\xa3"}
+
+
+@pytest.mark.parametrize(("package", "kind", "extra"), MISSING)
 def test_a_missing_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, kind: Kind, extra: str
 ) -> None:
     (tmp_path / f"{package}.py").write_text("raise ImportError\n")
     present = decoder_process.ENVIRONMENT["PYTHONPATH"]
     monkeypatch.setitem(decoder_process.ENVIRONMENT, "PYTHONPATH", f"{tmp_path}{os.pathsep}{present}")
-    encoded = pdf() if kind == "document" else (EXAMPLES / "shelf.heic").read_bytes()
-    with opened(encoded, kind) as process, pytest.raises(MissingExtra) as caught:
+    with opened(FILES[kind], kind) as process, pytest.raises(MissingExtra) as caught:
         process.reply()
     assert caught.value.extra == extra
     assert caught.value.message.endswith(f"run pip install 'vlrun[{extra}]'")
@@ -150,7 +172,7 @@ def test_processes_wait_for_each_other() -> None:
 LIMITED = """
 import sys
 from vlrun.server import decoder
-decoder.limit_resources()
+decoder.limit_resources(30)
 try:
     bytearray(2**31)
 except MemoryError:

@@ -23,7 +23,7 @@ def test_the_bytes_decide_which_files_are_opened_elsewhere() -> None:
     assert kind_of(HEIC) == "photo"
     for name in ("shelf.png", "shelf.heic"):
         other = (EXAMPLES / name).read_bytes()[:64].replace(b"ftypheic", b"ftypisom").replace(b"ftypmif1", b"ftypisom")
-        assert kind_of(other) is None
+        assert kind_of(other) == (None if name == "shelf.png" else "video")
     assert kind_of(b"") is None
     assert kind_of(b"\x89PNG\r\n\x1a\n\0%PDF-") is None
 
@@ -47,5 +47,7 @@ def test_a_photo_without_a_size_is_refused(kept: int) -> None:
 def test_media_types_are_those_of_the_installed_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated_media, "find_spec", lambda name: object() if name == "pypdfium2" else None)
     assert media_types() == ("image/avif", "application/pdf")
+    monkeypatch.setattr(isolated_media, "find_spec", lambda name: object() if name == "av" else None)
+    assert "video/mp4" in media_types()
     monkeypatch.setattr(isolated_media, "find_spec", lambda _: None)
     assert media_types() == ("image/avif",)

@@ -33,7 +33,7 @@ Structs: TypeAlias = tuple[type[RequestStruct], ...]
 ASSETS = Path(__file__).parent / "assets"
 PUBLIC = frozenset({"health", "live"})
 """Operations that need no key."""
-FILE = "The file: PNG, JPEG, WebP, BMP, GIF, AVIF; HEIC and PDF with the extras `heic` and `pdf`."
+FILE = "The file: PNG, JPEG, WebP, BMP, GIF, AVIF; HEIC, PDF and videos with the extras."
 OPENAI: Structs = (ChatRequest, CompletionRequest, ResponsesRequest, TokenizeRequest)
 ANTHROPIC: Structs = (MessagesRequest, CountTokensRequest)
 OLLAMA: Structs = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)

@@ -32,7 +32,7 @@ CallId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
 # The pattern is for the document only: `server.images` checks the URL and says what is wrong with it.
 _DATA_URL = f"data:(image/[a-z]+|application/octet-stream|application/pdf);base64,{BASE64}"
-_VIDEO_URL = f"data:(video/[a-z0-9]+|application/octet-stream);base64,{BASE64}"
+_VIDEO_URL = f"data:(video/[a-z0-9-]+|application/octet-stream);base64,{BASE64}"
 _STORED = "vlrun:img_[0-9a-f]{64}(#page=[1-9][0-9]{0,3})?"
 DataURL: TypeAlias = Annotated[
     str,
@@ -44,7 +44,10 @@ DataURL: TypeAlias = Annotated[
 ]
 NewDataURL: TypeAlias = Annotated[
     str,
-    Meta(description="An image or a PDF file as a base64 data URL.", extra_json_schema={"pattern": f"^{_DATA_URL}$"}),
+    Meta(
+        description="An image, a PDF file or a video as a base64 data URL.",
+        extra_json_schema={"pattern": f"^({_DATA_URL}|{_VIDEO_URL})$"},
+    ),
 ]
 FileURL: TypeAlias = Annotated[
     str,

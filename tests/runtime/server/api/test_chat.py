@@ -315,7 +315,7 @@ def test_a_request_without_a_model_goes_to_the_served_one() -> None:
 
 def test_video_has_its_own_error_code() -> None:
     """Row 10: clients can tell an unsupported feature from a bad file."""
-    assert refused(content({"type": "video_url"})).code == "unsupported_video"
+    assert refused(content({"type": "input_video"})).code == "unsupported_video"
 
 
 @pytest.mark.parametrize("arguments", ["[]", "{", "null", '{"a": 1, "a": 2}', "{}{}", '{"a": NaN}'])

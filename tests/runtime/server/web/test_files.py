@@ -100,6 +100,35 @@ def test_a_photo_that_the_browser_cannot_show_is_shown_by_the_service(page: Page
     assert "6" in finish(page, 1)
 
 
+@pytest.mark.parametrize(("size", "language"), [("desktop", "en"), ("phone", "zh")])
+def test_a_short_video_is_shown_asked_about_and_its_times_lead_to_moments(
+    page: Page, site: str, context: BrowserContext
+) -> None:
+    pytest.importorskip("av", reason="the extra video is not installed")
+    from tests.video_clips import video
+
+    page.goto(site)
+    page.locator("#question").wait_for()
+    drop(page, video(40, form="webm", codec="libvpx", size=(192, 128)), HOSTILE, "video/webm")
+    player = page.locator(".video-view video")
+    player.wait_for()
+    loaded = "video => video.readyState > 0 || new Promise((done) => (video.onloadedmetadata = () => done(true)))"
+    assert player.evaluate(loaded)
+    assert not serious_issues(page)
+    ask(page, "What happens?")
+    finish(page, 1)  # the embedded model has something to say
+    bodies = fakes.answer(context, "From 1.5 to 3 seconds.", times=[{"start": 1.5, "end": 3.0}])
+    ask(page, "When does it happen?")
+    finish(page, 2)
+    page.locator(".times button").click()
+    assert player.evaluate("video => Math.abs(video.currentTime - 1.5) < 0.2")
+    (part, *_) = bodies[0]["messages"][0]["content"]
+    assert part["type"] == "video_url"
+    assert part["video_url"]["url"].startswith("vlrun:img_")
+    assert not serious_issues(page)
+    assert page.locator("img[src=x]").count() == 0
+
+
 TROUBLES: dict[str, tuple[int, dict[str, Any], str]] = {
     "a missing extra": (
         400,
