@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vlrun.tasks.drawing import draw_marks
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.tasks.run import run_task
+    from vlrun.tasks.windows import WindowAnswer, ask_windows
     from vlrun.types.answer import Answer, Chunk, Timings, Usage
     from vlrun.types.cache_config import CacheConfig
     from vlrun.types.mark import Mark
@@ -75,6 +76,8 @@ __all__ = [
     "Usage",
     "Video",
     "VlrunError",
+    "WindowAnswer",
+    "ask_windows",
     "crop",
     "draw_marks",
     "enhance",
@@ -108,6 +111,7 @@ _NAMES = {
     "vlrun.tasks.drawing": "draw_marks",
     "vlrun.tasks.request": "TaskRequest TaskResult",
     "vlrun.tasks.run": "run_task",
+    "vlrun.tasks.windows": "WindowAnswer ask_windows",
     "vlrun.types.answer": "Answer Chunk Timings Usage",
     "vlrun.types.cache_config": "CacheConfig",
     "vlrun.types.mark": "Mark",

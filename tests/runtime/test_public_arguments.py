@@ -143,7 +143,11 @@ def test_wrong_types_get_an_error_that_names_the_argument() -> None:
 
 
 def test_every_public_name_is_covered() -> None:
-    covered = {name.partition(".")[0] for name in CALLS} | OUTPUTS | {"VLM", "Conversation", "find_images", "run_task"}
+    covered = (
+        {name.partition(".")[0] for name in CALLS}
+        | OUTPUTS
+        | {"VLM", "Conversation", "find_images", "run_task", "ask_windows"}
+    )
     assert covered == set(vlrun.__all__)
     for name, (call, valid) in CALLS.items():
         parameters = {f"{name}.{parameter}" for parameter in inspect.signature(call).parameters}
@@ -177,6 +181,10 @@ def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "ask_each": (vlm.ask_each, {"sources": [], "question": question, "options": None, "system": "x"}),
             "score": (vlm.score, {"images": [], "question": question, "answer": "6"}),
             "build_prompt": (vlm.build_prompt, {"turns": [TURN], "tools": tools}),
+            "ask_windows": (
+                vlrun.ask_windows,
+                {"vlm": vlm, "source": "/no/such", "question": question, "options": None, "seconds": 60},
+            ),
             "run_task": (
                 vlrun.run_task,
                 {"vlm": vlm, "images": IMAGE, "request": vlrun.TaskRequest("Hi"), "options": vlrun.Options(1)},

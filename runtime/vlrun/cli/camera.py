@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vlrun.cli.images import ImageOptions
 from vlrun.cli.output import NotePrinter, as_dict, print_json_object, print_text
+from vlrun.cli.progress_line import timed
 from vlrun.cli.terminal import print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError, VlrunError
 
@@ -65,6 +67,7 @@ def ask_camera(
         vlm = replace(model_options, cache=no_disk).load(line)
         for request in requests:
             vlm.grammar(request.options(options))  # raises OptionError
+        line.show(timed(f"waiting for {source.name}", None, time.monotonic()))
         try:
             frames = stack.enter_context(contextlib.closing(opened.frames(repeat.seconds, on_change=repeat.on_change)))
             for number, frame in enumerate(frames, 1):
@@ -86,6 +89,7 @@ def _check(requests: Sequence[TaskRequest], image_options: ImageOptions, output:
         raise OptionError("--draw, --heatmap and --stats are for one question: leave them out with --camera")
     if image_options.pages or image_options.clipboard:
         raise OptionError("--camera takes no images: leave out --pages and --clipboard")
+    image_options.video.check_used([])
     for request in requests:
         request.check_image_count(1)
 
@@ -135,7 +139,8 @@ class _Watching:
     def print_summary(self) -> None:
         """Print how much was answered, at the end."""
         target = f" in '{self.output.answer_file}'" if self.log else ""
-        print_note(f"{self.answered} answers about '{self.name}'{target}")
+        if self.latest:
+            print_note(f"{self.answered} answers about '{self.name}'{target}")
 
     def _answer(self, vlm: VLM, image: Image, request: TaskRequest) -> dict[str, object]:
         from vlrun.tasks.run import answer_request
@@ -146,9 +151,9 @@ class _Watching:
             raise AnswerCutShort("the answer was cut short before its JSON was complete: raise --max-tokens")
         return as_dict(result, vlm.manifest.name, request.question, self.output.show_thinking)
 
-    def _put(self, time: datetime, members: dict[str, object]) -> None:
+    def _put(self, moment: datetime, members: dict[str, object]) -> None:
         """Write a row to the file, or print it. Errors are also printed to stderr."""
-        row = {"time": time.isoformat(timespec="milliseconds"), "camera": self.name, **members}
+        row = {"time": moment.isoformat(timespec="milliseconds"), "camera": self.name, **members}
         with self.lock, self.line.paused():
             if "error" in row:
                 print_note(str(row["error"]))
@@ -157,4 +162,4 @@ class _Watching:
             elif self.output.as_json:
                 print_json_object(row)
             elif "answer" in row:
-                print_text(f"{time:%Y-%m-%d %H:%M:%S}  {row['answer']}")
+                print_text(f"{moment:%Y-%m-%d %H:%M:%S}  {row['answer']}")

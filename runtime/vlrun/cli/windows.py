@@ -102,6 +102,9 @@ class _Asking:
 
     def run(self, parts: Iterator[PendingClip], requests: Sequence[tuple[TaskRequest, str]]) -> None:
         """Ask all questions about all windows. A second question about a window finds its frames in the cache."""
+        windows = self.total // len(requests)
+        requests = [one for one in requests if not self._is_done(f"{one[1]} summary of {windows}")]
+        self.answered = self.skipped = self.total - windows * len(requests)
         summaries = [Summary(self.vlm, request, self.options) for request, _ in requests]
         self.notes(self.vlm.notes)
         self.line.show(self.describe)
@@ -153,8 +156,15 @@ class _Asking:
             times = {"file": self.file, "start": round(whole.start, 3), "end": round(whole.end, 3), "summary": True}
             self._put({**times, **self._members(whole.result, request, key)}, "Summary: ")
 
+    def _is_done(self, key: str) -> bool:
+        return self.results is not None and self.results.has_answer(self.file, key, self.digest)
+
     def _earlier(self, key: str) -> Row | None:
-        return self.results.answer_of(key, self.digest) if self.results else None
+        """Return the row of an earlier run; that of another file with the same content is copied."""
+        row = self.results.answer_of(key, self.digest) if self.results else None
+        if self.results and row is not None and row["file"] != self.file:
+            self.results.append({**row, "file": self.file})
+        return row
 
     def _members(self, result: TaskResult, request: TaskRequest, key: str) -> Mapping[str, object]:
         self.notes(result.notes)

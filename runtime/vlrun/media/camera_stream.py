@@ -52,7 +52,7 @@ def opened_camera(source: CameraSource) -> Iterator[Iterator[VideoFrame]]:
     opened = False
     try:
         timeout = NETWORK_SECONDS, NETWORK_SECONDS
-        options = dict(source.options)
+        options = {"fpsprobesize": "0", **source.options}  # the frame rate is of no use, and takes frames to find out
         with av.open(source.url, format=source.format, options=options, timeout=timeout) as container:
             opened = True
             yield _decoded(container, _video(container, source), source)
@@ -141,9 +141,8 @@ def _video(container: InputContainer, source: CameraSource) -> VideoStream:
 
 def _check_size(width: int, height: int, source: CameraSource) -> None:
     if width * height > MAX_FRAME_PIXELS:
-        raise MediaTooLarge(
-            f"'{source.name}' sends frames of {width}x{height}; the limit is {MAX_FRAME_PIXELS:,} pixels"
-        )
+        limit = f"the limit is {MAX_FRAME_PIXELS:,} pixels"
+        raise MediaTooLarge(f"'{source.name}' sends frames of {width} x {height}; {limit}")
 
 
 def _error(error: Exception, source: CameraSource, *, opened: bool) -> MediaNotFound | UnsupportedMedia:

@@ -66,7 +66,7 @@ class WindowAnswer:
 
 def ask_windows(
     vlm: VLM,
-    video: VideoSource | Video,
+    source: VideoSource | Video,
     question: str | TaskRequest,
     options: Options | None = None,
     *,
@@ -78,8 +78,8 @@ def ask_windows(
 
     Args:
         vlm: The model.
-        video: A path, bytes, an open file, or a ``vlrun.Video`` with options for each window; its ``start`` and ``end``
-            limit the whole.
+        source: A path, bytes, an open file, or a ``vlrun.Video`` whose ``start`` and ``end`` limit the whole; its other
+            options are for each window.
         question: The question, or a task request.
         options: The options of each answer.
         seconds: Length of a window.
@@ -92,7 +92,7 @@ def ask_windows(
     if not isinstance(question, TaskRequest):
         question = TaskRequest(instance(str, "a text or a vlrun.TaskRequest")("question", question))
     given = optional(instance(Options))("options", options) or Options()
-    parts = windows_of(PendingClip(video if isinstance(video, Video) else Video(video)), seconds)
+    parts = windows_of(PendingClip(source if isinstance(source, Video) else Video(source)), seconds)
     vlm.grammar(question.options(given))  # raises OptionError
     return _ask_windows(vlm, parts, question, given)
 
