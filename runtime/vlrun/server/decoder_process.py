@@ -79,7 +79,7 @@ class DecoderProcess:
     def pixels(self, reply: Reply) -> Pixels:
         """Read the pixels that follow a reply. Raises as ``reply``."""
         assert self._process.stdout is not None
-        if reply.shape is None or math.prod(reply.shape) > self._max_pixels:
+        if reply.shape is None or min(reply.shape) < 1 or math.prod(reply.shape) > self._max_pixels:
             raise self._failure()
         rgb = np.empty((*reply.shape, 3), np.uint8)
         if self._process.stdout.readinto(rgb.data.cast("B")) != rgb.nbytes:  # type: ignore[attr-defined]

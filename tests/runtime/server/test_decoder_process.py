@@ -134,6 +134,7 @@ ENDS = {
     "nothing": ("", DamagedMedia, "cannot be decoded"),
     "a line without end": ("print('x' * 2**22)", DamagedMedia, "cannot be decoded"),
     "too many pixels": ("""print('{"shape": [99999, 99999]}')""", DamagedMedia, "cannot be decoded"),
+    "no pixels": ("""print('{"shape": [0, -9]}')""", DamagedMedia, "cannot be decoded"),
     "too few pixels": ("""print('{"shape": [9, 9]}')""", DamagedMedia, "cannot be decoded"),
     "an unknown error": ("""print('{"error": "SystemExit", "message": "no"}')""", DamagedMedia, "no"),
 }

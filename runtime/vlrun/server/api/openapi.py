@@ -92,6 +92,10 @@ def _completed(requests: Json, model: str) -> Json:
     file = {"type": "string", "format": "binary", "description": FILE}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
+    requests["TokenizeRequest"]["anyOf"] = [
+        _only("prompt", "string", "messages", "tools"),
+        _only("messages", "array", "prompt"),
+    ]
     requests["MessageItem"]["required"].remove("type")
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
@@ -100,6 +104,11 @@ def _completed(requests: Json, model: str) -> Json:
     nullable = {"anyOf": [tagged, {"type": "null"}]}
     requests["NamedModel"] |= {"properties": {"model": nullable, "name": nullable}, "anyOf": either}
     return requests
+
+
+def _only(name: str, kind: str, *others: str) -> Json:
+    """The schema of an object that has one field and not the others."""
+    return {"required": [name], "properties": {name: {"type": kind}, **{other: {"type": "null"} for other in others}}}
 
 
 def _add_unused(schema: Json, unused: UnusedFields) -> None:
