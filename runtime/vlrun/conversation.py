@@ -27,6 +27,7 @@ from vlrun.media.frame_sampling import PAIR
 from vlrun.media.image import Image, image_size, open_image
 from vlrun.media.pending_image import MAX_IMAGES, read_headers
 from vlrun.media.transform import ImageTransform
+from vlrun.media.video import PendingClip
 from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
@@ -79,7 +80,12 @@ class Conversation:
 
     def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
         """Stream the answer to the next question. Raises as ``VLM.ask``."""
-        return self._stream([user_turn(images, question)], options)
+        given = self._options if options is None else options
+
+        def open_clip(pending: PendingClip) -> Clip:
+            return self._vlm.builder.open_clip(pending, given, self._vlm.known_context)
+
+        return self._stream([user_turn(images, question, open_clip)], options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
         """Continue with the results of the tools that the last answer called: one text per call, in order."""

@@ -162,7 +162,7 @@ def _open_clip(pending: PendingClip, options: ImageOptions, line: ProgressLine, 
     def show(done: int, total: int) -> None:
         line.show(timed(f"reading frame {done} of {total}", None, began))
 
-    show(0, 0)
+    line.show(timed("opening the video", None, began))
     return open_pending(pending, show) if open_clip is None else open_clip(pending, show)
 
 

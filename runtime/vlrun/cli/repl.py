@@ -30,6 +30,9 @@ from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
     from vlrun.cli.options import ModelOptions
+    from vlrun.media.clip import Clip
+    from vlrun.media.video import PendingClip
+    from vlrun.media.video import Progress as VideoProgress
     from vlrun.tasks.request import TaskRequest
     from vlrun.types.answer import Answer, Chunk
     from vlrun.types.options import Options
@@ -108,12 +111,17 @@ class Repl:
         """Add images to the next question. Raises MediaError and OptionError."""
         _check_names(names)
         with self._line.cleared_after():
-            images = load_images(read_image_headers(names, options), options or ImageOptions(), self._line)
+            images = load_images(
+                read_image_headers(names, options), options or ImageOptions(), self._line, open_clip=self._open_clip
+            )
         self._new_images += images
         self._notes.skip(image_notes(images))
         self._last_name = names[-1]
         sizes = ", ".join("{} x {}".format(*loaded.image.size) for loaded in images)
         print_note(f"added to the next question: {sizes}")
+
+    def _open_clip(self, pending: PendingClip, progress: VideoProgress) -> Clip:
+        return self._vlm.builder.open_clip(pending, self._options, self._vlm.known_context, progress)
 
     def _command(self, line: str) -> None:
         try:

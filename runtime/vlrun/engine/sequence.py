@@ -40,6 +40,7 @@ class Sequence:
         """Indices of the images whose features are still missing."""
         self._awaited: set[int] = set()
         """Those of them that the engine was asked for."""
+        self._awaited_since = 0.0
         self._pool = pool
         self._root = root
         self._spans = [image.span for image in request.images]
@@ -82,6 +83,7 @@ class Sequence:
             if self._awaited and tokens > FEATURE_TOKENS:
                 break
             self._awaited.add(index)
+        self._awaited_since = time.perf_counter()
         return sorted(self._awaited)
 
     @property
@@ -107,8 +109,9 @@ class Sequence:
         self._features[index] = features
         self.missing_images.discard(index)
         self._awaited.discard(index)
-        if not self.missing_images:
-            self.stream.metrics.encoded = time.perf_counter()
+        if not self._awaited:
+            metrics = self.stream.metrics
+            metrics.encoded = (metrics.encoded or metrics.admitted or 0.0) + time.perf_counter() - self._awaited_since
 
     def report_progress(self) -> None:
         """Report the encoded visual tokens to the stream and, once there are all, the prompt tokens to prefill."""

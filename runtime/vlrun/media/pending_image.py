@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,14 +171,16 @@ def _with_name(image: PendingMedia) -> PendingMedia:
     return replace(image, label=f"{image.label} of {document}")
 
 
-def open_images(sources: Sequence[Source]) -> list[Image | Clip]:
+def open_images(
+    sources: Sequence[Source], open_clip: Callable[[PendingClip], Clip] = open_pending
+) -> list[Image | Clip]:
     """Open the images and videos of a question. Raises as ``read_headers``, ``open_image`` and ``open_video``."""
     opened: list[Image | Clip] = []
     for pending in read_headers(sources):
         if isinstance(pending, Clip):
             opened.append(pending)
         elif isinstance(pending, PendingClip):
-            opened.append(open_pending(pending))
+            opened.append(open_clip(pending))
         else:
             with pending.opened() as image:
                 opened.append(image)

@@ -110,6 +110,7 @@ class VideoFile:
             self._check_pixels(stream.width, stream.height)
             announced, fps = stream.frames, _rate(stream)
             first, self._index = self._scan(container, stream)
+        self._check_pixels(first.width, first.height)
         self.info = VideoInfo(*_upright_size(first), fps or DEFAULT_FPS, len(self._index))
         if self.info.duration > limits.max_seconds:
             raise MediaTooLarge(f"{name} is longer than {limits.max_seconds:g} s, the limit")
@@ -140,7 +141,7 @@ class VideoFile:
             for index in indices:
                 frame = decoder.frame(index)
                 self._check_pixels(frame.width, frame.height)
-                yield index / self.info.fps, _upright(frame)
+                yield index / self.info.fps, _upright(frame, self.name)
 
     def _check_size(self) -> None:
         if isinstance(self._data, bytes):
@@ -188,6 +189,7 @@ class VideoFile:
         """Open the file and find its video. Raises MediaError."""
         try:
             import av
+            from av.stream import Discard
         except ImportError:
             raise MissingExtra(f"{self.name} is a video, which needs another package", EXTRA) from None
         source = io.BytesIO(self._data) if isinstance(self._data, bytes) else f"file:{os.fspath(self._data)}"
@@ -204,7 +206,7 @@ class VideoFile:
                 raise UnsupportedMedia(f"{self.name} is encoded in a way that the installed PyAV cannot decode")
             for other in container.streams:
                 if other is not stream:
-                    other.discard = av.stream.Discard.all
+                    other.discard = Discard.all
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_DECODER_THREADS)
             yield container, stream
@@ -309,9 +311,14 @@ def _upright_size(frame: VideoFrame) -> tuple[int, int]:
     return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
-def _upright(frame: VideoFrame) -> Rgb:
-    """Return the pixels as a phone shows them: it writes how the frame is to be turned."""
-    rgb: Rgb = frame.to_ndarray(format="rgb24")
+def _upright(frame: VideoFrame, name: str) -> Rgb:
+    """Return the pixels as a phone shows them: it writes how the frame is to be turned. Raises DamagedMedia."""
+    import av
+
+    try:
+        rgb: Rgb = frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, ValueError):
+        raise DamagedMedia(f"{name} has a frame that cannot be converted to RGB") from None
     turns = _quarter_turns(frame)
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 

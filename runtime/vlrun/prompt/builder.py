@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from vlrun.manifest import Manifest
 from vlrun.media.clip import Clip, FramePair
 from vlrun.media.image import Image
 from vlrun.media.pending_image import MAX_IMAGES, Pending, PendingMedia, Source, open_images, read_headers
-from vlrun.media.video import PendingClip, Progress
+from vlrun.media.video import PendingClip, Progress, open_pending
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt, VideoPlaceholder
@@ -272,15 +272,20 @@ class PromptBuilder:
         return grid_of(size, limits, vision, max_pixels=max_tokens * token_pixels, min_pixels=min_pixels)
 
 
-def user_turn(sources: Images, question: str) -> Turn:
-    """Return the turn of a question about any number of images.
+def user_turn(sources: Images, question: str, open_clip: Callable[[PendingClip], Clip] = open_pending) -> Turn:
+    """Return the turn of a question about any number of images and videos.
+
+    Args:
+        sources: The images, which are kept whole, and the videos.
+        question: The question.
+        open_clip: Opens a video.
 
     Raises:
         MediaError: An image cannot be read.
         OptionError: The question is empty, or there are too many images.
     """
     check_question(question)
-    return Turn("user", (*open_images(as_list(sources)), question))
+    return Turn("user", (*open_images(as_list(sources), open_clip), question))
 
 
 def check_question(question: object) -> None:
