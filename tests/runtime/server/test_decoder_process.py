@@ -98,7 +98,6 @@ BAD = {
     "damaged": (b"%PDF-1.7\n nothing", DamagedMedia, "the file is damaged or cut short"),
     "empty": (pdf([]), DamagedMedia, "the file has no pages"),
     "too many pages": (pdf([b""] * 6), MediaTooLarge, "the file has 6 pages; the limit is 5"),
-    "without size": (pdf(box="0 0 1e30 1e30"), DamagedMedia, "has no size"),
 }
 
 

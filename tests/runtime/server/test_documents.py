@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "another type": (
         file_part("data:text/plain;base64,aGk="),
         "unsupported_image",
-        "must be that of an image or a PDF",
+        "must be that of an image",
     ),
     "no file": (file_part(b"hello"), "unsupported_image", "is not an image that vlrun can read"),
 }

@@ -150,7 +150,7 @@ MALFORMED = [
     *("data:image/png;charset=a b;base64,AAAA", "data:image/png; base64,AAAA", "data:image/svg+xml;utf8,<svg/>"),
     *("data:image/png;" + "a=b;" * 100 + "base64,AAAA", "data:image/png" * 10**6, "data:image/png;" + "a" * 10**7),
 ]
-FOREIGN = "text/html text/plain application/pdf application/json video/mp4 image image/ octet-stream x/y */*".split()
+FOREIGN = "text/html text/plain application/zip application/json audio/mpeg video image image/ octets x/y */*".split()
 BROKEN = [
     *("", "\r\n", "AA AA", "AA\tAA", "AAA\u0410", "AAA\0", "AAAA\0"),
     *"==== A AAAAA AAAA= AAAA==== AA= AA==AAAA =AAA AAAA,AAAA %2B%2B%2B%2B AAAA%3D AAAA#x AAAA?x -".split(),

@@ -165,7 +165,7 @@ def _part(part: chat.ContentPart | schemas.RefusalPart, path: str, parser: Reque
             return parser.text(text, f"{path}.text")
         case chat.FilePart() | schemas.InputFile():
             file, path = (part.file, f"{path}.file") if isinstance(part, chat.FilePart) else (part, path)
-            return parser.file(file.file_data, file.detail, f"{path}.file_data", file.pages, file.filename)
+            return parser.file(file.file_data, file.detail, f"{path}.file_data", file.pages, file.filename, path)
         case chat.VideoURLPart() | chat.VideoPart():
             return _video(part, path, parser)
     return _image(part, path, parser)

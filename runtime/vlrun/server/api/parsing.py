@@ -115,21 +115,26 @@ class RequestParser:
         return replace(image, region=_region(region, param), enhance=enhance is True)
 
     def file(
-        self, data: str, detail: schemas.ImageDetail | None, param: str, pages: str | None, name: str | None
+        self,
+        data: str,
+        detail: schemas.ImageDetail | None,
+        param: str,
+        pages: str | None,
+        name: str | None,
+        place: str,
     ) -> EncodedImage:
-        """A PDF file or an image: in a data URL, or as base64 alone."""
+        """A PDF file or an image: in a data URL, or as base64. ``place``: the path of the object with ``pages``."""
         file = self.image(data if _SCHEME.match(data) else f"data:;base64,{data}", detail, param)
         if name:
             self._count(len(name), param)
         if pages is None:
             return replace(file, name=name or "")
-        place = f"{param.rpartition('.')[0]}.pages"
         if file.pages is not None:
-            raise bad_request("the URL names a page already: leave out pages", place)
+            raise bad_request("the URL names a page already: leave out pages", f"{place}.pages")
         try:
             parse_pages(pages)
         except OptionError as error:
-            raise bad_request(error.message, place) from None
+            raise bad_request(f"{place}.pages: {error.message}", f"{place}.pages") from None
         return replace(file, pages=pages, name=name or "")
 
     def video(self, url: str, wanted: schemas.VideoOptions, param: str) -> EncodedImage:

@@ -146,7 +146,7 @@ def _part(part: str | responses.Content, role: str, path: str, parser: RequestPa
         raise bad_request(f"{path} is an image: only user messages may have images", f"{path}.type")
     match part:
         case schemas.InputFile():
-            return parser.file(part.file_data, part.detail, f"{path}.file_data", part.pages, part.filename)
+            return parser.file(part.file_data, part.detail, f"{path}.file_data", part.pages, part.filename, path)
         case schemas.InputImage():
             return parser.image(part.image_url, part.detail, f"{path}.image_url", part.region, part.enhance)
         case schemas.RefusalPart(refusal=text):

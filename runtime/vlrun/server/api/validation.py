@@ -146,7 +146,9 @@ def explain(message: str, value: object, kind: type) -> ApiError:
     if problem is None:
         found, choices = _look_up(path, value, _type_info(kind))
         if found == "input_video":
-            return bad_request("a video is a part of type video_url", path, "unsupported_video")
+            return bad_request(
+                "a video must be a part of type video_url, in a chat completion", path, "unsupported_video"
+            )
         allowed = "one of " * (len(choices) > 1) + ", ".join(choices)
         problem = f"must be {allowed}, not {quoted(str(found))}" if choices else "is not valid"
     return bad_request(f"{subject} {problem}", path or None)

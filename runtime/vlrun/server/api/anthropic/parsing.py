@@ -125,7 +125,7 @@ def _part(
         return parser.text(block.text, f"{path}.text")
     url, place = _source(block.source, f"{path}.source")
     if isinstance(block, anthropic.DocumentBlock):
-        return parser.file(url, None, place, block.pages, block.title)
+        return parser.file(url, None, place, block.pages, block.title, path)
     return parser.image(url, None, place)
 
 
