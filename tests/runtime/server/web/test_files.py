@@ -81,7 +81,9 @@ def test_pages_are_chosen_by_number(page: Page, site: str, context: BrowserConte
     finish(page, 1)
     urls = [part["image_url"]["url"] for part in bodies[0]["messages"][-1]["content"] if part["type"] == "image_url"]
     assert [url.rpartition("#")[2] for url in urls] == ["page=60", "page=2", "page=3"]
-    page.reload()  # they are kept with the conversation
+    page.get_by_role("button", name="History").click()  # which saves the conversation
+    page.locator(".history li").wait_for()
+    page.reload()
     page.locator(".strip .thumb").nth(2).wait_for()
     ask(page, "Is it still?")
     finish(page, 2)
