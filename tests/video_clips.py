@@ -23,10 +23,10 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray
 
 
 def number_of(rgb: np.ndarray) -> int:
-    """Return the number that a frame shows, in any size."""
+    """Return the number that a frame shows, in any size whose width was a multiple of ``BITS``."""
     height, width = rgb.shape[:2]
     middle = rgb[height // 2 - 2 : height // 2 + 2].mean(axis=(0, 2))
-    centres = ((np.arange(BITS) + 0.5) * (width // BITS if width == WIDTH else width / BITS)).astype(int)
+    centres = ((np.arange(BITS) + 0.5) * width / BITS).astype(int)
     return int(sum(1 << bit for bit, at in enumerate(centres) if middle[at] > 127))
 
 
@@ -39,13 +39,11 @@ def video(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     gop: int = 12,
     times: Sequence[int] | None = None,
-    rotation: int = 0,
     sound: bool = False,
 ) -> bytes:
     """Return a video of ``count`` frames.
 
-    ``times``: milliseconds of the frames, if the frame rate varies. ``rotation``: counterclockwise degrees by which a
-    player turns it.
+    ``times``: milliseconds of the frames, if the frame rate varies.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
@@ -53,11 +51,9 @@ def video(
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.gop_size = gop
-        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000) if times else Fraction(1, fps)
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "bf": "2", "crf": "18"}
-        if rotation:
-            stream.set_display_rotation(rotation)
         if sound:
             _add_sound(container)
         for number in range(count):

@@ -153,8 +153,8 @@ def test_a_conversation_about_a_video_is_saved_and_restored(vlm: VLM, tmp_path: 
             restored.load(tmp_path / "damaged.json")
 
 
-def test_a_long_video_needs_no_more_memory_than_a_short_one(tied_model: Path) -> None:
-    """A small KV cache is enough for the video that is shown, however long it is."""
+def test_a_long_video_fits_into_a_small_context(tied_model: Path) -> None:
+    """However long it is."""
     with load(tied_model, hints=EXACT, cache=CacheConfig(context=1024)) as vlm:
         answer = vlm.ask(video(2000, 10, gop=50, size=(96, 64)), QUESTION, Options(max_tokens=2))
         assert answer.usage.image_tokens <= 512

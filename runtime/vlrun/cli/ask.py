@@ -147,9 +147,9 @@ def ask(
 ) -> None:
     """Ask a QUESTION about all IMAGEs together (default: describe them).
 
-    IMAGE is a file, an https URL, or - for stdin. The last argument is the question, unless it is a file.
-    Examples: docs/asking.md. With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or FILE.csv can
-    then be continued. --camera asks about frames of a camera until Ctrl+C.
+    IMAGE is a file (also a PDF or a video), an https URL, or - for stdin. The last argument is the question, unless it
+    is a file. Examples: docs/asking.md. With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or
+    FILE.csv can then be continued. --camera asks about frames of a camera until Ctrl+C.
     """
     if repeat.camera is not None:
         from vlrun.cli.camera import ask_camera, camera_questions

@@ -217,9 +217,15 @@ def _source(name: str) -> str | bytes:
 
 
 def _read_stdin(max_bytes: int) -> bytes:
+    from vlrun.media.foreign_formats import VIDEO_BYTES, is_video
+    from vlrun.media.video_file import DEFAULT_VIDEO_LIMITS
+
     if sys.stdin is None or sys.stdin.isatty():
         raise OptionError("- reads an image from stdin, but stdin is closed or a terminal")
     encoded = sys.stdin.buffer.read(max_bytes + 1)
+    if len(encoded) > max_bytes and is_video(encoded[:VIDEO_BYTES]):
+        max_bytes = DEFAULT_VIDEO_LIMITS.max_memory_bytes
+        encoded += sys.stdin.buffer.read(max_bytes + 1 - len(encoded))
     if len(encoded) > max_bytes:
         raise MediaTooLarge(f"the image on stdin has more than {max_bytes:,} bytes, the limit")
     if not encoded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import struct
 import sys
 from pathlib import Path
 
@@ -75,15 +76,23 @@ def test_a_variable_frame_rate() -> None:
         assert [seconds for seconds, _ in file.frames([3, 40])] == [3 / rate, 40 / rate]
 
 
-@pytest.mark.parametrize("degrees", [90, 180, -90])
-def test_a_clip_of_a_phone_is_upright(degrees: int) -> None:
-    """A phone stores the sensor's picture, and how to turn it."""
-    plain, turned = (VideoFile(video(3, rotation=angle), "it") for angle in (0, degrees))
+TURNS = {"clockwise": (0, 1, -1, 0), "around": (-1, 0, 0, -1), "counterclockwise": (0, -1, 1, 0)}
+"""The matrices that phones write, as ISO/IEC 14496-12 has them: a, b, c, d."""
+
+
+@pytest.mark.parametrize(("turn", "quarters"), [("clockwise", -1), ("around", 2), ("counterclockwise", 1)])
+def test_a_clip_of_a_phone_is_upright(turn: str, quarters: int) -> None:
+    """A phone stores the picture of its sensor, and how to turn it."""
+    encoded = video(3)
+    a, b, c, d = (value << 16 for value in TURNS[turn])
+    place = encoded.index(b"tkhd") + 44
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    plain, turned = VideoFile(encoded, "it"), VideoFile(encoded[:place] + matrix + encoded[place + 36 :], "it")
     size = (plain.info.width, plain.info.height)
-    assert (turned.info.width, turned.info.height) == (size if degrees == 180 else size[::-1])
+    assert (turned.info.width, turned.info.height) == (size if turn == "around" else size[::-1])
     ((_, straight),) = plain.frames([1])
     ((_, rgb),) = turned.frames([1])
-    np.testing.assert_array_equal(rgb, np.rot90(straight, degrees // 90))
+    np.testing.assert_array_equal(rgb, np.rot90(straight, quarters))
     assert rgb.flags.c_contiguous
 
 
@@ -182,11 +191,14 @@ def outcome(encoded: bytes) -> int | str:
         return str(error).split()[0]
 
 
-def test_a_file_that_is_cut_short_says_so() -> None:
-    whole = video(200, form="matroska", gop=5)
-    file = VideoFile(whole[: len(whole) // 2], "it")
-    assert 10 < file.info.frames < 190
-    assert numbers(file, [file.info.frames - 2]) == [file.info.frames - 2]
+def test_a_file_that_is_cut_short_is_used_and_says_so() -> None:
+    for form, codec in (("matroska", "libx264"), ("avi", "mpeg4")):
+        whole = video(200, form=form, codec=codec, gop=5)
+        file = VideoFile(whole[: len(whole) // 2], "it")
+        assert 10 < file.info.frames < 190
+        assert numbers(file, [file.info.frames - 2]) == [file.info.frames - 2]
+    (note,) = file.notes  # AVI tells how many there should be
+    assert note == f"it is cut short or damaged: {file.info.frames} of its 200 frames are there"
 
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
