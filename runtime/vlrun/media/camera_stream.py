@@ -151,7 +151,8 @@ def _error(error: FFmpegError, source: CameraSource, *, opened: bool) -> MediaNo
     from av import error as av_error
 
     name, reason = f"'{source.name}'", error.strerror or type(error).__name__
-    if isinstance(error, av_error.InvalidDataError | av_error.ArgumentError | av_error.DemuxerNotFoundError):
+    unreadable = isinstance(error, av_error.InvalidDataError)
+    if not opened and (unreadable or isinstance(error, av_error.ArgumentError | av_error.DemuxerNotFoundError)):
         return UnsupportedMedia(f"{name} sends no video that vlrun can read, or a playlist: it needs the stream itself")
     if isinstance(error, av_error.ExitError | av_error.TimeoutError):
         silent = "sends nothing any more" if opened else "does not answer"
@@ -162,7 +163,7 @@ def _error(error: FFmpegError, source: CameraSource, *, opened: bool) -> MediaNo
         text = f"{name} does not exist: the camera has no stream of this path"
     elif source.host is not None and not opened and not _resolves(source.host):
         text = f"cannot open {name}: there is no host of this name"
-    elif opened and error.errno == errno.EIO:
+    elif opened and (unreadable or error.errno == errno.EIO):
         text = f"the stream of {name} was interrupted"
     else:
         text = f"cannot {'read' if opened else 'open'} the camera {name}: {reason}"
