@@ -10,9 +10,8 @@ import { app, changeConversation, toast } from "./store.js";
 
 const t = translator(messages);
 
-/** The service's limits of a picture (`vlrun serve --help`): a larger one is made smaller here. */
-const MAX_BYTES = 15 * 2 ** 20 - 4096;
-const MAX_PIXELS = 50e6;
+/** What a form adds to the bytes of a picture, at most. */
+const FORM_BYTES = 4096;
 const THUMB_SIDE = 160;
 const JPEG_QUALITY = 0.92;
 /** Of the sides, for a picture that the service refuses as it is. */
@@ -123,12 +122,19 @@ export function removePicture(key) {
 async function pictureOf(file, name) {
   const size = await sizeOf(file);
   if (!size) return shownByService(file, name);
-  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (size.width * size.height)));
-  const tooLarge = scale < 1 || file.size > MAX_BYTES;
-  const blob = tooLarge ? await smaller(file, size, scale) : file;
+  const { pixels, bytes } = limits();
+  const scale = Math.min(1, Math.sqrt(pixels / (size.width * size.height)));
+  const tooLarge = scale < 1 || file.size > bytes;
+  const blob = tooLarge ? await smaller(file, size, scale, bytes) : file;
   const { width, height } = (tooLarge && (await sizeOf(blob))) || size;
   if (tooLarge) toast(t("madeSmaller", { name, width, height }));
   return { key: randomId(), name, blob, shown: null, thumb: await thumbOf(blob, width, height), width, height };
+}
+
+/** The service's limits of a picture: a larger one is made smaller here. It refuses others if they are not known yet. */
+function limits() {
+  const { image_pixels: pixels = Infinity, body_bytes: bytes = Infinity } = app.value.server?.limits ?? {};
+  return { pixels, bytes: bytes - FORM_BYTES };
 }
 
 /**
@@ -166,12 +172,13 @@ async function sizeOf(blob) {
  * @param {Blob} blob
  * @param {{width: number, height: number}} size
  * @param {number} scale
+ * @param {number} bytes
  * @returns {Promise<Blob>}
  */
-async function smaller(blob, { width, height }, scale) {
+async function smaller(blob, { width, height }, scale, bytes) {
   for (let factor = scale; ; factor *= 0.7) {
     const jpeg = await drawn(blob, Math.floor(width * factor), Math.floor(height * factor), JPEG_QUALITY);
-    if (jpeg.size <= MAX_BYTES) return jpeg;
+    if (jpeg.size <= bytes) return jpeg;
   }
 }
 
