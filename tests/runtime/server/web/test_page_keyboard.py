@@ -25,7 +25,8 @@ FOCUSED = """() => {
     return {
         name: name.trim().split("\\n")[0],
         id: element.id,
-        seen: element === document.body || shown.some((each) => isMarked(getComputedStyle(each))),
+        // The thumb of a range shows it, whose style scripts cannot see.
+        seen: element === document.body || element.type === "range" || shown.some((each) => isMarked(getComputedStyle(each))),
     };
 }"""
 UNREACHED = """() => [...document.querySelectorAll("button, a[href], input, textarea, select, summary, [tabindex='0']")]
