@@ -4,7 +4,8 @@
 
 ``MODEL`` is a checkpoint, which is exported first (``--keep`` stores its INT8 model folder), or a model folder, which
 is evaluated alone. The seeds of the scenes are never used in training. The images are larger than the model's input,
-so the runtime resizes them.
+so the runtime resizes them. Rare tasks are asked more often than training asks them, so that 250 scenes give every row
+of the table at least a hundred questions (but ``self``, of which there are six).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import datetime as dt
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -55,6 +57,9 @@ ASKED = {"shelf": 12, "shapes": 8, "tag": 3, "sign": 3}
 
 TASKS_ASKED, TURNS_ASKED = 4, 3
 """Questions of tasks, and turns of a conversation, about each scene."""
+
+CANDIDATES = 4
+"""Drawn for each question that is asked."""
 
 PAIRS, ASKED_OF_PAIRS = 200, 4
 """Pairs of images, each image with its own size, and questions about each pair."""
@@ -132,21 +137,22 @@ class Divergence:
 
 def held_out(vlm: vlrun.VLM, shard: Shard) -> Iterator[EvaluationItem]:
     """Items about held-out scenes, about the test split of easy-VQA at its own size, and without images."""
+    asked_so_far: Counter[str] = Counter()
     for number in range(shard.scenes)[shard.part :: shard.parts]:
         rng = np.random.default_rng([HELD_OUT_SEED, number])
         domain = str(rng.choice(list(DOMAINS), p=list(DOMAINS.values())))
         drawn = SIZES[int(rng.integers(len(SIZES)))]
         scene = draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn)
-        asked = list(_distinct(qa_pairs(scene, rng), ASKED[domain]))
-        yield from (EvaluationItem((scene.image,), (qa,)) for qa in asked)
+        asked = balanced(((qa,) for qa in qa_pairs(scene, rng)), ASKED[domain], asked_so_far)
+        yield from (EvaluationItem((scene.image,), turns) for turns in asked)
         order = np.random.default_rng([HELD_OUT_SEED + 5, number]).permutation(len(asked))
         chosen = [asked[place] for place in order[:ASKED_IN_FORMS]]
-        yield from (EvaluationItem((scene.image,), (qa,), form=form) for qa in chosen for form in FORMS)
-        yield from (EvaluationItem((scene.image,), turns) for turns in islice(task_questions(scene, rng), TASKS_ASKED))
+        yield from (EvaluationItem((scene.image,), turns, form=form) for turns in chosen for form in FORMS)
+        of_tasks = balanced(task_questions(scene, rng), TASKS_ASKED, asked_so_far)
+        yield from (EvaluationItem((scene.image,), turns) for turns in of_tasks)
         yield EvaluationItem((scene.image,), tuple(islice(qa_pairs(scene, rng), TURNS_ASKED)))
-    yield from (
-        EvaluationItem(*pair) for number in range(PAIRS)[shard.part :: shard.parts] for pair in _pair_items(vlm, number)
-    )
+    for number in range(PAIRS)[shard.part :: shard.parts]:
+        yield from _pair_items(vlm, number, asked_so_far)
     for number in range(TOOL_SCENES)[shard.part :: shard.parts]:
         yield from _tool_items(vlm, number)
     yield from islice(_easy_vqa_items(), shard.part, shard.easy, shard.parts)
@@ -157,14 +163,15 @@ def held_out(vlm: vlrun.VLM, shard: Shard) -> Iterator[EvaluationItem]:
             yield from (EvaluationItem((), (QAPair("self", language, question, answer),)) for question in questions)
 
 
-def _pair_items(vlm: vlrun.VLM, number: int) -> Iterator[tuple[tuple[Image.Image, ...], Turns]]:
+def _pair_items(vlm: vlrun.VLM, number: int, asked_so_far: Counter[str]) -> Iterator[EvaluationItem]:
     """Draw two held-out scenes of one domain, and questions about both."""
     rng = np.random.default_rng([HELD_OUT_SEED + 2, number])
     domain = str(rng.choice(list(PAIR_DOMAINS), p=list(PAIR_DOMAINS.values())))
     sizes = [SIZES[int(rng.integers(len(SIZES)))] for _ in range(2)]
     scenes = [draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn) for drawn in sizes]
     images = tuple(scene.image for scene in scenes)
-    yield from ((images, (qa,)) for qa in _distinct(pair_questions(scenes, rng), ASKED_OF_PAIRS))
+    asked = balanced(((qa,) for qa in pair_questions(scenes, rng)), ASKED_OF_PAIRS, asked_so_far)
+    yield from (EvaluationItem(images, turns) for turns in asked)
 
 
 def _tool_items(vlm: vlrun.VLM, number: int) -> Iterator[EvaluationItem]:
@@ -328,12 +335,20 @@ def _easy_vqa_items() -> Iterator[EvaluationItem]:
         yield from (EvaluationItem((image.image,), (qa,)) for qa in image.qa_pairs)
 
 
-def _distinct(asked: Iterator[QAPair], most: int) -> Iterator[QAPair]:
-    """The first ``most`` distinct questions among three times as many."""
-    seen: dict[str, QAPair] = {}
-    for qa in islice(asked, 3 * most):
-        seen.setdefault(qa.question, qa)
-    yield from islice(seen.values(), most)
+def balanced(asked: Iterator[Turns], most: int, asked_so_far: Counter[str]) -> list[Turns]:
+    """Of distinct conversations, choose those of the rarest tasks and languages so far, and count them."""
+    distinct = list({turns[0].question: turns for turns in islice(asked, CANDIDATES * most)}.values())
+    chosen = []
+    for _ in range(min(most, len(distinct))):
+        turns = min(distinct, key=lambda one: asked_so_far[_kind(one)])
+        distinct.remove(turns)
+        asked_so_far[_kind(turns)] += 1
+        chosen.append(turns)
+    return chosen
+
+
+def _kind(turns: Turns) -> str:
+    return f"{turns[0].task} {turns[0].language}"
 
 
 def _divergence(scores: Mapping[str, Any], divergence: Divergence) -> dict[str, Any]:

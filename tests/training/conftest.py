@@ -25,9 +25,12 @@ def tokenizer() -> Tokenizer:
         return train_tokenizer([])
 
 
-@pytest.fixture(scope="session", params=["shapes", "pair", "tools", "text first: shapes", "text first: pair"])
+@pytest.fixture(
+    scope="session",
+    params=["shapes", "pair", "tools", "clip", "text first: shapes", "text first: pair", "text first: clip"],
+)
 def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
-    """Build a batch of two images with several kinds of questions, of two pairs, or of two images with tools."""
+    """Build a batch of images with several kinds of questions, of pairs, of images with tools, or of clips."""
     from training import batch_contents
     from training.batches import Packer, make_batch
 
