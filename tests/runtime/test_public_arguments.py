@@ -13,7 +13,9 @@ import pytest
 import vlrun
 from vlrun.errors import MediaError, OptionError
 
-OUTPUTS = frozenset({"Answer", "Chunk", "Heat", "Outcome", "TaskResult", "Timings", "Usage", "VlrunError"})
+OUTPUTS = frozenset(
+    {"Answer", "CameraFrame", "Chunk", "Heat", "Outcome", "TaskResult", "Timings", "Usage", "VlrunError"}
+)
 """Values that vlrun makes for its callers."""
 WRONG: list[object] = [object(), 5, 1.5, True, "x", b"x", [], ["x"], [5], (None,), {}, {"x": 5}, {5: 5}, len, int]
 WRONG += [np.int64(5), np.zeros(3), np.zeros((2, 2, 3), np.uint8), float("nan"), -(10**30), "", "\0", Path("x"), set()]
@@ -27,6 +29,7 @@ TRANSFORM = vlrun.ImageTransform((4, 4))
 
 CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "CacheConfig": (vlrun.CacheConfig, {"context": 5, "kv_memory": 5, "kv_disk": 5}),
+    "Camera": (vlrun.Camera, {"source": "/dev/video99"}),
     "Heat.mean": (HEAT.mean, {"word": "a", "image": 0}),
     "Hints": (
         vlrun.Hints,
@@ -101,7 +104,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
 }
 
 ELSEWHERE = frozenset({"Options.schema", "Task.items", "Task.fields", "Task.images", "Task.image_tokens"}) | frozenset(
-    {"Task.sampling", "Task.merge", "open_image.limits", "Hints.device"}
+    {"Task.sampling", "Task.merge", "open_image.limits", "Hints.device", "Camera.on_error"}
 )
 """Checked when they are used, or when a task file is read."""
 
@@ -121,7 +124,7 @@ def check_calls(calls: Mapping[str, tuple[Callable[..., object], dict[str, Any]]
                 if isinstance(value, str | Path | np.ndarray) or type(value) is type(valid[argument]):
                     named = ""  # the type may be right, and only the value wrong
                 else:
-                    named = "image" if argument in ("source", "images") else argument
+                    named = "image" if argument in ("source", "images") and name != "Camera" else argument
                 try:
                     call(**{**valid, argument: value})
                 except vlrun.VlrunError as error:
@@ -140,7 +143,11 @@ def test_wrong_types_get_an_error_that_names_the_argument() -> None:
 
 
 def test_every_public_name_is_covered() -> None:
-    covered = {name.partition(".")[0] for name in CALLS} | OUTPUTS | {"VLM", "Conversation", "find_images", "run_task"}
+    covered = (
+        {name.partition(".")[0] for name in CALLS}
+        | OUTPUTS
+        | {"VLM", "Conversation", "find_images", "run_task", "ask_windows"}
+    )
     assert covered == set(vlrun.__all__)
     for name, (call, valid) in CALLS.items():
         parameters = {f"{name}.{parameter}" for parameter in inspect.signature(call).parameters}
@@ -174,6 +181,10 @@ def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "ask_each": (vlm.ask_each, {"sources": [], "question": question, "options": None, "system": "x"}),
             "score": (vlm.score, {"images": [], "question": question, "answer": "6"}),
             "build_prompt": (vlm.build_prompt, {"turns": [TURN], "tools": tools}),
+            "ask_windows": (
+                vlrun.ask_windows,
+                {"vlm": vlm, "source": "/no/such", "question": question, "options": None, "seconds": 60},
+            ),
             "run_task": (
                 vlrun.run_task,
                 {"vlm": vlm, "images": IMAGE, "request": vlrun.TaskRequest("Hi"), "options": vlrun.Options(1)},
