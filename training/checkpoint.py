@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import Qwen3VLForConditionalGeneration
 
-from training.clips import FPS, MAX_CLIP_PIXELS, MAX_FRAMES, MIN_CLIP_PIXELS, MIN_FRAMES
+from training.clips import RULES
 from training.network import MERGE, PATCH
 from training.scenes import MAX_PIXELS, MIN_PIXELS
 from training.vocabulary import CHAT_TEMPLATE
@@ -41,8 +41,8 @@ def save_checkpoint(model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer
     _write(
         part / "preprocessor_config.json", {"size": images, "image_processor_type": "Qwen2VLImageProcessorFast"} | both
     )
-    clips = {"shortest_edge": MIN_CLIP_PIXELS, "longest_edge": MAX_CLIP_PIXELS}
-    sampling = {"fps": FPS, "min_frames": MIN_FRAMES, "max_frames": MAX_FRAMES}
+    clips = {"shortest_edge": RULES.min_pixels, "longest_edge": RULES.max_pixels}
+    sampling = {"fps": RULES.fps, "min_frames": RULES.min_frames, "max_frames": RULES.max_frames}
     video = {"size": clips, "video_processor_type": "Qwen3VLVideoProcessor"}
     _write(part / "video_preprocessor_config.json", video | sampling | both)
     old = folder.with_name(folder.name + ".old")

@@ -15,18 +15,19 @@ from PIL import Image, ImageDraw
 
 from training.rendering import COLOURS, RGB, Box, draw_item, grey, vary
 from training.scenes import KINDS, PIXEL_FACTOR, PROPORTIONS, Item, Scene, degrade
-from vlrun.vision.patches import fit
+from vlrun.media.frame_sampling import fit_frames, pair_times, sample_frames
+from vlrun.types.video_rules import VideoRules
 
 CLIP_KINDS = ("circle", "triangle", *KINDS)
-CHANGES = ("turn", "appear", "leave", "move")
-"""What may happen to an item: each at most once in a clip."""
+CHANGES = {"turn": 0.35, "appear": 0.15, "leave": 0.15, "move": 0.35}
+"""What may happen to an item, each at most once in a clip, with its share."""
+ALL_CHANGE_CHANCE = 0.6
+"""Probability that every item changes; else one does."""
 
-MIN_CLIP_PIXELS, MAX_CLIP_PIXELS = 1 << 17, 1 << 18
-"""Limits of frames x height x width after resizing: at most 128 visual tokens."""
-MIN_FRAMES, MAX_FRAMES, FPS = 4, 12, 2
-"""A clip is sampled at FPS, but has at least MIN_FRAMES and at most MAX_FRAMES frames."""
+RULES = VideoRules(fps=2.0, min_frames=4, max_frames=12, min_pixels=1 << 17, max_pixels=1 << 18)
+"""At most twelve frames and 128 visual tokens, so that a clip costs no more than two images."""
 DURATION = (1.5, 20.0)
-"""Shortest and longest clip in seconds; clips of more than six seconds have MAX_FRAMES frames."""
+"""Shortest and longest clip in seconds; from six seconds on, the frames are more than half a second apart."""
 SOURCE_FPS = (8, 10, 12, 15, 24, 25, 30)
 SOURCES = ((640, 480), (1280, 720), (480, 480), (480, 640), (720, 1280), (320, 240))
 """Width and height of clips before they are resized."""
@@ -47,7 +48,7 @@ class Timing:
     @property
     def pairs(self) -> tuple[float, ...]:
         """Time of each frame pair: the mean of both frames."""
-        return tuple((a + b) / 2 for a, b in zip(self.seconds[::2], self.seconds[1::2], strict=True))
+        return tuple(pair_times(self.seconds))
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,15 @@ def draw_timing(rng: np.random.Generator) -> Timing:
 
 
 def sample_timing(frames: int, fps: float) -> Timing:
-    """Sample the frames of a video as Qwen3-VL's video processor does."""
-    shown = min(max(int(frames / fps * FPS), MIN_FRAMES), MAX_FRAMES, frames)
-    indices = np.linspace(0, frames - 1, shown).round().astype(int).tolist()
-    indices += indices[-1:] * (shown % 2)
-    return Timing(tuple(index / fps for index in indices), shown)
+    """Sample the frames of a video; an odd last one is repeated."""
+    indices = sample_frames(frames, fps, RULES)
+    repeated = indices + indices[-1:] * (len(indices) % 2)
+    return Timing(tuple(index / fps for index in repeated), len(indices))
 
 
 def clip_size(source: tuple[int, int], frames: int) -> tuple[int, int]:
-    """Width and height to which Qwen3-VL's video processor resizes this many frames of this width and height."""
-    height, width = fit(source[1], source[0], PIXEL_FACTOR, MIN_CLIP_PIXELS // frames, MAX_CLIP_PIXELS // frames)
-    return width, height
+    """Width and height to which this many frames of this width and height are resized."""
+    return fit_frames(frames, *source, PIXEL_FACTOR, RULES)
 
 
 def draw_clip(size: tuple[int, int], timing: Timing, rng: np.random.Generator) -> Clip:
@@ -129,7 +128,8 @@ def draw_clip(size: tuple[int, int], timing: Timing, rng: np.random.Generator) -
     columns, rows = (min(max(side // CELL_PIXELS, 1), MAX_CELLS) for side in size)
     most = min(MAX_ACTORS, columns * rows - 1)
     count = 1 + int(rng.choice(most, p=np.arange(1, most + 1) / np.arange(1, most + 1).sum()))
-    changes = [str(change) for change in rng.permutation(CHANGES)[: 1 + int(rng.integers(count))]]
+    many = count if rng.random() < ALL_CHANGE_CHANCE else 1
+    changes = [str(change) for change in rng.choice(list(CHANGES), many, replace=False, p=list(CHANGES.values()))]
     kinds = rng.permutation(CLIP_KINDS)[:count]
     cells = [(int(cell) % columns, int(cell) // columns) for cell in rng.permutation(columns * rows)]
     actors = []

@@ -87,7 +87,7 @@ def timeline_labels(clips: Sequence[Clip], grid: Grid) -> TimelineLabels:
     for row, clip in enumerate(clips):
         for actor in clip.by_change.values():
             for pair in actor.moving_pairs:
-                changes[row, pair, _tokens_of(actor, pair, grid)] = 1 + CHANGES.index(actor.change)
+                changes[row, pair, _tokens_of(actor, pair, grid)] = 1 + list(CHANGES).index(actor.change)
     return TimelineLabels(np.array([[int(digit) for digit in time] for time in times]), changes.reshape(len(clips), -1))
 
 

@@ -40,7 +40,7 @@ def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
             patch.setattr(batch_contents, chance, 1.0)
         patch.setattr(batch_contents, "COPY_CHANCE", 0.0)
         patch.setattr(batch_contents, "LOCATE_CHANCE", 0.0)
-        images = 2 if domain == "shapes" else 4
+        images = 2 if domain in ("shapes", "clip") else 4
         images = 2 * images if text_first else images
         return make_batch(np.random.default_rng(3), Packer(tokenizer), [], images, domain, text_first=text_first)
 

@@ -150,7 +150,7 @@ def test_text_first_rows_share_their_images(tokenizer: Tokenizer) -> None:
 def test_rows_of_clips_equal_the_prompts_of_transformers(tokenizer: Tokenizer, text_first: bool) -> None:
     """Each frame pair follows the text of its time; the text of the user touches the first one."""
     rng = np.random.default_rng(0)
-    clip = draw_clip((96, 64), sample_timing(300, 25), rng)
+    clip = draw_clip((128, 128), sample_timing(300, 25), rng)
     turns = (QAPair("clip_moves", "en", "What moves?", "ball"),)
     contents = RowContents(
         list(clip.scenes), [Asked(turns)], before_image="What moves?", text_first=text_first, clip=clip

@@ -6,7 +6,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from tests.training.test_clips import clip
+from tests.training.scenes import clip
 from training.clip_questions import CLIP_TEMPLATES, NAMES, NOTHING, TIMES, ZH_NAMES, clip_questions
 from training.clips import CLIP_KINDS, Clip
 from training.qa import QAPair

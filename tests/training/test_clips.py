@@ -3,59 +3,42 @@
 from __future__ import annotations
 
 from itertools import combinations, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
-from training.clips import (
-    CHANGES,
-    MAX_CLIP_PIXELS,
-    MAX_FRAMES,
-    MIN_CLIP_PIXELS,
-    MIN_FRAMES,
-    SOURCES,
-    Clip,
-    clip_size,
-    draw_clip,
-    draw_timing,
-    sample_timing,
-    stamp,
-)
+pytest.importorskip("torch", reason="needs the workbench packages")
+
+from tests.training.scenes import clip
+from training.clips import CHANGES, SOURCES, clip_size, sample_timing
 from training.rendering import Box
 
-
-def clip(seed: int) -> Clip:
-    rng = np.random.default_rng(seed)
-    timing = draw_timing(rng)
-    return draw_clip(clip_size(SOURCES[seed % len(SOURCES)], timing.shown), timing, rng)
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
 
 
-@pytest.mark.parametrize(
-    ("frames", "fps"), [(4, 30), (45, 30), (52, 24), (73, 25), (150, 30), (1234, 8), (2001, 29.97)]
-)
-def test_times_equal_those_of_transformers(frames: int, fps: float) -> None:
-    pytest.importorskip("torch", reason="needs the workbench packages")
-    from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
-    from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
+def test_the_processor_of_a_checkpoint_samples_and_resizes_alike(
+    model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Asks transformers' own video processor, with the configuration that training writes."""
+    from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor, smart_resize
     from transformers.video_utils import VideoMetadata
 
-    processor = Qwen3VLVideoProcessor(min_frames=MIN_FRAMES, max_frames=MAX_FRAMES)
-    indices = processor.sample_frames(VideoMetadata(total_num_frames=frames, fps=fps))
-    timing = sample_timing(frames, fps)
-    assert timing.shown == len(indices)
-    assert timing.seconds[: timing.shown] == pytest.approx(indices / fps)
-    expected = Qwen3VLProcessor._calculate_timestamps(None, indices.tolist(), fps)
-    assert [stamp(seconds) for seconds in timing.pairs] == [f"{seconds:.1f}" for seconds in expected]
+    from training.checkpoint import save_checkpoint
 
-
-def test_sizes_equal_those_of_transformers() -> None:
-    pytest.importorskip("torch", reason="needs the workbench packages")
-    from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
-
-    for width, height in SOURCES:
-        for frames in range(MIN_FRAMES, MAX_FRAMES + 1, 2):
-            expected = smart_resize(frames, height, width, min_pixels=MIN_CLIP_PIXELS, max_pixels=MAX_CLIP_PIXELS)
-            assert clip_size((width, height), frames) == expected[::-1]
+    save_checkpoint(model, tokenizer, tmp_path / "checkpoint")
+    processor = Qwen3VLVideoProcessor.from_pretrained(tmp_path / "checkpoint")
+    for frames, fps in ((4, 30), (45, 30), (73, 25), (150, 30), (1234, 8)):
+        indices = processor.sample_frames(VideoMetadata(total_num_frames=frames, fps=fps))
+        timing = sample_timing(frames, fps)
+        assert timing.seconds[: timing.shown] == pytest.approx(indices / fps)
+        limits = processor.size["shortest_edge"], processor.size["longest_edge"]
+        for width, height in SOURCES:
+            expected = smart_resize(timing.shown, height, width, min_pixels=limits[0], max_pixels=limits[1])
+            assert clip_size((width, height), timing.shown) == expected[::-1]
 
 
 def test_frames_show_the_changes_of_the_items() -> None:

@@ -60,5 +60,5 @@ def test_timeline_labels_tell_what_happens_when_and_where() -> None:
     )
     labels = timeline_labels([Clip((), actors, timing)], grid)
     assert labels.digits.tolist() == [[0, 0, 5], [0, 4, 5], [1, 2, 0]]
-    turned, gone = 1 + CHANGES.index("turn"), 1 + CHANGES.index("leave")
+    turned, gone = (1 + list(CHANGES).index(change) for change in ("turn", "leave"))
     assert labels.changes.tolist() == [[0] * 4 + [turned, 0, 0, 0] + [0, gone, 0, 0]]

@@ -64,7 +64,7 @@ def test_new_heads_learn_first_and_then_the_model_too(
     model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, step: int
 ) -> None:
     """The loss of clips reaches both frames of the patch embedding, and the first layers of the decoder."""
-    batch = make_batch(np.random.default_rng(5), Packer(tokenizer), [], 1, "clip", text_first=False)
+    batch = make_batch(np.random.default_rng(5), Packer(tokenizer), [], 3, "clip", text_first=False)
     batched = BatchedVLM(deepcopy(model))
     state = TrainingState(batched, AuxiliaryHeads(256), [], step=step)
     auxiliary_loss(state, batch, forward(batched, batch, vision_positions(batch.grid))).backward()
