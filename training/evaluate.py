@@ -29,6 +29,8 @@ import numpy.typing as npt
 from PIL import Image
 
 import vlrun
+from training.clip_questions import clip_questions
+from training.clips import SOURCES, clip_size, draw_clip, draw_timing
 from training.copy_questions import copy_question
 from training.easy_vqa import load_easy_vqa
 from training.metrics import score_answer
@@ -43,6 +45,8 @@ from training.templates import SELF
 from training.tool_definitions import Toolset
 from training.tool_questions import draw_toolset_for, result_of, tool_conversations
 from vlrun import manifest
+from vlrun.media.clip import make_clip
+from vlrun.media.pending_image import open_images
 from vlrun.models.model_folder import ModelFolder
 from vlrun.types.answer import last_of
 from vlrun.types.turn import ToolChoice, Turn
@@ -63,6 +67,9 @@ CANDIDATES = 4
 
 PAIRS, ASKED_OF_PAIRS = 200, 4
 """Pairs of images, each image with its own size, and questions about each pair."""
+
+CLIPS, ASKED_OF_CLIPS = 150, 5
+"""Clips, and distinct questions about each."""
 
 PAGES = 100
 """Pages to copy."""
@@ -93,12 +100,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class EvaluationItem:
-    """A conversation to evaluate: its images, if any, its turns with their true answers, and its tools.
+    """A conversation to evaluate: its images or clip, if any, its turns with their true answers, and its tools.
 
     ``form``: its only question is asked in this form, and counts as this task.
     """
 
-    images: tuple[Image.Image, ...]
+    images: tuple[Image.Image | vlrun.Clip, ...]
     turns: Turns
     toolset: Toolset | None = None
     form: PromptForm | None = None
@@ -153,6 +160,8 @@ def held_out(vlm: vlrun.VLM, shard: Shard) -> Iterator[EvaluationItem]:
         yield EvaluationItem((scene.image,), tuple(islice(qa_pairs(scene, rng), TURNS_ASKED)))
     for number in range(PAIRS)[shard.part :: shard.parts]:
         yield from _pair_items(vlm, number, asked_so_far)
+    for number in range(CLIPS)[shard.part :: shard.parts]:
+        yield from clip_items(number, asked_so_far)
     for number in range(TOOL_SCENES)[shard.part :: shard.parts]:
         yield from _tool_items(vlm, number)
     yield from islice(_easy_vqa_items(), shard.part, shard.easy, shard.parts)
@@ -172,6 +181,17 @@ def _pair_items(vlm: vlrun.VLM, number: int, asked_so_far: Counter[str]) -> Iter
     images = tuple(scene.image for scene in scenes)
     asked = balanced(((qa,) for qa in pair_questions(scenes, rng)), ASKED_OF_PAIRS, asked_so_far)
     yield from (EvaluationItem(images, turns) for turns in asked)
+
+
+def clip_items(number: int, asked_so_far: Counter[str]) -> Iterator[EvaluationItem]:
+    """Draw a held-out clip in the frames and the size that the runtime would sample, and questions about it."""
+    rng = np.random.default_rng([HELD_OUT_SEED + 6, number])
+    source, timing = SOURCES[int(rng.integers(len(SOURCES)))], draw_timing(rng)
+    drawn = draw_clip(clip_size(source, timing.shown), timing, rng)
+    frames = [np.asarray(scene.image) for scene in drawn.scenes[: timing.shown]]
+    clip = make_clip(zip(timing.seconds, frames, strict=False), source, fixed=True)
+    asked = balanced(((qa,) for qa in clip_questions(drawn, rng)), ASKED_OF_CLIPS, asked_so_far)
+    yield from (EvaluationItem((clip,), turns) for turns in asked)
 
 
 def _tool_items(vlm: vlrun.VLM, number: int) -> Iterator[EvaluationItem]:
@@ -204,7 +224,7 @@ def score_item(vlm: vlrun.VLM, asked: EvaluationItem) -> Iterator[ScoredAnswer]:
         yield _score_form(vlm, asked, asked.form)
         return
     conversation = vlrun.Conversation(vlm, options=OPTIONS)
-    images: Sequence[Image.Image] = asked.images
+    images: Sequence[Image.Image | vlrun.Clip] = asked.images
     for number, truth in enumerate(asked.turns):
         answer = conversation.ask(truth.question, list(images))
         score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
@@ -214,10 +234,10 @@ def score_item(vlm: vlrun.VLM, asked: EvaluationItem) -> Iterator[ScoredAnswer]:
 
 def _score_form(vlm: vlrun.VLM, asked: EvaluationItem, form: PromptForm) -> ScoredAnswer:
     """Score one question with a system prompt that training never uses, before or after the image, or both."""
-    (image,), (truth,) = asked.images, asked.turns
+    (image,), (truth,) = open_images(asked.images), asked.turns
     systems = HELD_OUT_SYSTEMS[truth.language]
     turns = [Turn("system", (systems[len(truth.question) % len(systems)],))] if form.system else []
-    content = (truth.question, vlrun.open_image(image))
+    content = (truth.question, image)
     answer = last_of(vlm.chat([*turns, Turn("user", content if form.text_first else content[::-1])], OPTIONS))
     score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
     return ScoredAnswer(form.task, truth.language, truth.answer, score)
@@ -229,7 +249,7 @@ def _score_tool_calls(vlm: vlrun.VLM, asked: EvaluationItem, toolset: Toolset) -
     Everything after a wrong answer is wrong too. Calls are requested twice: free to call, and required.
     """
     turns = [Turn("system", (toolset.system,))] if toolset.system else []
-    images, right = [vlrun.open_image(image) for image in asked.images], True
+    images, right = open_images(asked.images), True
     for truth in asked.turns:
         result = result_of(truth.question)
         turns.append(Turn("user", (*images, truth.question)) if result is None else Turn("tool", (result,)))

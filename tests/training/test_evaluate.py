@@ -7,8 +7,9 @@ from itertools import islice
 
 import numpy as np
 
+import vlrun
 from tests.training.scenes import scene
-from training.evaluate import balanced
+from training.evaluate import balanced, clip_items, score_item
 from training.scene_questions import qa_pairs
 
 
@@ -28,3 +29,12 @@ def test_rare_tasks_are_asked_as_often_as_frequent_ones() -> None:
     assert tasks.keys() == plain.keys()
     assert min(tasks.values()) > max(tasks.values()) / 3 > 0
     assert min(tasks.values()) > min(plain.values())
+
+
+def test_held_out_clips_are_asked_through_the_runtime() -> None:
+    """As clips that users open; the answer may be wrong."""
+    vlm = vlrun.load()
+    (first, *_) = items = list(clip_items(0, Counter()))
+    assert len({item.turns[0].question for item in items}) == len(items) > 1
+    (scored,) = score_item(vlm, first)
+    assert (scored.task, scored.truth) == (first.turns[0].task, first.turns[0].answer)
