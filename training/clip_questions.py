@@ -6,7 +6,7 @@ interval between frames from the first frame that shows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -92,7 +92,8 @@ def _ask(task: str, actor: Actor | None, clip: Clip, language: str, rng: np.rand
     colour = _colour(actor, 0 if task == "clip_first_colour" else -1)
     name, zh = NAMES.get(actor.kind, actor.kind), ZH_NAMES.get(actor.kind) or ZH[actor.kind]
     question = template.format(name=name, zh=zh, colour=colour, zhcolour=ZH[colour])
-    answer, pairs = name if language == "en" else zh, (actor.pair,)
+    answer = name if language == "en" else zh
+    pairs: Sequence[int] = (actor.pair,)
     if task in TIMES:
         time = stamp(clip.timing.pairs[actor.pair])
         target = _target(actor, pairs, len(time))
@@ -101,7 +102,7 @@ def _ask(task: str, actor: Actor | None, clip: Clip, language: str, rng: np.rand
         answer = colour if language == "en" else ZH[colour]
         pairs = (0,) if task == "clip_first_colour" else (len(clip.timing.pairs) - 1,)
     elif task == "clip_moves":
-        pairs = tuple(actor.moving_pairs)
+        pairs = actor.moving_pairs
     return QAPair(task, language, question, answer, (_target(actor, pairs, len(answer)),))
 
 
@@ -111,7 +112,7 @@ def _colour(actor: Actor, frame: int) -> str:
     return (actor.looks[frame] or looks[0]).colour
 
 
-def _target(actor: Actor, pairs: tuple[int, ...], end: int) -> AttentionTarget:
+def _target(actor: Actor, pairs: Sequence[int], end: int) -> AttentionTarget:
     """Attention to the item in some frame pairs while the first ``end`` characters of the answer are generated."""
     boxes = [(box, pair) for pair in pairs for box in actor.boxes(pair)]
     return AttentionTarget(0, end, tuple(box for box, _ in boxes), images=tuple(pair for _, pair in boxes))

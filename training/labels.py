@@ -41,7 +41,15 @@ class PatchLabels:
 
     def every_second(self, first: int) -> PatchLabels:
         """The labels of every second image, such as those of the first frames of pairs."""
-        return PatchLabels(*(field[first::2] for field in _fields(self)))
+        part = slice(first, None, 2)
+        return PatchLabels(
+            thing=self.thing[part],
+            colour=self.colour[part],
+            character=self.character[part],
+            place=self.place[part],
+            box=self.box[part],
+            middles=self.middles[part],
+        )
 
 
 def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
