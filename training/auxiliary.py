@@ -67,6 +67,7 @@ class AuxiliaryHeads(torch.nn.Module):
             return torch.zeros(())
         size = batch.grid.tokens
         visual = torch.cat([inputs[:, start : start + size] for start in batch.starts], 1)
+        visual = F.layer_norm(visual, visual.shape[-1:])  # hidden states grow from layer to layer
         digits = torch.from_numpy(batch.timeline.digits).repeat_interleave(size, 0).expand(len(inputs), -1, -1)
         times = self.times(visual).unflatten(-1, (TIME_DIGITS, 10)).float()
         changes = self.changes(visual).float()

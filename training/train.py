@@ -7,6 +7,7 @@
 change it), ``checkpoint`` (a Hugging Face folder, replaced every five minutes) and ``state.pt``. ``--resume`` continues
 from it with the batches that would have followed; ``--steps`` counts the whole training. The result depends only on the
 seed and the number of steps (with ``--minutes`` also on the machine), except for the rounding of multithreaded sums.
+SIGTERM (``kill``) ends it after the step, with a checkpoint.
 ``--minutes`` counts CPU time by the number of threads, so other processes do not shorten a training. ``--start`` begins
 with the weights of an INT8 model folder or of a checkpoint. On Linux a thread-caching malloc (tcmalloc by LD_PRELOAD)
 makes training 1.5 times faster.
@@ -19,6 +20,8 @@ import itertools
 import json
 import multiprocessing
 import shutil
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -105,10 +108,12 @@ def main() -> None:
     arguments = (queue, options.seed, state.step, tokenizer.to_str(), options.batch, options.clips)
     worker = context.Process(target=produce, args=arguments, daemon=True)
     worker.start()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         seconds = options.minutes * 60 if options.minutes else None
         schedule = Schedule(options.steps, seconds, options.decay, options.peak, options.warm_up)
-        run(state, queue, tokenizer, options.out, schedule)
+        run(state, queue, tokenizer, options.out, schedule, stop)
     finally:
         worker.terminate()
 
@@ -140,14 +145,19 @@ def initial_state(
 
 
 def run(
-    state: TrainingState, queue: multiprocessing.Queue[Batch], tokenizer: Tokenizer, out: Path, schedule: Schedule
+    state: TrainingState,
+    queue: multiprocessing.Queue[Batch],
+    tokenizer: Tokenizer,
+    out: Path,
+    schedule: Schedule,
+    stop: threading.Event,
 ) -> None:
-    """Train until the schedule ends; save and evaluate regularly."""
+    """Train until the schedule ends or ``stop`` is set; save and evaluate regularly."""
     positions, tests = VisionPositionCache(), held_out(tokenizer)
     losses: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
     started = last_save = time.monotonic()
     mark = time.process_time()
-    while schedule.left(state) > 0:
+    while schedule.left(state) > 0 and not stop.is_set():
         batch = queue.get()
         of_clips = batch.timeline is not None
         losses[of_clips].append(train_step(state, batch, positions[batch], schedule.factor(state)))
@@ -163,7 +173,8 @@ def run(
             print(json.dumps(quick_scores(state.model, tests, tokenizer, positions)), flush=True)
             last_save, mark = time.monotonic(), time.process_time()
     save(state, tokenizer, out)
-    print(json.dumps(quick_scores(state.model, tests, tokenizer, positions)), flush=True)
+    if not stop.is_set():
+        print(json.dumps(quick_scores(state.model, tests, tokenizer, positions)), flush=True)
 
 
 def _report(state: TrainingState, losses: dict[bool, list[tuple[float, float, float]]], elapsed: float) -> None:

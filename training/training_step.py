@@ -24,8 +24,9 @@ from vlrun.vision.grid import Grid
 
 PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
 WARM_UP_STEPS = 100
-"""Steps with a rising learning rate. In them, only the auxiliary heads learn from the auxiliary losses: they are new
-even if the model is not, and would spoil it."""
+HEADS_FIRST_STEPS = 50
+"""Steps in which only the auxiliary heads learn from the auxiliary losses: they are new even if the model is not, and
+would spoil it."""
 DECAY_SHARE = 0.5
 """Share of the steps over which the learning rate falls to zero. A short run after a long one may need less."""
 AUXILIARY_WEIGHT = 0.4
@@ -167,9 +168,9 @@ def make_optimizers(
     inner_optimizer = (
         torch.optim.Muon(matrices, lr=PEAK_MUON, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
         if has_bfloat16()
-        else torch.optim.AdamW(matrices, lr=PEAK_MUON, betas=(0.9, 0.98), weight_decay=0.02)
+        else torch.optim.AdamW(matrices, lr=PEAK_MUON, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     )
-    return [inner_optimizer, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0)]
+    return [inner_optimizer, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
 
 
 def freeze_vision(model: BatchedVLM) -> None:
@@ -228,7 +229,7 @@ def train_step(
 def auxiliary_loss(state: TrainingState, batch: Batch, passed: ForwardPass) -> torch.Tensor:
     """Loss of the auxiliary heads; of those on visual tokens only if the vision encoder is trained."""
     visual, inputs = passed.visual, passed.inputs
-    if state.step < WARM_UP_STEPS:
+    if state.step < HEADS_FIRST_STEPS:
         visual, inputs = visual.detach(), inputs.detach()
     loss = state.auxiliary_heads.timeline(inputs, batch)
     return loss + state.auxiliary_heads(visual, batch) if passed.visual.requires_grad else loss

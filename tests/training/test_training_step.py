@@ -17,6 +17,7 @@ from training.auxiliary import AuxiliaryHeads
 from training.batches import PAD, PREFIX, TEXT_ONLY, Packer, make_batch
 from training.network import BatchedVLM, vision_positions
 from training.training_step import (
+    HEADS_FIRST_STEPS,
     WARM_UP_STEPS,
     Schedule,
     TrainingState,
@@ -59,7 +60,7 @@ def test_learning_rate_follows_elapsed_time() -> None:
     assert schedule.left(state) == schedule.factor(state) == 0
 
 
-@pytest.mark.parametrize("step", [0, WARM_UP_STEPS])
+@pytest.mark.parametrize("step", [0, HEADS_FIRST_STEPS])
 def test_new_heads_learn_first_and_then_the_model_too(
     model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, step: int
 ) -> None:
