@@ -236,7 +236,8 @@ class _Decoder:
         """Return a frame, or the next one that can be decoded, or the last one. Raises MediaError if there is none."""
         target = int(self._index.times[number])
         key = self._index.keyframe_before(target)
-        if self._index.seekable and key is not None and (self._position is None or key > self._position):
+        at_start = self._position is None and key == self._index.keyframe_before(int(self._index.times[0]))
+        if key is not None and not at_start and (self._position is None or key > self._position):
             self._seek(key, target)
         while self._position is None or self._position < target:
             if not self._advance():
@@ -246,14 +247,13 @@ class _Decoder:
         return self._current
 
     def _seek(self, key: int, target: int) -> None:
-        """Seek to a keyframe, or an earlier one if the file's index leads beyond the target."""
+        """Seek to a keyframe; if that leads beyond the target, to an earlier one, or to the first byte."""
         import av
 
-        for goal in (key, self._index.keyframe_before(key - 1), int(self._index.times[0])):
-            if goal is None:
-                continue
+        earlier = self._index.keyframe_before(key - 1)
+        for goal, of_bytes in ((key, False), (key if earlier is None else earlier, False), (0, True)):
             try:
-                self._container.seek(goal, stream=self._stream)
+                self._container.seek(goal, stream=self._stream, unsupported_byte_offset=of_bytes)
             except av.FFmpegError:
                 return
             self._frames, self._position = self._decode(), None
@@ -324,5 +324,5 @@ def _upright(frame: VideoFrame, name: str) -> Rgb:
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
-    """Return the counterclockwise quarter turns that make a frame upright."""
-    return round(frame.rotation / 90) % 4
+    """Return the counterclockwise quarter turns that make a frame upright; PyAV's angle for no rotation is no angle."""
+    return round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 180 else 0

@@ -85,7 +85,7 @@ def test_a_clip_of_a_phone_is_upright(turn: str, quarters: int) -> None:
     """A phone stores the picture of its sensor, and how to turn it."""
     encoded = video(3)
     a, b, c, d = (value << 16 for value in TURNS[turn])
-    place = encoded.index(b"tkhd") + 40
+    place = encoded.index(b"tkhd") + 44
     matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     plain, turned = VideoFile(encoded, "it"), VideoFile(encoded[:place] + matrix + encoded[place + 36 :], "it")
     size = (plain.info.width, plain.info.height)

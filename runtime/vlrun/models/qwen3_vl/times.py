@@ -14,7 +14,7 @@ _NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,6})?"
 _CLOCK = r"(?:[0-9]{1,2}:)?[0-9]{1,3}:[0-9]{2}(?:\.[0-9]{1,6})?"
 _UNIT = r"(?:\s{0,2}(?:seconds?|secs?|s)\b|\s?秒)"
 _TIMED = rf"(?:{_CLOCK}|{_NUMBER}{_UNIT})"
-_DASH = r"\s{0,2}(?:-|–|—|~|to|until|till|through|到|至)\s{0,2}"
+_DASH = r"\s{0,2}(?:-|–|—|~|to|until|till|through|[到至]第?)\s{0,2}"
 _KEY = r"\"(?:start|begin|from)(?:_?time|_?seconds?)?\"\s{0,2}:\s{0,2}\"?"
 _END_KEY = r"\"(?:end|to|stop)(?:_?time|_?seconds?)?\"\s{0,2}:\s{0,2}\"?"
 _POINT_KEY = r"\"(?:time|timestamp|seconds?|time_seconds|moment)\"\s{0,2}:\s{0,2}\"?"
@@ -23,9 +23,9 @@ _FOUND = re.compile(
     # A number is not the rest of a longer one, of a word, or of a clock.
     rf"{_KEY}(?P<start_key>{_PLAIN}){_UNIT}?\"?\s{{0,9}},\s{{0,9}}{_END_KEY}(?P<end_key>{_PLAIN}){_UNIT}?"
     rf"|{_POINT_KEY}(?P<point_key>{_PLAIN}){_UNIT}?"
-    rf"|(?<![\w.:])(?P<between>between )(?P<low>{_PLAIN}){_UNIT}? and (?P<high>{_TIMED})"
-    rf"|(?<![\w.:])(?P<first>{_PLAIN}){_UNIT}?{_DASH}(?P<last>{_TIMED})"
-    rf"|(?<![\w.:])(?P<point>{_TIMED})(?![\w:])",
+    rf"|(?<![A-Za-z0-9_.:])(?P<between>between )(?P<low>{_PLAIN}){_UNIT}? and (?P<high>{_TIMED})"
+    rf"|(?<![A-Za-z0-9_.:])(?P<first>{_PLAIN}){_UNIT}?{_DASH}(?P<last>{_TIMED})"
+    rf"|(?<![A-Za-z0-9_.:])(?P<point>{_TIMED})(?![A-Za-z0-9_:])",
     re.IGNORECASE,
 )
 _PAIRS = (("start_key", "end_key"), ("low", "high"), ("first", "last"))
