@@ -45,8 +45,8 @@ def held_out(tokenizer: Tokenizer, repeats: int = 1, images: int = IMAGES, only:
 
 def quick_scores(
     model: BatchedVLM, batches: list[Batch], tokenizer: Tokenizer, positions: VisionPositionCache
-) -> dict[str, float]:
-    """Share of right answers by task; boxes need an IoU of 0.5."""
+) -> dict[str, tuple[float, int]]:
+    """Share of right answers and number of questions by task; boxes need an IoU of 0.5."""
     right: dict[str, list[float]] = defaultdict(list)
     model.eval()
     with torch.no_grad(), mixed_precision():
@@ -57,7 +57,7 @@ def quick_scores(
                 right[form + task].append(score)
                 right["all clips" if batch.timeline else "all images"].append(score)
     model.train()
-    return {task: round(float(np.mean(scores)), 3) for task, scores in sorted(right.items())}
+    return {task: (round(float(np.mean(scores)), 3), len(scores)) for task, scores in sorted(right.items())}
 
 
 def main() -> None:
