@@ -39,7 +39,7 @@ IMAGE = vlrun.open_image(np.zeros((64, 64, 3), np.uint8))
 MARK = vlrun.Mark("x", (1, 2, 3, 4), None)
 TASK = vlrun.Task(about="a", prompt={"en": "b"})
 TURN = vlrun.Turn("user", ("Hello",))
-HEAT = vlrun.Heat((np.ones((2, 3, 3), np.float32),), ("a", "b"))
+HEAT = vlrun.Heat((np.ones((2, 3, 3), np.float32),), ("a", "b"), (((0, 0), (9, 0), (0, 9)),))
 TRANSFORM = vlrun.ImageTransform((4, 4))
 CLIP = make_clip([(0.0, np.zeros((8, 8, 3), np.uint8))], (8, 8))
 VIDEO_OPTIONS = {"fps": 1.0, "max_frames": 4, "max_pixels": 5000, "start": 0.0, "end": 9.5, "keyframes": False}
