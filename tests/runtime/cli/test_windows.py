@@ -18,7 +18,7 @@ pytest.importorskip("av", reason="the extra video is not installed")
 
 from tests.streams import FPS, clip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_model")]
 
 QUESTION = "What happens?"
 
