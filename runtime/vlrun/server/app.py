@@ -287,6 +287,7 @@ class Service:
             "memory": {"resident_bytes": resident_bytes(), "available_bytes": available_memory()},
             "thinks": self._thinks,
             "inputs": MEDIA_TYPES,
+            "limits": self.limits.of_inputs,
         }
         await send_whole(send, msgspec.json.encode(readiness), 200 if readiness["ready"] else 503)
 

@@ -82,6 +82,15 @@ class ServerLimits:
     idle_seconds: float = 30.0
     """For which a connection may be idle between two requests."""
 
+    @property
+    def of_inputs(self) -> dict[str, int]:
+        """What a client must know to make its images fit, as ``/health/ready`` reports it."""
+        return {
+            "body_bytes": self.max_body_mib * MIB,
+            "images": self.max_images,
+            "image_pixels": self.max_megapixels * 10**6,
+        }
+
 
 def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
     """The limits without an option, as rows of a number and its meaning."""

@@ -18,12 +18,15 @@
  * @property {number} [image] The index of the picture in the request.
  */
 
+/** @typedef {[number, number]} Corner x and y in pixels of the upright image. */
+
 /**
  * @typedef {object} HeatMapImage
  * @property {number} rows
  * @property {number} columns
  * @property {number} max
  * @property {string} values Base64 of one byte for each token, row and column, scaled to `max`.
+ * @property {[Corner, Corner, Corner]} corners Its top left, top right and bottom left.
  */
 
 /**
@@ -115,6 +118,7 @@
  * @property {{resident_bytes?: number, available_bytes?: number}} [memory]
  * @property {boolean} [thinks]
  * @property {string[]} [inputs]
+ * @property {{body_bytes: number, images: number, image_pixels: number}} [limits]
  */
 
 export {};

@@ -48,7 +48,7 @@ function Page() {
   return html`<${Header} state=${state} />
     ${state.offline && html`<${Offline} />`}
     <main class=${`panes ${isEmpty ? "panes-empty" : ""}`}>
-      <section class="pane pane-picture" aria-label=${t("picture")}><${PicturePane} state=${state} /></section>
+      <section class="pane pane-picture" tabindex="-1" aria-label=${t("picture")}><${PicturePane} state=${state} /></section>
       <section class="pane pane-talk" aria-label=${t("questionsAndAnswers")}>
         <${ConversationView} state=${state} />
         <${Composer} state=${state} />

@@ -3,7 +3,7 @@
 import { preview } from "../api/images.js";
 import messages from "../i18n/app.js";
 import { translator } from "../i18n/index.js";
-import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact.js";
 import { heatOf } from "../viewer/heat_map.js";
 import { ImageViewer } from "../viewer/image_viewer.js";
 import { AddPicture, TakePhoto, TryExample } from "./add_picture.js";
@@ -11,6 +11,7 @@ import { explain } from "./errors.js";
 import { Icon } from "./icons.js";
 import { useObjectUrl } from "./object_url.js";
 import { removePicture } from "./pictures.js";
+import { canHaveHeat } from "./request.js";
 import { app, toast } from "./store.js";
 import { VideoView } from "./video_view.js";
 
@@ -40,7 +41,14 @@ function hintOf(inputs) {
 
 /** @param {{state: State}} props */
 function NoPicture({ state }) {
-  return html`<div class="no-picture" aria-busy=${state.adding}>
+  const ref = useRef(/** @type {HTMLElement | null} */ (null));
+  const keepFocus = () => {
+    // Its buttons go away with it; Tab goes on from here.
+    const pane = /** @type {HTMLElement | null | undefined} */ (ref.current?.closest(".pane"));
+    if (ref.current?.contains(document.activeElement)) pane?.focus({ preventScroll: true });
+  };
+  useEffect(() => keepFocus, []);
+  return html`<div class="no-picture" ref=${ref} aria-busy=${state.adding}>
     <span class="no-picture-icon"><${Icon} name="image" size=${32} /></span>
     <h2>${t("addTitle")}</h2>
     <p>${t(hintOf(state.server?.inputs ?? []))}</p>
@@ -69,9 +77,9 @@ function ShownPicture({ state, picture }) {
   const turn = turns.find(({ id }) => id === state.shownTurn) ?? turns.at(-1);
   const index = turn ? turn.pictures.indexOf(picture.key) : -1;
   const marks = index < 0 ? [] : (turn?.extension.marks ?? []).filter(({ image = 0 }) => image === index);
-  const heatmap = state.heat && index >= 0 ? turn?.extension.heatmap : undefined;
+  const heatmap = state.heat && canHaveHeat(state) && index >= 0 ? turn?.extension.heatmap : undefined;
   const heat = useMemo(
-    () => (heatmap ? heatOf({ heatmap }, state.tokens, index, turn?.region) : null),
+    () => (heatmap ? heatOf({ heatmap }, state.tokens, index) : null),
     [heatmap, state.tokens, index],
   );
   if (!src) return html`<div class="viewer-space"></div>`;
@@ -127,10 +135,12 @@ function useEnhanced(picture, wanted) {
 /** @param {{state: State, picture: Picture}} props */
 function PictureBar({ state, picture }) {
   const { pictures } = state.conversation;
+  const canHeat = canHaveHeat(state);
   return html`<div class="picture-bar">
     <${Switch} icon="enhance" label=${t("enhance")} hint=${t("enhanceHint")} on=${state.enhance}
       onChange=${(/** @type {boolean} */ enhance) => app.set({ enhance })} />
-    <${Switch} icon="heat" label=${t("heat")} hint=${t("heatHint")} on=${state.heat}
+    <${Switch} icon="heat" label=${t("heat")} hint=${t(canHeat ? "heatHint" : "heatNotNow")} on=${state.heat && canHeat}
+      disabled=${!canHeat}
       onChange=${(/** @type {boolean} */ heat) => app.set({ heat, tokens: null })} />
     <span class="grow"></span>
     <${Strip} pictures=${pictures} picture=${picture} />
@@ -145,16 +155,17 @@ function Strip({ pictures, picture }) {
 }
 
 /**
- * @param {{icon: import("./icons.js").IconName, label: string, hint: string, on: boolean,
+ * @param {{icon: import("./icons.js").IconName, label: string, hint: string, on: boolean, disabled?: boolean,
  *   onChange: (on: boolean) => void}} props
  */
-function Switch({ icon, label, hint, on, onChange }) {
+function Switch({ icon, label, hint, on, disabled = false, onChange }) {
   return html`<button
     type="button"
     class="chip-button"
     role="switch"
     aria-checked=${on}
     title=${hint}
+    disabled=${disabled}
     onClick=${() => onChange(!on)}
   >
     <${Icon} name=${icon} size=${18} /><span>${label}</span><span class="switch-track" aria-hidden="true"></span>

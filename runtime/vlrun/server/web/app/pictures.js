@@ -14,11 +14,8 @@ import { app, changeConversation, toast } from "./store.js";
 const t = translator(messages);
 const files = translator(fileMessages);
 
-/** The service's limits of a picture (`vlrun serve --help`): a larger one is made smaller here. */
-const MAX_BYTES = 15 * 2 ** 20 - 4096;
-const MAX_PIXELS = 50e6;
-/** Of a question. */
-const MAX_PICTURES = 16;
+/** What a form adds to the bytes of a picture, at most. */
+const FORM_BYTES = 4096;
 const THUMB_SIDE = 160;
 const JPEG_QUALITY = 0.92;
 /** Of the sides, for a picture that the service refuses as it is. */
@@ -156,7 +153,7 @@ async function* picturesOf(file, name) {
     return;
   }
   const count = pages.length;
-  const most = MAX_PICTURES - app.value.conversation.pictures.length;
+  const most = limits().images - app.value.conversation.pictures.length;
   const chosen = count === 1 ? [1] : await choosePages({ blob: file, name, count, most });
   for (const page of chosen) yield shownByService(file, files("pageOf", { name, n: page }), page, pages[page - 1]);
 }
@@ -168,13 +165,20 @@ async function* picturesOf(file, name) {
  * @returns {Promise<import("./state.js").Picture>}
  */
 async function pictureOf(file, name, size) {
-  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (size.width * size.height)));
-  const tooLarge = scale < 1 || file.size > MAX_BYTES;
-  const blob = tooLarge ? await smaller(file, size, scale) : file;
+  const { pixels, bytes } = limits();
+  const scale = Math.min(1, Math.sqrt(pixels / (size.width * size.height)));
+  const tooLarge = scale < 1 || file.size > bytes;
+  const blob = tooLarge ? await smaller(file, size, scale, bytes) : file;
   const { width, height } = (tooLarge && (await sizeOf(blob))) || size;
   if (tooLarge) toast(t("madeSmaller", { name, width, height }));
   const thumb = await thumbOf(blob, width, height);
   return { key: randomId(), name, blob, page: null, shown: null, thumb, seconds: null, width, height };
+}
+
+/** The service's limits: a larger picture is made smaller here. It refuses others if they are not known yet. */
+function limits() {
+  const { image_pixels: pixels = Infinity, body_bytes: bytes = Infinity, images = Infinity } = app.value.server?.limits ?? {};
+  return { pixels, images, bytes: bytes - FORM_BYTES };
 }
 
 /**
@@ -214,12 +218,13 @@ async function sizeOf(blob) {
  * @param {Blob} blob
  * @param {{width: number, height: number}} size
  * @param {number} scale
+ * @param {number} bytes
  * @returns {Promise<Blob>}
  */
-async function smaller(blob, { width, height }, scale) {
+async function smaller(blob, { width, height }, scale, bytes) {
   for (let factor = scale; ; factor *= 0.7) {
     const jpeg = await drawn(blob, Math.floor(width * factor), Math.floor(height * factor), JPEG_QUALITY);
-    if (jpeg.size <= MAX_BYTES) return jpeg;
+    if (jpeg.size <= bytes) return jpeg;
   }
 }
 

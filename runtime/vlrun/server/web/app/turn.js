@@ -2,6 +2,7 @@
 
 import { AnswerView } from "../answer/answer_view.js";
 import { formatOf } from "../answer/format.js";
+import { copyText } from "../answer/save.js";
 import messages from "../i18n/app.js";
 import common from "../i18n/common.js";
 import { translator } from "../i18n/index.js";
@@ -151,20 +152,8 @@ const COPIED_MILLISECONDS = 2000;
 function CopyButton({ text }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
-    await copyText(text);
-    setCopied(true);
+    setCopied(await copyText(text));
     setTimeout(() => setCopied(false), COPIED_MILLISECONDS);
   };
   return html`<${Action} icon=${copied ? "check" : "copy"} label=${words(copied ? "copied" : "copy")} onClick=${copy} />`;
-}
-
-/** @param {string} text Copy it, also where the page did not come over HTTPS or from this machine. */
-async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const area = document.createElement("textarea");
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
 }

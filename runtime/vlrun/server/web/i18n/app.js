@@ -41,6 +41,7 @@ export default {
     noPreview: "The enhanced picture cannot be shown.",
     heat: "Heat map",
     heatHint: "Show where the model looked; for new answers",
+    heatNotNow: "Votes, tiles and two steps make several answers, which have no heat map",
     regionChosen: "Focus on a part",
     regionClear: "Ask about the whole picture",
 
@@ -186,6 +187,7 @@ export default {
     noPreview: "无法显示增强后的图片。",
     heat: "热图",
     heatHint: "显示模型关注的位置，用于新的回答",
+    heatNotNow: "投票、分块和两步回答会产生多个回答，没有热图",
     regionChosen: "聚焦局部",
     regionClear: "询问整张图片",
 
