@@ -9,6 +9,8 @@ from itertools import islice
 import numpy as np
 from PIL import Image as PILImage
 
+from training.clip_questions import clip_questions
+from training.clips import SOURCES, Clip, clip_size, draw_clip, draw_timing
 from training.copy_questions import copy_question
 from training.easy_vqa import EasyVQAImage
 from training.pair_questions import PAIR_DOMAINS, pair_questions
@@ -42,6 +44,8 @@ TEXT_FIRST_CHARACTERS = 120
 questions of tasks are longer; vlrun itself asks them after the image."""
 SYSTEM_CHANCE, OPENING_CHANCE = 0.5, 0.08
 """Probability that a row has a system prompt, and a sentence before an image that precedes its questions."""
+CLIP_TEXT_FIRST_CHANCE = 0.15
+"""Share of batches of clips with the question before the clip."""
 SELF_CHANCE = 0.04
 COPY_CHANCE = 0.3
 """Probability that a row asks who the model is, or for a copy of a page, without the image."""
@@ -61,11 +65,12 @@ class RowContents:
     """Contents of a row.
 
     Attributes:
-        scenes: Its images.
+        scenes: Its images, or the frames of its clip.
         asked: Its conversations, as many as fit.
         toolset: Tools and system prompt before the images.
         before_image: User text before the first image.
         text_first: Whether that text is the first question of the only conversation.
+        clip: What the frames show, and when.
     """
 
     scenes: list[Scene]
@@ -73,6 +78,7 @@ class RowContents:
     toolset: Toolset | None = None
     before_image: str = ""
     text_first: bool = False
+    clip: Clip | None = None
 
 
 def draw_rows(
@@ -112,6 +118,28 @@ def draw_rows(
     return [_image_first(row, rng) for row in rows], 1
 
 
+def draw_clip_rows(
+    rng: np.random.Generator, clips: int, *, text_first: bool | None = None
+) -> tuple[list[RowContents], int]:
+    """Draw the rows of a batch of at most ``clips`` clips of one size and with the same times.
+
+    Returns:
+        The rows, and how many successive ones are about the same clip.
+    """
+    if text_first is None:
+        text_first = rng.random() < CLIP_TEXT_FIRST_CHANCE
+    timing = draw_timing(rng)
+    size = clip_size(SOURCES[int(rng.integers(len(SOURCES)))], timing.shown)
+    rows = []
+    for _ in range(max(clips // 2, 2) if text_first else clips):
+        clip = draw_clip(size, timing, rng)
+        asked = [Asked((qa,)) for qa in islice(clip_questions(clip, rng), MAX_QUESTIONS)]
+        rows.append(RowContents(list(clip.scenes), asked, clip=clip))
+    if text_first:
+        return [one for row in rows for one in _text_first(row, rng)], TEXT_FIRST_ROWS
+    return [_image_first(row, rng) for row in rows], 1
+
+
 def _text_first(row: RowContents, rng: np.random.Generator) -> Iterator[RowContents]:
     """Split a row: some of its conversations have rows of their own, with the first question before the images."""
     chosen = sorted((row.asked[index] for index in rng.permutation(len(row.asked))), key=_is_long)
@@ -126,9 +154,9 @@ def _is_long(asked: Asked) -> bool:
 
 
 def _image_first(row: RowContents, rng: np.random.Generator) -> RowContents:
-    """Add a sentence before the images to some rows, and conversations without the images to rows without tools."""
+    """Add a sentence before the images to some rows, and conversations without images to rows of images alone."""
     opening = str(rng.choice(OPENINGS)) if rng.random() < OPENING_CHANCE else ""
-    asked = row.asked if row.toolset else [*_without_images(rng), *row.asked]
+    asked = row.asked if row.toolset or row.clip else [*_without_images(rng), *row.asked]
     return replace(_with_system(row, rng), asked=asked, before_image=opening)
 
 

@@ -1,6 +1,6 @@
-"""Training batches: images of one size, several questions packed behind each, and labels for every patch.
+"""Training batches: images or clips of one size, several questions packed behind each, and labels for every patch.
 
-All questions about an image, or a pair of images, share its visual tokens: a tree mask lets each question see the
+All questions about an image, a pair of images or a clip share its visual tokens: a tree mask lets each question see the
 images and itself only, and its positions start right after them. A question may be a conversation of several turns.
 """
 
@@ -15,9 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from training.batch_contents import Asked, RowContents, draw_rows
+from training.batch_contents import Asked, RowContents, draw_clip_rows, draw_rows
+from training.clips import stamp
 from training.easy_vqa import EasyVQAImage
-from training.labels import PatchLabels, attention_weights, patch_labels, stack_labels
+from training.labels import (
+    PatchLabels,
+    TimelineLabels,
+    attention_weights,
+    patch_labels,
+    stack_labels,
+    timeline_labels,
+)
 from training.network import MERGE, PATCH
 from training.qa import AttentionTarget, QAPair, Turns
 from training.tool_definitions import Toolset
@@ -57,19 +65,22 @@ class AttentionLabels:
 class Batch:
     """A batch of B rows with P images each; R successive rows share their images.
 
+    The images of a row may be the frame pairs of a clip: two frames each.
+
     Attributes:
         grid: Patches of every image.
-        rgb: ``[B / R * P, H, W, 3]`` uint8.
+        rgb: ``[B / R * P, H, W, 3]`` uint8; with clips, the frames: ``[B / R * P * 2, H, W, 3]``.
         ids: Token ids ``[B, T]``.
         groups: Group of each token in the tree mask ``[B, T]``.
         targets: Next token ``[B, T]``; ``NO_TARGET`` has no loss.
         weights: Weight of each target's loss ``[B, T]``.
         positions: M-RoPE positions ``[3, B, T]``.
         starts: Index of each image's first visual token ``[P]``.
-        labels: Patch labels of all images.
+        labels: Patch labels of all images or frames.
         attention: Attention targets of the answers.
         qa_pairs: For each row its questions, each with the span of its answer's targets.
         sharing: R.
+        timeline: What happens in each frame pair of the clips.
     """
 
     grid: Grid
@@ -84,6 +95,7 @@ class Batch:
     attention: AttentionLabels
     qa_pairs: list[list[tuple[QAPair, int, int]]]
     sharing: int = 1
+    timeline: TimelineLabels | None = None
 
 
 class Packer:
@@ -95,7 +107,7 @@ class Packer:
         self._user = self.encode("<|im_start|>user\n")
         self._next = self.encode("<|im_end|>\n<|im_start|>user\n")
         self._end = self.encode("<|im_end|>")[0]
-        self._image = self.encode("<|image_pad|>")[0]
+        self._image, self._video = self.encode("<|image_pad|><|video_pad|>")
         self._template = ChatTemplate(CHAT_TEMPLATE, tokenizer, self._image)
 
     @lru_cache(maxsize=50_000)  # noqa: B019 - one packer lives as long as its process
@@ -128,15 +140,16 @@ class Packer:
         ]
 
     def build_prefix(self, grid: Grid, row: RowContents) -> PromptPrefix:
-        """Build the beginning of a prompt: tools and system prompt, if any, text, if any, then the images."""
+        """Build the beginning of a prompt: tools and system prompt, if any, text, if any, then the images or clip."""
         ids = list(self._system_turn(row.toolset) if row.toolset else ())
         starts: list[int] = []
-        for number in range(1, len(row.scenes) + 1):
-            begin = (*self._user, *self.encode(row.before_image)) if number == 1 else ()
-            name = f"Picture {number}: " if len(row.scenes) > 1 else ""  # as chat templates do with add_vision_id
-            ids += [*begin, *self.encode(f"{name}<|vision_start|>")]
+        pad = self._video if row.clip else self._image
+        for number, name in enumerate(_image_names(row)):
+            begin = self._user if number == 0 else ()
+            text = row.before_image if number == 0 else ""
+            ids += [*begin, *self.encode(f"{text}{name}<|vision_start|>")]
             starts.append(len(ids))
-            ids += [*[self._image] * grid.tokens, *self.encode("<|vision_end|>")]
+            ids += [*[pad] * grid.tokens, *self.encode("<|vision_end|>")]
         return PromptPrefix(tuple(ids), tuple(starts), text_first=row.text_first)
 
     def _system_turn(self, toolset: Toolset) -> tuple[int, ...]:
@@ -227,6 +240,13 @@ class _Row:
         return firsts
 
 
+def _image_names(row: RowContents) -> list[str]:
+    """The text before each image, as chat templates write it with ``add_vision_id``, or before each frame pair."""
+    if row.clip:
+        return [f"<{stamp(seconds)} seconds>" for seconds in row.clip.timing.pairs]
+    return [f"Picture {number}: " if len(row.scenes) > 1 else "" for number in range(1, len(row.scenes) + 1)]
+
+
 def _attention(rows: Sequence[_Row], grid: Grid) -> AttentionLabels:
     """Attention labels of several rows."""
     entries = [(number, position, target) for number, row in enumerate(rows) for position, target in row.attention]
@@ -247,16 +267,23 @@ def make_batch(
     domain: str | None = None,
     *,
     text_first: bool | None = None,
+    clips: float = 0.0,
 ) -> Batch:
     """Draw a batch of ``images`` scenes, of mixed domains unless one is given, and of either order unless given.
 
-    The domain ``pair`` has two images in each row; ``tools`` has half as many images, with tools before them.
+    The domain ``pair`` has two images in each row; ``tools`` has half as many images, with tools before them; ``clip``
+    has clips instead of images. ``clips``: probability of a batch of clips if no domain is given.
     """
-    width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
+    if domain == "clip" or (domain is None and clips and rng.random() < clips):
+        contents, sharing = draw_clip_rows(rng, images, text_first=text_first)
+        width, height = contents[0].scenes[0].image.size
+    else:
+        width, height = list(SIZES)[int(rng.choice(len(SIZES), p=list(SIZES.values())))]
+        contents, sharing = draw_rows(rng, easy, images, (width, height), domain, text_first=text_first)
     grid = Grid(height // PATCH, width // PATCH, MERGE)
-    contents, sharing = draw_rows(rng, easy, images, (width, height), domain, text_first=text_first)
     rows = packer.pack_contents(contents, grid)
     scenes = [scene for one in contents[::sharing] for scene in one.scenes]
+    drawn_clips = [one.clip for one in contents if one.clip]
     length = max(row.used for row in rows)
     return Batch(
         grid=grid,
@@ -271,4 +298,5 @@ def make_batch(
         attention=_attention(rows, grid),
         qa_pairs=[row.qa_pairs for row in rows],
         sharing=sharing,
+        timeline=timeline_labels(drawn_clips, grid) if drawn_clips else None,
     )

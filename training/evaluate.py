@@ -4,7 +4,8 @@
 
 ``MODEL`` is a checkpoint, which is exported first (``--keep`` stores its INT8 model folder), or a model folder, which
 is evaluated alone. The seeds of the scenes are never used in training. The images are larger than the model's input,
-so the runtime resizes them.
+so the runtime resizes them. Rare tasks are asked more often than training asks them, so that 250 scenes give every row
+of the table at least a hundred questions (but ``self``, of which there are six).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import datetime as dt
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ import numpy.typing as npt
 from PIL import Image
 
 import vlrun
+from training.clip_questions import clip_questions
+from training.clips import SOURCES, clip_size, draw_clip, draw_timing
 from training.copy_questions import copy_question
 from training.easy_vqa import load_easy_vqa
 from training.metrics import score_answer
@@ -41,6 +45,8 @@ from training.templates import SELF
 from training.tool_definitions import Toolset
 from training.tool_questions import draw_toolset_for, result_of, tool_conversations
 from vlrun import manifest
+from vlrun.media.clip import make_clip
+from vlrun.media.pending_image import open_images
 from vlrun.models.model_folder import ModelFolder
 from vlrun.types.answer import last_of
 from vlrun.types.turn import ToolChoice, Turn
@@ -56,8 +62,14 @@ ASKED = {"shelf": 12, "shapes": 8, "tag": 3, "sign": 3}
 TASKS_ASKED, TURNS_ASKED = 4, 3
 """Questions of tasks, and turns of a conversation, about each scene."""
 
+CANDIDATES = 4
+"""Drawn for each question that is asked."""
+
 PAIRS, ASKED_OF_PAIRS = 200, 4
 """Pairs of images, each image with its own size, and questions about each pair."""
+
+CLIPS, ASKED_OF_CLIPS = 150, 5
+"""Clips, and distinct questions about each."""
 
 PAGES = 100
 """Pages to copy."""
@@ -88,12 +100,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class EvaluationItem:
-    """A conversation to evaluate: its images, if any, its turns with their true answers, and its tools.
+    """A conversation to evaluate: its images or clip, if any, its turns with their true answers, and its tools.
 
     ``form``: its only question is asked in this form, and counts as this task.
     """
 
-    images: tuple[Image.Image, ...]
+    images: tuple[Image.Image | vlrun.Clip, ...]
     turns: Turns
     toolset: Toolset | None = None
     form: PromptForm | None = None
@@ -132,21 +144,24 @@ class Divergence:
 
 def held_out(vlm: vlrun.VLM, shard: Shard) -> Iterator[EvaluationItem]:
     """Items about held-out scenes, about the test split of easy-VQA at its own size, and without images."""
+    asked_so_far: Counter[str] = Counter()
     for number in range(shard.scenes)[shard.part :: shard.parts]:
         rng = np.random.default_rng([HELD_OUT_SEED, number])
         domain = str(rng.choice(list(DOMAINS), p=list(DOMAINS.values())))
         drawn = SIZES[int(rng.integers(len(SIZES)))]
         scene = draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn)
-        asked = list(_distinct(qa_pairs(scene, rng), ASKED[domain]))
-        yield from (EvaluationItem((scene.image,), (qa,)) for qa in asked)
+        asked = balanced(((qa,) for qa in qa_pairs(scene, rng)), ASKED[domain], asked_so_far)
+        yield from (EvaluationItem((scene.image,), turns) for turns in asked)
         order = np.random.default_rng([HELD_OUT_SEED + 5, number]).permutation(len(asked))
         chosen = [asked[place] for place in order[:ASKED_IN_FORMS]]
-        yield from (EvaluationItem((scene.image,), (qa,), form=form) for qa in chosen for form in FORMS)
-        yield from (EvaluationItem((scene.image,), turns) for turns in islice(task_questions(scene, rng), TASKS_ASKED))
+        yield from (EvaluationItem((scene.image,), turns, form=form) for turns in chosen for form in FORMS)
+        of_tasks = balanced(task_questions(scene, rng), TASKS_ASKED, asked_so_far)
+        yield from (EvaluationItem((scene.image,), turns) for turns in of_tasks)
         yield EvaluationItem((scene.image,), tuple(islice(qa_pairs(scene, rng), TURNS_ASKED)))
-    yield from (
-        EvaluationItem(*pair) for number in range(PAIRS)[shard.part :: shard.parts] for pair in _pair_items(vlm, number)
-    )
+    for number in range(PAIRS)[shard.part :: shard.parts]:
+        yield from _pair_items(vlm, number, asked_so_far)
+    for number in range(CLIPS)[shard.part :: shard.parts]:
+        yield from clip_items(number, asked_so_far)
     for number in range(TOOL_SCENES)[shard.part :: shard.parts]:
         yield from _tool_items(vlm, number)
     yield from islice(_easy_vqa_items(), shard.part, shard.easy, shard.parts)
@@ -157,14 +172,26 @@ def held_out(vlm: vlrun.VLM, shard: Shard) -> Iterator[EvaluationItem]:
             yield from (EvaluationItem((), (QAPair("self", language, question, answer),)) for question in questions)
 
 
-def _pair_items(vlm: vlrun.VLM, number: int) -> Iterator[tuple[tuple[Image.Image, ...], Turns]]:
+def _pair_items(vlm: vlrun.VLM, number: int, asked_so_far: Counter[str]) -> Iterator[EvaluationItem]:
     """Draw two held-out scenes of one domain, and questions about both."""
     rng = np.random.default_rng([HELD_OUT_SEED + 2, number])
     domain = str(rng.choice(list(PAIR_DOMAINS), p=list(PAIR_DOMAINS.values())))
     sizes = [SIZES[int(rng.integers(len(SIZES)))] for _ in range(2)]
     scenes = [draw_scene(domain, seen_size(vlm, drawn), rng, drawn=drawn) for drawn in sizes]
     images = tuple(scene.image for scene in scenes)
-    yield from ((images, (qa,)) for qa in _distinct(pair_questions(scenes, rng), ASKED_OF_PAIRS))
+    asked = balanced(((qa,) for qa in pair_questions(scenes, rng)), ASKED_OF_PAIRS, asked_so_far)
+    yield from (EvaluationItem(images, turns) for turns in asked)
+
+
+def clip_items(number: int, asked_so_far: Counter[str]) -> Iterator[EvaluationItem]:
+    """Draw a held-out clip in the frames and the size that the runtime would sample, and questions about it."""
+    rng = np.random.default_rng([HELD_OUT_SEED + 6, number])
+    source, timing = SOURCES[int(rng.integers(len(SOURCES)))], draw_timing(rng)
+    drawn = draw_clip(clip_size(source, timing.shown), timing, rng)
+    frames = [np.asarray(scene.image) for scene in drawn.scenes[: timing.shown]]
+    clip = make_clip(zip(timing.seconds, frames, strict=False), source, fixed=True)
+    asked = balanced(((qa,) for qa in clip_questions(drawn, rng)), ASKED_OF_CLIPS, asked_so_far)
+    yield from (EvaluationItem((clip,), turns) for turns in asked)
 
 
 def _tool_items(vlm: vlrun.VLM, number: int) -> Iterator[EvaluationItem]:
@@ -197,7 +224,7 @@ def score_item(vlm: vlrun.VLM, asked: EvaluationItem) -> Iterator[ScoredAnswer]:
         yield _score_form(vlm, asked, asked.form)
         return
     conversation = vlrun.Conversation(vlm, options=OPTIONS)
-    images: Sequence[Image.Image] = asked.images
+    images: Sequence[Image.Image | vlrun.Clip] = asked.images
     for number, truth in enumerate(asked.turns):
         answer = conversation.ask(truth.question, list(images))
         score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
@@ -207,10 +234,10 @@ def score_item(vlm: vlrun.VLM, asked: EvaluationItem) -> Iterator[ScoredAnswer]:
 
 def _score_form(vlm: vlrun.VLM, asked: EvaluationItem, form: PromptForm) -> ScoredAnswer:
     """Score one question with a system prompt that training never uses, before or after the image, or both."""
-    (image,), (truth,) = asked.images, asked.turns
+    (image,), (truth,) = open_images(asked.images), asked.turns
     systems = HELD_OUT_SYSTEMS[truth.language]
     turns = [Turn("system", (systems[len(truth.question) % len(systems)],))] if form.system else []
-    content = (truth.question, vlrun.open_image(image))
+    content = (truth.question, image)
     answer = last_of(vlm.chat([*turns, Turn("user", content if form.text_first else content[::-1])], OPTIONS))
     score = score_answer(truth.task, answer.text, truth.answer) if answer.finish_reason == "stop" else 0.0
     return ScoredAnswer(form.task, truth.language, truth.answer, score)
@@ -222,7 +249,7 @@ def _score_tool_calls(vlm: vlrun.VLM, asked: EvaluationItem, toolset: Toolset) -
     Everything after a wrong answer is wrong too. Calls are requested twice: free to call, and required.
     """
     turns = [Turn("system", (toolset.system,))] if toolset.system else []
-    images, right = [vlrun.open_image(image) for image in asked.images], True
+    images, right = open_images(asked.images), True
     for truth in asked.turns:
         result = result_of(truth.question)
         turns.append(Turn("user", (*images, truth.question)) if result is None else Turn("tool", (result,)))
@@ -328,12 +355,20 @@ def _easy_vqa_items() -> Iterator[EvaluationItem]:
         yield from (EvaluationItem((image.image,), (qa,)) for qa in image.qa_pairs)
 
 
-def _distinct(asked: Iterator[QAPair], most: int) -> Iterator[QAPair]:
-    """The first ``most`` distinct questions among three times as many."""
-    seen: dict[str, QAPair] = {}
-    for qa in islice(asked, 3 * most):
-        seen.setdefault(qa.question, qa)
-    yield from islice(seen.values(), most)
+def balanced(asked: Iterator[Turns], most: int, asked_so_far: Counter[str]) -> list[Turns]:
+    """Of distinct conversations, choose those of the rarest tasks and languages so far, and count them."""
+    distinct = list({turns[0].question: turns for turns in islice(asked, CANDIDATES * most)}.values())
+    chosen = []
+    for _ in range(min(most, len(distinct))):
+        turns = min(distinct, key=lambda one: asked_so_far[_kind(one)])
+        distinct.remove(turns)
+        asked_so_far[_kind(turns)] += 1
+        chosen.append(turns)
+    return chosen
+
+
+def _kind(turns: Turns) -> str:
+    return f"{turns[0].task} {turns[0].language}"
 
 
 def _divergence(scores: Mapping[str, Any], divergence: Divergence) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Labels for every patch of a drawn scene (for the auxiliary loss), and attention targets for every token."""
+"""Labels for every patch of a drawn scene and for every token of a clip, and attention targets for every token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from training.clips import CHANGES, Actor, Clip, stamp
 from training.qa import AttentionTarget
 from training.rendering import COLOURS, EASY_COLOURS, Box
 from training.scenes import GLYPHS, KINDS, SHAPES, Scene
@@ -38,6 +39,18 @@ class PatchLabels:
     box: npt.NDArray[np.float32]
     middles: npt.NDArray[np.int64]
 
+    def every_second(self, first: int) -> PatchLabels:
+        """The labels of every second image, such as those of the first frames of pairs."""
+        part = slice(first, None, 2)
+        return PatchLabels(
+            thing=self.thing[part],
+            colour=self.colour[part],
+            character=self.character[part],
+            place=self.place[part],
+            box=self.box[part],
+            middles=self.middles[part],
+        )
+
 
 def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
     """Labels of every patch of a scene. A patch belongs to the item that covers its centre."""
@@ -57,6 +70,44 @@ def patch_labels(scene: Scene, grid: Grid) -> PatchLabels:
         box[inside] = glyph.box
         middles[_token_at(glyph.box, grid)] += 1
     return PatchLabels(thing, colour, character, place, box, middles.clip(max=2))
+
+
+@dataclass(frozen=True)
+class TimelineLabels:
+    """What happens in P frame pairs.
+
+    ``digits``: tens, ones and tenths of each pair's time ``[P, 3]``; ``changes``: what happens to the item at each
+    visual token of B rows ``[B, P * tokens]``: 0 for nothing, else the place in CHANGES, from 1.
+    """
+
+    digits: npt.NDArray[np.int64]
+    changes: npt.NDArray[np.int64]
+
+
+MIN_COVERED = 0.2
+"""Part of a visual token's area that an item must cover to label it; the token at its centre always has its label."""
+
+
+def timeline_labels(clips: Sequence[Clip], grid: Grid) -> TimelineLabels:
+    """Labels of clips with the same times."""
+    times = [stamp(seconds).replace(".", "").zfill(3) for seconds in clips[0].timing.pairs]
+    changes = np.zeros((len(clips), len(times), grid.tokens), np.int64)
+    for row, clip in enumerate(clips):
+        for actor in clip.by_change.values():
+            for pair in actor.moving_pairs:
+                changes[row, pair, _tokens_of(actor, pair, grid)] = 1 + list(CHANGES).index(actor.change)
+    return TimelineLabels(np.array([[int(digit) for digit in time] for time in times]), changes.reshape(len(clips), -1))
+
+
+def _tokens_of(actor: Actor, pair: int, grid: Grid) -> npt.NDArray[np.bool_]:
+    """The visual tokens that show an item in a frame pair."""
+    rows, columns = grid.height // grid.merge, grid.width // grid.merge
+    shown = np.zeros(grid.tokens, np.bool_)
+    for left, top, right, bottom in actor.boxes(pair):
+        covered = np.outer(_overlap(top, bottom, rows), _overlap(left, right, columns)).ravel()
+        shown |= covered * grid.tokens >= MIN_COVERED
+        shown[_token_at((left, top, right, bottom), grid)] = True
+    return shown
 
 
 def attention_weights(target: AttentionTarget, grid: Grid, images: int = 1) -> npt.NDArray[np.float32]:

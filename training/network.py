@@ -1,6 +1,7 @@
 """The tiny Qwen3-VL: its configuration, and a batched forward pass over transformers' own modules.
 
-transformers encodes images one by one; here all images of a batch share one grid, and several questions share an image.
+transformers encodes images one by one; here all images, or frame pairs, of a batch share one grid, and several
+questions share an image.
 """
 
 from __future__ import annotations
@@ -69,9 +70,13 @@ def vision_positions(grid: Grid) -> VisionPositions:
 
 @dataclass
 class SupervisedHead:
-    """Attention ``scores [B, T, T]`` of the first head of layer ``SUPERVISED_LAYER``, before the softmax."""
+    """Attention ``scores [B, T, T]`` of the first head of layer ``SUPERVISED_LAYER``, before the softmax.
+
+    ``inputs [B, T, hidden]``: hidden states before that layer.
+    """
 
     scores: torch.Tensor | None = None
+    inputs: torch.Tensor | None = None
 
 
 class BatchedVLM(torch.nn.Module):
@@ -83,15 +88,21 @@ class BatchedVLM(torch.nn.Module):
         model.config.text_config._attn_implementation = "plain"
 
     def encode(self, patches: torch.Tensor, positions: VisionPositions) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Encode ``patches [B, N, 768]`` of still images, which have two equal frames; one of them is given.
+        """Encode ``patches [B, N, 768]`` of still images, or ``[B, 2, N, 768]`` of frame pairs.
+
+        A still image has two equal frames; one of them is given.
 
         Returns:
             Visual tokens ``[B, N/4, hidden]``, and such a tensor for each DeepStack level.
         """
         visual = self.model.model.visual
         batch = patches.shape[0]
-        weight = visual.patch_embed.proj.weight.sum(2)  # equal frames: their weights add up
-        hidden = F.linear(patches, weight.flatten(1), visual.patch_embed.proj.bias)
+        proj = visual.patch_embed.proj
+        if patches.ndim == 3:  # equal frames: their weights add up
+            hidden = F.linear(patches, proj.weight.sum(2).flatten(1), proj.bias)
+        else:
+            first, second = (proj.weight[:, :, frame].flatten(1) for frame in range(2))
+            hidden = F.linear(patches[:, 0], first, proj.bias) + F.linear(patches[:, 1], second)
         hidden = hidden + (visual.pos_embed.weight[positions.indices] * positions.weights[..., None]).sum(0)
         deep: list[torch.Tensor] = []
         for index, block in enumerate(visual.blocks):
@@ -120,7 +131,7 @@ class BatchedVLM(torch.nn.Module):
             visual: Visual tokens ``[B * P, N/4, hidden]``, the P images of a row one after the other.
             deep: DeepStack features, each in the shape of ``visual``.
             starts: Index of each image's first visual token in a row.
-            supervised: Receives the scores of the supervised head.
+            supervised: Receives the scores of the supervised head and the hidden states before its layer.
 
         Returns:
             Hidden states ``[B, T, hidden]`` after the final norm.
@@ -130,6 +141,8 @@ class BatchedVLM(torch.nn.Module):
         rotary = language.rotary_emb(hidden, positions)
         for index, layer in enumerate(language.layers):
             supervised_here = supervised if index == SUPERVISED_LAYER else None
+            if supervised_here:
+                supervised_here.inputs = hidden
             hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, supervised=supervised_here)
             if index < len(deep):
                 hidden = _placed(hidden, deep[index], starts, add=True)

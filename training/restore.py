@@ -36,8 +36,10 @@ VECTOR = re.compile(r"__module\.(.+)/(?:aten::mul|aten::layer_norm|ov_ext::linea
 
 
 def load_checkpoint(folder: Path) -> tuple[Qwen3VLForConditionalGeneration, Tokenizer]:
-    """The model with the weights of an INT8 model folder, and its tokenizer."""
+    """The model with the weights of an INT8 model folder or of a checkpoint, and its tokenizer."""
     tokenizer = Tokenizer.from_file(str(folder / manifest.TOKENIZER))
+    if not (folder / manifest.MANIFEST).exists():
+        return Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32), tokenizer
     ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
     model = Qwen3VLForConditionalGeneration(configuration(tokenizer.get_vocab_size(), ids))
     shapes = {name: value.shape for name, value in model.state_dict().items()}

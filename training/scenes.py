@@ -61,7 +61,10 @@ class Glyph:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and its ground truth. ``domain``: shelf, tag, sign, shapes or easy; ``text``: what is written in it."""
+    """An image, or a frame of a clip, and its ground truth.
+
+    ``domain``: shelf, tag, sign, shapes, easy or clip; ``text``: what is written in it.
+    """
 
     domain: str
     image: Image.Image
@@ -92,7 +95,7 @@ def draw_scene(
     }
     scene = makers[domain](drawn or original_size(size, rng), rng)
     image = scene.image if drawn else scene.image.resize(size, Image.Resampling.BICUBIC)
-    return replace(scene, image=_degrade(image, rng))
+    return replace(scene, image=degrade(image, rng))
 
 
 def original_size(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
@@ -229,7 +232,7 @@ def _one_easy_shape(size: tuple[int, int], rng: np.random.Generator) -> Scene:
     return Scene("shapes", image, (Item(kind, colour, _relative(box, size)),))
 
 
-def _degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Add exposure changes, noise and compression artefacts."""
     pixels = np.asarray(image, np.float32)
     if rng.random() < 0.7:

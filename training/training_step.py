@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,9 @@ from vlrun.vision.grid import Grid
 
 PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
 WARM_UP_STEPS = 100
+HEADS_FIRST_STEPS = 50
+"""Steps in which only the auxiliary heads learn from the auxiliary losses: they are new even if the model is not, and
+would spoil it."""
 DECAY_SHARE = 0.5
 """Share of the steps over which the learning rate falls to zero. A short run after a long one may need less."""
 AUXILIARY_WEIGHT = 0.4
@@ -31,7 +35,10 @@ ATTENTION_LOSS_WEIGHT = 0.3
 
 @dataclass
 class TrainingState:
-    """Everything that a run needs to continue."""
+    """Everything that a run needs to continue.
+
+    ``seconds``: the CPU time of its steps by the number of threads, which is how long they take on an idle machine.
+    """
 
     model: BatchedVLM
     auxiliary_heads: AuxiliaryHeads
@@ -69,10 +76,25 @@ def tree_mask(groups: npt.NDArray[np.int64]) -> torch.Tensor:
     return ((same | image) & causal)[:, None]
 
 
-def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tuple[torch.Tensor, ...]:
-    """Logits at the targets, the targets, their weights, the visual tokens, and the attention loss."""
+class ForwardPass(NamedTuple):
+    """Logits at the targets, the targets, their weights, the visual tokens, hidden states and the attention loss.
+
+    ``inputs``: the hidden states before the supervised layer.
+    """
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    visual: torch.Tensor
+    inputs: torch.Tensor
+    attention: torch.Tensor
+
+
+def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> ForwardPass:
+    """Run the model on a batch."""
     supervised = SupervisedHead()
-    visual, deep = model.encode(image_patches(batch.rgb, batch.grid), positions)
+    patches = image_patches(batch.rgb, batch.grid)
+    visual, deep = model.encode(patches.unflatten(0, (-1, 2)) if batch.timeline else patches, positions)
     hidden = model.decode(
         torch.from_numpy(batch.ids),
         torch.from_numpy(batch.positions),
@@ -85,7 +107,8 @@ def forward(model: BatchedVLM, batch: Batch, positions: VisionPositions) -> tupl
     wanted = torch.from_numpy(batch.targets) >= 0
     logits = model.logits(hidden[wanted]).float()
     targets, weights = torch.from_numpy(batch.targets)[wanted], torch.from_numpy(batch.weights)[wanted]
-    return logits, targets, weights, visual, attention_loss(supervised, batch)
+    inputs = hidden if supervised.inputs is None else supervised.inputs
+    return ForwardPass(logits, targets, weights, visual, inputs, attention_loss(supervised, batch))
 
 
 def shared(visual: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -120,22 +143,34 @@ def mixed_precision() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
 
 
-def make_optimizers(model: BatchedVLM, auxiliary_heads: AuxiliaryHeads) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: BatchedVLM, auxiliary_heads: AuxiliaryHeads, *, vision_rate: float = 1.0, heads_rate: float = 1.0
+) -> list[torch.optim.Optimizer]:
     """Muon for the inner matrices; AdamW for embeddings, vectors and the auxiliary heads.
 
     PyTorch's Muon computes in bfloat16; where that is slow, AdamW takes its place, with updates of the same size.
+
+    Args:
+        model: The model.
+        auxiliary_heads: Its auxiliary heads.
+        vision_rate: Learning rate of the vision encoder as a part of that of the text model.
+        heads_rate: The same of the auxiliary heads.
     """
-    matrices: list[torch.nn.Parameter] = []
-    rest = list(auxiliary_heads.parameters())
+    inner: dict[str, list[torch.nn.Parameter]] = {"text": [], "vision": []}
+    others: dict[str, list[torch.nn.Parameter]] = {"text": [], "vision": []}
     for name, parameter in model.named_parameters():
-        inner = parameter.ndim == 2 and "embed" not in name
-        (matrices if inner else rest).append(parameter)
+        kind = inner if parameter.ndim == 2 and "embed" not in name else others
+        kind["vision" if ".visual." in name else "text"].append(parameter)
+    rates = {"text": 1.0, "vision": vision_rate}
+    matrices = [{"params": parameters, "rate": rates[part]} for part, parameters in inner.items()]
+    rest = [{"params": parameters, "rate": rates[part]} for part, parameters in others.items()]
+    rest.append({"params": list(auxiliary_heads.parameters()), "rate": heads_rate})
     inner_optimizer = (
         torch.optim.Muon(matrices, lr=PEAK_MUON, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
         if has_bfloat16()
-        else torch.optim.AdamW(matrices, lr=PEAK_MUON, betas=(0.9, 0.98), weight_decay=0.02)
+        else torch.optim.AdamW(matrices, lr=PEAK_MUON, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     )
-    return [inner_optimizer, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0)]
+    return [inner_optimizer, torch.optim.AdamW(rest, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
 
 
 def freeze_vision(model: BatchedVLM) -> None:
@@ -176,19 +211,28 @@ def train_step(
     """Update the weights once; returns loss per token, auxiliary loss and attention loss."""
     for optimizer, peak in zip(state.optimizers, (PEAK_MUON, PEAK_ADAM), strict=True):
         for group in optimizer.param_groups:
-            group["lr"] = peak * share
+            group["lr"] = peak * share * group["rate"]
     with mixed_precision():
-        logits, targets, weights, visual, attention = forward(state.model, batch, positions)
-        auxiliary = state.auxiliary_heads(visual, batch) if visual.requires_grad else torch.zeros(())
-    losses = F.cross_entropy(logits, targets, reduction="none")
-    loss = (losses * weights).sum() / weights.sum()
+        passed = forward(state.model, batch, positions)
+        auxiliary = auxiliary_loss(state, batch, passed)
+    losses = F.cross_entropy(passed.logits, passed.targets, reduction="none")
+    loss = (losses * passed.weights).sum() / passed.weights.sum()
     for optimizer in state.optimizers:
         optimizer.zero_grad(set_to_none=True)
-    (loss + AUXILIARY_WEIGHT * auxiliary + ATTENTION_LOSS_WEIGHT * attention).backward()
+    (loss + AUXILIARY_WEIGHT * auxiliary + ATTENTION_LOSS_WEIGHT * passed.attention).backward()
     torch.nn.utils.clip_grad_norm_([*state.model.parameters(), *state.auxiliary_heads.parameters()], 1.0)
     for optimizer in state.optimizers:
         optimizer.step()
-    return loss.item(), auxiliary.item(), attention.item()
+    return loss.item(), auxiliary.item(), passed.attention.item()
+
+
+def auxiliary_loss(state: TrainingState, batch: Batch, passed: ForwardPass) -> torch.Tensor:
+    """Loss of the auxiliary heads; of those on visual tokens only if the vision encoder is trained."""
+    visual, inputs = passed.visual, passed.inputs
+    if state.step < HEADS_FIRST_STEPS:
+        visual, inputs = visual.detach(), inputs.detach()
+    loss = state.auxiliary_heads.timeline(inputs, batch)
+    return loss + state.auxiliary_heads(visual, batch) if passed.visual.requires_grad else loss
 
 
 def save(state: TrainingState, tokenizer: Tokenizer, out: Path) -> None:

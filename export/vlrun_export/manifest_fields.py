@@ -14,10 +14,11 @@ from vlrun.models.hf_config.files import CONFIG_BYTES
 from vlrun.models.hf_config.generation_config import GENERATION_CONFIG
 from vlrun.models.hf_config.model_config import CONFIG
 from vlrun.models.hf_config.preprocessing import PREPROCESSOR, PROCESSOR
+from vlrun.models.hf_config.video_rules import VIDEO_PREPROCESSOR
 from vlrun_export.checkpoint import Checkpoint
 from vlrun_export.tokenizer_files import tokenizer_json
 
-COPIED = (CONFIG, GENERATION_CONFIG, PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG)
+COPIED = (CONFIG, GENERATION_CONFIG, PREPROCESSOR, PROCESSOR, VIDEO_PREPROCESSOR, TOKENIZER_CONFIG)
 """Files that are copied unchanged, for the user's information: the runtime does not read them."""
 
 TOOLS = ("torch", "transformers", "nncf", "openvino")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vlrun import manifest
 from vlrun.errors import ModelError, OutputError
+from vlrun.storage.exchange import exchange
 
 
 @contextmanager
@@ -93,20 +94,28 @@ def _why_not_a_model(folder: Path) -> str | None:
 
 
 def _publish(parts: Path, out: Path, force: bool) -> None:
-    """Rename ``parts`` to ``out``. An old ``out`` is moved aside first, and restored on failure or else removed."""
+    """Let ``parts`` take the place of ``out``, in one step where the file system can, and remove an old ``out``."""
     _check_target(out, force)
     old = _sibling(out, "old")
     with _locked(out) if out.exists() else contextlib.nullcontext():
-        try:
-            if out.exists():
-                out.rename(old)
-            parts.rename(out)
-        except BaseException:  # Ctrl+C between the two renames too
-            if old.exists():
-                old.rename(out)
-            raise
+        if out.exists() and exchange(parts, out):
+            parts.rename(old)
+        else:
+            _rename_both(parts, out, old)
     _fsync(out.parent)
     _remove_model(old)
+
+
+def _rename_both(parts: Path, out: Path, old: Path) -> None:
+    """Rename ``parts`` to ``out``. An old ``out`` is moved aside first, and restored on failure."""
+    try:
+        if out.exists():
+            out.rename(old)
+        parts.rename(out)
+    except BaseException:  # Ctrl+C between the two renames too
+        if old.exists():
+            old.rename(out)
+        raise
 
 
 def _remove_model(folder: Path) -> None:

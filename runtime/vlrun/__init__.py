@@ -22,20 +22,25 @@ if TYPE_CHECKING:
     from vlrun.errors import VlrunError
     from vlrun.heatmap.heat_map import Heat
     from vlrun.heatmap.overlay import overlay_heat
+    from vlrun.media.camera import Camera, CameraFrame
+    from vlrun.media.clip import Clip
     from vlrun.media.enhance import enhance
     from vlrun.media.image import Image, open_image
     from vlrun.media.image_files import find_images
     from vlrun.media.pending_image import Pdf, open_pages
     from vlrun.media.region import Region, Tiles, crop
     from vlrun.media.transform import ImageTransform
+    from vlrun.media.video import Video, open_video
     from vlrun.tasks.definition import Task, TaskArguments, load_tasks
     from vlrun.tasks.drawing import draw_marks
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.tasks.run import run_task
+    from vlrun.tasks.windows import WindowAnswer, ask_windows
     from vlrun.types.answer import Answer, Chunk, Timings, Usage
     from vlrun.types.cache_config import CacheConfig
     from vlrun.types.mark import Mark
     from vlrun.types.options import Options
+    from vlrun.types.time_span import TimeSpan
     from vlrun.types.turn import ToolCall, Turn
     from vlrun.vlm import VLM, load
 
@@ -45,7 +50,10 @@ __all__ = [
     "VLM",
     "Answer",
     "CacheConfig",
+    "Camera",
+    "CameraFrame",
     "Chunk",
+    "Clip",
     "Conversation",
     "Heat",
     "Hints",
@@ -61,11 +69,15 @@ __all__ = [
     "TaskRequest",
     "TaskResult",
     "Tiles",
+    "TimeSpan",
     "Timings",
     "ToolCall",
     "Turn",
     "Usage",
+    "Video",
     "VlrunError",
+    "WindowAnswer",
+    "ask_windows",
     "crop",
     "draw_marks",
     "enhance",
@@ -74,6 +86,7 @@ __all__ = [
     "load_tasks",
     "open_image",
     "open_pages",
+    "open_video",
     "overlay_heat",
     "run_task",
 ]
@@ -85,20 +98,25 @@ _NAMES = {
     "vlrun.errors": "VlrunError",
     "vlrun.heatmap.heat_map": "Heat",
     "vlrun.heatmap.overlay": "overlay_heat",
+    "vlrun.media.camera": "Camera CameraFrame",
+    "vlrun.media.clip": "Clip",
     "vlrun.media.enhance": "enhance",
     "vlrun.media.image": "Image open_image",
     "vlrun.media.image_files": "find_images",
     "vlrun.media.pending_image": "Pdf open_pages",
     "vlrun.media.region": "Region Tiles crop",
     "vlrun.media.transform": "ImageTransform",
+    "vlrun.media.video": "Video open_video",
     "vlrun.tasks.definition": "Task TaskArguments load_tasks",
     "vlrun.tasks.drawing": "draw_marks",
     "vlrun.tasks.request": "TaskRequest TaskResult",
     "vlrun.tasks.run": "run_task",
+    "vlrun.tasks.windows": "WindowAnswer ask_windows",
     "vlrun.types.answer": "Answer Chunk Timings Usage",
     "vlrun.types.cache_config": "CacheConfig",
     "vlrun.types.mark": "Mark",
     "vlrun.types.options": "Options",
+    "vlrun.types.time_span": "TimeSpan",
     "vlrun.types.turn": "ToolCall Turn",
     "vlrun.vlm": "VLM load",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import math
 import os
 import stat
 from collections.abc import Generator, Sequence
@@ -14,14 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from PIL import Image as PILImage
 
 from vlrun.engine.request import Cancellation
 from vlrun.errors import InvalidAnswer, OptionError, OutputError, VlrunError
 from vlrun.manifest import MANIFEST, Manifest
-from vlrun.media.image import Image, open_image
+from vlrun.media.clip import Clip, make_pair
+from vlrun.media.frame_sampling import PAIR
+from vlrun.media.image import Image, image_size, open_image
 from vlrun.media.pending_image import MAX_IMAGES, read_headers
 from vlrun.media.transform import ImageTransform
+from vlrun.media.video import PendingClip
 from vlrun.prompt.builder import Images, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
@@ -32,6 +38,7 @@ from vlrun.types import arguments as check
 from vlrun.types.answer import Answer, Chunk, last_of
 from vlrun.types.options import Options
 from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall, Turn, system_turns
+from vlrun.types.video_rules import PUBLISHED_RULES
 
 if TYPE_CHECKING:
     from vlrun.vlm import VLM
@@ -73,7 +80,12 @@ class Conversation:
 
     def stream(self, question: str, images: Images = (), options: Options | None = None) -> Generator[Chunk]:
         """Stream the answer to the next question. Raises as ``VLM.ask``."""
-        return self._stream([user_turn(images, question)], options)
+        given = self._options if options is None else options
+
+        def open_clip(pending: PendingClip) -> Clip:
+            return self._vlm.builder.open_clip(pending, given, self._vlm.known_context)
+
+        return self._stream([user_turn(images, question, open_clip)], options)
 
     def tool_results(self, results: Sequence[str], options: Options | None = None) -> Generator[Chunk]:
         """Continue with the results of the tools that the last answer called: one text per call, in order."""
@@ -156,7 +168,7 @@ class Conversation:
 
 
 class _SavedPart(msgspec.Struct, omit_defaults=True):
-    """Text with the token ids if the model generated it, or an image as base64 PNG with its transform."""
+    """Text with the token ids if the model generated it, an image as base64 PNG with its transform, or a clip."""
 
     text: str | None = None
     png: str | None = None
@@ -165,6 +177,17 @@ class _SavedPart(msgspec.Struct, omit_defaults=True):
     reasoning: str = ""
     answer_start: int = 0
     label: str = ""
+    clip: _SavedClip | None = None
+
+
+class _SavedClip(msgspec.Struct):
+    """A clip: a base64 PNG of each pair of frames, one above the other, and its time."""
+
+    pngs: tuple[str, ...]
+    seconds: tuple[float, ...]
+    size: tuple[int, int]
+    frames: int
+    fixed: bool = False
 
 
 class _SavedTurn(msgspec.Struct, omit_defaults=True):
@@ -185,9 +208,14 @@ class _SavedConversation(msgspec.Struct):
 def _check_images(turns: Sequence[_SavedTurn]) -> None:
     """Read the headers of all images before any is decoded. Raises MediaError, OptionError and ValueError."""
     images = [part.png for turn in turns for part in turn.parts if part.png is not None]
-    if len(images) > MAX_IMAGES:
-        raise ValueError(f"it has {len(images)} images, more than {MAX_IMAGES}")
+    clips = [part.clip for turn in turns for part in turn.parts if part.clip is not None]
+    if len(images) + len(clips) > MAX_IMAGES:
+        raise ValueError(f"it has {len(images) + len(clips)} images, more than {MAX_IMAGES}")
     read_headers([base64.b64decode(image, validate=True) for image in images])
+    for clip in clips:
+        sizes = [image_size(base64.b64decode(png, validate=True)) for png in clip.pngs]
+        if sum(width * height for width, height in sizes) > 2 * PUBLISHED_RULES.max_pixels:
+            raise ValueError("a clip has too many pixels")
 
 
 def _check_replaceable(target: Path) -> None:
@@ -216,26 +244,34 @@ def as_text(turn: Turn) -> Turn:
     return replace(turn, parts=parts, reasoning=reasoning)
 
 
-def _save_part(part: str | Image | GeneratedText) -> _SavedPart:
+def _save_part(part: str | Image | Clip | GeneratedText) -> _SavedPart:
     if isinstance(part, str):
         return _SavedPart(text=part)
     if isinstance(part, GeneratedText):
         return _SavedPart(part.text, token_ids=part.ids, reasoning=part.reasoning, answer_start=part.answer_start)
+    if isinstance(part, Clip):
+        pngs = tuple(_png(pair.frames.reshape(-1, *pair.frames.shape[2:])) for pair in part.pairs)
+        return _SavedPart(label=part.label, clip=_SavedClip(pngs, part.seconds, part.size, part.frames, part.fixed))
+    return _SavedPart(png=_png(part.rgb), transform=part.transform, label=part.label)
+
+
+def _png(rgb: npt.NDArray[np.uint8]) -> str:
     encoded = io.BytesIO()
-    PILImage.fromarray(part.rgb).save(encoded, "PNG", compress_level=1)
-    return _SavedPart(
-        png=base64.b64encode(encoded.getvalue()).decode("ascii"), transform=part.transform, label=part.label
-    )
+    PILImage.fromarray(rgb).save(encoded, "PNG", compress_level=1)
+    return base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
 def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
     """Token ids are used only with the model that generated them."""
-    parts: list[str | Image | GeneratedText] = []
+    parts: list[str | Image | Clip | GeneratedText] = []
     reasoning = turn.reasoning
     for part in turn.parts:
         if part.png is not None:
             image = open_image(base64.b64decode(part.png, validate=True))
             parts.append(replace(image, transform=part.transform, label=part.label))
+            continue
+        if part.clip is not None:
+            parts.append(_restore_clip(part.clip, part.label))
             continue
         text = part.text or ""
         if not 0 <= part.answer_start <= len(text) or part.reasoning not in text[: part.answer_start]:
@@ -245,6 +281,17 @@ def _restore_turn(turn: _SavedTurn, same_model: bool) -> Turn:
             reasoning = generated.reasoning or reasoning
         parts.append(generated if generated.ids and same_model else generated.answer)
     return Turn(turn.role, tuple(parts), turn.tool_calls, reasoning=reasoning)
+
+
+def _restore_clip(saved: _SavedClip, label: str) -> Clip:
+    """Raises ValueError, MediaError and OptionError."""
+    pairs = []
+    for png, seconds in zip(saved.pngs, saved.seconds, strict=True):
+        rgb = open_image(base64.b64decode(png, validate=True)).rgb
+        if len(rgb) % PAIR or not math.isfinite(seconds):
+            raise ValueError("a pair of frames has no two halves or no time")
+        pairs.append(make_pair(*np.split(rgb, PAIR), seconds))
+    return Clip(tuple(pairs), saved.size, saved.frames, label=label, fixed=saved.fixed)
 
 
 def _check_tokens(manifest: Manifest, turns: Sequence[Turn]) -> None:

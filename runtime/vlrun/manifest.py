@@ -18,6 +18,7 @@ import msgspec
 from vlrun.errors import DamagedModel, ForeignModel, ModelNotFound
 from vlrun.layout import LAYOUTS, ONNX, VLRUN
 from vlrun.storage.regular_files import read_regular
+from vlrun.types.video_rules import PUBLISHED_RULES, VideoRules
 
 FORMAT = 1
 """Version of the folder format; no other version is read."""
@@ -184,6 +185,7 @@ class Manifest:
 
     Attributes:
         layout: Name of the folder's layout (``layout.LAYOUTS``).
+        video: Sampling and sizes of video frames; in older folders those of the published models.
     """
 
     format: int
@@ -199,6 +201,7 @@ class Manifest:
     check: tuple[CheckResult, ...]
     files: Annotated[Mapping[Name, FileEntry], msgspec.Meta(max_length=64)]
     layout: str = VLRUN.name
+    video: VideoRules = PUBLISHED_RULES
 
     def weight_bytes(self) -> tuple[int, int]:
         """Return the sizes of the decoder's and of the vision encoder's weights."""

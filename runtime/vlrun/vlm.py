@@ -125,7 +125,9 @@ class VLM:
         compiling.wait()  # parsing the tokenizer holds the GIL
         tokenizer = opened.read(TOKENIZER)
         self._tokenizer = load_tokenizer(tokenizer, opened)
-        self.template = ChatTemplate(opened.chat_template(), self._tokenizer, manifest.tokens.image)
+        self.template = ChatTemplate(
+            opened.chat_template(), self._tokenizer, manifest.tokens.image, manifest.tokens.video
+        )
         self.grammar_tokenizer = GrammarTokenizer(
             self._tokenizer, manifest.tokens.eos, manifest.text.vocab_size, manifest.files[TOKENIZER].sha256
         )

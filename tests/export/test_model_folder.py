@@ -17,6 +17,8 @@ import pytest
 from tests.runtime.model_folders import make_manifest, write_model_folder
 from vlrun import manifest
 from vlrun.errors import OutputError
+from vlrun.storage.exchange import exchange
+from vlrun_export import model_folder
 from vlrun_export.export import export_checkpoint
 from vlrun_export.model_folder import atomic_folder, check_apart
 
@@ -123,7 +125,30 @@ def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_force_replaces_a_model(tmp_path: Path) -> None:
+def test_a_replaced_model_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a service that restarts in the middle of an export, or a power cut between two renames."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    if not exchange(one, other):
+        pytest.skip("this file system cannot exchange folders")
+    write_model(tmp_path / "out", "first")
+    rename = Path.rename
+
+    def watched(path: Path, target: Path) -> Path:
+        renamed = rename(path, target)
+        assert name_of(tmp_path / "out") == "second"
+        return renamed
+
+    monkeypatch.setattr(Path, "rename", watched)
+    write_model(tmp_path / "out", "second", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other", "out"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_force_replaces_a_model(exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exchanges:
+        monkeypatch.setattr(model_folder, "exchange", lambda *_: False)
     write_model(tmp_path / "out", "first")
     write_model(tmp_path / "out", "second", force=True)
     assert name_of(tmp_path / "out") == "second"
@@ -140,6 +165,7 @@ def test_force_keeps_the_old_model_after_an_error(tmp_path: Path) -> None:
 def test_force_restores_the_old_model_if_the_second_rename_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(model_folder, "exchange", lambda *_: False)
     write_model(tmp_path / "out", "first")
     rename = Path.rename
 

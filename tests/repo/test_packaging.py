@@ -91,7 +91,8 @@ def _is_listed(path: Path, name: str, listed: dict[str, list[str]]) -> bool:
 def test_runtime_requirements_equal_the_runtimes_imports(setup: configparser.ConfigParser) -> None:
     required = _names(_lines(setup["options"]["install_requires"]))
     extras = setup["options.extras_require"]
-    optional = {name for extra in ("heic", "hub", "onnx", "pdf", "serve") for name in _names(_lines(extras[extra]))}
+    of_runtime = ("heic", "hub", "onnx", "pdf", "serve", "video")
+    optional = {name for extra in of_runtime for name in _names(_lines(extras[extra]))}
     assert not (required | optional) & WORKBENCH_ONLY
     assert required | optional == _imported_distributions(PACKAGES["vlrun"])
 
@@ -106,7 +107,7 @@ def test_only_the_hub_client_imports_its_library() -> None:
 
 def test_packages_of_formats_are_imported_only_for_such_a_file(setup: configparser.ConfigParser) -> None:
     """They are not there without their extras."""
-    for extra, module in (("heic", "pi_heif"), ("pdf", "pypdfium2")):
+    for extra, module in (("heic", "pi_heif"), ("pdf", "pypdfium2"), ("video", "av")):
         assert _names(_lines(setup["options.extras_require"][extra])) == {module.replace("_", "-")}
         code = f"import sys, vlrun.media.pending_image; sys.exit({module!r} in sys.modules)"
         environment = os.environ | {"PYTHONPATH": str(RUNTIME)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,25 @@ import numpy as np
 import pytest
 
 import vlrun
+from tests.video_clips import video
 from vlrun.errors import MediaError, OptionError
+from vlrun.media.clip import make_clip
 
-OUTPUTS = frozenset({"Answer", "Chunk", "Heat", "Outcome", "TaskResult", "Timings", "Usage", "VlrunError"})
+OUTPUTS = frozenset(
+    {
+        "Answer",
+        "CameraFrame",
+        "Chunk",
+        "Heat",
+        "Outcome",
+        "TaskResult",
+        "TimeSpan",
+        "Timings",
+        "Usage",
+        "VlrunError",
+        "WindowAnswer",
+    }
+)
 """Values that vlrun makes for its callers."""
 WRONG: list[object] = [object(), 5, 1.5, True, "x", b"x", [], ["x"], [5], (None,), {}, {"x": 5}, {5: 5}, len, int]
 WRONG += [np.int64(5), np.zeros(3), np.zeros((2, 2, 3), np.uint8), float("nan"), -(10**30), "", "\0", Path("x"), set()]
@@ -24,9 +41,12 @@ TASK = vlrun.Task(about="a", prompt={"en": "b"})
 TURN = vlrun.Turn("user", ("Hello",))
 HEAT = vlrun.Heat((np.ones((2, 3, 3), np.float32),), ("a", "b"), (((0, 0), (9, 0), (0, 9)),))
 TRANSFORM = vlrun.ImageTransform((4, 4))
+CLIP = make_clip([(0.0, np.zeros((8, 8, 3), np.uint8))], (8, 8))
+VIDEO_OPTIONS = {"fps": 1.0, "max_frames": 4, "max_pixels": 5000, "start": 0.0, "end": 9.5, "keyframes": False}
 
 CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "CacheConfig": (vlrun.CacheConfig, {"context": 5, "kv_memory": 5, "kv_disk": 5}),
+    "Camera": (vlrun.Camera, {"source": "/dev/video99"}),
     "Heat.mean": (HEAT.mean, {"word": "a", "image": 0}),
     "Hints": (
         vlrun.Hints,
@@ -94,6 +114,19 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "enhance": (vlrun.enhance, {"image": IMAGE}),
     "load": (vlrun.load, {"folder": "/no/such", "hints": None, "cache": None, "wait": False}),
     "load_tasks": (vlrun.load_tasks, {"path": "/no/such"}),
+    "Clip": (
+        vlrun.Clip,
+        {
+            "pairs": CLIP.pairs,
+            "size": (8, 8),
+            "frames": 1,
+            "notes": (),
+            "label": "x",
+            "fixed": False,
+        },
+    ),
+    "Video": (vlrun.Video, {"source": "/no/such", **VIDEO_OPTIONS}),
+    "open_video": (vlrun.open_video, {"source": video(2), **VIDEO_OPTIONS}),
     "Pdf": (vlrun.Pdf, {"source": "/no/such", "pages": "1"}),
     "open_image": (vlrun.open_image, {"source": "/no/such"}),
     "open_pages": (vlrun.open_pages, {"source": "/no/such", "pages": "1"}),
@@ -101,7 +134,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
 }
 
 ELSEWHERE = frozenset({"Options.schema", "Task.items", "Task.fields", "Task.images", "Task.image_tokens"}) | frozenset(
-    {"Task.sampling", "Task.merge", "open_image.limits", "Hints.device"}
+    {"Task.sampling", "Task.merge", "open_image.limits", "open_video.limits", "Hints.device", "Camera.on_error"}
 )
 """Checked when they are used, or when a task file is read."""
 
@@ -121,11 +154,12 @@ def check_calls(calls: Mapping[str, tuple[Callable[..., object], dict[str, Any]]
                 if isinstance(value, str | Path | np.ndarray) or type(value) is type(valid[argument]):
                     named = ""  # the type may be right, and only the value wrong
                 else:
-                    named = "image" if argument in ("source", "images") else argument
+                    named = argument
                 try:
                     call(**{**valid, argument: value})
                 except vlrun.VlrunError as error:
-                    if named not in str(error) or (named and not isinstance(error, OptionError | MediaError)):
+                    text = re.sub(r"\b(image|video)\b", "source images", str(error))
+                    if named not in text or (named and not isinstance(error, OptionError | MediaError)):
                         yield f"{where} raises {error!r}"
                 except Exception as error:  # noqa: BLE001 - that is what the test looks for
                     yield f"{where} raises {error!r}"
@@ -140,7 +174,11 @@ def test_wrong_types_get_an_error_that_names_the_argument() -> None:
 
 
 def test_every_public_name_is_covered() -> None:
-    covered = {name.partition(".")[0] for name in CALLS} | OUTPUTS | {"VLM", "Conversation", "find_images", "run_task"}
+    covered = (
+        {name.partition(".")[0] for name in CALLS}
+        | OUTPUTS
+        | {"VLM", "Conversation", "find_images", "run_task", "ask_windows"}
+    )
     assert covered == set(vlrun.__all__)
     for name, (call, valid) in CALLS.items():
         parameters = {f"{name}.{parameter}" for parameter in inspect.signature(call).parameters}
@@ -174,6 +212,10 @@ def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "ask_each": (vlm.ask_each, {"sources": [], "question": question, "options": None, "system": "x"}),
             "score": (vlm.score, {"images": [], "question": question, "answer": "6"}),
             "build_prompt": (vlm.build_prompt, {"turns": [TURN], "tools": tools}),
+            "ask_windows": (
+                vlrun.ask_windows,
+                {"vlm": vlm, "source": "/no/such", "question": question, "options": None},
+            ),
             "run_task": (
                 vlrun.run_task,
                 {"vlm": vlm, "images": IMAGE, "request": vlrun.TaskRequest("Hi"), "options": vlrun.Options(1)},

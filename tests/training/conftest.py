@@ -25,9 +25,12 @@ def tokenizer() -> Tokenizer:
         return train_tokenizer([])
 
 
-@pytest.fixture(scope="session", params=["shapes", "pair", "tools", "text first: shapes", "text first: pair"])
+@pytest.fixture(
+    scope="session",
+    params=["shapes", "pair", "tools", "clip", "text first: shapes", "text first: pair", "text first: clip"],
+)
 def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
-    """Build a batch of two images with several kinds of questions, of two pairs, or of two images with tools."""
+    """Build a batch of images with several kinds of questions, of pairs, of images with tools, or of clips."""
     from training import batch_contents
     from training.batches import Packer, make_batch
 
@@ -37,7 +40,7 @@ def batch(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Batch:
             patch.setattr(batch_contents, chance, 1.0)
         patch.setattr(batch_contents, "COPY_CHANCE", 0.0)
         patch.setattr(batch_contents, "LOCATE_CHANCE", 0.0)
-        images = 2 if domain == "shapes" else 4
+        images = 2 if domain in ("shapes", "clip") else 4
         images = 2 * images if text_first else images
         return make_batch(np.random.default_rng(3), Packer(tokenizer), [], images, domain, text_first=text_first)
 

@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 
+from training.clips import SOURCES, Clip, clip_size, draw_clip, draw_timing
 from training.qa import QAPair, Turns
 from training.scene_questions import qa_pairs
 from training.scenes import (
@@ -25,6 +26,13 @@ DOMAINS = ("shelf", "shapes", "tag", "sign")
 
 def scene(domain: str, seed: int) -> Scene:
     return draw_scene(domain, SIZE, np.random.default_rng(seed))
+
+
+def clip(seed: int) -> Clip:
+    """Draw a clip of one of the sizes, in turn."""
+    rng = np.random.default_rng(seed)
+    timing = draw_timing(rng)
+    return draw_clip(clip_size(SOURCES[seed % len(SOURCES)], timing.shown), timing, rng)
 
 
 def questions_of(scene: Scene, task: str) -> list[QAPair]:

@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="needs the workbench packages")
 from tests.training.scenes import draw_with_tools
 from training.batch_contents import Asked, RowContents
 from training.batches import NO_TARGET, PAD, PREFIX, TEXT_ONLY, Batch, Packer, make_batch
+from training.clips import draw_clip, sample_timing
 from training.qa import QAPair, Turns
 from training.scenes import draw_scene
 from training.tool_definitions import Toolset
@@ -143,6 +144,24 @@ def test_text_first_rows_share_their_images(tokenizer: Tokenizer) -> None:
         assert f"user\n{qa.question}<|vision_start|>" in tokenizer.decode(
             row[:first].tolist(), skip_special_tokens=False
         )
+
+
+@pytest.mark.parametrize("text_first", [False, True])
+def test_rows_of_clips_equal_the_prompts_of_transformers(tokenizer: Tokenizer, text_first: bool) -> None:
+    """Each frame pair follows the text of its time; the text of the user touches the first one."""
+    rng = np.random.default_rng(0)
+    clip = draw_clip((128, 128), sample_timing(300, 25), rng)
+    turns = (QAPair("clip_moves", "en", "What moves?", "ball"),)
+    contents = RowContents(
+        list(clip.scenes), [Asked(turns)], before_image="What moves?", text_first=text_first, clip=clip
+    )
+    row = Packer(tokenizer).pack_contents([contents], Grid(4, 6, 2))[0]
+    times = ["0.5", "2.7", "4.9", "7.1", "9.2", "11.4"]
+    pairs = "".join(f"<{time} seconds><|vision_start|>{'<|video_pad|>' * 6}<|vision_end|>" for time in times)
+    question = "" if text_first else "What moves?"
+    text = f"<|im_start|>user\nWhat moves?{pairs}{question}<|im_end|>\n<|im_start|>assistant\nball"
+    assert row.ids[: row.used].tolist() == tokenizer.encode(text).ids
+    assert len(row.starts) == len(times)
 
 
 def test_a_text_only_conversation_may_have_a_system_prompt(tokenizer: Tokenizer) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from training.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, attention_weights, patch_labels
+from training.clips import CHANGES, Actor, Clip, Timing
+from training.labels import CHARACTERS, PALETTE, THINGS, UNKNOWN, attention_weights, patch_labels, timeline_labels
 from training.qa import AttentionTarget
 from training.scenes import (
     Glyph,
@@ -45,3 +46,19 @@ def test_attention_weights_of_the_second_image_follow_the_first() -> None:
     grid = Grid(4, 4, 2)
     target = AttentionTarget(0, 1, ((0.0, 0.0, 0.5, 0.5),), images=(1,))
     assert attention_weights(target, grid, 2).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_timeline_labels_tell_what_happens_when_and_where() -> None:
+    """An item that turns red in the second pair, and one that is gone in the third."""
+    grid, timing = Grid(4, 4, 2), Timing((0.0, 1.0, 4.0, 5.0, 12.0, 12.0), 5)
+    left, right = (0.0, 0.0, 0.5, 0.5), (0.5, 0.0, 1.0, 0.45)
+    before, after = Item("can", "blue", left), Item("can", "red", left)
+    bag = Item("bag", "blue", right)
+    actors = (
+        Actor("can", "turn", 3, 1, (before,) * 3 + (after,) * 3),
+        Actor("bag", "leave", 4, 1, (bag,) * 4 + (None,) * 2),
+    )
+    labels = timeline_labels([Clip((), actors, timing)], grid)
+    assert labels.digits.tolist() == [[0, 0, 5], [0, 4, 5], [1, 2, 0]]
+    turned, gone = (1 + list(CHANGES).index(change) for change in ("turn", "leave"))
+    assert labels.changes.tolist() == [[0] * 4 + [turned, 0, 0, 0] + [0, gone, 0, 0]]

@@ -43,6 +43,12 @@ def reference_logits(model: Qwen3VLForConditionalGeneration, batch: Batch, row: 
     ids_with_prefix = torch.from_numpy(np.concatenate([ids[groups == PREFIX], own]))[None]
     first = row // batch.sharing * len(batch.starts)
     images = range(first, first + len(batch.starts))
+    if batch.timeline:
+        frames = image_patches(batch.rgb, batch.grid).view(-1, 2, batch.grid.patches, 3, 256)
+        patches = frames[images.start : images.stop].permute(0, 2, 3, 1, 4).reshape(-1, 6 * 256)
+        clip = torch.tensor([[len(images), batch.grid.height, batch.grid.width]])
+        result = model(input_ids=ids_with_prefix, pixel_values_videos=patches, video_grid_thw=clip)
+        return result.logits[0, -len(own) :]
     grid = torch.tensor([[1, batch.grid.height, batch.grid.width] for _ in images])
     pixels = torch.cat([patch_rows(batch, image) for image in images])
     return model(input_ids=ids_with_prefix, pixel_values=pixels, image_grid_thw=grid).logits[0, -len(own) :]

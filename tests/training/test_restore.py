@@ -1,6 +1,8 @@
-"""A checkpoint restored from the embedded model has its very weights."""
+"""A model restored from the embedded one or from a checkpoint has its very weights."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,11 @@ import pytest
 pytest.importorskip("torch", reason="needs the workbench packages")
 
 import openvino as ov
+import torch
+from tokenizers import Tokenizer
+from transformers import Qwen3VLForConditionalGeneration
 
+from training.checkpoint import save_checkpoint
 from training.restore import load_checkpoint
 from vlrun import manifest
 from vlrun.embedded import FOLDER
@@ -30,3 +36,13 @@ def test_restored_weights_round_to_the_embedded_ones() -> None:
     offset = constants[f"self.text.{name}/zero_point"].astype(np.float32)
     assert (np.round(matrix / scale + offset) == levels).all()
     assert np.isfinite([float(value.abs().max()) for value in restored.values()]).all()
+
+
+def test_a_checkpoint_is_loaded_as_it_was_saved(
+    model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    save_checkpoint(model, tokenizer, tmp_path / "checkpoint")
+    loaded, its_tokenizer = load_checkpoint(tmp_path / "checkpoint")
+    assert its_tokenizer.to_str() == tokenizer.to_str()
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="needs the workbench packages")
 
-from training.batches import PAD, PREFIX, TEXT_ONLY
-from training.training_step import WARM_UP_STEPS, Schedule, TrainingState, tree_mask
+from tokenizers import Tokenizer
+
+from training.auxiliary import AuxiliaryHeads
+from training.batches import PAD, PREFIX, TEXT_ONLY, Packer, make_batch
+from training.network import BatchedVLM, vision_positions
+from training.training_step import (
+    HEADS_FIRST_STEPS,
+    WARM_UP_STEPS,
+    Schedule,
+    TrainingState,
+    auxiliary_loss,
+    forward,
+    make_optimizers,
+    tree_mask,
+)
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
 
 
 def test_questions_see_only_the_prefix_and_themselves() -> None:
@@ -41,3 +58,31 @@ def test_learning_rate_follows_elapsed_time() -> None:
     assert schedule.factor(state) == pytest.approx(0.3 * 0.5)
     state.seconds = 600
     assert schedule.left(state) == schedule.factor(state) == 0
+
+
+@pytest.mark.parametrize("step", [0, HEADS_FIRST_STEPS])
+def test_new_heads_learn_first_and_then_the_model_too(
+    model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, step: int
+) -> None:
+    """The loss of clips reaches both frames of the patch embedding, and the first layers of the decoder."""
+    batch = make_batch(np.random.default_rng(5), Packer(tokenizer), [], 3, "clip", text_first=False)
+    batched = BatchedVLM(deepcopy(model))
+    state = TrainingState(batched, AuxiliaryHeads(256), [], step=step)
+    auxiliary_loss(state, batch, forward(batched, batch, vision_positions(batch.grid))).backward()
+    assert all(parameter.grad is not None for parameter in state.auxiliary_heads.parameters())
+    inner = batched.model.model
+    reached = [inner.visual.patch_embed.proj.weight, inner.language_model.layers[1].mlp.up_proj.weight]
+    assert [parameter.grad is not None for parameter in reached] == [step > 0] * 2
+    if step:
+        assert (reached[0].grad[:, :, 0] != reached[0].grad[:, :, 1]).any()
+
+
+def test_learning_rates_of_the_vision_encoder_and_of_the_heads(model: Qwen3VLForConditionalGeneration) -> None:
+    batched, heads = BatchedVLM(deepcopy(model)), AuxiliaryHeads(256)
+    groups = [g for o in make_optimizers(batched, heads, vision_rate=0.5, heads_rate=4) for g in o.param_groups]
+    rates = {id(parameter): group["rate"] for group in groups for parameter in group["params"]}
+    assert {rates.pop(id(parameter)) for parameter in heads.parameters()} == {4}
+    inner = batched.model.model
+    assert {rates[id(parameter)] for parameter in inner.visual.parameters()} == {0.5}
+    assert {rates[id(parameter)] for parameter in inner.language_model.parameters()} == {1}
+    assert len(rates) == len(list(batched.parameters()))

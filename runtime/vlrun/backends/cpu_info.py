@@ -1,4 +1,4 @@
-"""What Linux says about the processor."""
+"""The processor: what Linux says about it, and how many of its threads are used."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def cpu_field(name: str) -> str:
             if field.strip() == name:
                 return value.strip()
     return ""
+
+
+def count_threads(threads: int | None) -> str:
+    """Return a number of threads as a phrase for users; None for all cores."""
+    return "all cores" if not threads else f"{threads} thread{'s' if threads > 1 else ''}"

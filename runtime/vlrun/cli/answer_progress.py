@@ -47,29 +47,39 @@ class AnswerProgress:
         self._show("answering" if answers == 1 else f"answering {answers} times")
 
     def watch(
-        self, chunks: Generator[Chunk], images: int, *, text_shown: bool = True, thinking_shown: bool = True
+        self,
+        chunks: Generator[Chunk],
+        images: int,
+        *,
+        text_shown: bool = True,
+        thinking_shown: bool = True,
+        video: bool = False,
     ) -> Generator[Chunk]:
         """Pass on the chunks that are no progress, and show the progress while nothing of them is printed.
 
         Args:
             chunks: The stream of an answer.
-            images: New images of the question.
+            images: New images of the question, and pairs of frames of its videos.
+            video: Whether they are those of a single video.
             text_shown: Whether the text is printed as it comes. Otherwise the progress goes on until it is complete.
             thinking_shown: Whether the reasoning is printed; the caller ends its line at the first text.
         """
         try:
             with closing(chunks):
-                yield from self._shown(chunks, images, text_shown, thinking_shown)
+                label = "reading the video" if video else "reading the image"
+                if images > 1 and not video:
+                    label = f"reading {images} images"
+                yield from self._shown(chunks, images, label, (text_shown, thinking_shown))
         finally:
             self.line.clear()
 
-    def _shown(self, chunks: Iterable[Chunk], images: int, text_shown: bool, thinking_shown: bool) -> Iterator[Chunk]:
-        shown, printing = "", False
+    def _shown(self, chunks: Iterable[Chunk], images: int, label: str, printed: tuple[bool, bool]) -> Iterator[Chunk]:
+        (text_shown, thinking_shown), shown, printing = printed, "", False
         for chunk in chunks:
             self._loaded = True
             if chunk.progress is not None:
                 if not printing:
-                    self.line.show(self._describe(chunk.progress, images))
+                    self.line.show(self._describe(chunk.progress, images, label))
                 continue
             printing = printing or bool((chunk.text and text_shown) or (chunk.reasoning and thinking_shown))
             if printing or chunk.notes or chunk.answer is not None:
@@ -85,11 +95,10 @@ class AnswerProgress:
     def _show(self, label: str) -> None:
         self.line.show(timed(label, None, time.monotonic()))
 
-    def _describe(self, progress: Progress, images: int) -> Describe:
+    def _describe(self, progress: Progress, images: int, label: str) -> Describe:
         speed, began = self._speed(), time.monotonic()
         share = progress.done / max(progress.total, 1)
         if progress.phase == "vision":
-            label = f"reading {images} images" if images > 1 else "reading the image"
             return _Vision(label, progress, images, speed, self._vlm, began)
         rest = progress.total - progress.done
         return timed("prefill", None if speed.prefill is None else speed.prefill * rest, began, share)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
-from vlrun.media.image_files import has_image_suffix, is_pattern, matches
+from vlrun.media.image_files import has_media_suffix, is_pattern, matches
 
 CLIPBOARD = "--clipboard"
 """Stands for the image in the clipboard."""
@@ -29,7 +29,7 @@ def split_arguments(
     images, asked = [*[CLIPBOARD] * clipboard, *words], list(questions)
     if not asked and words and not (_is_image(words[-1]) or (folders and _names_images(words[-1]))):
         asked = [images.pop()]
-        if images and has_image_suffix(asked[0]):
+        if images and has_media_suffix(asked[0]):
             print_note(f"there is no file '{asked[0]}', so it is taken for the question")
     if any(not question.strip() for question in asked):
         raise OptionError("the question is empty; leave it out to get a description")
@@ -55,7 +55,7 @@ def _is_image(word: str) -> bool:
     try:
         path = Path(word)
         return (path.exists() and not path.is_dir()) or (
-            has_image_suffix(word)
+            has_media_suffix(word)
             and (not any(map(str.isspace, word)) or (path.parent != Path() and path.parent.is_dir()))
         )
     except (OSError, ValueError):  # too long for a path, or with a NUL

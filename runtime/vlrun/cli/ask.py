@@ -20,7 +20,9 @@ from vlrun.cli.arguments import is_file, split_arguments
 from vlrun.cli.images import (
     ImageOptions,
     LoadedImage,
+    as_image,
     image_notes,
+    image_parts,
     load_images,
     read_image_headers,
     with_image_options,
@@ -50,12 +52,15 @@ from vlrun.cli.output import (
     write_heat_map,
 )
 from vlrun.cli.parameter_types import FILE, NAME, TEXT_OR_FILE
+from vlrun.cli.repeat_options import REPEAT_OPTIONS, RepeatOptions
 from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
 if TYPE_CHECKING:
     from vlrun.cli.progress_line import ProgressLine
-    from vlrun.media.pending_image import Pending
+    from vlrun.media.clip import Clip
+    from vlrun.media.pending_image import PendingMedia
+    from vlrun.media.video import PendingClip, Progress
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
@@ -70,24 +75,6 @@ OUTPUT_OPTIONS: OptionTable = {
     "stats": {"is_flag": True, "help": "Print timings, tokens, memory and settings to stderr."},
     "as_json": {"option": "json", "is_flag": True, "help": "Print each answer as one JSON object."},
 }
-
-
-EACH_OPTIONS: OptionTable = {
-    "each": {"is_flag": True, "help": "Ask about each image alone: of folders, patterns and files."},
-    "recursive": {"is_flag": True, "help": "With --each: also the images of subfolders."},
-}
-
-
-@dataclass(frozen=True)
-class EachOptions:
-    """The values of ``EACH_OPTIONS``."""
-
-    each: bool = False
-    recursive: bool = False
-
-    def __post_init__(self) -> None:
-        if self.recursive and not self.each:
-            raise OptionError("--recursive needs --each")
 
 
 @dataclass(frozen=True)
@@ -112,6 +99,13 @@ class OutputOptions:
         if (self.draw or self.heatmap) and (images, questions) != (1, 1):
             raise OptionError("--draw and --heatmap take one image and one question")
 
+    def check_kind(self, pending: Sequence[PendingMedia]) -> None:
+        """Raise OptionError if something is to be drawn on a video."""
+        from vlrun.media.video import PendingClip
+
+        if (self.draw or self.heatmap) and any(isinstance(one, PendingClip) for one in pending):
+            raise OptionError("--draw and --heatmap are for images, not for videos")
+
     def check(self, images: Sequence[str], requests: Sequence[TaskRequest]) -> None:
         """Check the options before the model runs. Raises OptionError, or OutputError for a target file."""
         from vlrun.media.output_file import check_target
@@ -135,7 +129,7 @@ class OutputOptions:
 @click.command(options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, type=TEXT_OR_FILE, metavar="IMAGE... [QUESTION]")
 @click.option("-q", "--question", multiple=True, help="A question; may be repeated. All arguments are then images.")
-@option_group("each", EACH_OPTIONS, EachOptions)
+@option_group("repeat", REPEAT_OPTIONS, RepeatOptions)
 @with_task_options
 @with_image_options
 @option_group("output", {**OUTPUT_OPTIONS, **SHOW_THINKING}, OutputOptions)
@@ -144,7 +138,7 @@ class OutputOptions:
 def ask(
     words: tuple[str, ...],
     question: tuple[str, ...],
-    each: EachOptions,
+    repeat: RepeatOptions,
     task_options: TaskOptions,
     image_options: ImageOptions,
     output: OutputOptions,
@@ -153,21 +147,33 @@ def ask(
 ) -> None:
     """Ask a QUESTION about all IMAGEs together (default: describe them).
 
-    IMAGE is a file, an https URL, or - for stdin. The last argument is the question, unless it is a file.
-    Examples: docs/asking.md. With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or FILE.csv can
-    then be continued.
+    IMAGE is a file (also a PDF or a video), an https URL, or - for stdin. The last argument is the question, unless it
+    is a file. Examples: docs/asking.md. With --each, IMAGE is also a folder or a pattern; --output FILE.jsonl or
+    FILE.csv can then be continued. --camera asks about frames of a camera until Ctrl+C.
     """
-    names, questions = split_arguments(words, question, folders=each.each, clipboard=image_options.clipboard)
+    if repeat.camera is not None:
+        from vlrun.cli.camera import ask_camera, camera_questions
+
+        requests = [task_options.request(question) for question in camera_questions(words, question)]
+        ask_camera(repeat, requests, image_options, output, options, model_options)
+        return
+    names, questions = split_arguments(words, question, folders=repeat.each, clipboard=image_options.clipboard)
     requests = [task_options.request(question) for question in questions]
-    if each.each:
+    if repeat.each:
         from vlrun.cli.each import ask_each
 
-        ask_each(names, requests, each.recursive, image_options, output, options, model_options)
+        ask_each(names, requests, repeat.recursive, image_options, output, options, model_options)
+        return
+    if repeat.window is not None:
+        from vlrun.cli.windows import ask_windows
+
+        ask_windows(names, repeat.window, requests, image_options, output, options, model_options)
         return
     output.check(names, requests)
     with stdout_to(output.answer_file) as save, model_options.progress_line() as line:
-        pending = read_image_headers(names, image_options.pages)
+        pending = read_image_headers(names, image_options)
         output.check_count(len(pending), len(requests))
+        output.check_kind(pending)
         for request in requests:
             request.check_image_count(len(pending))
         asking = _Asking.begin(pending, requests[0], image_options, options, output, model_options, line)
@@ -200,7 +206,7 @@ class _Asking:
     @classmethod
     def begin(
         cls,
-        pending: Sequence[Pending],
+        pending: Sequence[PendingMedia],
         request: TaskRequest,
         image_options: ImageOptions,
         options: Options,
@@ -214,16 +220,25 @@ class _Asking:
         began = time.monotonic()
         vlm = model_options.load(line)
         if image_options.region is None:
-            sizes = [(image.size, effective.detail) for image in pending]
-            vlm.builder.check_visual_tokens(sizes, effective, vlm.known_context)
+            vlm.builder.check_pending(pending, effective, vlm.known_context)
+
+        def open_clip(pending: PendingClip, progress: Progress) -> Clip:
+            return vlm.builder.open_clip(pending, effective, vlm.known_context, progress)
+
         if output.heatmap or request.tiles:
-            images = load_images(pending, image_options, line, keep_original=bool(output.draw))
+            images = load_images(pending, image_options, line, keep_original=bool(output.draw), open_clip=open_clip)
         else:
             seen = partial(vlm.builder.resize, options=effective, detail=effective.detail)
             shown = partial(vlm.builder.shown_size, options=effective, detail=effective.detail)
             as_given = image_options.region is None and not image_options.enhance and not output.draw
             images = load_images(
-                pending, image_options, line, seen, keep_original=bool(output.draw), shown=shown if as_given else None
+                pending,
+                image_options,
+                line,
+                seen,
+                keep_original=bool(output.draw),
+                shown=shown if as_given else None,
+                open_clip=open_clip,
             )
         progress = AnswerProgress(line, vlm, str(model_options.hints), began)
         return cls(vlm, images, options, output, model_options, progress)
@@ -240,9 +255,9 @@ class _Asking:
         print_notes(result, notes)
         answer = result.answers[-1]
         if output.draw:
-            write_drawing(result, self.images[0].original or self.images[0].image, output.draw)
+            write_drawing(result, self.images[0].original or as_image(self.images[0]), output.draw)
         if output.heatmap:
-            write_heat_map(answer, self.images[0].image, output.heatmap_word, output.heatmap)
+            write_heat_map(answer, as_image(self.images[0]), output.heatmap_word, output.heatmap)
         if output.stats:
             model = self.model_options.model.describe(self.vlm.manifest.name)
             print_error(format_stats(result.answers, model, self.vlm.settings))
@@ -291,7 +306,8 @@ class _Asking:
         self._print_device_notes()
         chunks = self.progress.watch(
             stream,
-            len(inputs),
+            sum(image_parts(one) for one in inputs),
+            video=len(inputs) == 1 and image_parts(inputs[0]) > 1,
             text_shown=streamed and output.answer_file is None and not stdout_is_file(),
             thinking_shown=streamed and shows_thinking(output.show_thinking),
         )

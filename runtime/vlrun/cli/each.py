@@ -19,12 +19,14 @@ from vlrun.cli.output import as_dict, print_json_object, print_text
 from vlrun.cli.terminal import print_note, silent_libraries
 from vlrun.each import MAX_PARALLEL, OWN_ERRORS, answer_each
 from vlrun.errors import AnswerCutShort, InvalidAnswer, MediaNotFound, MediaTooLarge, OptionError, VlrunError
+from vlrun.media.clip import Clip
 from vlrun.media.image import MAX_FILE_BYTES
 from vlrun.media.image_files import find_images
 from vlrun.media.pending_image import read_headers
+from vlrun.media.video import PendingClip, opens_as_video
+from vlrun.media.video_file import DEFAULT_VIDEO_LIMITS
 from vlrun.storage.result_file import ResultFile, Row
-from vlrun.tasks.run import run_task
-from vlrun.types.answer import last_of
+from vlrun.tasks.run import answer_request
 from vlrun.types.options import Options
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from vlrun.cli.progress_line import ProgressLine
     from vlrun.engine.request import Cancellation
     from vlrun.media.image import Image
-    from vlrun.media.pending_image import Pending
+    from vlrun.media.pending_image import Pending, PendingMedia
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.vlm import VLM
 
@@ -71,7 +73,7 @@ def ask_each(
         if not total:
             raise MediaNotFound(f"there are no images in {', '.join(repr(name) for name in names)}")
         vlm = model_options.load(line)
-        keys = [_key(vlm, request, options, image_options) for request in requests]
+        keys = [request_key(vlm, request, options, image_options) for request in requests]
         with line.paused():
             for note in vlm.notes:
                 print_note(note)
@@ -139,7 +141,7 @@ class _Tally:
         rate = (done - self.skipped) / elapsed if elapsed else 0
         if not rate:
             return text
-        left = _duration((self.total - done) / rate)
+        left = duration((self.total - done) / rate)
         return f"{text}: {100 * done // self.total} %, {_rate(rate)}, {left} left"
 
     def summary(self, target: str) -> str:
@@ -177,7 +179,7 @@ class _Asking:
         """Answer the question about a file, unless it is answered already; write the row to the file of results."""
         skipped, error = False, None
         try:
-            digest = _content_hash(item.file)
+            digest = content_hash(item.file)
             row = self._earlier(item, digest)
             skipped = row is not None
             if row is None:
@@ -226,18 +228,22 @@ class _Asking:
     def _result(self, item: _Item, cancellation: Cancellation) -> TaskResult:
         vlm, request = self.vlm, item.request
         effective = request.options(self.options)
-        pending = read_headers([item.file], self.image_options.pages if item.file.lower().endswith(".pdf") else None)
+        pages = self.image_options.pages if item.file.lower().endswith(".pdf") else None
+        pending = read_headers([self.image_options.video.apply(item.file)], pages)
         if self.image_options.region is None:
-            sizes = [(image.size, effective.detail) for image in pending]
-            vlm.builder.check_visual_tokens(sizes, effective, vlm.known_context)
-        images = [self._whole(image) if request.tiles else self._opened(image, effective) for image in pending]
-        if not request.is_single:
-            return run_task(vlm, images, request, self.options)
-        turn = vlm.builder.question_turn(images, request.questions()[0], effective, vlm.known_context)
-        return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
+            vlm.builder.check_pending(pending, effective, vlm.known_context)
+        images = [self._opened(one, effective, whole=request.tiles is not None) for one in pending]
+        return answer_request(vlm, images, request, self.options, cancellation)
 
-    def _opened(self, pending: Pending, options: Options) -> Image:
-        """Open an image, with only the pixels that the model sees."""
+    def _opened(self, pending: PendingMedia, options: Options, *, whole: bool) -> Image | Clip:
+        """Open an image or a video, with only the pixels that the model sees unless the ``whole`` image is wanted."""
+        if isinstance(pending, Clip):
+            return pending
+        if isinstance(pending, PendingClip):
+            return self.vlm.builder.open_clip(pending, options, self.vlm.known_context)
+        return self._whole(pending) if whole else self._seen(pending, options)
+
+    def _seen(self, pending: Pending, options: Options) -> Image:
         builder, as_given = self.vlm.builder, not (self.image_options.region or self.image_options.enhance)
         shown = builder.shown_size(pending.size, options, options.detail) if as_given else None
         with pending.opened(shown) as image:
@@ -248,22 +254,23 @@ class _Asking:
             return self.image_options.apply(image)
 
 
-def _content_hash(file: str) -> str:
+def content_hash(file: str) -> str:
     """Return the SHA-256 of a file. Raises MediaNotFound and MediaTooLarge."""
     try:
         with open(file, "rb") as opened:  # noqa: PTH123 - the name as it was found
             digest, size = hashlib.sha256(), 0
+            limit = DEFAULT_VIDEO_LIMITS.max_bytes if opens_as_video(file) else MAX_FILE_BYTES
             while part := opened.read(2**20):
                 size += len(part)
-                if size > MAX_FILE_BYTES:
-                    raise MediaTooLarge(f"'{file}' has more than {MAX_FILE_BYTES:,} bytes, the limit")
+                if size > limit:
+                    raise MediaTooLarge(f"'{file}' has more than {limit:,} bytes, the limit")
                 digest.update(part)
             return digest.hexdigest()
     except OSError as error:
         raise MediaNotFound(f"cannot open '{file}': {error.strerror}") from error
 
 
-def _key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:
+def request_key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:
     """Return a hash of the model, the questions and all options that change an answer. Raises OptionError."""
     effective = replace(request.options(options), progress=False)
     vlm.grammar(effective)
@@ -277,7 +284,7 @@ def _rate(rate: float) -> str:
     return f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time in the unit that fits."""
     if seconds < 120:
         return f"{math.ceil(seconds)} s"

@@ -210,6 +210,7 @@ def as_dict(result: TaskResult, model: str, question: str | None, show_thinking:
     optional: dict[str, object] = {
         "question": question,
         "marks": [{"label": mark.label, "box": mark.box, "point": mark.point} for mark in result.marks],
+        "times": [{"start": time.start, "end": time.end} for time in last.times],
         "tool_calls": [asdict(call) for call in last.tool_calls],
         "votes": [dict(tile) for tile in result.vote_counts],
         "reasoning": [*result.reasoning, *thoughts],

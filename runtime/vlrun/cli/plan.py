@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def plan(
     request = task_options.request(questions[0])
     if not request.is_single:
         raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
-    pending = read_image_headers(names, image_options.pages)
+    pending = read_image_headers(names, image_options)
     request.check_image_count(len(pending))
     with model_options.progress_line() as line:
         images = load_images(pending, image_options, line, _without_pixels)
@@ -129,13 +130,17 @@ def _measure(model_options: ModelOptions) -> SpeedProfile:
 
 
 def _format(estimate: CostEstimate, images: Sequence[LoadedImage]) -> str:
+    from vlrun.media.clip import Clip
     from vlrun.perf.estimate import ANSWER_TOKENS
 
-    lines = []
-    for loaded, resized in zip(images, estimate.images, strict=True):
+    lines, estimated = [], iter(estimate.images)
+    for loaded in images:
         width, height = loaded.image.size
+        pairs = len(loaded.image.pairs) if isinstance(loaded.image, Clip) else 1
+        resized = next(itertools.islice(estimated, pairs - 1, None))  # all pairs of a video have one size
         size = f"{width} x {height}, resized to {resized.width} x {resized.height}"
-        lines.append(f"image    {size}: {resized.tokens} visual tokens")
+        kind = f"video    {pairs} pairs of frames, " if isinstance(loaded.image, Clip) else "image    "
+        lines.append(f"{kind}{size}: {pairs * resized.tokens} visual tokens")
     return "\n".join(
         [
             *lines,

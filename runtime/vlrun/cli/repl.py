@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vlrun.cli.answer_progress import AnswerProgress
-from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, load_images, read_image_headers
+from vlrun.cli.images import ImageOptions, LoadedImage, image_notes, image_parts, load_images, read_image_headers
 from vlrun.cli.model_choice import choose_model
 from vlrun.cli.output import (
     NotePrinter,
@@ -30,6 +30,9 @@ from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
     from vlrun.cli.options import ModelOptions
+    from vlrun.media.clip import Clip
+    from vlrun.media.video import PendingClip
+    from vlrun.media.video import Progress as VideoProgress
     from vlrun.tasks.request import TaskRequest
     from vlrun.types.answer import Answer, Chunk
     from vlrun.types.options import Options
@@ -108,12 +111,17 @@ class Repl:
         """Add images to the next question. Raises MediaError and OptionError."""
         _check_names(names)
         with self._line.cleared_after():
-            images = load_images(read_image_headers(names), options or ImageOptions(), self._line)
+            images = load_images(
+                read_image_headers(names, options), options or ImageOptions(), self._line, open_clip=self._open_clip
+            )
         self._new_images += images
         self._notes.skip(image_notes(images))
         self._last_name = names[-1]
         sizes = ", ".join("{} x {}".format(*loaded.image.size) for loaded in images)
         print_note(f"added to the next question: {sizes}")
+
+    def _open_clip(self, pending: PendingClip, progress: VideoProgress) -> Clip:
+        return self._vlm.builder.open_clip(pending, self._options, self._vlm.known_context, progress)
 
     def _command(self, line: str) -> None:
         try:
@@ -156,7 +164,8 @@ class Repl:
             chunks = self._conversation.stream(question, [one.image for one in images], options)
         thinking_shown = streamed and shows_thinking(self._show_thinking)
         text_shown = streamed and not stdout_is_file()
-        return self._progress.watch(chunks, len(images), text_shown=text_shown, thinking_shown=thinking_shown)
+        parts = sum(image_parts(loaded.image) for loaded in images)
+        return self._progress.watch(chunks, parts, text_shown=text_shown, thinking_shown=thinking_shown)
 
     def _load_model(self, model_options: ModelOptions, turns: tuple[Turn, ...] = (), wait: bool = False) -> None:
         """Load a model and go on with these turns. ``wait`` raises the errors of loading here, not at a question."""

@@ -210,10 +210,15 @@ class Engine:
         for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
             if sequence.stream.closed.is_set():
                 self._scheduler.drop(sequence)
-        for sequence in self._scheduler.admit():
-            for index in sorted(sequence.missing_images):
-                self._request_features(sequence, index)
-            sequence.report_progress()
+        admitted = self._scheduler.admit()
+        for sequence in self._scheduler.running:
+            requested = False
+            while wanted := sequence.wanted_images():  # again if all of them are in the cache
+                requested = True
+                for index in wanted:
+                    self._request_features(sequence, index)
+            if requested or sequence in admitted:
+                sequence.report_progress()
         steps = self._scheduler.schedule()
         if not steps:
             self._wait()

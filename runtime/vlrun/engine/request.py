@@ -65,6 +65,7 @@ class Request:
 class RequestMetrics:
     """Times (``time.perf_counter``) and counts of one request.
 
+    ``encoded`` is ``admitted`` and the time that images were waited for, which may be in several parts.
     The last four fields cover the tokens read from the stream; the engine may be ahead of the reader.
     """
 

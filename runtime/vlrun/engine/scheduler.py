@@ -65,7 +65,7 @@ class Scheduler:
         steps = [(sequence, sequence.decode_step(guesses)) for sequence in decoding]
         budget = self._config.mixed_prefill_tokens if decoding else self._config.prefill_tokens
         for sequence in self.running:
-            if budget > 0 and sequence.prefilling and not sequence.missing_images:
+            if budget > 0 and sequence.can_prefill:
                 step = sequence.prefill_step(budget)
                 budget -= len(step.ids)
                 steps.append((sequence, step))

@@ -19,6 +19,9 @@ from vlrun.types.answer import FinishReason, Progress
 from vlrun.types.arrays import IntArray
 from vlrun.vision.features import ImageFeatures
 
+FEATURE_TOKENS = 4096
+"""Visual tokens that a request has encoded and not prefilled yet: 128 MiB of features in the 2B model."""
+
 
 class Sequence:
     """One request, from the queue to its last token."""
@@ -35,6 +38,9 @@ class Sequence:
         """Whether the prefix was passed to the prefix store."""
         self.missing_images: set[int] = set()
         """Indices of the images whose features are still missing."""
+        self._awaited: set[int] = set()
+        """Those of them that the engine was asked for."""
+        self._awaited_since = 0.0
         self._pool = pool
         self._root = root
         self._spans = [image.span for image in request.images]
@@ -64,6 +70,35 @@ class Sequence:
         self.stream.metrics.cached_tokens = self.table.length
         self.missing_images = {index for index, span in enumerate(self._spans) if span.end > self.table.length}
 
+    def wanted_images(self) -> list[int]:
+        """Return the images whose features are needed next, which are then awaited; empty if there is other work first.
+
+        Of a long video, only as many pairs of frames as ``FEATURE_TOKENS`` allow are encoded before they are prefilled.
+        """
+        if self._awaited or (self._features and self.table.length < self._prefillable):
+            return []
+        tokens = 0
+        for index in sorted(self.missing_images):
+            tokens += self._spans[index].tokens
+            if self._awaited and tokens > FEATURE_TOKENS:
+                break
+            self._awaited.add(index)
+        self._awaited_since = time.perf_counter()
+        return sorted(self._awaited)
+
+    @property
+    def can_prefill(self) -> bool:
+        """Whether part of the prompt is not in the KV cache yet, and has all features that it needs."""
+        return not self._awaited and self.table.length < self._prefillable
+
+    @property
+    def _prefillable(self) -> int:
+        """The end of the prompt, or of the last full block before the first image whose features are missing."""
+        if not self.missing_images:
+            return self.prompt_length
+        start = self._spans[min(self.missing_images)].start
+        return start - start % self._pool.block_size
+
     def close(self) -> None:
         """Release all blocks and features."""
         self.table.release()
@@ -73,8 +108,10 @@ class Sequence:
         """Add the features of an image's last tokens, at least of those that are not cached."""
         self._features[index] = features
         self.missing_images.discard(index)
-        if not self.missing_images:
-            self.stream.metrics.encoded = time.perf_counter()
+        self._awaited.discard(index)
+        if not self._awaited:
+            metrics = self.stream.metrics
+            metrics.encoded = (metrics.encoded or metrics.admitted or 0.0) + time.perf_counter() - self._awaited_since
 
     def report_progress(self) -> None:
         """Report the encoded visual tokens to the stream and, once there are all, the prompt tokens to prefill."""
@@ -82,14 +119,14 @@ class Sequence:
             missing = sum(self._spans[index].tokens for index in self.missing_images)
             total = sum(span.tokens for span in self._spans)
             self.stream.put(Progress("vision", total - missing, total))
-        if not self.missing_images:
+        if not self._awaited:
             self.stream.put(Progress("prefill", self.table.length, self.prompt_length))
 
     def prefill_step(self, max_tokens: int) -> SequenceStep:
         """Return the next chunk of the prompt: about ``max_tokens``, up to a block boundary."""
         start, size = self.table.length, self._pool.block_size
         end = max(start + max_tokens - (start + max_tokens) % size, start - start % size + size)
-        end = min(end, self.prompt_length)
+        end = min(end, self._prefillable)
         return self._step(start, end, self.request.positions[:, start:end], self._placed_features(start, end))
 
     def decode_step(self, max_guesses: int) -> SequenceStep:
@@ -106,7 +143,11 @@ class Sequence:
         self.forward_passes += 1
         if step.past + len(step.ids) < self.prompt_length:
             self._advance(len(step.ids))
+            used = [index for index in self._features if self._spans[index].end <= self.table.length]
+            for index in used:
+                del self._features[index]
             return [], None
+        self._features.clear()
         sampled: list[int] = []
         reason: FinishReason | None = None
         for logits, guess in itertools.zip_longest(output.logits, self._guesses):

@@ -23,7 +23,7 @@ from PIL import ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from vlrun.errors import DamagedMedia, MediaNotFound, MediaTooLarge, OptionError, UnsupportedMedia
 from vlrun.media.decoding import READ_BYTES, EncodedFile, PixelBudget
-from vlrun.media.foreign_formats import foreign_format, is_heif, is_pdf
+from vlrun.media.foreign_formats import VIDEO_BYTES, foreign_format, is_heif, is_pdf, is_video
 from vlrun.media.gif_blocks import GIF_MAGIC, gif_size
 from vlrun.media.heif import open_heif
 from vlrun.media.jpeg_draft import is_progressive, max_pixels_of, reduce
@@ -234,6 +234,8 @@ def _open_encoded(encoded: bytes, name: str, limits: ImageLimits) -> Iterator[PI
         raise UnsupportedMedia(f"{name} is {kind}, which vlrun cannot read: make a JPEG or PNG of it")
     if is_pdf(encoded):
         raise UnsupportedMedia(f"{name} is a PDF file, not an image; vlrun.open_pages makes images of it")
+    if is_video(encoded[:VIDEO_BYTES]):
+        raise UnsupportedMedia(f"{name} is a video, not an image; vlrun.open_video opens it")
     with _media_errors(name, limits):
         if limits.strict:
             check_segments(encoded, name)
@@ -318,7 +320,7 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
     if pil_image.mode.startswith("I;16") and white_is_zero:
         pil_image = PILImage.fromarray(65535 - np.asarray(pil_image))
     if limits.strict:
-        check_exif(pil_image.info.get("exif", b""), name)
+        check_exif(pil_image.info.get("exif") or b"", name)  # pi-heif: None without
     upright = ImageOps.exif_transpose(pil_image) if pil_image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else pil_image
     return make_image(_rgb_of(upright, name), tuple(notes))
 

@@ -14,6 +14,7 @@ IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .mpo .heic .heif .hif .avif .svg .pdf .psd".split()
 )
 """Of names that users give to images. vlrun says of some of them why it cannot read them."""
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .3gp .flv .wmv .ogv".split())
 
 
 def find_images(*names: str | os.PathLike[str], recursive: bool = False) -> Iterator[str]:
@@ -49,6 +50,11 @@ def matches(pattern: str) -> list[str]:
 def has_image_suffix(name: str) -> bool:
     """Return whether a name ends as those of images do."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - Path refuses some names
+
+
+def has_media_suffix(name: str) -> bool:
+    """Return whether a name ends as those of images or videos do."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES  # noqa: PTH122
 
 
 def _find(name: str, recursive: bool) -> Iterator[str]:

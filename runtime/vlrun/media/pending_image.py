@@ -1,23 +1,25 @@
-"""The images of a question: their headers are read before any of them is decoded. A PDF has several."""
+"""The images and videos of a question: their headers are read before any of them is decoded. A PDF has several."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge, OptionError
-from vlrun.media.foreign_formats import is_pdf
+from vlrun.media.clip import Clip
+from vlrun.media.foreign_formats import VIDEO_BYTES, is_pdf, is_video
 from vlrun.media.image import DEFAULT_LIMITS, Image, ImageLimits, ImageSource, check_pixels, image_size, opened_image
 from vlrun.media.page_ranges import parse_pages
 from vlrun.media.pdf import PendingPage, read_pages
 from vlrun.media.sources import UNNAMED, read_source
+from vlrun.media.video import PendingClip, Video, open_pending, opens_as_video
 from vlrun.types.arguments import text
 
 MAX_IMAGES = 64
@@ -108,14 +110,16 @@ class Pdf:
             parse_pages(text("pages", self.pages))
 
 
-Source = ImageSource | Pdf
+Source = ImageSource | Pdf | Video | Clip
+PendingMedia: TypeAlias = Pending | PendingClip | Clip
+"""An image or a video that is not decoded yet, or a clip, which is."""
 
 
-def read_headers(sources: Sequence[Source], pages: str | None = None) -> list[Pending]:
-    """Read the headers of the images of a question, before any is decoded.
+def read_headers(sources: Sequence[Source], pages: str | None = None) -> list[PendingMedia]:
+    """Read the headers of the images and videos of a question, before any is decoded.
 
     Args:
-        sources: Images and PDF files.
+        sources: Images, PDF files and videos.
         pages: The pages of all PDF files that do not choose their own.
 
     Raises:
@@ -124,7 +128,7 @@ def read_headers(sources: Sequence[Source], pages: str | None = None) -> list[Pe
     """
     if len(sources) > MAX_IMAGES:
         raise OptionError(f"a question can have at most {MAX_IMAGES} images, not {len(sources)}")
-    pending: list[Pending] = []
+    pending: list[PendingMedia] = []
     documents = 0
     for source in sources:
         images = _read_header(source, pages)
@@ -140,12 +144,18 @@ def read_headers(sources: Sequence[Source], pages: str | None = None) -> list[Pe
     return [_with_name(image) for image in pending] if documents > 1 else pending
 
 
-def _read_header(source: Source, pages: str | None) -> Sequence[Pending]:
-    """Return the image of a source, or the pages of a PDF file."""
+def _read_header(source: Source, pages: str | None) -> Sequence[PendingMedia]:
+    """Return the image or video of a source, or the pages of a PDF file."""
+    if isinstance(source, Clip):
+        return [source]
+    if isinstance(source, Video) or opens_as_video(source):
+        return [PendingClip(source if isinstance(source, Video) else Video(source))]  # type: ignore[arg-type]
     given, pages = (source.source, source.pages or pages) if isinstance(source, Pdf) else (source, pages)
     if isinstance(given, Image | PILImage.Image | np.ndarray):
         return [PendingImage(given)]
     encoded, name = read_source(given, DEFAULT_LIMITS.max_bytes)
+    if is_video(encoded[:VIDEO_BYTES]):  # of a pipe or an open file
+        return [PendingClip(Video(encoded), read=(encoded, name))]
     if is_pdf(encoded):
         return read_pages(encoded, name, parse_pages(pages) if pages is not None else None)
     if isinstance(source, Pdf):
@@ -153,7 +163,7 @@ def _read_header(source: Source, pages: str | None) -> Sequence[Pending]:
     return [PendingImage(given, read=(encoded, name))]
 
 
-def _with_name(image: Pending) -> Pending:
+def _with_name(image: PendingMedia) -> PendingMedia:
     """Return a page with a label that names its document, too."""
     if not isinstance(image, PendingPage):
         return image
@@ -161,13 +171,20 @@ def _with_name(image: Pending) -> Pending:
     return replace(image, label=f"{image.label} of {document}")
 
 
-def open_images(sources: Sequence[Source]) -> list[Image]:
-    """Open the images of a question. Raises as ``read_headers`` and ``open_image``."""
-    images = []
+def open_images(
+    sources: Sequence[Source], open_clip: Callable[[PendingClip], Clip] = open_pending
+) -> list[Image | Clip]:
+    """Open the images and videos of a question. Raises as ``read_headers``, ``open_image`` and ``open_video``."""
+    opened: list[Image | Clip] = []
     for pending in read_headers(sources):
-        with pending.opened() as image:
-            images.append(image)
-    return images
+        if isinstance(pending, Clip):
+            opened.append(pending)
+        elif isinstance(pending, PendingClip):
+            opened.append(open_clip(pending))
+        else:
+            with pending.opened() as image:
+                opened.append(image)
+    return opened
 
 
 def open_pages(source: str | os.PathLike[str] | bytes, pages: str | None = None) -> list[Image]:
@@ -181,7 +198,7 @@ def open_pages(source: str | os.PathLike[str] | bytes, pages: str | None = None)
         MediaError: The file cannot be used, or has no such page.
         OptionError: There are too many pages, or ``pages`` names none.
     """
-    return open_images([Pdf(source, pages)])
+    return [page for page in open_images([Pdf(source, pages)]) if isinstance(page, Image)]
 
 
 def _can_be_read_again(source: object) -> bool:

@@ -18,13 +18,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|https?:/|data:", re.IGNORECASE)
 _THIS_MACHINE = ("", "localhost")
 
 
-def read_source(source: object, max_bytes: int) -> tuple[bytes, str]:
+def read_source(source: object, max_bytes: int, unnamed: str = UNNAMED) -> tuple[bytes, str]:
     """Return the bytes of an encoded image and its name in messages.
 
     Args:
         source: A path, a file URL of this machine, bytes, or a file opened in binary mode. As Pillow does, a file that
             can seek is read from its beginning; its position stays.
         max_bytes: Limit for pipes, devices and files.
+        unnamed: What messages call a source without a name.
 
     Raises:
         MediaError: MediaNotFound, DamagedMedia, MediaTooLarge or UnsupportedMedia.
@@ -32,10 +33,10 @@ def read_source(source: object, max_bytes: int) -> tuple[bytes, str]:
     if isinstance(source, bytes | bytearray | memoryview):
         try:
             if memoryview(source).nbytes > max_bytes:
-                raise _too_large(UNNAMED, max_bytes)
-            return bytes(source), UNNAMED
+                raise _too_large(unnamed, max_bytes)
+            return bytes(source), unnamed
         except ValueError as error:  # a memoryview that was released
-            raise MediaNotFound(f"cannot read {UNNAMED}: {error}") from None
+            raise MediaNotFound(f"cannot read {unnamed}: {error}") from None
     if isinstance(source, str | os.PathLike):
         return _read_path(os.fsdecode(source), max_bytes)
     read = getattr(source, "read", None)
@@ -43,7 +44,7 @@ def read_source(source: object, max_bytes: int) -> tuple[bytes, str]:
         raise UnsupportedMedia(
             f"an image is a path, bytes, a file, a Pillow image or an array, not {type(source).__name__}"
         )
-    return _read_file(source, read, max_bytes)
+    return _read_file(source, read, max_bytes, unnamed)
 
 
 def _read_path(text: str, max_bytes: int) -> tuple[bytes, str]:
@@ -74,9 +75,9 @@ def local_path(text: str) -> Path:
     return Path(text)
 
 
-def _read_file(file: object, read: Callable[[int], object], max_bytes: int) -> tuple[bytes, str]:
+def _read_file(file: object, read: Callable[[int], object], max_bytes: int, unnamed: str) -> tuple[bytes, str]:
     given = getattr(file, "name", None)
-    name = _quoted(given) if isinstance(given, str) and given else UNNAMED
+    name = _quoted(given) if isinstance(given, str) and given else unnamed
     if getattr(file, "closed", False) is True:
         raise MediaNotFound(f"cannot read {name}: the file is closed")
     try:

@@ -18,6 +18,7 @@ from vlrun.types.arrays import FloatArray, IntArray
 from vlrun.types.mark import Mark
 from vlrun.types.options import Detail
 from vlrun.types.sampling import SamplingParams
+from vlrun.types.time_span import TimeSpan
 from vlrun.types.turn import ToolCall
 from vlrun.vision.grid import Grid
 
@@ -132,8 +133,14 @@ class ModelFamily(Protocol):
     def image_label(self, number: int) -> str:
         """Return the label before image ``number`` (from 1) in a prompt with several images."""
 
+    def video_label(self, number: int) -> str:
+        """Return the label before video ``number`` (from 1) in a prompt with several images or videos."""
+
     def image_token_budget(self, detail: Detail) -> int:
         """Return the recommended maximum of visual tokens per image."""
+
+    def video_token_budget(self, detail: Detail) -> int:
+        """Return the recommended maximum of visual tokens per video."""
 
     def find_marks(self, text: str, size: tuple[int, int], transform: ImageTransform) -> tuple[Mark, ...]:
         """Return the boxes and points of an answer, in order.
@@ -142,6 +149,14 @@ class ModelFamily(Protocol):
             text: The answer, possibly cut short.
             size: Width and height of the image that the model received.
             transform: From that image to the original, in whose pixels the marks are.
+        """
+
+    def find_times(self, text: str, last: float) -> tuple[TimeSpan, ...]:
+        """Return the moments and parts of a video that an answer names, in order.
+
+        Args:
+            text: The answer, possibly cut short.
+            last: Seconds of the last frame.
         """
 
     def format_box(self, mark: Mark, size: tuple[int, int]) -> Mapping[str, object]:

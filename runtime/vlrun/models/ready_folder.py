@@ -26,6 +26,7 @@ from vlrun.models.hf_config.manifest_fields import describe as describe_fields
 from vlrun.models.hf_config.manifest_fields import parse_tokenizer
 from vlrun.models.hf_config.model_config import CONFIG, read_config
 from vlrun.models.hf_config.preprocessing import PREPROCESSOR
+from vlrun.models.hf_config.video_rules import VIDEO_PREPROCESSOR
 from vlrun.models.opened_files import OpenedFiles
 from vlrun.storage import cache_paths, files
 
@@ -33,7 +34,7 @@ VERSION = 1
 """Raise it when the description of a folder changes: it invalidates what is stored, and all caches of these models."""
 SUFFIX = ".manifest"
 MAX_RECORDS = 100
-CONFIGURATION = (GENERATION_CONFIG, PREPROCESSOR, CHAT_TEMPLATE, *TEMPLATES)
+CONFIGURATION = (GENERATION_CONFIG, PREPROCESSOR, VIDEO_PREPROCESSOR, CHAT_TEMPLATE, *TEMPLATES)
 """Files that may be missing."""
 PRECISIONS = (("i4", "int4"), ("u4", "int4"), ("nf4", "int4"), ("i8", "int8"), ("u8", "int8"), ("f16", "fp16"))
 """Types of constants in a graph, narrowest first, and the precision of the weights that have them."""

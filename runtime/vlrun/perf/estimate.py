@@ -72,7 +72,7 @@ def estimate_cost(
     """Estimate the cost of a request. Raises the errors that the request would raise."""
     manifest = folder.manifest
     tokenizer = load_tokenizer(folder.read(manifests.TOKENIZER), folder)
-    template = ChatTemplate(folder.chat_template(), tokenizer, manifest.tokens.image)
+    template = ChatTemplate(folder.chat_template(), tokenizer, manifest.tokens.image, manifest.tokens.video)
     now = time.time()
     speed = history.profile(now)
     builder = PromptBuilder(manifest, template, history.auto_image_tokens(now))

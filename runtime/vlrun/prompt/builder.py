@@ -1,10 +1,10 @@
-"""Builds prompts from turns: visual tokens of images, chat template, context length."""
+"""Builds prompts from turns: visual tokens of images and videos, chat template, context length."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -13,11 +13,15 @@ from vlrun.engine.request import PromptImage, Request
 from vlrun.engine.sampler import TokenSampler
 from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
+from vlrun.media.clip import Clip, FramePair
 from vlrun.media.image import Image
-from vlrun.media.pending_image import MAX_IMAGES, Pending, Source, open_images, read_headers
+from vlrun.media.pending_image import MAX_IMAGES, Pending, PendingMedia, Source, open_images, read_headers
+from vlrun.media.video import PendingClip, Progress, open_pending
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
-from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt
+from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt, VideoPlaceholder
+from vlrun.prompt.clip_plan import ClipPlanner
+from vlrun.prompt.visual_tokens import ClipTokens
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import MAX_TOOLS, Tool, Turn
 from vlrun.vision.grid import Grid
@@ -38,16 +42,18 @@ class BuiltPrompt:
     """A prompt with its images.
 
     Attributes:
-        images: The images with their grids, in order.
+        images: The images and pairs of video frames with their grids, in order.
         notes: Messages for the user about the images.
         subject: The image that coordinates in the answer refer to: the single image of the last turn with images.
+        clip: The clip that times in the answer refer to: the last one.
     """
 
     prompt: Prompt
-    images: Sequence[tuple[Image, Grid]]
+    images: Sequence[tuple[Image | FramePair, Grid]]
     options: Options
     notes: tuple[str, ...] = ()
     subject: Image | None = None
+    clip: Clip | None = None
 
     @property
     def prepared_images(self) -> list[PreparedImage]:
@@ -69,25 +75,33 @@ class PromptBuilder:
         self._template = template
         self._family = family_of(manifest)
         self._affordable_tokens = affordable_tokens
+        self._clips = ClipPlanner(manifest, self._family, affordable_tokens)
 
     def build(self, turns: Sequence[Turn], options: Options, tools: Sequence[Tool] = ()) -> BuiltPrompt:
         """Build the prompt of a conversation, up to the model's answer. Raises OptionError and MediaError."""
-        images = [part for turn in turns for part in turn.parts if isinstance(part, Image)]
-        if len(images) > MAX_IMAGES or len(tools) > MAX_TOOLS:
+        media = [part for turn in turns for part in turn.parts if isinstance(part, Image | Clip)]
+        if len(media) > MAX_IMAGES or len(tools) > MAX_TOOLS:
             raise OptionError(f"a conversation can have at most {MAX_IMAGES} images and {MAX_TOOLS} tools")
         details = [detail for turn in turns for detail in turn.details or (options.detail,) * image_count(turn)]
-        grids = [
-            self._grid(image.size, options, self._token_budget(options, detail))
-            for image, detail in zip(images, details, strict=True)
+        grids = [self._grid_of(part, options, detail) for part, detail in zip(media, details, strict=True)]
+        counts = [
+            ClipTokens(part.seconds, grid.tokens) if isinstance(part, Clip) else grid.tokens
+            for part, grid in zip(media, grids, strict=True)
         ]
         described = [_without_strict(tool) for tool in tools]
-        prompt = self._template.encode(number_images(turns, self._family), [grid.tokens for grid in grids], described)
+        prompt = self._template.encode(number_images(turns, self._family), counts, described)
         self._check_ids(prompt)
-        notes = dict.fromkeys(note for image in images for note in image.notes)
-        automatic = [(i, g) for i, g, detail in zip(images, grids, details, strict=True) if detail == "auto"]
-        if any(self._is_reduced(image, grid, options) for image, grid in automatic):
+        notes = dict.fromkeys(note for part in media for note in part.notes)
+        automatic = [(i, g) for i, g, detail in zip(media, grids, details, strict=True) if detail == "auto"]
+        if any(isinstance(part, Image) and self._is_reduced(part, grid, options) for part, grid in automatic):
             notes[REDUCED_NOTE.format(self._token_budget(options, "auto"))] = None
-        return BuiltPrompt(prompt, list(zip(images, grids, strict=True)), options, tuple(notes), _subject(turns))
+        images = [
+            (image, grid)
+            for part, grid in zip(media, grids, strict=True)
+            for image in (part.pairs if isinstance(part, Clip) else (part,))
+        ]
+        clip = next((part for part in reversed(media) if isinstance(part, Clip)), None)
+        return BuiltPrompt(prompt, images, options, tuple(notes), _subject(turns), clip)
 
     def build_raw(self, text: str, options: Options) -> BuiltPrompt:
         """Build the prompt of a text without the chat template. Raises OptionError."""
@@ -136,19 +150,53 @@ class PromptBuilder:
         """
         check_question(question)
         pending = read_headers(as_list(sources))
-        self.check_visual_tokens([(image.size, options.detail) for image in pending], options, context)
-        return Turn("user", (*(self._resized(image, options) for image in pending), question))
+        self.check_pending(pending, options, context)
+        return Turn("user", (*(self._opened(one, options, context) for one in pending), question))
+
+    def _opened(self, pending: PendingMedia, options: Options, context: int | None) -> Image | Clip:
+        if isinstance(pending, Clip):
+            return pending
+        if isinstance(pending, PendingClip):
+            return self.open_clip(pending, options, context)
+        return self._resized(pending, options)
+
+    def open_clip(
+        self, pending: PendingClip, options: Options, context: int | None, progress: Progress | None = None
+    ) -> Clip:
+        """Decode the frames of a video that the model sees, and only them. Raises MediaError and OptionError.
+
+        Args:
+            pending: The video.
+            options: Of the request.
+            context: The context as far as it is known.
+            progress: Is told how many frames of how many are decoded.
+        """
+        return self._clips.open(pending, options, self._limit(context), progress)
 
     def _resized(self, pending: Pending, options: Options) -> Image:
         """Open and resize an image. When this returns, nothing refers to its original pixels."""
         with pending.opened(self.shown_size(pending.size, options, options.detail)) as image:
             return self.resize(image, options, options.detail)
 
+    def check_pending(self, pending: Sequence[PendingMedia], options: Options, context: int | None) -> None:
+        """Check the sizes of images and videos before they are decoded. Raises as ``question_turn``."""
+        self._check_total(sum(self._tokens_of(one, options, context) for one in pending), context)
+
+    def _tokens_of(self, pending: PendingMedia, options: Options, context: int | None) -> int:
+        if isinstance(pending, PendingClip):
+            return self._clips.plan(pending, options, self._limit(context)).tokens
+        if isinstance(pending, Clip):
+            return len(pending.pairs) * self._grid_of(pending, options, options.detail).tokens
+        return self._grid(pending.size, options, self._token_budget(options, options.detail)).tokens
+
     def check_visual_tokens(
         self, images: Sequence[tuple[tuple[int, int], Detail]], options: Options, context: int | None
     ) -> None:
         """Check the sizes of images before they are decoded. Raises as ``check_context``, and MediaTooLarge."""
         tokens = sum(self._grid(size, options, self._token_budget(options, detail)).tokens for size, detail in images)
+        self._check_total(tokens, context)
+
+    def _check_total(self, tokens: int, context: int | None) -> None:
         if tokens >= (limit := self._limit(context)):
             raise ContextLengthExceeded(
                 f"the images have {tokens} tokens, but the context is {limit}, one of them for the answer: "
@@ -204,6 +252,12 @@ class PromptBuilder:
             return False
         return self._grid(image.size, options, auto).tokens > grid.tokens
 
+    def _grid_of(self, part: Image | Clip, options: Options, detail: Detail) -> Grid:
+        """Return the grid of an image, or of each pair of a clip."""
+        if isinstance(part, Clip):
+            return self._clips.grid(part, replace(options, detail=detail), self._limit(None))
+        return self._grid(part.size, options, self._token_budget(options, detail))
+
     def _grid(self, size: tuple[int, int], options: Options, max_tokens: int) -> Grid:
         vision, limits = self._manifest.vision, self._manifest.preprocessing
         token_pixels = (vision.patch * vision.merge) ** 2
@@ -214,15 +268,20 @@ class PromptBuilder:
         return grid_of(size, limits, vision, max_pixels=max_tokens * token_pixels, min_pixels=min_pixels)
 
 
-def user_turn(sources: Images, question: str) -> Turn:
-    """Return the turn of a question about any number of images.
+def user_turn(sources: Images, question: str, open_clip: Callable[[PendingClip], Clip] = open_pending) -> Turn:
+    """Return the turn of a question about any number of images and videos.
+
+    Args:
+        sources: The images, which are kept whole, and the videos.
+        question: The question.
+        open_clip: Opens a video.
 
     Raises:
         MediaError: An image cannot be read.
         OptionError: The question is empty, or there are too many images.
     """
     check_question(question)
-    return Turn("user", (*open_images(as_list(sources)), question))
+    return Turn("user", (*open_images(as_list(sources), open_clip), question))
 
 
 def check_question(question: object) -> None:
@@ -239,35 +298,41 @@ def as_list(images: Images) -> Sequence[Source]:
 
 
 def image_count(turn: Turn) -> int:
-    """Return the number of images in a turn."""
-    return sum(isinstance(part, Image) for part in turn.parts)
+    """Return the number of images and videos in a turn."""
+    return sum(isinstance(part, Image | Clip) for part in turn.parts)
 
 
 def number_images(turns: Sequence[Turn], family: ModelFamily) -> list[Message]:
-    """Return the messages, with a numbered label before each image if there are several. Pages have their own.
+    """Return the messages, with a numbered label before each image or video if there are several. Pages have their own.
 
     If the first turn has a single image, it never gets a label, so that the cached prefix stays valid.
     """
-    messages, number = [], 0
+    messages, images, clips = [], 0, 0
     for turn in turns:
-        single = number + sum(isinstance(part, Image) and not part.label for part in turn.parts) < 2  # so far
+        unnamed = sum(isinstance(part, Image | Clip) and not part.label for part in turn.parts)
+        single = images + clips + unnamed < 2  # so far
         parts: list[Part] = []
         for part in turn.parts:
-            if isinstance(part, Image) and part.label:
-                parts += [f"{part.label}: ", ImagePlaceholder()]
-            elif isinstance(part, Image):
-                number += 1
-                parts += [ImagePlaceholder()] if single else [family.image_label(number), ImagePlaceholder()]
-            else:
+            if not isinstance(part, Image | Clip):
                 parts.append(part)
+                continue
+            label = f"{part.label}: "
+            if isinstance(part, Clip) and not part.label:
+                clips += 1
+                label = family.video_label(clips)
+            elif not part.label:
+                images += 1
+                label = family.image_label(images)
+            placeholder = VideoPlaceholder() if isinstance(part, Clip) else ImagePlaceholder()
+            parts += [placeholder] if single and not part.label else [label, placeholder]
         messages.append(Message(turn.role, tuple(parts), turn.tool_calls, turn.reasoning))
     return messages
 
 
 def _subject(turns: Sequence[Turn]) -> Image | None:
     for turn in reversed(turns):
-        if images := [part for part in turn.parts if isinstance(part, Image)]:
-            return images[0] if len(images) == 1 else None
+        if media := [part for part in turn.parts if isinstance(part, Image | Clip)]:
+            return media[0] if len(media) == 1 and isinstance(media[0], Image) else None
     return None
 
 

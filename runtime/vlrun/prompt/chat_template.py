@@ -24,6 +24,7 @@ from vlrun.prompt.template_environment import TemplateEnvironment
 from vlrun.prompt.template_limits import MAX_TEMPLATE, TemplateLimitError
 from vlrun.prompt.text_encoder import TextEncoder, check_length
 from vlrun.prompt.traced_text import TEMPLATE, TracedText, joined, plain
+from vlrun.prompt.visual_tokens import ClipTokens, VisualTokens
 from vlrun.types.turn import GeneratedText, Role, Tool, ToolCall
 
 
@@ -32,7 +33,12 @@ class ImagePlaceholder:
     """The position of an image in a message."""
 
 
-Part: TypeAlias = str | ImagePlaceholder | GeneratedText
+@dataclass(frozen=True)
+class VideoPlaceholder:
+    """The position of a video in a message."""
+
+
+Part: TypeAlias = str | ImagePlaceholder | VideoPlaceholder | GeneratedText
 
 SYSTEM_SEPARATOR = "\n\n"
 _PROBE = "a system message after the first turn"
@@ -53,7 +59,7 @@ class Prompt:
     """Token ids of a conversation.
 
     Attributes:
-        image_offsets: Index of the first visual token of each image.
+        image_offsets: Index of the first visual token of each image, and of each pair of frames of a video.
         opening: The last control token, if only white space follows: it opens what the model writes next.
     """
 
@@ -69,16 +75,18 @@ class ChatTemplate:
         source: The Jinja2 template.
         tokenizer: The model's tokenizer.
         image_token: Id of the placeholder of a visual token.
+        video_token: Id of the placeholder of a visual token of a video; None for a model without videos.
 
     Raises:
         DamagedModel: The template does not parse, or is too large.
     """
 
-    def __init__(self, source: str, tokenizer: Tokenizer, image_token: int) -> None:
+    def __init__(self, source: str, tokenizer: Tokenizer, image_token: int, video_token: int | None = None) -> None:
         if len(source) > MAX_TEMPLATE:
             raise DamagedModel(f"the model's chat template has more than {MAX_TEMPLATE:,} characters, the limit")
         self._source_length = len(source)
         self._image_token = image_token
+        self._video_token = video_token
         self._control = {
             added.content: token for token, added in tokenizer.get_added_tokens_decoder().items() if added.content
         }
@@ -96,8 +104,10 @@ class ChatTemplate:
         """Return the conversation as text with the names of control tokens, up to the model's answer."""
         return plain(self._render(messages, tools, GeneratedTexts()))
 
-    def encode(self, messages: Sequence[Message], image_tokens: Sequence[int], tools: Sequence[Tool] = ()) -> Prompt:
-        """Return the prompt, in which image i has ``image_tokens[i]`` visual tokens.
+    def encode(
+        self, messages: Sequence[Message], image_tokens: Sequence[int | ClipTokens], tools: Sequence[Tool] = ()
+    ) -> Prompt:
+        """Return the prompt, in which image or video i has ``image_tokens[i]`` visual tokens.
 
         Text of the template and of the caller is joined, so that it is tokenized as in the reference implementation.
 
@@ -117,24 +127,18 @@ class ChatTemplate:
         check_length(len(text))
         return self._encode(TracedText(text, TEMPLATE), GeneratedTexts(), ())
 
-    def _encode(self, rendered: str, generated: GeneratedTexts, image_tokens: Sequence[int]) -> Prompt:
+    def _encode(self, rendered: str, generated: GeneratedTexts, image_tokens: Sequence[int | ClipTokens]) -> Prompt:
         spans, text = self._spans.find(rendered, generated), plain(rendered)
         starts, ends = [*(span.start for span in spans), len(text)], [0, *(span.end for span in spans)]
         texts = [text[end:start] for end, start in zip(ends, starts, strict=True)]
-        first, *others = self._encoder.encode(texts)
-        ids, offsets = list(first), list[int]()
-        for span, following in zip(spans, others, strict=True):
-            if span.ids == (self._image_token,) and not span.generated:
-                if len(offsets) == len(image_tokens):
-                    raise OptionError("the prompt has more image placeholders than images")
-                count = image_tokens[len(offsets)]
-                offsets.append(len(ids))
-                ids.extend([self._image_token] * count)
-            else:
-                ids.extend(span.ids)
-            ids.extend(following)
-        if len(offsets) != len(image_tokens):
-            raise OptionError(f"the prompt has {len(offsets)} image placeholders for {len(image_tokens)} images")
+        visual = VisualTokens(self._image_token, self._video_token, image_tokens)
+        pieces = visual.expand(spans, texts)
+        ids, offsets = list[int](), list[int]()
+        for piece, encoded in zip(pieces, self._encoder.encode([piece.text for piece in pieces]), strict=True):
+            if piece.visual_at is not None:
+                offsets.append(len(ids) + piece.visual_at)
+            ids.extend(piece.ids)
+            ids.extend(encoded)
         opening = spans[-1].ids[-1] if spans and not texts[-1].strip() else None
         return Prompt(tuple(ids), tuple(offsets), opening)
 
@@ -206,8 +210,8 @@ def _with_one_system_message(messages: Sequence[Message]) -> list[Message]:
 
 
 def _as_dict(message: Message, generated: GeneratedTexts) -> dict[str, object]:
-    """Return a message as chat templates expect it: a list of parts only if there is an image."""
-    texts: list[str | ImagePlaceholder] = []
+    """Return a message as chat templates expect it: a list of parts only if there is an image or a video."""
+    texts: list[str | ImagePlaceholder | VideoPlaceholder] = []
     reasoning = message.reasoning
     for part in message.parts:
         if isinstance(part, GeneratedText):
@@ -217,7 +221,12 @@ def _as_dict(message: Message, generated: GeneratedTexts) -> dict[str, object]:
             texts.append(whole[part.answer_start :])
         else:
             texts.append(part)
-    content: object = [{"type": "text", "text": text} if isinstance(text, str) else {"type": "image"} for text in texts]
+    content: object = [
+        {"type": "text", "text": text}
+        if isinstance(text, str)
+        else {"type": "video" if isinstance(text, VideoPlaceholder) else "image"}
+        for text in texts
+    ]
     if not texts:
         content = None if message.tool_calls else ""
     elif all(isinstance(text, str) for text in texts):

@@ -228,7 +228,7 @@ class Service:
     def _build_prompt(self, request: GenerationRequest, owner: str, cancellation: Cancellation) -> BuiltPrompt:
         request = self.handler.images.resolve(request, owner)
         check_images(request.images, self.limits)
-        return self.vlm.build_prompt(self.handler.workers.decode(request, cancellation), request.tools)
+        return self.vlm.build_prompt(self.handler.workers.decoder.turns(request, cancellation), request.tools)
 
     def _models(self, scope: Scope) -> Json:
         if protocol_of(scope["path"], scope["headers"]) == "anthropic":

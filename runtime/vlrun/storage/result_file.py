@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
 from vlrun.errors import OptionError, OutputError
+from vlrun.storage.locked_file import append_bytes, open_locked
 from vlrun.storage.output_file import check_writable, reason, resolve_links
 
 Row: TypeAlias = Mapping[str, Any]
@@ -123,7 +123,7 @@ class ResultFile:
         self._index = _Index()
         self._outdated = False
         with self._errors():
-            self._file = _locked(self._path, self._name)
+            self._file = open_locked(self._path, self._name)
         try:
             with self._errors():
                 self._read()
@@ -149,16 +149,7 @@ class ResultFile:
         with self._lock, self._errors():
             if "error" not in row and self._index.find("answer", row["file"], row["request"], row["sha256"]):
                 return
-            end = self._file.seek(0, os.SEEK_END)
-            try:
-                self._file.write(encoded)
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    self._file.truncate(end)
-                raise
-            self._add(row, end)
+            self._add(row, append_bytes(self._file, encoded))
 
     def has_answer(self, file: str, request: str, sha256: str) -> bool:
         """Return whether there is the answer of a file with this content."""
@@ -182,7 +173,7 @@ class ResultFile:
             part = self._path.with_name(f".{self._path.name}.part")
             with contextlib.suppress(FileNotFoundError):
                 part.unlink()  # of a run that was killed here
-            file = _locked(part, self._name)
+            file = open_locked(part, self._name)
             try:
                 self._copy_to(file)
                 part.chmod(stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
@@ -284,19 +275,3 @@ class _Index:
 
 def _hash(key: Sequence[str]) -> bytes:
     return hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).digest()[:16]
-
-
-def _locked(path: Path, name: str) -> IO[bytes]:
-    """Open or create a file, locked against other processes. Raises OutputError and OSError."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_ours = os.path.samestat(os.fstat(file.fileno()), path.stat())  # or it has just been replaced
-    except BlockingIOError:
-        is_ours = False
-    except OSError:  # a file system without locks
-        is_ours = True
-    if not is_ours:
-        file.close()
-        raise OutputError(f"another vlrun is writing '{name}': wait for it, or choose another name")
-    return file

@@ -67,4 +67,5 @@ class PreparedRequest:
             reasoning=output.reasoning,
             opening=output.opening,
             stop=stop,
+            times=family.find_times(text, prompt.clip.seconds[-1]) if prompt.clip else (),
         )

@@ -15,6 +15,7 @@ from vlrun.conversation import Conversation
 from vlrun.each import MAX_PARALLEL
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, OptionError
+from vlrun.media.clip import Clip
 from vlrun.media.image import Image
 from vlrun.media.pending_image import open_images
 from vlrun.media.region import cut_tiles
@@ -60,7 +61,7 @@ class TaskImages:
         to_original: From its pixels to those of the original.
     """
 
-    conversations: tuple[tuple[Image, ...], ...]
+    conversations: tuple[tuple[Image | Clip, ...], ...]
     size: tuple[int, int] | None
     to_original: ImageTransform | None
 
@@ -100,7 +101,25 @@ def run_task(
     return run_prepared(vlm, prepared, request, given, RunControl(MAX_PARALLEL, on_notes=on_notes))
 
 
-def prepare_images(vlm: VLM, images: Sequence[Image], request: TaskRequest, options: Options) -> TaskImages:
+def answer_request(
+    vlm: VLM,
+    images: Images,
+    request: TaskRequest,
+    options: Options,
+    cancellation: Cancellation | None = None,
+) -> TaskResult:
+    """Run a task request; one that is a single question without the threads of votes. Raises as ``run_task``.
+
+    ``cancellation`` ends a single question from another thread.
+    """
+    if not request.is_single:
+        return run_task(vlm, images, request, options)
+    effective, (question,) = request.options(options), request.questions()
+    turn = vlm.builder.question_turn(images, question, effective, vlm.known_context)
+    return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
+
+
+def prepare_images(vlm: VLM, images: Sequence[Image | Clip], request: TaskRequest, options: Options) -> TaskImages:
     """Cut the tiles of a request, and keep only the pixels that the model sees. ``options``: those of the task.
 
     Raises:
@@ -108,11 +127,17 @@ def prepare_images(vlm: VLM, images: Sequence[Image], request: TaskRequest, opti
         MediaTooLarge: An image or a tile is too narrow.
     """
     request.check_image_count(len(images))
-    parts: Sequence[Sequence[Image]] = [images]
-    if request.tiles is not None:  # a tile's transform leads to the image that was cut, even if that one was derived
+    parts: Sequence[Sequence[Image | Clip]] = [images]
+    if request.tiles is not None:
+        if isinstance(images[0], Clip):
+            raise OptionError("tiles need an image, not a video")
+        # A tile's transform leads to the image that was cut, even if that one was derived
         parts = [[tile] for tile in cut_tiles(replace(images[0], transform=None), request.tiles)]
-    seen = tuple(tuple(vlm.builder.resize(image, options, options.detail) for image in part) for part in parts)
-    if len(images) != 1:
+    seen = tuple(
+        tuple(one if isinstance(one, Clip) else vlm.builder.resize(one, options, options.detail) for one in part)
+        for part in parts
+    )
+    if len(images) != 1 or isinstance(images[0], Clip):
         return TaskImages(seen, None, None)
     return TaskImages(seen, images[0].size, images[0].to_original)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vlrun.types.mark import Mark
+from vlrun.types.time_span import TimeSpan
 from vlrun.types.turn import ToolCall
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Answer:
         notes: Messages for the user about the images, such as a reduced size.
         value: The parsed ``text`` if a ``schema`` was given and the answer is complete.
         marks: Boxes and points in pixels of the original image; empty unless the question was about a single image.
+        times: Moments and parts of the last video that the text names, in seconds.
         tool_calls: Functions that the model wants to call.
         heat: The attention of each token to the image, if requested.
         tokens: Token ids of reasoning and text; empty after a stop string.
@@ -117,6 +119,7 @@ class Answer:
     reasoning: str = ""
     opening: str = field(default="", repr=False)
     stop: str | None = None
+    times: tuple[TimeSpan, ...] = ()
 
 
 @dataclass(frozen=True)

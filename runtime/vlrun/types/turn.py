@@ -11,6 +11,7 @@ from vlrun.types.arguments import check_fields, flag, instance, mapping, one_of,
 from vlrun.types.options import Detail
 
 if TYPE_CHECKING:
+    from vlrun.media.clip import Clip
     from vlrun.media.image import Image
 
 MAX_TOOLS = 128
@@ -60,14 +61,14 @@ class Turn:
     """One turn of a conversation.
 
     Attributes:
-        parts: Texts and images in order; open a file with ``vlrun.open_image``.
+        parts: Texts, images and videos in order; open a file with ``vlrun.open_image`` or ``vlrun.open_video``.
         tool_calls: The calls of an assistant's turn.
-        details: The detail of each image; empty to use that of the options.
+        details: The detail of each image and video; empty to use that of the options.
         reasoning: The reasoning of an assistant's turn, if it is known and not in a `GeneratedText`.
     """
 
     role: Role
-    parts: tuple[str | Image | GeneratedText, ...]
+    parts: tuple[str | Image | Clip | GeneratedText, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     details: tuple[Detail, ...] = ()
     reasoning: str | None = None
@@ -101,12 +102,16 @@ def check_conversation(turns: object, tools: object) -> tuple[tuple[Turn, ...], 
     return checked, tuple_of(mapping, "mappings")("tools", tools)
 
 
-def _check_part(name: str, value: object) -> str | Image | GeneratedText:
+def _check_part(name: str, value: object) -> str | Image | Clip | GeneratedText:
     if isinstance(value, str | GeneratedText):
         return value
-    if not hasattr(value, "to_original"):  # no isinstance: the engine imports this module and must not import Pillow
-        raise OptionError(f"{name} must be a text or an image of vlrun.open_image, not {type(value).__name__}")
-    return cast("Image", value)
+    # No isinstance: the engine imports this module and must not import Pillow.
+    if not (hasattr(value, "to_original") or hasattr(value, "pairs")):
+        raise OptionError(
+            f"{name} must be a text, an image of vlrun.open_image or a clip of vlrun.open_video, "
+            f"not {type(value).__name__}"
+        )
+    return cast("Image | Clip", value)
 
 
 Mode: TypeAlias = Literal["auto", "required", "none"]

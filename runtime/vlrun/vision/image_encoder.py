@@ -13,6 +13,7 @@ import numpy as np
 
 from vlrun.errors import DeviceError, InferenceCancelled, result_of
 from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.clip import FramePair
 from vlrun.media.image import Image
 from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
@@ -24,9 +25,9 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image and the patch grid that it is encoded in."""
+    """An image or a pair of video frames, and the patch grid that it is encoded in."""
 
-    image: Image
+    image: Image | FramePair
     grid: Grid
 
     @cached_property

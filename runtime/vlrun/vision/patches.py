@@ -6,20 +6,20 @@ Bit-identical to transformers' ``Qwen2VLImageProcessor`` (the one that uses Pill
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.clip import FramePair
+from vlrun.media.frame_sampling import MAX_ASPECT_RATIO
 from vlrun.media.image import Image, ResizedImage
+from vlrun.media.resizing import resize_rgb
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
-
-MAX_ASPECT_RATIO = 200
-"""Limit on longer side / shorter side in the reference (``smart_resize``)."""
 
 
 def grid_of(
@@ -43,14 +43,22 @@ def resize(image: Image, grid: Grid, vision: VisionDimensions) -> ResizedImage:
         grid.width * vision.patch,
     ):
         return image
-    rgb = _resize(image.rgb, grid.height * vision.patch, grid.width * vision.patch)
+    rgb = resize_rgb(image.rgb, grid.width * vision.patch, grid.height * vision.patch)
     return ResizedImage(rgb, image.sha256, image.notes, image.transform, image.label, image.size)
 
 
-def cut(image: Image, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:
-    """Resize, normalize and cut an image into the patches of ``grid``."""
-    resized = resize(image, grid, vision)
-    return Patches(pixels=_to_rows(resized.rgb, grid, preprocessing, vision), grid=grid)
+def cut(image: Image | FramePair, grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions) -> Patches:
+    """Resize, normalize and cut an image, or a pair of video frames, into the patches of ``grid``."""
+    if isinstance(image, FramePair):
+        frames = [_resized_frame(frame, grid, vision) for frame in image.frames]
+    else:
+        frames = [resize(image, grid, vision).rgb]
+    return Patches(pixels=_to_rows(frames, grid, preprocessing, vision), grid=grid)
+
+
+def _resized_frame(rgb: npt.NDArray[np.uint8], grid: Grid, vision: VisionDimensions) -> npt.NDArray[np.uint8]:
+    width, height = grid.width * vision.patch, grid.height * vision.patch
+    return rgb if rgb.shape[:2] == (height, width) else resize_rgb(rgb, width, height)
 
 
 def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -74,22 +82,19 @@ def fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) 
     return fitted_height, fitted_width
 
 
-def _resize(rgb: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Resize horizontally first. In one call, Pillow 13 swaps the passes of some images and rounds differently."""
-    image = PILImage.fromarray(rgb)
-    horizontal = image.resize((width, image.height), PILImage.Resampling.BICUBIC)
-    return np.asarray(horizontal.resize((width, height), PILImage.Resampling.BICUBIC))
-
-
 def _to_rows(
-    rgb: npt.NDArray[np.uint8], grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions
+    frames: Sequence[npt.NDArray[np.uint8]], grid: Grid, preprocessing: Preprocessing, vision: VisionDimensions
 ) -> FloatArray:
+    """Return the patches of frames, which fill the temporal patch; a still image fills all of it."""
     m, p = vision.merge, vision.patch
-    blocks = rgb.reshape(grid.height // m, m, p, grid.width // m, m, p, 3)
-    channels_first = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(grid.patches, 3, 1, p, p)
     normalized = np.empty((grid.patches, 3, vision.temporal_patch, p, p), np.float32)
-    for channel, table in enumerate(_normalization(preprocessing)):
-        normalized[:, channel] = table[channels_first[:, channel]]  # a still image fills all frames
+    tables = _normalization(preprocessing)
+    for index, rgb in enumerate(frames):
+        blocks = rgb.reshape(grid.height // m, m, p, grid.width // m, m, p, 3)
+        channels_first = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(grid.patches, 3, 1, p, p)
+        slots = slice(index, index + 1) if len(frames) > 1 else slice(None)
+        for channel, table in enumerate(tables):
+            normalized[:, channel, slots] = table[channels_first[:, channel]]
     return normalized.reshape(grid.patches, -1)
 
 

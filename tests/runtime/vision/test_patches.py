@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ from PIL import Image as PILImage
 
 from vlrun.errors import MediaTooLarge
 from vlrun.manifest import Preprocessing, VisionDimensions
+from vlrun.media.clip import make_clip
 from vlrun.media.image import Image, open_image
+from vlrun.media.resizing import resize_rgb
+from vlrun.vision.grid import Grid
 from vlrun.vision.patches import cut, fit, grid_of
 from vlrun.vision.vision_encoder import Patches
 
@@ -86,3 +90,42 @@ def test_aspect_ratios_above_200_are_refused() -> None:
     assert fit(20, 4000, 32, 65_536, 1_048_576)[1] > 0
     with pytest.raises(MediaTooLarge, match="at most 200"):
         fit(20, 4001, 32, 65_536, 1_048_576)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("size", [(96, 64), (256, 128)])
+def test_pairs_of_frames_equal_those_of_transformers(count: int, size: tuple[int, int]) -> None:
+    """Its processor runs with a stand-in for torchvision: the frames are in their final size, so nothing is resized."""
+    pytest.importorskip("transformers", reason="needs the workbench packages")
+    torch = pytest.importorskip("torch", reason="needs the workbench packages")
+    from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
+
+    limits = preprocessing()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (limits.mean, limits.std))
+    width, height = size
+    frames = np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)
+    processor = SimpleNamespace(rescale_and_normalize=lambda video, *_: (video.float() / 255 - mean) / std)
+    expected = Qwen3VLVideoProcessor._preprocess(
+        processor, [torch.from_numpy(frames).permute(0, 3, 1, 2)],
+        do_resize=False, patch_size=16, temporal_patch_size=2, merge_size=2,
+    )  # fmt: skip
+    clip = make_clip([(float(index), frame) for index, frame in enumerate(frames)], size)
+    grid = Grid(height // 16, width // 16, 2)
+    ours = np.concatenate([cut(pair, grid, limits, VISION).pixels for pair in clip.pairs])
+    assert expected["video_grid_thw"].tolist() == [[len(clip.pairs), grid.height, grid.width]]
+    np.testing.assert_allclose(ours, expected["pixel_values_videos"].numpy(), atol=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (333, 517), (100, 60)])
+def test_frames_are_resized_as_torch_does(width: int, height: int) -> None:
+    """The reference resizes frames with torch, whose antialiased bicubic differs from Pillow's by rounding alone."""
+    torch = pytest.importorskip("torch", reason="needs the workbench packages")
+    frame = np.array(noise(width // 8, height // 8).resize((width, height), PILImage.Resampling.BICUBIC))
+    target = 192, 128
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(frame).permute(2, 0, 1)[None], target[::-1], mode="bicubic", antialias=True
+    )
+    difference = resize_rgb(frame, *target).astype(int) - expected[0].permute(1, 2, 0).numpy()
+    assert np.abs(difference).max() <= 1

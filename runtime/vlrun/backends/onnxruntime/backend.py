@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vlrun.backends.cpu_info import count_threads
 from vlrun.backends.onnxruntime.decoder import ONNXRuntimeDecoder
 from vlrun.backends.onnxruntime.vision_encoder import ONNXRuntimeVisionEncoder
 from vlrun.backends.openvino.hints import AUTO, Hints
@@ -43,8 +44,7 @@ class ONNXRuntimeBackend:
     @property
     def description(self) -> str:
         """The settings in use, as a phrase for users."""
-        threads = f"{self.threads} threads" if self.threads else "all cores"
-        return f"ONNX Runtime, decoder f32, vision encoder f32, KV cache f32, {threads}"
+        return f"ONNX Runtime, decoder f32, vision encoder f32, KV cache f32, {count_threads(self.threads)}"
 
     def default_cache_bytes(self, total: int) -> int:
         """Return how much of ``total`` bytes of memory the KV cache may take unless the user says otherwise."""

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import openvino as ov
 
+from vlrun.backends.cpu_info import count_threads
 from vlrun.backends.openvino.backend import choose_hints
 from vlrun.backends.openvino.device import check_available
 from vlrun.backends.openvino.hints import Hints, is_cpu
@@ -248,7 +249,7 @@ def choices_for(default: Hints) -> list[Choice]:
     choices += [Choice(f"decoder {name}", {"decoder_precision": name}) for name in precisions]
     if not on_cpu or can_quantize():
         choices += [Choice(f"groups of {size}", {"group_size": size}) for size in GROUP_SIZES]
-    choices += [Choice(f"{threads} threads", {"threads": threads}) for threads in _thread_choices() if on_cpu]
+    choices += [Choice(count_threads(threads), {"threads": threads}) for threads in _thread_choices() if on_cpu]
     return [choice for choice in choices if replace(default, **choice.change) != default]
 
 

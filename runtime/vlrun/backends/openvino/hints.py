@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from vlrun.backends.cpu_info import count_threads
 from vlrun.errors import OptionError
 from vlrun.layout import BACKENDS
 from vlrun.types.arguments import check_fields, instance, optional, text, whole_number
@@ -77,7 +78,7 @@ class Hints:
                 f"vision encoder {self.vision_precision or 'as the plugin chooses'}",
                 f"KV cache {self.kv_precision or 'as the plugin chooses'}",
                 f"groups of {group}" if group else "no dynamic quantization",
-                f"{self.threads} threads" if self.threads else "all cores",
+                count_threads(self.threads),
             ]
         )
 

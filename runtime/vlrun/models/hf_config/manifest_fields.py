@@ -17,6 +17,7 @@ from vlrun.models.hf_config.files import ConfigFiles
 from vlrun.models.hf_config.generation_config import end_tokens, generation_defaults
 from vlrun.models.hf_config.model_config import TOKEN_IDS
 from vlrun.models.hf_config.preprocessing import preprocessing
+from vlrun.models.hf_config.video_rules import video_rules
 
 
 def describe(
@@ -42,6 +43,7 @@ def describe(
         tools=tools,
         check=(),
         files={},
+        video=video_rules(files),
     )
 
 

@@ -27,6 +27,8 @@ def chat_extension(answer: Answer, *, whole_text: bool) -> Json:
         more["value"] = msgspec.Raw(msgspec.json.format(answer.text.encode(), indent=-1))  # numbers as they are
     if answer.marks:
         more["marks"] = [_mark(mark, whole_text) for mark in answer.marks]
+    if answer.times:
+        more["times"] = [{"start": time.start, "end": time.end} for time in answer.times]
     if answer.heat is not None and answer.heat.token_texts:
         more["heatmap"] = heat_map(answer.heat, answer.text)
     if isinstance(answer, TaskAnswer) and answer.votes:

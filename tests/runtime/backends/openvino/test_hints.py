@@ -40,6 +40,7 @@ def test_hints_are_described_for_users() -> None:
     )
     exact = Hints(vision_precision="f32", kv_precision="f32", group_size=0, threads=4)
     assert exact.describe() == "decoder f32, vision encoder f32, KV cache f32, no dynamic quantization, 4 threads"
+    assert Hints(threads=1).describe().endswith(", 1 thread")
 
 
 @pytest.mark.parametrize("device", ["CPU", "GPU", "gpu.1"])

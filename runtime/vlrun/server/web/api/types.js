@@ -46,6 +46,12 @@
  */
 
 /**
+ * @typedef {object} TimeSpan A part of a video in seconds; a moment if it ends where it starts.
+ * @property {number} start
+ * @property {number} end
+ */
+
+/**
  * @typedef {object} Extension The field `vlrun` of a choice or a chunk.
  * @property {string[]} [notes]
  * @property {unknown} [value]
@@ -53,6 +59,7 @@
  * @property {Votes[]} [votes]
  * @property {string[]} [reasoning]
  * @property {HeatMap} [heatmap]
+ * @property {TimeSpan[]} [times] Moments and parts of the last video that the answer names.
  * @property {Progress} [progress]
  * @property {string} [finish_reason]
  */
@@ -82,6 +89,8 @@
  * @property {number} bytes
  * @property {number} width Of the upright image.
  * @property {number} height
+ * @property {{width: number, height: number}[]} [pages] Of a PDF file.
+ * @property {{seconds: number, fps: number, frames: number}} [video] Of a video.
  * @property {number} [expires_at]
  */
 

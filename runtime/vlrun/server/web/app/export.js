@@ -37,7 +37,9 @@ async function exportOf({ id, created, updated, pictures, turns }) {
     created: new Date(created).toISOString(),
     updated: new Date(updated).toISOString(),
     pictures: await Promise.all(
-      pictures.map(async ({ key, name, width, height, blob }) => ({ key, name, width, height, data: blob && (await dataUrl(blob)) })),
+      pictures.map(async ({ key, name, page, width, height, blob }) => {
+        return { key, name, ...(page ? { page } : {}), width, height, data: blob && (await dataUrl(blob)) };
+      }),
     ),
     turns: turns.map(({ question, task, pictures: keys, region, enhance, text, reasoning, extension, timings, usage }) => {
       const { value, marks, votes } = extension;

@@ -13,6 +13,7 @@ import { useObjectUrl } from "./object_url.js";
 import { removePicture } from "./pictures.js";
 import { canHaveHeat } from "./request.js";
 import { app, toast } from "./store.js";
+import { VideoView } from "./video_view.js";
 
 const t = translator(messages);
 
@@ -24,8 +25,18 @@ export function PicturePane({ state }) {
   const { pictures } = state.conversation;
   const picture = pictures.find(({ key }) => key === state.picture) ?? pictures.at(-1);
   if (!picture) return html`<${NoPicture} state=${state} />`;
+  if (picture.seconds)
+    return html`<${ShownVideo} state=${state} picture=${picture} key=${picture.key} />
+      <div class="picture-bar"><span class="grow"></span><${Strip} pictures=${pictures} picture=${picture} /></div>`;
   return html`<${ShownPicture} state=${state} picture=${picture} key=${picture.key} />
     <${PictureBar} state=${state} picture=${picture} />`;
+}
+
+/** @param {string[]} inputs What the service reads. */
+function hintOf(inputs) {
+  const [pdf, video] = [inputs.includes("application/pdf"), inputs.includes("video/mp4")];
+  if (pdf && video) return "addHintAll";
+  return pdf ? "addHintPdf" : video ? "addHintVideo" : "addHint";
 }
 
 /** @param {{state: State}} props */
@@ -40,12 +51,21 @@ function NoPicture({ state }) {
   return html`<div class="no-picture" ref=${ref} aria-busy=${state.adding}>
     <span class="no-picture-icon"><${Icon} name="image" size=${32} /></span>
     <h2>${t("addTitle")}</h2>
-    <p>${t("addHint")}</p>
+    <p>${t(hintOf(state.server?.inputs ?? []))}</p>
     <div class="no-picture-actions">
       <${AddPicture} inputs=${state.server?.inputs} />
       <${TakePhoto} />
     </div>
     <${TryExample} />
+  </div>`;
+}
+
+/** @param {{state: State, picture: Picture}} props */
+function ShownVideo({ state, picture }) {
+  const src = useObjectUrl(picture.blob);
+  if (!src) return html`<div class="viewer-space"></div>`;
+  return html`<div class="viewer-space">
+    <${VideoView} src=${src} label=${picture.name} moment=${state.moment} />
   </div>`;
 }
 
@@ -102,7 +122,7 @@ function useEnhanced(picture, wanted) {
   useEffect(() => {
     if (!wanted || blob) return undefined;
     const controller = new AbortController();
-    preview(picture.blob, { enhance: true, signal: controller.signal })
+    preview(picture.blob, { enhance: true, page: picture.page, signal: controller.signal })
       .then(setBlob)
       .catch((error) => {
         if (!controller.signal.aborted) toast(`${t("noPreview")} ${explain(error).title}`, { kind: "danger" });
@@ -123,10 +143,15 @@ function PictureBar({ state, picture }) {
       disabled=${!canHeat}
       onChange=${(/** @type {boolean} */ heat) => app.set({ heat, tokens: null })} />
     <span class="grow"></span>
-    <ul class="strip" aria-label=${t("pictures")}>
-      ${pictures.map((each) => html`<${Thumb} key=${each.key} picture=${each} chosen=${each === picture} />`)}
-    </ul>
+    <${Strip} pictures=${pictures} picture=${picture} />
   </div>`;
+}
+
+/** @param {{pictures: Picture[], picture: Picture}} props */
+function Strip({ pictures, picture }) {
+  return html`<ul class="strip" aria-label=${t("pictures")}>
+    ${pictures.map((each) => html`<${Thumb} key=${each.key} picture=${each} chosen=${each === picture} />`)}
+  </ul>`;
 }
 
 /**

@@ -54,7 +54,10 @@ export function requestBody(conversation, turn, settings, urls, options) {
   const turns = [...earlierTurns(conversation, turn), turn];
   const messages = turns.flatMap((each, index) => {
     const seen = index ? turns[index - 1].pictures.length : 0;
-    const pictures = each.pictures.slice(seen).map((key, number) => pictureOf(key, seen + number, turn, settings, urls));
+    const pictures = each.pictures.slice(seen).map((key, number) => {
+      const url = /** @type {string} */ (urls.get(key));
+      return isVideo(conversation, key) ? videoOf(url, settings) : pictureOf(url, seen + number, turn, settings);
+    });
     const text = each.question ? [{ type: "text", text: each.question }] : [];
     const question = { role: "user", content: [...pictures, ...text] };
     return each === turn ? [question] : [question, { role: "assistant", content: each.text }];
@@ -65,22 +68,31 @@ export function requestBody(conversation, turn, settings, urls, options) {
     ...numbers(settings, turn),
     ...(turn.json ? { response_format: formatOf(turn.schema) } : {}),
     ...(options.thinks && !settings.thinking ? { enable_thinking: false } : {}),
-    ...extension(turn, settings, options),
+    ...extension(turn, settings, { ...options, heat: options.heat && !turn.pictures.some((key) => isVideo(conversation, key)) }),
   };
 }
 
+/** @param {Conversation} conversation @param {string} key */
+function isVideo({ pictures }, key) {
+  return pictures.some((picture) => picture.key === key && picture.seconds);
+}
+
+/** @param {string} url @param {import("./settings.js").Settings} settings */
+function videoOf(url, { detail }) {
+  return { type: "video_url", video_url: { url, ...(detail === "auto" ? {} : { detail }) } };
+}
+
 /**
- * @param {string} key
+ * @param {string} url
  * @param {number} index
  * @param {Turn} turn
  * @param {import("./settings.js").Settings} settings
- * @param {Map<string, string>} urls
  */
-function pictureOf(key, index, turn, settings, urls) {
+function pictureOf(url, index, turn, settings) {
   return {
     type: "image_url",
     image_url: {
-      url: urls.get(key),
+      url,
       ...(settings.detail === "auto" ? {} : { detail: settings.detail }),
       ...(index === 0 && turn.region ? { region: regionText(turn.region) } : {}),
       ...(turn.enhance ? { enhance: true } : {}),

@@ -14,6 +14,7 @@ import { taskIcon, taskName } from "./task_texts.js";
 import { Timings } from "./timings.js";
 import { TurnError } from "./turn_error.js";
 import { TurnProgress } from "./turn_progress.js";
+import { Times } from "./video_view.js";
 
 const t = translator(messages);
 const words = translator(common);
@@ -44,6 +45,7 @@ export function TurnView({ turn, number, view }) {
     <div class="turn-answer">
       ${reasoning && html`<${Reasoning} text=${reasoning} open=${!turn.text && isRunning(turn)} />`}
       ${hasAnswer && html`<${Answer} turn=${turn} view=${view} />`}
+      ${(turn.extension.times ?? []).length > 0 && html`<${Times} times=${turn.extension.times} />`}
       ${isRunning(turn) && html`<${TurnProgress} turn=${turn} waiting=${view.waiting} />`}
       ${turn.status === "stopped" && html`<p class="turn-note">${t(hasAnswer ? "stopped" : "stoppedEmpty")}</p>`}
       ${turn.extension.finish_reason === "repetition" && html`<p class="turn-note">${t("repeated")}</p>`}

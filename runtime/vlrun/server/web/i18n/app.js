@@ -17,6 +17,9 @@ export default {
 
     addTitle: "Add a picture",
     addHint: "Drop it anywhere, paste it, or choose a file.",
+    addHintPdf: "Drop a picture or a PDF file anywhere, paste it, or choose a file.",
+    addHintVideo: "Drop a picture or a short video anywhere, paste it, or choose a file.",
+    addHintAll: "Drop a picture, a PDF file or a short video anywhere, paste it, or choose a file.",
     addPicture: "Add picture",
     choosePicture: "Choose picture",
     pictureFiles: "Picture files",
@@ -160,6 +163,9 @@ export default {
 
     addTitle: "添加图片",
     addHint: "拖放到任意位置、粘贴或选择文件。",
+    addHintPdf: "将图片或 PDF 文件拖放到任意位置、粘贴或选择文件。",
+    addHintVideo: "将图片或短视频拖放到任意位置、粘贴或选择文件。",
+    addHintAll: "将图片、PDF 文件或短视频拖放到任意位置、粘贴或选择文件。",
     addPicture: "添加图片",
     choosePicture: "选择图片",
     pictureFiles: "图片文件",
