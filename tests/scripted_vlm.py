@@ -71,7 +71,8 @@ class ScriptedVLM(VLM):
         self.family = family_of(self.manifest)
         content = (FOLDER / "tokenizer.json").read_bytes()
         self._tokenizer = parse_tokenizer(content, "tokenizer.json")
-        self.template = ChatTemplate(template, self._tokenizer, self.manifest.tokens.image)
+        tokens = self.manifest.tokens
+        self.template = ChatTemplate(template, self._tokenizer, tokens.image, tokens.video)
         self.grammar_tokenizer = GrammarTokenizer(
             self._tokenizer, self.manifest.tokens.eos, self.manifest.text.vocab_size
         )

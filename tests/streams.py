@@ -93,6 +93,7 @@ class StreamServer:
             def log_message(self, *_: object) -> None:
                 """Print nothing."""
 
+        Handler.protocol_version = "HTTP/1.1"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -123,16 +124,22 @@ class StreamServer:
         if path.startswith("/private") and request.headers.get("Authorization") != _AUTHORIZATION:
             request.send_response(401)
             request.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            request.send_header("Content-Length", "0")
             request.end_headers()
             return
         if path not in self.parts:
             request.send_error(404)
             return
         request.send_response(200)
+        if "mpjpeg" in path:
+            request.send_header("Content-Type", "multipart/x-mixed-replace;boundary=ffmpeg")
+        request.send_header("Transfer-Encoding", "chunked")
+        request.send_header("Connection", "close")
         request.end_headers()
         with contextlib.suppress(OSError):
-            for part in self.parts[path]():
-                request.wfile.write(part)
+            for part in filter(None, self.parts[path]()):
+                request.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+            request.wfile.write(b"0\r\n\r\n")
 
     def close(self) -> None:
         """Stop the server."""

@@ -76,6 +76,18 @@ def test_both_layouts_give_the_same_results(tied_model: Path, optimum_model: Pat
     assert_equal(probe(optimum_model), probe(tied_model))
 
 
+def test_both_layouts_take_videos(tied_model: Path, optimum_model: Path) -> None:
+    """Their graphs know visual tokens by a mask: those of videos have another id."""
+    pytest.importorskip("av", reason="the extra video is not installed")
+    from tests.video_clips import video
+
+    clip, found = video(30, size=(96, 64)), []
+    for folder in (tied_model, optimum_model):
+        with vlrun.load(folder, hints=EXACT) as vlm:
+            found.append(vlm.score(clip, QUESTIONS[0], "Three."))
+    assert np.abs(found[0] - found[1]).max() <= 1e-4 * np.abs(found[0]).max()
+
+
 def test_the_shapes_of_the_larger_models_in_both_layouts(tmp_path: Path) -> None:
     """The export compares one with transformers."""
     checkpoint = build_checkpoint(tmp_path / "checkpoint", tied=False, deepstack=(1, 2, 4), seed=21, sizes=LARGER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,24 @@ import numpy as np
 import pytest
 
 import vlrun
+from tests.video_clips import video
 from vlrun.errors import MediaError, OptionError
+from vlrun.media.clip import make_clip
 
 OUTPUTS = frozenset(
-    {"Answer", "CameraFrame", "Chunk", "Heat", "Outcome", "TaskResult", "Timings", "Usage", "VlrunError"}
+    {
+        "Answer",
+        "CameraFrame",
+        "Chunk",
+        "Heat",
+        "Outcome",
+        "TaskResult",
+        "TimeSpan",
+        "Timings",
+        "Usage",
+        "VlrunError",
+        "WindowAnswer",
+    }
 )
 """Values that vlrun makes for its callers."""
 WRONG: list[object] = [object(), 5, 1.5, True, "x", b"x", [], ["x"], [5], (None,), {}, {"x": 5}, {5: 5}, len, int]
@@ -24,8 +39,10 @@ IMAGE = vlrun.open_image(np.zeros((64, 64, 3), np.uint8))
 MARK = vlrun.Mark("x", (1, 2, 3, 4), None)
 TASK = vlrun.Task(about="a", prompt={"en": "b"})
 TURN = vlrun.Turn("user", ("Hello",))
-HEAT = vlrun.Heat((np.ones((2, 3, 3), np.float32),), ("a", "b"))
+HEAT = vlrun.Heat((np.ones((2, 3, 3), np.float32),), ("a", "b"), (((0, 0), (9, 0), (0, 9)),))
 TRANSFORM = vlrun.ImageTransform((4, 4))
+CLIP = make_clip([(0.0, np.zeros((8, 8, 3), np.uint8))], (8, 8))
+VIDEO_OPTIONS = {"fps": 1.0, "max_frames": 4, "max_pixels": 5000, "start": 0.0, "end": 9.5, "keyframes": False}
 
 CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "CacheConfig": (vlrun.CacheConfig, {"context": 5, "kv_memory": 5, "kv_disk": 5}),
@@ -97,6 +114,19 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
     "enhance": (vlrun.enhance, {"image": IMAGE}),
     "load": (vlrun.load, {"folder": "/no/such", "hints": None, "cache": None, "wait": False}),
     "load_tasks": (vlrun.load_tasks, {"path": "/no/such"}),
+    "Clip": (
+        vlrun.Clip,
+        {
+            "pairs": CLIP.pairs,
+            "size": (8, 8),
+            "frames": 1,
+            "notes": (),
+            "label": "x",
+            "fixed": False,
+        },
+    ),
+    "Video": (vlrun.Video, {"source": "/no/such", **VIDEO_OPTIONS}),
+    "open_video": (vlrun.open_video, {"source": video(2), **VIDEO_OPTIONS}),
     "Pdf": (vlrun.Pdf, {"source": "/no/such", "pages": "1"}),
     "open_image": (vlrun.open_image, {"source": "/no/such"}),
     "open_pages": (vlrun.open_pages, {"source": "/no/such", "pages": "1"}),
@@ -104,7 +134,7 @@ CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
 }
 
 ELSEWHERE = frozenset({"Options.schema", "Task.items", "Task.fields", "Task.images", "Task.image_tokens"}) | frozenset(
-    {"Task.sampling", "Task.merge", "open_image.limits", "Hints.device", "Camera.on_error"}
+    {"Task.sampling", "Task.merge", "open_image.limits", "open_video.limits", "Hints.device", "Camera.on_error"}
 )
 """Checked when they are used, or when a task file is read."""
 
@@ -124,11 +154,12 @@ def check_calls(calls: Mapping[str, tuple[Callable[..., object], dict[str, Any]]
                 if isinstance(value, str | Path | np.ndarray) or type(value) is type(valid[argument]):
                     named = ""  # the type may be right, and only the value wrong
                 else:
-                    named = "image" if argument in ("source", "images") and name != "Camera" else argument
+                    named = argument
                 try:
                     call(**{**valid, argument: value})
                 except vlrun.VlrunError as error:
-                    if named not in str(error) or (named and not isinstance(error, OptionError | MediaError)):
+                    text = re.sub(r"\b(image|video)\b", "source images", str(error))
+                    if named not in text or (named and not isinstance(error, OptionError | MediaError)):
                         yield f"{where} raises {error!r}"
                 except Exception as error:  # noqa: BLE001 - that is what the test looks for
                     yield f"{where} raises {error!r}"
@@ -183,7 +214,7 @@ def test_wrong_types_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "build_prompt": (vlm.build_prompt, {"turns": [TURN], "tools": tools}),
             "ask_windows": (
                 vlrun.ask_windows,
-                {"vlm": vlm, "source": "/no/such", "question": question, "options": None, "seconds": 60},
+                {"vlm": vlm, "source": "/no/such", "question": question, "options": None},
             ),
             "run_task": (
                 vlrun.run_task,

@@ -15,7 +15,6 @@ pytest.importorskip("av", reason="the extra video is not installed")
 
 import torch
 
-from tests.exports import export
 from tests.runtime.reference import Reference
 from tests.runtime.test_vlm import EXACT, QUESTION, greedy_sampler, run_uncached
 from tests.video_clips import video
@@ -23,7 +22,6 @@ from vlrun import VLM, CacheConfig, Clip, Conversation, Options, Video, load, op
 from vlrun.engine import sequence
 from vlrun.engine.request import Cancellation, Request
 from vlrun.errors import AnswerCancelled, OptionError
-from vlrun.layout import OPTIMUM
 from vlrun.prompt.builder import user_turn
 from vlrun.vision.patches import cut
 
@@ -85,19 +83,6 @@ def test_logits_and_positions_equal_transformers(
     expected = logits_of(reference, inputs, tokens)
     assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
     assert expected.argmax(1).tolist()[0] == tokens[0] or len(set(tokens)) > 1
-
-
-def test_the_layout_of_optimum_takes_videos(
-    vlm: VLM, tied_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Its graphs know the tokens of images and videos by their mask alone, too."""
-    folder = export(tied_checkpoint, tmp_path_factory.mktemp("optimum") / "model", OPTIMUM)
-    clip = open_video(video(40))
-    tokens, logits = run_uncached(vlm, request_of(vlm, clip)[0])
-    with load(folder, hints=EXACT) as other:
-        found, others = run_uncached(other, request_of(other, clip)[0])
-    assert found == tokens
-    assert np.abs(others - logits).max() <= 1e-4 * np.abs(logits).max()
 
 
 def test_questions_about_a_video(vlm: VLM, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from vlrun.engine.backend import AttentionTrace
 from vlrun.heatmap.heat_map import Heat
+from vlrun.media.transform import Corners
 from vlrun.types.arrays import FloatArray
 from vlrun.vision.grid import Grid
 
@@ -60,7 +61,11 @@ def heat_maps(trace: AttentionTrace, start: int, grid: Grid) -> FloatArray:
 
 
 def heat_of(
-    trace: AttentionTrace | None, images: Sequence[tuple[int, Grid]], first: int, texts: Sequence[str]
+    trace: AttentionTrace | None,
+    images: Sequence[tuple[int, Grid]],
+    first: int,
+    texts: Sequence[str],
+    corners: tuple[Corners, ...],
 ) -> Heat | None:
     """Return the attention of an answer's tokens to its images; None if nothing was recorded or there are no images.
 
@@ -69,11 +74,12 @@ def heat_of(
         images: Index of the first visual token and grid of each image.
         first: Index of the answer's first token, after the reasoning.
         texts: The text of each of the answer's tokens.
+        corners: Those of each image in its original.
     """
     if trace is None or not images:
         return None
     answer = slice(first, first + len(texts))
-    return Heat(tuple(heat_maps(trace, start, grid)[answer] for start, grid in images), tuple(texts))
+    return Heat(tuple(heat_maps(trace, start, grid)[answer] for start, grid in images), tuple(texts), corners)
 
 
 def attention(queries: FloatArray, keys: FloatArray) -> FloatArray:

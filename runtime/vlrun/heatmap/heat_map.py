@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlrun.errors import OptionError
+from vlrun.media.transform import Corners
 from vlrun.types.arguments import optional, text, whole_number
 from vlrun.types.arrays import FloatArray
 
@@ -19,10 +20,13 @@ class Heat:
     Attributes:
         maps: Per image, attention ``[answer tokens, rows, columns]`` with one cell per visual token.
         token_texts: The text of each answer token.
+        corners: Per image, where the top left, top right and bottom left corner of its maps lie in the original image,
+            in pixels: the model may have seen a part of it, straightened.
     """
 
     maps: tuple[FloatArray, ...]
     token_texts: tuple[str, ...]
+    corners: tuple[Corners, ...]
 
     def mean(self, word: str | None = None, image: int = 0) -> FloatArray:
         """Return the mean attention ``[rows, columns]`` of the answer, or of all occurrences of a word.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from vlrun.errors import MediaNotFound, MediaTooLarge, MissingExtra, Unsupported
 from vlrun.media.camera_source import NETWORK_SECONDS, CameraSource
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import FFmpegError, VideoFrame
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
@@ -145,12 +146,13 @@ def _check_size(width: int, height: int, source: CameraSource) -> None:
         raise MediaTooLarge(f"'{source.name}' sends frames of {width} x {height}; {limit}")
 
 
-def _error(error: Exception, source: CameraSource, *, opened: bool) -> MediaNotFound | UnsupportedMedia:
+def _error(error: FFmpegError, source: CameraSource, *, opened: bool) -> MediaNotFound | UnsupportedMedia:
     """Return an error of FFmpeg as one of vlrun, without the URL."""
     from av import error as av_error
 
-    name, reason = f"'{source.name}'", str(getattr(error, "strerror", None) or type(error).__name__)
-    if isinstance(error, av_error.InvalidDataError | av_error.ArgumentError | av_error.DemuxerNotFoundError):
+    name, reason = f"'{source.name}'", error.strerror or type(error).__name__
+    unreadable = isinstance(error, av_error.InvalidDataError)
+    if not opened and (unreadable or isinstance(error, av_error.ArgumentError | av_error.DemuxerNotFoundError)):
         return UnsupportedMedia(f"{name} sends no video that vlrun can read, or a playlist: it needs the stream itself")
     if isinstance(error, av_error.ExitError | av_error.TimeoutError):
         silent = "sends nothing any more" if opened else "does not answer"
@@ -161,6 +163,8 @@ def _error(error: Exception, source: CameraSource, *, opened: bool) -> MediaNotF
         text = f"{name} does not exist: the camera has no stream of this path"
     elif source.host is not None and not opened and not _resolves(source.host):
         text = f"cannot open {name}: there is no host of this name"
+    elif opened and (unreadable or error.errno == errno.EIO):
+        text = f"the stream of {name} was interrupted"
     else:
         text = f"cannot {'read' if opened else 'open'} the camera {name}: {reason}"
     return MediaNotFound(text)

@@ -79,7 +79,7 @@ class Clip:
             },
         )
         if not self.pairs or len({pair.size for pair in self.pairs}) > 1 or len(self.size) != 2:
-            raise OptionError("a clip needs at least one pair of frames, all of the same size")
+            raise OptionError("pairs must be at least one pair of frames, all of the same size, and size two numbers")
 
     @property
     def seconds(self) -> tuple[float, ...]:

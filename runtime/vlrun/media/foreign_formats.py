@@ -27,6 +27,11 @@ def is_heif(encoded: bytes) -> bool:
     return _is_base_media(encoded) and encoded[8:12] in _HEIF_BRANDS and not _has_avif_brand(encoded)
 
 
+def is_heif_or_avif(encoded: bytes) -> bool:
+    """Return whether a file is a HEIF image of any kind, AVIF included."""
+    return _is_base_media(encoded) and encoded[8:12] in (*_HEIF_BRANDS, *_AVIF_BRANDS)
+
+
 def is_pdf(encoded: bytes) -> bool:
     """Return whether a file is a PDF."""
     before, header, _ = encoded[:_PDF_BYTES].partition(b"%PDF-")
@@ -36,7 +41,7 @@ def is_pdf(encoded: bytes) -> bool:
 def is_video(encoded: bytes) -> bool:
     """Return whether a file, or its first ``VIDEO_BYTES``, is that of a video, or of sound in the same container."""
     if _is_base_media(encoded):
-        return encoded[8:12] not in (*_HEIF_BRANDS, *_AVIF_BRANDS)
+        return not is_heif_or_avif(encoded)
     if encoded.startswith(_VIDEO_MAGIC) or (encoded[4:8] in _QUICKTIME_BOXES and encoded[:1] == b"\0"):
         return True
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"AVI ":

@@ -1,4 +1,4 @@
-"""Which frames of a video the model sees, in what size and at what times: as transformers' Qwen3-VL processor."""
+"""Which frames of a video the model sees, in what size and at what times: as the processor of the reference."""
 
 from __future__ import annotations
 

@@ -320,7 +320,7 @@ def _from_pillow(pil_image: PILImage.Image, name: str, limits: ImageLimits) -> I
     if pil_image.mode.startswith("I;16") and white_is_zero:
         pil_image = PILImage.fromarray(65535 - np.asarray(pil_image))
     if limits.strict:
-        check_exif(pil_image.info.get("exif", b""), name)
+        check_exif(pil_image.info.get("exif") or b"", name)  # pi-heif: None without
     upright = ImageOps.exif_transpose(pil_image) if pil_image.getexif().get(_EXIF_ORIENTATION, 1) != 1 else pil_image
     return make_image(_rgb_of(upright, name), tuple(notes))
 

@@ -28,7 +28,7 @@ def _range(match: re.Match[str]) -> range:
     return range(first, int(match[3] or 10**7) + 1) if match[2] else range(first, first + 1)
 
 
-def choose_pages(ranges: tuple[range, ...] | None, count: int, name: str) -> list[int]:
+def choose_pages(ranges: tuple[range, ...] | None, count: int, name: str, max_pages: int = MAX_PAGES) -> list[int]:
     """Return the numbers of the chosen pages of a document with ``count`` pages, in the order given; None are all.
 
     Ranges end with the document.
@@ -37,11 +37,11 @@ def choose_pages(ranges: tuple[range, ...] | None, count: int, name: str) -> lis
         MediaNotFound: The document has no such page.
         OptionError: There are too many.
     """
-    pages = list(islice(_pages(ranges or (range(1, count + 1),), count, name), MAX_PAGES + 1))
-    if len(pages) > MAX_PAGES:
+    pages = list(islice(_pages(ranges or (range(1, count + 1),), count, name), max_pages + 1))
+    if len(pages) > max_pages:
         chosen = "" if ranges is None else ", and more than that are chosen"
         raise OptionError(
-            f"{name} has {count:,} pages{chosen}; a question can have at most {MAX_PAGES}: choose some, as 1-3,7"
+            f"{name} has {count:,} pages{chosen}; a question can have at most {max_pages}: choose some, as 1-3,7"
         )
     return pages
 

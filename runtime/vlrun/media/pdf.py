@@ -92,6 +92,14 @@ def read_pages(encoded: bytes, name: str, pages: tuple[range, ...] | None = None
     ]
 
 
+def page_sizes(encoded: bytes, name: str, max_pages: int) -> list[tuple[int, int]]:
+    """Return width and height in pixels of all pages of a PDF. Raises MediaError, also for more than ``max_pages``."""
+    with _PDFIUM, _open(encoded, name) as document:
+        if len(document) > max_pages:
+            raise MediaTooLarge(f"{name} has {len(document):,} pages; the limit is {max_pages:,}")
+        return [_size(document, number, name) for number in range(1, len(document) + 1)]
+
+
 @contextmanager
 def _open(encoded: bytes, name: str) -> Iterator[PdfDocument]:
     """Open a document. Raises MissingExtra, UnsupportedMedia and DamagedMedia."""

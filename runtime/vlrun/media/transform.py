@@ -12,6 +12,9 @@ from vlrun.types.arguments import check_fields, number, tuple_of, whole_number
 Matrix: TypeAlias = tuple[float, float, float, float, float, float]
 """``(a, b, c, d, e, f)`` maps ``(x, y)`` to ``(a x + b y + c, d x + e y + f)``."""
 
+Corners: TypeAlias = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+"""The top left, top right and bottom left corner of an image: where an affine map has put it."""
+
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -48,6 +51,11 @@ class ImageTransform:
         corners = [self.point(x, y) for x in (left, right) for y in (top, bottom)]
         across, down = zip(*corners, strict=True)
         return min(across), min(down), max(across), max(down)
+
+    def corners(self, width: int, height: int) -> Corners:
+        """Map the top left, top right and bottom left corner of a derived image of this size, not clamped."""
+        a, b, c, d, e, f = self.matrix
+        return (c, f), (a * width + c, d * width + f), (b * height + c, e * height + f)
 
     def compose(self, matrix: Matrix) -> ImageTransform:
         """Return the transform of an image derived from this one; ``matrix`` maps its pixels to this image's."""

@@ -68,7 +68,7 @@ class Video:
     def __post_init__(self) -> None:
         source: object = self.source
         if not isinstance(source, str | os.PathLike | bytes | bytearray) and not hasattr(source, "read"):
-            raise OptionError(f"source must be a path, bytes or a file, not {type(source).__name__}")
+            raise OptionError(f"source must be a path, bytes or a file, not an image or {type(source).__name__}")
         numbers = dict.fromkeys(("fps", "start", "end"), optional(number))
         counts = dict.fromkeys(("max_frames", "max_pixels"), optional(whole_number))
         check_fields(self, {**numbers, **counts, "keyframes": flag})

@@ -225,11 +225,7 @@ class PromptBuilder:
 
     def _advice(self, limit: int, *, mostly_images: bool) -> str:
         """Say how a prompt gets shorter, or the context longer."""
-        shorter = (
-            "send fewer images or frames, or lower max_image_tokens"
-            if mostly_images
-            else "send less text or fewer tools"
-        )
+        shorter = "send fewer images or lower max_image_tokens" if mostly_images else "send less text or fewer tools"
         longest = self._manifest.text.max_positions
         return f"{shorter}, or {f'raise the context, up to {longest}' if limit < longest else 'use another model'}"
 

@@ -17,6 +17,7 @@ from vlrun.errors import (
     EngineClosed,
     InvalidAnswer,
     MediaError,
+    MissingExtra,
     ModelError,
     OptionError,
     SchemaError,
@@ -49,6 +50,7 @@ Protocol: TypeAlias = Literal["openai", "ollama", "anthropic"]
 
 CLIENT_ERRORS: dict[type[VlrunError], tuple[str | None, str]] = {
     ContextLengthExceeded: ("messages", "context_length_exceeded"),
+    MissingExtra: ("messages", "missing_extra"),
     UnsupportedMedia: ("messages", "unsupported_image"),
     MediaError: ("messages", "invalid_image"),
     SchemaError: ("response_format", "invalid_schema"),

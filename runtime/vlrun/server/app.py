@@ -228,7 +228,7 @@ class Service:
     def _build_prompt(self, request: GenerationRequest, owner: str, cancellation: Cancellation) -> BuiltPrompt:
         request = self.handler.images.resolve(request, owner)
         check_images(request.images, self.limits)
-        return self.vlm.build_prompt(self.handler.workers.decode(request, cancellation), request.tools)
+        return self.vlm.build_prompt(self.handler.workers.decoder.turns(request, cancellation), request.tools)
 
     def _models(self, scope: Scope) -> Json:
         if protocol_of(scope["path"], scope["headers"]) == "anthropic":
@@ -287,6 +287,7 @@ class Service:
             "memory": {"resident_bytes": resident_bytes(), "available_bytes": available_memory()},
             "thinks": self._thinks,
             "inputs": MEDIA_TYPES,
+            "limits": self.limits.of_inputs,
         }
         await send_whole(send, msgspec.json.encode(readiness), 200 if readiness["ready"] else 503)
 

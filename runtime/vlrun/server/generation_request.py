@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from vlrun.media.region import Region
+from vlrun.media.video import Video
 from vlrun.server.api_errors import ApiError
 from vlrun.server.sse import CONTENT_TYPE, comment
 from vlrun.tasks.request import TaskRequest
@@ -21,9 +22,12 @@ from vlrun.types.turn import Role, Tool, ToolCall, ToolChoice
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file. ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored
-    image, whose file is filled in by ``ImageStore.resolve``; ``region`` and ``enhance``: as it is to be cropped and
-    improved for the model.
+    """An image file, a PDF file, which stands for images of its pages, or a video.
+
+    ``param``: the request's field that it came in, for errors; ``reference``: the id of a stored image, whose file is
+    filled in by ``ImageStore.resolve``; ``region`` and ``enhance``: as it is to be cropped and improved for the model;
+    ``pages``: of a PDF file, as "1-3,7", None for all; ``name``: what the prompt calls it beside other files;
+    ``video``: what is wanted of a video, without its file, None if the field was not one for videos.
     """
 
     encoded: bytes
@@ -32,6 +36,9 @@ class EncodedImage:
     reference: str = ""
     region: Region | None = None
     enhance: bool = False
+    pages: str | None = None
+    name: str = ""
+    video: Video | None = None
 
 
 Part: TypeAlias = str | EncodedImage
@@ -82,7 +89,7 @@ class GenerationRequest:
 
     @property
     def images(self) -> tuple[EncodedImage, ...]:
-        """All images, in order."""
+        """All images, PDF files and videos, in order."""
         return tuple(part for message in self.messages for part in message.parts if isinstance(part, EncodedImage))
 
     @property

@@ -10,9 +10,10 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from vlrun.media.video_file import VideoInfo
 from vlrun.server.api_errors import ApiError
 from vlrun.server.generation_request import EncodedImage, GenerationRequest, Part
 from vlrun.server.limits import MIB, ServerLimits
@@ -21,27 +22,41 @@ CLIENT_SHARE = 2
 """A client may use half of the store: then another one finds its images again."""
 ENTRY_BYTES = 1024
 """What an entry takes besides its file. Millions of tiny images would need more memory than the limit says."""
+PAGE_BYTES = 128
+"""What the size of a page takes."""
 
 
 @dataclass(eq=False)
 class StoredImage:
-    """An image. ``size``: width and height as it is shown, upright; ``used``: when it was last sent or named."""
+    """An image, a PDF file or a video.
+
+    ``size``: width and height as it is shown, upright; ``pages``: the sizes of a PDF file's pages, of which the first
+    is its ``size``; ``video``: what a video has; ``used``: when it was last sent or named.
+    """
 
     id: str
     encoded: bytes
     size: tuple[int, int]
+    pages: Sequence[tuple[int, int]] = ()
+    video: VideoInfo | None = None
     client: str = ""
     used: float = 0.0
 
     @classmethod
-    def of(cls, encoded: bytes, size: tuple[int, int]) -> StoredImage:
+    def of(
+        cls,
+        encoded: bytes,
+        size: tuple[int, int],
+        pages: Sequence[tuple[int, int]] = (),
+        video: VideoInfo | None = None,
+    ) -> StoredImage:
         """An image whose id is the hash of its file."""
-        return cls(f"img_{hashlib.sha256(encoded).hexdigest()}", encoded, size)
+        return cls(f"img_{hashlib.sha256(encoded).hexdigest()}", encoded, size, pages, video)
 
     @property
     def cost(self) -> int:
         """Bytes that it takes."""
-        return len(self.encoded) + ENTRY_BYTES
+        return len(self.encoded) + ENTRY_BYTES + PAGE_BYTES * len(self.pages)
 
 
 @dataclass(eq=False)

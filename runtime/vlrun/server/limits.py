@@ -26,7 +26,7 @@ class ServerLimits:
     max_body_mib: int = 15
     """Size of a request, decompressed; more is 413."""
     max_images: int = 16
-    """Images of a request, over all its messages."""
+    """Images of a request, over all its messages; each page of a PDF counts."""
     max_megapixels: int = 50
     """Size of an image, by its header, before anything is decoded."""
     connections: int = 256
@@ -47,6 +47,12 @@ class ServerLimits:
     """Of these, from one client: address and key."""
     request_megapixels: int = 100
     """Size of all images of a request together."""
+    max_pages: int = 2000
+    """Pages of a PDF file, of which a request asks about ``max_images`` at most."""
+    max_video_seconds: int = 600
+    """Duration of a video."""
+    max_frame_pixels: int = 4096 * 2304
+    """Width x height of the frames of a video: 4K."""
     max_n: int = 8
     """Answers to a request; never more than ``parallel`` run at once."""
     heatmap_tokens: int = 8192
@@ -76,6 +82,15 @@ class ServerLimits:
     idle_seconds: float = 30.0
     """For which a connection may be idle between two requests."""
 
+    @property
+    def of_inputs(self) -> dict[str, int]:
+        """What a client must know to make its images fit, as ``/health/ready`` reports it."""
+        return {
+            "body_bytes": self.max_body_mib * MIB,
+            "images": self.max_images,
+            "image_pixels": self.max_megapixels * 10**6,
+        }
+
 
 def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
     """The limits without an option, as rows of a number and its meaning."""
@@ -83,7 +98,10 @@ def fixed_limits(limits: ServerLimits) -> list[tuple[str, str]]:
         (f"{limits.bodies_mib} MiB", "for all requests being read or waiting; more is 429"),
         (f"{limits.client_bodies_mib} MiB", "for those of one client (address and key)"),
         (f"{limits.request_megapixels} megapixels", "for all images of a request; more is 400"),
-        (f"{MAX_SECONDS:g} s", "of processor time to decode an image; more is 400"),
+        (f"{MAX_SECONDS:g} s", "of processor time to decode an image or to draw a page; more is 400"),
+        (f"{limits.max_pages:,} pages", "of a PDF file; more is 400"),
+        (f"{limits.max_video_seconds} s", "of a video; more is 400"),
+        (f"{limits.max_frame_pixels:,} pixels", "of a video's frames, 4096 x 2304; more is 400"),
         (f"{limits.max_n} answers", "to a request (n)"),
         (f"{limits.max_task_answers} answers", "to a task (votes x tiles, twice as many with steps)"),
         (f"{limits.heatmap_tokens:,} tokens", "of an answer with a heat map"),

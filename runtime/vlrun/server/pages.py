@@ -31,6 +31,8 @@ PERMISSIONS = b"camera=(self), microphone=(), geolocation=()"
 LOGO_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
 """An SVG file that is opened by itself is a page."""
 PUBLIC_PATHS = ("/", "/kiosk")
+WORKER = "kiosk/worker.js"
+"""The service worker of the kiosk, whose page is not below the worker's path."""
 PUBLIC_FOLDERS = ("/web/", "/kiosk/")
 
 
@@ -55,7 +57,8 @@ class WebPage:
             b"cache-control": b"no-cache",
         }
         files = read_files(WEB, headers)
-        index = replace(files["index.html"], headers={**files["index.html"].headers, b"vary": b"Accept"})
+        index = _with_header(files["index.html"], b"vary", b"Accept")
+        files[WORKER] = _with_header(files[WORKER], b"service-worker-allowed", b"/kiosk")
 
         async def start(scope: Scope, receive: Receive, send: Send) -> None:
             await (index.send(scope, send) if wants_html(scope) else text(scope, receive, send))
@@ -90,6 +93,10 @@ def docs_routes() -> dict[str, Mapping[str, ASGIApp]]:
 def wants_html(scope: Scope) -> bool:
     """Whether a browser asks for a page."""
     return any(name == b"accept" and b"text/html" in value.lower() for name, value in scope["headers"])
+
+
+def _with_header(file: StaticFile, name: bytes, value: bytes) -> StaticFile:
+    return replace(file, headers={**file.headers, name: value})
 
 
 def _sending(files: Mapping[str, StaticFile]) -> ASGIApp:

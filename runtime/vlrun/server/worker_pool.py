@@ -17,16 +17,17 @@ from typing import Any, TypeVar
 
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled, InvalidAnswer, OptionError, SchemaViolation
+from vlrun.media.clip import Clip
 from vlrun.media.image import Image
 from vlrun.server.api_errors import bad_request
-from vlrun.server.generation_request import AnswerChunk, EncodedImage, GenerationRequest
-from vlrun.server.images import as_requested, encoded_size, opened_encoded
+from vlrun.server.generation_request import AnswerChunk, GenerationRequest
+from vlrun.server.images import as_requested, opened_encoded
 from vlrun.server.limits import ServerLimits
+from vlrun.server.request_decoder import RequestDecoder
 from vlrun.server.task_answers import merged_answer, single_answer
 from vlrun.tasks.request import TaskRequest
 from vlrun.tasks.run import TaskImages, prepare_images
 from vlrun.types.answer import Chunk
-from vlrun.types.options import Options
 from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import Turn
 from vlrun.vlm import VLM
@@ -45,6 +46,7 @@ class WorkerPool:
     def __init__(self, vlm: VLM, limits: ServerLimits) -> None:
         self._vlm = vlm
         self._limits = limits
+        self.decoder = RequestDecoder(vlm, limits)
         self._answers = ThreadPoolExecutor(limits.parallel, thread_name_prefix="vlrun-answer")
         self._short = ThreadPoolExecutor(2, thread_name_prefix="vlrun-request")
         self._images = ThreadPoolExecutor(1, thread_name_prefix="vlrun-image")
@@ -138,14 +140,17 @@ class WorkerPool:
             images = self._decoded_images(request, cancellation)
             return prepare_images(self._vlm, images, task, request.effective_options)
         (image,) = request.images
-        with opened_encoded(image, self._limits) as opened, _as_bad_request("vlrun.tiles"):
+        with (
+            opened_encoded(image, self._limits, cancellation) as opened,
+            _as_bad_request("vlrun.tiles"),
+        ):
             return prepare_images(self._vlm, [as_requested(opened, image)], task, request.effective_options)
 
-    def _decoded_images(self, request: GenerationRequest, cancellation: Cancellation) -> list[Image]:
+    def _decoded_images(self, request: GenerationRequest, cancellation: Cancellation) -> list[Image | Clip]:
         """The images of a task's single message, as the model sees them."""
-        self._check_visual_tokens(request)
-        turns = self.decode(request, cancellation)
-        return [part for turn in turns for part in turn.parts if isinstance(part, Image)]
+        self.decoder.check_visual_tokens(request)
+        turns = self.decoder.turns(request, cancellation)
+        return [part for turn in turns for part in turn.parts if isinstance(part, Image | Clip)]
 
     def _generators(self, request: GenerationRequest, cancellation: Cancellation) -> list[Generator[Chunk]]:
         options = [
@@ -156,42 +161,13 @@ class WorkerPool:
             prompts = [texts[index * len(texts) // request.n] for index in range(request.n)]
             pairs = zip(prompts, options, strict=True)
             return [self._vlm.complete(prompt, each, cancellation) for prompt, each in pairs]
-        self._check_visual_tokens(request)
-        turns = self.decode(request, cancellation)
+        self.decoder.check_visual_tokens(request)
+        turns = self.decoder.turns(request, cancellation)
         return [self._vlm.chat(turns, each, request.tools, request.tool_choice, cancellation) for each in options]
 
     def _check_recorder(self) -> None:
         with _as_bad_request("vlrun.heatmap"):
             self._vlm.engine.check_recorder()
-
-    def _check_visual_tokens(self, request: GenerationRequest) -> None:
-        """Check the sizes of images of which the model sees all, before any is decoded."""
-        uncropped = [image for image in request.images if image.region is None]
-        if sizes := [(encoded_size(image, self._limits), image.detail) for image in uncropped]:
-            self._vlm.builder.check_visual_tokens(sizes, request.effective_options, self._vlm.known_context)
-
-    def decode(self, request: GenerationRequest, cancellation: Cancellation) -> list[Turn]:
-        """The conversation with decoded images, of which only the pixels are kept that the model sees: large images of
-        all requests are decoded one after another. Called in a thread. Raises ApiError and AnswerCancelled.
-        """
-        turns = []
-        for message in request.messages:
-            parts: list[str | Image] = []
-            for part in message.parts:
-                if isinstance(part, str):
-                    parts.append(part)
-                    continue
-                if cancellation.cancelled():
-                    raise AnswerCancelled("the answer was cancelled")
-                parts.append(self._resized(part, request.effective_options))
-            details = tuple(part.detail for part in message.parts if isinstance(part, EncodedImage))
-            turns.append(Turn(message.role, tuple(parts), message.tool_calls, details, message.reasoning))
-        return turns
-
-    def _resized(self, image: EncodedImage, options: Options) -> Image:
-        """Decode, crop, enhance and resize an image. When this returns, nothing refers to its original pixels."""
-        with opened_encoded(image, self._limits) as opened:
-            return self._vlm.builder.resize(as_requested(opened, image), options, image.detail)
 
     def close(self) -> None:
         """Take no more work. What runs ends by itself, or with the model."""

@@ -46,12 +46,13 @@ class PreparedRequest:
     ) -> Answer:
         """Return the answer whose tokens have arrived, without a value."""
         prompt, metrics, text, stop = self.prompt, stream.metrics, output.text, output.stop
-        subject, images = prompt.subject, [grid for _, grid in prompt.images]
+        subject, grids = prompt.subject, [grid for _, grid in prompt.images]
         reason: FinishReason = "stop" if stop or stream.finish_reason is None else stream.finish_reason
         calls = find_tool_calls(text, family.tool_calls) if self.may_call_tools else ()
         texts = output.token_texts() if prompt.options.heatmap else ()
-        placed = list(zip(prompt.prompt.image_offsets, images, strict=True))
-        prompt_counts = len(prompt.prompt.ids), sum(grid.tokens for grid in images), metrics.cached_tokens
+        placed = list(zip(prompt.prompt.image_offsets, grids, strict=True))
+        corners = tuple(image.to_original.corners(*image.size) for image, _ in prompt.images)
+        prompt_counts = len(prompt.prompt.ids), sum(grid.tokens for grid in grids), metrics.cached_tokens
         return Answer(
             text,
             reason,
@@ -60,7 +61,7 @@ class PreparedRequest:
             notes=prompt.notes,
             marks=family.find_marks(text, subject.size, subject.to_original) if subject else (),
             tool_calls=calls,
-            heat=heat_of(stream.attention, placed, output.answer_start, texts),
+            heat=heat_of(stream.attention, placed, output.answer_start, texts, corners),
             tokens=() if stop else tuple(output.tokens),
             logprobs=tuple(output.logprobs),
             reasoning=output.reasoning,

@@ -92,6 +92,9 @@ def ask_windows(
     if not isinstance(question, TaskRequest):
         question = TaskRequest(instance(str, "a text or a vlrun.TaskRequest")("question", question))
     given = optional(instance(Options))("options", options) or Options()
+    seconds = number("seconds", seconds)
+    if not (math.isfinite(seconds) and seconds >= MIN_WINDOW_SECONDS):
+        raise OptionError(f"seconds must be a number of at least {MIN_WINDOW_SECONDS:g}, not {seconds}")
     parts = windows_of(PendingClip(source if isinstance(source, Video) else Video(source)), seconds)
     vlm.grammar(question.options(given))  # raises OptionError
     return _ask_windows(vlm, parts, question, given)
@@ -115,15 +118,12 @@ def _ask_windows(
 
 
 def windows_of(video: PendingClip, seconds: float = WINDOW_SECONDS) -> Iterator[PendingClip]:
-    """Return the windows of a video, from its ``start`` to its ``end``. Raises OptionError."""
-    length = number("seconds", seconds)
-    if not (math.isfinite(length) and length >= MIN_WINDOW_SECONDS):
-        raise OptionError(f"seconds must be a number of at least {MIN_WINDOW_SECONDS:g}, not {length}")
+    """Return the windows of a video, from its ``start`` to its ``end``."""
     begin = video.video.start or 0.0
     end = min(video.info.duration, math.inf if video.video.end is None else video.video.end)
-    count = max(math.ceil((end - begin) / length - LEAST_REST), 1)
-    starts = (begin + index * length for index in range(count))
-    return (video.part(start, end if index == count else start + length) for index, start in enumerate(starts, 1))
+    count = max(math.ceil((end - begin) / seconds - LEAST_REST), 1)
+    starts = (begin + index * seconds for index in range(count))
+    return (video.part(start, end if index == count else start + seconds) for index, start in enumerate(starts, 1))
 
 
 def span_of(part: PendingClip) -> tuple[float, float]:

@@ -51,7 +51,7 @@ def test_what_is_no_clip_is_refused() -> None:
     with pytest.raises(DamagedMedia, match="no frame that can be decoded"):
         make_clip([], (64, 32))
     pair = make_pair(frame(1), frame(2), 0.0)
-    with pytest.raises(OptionError, match="at least one pair of frames, all of the same size"):
+    with pytest.raises(OptionError, match="pairs must be at least one pair of frames, all of the same size"):
         Clip((pair, make_pair(frame(1, (32, 32)), frame(2, (32, 32)), 0.0)), (64, 32), 4)
     with pytest.raises(OptionError, match="frames must be an array"):
         FramePair(frame(1), 0.0, "")

@@ -30,7 +30,7 @@ def test_the_frames_are_those_of_transformers() -> None:
     sample = reference("Qwen3VLVideoProcessor").sample_frames
 
     @given(st.integers(1, 100_000), RATES, st.one_of(st.none(), st.floats(0.01, 60)))
-    @settings(max_examples=500)
+    @settings(max_examples=200)
     def check(total: int, fps: float, wanted: float | None) -> None:
         metadata = SimpleNamespace(total_num_frames=total, fps=fps)
         rules = PUBLISHED_RULES if wanted is None else replace(PUBLISHED_RULES, fps=wanted)
@@ -50,7 +50,7 @@ def test_the_sizes_are_those_of_transformers() -> None:
         st.integers(4096, 2**26),
         st.integers(1, 4096),
     )
-    @settings(max_examples=500)
+    @settings(max_examples=200)
     def check(frames: int, width: int, height: int, most: int, least: int) -> None:
         rules = replace(PUBLISHED_RULES, max_pixels=most, min_pixels=least)
         expected = smart_resize(frames, height, width, 2, 32, least, most)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vlrun.errors import DamagedMedia, MediaTooLarge, MissingExtra, UnsupportedMedia
+from vlrun.media.heif import stated_size
 from vlrun.media.image import ImageLimits, image_size, open_image
 
 pytest.importorskip("pi_heif", reason="the extra heic is not installed")
@@ -118,3 +119,13 @@ def test_without_the_extra_the_error_names_the_command(tmp_path: Path, monkeypat
     need = f"'{tmp_path / 'a.heic'}' is a HEIC photo, which needs another package"
     assert str(caught.value) == f"{need}: run pip install 'vlrun[heic]'"
     assert (caught.value.need, caught.value.extra) == (need, "heic")
+
+
+def test_the_stated_size_is_read_without_a_decoder() -> None:
+    assert stated_size(HEIC) == (64, 64)  # a part of it is shown
+    for start in range(0, len(HEIC), 7):
+        stated_size(HEIC[:start])
+        stated_size(HEIC[start:])
+    assert stated_size(b"") is None
+    large = HEIC.replace(b"ispe\0\0\0\0\0\0\0\x40\0\0\0\x40", b"ispe\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff")
+    assert stated_size(large) == (2**32 - 1, 2**32 - 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -151,3 +153,17 @@ def test_memory_does_not_grow_with_the_number_of_frames() -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("VLRUN_VIDEOS" not in os.environ, reason="VLRUN_VIDEOS names no folder with vtest.avi")
+def test_a_real_camera() -> None:
+    """People walk through the picture all the time, but not over the lawn at its lower left."""
+    av = pytest.importorskip("av", reason="the extra video is not installed")
+    (path,) = Path(os.environ["VLRUN_VIDEOS"]).rglob("vtest.avi")
+    with av.open(path) as container:
+        decoded = [frame for number, frame in enumerate(container.decode(video=0)) if number % 5 == 0]
+    frames = [(float(frame.time), frame.to_ndarray(format="rgb24")) for frame in decoded]
+    assert len(changed_times(frames, MANY)) > 0.9 * len(frames)
+    lawn = [(seconds, np.ascontiguousarray(rgb[340:, :110])) for seconds, rgb in frames]
+    assert changed_times(lawn, MANY) == [0.0]

@@ -24,7 +24,7 @@ from vlrun.errors import (
 )
 from vlrun.media import pdf as pdf_module
 from vlrun.media.image import ResizedImage, open_image
-from vlrun.media.pdf import MAX_PAGE_PIXELS
+from vlrun.media.pdf import MAX_PAGE_PIXELS, page_sizes
 from vlrun.media.pending_image import Pdf, open_images, open_pages, read_headers
 
 pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
@@ -173,3 +173,9 @@ def test_damaged_files_give_pages_or_one_sentence(changes: list[tuple[int, int]]
         for page in read_headers([bytes(content)]):
             with page.opened((64, 96)):
                 pass
+
+
+def test_the_sizes_of_all_pages_are_known_without_drawing() -> None:
+    assert page_sizes(pdf([b""] * 3), "it", 3) == [(555, 833)] * 3
+    with pytest.raises(MediaTooLarge, match="it has 4 pages; the limit is 3"):
+        page_sizes(pdf([b""] * 4), "it", 3)

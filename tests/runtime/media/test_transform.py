@@ -22,6 +22,11 @@ def test_results_are_clamped_to_the_original() -> None:
     assert shifted.box(-500, 0, 500, 10) == (0, 40, 100, 50)
 
 
+def test_corners_may_lie_outside_of_the_original() -> None:
+    assert ImageTransform((10, 20), SHIFT).corners(7, 9) == ((30, 40), (37, 40), (30, 49))
+    assert ImageTransform((100, 200), QUARTER_TURN).corners(200, 100) == ((100, 0), (100, 200), (0, 0))
+
+
 def test_composed_transforms_apply_the_inner_one_first() -> None:
     turned = ImageTransform((500, 500), SHIFT).compose(QUARTER_TURN)
     assert turned.point(7, 9) == ImageTransform((500, 500), SHIFT).point(100 - 9, 7)

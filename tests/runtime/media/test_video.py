@@ -88,7 +88,7 @@ def test_options_out_of_their_range_are_refused(options: dict[str, object], mess
 
 
 def test_a_source_that_cannot_be_a_video() -> None:
-    with pytest.raises(OptionError, match="source must be a path, bytes or a file, not ndarray"):
+    with pytest.raises(OptionError, match="source must be a path, bytes or a file, not an image or ndarray"):
         Video(np.zeros((4, 4, 3), np.uint8))  # type: ignore[arg-type]
     with pytest.raises(MediaNotFound, match=r"'none\.mp4'"):
         open_video("none.mp4")

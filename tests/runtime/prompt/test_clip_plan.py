@@ -68,10 +68,10 @@ def test_detail_decides_how_much_is_shown(long_video: bytes) -> None:
     assert (low.frames, auto.frames, high.frames) == (32, 128, 300)
     assert 0.6 * 1024 <= tokens(low) <= 1024
     assert 0.6 * 4096 <= tokens(auto) <= 4096
-    assert high.shown == (352, 192)
+    assert high.shown == (384, 192)
     assert not high.notes
     (note,) = auto.notes
-    shown = "128 frames of 320 x 160 (3,200 visual tokens) instead of 300 frames of 352 x 192"
+    shown = "128 frames of 320 x 160 (3,200 visual tokens) instead of 300 frames of 384 x 192"
     assert note.startswith(f"the video: {shown}")
     assert "--detail high" in note
 
@@ -85,7 +85,7 @@ def test_a_slow_machine_and_a_small_context_reduce_it(long_video: bytes) -> None
     assert tokens(clip_of(long_video, Options(), affordable=640)) <= 2048
     assert clip_of(long_video, Options(), affordable=640).frames == 64
     small = clip_of(long_video, Options(), context=2000)
-    assert (small.frames, tokens(small) <= 1000) == (30, True)
+    assert (small.frames, tokens(small) <= 1000) == (31, True)
 
 
 def test_the_users_choice_replaces_the_budget(long_video: bytes) -> None:
@@ -94,7 +94,7 @@ def test_the_users_choice_replaces_the_budget(long_video: bytes) -> None:
     chosen = clip_of(Video(long_video, max_frames=8, max_pixels=100_000), options)
     assert (chosen.frames, chosen.shown, chosen.notes) == (8, (416, 224), ())
     assert clip_of(Video(long_video, max_frames=8), Options(max_image_tokens=40)).shown == (256, 128)
-    with pytest.raises(ContextLengthExceeded, match="send fewer images or frames"):
+    with pytest.raises(ContextLengthExceeded, match="send fewer images"):
         clip_of(Video(long_video, fps=1), Options(detail="high"), context=4096)
 
 
@@ -107,12 +107,13 @@ def test_nothing_is_decoded_that_does_not_fit(long_video: bytes, monkeypatch: py
 def test_a_clip_for_no_model_is_fitted_by_the_prompt(long_video: bytes) -> None:
     clip = open_video(long_video, max_frames=60)
     builder = PromptBuilder(PUBLISHED, TEMPLATE)
-    assert clip.shown == (640, 320)
-    built = [
-        builder.build([user_turn(clip, "What?")], options).images[0][1].tokens * 30
-        for options in (Options(detail="low"), Options(), Options(detail="high"), Options(max_image_tokens=50))
-    ]
-    assert built == [30 * 30, 30 * 128, 30 * 200, 30 * 50]
+    assert clip.shown == (640, 352)
+    budgets = {Options(detail="low"): 1024, Options(): 4096, Options(max_image_tokens=50): 1500}
+    for options, budget in budgets.items():
+        built = builder.build([user_turn(clip, "What?")], options)
+        assert 0.7 * budget <= sum(grid.tokens for _, grid in built.images) <= budget
+    (grid, *_) = {grid for _, grid in builder.build([user_turn(clip, "What?")], Options(detail="high")).images}
+    assert (grid.width * 16, grid.height * 16) == clip.shown
 
 
 def test_videos_and_images_are_numbered() -> None:

@@ -77,6 +77,21 @@ def test_a_heat_map_fits_the_region_and_the_text(server: Server) -> None:
     assert levels.size == len(heat["tokens"]) * part["rows"] * part["columns"]
     assert levels.max() == 255
     assert part["columns"] > 2 * part["rows"]  # the region is three times as wide as high
+    assert part["corners"] == [[0, 0], [640, 0], [0, 214]]
+
+
+def test_a_heat_map_of_a_straightened_region_is_turned_back(server: Server) -> None:
+    """It would lie beside the bottles: the model saw the region after it was straightened."""
+    tilted = Image.open(EXAMPLES / "shelf.png").convert("RGB").rotate(-5, Image.Resampling.BICUBIC, fillcolor="white")
+    part = sent(tilted, enhance=True, region="0,0,1000,500/1000")
+    reply = post(server, chat_request(part, QUESTION, vlrun={"heatmap": True})).json["choices"][0]
+    assert "rotated by 5" in reply["vlrun"]["notes"][0]
+    left, right, low = (np.array(corner) for corner in reply["vlrun"]["heatmap"]["images"][0]["corners"])
+    across, down = right - left, low - left
+    assert np.hypot(*across) == pytest.approx(640, abs=0.2)
+    assert np.hypot(*down) == pytest.approx(320, abs=0.2)
+    assert np.degrees(np.arctan2(across[1], across[0])) == pytest.approx(5, abs=0.5)
+    assert left + (across + down) / 2 == pytest.approx([320, 160], abs=0.2)
 
 
 def test_several_images_have_regions_and_heat_maps_of_their_own(server: Server) -> None:

@@ -182,7 +182,7 @@ def test_several_questions_about_one_image(server: Server) -> None:
 BROKEN = {
     "empty": (b"", "invalid_image"),
     "no image": (b"<svg onload=alert(1)>", "unsupported_image"),
-    "a PDF": (b"%PDF-1.7\n", "unsupported_image"),
+    "a PDF": (b"%PDF-1.7\n", "invalid_image"),
     "cut short": (SHELF[: len(SHELF) // 2], "invalid_image"),
     "a bomb": (
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0\x18\xed\xa3f",
@@ -253,7 +253,7 @@ PREVIEWS = {
     "?width=9": ("unknown_parameter", "width"),
     "?enhance=true&enhance=true": ("invalid_value", "enhance"),
     "?enhance": ("invalid_value", None),
-    "?enhance=true&region=1,1,1,1&x=1": ("invalid_value", None),
+    "?enhance=true&region=1,1,1,1&page=1&side=99&x=1": ("invalid_value", None),
     "?region=%ff": ("invalid_value", None),
 }
 

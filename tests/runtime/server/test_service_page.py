@@ -1,4 +1,4 @@
-"""docs/service.md is correct: each code block that is followed by an output prints that output."""
+"""docs/service.md and docs/inputs.md are correct: each code block that is followed by an output prints that output."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from tests.paths import ROOT
 from tests.runtime.server.running_server import Server
 
-PAGE = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(bash|python)\n((?:(?!```).)*)```\n```text\n(.*?)```", PAGE, re.DOTALL)
+PAGES = "\n".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("service.md", "inputs.md"))
+BLOCKS = re.findall(r"```(bash|python)\n((?:(?!```).)*)```\n```text\n(.*?)```", PAGES, re.DOTALL)
 PORT = "127.0.0.1:8321"
 
 

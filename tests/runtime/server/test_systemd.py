@@ -192,16 +192,24 @@ def _answers(container: SystemdContainer) -> bool:
     return _ask(container, shelf_request()).text == "6"
 
 
+def avif() -> dict[str, object]:
+    """An image whose decoder runs in a process of its own, within limits that it sets itself."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "AVIF")
+    return {"type": "image_url", "image_url": {"url": data_url(file.getvalue(), "avif")}}
+
+
 @pytest.mark.fault(41, 42)
 def test_row_42_read_only_root_and_no_home(container: SystemdContainer) -> None:
-    """The packaged unit on a read-only root answers, also with a schema that needs a child process, and writes only to
-    its cache. Row 41: it has no GPU device, and notes that the CPU answers.
+    """The packaged unit on a read-only root answers, also with a schema and a photo that need child processes, and
+    writes only to its cache. Row 41: it has no GPU device, and notes that the CPU answers.
     """
     container.restart()
     assert (container.property_of("MemoryMax"), container.property_of("WatchdogUSec")) == (str(6 * 2**30), "30s")
     assert _answers(container)
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": RISKY}}
     assert _ask(container, chat_request("Hello", response_format=wanted)).text.startswith('{"a": "')
+    assert _ask(container, chat_request(avif(), "?", max_tokens=2)).status == 200
     (note,) = container.call_inside(lambda: get(container, "/health/ready")).json["notes"]
     assert note.startswith("device AUTO: using the CPU, because ")
     assert note in container.run("journalctl", "--unit", "vlrun.service", "--output", "cat")

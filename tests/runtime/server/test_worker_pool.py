@@ -177,7 +177,7 @@ def test_decoding_stops_when_the_client_has_disconnected() -> None:
     image = EncodedImage(b"this would be refused", "auto", "image")
     pool = WorkerPool(cast(VLM, FakeModel(0)), ServerLimits())
     with pytest.raises(AnswerCancelled):
-        pool.decode(GenerationRequest((RequestMessage("user", (image,)),)), cancellation)
+        pool.decoder.turns(GenerationRequest((RequestMessage("user", (image,)),)), cancellation)
     pool.close()
 
 
@@ -203,7 +203,7 @@ def test_one_decoded_image_is_in_memory_at_a_time() -> None:
     builder = FakeBuilder()
     model = cast(VLM, SimpleNamespace(builder=builder))
     pool = WorkerPool(model, ServerLimits())
-    (turn,) = pool.decode(GenerationRequest((RequestMessage("user", (encoded,) * 4),)), Cancellation())
+    (turn,) = pool.decoder.turns(GenerationRequest((RequestMessage("user", (encoded,) * 4),)), Cancellation())
     pool.close()
     assert len(turn.parts) == 4
     assert builder.alive == [1, 1, 1, 1]

@@ -122,7 +122,7 @@ def test_pairs_of_frames_equal_those_of_transformers(count: int, size: tuple[int
 def test_frames_are_resized_as_torch_does(width: int, height: int) -> None:
     """The reference resizes frames with torch, whose antialiased bicubic differs from Pillow's by rounding alone."""
     torch = pytest.importorskip("torch", reason="needs the workbench packages")
-    frame = np.asarray(noise(width // 8, height // 8).resize((width, height), PILImage.Resampling.BICUBIC))
+    frame = np.array(noise(width // 8, height // 8).resize((width, height), PILImage.Resampling.BICUBIC))
     target = 192, 128
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(frame).permute(2, 0, 1)[None], target[::-1], mode="bicubic", antialias=True

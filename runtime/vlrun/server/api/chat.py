@@ -152,24 +152,42 @@ def _parts(
 ) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (parser.text(content, path),)
-    parts: list[Part] = []
-    for index, part in enumerate(content or ()):
-        match part:
-            case str(text):
-                parts.append(parser.text(text, f"{path}[{index}]"))
-            case chat.ImagePart(image_url=chat.ImageURL() as image):
-                place = f"{path}[{index}].image_url.url"
-                parts.append(parser.image(image.url, image.detail, place, image.region, image.enhance))
-            case chat.ImagePart(image_url=str(url)):
-                parts.append(parser.image(url, None, f"{path}[{index}].image_url"))
-            case schemas.InputImage():
-                place = f"{path}[{index}].image_url"
-                parts.append(parser.image(part.image_url, part.detail, place, part.region, part.enhance))
-            case schemas.RefusalPart(refusal=text):
-                parts.append(parser.text(text, f"{path}[{index}].refusal"))
-            case chat.TextPart(text=text) | schemas.InputText(text=text):
-                parts.append(parser.text(text, f"{path}[{index}].text"))
-    return tuple(parts)
+    return tuple(_part(part, f"{path}[{index}]", parser) for index, part in enumerate(content or ()))
+
+
+def _part(part: chat.ContentPart | schemas.RefusalPart, path: str, parser: RequestParser) -> Part:
+    match part:
+        case str(text):
+            return parser.text(text, path)
+        case schemas.RefusalPart(refusal=text):
+            return parser.text(text, f"{path}.refusal")
+        case chat.TextPart(text=text) | schemas.InputText(text=text):
+            return parser.text(text, f"{path}.text")
+        case chat.FilePart() | schemas.InputFile():
+            file, path = (part.file, f"{path}.file") if isinstance(part, chat.FilePart) else (part, path)
+            return parser.file(file.file_data, file.detail, f"{path}.file_data", file.pages, file.filename, path)
+        case chat.VideoURLPart() | chat.VideoPart():
+            return _video(part, path, parser)
+    return _image(part, path, parser)
+
+
+def _video(part: chat.VideoURLPart | chat.VideoPart, path: str, parser: RequestParser) -> Part:
+    if isinstance(part, chat.VideoPart):
+        return parser.video(part.video, part, f"{path}.video")
+    if isinstance(part.video_url, str):
+        return parser.video(part.video_url, schemas.VideoOptions(), f"{path}.video_url")
+    return parser.video(part.video_url.url, part.video_url, f"{path}.video_url.url")
+
+
+def _image(part: chat.ImagePart | schemas.InputImage, path: str, parser: RequestParser) -> Part:
+    match part:
+        case chat.ImagePart(image_url=chat.ImageURL() as image):
+            return parser.image(image.url, image.detail, f"{path}.image_url.url", image.region, image.enhance)
+        case chat.ImagePart(image_url=str(url)):
+            return parser.image(url, None, f"{path}.image_url")
+        case schemas.InputImage():
+            return parser.image(part.image_url, part.detail, f"{path}.image_url", part.region, part.enhance)
+    raise AssertionError(part)
 
 
 class _Choice:

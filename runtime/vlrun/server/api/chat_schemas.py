@@ -32,14 +32,62 @@ class ImageURL(RequestStruct):
 
 
 class ImagePart(RequestStruct, tag_field="type", tag="image_url"):
-    """An image: PNG, JPEG, WebP, BMP or GIF."""
+    """An image: PNG, JPEG, WebP, BMP, GIF, AVIF, with the extra ``heic`` HEIC."""
 
     unused = fields.PART
     image_url: ImageURL | schemas.DataURL
 
 
+class FileData(RequestStruct):
+    """A PDF file. ``pages`` and ``detail`` are extensions."""
+
+    unused = fields.FILE
+    file_data: schemas.FileURL
+    filename: schemas.FileName | None = None
+    pages: schemas.PagesText | None = None
+    detail: schemas.ImageDetail | None = None
+
+
+class FilePart(RequestStruct, tag_field="type", tag="file"):
+    """A PDF file, which needs the extra ``pdf``: an image of each page."""
+
+    unused = fields.PART
+    file: FileData
+
+
+class VideoData(schemas.VideoOptions, kw_only=True):
+    """A video in a data URL."""
+
+    unused = fields.VIDEO
+    url: schemas.VideoURL
+
+
+class VideoURLPart(RequestStruct, tag_field="type", tag="video_url"):
+    """A video, which needs the extra ``video``, as vLLM's clients write it. An extension."""
+
+    unused = fields.PART
+    video_url: VideoData | schemas.VideoURL
+
+
+class VideoPart(schemas.VideoOptions, tag_field="type", tag="video", kw_only=True):
+    """A video, which needs the extra ``video``, as Qwen's clients write it. An extension."""
+
+    unused = fields.PART
+    video: schemas.VideoURL
+
+
 TextContent: TypeAlias = Text | Annotated[list[Text | TextPart | schemas.InputText], Meta(min_length=1)]
-ContentPart: TypeAlias = Text | TextPart | ImagePart | schemas.InputText | schemas.InputImage
+ContentPart: TypeAlias = (
+    Text
+    | TextPart
+    | ImagePart
+    | FilePart
+    | VideoURLPart
+    | VideoPart
+    | schemas.InputText
+    | schemas.InputImage
+    | schemas.InputFile
+)
 
 
 class SystemMessage(RequestStruct, tag_field="role", tag="system"):

@@ -27,6 +27,8 @@ def chat_extension(answer: Answer, *, whole_text: bool) -> Json:
         more["value"] = msgspec.Raw(msgspec.json.format(answer.text.encode(), indent=-1))  # numbers as they are
     if answer.marks:
         more["marks"] = [_mark(mark, whole_text) for mark in answer.marks]
+    if answer.times:
+        more["times"] = [{"start": time.start, "end": time.end} for time in answer.times]
     if answer.heat is not None and answer.heat.token_texts:
         more["heatmap"] = heat_map(answer.heat, answer.text)
     if isinstance(answer, TaskAnswer) and answer.votes:
@@ -44,7 +46,7 @@ def _mark(mark: Mark, whole_text: bool) -> Json:
 
 def heat_map(heat: Heat, text: str) -> Json:
     """A heat map of at most ``MAX_HEAT_BYTES``: bytes ``[tokens, rows, columns]`` of each image, scaled to its maximum,
-    and the text of each token or group of tokens. ``text``: that of the answer.
+    with its corners in the original image, and the text of each token or group of tokens. ``text``: that of the answer.
     """
     texts = _within(heat.token_texts, text)
     tokens = len(texts)
@@ -52,12 +54,13 @@ def heat_map(heat: Heat, text: str) -> Json:
     size = math.ceil(tokens / most)
     starts = range(0, tokens, size)
     images = []
-    for maps in heat.maps:
+    for maps, corners in zip(heat.maps, heat.corners, strict=True):
         means = np.stack([maps[start : start + size].mean(0) for start in starts])
         highest = float(means.max())
         levels = np.rint(means * (255 / highest if highest else 0)).astype(np.uint8)
         rows, columns = levels.shape[1:]
-        images.append({"rows": rows, "columns": columns, "max": highest, "values": levels.tobytes()})
+        places = [[round(value, 1) for value in corner] for corner in corners]
+        images.append({"rows": rows, "columns": columns, "max": highest, "values": levels.tobytes(), "corners": places})
     return {"images": images, "tokens": ["".join(texts[start : start + size]) for start in starts]}
 
 

@@ -148,6 +148,8 @@ ASSISTANT = MESSAGE | _unused(
     "audio function_call",
 )
 PART = _unused("annotations cache_control id uuid")
+FILE = PART | _unused("format", refused="file_id file_url")
+VIDEO = PART | _unused("format", refused="file_id")
 IMAGE = PART | _unused("format", refused="file_id")
 OUTPUT_TEXT = PART | _unused("logprobs")
 ITEM = _unused("id phase status", refused="namespace")
@@ -205,6 +207,7 @@ MESSAGES = (
 )
 """Of Anthropic's API. What becomes of earlier reasoning is for the model's template to decide."""
 BLOCK = PART | _unused("citations")
+DOCUMENT_BLOCK = PART | _unused(only={"citations": ({"enabled": False},), "context": ("",)})
 IMAGE_BLOCK = PART | _unused(only={"transformations": ({}, {"oversized_image": "downsize"})})
 TOOL_USE = _unused("cache_control caller toolset_name")
 TOOL_RESULT = PART | _unused("toolset_name")

@@ -33,6 +33,7 @@ Structs: TypeAlias = tuple[type[RequestStruct], ...]
 ASSETS = Path(__file__).parent / "assets"
 PUBLIC = frozenset({"health", "live"})
 """Operations that need no key."""
+FILE = "The file: PNG, JPEG, WebP, BMP, GIF, AVIF; HEIC, PDF and videos with the extras."
 OPENAI: Structs = (ChatRequest, CompletionRequest, ResponsesRequest, TokenizeRequest)
 ANTHROPIC: Structs = (MessagesRequest, CountTokensRequest)
 OLLAMA: Structs = (OllamaChatRequest, OllamaGenerateRequest, NamedModel)
@@ -41,8 +42,9 @@ REQUESTS: Structs = (*OPENAI, *ANTHROPIC, *OLLAMA, FormFields, ImageUpload)
 
 def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://127.0.0.1:8321") -> Json:
     """The document. ``model``: the model's first name; ``keyed``: API keys are needed; ``base``: the service's URL."""
-    image = base64.b64encode((ASSETS / "example.png").read_bytes()).decode()
+    image, pdf = (base64.b64encode((ASSETS / f"example.{kind}").read_bytes()).decode() for kind in ("png", "pdf"))
     text = (ASSETS / "openapi.json").read_text(encoding="utf-8")
+    text = text.replace("@document", f"data:application/pdf;base64,{pdf}")
     text = text.replace("@image", "data:image/png;base64,@base64").replace("@base64", image).replace("@base", base)
     document: Json = json.loads(text.replace('"@model"', json.dumps(model)))
     document["info"] |= {"version": vlrun.__version__, "description": _description(limits)}
@@ -63,13 +65,14 @@ def document(limits: ServerLimits, model: str, keyed: bool, base: str = "http://
 
 def _description(limits: ServerLimits) -> str:
     return f"""One vision-language model behind the APIs of OpenAI, Ollama and Anthropic. Unknown fields are refused by
-name, unless they are null; images come as data URLs or files, or are sent before to
+name, unless they are null; images and PDF files come as data URLs or files, or are sent before to
 /v1/images; no URL is ever fetched.
 
 Limits: {limits.max_body_mib} MiB a request; {limits.max_images} images, each of at most {limits.max_megapixels}
-megapixels, together of {limits.request_megapixels}; {limits.max_messages} messages; {limits.max_text} characters of
-text; {limits.max_schema_bytes} bytes a schema; {limits.json_depth} levels of JSON; {limits.max_n} answers;
-{limits.deadline:g} seconds. {limits.parallel} answers are generated at once, {limits.queue} requests may wait.
+megapixels, together of {limits.request_megapixels}, where each page of a PDF file counts as an image;
+{limits.max_messages} messages; {limits.max_text} characters of text; {limits.max_schema_bytes} bytes a schema;
+{limits.json_depth} levels of JSON; {limits.max_n} answers; {limits.deadline:g} seconds. {limits.parallel} answers are
+generated at once, {limits.queue} requests may wait.
 """
 
 
@@ -86,9 +89,13 @@ def _completed(requests: Json, model: str) -> Json:
     for struct in {struct for kind in REQUESTS for struct in places_of_structs(kind)}:
         if struct is not FormFields:
             _add_unused(requests[struct.__name__], struct.unused)
-    file = {"type": "string", "format": "binary", "description": "The image's file: PNG, JPEG, WebP, BMP or GIF."}
+    file = {"type": "string", "format": "binary", "description": FILE}
     form = requests["FormFields"]
     requests["FormFields"] = {**form, "properties": {"image": file, **form["properties"]}, "required": ["image"]}
+    requests["TokenizeRequest"]["anyOf"] = [
+        _only("prompt", "string", "messages", "tools"),
+        _only("messages", "array", "prompt"),
+    ]
     requests["MessageItem"]["required"].remove("type")
     for choice in requests["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if choice["type"] == "array":  # a discriminator would have to be present
@@ -97,6 +104,11 @@ def _completed(requests: Json, model: str) -> Json:
     nullable = {"anyOf": [tagged, {"type": "null"}]}
     requests["NamedModel"] |= {"properties": {"model": nullable, "name": nullable}, "anyOf": either}
     return requests
+
+
+def _only(name: str, kind: str, *others: str) -> Json:
+    """The schema of an object that has one field and not the others."""
+    return {"required": [name], "properties": {name: {"type": kind}, **{other: {"type": "null"} for other in others}}}
 
 
 def _add_unused(schema: Json, unused: UnusedFields) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from vlrun.errors import OptionError
+from vlrun.media.page_ranges import parse_pages
 from vlrun.media.region import Region, parse_region
+from vlrun.media.video import Video
 from vlrun.server.api import schemas, strict_json
 from vlrun.server.api.validation import quoted
 from vlrun.server.api_errors import ApiError, bad_request
@@ -19,6 +22,7 @@ from vlrun.server.limits import ServerLimits
 from vlrun.types.sampling import MAX_SEED
 from vlrun.types.turn import Mode, Tool, ToolCall, ToolChoice
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
 PLAIN_OPTIONS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 """Options of `Options` that requests have under the same name, with the same values."""
 
@@ -109,6 +113,39 @@ class RequestParser:
             raise bad_request(f"a request may have at most {self.limits.max_images} images", param, "too_many_images")
         image = from_data_url(url, "high" if detail == "original" else detail or "auto", param)
         return replace(image, region=_region(region, param), enhance=enhance is True)
+
+    def file(
+        self,
+        data: str,
+        detail: schemas.ImageDetail | None,
+        param: str,
+        pages: str | None,
+        name: str | None,
+        place: str,
+    ) -> EncodedImage:
+        """A PDF file or an image: in a data URL, or as base64. ``place``: the path of the object with ``pages``."""
+        file = self.image(data if _SCHEME.match(data) else f"data:;base64,{data}", detail, param)
+        if name:
+            self._count(len(name), param)
+        if pages is None:
+            return replace(file, name=name or "")
+        if file.pages is not None:
+            raise bad_request("the URL names a page already: leave out pages", f"{place}.pages")
+        try:
+            parse_pages(pages)
+        except OptionError as error:
+            raise bad_request(f"{place}.pages: {error.message}", f"{place}.pages") from None
+        return replace(file, pages=pages, name=name or "")
+
+    def video(self, url: str, wanted: schemas.VideoOptions, param: str) -> EncodedImage:
+        """A video in a data URL."""
+        file = self.image(url, wanted.detail, param)
+        given = (wanted.fps, wanted.max_frames, wanted.max_pixels, wanted.start, wanted.end)
+        try:
+            video = Video(b"", *given, keyframes=wanted.keyframes is True)
+        except OptionError as error:
+            raise bad_request(error.message, f"{param.rpartition('.')[0]}.end") from None
+        return replace(file, video=video)
 
     def call(self, call_id: str, name: str, arguments: str | None, param: str) -> ToolCall:
         """A call that the model made; ``param`` is the path of the arguments, which are empty for a call without."""

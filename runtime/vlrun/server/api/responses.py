@@ -118,9 +118,7 @@ def _add_item(messages: list[RequestMessage], item: responses.InputItem, path: s
             _add_message(messages, _role(role), tuple(parts))
 
 
-def _output(
-    output: str | Sequence[schemas.InputText | schemas.InputImage], path: str, parser: RequestParser
-) -> tuple[Part, ...]:
+def _output(output: str | Sequence[responses.Input], path: str, parser: RequestParser) -> tuple[Part, ...]:
     if isinstance(output, str):
         return (parser.text(output, path),)
     return tuple(_part(part, "user", f"{path}[{index}]", parser) for index, part in enumerate(output))
@@ -144,10 +142,12 @@ def _part(part: str | responses.Content, role: str, path: str, parser: RequestPa
     if isinstance(part, responses.OutputText | schemas.RefusalPart) != (role == "assistant"):
         expected = "output_text" if role == "assistant" else "input_text"
         raise bad_request(f"{path}.type must be {expected} in a message of the {role}", f"{path}.type")
+    if isinstance(part, schemas.InputImage | schemas.InputFile) and role != "user":
+        raise bad_request(f"{path} is an image: only user messages may have images", f"{path}.type")
     match part:
+        case schemas.InputFile():
+            return parser.file(part.file_data, part.detail, f"{path}.file_data", part.pages, part.filename, path)
         case schemas.InputImage():
-            if role != "user":
-                raise bad_request(f"{path} is an image: only user messages may have images", f"{path}.type")
             return parser.image(part.image_url, part.detail, f"{path}.image_url", part.region, part.enhance)
         case schemas.RefusalPart(refusal=text):
             return parser.text(text, f"{path}.refusal")

@@ -34,11 +34,12 @@ class OutputText(RequestStruct, tag_field="type", tag="output_text"):
     text: Text
 
 
-Content: TypeAlias = schemas.InputText | schemas.InputImage | OutputText | schemas.RefusalPart
+Input: TypeAlias = schemas.InputText | schemas.InputImage | schemas.InputFile
+Content: TypeAlias = Input | OutputText | schemas.RefusalPart
 
 
 class MessageItem(RequestStruct, tag_field="type", tag="message"):
-    """A message. Only user messages have images; ``output_text`` and ``refusal`` belong to the assistant."""
+    """A message. Only user messages have images and files; ``output_text`` and ``refusal`` belong to the assistant."""
 
     unused = fields.MESSAGE | fields.ITEM
     role: Literal["user", "assistant", "system", "developer"]
@@ -55,11 +56,11 @@ class FunctionCallItem(RequestStruct, tag_field="type", tag="function_call"):
 
 
 class FunctionCallOutputItem(RequestStruct, tag_field="type", tag="function_call_output"):
-    """The result of an earlier call: text and images."""
+    """The result of an earlier call: text, images and PDF files."""
 
     unused = fields.ITEM
     call_id: CallId
-    output: Text | list[schemas.InputText | schemas.InputImage]
+    output: Text | list[Input]
 
 
 class ReasoningText(RequestStruct):

@@ -21,7 +21,6 @@ T = TypeVar("T")
 
 MAX_QUOTED = 64
 """Characters of a request that an error message may repeat."""
-VIDEO_PARTS = frozenset({"video_url", "video", "input_video"})
 JSON_TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -146,8 +145,10 @@ def explain(message: str, value: object, kind: type) -> ApiError:
     problem = _bound(reason)
     if problem is None:
         found, choices = _look_up(path, value, _type_info(kind))
-        if isinstance(found, str) and found in VIDEO_PARTS:
-            return bad_request("this version does not support video", path, "unsupported_video")
+        if found == "input_video":
+            return bad_request(
+                "a video must be a part of type video_url, in a chat completion", path, "unsupported_video"
+            )
         allowed = "one of " * (len(choices) > 1) + ", ".join(choices)
         problem = f"must be {allowed}, not {quoted(str(found))}" if choices else "is not valid"
     return bad_request(f"{subject} {problem}", path or None)

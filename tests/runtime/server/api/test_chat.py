@@ -217,16 +217,19 @@ WRONG: list[tuple[object, str | None, str]] = [
     (request({**user("hi"), "weight": 1}), "messages[0].weight", "is unknown"),
     # row 10: unsupported parts
     (
-        content({"type": "video_url", "video_url": {"url": IMAGE}}),
+        content({"type": "input_video", "video_url": IMAGE}),
         f"{PART}.type",
-        "does not support video",
+        "must be a part of type video_url",
     ),
     (
         content({"type": "input_audio"}),
         f"{PART}.type",
-        'must be one of text, image_url, input_text, input_image, not "input_audio"',
+        'must be one of text, image_url, file, video_url, video, input_text, input_image, input_file, not "input_',
     ),
-    (content({"type": "file"}), f"{PART}.type", 'not "file"'),
+    (content({"type": "file"}), f"{PART}.file", "is missing"),
+    (content({"type": "file", "file": {"file_id": "x"}}), f"{PART}.file.file_id", "is not supported"),
+    (content({"type": "file", "file": {"file_data": IMAGE, "pages": "x"}}), f"{PART}.file.pages", "names no pages"),
+    (content({"type": "video_url", "video_url": {"url": IMAGE, "fps": 0}}), f"{PART}.video_url.fps", "must be above 0"),
     (content({"text": "hi"}), f"{PART}.type", "is missing"),
     (content({"text": "hi"}, "system"), f"{PART}.type", "is missing"),
     (content({"type": 5}), f"{PART}.type", "must be a string, not a whole number"),
@@ -315,7 +318,7 @@ def test_a_request_without_a_model_goes_to_the_served_one() -> None:
 
 def test_video_has_its_own_error_code() -> None:
     """Row 10: clients can tell an unsupported feature from a bad file."""
-    assert refused(content({"type": "video_url"})).code == "unsupported_video"
+    assert refused(content({"type": "input_video"})).code == "unsupported_video"
 
 
 @pytest.mark.parametrize("arguments", ["[]", "{", "null", '{"a": 1, "a": 2}', "{}{}", '{"a": NaN}'])

@@ -16,13 +16,14 @@ from vlrun.server.api.extensions import MAX_HEAT_BYTES, heat_map
 from vlrun.types.mark import Mark
 
 TEXT = '[{"bbox_2d": [1, 2, 3, 4], "label": "a"},\n {"point_2d": [5, 6]}]'
+CORNERS = ((0.0, 0.0), (28.0, 1.26), (-1.0, 28.0))
 MARKS = (Mark("a", (1.5, 2.0, 3.0, 4.0), None, (1, 41)), Mark("", None, (5.0, 6.0)))
 
 
 def heat(tokens: int, *shapes: tuple[int, int]) -> Heat:
     generator = np.random.default_rng(0)
     maps = tuple(generator.random((tokens, *shape), np.float32) for shape in shapes)
-    return Heat(maps, tuple(f"{token} " for token in range(tokens)))
+    return Heat(maps, tuple(f"{token} " for token in range(tokens)), (CORNERS,) * len(shapes))
 
 
 def decoded(encoded: dict[str, Any], image: int = 0) -> np.ndarray[Any, Any]:
@@ -73,6 +74,7 @@ def test_a_heat_map_has_a_map_for_each_token_and_image() -> None:
     for image, maps in enumerate(value.maps):
         np.testing.assert_allclose(decoded(found, image), maps, atol=float(maps.max()) / 255)
         assert found["images"][image]["max"] == pytest.approx(float(maps.max()))
+        assert found["images"][image]["corners"] == [[0, 0], [28, 1.3], [-1, 28]]
 
 
 @pytest.mark.parametrize(("tokens", "shapes"), [(2000, [(40, 64)]), (1000, [(40, 64), (64, 40)]), (30, [(300, 200)])])
@@ -100,13 +102,14 @@ def test_a_long_answer_has_fewer_maps(tokens: int, shapes: list[tuple[int, int]]
 )
 def test_tokens_are_those_of_the_text(text: str, tokens: list[str]) -> None:
     """Words light up by their place in the content, which has no lines after the reasoning and no stop string."""
-    value = Heat((np.ones((4, 2, 2), np.float32),), ("\n\n", "a ", "bc", " d"))
+    value = Heat((np.ones((4, 2, 2), np.float32),), ("\n\n", "a ", "bc", " d"), (CORNERS,))
     assert heat_map(value, text)["tokens"] == tokens
 
 
 def test_a_heat_map_without_heat_is_zero() -> None:
-    assert not decoded(sent(Heat((np.zeros((1, 2, 2), np.float32),), ("a",)))).any()
+    assert not decoded(sent(Heat((np.zeros((1, 2, 2), np.float32),), ("a",), (CORNERS,)))).any()
 
 
 def test_an_empty_answer_has_no_heat_map() -> None:
-    assert "vlrun" not in only_choice(chat_adapter(), answer("", heat=Heat((np.zeros((0, 2, 2), np.float32),), ())))
+    none = Heat((np.zeros((0, 2, 2), np.float32),), (), (CORNERS,))
+    assert "vlrun" not in only_choice(chat_adapter(), answer("", heat=none))

@@ -25,9 +25,12 @@ from vlrun.server.limits import ServerLimits
 
 SCHEMA: dict[str, Any] = {"name": "n", "schema": {"type": "object"}}
 INPUT_TEXT, INPUT_IMAGE = {"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": IMAGE}
+INPUT_FILE = {"type": "input_file", "file_data": IMAGE}
+FILE = {"type": "file", "file": {"file_data": IMAGE}}
+VIDEO_URL, VIDEO = {"type": "video_url", "video_url": {"url": IMAGE}}, {"type": "video", "video": IMAGE}
 CHAT = request(
     {"role": "system", "content": [text("Be brief.")]},
-    user(text("hi"), image(), INPUT_TEXT, INPUT_IMAGE),
+    user(text("hi"), image(), INPUT_TEXT, INPUT_IMAGE, INPUT_FILE, FILE, VIDEO_URL, VIDEO),
     {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}], "tool_calls": [CALL]},
     {"role": "tool", "tool_call_id": "call_1", "content": [text("rain"), image()]},
     tools=[TOOL],
@@ -43,11 +46,11 @@ CHAT = request(
 RESPONSES: dict[str, Any] = {
     "model": "vlrun-tiny",
     "input": [
-        {"role": "user", "content": [INPUT_TEXT, INPUT_IMAGE]},
+        {"role": "user", "content": [INPUT_TEXT, INPUT_IMAGE, INPUT_FILE]},
         {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}]},
         {"role": "assistant", "content": [{"type": "output_text", "text": "a"}, {"type": "refusal", "refusal": "No."}]},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "c", "output": [INPUT_TEXT, INPUT_IMAGE]},
+        {"type": "function_call_output", "call_id": "c", "output": [INPUT_TEXT, INPUT_IMAGE, INPUT_FILE]},
     ],
     "text": {"format": {"type": "json_schema", **SCHEMA}},
     "tools": [{"type": "function", "name": "f"}],
@@ -56,7 +59,8 @@ RESPONSES: dict[str, Any] = {
     "stream_options": {},
 }
 DATA = IMAGE.partition(",")[2]
-BLOCKS = [text("hi"), {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}}]
+SOURCE = {"type": "base64", "media_type": "image/png", "data": DATA}
+BLOCKS = [text("hi"), {"type": "image", "source": SOURCE}, {"type": "document", "source": SOURCE}]
 FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
 MESSAGES: dict[str, Any] = {
     "model": "vlrun-tiny",
@@ -103,6 +107,12 @@ PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
             "messages[1].content[1].image_url": fields.IMAGE,
             "messages[1].content[2]": fields.PART,
             "messages[1].content[3]": fields.IMAGE,
+            "messages[1].content[4]": fields.FILE,
+            "messages[1].content[5]": fields.PART,
+            "messages[1].content[5].file": fields.FILE,
+            "messages[1].content[6]": fields.PART,
+            "messages[1].content[6].video_url": fields.VIDEO,
+            "messages[1].content[7]": fields.PART,
             "messages[2]": fields.ASSISTANT,
             "messages[2].content[0]": fields.PART,
             "messages[2].tool_calls[0]": fields.CALL,
@@ -129,6 +139,7 @@ PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
             "input[0]": fields.MESSAGE,
             "input[0].content[0]": fields.PART,
             "input[0].content[1]": fields.IMAGE,
+            "input[0].content[2]": fields.FILE,
             "input[1]": fields.REASONING_ITEM,
             "input[1].content[0]": fields.PART,
             "input[2]": fields.ITEM,
@@ -137,6 +148,7 @@ PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
             "input[3]": fields.CALL | fields.ITEM,
             "input[4]": fields.ITEM,
             "input[4].output[1]": fields.IMAGE,
+            "input[4].output[2]": fields.FILE,
             "text": fields.TEXT,
             "text.format": fields.NOTHING,
             "tools[0]": fields.TOOL,
@@ -155,6 +167,8 @@ PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
             "messages[0].content[0]": fields.BLOCK,
             "messages[0].content[1]": fields.IMAGE_BLOCK,
             "messages[0].content[1].source": fields.NOTHING,
+            "messages[0].content[2]": fields.DOCUMENT_BLOCK,
+            "messages[0].content[2].source": fields.NOTHING,
             "messages[1]": fields.MESSAGE,
             "messages[1].content[0]": fields.THINKING_BLOCK,
             "messages[1].content[1]": fields.REDACTED_BLOCK,
@@ -163,6 +177,8 @@ PLACES: list[tuple[str, dict[str, Any], str, UnusedFields]] = [
             "messages[2].content[0].content[0]": fields.BLOCK,
             "messages[2].content[0].content[1]": fields.IMAGE_BLOCK,
             "messages[2].content[0].content[1].source": fields.NOTHING,
+            "messages[2].content[0].content[2]": fields.DOCUMENT_BLOCK,
+            "messages[2].content[0].content[2].source": fields.NOTHING,
             "messages[3]": fields.MESSAGE,
             "messages[3].content[0]": fields.BLOCK,
             "tools[0]": fields.ANTHROPIC_TOOL,

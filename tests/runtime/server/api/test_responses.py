@@ -197,8 +197,8 @@ def test_values_that_ask_for_nothing_else_are_accepted(given: dict[str, object])
             "must be one of assistant, developer, system, user",
         ),
         (request([{"role": "user"}]), "input[0].content", "is missing"),
-        (request([message("user", {"type": "input_file"})]), "input[0].content[0].type", 'not "input_file"'),
-        (request([message("user", {"type": "input_video"})]), "input[0].content[0].type", "does not support video"),
+        (request([message("user", {"type": "input_file"})]), "input[0].content[0].file_data", "is missing"),
+        (request([message("user", {"type": "input_video"})]), "input[0].content[0].type", "in a chat completion"),
         (request([message("user", image(file_id="x"))]), "input[0].content[0].file_id", "is not supported"),
         (request([message("user", image(image_url="http://x/"))]), "input[0].content[0].image_url", ""),
         (
@@ -271,7 +271,7 @@ def test_the_output_of_a_call_may_be_a_list_of_texts_and_images() -> None:
     assert last.parts[1].param == "input[2].output[1].image_url"
     assert read(request([question, CALL, {**RESULT, "output": []}])).messages[-1].parts == ()
     wrong = [{"type": "input_file", "file_id": "x"}]
-    assert refused(request([question, CALL, {**RESULT, "output": wrong}])).param == "input[2].output[0].type"
+    assert refused(request([question, CALL, {**RESULT, "output": wrong}])).param == "input[2].output[0].file_id"
 
 
 def test_reasoning_of_an_earlier_answer_belongs_to_the_message_or_call_after_it() -> None:

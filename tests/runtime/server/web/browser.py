@@ -73,7 +73,7 @@ class Watch:
 
     def __init__(self, context: BrowserContext, origin: str) -> None:
         self.origin = origin
-        self.allowed: list[re.Pattern[str]] = []
+        self.allowed = [re.compile("Service Worker registration blocked by Playwright")]
         self.problems: list[str] = []
         self.console: list[str] = []
         self.requests: list[Request] = []

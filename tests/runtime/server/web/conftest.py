@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from tests.runtime.server.web import fakes
 from tests.runtime.server.web.browser import FAILURES, SIZES, TOUCH, WAIT_SECONDS, Watch, chromium, keep_failure
+from tests.runtime.server.web.page_steps import Texts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -62,7 +63,15 @@ def scheme() -> str:
 
 
 @pytest.fixture
-def context(browser: Browser, size: str, language: str, scheme: Any) -> Iterator[BrowserContext]:
+def service_workers() -> Literal["allow", "block"]:
+    """They would take requests that a test wants to answer."""
+    return "block"
+
+
+@pytest.fixture
+def context(
+    browser: Browser, size: str, language: str, scheme: Any, service_workers: Literal["allow", "block"]
+) -> Iterator[BrowserContext]:
     """A fresh profile: no storage, no cache."""
     context = browser.new_context(
         viewport=SIZES[size],
@@ -73,6 +82,7 @@ def context(browser: Browser, size: str, language: str, scheme: Any) -> Iterator
         reduced_motion="reduce",
         permissions=["camera", "clipboard-read", "clipboard-write"],
         accept_downloads=True,
+        service_workers=service_workers,
     )
     context.set_default_timeout(WAIT_SECONDS * 1000)
     yield context
@@ -102,6 +112,19 @@ def page(request: pytest.FixtureRequest, context: BrowserContext, watch: Watch) 
     if traced:
         context.tracing.stop(path=folder / "trace.zip" if failed else None)
     assert not problems, f"see {folder}"
+
+
+@pytest.fixture
+def texts(page: Page, language: str) -> Texts:
+    return Texts(page, language)
+
+
+@pytest.fixture
+def opened(page: Page, site: str) -> Page:
+    """The page at ``/``, when it knows the service."""
+    page.goto(site)
+    page.locator(".dot-ok").wait_for()
+    return page
 
 
 @pytest.fixture

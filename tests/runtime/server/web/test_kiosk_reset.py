@@ -157,3 +157,16 @@ def test_the_kiosk_waits_for_a_service_that_starts(
     page.get_by_text("One moment, please").wait_for()
     fakes.kiosk(context)
     page.locator(".home").wait_for()
+
+
+def test_the_kiosk_is_loaded_again_if_a_script_did_not_come(
+    page: Page, site: str, context: BrowserContext, watch: Watch, calls: object
+) -> None:
+    """The service went away between the page and its scripts."""
+    watch.allow("ERR_CONNECTION_REFUSED")
+    context.route("**/web/kiosk/app.js", lambda route: route.abort("connectionrefused"), times=1)
+    page.clock.install()
+    with page.expect_event("requestfailed"):
+        page.goto(f"{site}/kiosk")
+    page.clock.run_for(21_000)
+    page.locator(".home").wait_for()

@@ -271,6 +271,28 @@ def test_a_heat_map_has_the_colours_of_the_command_line(
     assert np.abs(drawn[..., :3] - colours)[visible].max() <= 6
 
 
+@pytest.mark.parametrize("degrees", [0, 5])
+def test_a_heat_map_lies_where_the_model_saw_it(components: Components, page: Page, degrees: float) -> None:
+    """In a region of the picture, which may have been straightened."""
+    _, encoded = heat_map()
+    centre, side = np.array([256.0, 320.0]), 320 / 2
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = np.array([[cos, sin], [-sin, cos]])
+    corners = [centre + side * np.array(signs) @ turn for signs in ((-1, -1), (1, -1), (-1, 1))]
+    encoded["images"][0]["corners"] = [corner.tolist() for corner in corners]
+    components.viewer(heatmap=encoded)
+    seen = page.locator("canvas.heat").evaluate(
+        """canvas => {
+            const {x, y, width, height} = canvas.getBoundingClientRect();
+            const {a, b} = new DOMMatrix(getComputedStyle(canvas).transform);
+            return [x + width / 2, y + height / 2, Math.atan2(b, a) * 180 / Math.PI, canvas.offsetWidth];
+        }"""
+    )
+    assert seen[:2] == pytest.approx(picture_point(page, 0.4, 0.5), abs=0.5)
+    assert seen[2] == pytest.approx(degrees, abs=0.01)
+    assert seen[3] == pytest.approx(frame(page, "img.picture")["width"] / 2, abs=1)
+
+
 def test_malformed_heat_maps_show_nothing(components: Components, page: Page) -> None:
     _, encoded = heat_map()
     image = encoded["images"][0]

@@ -118,13 +118,22 @@ def _result(block: anthropic.ToolResultBlock, path: str, parser: RequestParser) 
     return RequestMessage("tool", parts or ((FAILED,) if block.is_error else ("",)))
 
 
-def _part(block: anthropic.TextBlock | anthropic.ImageBlock, path: str, parser: RequestParser) -> Part:
+def _part(
+    block: anthropic.TextBlock | anthropic.ImageBlock | anthropic.DocumentBlock, path: str, parser: RequestParser
+) -> Part:
     if isinstance(block, anthropic.TextBlock):
         return parser.text(block.text, f"{path}.text")
-    source = block.source
+    url, place = _source(block.source, f"{path}.source")
+    if isinstance(block, anthropic.DocumentBlock):
+        return parser.file(url, None, place, block.pages, block.title, path)
+    return parser.image(url, None, place)
+
+
+def _source(source: anthropic.Base64Source | anthropic.UrlSource, path: str) -> tuple[str, str]:
+    """The URL of a file, and the field that it came in."""
     if isinstance(source, anthropic.UrlSource):
-        return parser.image(source.url, None, f"{path}.source.url")
-    return parser.image(f"data:{source.media_type};base64,{source.data}", None, f"{path}.source.data")
+        return source.url, f"{path}.url"
+    return f"data:{source.media_type};base64,{source.data}", f"{path}.data"
 
 
 def _assistant(blocks: Sequence[anthropic.AssistantBlock], path: str, parser: RequestParser) -> RequestMessage:

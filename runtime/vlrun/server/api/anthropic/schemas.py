@@ -27,14 +27,14 @@ class SystemText(RequestStruct):
 
 
 class Base64Source(RequestStruct, tag_field="type", tag="base64"):
-    """The file of an image: PNG, JPEG, WebP, BMP or GIF."""
+    """The file of an image, or a PDF file."""
 
     media_type: Annotated[str, Meta(extra_json_schema={"examples": ["image/jpeg"]})]
     data: Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 
 
 class UrlSource(RequestStruct, tag_field="type", tag="url"):
-    """An image as a data URL."""
+    """An image or a PDF file as a data URL, or the vlrun URL of a stored one."""
 
     url: schemas.DataURL
 
@@ -44,6 +44,15 @@ class ImageBlock(RequestStruct, tag_field="type", tag="image"):
 
     unused = fields.IMAGE_BLOCK
     source: Base64Source | UrlSource
+
+
+class DocumentBlock(RequestStruct, tag_field="type", tag="document"):
+    """A PDF file, which needs the extra ``pdf``: an image of each page. ``pages`` is an extension."""
+
+    unused = fields.DOCUMENT_BLOCK
+    source: Base64Source | UrlSource
+    title: schemas.FileName | None = None
+    pages: schemas.PagesText | None = None
 
 
 class ToolUseBlock(RequestStruct, tag_field="type", tag="tool_use"):
@@ -60,7 +69,7 @@ class ToolResultBlock(RequestStruct, tag_field="type", tag="tool_result"):
 
     unused = fields.TOOL_RESULT
     tool_use_id: CallId
-    content: Text | list[TextBlock | ImageBlock] | None = None
+    content: Text | list[TextBlock | ImageBlock | DocumentBlock] | None = None
     is_error: bool | None = None
 
 
@@ -77,13 +86,13 @@ class RedactedThinkingBlock(RequestStruct, tag_field="type", tag="redacted_think
     unused = fields.REDACTED_BLOCK
 
 
-UserBlock: TypeAlias = TextBlock | ImageBlock | ToolResultBlock
+UserBlock: TypeAlias = TextBlock | ImageBlock | DocumentBlock | ToolResultBlock
 AssistantBlock: TypeAlias = TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock
 SystemContent: TypeAlias = Text | list[SystemText]
 
 
 class AnthropicUserMessage(RequestStruct, tag_field="role", tag="user"):
-    """Results of calls, then text and images of the user."""
+    """Results of calls, then text, images and documents of the user."""
 
     unused = fields.MESSAGE
     content: Text | Annotated[list[UserBlock], Meta(min_length=1)]

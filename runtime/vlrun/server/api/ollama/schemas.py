@@ -16,7 +16,7 @@ ModelName: TypeAlias = Annotated[str, Meta(description="The name of the model, w
 Base64Image: TypeAlias = Annotated[
     str,
     Meta(
-        description="The file of an image in base64: PNG, JPEG, WebP, BMP or GIF.",
+        description="The file of an image or a PDF file in base64.",
         extra_json_schema={"contentEncoding": "base64"},
     ),
 ]

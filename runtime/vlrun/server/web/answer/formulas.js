@@ -1,6 +1,6 @@
 // Formulas in Markdown: `$..$`, `$$..$$`, `\(..\)` and `\[..\]` are kept from the parser and shown by KaTeX as MathML.
 
-import DOMPurify from "../vendor/purify.js";
+import "../vendor/purify.js";
 
 /** @typedef {import("../vendor/marked.js").TokenizerAndRendererExtension} Extension */
 
@@ -80,7 +80,7 @@ function mathOf(tex, displayMode) {
     const markup = globalThis.katex.renderToString(tex, { ...options, throwOnError: true, strict: "ignore" });
     const unstyled = markup.replace(/ style="[^"]*"/g, ""); // already the parser would break the page's policy
     // <annotation> holds the source of the formula, which would be shown as text.
-    return DOMPurify.sanitize(unstyled, {
+    return globalThis.DOMPurify.sanitize(unstyled, {
       USE_PROFILES: { mathMl: true },
       FORBID_ATTR: ["style", "href", "id"],
       FORBID_TAGS: ["annotation", "style"],

@@ -1,7 +1,7 @@
 // Markdown as DOM nodes: marked parses it, DOMPurify lets through a short list of elements.
 
 import { Lexer, Marked } from "../vendor/marked.js";
-import DOMPurify from "../vendor/purify.js";
+import "../vendor/purify.js";
 import { formulaExtensions } from "./formulas.js";
 
 /** @typedef {{raw: string, start: number, rendered: boolean}} Block Of the text: a paragraph, a list, a table. */
@@ -37,7 +37,7 @@ const parser = new Marked({
 });
 parser.use({ extensions: formulaExtensions });
 
-const purifier = DOMPurify();
+const purifier = globalThis.DOMPurify(window);
 purifier.addHook("uponSanitizeAttribute", (_, data) => {
   if (data.attrName === "class" && !CLASS.test(data.attrValue)) data.keepAttr = false;
   if (data.attrName === "href" && !SAFE_LINK.test(data.attrValue)) data.keepAttr = false;

@@ -50,18 +50,26 @@ export async function withImages(blobs, use) {
 }
 
 /**
- * A smaller JPEG of a picture as the model would get it.
+ * A smaller JPEG of a picture, or of a page of a document, as the model would get it.
  *
  * @param {Blob} blob
- * @param {{enhance?: boolean, region?: string, signal?: AbortSignal}} [options]
+ * @param {{enhance?: boolean, region?: string, page?: number | null, side?: number, signal?: AbortSignal}} [options]
+ *   `side`: its longest side.
  * @returns {Promise<Blob>}
  */
-export function preview(blob, { enhance = false, region, signal } = {}) {
+export function preview(blob, { enhance = false, region, page, side, signal } = {}) {
   return withImages([blob], async ([image]) => {
-    const query = new URLSearchParams({ ...(enhance ? { enhance: "true" } : {}), ...(region ? { region } : {}) });
+    const wanted = { enhance: enhance || undefined, region, page: page ?? undefined, side };
+    const given = Object.entries(wanted).filter(([, value]) => value !== undefined);
+    const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
     const path = `/v1/images/${encodeURIComponent(image.id)}/preview?${query}`;
     return (await send(path, { signal })).blob();
   });
+}
+
+/** @param {string} url Of a sent file. @param {number | null} page @returns {string} The URL of the page. */
+export function pageUrl(url, page) {
+  return page ? `${url}#page=${page}` : url;
 }
 
 /** @param {import("./types.js").Region} region @returns {string} As requests name it. */

@@ -18,12 +18,15 @@
  * @property {number} [image] The index of the picture in the request.
  */
 
+/** @typedef {[number, number]} Corner x and y in pixels of the upright image. */
+
 /**
  * @typedef {object} HeatMapImage
  * @property {number} rows
  * @property {number} columns
  * @property {number} max
  * @property {string} values Base64 of one byte for each token, row and column, scaled to `max`.
+ * @property {[Corner, Corner, Corner]} corners Its top left, top right and bottom left.
  */
 
 /**
@@ -43,6 +46,12 @@
  */
 
 /**
+ * @typedef {object} TimeSpan A part of a video in seconds; a moment if it ends where it starts.
+ * @property {number} start
+ * @property {number} end
+ */
+
+/**
  * @typedef {object} Extension The field `vlrun` of a choice or a chunk.
  * @property {string[]} [notes]
  * @property {unknown} [value]
@@ -50,6 +59,7 @@
  * @property {Votes[]} [votes]
  * @property {string[]} [reasoning]
  * @property {HeatMap} [heatmap]
+ * @property {TimeSpan[]} [times] Moments and parts of the last video that the answer names.
  * @property {Progress} [progress]
  * @property {string} [finish_reason]
  */
@@ -79,6 +89,8 @@
  * @property {number} bytes
  * @property {number} width Of the upright image.
  * @property {number} height
+ * @property {{width: number, height: number}[]} [pages] Of a PDF file.
+ * @property {{seconds: number, fps: number, frames: number}} [video] Of a video.
  * @property {number} [expires_at]
  */
 
@@ -106,6 +118,7 @@
  * @property {{resident_bytes?: number, available_bytes?: number}} [memory]
  * @property {boolean} [thinks]
  * @property {string[]} [inputs]
+ * @property {{body_bytes: number, images: number, image_pixels: number}} [limits]
  */
 
 export {};

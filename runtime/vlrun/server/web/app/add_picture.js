@@ -15,6 +15,14 @@ const EXAMPLE = "/web/example.png";
 /** What is offered until the service has told what it reads. */
 const INPUTS = ["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"];
 
+/** Endings of files whose media type few systems know. */
+const ENDINGS = Object.entries({ "image/heic": ".heic", "image/heif": ".heif", "image/avif": ".avif" });
+
+/** @param {readonly string[]} inputs Media types. @returns {string} What a file dialog offers. */
+function accepted(inputs) {
+  return [...inputs, ...ENDINGS.filter(([type]) => inputs.includes(type)).map(([, ending]) => ending)].join(",");
+}
+
 /** @param {{inputs?: string[], compact?: boolean}} props */
 export function AddPicture({ inputs = INPUTS, compact = false }) {
   const ref = useRef(/** @type {HTMLInputElement | null} */ (null));
@@ -37,7 +45,7 @@ export function AddPicture({ inputs = INPUTS, compact = false }) {
       class="visually-hidden"
       tabindex="-1"
       aria-label=${t("pictureFiles")}
-      accept=${inputs.join(",")}
+      accept=${accepted(inputs)}
       multiple
       onChange=${onChange}
     />`;

@@ -1,7 +1,7 @@
 // Asks a question, and puts its answer into the conversation as it comes.
 
 import { ApiError, isAbort } from "../api/client.js";
-import { withImages } from "../api/images.js";
+import { pageUrl, withImages } from "../api/images.js";
 import { streamChat } from "../api/stream.js";
 import { language } from "../i18n/index.js";
 import { requestBody } from "./request.js";
@@ -78,7 +78,7 @@ async function answer(id) {
     await withImages(
       pictures.map(({ blob }) => blob),
       async (images) => {
-        const urls = new Map(pictures.map(({ key }, index) => [key, images[index].url]));
+        const urls = new Map(pictures.map(({ key, page }, index) => [key, pageUrl(images[index].url, page)]));
         controller.signal.throwIfAborted();
         await receive(id, urls, controller.signal);
       },

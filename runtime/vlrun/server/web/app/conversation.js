@@ -3,6 +3,7 @@
 import messages from "../i18n/app.js";
 import { language, translator } from "../i18n/index.js";
 import { html, useEffect, useMemo, useRef } from "../vendor/preact.js";
+import { canHaveHeat } from "./request.js";
 import { TaskButtons } from "./task_panel.js";
 import { TurnView } from "./turn.js";
 import { app } from "./store.js";
@@ -61,7 +62,7 @@ function Kept({ turn, number, state }) {
     isOnline: !state.offline && state.server?.ready === true,
     waiting: turn.status === "waiting" ? (state.server?.queue.waiting ?? 0) : 0,
     showsTimings: state.settings.timings,
-    heat: state.heat,
+    heat: state.heat && canHaveHeat(state),
   };
   return useMemo(
     () => html`<${TurnView} turn=${turn} number=${number} view=${view} pictures=${state.conversation.pictures} />`,

@@ -20,13 +20,14 @@ const CODES = {
   invalid_api_key: "key",
   invalid_image: "image",
   invalid_schema: "schema",
+  missing_extra: "extra",
   model_not_found: "model",
   origin_not_allowed: "forbidden",
   stopping: "stopping",
   too_many_images: "images",
   unreachable: "unreachable",
   unsupported_image: "format",
-  unsupported_video: "video",
+  unsupported_video: "format",
 };
 
 /** @type {Record<number, string>} Texts of the statuses of all other codes. */
@@ -48,7 +49,7 @@ const STATUSES = {
 };
 
 /** Codes that the same question gets again: something else must change first. */
-const FINAL = new Set(["context", "image", "format", "video", "images", "schema", "large", "forbidden", "model"]);
+const FINAL = new Set(["context", "extra", "image", "format", "images", "schema", "large", "forbidden", "model"]);
 
 /**
  * @param {unknown} error An ApiError, or the error of a turn.

@@ -1,5 +1,6 @@
 // Conversations as JSON, with their pictures as data URLs; and finding words in them.
 
+import { saveText } from "../answer/save.js";
 import { loadConversation } from "../store/conversations.js";
 import { taskName } from "./task_texts.js";
 
@@ -26,12 +27,7 @@ export async function downloadConversations(conversations) {
   const whole = await Promise.all(conversations.map(async (each) => (await loadConversation(each.id)) ?? each));
   const exported = await Promise.all(whole.map(exportOf));
   const text = JSON.stringify({ format: "vlrun conversations", version: 1, conversations: exported }, null, 2);
-  const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = `vlrun-${new Date().toISOString().slice(0, 10)}.json`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  saveText(text, `vlrun-${new Date().toISOString().slice(0, 10)}.json`, "application/json");
 }
 
 /** @param {Conversation} conversation */
@@ -41,7 +37,9 @@ async function exportOf({ id, created, updated, pictures, turns }) {
     created: new Date(created).toISOString(),
     updated: new Date(updated).toISOString(),
     pictures: await Promise.all(
-      pictures.map(async ({ key, name, width, height, blob }) => ({ key, name, width, height, data: blob && (await dataUrl(blob)) })),
+      pictures.map(async ({ key, name, page, width, height, blob }) => {
+        return { key, name, ...(page ? { page } : {}), width, height, data: blob && (await dataUrl(blob)) };
+      }),
     ),
     turns: turns.map(({ question, task, pictures: keys, region, enhance, text, reasoning, extension, timings, usage }) => {
       const { value, marks, votes } = extension;

@@ -14,6 +14,7 @@ import { Header } from "./header.js";
 import { HelpDialog } from "./help_dialog.js";
 import { HistoryDialog } from "./history_dialog.js";
 import { KeyDialog } from "./key_dialog.js";
+import { PageDialog } from "./page_choice.js";
 import { PicturePane } from "./picture_pane.js";
 import { ServerDialog, watchServer } from "./server_state.js";
 import { applyTheme } from "./settings.js";
@@ -30,6 +31,7 @@ const DIALOGS = {
   help: HelpDialog,
   history: HistoryDialog,
   key: KeyDialog,
+  pages: PageDialog,
   server: ServerDialog,
   settings: SettingsDialog,
 };
@@ -46,7 +48,7 @@ function Page() {
   return html`<${Header} state=${state} />
     ${state.offline && html`<${Offline} />`}
     <main class=${`panes ${isEmpty ? "panes-empty" : ""}`}>
-      <section class="pane pane-picture" aria-label=${t("picture")}><${PicturePane} state=${state} /></section>
+      <section class="pane pane-picture" tabindex="-1" aria-label=${t("picture")}><${PicturePane} state=${state} /></section>
       <section class="pane pane-talk" aria-label=${t("questionsAndAnswers")}>
         <${ConversationView} state=${state} />
         <${Composer} state=${state} />

@@ -3,16 +3,19 @@
 import { ApiError } from "../api/client.js";
 import { preview, upload } from "../api/images.js";
 import messages from "../i18n/app.js";
+import fileMessages from "../i18n/files.js";
 import { translator } from "../i18n/index.js";
 import { explain } from "./errors.js";
+import { choosePages } from "./page_choice.js";
+import { firstFrame } from "./video_frame.js";
 import { newConversation, randomId } from "./state.js";
 import { app, changeConversation, toast } from "./store.js";
 
 const t = translator(messages);
+const files = translator(fileMessages);
 
-/** The service's limits of a picture (`vlrun serve --help`): a larger one is made smaller here. */
-const MAX_BYTES = 15 * 2 ** 20 - 4096;
-const MAX_PIXELS = 50e6;
+/** What a form adds to the bytes of a picture, at most. */
+const FORM_BYTES = 4096;
 const THUMB_SIDE = 160;
 const JPEG_QUALITY = 0.92;
 /** Of the sides, for a picture that the service refuses as it is. */
@@ -36,15 +39,26 @@ export async function addFiles(files) {
 async function addFile(file) {
   const name = (file instanceof File && file.name) || t("pastedPicture");
   try {
-    const picture = await pictureOf(file, name);
-    const { conversation } = app.value;
-    changeConversation({ pictures: [...conversation.pictures, picture] });
-    app.set({ picture: picture.key, region: null, shownTurn: null, activeMark: null });
-    if (conversation.turns.length) offerNewConversation(picture);
-    void sendAhead(picture);
+    /** @type {import("./state.js").Picture | null} */
+    let last = null;
+    for await (const picture of picturesOf(file, name)) {
+      changeConversation({ pictures: [...app.value.conversation.pictures, picture] });
+      app.set({ picture: picture.key, region: null, shownTurn: null, activeMark: null });
+      void sendAhead(picture);
+      last = picture;
+    }
+    if (last && app.value.conversation.turns.length) offerNewConversation(last);
   } catch (error) {
-    toast(`${name}: ${explain(error).title}`, { kind: "danger" });
+    toast(troubleOf(error, name), { kind: "danger" });
   }
+}
+
+/** @param {unknown} error @param {string} name @returns {string} Why a file cannot be used. */
+function troubleOf(error, name) {
+  const { title, detail } = explain(error);
+  const extra = /vlrun\[(\w+)\]/.exec(detail)?.[1];
+  if (extra) return files("extraMissing", { name, extra });
+  return detail ? `${name}: ${title} (${detail})` : `${name}: ${title}`;
 }
 
 /** @param {import("./state.js").Picture} picture */
@@ -104,7 +118,7 @@ async function replacePicture(picture) {
  */
 function refused(error, picture) {
   removePicture(picture.key);
-  toast(`${picture.name}: ${explain(error).title}`, { kind: "danger" });
+  toast(troubleOf(error, picture.name), { kind: "danger" });
 }
 
 /** @param {string} key */
@@ -118,17 +132,53 @@ export function removePicture(key) {
 /**
  * @param {Blob} file
  * @param {string} name
+ * @returns {AsyncIterable<import("./state.js").Picture>} A picture or video, or each page of a document that the person
+ *   chooses.
+ */
+async function* picturesOf(file, name) {
+  const size = await sizeOf(file);
+  if (size) {
+    yield pictureOf(file, name, size);
+    return;
+  }
+  const { pages, video, ...sent } = await upload(file);
+  if (video) {
+    const thumb = await firstFrame(file, THUMB_SIDE);
+    const { width, height } = sent;
+    yield { key: randomId(), name, blob: file, page: null, shown: null, thumb, seconds: video.seconds, width, height };
+    return;
+  }
+  if (!pages) {
+    yield shownByService(file, name, null, sent);
+    return;
+  }
+  const count = pages.length;
+  const most = limits().images - app.value.conversation.pictures.length;
+  const chosen = count === 1 ? [1] : await choosePages({ blob: file, name, count, most });
+  for (const page of chosen) yield shownByService(file, files("pageOf", { name, n: page }), page, pages[page - 1]);
+}
+
+/**
+ * @param {Blob} file
+ * @param {string} name
+ * @param {{width: number, height: number}} size
  * @returns {Promise<import("./state.js").Picture>}
  */
-async function pictureOf(file, name) {
-  const size = await sizeOf(file);
-  if (!size) return shownByService(file, name);
-  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (size.width * size.height)));
-  const tooLarge = scale < 1 || file.size > MAX_BYTES;
-  const blob = tooLarge ? await smaller(file, size, scale) : file;
+async function pictureOf(file, name, size) {
+  const { pixels, bytes } = limits();
+  const scale = Math.min(1, Math.sqrt(pixels / (size.width * size.height)));
+  const tooLarge = scale < 1 || file.size > bytes;
+  const blob = tooLarge ? await smaller(file, size, scale, bytes) : file;
   const { width, height } = (tooLarge && (await sizeOf(blob))) || size;
   if (tooLarge) toast(t("madeSmaller", { name, width, height }));
-  return { key: randomId(), name, blob, shown: null, thumb: await thumbOf(blob, width, height), width, height };
+  const thumb = await thumbOf(blob, width, height);
+  return { key: randomId(), name, blob, page: null, shown: null, thumb, seconds: null, width, height };
+}
+
+/** The service's limits: a larger picture is made smaller here. It refuses others if they are not known yet. */
+function limits() {
+  const { image_pixels: pixels = Infinity, body_bytes: bytes = Infinity, images = Infinity } = app.value.server?.limits ?? {};
+  return { pixels, images, bytes: bytes - FORM_BYTES };
 }
 
 /**
@@ -136,12 +186,14 @@ async function pictureOf(file, name) {
  *
  * @param {Blob} file
  * @param {string} name
+ * @param {number | null} page
+ * @param {{width: number, height: number}} size
  * @returns {Promise<import("./state.js").Picture>}
  */
-async function shownByService(file, name) {
-  const { width, height } = await upload(file);
-  const shown = await preview(file);
-  return { key: randomId(), name, blob: file, shown, thumb: await thumbOf(shown, width, height), width, height };
+async function shownByService(file, name, page, { width, height }) {
+  const shown = await preview(file, { page });
+  const thumb = await thumbOf(shown, width, height);
+  return { key: randomId(), name, blob: file, page, shown, thumb, seconds: null, width, height };
 }
 
 /** @param {Blob} blob @returns {Promise<{width: number, height: number} | null>} Of the upright picture. */
@@ -166,12 +218,13 @@ async function sizeOf(blob) {
  * @param {Blob} blob
  * @param {{width: number, height: number}} size
  * @param {number} scale
+ * @param {number} bytes
  * @returns {Promise<Blob>}
  */
-async function smaller(blob, { width, height }, scale) {
+async function smaller(blob, { width, height }, scale, bytes) {
   for (let factor = scale; ; factor *= 0.7) {
     const jpeg = await drawn(blob, Math.floor(width * factor), Math.floor(height * factor), JPEG_QUALITY);
-    if (jpeg.size <= MAX_BYTES) return jpeg;
+    if (jpeg.size <= bytes) return jpeg;
   }
 }
 

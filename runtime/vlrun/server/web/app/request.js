@@ -54,7 +54,10 @@ export function requestBody(conversation, turn, settings, urls, options) {
   const turns = [...earlierTurns(conversation, turn), turn];
   const messages = turns.flatMap((each, index) => {
     const seen = index ? turns[index - 1].pictures.length : 0;
-    const pictures = each.pictures.slice(seen).map((key, number) => pictureOf(key, seen + number, turn, settings, urls));
+    const pictures = each.pictures.slice(seen).map((key, number) => {
+      const url = /** @type {string} */ (urls.get(key));
+      return isVideo(conversation, key) ? videoOf(url, settings) : pictureOf(url, seen + number, turn, settings);
+    });
     const text = each.question ? [{ type: "text", text: each.question }] : [];
     const question = { role: "user", content: [...pictures, ...text] };
     return each === turn ? [question] : [question, { role: "assistant", content: each.text }];
@@ -65,22 +68,31 @@ export function requestBody(conversation, turn, settings, urls, options) {
     ...numbers(settings, turn),
     ...(turn.json ? { response_format: formatOf(turn.schema) } : {}),
     ...(options.thinks && !settings.thinking ? { enable_thinking: false } : {}),
-    ...extension(turn, settings, options),
+    ...extension(turn, settings, { ...options, heat: options.heat && !turn.pictures.some((key) => isVideo(conversation, key)) }),
   };
 }
 
+/** @param {Conversation} conversation @param {string} key */
+function isVideo({ pictures }, key) {
+  return pictures.some((picture) => picture.key === key && picture.seconds);
+}
+
+/** @param {string} url @param {import("./settings.js").Settings} settings */
+function videoOf(url, { detail }) {
+  return { type: "video_url", video_url: { url, ...(detail === "auto" ? {} : { detail }) } };
+}
+
 /**
- * @param {string} key
+ * @param {string} url
  * @param {number} index
  * @param {Turn} turn
  * @param {import("./settings.js").Settings} settings
- * @param {Map<string, string>} urls
  */
-function pictureOf(key, index, turn, settings, urls) {
+function pictureOf(url, index, turn, settings) {
   return {
     type: "image_url",
     image_url: {
-      url: urls.get(key),
+      url,
       ...(settings.detail === "auto" ? {} : { detail: settings.detail }),
       ...(index === 0 && turn.region ? { region: regionText(turn.region) } : {}),
       ...(turn.enhance ? { enhance: true } : {}),
@@ -101,26 +113,46 @@ function formatOf(schema) {
   return { type: "json_schema", json_schema: { name: "answer", schema: JSON.parse(schema) } };
 }
 
+/** @typedef {Pick<Turn, "task" | "json" | "pictures">} Asked What is asked. */
+
 /**
- * What the settings add to a question. A heat map needs a single answer, and tiles a single picture.
+ * The answers that the settings make of one. Tiles need a single picture.
+ *
+ * @param {Asked} asked
+ * @param {import("./settings.js").Settings} settings
+ * @param {import("../api/types.js").TaskObject[]} tasks
+ */
+function severalAnswers({ task, json, pictures }, settings, tasks) {
+  const canTile = pictures.length === 1 && tasks.some(({ id, merge }) => id === task?.id && merge);
+  return {
+    ...((task || json) && settings.votes > 1 ? { votes: settings.votes } : {}),
+    ...(canTile && settings.tiles ? { tiles: settings.tiles } : {}),
+    ...(task && settings.steps ? { steps: true } : {}),
+  };
+}
+
+/** @param {import("./state.js").State} state @returns {boolean} Whether the next answer can have a heat map: a single one. */
+export function canHaveHeat({ task, json, conversation, settings, tasks }) {
+  const asked = { task, json: json && !task, pictures: conversation.pictures.map(({ key }) => key) };
+  return !Object.keys(severalAnswers(asked, settings, tasks)).length;
+}
+
+/**
+ * What the settings add to a question.
  *
  * @param {Turn} turn
  * @param {import("./settings.js").Settings} settings
  * @param {RequestOptions} options
  */
-function extension({ task, json, pictures }, settings, { heat, language, tasks }) {
-  const votes = task || json ? settings.votes : 1;
-  const canTile = pictures.length === 1 && tasks.some(({ id, merge }) => id === task?.id && merge);
-  const tiles = canTile ? settings.tiles : "";
-  const steps = task !== null && settings.steps;
-  const isSingle = votes === 1 && !tiles && !steps;
+function extension(turn, settings, { heat, language, tasks }) {
+  const { task, pictures } = turn;
+  const several = severalAnswers(turn, settings, tasks);
+  const isSingle = !Object.keys(several).length;
   const fields = {
     ...(task ? { task: task.id, language } : {}),
     ...(task?.items.length ? { items: task.items } : {}),
     ...(task?.fields.length ? { fields: task.fields } : {}),
-    ...(votes > 1 ? { votes } : {}),
-    ...(tiles ? { tiles } : {}),
-    ...(steps ? { steps } : {}),
+    ...several,
     ...(heat && isSingle && pictures.length ? { heatmap: true } : {}),
   };
   return Object.keys(fields).length ? { vlrun: fields } : {};

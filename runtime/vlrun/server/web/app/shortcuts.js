@@ -16,7 +16,7 @@ const WITH_ALT = {
 export function onShortcut(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || app.value.dialog) return;
   const target = event.target instanceof HTMLElement ? event.target : null;
-  const isTyping = target?.matches("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]");
+  const isTyping = target?.matches("input:not([type=radio], [type=checkbox], [type=range]), textarea, select, [contenteditable]");
   const action = event.altKey ? WITH_ALT[event.code] : plain(event.key, isTyping === true);
   if (!action) return;
   event.preventDefault();

@@ -7,8 +7,10 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {string} key
  * @property {string} name
  * @property {Blob} blob What is sent.
+ * @property {number | null} page Of the document that is sent; null for a picture.
  * @property {Blob | null} shown What the browser shows, if it cannot show that.
  * @property {Blob | null} thumb
+ * @property {number | null} seconds How long a video is; null for a picture.
  * @property {number} width Of the upright picture.
  * @property {number} height
  */
@@ -77,7 +79,21 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {{label: string, run: () => void} | null} action
  */
 
-/** @typedef {"settings" | "history" | "camera" | "key" | "help" | "server" | null} DialogName */
+/**
+ * @typedef {object} Moment A place of the video that is shown. Another object leads there once more.
+ * @property {number} seconds
+ */
+
+/**
+ * @typedef {object} PageChoice A document of which pages are to be chosen.
+ * @property {Blob} blob
+ * @property {string} name
+ * @property {number} count
+ * @property {number} most How many may be chosen.
+ * @property {(pages: number[]) => void} done
+ */
+
+/** @typedef {"settings" | "history" | "camera" | "key" | "help" | "pages" | "server" | null} DialogName */
 
 /**
  * @typedef {object} State
@@ -94,6 +110,8 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {number | null} activeMark
  * @property {[number, number] | null} tokens The part of the answer whose heat map is shown; null for all of it.
  * @property {DialogName} dialog
+ * @property {PageChoice | null} pageChoice
+ * @property {Moment | null} moment
  * @property {boolean} keyNeeded Whether the service waits for an API key.
  * @property {boolean} keyWrong
  * @property {import("../api/types.js").Readiness | null} server Null while it cannot be reached.

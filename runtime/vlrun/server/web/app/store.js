@@ -19,6 +19,8 @@ export const app = new Store(
     activeMark: null,
     tokens: null,
     dialog: null,
+    pageChoice: null,
+    moment: null,
     keyNeeded: false,
     keyWrong: false,
     server: null,

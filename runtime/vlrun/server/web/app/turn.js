@@ -2,6 +2,7 @@
 
 import { AnswerView } from "../answer/answer_view.js";
 import { formatOf } from "../answer/format.js";
+import { copyText } from "../answer/save.js";
 import messages from "../i18n/app.js";
 import common from "../i18n/common.js";
 import { translator } from "../i18n/index.js";
@@ -13,6 +14,7 @@ import { taskIcon, taskName } from "./task_texts.js";
 import { Timings } from "./timings.js";
 import { TurnError } from "./turn_error.js";
 import { TurnProgress } from "./turn_progress.js";
+import { Times } from "./video_view.js";
 
 const t = translator(messages);
 const words = translator(common);
@@ -43,6 +45,7 @@ export function TurnView({ turn, number, view }) {
     <div class="turn-answer">
       ${reasoning && html`<${Reasoning} text=${reasoning} open=${!turn.text && isRunning(turn)} />`}
       ${hasAnswer && html`<${Answer} turn=${turn} view=${view} />`}
+      ${(turn.extension.times ?? []).length > 0 && html`<${Times} times=${turn.extension.times} />`}
       ${isRunning(turn) && html`<${TurnProgress} turn=${turn} waiting=${view.waiting} />`}
       ${turn.status === "stopped" && html`<p class="turn-note">${t(hasAnswer ? "stopped" : "stoppedEmpty")}</p>`}
       ${turn.extension.finish_reason === "repetition" && html`<p class="turn-note">${t("repeated")}</p>`}
@@ -149,20 +152,8 @@ const COPIED_MILLISECONDS = 2000;
 function CopyButton({ text }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
-    await copyText(text);
-    setCopied(true);
+    setCopied(await copyText(text));
     setTimeout(() => setCopied(false), COPIED_MILLISECONDS);
   };
   return html`<${Action} icon=${copied ? "check" : "copy"} label=${words(copied ? "copied" : "copy")} onClick=${copy} />`;
-}
-
-/** @param {string} text Copy it, also where the page did not come over HTTPS or from this machine. */
-async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const area = document.createElement("textarea");
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
 }

@@ -17,6 +17,9 @@ export default {
 
     addTitle: "Add a picture",
     addHint: "Drop it anywhere, paste it, or choose a file.",
+    addHintPdf: "Drop a picture or a PDF file anywhere, paste it, or choose a file.",
+    addHintVideo: "Drop a picture or a short video anywhere, paste it, or choose a file.",
+    addHintAll: "Drop a picture, a PDF file or a short video anywhere, paste it, or choose a file.",
     addPicture: "Add picture",
     choosePicture: "Choose picture",
     pictureFiles: "Picture files",
@@ -38,6 +41,7 @@ export default {
     noPreview: "The enhanced picture cannot be shown.",
     heat: "Heat map",
     heatHint: "Show where the model looked; for new answers",
+    heatNotNow: "Votes, tiles and two steps make several answers, which have no heat map",
     regionChosen: "Focus on a part",
     regionClear: "Ask about the whole picture",
 
@@ -159,6 +163,9 @@ export default {
 
     addTitle: "添加图片",
     addHint: "拖放到任意位置、粘贴或选择文件。",
+    addHintPdf: "将图片或 PDF 文件拖放到任意位置、粘贴或选择文件。",
+    addHintVideo: "将图片或短视频拖放到任意位置、粘贴或选择文件。",
+    addHintAll: "将图片、PDF 文件或短视频拖放到任意位置、粘贴或选择文件。",
     addPicture: "添加图片",
     choosePicture: "选择图片",
     pictureFiles: "图片文件",
@@ -180,6 +187,7 @@ export default {
     noPreview: "无法显示增强后的图片。",
     heat: "热图",
     heatHint: "显示模型关注的位置，用于新的回答",
+    heatNotNow: "投票、分块和两步回答会产生多个回答，没有热图",
     regionChosen: "聚焦局部",
     regionClear: "询问整张图片",
 

@@ -51,8 +51,18 @@ async function checkKey() {
   }
 }
 
+/** Have the browser show a page of the kiosk's when the service is away. It can on HTTPS and on this machine. */
+async function replaceErrors() {
+  try {
+    await navigator.serviceWorker?.register("/web/kiosk/worker.js", { scope: "/kiosk" });
+  } catch {
+    // The browser forbids it.
+  }
+}
+
 useStoredKey();
 guardScreen();
+void replaceErrors();
 onLanguage(show);
 show();
 await configure();

@@ -1,12 +1,13 @@
 // The API key: entered once by the operator and kept in this browser, unlike on the page at `/`.
 
 import { ApiError, sendJson, setApiKey } from "../api/client.js";
+import { readValue, writeValue } from "../store/browser_storage.js";
 
 const KEY = "vlrun.kiosk.api-key";
 
 /** Use the key that was entered before. */
 export function useStoredKey() {
-  setApiKey(localStorage.getItem(KEY) ?? "");
+  setApiKey(readValue("local", KEY) ?? "");
 }
 
 /**
@@ -24,7 +25,6 @@ export async function changeKey(key) {
     if (!(error instanceof ApiError)) throw error;
     if (key) return error.status === 401 || error.status === 403 ? "wrongKey" : "noService";
   }
-  if (key) localStorage.setItem(KEY, key);
-  else localStorage.removeItem(KEY);
+  writeValue("local", KEY, key);
   return "keySaved";
 }

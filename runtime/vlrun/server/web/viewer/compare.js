@@ -3,6 +3,7 @@
 import { html, useState } from "../vendor/preact.js";
 import { translator } from "../i18n/index.js";
 import messages from "../i18n/viewer.js";
+import { frameOf } from "./view.js";
 
 /** @typedef {import("./view.js").Size} Size */
 /** @typedef {import("./view.js").View} View */
@@ -24,12 +25,7 @@ export function Compare({ src, view, pane, picture }) {
   const divider = THUMB / 2 + (share / 100) * (pane.width - THUMB);
   const width = picture.width * view.scale;
   const hidden = Math.min(Math.max(divider - view.x, 0), width);
-  const frame = {
-    width: `${width}px`,
-    height: `${picture.height * view.scale}px`,
-    transform: `translate(${view.x}px, ${view.y}px)`,
-    clipPath: `inset(0 0 0 ${hidden}px)`,
-  };
+  const frame = { ...frameOf(view, picture), clipPath: `inset(0 0 0 ${hidden}px)` };
   return html`
     <img class="picture compared" src=${src} alt="" draggable=${false} style=${frame} />
     <span class="compare-line" style=${{ left: `${divider}px` }} aria-hidden="true"></span>

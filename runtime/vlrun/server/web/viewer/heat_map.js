@@ -2,11 +2,11 @@
 // Colours and opacity are those of runtime/vlrun/heatmap/overlay.py.
 
 import { html, useLayoutEffect, useRef } from "../vendor/preact.js";
+import { frameOf } from "./view.js";
 
-/** @typedef {import("./region.js").Region} Region */
-/** @typedef {{rows: number, columns: number, max: number, values: string}} EncodedHeat `values`: base64 of bytes. */
-/** @typedef {{images: EncodedHeat[], tokens: string[]}} EncodedHeatMap */
-/** @typedef {{rows: number, columns: number, values: Float32Array, area?: Region | null}} Heat `values`: 0 to 1. */
+/** @typedef {import("../api/types.js").HeatMap} EncodedHeatMap */
+/** @typedef {import("../api/types.js").HeatMapImage["corners"]} Corners */
+/** @typedef {{rows: number, columns: number, values: Float32Array, corners?: Corners}} Heat `values`: 0 to 1. */
 
 /** Inferno by N. J. Smith and S. van der Walt in ten even steps. */
 const INFERNO = ["000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d", "fcffa4"];
@@ -23,13 +23,12 @@ const MAX_CELLS = 1 << 18;
  * @param {{heatmap?: EncodedHeatMap | null} | null | undefined} vlrun The extension of a choice.
  * @param {readonly [number, number] | null} tokenRange First token and the one after the last; null: the whole answer.
  * @param {number} [image] Which picture of the request.
- * @param {Region | null} [area] The region that was asked about, if there was one.
  * @returns {Heat | null} Null if there is none, or it is malformed.
  */
-export function heatOf(vlrun, tokenRange, image = 0, area = null) {
+export function heatOf(vlrun, tokenRange, image = 0) {
   const encoded = vlrun?.heatmap?.images?.[image];
   if (!encoded) return null;
-  const { rows, columns } = encoded;
+  const { rows, columns, corners } = encoded;
   const cells = rows * columns;
   if (!Number.isInteger(rows) || !Number.isInteger(columns) || rows < 1 || columns < 1 || cells > MAX_CELLS) return null;
   const bytes = decoded(encoded.values);
@@ -43,7 +42,7 @@ export function heatOf(vlrun, tokenRange, image = 0, area = null) {
   }
   const highest = values.reduce((most, value) => Math.max(most, value), 0);
   if (!highest) return null;
-  return { rows, columns, values: values.map((value) => value / highest), area };
+  return { rows, columns, values: values.map((value) => value / highest), corners };
 }
 
 /** Decoding is repeated for every word, and the text is long. @type {{text: string, bytes: Uint8Array} | null} */
@@ -61,16 +60,33 @@ function decoded(text) {
 }
 
 /**
- * The heat over the picture; it fills its parent, which has the place of the picture or of the region.
+ * The heat over the picture, with its corners where the model saw them: in a region, or turned.
  *
- * @param {{heat: Heat}} props
+ * @param {{heat: Heat, view: import("./view.js").View, picture: import("./view.js").Size}} props
  */
-export function HeatLayer({ heat }) {
+export function HeatLayer({ heat, view, picture }) {
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   useLayoutEffect(() => {
     if (canvas.current) paint(canvas.current, heat);
   }, [heat]);
-  return html`<canvas ref=${canvas} class="heat" aria-hidden="true"></canvas>`;
+  const frame = frameOf(view, picture);
+  return html`<div class="heat-frame" style=${frame} aria-hidden="true">
+    <canvas ref=${canvas} class="heat" style=${placeOf(heat.corners ?? cornersOf(picture), view.scale)}></canvas>
+  </div>`;
+}
+
+/** @param {import("./view.js").Size} picture @returns {Corners} */
+function cornersOf({ width, height }) {
+  return [[0, 0], [width, 0], [0, height]];
+}
+
+/** @param {Corners} corners @param {number} scale Pane pixels per picture pixel. */
+function placeOf([[left, top], right, low], scale) {
+  const across = [right[0] - left, right[1] - top];
+  const down = [low[0] - left, low[1] - top];
+  const [width, height] = [Math.hypot(...across), Math.hypot(...down)];
+  const matrix = [...across.map((side) => side / width), ...down.map((side) => side / height), left * scale, top * scale];
+  return { width: `${width * scale}px`, height: `${height * scale}px`, transform: `matrix(${matrix.join(", ")})` };
 }
 
 /** @param {HTMLCanvasElement} canvas @param {Heat} heat */

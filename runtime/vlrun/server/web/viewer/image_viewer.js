@@ -11,7 +11,7 @@ import { drawnMarks, Marks } from "./marks.js";
 import { describe, RegionBox, START, validRegion } from "./region.js";
 import { Toolbar } from "./toolbar.js";
 import { keyAction, pointerActions } from "./viewer_input.js";
-import { fit, isFitted, pan, reveal, zoom } from "./view.js";
+import { fit, frameOf, isFitted, pan, reveal, zoom } from "./view.js";
 
 /** @typedef {import("./marks.js").Mark} Mark */
 /** @typedef {import("./heat_map.js").Heat} Heat */
@@ -97,7 +97,7 @@ export function ImageViewer(props) {
         ${ready && html`<img class="picture" src=${src} alt=${label} draggable=${false} style=${frameOf(view, picture)} onError=${() => setBroken(true)} />`}
         ${broken && html`<p class="viewer-broken" role="alert">${t("brokenPicture")}</p>`}
         ${ready && !broken && html`
-          ${heat && html`<div class="heat-frame" style=${frameOf(view, picture, heat.area)}><${HeatLayer} heat=${heat} /></div>`}
+          ${heat && html`<${HeatLayer} heat=${heat} view=${view} picture=${picture} />`}
           ${enhancedSrc && html`<${Compare} src=${enhancedSrc} view=${view} pane=${pane} picture=${picture} />`}
           <${Marks} marks=${marks} activeMark=${activeMark} view=${view} pane=${pane} />
           ${region && html`<${RegionBox} region=${region} editing=${focusing} view=${view} picture=${picture} onKey=${onKey} />`}
@@ -113,17 +113,6 @@ export function ImageViewer(props) {
       <p class="visually-hidden" role="status">${announcement}</p>
     </div>
   `;
-}
-
-/** @param {View} view @param {Size} picture @param {Region | null} [area] */
-function frameOf(view, picture, area) {
-  const part = validRegion(area) ?? { x: 0, y: 0, width: 1000, height: 1000 };
-  const [across, down] = [(picture.width * view.scale) / 1000, (picture.height * view.scale) / 1000];
-  return {
-    width: `${part.width * across}px`,
-    height: `${part.height * down}px`,
-    transform: `translate(${view.x + part.x * across}px, ${view.y + part.y * down}px)`,
-  };
 }
 
 /**

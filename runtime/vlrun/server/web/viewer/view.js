@@ -93,6 +93,15 @@ function shift(begin, end, side) {
   return side / 2 - (begin + end) / 2;
 }
 
+/** @param {View} view @param {Size} picture @returns {Record<string, string>} Its place in the pane, as style. */
+export function frameOf(view, picture) {
+  return {
+    width: `${picture.width * view.scale}px`,
+    height: `${picture.height * view.scale}px`,
+    transform: `translate(${view.x}px, ${view.y}px)`,
+  };
+}
+
 /** @param {View} view @param {Size} pane @param {Size} picture @returns {View} */
 function bounded(view, pane, picture) {
   return {

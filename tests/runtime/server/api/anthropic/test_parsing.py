@@ -23,6 +23,7 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOL = {"name": "weather", "description": "The weather.", "input_schema": SCHEMA}
 FUNCTION = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": SCHEMA}}
 PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BASE64}}
+DOCUMENT = {"type": "base64", "media_type": "application/pdf", "data": BASE64}
 CACHED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Tromsø"}}
 
@@ -164,7 +165,9 @@ def test_several_results_are_messages_of_their_own() -> None:
         ([user(), assistant(text("The answer is ("))], "messages[1].role"),
         ([user(result())], "messages[0].content[0].tool_use_id"),
         ([user(), assistant(CALL), user(text(), result())], "messages[2].content[1]"),
-        ([user({"type": "document", "source": {}})], "messages[0].content[0].type"),
+        ([user({"type": "document", "source": {}})], "messages[0].content[0].source.type"),
+        ([user({"type": "document", "source": DOCUMENT, "pages": "0"})], "messages[0].content[0].pages"),
+        ([user({"type": "document", "source": DOCUMENT, "context": "x"})], "messages[0].content[0].context"),
         ([user({"type": "video"})], "messages[0].content[0].type"),
         ([user({"type": "image", "source": {"type": "file", "file_id": "1"}})], "messages[0].content[0].source.type"),
         (
