@@ -290,7 +290,8 @@ def _restore_clip(saved: _SavedClip, label: str) -> Clip:
         rgb = open_image(base64.b64decode(png, validate=True)).rgb
         if len(rgb) % PAIR or not math.isfinite(seconds):
             raise ValueError("a pair of frames has no two halves or no time")
-        pairs.append(make_pair(*np.split(rgb, PAIR), seconds))
+        first, second = np.split(rgb, PAIR)
+        pairs.append(make_pair(first, second, seconds))
     return Clip(tuple(pairs), saved.size, saved.frames, label=label, fixed=saved.fixed)
 
 

@@ -215,6 +215,8 @@ class _Asking:
         line: ProgressLine,
     ) -> _Asking:
         """Start loading the model, and decode the images meanwhile. Of their pixels only what is needed is kept."""
+        from vlrun.prompt.builder import clip_count
+
         options = replace(options, heatmap=output.heatmap is not None, progress=line.active)
         effective = request.options(options)
         began = time.monotonic()
@@ -222,8 +224,10 @@ class _Asking:
         if image_options.region is None:
             vlm.builder.check_pending(pending, effective, vlm.known_context)
 
-        def open_clip(pending: PendingClip, progress: Progress) -> Clip:
-            return vlm.builder.open_clip(pending, effective, vlm.known_context, progress)
+        among = clip_count(pending)
+
+        def open_clip(clip: PendingClip, progress: Progress) -> Clip:
+            return vlm.builder.open_clip(clip, effective, vlm.known_context, progress, among)
 
         if output.heatmap or request.tiles:
             images = load_images(pending, image_options, line, keep_original=bool(output.draw), open_clip=open_clip)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vlrun.errors import DamagedMedia, OptionError
 from vlrun.media.frame_sampling import PAIR, pair_times
+from vlrun.media.transform import ImageTransform
 from vlrun.types.arguments import check_fields, flag, instance, number, text, tuple_of, whole_number
 
 Rgb = npt.NDArray[np.uint8]
@@ -43,6 +44,11 @@ class FramePair:
     def size(self) -> tuple[int, int]:
         """Width and height of a frame."""
         return self.frames.shape[2], self.frames.shape[1]
+
+    @property
+    def to_original(self) -> ImageTransform:
+        """The map of its pixels to themselves, as that of an image that is the original."""
+        return ImageTransform(self.size)
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,7 @@ def _upright(frame: VideoFrame, name: str) -> Rgb:
     import av
 
     try:
-        rgb: Rgb = frame.to_ndarray(format="rgb24")
+        rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     except (av.FFmpegError, ValueError):
         raise DamagedMedia(f"{name} has a frame that cannot be converted to RGB") from None
     turns = _quarter_turns(frame)

@@ -83,7 +83,8 @@ class PromptBuilder:
         if len(media) > MAX_IMAGES or len(tools) > MAX_TOOLS:
             raise OptionError(f"a conversation can have at most {MAX_IMAGES} images and {MAX_TOOLS} tools")
         details = [detail for turn in turns for detail in turn.details or (options.detail,) * image_count(turn)]
-        grids = [self._grid_of(part, options, detail) for part, detail in zip(media, details, strict=True)]
+        among = sum(isinstance(part, Clip) and not part.fixed for part in media)
+        grids = [self._grid_of(part, options, detail, among) for part, detail in zip(media, details, strict=True)]
         counts = [
             ClipTokens(part.seconds, grid.tokens) if isinstance(part, Clip) else grid.tokens
             for part, grid in zip(media, grids, strict=True)
@@ -151,17 +152,23 @@ class PromptBuilder:
         check_question(question)
         pending = read_headers(as_list(sources))
         self.check_pending(pending, options, context)
-        return Turn("user", (*(self._opened(one, options, context) for one in pending), question))
+        among = clip_count(pending)
+        return Turn("user", (*(self._opened(one, options, context, among) for one in pending), question))
 
-    def _opened(self, pending: PendingMedia, options: Options, context: int | None) -> Image | Clip:
+    def _opened(self, pending: PendingMedia, options: Options, context: int | None, among: int) -> Image | Clip:
         if isinstance(pending, Clip):
             return pending
         if isinstance(pending, PendingClip):
-            return self.open_clip(pending, options, context)
+            return self.open_clip(pending, options, context, among=among)
         return self._resized(pending, options)
 
     def open_clip(
-        self, pending: PendingClip, options: Options, context: int | None, progress: Progress | None = None
+        self,
+        pending: PendingClip,
+        options: Options,
+        context: int | None,
+        progress: Progress | None = None,
+        among: int = 1,
     ) -> Clip:
         """Decode the frames of a video that the model sees, and only them. Raises MediaError and OptionError.
 
@@ -170,8 +177,9 @@ class PromptBuilder:
             options: Of the request.
             context: The context as far as it is known.
             progress: Is told how many frames of how many are decoded.
+            among: Number of videos of the question, which share what is affordable.
         """
-        return self._clips.open(pending, options, self._limit(context), progress)
+        return self._clips.open(pending, options, self._limit(context), progress, among)
 
     def _resized(self, pending: Pending, options: Options) -> Image:
         """Open and resize an image. When this returns, nothing refers to its original pixels."""
@@ -180,13 +188,14 @@ class PromptBuilder:
 
     def check_pending(self, pending: Sequence[PendingMedia], options: Options, context: int | None) -> None:
         """Check the sizes of images and videos before they are decoded. Raises as ``question_turn``."""
-        self._check_total(sum(self._tokens_of(one, options, context) for one in pending), context)
+        among = clip_count(pending)
+        self._check_total(sum(self._tokens_of(one, options, context, among) for one in pending), context)
 
-    def _tokens_of(self, pending: PendingMedia, options: Options, context: int | None) -> int:
+    def _tokens_of(self, pending: PendingMedia, options: Options, context: int | None, among: int) -> int:
         if isinstance(pending, PendingClip):
-            return self._clips.plan(pending, options, self._limit(context)).tokens
+            return self._clips.plan(pending, options, self._limit(context), among).tokens
         if isinstance(pending, Clip):
-            return len(pending.pairs) * self._grid_of(pending, options, options.detail).tokens
+            return len(pending.pairs) * self._grid_of(pending, options, options.detail, among).tokens
         return self._grid(pending.size, options, self._token_budget(options, options.detail)).tokens
 
     def check_visual_tokens(
@@ -252,10 +261,10 @@ class PromptBuilder:
             return False
         return self._grid(image.size, options, auto).tokens > grid.tokens
 
-    def _grid_of(self, part: Image | Clip, options: Options, detail: Detail) -> Grid:
+    def _grid_of(self, part: Image | Clip, options: Options, detail: Detail, among: int) -> Grid:
         """Return the grid of an image, or of each pair of a clip."""
         if isinstance(part, Clip):
-            return self._clips.grid(part, replace(options, detail=detail), self._limit(None))
+            return self._clips.grid(part, replace(options, detail=detail), self._limit(None), max(among, 1))
         return self._grid(part.size, options, self._token_budget(options, detail))
 
     def _grid(self, size: tuple[int, int], options: Options, max_tokens: int) -> Grid:
@@ -295,6 +304,11 @@ def as_list(images: Images) -> Sequence[Source]:
     if isinstance(images, list | tuple):
         return images
     return [images]  # type: ignore[list-item] # a str is a path, but also a Sequence
+
+
+def clip_count(pending: Sequence[PendingMedia]) -> int:
+    """Return the number of videos of a question."""
+    return sum(isinstance(one, PendingClip | Clip) for one in pending)
 
 
 def image_count(turn: Turn) -> int:

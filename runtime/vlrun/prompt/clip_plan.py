@@ -54,36 +54,55 @@ class ClipPlanner:
         self._family = family
         self._affordable_tokens = affordable_tokens
 
-    def plan(self, pending: PendingClip, options: Options, context: int) -> ClipPlan:
-        """Return what is decoded of a video, before any of it is. Raises OptionError and MediaError."""
+    def plan(self, pending: PendingClip, options: Options, context: int, among: int = 1) -> ClipPlan:
+        """Return what is decoded of a video, before any of it is.
+
+        Args:
+            pending: The video.
+            options: Of the request.
+            context: The longest prompt.
+            among: Number of videos that share what is affordable.
+
+        Raises:
+            OptionError: The model takes no videos.
+            MediaError: The frames are too small or too narrow.
+        """
         if self._vision.temporal_patch != PAIR:
             raise OptionError(f"this model takes no videos: its patches have {self._vision.temporal_patch} frames")
         own = pending.sampled(self._rules)
         indices = own
         if self._is_automatic(pending, options) and not pending.video.chooses_frames and options.detail != "high":
-            most = max(PAIR * self._budget(options.detail, context) // MIN_PAIR_TOKENS, self._rules.min_frames)
+            most = max(PAIR * self._budget(options.detail, context, among) // MIN_PAIR_TOKENS, self._rules.min_frames)
             indices = pending.sampled(replace(self._rules, max_frames=min(most, self._rules.max_frames)))
-        plan = self._sized(pending, indices, options, context)
+        plan = self._sized(pending, indices, options, (context, among))
         largest = ClipPlan(tuple(own), self._grid(*shown_size(pending, len(own), self._factor, self._rules)))
         if not self._is_automatic(pending, options) or plan == largest:
             return plan
         return replace(plan, notes=(self._note(pending.name, plan, largest),))
 
-    def open(self, pending: PendingClip, options: Options, context: int, progress: Progress | None = None) -> Clip:
+    def open(
+        self,
+        pending: PendingClip,
+        options: Options,
+        context: int,
+        progress: Progress | None = None,
+        among: int = 1,
+    ) -> Clip:
         """Decode what was planned. Of keyframes there may be fewer, which are shown larger. Raises as ``plan``."""
-        plan = self.plan(pending, options, context)
+        plan = self.plan(pending, options, context, among)
         if pending.video.keyframes:
             most = len(plan.indices)
             changed = pending.changed(self._rules, most, progress)
-            plan = self._sized(pending, changed, options, context)
+            plan = self._sized(pending, changed, options, (context, among))
             reached = "as many as are used" if len(changed) == most else "all that changed"
             plan = replace(plan, notes=(f"{pending.name}: {len(changed)} keyframes, {reached}",))
         return pending.open(plan.indices, self._pixels(plan.grid), plan.notes, progress, fixed=True)
 
-    def _sized(self, pending: PendingClip, indices: Sequence[int], options: Options, context: int) -> ClipPlan:
+    def _sized(self, pending: PendingClip, indices: Sequence[int], options: Options, room: tuple[int, int]) -> ClipPlan:
+        """Return the plan for some frames. ``room``: the context, and the number of videos that share it."""
         rules = self._rules
         if self._is_automatic(pending, options):
-            rules = self._within(self._budget(options.detail, context))
+            rules = self._within(self._budget(options.detail, *room))
         elif options.max_image_tokens is not None:
             rules = self._within(options.max_image_tokens * pairs_of(len(indices)))
         return ClipPlan(tuple(indices), self._grid(*shown_size(pending, len(indices), self._factor, rules)))
@@ -93,12 +112,12 @@ class ClipPlanner:
         """Return whether the size of the frames is not the user's choice."""
         return options.max_image_tokens is None and pending.video.max_pixels is None
 
-    def grid(self, clip: Clip, options: Options, context: int) -> Grid:
-        """Return the grid of each pair of an open clip. ``options``: with the clip's detail. Raises MediaError."""
+    def grid(self, clip: Clip, options: Options, context: int, among: int) -> Grid:
+        """Return the grid of each pair of an open clip. ``options``: with the clip's detail. Raises as ``plan``."""
         width, height = clip.shown
         if not clip.fixed or width % self._factor or height % self._factor:
             pairs, tokens = pairs_of(clip.frames), options.max_image_tokens
-            rules = self._within(self._budget(options.detail, context) if tokens is None else tokens * pairs)
+            rules = self._within(self._budget(options.detail, context, among) if tokens is None else tokens * pairs)
             width, height = fit_frames(clip.frames, width, height, self._factor, rules)
         return self._grid(width, height)
 
@@ -112,13 +131,13 @@ class ClipPlanner:
     def _pixels(self, grid: Grid) -> tuple[int, int]:
         return grid.width * self._vision.patch, grid.height * self._vision.patch
 
-    def _budget(self, detail: Detail, context: int) -> int:
-        """Return the visual tokens of a video: of detail "high" as many as the model takes."""
+    def _budget(self, detail: Detail, context: int, among: int) -> int:
+        """Return the visual tokens of one ``among`` several videos: of detail "high" as many as the model takes."""
         tokens = self._family.video_token_budget(detail)
         if detail == "high":
             return tokens
         share = min(1.0, self._affordable_tokens / self._family.image_token_budget("auto")) if detail == "auto" else 1.0
-        return max(1, min(int(tokens * share), context // 2))
+        return max(1, min(int(tokens * share), context // 2) // among)
 
     def _within(self, tokens: int) -> VideoRules:
         """Return the model's rules, with as many pixels as this number of visual tokens shows at most."""

@@ -24,7 +24,7 @@ from vlrun.errors import (
 )
 from vlrun.media import pdf as pdf_module
 from vlrun.media.image import ResizedImage, open_image
-from vlrun.media.pdf import MAX_PAGE_PIXELS, page_sizes
+from vlrun.media.pdf import MAX_PAGE_PIXELS, PendingPage, page_sizes
 from vlrun.media.pending_image import Pdf, open_images, open_pages, read_headers
 
 pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
@@ -45,6 +45,7 @@ def test_pages_become_images_with_labels() -> None:
 
 def test_a_page_is_drawn_in_the_size_that_the_model_sees() -> None:
     (page,) = read_headers([pdf()])
+    assert isinstance(page, PendingPage)
     assert page.size == (555, 833)
     with page.opened((64, 96)) as image:
         assert image.rgb.shape == (96, 64, 3)
@@ -133,6 +134,7 @@ def test_any_paper_costs_no_more_than_a_page(box: str) -> None:
     content = pdf(box=box)
     with contextlib.suppress(MediaError):
         (page,) = read_headers([content])
+        assert isinstance(page, PendingPage)
         assert 0 < page.pixels <= MAX_PAGE_PIXELS
         with page.opened((64, 64)) as image:
             assert image.rgb.shape == (64, 64, 3)
@@ -171,6 +173,7 @@ def test_damaged_files_give_pages_or_one_sentence(changes: list[tuple[int, int]]
         content[position] = value
     with contextlib.suppress(MediaError):
         for page in read_headers([bytes(content)]):
+            assert isinstance(page, PendingPage)
             with page.opened((64, 96)):
                 pass
 

@@ -59,6 +59,7 @@ def test_headers_are_read_before_pixels() -> None:
     with pytest.raises(OptionError, match=f"at most {MAX_IMAGES}"):
         read_headers([damaged] * (MAX_IMAGES + 1))
     (pending,) = read_headers([damaged])
+    assert isinstance(pending, PendingImage)
     with pytest.raises(DamagedMedia), pending.opened():
         pass
 

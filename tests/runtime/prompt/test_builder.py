@@ -190,6 +190,8 @@ def test_a_resized_image_gives_the_same_prompt() -> None:
     whole = builder.build([user_turn([source, source], "What?")], options)
     assert resized.prompt.ids == whole.prompt.ids
     for (small, grid), (large, expected) in zip(resized.images, whole.images, strict=True):
+        assert isinstance(small, Image)
+        assert isinstance(large, Image)
         assert (grid, small.sha256, small.size, small.to_original) == (
             expected,
             large.sha256,

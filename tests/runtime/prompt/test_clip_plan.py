@@ -98,6 +98,18 @@ def test_the_users_choice_replaces_the_budget(long_video: bytes) -> None:
         clip_of(Video(long_video, fps=1), Options(detail="high"), context=4096)
 
 
+def test_several_videos_share_the_budget(long_video: bytes) -> None:
+    """Two of them did not fit into a small context."""
+    builder = PromptBuilder(PUBLISHED, TEMPLATE)
+    for count, context in ((2, None), (3, 2000)):
+        turn = builder.question_turn([long_video] * count, "What?", Options(), context)
+        built = builder.build([turn], Options())
+        builder.check_context(built, context)
+        assert sum(grid.tokens for _, grid in built.images) <= min(4096, (context or 10**6) // 2)
+        unfitted = builder.build([user_turn([open_video(long_video)] * count, "What?")], Options())
+        assert sum(grid.tokens for _, grid in unfitted.images) <= 4096
+
+
 def test_nothing_is_decoded_that_does_not_fit(long_video: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PendingClip, "open", None)
     with pytest.raises(ContextLengthExceeded, match="images have"):
