@@ -10,6 +10,7 @@ import contextlib
 import io
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -79,11 +80,14 @@ def sound(seconds: int) -> bytes:
 class StreamServer:
     """An HTTP server that sends what it is given for each path, in parts; ``wait`` seconds after each of them.
 
+    Args:
+        context: Makes it an HTTPS server.
+
     Attributes:
         requested: The paths that were asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.requested: list[str] = []
         self.parts: dict[str, Callable[[], Iterator[bytes]]] = {}
         self.stopped = threading.Event()
@@ -98,6 +102,8 @@ class StreamServer:
 
         Handler.protocol_version = "HTTP/1.1"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -164,6 +164,8 @@ def _error(error: FFmpegError, source: CameraSource, *, opened: bool) -> MediaNo
         text = f"{name} does not exist: the camera has no stream of this path"
     elif source.host is not None and not opened and not _resolves(source.host):
         text = f"cannot open {name}: there is no host of this name"
+    elif not opened and error.errno == errno.EIO and source.name.startswith(("https", "rtsps")):
+        text = f"cannot open {name}: its certificate is not valid, or it does not speak TLS; see SSL_CERT_FILE"
     elif opened and (unreadable or error.errno == errno.EIO):
         text = f"the stream of {name} was interrupted"
     else:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import shutil
+import ssl
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +142,22 @@ def test_errors_of_the_connection_have_no_password(server: StreamServer, rtsp: R
         assert "wrong" not in str(caught.value)
         assert "s3cret" not in str(caught.value)
         assert caught.value.__cause__ is None
+
+
+def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=camera -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with contextlib.closing(StreamServer(context)) as server:
+        url = server.add("/tls", clip(40)).replace("http:", "https:")
+        with pytest.raises(MediaNotFound, match="its certificate is not valid, or it does not speak TLS"):
+            read(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert len(read(url)) == 40
 
 
 def test_a_server_that_does_not_answer(server: StreamServer, monkeypatch: pytest.MonkeyPatch) -> None:
