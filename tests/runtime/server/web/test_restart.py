@@ -148,4 +148,5 @@ def _go_on(page: Page, watch: Watch) -> None:
     page.get_by_text("Stopped. What was written so far is kept.").wait_for()
     assert "numbers" in finish(page, 1)
     assert len(uploads(watch)) == before + 1
+    assert page.locator(".turn").count() == 1
     assert page.locator("#question").input_value() == "typed meanwhile"

@@ -64,11 +64,11 @@ export function Composer({ state }) {
       <${TaskMenu} state=${state} />
       ${!task && html`<${JsonSwitch} json=${json} />`}
       <span class="grow"></span>
-      ${isRunning
-        ? html`<button type="button" class="send stop" onClick=${stop} aria-keyshortcuts="Escape">
+      ${/* Two elements: one that becomes a submit button while it is pressed would send what is typed. */ isRunning
+        ? html`<button type="button" key="stop" class="send stop" onClick=${stop} aria-keyshortcuts="Escape">
             <${Icon} name="stop" /><span>${t("stop")}</span>
           </button>`
-        : html`<button type="submit" class="send" disabled=${!draft.trim() && !task}>
+        : html`<button type="submit" key="ask" class="send" disabled=${!draft.trim() && !task}>
             <${Icon} name="send" /><span>${t("ask")}</span>
           </button>`}
     </div>

@@ -64,6 +64,7 @@ useStoredKey();
 guardScreen();
 void replaceErrors();
 onLanguage(show);
+root.replaceChildren();
 show();
 await configure();
 await checkKey();
