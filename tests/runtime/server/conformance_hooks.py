@@ -29,8 +29,6 @@ BEYOND_SCHEMA = (
     r"\d+ prompts and n \d+ are more than",
     r"echo with logprobs is not supported",
     r"best_of is not supported",  # but for the value of n
-    r"messages is missing",  # of tokenize, which takes a prompt too
-    r"prompt counts a text alone",
     r".*\.type must be (in|out)put_text in a message of the (user|assistant)",
     r".* is an image: only user messages may have images",
     r".*\.tool_call_id is not the id of an earlier call",
@@ -51,14 +49,13 @@ BEYOND_SCHEMA = (
     r"logprobs need one answer|with temperature 0 all votes are the same",
     r"(a|an answer with a) heat map (needs|has) ",
     # the content of a text, a schema or a file
-    r"'.*' is not a region|.* (of a|a) region\b|the region .* lies outside",
+    r"pages are for PDF files|region and enhance are for images|the file is not a video that vlrun can read",
+    r".*\.pages: '.*' names no pages|the URL names a page already|end must be after start",
     r".*arguments must be the JSON text of an object",
     r"the image's base64 is broken",
-    r"the image is ",  # empty, no image, damaged
+    r"the (image|file) ",  # is empty, no image, damaged
     r"the (schema|pattern|parameters|tools)\b",
     r"the region .* lies outside the image",
-    r"x and y of a region must be 0 or more",
-    r"the numbers of a region in thousandths",
     r"an image of \d+ x \d+ is too narrow a strip",
     r"the request's JSON has a NUL character or a lone surrogate in a string",
     r"the form holds text that is not UTF-8, or has a NUL",

@@ -60,7 +60,7 @@ def test_the_service_conforms_to_its_openapi_document(server: Server, tmp_path: 
     thousands of requests, always the same, without a 5xx. The other APIs would take as long: see the test below.
     """
     output = fuzz(server, tmp_path, "--max-examples", "15", "--exclude-path-regex", OTHER_APIS)
-    assert "❌" not in output  # a warning: /v1/tokenize refuses most random requests
+    assert "No issues found" in output
     assert "Operations:       12 selected / 26 total" in output
     wait_until(lambda: is_idle(server))
     assert post(server, shelf_request()).text == "6"
@@ -74,7 +74,7 @@ def test_documented_security_is_enforced(tmp_path: Path) -> None:
     with serving("--api-key-file", str(keys)) as keyed:
         headers = ("--header", f"Authorization: Bearer {KEY}")
         output = fuzz(keyed, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "3", *headers)
-        assert "❌" not in output  # a warning: /v1/tokenize refuses most random requests
+        assert "No issues found" in output
 
 
 COUNT = {

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, features
 
@@ -119,9 +120,9 @@ def test_previews_show_pages(server: Server) -> None:
     assert shown("").size == (833, 277)
     small = shown("?page=1&side=100")
     assert small.size == (100, 33)
-    red, green, _ = (band.getpixel((5, 28)) for band in small.split())
-    assert red == pytest.approx(255, abs=50)
-    assert green == pytest.approx(0, abs=100)
+    red, green, _ = np.asarray(small)[28, 5]
+    assert red > 200
+    assert green < 100
     assert shown("?page=2&side=100").convert("L").getextrema()[0] > 240
     assert shown("?region=0,0,500,1000/1000&page=1&enhance=true").size == (417, 277)
     bad = {"?page=3": "page", "?page=0": "page", "?page=x": "page", "?side=8": "side", "?side=4096": "side"}

@@ -92,9 +92,8 @@ from vlrun.server.limits import ServerLimits
 from vlrun.server.images import check_images, from_data_url, opened_encoded
 def answer(urls):
     try:
-        images = [from_data_url(url, "auto", "url") for url in urls]
+        images, sizes = [from_data_url(url, "auto", "url") for url in urls], []
         check_images(images, ServerLimits())
-        sizes = []
         for image in images:
             with opened_encoded(image, ServerLimits(), Cancellation()) as opened:
                 sizes.append(opened.size)
@@ -321,9 +320,8 @@ def test_row_6_broken_exif_is_refused(kind: str) -> None:
         *(encoded(NOISE, kind) for kind in "TIFF JPEG2000 ICO EPS PPM TGA".split()),
         b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(300),
         b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
-        struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"heic", 0, b"mif1", b"heic") + bytes(100),
     ],
-    ids="tiff jp2 ico eps ppm tga psd svg heic".split(),
+    ids="tiff jp2 ico eps ppm tga psd svg".split(),
 )
 def test_row_7_other_formats_are_refused(content: bytes) -> None:
     """Untrusted input reaches five decoders of this process only; HEIC, AVIF and PDF have a process of their own."""
