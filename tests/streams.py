@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 WIDTH, HEIGHT, FPS = 64, 48, 10
 KEYFRAME_EVERY = 5
@@ -49,6 +51,7 @@ def clip(count: int, form: str = "mpegts", codec: str = "mpeg2video") -> list[by
     file, parts, end = io.BytesIO(), [], 0
     with av.open(file, "w", format=form, options={"flush_packets": "1"}) as container:
         stream = container.add_stream(codec, rate=FPS)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.gop_size = WIDTH, HEIGHT, KEYFRAME_EVERY
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.max_b_frames = 0
@@ -151,6 +154,7 @@ class StreamServer:
 def _h264(count: int) -> list[list[bytes]]:
     """Return the NAL units of each frame of a clip."""
     context = av.CodecContext.create("libx264", "w")
+    assert isinstance(context, VideoCodecContext)
     context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, "yuv420p"
     context.time_base, context.gop_size = Fraction(1, FPS), KEYFRAME_EVERY
     context.options = {"preset": "ultrafast", "tune": "zerolatency"}

@@ -24,9 +24,8 @@ from vlrun.vision.grid import Grid
 
 PEAK_MUON, PEAK_ADAM = 3e-3, 2e-3
 WARM_UP_STEPS = 100
-HEADS_FIRST_STEPS = 50
-"""Steps in which only the auxiliary heads learn from the auxiliary losses: they are new even if the model is not, and
-would spoil it."""
+HEADS_FIRST_STEPS = 150
+"""Steps in which the vision encoder does not learn from the auxiliary losses: new heads would spoil one that is not."""
 DECAY_SHARE = 0.5
 """Share of the steps over which the learning rate falls to zero. A short run after a long one may need less."""
 AUXILIARY_WEIGHT = 0.4
@@ -228,11 +227,11 @@ def train_step(
 
 def auxiliary_loss(state: TrainingState, batch: Batch, passed: ForwardPass) -> torch.Tensor:
     """Loss of the auxiliary heads; of those on visual tokens only if the vision encoder is trained."""
-    visual, inputs = passed.visual, passed.inputs
-    if state.step < HEADS_FIRST_STEPS:
-        visual, inputs = visual.detach(), inputs.detach()
-    loss = state.auxiliary_heads.timeline(inputs, batch)
-    return loss + state.auxiliary_heads(visual, batch) if passed.visual.requires_grad else loss
+    loss = state.auxiliary_heads.timeline(passed.inputs, batch)
+    if not passed.visual.requires_grad:
+        return loss
+    visual = passed.visual.detach() if state.step < HEADS_FIRST_STEPS else passed.visual
+    return loss + state.auxiliary_heads(visual, batch)
 
 
 def save(state: TrainingState, tokenizer: Tokenizer, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -28,6 +29,7 @@ def scene(domain: str, seed: int) -> Scene:
     return draw_scene(domain, SIZE, np.random.default_rng(seed))
 
 
+@cache
 def clip(seed: int) -> Clip:
     """Draw a clip of one of the sizes, in turn."""
     rng = np.random.default_rng(seed)

@@ -44,7 +44,7 @@ def test_the_processor_of_a_checkpoint_samples_and_resizes_alike(
 def test_frames_show_the_changes_of_the_items() -> None:
     """Each change happens to at most one item, at its frame and not before."""
     seen = set()
-    for drawn in (clip(seed) for seed in range(60)):
+    for drawn in (clip(seed) for seed in range(40)):
         changes = [actor.change for actor in drawn.actors if actor.change]
         assert len(set(changes)) == len(changes)
         assert len({actor.kind for actor in drawn.actors}) == len(drawn.actors)
@@ -63,7 +63,7 @@ def overlap(a: Box, b: Box) -> bool:
 
 
 def test_items_stay_inside_the_frame_and_apart() -> None:
-    for drawn in (clip(seed) for seed in range(60)):
+    for drawn in (clip(seed) for seed in range(40)):
         for scene in drawn.scenes:
             boxes = [item.box for item in scene.items]
             assert all(0 <= edge <= 1 for box in boxes for edge in box)

@@ -64,17 +64,16 @@ def test_learning_rate_follows_elapsed_time() -> None:
 def test_new_heads_learn_first_and_then_the_model_too(
     model: Qwen3VLForConditionalGeneration, tokenizer: Tokenizer, step: int
 ) -> None:
-    """The loss of clips reaches both frames of the patch embedding, and the first layers of the decoder."""
+    """The loss on visual tokens reaches both frames of the patch embedding only when its heads are no longer new."""
     batch = make_batch(np.random.default_rng(5), Packer(tokenizer), [], 3, "clip", text_first=False)
     batched = BatchedVLM(deepcopy(model))
     state = TrainingState(batched, AuxiliaryHeads(256), [], step=step)
-    auxiliary_loss(state, batch, forward(batched, batch, vision_positions(batch.grid))).backward()
+    passed = forward(batched, batch, vision_positions(batch.grid))
+    auxiliary_loss(state, batch, passed._replace(inputs=passed.inputs.detach())).backward()
     assert all(parameter.grad is not None for parameter in state.auxiliary_heads.parameters())
-    inner = batched.model.model
-    reached = [inner.visual.patch_embed.proj.weight, inner.language_model.layers[1].mlp.up_proj.weight]
-    assert [parameter.grad is not None for parameter in reached] == [step > 0] * 2
-    if step:
-        assert (reached[0].grad[:, :, 0] != reached[0].grad[:, :, 1]).any()
+    gradient = batched.model.model.visual.patch_embed.proj.weight.grad
+    assert (gradient is not None) == (step > 0)
+    assert gradient is None or (gradient[:, :, 0] != gradient[:, :, 1]).any()
 
 
 def test_learning_rates_of_the_vision_encoder_and_of_the_heads(model: Qwen3VLForConditionalGeneration) -> None:

@@ -23,12 +23,12 @@ REPEAT_OPTIONS: OptionTable = {
         "help": "With --camera: seconds between two frames. [default: 10; with --on-change: 0]",
     },
     "on_change": {"is_flag": True, "help": "With --camera: only frames in which something has changed."},
+    "limit": {"type": click.IntRange(1), "metavar": "N", "help": "With --camera: stop after N frames."},
     "window": {
         "type": FiniteRange(min=1),
         "metavar": "SECONDS",
         "help": "Ask about each part of this length of a long video, then summarise.",
     },
-    "limit": {"type": click.IntRange(1), "metavar": "N", "help": "With --camera: stop after N frames."},
 }
 
 

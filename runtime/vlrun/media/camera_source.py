@@ -90,7 +90,7 @@ def _split(url: str, scheme: str) -> SplitResult:
     return parts
 
 
-def _certificates(scheme: str) -> Mapping[str, str]:
+def _certificates(scheme: str) -> dict[str, str]:
     """Return the options that check certificates, with those of ``SSL_CERT_FILE``, as Python does."""
     if not scheme.endswith("s"):
         return {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from av import FFmpegError, VideoFrame
     from av.container import InputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 EXTRA = "video"
@@ -122,7 +123,7 @@ def _decoded(container: InputContainer, video: VideoStream, source: CameraSource
                 yield frame
 
 
-def _sent(packet: Packet[VideoStream]) -> float | None:
+def _sent(packet: Packet[Stream]) -> float | None:
     return None if packet.dts is None or packet.time_base is None else float(packet.dts * packet.time_base)
 
 

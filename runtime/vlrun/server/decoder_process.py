@@ -14,9 +14,16 @@ from contextlib import contextmanager, suppress
 import msgspec
 import numpy as np
 
-from vlrun import errors
 from vlrun.engine.request import Cancellation
-from vlrun.errors import AnswerCancelled, DamagedMedia, MediaError, MediaTooLarge, MissingExtra
+from vlrun.errors import (
+    AnswerCancelled,
+    DamagedMedia,
+    MediaError,
+    MediaNotFound,
+    MediaTooLarge,
+    MissingExtra,
+    UnsupportedMedia,
+)
 from vlrun.media.pdf import MAX_PAGE_PIXELS
 from vlrun.server.decoder import NAME, SECONDS, Opening, Pixels, Reply, Request
 
@@ -30,6 +37,7 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_TH
 _WAIT_SECONDS = 0.1
 _END_SECONDS = 2.0
 """Time for a process to end after it closed its output."""
+_ERRORS = {kind.__name__: kind for kind in (DamagedMedia, MediaTooLarge, MediaNotFound, UnsupportedMedia)}
 _TURNS = threading.BoundedSemaphore(MAX_PROCESSES)
 
 
@@ -115,9 +123,7 @@ class DecoderProcess:
 def _error(reply: Reply) -> MediaError:
     if reply.extra:
         return MissingExtra(reply.message, reply.extra)
-    kind = getattr(errors, reply.error, None)
-    is_media_error = isinstance(kind, type) and issubclass(kind, MediaError) and kind is not MissingExtra
-    return kind(reply.message) if is_media_error else DamagedMedia(reply.message)
+    return _ERRORS.get(reply.error, DamagedMedia)(reply.message)
 
 
 @contextmanager

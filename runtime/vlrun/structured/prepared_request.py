@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from vlrun.engine.request import Cancellation, TokenStream
 from vlrun.heatmap.attention import heat_of
+from vlrun.media.image import Image
+from vlrun.media.transform import ImageTransform
 from vlrun.models.family import ModelFamily
 from vlrun.prompt.builder import BuiltPrompt
 from vlrun.prompt.output import OutputAccumulator, timings
@@ -51,7 +53,12 @@ class PreparedRequest:
         calls = find_tool_calls(text, family.tool_calls) if self.may_call_tools else ()
         texts = output.token_texts() if prompt.options.heatmap else ()
         placed = list(zip(prompt.prompt.image_offsets, grids, strict=True))
-        corners = tuple(image.to_original.corners(*image.size) for image, _ in prompt.images)
+        transforms = [
+            one.to_original if isinstance(one, Image) else ImageTransform(one.size) for one, _ in prompt.images
+        ]
+        corners = tuple(
+            transform.corners(*one.size) for transform, (one, _) in zip(transforms, prompt.images, strict=True)
+        )
         prompt_counts = len(prompt.prompt.ids), sum(grid.tokens for grid in grids), metrics.cached_tokens
         return Answer(
             text,

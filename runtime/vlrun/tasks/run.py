@@ -193,7 +193,7 @@ class _Votes:
             self._stop.cancel()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _vote(self, images: Sequence[Image], tile: int, number: int) -> Vote:
+    def _vote(self, images: Sequence[Image | Clip], tile: int, number: int) -> Vote:
         """Run one conversation. If it fails, the other votes are stopped too."""
         if self._stop.cancelled():
             raise AnswerCancelled("the answer was cancelled")
@@ -288,7 +288,8 @@ def _marks(images: TaskImages, tile_answers: Sequence[_TileAnswer], family: Mode
     if images.size is None:
         return
     for (image,), tile in zip(images.conversations, tile_answers, strict=True):
-        transform = image.to_original if len(tile_answers) > 1 else ImageTransform(image.size)
+        whole = ImageTransform(image.size)
+        transform = image.to_original if isinstance(image, Image) and len(tile_answers) > 1 else whole
         yield from family.find_marks(tile.text, image.size, transform)
 
 

@@ -22,7 +22,7 @@ pytest.importorskip("av", reason="the extra video is not installed")
 
 from tests.streams import USER, StreamServer, clip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_model")]
 
 QUESTION = "How many bottles are there?"
 ONE_BY_ONE = ("--every", "0")

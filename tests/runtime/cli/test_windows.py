@@ -12,12 +12,13 @@ from tests.paths import EXAMPLES
 from vlrun.cli import windows as windows_module
 from vlrun.cli.ask import ask
 from vlrun.errors import DamagedMedia, OptionError, VlrunError
+from vlrun.tasks.windows import answer_window
 
 pytest.importorskip("av", reason="the extra video is not installed")
 
 from tests.streams import FPS, clip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_model")]
 
 QUESTION = "What happens?"
 
@@ -78,7 +79,7 @@ def test_a_run_can_be_continued(video: Path, tmp_path: Path, capsys: pytest.Capt
 def test_a_window_without_an_answer_is_a_row_and_an_exit_code(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, out = windows_module.answer_window, tmp_path / "out.jsonl"
+    real, out = answer_window, tmp_path / "out.jsonl"
 
     def answer(vlm: Any, part: Any, *given: Any) -> Any:
         if part.video.start == 2:

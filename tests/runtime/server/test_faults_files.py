@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,7 @@ from tests.runtime.server.error_checks import memory_growth_below, still_answers
 from tests.runtime.server.http_client import Reply, chat_request, post
 from tests.runtime.server.running_server import Server
 from tests.runtime.server.test_documents import file_part
+from tests.runtime.server.test_faults_media import zeros
 from tests.runtime.server.test_videos import CLIP
 from vlrun.server.isolated_media import kind_of
 
@@ -25,15 +25,14 @@ CHANGES = 4
 
 def bomb(side: int) -> bytes:
     """A PDF whose only page shows an image of ``side`` x ``side`` pixels, a thousandth of its size."""
-    packer = zlib.compressobj(1)
-    packed = b"".join(packer.compress(bytes(side * 100)) for _ in range(side // 100)) + packer.flush()
+    packed = zeros(side * side)
     image = b"/Type/XObject/Subtype/Image/ColorSpace/DeviceGray/BitsPerComponent 8/Filter/FlateDecode"
     head = b"<<%s/Width %d/Height %d/Length %d>>stream\n" % (image, side, side, len(packed))
     whole = pdf([b"200 0 0 300 0 0 cm /I Do"])
     number = whole.count(b" 0 obj") + 1
     whole = whole.replace(b"/Resources<<>>", b"/Resources<</XObject<</I %d 0 R>>>>" % number)
-    body, trailer = whole.split(b"xref\n")
-    return body + b"%d 0 obj%s%s\nendstream endobj\nxref\n%s" % (number, head, packed, trailer)
+    body, trailer = whole.split(b"\nxref\n")
+    return body + b"\n%d 0 obj%s%s\nendstream endobj\nxref\n%s" % (number, head, packed, trailer)
 
 
 def nested(depth: int) -> bytes:

@@ -301,7 +301,7 @@ def test_too_many_pixels_together_are_refused_before_decoding(server: Server) ->
 
 
 VIDEO = "data:video/mp4;base64,AAAAGGZ0eXBpc29t"
-VIDEOS = {
+VIDEOS: dict[str, dict[str, Any]] = {
     "video_url": {"type": "video_url", "video_url": {"url": VIDEO}},
     "video": {"type": "video", "video": VIDEO},
     "image_url": {"type": "image_url", "image_url": {"url": VIDEO}},

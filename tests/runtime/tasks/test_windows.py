@@ -75,9 +75,13 @@ def test_start_and_end_limit_the_whole(vlm: ScriptedVLM, video: Path) -> None:
 
 
 def test_the_file_is_scanned_once(vlm: ScriptedVLM, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scans = []
-    real = VideoFile._scan
-    monkeypatch.setattr(VideoFile, "_scan", lambda *given: scans.append(1) or real(*given))
+    scans, real = [], VideoFile._scan
+
+    def scan(*given: Any) -> Any:
+        scans.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(VideoFile, "_scan", scan)
     list(ask_windows(vlm, video, QUESTION, seconds=5))
     assert len(scans) == 1
 

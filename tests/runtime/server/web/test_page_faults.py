@@ -109,6 +109,17 @@ def test_a_stream_that_breaks_off_keeps_what_was_written(opened: Page, context: 
     assert opened.locator("#question").input_value() == "next question"
 
 
+def test_an_empty_answer_is_not_a_blank_and_notes_stay_aside(opened: Page, context: BrowserContext) -> None:
+    """Guards a page that shows nothing, and remarks with names of options in the place of an answer."""
+    fakes.answer(context, "", notes=["limited to 512 visual tokens per image"])
+    ask(opened, "How many bottles?")
+    opened.get_by_text("The model gave an empty answer.").wait_for()
+    note = opened.get_by_text("limited to 512 visual tokens")
+    assert not note.is_visible()
+    opened.get_by_text("Notes (1)").click()
+    note.wait_for()
+
+
 def test_errors_inside_a_stream_are_explained(opened: Page, context: BrowserContext) -> None:
     for turn, (code, title) in enumerate([("deadline_exceeded", "took too long"), ("stopping", "is not ready")]):
         error = {"error": {"message": "refused by the test", "type": "server_error", "param": None, "code": code}}

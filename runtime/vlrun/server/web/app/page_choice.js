@@ -60,7 +60,7 @@ export function PageDialog({ state, onClose }) {
     <p id="page-trouble" class="trouble" role="alert">${trouble}</p>
   </form>`;
   return html`<${Dialog} title=${t("choosePages")} onClose=${onClose} footer=${footer}>
-    <p class="hint">${t("pagesHint", { name: choice.name, n: count })}</p>
+    <p class="hint pages-hint">${t("pagesHint", { name: choice.name, n: count })}</p>
     <${Thumbnails} choice=${choice} shown=${Math.min(shown, count)} chosen=${chosen} onToggle=${toggle} />
     ${shown < count &&
     html`<button type="button" class="button more-pages" onClick=${() => setShown(shown + STEP)}>${t("morePages")}</button>`}

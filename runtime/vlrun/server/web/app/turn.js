@@ -38,8 +38,9 @@ const tasks = translator(taskMessages);
  *   pictures: import("./state.js").Picture[]}} props
  */
 export function TurnView({ turn, number, view }) {
+  const notes = turn.extension.notes ?? [];
   const reasoning = [turn.reasoning, ...(turn.extension.reasoning ?? [])].filter(Boolean).join("\n\n");
-  const hasAnswer = turn.text !== "" || turn.extension.value !== undefined;
+  const hasAnswer = turn.text.trim() !== "" || turn.extension.value !== undefined;
   return html`<article class="turn" aria-label=${t("turn", { n: number })} aria-busy=${isRunning(turn)}>
     <${Question} turn=${turn} />
     <div class="turn-answer">
@@ -50,7 +51,8 @@ export function TurnView({ turn, number, view }) {
       ${turn.status === "stopped" && html`<p class="turn-note">${t(hasAnswer ? "stopped" : "stoppedEmpty")}</p>`}
       ${turn.extension.finish_reason === "repetition" && html`<p class="turn-note">${t("repeated")}</p>`}
       ${turn.finish === "length" && turn.extension.finish_reason !== "repetition" && turn.status === "done" && html`<p class="turn-note">${t("cut")}</p>`}
-      ${(turn.extension.notes ?? []).map((note) => html`<p class="turn-note" key=${note}>${note}</p>`)}
+      ${turn.status === "done" && !hasAnswer && !reasoning && html`<p class="turn-note">${t("emptyAnswer")}</p>`}
+      ${notes.length > 0 && html`<${Notes} notes=${notes} />`}
       ${turn.error && html`<${TurnError} turn=${turn} error=${turn.error} isBusy=${view.isBusy} isOnline=${view.isOnline} />`}
       ${!isRunning(turn) && html`<${Actions} turn=${turn} view=${view} hasAnswer=${hasAnswer} />`}
       ${view.showsTimings && turn.timings && html`<${Timings} timings=${turn.timings} usage=${turn.usage} />`}
@@ -82,6 +84,18 @@ function Reasoning({ text, open }) {
   return html`<details class="reasoning" open=${open}>
     <summary>${t("reasoning")}</summary>
     <p>${text}</p>
+  </details>`;
+}
+
+/**
+ * What the service remarks about a request, in English and in its own words: for those who want to know.
+ *
+ * @param {{notes: string[]}} props
+ */
+function Notes({ notes }) {
+  return html`<details class="reasoning notes">
+    <summary>${t("notes", { n: notes.length })}</summary>
+    ${notes.map((note) => html`<p key=${note} lang="en">${note}</p>`)}
   </details>`;
 }
 
