@@ -20,13 +20,14 @@ MOST_TABS = 80
 FOCUSED = """() => {
     const element = document.activeElement;
     const isMarked = ({outlineStyle, boxShadow}) => outlineStyle !== "none" || boxShadow !== "none";
+    // The thumb of a range shows the focus, but scripts cannot see its style.
+    const isUnmarked = element === document.body || element.type === "range";
     const shown = [element, element.closest("label, .composer, .names, .search")].filter(Boolean);
     const name = element.ariaLabel ?? element.labels?.[0]?.innerText ?? element.innerText ?? "";
     return {
         name: name.trim().split("\\n")[0],
         id: element.id,
-        // The thumb of a range shows it, whose style scripts cannot see.
-        seen: element === document.body || element.type === "range" || shown.some((each) => isMarked(getComputedStyle(each))),
+        seen: isUnmarked || shown.some((each) => isMarked(getComputedStyle(each))),
     };
 }"""
 UNREACHED = """() => [...document.querySelectorAll("button, a[href], input, textarea, select, summary, [tabindex='0']")]

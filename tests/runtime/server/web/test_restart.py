@@ -145,7 +145,7 @@ def _go_on(page: Page, watch: Watch) -> None:
     button(page, "Ask again").click()
     page.locator(".turn[aria-busy=true] .answer", has_text="numbers").wait_for()
     button(page, "Stop").click()
-    page.get_by_text("Stopped. What was written so far is kept.").wait_for()
+    page.locator(".turn-note", has_text="Stopped. What was written so far is kept.").wait_for()
     assert "numbers" in finish(page, 1)
     assert len(uploads(watch)) == before + 1
     assert page.locator(".turn").count() == 1
