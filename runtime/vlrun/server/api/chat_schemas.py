@@ -70,7 +70,7 @@ class VideoURLPart(RequestStruct, tag_field="type", tag="video_url"):
 
 
 class VideoPart(schemas.VideoOptions, tag_field="type", tag="video", kw_only=True):
-    """A video, which needs the extra ``video``, as Qwen's clients write it. An extension."""
+    """A video, which needs the extra ``video``, as some clients write it. An extension."""
 
     unused = fields.PART
     video: schemas.VideoURL

@@ -229,4 +229,4 @@ def test_parsing_takes_linear_time(head: str) -> None:
         text = head + piece * (100_000 // len(piece)) + "x"
         start = time.process_time()
         marks(text)
-        assert time.process_time() - start < 2, piece
+        assert time.process_time() - start < 20, piece  # minutes, if it were quadratic

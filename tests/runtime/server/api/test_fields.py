@@ -27,7 +27,8 @@ SCHEMA: dict[str, Any] = {"name": "n", "schema": {"type": "object"}}
 INPUT_TEXT, INPUT_IMAGE = {"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": IMAGE}
 INPUT_FILE = {"type": "input_file", "file_data": IMAGE}
 FILE = {"type": "file", "file": {"file_data": IMAGE}}
-VIDEO_URL, VIDEO = {"type": "video_url", "video_url": {"url": IMAGE}}, {"type": "video", "video": IMAGE}
+CLIP = IMAGE.replace("image/png", "video/mp4")
+VIDEO_URL, VIDEO = {"type": "video_url", "video_url": {"url": CLIP}}, {"type": "video", "video": CLIP}
 CHAT = request(
     {"role": "system", "content": [text("Be brief.")]},
     user(text("hi"), image(), INPUT_TEXT, INPUT_IMAGE, INPUT_FILE, FILE, VIDEO_URL, VIDEO),

@@ -14,10 +14,11 @@ from tests.runtime.server.running_server import READY, Server
 from tests.runtime.server.web import kiosk_steps
 from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.browser import LOAD_SECONDS
+from tests.runtime.server.web.fakes import COMPLETIONS
 from tests.runtime.server.web.page_steps import add_picture, ask, button, finish, uploads
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
@@ -40,7 +41,8 @@ question = "What color is the bag?"
 LOGO = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
 NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
 LONG = {"type": "object", "properties": {"numbers": NUMBERS}, "required": ["numbers"]}
-"""Of an answer that takes seconds."""
+"""Of an answer that takes longer than the page needs to show its beginning, if it may have as many tokens."""
+MANY_TOKENS = 3500
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,11 @@ def _leave_kiosk(page: Page, service: Server, watch: Watch) -> None:
 
 def _ask_for_much(page: Page, site: str) -> None:
     """Until the answer is on its way."""
+
+    def lengthen(route: Route) -> None:
+        route.continue_(post_data={**route.request.post_data_json, "max_tokens": MANY_TOKENS})
+
+    page.route(COMPLETIONS, lengthen)
     page.goto(site)
     add_picture(page)
     button(page, "JSON answer").click()
