@@ -30,6 +30,7 @@ SKIPPED = {
             "tests/runtime/server/test_chat_extensions.py::test_a_stream_ends_with_what_the_whole_answer_has",
             "tests/runtime/server/test_chat_extensions.py::test_a_heat_map_fits_the_region_and_the_text",
             "tests/runtime/server/test_chat_extensions.py::test_several_images_have_regions_and_heat_maps",
+            "tests/runtime/server/test_chat_extensions.py::test_a_heat_map_of_a_straightened_region_is_turned_back",
         ),
         "ONNX Runtime gives no heat maps",
     ),
