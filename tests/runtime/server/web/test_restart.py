@@ -132,7 +132,7 @@ def _ask_for_much(page: Page, site: str) -> None:
     """Until the answer is on its way."""
 
     def lengthen(route: Route) -> None:
-        route.continue_(post_data={**route.request.post_data_json, "max_tokens": MANY_TOKENS})
+        route.continue_(post_data={**(route.request.post_data_json or {}), "max_tokens": MANY_TOKENS})
 
     page.route(COMPLETIONS, lengthen)
     page.goto(site)
