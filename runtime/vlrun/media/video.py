@@ -37,7 +37,7 @@ UNNAMED = "the video"
 
 VideoSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | IO[bytes]
 Progress: TypeAlias = Callable[[int, int], None]
-"""Is told how many frames of how many are decoded."""
+"""Called with the number of decoded frames, and of all."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class PendingClip:
             indices: Numbers of the frames.
             shown: Width and height that they are resized to.
             notes: Messages for the user.
-            progress: Is told what is done.
+            progress: Called with the number of decoded frames, and of all.
             fixed: Whether the model sees exactly these pixels.
         """
         with DECODING.hold(DECODED_FRAMES * math.prod(self.size)):

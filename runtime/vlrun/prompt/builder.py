@@ -176,7 +176,7 @@ class PromptBuilder:
             pending: The video.
             options: Of the request.
             context: The context as far as it is known.
-            progress: Is told how many frames of how many are decoded.
+            progress: Called with the number of decoded frames, and of all.
             among: Number of videos of the question, which share what is affordable.
         """
         return self._clips.open(pending, options, self._limit(context), progress, among)
