@@ -275,7 +275,7 @@ def test_a_thousand_requests_leave_no_objects_threads_or_files() -> None:
         wait_for(lambda: engine.pool.free == 60)
         gc.collect()
         assert not set(threading.enumerate()) - threads
-        assert open_descriptors() == descriptors
+        assert open_descriptors() <= descriptors  # those of earlier tests may be collected meanwhile
         assert len(gc.get_objects()) < objects + 500
 
 
