@@ -45,7 +45,7 @@ def test_an_idle_kiosk_counts_down_and_forgets_everything(timed: Page, calls: li
     assert [call[0] for call in calls] == ["POST", "DELETE", "POST"]
 
 
-def test_an_answer_that_comes_is_no_idle_time(timed: Page, context: BrowserContext) -> None:
+def test_an_answer_that_comes_is_no_idle_time_but_an_open_camera_is(timed: Page, context: BrowserContext) -> None:
     held: list[Route] = []
     context.route(fakes.COMPLETIONS, lambda route: held.append(route))  # noqa: PLW0108 - Playwright needs it
     show_picture(timed)
@@ -57,9 +57,6 @@ def test_an_answer_that_comes_is_no_idle_time(timed: Page, context: BrowserConte
     wait_for_answer(timed, "Six.")
     timed.clock.run_for(61_000)
     timed.locator(".home").wait_for()
-
-
-def test_the_camera_is_closed_when_nobody_uses_it(timed: Page) -> None:
     timed.get_by_role("button", name="Take a photo").click()
     timed.locator(".shutter:enabled").wait_for()
     video = timed.evaluate_handle("document.querySelector('video').srcObject")
@@ -81,11 +78,11 @@ def test_a_kiosk_at_rest_shows_that_the_service_is_away_and_comes_back(
     timed.locator(".home").wait_for()
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(
+def test_an_answer_that_breaks_off_is_asked_for_again_and_a_full_queue_waited_for(
     kiosk: Page, context: BrowserContext, watch: Watch, calls: list[tuple[str, str]]
 ) -> None:
     """The service restarts: it is away, loads its model, and has lost the picture."""
-    watch.allow("status of (404|503)")
+    watch.allow("status of (404|429|503)")
     states = iter(["loading", "loading", "ready"])
 
     def ready(route: Route) -> None:
@@ -111,12 +108,8 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
     wait_for_answer(kiosk, "Whole answer.")
     assert kiosk.get_by_text("Half").count() == 0
     assert [call[0] for call in calls] == ["POST", "POST"]
-
-
-def test_a_full_queue_is_waited_for(kiosk: Page, context: BrowserContext, watch: Watch) -> None:
-    watch.allow("status of 429")
+    kiosk.get_by_role("button", name="Another question").click()
     fakes.refuse(context, 429, "busy", retry_after=1)
-    show_picture(kiosk)
     ask(kiosk)
     kiosk.get_by_text("Many questions just now").wait_for()
     fakes.answer(context, "Six.")
