@@ -98,7 +98,8 @@ def test_a_question_may_end_in_a_file_name(images: Path, small_model: Path) -> N
     named = ask(images, small_model, images / "shelf.png", "What is on label.jpg", *cli_args)
     given = ask(images, small_model, images / "shelf.png", "--question", "What is on label.jpg", *cli_args)
     assert named.returncode == given.returncode == 0
-    assert json.loads(named.stdout)["usage"] == json.loads(given.stdout)["usage"]
+    prompts = [json.loads(done.stdout)["usage"]["prompt_tokens"] for done in (named, given)]
+    assert prompts[0] == prompts[1]
 
 
 def test_the_prefix_cache_on_disk_serves_the_next_process(images: Path, small_model: Path, tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_damaged_or_foreign_model_is_refused(
     """The intact folder was verified before: the stamp of that check must not hide the damage."""
     folder = tmp_path / "model"
     shutil.copytree(small_model, folder)
-    assert ask(images, folder, images / "shelf.png", "--max-tokens", "1").returncode == 0
+    assert vlrun("verify", folder, home=images / "cache").returncode == 0
     damage(folder)  # type: ignore[operator]
     done = ask(images, folder, images / "shelf.png")
     assert done.returncode == 4

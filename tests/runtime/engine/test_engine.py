@@ -47,7 +47,7 @@ CONFIGS = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(PROMPTS, st.integers(0, 20) | st.none(), st.booleans()), min_size=1, max_size=9),
     CONFIGS,
