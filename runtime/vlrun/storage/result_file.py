@@ -33,6 +33,8 @@ class ResultFile(RowFile):
     Raises as ``RowFile``.
     """
 
+    _index: _Index
+
     def __init__(self, path: Path, suffixes: Collection[str] = tuple(FORMATS)) -> None:
         self._lock = threading.Lock()
         self._outdated = False
