@@ -37,6 +37,8 @@ from vlrun.vision.grid import Grid
 from vlrun.vision.image_encoder import PreparedImage
 from vlrun.vision.patches import grid_of, resize
 
+TIME_TOKENS = 12
+"""Of the text of the time of a pair of frames, at most, with what encloses its visual tokens."""
 DEFAULT_QUESTION = "Describe this image."
 REDUCED_NOTE = (
     "limited to {:,} visual tokens per image, because this machine takes long for more: "
@@ -190,7 +192,7 @@ class PromptBuilder:
             among: Number of videos of the question, which share what is affordable.
             before: The clips of earlier questions. They keep their part of the context, so their prefix stays cached.
         """
-        taken = sum(self._tokens_of(clip, options, context, 1) for clip in before)
+        taken = sum(self._tokens_of(clip, options, context, 1) + TIME_TOKENS * len(clip.pairs) for clip in before)
         return self._clips.open(pending, options, max(self._limit(context) - taken, 1), progress, among)
 
     def _resized(self, pending: Pending, options: Options) -> Image:
