@@ -205,7 +205,7 @@ def run_vision(outcome: Outcome, hints: Hints, features: Mapping[str, FloatArray
 def run_decoder(
     outcome: Outcome, hints: Hints, features: FloatArray, expected: Mapping[str, FloatArray], again: bool
 ) -> None:
-    """Compare the decoder with the CPU's. Unless ``again``, only the passes of a single sequence: the rest takes long."""
+    """Compare the decoder with the CPU's. Unless ``again``, only the passes of a single sequence."""
     part = f"decoder, KV {hints.kv_precision}"
     device, core = open_gpu(hints, outcome.runtime)
     with timed(outcome, part):
