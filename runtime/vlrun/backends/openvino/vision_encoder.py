@@ -23,9 +23,6 @@ from vlrun.vision.vision_encoder import Patches, VisionEncoder
 
 MAX_SHAPES = 2
 """Compiled models that ``StaticVisionEncoder`` keeps; each has the weights in memory."""
-WARM_UP_SIDE = 2
-"""Visual tokens in a row and a column of the warm-up. For fewer than seven patches the CPU plugin repacks a third of
-the weights in another form, and would keep both: 96 MiB in the 2B model."""
 
 
 class OpenVINOVisionEncoder:
@@ -56,12 +53,11 @@ class OpenVINOVisionEncoder:
         self._request = self._compiled.create_infer_request()
 
     def warm_up(self) -> None:
-        """Encode a few visual tokens if nothing was encoded yet, so that the plugin repacks the weights now.
+        """Encode one visual token if nothing was encoded yet, so that the plugin repacks the weights now.
 
         Raises DeviceError.
         """
-        side = WARM_UP_SIDE * self._vision.merge
-        grid = Grid(side, side, self._vision.merge)
+        grid = Grid(self._vision.merge, self._vision.merge, self._vision.merge)
         pixels = np.zeros((grid.patches, 3 * self._vision.temporal_patch * self._vision.patch**2), np.float32)
         try:
             if self._mapped:
