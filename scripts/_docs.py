@@ -10,14 +10,22 @@ They stand between two marks, and the first one names the command or the request
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from PIL import Image
 
 from vlrun.server.api.anthropic.schemas import MessagesRequest
 from vlrun.server.api.chat_schemas import ChatRequest
@@ -28,6 +36,9 @@ from vlrun.server.api.schemas import RequestStruct
 from vlrun.server.api.tokenize import TokenizeRequest
 from vlrun.server.api.validation import places_of_structs
 
+CAMERA = "http://192.168.1.21:8080"
+"""In commands: a camera of the local network, for which a server on this machine stands."""
+CAMERA_TIME = datetime(2026, 11, 28, 9, 30)
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SHOWN = re.compile(r"<!-- output of: (?P<command>.+?) -->\n.*?<!-- end of output -->", re.DOTALL)
@@ -66,12 +77,54 @@ def _show(match: re.Match[str]) -> str:
 
 
 def _output(command: str) -> str:
+    if CAMERA not in command:
+        return _run(command)
+    with _camera() as url:
+        return _with_shown_times(_run(command.replace(CAMERA, url)))
+
+
+def _run(command: str) -> str:
     programs = Path(sys.executable).parent
     settings = os.environ | {"COLUMNS": "100", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     settings |= {"VLRUN_MODEL": "", "XDG_CONFIG_HOME": os.devnull}  # the pages show the embedded model
     return subprocess.run(
         shlex.split(command), cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.rstrip()
+
+
+def _with_shown_times(output: str) -> str:
+    """Replace the times of the lines, which differ in each run, by those of ``CAMERA_TIME`` and the seconds after."""
+    times = itertools.count(0)
+    return re.sub(
+        r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", lambda _: str(CAMERA_TIME + timedelta(seconds=next(times))), output
+    )
+
+
+@contextmanager
+def _camera() -> Iterator[str]:
+    """Serve a still as the motion JPEG of a network camera for a block, and yield its URL."""
+    file, stopped = io.BytesIO(), threading.Event()
+    Image.open(ROOT / "examples" / "shelf.png").convert("RGB").save(file, "JPEG", quality=95)
+    frame = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n"
+    frame %= len(file.getvalue()), file.getvalue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=frame")
+            self.end_headers()
+            with suppress(OSError):
+                while not stopped.wait(0.1):
+                    self.wfile.write(frame)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        stopped.set()
+        server.shutdown()
 
 
 def with_tables(page: str) -> str:

@@ -28,7 +28,7 @@ from vlrun.media.image import Image, image_size, open_image
 from vlrun.media.pending_image import MAX_IMAGES, read_headers
 from vlrun.media.transform import ImageTransform
 from vlrun.media.video import PendingClip
-from vlrun.prompt.builder import Images, user_turn
+from vlrun.prompt.builder import Images, clips_of, user_turn
 from vlrun.prompt.tool_calls import find_tool_calls
 from vlrun.storage import files
 from vlrun.storage.output_file import resolve_links
@@ -82,8 +82,9 @@ class Conversation:
         """Stream the answer to the next question. Raises as ``VLM.ask``."""
         given = self._options if options is None else options
 
-        def open_clip(pending: PendingClip) -> Clip:
-            return self._vlm.builder.open_clip(pending, given, self._vlm.known_context)
+        def open_clip(pending: PendingClip, among: int) -> Clip:
+            context, before = self._vlm.known_context, clips_of(self.turns)
+            return self._vlm.builder.open_clip(pending, given, context, among=among, before=before)
 
         return self._stream([user_turn(images, question, open_clip)], options)
 

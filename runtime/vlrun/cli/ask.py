@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import sys
 import time
@@ -53,6 +52,7 @@ from vlrun.cli.output import (
 )
 from vlrun.cli.parameter_types import FILE, NAME, TEXT_OR_FILE
 from vlrun.cli.repeat_options import REPEAT_OPTIONS, RepeatOptions
+from vlrun.cli.repeated import Repeated, close_model, incomplete_json
 from vlrun.cli.terminal import print_error, print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError
 
@@ -155,19 +155,20 @@ def ask(
         from vlrun.cli.camera import ask_camera, camera_questions
 
         requests = [task_options.request(question) for question in camera_questions(words, question)]
-        ask_camera(repeat, requests, image_options, output, options, model_options)
+        ask_camera(repeat, Repeated(requests, image_options, output, options, model_options))
         return
     names, questions = split_arguments(words, question, folders=repeat.each, clipboard=image_options.clipboard)
     requests = [task_options.request(question) for question in questions]
+    asked = Repeated(requests, image_options, output, options, model_options)
     if repeat.each:
         from vlrun.cli.each import ask_each
 
-        ask_each(names, requests, repeat.recursive, image_options, output, options, model_options)
+        ask_each(names, repeat.recursive, asked)
         return
     if repeat.window is not None:
         from vlrun.cli.windows import ask_windows
 
-        ask_windows(names, repeat.window, requests, image_options, output, options, model_options)
+        ask_windows(names, repeat.window, asked)
         return
     output.check(names, requests)
     with stdout_to(output.answer_file) as save, model_options.progress_line() as line:
@@ -186,8 +187,7 @@ def ask(
             finally:
                 if not isinstance(sys.exception(), KeyboardInterrupt):  # which leaves half an answer
                     save()
-    with contextlib.suppress(KeyboardInterrupt):  # close() may still write image prefixes to disk
-        asking.vlm.close()
+    close_model(asking.vlm)
     if cut:
         raise cut
 
@@ -268,14 +268,9 @@ class _Asking:
         if len(result.answers) == 1:
             measured = SpeedProfile.from_answer(answer, self.vlm.image_encoder.seconds)
             record(self.vlm.fingerprint, str(self.model_options.hints), measured)
-        if result.finish_reason == "stop":
-            return None
-        if request.options(self.options).schema is None:
+        if result.finish_reason != "stop" and request.options(self.options).schema is None:
             print_note(f"the answer was cut short ({result.finish_reason})")
-            return None
-        if result.finish_reason == "repetition":
-            return AnswerCutShort("the answer repeated itself before its JSON was complete")
-        return AnswerCutShort("the answer was cut short before its JSON was complete: raise --max-tokens")
+        return incomplete_json(result, request, self.options)
 
     def _run(self, request: TaskRequest, notes: NotePrinter) -> TaskResult:
         """Run a request; unless the output is JSON, print the text, streamed if possible."""

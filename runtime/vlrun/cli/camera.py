@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from vlrun.cli.images import ImageOptions
-from vlrun.cli.output import NotePrinter, as_dict, print_json_object, print_text
+from vlrun.cli.output import NotePrinter
 from vlrun.cli.progress_line import timed
+from vlrun.cli.repeated import Repeated, RowPrinter, close_model
 from vlrun.cli.terminal import print_note
-from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError, VlrunError
+from vlrun.errors import OptionError, VlrunError
 
 if TYPE_CHECKING:
-    from vlrun.cli.ask import OutputOptions
-    from vlrun.cli.options import ModelOptions
     from vlrun.cli.progress_line import ProgressLine
     from vlrun.cli.repeat_options import RepeatOptions
     from vlrun.media.camera import CameraFrame
-    from vlrun.media.image import Image
     from vlrun.storage.row_log import RowLog
-    from vlrun.tasks.request import TaskRequest
-    from vlrun.types.options import Options
+    from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.vlm import VLM
 
 
@@ -39,14 +35,7 @@ def camera_questions(words: Sequence[str], questions: Sequence[str]) -> list[str
     return [*asked] or [None]
 
 
-def ask_camera(
-    repeat: RepeatOptions,
-    requests: Sequence[TaskRequest],
-    image_options: ImageOptions,
-    output: OutputOptions,
-    options: Options,
-    model_options: ModelOptions,
-) -> None:
+def ask_camera(repeat: RepeatOptions, asked: Repeated) -> None:
     """Ask all questions about frames of a camera, and write a row for each answer.
 
     Raises:
@@ -56,17 +45,18 @@ def ask_camera(
     from vlrun.media.camera_source import parse_camera
     from vlrun.storage.row_log import RowLog
 
-    _check(requests, image_options, output)
+    asked.check("--camera")
+    if asked.image_options.pages or asked.image_options.clipboard:
+        raise OptionError("--camera takes no images: leave out --pages and --clipboard")
+    asked.image_options.video.check_used([])
     source = parse_camera(repeat.camera)
-    with contextlib.ExitStack() as stack:
-        line = stack.enter_context(model_options.progress_line())
-        log = stack.enter_context(RowLog(output.answer_file, "time")) if output.answer_file else None
-        watching = _Watching(requests, image_options, output, options, source.name, line, log)
+    with asked.opened(partial(RowLog, first="time")) as (line, log), contextlib.ExitStack() as stack:
+        watching = _Watching(asked, source.name, line, log)
         opened = stack.enter_context(Camera(source.url, watching.interrupted))
-        no_disk = replace(model_options.cache, kv_disk=0)  # no frame comes twice
-        vlm = replace(model_options, cache=no_disk).load(line)
-        for request in requests:
-            vlm.grammar(request.options(options))  # raises OptionError
+        no_disk = replace(asked.model_options.cache, kv_disk=0)  # no frame comes twice
+        vlm = replace(asked.model_options, cache=no_disk).load(line)
+        for request in asked.requests:
+            vlm.grammar(request.options(asked.options))  # raises OptionError
         line.show(timed(f"waiting for {source.name}", None, time.monotonic()))
         try:
             frames = stack.enter_context(contextlib.closing(opened.frames(repeat.seconds, on_change=repeat.on_change)))
@@ -77,53 +67,43 @@ def ask_camera(
         finally:
             line.clear()
             watching.print_summary()
-    with contextlib.suppress(KeyboardInterrupt):
-        vlm.close()
+    close_model(vlm)
     if watching.first_error:
         raise watching.first_error
-
-
-def _check(requests: Sequence[TaskRequest], image_options: ImageOptions, output: OutputOptions) -> None:
-    """Check the options before the camera is opened. Raises OptionError."""
-    if output.draw or output.heatmap or output.heatmap_word is not None or output.stats:
-        raise OptionError("--draw, --heatmap and --stats are for one question: leave them out with --camera")
-    if image_options.pages or image_options.clipboard:
-        raise OptionError("--camera takes no images: leave out --pages and --clipboard")
-    image_options.video.check_used([])
-    for request in requests:
-        request.check_image_count(1)
 
 
 @dataclass
 class _Watching:
     """What all frames share, and what was answered. Interruptions are reported from another thread."""
 
-    requests: Sequence[TaskRequest]
-    image_options: ImageOptions
-    output: OutputOptions
-    options: Options
+    asked: Repeated
     name: str
     line: ProgressLine
     log: RowLog | None
     answered: int = 0
     latest: str = ""
     first_error: VlrunError | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.notes = NotePrinter(line=self.line)
+        self.printer = RowPrinter(self.asked.output, self.line, self.log)
 
     def ask(self, vlm: VLM, frame: CameraFrame) -> None:
         """Ask all questions about a frame. An answer that is not valid is an error of that frame only."""
+        from vlrun.tasks.run import answer_request
+
         self.notes(vlm.notes)
-        image = self.image_options.apply(frame.image)
-        for request in self.requests:
-            try:
-                row = self._answer(vlm, image, request)
-                self.answered += 1
-            except (InvalidAnswer, AnswerCutShort) as error:
-                row = {"error": str(error), **({"question": request.question} if request.question else {})}
-                self.first_error = self.first_error or error
+        image = self.asked.image_options.apply(frame.image)
+        for request in self.asked.requests:
+
+            def answer(request: TaskRequest = request) -> TaskResult:
+                result = answer_request(vlm, [image], request, self.asked.options)
+                self.notes(result.notes)
+                return result
+
+            row, error = self.asked.answered(vlm, request, answer)
+            self.answered += error is None
+            self.first_error = self.first_error or error
             self._put(frame.time, row)
         self.latest = f"{frame.time:%H:%M:%S}"
         self.line.show(self.describe)
@@ -138,28 +118,11 @@ class _Watching:
 
     def print_summary(self) -> None:
         """Print how much was answered, at the end."""
-        target = f" in '{self.output.answer_file}'" if self.log else ""
+        target = f" in '{self.asked.output.answer_file}'" if self.log else ""
         if self.latest:
             print_note(f"{self.answered} answers about '{self.name}'{target}")
 
-    def _answer(self, vlm: VLM, image: Image, request: TaskRequest) -> dict[str, object]:
-        from vlrun.tasks.run import answer_request
-
-        result = answer_request(vlm, [image], request, self.options)
-        self.notes(result.notes)
-        if result.finish_reason != "stop" and request.options(self.options).schema is not None:
-            raise AnswerCutShort("the answer was cut short before its JSON was complete: raise --max-tokens")
-        return as_dict(result, vlm.manifest.name, request.question, self.output.show_thinking)
-
     def _put(self, moment: datetime, members: dict[str, object]) -> None:
-        """Write a row to the file, or print it. Errors are also printed to stderr."""
         row = {"time": moment.isoformat(timespec="milliseconds"), "camera": self.name, **members}
-        with self.lock, self.line.paused():
-            if "error" in row:
-                print_note(str(row["error"]))
-            if self.log:
-                self.log.append(row)
-            elif self.output.as_json:
-                print_json_object(row)
-            elif "answer" in row:
-                print_text(f"{moment:%Y-%m-%d %H:%M:%S}  {row['answer']}")
+        text = f"{moment:%Y-%m-%d %H:%M:%S}  {row.get('answer')}"
+        self.printer.put(row, str(row.get("error", text)))

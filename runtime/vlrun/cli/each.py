@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import hashlib
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,24 +16,25 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from vlrun.cli.arguments import is_file
-from vlrun.cli.images import ImageOptions
-from vlrun.cli.output import as_dict, print_json_object, print_text
+from vlrun.cli.output import print_json_object, print_text
+from vlrun.cli.repeated import Repeated, close_model
 from vlrun.cli.terminal import print_note, silent_libraries
 from vlrun.each import MAX_PARALLEL, OWN_ERRORS, answer_each
-from vlrun.errors import AnswerCutShort, InvalidAnswer, MediaNotFound, MediaTooLarge, OptionError, VlrunError
+from vlrun.errors import MediaError, MediaNotFound, MediaTooLarge, OptionError, VlrunError
 from vlrun.media.clip import Clip
 from vlrun.media.image import MAX_FILE_BYTES
 from vlrun.media.image_files import find_images
 from vlrun.media.pending_image import read_headers
 from vlrun.media.video import PendingClip, opens_as_video
 from vlrun.media.video_file import DEFAULT_VIDEO_LIMITS
-from vlrun.storage.result_file import ResultFile, Row
+from vlrun.storage.regular_files import open_regular
+from vlrun.storage.result_file import ResultFile
+from vlrun.storage.row_file import Row
 from vlrun.tasks.run import answer_request
 from vlrun.types.options import Options
 
 if TYPE_CHECKING:
-    from vlrun.cli.ask import OutputOptions
-    from vlrun.cli.options import ModelOptions
+    from vlrun.cli.images import ImageOptions
     from vlrun.cli.progress_line import ProgressLine
     from vlrun.engine.request import Cancellation
     from vlrun.media.image import Image
@@ -51,63 +54,45 @@ class _Item:
     key: str
 
 
-def ask_each(
-    names: Sequence[str],
-    requests: Sequence[TaskRequest],
-    recursive: bool,
-    image_options: ImageOptions,
-    output: OutputOptions,
-    options: Options,
-    model_options: ModelOptions,
-) -> None:
+def ask_each(names: Sequence[str], recursive: bool, asked: Repeated) -> None:
     """Ask all questions about each file, and write a row for each answer or error.
 
     Raises:
         VlrunError: Of the kind of the first file that has no answer, after all are done.
     """
-    _check(names, requests, output)
-    with contextlib.ExitStack() as stack:
-        line = stack.enter_context(model_options.progress_line())
-        results = stack.enter_context(ResultFile(output.answer_file)) if output.answer_file else None
+    if not all(map(is_file, names)):
+        raise OptionError("--each takes files and folders: no stdin, no clipboard, no URL")
+    asked.check("--each")
+    requests = asked.requests
+    with asked.opened(ResultFile) as (line, results):
         total = sum(1 for _ in find_images(*names, recursive=recursive)) * len(requests)
         if not total:
             raise MediaNotFound(f"there are no images in {', '.join(repr(name) for name in names)}")
-        vlm = model_options.load(line)
-        keys = [request_key(vlm, request, options, image_options) for request in requests]
+        vlm = asked.model_options.load(line)
+        keys = [request_key(vlm, request, asked.options, asked.image_options) for request in requests]
         with line.paused():
             for note in vlm.notes:
                 print_note(note)
         tally = _Tally(total)
-        asking = _Asking(vlm, options, image_options, output, results, tally)
         items = (
             _Item(file, request, key)
             for file in find_images(*names, recursive=recursive)
             for request, key in zip(requests, keys, strict=True)
         )
         try:
-            _run(asking, items, line, MAX_PARALLEL if all(request.is_single for request in requests) else 1)
+            _run(_Asking(vlm, asked, results, tally), items, line)
             if results:
                 results.compact()
         finally:
             line.clear()
-            print_note(tally.summary(f" in '{output.answer_file}'" if results else ""))
-    with contextlib.suppress(KeyboardInterrupt):  # close() may still write image prefixes to disk
-        vlm.close()
+            print_note(tally.summary(f" in '{asked.output.answer_file}'" if results else ""))
+    close_model(vlm)
     tally.raise_first_error()
 
 
-def _check(names: Sequence[str], requests: Sequence[TaskRequest], output: OutputOptions) -> None:
-    """Check the options before the model is loaded. Raises OptionError."""
-    if output.draw or output.heatmap or output.heatmap_word is not None or output.stats:
-        raise OptionError("--draw, --heatmap and --stats are for one question: leave them out with --each")
-    if not all(map(is_file, names)):
-        raise OptionError("--each takes files and folders: no stdin, no clipboard, no URL")
-    for request in requests:
-        request.check_image_count(1)
-
-
-def _run(asking: _Asking, items: Iterator[_Item], line: ProgressLine, parallel: int) -> None:
+def _run(asking: _Asking, items: Iterator[_Item], line: ProgressLine) -> None:
     line.show(asking.tally.describe)
+    parallel = MAX_PARALLEL if all(request.is_single for request in asking.asked.requests) else 1
     with silent_libraries() as note, contextlib.closing(answer_each(items, asking.answer, parallel)) as outcomes:
         for outcome in outcomes:
             if asking.results is None and outcome.answer is not None:
@@ -169,35 +154,37 @@ class _Asking:
     """What all files share."""
 
     vlm: VLM
-    options: Options
-    image_options: ImageOptions
-    output: OutputOptions
+    asked: Repeated
     results: ResultFile | None
     tally: _Tally
 
     def answer(self, item: _Item, cancellation: Cancellation) -> Row:
         """Answer the question about a file, unless it is answered already; write the row to the file of results."""
-        skipped, error = False, None
+        row: Row | None = None
+        error: VlrunError | None = None
+        identity = {"request": item.key}
         try:
-            digest = content_hash(item.file)
-            row = self._earlier(item, digest)
-            skipped = row is not None
-            if row is None:
-                row, error = self._row(item, digest, self._result(item, cancellation))
-        except InvalidAnswer as invalid:
-            row, error = self._row(item, digest, item.request.result_of(invalid.answer))[0], invalid
-        except OWN_ERRORS as own:
-            row, error = {}, own
-        if error is not None:
-            row = self._failed(item, row, error)
-        if self.results is not None and row:
-            self.results.append(row)
+            identity["sha256"] = content_hash(item.file)
+            row = self._earlier(item, identity["sha256"])
+        except MediaError as unreadable:
+            row, error = self.asked.failed(self.vlm, item.request, unreadable), unreadable
+        skipped = row is not None and error is None
+        if row is None:
+
+            def answer() -> TaskResult:
+                return self._result(item, cancellation)
+
+            row, error = self.asked.answered(self.vlm, item.request, answer, OWN_ERRORS)
+        if row:
+            row = {"file": item.file, **row, **identity}
+            if self.results is not None:
+                self.results.append(row)
         self.tally.count(skipped=skipped, error=error)
         return row
 
     def print(self, row: Row, note: Callable[[str], None]) -> None:
         """Print a row to stdout: as JSON, or as a line of text, or several, without errors, which are noted."""
-        if self.output.as_json:
+        if self.asked.output.as_json:
             print_json_object(row)
         elif "error" in row:
             note(row["error"])
@@ -213,27 +200,15 @@ class _Asking:
         row = self.results.answer_of(item.key, digest)
         return None if row is None else {**row, "file": item.file}
 
-    def _row(self, item: _Item, digest: str, result: TaskResult) -> tuple[Row, VlrunError | None]:
-        members = as_dict(result, self.vlm.manifest.name, item.request.question, self.output.show_thinking)
-        row = {"file": item.file, **members, "sha256": digest, "request": item.key}
-        if result.finish_reason == "stop" or item.request.options(self.options).schema is None:
-            return row, None
-        return row, AnswerCutShort(f"the answer about '{item.file}' was cut short before its JSON was complete")
-
-    def _failed(self, item: _Item, row: Row, error: VlrunError) -> Row:
-        question = {"question": item.request.question} if item.request.question else {}
-        model = self.vlm.manifest.name
-        return {"file": item.file, "error": str(error), **question, "model": model, "request": item.key, **row}
-
     def _result(self, item: _Item, cancellation: Cancellation) -> TaskResult:
         vlm, request = self.vlm, item.request
-        effective = request.options(self.options)
-        pages = self.image_options.pages if item.file.lower().endswith(".pdf") else None
-        pending = read_headers([self.image_options.video.apply(item.file)], pages)
-        if self.image_options.region is None:
+        effective = request.options(self.asked.options)
+        pages = self.asked.image_options.pages if item.file.lower().endswith(".pdf") else None
+        pending = read_headers([self.asked.image_options.video.apply(item.file)], pages)
+        if self.asked.image_options.region is None:
             vlm.builder.check_pending(pending, effective, vlm.known_context)
         images = [self._opened(one, effective, whole=request.tiles is not None) for one in pending]
-        return answer_request(vlm, images, request, self.options, cancellation)
+        return answer_request(vlm, images, request, self.asked.options, cancellation, throughput=True)
 
     def _opened(self, pending: PendingMedia, options: Options, *, whole: bool) -> Image | Clip:
         """Open an image or a video, with only the pixels that the model sees unless the ``whole`` image is wanted."""
@@ -244,30 +219,25 @@ class _Asking:
         return self._whole(pending) if whole else self._seen(pending, options)
 
     def _seen(self, pending: Pending, options: Options) -> Image:
-        builder, as_given = self.vlm.builder, not (self.image_options.region or self.image_options.enhance)
+        builder, as_given = self.vlm.builder, not (self.asked.image_options.region or self.asked.image_options.enhance)
         shown = builder.shown_size(pending.size, options, options.detail) if as_given else None
         with pending.opened(shown) as image:
-            return builder.resize(self.image_options.apply(image), options, options.detail)
+            return builder.resize(self.asked.image_options.apply(image), options, options.detail)
 
     def _whole(self, pending: Pending) -> Image:
         with pending.opened() as image:
-            return self.image_options.apply(image)
+            return self.asked.image_options.apply(image)
 
 
 def content_hash(file: str) -> str:
-    """Return the SHA-256 of a file. Raises MediaNotFound and MediaTooLarge."""
+    """Return the SHA-256 of a regular file. Raises MediaNotFound and MediaTooLarge."""
     try:
-        with open(file, "rb") as opened:  # noqa: PTH123 - the name as it was found
-            digest, size = hashlib.sha256(), 0
-            limit = DEFAULT_VIDEO_LIMITS.max_bytes if opens_as_video(file) else MAX_FILE_BYTES
-            while part := opened.read(2**20):
-                size += len(part)
-                if size > limit:
-                    raise MediaTooLarge(f"'{file}' has more than {limit:,} bytes, the limit")
-                digest.update(part)
-            return digest.hexdigest()
+        limit = DEFAULT_VIDEO_LIMITS.max_bytes if opens_as_video(file) else MAX_FILE_BYTES
+        with os.fdopen(open_regular(file, limit), "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise MediaNotFound(f"cannot open '{file}': {error.strerror}") from error
+        kind = MediaTooLarge if error.errno == errno.EFBIG else MediaNotFound
+        raise kind(f"cannot open '{file}': {error.strerror}") from error
 
 
 def request_key(vlm: VLM, request: TaskRequest, options: Options, image_options: ImageOptions) -> str:

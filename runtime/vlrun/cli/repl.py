@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vlrun.cli.answer_progress import AnswerProgress
@@ -109,10 +110,16 @@ class Repl:
 
     def add_images(self, names: Sequence[str], options: ImageOptions | None = None) -> None:
         """Add images to the next question. Raises MediaError and OptionError."""
+        from vlrun.prompt.builder import clip_count
+
         _check_names(names)
         with self._line.cleared_after():
+            pending = read_image_headers(names, options)
             images = load_images(
-                read_image_headers(names, options), options or ImageOptions(), self._line, open_clip=self._open_clip
+                pending,
+                options or ImageOptions(),
+                self._line,
+                open_clip=partial(self._open_clip, among=clip_count(pending)),
             )
         self._new_images += images
         self._notes.skip(image_notes(images))
@@ -120,8 +127,14 @@ class Repl:
         sizes = ", ".join("{} x {}".format(*loaded.image.size) for loaded in images)
         print_note(f"added to the next question: {sizes}")
 
-    def _open_clip(self, pending: PendingClip, progress: VideoProgress) -> Clip:
-        return self._vlm.builder.open_clip(pending, self._options, self._vlm.known_context, progress)
+    def _open_clip(self, pending: PendingClip, progress: VideoProgress, among: int) -> Clip:
+        from vlrun.media.clip import Clip
+        from vlrun.prompt.builder import clips_of
+
+        new = [one.image for one in self._new_images if isinstance(one.image, Clip)]
+        before = [*clips_of(self._conversation.turns), *new]
+        context = self._vlm.known_context
+        return self._vlm.builder.open_clip(pending, self._options, context, progress, among, before)
 
     def _command(self, line: str) -> None:
         try:

@@ -1,4 +1,7 @@
-"""A thread that reads a camera all the time and keeps only the newest frame. It connects again if the stream ends."""
+"""Threads that read a camera all the time and keep only its newest frame. They connect again if the stream ends.
+
+One thread reads; another watches it, because a driver may never return from a read when its camera is unplugged.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from vlrun.errors import MediaError, MediaNotFound
-from vlrun.media.camera_source import CameraSource
-from vlrun.media.camera_stream import opened_camera
+from vlrun.media.camera_source import NETWORK_SECONDS, CameraSource
+from vlrun.media.camera_stream import PICTURE_SECONDS, opened_camera
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -19,7 +22,15 @@ if TYPE_CHECKING:
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, RETRY_FACTOR = 1.0, 30.0, 2.0
 """Time before the next attempt to connect. A camera that restarts takes about 30 seconds."""
 CLOSE_SECONDS = 0.5
-"""How long ``close`` waits for the thread. One that waits for the network ends later, and disturbs nobody."""
+"""How long ``close`` waits for the threads. One that waits for the network ends later, and disturbs nobody."""
+WATCH_SECONDS = 0.25
+"""Between two looks at a connection."""
+DEVICE_SECONDS = NETWORK_SECONDS
+"""A device that gives no frame for so long hangs: FFmpeg has no time limit for its driver."""
+STREAM_SECONDS = PICTURE_SECONDS + 2 * NETWORK_SECONDS
+"""The same for a stream, whose time limits have ended it before, unless the resolver of names hangs."""
+MAX_HANGING = 3
+"""Threads that hang. With more of them, none is started before one has ended."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class ReadFrame:
 
 
 class CameraReader:
-    """Reads a camera in a thread until ``close``.
+    """Reads a camera in threads until ``close``.
 
     Args:
         source: The camera.
@@ -54,7 +65,7 @@ class CameraReader:
         self._newest: ReadFrame | None = None
         self._count = 0
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="vlrun-camera", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vlrun-watch", daemon=True)
         self._thread.start()
 
     def newer(self, number: int) -> ReadFrame | None:
@@ -76,7 +87,7 @@ class CameraReader:
         return self._closed.wait(seconds)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads."""
         with self._changed:
             self._closed.set()
             self._newest = None
@@ -94,9 +105,10 @@ class CameraReader:
             self._fail(error)
 
     def _read_again_and_again(self) -> None:
-        delay = FIRST_RETRY_SECONDS
+        delay, connections = FIRST_RETRY_SECONDS, list[_Connection]()
         while not self._closed.is_set():
-            before, problem = self._count, self._read()
+            before, connection = self._count, _Connection(self._source, self._publish)
+            problem = self._problem_of(connection)
             if self._closed.is_set():
                 return
             if not self._count or not isinstance(problem, MediaError):  # nothing was ever read: the user is mistaken
@@ -109,26 +121,68 @@ class CameraReader:
                 self._newest = None  # too old by now
             self._closed.wait(delay)
             delay = min(delay * RETRY_FACTOR, MAX_RETRY_SECONDS)
+            connections = [one for one in (*connections, connection) if one.is_alive()]
+            while len(connections) >= MAX_HANGING and not self._closed.wait(FIRST_RETRY_SECONDS):
+                connections = [one for one in connections if one.is_alive()]
 
-    def _read(self) -> BaseException:
-        """Read until the stream ends, and return why."""
-        try:
-            with opened_camera(self._source) as frames:
-                for frame in frames:
-                    if self._closed.is_set():
-                        break
-                    self._publish(frame)
-            return MediaNotFound(f"the stream of '{self._source.name}' has ended")
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            return error.with_traceback(None)
+    def _problem_of(self, connection: _Connection) -> BaseException:
+        """Wait until a connection ends or hangs, and return why."""
+        patience = DEVICE_SECONDS if self._source.host is None else STREAM_SECONDS
+        while not (connection.ended.wait(WATCH_SECONDS) or self._closed.is_set()):
+            with self._changed:
+                if time.monotonic() - connection.latest > patience:
+                    connection.wanted = False
+                    what = "sends nothing any more" if connection.frames else "does not answer"
+                    return MediaNotFound(f"'{self._source.name}' {what}, for {patience:g} s")
+        return connection.problem
 
-    def _publish(self, frame: VideoFrame) -> None:
+    def _publish(self, connection: _Connection, frame: VideoFrame) -> bool:
+        """Keep a frame as the newest one, and return whether another one is wanted."""
         with self._changed:
+            if not connection.wanted or self._closed.is_set():
+                return False
             self._count += 1
             self._newest = ReadFrame(self._count, datetime.now().astimezone(), time.monotonic(), frame)
+            connection.frames, connection.latest = connection.frames + 1, self._newest.monotonic
             self._changed.notify_all()
+            return True
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
             self._error = error
             self._changed.notify_all()
+
+
+class _Connection(threading.Thread):
+    """Reads a camera until the stream ends, or a frame is not wanted any more.
+
+    Attributes:
+        wanted: Whether anybody waits for its frames.
+        frames: Number of frames.
+        latest: Time of the last frame, or of the beginning (``time.monotonic``).
+        ended: Set at the end.
+        problem: Why it has ended.
+    """
+
+    def __init__(self, source: CameraSource, publish: Callable[[_Connection, VideoFrame], bool]) -> None:
+        super().__init__(name="vlrun-camera", daemon=True)
+        self.wanted = True
+        self.frames = 0
+        self.latest = time.monotonic()
+        self.ended = threading.Event()
+        self.problem: BaseException = MediaNotFound(f"the stream of '{source.name}' has ended")
+        self._source = source
+        self._publish = publish
+        self.start()
+
+    def run(self) -> None:
+        """Read."""
+        try:
+            with opened_camera(self._source) as frames:
+                for frame in frames:
+                    if not self._publish(self, frame):
+                        break
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            self.problem = error.with_traceback(None)
+        finally:
+            self.ended.set()

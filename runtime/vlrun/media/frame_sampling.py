@@ -35,13 +35,22 @@ def sample_frames(total: int, fps: float, rules: VideoRules, window: tuple[int, 
     return indices
 
 
-def frame_window(total: int, fps: float, start: float | None, end: float | None, name: str) -> tuple[int, int]:
-    """Return the first and the last frame from ``start`` to ``end`` seconds. Raises MediaNotFound if there is none."""
+def frames_between(total: int, fps: float, start: float | None, end: float | None) -> range:
+    """Return the numbers of the frames from ``start`` to ``end`` seconds."""
     first = 0 if start is None else math.ceil(start * fps - 1e-6)
     last = total - 1 if end is None else min(math.floor(end * fps + 1e-6), total - 1)
-    if first > total - 1:
+    return range(first, last + 1)
+
+
+def frame_window(total: int, fps: float, start: float | None, end: float | None, name: str) -> tuple[int, int]:
+    """Return the first and the last frame from ``start`` to ``end`` seconds, or the next one if there is none between.
+
+    Raises MediaNotFound if the video ends before.
+    """
+    frames = frames_between(total, fps, start, end)
+    if frames.start > total - 1:
         raise MediaNotFound(f"{name} ends after {total / fps:.1f} s, before the start at {start:g} s")
-    return first, max(first, last)
+    return frames.start, max(frames.start, frames.stop - 1)
 
 
 def pair_times(times: Sequence[float]) -> list[float]:

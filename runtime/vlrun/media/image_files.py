@@ -79,8 +79,16 @@ def _find(name: str, recursive: bool) -> Iterator[str]:
 def _in_folder(folder: Path, recursive: bool) -> Iterator[str]:
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
-    files = sorted(entry.path for entry in visible if has_image_suffix(entry.name) and not entry.is_dir())
+    files = sorted(entry.path for entry in visible if has_image_suffix(entry.name) and not _is_folder(entry))
     folders = sorted(entry.path for entry in visible if recursive and entry.is_dir(follow_symlinks=False))
     yield from files
     for path in folders:
         yield from _in_folder(Path(path), recursive)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; a link in a circle is a file that cannot be opened."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -171,16 +171,25 @@ def _with_name(image: PendingMedia) -> PendingMedia:
     return replace(image, label=f"{image.label} of {document}")
 
 
-def open_images(
-    sources: Sequence[Source], open_clip: Callable[[PendingClip], Clip] = open_pending
-) -> list[Image | Clip]:
+OpenClip: TypeAlias = Callable[[PendingClip, int], Clip]
+"""Opens a video of a question, of which there are so many."""
+
+
+def open_for_any_model(pending: PendingClip, _among: int) -> Clip:
+    """Open a video as ``open_video`` does."""
+    return open_pending(pending)
+
+
+def open_images(sources: Sequence[Source], open_clip: OpenClip = open_for_any_model) -> list[Image | Clip]:
     """Open the images and videos of a question. Raises as ``read_headers``, ``open_image`` and ``open_video``."""
+    headers = read_headers(sources)
+    among = sum(isinstance(pending, PendingClip) for pending in headers)
     opened: list[Image | Clip] = []
-    for pending in read_headers(sources):
+    for pending in headers:
         if isinstance(pending, Clip):
             opened.append(pending)
         elif isinstance(pending, PendingClip):
-            opened.append(open_clip(pending))
+            opened.append(open_clip(pending, among))
         else:
             with pending.opened() as image:
                 opened.append(image)

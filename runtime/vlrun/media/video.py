@@ -13,7 +13,7 @@ from typing import IO, TypeAlias
 from vlrun.errors import MediaNotFound, OptionError
 from vlrun.media.clip import Clip, Rgb, make_clip
 from vlrun.media.foreign_formats import VIDEO_BYTES, is_video
-from vlrun.media.frame_sampling import fit_frames, frame_window, sample_frames
+from vlrun.media.frame_sampling import fit_frames, frame_window, frames_between, sample_frames
 from vlrun.media.image import DECODING
 from vlrun.media.keyframes import changed_times
 from vlrun.media.resizing import resize_rgb
@@ -159,6 +159,10 @@ class PendingClip:
         part.video = replace(self.video, start=start, end=end)
         part._window = frame_window(self.info.frames, self.info.fps, start, end, self.name)
         return part
+
+    def has_frame(self, start: float, end: float) -> bool:
+        """Return whether a part of the video has a frame: those of a time-lapse are far apart."""
+        return bool(frames_between(self.info.frames, self.info.fps, start, end))
 
     def open(
         self,

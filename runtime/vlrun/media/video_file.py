@@ -201,7 +201,8 @@ class VideoFile:
         with container:
             stream = next((one for one in container.streams.video if not _is_cover(one)), None)
             if stream is None:
-                raise UnsupportedMedia(f"{self.name} has no video, only sound")
+                only = ", only sound" if container.streams.audio else ""
+                raise UnsupportedMedia(f"{self.name} has no video{only}")
             if stream.codec_context is None:
                 raise UnsupportedMedia(f"{self.name} is encoded in a way that the installed PyAV cannot decode")
             for other in container.streams:

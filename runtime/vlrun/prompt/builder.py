@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,8 +15,17 @@ from vlrun.errors import ContextLengthExceeded, DamagedModel, OptionError
 from vlrun.manifest import Manifest
 from vlrun.media.clip import Clip, FramePair
 from vlrun.media.image import Image
-from vlrun.media.pending_image import MAX_IMAGES, Pending, PendingMedia, Source, open_images, read_headers
-from vlrun.media.video import PendingClip, Progress, open_pending
+from vlrun.media.pending_image import (
+    MAX_IMAGES,
+    OpenClip,
+    Pending,
+    PendingMedia,
+    Source,
+    open_for_any_model,
+    open_images,
+    read_headers,
+)
+from vlrun.media.video import PendingClip, Progress
 from vlrun.models.family import ModelFamily
 from vlrun.models.registry import family_of
 from vlrun.prompt.chat_template import ChatTemplate, ImagePlaceholder, Message, Part, Prompt, VideoPlaceholder
@@ -28,6 +37,8 @@ from vlrun.vision.grid import Grid
 from vlrun.vision.image_encoder import PreparedImage
 from vlrun.vision.patches import grid_of, resize
 
+TIME_TOKENS = 12
+"""Of the text of the time of a pair of frames, at most, with what encloses its visual tokens."""
 DEFAULT_QUESTION = "Describe this image."
 REDUCED_NOTE = (
     "limited to {:,} visual tokens per image, because this machine takes long for more: "
@@ -169,6 +180,7 @@ class PromptBuilder:
         context: int | None,
         progress: Progress | None = None,
         among: int = 1,
+        before: Sequence[Clip] = (),
     ) -> Clip:
         """Decode the frames of a video that the model sees, and only them. Raises MediaError and OptionError.
 
@@ -178,8 +190,10 @@ class PromptBuilder:
             context: The context as far as it is known.
             progress: Called with the number of decoded frames, and of all.
             among: Number of videos of the question, which share what is affordable.
+            before: The clips of earlier questions. They keep their part of the context, so their prefix stays cached.
         """
-        return self._clips.open(pending, options, self._limit(context), progress, among)
+        taken = sum(self._tokens_of(clip, options, context, 1) + TIME_TOKENS * len(clip.pairs) for clip in before)
+        return self._clips.open(pending, options, max(self._limit(context) - taken, 1), progress, among)
 
     def _resized(self, pending: Pending, options: Options) -> Image:
         """Open and resize an image. When this returns, nothing refers to its original pixels."""
@@ -277,13 +291,13 @@ class PromptBuilder:
         return grid_of(size, limits, vision, max_pixels=max_tokens * token_pixels, min_pixels=min_pixels)
 
 
-def user_turn(sources: Images, question: str, open_clip: Callable[[PendingClip], Clip] = open_pending) -> Turn:
+def user_turn(sources: Images, question: str, open_clip: OpenClip = open_for_any_model) -> Turn:
     """Return the turn of a question about any number of images and videos.
 
     Args:
         sources: The images, which are kept whole, and the videos.
         question: The question.
-        open_clip: Opens a video.
+        open_clip: Opens a video, of so many in the question.
 
     Raises:
         MediaError: An image cannot be read.
@@ -309,6 +323,11 @@ def as_list(images: Images) -> Sequence[Source]:
 def clip_count(pending: Sequence[PendingMedia]) -> int:
     """Return the number of videos of a question."""
     return sum(isinstance(one, PendingClip | Clip) for one in pending)
+
+
+def clips_of(turns: Sequence[Turn]) -> list[Clip]:
+    """Return the clips of a conversation."""
+    return [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
 
 
 def image_count(turn: Turn) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from vlrun.engine.request import Cancellation
 from vlrun.errors import AnswerCancelled
 from vlrun.media.clip import Clip
 from vlrun.media.image import Image
 from vlrun.media.video import Video
+from vlrun.prompt.builder import clips_of
 from vlrun.server.generation_request import EncodedImage, GenerationRequest
 from vlrun.server.images import as_requested, encoded_size, image_errors, opened_encoded
 from vlrun.server.isolated_media import kind_of, opened_document, opened_video
@@ -37,12 +39,14 @@ class RequestDecoder:
         """The conversation with decoded images, of which only the pixels are kept that the model sees: large images of
         all requests are decoded one after another. Raises ApiError and AnswerCancelled.
         """
-        turns = []
+        turns: list[Turn] = []
         labels = _document_labels(request.images)
         room = self._limits.max_images - len(request.images)
         for message in request.messages:
             parts: list[str | Image | Clip] = []
             details: list[Detail] = []
+            among = sum(isinstance(part, EncodedImage) and _is_video(part) for part in message.parts)
+            open_clip = partial(self._clip, options=request.effective_options, among=among, before=clips_of(turns))
             for part in message.parts:
                 if isinstance(part, str):
                     parts.append(part)
@@ -53,8 +57,8 @@ class RequestDecoder:
                 if part in labels:
                     opened = self._pages(part, labels[part], room + 1, request.effective_options, cancellation)
                     room -= len(opened) - 1
-                elif kind_of(part.encoded) == "video":
-                    opened = [self._clip(part, request.effective_options, cancellation)]
+                elif _is_video(part):
+                    opened = [open_clip(part, cancellation)]
                 else:
                     opened = [self._resized(part, request.effective_options, cancellation)]
                 parts += opened
@@ -67,11 +71,14 @@ class RequestDecoder:
         with opened_encoded(image, self._limits, cancellation) as opened:
             return self._vlm.builder.resize(as_requested(opened, image), options, image.detail)
 
-    def _clip(self, image: EncodedImage, options: Options, cancellation: Cancellation) -> Clip:
-        """Decode the frames of a video that the model sees."""
-        video = image.video or Video(b"")
+    def _clip(
+        self, image: EncodedImage, cancellation: Cancellation, options: Options, among: int, before: Sequence[Clip]
+    ) -> Clip:
+        """Decode the frames of a video that the model sees. Raises as ``PromptBuilder.open_clip``, which see."""
+        video, builder, context = image.video or Video(b""), self._vlm.builder, self._vlm.known_context
         with image_errors(image), opened_video(image.encoded, video, self._limits, cancellation) as pending:
-            return self._vlm.builder.open_clip(pending, replace(options, detail=image.detail), self._vlm.known_context)
+            detailed = replace(options, detail=image.detail)
+            return builder.open_clip(pending, detailed, context, among=among, before=before)
 
     def _pages(
         self, image: EncodedImage, label: str, max_pages: int, options: Options, cancellation: Cancellation
@@ -89,6 +96,10 @@ class RequestDecoder:
                 with document.page(number, shown, f"Page {number}{label}") as page:
                     images.append(builder.resize(as_requested(page, image), options, image.detail))
         return images
+
+
+def _is_video(image: EncodedImage) -> bool:
+    return kind_of(image.encoded) == "video"
 
 
 def _document_labels(images: Sequence[EncodedImage]) -> dict[EncodedImage, str]:

@@ -13,14 +13,15 @@ from vlrun.errors import OutputError
 
 def append_bytes(file: IO[bytes], content: bytes) -> int:
     """Write content to the end of a file and to the disk, or nothing. Returns its offset. Raises OSError."""
-    end = file.seek(0, os.SEEK_END)
+    end = place = file.seek(0, os.SEEK_END)
     try:
-        file.write(content)
-        file.flush()
+        while content:  # not through the buffer, which would keep what does not fit, and write it later
+            written = os.pwrite(file.fileno(), content, place)
+            content, place = content[written:], place + written
         os.fsync(file.fileno())
     except OSError:
         with contextlib.suppress(OSError):
-            file.truncate(end)
+            os.ftruncate(file.fileno(), end)
         raise
     return end
 

@@ -1,155 +1,56 @@
 """Files of results that grow row by row: nothing that was written is lost, and a run can be continued.
 
-A row is one line of JSON, or one row of CSV. It is on the disk before the next one is written. After a kill or a power
-failure the last row may be incomplete; it is removed when the file is opened again.
+A row is one line of JSON, or one row of CSV. After a kill or a power failure the last one may be incomplete; it is
+removed when the file is opened again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
-import json
 import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias
+from typing import IO
 
-from vlrun.errors import OptionError, OutputError
-from vlrun.storage.locked_file import append_bytes, open_locked
-from vlrun.storage.output_file import check_writable, reason, resolve_links
-
-Row: TypeAlias = Mapping[str, Any]
-"""Has ``file`` and ``request``; an answer also has ``sha256``, anything else ``error``."""
-MAX_ROW_BYTES = 16 * 2**20
-"""Of a row that is read: the longest answer has 2 MB."""
-COLUMNS = ("file", "answer", "error", "finish_reason", "notes", "question", "model", "sha256", "request")
-"""Of a CSV file."""
+from vlrun.errors import OutputError
+from vlrun.storage.locked_file import open_locked
+from vlrun.storage.row_file import FORMATS, MAX_ROW_BYTES, Row, RowFile
 
 
-class Format(Protocol):
-    """How rows are written."""
+class ResultFile(RowFile):
+    """A file of rows with ``file`` and ``request``; an answer also has ``sha256``, anything else ``error``.
 
-    header: bytes
-
-    def is_complete(self, line: bytes) -> bool:
-        """Return whether a line that ends in a line end is a whole row."""
-
-    def encode(self, row: Row) -> bytes:
-        """Return a row with its line end."""
-
-    def decode(self, line: bytes) -> Row:
-        """Return a row. Raises ValueError."""
-
-
-class JsonLines:
-    """One JSON object per line; file names that are no UTF-8 are escaped."""
-
-    header = b""
-
-    def is_complete(self, _line: bytes) -> bool:
-        """Return whether a line that ends in a line end is a whole row."""
-        return True
-
-    def encode(self, row: Row) -> bytes:
-        """Return a row with its line end."""
-        try:
-            return f"{json.dumps(row, ensure_ascii=False)}\n".encode()
-        except UnicodeEncodeError:
-            return f"{json.dumps(row)}\n".encode()
-
-    def decode(self, line: bytes) -> Row:
-        """Return a row. Raises ValueError."""
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError("not an object")
-        return row
-
-
-class CsvRows:
-    """``COLUMNS``; an answer with line ends or quotes is quoted. All other members of a row are left out."""
-
-    header = f"{','.join(COLUMNS)}\r\n".encode()
-
-    def is_complete(self, line: bytes) -> bool:
-        """Return whether a line that ends in a line end is a whole row."""
-        return line.count(b'"') % 2 == 0
-
-    def encode(self, row: Row) -> bytes:
-        """Return a row with its line end."""
-        text = io.StringIO(newline="")
-        notes = {"notes": "; ".join(row.get("notes", ()))}
-        csv.DictWriter(text, COLUMNS, extrasaction="ignore").writerow({**row, **notes})
-        return text.getvalue().encode("utf-8", "surrogateescape")
-
-    def decode(self, line: bytes) -> Row:
-        """Return a row. Raises ValueError."""
-        try:
-            (values,) = csv.reader([line.decode("utf-8", "surrogateescape")], strict=True)
-            members = dict(zip(COLUMNS, values, strict=True))
-        except csv.Error as error:
-            raise ValueError(str(error)) from None
-        row: dict[str, Any] = {name: value for name, value in members.items() if value}
-        notes = {"notes": [row["notes"]]} if "notes" in row else {}
-        return {**row, **notes} if "error" in row else {**row, "answer": members["answer"], **notes}
-
-
-FORMATS: Mapping[str, Format] = {".jsonl": JsonLines(), ".csv": CsvRows()}
-
-
-class ResultFile:
-    """A file of rows. Thread-safe. Rows are found by hashes of what they belong to, in constant memory.
+    Thread-safe. Rows are found by hashes of what they belong to, in constant memory.
 
     Args:
-        path: A new file, or one of an earlier run. The suffix chooses the format.
+        path: A new file, or one of an earlier run.
+        suffixes: Those of ``FORMATS`` that are possible.
 
-    Raises:
-        OptionError: The suffix is of no format.
-        OutputError: The file holds something else, is being written by another process, or cannot be written.
+    Raises as ``RowFile``.
     """
 
-    def __init__(self, path: Path) -> None:
-        if path.suffix.lower() not in FORMATS:
-            raise OptionError(f"the results are JSON lines or CSV: end '{path}' in {' or '.join(FORMATS)}")
-        self._format = FORMATS[path.suffix.lower()]
-        self._name = os.fspath(path)
-        check_writable(self._name)
-        self._path = resolve_links(self._name)
+    _index: _Index
+
+    def __init__(self, path: Path, suffixes: Collection[str] = tuple(FORMATS)) -> None:
         self._lock = threading.Lock()
-        self._index = _Index()
         self._outdated = False
-        with self._errors():
-            self._file = open_locked(self._path, self._name)
-        try:
-            with self._errors():
-                self._read()
-            self.compact()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> ResultFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(path, suffixes)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        super().close()
         self._index.close()
 
     def append(self, row: Row) -> None:
         """Write a row to the disk, unless the file has its answer already. Raises OutputError."""
-        encoded = self._format.encode(row)
         with self._lock, self._errors():
             if "error" not in row and self._index.find("answer", row["file"], row["request"], row["sha256"]):
                 return
-            self._add(row, append_bytes(self._file, encoded))
+            self._add(row, self._write(row))
 
     def has_answer(self, file: str, request: str, sha256: str) -> bool:
         """Return whether there is the answer of a file with this content."""
@@ -187,6 +88,11 @@ class ResultFile:
             self._file, self._index, self._outdated = file, _Index(), False
             self._read()
 
+    def _begin(self) -> None:
+        self._index = _Index()
+        self._read()
+        self.compact()
+
     def _copy_to(self, file: IO[bytes]) -> None:
         """Write all rows but outdated errors to another file."""
         file.write(self._format.header)
@@ -205,7 +111,7 @@ class ResultFile:
         beginning = self._file.read(len(header))
         if beginning != header:
             if not header.startswith(beginning) or self._file.read(1):
-                raise OutputError(f"'{self._name}' exists and is no result of vlrun: choose another name")
+                raise self._foreign(f"'{self._name}' exists and is")
             self._file.seek(0)
             self._file.write(header)
             self._file.flush()
@@ -215,9 +121,7 @@ class ResultFile:
                 row = self._format.decode(line)
                 self._add(row, offset)
             except (ValueError, KeyError, TypeError):
-                raise OutputError(
-                    f"row {number} of '{self._name}' is no result of vlrun: choose another name"
-                ) from None
+                raise self._foreign(f"row {number} of '{self._name}' is") from None
             end = offset + len(line)
         self._file.truncate(end)
         os.fsync(self._file.fileno())
@@ -243,13 +147,6 @@ class ResultFile:
             self._index.set("answer", row["file"], row["request"], row["sha256"], value=(offset, 0))
             self._index.set("content", row["request"], row["sha256"], value=(offset, 0))
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"cannot write '{self._name}': {reason(error)}") from error
-
 
 class _Index:
     """Offsets of rows by hashes, in a temporary file of SQLite's: ten million take no memory."""
@@ -263,14 +160,18 @@ class _Index:
         self._database.close()
 
     def set(self, *key: str, value: tuple[int, int]) -> None:
-        self._database.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", (_hash(key), *value))
+        self._execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", _hash(key), *value)
 
     def find(self, *key: str) -> tuple[int, int] | None:
         """Return the offset of a row, and whether it is an error (1) or not (0)."""
-        found: tuple[int, int] | None = self._database.execute(
-            "SELECT at, error FROM rows WHERE key = ?", (_hash(key),)
-        ).fetchone()
+        found: tuple[int, int] | None = self._execute("SELECT at, error FROM rows WHERE key = ?", _hash(key)).fetchone()
         return found
+
+    def _execute(self, statement: str, *values: bytes | int) -> sqlite3.Cursor:
+        try:
+            return self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            raise OutputError(f"cannot keep the list of what is answered in the temporary folder: {error}") from error
 
 
 def _hash(key: Sequence[str]) -> bytes:

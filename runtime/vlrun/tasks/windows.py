@@ -118,12 +118,13 @@ def _ask_windows(
 
 
 def windows_of(video: PendingClip, seconds: float = WINDOW_SECONDS) -> Iterator[PendingClip]:
-    """Return the windows of a video, from its ``start`` to its ``end``."""
+    """Return the windows of a video, from its ``start`` to its ``end``, in which there is a frame."""
     begin = video.video.start or 0.0
     end = min(video.info.duration, math.inf if video.video.end is None else video.video.end)
     count = max(math.ceil((end - begin) / seconds - LEAST_REST), 1)
     starts = (begin + index * seconds for index in range(count))
-    return (video.part(start, end if index == count else start + seconds) for index, start in enumerate(starts, 1))
+    spans = ((start, end if index == count else start + seconds) for index, start in enumerate(starts, 1))
+    return (video.part(*span) for span in spans if video.has_frame(*span))
 
 
 def span_of(part: PendingClip) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""``vlrun ask`` as a process."""
+"""``vlrun ask``, from its arguments to its exit code."""
 
 from __future__ import annotations
 
@@ -12,63 +12,58 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from tests.paths import EXAMPLES
-from tests.runtime.cli.command_line import vlrun
+from tests.runtime.cli.conftest import RunHere
 from vlrun.tasks.definition import TaskArguments, find_task
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_model")]
 
 SHELF = EXAMPLES / "shelf.png"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-def test_several_questions_encode_the_image_once(home: Path) -> None:
+def test_several_questions_encode_the_image_once(run_here: RunHere) -> None:
     """The image is encoded for the first question only."""
     arguments = (SHELF, "-q", "How many bottles are there?", "-q", "Is there a red bag?")
-    result = vlrun("ask", *arguments, home=home)
+    result = run_here("ask", *arguments)
     assert result.stdout.decode() == "How many bottles are there?\n6\n\nIs there a red bag?\nyes\n"
-    first, second = (json.loads(line) for line in vlrun("ask", *arguments, "--json", home=home).stdout.splitlines())
+    first, second = (json.loads(line) for line in run_here("ask", *arguments, "--json").stdout.splitlines())
     assert (first["answer"], second["answer"]) == ("6", "yes")
     assert second["question"] == "Is there a red bag?"
     assert second["usage"]["cached_tokens"] >= second["usage"]["image_tokens"]
 
 
-def test_a_task_answer_validates_against_its_schema(home: Path) -> None:
+def test_a_task_answer_validates_against_its_schema(run_here: RunHere) -> None:
     """Also with Chinese item names."""
     for items in ("bottle,can", "瓶子,罐子"):
-        done = vlrun("ask", SHELF, "--task", "count", "--items", items, home=home)
+        done = run_here("ask", SHELF, "--task", "count", "--items", items)
         counted = json.loads(done.stdout)
         form = find_task("count").answer_schema(TaskArguments(items=tuple(items.split(","))))
         Draft202012Validator(dict(form or {})).validate(counted)
         assert counted["total"] == sum(counted["items"].values())
 
 
-def test_votes_and_tiles_are_reported(home: Path) -> None:
+def test_votes_and_tiles_are_reported(run_here: RunHere) -> None:
     """The answer is on stdout; the votes are on stderr and in the JSON."""
     arguments = (SHELF, "--task", "count", "--items", "bottle", "--votes", "3", "--tiles", "1x2", "--seed", "1")
-    done = vlrun("ask", *arguments, home=home)
+    done = run_here("ask", *arguments)
     assert set(json.loads(done.stdout)["items"]) == {"bottle"}
     assert done.stderr.decode().count("votes of part") == 4
-    result = json.loads(vlrun("ask", *arguments, "--json", home=home).stdout)
+    result = json.loads(run_here("ask", *arguments, "--json").stdout)
     assert result["answers"] == 6
     assert [sum(part["items.bottle"].values()) for part in result["votes"]] == [3, 3]
 
 
-def test_a_schema_as_file_or_text(home: Path, tmp_path: Path) -> None:
+def test_a_schema_as_file_or_text(run_here: RunHere, tmp_path: Path) -> None:
     cans = {"cans": {"enum": [0, 1, 2, 3]}}
     schema = {"type": "object", "properties": cans, "required": ["cans"], "additionalProperties": False}
     (tmp_path / "form.json").write_text(json.dumps(schema))
     for given in (json.dumps(schema), str(tmp_path / "form.json")):
-        done = vlrun("ask", SHELF, "How many cans?", "--schema", given, home=home)
+        done = run_here("ask", SHELF, "How many cans?", "--schema", given)
         Draft202012Validator(schema).validate(json.loads(done.stdout))
 
 
-def test_incomplete_json_has_an_exit_code(home: Path) -> None:
+def test_incomplete_json_has_an_exit_code(run_here: RunHere) -> None:
     """Scripts must not take half an object for success."""
-    done = vlrun("ask", SHELF, "--task", "count", "--max-tokens", "3", home=home)
+    done = run_here("ask", SHELF, "--task", "count", "--max-tokens", "3")
     assert done.returncode == 11
     assert b"cut short before its JSON was complete" in done.stderr
 
@@ -102,28 +97,28 @@ def test_incomplete_json_has_an_exit_code(home: Path) -> None:
     ],
 )
 def test_wrong_options_are_refused_before_the_model_runs(
-    home: Path, arguments: tuple[str, ...], code: int, message: str
+    run_here: RunHere, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     """One sentence, an exit code, and no answer."""
-    done = vlrun("ask", SHELF, "How many?", *arguments, home=home)
+    done = run_here("ask", SHELF, "How many?", *arguments)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
     assert message in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_a_hostile_schema_is_refused_quickly(home: Path) -> None:
+def test_a_hostile_schema_is_refused_quickly(run_here: RunHere) -> None:
     """A schema that would take minutes to compile must be an error within seconds."""
     hostile = json.dumps({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"})
     began = time.monotonic()
-    done = vlrun("ask", SHELF, "How many?", "--schema", hostile, home=home)
+    done = run_here("ask", SHELF, "How many?", "--schema", hostile)
     assert done.returncode == 2, done.stderr
     assert time.monotonic() - began < 15  # most of it is loading on a busy machine
 
 
-def test_drawing_and_heat_map_are_written(home: Path, tmp_path: Path) -> None:
+def test_drawing_and_heat_map_are_written(run_here: RunHere, tmp_path: Path) -> None:
     """The drawing changes pixels only near the bag, and the heat is highest there."""
     arguments = (SHELF, "Where is the red bag?", "--draw", tmp_path / "boxes.png", "--heatmap", tmp_path / "heat.webp")
-    done = vlrun("ask", *arguments, "--json", home=home)
+    done = run_here("ask", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     ((left, top, right, bottom),) = [mark["box"] for mark in json.loads(done.stdout)["marks"]]
     before = np.asarray(Image.open(SHELF).convert("RGB"), np.int32)
@@ -139,24 +134,24 @@ def test_drawing_and_heat_map_are_written(home: Path, tmp_path: Path) -> None:
     assert inside > 3 * np.median(colour)
 
 
-def test_a_region_is_asked_about_alone_and_marks_refer_to_the_whole_image(home: Path) -> None:
-    whole = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--json", home=home).stdout)["marks"][0]["box"]
+def test_a_region_is_asked_about_alone_and_marks_refer_to_the_whole_image(run_here: RunHere) -> None:
+    whole = json.loads(run_here("ask", SHELF, "Where is the red bag?", "--json").stdout)["marks"][0]["box"]
     left, top = max(0, int(whole[0]) - 60), max(0, int(whole[1]) - 60)
     region = f"{left},{top},320,320"
-    part = json.loads(vlrun("ask", SHELF, "Where is the red bag?", "--region", region, "--json", home=home).stdout)
+    part = json.loads(run_here("ask", SHELF, "Where is the red bag?", "--region", region, "--json").stdout)
     box = part["marks"][0]["box"]
     assert np.abs(np.array(box) - np.array(whole)).max() < 40
 
 
-def test_a_falsy_value_is_in_the_json(home: Path) -> None:
+def test_a_falsy_value_is_in_the_json(run_here: RunHere) -> None:
     """The value 0 must not be left out."""
-    result = json.loads(vlrun("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json", home=home).stdout)
+    result = json.loads(run_here("ask", SHELF, "How many?", "--schema", '{"const": 0}', "--json").stdout)
     assert result["value"] == 0
 
 
-def test_an_incomplete_answer_does_not_stop_later_questions(home: Path) -> None:
+def test_an_incomplete_answer_does_not_stop_later_questions(run_here: RunHere) -> None:
     form = '{"type": "array", "items": {"const": "a long word"}, "minItems": 1, "maxItems": 1}'
     arguments = ("-q", "How many?", "-q", "How many cans?", "--schema", form, "--max-tokens", "3", "--json")
-    done = vlrun("ask", SHELF, *arguments, home=home)
+    done = run_here("ask", SHELF, *arguments)
     assert done.returncode == 11
     assert len(done.stdout.splitlines()) == 2

@@ -1,10 +1,11 @@
-"""``vlrun ask --each`` as a process: rows, errors, and runs that are killed and continued."""
+"""``vlrun ask --each``: rows, errors, and runs that are killed and continued."""
 
 from __future__ import annotations
 
 import collections
 import csv
 import json
+import os
 import signal
 import subprocess
 import time
@@ -15,26 +16,22 @@ import pytest
 from PIL import Image
 
 from tests.paths import EXAMPLES
-from tests.runtime.cli.command_line import command, vlrun
+from tests.runtime.cli.command_line import command
+from tests.runtime.cli.conftest import RunHere
 from vlrun.cli.ask import ask
 from vlrun.errors import AnswerCutShort, UnsupportedMedia, VlrunError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_model")]
 
 QUESTION = "How many bottles are there?"
-GOOD, BROKEN = 36, 2
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+GOOD, BROKEN = 20, 2
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_each_image_gets_a_row_and_a_broken_one_an_exit_code(home: Path, tmp_path: Path) -> None:
+def test_each_image_gets_a_row_and_a_broken_one_an_exit_code(run_here: RunHere, tmp_path: Path) -> None:
     """A copy gets the answer of its original. A second run has nothing to do but to try the broken one again."""
     (tmp_path / "pics").mkdir()
     for name in ("shelf.png", "copy.png"):
@@ -42,7 +39,7 @@ def test_each_image_gets_a_row_and_a_broken_one_an_exit_code(home: Path, tmp_pat
     (tmp_path / "pics" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     out = tmp_path / "out.jsonl"
     for earlier in ("", r" (2 were there already)"):
-        done = vlrun("ask", "--each", tmp_path / "pics", QUESTION, "-o", out, home=home)
+        done = run_here("ask", "--each", tmp_path / "pics", QUESTION, "-o", out)
         assert done.returncode == 3
         assert f"2 of 3 answered in '{out}'{earlier}, 1 failed\n" in done.stderr.decode()
         assert "vlrun: 1 of 3 have no answer; the first: '" in done.stderr.decode()
@@ -55,13 +52,13 @@ def test_each_image_gets_a_row_and_a_broken_one_an_exit_code(home: Path, tmp_pat
         assert "broken.jpg" in found["broken.jpg"]["error"]
 
 
-def test_several_questions_as_csv_and_on_stdout(home: Path, tmp_path: Path) -> None:
+def test_several_questions_as_csv_and_on_stdout(run_here: RunHere, tmp_path: Path) -> None:
     pattern, out = EXAMPLES / "shelf*.png", tmp_path / "out.csv"
     arguments = ("ask", "--each", pattern, "-q", QUESTION, "-q", "Is there a red bag?")
-    assert vlrun(*arguments, "-o", out, home=home).returncode == 0
+    assert run_here(*arguments, "-o", out).returncode == 0
     with out.open(newline="", encoding="utf-8") as file:
         written = {(Path(row["file"]).name, row["question"]): row["answer"] for row in csv.DictReader(file)}
-    printed = [json.loads(line) for line in vlrun(*arguments, "--json", home=home).stdout.splitlines()]
+    printed = [json.loads(line) for line in run_here(*arguments, "--json").stdout.splitlines()]
     assert {(Path(row["file"]).name, row["question"]): row["answer"] for row in printed} == written
     assert written["shelf.png", QUESTION] == "6"
     assert len(printed) == len(written) == 4
@@ -119,7 +116,7 @@ def test_text_has_a_line_for_each_answer_in_order_and_errors_on_stderr(
 
 
 @pytest.mark.timeout(300)
-def test_a_run_that_is_killed_three_times_answers_every_image_once(home: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_twice_answers_every_image_once(tmp_path: Path, run_here: RunHere) -> None:
     """With kill -9 and with Ctrl+C; the file is cut in the middle of a row once, as a power failure may leave it."""
     folder, out = tmp_path / "pics", tmp_path / "out.jsonl"
     folder.mkdir()
@@ -129,10 +126,10 @@ def test_a_run_that_is_killed_three_times_answers_every_image_once(home: Path, t
         (folder / f"broken_{number}.jpg").write_bytes(b"\xff\xd8\xff" + bytes([number]))
     arguments = ("ask", "--each", folder, "Describe this image.", "--max-tokens", "20", "-o", out)
     answered = 0
-    for stop in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
-        line, environment = command(arguments, home)
+    for stop in (signal.SIGKILL, signal.SIGINT):
+        line, environment = command(arguments, tmp_path)
         with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE) as process:
-            while process.poll() is None and _answers(out) < answered + 4:
+            while process.poll() is None and _answers(out) < answered + 3:
                 time.sleep(0.01)
             process.send_signal(stop)
             errors = process.communicate()[1].decode()
@@ -141,7 +138,7 @@ def test_a_run_that_is_killed_three_times_answers_every_image_once(home: Path, t
         before, answered = answered, _answers(out)
         assert answered > before
         out.write_bytes(out.read_bytes()[: -10 if stop == signal.SIGINT else None])
-    done = vlrun(*arguments, home=home)
+    done = run_here(*arguments)
     assert done.returncode == 3
     files = collections.Counter(Path(row["file"]).name for row in rows(out))
     assert files == collections.Counter(path.name for path in folder.iterdir())
@@ -150,3 +147,26 @@ def test_a_run_that_is_killed_three_times_answers_every_image_once(home: Path, t
 
 def _answers(out: Path) -> int:
     return out.read_bytes().count(b'"answer"') if out.exists() else 0
+
+
+@pytest.mark.timeout(60)
+def test_files_that_never_end_or_may_not_be_read_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_here: RunHere
+) -> None:
+    """A pipe blocked, whose name was that of an image. Names that are no UTF-8, and links in a circle."""
+    strange = [b"a\n.png", b"-b.png", b"\xff.png"]
+    for name in strange:
+        (tmp_path / os.fsdecode(name)).write_bytes((EXAMPLES / "shelf.png").read_bytes())
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "circle.png").symlink_to(tmp_path / "circle.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "up").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = run_here("ask", "--each", ".", QUESTION, "--recursive", "--json")
+    assert done.returncode == 3
+    found = {os.fsencode(Path(row["file"]).name): row for row in map(json.loads, done.stdout.splitlines())}
+    assert len(found) == 6
+    assert {found[name].get("answer") for name in strange} == {"6"}
+    assert "it is not a regular file" in found[b"pipe.png"]["error"]
+    assert "it is not a regular file" in found[b"zero.png"]["error"]
+    assert "Too many levels of symbolic links" in found[b"circle.png"]["error"]

@@ -15,7 +15,7 @@ import pytest
 
 from vlrun.errors import MediaError, MediaNotFound, OutputError, UnsupportedMedia
 from vlrun.media import camera_reader
-from vlrun.media.camera_reader import MAX_RETRY_SECONDS, CameraReader
+from vlrun.media.camera_reader import MAX_HANGING, MAX_RETRY_SECONDS, CameraReader
 from vlrun.media.camera_source import CameraSource
 
 SOURCE = CameraSource("rtsp://u:p@cam", "rtsp://cam", "rtsp", {})
@@ -32,6 +32,7 @@ class FakeCamera:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fed: queue.Queue[Any] = queue.Queue()
         self.connections = 0
+        self.opened = threading.Semaphore(0)
         self.read = threading.Semaphore(0)
         monkeypatch.setattr(camera_reader, "opened_camera", self.open)
 
@@ -39,6 +40,7 @@ class FakeCamera:
     def open(self, source: CameraSource) -> Iterator[Iterator[Any]]:
         assert source is SOURCE
         self.connections += 1
+        self.opened.release()
         yield self.frames()
 
     def frames(self) -> Iterator[Any]:
@@ -185,12 +187,46 @@ def test_closing_ends_the_wait_and_the_thread(camera: FakeCamera, errors: queue.
     assert errors.empty()
 
 
-def test_a_thread_that_waits_for_the_network_does_not_delay_closing(
-    camera: FakeCamera, reader: CameraReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(camera_reader, "CLOSE_SECONDS", 0.01)
+def camera_threads() -> int:
+    return sum(thread.name == "vlrun-camera" for thread in threading.enumerate())
+
+
+def test_a_thread_that_waits_for_the_network_does_not_delay_closing(camera: FakeCamera, reader: CameraReader) -> None:
+    assert camera.opened.acquire(timeout=10)
     reader.close()
-    assert reader._thread.is_alive()
-    camera.feed(LOST)
     reader._thread.join(10)
     assert not reader._thread.is_alive()
+    assert camera_threads() == 1
+    camera.feed(LOST)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_reader, "STREAM_SECONDS", 0.05)
+    monkeypatch.setattr(camera_reader, "WATCH_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_camera_that_hangs_is_reported_once_and_opened_again(
+    camera: FakeCamera, reader: CameraReader, errors: queue.Queue[MediaError]
+) -> None:
+    """The driver of a camera that was unplugged may never return from a read."""
+    camera.feed_and_wait(1)
+    assert str(errors.get(timeout=10)) == "'rtsp://cam' sends nothing any more, for 0.05 s"
+    for _ in range(MAX_HANGING):
+        assert camera.opened.acquire(timeout=10)
+    assert not camera.opened.acquire(timeout=0.1)  # no thread more while all of them hang
+    assert camera_threads() == MAX_HANGING
+    camera.feed(*(Decoded() for _ in range(MAX_HANGING)))  # they come back: what they have read is too old
+    assert camera.opened.acquire(timeout=10)
+    assert reader._count == 1
+    camera.feed_and_wait(1)
+    assert number(reader, 1) == 2
+    assert errors.empty()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_camera_that_never_answers_is_an_error(camera: FakeCamera, reader: CameraReader) -> None:
+    with pytest.raises(MediaNotFound, match=r"'rtsp://cam' does not answer, for 0.05 s"):
+        reader.newer(0)
+    camera.feed(None)

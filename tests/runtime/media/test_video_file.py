@@ -114,6 +114,7 @@ def test_paths_bytes_and_sound(tmp_path: Path) -> None:
 PROBLEMS = [
     (b"", DamagedMedia, "it is empty"),
     (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", DamagedMedia, "it is damaged or cut short"),
+    (b"\0\0\0\x14ftypisom\0\0\2\0isom\0\0\0\x08moov", UnsupportedMedia, "it has no video$"),
     (b"\x1aE\xdf\xa3" + b"\0" * 2000, DamagedMedia, "it is damaged or cut short"),
     (b"no video at all" * 100, DamagedMedia, "it is damaged or cut short"),
     (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", DamagedMedia, "it is damaged or cut short"),

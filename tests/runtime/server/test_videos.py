@@ -87,6 +87,16 @@ def test_a_video_beside_an_image_and_in_a_stream(server: Server) -> None:
     assert not any("error" in json.loads(line) for line in lines if line.startswith("{"))
 
 
+def test_several_videos_share_the_context(server: Server) -> None:
+    """Each took half of it. Those of earlier messages keep what they had, so that their prefix stays in the cache."""
+    long = chat_request(video_part(video(130, fps=2, size=(320, 240))))["messages"]
+    alone = count(server, *long[0]["content"])
+    assert 0.8 * alone < count(server, *2 * long[0]["content"]) <= alone
+    reply = post(server, {"messages": 3 * long}, "/v1/tokenize").json
+    assert reply["image_tokens"] > 1.5 * alone
+    assert reply["remaining"] > 0
+
+
 def test_a_video_is_sent_once_and_named(server: Server) -> None:
     sent = upload(server, CLIP).json
     assert (sent["width"], sent["height"]) == (96, 64)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import resource
 import tracemalloc
 from pathlib import Path
 
@@ -72,17 +72,21 @@ def test_another_process_and_other_suffixes(tmp_path: Path) -> None:
         RowLog(tmp_path / "none" / "out.jsonl", "time")
 
 
-def test_a_full_disk_leaves_no_half_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_full_disk_leaves_no_half_row(tmp_path: Path) -> None:
+    """A limit for the size of files stands for the disk: half of the row can be written."""
     path = tmp_path / "out.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with RowLog(path, "time") as log:
         log.append(row(1))
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(OutputError, match="No space left"):
-            log.append(row(2))
-    assert rows(path) == [row(1)]
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+            with pytest.raises(OutputError, match="File too large"):
+                log.append(row(2))
+            assert rows(path) == [row(1)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        log.append(row(3))
+    assert rows(path) == [row(1), row(3)]
 
 
 def test_memory_does_not_grow(tmp_path: Path) -> None:
