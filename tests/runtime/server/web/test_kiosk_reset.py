@@ -11,7 +11,7 @@ from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.kiosk_steps import STORED, ask, show_picture, wait_for_answer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Clock, Page, Route
+    from playwright.sync_api import BrowserContext, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
@@ -144,12 +144,12 @@ def test_the_kiosk_waits_for_a_service_that_starts(
 
 
 def test_the_kiosk_is_loaded_again_if_a_script_did_not_come(
-    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
+    page: Page, site: str, context: BrowserContext, watch: Watch, clock: None
 ) -> None:
     """The service went away between the page and its scripts."""
     watch.allow("ERR_CONNECTION_REFUSED")
     context.route("**/web/kiosk/app.js", lambda route: route.abort("connectionrefused"), times=1)
     with page.expect_event("requestfailed"):
         page.goto(f"{site}/kiosk")
-    clock.run_for(21_000)
+    page.clock.run_for(21_000)
     page.locator(".home").wait_for()

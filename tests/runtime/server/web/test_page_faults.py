@@ -18,7 +18,7 @@ from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.page_steps import Texts, add_picture, ask, bring, button, finish, uploads
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Clock, Page, Route
+    from playwright.sync_api import BrowserContext, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
@@ -73,7 +73,7 @@ def test_each_refusal_is_explained_and_nothing_is_lost(
 
 
 def test_a_busy_service_is_asked_again_by_itself_and_a_lost_one_waited_for(
-    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
+    page: Page, site: str, context: BrowserContext, watch: Watch, clock: None
 ) -> None:
     """Also when it is too busy to take the picture."""
     watch.allow("status of 429")
@@ -88,23 +88,24 @@ def test_a_busy_service_is_asked_again_by_itself_and_a_lost_one_waited_for(
     page.get_by_text("Asking again in 6").or_(page.get_by_text("Asking again in 5")).wait_for()
     context.unroute("**/v1/images")
     with page.expect_request(fakes.COMPLETIONS):
-        clock.run_for(61_000)
+        page.clock.run_for(61_000)
     page.get_by_role("alert").get_by_text("The model is busy").wait_for()
     fakes.answer(context, "Six.")
-    clock.run_for(61_000)
+    page.clock.run_for(61_000)
     assert finish(page, 1) == "Six."
 
     context.unroute(fakes.COMPLETIONS)
     context.set_offline(True)
-    clock.run_for(11_000)
-    clock.run_for(3_000)
+    page.clock.run_for(11_000)
+    page.clock.run_for(3_000)
     page.get_by_text("The service cannot be reached. What you typed is kept").wait_for()
     ask(page, "Describe a shelf.")
     alert = page.get_by_role("alert").filter(has_text="The service cannot be reached")
     alert.get_by_text("Waiting for the service").wait_for()
     assert not serious_issues(page)
+    fakes.answer(context, "Six.")
     context.set_offline(False)
-    clock.run_for(3_000)
+    page.clock.run_for(3_000)
     page.locator(".offline").wait_for(state="detached")
     button(page, "Ask again").click()
     assert finish(page, 2) == "Six."
