@@ -1,6 +1,7 @@
 """``benchmarks.compare`` with the limits of a machine that is not measured: ``quick_compare.py [--fake] ARGUMENTS``.
 
-``--fake`` replaces vlrun's workload too: each of its two processes prints a sample and ends a second later.
+``--fake`` replaces vlrun's workload too: each of its two processes prints a sample of every figure and ends half a
+second later. The workload itself is tested with ``vlrun bench``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from unittest.mock import patch
 
 from benchmarks import compare, participants
 from vlrun.bench.ceiling import Ceiling
+from vlrun.bench.report import FIGURES
 from vlrun.bench.runner import WorkloadCommand
 
 WORKLOAD = "--workload"
@@ -27,8 +29,9 @@ def fake_workload(name: str, model: Path, length: Sequence[str]) -> WorkloadComm
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == [WORKLOAD]:
-        print(json.dumps(["start_to_text", 0.5]), flush=True)
-        time.sleep(1)
+        for figure in FIGURES:
+            print(json.dumps([figure, 0.5]), flush=True)
+        time.sleep(0.5)
         return 0
     ceiling = Ceiling(1e10, {"f32": 1e11, "bf16": 1e11, "int8": 2e11})
     with ExitStack() as stack:

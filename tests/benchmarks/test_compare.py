@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 SHORT = ("--model", FOLDER, "--rounds", "1", "--tokens", "2")
 
 
-def start(*arguments: str | Path, cwd: Path, fake: bool = True) -> subprocess.Popen[str]:
-    """Start the comparison. ``fake``: with a workload that only prints samples."""
-    command = ["-m", "tests.benchmarks.quick_compare", *(["--fake"] if fake else [])]
+def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    """Start the comparison with a workload that only prints samples."""
+    command = ["-m", "tests.benchmarks.quick_compare", "--fake"]
     paths = os.pathsep.join(map(str, (ROOT, RUNTIME, EXPORT)))
     return subprocess.Popen(
         [sys.executable, *command, *map(str, (*SHORT, *arguments))],
@@ -37,8 +37,8 @@ def start(*arguments: str | Path, cwd: Path, fake: bool = True) -> subprocess.Po
     )
 
 
-def compare(*arguments: str | Path, cwd: Path, fake: bool = True) -> tuple[int, str, str]:
-    with start(*arguments, cwd=cwd, fake=fake) as process:
+def compare(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
+    with start(*arguments, cwd=cwd) as process:
         out, err = process.communicate(timeout=280)
     return process.returncode, out, err
 
@@ -65,7 +65,7 @@ def wait_for_sample(path: Path, process: subprocess.Popen[str]) -> None:
 def test_a_failed_participant_does_not_affect_the_others(tmp_path: Path) -> None:
     """Its failure is printed, and a resumed run tries it again."""
     (tmp_path / "llama").mkdir()  # without llama-server
-    code, out, err = compare("--peers", tmp_path, "--turns", "1", cwd=tmp_path, fake=False)
+    code, out, err = compare("--peers", tmp_path, "--turns", "1", cwd=tmp_path)
     assert code == 1, err
     assert "llama.cpp, turn 1 of 1: llama.cpp failed: FileNotFoundError" in out
     assert "Traceback" not in out + err

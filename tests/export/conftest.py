@@ -1,4 +1,4 @@
-"""INT8 exports of the small checkpoints."""
+"""An INT8 export of a small checkpoint."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vlrun.manifest import Manifest
 
 
 @pytest.fixture(scope="session")
-def int8_export(small_checkpoint: Path) -> tuple[Path, Manifest]:
-    """Export each small checkpoint to an INT8 folder that passed its check; return the folder and its manifest."""
-    folder = small_checkpoint.parent / "int8"
-    made_once(folder, lambda out: export(small_checkpoint, out, weights="int8", check=True))
+def int8_export(tied_checkpoint: Path) -> tuple[Path, Manifest]:
+    """Export the tied one to an INT8 folder that passed its check; return the folder and its manifest."""
+    folder = tied_checkpoint.parent / "int8"
+    made_once(folder, lambda out: export(tied_checkpoint, out, weights="int8", check=True))
     return folder, manifest.read(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import torch
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
-from tests.small_models import build_checkpoint
 from vlrun import manifest
 from vlrun.errors import CheckFailed
 from vlrun.manifest import CheckResult, Manifest
@@ -20,7 +20,7 @@ from vlrun_export import check
 from vlrun_export.check import check_folder, require_passed
 from vlrun_export.checkpoint import open_checkpoint
 from vlrun_export.export import export_checkpoint
-from vlrun_export.families.qwen3_vl import check_prompt, decoder_graph, vision_graph
+from vlrun_export.families.qwen3_vl import check_prompt, reference, vision_graph
 
 
 class SwappedLevels(vision_graph.VisionGraph):
@@ -31,17 +31,17 @@ class SwappedLevels(vision_graph.VisionGraph):
         self.levels = {block: len(self.levels) - 1 - level for block, level in self.levels.items()}
 
 
+def swapped_levels(output: tuple[torch.Tensor, Sequence[torch.Tensor]]) -> torch.Tensor:
+    """Return the features of a reference with DeepStack levels in the wrong order."""
+    return torch.stack([output[0], *output[1][::-1]])
+
+
 class ChunkedRotary(Qwen3VLTextRotaryEmbedding):
     """M-RoPE in three chunks, as in Qwen2-VL, instead of interleaved."""
 
     def apply_interleaved_mrope(self, freqs: torch.Tensor, mrope_section: list[int]) -> torch.Tensor:
         """Return the frequencies of time, then height, then width."""
         return torch.cat([part[axis] for axis, part in enumerate(freqs.split(mrope_section, dim=-1))], dim=-1)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_checkpoint(tmp_path_factory.mktemp("faults") / "checkpoint", tied=True, deepstack=(1, 3), seed=2)
 
 
 def test_int8_passes_and_the_manifest_records_every_result(int8_export: tuple[Path, Manifest]) -> None:
@@ -56,32 +56,45 @@ def test_without_the_check_the_manifest_has_no_results(small_model: Path) -> Non
     assert manifest.read(small_model).check == ()
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "fault"),
-    [
-        (vision_graph, "VisionGraph", SwappedLevels),
-        (decoder_graph, "Qwen3VLTextRotaryEmbedding", ChunkedRotary),
-    ],
-    ids=["DeepStack rows swapped", "wrong rotary order"],
-)
-def test_a_wrong_graph_fails_even_at_int8(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, name: str, fault: type
+def test_a_wrong_graph_fails_and_leaves_nothing(
+    tied_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards against limits that are too loose."""
-    monkeypatch.setattr(module, name, fault)
+    monkeypatch.setattr(vision_graph, "VisionGraph", SwappedLevels)
     messages: list[str] = []
     with pytest.raises(CheckFailed, match="deviates from transformers"):
-        export_checkpoint(checkpoint, tmp_path / "out", progress=lambda step, fraction=None: messages.append(step))
+        export_checkpoint(
+            tied_checkpoint, tmp_path / "out", weights="fp32", vision="fp32",
+            progress=lambda step, fraction=None: messages.append(step),
+        )  # fmt: skip
     assert "too large" in messages[-1]
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("_stacked", swapped_levels), ("Qwen3VLTextRotaryEmbedding", ChunkedRotary)],
+    ids=["DeepStack rows swapped", "wrong rotary order"],
+)
+def test_a_graph_unlike_the_reference_fails_even_at_int8(
+    int8_export: tuple[Path, Manifest],
+    tied_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    fault: Callable[..., object],
+) -> None:
+    """Guards against limits that are too loose. The fault is in the reference, which needs no export."""
+    monkeypatch.setattr(reference, name, fault)
+    results = check_folder(open_checkpoint(tied_checkpoint), *int8_export)
+    with pytest.raises(CheckFailed, match="deviates from transformers"):
+        require_passed(results)
+
+
 @pytest.mark.parametrize("order", [[0, 2, 1], [0, 1, 1]], ids=["height and width swapped", "width lost"])
 def test_wrong_positions_fail(
-    int8_export: tuple[Path, Manifest], small_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
+    int8_export: tuple[Path, Manifest], tied_checkpoint: Path, order: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check_prompt, "token_positions", lambda length, images: token_positions(length, images)[order])
-    results = check_folder(open_checkpoint(small_checkpoint), *int8_export)
+    results = check_folder(open_checkpoint(tied_checkpoint), *int8_export)
     with pytest.raises(CheckFailed):
         require_passed(results)
 

@@ -5,7 +5,7 @@ Also the other way round: vlrun runs what optimum-intel exports.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 
 import vlrun
 from tests.export.test_optimum_layout import EXACT, assert_equal, probe
-from tests.exports import export
+from tests.exports import export, made_once
 from tests.small_models import build_checkpoint, build_tokenizer
 from vlrun import Options, Turn
 from vlrun.embedded import FOLDER
@@ -41,23 +41,51 @@ Answers = tuple[str, str]
 """The greedy answers with the image, and without it."""
 
 
-@pytest.fixture(scope="module", params=["small", "embedded"])
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("peers") / "checkpoint"
-    if request.param == "embedded":
-        from training.checkpoint import save_checkpoint
-        from training.restore import load_checkpoint
+LARGER: Mapping[str, Mapping[str, object]] = {
+    "text_config": {"hidden_size": 80, "num_attention_heads": 4, "num_key_value_heads": 1},
+    "vision_config": {"hidden_size": 144, "num_heads": 2, "intermediate_size": 76, "out_hidden_size": 80},
+}
+"""What the larger models have beside more layers and a head of their own: in 4B, the heads together are wider than the
+hidden states; in 8B, the vision encoder has heads of 72 and an intermediate size that is no multiple of 32."""
 
-        save_checkpoint(*load_checkpoint(FOLDER), folder)
-        return folder
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Restore the checkpoint of the embedded model."""
+    from training.checkpoint import save_checkpoint
+    from training.restore import load_checkpoint
+
+    folder: Path = tmp_path_factory.mktemp("embedded") / "checkpoint"
+    save_checkpoint(*load_checkpoint(FOLDER), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a random checkpoint in the shapes of the larger models."""
     words = build_tokenizer().get_vocab_size()  # no padding rows, which the peers would sample
-    sizes = {"text_config": {"vocab_size": words}}
+    sizes = {**LARGER, "text_config": {**LARGER["text_config"], "vocab_size": words}}
+    folder: Path = tmp_path_factory.mktemp("larger") / "checkpoint"
     return build_checkpoint(folder, tied=False, deepstack=(0, 2, 4), seed=5, sizes=sizes)
+
+
+@pytest.fixture(scope="module", params=["larger", "embedded"])
+def checkpoint(request: pytest.FixtureRequest) -> Path:
+    return Path(request.getfixturevalue(request.param))
+
+
+def export_once(checkpoint: Path) -> Path:
+    """Export to optimum-intel's layout and compare with transformers."""
+    return made_once(checkpoint.parent / "optimum", lambda out: export(checkpoint, out, OPTIMUM, check=True))
 
 
 @pytest.fixture(scope="module")
 def folder(checkpoint: Path) -> Path:
-    return export(checkpoint, checkpoint.parent / "optimum", OPTIMUM)
+    return export_once(checkpoint)
+
+
+def test_the_shapes_of_the_larger_models_in_both_layouts(larger: Path, tmp_path: Path) -> None:
+    assert_equal(probe(export_once(larger)), probe(export(larger, tmp_path / "vlrun")))
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,9 @@ def compared(course: Course, part: str) -> dict[str, Mapping[str, float]]:
     return found
 
 
-PASSES = {"prefill", "steps", "rollback", "mixed batch", "moved blocks"}
+ONE_SEQUENCE = {"prefill", "steps"}
+PASSES = {"f32": ONE_SEQUENCE, "u8": {*ONE_SEQUENCE, "rollback", "mixed batch", "moved blocks"}}
+"""By precision of the KV cache."""
 
 
 def test_the_vision_encoder_agrees_with_the_cpu(course: Course) -> None:
@@ -90,12 +92,12 @@ def test_the_decoder_agrees_with_the_cpu(course: Course, precision: str, differe
     """Prefill alone was right when the plugin did not write back to the cache."""
     part = f"decoder, KV {precision}"
     found = compared(course, part)
-    assert {name.split(": ")[1] for name in found} == PASSES
+    assert {name.split(": ")[1] for name in found} == PASSES[precision]
     for name, values in found.items():
         assert values["largest_difference"] < difference, name
         assert values["similarity"] > likeness, name
         assert values["same_top"] >= (1 if precision == "f32" else 0.9), name
-    assert course.outcome["equal"][f"{part}: moved"]
+    assert course.outcome["equal"].get(f"{part}: moved", precision == "f32")
 
 
 def test_8_bit_keys_are_quantized_by_token(course: Course) -> None:

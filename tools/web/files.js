@@ -11,15 +11,15 @@ const VENDORED = {
   "preact.js": "htm/preact/standalone.module.js",
   "marked.js": "marked/lib/marked.esm.js",
   "purify.js": "dompurify/dist/purify.min.js",
-  "katex.js": "katex/dist/katex.min.js",
+  "temml.js": "temml/dist/temml.min.js",
 };
 /** Of all that a page may load, compressed, without pictures. */
-const MAX_BYTES = 250 * 1024;
+const MAX_BYTES = 250_000;
 const PAGES = ["index.html", "kiosk.html"];
-/** What a file names: links and scripts of HTML, imports of scripts. `import(...)` is loaded when it is needed. */
+/** What a file names: links and scripts of HTML, imports of scripts. `new URL(...)` is loaded when it is needed. */
 const NAMED = {
   ".html": [/(?:href|src)="\/web\/([^"]+)"/g],
-  ".js": [/^(?:import|export)[^"'()]*["'](\.[^"']+)["']/gm, /\bimport\(["'](\.[^"']+)["']\)/g],
+  ".js": [/^(?:import|export)[^"'()]*["'](\.[^"']+)["']/gm, /\bnew URL\(["'](\.[^"']+)["'], import\.meta\.url\)/g],
 };
 
 /** @param {string} file @param {boolean} all Also what is loaded only when it is needed. @param {Set<string>} found */

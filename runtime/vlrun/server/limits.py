@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlrun.media.decoding import MAX_SECONDS
+from vlrun.tasks.definition import MAX_NAME_LENGTH, MAX_NAMES
 from vlrun.types.options import MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_TOKENS
 from vlrun.types.turn import MAX_TOOLS
 
@@ -84,11 +85,13 @@ class ServerLimits:
 
     @property
     def of_inputs(self) -> dict[str, int]:
-        """What a client must know to make its images fit, as ``/health/ready`` reports it."""
+        """What a client must know to make images and the names of tasks fit, as ``/health/ready`` reports it."""
         return {
             "body_bytes": self.max_body_mib * MIB,
             "images": self.max_images,
             "image_pixels": self.max_megapixels * 10**6,
+            "task_names": MAX_NAMES,
+            "task_name_length": MAX_NAME_LENGTH,
         }
 
 

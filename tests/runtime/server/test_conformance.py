@@ -59,7 +59,7 @@ def test_the_service_conforms_to_its_openapi_document(server: Server, tmp_path: 
     """Statuses, content types, headers and shapes of responses, rejection of invalid requests and unknown methods, over
     thousands of requests, always the same, without a 5xx. The other APIs would take as long: see the test below.
     """
-    output = fuzz(server, tmp_path, "--max-examples", "10", "--exclude-path-regex", OTHER_APIS)
+    output = fuzz(server, tmp_path, "--max-examples", "4", "--exclude-path-regex", OTHER_APIS)
     assert "No issues found" in output
     assert "Operations:       12 selected / 26 total" in output
     wait_until(lambda: is_idle(server))
@@ -73,7 +73,7 @@ def test_documented_security_is_enforced(tmp_path: Path) -> None:
     keys.chmod(0o600)
     with serving("--api-key-file", str(keys)) as keyed:
         headers = ("--header", f"Authorization: Bearer {KEY}")
-        output = fuzz(keyed, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "3", *headers)
+        output = fuzz(keyed, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "2", *headers)
         assert "No issues found" in output
 
 

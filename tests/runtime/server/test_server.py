@@ -45,7 +45,8 @@ def test_readiness_reports_model_device_and_queue(server: Server) -> None:
     assert 10**7 < ready.json["memory"]["resident_bytes"] < 10**10
     assert ready.json["memory"]["available_bytes"] > 0
     assert ready.json["inputs"][:5] == ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"]
-    assert ready.json["limits"] == {"body_bytes": 15 * 2**20, "images": 16, "image_pixels": 50_000_000}
+    limits = {"body_bytes": 15 * 2**20, "images": 16, "image_pixels": 50_000_000}
+    assert ready.json["limits"] == {**limits, "task_names": 100, "task_name_length": 100}
     assert get(server, "/health/live").json == get(server, "/health").json == {"status": "ok"}
 
 

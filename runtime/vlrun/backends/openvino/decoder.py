@@ -22,7 +22,7 @@ from vlrun.backends.openvino.cache_memory import CacheMemory, allocate_cache
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.graphs import read_decoder
-from vlrun.backends.openvino.mapped_weights import MappedWeights
+from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DamagedModel, DeviceError, OptionError, reason_of
 from vlrun.manifest import TextDimensions
@@ -60,7 +60,8 @@ class OpenVINODecoder:
         self._lock = threading.Lock()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
-        with MappedWeights(model) as mapped:
+        self._mapped = MappedWeights(model)
+        with self._mapped:
             self._compiled = device.compile_model(model, folder, graph.weights, device.hints.decoder_config())
             check_ports(self._compiled, _expected_ports(text, deepstack), graph.name)
             self._request = self._compiled.create_infer_request()
@@ -73,7 +74,8 @@ class OpenVINODecoder:
                     self._compiled, self._request, self._lock, keys, self.block_size, text.head_dim
                 )
             self._warm_up()
-        mapped.own()
+        self._mapped.own()
+        trim_heap()
         layout = [f"{self._compiled.input(name)}" for name in ports]
         self.name = f"{device.core.get_property(device.hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
 
@@ -87,6 +89,7 @@ class OpenVINODecoder:
             inputs = self._inputs(steps)
             self._check_weights()  # a shorter file would end the process
             run(self._request, inputs, stopped)
+            self._mapped.release()  # the rows of the embedding table
             self._check_weights()
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
             queries = [

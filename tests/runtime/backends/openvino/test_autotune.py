@@ -279,7 +279,7 @@ def test_vlrun_tune_stores_a_result_that_the_next_load_uses(tmp_path: Path, monk
     """Real processes measure the defaults; the other choices differ between machines."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(autotune, "choices_for", lambda _: [])
-    run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--time-limit", "600"])
+    run = CliRunner().invoke(commands, ["tune", "--model", str(FOLDER), "--time-limit", "120"])
     assert run.exit_code == 0, run.output
     assert run.stderr.startswith("defaults: decoder f32, ")
     assert run.stderr.endswith("there is nothing else to choose on this machine\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,17 @@ def test_the_default_limit_of_a_gpu_is_lower_because_its_memory_is_committed_at_
     assert default_cache_bytes("CPU", 64 * GIB) == 16 * GIB
     assert default_cache_bytes("GPU", 8 * GIB) == default_cache_bytes("GPU.0", 8 * GIB) == GIB
     assert default_cache_bytes("GPU", 64 * GIB) == MAX_GPU_BYTES == 2 * GIB
+
+
+def test_a_cache_takes_memory_only_as_it_fills() -> None:
+    """One block of each of 56 ports as a huge page were 112 MiB; NumPy asks for huge pages."""
+    mib = 2**20
+    cache = allocate_cache(Device(None, Hints(device="CPU")), ov.Type.u8, [64, mib])
+    before = memory_kib("Anonymous")
+    cache.cells[:, 0] = 1
+    assert memory_kib("Anonymous") - before < 16 * 1024  # 64 small pages and what the process does
+
+
+def memory_kib(kind: str) -> int:
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{kind}:")).split()[1])

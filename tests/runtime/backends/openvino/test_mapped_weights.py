@@ -78,6 +78,15 @@ def test_a_loaded_model_keeps_its_weights_in_memory_once() -> None:
     assert after == before  # nothing of a small model stays mapped, although the plugin splits the mapping
 
 
+@pytest.mark.slow
+def test_an_answer_leaves_no_rows_of_the_embedding_table_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each brings its whole folio along: a hundred MiB for twenty tokens of the 2B model."""
+    monkeypatch.setattr(mapped_weights, "MAX_OWNED_BYTES", 1000)
+    with vlrun.load() as vlm:
+        vlm.ask([], "What is there?", vlrun.Options(max_tokens=3))
+        assert max(resident_kib(FOLDER / "decoder.bin")) == 0
+
+
 @pytest.mark.fault(45)
 def test_owned_weights_survive_a_file_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against SIGBUS. Large files stay mapped, because a copy would take their size in memory."""

@@ -255,7 +255,8 @@ def test_readiness_has_its_own_body_for_503() -> None:
     ready = {"ready": False, "status": "stuck", "model": "m", "device": "CPU", "queue": queue, "notes": []}
     memory = {"resident_bytes": None, "available_bytes": 1}
     ready |= {"context": None, "memory": memory, "thinks": False, "inputs": [], "version": "1"}
-    ready |= {"limits": {"body_bytes": 1, "images": 1, "image_pixels": 1}}
+    limits = ("body_bytes", "images", "image_pixels", "task_names", "task_name_length")
+    ready |= {"limits": dict.fromkeys(limits, 1)}
     schema = OPEN["paths"]["/health/ready"]["get"]["responses"]["503"]["content"]["application/json"]["schema"]
     validator = Draft202012Validator({**schema, "components": OPEN["components"]})
     assert validator.is_valid(ready)

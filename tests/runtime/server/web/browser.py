@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,6 +39,9 @@ WAIT_SECONDS = 60
 LOAD_SECONDS = 120
 """How long a service may load its model while a browser runs beside it."""
 
+STORED = "cookies,indexeddb,local_storage,service_workers,cache_storage"
+"""What is deleted between tests; not the cache of files."""
+
 FAILURES = ROOT / "build" / "browser-failures"
 """Where a failed test leaves a screenshot, the page and its console. With VLRUN_BROWSER_TRACE=1, also a trace."""
 
@@ -68,6 +71,51 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+class Contexts:
+    """Contexts of a browser by their kinds, each for one test at a time."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._unused: dict[Hashable, BrowserContext] = {}
+        self._spoilt: list[BrowserContext] = []
+        self._kept: dict[BrowserContext, Page] = {}
+
+    @contextmanager
+    def use(self, kind: Hashable, **options: Any) -> Iterator[BrowserContext]:
+        """Lend a context of a kind, which is made with these options."""
+        context = self._unused.pop(kind, None) or self._browser.new_context(**options)
+        yield context
+        if context in self._spoilt:
+            self._spoilt.remove(context)
+            context.close()
+            return
+        context.unroute_all(behavior="ignoreErrors")
+        context.set_offline(False)
+        for page in context.pages:
+            if page is not self._kept.get(context):
+                page.close()
+        self._unused[kind] = context
+
+    def kept_page(self, context: BrowserContext) -> Page:
+        """Return the page of a context that stays open between its tests, as the last one left it."""
+        if context not in self._kept:
+            self._kept[context] = context.new_page()
+        return self._kept[context]
+
+    def spoil(self, context: BrowserContext) -> None:
+        """Close a context after its test, because another one could not use it."""
+        self._spoilt.append(context)
+
+
+def empty_page(context: BrowserContext, origin: str) -> Page:
+    """Open a page, after what earlier pages of the context stored is deleted."""
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": STORED})
+    session.detach()
+    return page
+
+
 class Watch:
     """Collects what no page may do: log errors, throw, break its content security policy, leave its origin."""
 
@@ -77,10 +125,20 @@ class Watch:
         self.problems: list[str] = []
         self.console: list[str] = []
         self.requests: list[Request] = []
-        context.on("request", self._on_request)
-        context.on("console", self._on_console)
-        context.on("weberror", lambda error: self.problems.append(f"uncaught: {error.error}"))
-        context.on("page", lambda page: page.on("crash", lambda _: self.problems.append("the page crashed")))
+        self._context = context
+        self._listeners: dict[Any, Callable[[Any], None]] = {
+            "request": self._on_request,
+            "console": self._on_console,
+            "weberror": lambda error: self.problems.append(f"uncaught: {error.error}"),
+            "page": lambda page: page.on("crash", lambda _: self.problems.append("the page crashed")),
+        }
+        for event, listener in self._listeners.items():
+            context.on(event, listener)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        for event, listener in self._listeners.items():
+            self._context.remove_listener(event, listener)
 
     def allow(self, pattern: str) -> None:
         """Expect a problem that matches, such as Chromium's message of a failed request."""

@@ -62,9 +62,11 @@ class Components:
 
     def __init__(self, page: Page, site: str, language: str = "en") -> None:
         self.page = page
-        page.goto(f"{site}/")
-        page.wait_for_selector("html[data-ready]")
-        page.evaluate("language => setLanguage(language)", language)
+        if page.url != f"{site}/":
+            page.goto(f"{site}/")
+            page.wait_for_selector("html[data-ready]")
+        page.mouse.move(1, (page.viewport_size or {"height": 1})["height"] - 1)  # where nothing is
+        page.evaluate("language => reset(language)", language)
 
     def viewer(self, **properties: Any) -> None:
         """Show a picture; ``focus=True`` offers the focus box."""

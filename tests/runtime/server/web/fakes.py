@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page, Route
 
 COMPLETIONS = "**/v1/chat/completions"
-CONFIG = "**/kiosk/config.json"
+CONFIG = "/kiosk/config.json"
 
 QUESTIONS: list[dict[str, Any]] = [
     {"label": {"en": "What is this?", "zh": "这是什么？"}},
@@ -71,15 +71,17 @@ def refuse(
     where.route(path, lambda route: route.fulfill(status=status, headers=headers, json=body))
 
 
-def kiosk(where: BrowserContext | Page, **changes: Any) -> None:
-    """Configure the kiosk."""
-    where.unroute(CONFIG)
-    where.route(CONFIG, lambda route: route.fulfill(json={**KIOSK, **changes}))
+def kiosk(page: Page, **changes: Any) -> None:
+    """Configure the kiosk from its next load on. Without a route, which would keep the browser from using its cache."""
+    script = """([path, config]) => {
+        const real = fetch;
+        window.fetch = async (where, options) => where === path ? Response.json(config) : real(where, options);
+    }"""
+    page.add_init_script(f"({script})({json.dumps([CONFIG, {**KIOSK, **changes}])})")
 
 
-def images(where: BrowserContext | Page) -> list[tuple[str, str]]:
-    """Keep pictures as the service does. Returns method and path of the requests, as they come."""
-    calls: list[tuple[str, str]] = []
+def images(where: BrowserContext | Page, calls: list[tuple[str, str]]) -> None:
+    """Keep pictures as the service does. ``calls`` gets method and path of the requests, as they come."""
     image = {"id": "img_1", "object": "image", "url": "vlrun:img_1", "bytes": 1, "width": 320, "height": 256}
 
     def fulfill(route: Route) -> None:
@@ -88,4 +90,3 @@ def images(where: BrowserContext | Page) -> list[tuple[str, str]]:
 
     where.route("**/v1/images", fulfill)
     where.route("**/v1/images/*", fulfill)
-    return calls

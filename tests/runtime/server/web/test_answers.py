@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.runtime.server.web.accessibility import serious_issues
-from tests.runtime.server.web.components import Components, component_site
+from tests.runtime.server.web.components import Components
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import BrowserContext, Page
+
+    from tests.runtime.server.web.browser import Contexts
 
 pytestmark = pytest.mark.slow
 
@@ -47,15 +48,14 @@ ATTRIBUTES = frozenset(
 )
 
 
-@pytest.fixture(scope="module")
-def component_origin() -> Iterator[str]:
-    with component_site() as origin:
-        yield origin
-
-
 @pytest.fixture
 def site(component_origin: str) -> str:
     return component_origin
+
+
+@pytest.fixture
+def tab(contexts: Contexts, context: BrowserContext) -> Page:
+    return contexts.kept_page(context)
 
 
 @pytest.fixture

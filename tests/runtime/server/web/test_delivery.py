@@ -77,6 +77,7 @@ def test_a_page_is_light_and_passes_audits(
     page: Page, site: str, watch: Watch, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Those of Lighthouse that need no network. How fast it is depends on the machine, and is only printed."""
+    page.context.new_cdp_session(page).send("Network.clearBrowserCache")
     page.goto(f"{site}{path}")
     page.locator("button").first.wait_for()
     page.wait_for_load_state("networkidle")

@@ -10,7 +10,7 @@ from tests.runtime.server.running_server import KEY
 from tests.runtime.server.web.accessibility import serious_issues
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Clock, Page
 
     from tests.runtime.server.running_server import Server
     from tests.runtime.server.web.browser import Watch
@@ -23,7 +23,7 @@ def site(strict_server: Server) -> str:
     return strict_server.url
 
 
-def test_the_key_is_entered_once_and_kept(page: Page, site: str, watch: Watch, calls: object) -> None:
+def test_the_key_is_entered_once_and_kept(page: Page, site: str, watch: Watch) -> None:
     watch.allow("status of 401")
     page.goto(f"{site}/kiosk")
     field = page.get_by_label("API key")
@@ -50,10 +50,9 @@ def test_the_key_is_entered_once_and_kept(page: Page, site: str, watch: Watch, c
     assert page.evaluate("Object.values(localStorage)") == []
 
 
-def test_a_long_press_on_the_corner_opens_the_settings(page: Page, site: str, watch: Watch, calls: object) -> None:
+def test_a_long_press_on_the_corner_opens_the_settings(page: Page, site: str, watch: Watch, clock: Clock) -> None:
     watch.allow("status of 401")
     page.add_init_script(f"localStorage.setItem('vlrun.kiosk.api-key', {KEY!r})")
-    page.clock.install()
     page.goto(f"{site}/kiosk")
     page.locator(".home").wait_for()
     corner = page.locator(".brand")
@@ -61,12 +60,12 @@ def test_a_long_press_on_the_corner_opens_the_settings(page: Page, site: str, wa
     assert box is not None
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
-    page.clock.run_for(2_000)
+    clock.run_for(2_000)
     page.mouse.up()
-    page.clock.run_for(2_000)
+    clock.run_for(2_000)
     assert page.get_by_label("API key").count() == 0
     page.mouse.down()
-    page.clock.run_for(3_100)
+    clock.run_for(3_100)
     page.mouse.up()
     page.get_by_label("API key").wait_for()
     page.get_by_role("button", name="Cancel").click()

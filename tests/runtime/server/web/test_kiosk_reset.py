@@ -11,22 +11,13 @@ from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.kiosk_steps import STORED, ask, show_picture, wait_for_answer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page, Route
+    from playwright.sync_api import BrowserContext, Clock, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
 pytestmark = pytest.mark.slow
 
 READY = "**/health/ready"
-
-
-@pytest.fixture
-def timed(page: Page, site: str, calls: list[tuple[str, str]]) -> Page:
-    """The kiosk, with a clock that the test moves."""
-    page.clock.install()
-    page.goto(f"{site}/kiosk")
-    page.locator(".home h1").wait_for()
-    return page
 
 
 def test_an_idle_kiosk_counts_down_and_forgets_everything(timed: Page, calls: list[tuple[str, str]]) -> None:
@@ -149,24 +140,23 @@ def test_a_question_that_always_breaks_the_answer_is_given_up(
 
 
 def test_the_kiosk_waits_for_a_service_that_starts(
-    page: Page, site: str, context: BrowserContext, watch: Watch, calls: object
+    page: Page, site: str, context: BrowserContext, watch: Watch
 ) -> None:
     watch.allow("status of 503")
-    fakes.refuse(context, 503, "not_ready", path=fakes.CONFIG)
+    fakes.refuse(context, 503, "not_ready", path=f"**{fakes.CONFIG}")
     page.goto(f"{site}/kiosk")
     page.get_by_text("One moment, please").wait_for()
-    fakes.kiosk(context)
+    context.unroute(f"**{fakes.CONFIG}")
     page.locator(".home").wait_for()
 
 
 def test_the_kiosk_is_loaded_again_if_a_script_did_not_come(
-    page: Page, site: str, context: BrowserContext, watch: Watch, calls: object
+    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
 ) -> None:
     """The service went away between the page and its scripts."""
     watch.allow("ERR_CONNECTION_REFUSED")
     context.route("**/web/kiosk/app.js", lambda route: route.abort("connectionrefused"), times=1)
-    page.clock.install()
     with page.expect_event("requestfailed"):
         page.goto(f"{site}/kiosk")
-    page.clock.run_for(21_000)
+    clock.run_for(21_000)
     page.locator(".home").wait_for()

@@ -18,7 +18,7 @@ from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.page_steps import Texts, add_picture, ask, bring, button, finish, uploads
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page, Route
+    from playwright.sync_api import BrowserContext, Clock, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
@@ -72,10 +72,11 @@ def test_each_refusal_is_explained_and_nothing_is_lost(
     assert opened.locator("#question").input_value() == "typed meanwhile"
 
 
-def test_a_busy_service_is_asked_again_by_itself(page: Page, site: str, context: BrowserContext, watch: Watch) -> None:
+def test_a_busy_service_is_asked_again_by_itself(
+    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
+) -> None:
     """Also when it is too busy to take the picture."""
     watch.allow("status of 429")
-    page.clock.install()
     page.goto(site)
     fakes.refuse(context, 429, "busy", path="**/v1/images", retry_after=60)
     fakes.refuse(context, 429, "busy", retry_after=60)
@@ -85,10 +86,10 @@ def test_a_busy_service_is_asked_again_by_itself(page: Page, site: str, context:
     page.get_by_text("Asking again in 6").or_(page.get_by_text("Asking again in 5")).wait_for()
     context.unroute("**/v1/images")
     with page.expect_request(fakes.COMPLETIONS):
-        page.clock.run_for(61_000)
+        clock.run_for(61_000)
     page.get_by_role("alert").get_by_text("The model is busy").wait_for()
     fakes.answer(context, "Six.")
-    page.clock.run_for(61_000)
+    clock.run_for(61_000)
     assert finish(page, 1) == "Six."
 
 
@@ -130,14 +131,15 @@ def test_errors_inside_a_stream_are_explained(opened: Page, context: BrowserCont
         opened.get_by_role("alert").nth(turn).get_by_text(title).first.wait_for()
 
 
-def test_an_offline_page_says_so_and_comes_back(page: Page, site: str, context: BrowserContext, watch: Watch) -> None:
+def test_an_offline_page_says_so_and_comes_back(
+    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
+) -> None:
     watch.allow("ERR_INTERNET_DISCONNECTED")
-    page.clock.install()
     page.goto(site)
     page.locator(".dot-ok").wait_for()
     context.set_offline(True)
-    page.clock.run_for(11_000)
-    page.clock.run_for(3_000)
+    clock.run_for(11_000)
+    clock.run_for(3_000)
     page.get_by_text("The service cannot be reached. What you typed is kept").wait_for()
     ask(page, "Describe a shelf.")
     alert = page.get_by_role("alert").filter(has_text="The service cannot be reached")
@@ -145,7 +147,7 @@ def test_an_offline_page_says_so_and_comes_back(page: Page, site: str, context: 
     assert not serious_issues(page)
     fakes.answer(context, "Six.")
     context.set_offline(False)
-    page.clock.run_for(3_000)
+    clock.run_for(3_000)
     page.locator(".offline").wait_for(state="detached")
     button(page, "Ask again").click()
     assert finish(page, 1) == "Six."

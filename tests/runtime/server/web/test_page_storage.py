@@ -18,7 +18,6 @@ pytestmark = pytest.mark.slow
 FULL = "() => { throw new DOMException('full', 'QuotaExceededError'); }"
 DENIED = "{get() { throw new DOMException('denied', 'SecurityError'); }}"
 BROWSERS = {
-    "without a database": "Object.defineProperty(window, 'indexedDB', {value: undefined})",
     "that denies it": f"""
         const kinds = ["indexedDB", "localStorage", "sessionStorage"];
         for (const kind of kinds) Object.defineProperty(window, kind, {DENIED});

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runtime.server.web.components import Components, component_site
+from tests.runtime.server.web.components import Components
 from vlrun.heatmap.overlay import INFERNO, OPACITY
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import BrowserContext, Page
+
+    from tests.runtime.server.web.browser import Contexts
 
 pytestmark = pytest.mark.slow
 
 TWO = [{"label": "bottle", "box": [64, 64, 192, 256]}, {"label": "can", "box": [320, 320, 384, 512]}]
 
 
-@pytest.fixture(scope="module")
-def component_origin() -> Iterator[str]:
-    with component_site() as origin:
-        yield origin
-
-
 @pytest.fixture
 def site(component_origin: str) -> str:
     return component_origin
+
+
+@pytest.fixture
+def tab(contexts: Contexts, context: BrowserContext) -> Page:
+    return contexts.kept_page(context)
 
 
 @pytest.fixture

@@ -1,17 +1,37 @@
-// Formulas in Markdown: `$..$`, `$$..$$`, `\(..\)` and `\[..\]` are kept from the parser and shown by KaTeX as MathML.
+// Formulas in Markdown: `$..$`, `$$..$$`, `\(..\)` and `\[..\]` are kept from the parser and shown by Temml as MathML.
 
 import "../vendor/purify.js";
 
 /** @typedef {import("../vendor/marked.js").TokenizerAndRendererExtension} Extension */
+/** @typedef {typeof import("../vendor/temml.js")} Temml The script, which sets `globalThis.temml`. */
 
 /** Longer ones are shown as text: no formula in a picture is that long. */
 const MAX_LENGTH = 4000;
 const INLINE_CLASS = "formula";
 const DISPLAY_CLASS = "formula display";
-/** KaTeX replaces at most so many macros in a formula (its own default). */
+/** Temml replaces at most so many macros in a formula (its own default). */
 const MAX_EXPAND = 1000;
-/** The greatest size that a formula may choose, in em. */
-const MAX_SIZE = 20;
+/** The greatest size that a formula may choose, in em, and the most parts that a macro may give it. */
+const MAX_SIZE = /** @type {[number, number]} */ ([20, 1000]);
+
+/** @type {Promise<void> | undefined} */
+let loaded;
+
+/** @returns {Promise<void>} When Temml is there, which is a script and no module. */
+function load() {
+  loaded ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.onload = () => resolve();
+    script.onerror = () => {
+      loaded = undefined;
+      script.remove();
+      reject(new Error("Temml did not come"));
+    };
+    script.src = new URL("../vendor/temml.js", import.meta.url).href;
+    document.head.append(script);
+  });
+  return loaded;
+}
 
 const DISPLAY = /^(?:\$\$(?!\$)([^$]+?)\$\$|\\\[([\s\S]+?)\\\])/;
 /** As in Pandoc: no space inside the dollars, no digit behind them, so that prices stay prices. */
@@ -55,14 +75,18 @@ function escaped(text) {
 }
 
 /**
- * Replace the formulas of sanitised content by MathML. KaTeX is loaded for the first one.
+ * Replace the formulas of sanitised content by MathML. Temml is loaded for the first one.
  *
  * @param {HTMLElement} content
  */
 export async function showFormulas(content) {
   const formulas = [...content.querySelectorAll(`code.${INLINE_CLASS}`)];
   if (!formulas.length) return;
-  await import("../vendor/katex.js");
+  try {
+    await load();
+  } catch {
+    return; // the service is away: the text of the formulas stays
+  }
   for (const formula of formulas) {
     const math = mathOf(formula.textContent ?? "", formula.classList.contains("display"));
     if (math && formula.isConnected) formula.replaceChildren(math);
@@ -76,8 +100,8 @@ export async function showFormulas(content) {
  */
 function mathOf(tex, displayMode) {
   try {
-    const options = { output: /** @type {const} */ ("mathml"), displayMode, trust: false, maxExpand: MAX_EXPAND, maxSize: MAX_SIZE };
-    const markup = globalThis.katex.renderToString(tex, { ...options, throwOnError: true, strict: "ignore" });
+    const limits = { trust: false, maxExpand: MAX_EXPAND, maxSize: MAX_SIZE };
+    const markup = globalThis.temml.renderToString(tex, { ...limits, displayMode, throwOnError: true });
     const unstyled = markup.replace(/ style="[^"]*"/g, ""); // already the parser would break the page's policy
     // <annotation> holds the source of the formula, which would be shown as text.
     return globalThis.DOMPurify.sanitize(unstyled, {

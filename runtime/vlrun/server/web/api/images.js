@@ -32,21 +32,38 @@ export function forget(blob) {
 
 /**
  * Run `use` with the references of pictures. If the service no longer has one, all are sent again and `use` runs once
- * more.
+ * more. `signal` ends the wait for pictures that are on their way, which go on.
  *
  * @template T
  * @param {Blob[]} blobs
  * @param {(images: ImageObject[]) => Promise<T>} use
+ * @param {AbortSignal} [signal]
  * @returns {Promise<T>}
  */
-export async function withImages(blobs, use) {
+export async function withImages(blobs, use, signal) {
+  const uploaded = () => unlessAborted(Promise.all(blobs.map(upload)), signal);
   try {
-    return await use(await Promise.all(blobs.map(upload)));
+    return await use(await uploaded());
   } catch (error) {
     if (!(error instanceof ApiError) || error.code !== "image_not_found") throw error;
     blobs.forEach(forget);
-    return use(await Promise.all(blobs.map(upload)));
+    return use(await uploaded());
   }
+}
+
+/**
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>} Rejected as soon as the signal is aborted.
+ */
+function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const abort = () => reject(signal?.reason);
+    signal?.addEventListener("abort", abort);
+    promise.then(resolve, reject).finally(() => signal?.removeEventListener("abort", abort));
+  });
 }
 
 /**
@@ -58,13 +75,14 @@ export async function withImages(blobs, use) {
  * @returns {Promise<Blob>}
  */
 export function preview(blob, { enhance = false, region, page, side, signal } = {}) {
-  return withImages([blob], async ([image]) => {
+  const draw = async (/** @type {ImageObject[]} */ [image]) => {
     const wanted = { enhance: enhance || undefined, region, page: page ?? undefined, side };
     const given = Object.entries(wanted).filter(([, value]) => value !== undefined);
     const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
     const path = `/v1/images/${encodeURIComponent(image.id)}/preview?${query}`;
     return (await send(path, { signal })).blob();
-  });
+  };
+  return withImages([blob], draw, signal);
 }
 
 /** @param {string} url Of a sent file. @param {number | null} page @returns {string} The URL of the page. */

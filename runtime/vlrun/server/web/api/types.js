@@ -118,7 +118,8 @@
  * @property {{resident_bytes?: number, available_bytes?: number}} [memory]
  * @property {boolean} [thinks]
  * @property {string[]} [inputs]
- * @property {{body_bytes: number, images: number, image_pixels: number}} [limits]
+ * @property {{body_bytes: number, images: number, image_pixels: number, task_names: number, task_name_length: number}}
+ *   [limits]
  */
 
 export {};

@@ -79,16 +79,16 @@ async function answer(id) {
       pictures.map(({ blob }) => blob),
       async (images) => {
         const urls = new Map(pictures.map(({ key, page }, index) => [key, pageUrl(images[index].url, page)]));
-        controller.signal.throwIfAborted();
         await receive(id, urls, controller.signal);
       },
+      controller.signal,
     );
     changeTurn(id, { status: "done", progress: null });
   } catch (error) {
     if (isAbort(error)) changeTurn(id, { status: "stopped", progress: null });
     else changeTurn(id, { status: "failed", progress: null, error: errorOf(error) });
   } finally {
-    running = null;
+    if (running === controller) running = null;
   }
 }
 

@@ -1,6 +1,13 @@
 // Which conversation the page shows, and keeping it in the browser.
 
-import { deleteConversation, loadConversation, onHistoryTrouble, saveConversation } from "../store/conversations.js";
+import {
+  deleteAllConversations,
+  deleteConversation,
+  loadConversation,
+  onHistoryTrouble,
+  saveAtOnce,
+  saveConversation,
+} from "../store/conversations.js";
 import { readValue, writeValue } from "../store/browser_storage.js";
 import messages from "../i18n/app.js";
 import { translator } from "../i18n/index.js";
@@ -16,12 +23,22 @@ const SAVE_MILLISECONDS = 400;
 
 const CLEARED = { region: null, shownTurn: null, activeMark: null, tokens: null, task: null };
 
-/** Show an empty conversation. The present one stays in the history, unless `keep` is false. */
-export function startConversation({ keep = true } = {}) {
+/** @type {import("./state.js").Conversation | null} As it was last saved or opened. */
+let saved = null;
+
+/** Show an empty conversation. The present one stays in the history. */
+export function startConversation() {
   stop();
-  if (keep) void saveNow();
-  app.set({ ...CLEARED, conversation: newConversation(), picture: null, enhance: false, draft: "" });
+  void saveNow();
+  show(newConversation(), { enhance: false, draft: "" });
   document.getElementById("question")?.focus();
+}
+
+/** @param {import("./state.js").Picture} picture Show a conversation about it alone. The present one stays in the history. */
+export function startWith(picture) {
+  stop();
+  void saveNow();
+  show({ ...newConversation(), pictures: [picture] });
 }
 
 /** @param {string} id Show a conversation of the history. */
@@ -30,15 +47,39 @@ export async function openConversation(id) {
   if (!conversation) return;
   stop();
   await saveNow();
-  app.set({ ...CLEARED, conversation: interrupted(conversation), picture: conversation.pictures.at(-1)?.key ?? null });
+  showSaved(conversation);
 }
 
-/** @param {import("./state.js").Conversation} conversation Delete it for good. */
-export async function removeConversation(conversation) {
-  await deleteConversation(conversation);
-  if (app.value.conversation.id !== conversation.id) return;
+/** @param {import("./state.js").Conversation} conversation */
+function showSaved(conversation) {
+  saved = interrupted(conversation);
+  show(saved);
+}
+
+/**
+ * @param {import("./state.js").Conversation} conversation
+ * @param {Partial<import("./state.js").State>} [changes]
+ */
+function show(conversation, changes) {
+  app.set({ ...CLEARED, conversation, picture: conversation.pictures.at(-1)?.key ?? null, ...changes });
+}
+
+/** @param {string} id Delete a conversation for good, with what is being saved of it. */
+export async function removeConversation(id) {
+  if (app.value.conversation.id === id) leave();
+  await deleteConversation(id);
+}
+
+/** Delete all conversations for good, with what is being saved of them. */
+export async function removeAllConversations() {
+  leave();
+  await deleteAllConversations();
+}
+
+/** Show an empty conversation instead of one that is deleted; what is typed stays. */
+function leave() {
   stop();
-  app.set({ ...CLEARED, conversation: newConversation(), picture: null });
+  show(newConversation());
 }
 
 /**
@@ -58,26 +99,33 @@ function interrupted(conversation) {
 export async function keepConversations() {
   onHistoryTrouble(() => toast(t("historyFull"), { kind: "danger" }));
   app.set({ draft: readValue("session", DRAFT) ?? "" });
-  const open = readValue("session", OPEN);
-  if (open) await openConversation(open);
-  /** @type {import("./state.js").Conversation} */
-  let saved = app.value.conversation;
+  const { conversation: first } = app.value;
+  const open = await loadConversation(readValue("session", OPEN) ?? "");
+  if (open && app.value.conversation === first) showSaved(open);
+  let { conversation: seen } = app.value;
   /** @type {number | undefined} */
   let timer;
   app.listeners.add(() => {
     const { conversation, draft } = app.value;
     if ((readValue("session", DRAFT) ?? "") !== draft) writeValue("session", DRAFT, draft);
-    if (conversation === saved) return;
-    saved = conversation;
+    if (conversation === seen) return;
+    seen = conversation;
     clearTimeout(timer);
     timer = setTimeout(() => void saveNow(), runningTurn() ? 5 * SAVE_MILLISECONDS : SAVE_MILLISECONDS);
   });
-  addEventListener("pagehide", () => void saveNow());
+  addEventListener("pagehide", () => {
+    void saveNow();
+    saveAtOnce();
+  });
 }
 
-/** Save the conversation without delay. */
+/** Save the conversation without delay, if it has changed. */
 export async function saveNow() {
   const { conversation } = app.value;
   writeValue("session", OPEN, conversation.id);
-  if (conversation.turns.length || conversation.pictures.length) await saveConversation(conversation);
+  if (conversation === saved) return;
+  saved = conversation;
+  if ((await saveConversation(conversation)) || app.value.conversation.id !== conversation.id) return;
+  leave();
+  toast(t("deletedElsewhere"));
 }

@@ -32,13 +32,15 @@ export async function downloadConversations(conversations) {
 
 /** @param {Conversation} conversation */
 async function exportOf({ id, created, updated, pictures, turns }) {
+  const firstOf = (/** @type {string} */ file) => pictures.find((each) => each.file === file)?.key;
   return {
     id,
     created: new Date(created).toISOString(),
     updated: new Date(updated).toISOString(),
     pictures: await Promise.all(
-      pictures.map(async ({ key, name, page, width, height, blob }) => {
-        return { key, name, ...(page ? { page } : {}), width, height, data: blob && (await dataUrl(blob)) };
+      pictures.map(async ({ key, name, page, file, width, height, blob }) => {
+        const same = file && firstOf(file) !== key ? { data_of: firstOf(file) } : null; // a document is written once
+        return { key, name, ...(page ? { page } : {}), width, height, ...(same ?? { data: blob && (await dataUrl(blob)) }) };
       }),
     ),
     turns: turns.map(({ question, task, pictures: keys, region, enhance, text, reasoning, extension, timings, usage }) => {

@@ -2,9 +2,9 @@
 
 import messages from "../i18n/history.js";
 import { tag, translator } from "../i18n/index.js";
-import { deleteAllConversations, listConversations } from "../store/conversations.js";
-import { html, useEffect, useState } from "../vendor/preact.js";
-import { openConversation, removeConversation, saveNow, startConversation } from "./conversations.js";
+import { listConversations } from "../store/conversations.js";
+import { html, useEffect, useRef, useState } from "../vendor/preact.js";
+import { openConversation, removeAllConversations, removeConversation, saveNow } from "./conversations.js";
 import { Dialog } from "./dialog.js";
 import { downloadConversations, matches, titleOf } from "./export.js";
 import { Icon } from "./icons.js";
@@ -31,22 +31,19 @@ export function HistoryDialog({ state, onClose }) {
     onClose();
     await openConversation(id);
   };
-  const remove = async (/** @type {Conversation} */ conversation) => {
-    await removeConversation(conversation);
+  const remove = async (/** @type {string} */ id) => {
+    await removeConversation(id);
     await load();
   };
   const removeAll = async () => {
-    await deleteAllConversations();
-    startConversation({ keep: false });
+    await removeAllConversations();
     setAsking(false);
     await load();
   };
   const footer =
     all?.length &&
     (isAsking
-      ? html`<p class="grow">${t("deleteAllSure", { n: all.length })}</p>
-          <button type="button" class="button" onClick=${() => setAsking(false)}>${t("keep")}</button>
-          <button type="button" class="button button-danger" onClick=${removeAll}>${t("deleteAll")}</button>`
+      ? html`<${Sure} key="sure" count=${all.length} onKeep=${() => setAsking(false)} onDelete=${removeAll} />`
       : html`<button type="button" class="button" onClick=${() => downloadConversations(all)}>
             <${Icon} name="download" size=${18} />${t("exportAll")}
           </button>
@@ -76,7 +73,20 @@ export function HistoryDialog({ state, onClose }) {
 }
 
 /**
- * @param {{conversation: Conversation, isOpen: boolean, onOpen: (id: string) => void, onRemove: (conversation: Conversation) => void}}
+ * Asks once more before all is deleted. The second press of a double click or key keeps it.
+ *
+ * @param {{count: number, onKeep: () => void, onDelete: () => void}} props
+ */
+function Sure({ count, onKeep, onDelete }) {
+  const keep = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => keep.current?.focus(), []);
+  return html`<p class="grow">${t("deleteAllSure", { n: count })}</p>
+    <button type="button" class="button button-danger" onClick=${onDelete}>${t("deleteAll")}</button>
+    <button type="button" class="button" ref=${keep} onClick=${onKeep}>${t("keep")}</button>`;
+}
+
+/**
+ * @param {{conversation: Conversation, isOpen: boolean, onOpen: (id: string) => void, onRemove: (id: string) => void}}
  *   props
  */
 function Entry({ conversation, isOpen, onOpen, onRemove }) {
@@ -97,7 +107,7 @@ function Entry({ conversation, isOpen, onOpen, onRemove }) {
       <${Icon} name="download" size=${18} />
     </button>
     <button type="button" class="icon-button" aria-label=${t("deleteOne", { title })} title=${t("deleteIt")}
-      onClick=${() => onRemove(conversation)}>
+      onClick=${() => onRemove(id)}>
       <${Icon} name="trash" size=${18} />
     </button>
   </li>`;

@@ -5,10 +5,11 @@ import { preview, upload } from "../api/images.js";
 import messages from "../i18n/app.js";
 import fileMessages from "../i18n/files.js";
 import { translator } from "../i18n/index.js";
+import { startWith } from "./conversations.js";
 import { explain } from "./errors.js";
 import { choosePages } from "./page_choice.js";
 import { firstFrame } from "./video_frame.js";
-import { newConversation, randomId } from "./state.js";
+import { randomId } from "./state.js";
 import { app, changeConversation, toast } from "./store.js";
 
 const t = translator(messages);
@@ -38,10 +39,12 @@ export async function addFiles(files) {
 /** @param {File | Blob} file */
 async function addFile(file) {
   const name = (file instanceof File && file.name) || t("pastedPicture");
+  const { id } = app.value.conversation;
   try {
     /** @type {import("./state.js").Picture | null} */
     let last = null;
     for await (const picture of picturesOf(file, name)) {
+      if (app.value.conversation.id !== id) return; // the person has gone on to another one
       changeConversation({ pictures: [...app.value.conversation.pictures, picture] });
       app.set({ picture: picture.key, region: null, shownTurn: null, activeMark: null });
       void sendAhead(picture);
@@ -64,10 +67,7 @@ function troubleOf(error, name) {
 /** @param {import("./state.js").Picture} picture */
 function offerNewConversation(picture) {
   const { length } = app.value.conversation.pictures;
-  const run = () => {
-    const only = { ...picture, key: randomId() };
-    app.set({ conversation: { ...newConversation(), pictures: [only] }, picture: only.key, region: null, shownTurn: null });
-  };
+  const run = () => startWith({ ...picture, key: randomId(), file: undefined });
   toast(t("pictureAdded", { n: length }), { action: { label: t("askAboutThisOnly"), run } });
 }
 
@@ -155,7 +155,9 @@ async function* picturesOf(file, name) {
   const count = pages.length;
   const most = limits().images - app.value.conversation.pictures.length;
   const chosen = count === 1 ? [1] : await choosePages({ blob: file, name, count, most });
-  for (const page of chosen) yield shownByService(file, files("pageOf", { name, n: page }), page, pages[page - 1]);
+  const shared = chosen.length > 1 ? { file: randomId() } : {};
+  for (const page of chosen)
+    yield { ...(await shownByService(file, files("pageOf", { name, n: page }), page, pages[page - 1])), ...shared };
 }
 
 /**

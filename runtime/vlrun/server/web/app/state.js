@@ -7,6 +7,7 @@ import { useEffect, useState } from "../vendor/preact.js";
  * @property {string} key
  * @property {string} name
  * @property {Blob} blob What is sent.
+ * @property {string} [file] What names it in the browser's database, if several pages of a document share it.
  * @property {number | null} page Of the document that is sent; null for a picture.
  * @property {Blob | null} shown What the browser shows, if it cannot show that.
  * @property {Blob | null} thumb

@@ -39,8 +39,9 @@ export function changeConversation(changes) {
 
 /** @param {string} id @param {Partial<import("./state.js").Turn>} changes */
 export function changeTurn(id, changes) {
-  const turns = app.value.conversation.turns.map((turn) => (turn.id === id ? { ...turn, ...changes } : turn));
-  changeConversation({ turns });
+  const { turns } = app.value.conversation;
+  if (!turns.some((turn) => turn.id === id)) return; // another conversation is shown
+  changeConversation({ turns: turns.map((turn) => (turn.id === id ? { ...turn, ...changes } : turn)) });
 }
 
 /** @returns {import("./state.js").Turn | undefined} The turn that is being answered. */

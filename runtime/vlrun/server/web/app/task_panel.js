@@ -11,8 +11,6 @@ const t = translator(messages);
 
 /** @typedef {import("../api/types.js").TaskObject} Task */
 
-const MAX_NAMES = 32;
-
 /** @param {Task} task Choose it for the next question. */
 export function chooseTask(task) {
   app.set({ task: { id: task.id, items: [], fields: [] } });
@@ -93,11 +91,12 @@ export function TaskFields({ state, task }) {
   const kind = definition && namesOf(definition);
   if (!definition || !kind) return null;
   const names = task[kind];
-  const change = (/** @type {string[]} */ next) => app.set({ task: { ...task, [kind]: next.slice(0, MAX_NAMES) } });
+  const { task_names: most, task_name_length: longest } = state.server?.limits ?? {};
+  const change = (/** @type {string[]} */ next) => app.set({ task: { ...task, [kind]: next.slice(0, most) } });
   const label = kind === "fields" ? t("fields") : t(needsNames(definition) ? "items" : "itemsOptional");
   return html`<div class="task-fields">
     <label for="task-names">${label}</label>
-    <${NameList} names=${names} onChange=${change} />
+    <${NameList} names=${names} longest=${longest} onChange=${change} />
     <div class="examples">
       ${taskExamples(task)
         .filter((name) => !names.includes(name))
@@ -110,11 +109,11 @@ export function TaskFields({ state, task }) {
   </div>`;
 }
 
-/** @param {{names: string[], onChange: (names: string[]) => void}} props */
-function NameList({ names, onChange }) {
+/** @param {{names: string[], longest?: number, onChange: (names: string[]) => void}} props */
+function NameList({ names, longest, onChange }) {
   const [text, setText] = useState("");
   const add = () => {
-    const added = text.split(/[,，;；、\n]/).map((name) => name.trim());
+    const added = text.split(/[,，;；、\n]/).map((name) => name.trim().slice(0, longest));
     const next = [...new Set([...names, ...added.filter(Boolean)])];
     if (next.length > names.length) onChange(next);
     setText("");
@@ -145,7 +144,6 @@ function NameList({ names, onChange }) {
       id="task-names"
       type="text"
       autocomplete="off"
-      maxlength="80"
       enterkeyhint="enter"
       placeholder=${names.length ? "" : t("addName")}
       value=${text}

@@ -12,6 +12,7 @@ export default {
     newConversation: "New conversation",
     history: "History",
     historyFull: "This browser has no room for the history. The conversation is kept until the tab is closed.",
+    deletedElsewhere: "This conversation was deleted in another tab.",
     settings: "Settings",
     help: "Help",
 
@@ -160,6 +161,7 @@ export default {
     newConversation: "新对话",
     history: "历史记录",
     historyFull: "此浏览器没有空间保存历史记录。对话会保留到标签页关闭。",
+    deletedElsewhere: "此对话已在另一个标签页中删除。",
     settings: "设置",
     help: "帮助",
 

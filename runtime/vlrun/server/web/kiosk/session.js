@@ -180,6 +180,8 @@ export class Session {
     const { picture } = this.state;
     if (!picture) return;
     await withImages([picture], async ([image]) => {
+      // The person may have left while it was sent once more.
+      if (signal.aborted) return this.state.picture === picture ? undefined : remove(image.id);
       this.#sent = Promise.resolve(image.id);
       this.update({ size: image });
       for await (const event of streamChat(requestBody(image, question), signal)) {

@@ -45,5 +45,12 @@ window.show = (changes) => {
   Object.assign(state, changes);
   draw();
 };
-window.setLanguage = (language) => setLanguage(language, { remember: false });
+window.reset = (language) => {
+  window.show({ viewer: null, answer: null });
+  window.show({ activeMark: null, tokens: null }); // what lost the focus or the pointer has changed them
+  window.events = [];
+  document.body.removeAttribute("style");
+  scrollTo(0, 0);
+  setLanguage(language, { remember: false });
+};
 document.documentElement.dataset.ready = "true";
