@@ -251,7 +251,7 @@ class VLM:
 
         def answer(source: Images, cancellation: Cancellation) -> Answer:
             turn = self.builder.question_turn(source, question, given, self.known_context)
-            return last_of(self.chat([*opening, turn], given, cancellation=cancellation, throughput=True))
+            return last_of(self.chat([*opening, turn], given, cancellation=cancellation))
 
         return answer_each(check.iterable("sources", sources), answer)
 
@@ -267,7 +267,6 @@ class VLM:
         tools: Sequence[Tool] = (),
         choice: ToolChoice | None = None,
         cancellation: Cancellation | None = None,
-        throughput: bool = False,
     ) -> Generator[Chunk]:
         """Stream the answer to a conversation. A prefix that it shares with an earlier one is not computed again.
 
@@ -277,14 +276,12 @@ class VLM:
             tools: Functions that the model may call.
             choice: Whether the model may, must or must not call them.
             cancellation: Cancels the request from another thread; the stream then raises AnswerCancelled.
-            throughput: Wait with the tokens while other prompts are prefilled: many answers together are ready sooner.
         """
         turns, tools = check_conversation(turns, tools)
         options = check.optional(check.instance(Options))("options", options) or Options()
         check.optional(check.instance(ToolChoice))("choice", choice)
         check.optional(check.instance(Cancellation))("cancellation", cancellation)
-        prepared = self._prepare(turns, options, tools, choice, cancellation)
-        return self._generate(replace(prepared, throughput=check.flag("throughput", throughput)))
+        return self._generate(self._prepare(turns, options, tools, choice, cancellation))
 
     def complete(self, text: str, options: Options, cancellation: Cancellation) -> Generator[Chunk]:
         """Stream the continuation of a text, without chat template. The name of a control token is that token."""
@@ -390,7 +387,7 @@ class VLM:
             if prepared.cancellation.cancelled():
                 raise AnswerCancelled("the answer was cancelled")
             request = self.build_request(prepared.prompt, sampler, max_tokens)
-            with closing(self.engine.submit(replace(request, throughput=prepared.throughput))) as stream:
+            with closing(self.engine.submit(request)) as stream:
                 prepared.cancellation.add_done_callback(lambda _: stream.close())
                 yield stream
         finally:

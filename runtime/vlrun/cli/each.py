@@ -208,7 +208,7 @@ class _Asking:
         if self.asked.image_options.region is None:
             vlm.builder.check_pending(pending, effective, vlm.known_context)
         images = [self._opened(one, effective, whole=request.tiles is not None) for one in pending]
-        return answer_request(vlm, images, request, self.asked.options, cancellation, throughput=True)
+        return answer_request(vlm, images, request, self.asked.options, cancellation)
 
     def _opened(self, pending: PendingMedia, options: Options, *, whole: bool) -> Image | Clip:
         """Open an image or a video, with only the pixels that the model sees unless the ``whole`` image is wanted."""

@@ -48,7 +48,6 @@ class Request:
         repetition_guard: End an output that runs into a loop.
         prompt_lookup: Verify several guessed tokens in one pass. Does not change the output.
         record_attention: Record queries and keys for heat maps.
-        throughput: Decode only while no prompt is being prefilled, so that more sequences share a pass.
     """
 
     ids: IntArray
@@ -60,7 +59,6 @@ class Request:
     repetition_guard: bool = True
     prompt_lookup: bool = True
     record_attention: bool = False
-    throughput: bool = False
 
 
 @dataclass

@@ -3,9 +3,7 @@
 First come, first served: a request that lacks free blocks waits, and so do those behind it. A request that shares its
 prefix with one being prefilled waits for those blocks instead of computing them twice, and others may overtake it.
 Every pass decodes all running sequences and prefills prompts in chunks; chunks beside decoding are small, so that a
-long prompt never stalls a running answer. Only where throughput counts do answers wait for prompts: a pass reads all
-weights, so eight sequences that decode together take a fraction of the time of eight that decode in turn, while prefill
-and vision encoder take as long in any order.
+long prompt never stalls a running answer.
 """
 
 from __future__ import annotations
@@ -63,8 +61,6 @@ class Scheduler:
     def schedule(self) -> list[tuple[Sequence, SequenceStep]]:
         """Return the steps of the next forward pass; empty if no sequence can run."""
         decoding = [sequence for sequence in self.running if not sequence.prefilling]
-        if len(decoding) < len(self.running) and all(sequence.request.throughput for sequence in decoding):
-            decoding = []
         guesses = self._config.guessed_tokens // len(decoding) if decoding else 0
         steps = [(sequence, sequence.decode_step(guesses)) for sequence in decoding]
         budget = self._config.mixed_prefill_tokens if decoding else self._config.prefill_tokens

@@ -27,7 +27,6 @@ class PreparedRequest:
         cancellation: Cancels the request.
         may_call_tools: Whether the answer may call tools.
         reasoning: The control tokens around the reasoning; None if the output is not split.
-        throughput: Whether the throughput of many answers counts, not the time of each.
     """
 
     prompt: BuiltPrompt
@@ -36,7 +35,6 @@ class PreparedRequest:
     cancellation: Cancellation
     may_call_tools: bool
     reasoning: ReasoningTokens | None
-    throughput: bool = False
 
     @property
     def checks(self) -> AnswerChecks:

@@ -107,19 +107,16 @@ def answer_request(
     request: TaskRequest,
     options: Options,
     cancellation: Cancellation | None = None,
-    *,
-    throughput: bool = False,
 ) -> TaskResult:
     """Run a task request; one that is a single question without the threads of votes. Raises as ``run_task``.
 
-    ``cancellation`` and ``throughput`` are for a single question, as in ``VLM.chat``.
+    ``cancellation`` ends a single question from another thread.
     """
     if not request.is_single:
         return run_task(vlm, images, request, options)
     effective, (question,) = request.options(options), request.questions()
     turn = vlm.builder.question_turn(images, question, effective, vlm.known_context)
-    chunks = vlm.chat([*request.opening(), turn], effective, cancellation=cancellation, throughput=throughput)
-    return request.result_of(last_of(chunks))
+    return request.result_of(last_of(vlm.chat([*request.opening(), turn], effective, cancellation=cancellation)))
 
 
 def prepare_images(vlm: VLM, images: Sequence[Image | Clip], request: TaskRequest, options: Options) -> TaskImages:

@@ -90,9 +90,7 @@ def make_prompt(items: Sequence[int | tuple[bytes, int]], max_tokens: int) -> Pr
     return Prompt(tuple(ids), tuple(images), max_tokens)
 
 
-def make_request(
-    prompt: Prompt, prompt_lookup: bool = True, record_attention: bool = False, throughput: bool = False
-) -> Request:
+def make_request(prompt: Prompt, prompt_lookup: bool = True, record_attention: bool = False) -> Request:
     return Request(
         ids=np.array(prompt.ids),
         positions=np.tile(np.arange(len(prompt.ids)), (3, 1)),
@@ -103,7 +101,6 @@ def make_request(
         repetition_guard=False,
         prompt_lookup=prompt_lookup,
         record_attention=record_attention,
-        throughput=throughput,
     )
 
 

@@ -49,24 +49,21 @@ CONFIGS = st.builds(
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(PROMPTS, st.integers(0, 20) | st.none(), st.booleans(), st.booleans()), min_size=1, max_size=9),
+    st.lists(st.tuples(PROMPTS, st.integers(0, 20) | st.none(), st.booleans()), min_size=1, max_size=9),
     CONFIGS,
     st.integers(20, 60),
 )
 def test_any_mix_gives_the_tokens_and_attention_of_single_requests(
-    plans: list[tuple[Prompt, int | None, bool, bool]], config: SchedulerConfig, blocks: int
+    plans: list[tuple[Prompt, int | None, bool]], config: SchedulerConfig, blocks: int
 ) -> None:
-    """Covers sharing, eviction, chunks, batching, guesses, closed streams and requests that wait for others. The second
-    round starts with a full cache.
+    """Covers sharing, eviction, chunks, batching, guesses and closed streams. The second round starts with a full
+    cache.
     """
     decoder, encoder = FakeDecoder(blocks), FakeEncoder()
     with running_engine(decoder, encoder, config) as engine:
         for _ in range(2):
-            streams = [
-                engine.submit(make_request(prompt, record_attention=record, throughput=throughput))
-                for prompt, _, record, throughput in plans
-            ]
-            for stream, (prompt, read, record, _) in zip(streams, plans, strict=True):
+            streams = [engine.submit(make_request(prompt, record_attention=record)) for prompt, _, record in plans]
+            for stream, (prompt, read, record) in zip(streams, plans, strict=True):
                 got: list[int] = []
                 if read != 0:
                     for token in stream:

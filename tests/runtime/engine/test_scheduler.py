@@ -43,24 +43,6 @@ def test_a_long_prefill_does_not_stall_a_running_answer() -> None:
         first.close()
 
 
-def test_where_throughput_counts_answers_are_decoded_together() -> None:
-    """They wait for the prompts that are being prefilled, but an answer to a user takes them along."""
-    decoder, encoder = FakeDecoder(200), FakeEncoder()
-    encoder.slow = 0.02
-    prompts = [make_prompt([1, (name, 9)], 6) for name in (b"red", b"blue", b"dot")]
-    with running_engine(decoder, encoder) as engine:
-        streams = [engine.submit(make_request(prompt, prompt_lookup=False, throughput=True)) for prompt in prompts]
-        assert [list(stream) for stream in streams] == [expected_tokens(prompt) for prompt in prompts]
-        longest = max(len(expected_tokens(prompt)) for prompt in prompts)
-        assert sum(all(len(step.ids) == 1 and step.past for step in steps) for steps in decoder.calls) == longest - 1
-
-        user = engine.submit(make_request(make_prompt([2, 3], 400), prompt_lookup=False))
-        next(iter(user))
-        decoder.slow = 0.002
-        assert list(engine.submit(make_request(IMAGE, throughput=True))) == expected_tokens(IMAGE)
-        user.close()
-
-
 def test_requests_start_in_order_when_blocks_are_short() -> None:
     """Guards against starvation of a large request behind many small ones."""
     decoder, encoder = FakeDecoder(20), FakeEncoder()
