@@ -27,7 +27,9 @@ from vlrun.cli.terminal import print_note
 from vlrun.errors import OptionError
 
 if TYPE_CHECKING:
+    from vlrun.media.clip import Clip
     from vlrun.media.image import Image
+    from vlrun.media.video import PendingClip, Progress
     from vlrun.models.model_folder import ModelFolder
     from vlrun.perf.estimate import CostEstimate
     from vlrun.perf.history import SpeedHistory
@@ -63,27 +65,34 @@ def plan(
     names, questions = split_arguments(words, clipboard=image_options.clipboard)
     from vlrun.backends.system_memory import check_memory
     from vlrun.models.model_folder import ModelFolder
-    from vlrun.perf.estimate import estimate_cost
-    from vlrun.prompt.builder import user_turn
+    from vlrun.perf.estimate import estimate_cost, prompt_builder
+    from vlrun.prompt.builder import clip_count, user_turn
 
     request = task_options.request(questions[0])
     if not request.is_single:
         raise OptionError("a plan needs one answer: leave out --tiles, --votes and --steps")
     pending = read_image_headers(names, image_options)
     request.check_image_count(len(pending))
-    with model_options.progress_line() as line:
-        images = load_images(pending, image_options, line, _without_pixels)
     with model_options.model.named_in_errors():
         folder = ModelFolder(model_options.model.path)
+    context, effective, videos = model_options.cache.context, request.options(options), clip_count(pending)
+
+    def open_clip(clip: PendingClip, progress: Progress) -> Clip:
+        return builder.open_clip(clip, effective, context, progress, videos)
+
+    if videos:  # what is sampled of them depends on the speed of this machine
+        builder = prompt_builder(folder, _measured(folder, model_options))
+    with model_options.progress_line() as line:
+        images = load_images(pending, image_options, line, _without_pixels, open_clip=open_clip)
     for note in check_memory(folder.manifest, model_options.cache, certain=False):
         print_note(note)
     question = user_turn([loaded.image for loaded in images], request.questions()[-1])
     estimate = estimate_cost(
         folder,
         [*request.opening(), question],
-        request.options(options),
+        effective,
         _measured(folder, model_options),
-        model_options.cache.context,
+        context,
         model_options.hints.kv_precision or "u8",
     )
     for note in without_image_notes(estimate.notes, images):

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vlrun.cli.output import as_dict, print_json_object, print_text
 from vlrun.cli.terminal import print_note
 from vlrun.errors import AnswerCutShort, InvalidAnswer, OptionError, VlrunError
-from vlrun.storage.row_file import Row, RowFile
 
 if TYPE_CHECKING:
     from vlrun.cli.ask import OutputOptions
     from vlrun.cli.images import ImageOptions
     from vlrun.cli.options import ModelOptions
     from vlrun.cli.progress_line import ProgressLine
+    from vlrun.storage.row_file import Row, RowFile
     from vlrun.tasks.request import TaskRequest, TaskResult
     from vlrun.types.options import Options
     from vlrun.vlm import VLM
 
-F = TypeVar("F", bound=RowFile)
+F = TypeVar("F", bound="RowFile")
 
 
 @dataclass(frozen=True)

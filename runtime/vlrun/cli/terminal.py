@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 
 import click
 
@@ -47,12 +50,31 @@ def silent_libraries() -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     try:
-        with open(os.devnull, "wb") as devnull:  # noqa: PTH123 - a device
+        with open(os.devnull, "wb") as devnull, _stderr_on_interrupt(saved):  # noqa: PTH123 - a device
             os.dup2(devnull.fileno(), 2)
-        yield partial(_print_to, saved)
+            yield partial(_print_to, saved)
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+@contextlib.contextmanager
+def _stderr_on_interrupt(saved: int) -> Iterator[None]:
+    """Let Ctrl+C in a block print to stderr again before anything else: it may end the process at once."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def restore(number: int, frame: FrameType | None) -> None:
+        os.dup2(saved, 2)
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, restore)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _print_to(descriptor: int, text: str) -> None:

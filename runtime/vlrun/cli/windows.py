@@ -36,6 +36,7 @@ def ask_windows(names: Sequence[str], seconds: float, asked: Repeated) -> None:
         raise OptionError("--window takes one video, which is a file")
     source = asked.image_options.video.apply(names[0])
     if not isinstance(source, Video):
+        content_hash(names[0])  # raises MediaNotFound
         raise OptionError(f"--window is for videos, and '{names[0]}' is none")
     with asked.opened(partial(ResultFile, suffixes=(JSON_LINES,))) as (line, results):
         video = PendingClip(source)

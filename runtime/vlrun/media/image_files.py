@@ -73,7 +73,7 @@ def _find(name: str, recursive: bool) -> Iterator[str]:
     except ValueError:  # a NUL
         raise MediaNotFound(f"cannot open '{name}': not a path") from None
     except OSError as error:
-        raise MediaNotFound(f"cannot open '{name}': {error.strerror}") from error
+        raise MediaNotFound(f"cannot open '{error.filename or name}': {error.strerror}") from error
 
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[str]:

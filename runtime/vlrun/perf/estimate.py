@@ -61,6 +61,14 @@ class CostEstimate:
     notes: tuple[str, ...] = ()
 
 
+def prompt_builder(folder: ModelFolder, history: SpeedHistory) -> PromptBuilder:
+    """Return the prompt builder that a model of this folder has on this machine. Raises ModelError."""
+    manifest = folder.manifest
+    tokenizer = load_tokenizer(folder.read(manifests.TOKENIZER), folder)
+    template = ChatTemplate(folder.chat_template(), tokenizer, manifest.tokens.image, manifest.tokens.video)
+    return PromptBuilder(manifest, template, history.auto_image_tokens(time.time()))
+
+
 def estimate_cost(
     folder: ModelFolder,
     turns: Sequence[Turn],
@@ -71,11 +79,8 @@ def estimate_cost(
 ) -> CostEstimate:
     """Estimate the cost of a request. Raises the errors that the request would raise."""
     manifest = folder.manifest
-    tokenizer = load_tokenizer(folder.read(manifests.TOKENIZER), folder)
-    template = ChatTemplate(folder.chat_template(), tokenizer, manifest.tokens.image, manifest.tokens.video)
-    now = time.time()
-    speed = history.profile(now)
-    builder = PromptBuilder(manifest, template, history.auto_image_tokens(now))
+    speed = history.profile(time.time())
+    builder = prompt_builder(folder, history)
     prompt = builder.build(turns, options)
     builder.check_context(prompt, context)
     patch = manifest.vision.patch

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -342,10 +343,10 @@ INTERRUPTS = [("_pyopenvino", 0.0), ("decoder.bin", 0.0), ("decoder.bin", 0.3), 
 
 @pytest.mark.parametrize(("mapped", "after"), INTERRUPTS)
 def test_ctrl_c_ends_at_once(images: Path, small_model: Path, mapped: str, after: float) -> None:
-    """During import, compilation, vision encoding and decoding."""
+    """During import, compilation, vision encoding and decoding, also of a video."""
+    sources = [images / "shelf.png", *([EXAMPLES / "ball.mp4"] if find_spec("av") else [])]
     arguments, environment = command(
-        ["ask", "--model", small_model, *[images / "shelf.png"] * 3, "Go on.", "--max-tokens", "100000"],
-        images / "cache",
+        ["ask", "--model", small_model, *sources, "Go on.", "--max-tokens", "100000"], images / "cache"
     )
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     wait_for_interrupt_point(process, mapped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from tests.paths import EXAMPLES
 from vlrun.cli import windows as windows_module
 from vlrun.cli.ask import ask
-from vlrun.errors import DamagedMedia, OptionError, VlrunError
+from vlrun.errors import DamagedMedia, MediaNotFound, OptionError, VlrunError
 from vlrun.tasks.windows import answer_window
 
 pytest.importorskip("av", reason="the extra video is not installed")
@@ -97,6 +98,12 @@ def test_a_window_without_an_answer_is_a_row_and_an_exit_code(
     run(video, QUESTION, "--window", "2", "-o", out)
     assert not any("error" in row for row in rows(out))
     assert [row["end"] for row in rows(out) if "summary" in row] == [6, 6]
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_an_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaNotFound, match=r"cannot open '.*pipe.mp4': it is not a regular file"):
+        run(tmp_path / "pipe.mp4", QUESTION, "--window", "2")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -56,6 +57,20 @@ def test_patterns_and_files(folder: Path) -> None:
 def test_what_is_not_there_is_an_error(folder: Path, name: str, message: str) -> None:
     with pytest.raises(MediaNotFound, match=message):
         names(folder, name)
+
+
+def test_a_subfolder_that_may_not_be_opened_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may open all; the error had the name of the outer folder."""
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(MediaNotFound, match=r"cannot open '.*/sub': Permission denied"):
+        names(folder, "", recursive=True)
 
 
 def test_names_are_paths() -> None:

@@ -78,14 +78,12 @@ def count(server: Server, *parts: str | dict[str, Any]) -> dict[str, int]:
 
 
 def test_each_page_is_an_image_with_its_number_in_the_prompt(server: Server) -> None:
-    both, second = count(server, file_part(SHELVES)), count(server, file_part(SHELVES, pages="2"))
+    both, second = count(server, file_part(SHELVES, pages="2,1")), count(server, file_part(SHELVES, pages="2"))
     assert both["image_tokens"] == 2 * second["image_tokens"] > 0
     image = count(server, {"type": "image_url", "image_url": data_url((EXAMPLES / "shelf.png").read_bytes())})
     assert second["text_tokens"] > image["text_tokens"]  # "Page 2: "
     named = count(server, file_part(SHELVES, pages="2"), file_part(pdf(), pages="1"))
-    assert named["text_tokens"] > count(server, file_part(SHELVES, pages="2,1"))["text_tokens"]  # "of shelves.pdf"
-    low = count(server, file_part(SHELVES, pages="2", detail="low"))
-    assert low["image_tokens"] <= second["image_tokens"]
+    assert named["text_tokens"] > both["text_tokens"]  # "of shelves.pdf"
 
 
 def test_a_file_is_sent_once_and_its_pages_are_named(server: Server) -> None:
@@ -94,11 +92,8 @@ def test_a_file_is_sent_once_and_its_pages_are_named(server: Server) -> None:
     assert sent["pages"][0] == {"width": sent["width"], "height": sent["height"]}
     assert get(server, f"/v1/images/{sent['id']}").json == sent
     assert post(server, {"image": pdf_url(SHELVES)}, "/v1/images").json["pages"] == sent["pages"]
-    answers = []
-    for page in (1, 2):
-        part = {"type": "image_url", "image_url": {"url": f"{sent['url']}#page={page}", "region": "0,0,1000,1000/1000"}}
-        answers.append(text_of(post(server, chat_request(part, QUESTION))))
-    assert answers == ["6", "3"]
+    part = {"type": "image_url", "image_url": {"url": f"{sent['url']}#page=1", "region": "0,0,1000,1000/1000"}}
+    assert text_of(post(server, chat_request(part, QUESTION))) == "6"
     assert text_of(post(server, chat_request(file_part(sent["url"], pages="2"), QUESTION))) == "3"
     missing = {"type": "image_url", "image_url": {"url": f"{sent['url']}#page=3"}}
     message = assert_error(
@@ -168,13 +163,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(server: Server, name: str) -> None:
-    part, code, words = REFUSED[name]
+def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(server: Server) -> None:
     with still_answers(server):
-        message = assert_error(post(server, chat_request(part, QUESTION)), 400, code, FILE)
-    assert words in message
-    assert "\n" not in message
+        for name, (part, code, words) in REFUSED.items():
+            message = assert_error(post(server, chat_request(part, QUESTION)), 400, code, FILE)
+            assert words in message, name
+            assert "\n" not in message
 
 
 PAGES = {"0": "names no pages", "3-1": "names no pages", "all": "names no pages"}
@@ -235,8 +229,8 @@ def test_photos_of_phones_are_read(server: Server, kind: str) -> None:
     sent = upload(server, encoded).json
     assert (sent["width"], sent["height"]) == (640, 640)
     assert Image.open(io.BytesIO(get(server, f"/v1/images/{sent['id']}/preview").body)).size == (640, 640)
-    for url in (data_url(encoded, kind), sent["url"]):
-        assert text_of(post(server, chat_request({"type": "image_url", "image_url": {"url": url}}, QUESTION))) == "6"
+    part = {"type": "image_url", "image_url": {"url": data_url(encoded, kind)}}
+    assert text_of(post(server, chat_request(part, QUESTION))) == "6"
 
 
 BROKEN_PHOTOS = {

@@ -19,7 +19,7 @@ from vlrun.server.isolated_media import kind_of
 
 pytestmark = pytest.mark.slow
 CODES = {"invalid_image", "unsupported_image", "missing_extra", "unsupported_video"}
-CHANGES = 4
+CHANGES = 2
 """Files that are changed at random, of each kind: each takes a process."""
 
 

@@ -60,22 +60,20 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_a_video_is_a_part_of_a_message(server: Server, name: str) -> None:
-    reply = post(server, chat_request(FORMS[name], "What happens?", max_tokens=8))
+def test_a_video_is_a_part_of_a_message(server: Server) -> None:
+    vllm, *others = FORMS.values()
+    reply = post(server, chat_request(vllm, "What happens?", max_tokens=4))
     assert reply.status == 200, reply.body
     tokens = reply.json["usage"]["prompt_tokens_details"]["image_tokens"]
-    assert tokens == count(server, FORMS["vLLM"]) > 0
+    assert tokens > 0
+    assert [count(server, part) for part in others] == [tokens] * len(others)
 
 
 def test_the_options_choose_the_frames(server: Server) -> None:
     whole = count(server, video_part(CLIP, fps=10))
     assert count(server, video_part(CLIP, fps=5)) * 2 == whole
-    assert count(server, video_part(CLIP, fps=10, end=0.75)) < whole
-    assert count(server, video_part(CLIP, fps=10, start=1)) < whole
-    assert count(server, video_part(CLIP, max_frames=2)) * 10 == whole
+    assert count(server, video_part(CLIP, fps=10, start=1, end=1.75, keyframes=True)) < whole / 2
     assert count(server, {**FORMS["Qwen"], "fps": 10, "max_frames": 4}) * 5 == whole
-    assert count(server, video_part(CLIP, fps=10, keyframes=True)) <= whole
     small = count(server, video_part(video(4, fps=10, size=(320, 320)), fps=10, max_pixels=64 * 64))
     assert small == 2 * 2 * 2
 
@@ -165,12 +163,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_video_that_cannot_be_used_is_refused_in_one_sentence(server: Server, name: str) -> None:
-    part, code, param, words = REFUSED[name]
+def test_a_video_that_cannot_be_used_is_refused_in_one_sentence(server: Server) -> None:
     with still_answers(server):
-        message = assert_error(post(server, chat_request(part, QUESTION)), 400, code, param)
-    assert words in message
+        for name, (part, code, param, words) in REFUSED.items():
+            message = assert_error(post(server, chat_request(part, QUESTION)), 400, code, param)
+            assert words in message, name
 
 
 def test_a_video_beyond_the_limits_is_refused(server: Server) -> None:
@@ -191,10 +188,9 @@ PLAYLISTS = {
 }
 
 
-@pytest.mark.parametrize("name", PLAYLISTS)
-def test_a_playlist_opens_nothing(server: Server, name: str) -> None:
-    reply = post(server, chat_request(video_part(PLAYLISTS[name])))
-    assert_error(reply, 400, "unsupported_video", URL)
+def test_a_playlist_opens_nothing(server: Server) -> None:
+    for content in PLAYLISTS.values():
+        assert_error(post(server, chat_request(video_part(content))), 400, "unsupported_video", URL)
 
 
 def test_a_client_that_leaves_ends_the_decoding(server: Server) -> None:

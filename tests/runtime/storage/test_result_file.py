@@ -180,7 +180,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), ANSWERS, st.booleans()), max_size=8), st.sampled_from([".jsonl", ".csv"])
 )

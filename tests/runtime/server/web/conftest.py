@@ -34,7 +34,7 @@ from tests.runtime.server.web.components import component_site
 from tests.runtime.server.web.page_steps import Texts
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Clock, Page
+    from playwright.sync_api import BrowserContext, Page
 
     from tests.runtime.server.running_server import Server
 
@@ -131,11 +131,10 @@ def context(
 
 
 @pytest.fixture
-def clock(contexts: Contexts, context: BrowserContext) -> Clock:
-    """The clock of the page, which the test moves. The context cannot be used again after that."""
+def clock(contexts: Contexts, context: BrowserContext) -> None:
+    """Let the test move the clock of the page, ``page.clock``. The context cannot be used again after that."""
     contexts.spoil(context)
     context.clock.install()
-    return context.clock
 
 
 @pytest.fixture
@@ -200,6 +199,6 @@ def kiosk(page: Page, site: str, calls: list[tuple[str, str]]) -> Page:
 
 
 @pytest.fixture
-def timed(clock: Clock, kiosk: Page) -> Page:
+def timed(clock: None, kiosk: Page) -> Page:
     """The kiosk, with a clock that the test moves."""
     return kiosk

@@ -10,7 +10,7 @@ from tests.runtime.server.running_server import KEY
 from tests.runtime.server.web.accessibility import serious_issues
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Clock, Page
+    from playwright.sync_api import Page
 
     from tests.runtime.server.running_server import Server
     from tests.runtime.server.web.browser import Watch
@@ -50,7 +50,7 @@ def test_the_key_is_entered_once_and_kept(page: Page, site: str, watch: Watch) -
     assert page.evaluate("Object.values(localStorage)") == []
 
 
-def test_a_long_press_on_the_corner_opens_the_settings(page: Page, site: str, watch: Watch, clock: Clock) -> None:
+def test_a_long_press_on_the_corner_opens_the_settings(page: Page, site: str, watch: Watch, clock: None) -> None:
     watch.allow("status of 401")
     page.add_init_script(f"localStorage.setItem('vlrun.kiosk.api-key', {KEY!r})")
     page.goto(f"{site}/kiosk")
@@ -60,12 +60,12 @@ def test_a_long_press_on_the_corner_opens_the_settings(page: Page, site: str, wa
     assert box is not None
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
-    clock.run_for(2_000)
+    page.clock.run_for(2_000)
     page.mouse.up()
-    clock.run_for(2_000)
+    page.clock.run_for(2_000)
     assert page.get_by_label("API key").count() == 0
     page.mouse.down()
-    clock.run_for(3_100)
+    page.clock.run_for(3_100)
     page.mouse.up()
     page.get_by_label("API key").wait_for()
     page.get_by_role("button", name="Cancel").click()

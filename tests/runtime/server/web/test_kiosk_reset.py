@@ -11,7 +11,7 @@ from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.kiosk_steps import STORED, ask, show_picture, wait_for_answer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Clock, Page, Route
+    from playwright.sync_api import BrowserContext, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
@@ -45,7 +45,7 @@ def test_an_idle_kiosk_counts_down_and_forgets_everything(timed: Page, calls: li
     assert [call[0] for call in calls] == ["POST", "DELETE", "POST"]
 
 
-def test_an_answer_that_comes_is_no_idle_time(timed: Page, context: BrowserContext) -> None:
+def test_an_answer_that_comes_is_no_idle_time_but_an_open_camera_is(timed: Page, context: BrowserContext) -> None:
     held: list[Route] = []
     context.route(fakes.COMPLETIONS, lambda route: held.append(route))  # noqa: PLW0108 - Playwright needs it
     show_picture(timed)
@@ -57,9 +57,6 @@ def test_an_answer_that_comes_is_no_idle_time(timed: Page, context: BrowserConte
     wait_for_answer(timed, "Six.")
     timed.clock.run_for(61_000)
     timed.locator(".home").wait_for()
-
-
-def test_the_camera_is_closed_when_nobody_uses_it(timed: Page) -> None:
     timed.get_by_role("button", name="Take a photo").click()
     timed.locator(".shutter:enabled").wait_for()
     video = timed.evaluate_handle("document.querySelector('video').srcObject")
@@ -81,11 +78,11 @@ def test_a_kiosk_at_rest_shows_that_the_service_is_away_and_comes_back(
     timed.locator(".home").wait_for()
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(
+def test_an_answer_that_breaks_off_is_asked_for_again_and_a_full_queue_waited_for(
     kiosk: Page, context: BrowserContext, watch: Watch, calls: list[tuple[str, str]]
 ) -> None:
     """The service restarts: it is away, loads its model, and has lost the picture."""
-    watch.allow("status of (404|503)")
+    watch.allow("status of (404|429|503)")
     states = iter(["loading", "loading", "ready"])
 
     def ready(route: Route) -> None:
@@ -111,12 +108,8 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
     wait_for_answer(kiosk, "Whole answer.")
     assert kiosk.get_by_text("Half").count() == 0
     assert [call[0] for call in calls] == ["POST", "POST"]
-
-
-def test_a_full_queue_is_waited_for(kiosk: Page, context: BrowserContext, watch: Watch) -> None:
-    watch.allow("status of 429")
+    kiosk.get_by_role("button", name="Another question").click()
     fakes.refuse(context, 429, "busy", retry_after=1)
-    show_picture(kiosk)
     ask(kiosk)
     kiosk.get_by_text("Many questions just now").wait_for()
     fakes.answer(context, "Six.")
@@ -151,12 +144,12 @@ def test_the_kiosk_waits_for_a_service_that_starts(
 
 
 def test_the_kiosk_is_loaded_again_if_a_script_did_not_come(
-    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
+    page: Page, site: str, context: BrowserContext, watch: Watch, clock: None
 ) -> None:
     """The service went away between the page and its scripts."""
     watch.allow("ERR_CONNECTION_REFUSED")
     context.route("**/web/kiosk/app.js", lambda route: route.abort("connectionrefused"), times=1)
     with page.expect_event("requestfailed"):
         page.goto(f"{site}/kiosk")
-    clock.run_for(21_000)
+    page.clock.run_for(21_000)
     page.locator(".home").wait_for()

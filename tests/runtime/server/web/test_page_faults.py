@@ -18,7 +18,7 @@ from tests.runtime.server.web.accessibility import serious_issues
 from tests.runtime.server.web.page_steps import Texts, add_picture, ask, bring, button, finish, uploads
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Clock, Page, Route
+    from playwright.sync_api import BrowserContext, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
@@ -72,12 +72,14 @@ def test_each_refusal_is_explained_and_nothing_is_lost(
     assert opened.locator("#question").input_value() == "typed meanwhile"
 
 
-def test_a_busy_service_is_asked_again_by_itself(
-    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
+def test_a_busy_service_is_asked_again_by_itself_and_a_lost_one_waited_for(
+    page: Page, site: str, context: BrowserContext, watch: Watch, clock: None
 ) -> None:
     """Also when it is too busy to take the picture."""
     watch.allow("status of 429")
+    watch.allow("ERR_INTERNET_DISCONNECTED")
     page.goto(site)
+    page.locator(".dot-ok").wait_for()
     fakes.refuse(context, 429, "busy", path="**/v1/images", retry_after=60)
     fakes.refuse(context, 429, "busy", retry_after=60)
     add_picture(page)
@@ -86,18 +88,35 @@ def test_a_busy_service_is_asked_again_by_itself(
     page.get_by_text("Asking again in 6").or_(page.get_by_text("Asking again in 5")).wait_for()
     context.unroute("**/v1/images")
     with page.expect_request(fakes.COMPLETIONS):
-        clock.run_for(61_000)
+        page.clock.run_for(61_000)
     page.get_by_role("alert").get_by_text("The model is busy").wait_for()
     fakes.answer(context, "Six.")
-    clock.run_for(61_000)
+    page.clock.run_for(61_000)
     assert finish(page, 1) == "Six."
+
+    context.unroute(fakes.COMPLETIONS)
+    context.set_offline(True)
+    page.clock.run_for(11_000)
+    page.clock.run_for(3_000)
+    page.get_by_text("The service cannot be reached. What you typed is kept").wait_for()
+    ask(page, "Describe a shelf.")
+    alert = page.get_by_role("alert").filter(has_text="The service cannot be reached")
+    alert.get_by_text("Waiting for the service").wait_for()
+    assert not serious_issues(page)
+    fakes.answer(context, "Six.")
+    context.set_offline(False)
+    page.clock.run_for(3_000)
+    page.locator(".offline").wait_for(state="detached")
+    button(page, "Ask again").click()
+    assert finish(page, 2) == "Six."
 
 
 def _sending(events: str) -> Callable[[Route], None]:
     return lambda route: route.fulfill(body=events, content_type="text/event-stream")
 
 
-def test_a_stream_that_breaks_off_keeps_what_was_written(opened: Page, context: BrowserContext) -> None:
+def test_answers_that_break_off_or_are_empty_are_explained(opened: Page, context: BrowserContext) -> None:
+    """Guards a page that shows nothing, and remarks with names of options in the place of an answer."""
     half = fakes.events(fakes.words("Half an answer")[:2], ended=False)
     fakes.answer(context, "Six.")
     context.route(fakes.COMPLETIONS, _sending(half), times=1)
@@ -109,9 +128,6 @@ def test_a_stream_that_breaks_off_keeps_what_was_written(opened: Page, context: 
     assert finish(opened, 1) == "Six."
     assert opened.locator("#question").input_value() == "next question"
 
-
-def test_an_empty_answer_is_not_a_blank_and_notes_stay_aside(opened: Page, context: BrowserContext) -> None:
-    """Guards a page that shows nothing, and remarks with names of options in the place of an answer."""
     fakes.answer(context, "", notes=["limited to 512 visual tokens per image"])
     ask(opened, "How many bottles?")
     opened.get_by_text("The model gave an empty answer.").wait_for()
@@ -120,8 +136,6 @@ def test_an_empty_answer_is_not_a_blank_and_notes_stay_aside(opened: Page, conte
     opened.get_by_text("Notes (1)").click()
     note.wait_for()
 
-
-def test_errors_inside_a_stream_are_explained(opened: Page, context: BrowserContext) -> None:
     for turn, (code, title) in enumerate([("deadline_exceeded", "took too long"), ("stopping", "is not ready")]):
         error = {"error": {"message": "refused by the test", "type": "server_error", "param": None, "code": code}}
         events = fakes.events([*fakes.words("Half")[:1], error], ended=False)
@@ -131,26 +145,21 @@ def test_errors_inside_a_stream_are_explained(opened: Page, context: BrowserCont
         opened.get_by_role("alert").nth(turn).get_by_text(title).first.wait_for()
 
 
-def test_an_offline_page_says_so_and_comes_back(
-    page: Page, site: str, context: BrowserContext, watch: Watch, clock: Clock
-) -> None:
-    watch.allow("ERR_INTERNET_DISCONNECTED")
-    page.goto(site)
-    page.locator(".dot-ok").wait_for()
-    context.set_offline(True)
-    clock.run_for(11_000)
-    clock.run_for(3_000)
-    page.get_by_text("The service cannot be reached. What you typed is kept").wait_for()
-    ask(page, "Describe a shelf.")
-    alert = page.get_by_role("alert").filter(has_text="The service cannot be reached")
-    alert.get_by_text("Waiting for the service").wait_for()
-    assert not serious_issues(page)
-    fakes.answer(context, "Six.")
-    context.set_offline(False)
-    clock.run_for(3_000)
-    page.locator(".offline").wait_for(state="detached")
-    button(page, "Ask again").click()
-    assert finish(page, 1) == "Six."
+def test_stop_does_not_wait_for_a_picture_that_is_on_its_way(opened: Page, context: BrowserContext) -> None:
+    """Guards also a Stop button that no longer belonged to the question that was being answered."""
+    held: list[Route] = []
+    context.route("**/v1/images", lambda route: held.append(route))  # noqa: PLW0108 - Playwright needs it
+    context.route(fakes.COMPLETIONS, lambda route: None)  # never answers
+    add_picture(opened)
+    ask(opened, "How many bottles?")
+    button(opened, "Stop").click()
+    opened.get_by_text("Stopped.").first.wait_for()
+    button(opened, "New conversation").click()
+    ask(opened, "What is new?")
+    held[0].continue_()
+    opened.wait_for_timeout(300)
+    button(opened, "Stop").click()
+    opened.get_by_text("Stopped.").first.wait_for()
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.runtime.server.web import fakes
-from tests.runtime.server.web.page_steps import PICTURE, SHELF, sent_images, sent_questions
+from tests.runtime.server.web.page_steps import PICTURE, SHELF, finish, sent_images, sent_questions
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -34,6 +34,16 @@ UNREACHED = """() => [...document.querySelectorAll("button, a[href], input, text
     .filter((each) => each.checkVisibility() && !each.disabled && each.tabIndex >= 0 && !each.dataset.reached)
     .filter((each) => each.type !== "radio" && !each.closest("[inert]"))
     .map((each) => each.outerHTML.slice(0, 120))"""
+
+THINKS = """async () => {
+    const {app} = await import("/web/app/store.js");
+    app.set({server: {...app.value.server, thinks: true}});
+}"""
+CHANGED = """async () => {
+    const {DEFAULTS, loadSettings} = await import("/web/app/settings.js");
+    return Object.keys(DEFAULTS).filter((name) => loadSettings()[name] === DEFAULTS[name]);
+}"""
+"""The settings that are as they were. A new one must be added to the test."""
 
 
 def focused(page: Page) -> dict[str, str]:
@@ -90,6 +100,7 @@ def test_all_is_reached_and_a_question_is_asked(opened: Page, context: BrowserCo
 
 
 def _choose_picture(page: Page) -> None:
+    page.on("filechooser", lambda _: None)  # Chromium must know in time that no dialog is to be opened
     tab_to(page, "Choose picture")
     with page.expect_file_chooser() as chooser:
         press(page, "Enter")
@@ -175,3 +186,46 @@ def test_settings_are_changed_and_an_answer_is_stopped(opened: Page, context: Br
     tab_to(page, "Edit and ask again", "Shift+Tab")
     press(page, "Enter")
     assert page.locator("#question:focus").input_value() == "How many?\nAnd where?"
+    _change_all_settings(page, context)
+
+
+def _change_all_settings(page: Page, context: BrowserContext) -> None:
+    """Each setting arrives in the request, or changes the page."""
+    bodies = fakes.answer(context, "Six.")
+    page.locator("input[type=file]").first.set_input_files(SHELF)
+    page.locator(PICTURE).wait_for()
+    page.evaluate(THINKS)
+    press(page, "Escape")
+    page.get_by_role("button", name="Settings").click()
+    dialog = page.get_by_role("dialog")
+    for name, text in {
+        "temperature": "0.5",
+        "top-p": "0.9",
+        "max-tokens": "50",
+        "seed": "7",
+        "system": "Be short.",
+    }.items():
+        dialog.locator(f"#{name}").fill(text)
+    for name, value in {"detail": "high", "votes": "3", "tiles": "2x2", "theme": "dark"}.items():
+        dialog.locator(f"input[name={name}][value='{value}']").check(force=True)
+    for name in ("thinking", "steps"):
+        dialog.locator(f"#{name}").click()
+    press(page, "Escape")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.locator("#tasks").click()
+    page.locator("#task-menu .task", has_text="Count").first.click()
+    page.locator("#task-names").fill("bottle")
+    press(page, "Enter")
+    page.locator("button.send").click()
+    finish(page, 2)
+    (body,) = bodies
+    system, question = body["messages"]
+    assert system == {"role": "system", "content": "Be short."}
+    assert question["content"][0]["image_url"]["detail"] == "high"
+    expected = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 50, "seed": 7, "enable_thinking": False}
+    assert {name: body[name] for name in expected} == expected
+    task = {"task": "count", "items": ["bottle"], "language": "en"}
+    assert body["vlrun"] == {**task, "votes": 3, "tiles": "2x2", "steps": True}
+    page.reload()
+    page.locator(".turn").nth(1).wait_for()
+    assert page.evaluate(CHANGED) == []

@@ -3,6 +3,7 @@
 import { html, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { language, translator } from "../i18n/index.js";
 import messages from "../i18n/viewer.js";
+import { fontScale } from "./font_scale.js";
 
 /** @typedef {import("./tables.js").Series} Series */
 
@@ -58,12 +59,19 @@ export function SeriesChart({ title, kind, series }) {
   `;
 }
 
-/** The width of the chart in pixels, so that its text keeps its size. @returns {[number, {current: HTMLElement | null}]} */
+/**
+ * The width of the chart in its own units, which are pixels where texts have their usual size, and larger on a kiosk.
+ *
+ * @returns {[number, {current: HTMLElement | null}]}
+ */
 function useWidth() {
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   const [width, setWidth] = useState(MAX_WIDTH);
   useLayoutEffect(() => {
-    const measure = () => setWidth(Math.min(MAX_WIDTH, Math.max(MIN_WIDTH, element.current?.clientWidth ?? MAX_WIDTH)));
+    const measure = () => {
+      const shown = element.current ? element.current.clientWidth / fontScale() : MAX_WIDTH;
+      setWidth(Math.min(MAX_WIDTH, Math.max(MIN_WIDTH, shown)));
+    };
     const observer = new ResizeObserver(measure);
     if (element.current) observer.observe(element.current);
     measure();

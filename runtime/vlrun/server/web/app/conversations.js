@@ -114,8 +114,9 @@ export async function keepConversations() {
     timer = setTimeout(() => void saveNow(), runningTurn() ? 5 * SAVE_MILLISECONDS : SAVE_MILLISECONDS);
   });
   addEventListener("pagehide", () => {
-    void saveNow();
-    saveAtOnce();
+    const { conversation } = app.value;
+    writeValue("session", OPEN, conversation.id);
+    saveAtOnce(conversation === saved ? null : conversation);
   });
 }
 

@@ -14,18 +14,22 @@ import { Progress } from "./progress.js";
 
 const t = translator(messages);
 
+/** Characters of an answer that is shown in large letters. */
+const SHORT = 40;
+
 /** @param {{session: import("./session.js").Session}} props */
 export function AnswerScreen({ session }) {
   const { picture, size, question, phase, answer, progress, problem } = session.state;
   const [activeMark, setActiveMark] = useState(/** @type {number | null} */ (null));
   const marking = { activeMark, onActiveMark: setActiveMark };
+  const isShort = phase === "done" && !answer.result?.value && answer.text.trim().length <= SHORT;
   const waits = phase === "waiting" || phase === "busy";
   return html`<main class="work">
     <${Picture} picture=${picture} size=${size} marks=${answer.result?.marks} activeMark=${activeMark} />
     <section class="panel">
       <${Heading} class="asked">${localized(question?.label)}<//>
       ${waits ? html`<${Moment} busy=${phase === "busy"} kept />` : html`
-        <div class="reply" aria-label=${t("answer")} tabindex="0" role="region" aria-live="polite"
+        <div class=${isShort ? "reply reply-short" : "reply"} aria-label=${t("answer")} tabindex="0" role="region" aria-live="polite"
             aria-busy=${String(session.isAnswering)}>
           ${(answer.text || answer.result) && html`<${Reply} answer=${answer} streaming=${session.isAnswering} marking=${marking} />`}
           ${session.isAnswering && !answer.text && html`<${Progress} phase=${phase} progress=${progress} />`}

@@ -1,5 +1,6 @@
 // The person's picture, with the boxes and points of the answer.
 
+import { fontScale } from "../answer/font_scale.js";
 import { preview } from "../api/images.js";
 import { useObjectUrl } from "../app/object_url.js";
 import { translator } from "../i18n/index.js";
@@ -31,7 +32,7 @@ export function Picture({ picture, size, marks = [], activeMark = null }) {
   const drawn = view && marks.length > 0 && drawnMarks(marks.map(({ label = "", ...mark }) => ({ label, ...mark })), size);
   return html`<figure class="picture" ref=${frame}>
     ${url && html`<img src=${url} alt=${t("yourPicture")} style=${place || {}} onError=${fallBack} />`}
-    ${drawn && html`<${Marks} marks=${drawn} activeMark=${activeMark} view=${view} pane=${pane} />`}
+    ${drawn && html`<${Marks} marks=${drawn} activeMark=${activeMark} view=${view} pane=${pane} zoom=${fontScale()} />`}
   </figure>`;
 }
 

@@ -85,12 +85,19 @@ export async function saveConversation(conversation) {
   return true;
 }
 
-/** Save what is being saved without a look at what is there: the page goes away, and would not see it. */
-export function saveAtOnce() {
-  for (const conversation of pending.values())
+/**
+ * Save a conversation, and what is being saved, without a look at what is there: the page goes away, and would not see it.
+ *
+ * @param {Conversation | null} conversation
+ */
+export function saveAtOnce(conversation) {
+  if (conversation?.turns.length || conversation?.pictures.length) pending.set(conversation.id, conversation);
+  for (const each of pending.values())
     void run("readwrite", (table, pictures) => {
-      for (const record of changedRecords(conversation)) pictures.put(record);
-      return table.put(merged(conversation, undefined));
+      for (const record of changedRecords(each)) pictures.put(record);
+      const request = table.put(merged(each, undefined));
+      request.transaction?.commit(); // or it would end with the page
+      return request;
     }).catch(() => undefined);
 }
 

@@ -93,8 +93,9 @@ function area({ box: [left, top, right, bottom] }) {
  * @param {number | null} props.activeMark
  * @param {View} props.view
  * @param {Size} props.pane
+ * @param {number} [props.zoom] Of the labels.
  */
-export function Marks({ marks, activeMark, view, pane }) {
+export function Marks({ marks, activeMark, view, pane, zoom = 1 }) {
   const shown = useMemo(() => {
     const first = marks.slice(0, MAX_DRAWN);
     const active = marks.find((mark) => mark.index === activeMark);
@@ -103,12 +104,14 @@ export function Marks({ marks, activeMark, view, pane }) {
   }, [marks, activeMark]);
   const unit = 1 / view.scale;
   const viewBox = [-view.x * unit, -view.y * unit, pane.width * unit, pane.height * unit].join(" ");
-  const labels = placeLabels(shown, activeMark, view, pane);
+  const labelPane = { width: pane.width / zoom, height: pane.height / zoom };
+  const labelView = { ...view, x: view.x / zoom, y: view.y / zoom, scale: view.scale / zoom };
+  const labels = placeLabels(shown, activeMark, labelView, labelPane);
   return html`
     <svg class=${`marks${activeMark === null ? "" : " has-active"}`} viewBox=${viewBox} aria-hidden="true">
       ${shown.map((mark) => html`<${Shape} key=${mark.index} mark=${mark} active=${mark.index === activeMark} unit=${unit} />`)}
     </svg>
-    <svg class="mark-labels" aria-hidden="true">
+    <svg class="mark-labels" viewBox=${`0 0 ${labelPane.width} ${labelPane.height}`} aria-hidden="true">
       ${labels.map(
         (label) => html`<g key=${label.index} transform=${`translate(${label.x} ${label.y})`}>
           <rect width=${label.width} height=${label.height} rx="4" fill=${label.colour} />
