@@ -123,15 +123,10 @@ class Sequence:
             self.stream.put(Progress("prefill", self.table.length, self.prompt_length))
 
     def prefill_step(self, max_tokens: int) -> SequenceStep:
-        """Return the next chunk of the prompt: about ``max_tokens`` at most, up to a block boundary.
-
-        Chunks have about the same size, because the largest one determines the memory for activations.
-        """
+        """Return the next chunk of the prompt: about ``max_tokens``, up to a block boundary."""
         start, size = self.table.length, self._pool.block_size
-        left = self._prefillable - start
-        even = -(-left // -(-left // max_tokens))
-        largest = max(start + max_tokens - (start + max_tokens) % size, start - start % size + size)
-        end = min(start + even + -(start + even) % size, largest, self._prefillable)
+        end = max(start + max_tokens - (start + max_tokens) % size, start - start % size + size)
+        end = min(end, self._prefillable)
         return self._step(start, end, self.request.positions[:, start:end], self._placed_features(start, end))
 
     def decode_step(self, max_guesses: int) -> SequenceStep:

@@ -108,11 +108,3 @@ def test_a_closed_video_frees_its_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
         other = make_prompt([4, 5], 3)
         assert list(engine.submit(make_request(other))) == expected_tokens(other)
         assert len(encoder.encoded) < 40
-
-
-def test_chunks_of_a_prompt_have_about_the_same_size() -> None:
-    """The largest one determines the memory for activations."""
-    decoder, prompt = FakeDecoder(400), make_prompt([1] * 41, 1)
-    with running_engine(decoder, config=SchedulerConfig(prefill_tokens=28)) as engine:
-        assert list(engine.submit(make_request(prompt))) == expected_tokens(prompt)
-    assert [len(steps[0].ids) for steps in decoder.calls] == [24, 17]

@@ -89,7 +89,7 @@ class OpenVINODecoder:
             inputs = self._inputs(steps)
             self._check_weights()  # a shorter file would end the process
             run(self._request, inputs, stopped)
-            self._mapped.release()  # the rows of the embedding table
+            self._mapped.release()  # rows of the embedding table, and weights that were packed in another form
             self._check_weights()
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
             queries = [

@@ -35,8 +35,8 @@ class MappedWeights:
 
     Mapped file and copy are then never both fully in memory. Released pages come back from the page cache when needed.
     Afterwards few are read again: the rows of the embedding table, and with 130 MB of vision weights 2.3 MB.
-    ``ModelFolder.check_unchanged`` guards those. Newer kernels map the whole folio around a row (114 MiB after twenty
-    tokens of the 2B model on Linux 6.18), so the decoder releases them after each pass.
+    ``ModelFolder.check_unchanged`` guards those. A first pass of a certain size reads more, which the plugin packs in
+    another form (114 MiB with twenty tokens of the 2B model and AVX2), so the decoder releases pages after each pass.
 
     The mappings are found by the addresses of the weights: a model that was joined from several has as many. The model
     is kept alive, because its address ranges could otherwise be reused. The block may be entered again.
