@@ -23,6 +23,7 @@ from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.graphs import read_decoder
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
+from vlrun.backends.openvino.stale_shapes import StaleShapes
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DamagedModel, DeviceError, OptionError, reason_of
 from vlrun.manifest import TextDimensions
@@ -57,7 +58,8 @@ class OpenVINODecoder:
         recorded_layers = add_query_output(model, device, text.layers)
         self._device = device.hints.device
         self._check_weights = partial(folder.check_unchanged, *graph.weights)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._shapes = StaleShapes()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
         self._mapped = MappedWeights(model)
@@ -86,9 +88,12 @@ class OpenVINODecoder:
         """
         ends = np.cumsum([step.rows for step in steps])
         with self._lock:
+            if size := self._shapes.repairing_size():
+                self._repair_shapes(size)
             inputs = self._inputs(steps)
             self._check_weights()  # a shorter file would end the process
-            run(self._request, inputs, stopped)
+            with self._shapes.inference(len(inputs["input_ids"]), int(ends[-1])):
+                run(self._request, inputs, stopped)
             self._mapped.release()  # rows of the embedding table, and weights that were packed in another form
             self._check_weights()
             logits: FloatArray = self._request.get_output_tensor(0).data.copy()
@@ -139,6 +144,15 @@ class OpenVINODecoder:
             self.forward([step], lambda: False)
         except RuntimeError as error:
             raise DeviceError(f"{self._device} compiles the decoder but cannot run it: {reason_of(error)}") from error
+
+    def _repair_shapes(self, size: int) -> None:
+        """Run a pass of ``size`` tokens, all with logits, on blocks that keep their content."""
+        blocks = range(-(-size // self.block_size))
+        content = self.read_blocks(blocks)
+        step = SequenceStep(np.zeros(size, np.int64), np.zeros((3, size), np.int64), 0, list(blocks), rows=size)
+        with self._shapes.inference(size):
+            run(self._request, self._inputs([step]), lambda: False)
+        self.write_blocks(blocks, content)
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])

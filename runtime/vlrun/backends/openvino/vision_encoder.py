@@ -13,6 +13,7 @@ from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_vision_graph
 from vlrun.backends.openvino.graphs import read_vision
 from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
+from vlrun.backends.openvino.stale_shapes import StaleShapes
 from vlrun.errors import DamagedModel, DeviceError, reason_of
 from vlrun.manifest import VisionDimensions
 from vlrun.models.family import ModelFamily, encoder_input_shapes
@@ -47,6 +48,7 @@ class OpenVINOVisionEncoder:
         self._vision = vision
         self._family = family
         self._lock = threading.Lock()
+        self._shapes = None if patches else StaleShapes()
         self._mapped: MappedWeights | None = MappedWeights(model)
         with self._mapped:
             self._compiled = device.compile_model(model, folder, graph.weights, device.hints.vision_config())
@@ -57,11 +59,9 @@ class OpenVINOVisionEncoder:
 
         Raises DeviceError.
         """
-        grid = Grid(self._vision.merge, self._vision.merge, self._vision.merge)
-        pixels = np.zeros((grid.patches, 3 * self._vision.temporal_patch * self._vision.patch**2), np.float32)
         try:
             if self._mapped:
-                self.encode(Patches(pixels, grid), lambda: False)
+                self.encode(self._blank(self._vision.merge**2), lambda: False)
         except RuntimeError as error:
             raise DeviceError(
                 f"{self._device} compiles the vision encoder but cannot run it: {reason_of(error)}"
@@ -72,12 +72,11 @@ class OpenVINOVisionEncoder:
 
         Raises InferenceCancelled when ``stopped``, and ModelChanged if the file of the weights was changed.
         """
-        inputs = self._family.patch_positions(patches.grid, self._vision).encoder_inputs(patches.pixels)
         with self._lock:
             self._check_weights()  # a shorter file would end the process
             try:
                 with self._mapped or nullcontext():
-                    run(self._request, inputs, stopped)
+                    self._run(patches, stopped)
                 self._check_weights()
                 features = ImageFeatures(self._request.get_output_tensor(0).data.copy())
                 if self._mapped:
@@ -89,6 +88,23 @@ class OpenVINOVisionEncoder:
                 self._compiled.release_memory()  # half the size of the weights for a 1024 x 768 image
         trim_heap()
         return features
+
+    def _run(self, patches: Patches, stopped: Callable[[], bool]) -> None:
+        size = self._shapes.repairing_size(self._vision.merge**2) if self._shapes else None
+        if size:
+            self._run_once(self._blank(size), lambda: False)
+        self._run_once(patches, stopped)
+
+    def _run_once(self, patches: Patches, stopped: Callable[[], bool]) -> None:
+        inputs = self._family.patch_positions(patches.grid, self._vision).encoder_inputs(patches.pixels)
+        with self._shapes.inference(patches.grid.patches) if self._shapes else nullcontext():
+            run(self._request, inputs, stopped)
+
+    def _blank(self, patches: int) -> Patches:
+        """Return a blank image of so many patches, one visual token high."""
+        grid = Grid(self._vision.merge, patches // self._vision.merge, self._vision.merge)
+        values = 3 * self._vision.temporal_patch * self._vision.patch**2
+        return Patches(np.zeros((patches, values), np.float32), grid)
 
 
 class StaticVisionEncoder:
