@@ -58,7 +58,7 @@ class OpenVINODecoder:
         recorded_layers = add_query_output(model, device, text.layers)
         self._device = device.hints.device
         self._check_weights = partial(folder.check_unchanged, *graph.weights)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._shapes = StaleShapes()
         self._feature_rows = 1 + deepstack
         self._hidden = text.hidden
@@ -148,11 +148,12 @@ class OpenVINODecoder:
     def _repair_shapes(self, size: int) -> None:
         """Run a pass of ``size`` tokens, all with logits, on blocks that keep their content."""
         blocks = range(-(-size // self.block_size))
-        content = self.read_blocks(blocks)
-        step = SequenceStep(np.zeros(size, np.int64), np.zeros((3, size), np.int64), 0, list(blocks), rows=size)
+        content = [cache.cells[: len(blocks)].copy() for cache in self._caches]
+        step = SequenceStep(np.zeros(size, np.int64), np.zeros((3, size), np.int64), 0, blocks, rows=size)
         with self._shapes.inference(size):
             run(self._request, self._inputs([step]), lambda: False)
-        self.write_blocks(blocks, content)
+        for cache, cells in zip(self._caches, content, strict=True):
+            cache.cells[: len(blocks)] = cells
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])

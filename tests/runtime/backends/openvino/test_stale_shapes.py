@@ -40,9 +40,13 @@ Infer = Callable[[int, Callable[[], bool]], FloatArray]
 """Runs an inference of a size."""
 
 
+def open_decoder() -> OpenVINODecoder:
+    return OpenVINODecoder(open_device(REFERENCE), MODEL, MANIFEST.text, MANIFEST.vision.deepstack, 2**26, 512)
+
+
 def decode() -> Infer:
     """Return a prefill of so many tokens."""
-    decoder = OpenVINODecoder(open_device(REFERENCE), MODEL, MANIFEST.text, MANIFEST.vision.deepstack, 2**26, 512)
+    decoder = open_decoder()
     ids = np.random.default_rng(0).integers(0, MANIFEST.text.vocab_size, 512)
 
     def infer(tokens: int, stopped: Callable[[], bool]) -> FloatArray:
@@ -93,6 +97,17 @@ def test_an_interrupted_inference_changes_no_later_one(
         for after in (size, longest):
             np.testing.assert_allclose(infer(after, never), expected[after], atol=1e-4)
     assert interruptions > 1
+
+
+@pytest.mark.slow
+def test_the_repairing_pass_leaves_the_cache_as_it_is() -> None:
+    """Its blocks may belong to a stored prefix."""
+    decoder = open_decoder()
+    decoder.forward([SequenceStep(np.arange(9), np.tile(np.arange(9), (3, 1)), 0, [0])], never)
+    content = decoder.read_blocks([0])
+    assert content.any()
+    decoder._repair_shapes(3)
+    np.testing.assert_array_equal(decoder.read_blocks([0]), content)
 
 
 def test_the_repairing_size_is_neither_that_of_the_last_inference_nor_of_the_interrupted_ones() -> None:
