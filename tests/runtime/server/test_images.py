@@ -363,7 +363,7 @@ def jpeg_with(segments: bytes = b"", scans: int = 0) -> bytes:
     [
         jpeg_with(b"\xff\xfe\0\2" * 500),
         jpeg_with((b"\xff\xe1\0\x0aExif\0\0ab") * 500),
-        jpeg_with(b"\xff" * 2**18),
+        jpeg_with(b"\xff" * 2**21),
         png(header(1, 1), *[(b"abCd", b"")] * 500, PIXEL, END),
         png(header(1, 1), PIXEL, *[(b"tEXt", b"a\0b")] * 500, END),
         png(header(1, 1), *[(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**20)))] * 20, PIXEL, END),

@@ -276,7 +276,7 @@ def test_the_queue_and_the_progress_of_reading_are_shown(page: Page, site: str) 
     page.locator(".progress", has_text="Waiting for the model").wait_for()
     page.evaluate("send(data(20))")
     page.locator(".progress", has_text="Looking at the picture").get_by_text("20 %").wait_for()
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)  # at this rate, 3 s are left
     page.evaluate("send(data(40))")
     page.get_by_text(re.compile(r"40 % · about \d+ s left")).wait_for()
     assert page.get_by_role("progressbar").get_attribute("value") == "40"

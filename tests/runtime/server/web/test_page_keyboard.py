@@ -10,7 +10,7 @@ from tests.runtime.server.web import fakes
 from tests.runtime.server.web.page_steps import PICTURE, SHELF, finish, sent_images, sent_questions
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Page, Route
 
     from tests.runtime.server.web.browser import Watch
 
@@ -39,6 +39,7 @@ THINKS = """async () => {
     const {app} = await import("/web/app/store.js");
     app.set({server: {...app.value.server, thinks: true}});
 }"""
+"""What the next look at the state of the service finds."""
 CHANGED = """async () => {
     const {DEFAULTS, loadSettings} = await import("/web/app/settings.js");
     return Object.keys(DEFAULTS).filter((name) => loadSettings()[name] === DEFAULTS[name]);
@@ -189,9 +190,16 @@ def test_settings_are_changed_and_an_answer_is_stopped(opened: Page, context: Br
     _change_all_settings(page, context)
 
 
+def _thinking(route: Route) -> None:
+    """Answer as a service whose model can think."""
+    response = route.fetch()
+    route.fulfill(response=response, json=response.json() | {"thinks": True})
+
+
 def _change_all_settings(page: Page, context: BrowserContext) -> None:
     """Each setting arrives in the request, or changes the page."""
     bodies = fakes.answer(context, "Six.")
+    context.route("**/health/ready", _thinking)
     page.locator("input[type=file]").first.set_input_files(SHELF)
     page.locator(PICTURE).wait_for()
     page.evaluate(THINKS)
