@@ -79,7 +79,8 @@ def test_without_a_camera_a_file_is_chosen(kiosk: Page) -> None:
     kiosk.get_by_role("alert").get_by_text("Choose a picture instead").wait_for()
     unplug = """() => {
         navigator.mediaDevices.enumerateDevices = async () => [];
-        navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
+        // More than once: an older list of devices may still be on its way.
+        setInterval(() => navigator.mediaDevices.dispatchEvent(new Event("devicechange")), 100);
     }"""
     kiosk.evaluate(unplug)
     kiosk.locator("label.huge.primary").wait_for()

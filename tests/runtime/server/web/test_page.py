@@ -243,6 +243,7 @@ def _count_with_votes(page: Page, texts: Texts, watch: Watch, language: str) -> 
 def _keep_history(page: Page, texts: Texts) -> None:
     """Found, opened after a reload, exported and deleted."""
     button(page, texts("app.newConversation")).click()
+    page.wait_for_timeout(1000)  # a page that is closed within the same milliseconds may lose what is being saved
     page.reload()
     button(page, texts("app.history")).click()
     dialog = page.get_by_role("dialog")

@@ -87,7 +87,9 @@ def test_a_restart_is_waited_for_and_nothing_is_lost(
 
     services[0].process.kill()
     services[0].wait_for_exit()
+    other.bring_to_front()  # a page in the background is not drawn
     other.get_by_role("alert").get_by_text("The connection broke off").wait_for()
+    page.bring_to_front()
     kiosk_steps.ask(page, 1)
     page.get_by_text("Your picture and your question are kept.").wait_for()
     late = context.new_page()
