@@ -88,10 +88,10 @@ class OpenVINODecoder:
         """
         ends = np.cumsum([step.rows for step in steps])
         with self._lock:
+            self._check_weights()  # a shorter file would end the process
             if size := self._shapes.repairing_size():
                 self._repair_shapes(size)
             inputs = self._inputs(steps)
-            self._check_weights()  # a shorter file would end the process
             with self._shapes.inference(len(inputs["input_ids"]), int(ends[-1])):
                 run(self._request, inputs, stopped)
             self._mapped.release()  # rows of the embedding table, and weights that were packed in another form
@@ -150,10 +150,12 @@ class OpenVINODecoder:
         blocks = range(-(-size // self.block_size))
         content = [cache.cells[: len(blocks)].copy() for cache in self._caches]
         step = SequenceStep(np.zeros(size, np.int64), np.zeros((3, size), np.int64), 0, blocks, rows=size)
-        with self._shapes.inference(size):
-            run(self._request, self._inputs([step]), lambda: False)
-        for cache, cells in zip(self._caches, content, strict=True):
-            cache.cells[: len(blocks)] = cells
+        try:
+            with self._shapes.inference(size):
+                run(self._request, self._inputs([step]), lambda: False)
+        finally:
+            for cache, cells in zip(self._caches, content, strict=True):
+                cache.cells[: len(blocks)] = cells
 
     def _inputs(self, steps: Sequence[SequenceStep]) -> dict[str, npt.NDArray[np.generic]]:
         begins = np.cumsum([0, *(len(step.ids) for step in steps)])
