@@ -3,8 +3,9 @@
     python -m benchmarks.video MODEL --clip FILE [--optimum DIR] [--checkpoint DIR] [--turns N]
 
 MODEL is vlrun's. vlrun's time includes reading and decoding the file; the peers get the frames that vlrun samples, in
-the size that it shows. Each participant runs in a process of its own, in turn, and each sample is printed as it is
-measured. Exit codes: 0 done, 1 a participant failed.
+the size that it shows. "vlrun ask" is a single question as on the command line: its time includes loading the model,
+which the other times do not. Each participant runs in a process of its own, in turn, and each sample is printed as it
+is measured. Exit codes: 0 done, 1 a participant failed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _PARTICIPANTS[options.run](options, SampleWriter(time.time()))
         return 0
     peers = {"openvino-genai": options.optimum, "transformers": options.checkpoint}
-    names = ["vlrun", *(name for name, folder in peers.items() if folder)]
+    names = ["vlrun", "vlrun ask", *(name for name, folder in peers.items() if folder)]
     samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     failed = False
     for turn in range(options.turns):
@@ -106,6 +107,16 @@ def _run_vlrun(options: argparse.Namespace, samples: SampleWriter) -> None:
     samples.add_memory()
 
 
+def _run_ask(options: argparse.Namespace, samples: SampleWriter) -> None:
+    """Load and ask once, as ``vlrun ask`` does."""
+    began = time.perf_counter()
+    with vlrun.load(options.model, cache=vlrun.CacheConfig(keep_vision_encoder=False), wait=False) as vlm:
+        answer = vlm.ask(_clip(options), QUESTION, vlrun.Options(max_tokens=1, temperature=0))
+        samples.add("ttft", time.perf_counter() - began)
+        samples.add("prompt_tokens", answer.usage.prompt_tokens)
+    samples.add_memory()
+
+
 def _run_genai(options: argparse.Namespace, samples: SampleWriter) -> None:
     """Use openvino-genai's own metrics, because its streamer may deliver text late."""
     import openvino
@@ -162,7 +173,12 @@ def _inputs(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-_PARTICIPANTS = {"vlrun": _run_vlrun, "openvino-genai": _run_genai, "transformers": _run_transformers}
+_PARTICIPANTS = {
+    "vlrun": _run_vlrun,
+    "vlrun ask": _run_ask,
+    "openvino-genai": _run_genai,
+    "transformers": _run_transformers,
+}
 
 
 if __name__ == "__main__":

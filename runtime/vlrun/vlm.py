@@ -66,7 +66,7 @@ def load(
         folder: The name of a model in the store, or the model folder; a ``Path`` is never taken for a name. None loads
             the embedded model.
         hints: Device and OpenVINO properties.
-        cache: Memory and disk for the KV cache.
+        cache: What is kept in memory and on disk.
         wait: Return when the model is loaded. Otherwise it loads in the background while the first question encodes its
             images; that question raises the errors of loading.
 

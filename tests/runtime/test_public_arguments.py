@@ -45,7 +45,7 @@ CLIP = make_clip([(0.0, np.zeros((8, 8, 3), np.uint8))], (8, 8))
 VIDEO_OPTIONS = {"fps": 1.0, "max_frames": 4, "max_pixels": 5000, "start": 0.0, "end": 9.5, "keyframes": False}
 
 CALLS: Mapping[str, tuple[Callable[..., object], dict[str, object]]] = {
-    "CacheConfig": (vlrun.CacheConfig, {"context": 5, "kv_memory": 5, "kv_disk": 5}),
+    "CacheConfig": (vlrun.CacheConfig, {"context": 5, "kv_memory": 5, "kv_disk": 5, "keep_vision_encoder": True}),
     "Camera": (vlrun.Camera, {"source": "/dev/video99"}),
     "Heat.mean": (HEAT.mean, {"word": "a", "image": 0}),
     "Hints": (

@@ -13,11 +13,11 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vlrun.backends.system_memory import MIB, total_memory
-from vlrun.engine.backend import Backend, Decoder
+from vlrun.backends.system_memory import MIB, total_memory, trim_heap
+from vlrun.engine.backend import Backend, Decoder, OpenedDecoder
 from vlrun.engine.engine import Engine
 from vlrun.engine.owner_process import OwnerProcess
-from vlrun.errors import DeviceError, OptionError, UnreliableDevice, as_vlrun_error, result_of
+from vlrun.errors import DeviceError, EngineClosed, OptionError, UnreliableDevice, as_vlrun_error, result_of
 from vlrun.kv_cache.prefix_store import PrefixStore, may_contain
 from vlrun.manifest import Manifest
 from vlrun.models.model_folder import ModelFolder
@@ -64,7 +64,7 @@ class ModelLoader:
 
     Args:
         folder: The opened and verified model folder.
-        cache: Memory and disk for the KV cache.
+        cache: What is kept in memory and on disk.
         open_backends: Returns functions that open the backends to try in order; called in a loader thread.
         compiling: Set when the compiler starts. Until then other work delays loading.
         automatic: Whether to choose the device, and to report the choice in the notes. Otherwise only a device that
@@ -88,7 +88,8 @@ class ModelLoader:
         self._loaded: Future[LoadedModel] = Future()
         self.compiling = compiling
         self.image_encoder = ImageEncoder(self.vision_encoder, folder.manifest.preprocessing, folder.manifest.vision)
-        self.encoder_queue = EncoderQueue(self.image_encoder.encode)
+        on_idle = (lambda: None) if cache.keep_vision_encoder else self._free_vision_encoder
+        self.encoder_queue = EncoderQueue(self.image_encoder.encode, on_idle)
         self._vision: Future[VisionEncoder] = Future()
         self._vision_requested = False
         self._backend: Backend | None = None
@@ -173,7 +174,7 @@ class ModelLoader:
                 self._backend = last
                 if self._vision_requested:
                     self._load_vision_encoder(last)
-            _fulfil(self._loaded, lambda: self._assemble(self._open_decoder(last), last, notes))
+            _fulfil(self._loaded, lambda: self._assemble(self._open_last_decoder(last), last, notes))
         except BaseException as raised:  # noqa: BLE001 - re-raised in the waiting threads
             for future in (self._loaded, self._vision):
                 if not future.done():
@@ -188,6 +189,7 @@ class ModelLoader:
         try:
             try:
                 decoder = self._open_decoder(backend)
+                decoder.warm_up()
             finally:
                 wait([vision])  # nothing may run while the next device is tried
             encoder = result_of(vision)
@@ -199,14 +201,32 @@ class ModelLoader:
             if isinstance(error, DeviceError | OptionError):
                 return error
             raise
+        with self._lock:
+            self._backend, self._vision_requested = backend, True
         self._vision.set_result(encoder)
         self._loaded.set_result(model)
         return None
 
+    def _free_vision_encoder(self) -> None:
+        """Forget the vision encoder, unless it is still loading."""
+        with self._lock:
+            if self._vision.done():
+                self._vision, self._vision_requested = Future(), False
+        trim_heap()
+
     def _load_vision_encoder(self, backend: Backend) -> None:
         _start_thread(lambda: _fulfil(self._vision, backend.open_vision_encoder))
 
-    def _open_decoder(self, backend: Backend) -> Decoder:
+    def _open_last_decoder(self, backend: Backend) -> Decoder:
+        decoder = self._open_decoder(backend)
+        if not self._cache.keep_vision_encoder:
+            self.encoder_queue.wait_idle()  # so that its weights are free before those of the decoder are repacked
+            if self._stopped:
+                raise EngineClosed("the model is closed")
+        decoder.warm_up()
+        return decoder
+
+    def _open_decoder(self, backend: Backend) -> OpenedDecoder:
         total, wanted = total_memory(), self._cache.kv_memory
         return backend.open_decoder(backend.default_cache_bytes(total) if wanted is None else wanted)
 

@@ -6,6 +6,7 @@ Linux kills a process that exceeds the limit without a word, so this is checked 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ HIERARCHIES = (
 )
 
 
+def trim_heap() -> None:
+    """Return freed memory to the system, which glibc would keep."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
 def total_memory(root: Path = Path("/")) -> int:
     """Return the machine's memory in bytes, or the limit of this process's control group if that is smaller."""
     return min([_installed(root), *(limit for _, _, limit in _limits(root))])
@@ -77,7 +85,7 @@ def check_memory(
 
     Args:
         manifest: The model.
-        cache: Its cache configuration; a KV cache of default size takes what is left.
+        cache: What is kept in memory; a KV cache of default size takes what is left.
         certain: Whether the weights will surely be copied into this memory, as they are on the CPU.
         root: Where /proc and /sys lie.
 
@@ -95,7 +103,8 @@ def check_memory(
             f"the model needs at least {(decoder + LEAST_BASE_MEMORY) / GB:.1f} GB of memory, but {limit} "
             f"{total / GB:.1f} GB: raise the limit, or export a smaller model"
         )
-    needed = (decoder + vision) * COPY_PERCENT // 100 + BASE_MEMORY + (cache.kv_memory or 0)
+    weights = decoder + vision if cache.keep_vision_encoder else max(decoder, vision)
+    needed = weights * COPY_PERCENT // 100 + BASE_MEMORY + (cache.kv_memory or 0)
     available = available_memory(root)
     if needed <= available:
         return ()

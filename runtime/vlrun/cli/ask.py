@@ -177,7 +177,7 @@ def ask(
         output.check_kind(pending)
         for request in requests:
             request.check_image_count(len(pending))
-        asking = _Asking.begin(pending, requests[0], image_options, options, output, model_options, line)
+        asking = _Asking.begin(pending, requests, image_options, options, output, model_options, line)
         cut: AnswerCutShort | None = None
         for number, request in enumerate(requests):
             if len(requests) > 1 and not output.as_json:
@@ -207,7 +207,7 @@ class _Asking:
     def begin(
         cls,
         pending: Sequence[PendingMedia],
-        request: TaskRequest,
+        requests: Sequence[TaskRequest],
         image_options: ImageOptions,
         options: Options,
         output: OutputOptions,
@@ -217,10 +217,11 @@ class _Asking:
         """Start loading the model, and decode the images meanwhile. Of their pixels only what is needed is kept."""
         from vlrun.prompt.builder import clip_count
 
+        request, *others = requests
         options = replace(options, heatmap=output.heatmap is not None, progress=line.active)
         effective = request.options(options)
         began = time.monotonic()
-        vlm = model_options.load(line)
+        vlm = model_options.load(line, keep_vision_encoder=bool(others) or not request.is_single)
         if image_options.region is None:
             vlm.builder.check_pending(pending, effective, vlm.known_context)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,7 @@ class ModelOptions:
         """Return the line that shows the progress, if the user wants to see it."""
         return ProgressLine(self.progress)
 
-    def load(self, line: ProgressLine) -> VLM:
+    def load(self, line: ProgressLine, *, keep_vision_encoder: bool = True) -> VLM:
         """Start loading the model in the background, and show that. Raises as ``vlrun.load``."""
         from vlrun.storage import cache_paths
         from vlrun.vlm import load
@@ -199,7 +199,8 @@ class ModelOptions:
             print_note("no --model given: using the embedded demo model, which only knows synthetic images")
         line.show(timed(f"loading {self.model.name}", None, time.monotonic()))
         with self.model.named_in_errors():
-            vlm = load(self.model.folder, hints=self.hints, cache=self.cache, wait=False)
+            cache = replace(self.cache, keep_vision_encoder=keep_vision_encoder)
+            vlm = load(self.model.folder, hints=self.hints, cache=cache, wait=False)
         with line.paused():
             for note in vlm.early_notes:
                 print_note(note)

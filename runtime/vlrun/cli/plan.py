@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -84,7 +84,8 @@ def plan(
         builder = prompt_builder(folder, _measured(folder, model_options))
     with model_options.progress_line() as line:
         images = load_images(pending, image_options, line, _without_pixels, open_clip=open_clip)
-    for note in check_memory(folder.manifest, model_options.cache, certain=False):
+    cache = replace(model_options.cache, keep_vision_encoder=False)  # as a single question has it
+    for note in check_memory(folder.manifest, cache, certain=False):
         print_note(note)
     question = user_turn([loaded.image for loaded in images], request.questions()[-1])
     estimate = estimate_cost(

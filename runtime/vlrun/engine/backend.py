@@ -108,6 +108,13 @@ class Decoder(Protocol):
         """Write the content that ``read_blocks`` returned into these blocks."""
 
 
+class OpenedDecoder(Decoder, Protocol):
+    """A decoder as a backend opens it."""
+
+    def warm_up(self) -> None:
+        """Run one token: some plugins repack the weights then. Raises DeviceError."""
+
+
 class Backend(Protocol):
     """A model folder on one device of an inference library."""
 
@@ -130,7 +137,7 @@ class Backend(Protocol):
     def default_cache_bytes(self, total: int) -> int:
         """Return how much of ``total`` bytes of memory the KV cache may take unless the user says otherwise."""
 
-    def open_decoder(self, memory: int) -> Decoder:
+    def open_decoder(self, memory: int) -> OpenedDecoder:
         """Load the decoder with a KV cache of at most ``memory`` bytes. Raises VlrunError."""
 
     def open_vision_encoder(self) -> VisionEncoder:

@@ -17,10 +17,8 @@ from vlrun.kv_cache.block_hash import block_hashes
 from vlrun.kv_cache.block_pool import BlockPool, BlockTable
 from vlrun.types.answer import FinishReason, Progress
 from vlrun.types.arrays import IntArray
+from vlrun.vision.encoder_queue import FEATURE_TOKENS
 from vlrun.vision.features import ImageFeatures
-
-FEATURE_TOKENS = 4096
-"""Visual tokens that a request has encoded and not prefilled yet: 128 MiB of features in the 2B model."""
 
 
 class Sequence:

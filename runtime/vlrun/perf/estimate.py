@@ -86,7 +86,7 @@ def estimate_cost(
     patch = manifest.vision.patch
     images = tuple(EstimatedImage(g.width * patch, g.height * patch, g.tokens) for _, g in prompt.images)
     tokens = len(prompt.prompt.ids)
-    weights = sum(manifest.weight_bytes())
+    weights = max(manifest.weight_bytes())  # the vision encoder is freed before the decoder runs
     largest = max((image.tokens for image in images), default=0)
     vision = largest * MEMORY_PER_VISUAL_TOKEN * manifest.vision.hidden // 1024
     precision = "f32" if LAYOUTS[manifest.layout].backend == ONNX_RUNTIME else kv_precision

@@ -15,8 +15,9 @@ from typing import Any, Protocol, TypeAlias
 from vlrun.errors import InferenceCancelled, as_vlrun_error
 from vlrun.vision.features import ImageFeatures
 
-MAX_PREFETCHED = 8
-"""Images prefetched but not yet submitted. In the 2B model a 1024 x 768 image takes 25 MB."""
+FEATURE_TOKENS = 4096
+"""Visual tokens of a request that are encoded and not prefilled yet: 128 MiB of features in the 2B model. As many are
+encoded before requests submit them."""
 
 
 class Encodable(Protocol):
@@ -50,16 +51,24 @@ class Encoding:
 
 
 class EncoderQueue:
-    """Runs ``encode`` in its own thread, which starts with the first image."""
+    """Runs ``encode`` in its own thread, which starts with the first image.
 
-    def __init__(self, encode: Encode) -> None:
+    Args:
+        encode: Encodes one image.
+        on_idle: Called in that thread when no image is left.
+    """
+
+    def __init__(self, encode: Encode, on_idle: Callable[[], None] = lambda: None) -> None:
         self._encode = encode
+        self._on_idle = on_idle
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Encoding | None] = queue.SimpleQueue()
         self._encodings: dict[bytes, Encoding] = {}
         self._prefetched: dict[bytes, threading.Event] = {}
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
 
     def submit(self, image: Encodable, closed: threading.Event) -> Encoding:
         """Encode an image, or join the encoding of an equal one. ``closed`` is set when the request ends."""
@@ -75,12 +84,17 @@ class EncoderQueue:
             return encoding
 
     def prefetch(self, images: Iterable[Encodable]) -> None:
-        """Encode images before a request submits them, ``MAX_PREFETCHED`` at most."""
+        """Encode images before a request submits them: one, or as many as have ``FEATURE_TOKENS``."""
         with self._lock:
+            tokens = sum(self._encodings[key].image.tokens for key in self._prefetched)
             for image in images:
-                if image.key not in self._encodings and len(self._prefetched) < MAX_PREFETCHED:
-                    discarded = self._prefetched[image.key] = threading.Event()
-                    self._add(image, discarded)
+                if image.key in self._encodings:
+                    continue
+                if tokens and tokens + image.tokens > FEATURE_TOKENS:
+                    break
+                tokens += image.tokens
+                discarded = self._prefetched[image.key] = threading.Event()
+                self._add(image, discarded)
 
     def discard(self, images: Iterable[Encodable]) -> None:
         """Cancel prefetched images that no request has submitted."""
@@ -89,6 +103,10 @@ class EncoderQueue:
                 if image.key in self._prefetched:
                     self._prefetched.pop(image.key).set()
                     del self._encodings[image.key]
+
+    def wait_idle(self) -> None:
+        """Wait until no image is left and ``on_idle`` has returned."""
+        self._idle.wait()
 
     def stop(self) -> None:
         """Cancel all encodings and end the thread, without waiting."""
@@ -106,6 +124,7 @@ class EncoderQueue:
 
     def _add(self, image: Encodable, closed: threading.Event) -> Encoding:
         encoding = self._encodings[image.key] = Encoding(image, closed)
+        self._idle.clear()
         self._queue.put(encoding)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="vlrun-vision", daemon=True)
@@ -116,6 +135,12 @@ class EncoderQueue:
         while encoding := self._queue.get():
             self._process(encoding)
             del encoding  # its features must not stay in memory while the queue is empty
+            if self._queue.empty():
+                self._on_idle()
+            with self._lock:
+                if self._queue.empty():
+                    self._idle.set()
+        self._idle.set()
 
     def _process(self, encoding: Encoding) -> None:
         features: ImageFeatures | None = None

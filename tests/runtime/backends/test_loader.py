@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,15 @@ from vlrun.errors import (
 from vlrun.models.model_folder import ModelFolder
 from vlrun.perf.history import record
 from vlrun.perf.profile import SpeedProfile
+from vlrun.prompt.builder import Images, user_turn
+from vlrun.vision.features import ImageFeatures
 from vlrun.vision.grid import Grid
 from vlrun.vision.vision_encoder import Patches
 
 pytestmark = pytest.mark.slow
 
 IMAGE = EXAMPLES / "shelf.png"
-OTHER = np.full((64, 64, 3), 90, np.uint8)
+OTHER, ANOTHER = (np.full((64, 64, 3), grey, np.uint8) for grey in (90, 190))
 QUESTION = "How many bottles are there?"
 OPTIONS = Options(max_tokens=8, temperature=0)
 
@@ -114,6 +117,60 @@ def test_concurrent_first_questions_share_one_encoding(events: list[str]) -> Non
             thread.join()
     assert answers == ["6", "6"]
     assert events == ["image", "decoder"]
+
+
+def test_the_vision_encoder_is_freed_and_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the weights of the decoder are repacked, so that both are never in memory; the answers are the same."""
+    alive: weakref.WeakSet[OpenVINOVisionEncoder] = weakref.WeakSet()
+    loaded, during_warm_up = [], []
+    load_encoder, warm_up = OpenVINOVisionEncoder.__init__, OpenVINODecoder.warm_up
+
+    def counted(self: OpenVINOVisionEncoder, *given: Any) -> None:
+        load_encoder(self, *given)
+        alive.add(self)
+        loaded.append(1)
+
+    def watched(self: OpenVINODecoder) -> None:
+        during_warm_up.append(len(alive))
+        warm_up(self)
+
+    monkeypatch.setattr(OpenVINOVisionEncoder, "__init__", counted)
+    monkeypatch.setattr(OpenVINODecoder, "warm_up", watched)
+    answers = []
+    asked: list[Images] = [[IMAGE, OTHER], IMAGE, ANOTHER, []]
+    for keep in (True, False):
+        with load(cache=CacheConfig(keep_vision_encoder=keep), wait=False) as vlm:
+            answers.append([vlm.ask(images, QUESTION, OPTIONS).text for images in asked])
+            vlm._loader.encoder_queue.wait_idle()
+            assert len(alive) == keep
+        del vlm
+        gc.collect()
+    assert answers[0] == answers[1]
+    assert during_warm_up[1] == 0
+    assert len(loaded) == 1 + 2  # again for the image whose features are not in the cache
+
+
+def test_closing_does_not_wait_for_an_image_that_the_decoder_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding = threading.Event()
+
+    def encode(_: object, __: Patches, stopped: Callable[[], bool]) -> ImageFeatures:
+        encoding.set()
+        while not stopped():
+            time.sleep(0.01)
+        raise InferenceCancelled
+
+    monkeypatch.setattr(OpenVINOVisionEncoder, "encode", encode)
+    vlm = load(cache=CacheConfig(keep_vision_encoder=False), wait=False)
+    asking = threading.Thread(target=lambda: vlm.chat([user_turn(IMAGE, QUESTION)]), daemon=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "excepthook", lambda _: None)
+        asking.start()
+        assert encoding.wait(60)
+        vlm.close()
+        asking.join(60)
+    assert not asking.is_alive()
+    with pytest.raises(EngineClosed):
+        _ = vlm.context
 
 
 def test_load_errors_are_raised_by_the_first_question(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,15 @@ def test_too_little_memory_is_told_before_loading(tmp_path: Path, files: dict[st
     assert re.search(expected or "", "".join(notes))
 
 
+def test_without_the_vision_encoder_less_memory_is_enough(tmp_path: Path) -> None:
+    """Guards a warning about a question that fits, because ``vlrun ask`` never has both sets of weights in memory."""
+    sizes = {DECODER_BIN: 1_722_627_832, VISION_BIN: 410_000_000}
+    manifest = make_manifest({name: FileEntry(size, "0" * 64) for name, size in sizes.items()})
+    root = write(tmp_path, group(2500, 100, 50))
+    assert len(check_memory(manifest, CacheConfig(), root=root)) == 1
+    assert not check_memory(manifest, CacheConfig(keep_vision_encoder=False), root=root)
+
+
 @pytest.mark.parametrize("mib", [16385, 99999999999999999999])
 def test_a_kv_cache_larger_than_the_memory_is_refused_at_once(mib: int, tmp_path: Path) -> None:
     """A note about "104857600000000000.0 GB of memory" came first, and the refusal when the decoder was loaded."""

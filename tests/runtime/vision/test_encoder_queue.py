@@ -10,7 +10,7 @@ import pytest
 
 from tests.runtime.engine.requests import FakeImage, wait_for
 from vlrun.errors import DeviceError, InferenceCancelled
-from vlrun.vision.encoder_queue import MAX_PREFETCHED, EncoderQueue
+from vlrun.vision.encoder_queue import FEATURE_TOKENS, EncoderQueue
 from vlrun.vision.features import ImageFeatures
 
 RED, BLUE = FakeImage(b"red", 4), FakeImage(b"blue", 2)
@@ -89,13 +89,39 @@ def test_a_prefetched_image_is_not_encoded_again(encoder: BlockingEncoder, queue
 
 def test_prefetching_is_bounded_and_can_be_discarded(encoder: BlockingEncoder, queue: EncoderQueue) -> None:
     """Guards memory: features that no request uses are not kept."""
-    images = [FakeImage(bytes([number]), 1) for number in range(MAX_PREFETCHED + 3)]
+    images = [FakeImage(bytes([number]), FEATURE_TOKENS // 8) for number in range(11)]
+    queue.prefetch(images[:3])
     queue.prefetch(images)
     queue.discard(images[:4])
     encoder.go.set()
-    wait_for(lambda: encoder.encoded[-1:] == [images[MAX_PREFETCHED - 1].key])
-    unwanted = {image.key for image in (*images[1:4], *images[MAX_PREFETCHED:])}  # the first may be encoded already
+    queue.wait_idle()
+    unwanted = {image.key for image in (*images[1:4], *images[8:])}  # the first may be encoded already
     assert not unwanted & set(encoder.encoded)
+    assert encoder.encoded[-1] == images[7].key
+    large = FakeImage(b"large", 2 * FEATURE_TOKENS)
+    queue.discard(images)
+    queue.prefetch([large, RED])
+    queue.wait_idle()
+    assert encoder.encoded[-1] == large.key
+
+
+def test_the_end_of_the_queue_is_reported_once(encoder: BlockingEncoder) -> None:
+    """Guards an encoder that is freed between two images, and one that stays in memory after the last."""
+    idle: list[int] = []
+    queue = EncoderQueue(encoder.encode, lambda: idle.append(len(encoder.encoded)))
+    queue.wait_idle()
+    for image in (RED, BLUE):
+        queue.submit(image, threading.Event())
+    encoder.go.set()
+    queue.wait_idle()
+    assert idle == [2]
+    queue.submit(RED, threading.Event()).features.result(5)
+    queue.wait_idle()
+    assert idle == [2, 3]
+    encoder.go.clear()
+    queue.submit(BLUE, threading.Event())
+    queue.close()
+    queue.wait_idle()
 
 
 def test_library_errors_become_device_errors(encoder: BlockingEncoder, queue: EncoderQueue) -> None:

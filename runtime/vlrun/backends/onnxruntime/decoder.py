@@ -49,12 +49,19 @@ class ONNXRuntimeDecoder:
         self.name = f"ONNX Runtime {ort.__version__} CPU f32 {text.kv_heads} x {BLOCK_SIZE} x {text.head_dim}"
         self._bound: tuple[int, int] | None = None
         self._binding = self._graph.session.io_binding()
-        self._warm_up()
 
     @property
     def recorder(self) -> AttentionRecorder | None:
         """Recorder for heat maps."""
         return None
+
+    def warm_up(self) -> None:
+        """Run one token, so that the first request finds everything allocated. Raises DeviceError."""
+        step = SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])
+        try:
+            self.forward([step], lambda: False)
+        except RuntimeError as error:
+            raise DeviceError(f"ONNX Runtime cannot run the decoder: {reason_of(error)}") from error
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
         """Run several sequences in one pass, or in several if they do not fit, and write their keys and values.
@@ -104,14 +111,6 @@ class ONNXRuntimeDecoder:
             self._slots = Slots(self._memory, slots, places, capacity)
             return
         raise OptionError(f"cannot allocate a KV cache of {memory // MIB} MiB on this machine: lower kv_memory")
-
-    def _warm_up(self) -> None:
-        """Run one token, so that the first request finds everything allocated. Raises DeviceError."""
-        step = SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])
-        try:
-            self.forward([step], lambda: False)
-        except RuntimeError as error:
-            raise DeviceError(f"ONNX Runtime cannot run the decoder: {reason_of(error)}") from error
 
     def _run(
         self, steps: Sequence[SequenceStep], slots: Sequence[int], stopped: Callable[[], bool]

@@ -16,11 +16,10 @@ from vlrun.backends.openvino.device import Device, candidates, check_available, 
 from vlrun.backends.openvino.device_check import DeviceCheck, Setting, Verdict, decoder_settings, vision_settings
 from vlrun.backends.openvino.device_probe import CACHE_TOKENS, DeviceProbe, ProbeResult
 from vlrun.backends.openvino.hints import Hints, is_cpu
-from vlrun.backends.openvino.mapped_weights import trim_heap
 from vlrun.backends.openvino.precision_probe import choose_properties
 from vlrun.backends.openvino.tuned import load_tuned
 from vlrun.backends.openvino.vision_encoder import OpenVINOVisionEncoder, StaticVisionEncoder
-from vlrun.backends.system_memory import total_memory
+from vlrun.backends.system_memory import total_memory, trim_heap
 from vlrun.models.model_folder import ModelFolder
 from vlrun.models.registry import family_of
 from vlrun.storage import cache_paths

@@ -22,8 +22,9 @@ from vlrun.backends.openvino.cache_memory import CacheMemory, allocate_cache
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_decoder_graph
 from vlrun.backends.openvino.graphs import read_decoder
-from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
+from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.backends.openvino.stale_shapes import StaleShapes
+from vlrun.backends.system_memory import trim_heap
 from vlrun.engine.backend import SequenceStep, StepOutput
 from vlrun.errors import DamagedModel, DeviceError, OptionError, reason_of
 from vlrun.manifest import TextDimensions
@@ -75,11 +76,19 @@ class OpenVINODecoder:
                 self.recorder = OpenVINOAttentionRecorder(
                     self._compiled, self._request, self._lock, keys, self.block_size, text.head_dim
                 )
-            self._warm_up()
-        self._mapped.own()
-        trim_heap()
         layout = [f"{self._compiled.input(name)}" for name in ports]
         self.name = f"{device.core.get_property(device.hints.device, 'FULL_DEVICE_NAME')} {ov.get_version()} {layout}"
+
+    def warm_up(self) -> None:
+        """Run one token, so that the plugin repacks the weights now. Raises DeviceError."""
+        step = SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])
+        try:
+            with self._mapped:
+                self.forward([step], lambda: False)
+        except RuntimeError as error:
+            raise DeviceError(f"{self._device} compiles the decoder but cannot run it: {reason_of(error)}") from error
+        self._mapped.own()
+        trim_heap()
 
     def forward(self, steps: Sequence[SequenceStep], stopped: Callable[[], bool]) -> list[StepOutput]:
         """Run several sequences in one pass and write their keys and values.
@@ -136,14 +145,6 @@ class OpenVINODecoder:
             raise OptionError(
                 f"cannot allocate a KV cache of {memory // MIB} MiB on this machine: lower kv_memory"
             ) from None
-
-    def _warm_up(self) -> None:
-        """Run one token, so that the plugin repacks the weights now. Raises DeviceError."""
-        step = SequenceStep(np.zeros(1, np.int64), np.zeros((3, 1), np.int64), 0, [0])
-        try:
-            self.forward([step], lambda: False)
-        except RuntimeError as error:
-            raise DeviceError(f"{self._device} compiles the decoder but cannot run it: {reason_of(error)}") from error
 
     def _repair_shapes(self, size: int) -> None:
         """Run a pass of ``size`` tokens, all with logits, on blocks that keep their content."""

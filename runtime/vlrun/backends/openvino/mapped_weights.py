@@ -23,13 +23,6 @@ MIN_WEIGHT_BYTES = 4096
 """Constants of at least this size lie in the weights file; smaller ones may have been computed."""
 
 
-def trim_heap() -> None:
-    """Return freed memory to the system, which glibc would keep."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
-
-
 class MappedWeights:
     """Releases the pages of a model's mapped weights while a plugin copies them in a ``with`` block.
 

@@ -86,6 +86,7 @@ class Trial:
         backend = OpenVINOBackend(folder, hints, threading.Event())
         self._manifest = folder.manifest
         self._decoder = backend.open_decoder(KV_MEMORY)
+        self._decoder.warm_up()
         self._encoder = backend.open_vision_encoder()
         self._encoder.warm_up()
 

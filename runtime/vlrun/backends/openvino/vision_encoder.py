@@ -12,8 +12,9 @@ import numpy as np
 from vlrun.backends.openvino.device import Device, check_ports, run
 from vlrun.backends.openvino.graph_check import check_vision_graph
 from vlrun.backends.openvino.graphs import read_vision
-from vlrun.backends.openvino.mapped_weights import MappedWeights, trim_heap
+from vlrun.backends.openvino.mapped_weights import MappedWeights
 from vlrun.backends.openvino.stale_shapes import StaleShapes
+from vlrun.backends.system_memory import trim_heap
 from vlrun.errors import DamagedModel, DeviceError, reason_of
 from vlrun.manifest import VisionDimensions
 from vlrun.models.family import ModelFamily, encoder_input_shapes
