@@ -1,7 +1,8 @@
 """Draws the pages of PDF files with PDFium, which is imported for the first one only.
 
 PDFium runs in this process, one call at a time: it is not thread-safe. The size of a page is known before it is drawn,
-and drawing ends at a limit of processor time.
+and drawing ends at a limit of processor time. Reading a page cannot be ended, so PDFium runs in threads of its own:
+Ctrl+C and a limit end the wait for them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import ctypes
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +34,13 @@ MAX_PAGE_PIXELS = 2**24
 """Of one page, however large its paper is: what the largest number of visual tokens can show."""
 MAX_SECONDS = 10.0
 """Processor time to draw one page."""
+MAX_WAIT_SECONDS = 60.0
+"""Time to read the sizes of pages, or to read and draw one. A million shapes take two seconds."""
 _POINTS = 72
 """Units of a page per inch."""
 _PDFIUM = threading.Lock()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,14 @@ class PendingPage:
             shown: Width and height that the model sees, in which the page is drawn.
         """
         width, height = shown or self.size
+        name = f"page {self.number} of {self.name}"
+
+        def drawn(abandoned: threading.Event) -> npt.NDArray[np.uint8]:
+            with _open(self.encoded, self.name) as document:
+                return _draw(document, self.number, width, height, name, abandoned)
+
         with DECODING.hold(width * height):
-            with _PDFIUM, _open(self.encoded, self.name) as document:
-                rgb = _draw(document, self.number, width, height, f"page {self.number} of {self.name}")
-            image = make_image(rgb)
+            image = make_image(_in_thread(drawn, name))
             yield ResizedImage(image.rgb, image.sha256, label=self.label, original_size=self.size)
 
 
@@ -84,20 +94,53 @@ def read_pages(encoded: bytes, name: str, pages: tuple[range, ...] | None = None
         MediaError: The file cannot be used, or has no such page.
         OptionError: There are more pages than a question can have.
     """
-    with _PDFIUM, _open(encoded, name) as document:
-        numbers = choose_pages(pages, len(document), name)
-        sizes = [_size(document, number, name) for number in numbers]
-    return [
-        PendingPage(encoded, name, number, size, f"Page {number}") for number, size in zip(numbers, sizes, strict=True)
-    ]
+
+    def pending(_: threading.Event) -> list[PendingPage]:
+        with _open(encoded, name) as document:
+            numbers = choose_pages(pages, len(document), name)
+            return [PendingPage(encoded, name, n, _size(document, n, name), f"Page {n}") for n in numbers]
+
+    return _in_thread(pending, name)
 
 
 def page_sizes(encoded: bytes, name: str, max_pages: int) -> list[tuple[int, int]]:
     """Return width and height in pixels of all pages of a PDF. Raises MediaError, also for more than ``max_pages``."""
-    with _PDFIUM, _open(encoded, name) as document:
-        if len(document) > max_pages:
-            raise MediaTooLarge(f"{name} has {len(document):,} pages; the limit is {max_pages:,}")
-        return [_size(document, number, name) for number in range(1, len(document) + 1)]
+
+    def sizes(_: threading.Event) -> list[tuple[int, int]]:
+        with _open(encoded, name) as document:
+            if len(document) > max_pages:
+                raise MediaTooLarge(f"{name} has {len(document):,} pages; the limit is {max_pages:,}")
+            return [_size(document, number, name) for number in range(1, len(document) + 1)]
+
+    return _in_thread(sizes, name)
+
+
+def _in_thread(work: Callable[[threading.Event], T], name: str) -> T:
+    """Call PDFium in a thread, and raise MediaTooLarge after ``MAX_WAIT_SECONDS``.
+
+    The thread may go on then, and later calls wait until it has ended. ``work`` gets an event that tells it to end.
+    """
+    running, abandoned = threading.Event(), threading.Event()
+    done: Future[T] = Future()
+
+    def run() -> None:
+        with _PDFIUM:
+            if abandoned.is_set():
+                return
+            running.set()
+            try:
+                done.set_result(work(abandoned))
+            except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
+                done.set_exception(error)
+
+    threading.Thread(target=run, name="vlrun-pdf", daemon=True).start()
+    try:
+        running.wait()
+        if not wait([done], MAX_WAIT_SECONDS).done:
+            raise MediaTooLarge(f"{name} takes more than {MAX_WAIT_SECONDS:g} s to read, the limit")
+    finally:
+        abandoned.set()
+    return done.result()
 
 
 @contextmanager
@@ -132,7 +175,9 @@ def _size(document: PdfDocument, number: int, name: str) -> tuple[int, int]:
     return min(wide, MAX_PAGE_PIXELS // high), min(high, MAX_PAGE_PIXELS // wide or 1)
 
 
-def _draw(document: PdfDocument, number: int, width: int, height: int, name: str) -> npt.NDArray[np.uint8]:
+def _draw(
+    document: PdfDocument, number: int, width: int, height: int, name: str, abandoned: threading.Event
+) -> npt.NDArray[np.uint8]:
     """Draw a page with its annotations and filled-in forms on white. Raises MediaTooLarge after ``MAX_SECONDS``."""
     import pypdfium2
     import pypdfium2.raw as pdfium
@@ -143,26 +188,23 @@ def _draw(document: PdfDocument, number: int, width: int, height: int, name: str
         with closing(bitmap):
             bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
             place = (bitmap, page, 0, 0, width, height, 0, pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER)
-            _draw_within_limit(page, place, name)
+            _draw_within_limit(page, place, name, abandoned)
             if document.formenv is not None:
                 pdfium.FPDF_FFLDraw(document.formenv, *place)
             return np.array(bitmap.to_numpy()[..., :3])
 
 
-def _draw_within_limit(page: PdfPage, place: tuple[Any, ...], name: str) -> None:
+def _draw_within_limit(page: PdfPage, place: tuple[Any, ...], name: str, abandoned: threading.Event) -> None:
     """Draw the content of a page. PDFium asks now and then whether it should pause."""
     import pypdfium2.raw as pdfium
 
     end = time.thread_time() + MAX_SECONDS
-    stopped: list[MediaTooLarge | KeyboardInterrupt] = []
+    stopped = False
 
     def must_pause(_: object) -> int:
-        try:
-            if time.thread_time() > end:
-                stopped.append(MediaTooLarge(f"{name} takes more than {MAX_SECONDS:g} s to draw, the limit"))
-        except KeyboardInterrupt as error:  # which cannot pass through PDFium
-            stopped.append(error)
-        return bool(stopped)
+        nonlocal stopped
+        stopped = stopped or time.thread_time() > end or abandoned.is_set()
+        return stopped
 
     pause = pdfium.IFSDK_PAUSE(version=1)
     pause.NeedToPauseNow = type(pause.NeedToPauseNow)(must_pause)
@@ -171,6 +213,6 @@ def _draw_within_limit(page: PdfPage, place: tuple[Any, ...], name: str) -> None
     finally:
         pdfium.FPDF_RenderPage_Close(page)
     if stopped:
-        raise stopped[0]
+        raise MediaTooLarge(f"{name} takes more than {MAX_SECONDS:g} s to draw, the limit")
     if status == pdfium.FPDF_RENDER_FAILED:
         raise DamagedMedia(f"{name} cannot be drawn: it is damaged")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -145,6 +148,32 @@ def test_a_page_that_takes_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> N
     slow = pdf([b"0 0 m 200 300 l S 1 0 0 rg 0 0 200 300 re f\n" * 10_000])
     with pytest.raises(MediaTooLarge, match=r"page 1 of the image takes more than 0\.01 s to draw, the limit"):
         open_pages(slow)
+    assert len(open_pages(pdf())) == 1
+
+
+def test_reading_a_page_that_takes_long_does_not_hold_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards Ctrl+C and a limit: PDFium cannot be stopped while it reads a page, which took 82 s."""
+    import pypdfium2
+
+    slow, going_on, finished = pdf([b"", b""]), threading.Event(), threading.Event()
+    get_page = pypdfium2.PdfDocument.__getitem__
+
+    def read_slowly(document: pypdfium2.PdfDocument, index: int) -> pypdfium2.PdfPage:
+        going_on.wait(60)
+        finished.set()
+        return get_page(document, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pypdfium2.PdfDocument, "__getitem__", read_slowly)
+        patch.setattr(pdf_module, "MAX_WAIT_SECONDS", 0.2)
+        with pytest.raises(MediaTooLarge, match=r"page 1 of the image takes more than 0\.2 s to read, the limit"):
+            open_pages(slow)
+        interrupting = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            open_pages(pdf())  # waits for its turn
+        going_on.set()
+        assert finished.wait(10)
     assert len(open_pages(pdf())) == 1
 
 
