@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.model_card import GOALS, ScoredAnswer, markdown, tables, targets
+from training.model_card import CLIPS_GOAL, GOALS, ScoredAnswer, markdown, tables, targets
 
 
 def test_tables_show_shares_and_targets_show_whether_they_are_met() -> None:
@@ -20,7 +20,12 @@ def test_tables_show_shares_and_targets_show_whether_they_are_met() -> None:
     assert not verdict["count_kind"]["met"]
     assert verdict["count_kind"]["goal"] == GOALS["count_kind"]
     assert verdict["int8_loss"]["met"]
+    assert "clips" not in verdict
     assert verdict["int8_kl"]["met"]
     assert not verdict["int8_agreement"]["met"]
+    clips = [ScoredAnswer("clip_turn", "en", "2.2 seconds", 1), *[ScoredAnswer("clip_moves", "zh", "球", 0)] * 3]
+    with_clips = tables([*scored, *clips])
+    found = targets({"fp32": with_clips, "int8": with_clips}, 0, 1)["clips"]
+    assert found == {"goal": CLIPS_GOAL, "measured": 0.25, "met": False}
     text = markdown({"precisions": {"fp32": table, "int8": table}, "targets": verdict})
     assert "| how many of a kind | 3 | 100.0 % | 0.0 % | 100.0 % | 0.0 % |" in text

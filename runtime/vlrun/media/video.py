@@ -153,6 +153,15 @@ class PendingClip:
         with DECODING.hold(DECODED_FRAMES * math.prod(self.size)):
             return [round(seconds * self.info.fps) for seconds in changed_times(decoded(), limit)]
 
+    @property
+    def window_notes(self) -> tuple[str, ...]:
+        """Message for the user if the part that is meant has no frame."""
+        start, end, fps = self.video.start, self.video.end, self.info.fps
+        if start is None or end is None or frames_between(self.info.frames, fps, start, end):
+            return ()
+        used = self._window[0] / fps
+        return (f"{self.name}: no frame lies between {start:g} and {end:g} s: the next one is used, at {used:.1f} s",)
+
     def part(self, start: float, end: float) -> PendingClip:
         """Return a part of the video, for which the file is not read again. Raises MediaNotFound if it ends before."""
         part = copy(self)
@@ -184,7 +193,8 @@ class PendingClip:
         """
         with DECODING.hold(DECODED_FRAMES * math.prod(self.size)):
             frames = self._resized(indices, shown, progress)
-            return make_clip(frames, self.size, (*self._file.notes, *notes), self.label, fixed=fixed)
+            all_notes = (*self._file.notes, *self.window_notes, *notes)
+            return make_clip(frames, self.size, all_notes, self.label, fixed=fixed)
 
     def _resized(
         self, indices: Sequence[int], shown: tuple[int, int], progress: Progress | None

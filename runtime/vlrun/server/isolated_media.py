@@ -153,7 +153,7 @@ class IsolatedClip(PendingClip):
         """Decode frames. Raises MediaError and AnswerCancelled."""
         self._process.ask(Sampling(tuple(indices), *shown))
         frames = (self._frame() for _ in indices)
-        return make_clip(frames, self.size, (*self._notes, *notes), self.label, fixed=fixed)
+        return make_clip(frames, self.size, (*self._notes, *self.window_notes, *notes), self.label, fixed=fixed)
 
     def _frame(self) -> tuple[float, Pixels]:
         reply = self._process.reply()

@@ -96,6 +96,17 @@ def test_a_source_that_cannot_be_a_video() -> None:
         open_video(video(10), start=2)
 
 
+def test_a_part_without_a_frame_is_told(tmp_path: Path) -> None:
+    """Guards a silent answer about another moment: the frames of a time-lapse are far apart."""
+    path = tmp_path / "yard.mp4"
+    path.write_bytes(video(3, times=[0, 40_000, 80_000]))
+    clip = open_video(path, start=5, end=6)
+    (note,) = clip.notes
+    assert note == f"'{path}': no frame lies between 5 and 6 s: the next one is used, at 26.7 s"
+    assert not open_video(path, start=5, end=40).notes
+    assert not open_video(path, start=5).notes
+
+
 def test_videos_are_recognized_by_their_content(tmp_path: Path) -> None:
     image = io.BytesIO()
     open_image(np.zeros((40, 40, 3), np.uint8))
